@@ -1,0 +1,374 @@
+"""An experiment is frozen settings; `run` is the pipeline on one screen; a Run is all that it produced."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from gatecast import provenance
+from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
+from gatecast.evaluation.ledger import Trial, record_trial
+from gatecast.evaluation.verdict import judge
+from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.forecaster import Forecaster
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.linear import Ridge
+from gatecast.forecasting.logistic import Logistic, threshold_rival
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.volatility import LogHAR
+from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.market import synthetic
+from gatecast.market.bars import session_date
+from gatecast.market.classes import asset_class
+from gatecast.market.sources import Reading, read_with_findings
+from gatecast.results import (
+    ClassResult,
+    Run,
+    benchmark_returns,
+    fills_of,
+    periods_of,
+    scores_of,
+    signals_frame,
+    weights_frame,
+)
+from gatecast.samples.features import DEFAULT_FEATURES, find_feature
+from gatecast.samples.windows import Samples, make_samples
+from gatecast.settings import Settings
+from gatecast.trading.backtest import Backtest, backtest, net_returns
+from gatecast.trading.costs import Costs
+from gatecast.trading.selection import SelectionSettings, select_strategy
+from gatecast.trading.signals import SignalSettings, make_signals
+from gatecast.trading.strategies import StrategySettings, propose
+
+if TYPE_CHECKING:
+    pass
+
+MODELS = ("lstm", "forest", "logistic", "ridge")
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, what is done and what there is to do."""
+
+
+class BarsSettings(Settings):
+    """Where bars come from and how they are to be understood; see `gatecast.read_bars`."""
+
+    source: str = "embedded"
+    symbols: tuple[str, ...] | None = None
+    symbols_file: str | None = None
+    asset_class: str = "equity"
+    timezone: str | None = None
+    stamp: Literal["open", "close"] | None = None
+    resample: str | None = None
+    start: str | None = None
+    end: str | None = None
+    as_of: str | None = None
+    date_format: str | None = None
+    frame: Any = Field(default=None, exclude=True, repr=False)
+
+    def read(self) -> Reading:
+        """The bars and what was found in them."""
+        options = self.model_dump(exclude={"source"})
+        return read_with_findings(self.source if self.frame is None else self.frame, **options)
+
+
+class Control(Settings):
+    """A planted market that runs through the same chain, so that a reader sees what skill would look like.
+
+    `market` is a name of `gatecast.market.synthetic`, `r2` the share of each bar's variance that can be forecast (b1).
+    """
+
+    market: str = "b1"
+    r2: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    bars: Annotated[int, Field(ge=700, le=100_000)] = 2500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("market")
+    @classmethod
+    def _known(cls, market: str) -> str:
+        if market not in synthetic.MARKETS:
+            raise ValueError(f"unknown market {market!r}. {did_you_mean(market, synthetic.MARKETS)}")
+        return market
+
+    def make(self) -> pl.DataFrame:
+        """The planted bars."""
+        truth = {"r2": self.r2} if self.market == "b1" else {}
+        return synthetic.MARKETS[self.market](self.bars, self.seed, **truth)
+
+
+class Experiment(Settings):
+    """Everything that decides a run, frozen; to and from TOML.
+
+    `bars` may also be a path, a Polars or pandas frame. `features` None means the default five. `lookback`, `horizon`
+    and `seed` are said once here and given to every model. `jobs` is the number of cores, and changes no result.
+
+    >>> Experiment(horizon=50)
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 20.
+    """
+
+    name: str = "experiment"
+    seed: Annotated[int, Field(ge=0)] = 0
+    lookback: Annotated[int, Field(ge=10, le=100)] = 30
+    horizon: Annotated[int, Field(ge=1, le=20)] = 5
+    features: tuple[str, ...] | None = None
+    volatility_proxy: str = "garman_klass"
+    models: tuple[str, ...] = MODELS
+    bars: BarsSettings = BarsSettings()
+    schedule: Schedule = Schedule()
+    lstm: LSTM = LSTM()
+    forest: Forest = Forest()
+    logistic: Logistic = Logistic()
+    ridge: Ridge = Ridge()
+    ensemble: Ensemble = Ensemble()
+    signals: SignalSettings = SignalSettings()
+    strategies: StrategySettings = StrategySettings()
+    selection: SelectionSettings = SelectionSettings()
+    costs: Costs = Costs()
+    control: Control | None = None
+    jobs: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, exclude=True)
+
+    @field_validator("bars", mode="before")
+    @classmethod
+    def _bars_from_anything(cls, bars: Any) -> Any:
+        if isinstance(bars, str | Path):
+            return BarsSettings(source=str(bars))
+        if isinstance(bars, BarsSettings | dict):
+            return bars
+        return BarsSettings(source="frame", frame=bars)
+
+    @field_validator("models")
+    @classmethod
+    def _known_models(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        for name in models:
+            if name not in MODELS:
+                raise ValueError(f"unknown model {name!r}. {did_you_mean(name, MODELS)}")
+        return models
+
+    @field_validator("features")
+    @classmethod
+    def _at_least_one(cls, features: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if features is not None and (not features or len(set(features)) != len(features)):
+            raise ValueError(
+                "expected at least one feature, each named once (leave it out for the default five)"
+            )
+        return features
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Experiment:
+        for name in ("lookback", "horizon"):
+            if name in self.lstm.model_fields_set and getattr(self.lstm, name) != getattr(self, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} for the experiment and {getattr(self.lstm, name)} for the LSTM: "
+                    "set it once, at the top."
+                )
+        for name in (*self.ensemble.members, self.signals.model, self.signals.confirmed_by):
+            if name not in self.models:
+                raise ValueError(f"the ensemble and the signals need the model {name!r}: add it to models.")
+        return self
+
+    def forecasters(self) -> list[Forecaster]:
+        """The models of the experiment and every task's simple rivals."""
+        own: dict[str, Forecaster] = {
+            "lstm": self.lstm.replace(lookback=self.lookback, horizon=self.horizon, seed=self.seed),
+            "forest": self.forest.replace(seed=self.seed),
+            "logistic": self.logistic,
+            "ridge": self.ridge,
+        }
+        rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
+        rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
+        return [
+            *(own[name] for name in self.models),
+            *(Naive(rule=rule) for rule in rules),
+            LogHAR(),
+            threshold_rival(),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able settings, without what changes no result (`jobs`)."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **changes: Any) -> Experiment:
+        """From a settings file; `changes` (nested by section) win over it.
+
+        Raises `SettingsError` with the place for what is no TOML, unknown or out of range.
+        """
+        try:
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: the settings cannot be read: {error}.") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{path}: this is no TOML: {error}.") from None
+        return cls(**merge(settings, changes))
+
+
+def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
+    """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
+
+    Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
+
+    >>> quick = Experiment(
+    ...     bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"),
+    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"), forest=Forest(trees=5),
+    ... )
+    >>> run(quick).verdicts["return"]["horizon"]
+    5
+    """
+    reading = experiment.bars.read()
+    bars = reading.bars
+    samples = make_samples(
+        bars, experiment.features,
+        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
+    )  # fmt: skip
+    check_history(samples, bars, experiment)
+    forecasts = {name: forecast_class(experiment, one, progress) for name, one in samples.items()}
+    fills = fills_of(bars)
+    classes = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
+    signals, weights = signals_frame(classes), weights_frame(classes, bars)
+    result = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
+    trials = record_trial(trial_of(experiment, bars, result))
+    verdicts = judge(
+        {name: one.forecasts for name, one in classes.items()},
+        result.equity["net"].to_numpy(), benchmark_returns(result),
+        round_trip=float(np.mean([experiment.costs.round_trip(name) for name in classes])),
+        periods_per_year=periods_of(bars), trials=len(trials),
+    )  # fmt: skip
+    control = run_control(experiment, progress)
+    finished = Run(
+        experiment, bars, pl.concat([one.forecasts.to_frame() for one in classes.values()]), signals, weights,
+        result.equity, {}, provenance.of_run(experiment.to_dict(), bars, forecasts), classes, control,
+    )  # fmt: skip
+    return replace(finished, scores=scores_of(finished, result, verdicts, trials, reading))
+
+
+def forecast_class(experiment: Experiment, samples: Samples, progress: Progress | None = None) -> Forecasts:
+    """Walk-forward forecasts of one asset class by every model, with the ensemble on top."""
+    total = len(experiment.schedule.folds(samples.times, samples.known_at))
+    done: dict[str, int] = {}
+
+    def report(model: str, count: int) -> None:
+        done[model] = done.get(model, 0) + count
+        if progress:
+            work = total * experiment.lstm.seeds if model == "lstm" else total
+            progress(f"{samples.asset_class}: {model}", done[model], work)
+
+    forecasts = walk_forward(
+        experiment.forecasters(), samples, experiment.schedule, jobs=experiment.jobs, progress=report
+    )
+    return experiment.ensemble.combine(forecasts)
+
+
+def decide(
+    experiment: Experiment,
+    forecasts: Forecasts,
+    bars: pl.DataFrame,
+    fills: dict[str, Literal["open", "close"]],
+) -> ClassResult:
+    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class."""
+    samples = forecasts.samples
+    name = samples.asset_class
+    own = bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    periods = periods_of(own)
+    per_side = experiment.costs.per_side(name)
+    signals = make_signals(forecasts, experiment.signals)
+    proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
+    borrow = experiment.costs.borrow_per_bar(name, periods)
+    opens, closes = own["open"].to_numpy(), own["close"].to_numpy()
+    net = np.zeros_like(proposals.weights)
+    for number, symbol in enumerate(samples.symbols):
+        rows = samples.symbol == number
+        net[rows] = net_returns(
+            proposals.weights[rows],
+            opens[rows],
+            closes[rows],
+            samples.segment[rows],
+            per_side,
+            borrow,
+            fills[symbol],
+        )[2]
+    target = experiment.strategies.target_volatility / np.sqrt(periods)
+    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection)
+    return ClassResult(samples, forecasts, signals, proposals, selection, net)
+
+
+def check_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: Experiment) -> None:
+    """Raises `HistoryTooShortError` when not even one class can be fitted once, with what it would take."""
+    if any(experiment.schedule.folds(one.times, one.known_at) for one in samples.values()):
+        return
+    warmup = max(find_feature(name, bars.columns).warmup for name in experiment.features or DEFAULT_FEATURES)
+    longest = bars.group_by("symbol").len().sort("len", "symbol")[-1]
+    symbol, have = longest.row(0)
+    minimum = experiment.schedule.minimum
+    year = asset_class(bars.filter(pl.col("symbol") == symbol)["asset_class"][0]).periods_per_year
+    spare = minimum if isinstance(minimum, int) else int(np.ceil(_years(minimum) * periods_of(bars)))
+    need = warmup + experiment.lookback + experiment.horizon + spare + round(year / 12)
+    own = bars.filter(pl.col("symbol") == symbol)["time"]
+    spacing = own.diff().median()
+    wait = max(need - have, 1)
+    when = ""
+    if spacing is not None and len(own) > 2:
+        per_bar = (own[-1] - own[0]) / (len(own) - 1)
+        when = f" At its pace there will be enough around {(own[-1] + per_bar * wait).date().isoformat()}."
+    raise HistoryTooShortError(
+        f"{symbol!r} has {have} bars, and about {need} are needed: {warmup} for the features to settle, "
+        f"{experiment.lookback} for a window, {experiment.horizon} for an answer, {spare} to learn from before the "
+        f"first refit and a month to forecast.{when} A longer file, shorter features or a smaller schedule.minimum helps."
+    )
+
+
+def _years(length: str) -> float:
+    return int(length[:-1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[length[-1]]
+
+
+def trial_of(experiment: Experiment, bars: pl.DataFrame, result: Backtest) -> Trial:
+    """What the ledger keeps of a run."""
+    from gatecast.metrics.returns import sharpe
+
+    days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
+    value = sharpe(result.equity["net"].to_numpy(), periods_per_year=1)
+    settings = {
+        key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")
+    }
+    return Trial(
+        tuple(bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
+        provenance.hash_of(settings), None if np.isnan(value) else float(value),
+    )  # fmt: skip
+
+
+def run_control(experiment: Experiment, progress: Progress | None) -> Run | None:
+    """The planted market through the same chain, its truth's own column among the features."""
+    if experiment.control is None:
+        return None
+    bars = experiment.control.make()
+    extra = tuple(name for name in ("x", "z") if name in bars.columns)
+    features = tuple(dict.fromkeys((*(experiment.features or DEFAULT_FEATURES), *extra)))
+    planted = experiment.replace(
+        name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None
+    )
+    return run(
+        planted, progress=(lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
+    )
+
+
+def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with nested changes laid over them; a change that is None changes nothing.
+
+    >>> merge({"lstm": {"units": 32}}, {"lstm": {"layers": 1}, "seed": None})
+    {'lstm': {'units': 32, 'layers': 1}}
+    """
+    merged = dict(settings)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            merged[key] = merge(merged.get(key, {}), value)
+        elif value is not None:
+            merged[key] = value
+    return merged

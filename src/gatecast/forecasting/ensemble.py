@@ -1,0 +1,183 @@
+"""The meta-ensemble: a forecaster whose features are past out-of-sample forecasts.
+
+Equal weight with one calibration slope, whose prior is 0 and whose evidence is the whole record; beside it a stacked
+logistic with one slope a member, in force only while its own past out-of-sample loss has been lower. The base|meta
+boundary is the one purge: at a refit's cutoff, only rows whose answers are known by then are learned from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from gatecast.forecasting.schedule import known_by
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.walkforward import Forecasts
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+class Ensemble(Settings):
+    """How the members' forecasts become one.
+
+    Attributes
+    ----------
+    members: the models combined. prior_sd: standard deviation of the slopes' prior around 0.
+    stacking: let the stacked logistic compete. minimum_days: days of record before any slope leaves 0.
+    volatility_members: forecasts of variance whose logs are averaged (the class's best simple rival among them).
+    """
+
+    members: tuple[str, ...] = ("lstm", "forest", "logistic")
+    volatility_members: tuple[str, ...] = ("har", "lstm")
+    prior_sd: Annotated[float, Field(gt=0)] = 0.5
+    stacking: bool = True
+    minimum_days: Annotated[int, Field(ge=1)] = 60
+
+    def combine(self, forecasts: Forecasts) -> Forecasts:
+        """The same forecasts with the model `ensemble` added.
+
+        Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
+        simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
+        `volatility` the members' geometric mean. For direction it also adds `equal_weight` and `stacked`, the two
+        rivals inside.
+        """
+        samples = forecasts.samples
+        if not forecasts.folds:
+            return forecasts
+        path = self._returns(forecasts)
+        volatility = np.exp(
+            np.mean(
+                [np.log(forecasts.values[name]["volatility"]) for name in self.volatility_members], axis=0
+            )
+        )
+        close_to_close = volatility * samples.facts.ratio[samples.ends]
+        direction, equal, stacked = self._probability(forecasts, "direction")
+        regime, _, _ = self._probability(forecasts, "regime")
+        heads = {
+            "return": path,
+            "return_simple": np.expm1(path[:, -1] + close_to_close / 2),
+            "direction": direction,
+            "volatility": volatility,
+            "regime": regime,
+        }
+        combined = forecasts.with_model("equal_weight", {"direction": equal}).with_model(
+            "stacked", {"direction": stacked}
+        )
+        return combined.with_model("ensemble", heads)
+
+    def _returns(self, forecasts: Forecasts) -> FloatArray:
+        """Slope · mean of the members' standardised forecasts; a probability counts as its normal quantile."""
+        from scipy.special import ndtri
+
+        samples = forecasts.samples
+        steps = np.sqrt(np.arange(1, samples.horizon + 1))
+        unit = samples.facts.sigma[samples.ends][:, None] * steps
+        base = forecasts.values["base_rate"]["direction"]
+        opinions = []
+        for name in self.members:
+            heads = forecasts.values[name]
+            if "return" in heads:
+                opinions.append(heads["return"] / unit)
+            else:
+                quantile = ndtri(heads["direction"]) - ndtri(base)
+                opinions.append(
+                    quantile[:, None] * steps / steps[-1]
+                )  # a drift grows with √k of its own s.d.
+        mean = np.mean(opinions, axis=0)
+        answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[
+            -1
+        ]
+        slope = self._slopes(forecasts, mean[:, -1], answer)
+        return slope[:, None] * mean * unit
+
+    def _slopes(self, forecasts: Forecasts, forecast: FloatArray, answer: FloatArray) -> FloatArray:
+        """(samples,) the slope in force at each row: posterior mean of answer = slope · forecast + unit noise, >= 0."""
+        samples = forecasts.samples
+        slope = np.zeros(len(samples))
+        for fold, record, weight in _records(forecasts, forecast, self.minimum_days):
+            x, y = forecast[record], answer[record]
+            slope[fold] = max(0.0, (weight @ (x * y)) / (weight @ (x * x) + self.prior_sd**-2))
+        return slope
+
+    def _probability(self, forecasts: Forecasts, head: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(in force, equal weight, stacked) probabilities, (samples,) each."""
+        samples = forecasts.samples
+        base = _odds(forecasts.values["base_rate"][head])
+        opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in self.members])
+        mean = opinions.mean(1, keepdims=True)
+        answer = samples.targets[head].value[samples.ends]
+        equal, stacked, chosen = (np.full(len(samples), np.nan) for _ in range(3))
+        for rows, record, weight in _records(forecasts, mean[:, 0], self.minimum_days):
+            known = np.isfinite(answer[record])
+            record, weight = record[known], weight[known]
+            for result, inputs in ((equal, mean), (stacked, opinions)):
+                slopes = _slopes_with_offset(
+                    inputs[record], answer[record], base[record], weight, self.prior_sd
+                )
+                result[rows] = _chance(base[rows] + inputs[rows] @ slopes)
+            judged = np.isfinite(equal[record])  # forecasts of earlier blocks, answered since
+            losses = [
+                weight[judged] @ _log_loss(answer[record][judged], result[record][judged])
+                for result in (equal, stacked)
+            ]
+            better = self.stacking and losses[1] < losses[0]
+            chosen[rows] = (stacked if better else equal)[rows]
+        return chosen, equal, stacked
+
+
+def _records(
+    forecasts: Forecasts, reference: FloatArray, minimum_days: int
+) -> list[tuple[IntArray, IntArray, FloatArray]]:
+    """For each fold: its test rows, the rows with an answered out-of-sample forecast, and their weights.
+
+    A day weighs 1/horizon whatever the number of symbols: answers overlap, and symbols move together. Before
+    `minimum_days` the record is empty, so that every slope is 0.
+    """
+    samples = forecasts.samples
+    issued = np.flatnonzero(np.isfinite(reference))
+    _, day = np.unique(samples.sessions, return_inverse=True)
+    records = []
+    for fold in forecasts.folds:
+        record = issued[known_by(samples.known_at[issued], fold.cutoff)]
+        count = np.bincount(day[record], minlength=int(day.max()) + 1)
+        if np.count_nonzero(count) < minimum_days:
+            record = record[:0]
+        weight = 1.0 / (samples.horizon * count[day[record]])
+        records.append((fold.test, record, weight))
+    return records
+
+
+def _slopes_with_offset(
+    inputs: FloatArray, answer: FloatArray, offset: FloatArray, weight: FloatArray, prior_sd: float
+) -> FloatArray:
+    """Most probable slopes (>= 0) of a logistic regression with a fixed offset and a normal prior around 0."""
+    slopes = np.zeros(inputs.shape[1])
+    if len(answer) == 0:
+        return slopes
+    penalty = np.eye(len(slopes)) / prior_sd**2
+    for _ in range(12):  # Newton: the loss is strictly convex in so few slopes
+        chance = _chance(offset + inputs @ slopes)
+        gradient = inputs.T @ (weight * (chance - answer)) + penalty @ slopes
+        curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + penalty
+        slopes = np.maximum(slopes - np.linalg.solve(curvature, gradient), 0.0)
+    return slopes
+
+
+def _odds(probability: FloatArray) -> FloatArray:
+    clipped = np.clip(probability, 1e-3, 1 - 1e-3)
+    return np.log(clipped / (1 - clipped))
+
+
+def _chance(odds: FloatArray) -> FloatArray:
+    return 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
+
+
+def _log_loss(outcome: FloatArray, probability: FloatArray) -> FloatArray:
+    return -(outcome * np.log(probability) + (1 - outcome) * np.log(1 - probability))

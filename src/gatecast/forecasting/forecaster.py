@@ -1,0 +1,97 @@
+"""The interface of everything that forecasts: settings that fit, and fitted numbers that predict."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.schedule import Fold
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[int], None]
+
+
+class FittedForecaster(Protocol):
+    """Learned numbers, scaler included. Nothing in it changes after `fit`."""
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """Forecasts made at the close of each row, from its window and facts alone.
+
+        Returns head -> array: `return` (rows, horizon) cumulative log returns; `direction` and `regime` (rows,)
+        probabilities; `volatility` (rows,) variance over the horizon in the proxy's unit, above 0.
+        """
+        ...
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and JSON-able settings from which `from_state` of the same class rebuilds it."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Settings only; `fit` is `fit_many` of one fold, and `fit_many` is what fans refits out over the cores."""
+
+    @property
+    def name(self) -> str:
+        """The name in `forecasts.parquet`."""
+        ...
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> Sequence[FittedForecaster]:
+        """One fitted forecaster a fold, each from its own train and validation rows; `progress(n)` after n more."""
+        ...
+
+
+def fan_out(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    jobs: int = 1,
+    processes: bool = False,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """`[work(item) for item in items]` over the cores, in order; results do not depend on `jobs`.
+
+    Threads where the work releases the interpreter's lock, `processes` where it does not.
+    """
+    if jobs == 1:
+        results = []
+        for item in items:
+            results.append(work(item))
+            if progress:
+                progress(1)
+        return results
+    from joblib import Parallel, delayed
+
+    backend = "loky" if processes else "threading"
+    stream = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
+        delayed(work)(item) for item in items
+    )
+    results = []
+    for result in stream:
+        results.append(result)
+        if progress:
+            progress(1)
+    return results
+
+
+def seed_of(seed: int, asset_class: str, cutoff: np.datetime64, member: int = 0) -> int:
+    """A seed that depends on the class, the cut-off and the member alone: what else is in the run changes nothing.
+
+    >>> seed_of(0, "index", np.datetime64("2010-01-04T21:00")) == seed_of(0, "index", np.datetime64("2010-01-04T21:00"))
+    True
+    """
+    moment = int(cutoff.astype("datetime64[s]").astype(np.int64))
+    key = (zlib.crc32(asset_class.encode()), moment, member)
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

@@ -1,0 +1,157 @@
+"""A random forest on summaries of the window: one multi-output forest for all heads, kept as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.scaling import smearing_factor
+from gatecast.forecasting.schedule import Fold
+from gatecast.samples.targets import columns_of, decode
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+class Forest(Settings):
+    """Breiman's random forest (2001, Machine Learning 45) with the mean of all heads in every leaf.
+
+    Attributes
+    ----------
+    trees, depth, leaf: number of trees, their depth, rows in a leaf at least. columns: share tried at each split.
+    """
+
+    trees: Annotated[int, Field(ge=1, le=2000)] = 100
+    depth: Annotated[int, Field(ge=1, le=30)] = 6
+    leaf: Annotated[int, Field(ge=1)] = 20
+    columns: Annotated[float, Field(gt=0, le=1)] = 0.33
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def name(self) -> str:
+        """`forest`."""
+        return "forest"
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedForest]:
+        """One forest a fold, from its training rows alone (the validation rows give its signals their scale)."""
+        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
+
+    def _fit(self, fold: Fold) -> FittedForest:
+        from sklearn.ensemble import RandomForestRegressor
+
+        samples = fold.data
+        table = samples.table[samples.ends[fold.train]]
+        centre = np.nan_to_num(np.nanmean(table, axis=0)) if len(table) else np.zeros(table.shape[1])
+        spread = np.where(np.nanstd(table, axis=0) > 0, np.nanstd(table, axis=0), 1.0)
+        answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
+        model = RandomForestRegressor(
+            self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
+            max_features=self.columns, n_jobs=1,
+            random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
+        ).fit(samples.summaries[fold.train].astype(np.float32), answers)  # fmt: skip
+        forest = FittedForest.from_trees(
+            [tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon
+        )
+        column = columns_of(samples.horizon)["volatility"].start
+        error = (
+            samples.table[samples.ends[fold.validation], column]
+            - forest._outputs(samples, fold.validation)[:, column]
+        )
+        return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})
+
+
+@dataclass(frozen=True)
+class FittedForest:
+    """All trees as one set of nodes: `feature` (-1 in a leaf), `threshold`, `left`, `right`, `value` (nodes, outputs).
+
+    `roots` is each tree's first node. Values are in the encoded table's unit.
+    """
+
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float64]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    value: NDArray[np.float64]
+    roots: NDArray[np.int32]
+    horizon: int
+    smear: float = 1.0
+
+    @classmethod
+    def from_trees(
+        cls, trees: list[Any], centre: FloatArray, spread: FloatArray, horizon: int
+    ) -> FittedForest:
+        """From scikit-learn's trees, whose values are scaled answers."""
+        counts = np.array([tree.node_count for tree in trees])
+        roots = np.r_[0, np.cumsum(counts)[:-1]]
+        left = np.concatenate(
+            [
+                np.where(t.children_left < 0, -1, t.children_left + r)
+                for t, r in zip(trees, roots, strict=True)
+            ]
+        )
+        right = np.concatenate(
+            [
+                np.where(t.children_right < 0, -1, t.children_right + r)
+                for t, r in zip(trees, roots, strict=True)
+            ]
+        )
+        feature = np.concatenate([np.where(t.feature < 0, -1, t.feature) for t in trees])
+        value = np.concatenate([t.value[:, :, 0] for t in trees]) * spread + centre
+        return cls(
+            feature.astype(np.int32), np.concatenate([t.threshold for t in trees]), left.astype(np.int32),
+            right.astype(np.int32), value, roots.astype(np.int32), horizon,
+        )  # fmt: skip
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; all heads."""
+        outputs, ends = self._outputs(samples, rows), samples.ends[rows]
+        outputs[:, columns_of(self.horizon)["volatility"]] += np.log(self.smear)
+        sigma, baseline = samples.facts.sigma[ends], samples.facts.baseline[ends]
+        return {
+            head: decode(head, outputs[:, part], sigma, baseline)
+            for head, part in columns_of(self.horizon).items()
+        }
+
+    def _outputs(self, samples: Samples, rows: IntArray) -> FloatArray:
+        """(rows, outputs): all trees are walked at once, a level at a time."""
+        inputs = samples.summaries[rows].astype(np.float32)
+        node = np.tile(self.roots, (len(rows), 1))
+        number = np.arange(len(rows))[:, None]
+        while True:
+            feature = self.feature[node]
+            inner = feature >= 0
+            if not inner.any():
+                return self.value[node].mean(1)
+            goes_left = inputs[number, np.maximum(feature, 0)] <= self.threshold[node]
+            node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        names = ("feature", "threshold", "left", "right", "value", "roots")
+        return {name: getattr(self, name) for name in names}, {
+            "kind": "forest", "horizon": self.horizon, "smear": self.smear,
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedForest:
+        """The inverse of `state`; refuses trees whose children do not come after their parents."""
+        forest = cls(**arrays, horizon=settings["horizon"], smear=settings["smear"])
+        number = np.arange(len(forest.feature))
+        inner = forest.feature >= 0
+        for child in (forest.left, forest.right):
+            if np.any(child[inner] <= number[inner]) or np.any(child[inner] >= len(number)):
+                raise ValueError("a tree's child does not come after its parent: the file is damaged")
+        return forest

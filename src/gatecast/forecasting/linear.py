@@ -1,0 +1,123 @@
+"""Linear models on summaries of the window: ridge for returns and variance, logistic for direction and regime.
+
+Both are stored as plain arrays and predict through `FittedLinear`, which needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.forecasting.scaling import Scaler, smearing_factor
+from gatecast.forecasting.schedule import Fold
+from gatecast.samples.targets import columns_of, decode
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FittedLinear:
+    """A scaler of the inputs and head -> (intercept in the first row, weights below), (1 + inputs, outputs).
+
+    Heads that are probabilities pass through the logistic function. `smear` as in the LSTM. `inputs` names what it
+    reads: `summaries` of the window, or the `distance` of recent variance to the regime's level.
+    """
+
+    inputs: str
+    scaler: Scaler
+    weights: dict[str, FloatArray]
+    smear: float = 1.0
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; only the heads that it was fitted for."""
+        ends = samples.ends[rows]
+        scaled = self.scaler.transform(design(samples, rows, self.inputs))
+        forecasts = {}
+        for head, weights in self.weights.items():
+            encoded = weights[0] + np.nan_to_num(scaled) @ weights[1:]
+            if head in ("direction", "regime"):
+                encoded = 1 / (1 + np.exp(-np.clip(encoded, -30, 30)))
+            elif head == "volatility":
+                encoded = encoded + np.log(self.smear)
+            forecasts[head] = decode(head, encoded, samples.facts.sigma[ends], samples.facts.baseline[ends])
+        return forecasts
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        arrays = {f"weights.{head}": weights for head, weights in self.weights.items()}
+        arrays |= {"scaler.centre": self.scaler.centre, "scaler.spread": self.scaler.spread}
+        return arrays, {"kind": "linear", "inputs": self.inputs, "smear": self.smear}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinear:
+        """The inverse of `state`."""
+        weights = {name.split(".")[1]: array for name, array in arrays.items() if name.startswith("weights.")}
+        scaler = Scaler(arrays["scaler.centre"], arrays["scaler.spread"])
+        return cls(settings["inputs"], scaler, weights, settings["smear"])
+
+
+class Ridge(Settings):
+    """Ridge regression of the standardised return path and log variance on the window's summaries.
+
+    The penalty is the one of `penalties` (in units of rows) with the smaller validation error, head by head; returns
+    have no intercept. Hoerl and Kennard (1970), Technometrics 12.
+    """
+
+    penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+
+    @property
+    def name(self) -> str:
+        """`ridge`."""
+        return "ridge"
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedLinear]:
+        """One fit a fold: weights from its training rows, the penalty from its validation rows."""
+        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
+
+    def _fit(self, fold: Fold) -> FittedLinear:
+        samples, where = fold.data, columns_of(fold.data.horizon)
+        scaler, train, validation = scaled_inputs(fold, "summaries")
+        weights, smear = {}, 1.0
+        for head in ("return", "volatility"):
+            answers = samples.table[:, where[head]]
+            target, check = answers[samples.ends[fold.train]], answers[samples.ends[fold.validation]]
+            centre = target.mean(0) if head == "volatility" else np.zeros(target.shape[1])
+            gram, moment = train.T @ train, train.T @ (target - centre)
+            fits = [
+                np.linalg.solve(gram + penalty * len(train) * np.eye(len(gram)), moment)
+                for penalty in self.penalties
+            ]
+            errors = [float(((check - centre - validation @ fit) ** 2).mean()) for fit in fits]
+            best = fits[int(np.argmin(errors))]
+            weights[head] = np.vstack([centre, best])
+            if head == "volatility":
+                smear = smearing_factor((check - centre - validation @ best).reshape(-1))
+        return FittedLinear("summaries", scaler, weights, smear)
+
+
+def design(samples: Samples, rows: IntArray, inputs: str) -> FloatArray:
+    """(rows, inputs) what a linear model reads."""
+    if inputs == "summaries":
+        return samples.summaries[rows]
+    ends = samples.ends[rows]
+    return np.nan_to_num(samples.facts.recent[ends] - samples.facts.level[ends])[:, None]
+
+
+def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray, FloatArray]:
+    """The scaler of the training rows, and training and validation inputs scaled by it."""
+    train = design(fold.data, fold.train, inputs)
+    scaler = Scaler.fit(train)
+    return scaler, scaler.transform(train), scaler.transform(design(fold.data, fold.validation, inputs))

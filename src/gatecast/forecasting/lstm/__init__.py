@@ -1,0 +1,5 @@
+"""LSTM forecasters: `network` is the readable torch twin, `training` the loop, `forecaster` the settings and fits."""
+
+from gatecast.forecasting.lstm.forecaster import LSTM, FittedLSTM
+
+__all__ = ["LSTM", "FittedLSTM"]

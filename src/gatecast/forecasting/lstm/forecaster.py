@@ -1,0 +1,274 @@
+"""The LSTM as a forecaster: one network for all heads, a seed ensemble, pooled over the symbols of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from gatecast.errors import SettingsError, did_you_mean
+from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
+from gatecast.forecasting.scaling import Scaler, smearing_factor
+from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.samples.targets import HEADS, columns_of, decode
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+class LSTM(Settings):
+    """Stacked LSTM of Hochreiter and Schmidhuber (1997), trained with Adam on chunks of bars.
+
+    Attributes
+    ----------
+    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-20. units: 16-256. layers: 1-3.
+    dropout: between layers and before the heads. heads: what it forecasts. seeds: networks in the ensemble.
+    scaling: of the inputs, on training rows only. epochs, patience: early stopping on the validation block.
+    chunk, batch: labels in a chunk (K) and chunks in an update (B). clip: largest gradient norm.
+    training: "chunks", or "windows" as the reference. engine: "compiled", or "torch", its readable twin.
+    burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
+
+    Examples
+    --------
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.samples.windows import make_samples
+    >>> samples = make_samples(synthetic.b1(600, seed=1), ("x",))["index"]
+    >>> fitted = LSTM(units=16, layers=1, seeds=1, epochs=2).fit(samples)
+    >>> fitted.predict(samples, np.array([400, 401]))["return"].shape
+    (2, 5)
+    """
+
+    lookback: Annotated[int, Field(ge=10, le=100)] = 30
+    units: Annotated[int, Field(ge=16, le=256)] = 64
+    layers: Annotated[int, Field(ge=1, le=3)] = 2
+    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
+    horizon: Annotated[int, Field(ge=1, le=20)] = 5
+    heads: tuple[str, ...] = HEADS
+    scaling: Literal["zscore", "minmax"] = "zscore"
+    training: Literal["chunks", "windows"] = "chunks"
+    engine: Literal["compiled", "torch"] = "compiled"
+    burn_in_gradient: bool = True
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 60
+    patience: Annotated[int, Field(ge=1, le=1000)] = 8
+    chunk: Annotated[int, Field(ge=1, le=500)] = 15
+    batch: Annotated[int, Field(ge=1, le=512)] = 4
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("heads")
+    @classmethod
+    def _known_heads(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
+        for head in heads:
+            if head not in HEADS:
+                raise ValueError(f"unknown head {head!r}. {did_you_mean(head, HEADS)}")
+        if not heads:
+            raise ValueError(f"expected at least one of {', '.join(HEADS)}, got none")
+        return tuple(head for head in HEADS if head in heads)
+
+    @property
+    def name(self) -> str:
+        """`lstm`."""
+        return "lstm"
+
+    @cached_property
+    def output_columns(self) -> IntArray:
+        """Columns of the encoded table that the heads need, in order."""
+        where = columns_of(self.horizon)
+        return np.concatenate([np.arange(where[head].start, where[head].stop) for head in self.heads])
+
+    @cached_property
+    def binary_columns(self) -> tuple[bool, ...]:
+        """Which outputs are log-odds."""
+        return tuple(
+            head in ("direction", "regime")
+            for head in self.heads
+            for _ in range(self.horizon if head == "return" else 1)
+        )
+
+    def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedLSTM:
+        """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
+        rows = np.flatnonzero(~np.isnat(samples.known_at))
+        train, validation = (schedule or Schedule()).split(samples.times, samples.known_at, rows)
+        cutoff = samples.times.max()
+        return self.fit_many([Fold(0, train, validation, rows[:0], cutoff, samples)])[0]
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedLSTM]:
+        """One seed ensemble a fold; every (fold, member) is a job of its own."""
+        lessons = [self._prepare(fold) for fold in folds]
+        work = [(i, member) for i in range(len(folds)) for member in range(self.seeds)]
+
+        def train(item: tuple[int, int]) -> Fit:
+            fold, lesson = folds[item[0]], lessons[item[0]]
+            seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, item[1])
+            return train_network(self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed)
+
+        fits = fan_out(train, work, jobs=jobs, progress=progress)
+        return [
+            FittedLSTM.assemble(self, lesson, fits[i * self.seeds : (i + 1) * self.seeds])
+            for i, lesson in enumerate(lessons)
+        ]
+
+    def _prepare(self, fold: Fold) -> Lesson:
+        samples = fold.data
+        if samples.lookback != self.lookback or samples.horizon != self.horizon:
+            raise SettingsError(
+                f"the samples have lookback {samples.lookback} and horizon {samples.horizon}, the LSTM "
+                f"{self.lookback} and {self.horizon}: give both the same."
+            )
+        train, validation = samples.ends[fold.train], samples.ends[fold.validation]
+        scaler = Scaler.fit(
+            samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling
+        )
+        inputs, rows = read_windows(scaler, samples, np.r_[train, validation], self.lookback)
+        table = samples.table[:, self.output_columns]
+        answers = table[train]
+        spread = np.array([np.nanstd(column) if np.isfinite(column).any() else 1.0 for column in answers.T])
+        centre = np.array([np.nanmean(column) if np.isfinite(column).any() else 0.0 for column in answers.T])
+        # paths keep their zero (the mean of two years is noise), log-odds their unit
+        log_variance = np.zeros(len(spread), bool)
+        if "volatility" in self.heads:
+            log_variance[self.output_columns == columns_of(self.horizon)["volatility"].start] = True
+        centre = np.where(log_variance, centre, 0.0)
+        spread = np.where(np.array(self.binary_columns) | (spread <= 0), 1.0, spread)
+        read = bars_read(np.r_[train, validation], self.lookback, len(table))
+        scaled = ((table[read] - centre) / spread).astype(np.float32)
+        return Lesson(fold, scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :])
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One fold, ready for the network: scaled inputs and answers of the bars it reads, rows counted among those."""
+
+    fold: Fold
+    scaler: Scaler
+    centre: FloatArray
+    spread: FloatArray
+    inputs: NDArray[np.float32]
+    table: NDArray[np.float32]
+    train: IntArray
+    validation: IntArray
+
+
+@dataclass(frozen=True)
+class FittedLSTM:
+    """A seed ensemble with its scaler: `members` weights by name, `centre` and `spread` (outputs,) of the answers.
+
+    `smear` turns the exponential of a mean log variance into a mean variance (Duan 1983), from the rows of the fit.
+    """
+
+    settings: LSTM
+    scaler: Scaler
+    centre: FloatArray
+    spread: FloatArray
+    members: tuple[dict[str, NDArray[np.float32]], ...]
+    epochs: tuple[int, ...]
+    smear: float = 1.0
+
+    @classmethod
+    def assemble(cls, settings: LSTM, lesson: Lesson, fits: Sequence[Fit]) -> FittedLSTM:
+        """Scaler, answers' scale and members together, with the variance's smearing factor."""
+        fitted = cls(
+            settings, lesson.scaler, lesson.centre, lesson.spread,
+            tuple(fit.weights for fit in fits), tuple(fit.best_epoch for fit in fits),
+        )  # fmt: skip
+        if "volatility" not in settings.heads:
+            return fitted
+        samples, ends = lesson.fold.data, lesson.fold.data.ends[lesson.fold.validation]
+        column = columns_of(settings.horizon)["volatility"].start
+        position = int(np.flatnonzero(settings.output_columns == column)[0])
+        error = samples.table[ends, column] - fitted._outputs(samples, ends)[:, position]
+        return cls(**{**fitted.__dict__, "smear": smearing_factor(error)})
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; the mean over the members."""
+        if len(rows) == 0:
+            return {}
+        ends = samples.ends[rows]
+        outputs = self._outputs(samples, ends)
+        forecasts: dict[str, FloatArray] = {}
+        begin = 0
+        for head in self.settings.heads:
+            width = self.settings.horizon if head == "return" else 1
+            part = outputs[:, begin : begin + width]
+            begin += width
+            if head == "volatility":
+                part = part + np.log(self.smear)
+            forecasts[head] = decode(head, part, samples.facts.sigma[ends], samples.facts.baseline[ends])
+        return forecasts
+
+    def _outputs(self, samples: Samples, ends: IntArray) -> FloatArray:
+        """(rows, outputs) mean over members, in the encoded table's unit; probabilities, not log-odds."""
+        inputs, ends = read_windows(self.scaler, samples, ends, self.settings.lookback)
+        binary = np.array(self.settings.binary_columns)
+        total = np.zeros((len(ends), len(binary)))
+        for weights in self.members:
+            raw = predict_windows(weights, self.settings, inputs, ends, len(binary)).astype(np.float64)
+            probability = 1 / (1 + np.exp(-np.clip(raw, -30, 30)))
+            total += np.where(binary, probability, raw * self.spread + self.centre)
+        return total / len(self.members)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        arrays: dict[str, NDArray[Any]] = {
+            "scaler.centre": self.scaler.centre, "scaler.spread": self.scaler.spread,
+            "centre": self.centre, "spread": self.spread,
+        }  # fmt: skip
+        for i, member in enumerate(self.members):
+            arrays |= {f"member.{i}.{name}": weight for name, weight in member.items()}
+        return arrays, {
+            "kind": "lstm", "settings": self.settings.model_dump(mode="json"),
+            "epochs": list(self.epochs), "smear": self.smear,
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLSTM:
+        """The inverse of `state`."""
+        lstm = LSTM(**settings["settings"])
+        members: list[dict[str, NDArray[np.float32]]] = [{} for _ in range(lstm.seeds)]
+        for name, array in arrays.items():
+            if name.startswith("member."):
+                _, i, weight = name.split(".", 2)
+                members[int(i)][weight] = array
+        scaler = Scaler(arrays["scaler.centre"], arrays["scaler.spread"])
+        return cls(
+            lstm,
+            scaler,
+            arrays["centre"],
+            arrays["spread"],
+            tuple(members),
+            tuple(settings["epochs"]),
+            settings["smear"],
+        )
+
+
+def bars_read(ends: IntArray, lookback: int, bars: int) -> NDArray[np.bool_]:
+    """(bars,) which bar-level rows the windows that end at `ends` read."""
+    read = np.zeros(bars, bool)
+    for step in range(lookback):
+        read[ends - step] = True
+    return read
+
+
+def read_windows(
+    scaler: Scaler, samples: Samples, ends: IntArray, lookback: int
+) -> tuple[NDArray[np.float32], IntArray]:
+    """The scaled bars that these windows read, and where each window ends among them: windows stay whole, runs apart."""
+    read = bars_read(ends, lookback, len(samples.features))
+    inputs = scaler.transform(samples.features[read]).astype(np.float32)
+    return inputs, (np.cumsum(read) - 1)[ends]

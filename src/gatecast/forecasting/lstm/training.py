@@ -1,0 +1,353 @@
+"""Training one network: chunks instead of windows, early stopping on a later block, the best weights restored.
+
+Two engines run the same updates on the same chunks, from the same weights, with the same dropout masks: the compiled
+kernel, and its torch twin.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from gatecast.errors import TrainingError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.lstm.forecaster import LSTM
+
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+    Weights = dict[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Runs of bars with a loss at their last K positions.
+
+    `bars`: (steps, chunks) rows to read, time-major; `labels`: (K, chunks) rows of the labels; `counted`: (K, chunks)
+    whether a label counts. A row that must not be read is replaced by the run's last one.
+    """
+
+    bars: IntArray
+    labels: IntArray
+    counted: NDArray[np.bool_]
+
+
+def make_chunks(ends: IntArray, lookback: int, length: int, offset: int = 0) -> Chunks:
+    """Every labelled bar in exactly one chunk, with at least `lookback` bars of context and nothing read after it.
+
+    Parameters
+    ----------
+    ends: ascending rows of the labels; consecutive rows form a run (a gap or another symbol ends it).
+    lookback: bars that the first label of a chunk sees, itself included (T).
+    length: labels in a chunk (K); a chunk reads T + K - 1 bars.
+    offset: 0..K-1, how much shorter each run's first chunk is; a fresh one each epoch moves the boundaries.
+
+    >>> chunks = make_chunks(np.arange(100, 107), lookback=10, length=3, offset=1)
+    >>> chunks.bars.shape, chunks.labels[chunks.counted].size, int(chunks.bars.max())
+    ((12, 3), 7, 106)
+    """
+    breaks = np.flatnonzero(np.diff(ends) != 1) + 1
+    first, last = ends[np.r_[0, breaks]], ends[np.r_[breaks - 1, len(ends) - 1]]
+    starts, stops, limits = [], [], []
+    for begin, end in zip(first.tolist(), last.tolist(), strict=True):
+        edges = np.r_[begin, np.arange(begin + length - offset, end + 1, length)]
+        starts.append(edges)
+        stops.append(np.r_[edges[1:] - 1, end])
+        limits.append(np.full(len(edges), end))
+    start, stop, limit = (np.concatenate(parts) for parts in (starts, stops, limits))
+    labels = start + np.arange(length)[:, None]
+    bars = start + np.arange(1 - lookback, length)[:, None]
+    return Chunks(np.minimum(bars, limit), np.minimum(labels, limit), labels <= stop)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training one network leaves: the best weights, the epoch they are from, and both losses of every epoch."""
+
+    weights: Weights
+    best_epoch: int
+    train_loss: tuple[float, ...]
+    validation_loss: tuple[float, ...]
+
+
+class Engine(Protocol):
+    """One network in training. Losses are means over counted labels of the weighted sum over outputs."""
+
+    def epoch(self, chunks: Chunks, order: IntArray) -> float:
+        """One pass in the given order of chunks."""
+        ...
+
+    def check(self, chunks: Chunks) -> float:
+        """The loss without dropout and without learning."""
+        ...
+
+    def weights(self) -> Weights:
+        """A copy of the weights as they are now."""
+        ...
+
+
+def train_network(
+    settings: LSTM, inputs: FloatArray, table: FloatArray, train: IntArray, validation: IntArray, seed: int
+) -> Fit:
+    """One network on one fold, on one thread.
+
+    Parameters
+    ----------
+    inputs: (bars, features) scaled. table: (bars, outputs) encoded and scaled, NaN where a head has no answer.
+    train, validation: ascending rows of the labels. seed: decides weights, offsets, order and dropout.
+
+    Raises `TrainingError` when the loss is no longer finite.
+    """
+    start = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
+    kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
+    engine: Engine = kind(settings, inputs, table, start, seed)
+    shuffle = np.random.default_rng(seed)
+    checks = make_chunks(validation, settings.lookback, settings.chunk)
+    length = settings.chunk if settings.training == "chunks" else 1
+    best, best_loss, best_epoch = start, np.inf, -1
+    train_losses: list[float] = []
+    validation_losses: list[float] = []
+    for epoch in range(settings.epochs):
+        chunks = make_chunks(train, settings.lookback, length, int(shuffle.integers(length)))
+        learned = engine.epoch(chunks, shuffle.permutation(chunks.bars.shape[1]))
+        checked = engine.check(checks)
+        if not (np.isfinite(learned) and np.isfinite(checked)):
+            raise TrainingError(
+                f"the LSTM's loss is no longer finite in epoch {epoch + 1}: lower the learning rate "
+                f"(now {settings.learning_rate:g}) or look for extreme values in the features."
+            )
+        train_losses.append(learned)
+        validation_losses.append(checked)
+        if checked < best_loss:
+            best, best_loss, best_epoch = engine.weights(), checked, epoch
+        elif epoch - best_epoch >= settings.patience:
+            break
+    return Fit(best, best_epoch + 1, tuple(train_losses), tuple(validation_losses))
+
+
+def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Weights:
+    """Uniform in ±1/√units, forget bias 1, heads from zero: the first forecast is the mean."""
+    draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    units = settings.units
+    bound = units**-0.5
+    weights: Weights = {}
+    for layer in range(settings.layers):
+        width = inputs if layer == 0 else units
+        weights[f"{layer}.wx"] = draw.uniform(-bound, bound, (width, 4, units)).astype(np.float32)
+        weights[f"{layer}.wh"] = draw.uniform(-bound, bound, (units, 4, units)).astype(np.float32)
+        weights[f"{layer}.b"] = np.zeros((4, units), np.float32)
+        weights[f"{layer}.b"][1] = 1.0
+    weights["head.w"] = np.zeros((units, outputs), np.float32)
+    weights["head.b"] = np.zeros(outputs, np.float32)
+    return weights
+
+
+def head_weights(table: FloatArray, binary: tuple[bool, ...]) -> FloatArray:
+    """(bars, outputs) weight of each answer: 0 where there is none; the steps of the return path share one weight."""
+    path = binary.index(True) if True in binary else len(binary)
+    share = np.array([1.0 / path if column < path else 1.0 for column in range(len(binary))])
+    return (np.isfinite(table) * share).astype(np.float32)
+
+
+def dropout_mask(shape: tuple[int, int, int], keep: float, key: int, layer: int) -> FloatArray:
+    """(steps, batch, units) the kernel's mask: a hash of key and position, 1/keep with probability keep."""
+    with np.errstate(over="ignore"):
+        x = np.arange(np.prod(shape), dtype=np.uint32) ^ (
+            np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4)
+        )
+        x = x * np.uint32(0x9E3779B1)
+        x ^= x >> np.uint32(16)
+        x = x * np.uint32(0x85EBCA6B)
+        x ^= x >> np.uint32(13)
+        x = x * np.uint32(0xC2B2AE35)
+        x ^= x >> np.uint32(16)
+    return np.where(x < np.uint32(keep * 4294967295.0), np.float32(1 / keep), np.float32(0)).reshape(shape)
+
+
+def kernel() -> ModuleType:
+    """The compiled kernel; its machine code is cached in the user's own cache folder, never in the current one."""
+    if "NUMBA_CACHE_DIR" not in os.environ:
+        from platformdirs import user_cache_path
+
+        folder = Path(os.environ.get("GATECAST_CACHE") or user_cache_path("gatecast")) / "kernel"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state = folder.stat()
+            own = not hasattr(os, "getuid") or state.st_uid == os.getuid()
+            if own and not stat.S_IMODE(state.st_mode) & 0o022:
+                import numba
+
+                numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+        except OSError:
+            pass  # a read-only home: compiled anew in every process
+    from gatecast.forecasting.lstm import kernel as module
+
+    return module
+
+
+class CompiledEngine:
+    """The kernel with its buffers."""
+
+    def __init__(
+        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int
+    ) -> None:
+        self.kernel = kernel()
+        self.settings, self.key = settings, np.uint32(seed & 0xFFFFFFFF)
+        self.shape = self.kernel.Shape(inputs.shape[1], settings.units, settings.layers, table.shape[1])
+        self.flat = flatten(self.shape, start)
+        self.gradient, self.first, self.second = (np.zeros_like(self.flat) for _ in range(3))
+        self.data, self.answers = np.ascontiguousarray(inputs), np.nan_to_num(table)
+        self.label_weights = head_weights(table, settings.binary_columns)
+        self.binary = np.array(settings.binary_columns)
+        self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
+        self.batch = -(-self.used // 4) * 4
+        self.step = 0
+        steps = settings.lookback + settings.chunk - 1
+        self.work = self.kernel.workspace(self.shape, steps, self.batch)
+        self.inputs = np.zeros((steps, self.batch, self.shape.wide_inputs), np.float32)
+        self.labels, self.weighted = (
+            np.zeros((settings.chunk, self.batch, table.shape[1]), np.float32) for _ in range(2)
+        )
+
+    def epoch(self, chunks: Chunks, order: IntArray) -> float:
+        """See `Engine`."""
+        s, w, shape = self.settings, self.work, self.shape
+        loss, self.step = self.kernel.train_epoch(
+            self.flat, self.gradient, self.first, self.second, self.data, self.answers, self.label_weights, self.binary,
+            chunks.bars, chunks.labels, chunks.counted, order, shape.wide_units, shape.layers, shape.wide_outputs,
+            self.batch, self.used, 1.0 - s.dropout, self.key, s.learning_rate, s.weight_decay, s.clip, self.step,
+            not s.burn_in_gradient, self.inputs, self.labels, self.weighted, w["gates"], w["cell"], w["squashed"],
+            w["hidden"], w["passed"], w["mask"], w["above"], w["carry"], w["forecast"], w["error"], w["transposed"],
+        )  # fmt: skip
+        return float(loss)
+
+    def check(self, chunks: Chunks) -> float:
+        """See `Engine`."""
+        w, shape = self.work, self.shape
+        return float(
+            self.kernel.check(
+                self.flat, self.data, self.answers, self.label_weights, self.binary, chunks.bars, chunks.labels,
+                chunks.counted, shape.wide_units, shape.layers, shape.wide_outputs, self.batch, self.inputs, self.labels,
+                self.weighted, w["gates"], w["cell"], w["squashed"], w["hidden"], w["passed"], w["mask"], w["carry"],
+                w["forecast"], w["error"], np.arange(chunks.bars.shape[1]),
+            )
+        )  # fmt: skip
+
+    def weights(self) -> Weights:
+        """See `Engine`."""
+        return {name: self.shape.part(self.flat, name).copy() for name in self.shape.views}
+
+
+class TorchEngine:
+    """The same updates with `torch.nn.LSTM` and autograd."""
+
+    def __init__(
+        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int
+    ) -> None:
+        import torch
+
+        from gatecast.forecasting.lstm.network import Network
+
+        torch.set_num_threads(1)
+        self.settings, self.key = settings, seed & 0xFFFFFFFF
+        self.network = Network(inputs.shape[1], settings.units, settings.layers, table.shape[1]).load(start)
+        self.trained = [weight for weight in self.network.parameters() if weight.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.trained, settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.data, self.answers = torch.from_numpy(inputs), torch.from_numpy(np.nan_to_num(table))
+        self.label_weights = torch.from_numpy(head_weights(table, settings.binary_columns))
+        self.binary = torch.tensor(settings.binary_columns)
+        self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
+        self.step = 0
+
+    def epoch(self, chunks: Chunks, order: IntArray) -> float:
+        """See `Engine`."""
+        import torch
+
+        total, seen = 0.0, 0
+        for begin in range(0, len(order), self.used):
+            part = order[begin : begin + self.used]
+            self.step += 1
+            self.optimiser.zero_grad(set_to_none=True)
+            loss, counted = self._loss(chunks, part, learning=True)
+            (loss / max(counted, 1)).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
+            self.optimiser.step()
+            total, seen = total + float(loss.detach()), seen + counted
+        return total / max(seen, 1)
+
+    def check(self, chunks: Chunks) -> float:
+        """See `Engine`."""
+        import torch
+
+        with torch.no_grad():
+            loss, counted = self._loss(chunks, np.arange(chunks.bars.shape[1]), learning=False)
+        return float(loss) / max(counted, 1)
+
+    def weights(self) -> Weights:
+        """See `Engine`."""
+        return self.network.weights()
+
+    def _loss(self, chunks: Chunks, part: IntArray, *, learning: bool):  # type: ignore[no-untyped-def]
+        import torch
+
+        counted = chunks.counted[:, part]
+        inputs = self.data[chunks.bars[:, part]]
+        masks = self._masks(len(inputs), len(part)) if learning and self.settings.dropout > 0 else None
+        forecast = self.network(inputs, len(counted), masks)
+        answer = self.answers[chunks.labels[:, part]]
+        weight = self.label_weights[chunks.labels[:, part]] * torch.from_numpy(counted[:, :, None])
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(forecast, answer, reduction="none")
+        loss = torch.where(self.binary, entropy, (forecast - answer) ** 2) * weight
+        return loss.sum(), int(counted.sum())
+
+    def _masks(self, steps: int, batch: int):  # type: ignore[no-untyped-def]
+        import torch
+
+        wide = -(-self.settings.units // 16) * 16
+        padded = -(-self.used // 4) * 4
+        with np.errstate(over="ignore"):
+            key = int(np.uint32(self.key) + np.uint32(self.step) * np.uint32(0x9E3779B1))
+        keep = 1.0 - self.settings.dropout
+        return [
+            torch.from_numpy(
+                dropout_mask((steps, padded, wide), keep, key, layer)[:, :batch, : self.settings.units].copy()
+            )
+            for layer in range(self.settings.layers)
+        ]
+
+
+def flatten(shape, weights: Weights) -> FloatArray:  # type: ignore[no-untyped-def]
+    """Weights by name as the kernel's padded flat vector."""
+    flat = np.zeros(shape.size, np.float32)
+    for name in shape.views:
+        shape.part(flat, name)[...] = weights[name]
+    return flat
+
+
+def predict_windows(
+    weights: Weights, settings: LSTM, inputs: FloatArray, ends: IntArray, outputs: int
+) -> FloatArray:
+    """(rows, outputs) from exactly the last T bars of each row and a zero state; a row's bytes depend on nothing else."""
+    module = kernel()
+    shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs)
+    batch = 4 if len(ends) <= 4 else 32
+    work = module.workspace(shape, settings.lookback, batch)
+    result = np.zeros((len(ends), outputs), np.float32)
+    module.predict(
+        flatten(shape, weights), np.ascontiguousarray(inputs), ends, settings.lookback, shape.wide_units, shape.layers,
+        shape.wide_outputs, batch, result, np.zeros((settings.lookback, batch, shape.wide_inputs), np.float32),
+        work["gates"], work["cell"], work["squashed"], work["hidden"], work["passed"], work["mask"], work["carry"],
+        work["forecast"],
+    )  # fmt: skip
+    return result

@@ -1,0 +1,176 @@
+"""When models are refitted, and which rows each refit may see: the one home of the purge."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from gatecast.market.bars import session_date
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.samples.windows import Samples
+
+    BoolArray = NDArray[np.bool_]
+    IntArray = NDArray[np.int64]
+    TimeArray = NDArray[np.datetime64]
+
+
+def known_by(known_at: TimeArray, moment: np.datetime64) -> BoolArray:
+    """The purge: a row may be fitted on iff its answer is known at the first forecast of the block that follows.
+
+    >>> day = np.array(["2020-01-02", "2020-01-03", "NaT"], "datetime64[us]")
+    >>> known_by(day, np.datetime64("2020-01-02")).tolist()
+    [True, False, False]
+    """
+    return known_at <= moment
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One refit: row numbers of `train`, `validation` (later in time) and `test`, and the moments between them.
+
+    `cutoff` is the time of the first forecast of the test block; `index` counts refits from 0. `samples` is what the
+    rows count in, once bound with `on`.
+    """
+
+    index: int
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+    cutoff: np.datetime64
+    samples: Samples | None = None
+
+    def on(self, samples: Samples) -> Fold:
+        """The same fold, bound to the samples that its rows count in."""
+        return replace(self, samples=samples)
+
+    @property
+    def data(self) -> Samples:
+        """The samples; a fold that is not bound to any has none."""
+        if self.samples is None:
+            raise ValueError("this fold is not bound to samples: use fold.on(samples) first")
+        return self.samples
+
+    @property
+    def record(self) -> IntArray:
+        """All rows whose answers are known at the cutoff, however old: what rivals with a long memory may use."""
+        return np.flatnonzero(known_by(self.data.known_at, self.cutoff))
+
+
+class Schedule(Settings):
+    """Walk-forward refits: at the first session of each period, on a window of what is known by then.
+
+    Attributes
+    ----------
+    train: length of the training window: "2Y", "18M", "60W", "500D" (calendar) or a number of bars.
+    refit: period between refits: "1M", "1W", "3M", "1Y", or a number of bars.
+    expanding: keep everything since the first bar instead of sliding.
+    validation: share of the window, the latest in time, kept for early stopping.
+    minimum: the first refit waits until the rows reach back this far.
+
+    >>> times = np.arange("2015-01-01", "2018-01-01", dtype="datetime64[D]").astype("datetime64[us]")
+    >>> folds = Schedule(train="1Y").folds(times, times + np.timedelta64(5, "D"))
+    >>> len(folds), str(folds[0].cutoff)[:10], len(folds[0].train), len(folds[0].validation)
+    (24, '2016-02-01', 284, 72)
+    """
+
+    train: str | Annotated[int, Field(ge=20)] = "2Y"
+    refit: str | Annotated[int, Field(ge=1)] = "1M"
+    expanding: bool = False
+    validation: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    minimum: str | Annotated[int, Field(ge=20)] = "1Y"
+
+    @field_validator("train", "refit", "minimum")
+    @classmethod
+    def _is_a_length(cls, value: str | int) -> str | int:
+        if isinstance(value, str) and not re.fullmatch(r"[1-9]\d*[DWMY]", value):
+            raise ValueError(f"expected a length such as '2Y', '3M', '1W' or a number of bars, got {value!r}")
+        return value
+
+    def folds(self, times: TimeArray, known_at: TimeArray) -> list[Fold]:
+        """The refits of a history.
+
+        Parameters
+        ----------
+        times: (rows,) close at which each row's forecast is made, in any order (several symbols share times).
+        known_at: (rows,) close at which its answers are known; NaT rows are never fitted on but can be forecast.
+
+        Returns
+        -------
+        One fold a refit whose window has training and validation rows, in time order. Row numbers are ascending.
+        """
+        times, known_at = times.astype("datetime64[us]"), known_at.astype("datetime64[us]")
+        moments = np.unique(times)
+        if len(moments) == 0:
+            return []
+        sessions = session_date(moments)
+        period = self._period(sessions)
+        first = np.flatnonzero(np.r_[True, np.diff(period) != 0])
+        last = np.r_[first[1:], len(moments)]
+        folds: list[Fold] = []
+        for begin, end in zip(first, last, strict=True):
+            cutoff = moments[begin]
+            if not self._reaches_back(begin, sessions):
+                continue
+            since = moments[0] if self.expanding else moments[self._start(begin, sessions)]
+            fittable = np.flatnonzero((times >= since) & known_by(known_at, cutoff))
+            train, validation = self.split(times, known_at, fittable)
+            if len(train) == 0 or len(validation) == 0:
+                continue
+            until = moments[end] if end < len(moments) else moments[-1] + np.timedelta64(1, "us")
+            test = np.flatnonzero((times >= cutoff) & (times < until))
+            folds.append(Fold(len(folds), train, validation, test, cutoff))
+        return folds
+
+    def split(self, times: TimeArray, known_at: TimeArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows -> (train, validation): the latest share in time validates; train is purged against its first moment."""
+        moments = np.unique(times[rows])
+        if len(moments) < 2:
+            return rows[:0], rows[:0]
+        first = moments[min(len(moments) - 1, int(np.floor(len(moments) * (1 - self.validation))))]
+        later = times[rows] >= first
+        return rows[~later & known_by(known_at[rows], first)], rows[later]
+
+    def _period(self, sessions: TimeArray) -> IntArray:
+        if isinstance(self.refit, int):
+            return np.arange(len(sessions)) // self.refit
+        count, unit = int(self.refit[:-1]), self.refit[-1]
+        if unit in "MY":
+            return sessions.astype("datetime64[M]").astype(np.int64) // (count * (12 if unit == "Y" else 1))
+        day = sessions.astype("datetime64[D]").astype(np.int64)
+        return ((day + 3) // 7 if unit == "W" else day) // count  # weeks begin on Monday
+
+    def _start(self, begin: int, sessions: TimeArray) -> int:
+        if isinstance(self.train, int):
+            return max(0, begin - self.train)
+        return int(np.searchsorted(sessions, back(sessions[begin], self.train)))
+
+    def _reaches_back(self, begin: int, sessions: TimeArray) -> bool:
+        if isinstance(self.minimum, int):
+            return begin >= self.minimum
+        return bool(sessions[0] <= back(sessions[begin], self.minimum))
+
+
+def back(day: np.datetime64, length: str) -> np.datetime64:
+    """The day that lies a calendar length earlier; month ends are kept inside the month.
+
+    >>> back(np.datetime64("2024-02-29"), "1Y")
+    np.datetime64('2023-02-28')
+    """
+    count, unit = int(length[:-1]), length[-1]
+    if unit in "DW":
+        return day - np.timedelta64(count * (7 if unit == "W" else 1), "D")
+    month = day.astype("datetime64[M]")
+    target = month - np.timedelta64(count * (12 if unit == "Y" else 1), "M")
+    offset = min(
+        day - month.astype("datetime64[D]"),
+        (target + 1).astype("datetime64[D]") - target.astype("datetime64[D]") - np.timedelta64(1, "D"),
+    )
+    return target.astype("datetime64[D]") + offset

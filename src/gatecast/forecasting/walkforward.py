@@ -1,0 +1,131 @@
+"""Walk-forward: every refit forecasts the block that follows it, and nothing is kept but those forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gatecast.forecasting.schedule import Fold, Schedule, known_by
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+__all__ = ["Fold", "Forecasts", "Schedule", "known_by", "walk_forward"]
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Out-of-sample forecasts of one asset class.
+
+    Attributes
+    ----------
+    values: model -> head -> array over the samples, (samples,) or (samples, horizon), NaN where nothing was forecast.
+    scale: model -> one array a fold: the same fit's forecasts of the last step's return on the fold's validation rows,
+        in their order. Signals take their scale from it; nothing else may.
+    fitted: model -> the last refit's fitted forecaster.
+    """
+
+    samples: Samples
+    folds: tuple[Fold, ...]
+    values: dict[str, dict[str, FloatArray]]
+    scale: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict)
+    fitted: dict[str, FittedForecaster] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows that were forecast out of sample, ascending."""
+        if not self.folds:
+            return np.zeros(0, np.int64)
+        return np.sort(np.concatenate([fold.test for fold in self.folds]))
+
+    def with_model(self, name: str, heads: dict[str, FloatArray]) -> Forecasts:
+        """The same with one more model."""
+        return replace(self, values={**self.values, name: heads})
+
+    def to_frame(self) -> pl.DataFrame:
+        """`symbol, time, model, head, step, value, known_at`, sorted by symbol, time, model, head and step."""
+        samples, rows = self.samples, self.rows
+        ends = samples.ends[rows]
+        keys = pl.DataFrame(
+            {
+                "symbol": pl.Series(
+                    np.array(samples.symbols, dtype=object)[samples.symbol[ends]], dtype=pl.String
+                ),
+                "time": pl.Series(samples.time[ends]).dt.replace_time_zone("UTC"),
+                "row": rows,
+            }
+        )
+        parts = []
+        for model, heads in self.values.items():
+            for head, array in heads.items():
+                table = array[rows].reshape(len(rows), -1)
+                for column in range(table.shape[1]):
+                    step = column + 1 if table.shape[1] > 1 else samples.horizon
+                    parts.append(
+                        keys.with_columns(
+                            model=pl.lit(model), head=pl.lit(head), step=pl.lit(step, pl.Int32),
+                            value=pl.Series(table[:, column]),
+                            known_at=pl.Series(_answered_at(samples, ends, step)).dt.replace_time_zone("UTC"),
+                        ).filter(pl.col("value").is_not_nan())
+                    )  # fmt: skip
+        order = ["symbol", "time", "model", "head", "step"]
+        return pl.concat(parts).sort(order).select(*order, "value", "known_at")
+
+
+def _answered_at(samples: Samples, ends: IntArray, step: int) -> NDArray[np.datetime64]:
+    """Time of the close `step` bars later in the same segment; NaT where there is none yet."""
+    later = np.minimum(ends + step, len(samples.time) - 1)
+    same = (later == ends + step) & (samples.symbol[later] == samples.symbol[ends])
+    same &= samples.segment[later] == samples.segment[ends]
+    return np.where(same, samples.time[later], np.datetime64("NaT"))
+
+
+def walk_forward(
+    forecasters: Sequence[Forecaster],
+    samples: Samples,
+    schedule: Schedule,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Forecasts:
+    """Every forecaster refitted on schedule, its forecasts of each block made by the fit that precedes it.
+
+    Returns forecasts for every sample from the first refit on; without a refit (too short a history) none.
+    `progress(model, n)` is called after n more of the model's fits.
+    """
+    folds = tuple(fold.on(samples) for fold in schedule.folds(samples.times, samples.known_at))
+    result = Forecasts(samples, folds, {})
+    if not folds:
+        return result
+    for forecaster in forecasters:
+        name = forecaster.name
+        report = (lambda done, name=name: progress(name, done)) if progress else None
+        fits = forecaster.fit_many(folds, jobs=jobs, progress=report)
+        heads: dict[str, FloatArray] = {}
+        scale = []
+        for fold, fitted in zip(folds, fits, strict=True):
+            count = len(fold.validation)
+            both = fitted.predict(samples, np.r_[fold.validation, fold.test])
+            for head, values in both.items():
+                table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
+                table[fold.test] = values[count:]
+            if "return" in both:
+                scale.append(both["return"][:count, -1])
+        result = replace(
+            result.with_model(name, heads),
+            scale={**result.scale, name: tuple(scale)} if scale else result.scale,
+            fitted={**result.fitted, name: fits[-1]},
+        )
+    return result

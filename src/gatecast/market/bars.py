@@ -1,0 +1,457 @@
+"""The Bars frame: its columns, its checks, what was known when, and coarser bars.
+
+Columns: `symbol` (String), `asset_class` (String), `time` (Datetime[us, UTC], the bar's close), `open high
+low close` (Float64, > 0), `volume` (Float64, null where there is none), `known_at` (Datetime[us, UTC]),
+`segment` (Int32), then any further numeric columns (Float64). Sorted by symbol and time, one row a bar.
+Nothing may be computed across two segments of a symbol.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, overload
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gatecast.errors import BarsError
+from gatecast.market.classes import ASSET_CLASSES, asset_class
+
+PRICES = ("open", "high", "low", "close")
+COLUMNS = ("symbol", "asset_class", "time", *PRICES, "volume", "known_at", "segment")
+UTC_TIME = pl.Datetime("us", "UTC")
+USUAL_SPACINGS = 20  # a symbol's usual spacing is the median of so many first ones
+
+REPEATS_MIN_BARS, REPEATS_LIMIT = 100, 0.2  # when opens that repeat the previous close are not real
+SPLIT_RATIOS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 100.0)
+SPLIT_TOLERANCE = 0.035  # how far, relative to the ratio, a step may be from it
+EXTREME_SIGMAS, SIGMA_BARS = 20.0, 100
+PARTIAL_VOLUME = 0.25  # of the median of the twenty bars before
+SHORT_HISTORY = 252
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was noticed: info (done as asked), warning (look at it), error (a row was left out).
+
+    `time` is the bar's close, of the first bar where a rule speaks of many; `value` what was found there;
+    `line` the 1-based line of the file, or row of the frame.
+    """
+
+    severity: Severity
+    symbol: str | None
+    time: datetime | None
+    rule: str
+    value: object
+    advice: str
+    file: str | None = None
+    line: int | None = None
+
+
+def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
+    """The canonical Bars frame from clean columns.
+
+    In: `symbol`, `time` (the close, with a time zone), `open high low close`, and optionally `volume` (null
+    where there is none), `asset_class` ("equity" where it is left out), `known_at` (the close where it is
+    left out), `segment`, further numeric columns. Out: the columns of this module, sorted.
+
+    A new segment starts after a gap longer than the class's limit, or than five times the symbol's usual
+    spacing if that is longer (the median of its first twenty spacings, so that later bars never change
+    earlier segments), and wherever a `segment` column that came in changes.
+
+    Raises BarsError for a missing column, a time without zone, a price that is not finite and positive,
+    high and low that do not enclose open and close, a negative volume, two rows at one time, an unknown
+    class, a bar known before its close.
+
+    >>> from datetime import datetime, timezone
+    >>> day = lambda d: datetime(2024, 1, d, 21, tzinfo=timezone.utc)
+    >>> bars = make_bars(pl.DataFrame({
+    ...     "symbol": ["A", "A", "A"], "time": [day(2), day(3), day(30)],
+    ...     "open": [1.0, 2.0, 3.0], "high": [2.0, 3.0, 4.0],
+    ...     "low": [1.0, 2.0, 3.0], "close": [2.0, 2.5, 3.5],
+    ... }))
+    >>> bars["segment"].to_list()
+    [0, 0, 1]
+    """
+    missing = [name for name in ("symbol", "time", *PRICES) if name not in frame.columns]
+    if missing:
+        raise BarsError(
+            f"bars need the columns symbol, time, open, high, low, close; missing: {', '.join(missing)};"
+            f" found: {', '.join(frame.columns)}."
+        )
+    time_type = frame.schema["time"]
+    if not isinstance(time_type, pl.Datetime) or time_type.time_zone is None:
+        raise BarsError(
+            f"the column time must be the bar's close with a time zone (Datetime[us, UTC]), got {time_type}."
+            " Use .dt.replace_time_zone(...), or read_bars(..., timezone=...)."
+        )
+    further = [name for name in frame.columns if name not in COLUMNS]
+    schema = frame.schema
+    text = [name for name in further if not (schema[name].is_numeric() or schema[name] == pl.Boolean)]
+    if text:
+        raise BarsError(f"further columns must be numeric, these are not: {', '.join(text)}. Drop them.")
+
+    optional: list[pl.Expr] = []
+    if "asset_class" not in frame.columns:
+        optional.append(pl.lit("equity").alias("asset_class"))
+    if "volume" not in frame.columns:
+        optional.append(pl.lit(None, pl.Float64).alias("volume"))
+    if "known_at" not in frame.columns:
+        optional.append(pl.col("time").alias("known_at"))
+    if "segment" not in frame.columns:
+        optional.append(pl.lit(0, pl.Int32).alias("segment"))
+    bars = (
+        frame.with_columns(optional)
+        .select(
+            pl.col("symbol", "asset_class").cast(pl.String),
+            pl.col("time").cast(UTC_TIME),
+            pl.col(*PRICES, "volume", *further).cast(pl.Float64),
+            pl.col("known_at").cast(UTC_TIME),
+            pl.col("segment").cast(pl.Int32),
+        )
+        .with_columns(
+            pl.col("volume", *further).fill_nan(None),
+            pl.coalesce("known_at", "time").alias("known_at"),
+        )
+        .sort("symbol", "time", maintain_order=True)
+    )
+    _refuse_unsound(bars)
+    return _with_segments(bars).select(*COLUMNS, *further)
+
+
+def _refuse_unsound(bars: pl.DataFrame) -> None:
+    for name in bars["asset_class"].unique().to_list():
+        asset_class(str(name))
+    body_low, body_high = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
+    faults = {
+        "symbol and time must not be missing": pl.any_horizontal(pl.col("symbol", "time").is_null()),
+        "prices must be finite and positive": ~pl.all_horizontal(
+            (pl.col(PRICES).is_finite() & (pl.col(PRICES) > 0)).fill_null(False)
+        ),
+        "high and low must enclose open and close": (pl.col("low") > body_low) | (pl.col("high") < body_high),
+        "volume must not be negative": pl.col("volume") < 0,
+        "a bar cannot be known before it closes": pl.col("known_at") < pl.col("time"),
+        "one symbol has two bars at one time": (pl.col("time") == pl.col("time").shift())
+        & (pl.col("symbol") == pl.col("symbol").shift()),
+    }
+    for rule, fault in faults.items():
+        bad = bars.filter(fault)
+        if bad.height:
+            raise BarsError(
+                f"{rule}; {bad.height} of {bars.height} bars do not, the first: {bad.row(0, named=True)}."
+                " Clean the rows, or let read_bars do it."
+            )
+
+
+def _with_segments(bars: pl.DataFrame) -> pl.DataFrame:
+    """Number the segments of each symbol anew, from 0; `bars` must be sorted."""
+    limit = pl.col("asset_class").replace_strict(
+        {name: known.gap_limit for name, known in ASSET_CLASSES.items()}, return_dtype=pl.Duration("us")
+    )
+    spacing = pl.col("time").diff().over("symbol")
+    usual = pl.col("time").head(USUAL_SPACINGS + 1).diff().quantile(0.5, "lower").over("symbol")
+    starts = (spacing > pl.max_horizontal(limit, usual * 5)) | (pl.col("segment").diff().over("symbol") != 0)
+    return bars.with_columns(starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32).alias("segment"))
+
+
+@overload
+def session_date(time: pl.Expr) -> pl.Expr: ...
+@overload
+def session_date(time: NDArray[np.datetime64]) -> NDArray[np.datetime64]: ...
+def session_date(time: pl.Expr | NDArray[np.datetime64]) -> pl.Expr | NDArray[np.datetime64]:
+    """The session that a bar closing at `time` (UTC) belongs to: the date one microsecond before the close.
+
+    A coin's bar that closes at 00:00 belongs to the day before. A Polars expression of times gives one of
+    dates, an array datetime64[us] one of datetime64[D].
+
+    >>> closes = np.array(["2024-01-03T00:00", "2024-01-03T21:00"], "datetime64[us]")
+    >>> session_date(closes).astype(str).tolist()
+    ['2024-01-02', '2024-01-03']
+    """
+    if isinstance(time, pl.Expr):
+        return (time - pl.duration(microseconds=1)).dt.date()
+    return (time.astype("datetime64[us]") - np.timedelta64(1, "us")).astype("datetime64[D]")
+
+
+def as_of(bars: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+    """The bars as they were known at `moment` (with a time zone): rows with `known_at` not later than it.
+
+    `bars` needs the columns of `make_bars` and may hold several versions of one symbol and time, which
+    `make_bars` refuses: of those the one known last at `moment` counts.
+    """
+    if moment.tzinfo is None:
+        raise BarsError(f"as_of needs a moment with a time zone, got {moment}; e.g. tzinfo=timezone.utc.")
+    return make_bars(newest_known(bars.filter(pl.col("known_at") <= moment)))
+
+
+def newest_known(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of several versions of one symbol and time the one with the latest `known_at`."""
+    ordered = rows.sort("known_at", maintain_order=True)
+    return ordered.unique(["symbol", "time"], keep="last", maintain_order=True)
+
+
+def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
+    """Coarser bars, each stamped with the close of its last bar: `every` is "4h", "1d", "1w", "1mo", ...
+
+    Periods below a day are cut on the UTC clock, the others by session date, where a weekend belongs to the
+    Monday after it (not for crypto); none crosses a segment. Volume is summed, further columns keep their
+    last value, `known_at` is the latest of the parts. A symbol's last period is left out while it is
+    unfinished: until a bar of a later period has come or its end has passed (for daily bars: its last
+    weekday).
+
+    Raises BarsError when `every` is not a whole number of m, h, d, w, mo, q or y.
+
+    >>> from datetime import timedelta, timezone
+    >>> monday = datetime(2024, 1, 1, 21, tzinfo=timezone.utc)
+    >>> price = [1.0, 3.0, 2.0, 5.0, 4.0, 6.0, 7.0]
+    >>> days = make_bars(pl.DataFrame({
+    ...     "symbol": "A", "time": [monday + timedelta(days=n) for n in (0, 1, 2, 3, 4, 7, 8)],
+    ...     "open": price, "high": price, "low": price, "close": price,
+    ... }))
+    >>> resample(days, "1w").select("open", "high", "low", "close").rows()
+    [(1.0, 5.0, 1.0, 4.0)]
+    """
+    unit = re.fullmatch(r"[1-9]\d*(m|h|d|w|mo|q|y)", every)
+    if unit is None:
+        raise BarsError(f"every must be like '15m', '4h', '1d', '1w' or '1mo', got {every!r}.")
+    time, day = pl.col("time"), _working_day()
+    if unit[1] in ("m", "h"):
+        period = (time - pl.duration(microseconds=1)).dt.truncate(every)
+        over = time >= period.dt.offset_by(every)
+    else:
+        period = day.dt.truncate(every)
+        end = period.dt.offset_by(every)
+        daily = time.diff().min().over("symbol") >= pl.duration(hours=20)
+        over = (time.dt.date() >= end) | (
+            daily & (day.dt.add_business_days(1, roll="forward") >= end) & ~_every_day()
+        )
+    volume = pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum())
+    coarse = (
+        bars.with_columns(period.alias("period"), over.fill_null(False).alias("over"))
+        .group_by("symbol", "segment", "period", maintain_order=True)
+        .agg(
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            volume.alias("volume"),
+            pl.col("known_at").max(),
+            pl.col("asset_class", "time", "close", "over", *bars.columns[len(COLUMNS) :]).last(),
+        )
+    )
+    is_last = time == time.max().over("symbol")
+    return make_bars(coarse.filter(~is_last | pl.col("over")).drop("period", "over"))
+
+
+def _every_day() -> pl.Expr:
+    return pl.col("asset_class").is_in(
+        [name for name, known in ASSET_CLASSES.items() if known.periods_per_year == 365]
+    )
+
+
+def _working_day() -> pl.Expr:
+    """The session date; a weekend's, where weekends are not traded, is the Monday after it."""
+    day = session_date(pl.col("time"))
+    return pl.when(_every_day()).then(day).otherwise(day.dt.add_business_days(0, roll="forward"))
+
+
+def _open_repeats() -> pl.Expr:
+    return (pl.col("open") == pl.col("close").shift().over("symbol", "segment")).fill_null(False)
+
+
+def opens_are_real(bars: pl.DataFrame) -> dict[str, bool]:
+    """Whether each symbol's opens are prices of their own.
+
+    They are not when, in any calendar year with at least 100 bars, more than a fifth of the opens repeat
+    the previous close (the S&P 500 index: 95-100 % in 1999-2005). Orders of such a symbol are filled at the
+    next close.
+    """
+    year = session_date(pl.col("time")).dt.year()
+    years = (
+        bars.with_columns(_open_repeats().alias("repeats"), year.alias("year"))
+        .group_by("symbol", "year", maintain_order=True)
+        .agg(
+            (pl.len() >= REPEATS_MIN_BARS).and_(pl.col("repeats").mean() > REPEATS_LIMIT).alias("unreal"),
+        )
+    )
+    return dict(years.group_by("symbol", maintain_order=True).agg(~pl.col("unreal").any()).iter_rows())
+
+
+def split_ratio() -> pl.Expr:
+    """The split ratio (2 = two for one, 0.5 = one for two) that the step onto each bar looks like, else null.
+
+    The step is from the previous close to the open (to the close where the open repeats it), and has to
+    last to the close. Only equities and etfs split. The bars must be sorted.
+    """
+    previous = pl.col("close").shift().over("symbol", "segment")
+    step = previous / pl.when(pl.col("open") == previous).then("close").otherwise("open")
+    lasts = (previous / pl.col("close")).log() / step.log() > 0.7
+    nearest = pl.lit(None, pl.Float64)
+    for ratio in (*SPLIT_RATIOS, *(1 / ratio for ratio in SPLIT_RATIOS)):
+        nearest = pl.when((step / ratio - 1).abs() < SPLIT_TOLERANCE).then(ratio).otherwise(nearest)
+    return pl.when(lasts & pl.col("asset_class").is_in(["equity", "etf"])).then(nearest)
+
+
+def findings(bars: pl.DataFrame) -> list[Finding]:
+    """What is odd in bars that are sound: nothing is changed.
+
+    One finding per bar: `extreme` (a log return beyond 20 standard deviations of the hundred before it),
+    `gap`, `level_jump` (a price several times another across a gap: another instrument under the symbol?),
+    `split` (the step looks like an unadjusted split). One per symbol, with the first time and the number of
+    bars: `flat`, `zero_volume`, `volume_missing`, `weekend`, `open_repeats_close`, `late` (known after the
+    close), `partial_last`, `short_history`.
+    """
+    over = ("symbol", "segment")
+    ret = _log_return("close").over(over)
+    previous = pl.col("close").shift().over("symbol")
+    volume = pl.col("volume")
+    table = bars.with_columns(ret.alias("ret"), (pl.col("close") / previous).alias("jump")).with_columns(
+        pl.col("ret").rolling_std(SIGMA_BARS, min_samples=20).shift().over(over).alias("sigma"),
+        (pl.col("segment").diff().over("symbol") != 0).fill_null(False).alias("gap"),
+        pl.col("time").diff().over("symbol").alias("spacing"),
+        split_ratio().alias("split"),
+    )
+    new_level = pl.col("gap") & (pl.col("jump").log().abs() > np.log(3))
+    sigmas = pl.col("ret").abs() / pl.col("sigma")
+    per_bar: list[tuple[Severity, str, pl.Expr, pl.Expr, str]] = [
+        (
+            "warning",
+            "extreme",
+            sigmas > EXTREME_SIGMAS,
+            pl.col("ret").exp() - 1,
+            "A simple return beyond 20 standard deviations: compare with a second source.",
+        ),
+        (
+            "warning",
+            "gap",
+            pl.col("gap"),
+            pl.col("spacing").dt.total_seconds() / 86400,
+            "Days since the bar before: a new segment starts, nothing is computed across it.",
+        ),
+        (
+            "warning",
+            "level_jump",
+            new_level,
+            pl.col("jump"),
+            "The price is this multiple of the one before the gap: another instrument under the symbol?"
+            " Cut with start= or end=, or rename one part.",
+        ),
+        (
+            "warning",
+            "split",
+            pl.col("split").is_not_null(),
+            pl.col("split"),
+            "Looks like an unadjusted split of this ratio: give a table of splits.",
+        ),
+    ]
+    found: list[Finding] = []
+    for severity, rule, fault, value, advice in per_bar:
+        rows = table.filter(fault.fill_null(False)).select("symbol", "time", value.alias("value"))
+        found += [
+            Finding(severity, symbol, time, rule, amount, advice) for symbol, time, amount in rows.iter_rows()
+        ]
+
+    no_volume = volume.is_null().all().over("symbol")
+    usual = volume.rolling_median(20).shift().over("symbol")
+    last = pl.col("time") == pl.col("time").max().over("symbol")
+    weekend = (session_date(pl.col("time")).dt.weekday() > 5) & ~_every_day()
+    unreal = pl.col("symbol").is_in([symbol for symbol, real in opens_are_real(bars).items() if not real])
+    per_symbol: list[tuple[Severity, str, pl.Expr, str]] = [
+        (
+            "info",
+            "flat",
+            pl.col("high") == pl.col("low"),
+            "Bars without a range: range volatility is 0 there.",
+        ),
+        ("info", "zero_volume", volume == 0, "Bars without trades: fills there are doubtful."),
+        ("info", "volume_missing", volume.is_null(), "Volume features are left out where a symbol has none."),
+        ("warning", "volume_gaps", volume.is_null() & ~no_volume, "Volume is missing on some bars only."),
+        ("warning", "weekend", weekend, "Short weekend bars; resample='1d' joins them to Monday."),
+        (
+            "warning",
+            "open_repeats_close",
+            unreal & _open_repeats(),
+            "The opens are not real: fills are at the next close.",
+        ),
+        (
+            "info",
+            "late",
+            pl.col("known_at") > pl.col("time"),
+            "Known only after the close; as_of= reads what was known.",
+        ),
+        (
+            "warning",
+            "partial_last",
+            last & (volume < PARTIAL_VOLUME * usual),
+            "The last bar has little volume: unfinished? Cut it with end=.",
+        ),
+        (
+            "warning",
+            "short_history",
+            last & (pl.len().over("symbol") < SHORT_HISTORY),
+            "Under 252 bars: too few to fit and judge a model.",
+        ),
+    ]
+    for severity, rule, fault, advice in per_symbol:
+        rows = table.filter(fault.fill_null(False))
+        counted = rows.group_by("symbol", maintain_order=True).agg(pl.col("time").first(), pl.len())
+        found += [
+            Finding(severity, symbol, time, rule, count, advice)
+            for symbol, time, count in counted.iter_rows()
+        ]
+    return found
+
+
+def _log_return(name: str) -> pl.Expr:
+    return (pl.col(name) / pl.col(name).shift()).log()
+
+
+def compare_levels(bars: pl.DataFrame, reference: pl.DataFrame) -> list[Finding]:
+    """Whether the closes are those of the same symbol in other bars, by session date.
+
+    A finding `other_level` where the median close is more than 5 % off (value: the ratio), one
+    `other_moves` where log returns correlate below 0.5 (value: the correlation), one `no_reference` where
+    no session is common to both.
+    """
+    day = session_date(pl.col("time")).alias("day")
+    theirs = reference.group_by("symbol", day).agg(pl.col("close").last().alias("theirs"))
+    ours = bars.group_by("symbol", day, maintain_order=True).agg(pl.col("time", "close").last())
+    pairs = ours.join(theirs, on=["symbol", "day"], how="left", maintain_order="left")
+    compared = pairs.group_by("symbol", maintain_order=True).agg(
+        pl.col("time").first(),
+        (pl.col("close") / pl.col("theirs")).median().alias("ratio"),
+        pl.corr(_log_return("close"), _log_return("theirs")).alias("correlation"),
+    )
+    found: list[Finding] = []
+    for symbol, time, ratio, correlation in compared.iter_rows():
+        if ratio is None:
+            found.append(
+                Finding("warning", symbol, time, "no_reference", None, "The reference has no such session.")
+            )
+        elif abs(np.log(ratio)) > np.log(1.05):
+            found.append(
+                Finding(
+                    "warning",
+                    symbol,
+                    time,
+                    "other_level",
+                    ratio,
+                    "Closes are this multiple of the reference: another instrument or adjustment?",
+                )
+            )
+        if correlation is not None and correlation < 0.5:
+            found.append(
+                Finding(
+                    "warning",
+                    symbol,
+                    time,
+                    "other_moves",
+                    correlation,
+                    "Returns hardly correlate with the reference: another instrument?",
+                )
+            )
+    return found

@@ -1,0 +1,202 @@
+"""Rows that cannot be bars are left out, and those that say how are adjusted: each time with a finding.
+
+Rows carry `table` and `line`, so that every refusal and every finding names its place.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from gatecast.errors import BarsError
+from gatecast.market.bars import PRICES, newest_known, session_date, split_ratio
+from gatecast.market.tables import Notes, read_tables
+
+WIDEN_LIMIT = 0.05  # a settlement so far outside the traded range widens it; further out is a bad bar
+SPIKE_LIMIT = 5.0  # a low under a fifth of open and close, or a high over five times both, is a bad bar
+PRICE_LIMITS = (1e-10, 1e10)
+BAD_SHARE, BAD_MIN = 0.05, 5  # a larger share of bad bars refuses the symbol, from so many bad bars on
+
+
+def without_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """One row a bar: exact repeats dropped, versions told apart by known_at, other values refused."""
+    content = [name for name in rows.columns if name not in ("table", "line", "segment")]
+    repeated = ~pl.struct(content).is_first_distinct()
+    notes.add_counts("info", "duplicate", rows.filter(repeated), "Rows that repeat another are dropped.")
+    once = rows.unique(content, keep="first", maintain_order=True)
+    clash = once.filter(once.select("symbol", "time", "known_at").is_duplicated())
+    if clash.height:
+        first, second = clash.row(0, named=True), clash.row(1, named=True)
+        column = next(name for name in content if first[name] != second[name])
+        notes.refuse(
+            second,
+            f"line {first['line']} has {first[column]} for the same symbol {first['symbol']!r} and time"
+            f" {first['time']}.",
+            "Keep one of them, or add a column known_at that says which came later.",
+            column,
+            second[column],
+        )
+    versions = once.filter(~once.select(pl.struct("symbol", "time").is_first_distinct()).to_series())
+    notes.add_counts("info", "revised", versions, "Several versions of a bar: as_of= reads the older ones.")
+    return newest_known(once).sort("symbol", "time", maintain_order=True)
+
+
+def refuse_mixed_spacing(rows: pl.DataFrame, notes: Notes) -> None:
+    """Bars of a symbol have one length: four steps in a row under half the usual one, or five of a coarser
+    kind (a day, a week, four times the usual), are other bars."""
+    step, usual = pl.col("step"), pl.col("usual")
+    coarser = (
+        pl.when(usual < timedelta(hours=20)).then(timedelta(hours=20))
+        .when(usual < timedelta(days=4)).then(timedelta(days=5))
+        .otherwise(usual * 4)
+    )  # fmt: skip
+    table = rows.with_columns(pl.col("time").diff().over("symbol").alias("step"))
+    table = table.with_columns(step.mode().min().over("symbol").alias("usual")).with_columns(
+        (step.rolling_max(4).over("symbol") < usual / 2).alias("finer"),
+        (step.rolling_min(5).over("symbol") >= coarser).alias("coarser"),
+    )
+    other = (
+        table.with_row_index("at").filter("finer").head(1),
+        table.with_row_index("at").filter("coarser").head(1),
+    )
+    for found, back in zip(other, (3, 4), strict=True):
+        if found.height:
+            row = table.row(found["at"][0] - back, named=True)
+            problem = (
+                f"this bar of {row['symbol']!r} and the next are {row['step']} long, most are {row['usual']}."
+            )
+            notes.refuse(row, problem, "Keep one length of bars in a series.", "time", str(row["time"]))
+
+
+def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Without the bars that cannot be true, each of which is a finding.
+
+    A non-positive close starts a new segment. A symbol with more than 5 % (and five) of them, or nothing else, is
+    refused.
+    """
+    low, high, volume, adjusted = (pl.col(name) for name in ("low", "high", "volume", "adjusted_close"))
+    body_low, body_high = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
+    outside = pl.max_horizontal(body_high / high, low / body_low) - 1
+    rules: list[tuple[str, str, pl.Expr, str]] = []
+    for name in PRICES:
+        price = pl.col(name)
+        rules += [
+            ("missing_price", name, price.is_null(), "A price is missing."),
+            ("not_finite", name, price.is_infinite(), "A price is infinite."),
+            ("non_positive", name, price <= 0, "A price is not positive: log returns are undefined."),
+            ("out_of_bounds", name, ~price.is_between(*PRICE_LIMITS), "A price is beyond 1e-10 to 1e10."),
+        ]
+    lacks_adjusted = adjusted.is_null() & adjusted.is_not_null().any().over("symbol")
+    rules += [
+        ("missing_price", "adjusted_close", lacks_adjusted, "The adjusted close is missing."),
+        ("not_finite", "adjusted_close", adjusted.is_infinite(), "The adjusted close is infinite."),
+        ("non_positive", "adjusted_close", adjusted <= 0, "The adjusted close is not positive."),
+        ("high_below_low", "high", high < low, "The high is below the low."),
+        ("outside_range", "close", outside > WIDEN_LIMIT, "Open or close is over 5 % outside high and low."),
+        ("spike", "low", low * SPIKE_LIMIT < body_low, "The low is under a fifth of open and close."),
+        ("spike", "high", high > body_high * SPIKE_LIMIT, "The high is over five times open and close."),
+        ("bad_volume", "volume", (volume < 0) | volume.is_infinite(), "Volume is negative or infinite."),
+    ]
+    number = pl.lit(None, pl.Int32)
+    for position, (_, _, fault, _) in reversed(list(enumerate(rules))):
+        number = pl.when(fault).then(position).otherwise(number)
+    undefined = (pl.col("close") <= 0).fill_null(False).cum_sum()
+    pieces = pl.col("segment").fill_null(0).rle_id() + undefined
+    rows = rows.with_columns(number.alias("rule"), pieces.over("symbol").cast(pl.Int32).alias("segment"))
+    bad = rows.filter(pl.col("rule").is_not_null())
+    total = dict(rows.group_by("symbol").len().iter_rows())
+    for (symbol,), own in bad.group_by("symbol", maintain_order=True):
+        row = own.row(0, named=True)
+        _, column, _, problem = rules[row["rule"]]
+        if own.height == total[symbol] or own.height > max(BAD_SHARE * total[symbol], BAD_MIN):
+            notes.refuse(
+                row,
+                f"{own.height} of the {total[symbol]} bars of {symbol!r} are bad; the first: {problem}",
+                "Ask the vendor for sound prices, cut the bad years with start= or end=,"
+                " or leave the symbol out with symbols=.",
+                column,
+                row[column],
+            )
+    for row in bad.iter_rows(named=True):
+        rule, column, _, problem = rules[row["rule"]]
+        notes.add("error", rule, row, row[column], f"{problem} The bar is left out.")
+    return rows.filter(pl.col("rule").is_null()).drop("rule")
+
+
+def read_splits(splits: str | Path | pl.DataFrame | None) -> pl.DataFrame:
+    """A table of splits: symbol, date (its first session), ratio (2 = two for one)."""
+    if splits is None:
+        return pl.DataFrame(schema={"symbol": pl.String, "date": pl.Date, "ratio": pl.Float64})
+    frame = splits if isinstance(splits, pl.DataFrame) else read_tables(Path(splits))[0].frame
+    try:
+        date = pl.col("date").str.to_date() if frame.schema.get("date") == pl.String else pl.col("date")
+        table = frame.select(
+            pl.col("symbol").cast(pl.String), date.cast(pl.Date), pl.col("ratio").cast(pl.Float64)
+        )
+    except pl.exceptions.PolarsError:
+        table = None
+    if (
+        table is None
+        or not table.select(
+            (pl.col("ratio") > 0).all() & pl.all_horizontal(pl.all().is_not_null().all())
+        ).item()
+    ):
+        raise BarsError(
+            "a table of splits needs the columns symbol, date (such as 2014-06-09) and ratio (positive, such as"
+            f" 7 or 0.125); found the columns {', '.join(frame.columns)}."
+        )
+    return table
+
+
+def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Prices scaled by the adjusted close over the close, then by the splits, which scale volume too."""
+    factor = (pl.col("adjusted_close") / pl.col("close")).fill_null(1.0)
+    advice = "All four prices are scaled by the adjusted close over the close; volume is as it was."
+    notes.add_counts("info", "adjusted", rows.filter((factor - 1).abs() > 1e-9), advice)
+    rows = rows.with_columns(pl.col(PRICES) * factor)
+    for symbol, day, ratio in splits.iter_rows():
+        before = (pl.col("symbol") == symbol) & (session_date(pl.col("time")) < day)
+        if ratio != 1:
+            advice = f"Prices before {day} are divided by {ratio:g}, volume multiplied."
+            notes.add_counts("info", "split_applied", rows.filter(before), advice)
+            divisor = pl.when(before).then(ratio).otherwise(1.0)
+            rows = rows.with_columns(pl.col(PRICES) / divisor, pl.col("volume") * divisor)
+    return rows
+
+
+def refuse_splits(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> None:
+    """A step that looks like a split has to be listed, with ratio 1 where it was a true move."""
+    true_moves = splits.filter(pl.col("ratio") == 1).select("symbol", session="date")
+    previous = pl.col("close").shift().over("symbol")
+    steps = rows.with_columns(
+        split_ratio().alias("ratio"),
+        previous.alias("previous"),
+        session_date(pl.col("time")).alias("session"),
+        pl.col("time").diff().over("symbol").alias("gap"),
+    ).filter(pl.col("ratio").is_not_null() & (pl.col("gap") <= timedelta(days=10)))
+    unexplained = steps.join(true_moves, on=["symbol", "session"], how="anti", maintain_order="left")
+    if unexplained.height:
+        row = unexplained.row(0, named=True)
+        many = f" (the first of {unexplained.height})" if unexplained.height > 1 else ""
+        notes.refuse(
+            row,
+            f"{row['symbol']!r} steps from {row['previous']:g} to {row['open']:g} on {row['session']}: that looks"
+            f" like a split with ratio {row['ratio']:g} which the prices do not contain{many}.",
+            "List it in splits= (symbol, date, ratio; ratio 1 for a true move), or say splits=False if all such"
+            " steps are true moves.",
+            "open",
+            row["open"],
+        )
+
+
+def widen(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """High and low enclose open and close; a symbol whose volume is always 0 has none."""
+    highest, lowest = pl.max_horizontal(PRICES), pl.min_horizontal(PRICES)
+    outside = (highest > pl.col("high") * (1 + 1e-9)) | (lowest < pl.col("low") * (1 - 1e-9))
+    advice = "Open or close lie up to 5 % outside high and low, which now include them."
+    notes.add_counts("warning", "range_widened", rows.filter(outside), advice)
+    traded = (pl.col("volume") > 0).any().over("symbol")
+    volume = pl.when(traded).then("volume").alias("volume")
+    return rows.with_columns(highest.alias("high"), lowest.alias("low"), volume)

@@ -1,0 +1,202 @@
+"""A vendor's columns as ours: names in any spelling, numbers in any notation, symbols as text."""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+
+from gatecast.errors import BarsFileError
+from gatecast.market.bars import PRICES
+from gatecast.market.tables import Notes, Table
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "time": (
+        "time", "datetime", "timestamp", "date_time", "date", "ts", "trade_date", "trading_date", "gmt_time",
+        "local_time", "utc_time", "time_utc", "unix", "unix_timestamp", "epoch", "t", "dt", "day",
+    ),
+    "open_time": ("open_time", "opentime", "start_time", "bar_start"),
+    "close_time": ("close_time", "closetime", "end_time", "bar_end"),
+    "symbol": ("symbol", "ticker", "sym", "instrument", "tic", "ric", "name", "asset", "code", "security"),
+    "asset_class": ("asset_class", "assetclass"),
+    "open": ("open", "o", "open_price", "price_open", "px_open", "opening_price", "first"),
+    "high": ("high", "h", "high_price", "price_high", "px_high", "max"),
+    "low": ("low", "l", "low_price", "price_low", "px_low", "min"),
+    "close": (
+        "close", "c", "close_price", "price_close", "px_last", "closing_price", "close_last", "last",
+        "settle", "settlement", "price",
+    ),
+    "adjusted_close": ("adjusted_close", "adj_close", "adjclose", "close_adj", "close_adjusted"),
+    "volume": ("volume", "v", "vol", "total_volume", "trade_volume", "tick_volume", "tickvol"),
+    "known_at": ("known_at", "knowledge_time", "available_at"),
+    "segment": ("segment",),
+}  # fmt: skip
+"""Column names, lower-case with underscores, by what they are; earlier spellings win."""
+
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "<na>")
+RESERVED = {"table", "line", "day", "stamp", "clock", "wall", "moment"}
+TIMES = {"time", "open_time", "close_time"}
+
+
+def snake(name: str) -> str:
+    """Lower case, underscores, no number in front.
+
+    >>> [snake(name) for name in ("Adj Close", "<OPEN>", "1. open")]
+    ['adj_close', 'open', 'open']
+    """
+    return re.sub(r"^\d+_", "", re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_"))
+
+
+def name_columns(table: Table) -> pl.DataFrame:
+    """The frame under our names (the keys of SPELLINGS, `clock` for a time of day beside a date), others in
+    snake case. Columns without a name are dropped, but the first may hold the time if nothing else does."""
+    frame = table.frame
+    spelt = {name: snake(name) for name in frame.columns}
+    unnamed = [name for name in spelt if re.fullmatch(r"(unnamed_?\d*|index|level_0|)", spelt[name])]
+    ours: dict[str, str] = {}
+    for meaning, spellings in SPELLINGS.items():
+        present = [spelling for spelling in spellings if spelling in spelt.values()]
+        if present:
+            first, *others = [name for name in spelt if spelt[name] == present[0]]
+            if others:
+                raise BarsFileError(
+                    f"the columns {first!r} and {others[0]!r} mean the same.",
+                    file=table.file,
+                    column=others[0],
+                    advice="Keep one of them.",
+                )
+            ours[meaning] = first
+    dates = [name for name in spelt if spelt[name] == "date"]
+    if dates and "time" in ours and spelt[ours["time"]] == "time" and _is_clock(frame[ours["time"]]):
+        ours["clock"], ours["time"] = ours["time"], dates[0]
+    if not TIMES & set(ours) and unnamed:
+        ours["time"] = unnamed[0]
+
+    names = {original: meaning for meaning, original in ours.items()}
+    for name in frame.columns:
+        if name not in names and name not in unnamed:
+            free = spelt[name] or "column"
+            while free in names.values() or free in RESERVED or free in SPELLINGS:
+                free += "_"
+            names[name] = free
+    frame = _with_mid_prices(frame.select(list(names)).rename(names))
+    lacking = [name for name in PRICES if name not in frame.columns]
+    if not TIMES & set(frame.columns):
+        lacking.insert(0, "time")
+    if lacking:
+        raise BarsFileError(
+            f"no column for {', '.join(lacking)}; found: {', '.join(map(repr, table.frame.columns[:30]))}.",
+            file=table.file,
+            line=max(table.first_line - 1, 1) if table.file else None,
+            advice="Bars need a time, open, high, low and close: rename the columns.",
+        )
+    return frame
+
+
+def _is_clock(values: pl.Series) -> bool:
+    if values.dtype == pl.Time:
+        return True
+    return values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"^\s*\d{1,2}:\d{2}").all())
+
+
+def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
+    """Prices half-way between bid and ask, where these are all there is."""
+    sides = {f"{side}_{part}" for side in ("bid", "ask") for part in PRICES}
+    if not sides <= set(frame.columns) or set(PRICES) & set(frame.columns):
+        return frame
+    mids = [(pl.col(f"bid_{part}", f"ask_{part}").cast(pl.Float64, strict=False)) for part in PRICES]
+    return frame.with_columns(
+        pl.mean_horizontal(mid, ignore_nulls=False).alias(part)
+        for part, mid in zip(PRICES, mids, strict=True)
+    ).drop(*sides, "bid_size", "ask_size", strict=False)
+
+
+def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
+    """Prices, volume and all further numbers as Float64 (NaN is null); other columns of text are dropped."""
+    ours = [name for name in (*PRICES, "adjusted_close", "volume") if name in frame.columns]
+    further = [name for name in frame.columns if name not in {*SPELLINGS, *RESERVED}]
+    texts = [name for name in (*ours, *further) if frame.schema[name] == pl.String]
+    if texts:
+        cells = pl.col(texts)
+        frame = frame.with_columns(pl.when(~cells.str.to_lowercase().is_in(MISSING)).then(cells))
+        frame = _without_commas(frame, table, [name for name in texts if name in ours], notes)
+    for name in texts:
+        number = _volume_number() if name == "volume" else pl.col(name).cast(pl.Float64, strict=False)
+        parsed = frame.select("line", "table", pl.col(name).alias("text"), number.alias("number"))
+        bad = parsed.filter(pl.col("number").is_null() & pl.col("text").is_not_null())
+        if bad.height and name in ours:
+            row = bad.row(0, named=True)
+            notes.refuse(row, "not a number.", "Correct or empty the cell.", name, row["text"])
+        frame = frame.drop(name) if bad.height else frame.with_columns(parsed["number"].alias(name))
+    for name, kind in frame.select(*ours, pl.col(r"^.*$").exclude(*ours)).schema.items():
+        if name in ours and not (kind.is_numeric() or kind == pl.Null):
+            notes.refuse(
+                frame.row(0, named=True), f"the column holds {kind}.", "Convert it to numbers.", name
+            )
+        if name in further and not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+            frame = frame.drop(name)
+    lacking = [name for name in ("adjusted_close", "volume") if name not in frame.columns]
+    frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
+    floats = [name for name in (*ours, *further) if name in frame.columns]
+    return frame.with_columns(pl.col(floats).cast(pl.Float64).fill_nan(None))
+
+
+def _volume_number() -> pl.Expr:
+    """Volume may be written as 1.2M."""
+    text = pl.col("volume")
+    powers = {"k": 1e3, "m": 1e6, "b": 1e9}
+    unit = text.str.extract(r"[0-9.]\s*([kKmMbB])$").str.to_lowercase()
+    power = unit.replace_strict(powers, default=1.0, return_dtype=pl.Float64)
+    return text.str.replace(r"\s*[kKmMbB]$", "").cast(pl.Float64, strict=False) * power
+
+
+def _without_commas(frame: pl.DataFrame, table: Table, names: list[str], notes: Notes) -> pl.DataFrame:
+    """Numbers with decimal commas or thousands separators as plain ones: one notation for the whole file."""
+    prices = [frame.select("table", "line", text=pl.col(name)) for name in names if name != "volume"]
+    text, cells = pl.col("text"), pl.col(names)
+    all_prices = pl.concat(prices) if prices else frame.select("table", "line", text=pl.lit(""))
+    commas = all_prices.filter(text.str.contains(",", literal=True))
+    grouped = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+    decimal = commas.filter(~text.str.contains(grouped))
+    if decimal.height:
+        certain = commas.filter(text.str.contains(r",.*[,.]"))
+        if certain.height or not table.decimal_comma:
+            row = decimal.row(0, named=True)
+            notes.refuse(
+                row, "the comma is neither a thousands separator nor a decimal point in all rows.",
+                "Write numbers with a decimal point and without commas.", value=row["text"],
+            )  # fmt: skip
+        return frame.with_columns(cells.str.replace_all(".", "", literal=True).str.replace(",", "."))
+    if commas.height and not all_prices.select(text.str.contains(".", literal=True).any()).item():
+        row = commas.row(0, named=True)
+        notes.refuse(
+            row, "the comma may be a decimal point or a thousands separator.",
+            "Write numbers with a decimal point and without commas.", value=row["text"],
+        )  # fmt: skip
+    plain = cells.str.replace_all(",", "", literal=True)
+    return (
+        frame.with_columns(pl.when(cells.str.contains(grouped)).then(plain).otherwise(cells))
+        if names
+        else frame
+    )
+
+
+def fill_symbols(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Symbols as text; empty cells are filled where the file has one symbol only."""
+    frame = frame.with_columns(pl.col("symbol").cast(pl.String))
+    names = frame["symbol"].drop_nulls().unique().to_list()
+    empty = frame.filter(pl.col("symbol").is_null())
+    if empty.height and len(names) != 1:
+        row = empty.row(0, named=True)
+        notes.refuse(row, "the symbol is empty, and the file has several.", "Fill the column.", "symbol")
+    odd = [name for name in names if len(name) > 100 or not name.isprintable()]
+    if odd:
+        row = frame.filter(pl.col("symbol") == odd[0]).row(0, named=True)
+        notes.refuse(
+            row, "a symbol is at most 100 printable characters.", "Correct it.", "symbol", odd[0][:40]
+        )
+    if empty.height:
+        frame = frame.with_columns(pl.col("symbol").fill_null(names[0]))
+        filled = empty.with_columns(pl.lit(names[0]).alias("symbol"))
+        notes.add_counts("warning", "symbol_filled", filled, "Empty cells were given the file's only symbol.")
+    return frame

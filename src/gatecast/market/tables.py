@@ -1,0 +1,323 @@
+"""Files as raw tables: CSV text and Parquet, within limits, with the place of every row.
+
+A table is not bars yet: its columns have the names and the text that the file has, and its rows their
+lines, so that whoever finds a fault can say where it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote
+
+import polars as pl
+
+from gatecast.errors import BarsFileError
+from gatecast.market.bars import Finding, Severity
+
+MAX_BYTES = 2**30
+MAX_LINE_BYTES = 2**20
+MAX_COLUMNS = 1000
+MAX_ROWS = 100_000_000
+SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet", ".pq")
+
+LEAN_TRADES = ("date", "open", "high", "low", "close", "volume")
+LEAN_QUOTES = ("date", *(f"{side}_{part}" for side in ("bid", "ask") for part in (*LEAN_TRADES[1:5], "size")))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw columns; `file` is None for a frame in memory, `first_line` the 1-based line (or row) of row 0.
+
+    `symbol` is the name to use where no column has one. `lean` says that the file is in LEAN's headerless
+    format, `decimal_comma` that commas may be decimal points (another sign separates the columns).
+    """
+
+    frame: pl.DataFrame
+    file: str | None
+    first_line: int
+    symbol: str | None = None
+    lean: bool = False
+    decimal_comma: bool = False
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What is to be told about rows, which carry `table` and `line`: refusals raised, findings collected."""
+
+    files: tuple[str | None, ...]
+    findings: list[Finding] = field(default_factory=list)
+
+    def refuse(
+        self, row: Mapping[str, Any], problem: str, advice: str, column: str = "", value: object = None
+    ) -> NoReturn:
+        """Raise a BarsFileError with the row's place."""
+        file = self.files[row["table"]]
+        raise BarsFileError(
+            problem, file=file, line=row["line"], column=column or None, value=value, advice=advice
+        )
+
+    def add(self, severity: Severity, rule: str, row: Mapping[str, Any], value: object, advice: str) -> None:
+        """Collect a finding with the row's place."""
+        file, time = self.files[row["table"]], row.get("time")
+        self.findings.append(Finding(severity, row["symbol"], time, rule, value, advice, file, row["line"]))
+
+    def add_counts(self, severity: Severity, rule: str, rows: pl.DataFrame, advice: str) -> None:
+        """Collect one finding per symbol: its first row's place, and how many rows it has."""
+        for _, own in rows.group_by("symbol", maintain_order=True):
+            self.add(severity, rule, own.row(0, named=True), own.height, advice)
+
+
+def find_files(source: str | Path) -> list[Path]:
+    """The data files that a path, a folder (searched to the bottom) or a glob names, sorted."""
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [
+            inner
+            for inner in path.rglob("*")
+            if inner.is_file()
+            and inner.name.lower().endswith(SUFFIXES)
+            and not any(part.startswith((".", "_")) for part in inner.relative_to(path).parts)
+        ]
+        advice = f"Put files ending in {', '.join(SUFFIXES)} there."
+    elif any(sign in str(source) for sign in "*?["):
+        root = Path(path.anchor) if path.anchor else Path()
+        found = [inner for inner in root.glob(str(path.relative_to(root))) if inner.is_file()]
+        advice = "Nothing matches the pattern."
+    else:
+        raise BarsFileError("there is no such file or folder.", file=source, advice="Check the path.")
+    if not found:
+        raise BarsFileError("no data files found.", file=source, advice=advice)
+    return sorted(found)
+
+
+def read_tables(path: Path, header: Sequence[str] | None = None) -> list[Table]:
+    """The tables of one file: one, or one per ticker where a downloader wrote several side by side.
+
+    `header` names the columns of a file that has no header line. Folders of the form `symbol=AAPL` above
+    the file become columns. Raises BarsFileError beyond the limits and for what is not a table.
+    """
+    if path.name.lower().endswith((".parquet", ".pq")):
+        tables = [_read_parquet(path)]
+    else:
+        tables = list(_read_text(path, header))
+    folders = [part.split("=", 1) for part in path.parts[:-1] if re.fullmatch(r"\w+=.+", part)]
+    return [_with_folders(table, folders) for table in tables]
+
+
+def _with_folders(table: Table, folders: list[list[str]]) -> Table:
+    have = {name.lower() for name in table.frame.columns}
+    columns = [pl.lit(unquote(value)).alias(key) for key, value in folders if key.lower() not in have]
+    if not columns:
+        return table
+    frame = table.frame.with_columns(columns)
+    return Table(
+        frame, table.file, table.first_line, table.symbol, table.lean, decimal_comma=table.decimal_comma
+    )
+
+
+def _stem(path: Path) -> str:
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return Path(name).stem
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as opened:
+            metadata, schema = opened.metadata, opened.schema_arrow
+            sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+            rows, columns = metadata.num_rows, metadata.num_columns
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
+    _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), MAX_BYTES)
+    _within(path, "rows", rows, MAX_ROWS)
+    _within(path, "columns", columns, MAX_COLUMNS)
+    for column in schema:
+        if isinstance(column.type, pa.BaseExtensionType) or pa.types.is_nested(column.type):
+            raise BarsFileError(
+                "only plain text, number and time columns are read.",
+                file=path,
+                column=column.name,
+                value=str(column.type),
+                advice="Write the file without that column.",
+            )
+    try:
+        frame = pl.read_parquet(path, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
+    return Table(frame, str(path), 1, _stem(path))
+
+
+def _within(path: Path, what: str, have: int, limit: int) -> None:
+    if have > limit:
+        raise BarsFileError(
+            f"{have:,} {what}; at most {limit:,} are read.", file=path, advice="Split the file."
+        )
+
+
+def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
+    data = _decoded(path)
+    lines = _first_lines(path, data, 64)
+    skipped = 0
+    while skipped < len(lines) and (
+        not lines[skipped].strip(" ,;\t") or lines[skipped].startswith(("#", "sep="))
+    ):
+        skipped += 1
+    if skipped == len(lines):
+        raise BarsFileError("the file is empty.", file=path, line=1, advice="Give a file with bars.")
+    separator = max(",;\t|", key=lambda sign: (lines[skipped].count(sign), sign == ","))
+    head = [_cells(line, separator) for line in lines[skipped : skipped + 3]]
+    first = head[0]
+    _within(path, "columns", len(first), MAX_COLUMNS)
+
+    if len(head) == 3 and first[0].lower() == "price" and head[1][0].lower() == "ticker":
+        yield from _read_side_by_side(path, data, skipped, separator, head)
+        return
+    lean = False
+    headless = any(_is_number(cell) for cell in first)
+    if headless and header is None:
+        lean = re.fullmatch(r"\d{8} \d\d:\d\d", first[0]) is not None
+        known = {len(names): names for names in (LEAN_TRADES, LEAN_QUOTES)} if lean else {}
+        if len(first) not in known:
+            raise BarsFileError(
+                "the file has no header line.",
+                file=path,
+                line=skipped + 1,
+                value=lines[skipped][:80],
+                advice=f"Name its {len(first)} columns with header=[...], for example"
+                " header=['date', 'open', 'high', 'low', 'close', 'volume'].",
+            )
+        header = known[len(first)]
+    names = list(header) if headless and header is not None else first
+    if len(names) != len(first):
+        raise BarsFileError(
+            f"header= names {len(names)} columns, the file has {len(first)}.", file=path, line=skipped + 1
+        )
+    names = [name or f"unnamed_{position}" for position, name in enumerate(names)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BarsFileError(
+            "the column is there twice.",
+            file=path,
+            line=skipped + 1,
+            column=twice,
+            advice="Rename or drop one of them.",
+        )
+    start = skipped if headless else skipped + 1
+    frame = _body(path, data, start, separator, names)
+    yield Table(frame, str(path), start + 1, _stem(path), lean, decimal_comma=separator != ",")
+
+
+def _read_side_by_side(
+    path: Path, data: bytes, skipped: int, separator: str, head: list[list[str]]
+) -> Iterator[Table]:
+    """The three header lines Price, Ticker, Date: one table per ticker."""
+    fields, tickers, time_name = head[0][1:], head[1][1:], head[2][0] or "Date"
+    names = [time_name, *(str(position) for position in range(len(fields)))]
+    frame = _body(path, data, skipped + 3, separator, names)
+    for ticker in dict.fromkeys(tickers):
+        own = {str(position): fields[position] for position, name in enumerate(tickers) if name == ticker}
+        yield Table(frame.select(time_name, *own).rename(own), str(path), skipped + 4, ticker)
+
+
+def _decoded(path: Path) -> bytes:
+    """The file's text as UTF-8 without byte-order mark, lines ended by newlines."""
+    _within(path, "bytes", path.stat().st_size, MAX_BYTES)
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path) as packed:
+                data = packed.read(MAX_BYTES + 1)
+            _within(path, "uncompressed bytes", len(data), MAX_BYTES)
+        else:
+            data = path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise BarsFileError(f"cannot be read ({error}).", file=path) from None
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            data = data.decode("utf-16").encode()
+        data = data.removeprefix(b"\xef\xbb\xbf")
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BarsFileError(
+            "the text is not UTF-8 or UTF-16.",
+            file=path,
+            line=line,
+            value=data[error.start : error.start + 8],
+            advice="Save the file as UTF-8.",
+        ) from None
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise BarsFileError(
+            "a zero byte: this is not CSV text.",
+            file=path,
+            line=line,
+            advice="Save the file as UTF-8 CSV or Parquet.",
+        )
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _first_lines(path: Path, data: bytes, count: int) -> list[str]:
+    lines: list[str] = []
+    at = 0
+    while at < len(data) and len(lines) < count:
+        end = data.find(b"\n", at, at + MAX_LINE_BYTES)
+        if end < 0:
+            if len(data) - at > MAX_LINE_BYTES:
+                raise BarsFileError(
+                    f"the line is longer than {MAX_LINE_BYTES:,} bytes.",
+                    file=path,
+                    line=len(lines) + 1,
+                    advice="This is not a CSV of bars.",
+                )
+            end = len(data)
+        lines.append(data[at:end].decode())
+        at = end + 1
+    return lines
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [""])]
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", cell.strip().lower()) is not None
+
+
+def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str]) -> pl.DataFrame:
+    """All rows after `skip` lines as text; blank lines are rows of nulls, so rows count lines."""
+    try:
+        return pl.read_csv(
+            data,
+            has_header=False,
+            skip_lines=skip,
+            schema=dict.fromkeys(names, pl.String),
+            separator=separator,
+            infer_schema=False,
+        )
+    except pl.exceptions.NoDataError:
+        raise BarsFileError(
+            "the file has a header and no rows.", file=path, line=skip, advice="Give a file with bars."
+        ) from None
+    except pl.exceptions.PolarsError as error:
+        for number, cells in enumerate(csv.reader(io.StringIO(data.decode()), delimiter=separator), start=1):
+            if number > skip and len(cells) > len(names):
+                raise BarsFileError(
+                    f"the row has {len(cells)} cells, the header {len(names)}.",
+                    file=path,
+                    line=number,
+                    value=separator.join(cells)[:80],
+                    advice="Quote cells that hold the separator.",
+                ) from None
+        raise BarsFileError(f"not a CSV table ({str(error).splitlines()[0]}).", file=path) from None

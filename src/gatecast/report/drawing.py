@@ -1,0 +1,474 @@
+"""How a report's figures look: the data of `figures` -> a plotly figure, one `draw_*` each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from gatecast.report.figures import Data
+
+LIGHT = {
+    "paper": "#fbfaf7",
+    "card": "#ffffff",
+    "ink": "#1d2430",
+    "quiet": "#667080",
+    "line": "#e3e0d8",
+    "grey": "#a3a9b3",
+    "accent": "#2f5d8c",
+    "good": "#1f7a68",
+    "bad": "#b0532f",
+    "unsure": "#94731d",
+}
+"""Colours by their role; the page swaps them for `DARK` where the reader prefers a dark screen."""
+
+DARK = {
+    "paper": "#14171c",
+    "card": "#1b1f26",
+    "ink": "#e6e4de",
+    "quiet": "#98a1ae",
+    "line": "#2c323b",
+    "grey": "#6b7481",
+    "accent": "#7fb0e0",
+    "good": "#5cc2a8",
+    "bad": "#e08e66",
+    "unsure": "#d1ae56",
+}
+
+STRATEGY_COLOURS = {
+    "flat": LIGHT["line"],
+    "buy_and_hold": LIGHT["grey"],
+    "trend": "#7d8fb3",
+    "mean_reversion": "#b99ac0",
+    "lstm_signal": LIGHT["accent"],
+    "consensus_signal": "#4d9aa8",
+    "ensemble_signal": LIGHT["good"],
+}
+
+WORDS = {
+    "lstm": "LSTM",
+    "lstm_signal": "LSTM signal",
+    "forest": "random forest",
+    "logistic": "logistic regression",
+    "mean": "historical mean",
+    "last": "last value",
+    "ewma": "EWMA",
+    "har": "log-HAR",
+    "sharpe": "Sharpe ratio",
+    "sortino": "Sortino ratio",
+    "calmar": "Calmar ratio",
+    "cagr": "growth a year (CAGR)",
+    "max_drawdown": "deepest drawdown",
+    "break_even_cost_bps": "break-even cost, bps per side",
+    "cost_total": "costs in all",
+}
+
+
+def named(name: str) -> str:
+    """A model, head, strategy or measure in words.
+
+    >>> named("lstm"), named("buy_and_hold")
+    ('LSTM', 'buy and hold')
+    """
+    return WORDS.get(name, str(name).replace("_", " "))
+
+
+_FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+_LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "y": 1,
+    "xanchor": "left",
+    "yanchor": "bottom",
+    "font": {"color": LIGHT["quiet"], "size": 12},
+}
+
+
+def _axis(**more: Any) -> Data:
+    return {
+        "showgrid": False,
+        "zeroline": False,
+        "showline": False,
+        "ticks": "",
+        "tickfont": {"color": LIGHT["quiet"], "size": 12},
+        "title": {
+            "font": {"color": LIGHT["quiet"], "size": 12},
+            "text": more.pop("label", None),
+            "standoff": 8,
+        },
+        "gridcolor": LIGHT["line"],
+        "automargin": True,
+        "ticklabelstandoff": 6,
+        **more,
+    }
+
+
+def _value_axis(**more: Any) -> Data:
+    return _axis(**{"showgrid": True, "nticks": 6, **more})
+
+
+def _wealth_axis(*series: list[float | None], **more: Any) -> Data:
+    """A log axis with ticks at round numbers: even steps where wealth moved little, else 1, 2, 5, 10, ..."""
+    values = [v for line in series for v in line if v is not None and v > 0] or [1.0]
+    low, high = min(values), max(values)
+    decades = 10.0 ** np.arange(-8, 9)
+    if high / low > 4:
+        ticks = np.sort(np.outer([1, 2, 5], decades).ravel())
+    else:
+        rough = max(high - low, 0.01 * low) / 5
+        step = min((n * d for n in (1, 2, 5) for d in decades if n * d >= rough), default=rough)
+        ticks = np.arange(np.floor(low / step), np.ceil(high / step) + 1) * step
+    shown = [float(f"{t:.4g}") for t in ticks if t > 0 and low / 1.02 <= t <= high * 1.02]
+    return _value_axis(type="log", side="right", tickvals=shown, ticktext=[f"{t:g}" for t in shown], **more)
+
+
+def _figure(traces: list[Data], height: int, **layout: Any) -> Any:
+    import plotly.graph_objects as go
+
+    return go.Figure(
+        data=traces,
+        layout={
+            "template": "none",
+            "height": height,
+            "font": {"family": _FONT, "size": 13, "color": LIGHT["ink"]},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
+            "hovermode": "x unified",
+            "hoverlabel": {
+                "bgcolor": LIGHT["card"],
+                "bordercolor": LIGHT["line"],
+                "font": {"color": LIGHT["ink"]},
+            },
+            "legend": _LEGEND,
+            **layout,
+        },
+    )
+
+
+def _line(x: list[Any], y: list[Any], name: str, colour: str, width: float = 1.6, **more: Any) -> Data:
+    line = {"color": colour, "width": width, **more.pop("line", {})}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": escape(name), "line": line, **more}
+
+
+def draw_candles(data: Data) -> Any:
+    """Bars in grey, signals in colour (hollow when not traded), the fan, the weight, the strategy ribbon."""
+    times, fan = data["time"], data["fan"]
+    beyond = 0 if fan is None else max(0, fan["origin"] + fan["step"][-1] - len(times) + 1)
+    labels = times + [f"+{k}" for k in range(1, beyond + 1)]
+    traces: list[Data] = []
+    if fan is not None:
+        x = [labels[fan["origin"] + step] for step in fan["step"]]
+        for n, alpha in ((2, "1f"), (1, "33")):
+            if f"low_{n}" in fan:
+                traces.append(
+                    {
+                        **_line(
+                            x + x[::-1], fan[f"high_{n}"] + fan[f"low_{n}"][::-1], f"± {n} s.d.", "#0000", 0
+                        ),
+                        "fill": "toself",
+                        "showlegend": False,
+                        "fillcolor": LIGHT["accent"] + alpha,
+                        "hoverinfo": "skip",
+                    }
+                )
+        traces.append(_line(x, fan["path"], f"{named(fan['model'])} path", LIGHT["accent"], 2))
+    traces.append(
+        {
+            "type": "candlestick",
+            "x": times,
+            **{c: data[c] for c in ("open", "high", "low", "close")},
+            "name": escape(data["symbol"]),
+            "showlegend": False,
+            "increasing": {"line": {"color": LIGHT["grey"], "width": 1}, "fillcolor": LIGHT["card"]},
+            "decreasing": {"line": {"color": LIGHT["grey"], "width": 1}, "fillcolor": LIGHT["grey"]},
+        }
+    )
+    ranges = [
+        h - low for h, low in zip(data["high"], data["low"], strict=True) if h is not None and low is not None
+    ]
+    away = 0.9 * float(np.median(ranges)) if ranges else 0.0
+    for sign, name, colour, edge, shape in (
+        (1, "bullish", LIGHT["good"], "low", "triangle-up"),
+        (-1, "bearish", LIGHT["bad"], "high", "triangle-down"),
+    ):
+        for traded, what, form in ((True, "traded", ""), (False, "shown only", "-open")):
+            at = [
+                i
+                for i, shown in enumerate(data["signal"])
+                if shown == sign and data["traded"][i] == traded and data[edge][i] is not None
+            ]
+            if at:
+                traces.append(
+                    {
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": f"{name}, {what}",
+                        "x": [times[i] for i in at],
+                        "y": [float(f"{data[edge][i] - sign * away:.6g}") for i in at],
+                        "marker": {
+                            "symbol": shape + form,
+                            "size": [12 if data["consensus"][i] else 8 for i in at],
+                            "color": colour,
+                            "opacity": 1,
+                            "line": {"width": 1.2, "color": colour},
+                        },
+                        "customdata": [data["z"][i] for i in at],
+                        "hovertemplate": "z %{customdata}",
+                    }
+                )
+    if any(w is not None for w in data["weight"]):
+        traces.append(
+            _line(
+                times,
+                data["weight"],
+                "weight",
+                LIGHT["ink"],
+                1.2,
+                yaxis="y2",
+                showlegend=False,
+                line={"shape": "hv"},
+                fill="tozeroy",
+                fillcolor=LIGHT["grey"] + "33",
+            )
+        )
+    for strategy in dict.fromkeys(s for s in data["strategy"] if s is not None):
+        x = [t for t, s in zip(times, data["strategy"], strict=True) if s == strategy]
+        colour = STRATEGY_COLOURS.get(strategy, LIGHT["unsure"])
+        traces.append(
+            {
+                "type": "bar",
+                "x": x,
+                "y": [1] * len(x),
+                "width": 1,
+                "yaxis": "y3",
+                "name": escape(named(strategy)),
+                "legend": "legend2",
+                "marker": {"color": colour, "line": {"width": 0}},
+                "hovertemplate": "in force",
+            }
+        )
+    return _figure(
+        traces,
+        580,
+        bargap=0,
+        barmode="stack",
+        legend2=_LEGEND | {"y": -0.07, "yanchor": "top"},
+        xaxis=_axis(
+            type="category",
+            categoryorder="array",
+            categoryarray=labels,
+            nticks=7,
+            tickangle=0,
+            rangeslider={"visible": False},
+            anchor="y3",
+        ),
+        yaxis=_value_axis(domain=[0.27, 1], side="right"),
+        yaxis2=_axis(
+            domain=[0.09, 0.22],
+            side="right",
+            tickvals=sorted(
+                {0.0, *(f([w for w in data["weight"] if w is not None] or [0.0]) for f in (min, max))}
+            ),
+            tickformat=".0%",
+            zeroline=True,
+            zerolinecolor=LIGHT["line"],
+        ),
+        yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
+        annotations=[_panel_title("weight decided", 0.22), _panel_title("strategy in force", 0.045)],
+    )
+
+
+def _panel_title(text: str, y: float) -> Data:
+    return {
+        "text": text,
+        "x": 0,
+        "y": y,
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 12, "color": LIGHT["quiet"]},
+    }
+
+
+_SERIES_COLOURS = (LIGHT["good"], LIGHT["accent"])
+
+
+def _draw_binned(data: Data, label_x: str, label_y: str, form: str, **layout: Any) -> Any:
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": named(s["model"]),
+            "x": s["forecast"],
+            "y": s["actual"],
+            "error_y": {"array": s["error"], "thickness": 1.2, "width": 0, "color": colour + "88"},
+            "marker": {"size": 8, "color": colour},
+            "customdata": s["n"],
+            "hovertemplate": f"forecast %{{x:{form}}}, came %{{y:{form}}} (%{{customdata}} forecasts)",
+        }
+        for s, colour in zip(data["series"], _SERIES_COLOURS, strict=False)
+    ]
+    points = [v for s in data["series"] for v in s["forecast"] if v is not None]
+    if points:
+        ends = [min(points), max(points)]
+        traces.insert(
+            0, _line(ends, ends, "as forecast", LIGHT["grey"], 1, line={"dash": "dot"}, hoverinfo="skip")
+        )
+    return _figure(
+        traces,
+        340,
+        hovermode="closest",
+        xaxis=_axis(label=label_x, tickformat=form),
+        yaxis=_value_axis(label=label_y, tickformat=form, **layout),
+    )
+
+
+def draw_returns(data: Data) -> Any:
+    """Bin means of the outcome over bin means of the forecast, with two standard errors."""
+    return _draw_binned(
+        data, "forecast, s.d.", "what followed, s.d.", ".2f", zeroline=True, zerolinecolor=LIGHT["line"]
+    )
+
+
+def draw_reliability(data: Data) -> Any:
+    """The reliability diagram: the share that rose over the probability that was given."""
+    return _draw_binned(data, "probability of a rise", "share that rose", ".0%")
+
+
+def draw_volatility(data: Data) -> Any:
+    """Forecast volatility over realised volatility, over time."""
+    lines = [_line(data["time"], data["realised"], "realised", LIGHT["grey"], 1)]
+    looks = ((LIGHT["accent"], 1.8), (LIGHT["bad"] + "aa", 1))
+    for s, (colour, width) in reversed(list(zip(data["series"], looks, strict=False))):
+        lines.append(_line(data["time"], s["volatility"], named(s["model"]), colour, width))
+    return _figure(
+        lines,
+        340,
+        xaxis=_axis(type="date"),
+        yaxis=_value_axis(tickformat=".0%", hoverformat=".1%", rangemode="tozero"),
+    )
+
+
+def draw_wealth(data: Data) -> Any:
+    """Three panels over one time axis: wealth (log scale), drawdown, costs added up."""
+    x = data["time"]
+    return _figure(
+        [
+            _line(x, data["benchmark"], "benchmark", LIGHT["grey"]),
+            _line(x, data["gross"], "before costs", LIGHT["good"], 1, line={"dash": "dot"}),
+            _line(x, data["net"], "net of costs", LIGHT["good"], 2),
+            _line(
+                x,
+                data["benchmark_drawdown"],
+                "benchmark drawdown",
+                LIGHT["grey"],
+                1,
+                yaxis="y2",
+                showlegend=False,
+            ),
+            _line(
+                x,
+                data["drawdown"],
+                "drawdown",
+                LIGHT["good"],
+                1.2,
+                yaxis="y2",
+                showlegend=False,
+                fill="tozeroy",
+                fillcolor=LIGHT["good"] + "22",
+            ),
+            _line(x, data["costs"], "costs so far", LIGHT["bad"], 1.4, yaxis="y3", showlegend=False),
+        ],
+        560,
+        xaxis=_axis(type="date", anchor="y3"),
+        yaxis=_wealth_axis(
+            data["net"], data["gross"], data["benchmark"], domain=[0.46, 1], hoverformat=".3f"
+        ),
+        yaxis2=_value_axis(domain=[0.2, 0.39], side="right", tickformat=".0%", hoverformat=".1%", nticks=4),
+        yaxis3=_value_axis(
+            domain=[0, 0.13], side="right", tickformat=".1%", hoverformat=".2%", nticks=3, rangemode="tozero"
+        ),
+        annotations=[_panel_title("drawdown", 0.39), _panel_title("costs so far, share of wealth", 0.13)],
+    )
+
+
+def draw_strategies(data: Data) -> Any:
+    """Stacked shares by year, in the ribbon's colours, flat at the bottom."""
+    order = list(STRATEGY_COLOURS)
+    return _figure(
+        [
+            {
+                "type": "bar",
+                "x": data["year"],
+                "y": s["share"],
+                "name": escape(named(s["strategy"])),
+                "marker": {
+                    "color": STRATEGY_COLOURS.get(s["strategy"], LIGHT["unsure"]),
+                    "line": {"width": 0},
+                },
+            }
+            for s in sorted(
+                data["series"],
+                key=lambda s: order.index(s["strategy"]) if s["strategy"] in order else len(order),
+            )
+        ],
+        340,
+        barmode="stack",
+        bargap=0.25,
+        xaxis=_axis(tickformat="d"),
+        yaxis=_value_axis(tickformat=".0%", hoverformat=".0%", range=[0, 1]),
+    )
+
+
+def draw_bunching(data: Data) -> Any:
+    """Shares by bar number with their mean: level bars mean that signals do not bunch on refits."""
+    mean = sum(data["share"]) / len(data["share"])
+    ends = [data["bar"][0] - 0.5, data["bar"][-1] + 0.5]
+    return _figure(
+        [
+            {
+                "type": "bar",
+                "x": data["bar"],
+                "y": data["share"],
+                "name": "bars with a signal",
+                "showlegend": False,
+                "marker": {"color": LIGHT["accent"] + "99"},
+            },
+            _line(ends, [mean, mean], "average", LIGHT["quiet"], 1, line={"dash": "dot"}, hoverinfo="skip"),
+        ],
+        280,
+        bargap=0.3,
+        xaxis=_axis(label="bars since the refit", dtick=2 if len(data["bar"]) < 40 else None),
+        yaxis=_value_axis(tickformat=".0%", hoverformat=".1%", rangemode="tozero"),
+    )
+
+
+def draw_control(data: Data) -> Any:
+    """Wealth on the planted market, small."""
+    return _figure(
+        [
+            _line(data["time"], data["benchmark"], "benchmark", LIGHT["grey"]),
+            _line(data["time"], data["net"], "net of costs", LIGHT["good"], 2),
+        ],
+        230,
+        xaxis=_axis(nticks=5),
+        yaxis=_wealth_axis(data["net"], data["benchmark"], hoverformat=".3f"),
+    )
+
+
+DRAWINGS: dict[str, Callable[[Data], Any]] = {
+    "control": draw_control,
+    "returns": draw_returns,
+    "reliability": draw_reliability,
+    "volatility": draw_volatility,
+    "wealth": draw_wealth,
+    "strategies": draw_strategies,
+    "bunching": draw_bunching,
+}
+"""Name -> data to plotly figure, in the order of the page; `draw_candles` draws one symbol."""

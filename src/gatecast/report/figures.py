@@ -1,0 +1,397 @@
+"""What a report's figures show, as plain data: a Run -> a dictionary of lists that JSON can hold.
+
+How they look is in `drawing`. A figure whose parts are missing from the run is `None`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.market.bars import session_date
+
+Data = dict[str, Any]
+
+
+def part(run: Any, name: str, *columns: str) -> pl.DataFrame | None:
+    """The named frame of a run, or None where it is missing, empty or lacks one of the columns."""
+    frame = getattr(run, name, None)
+    if not isinstance(frame, pl.DataFrame) or frame.is_empty() or not set(columns) <= set(frame.columns):
+        return None
+    return frame
+
+
+def is_daily(times: pl.Series) -> bool:
+    """Whether closes are a day or more apart (a single one counts as daily)."""
+    spacing = times.diff().median()
+    return not isinstance(spacing, timedelta) or spacing >= timedelta(hours=20)
+
+
+def bar_labels(times: pl.Series, daily: bool | None = None) -> list[str]:
+    """Closes as text: the session's date where bars are a day or longer, else date and minute (UTC)."""
+    if is_daily(times) if daily is None else daily:
+        return pl.select(session_date(pl.lit(times)).cast(pl.String)).to_series().to_list()
+    return times.dt.strftime("%Y-%m-%d %H:%M").to_list()
+
+
+def _rounded(values: pl.Series, digits: int = 5) -> list[float | None]:
+    cleaned = values.cast(pl.Float64)
+    return cleaned.round_sig_figs(digits).set(~cleaned.is_finite(), None).to_list()
+
+
+def _thinned(frame: pl.DataFrame, most: int) -> pl.DataFrame:
+    """About `most` evenly spaced rows, the last one always among them."""
+    every = -(-frame.height // most) or 1
+    return frame.reverse().gather_every(every).reverse()
+
+
+def _horizon(forecasts: pl.DataFrame, head: str) -> int | None:
+    steps = forecasts.filter(pl.col("head") == head)["step"]
+    return None if steps.is_empty() else int(steps.max())  # type: ignore[arg-type]
+
+
+def _preferred(names: list[str], order: list[str], most: int) -> list[str]:
+    return [name for name in order if name in names][:most]
+
+
+# ── recent bars, signals, the fan and the strategy in force ───────────────────────────────────────
+
+
+def charted_symbols(run: Any, most: int = 12) -> list[str]:
+    """The symbols that get a chart: all of them, or the `most` with the largest newest positions."""
+    bars = part(run, "bars", "symbol")
+    if bars is None:
+        return []
+    symbols = bars["symbol"].unique().sort().to_list()
+    if len(symbols) <= most:
+        return symbols
+    weights = part(run, "weights", "symbol", "time", "weight")
+    size = (
+        {}
+        if weights is None
+        else dict(weights.sort("time").group_by("symbol").agg(pl.col("weight").last().abs()).iter_rows())
+    )
+    return sorted(sorted(symbols, key=lambda s: (-(size.get(s) or 0.0), s))[:most])
+
+
+def candles_data(run: Any, symbol: str, most: int = 500) -> Data | None:
+    """The last bars of one symbol with signals, weight and strategy, and the fan from the newest forecast.
+
+    A signal counts as traded where the weight decided at that close is on its side.
+    """
+    bars = part(run, "bars", "symbol", "time", "open", "high", "low", "close")
+    if bars is None:
+        return None
+    bars = bars.filter(pl.col("symbol") == symbol).sort("time").tail(most)
+    if bars.is_empty():
+        return None
+    keys = ["symbol", "time"]
+    for name, columns in {
+        "weights": ["weight"],
+        "signals": ["z", "signal", "consensus", "strategy", "evidence"],
+    }.items():
+        frame = part(run, name, *keys, *columns)
+        bars = (
+            bars.with_columns(pl.lit(None).alias(c) for c in columns)
+            if frame is None
+            else bars.join(frame.select(*keys, *columns), on=keys, how="left", maintain_order="left")
+        )
+    side = bars["signal"].cast(pl.Float64) * bars["weight"].cast(pl.Float64)
+    return {
+        "symbol": symbol,
+        "time": bar_labels(bars["time"]),
+        **{c: _rounded(bars[c], 6) for c in ("open", "high", "low", "close")},
+        "weight": _rounded(bars["weight"], 3),
+        "signal": bars["signal"].fill_null(0).cast(pl.Int8).to_list(),
+        "z": _rounded(bars["z"], 3),
+        "consensus": bars["consensus"].fill_null(False).to_list(),
+        "traded": (side > 0).fill_null(False).to_list(),
+        "strategy": bars["strategy"].to_list(),
+        "fan": _fan(run, symbol, bars),
+    }
+
+
+def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
+    """Expected price and its s.d. in log price at steps 0..h after the newest forecast's bar."""
+    forecasts = part(run, "forecasts", "symbol", "time", "model", "head", "step", "value")
+    if forecasts is None:
+        return None
+    own = forecasts.filter(pl.col("symbol") == symbol, pl.col("value").is_finite())
+    paths = own.filter(pl.col("head") == "return", pl.col("model").is_in(["ensemble", "lstm"]))
+    if paths.is_empty():
+        return None
+    origin = paths["time"].max()
+    paths = paths.filter(pl.col("time") == origin)
+    lengths = dict(paths.group_by("model").len().iter_rows())
+    model = max(lengths, key=lambda name: (lengths[name], name == "ensemble"))
+    path = paths.filter(pl.col("model") == model).sort("step")
+    at = bars["time"].index_of(origin)
+    if at is None:
+        return None
+    steps = [0, *path["step"].to_list()]
+    mid = np.array([0.0, *path["value"].to_list()])
+    close = bars["close"][at]
+    spread, width_from = None, None
+    variances = own.filter(pl.col("head") == "volatility", pl.col("time") == origin, pl.col("value") > 0)
+    for width_from in _preferred(variances["model"].to_list(), ["ensemble", "lstm", "har", "ewma"], 1):
+        row = variances.filter(pl.col("model") == width_from).sort("step").tail(1)
+        spread = np.sqrt(row["value"][0] * np.array(steps) / row["step"][0])
+
+    def price(log_move: np.ndarray[Any, Any]) -> list[float | None]:
+        return _rounded(pl.Series(close * np.exp(log_move)), 6)
+
+    bands = (
+        {}
+        if spread is None
+        else {
+            f"{side}_{n}": price(mid + sign * n * spread)
+            for n in (1, 2)
+            for side, sign in (("low", -1), ("high", 1))
+        }
+    )
+    return {
+        "origin": at,
+        "step": steps,
+        "path": price(mid),
+        "model": model,
+        "width_from": width_from if spread is not None else None,
+        **bands,
+    }
+
+
+# ── forecasts against outcomes ────────────────────────────────────────────────────────────────────
+
+
+def outcomes(bars: pl.DataFrame, step: int) -> pl.DataFrame:
+    """What followed each close: `symbol, time, ret_log, variance, scale`.
+
+    `ret_log` is the cumulative log return and `variance` the sum of squared log returns over the next `step`
+    bars of the same segment (null near its end); `scale` is the s.d. of a `step`-bar return judged by the
+    last 60 bars.
+    """
+    groups = ["symbol", "segment"] if "segment" in bars.columns else ["symbol"]
+    close = pl.col("close").log()
+    ret = close.diff().over(groups)
+    return (
+        bars.sort("symbol", "time")
+        .with_columns(ret=ret)
+        .select(
+            "symbol",
+            "time",
+            ret_log=(close.shift(-step) - close).over(groups),
+            variance=pl.col("ret").pow(2).rolling_sum(step).shift(-step).over(groups),
+            scale=pl.col("ret").rolling_std(60, min_samples=20).over(groups) * np.sqrt(step),
+        )
+    )
+
+
+def _against_outcomes(run: Any, head: str, models: list[str]) -> tuple[int, pl.DataFrame] | None:
+    """The horizon, and `symbol, time, model, value` beside what followed, for one head's longest step."""
+    forecasts = part(run, "forecasts", "symbol", "time", "model", "head", "step", "value")
+    bars = part(run, "bars", "symbol", "time", "close")
+    step = None if forecasts is None else _horizon(forecasts, head)
+    if forecasts is None or bars is None or step is None:
+        return None
+    chosen = forecasts.filter(
+        pl.col("head") == head,
+        pl.col("step") == step,
+        pl.col("model").is_in(models),
+        pl.col("value").is_finite(),
+    )
+    joined = chosen.join(outcomes(bars, step), on=["symbol", "time"], how="inner").drop_nulls(
+        ["ret_log", "variance"]
+    )
+    return None if joined.is_empty() else (step, joined)
+
+
+def binned_means(frame: pl.DataFrame, step: int, bins: int = 10) -> pl.DataFrame:
+    """Means of `actual` in equally full bins of `forecast`: `forecast, actual, error, n`.
+
+    In: `time, forecast, actual`. `error` is two standard errors of the mean over days (symbols of one day are
+    averaged first), with the days divided by `step` because neighbouring answers share `step - 1` bars.
+
+    >>> frame = pl.DataFrame({"time": range(100), "forecast": range(100), "actual": [0.0, 1.0] * 50})
+    >>> binned_means(frame, step=1, bins=2)["actual"].to_list()
+    [0.5, 0.5]
+    """
+    rank = (pl.col("forecast").rank("average") - 1) * bins / pl.len()
+    days = (
+        frame.with_columns(bin=rank.floor().cast(pl.Int32))
+        .group_by("bin", "time")
+        .agg(pl.col("forecast").mean(), pl.col("actual").mean(), n=pl.len())
+    )
+    return (
+        days.group_by("bin")
+        .agg(
+            pl.col("forecast").mean(),
+            pl.col("actual").mean(),
+            error=2 * pl.col("actual").std() / (pl.len() / step).sqrt(),
+            n=pl.col("n").sum(),
+        )
+        .sort("bin")
+        .drop("bin")
+    )
+
+
+def _binned_data(step: int, frame: pl.DataFrame, models: list[str]) -> Data:
+    series = []
+    for model in models:
+        means = binned_means(frame.filter(pl.col("model") == model), step)
+        series.append({"model": model, **{c: _rounded(means[c], 4) for c in means.columns}})
+    return {"horizon": step, "series": series}
+
+
+def returns_data(run: Any) -> Data | None:
+    """Return forecasts in ten bins against what followed, both in units of `outcomes`' `scale`."""
+    found = _against_outcomes(run, "return", ["ensemble", "lstm", "ridge", "forest"])
+    if found is None:
+        return None
+    step, frame = found
+    frame = frame.filter(pl.col("scale") > 0).with_columns(
+        forecast=pl.col("value") / pl.col("scale"), actual=pl.col("ret_log") / pl.col("scale")
+    )
+    models = _preferred(frame["model"].unique().to_list(), ["ensemble", "lstm", "ridge", "forest"], 2)
+    return _binned_data(step, frame, models) if models else None
+
+
+def reliability_data(run: Any) -> Data | None:
+    """Probabilities of a rise in ten bins against the share that rose."""
+    order = ["ensemble", "lstm", "logistic", "forest"]
+    found = _against_outcomes(run, "direction", order)
+    if found is None:
+        return None
+    step, frame = found
+    frame = frame.with_columns(forecast=pl.col("value"), actual=(pl.col("ret_log") > 0).cast(pl.Float64))
+    return _binned_data(step, frame, _preferred(frame["model"].unique().to_list(), order, 2))
+
+
+def volatility_data(run: Any) -> Data | None:
+    """Forecast and realised volatility over time, annualised: the median over symbols, no overlaps."""
+    scores = getattr(run, "scores", None) or {}
+    rival = (scores.get("verdicts") or {}).get("volatility", {}).get("rival")
+    periods = (scores.get("backtest") or {}).get("periods_per_year")
+    order = ["ensemble", "lstm"]
+    rivals = [name for name in (rival, "har", "ewma", "constant") if name]
+    found = _against_outcomes(run, "volatility", order + rivals)
+    if found is None or periods is None:
+        return None
+    step, frame = found
+    present = frame["model"].unique().to_list()
+    models = _preferred(present, order, 1) + _preferred(present, rivals, 1)
+    days = (
+        frame.filter(pl.col("model").is_in(models))
+        .pivot(on="model", index=["symbol", "time", "variance"], values="value", aggregate_function="first")
+        .group_by("time")
+        .agg((pl.col("variance", *models).median() * periods / step).sqrt())
+        .sort("time")
+    )
+    shown = days.gather_every(max(step, -(-days.height // 1000)))
+    return {
+        "horizon": step,
+        "time": bar_labels(shown["time"]),
+        "realised": _rounded(shown["variance"], 3),
+        "series": [{"model": model, "volatility": _rounded(shown[model], 3)} for model in models],
+    }
+
+
+# ── money ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wealth_data(run: Any, most: int = 1200) -> Data | None:
+    """Wealth from 1 net, gross and of the benchmark; drawdown of net and benchmark; costs added up."""
+    return _wealth(part(run, "equity", "time", "gross", "net", "equity", "benchmark"), most)
+
+
+def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
+    if equity is None:
+        return None
+    days = equity.sort("time").with_columns(
+        gross_wealth=(1 + pl.col("gross").fill_null(0)).cum_prod(),
+        drawdown=pl.col("equity") / pl.max_horizontal(pl.col("equity").cum_max(), 1.0) - 1,
+        benchmark_drawdown=pl.col("benchmark") / pl.max_horizontal(pl.col("benchmark").cum_max(), 1.0) - 1,
+        costs=(pl.col("gross") - pl.col("net")).fill_null(0).cum_sum(),
+    )
+    shown = _thinned(days, most)
+    return {
+        "time": bar_labels(shown["time"], is_daily(days["time"])),
+        "net": _rounded(shown["equity"]),
+        "gross": _rounded(shown["gross_wealth"]),
+        "benchmark": _rounded(shown["benchmark"]),
+        "drawdown": _rounded(shown["drawdown"], 4),
+        "benchmark_drawdown": _rounded(shown["benchmark_drawdown"], 4),
+        "costs": _rounded(shown["costs"], 4),
+    }
+
+
+def strategies_data(run: Any) -> Data | None:
+    """Share of bars that each strategy was in force, by calendar year."""
+    signals = part(run, "signals", "time", "strategy")
+    if signals is None:
+        return None
+    counts = (
+        signals.drop_nulls("strategy")
+        .group_by(year=session_date(pl.col("time")).dt.year(), strategy="strategy")
+        .len()
+        .with_columns(share=pl.col("len") / pl.col("len").sum().over("year"))
+    )
+    if counts.is_empty():
+        return None
+    years = counts["year"].unique().sort().to_list()
+    shares = {(y, s): v for y, s, v in counts.select("year", "strategy", "share").iter_rows()}
+    return {
+        "year": years,
+        "series": [
+            {"strategy": s, "share": [round(shares.get((y, s), 0.0), 4) for y in years]}
+            for s in counts["strategy"].unique().sort().to_list()
+        ],
+    }
+
+
+def bunching_data(run: Any) -> Data | None:
+    """Share of bars that carry a signal, by the number of bars since the refit."""
+    signals = (getattr(run, "scores", None) or {}).get("signals") or {}
+    found = signals.get("by_day_of_month_bar")
+    if not found:
+        return None
+    pairs = found.items() if isinstance(found, dict) else enumerate(found, start=1)
+    points = sorted((int(bar), float(share)) for bar, share in pairs if share is not None)
+    return {"bar": [p[0] for p in points], "share": [round(p[1], 4) for p in points]} if points else None
+
+
+def control_data(run: Any) -> Data | None:
+    """The planted market's wealth, net and benchmark."""
+    control = (getattr(run, "scores", None) or {}).get("control") or {}
+    equity = control.get("equity")
+    if equity is None or len(equity) == 0:
+        return None
+    frame = equity if isinstance(equity, pl.DataFrame) else pl.DataFrame(equity)
+    if not {"equity", "benchmark"} <= set(frame.columns):
+        return None
+    if "time" not in frame.columns:
+        frame = frame.with_row_index("time")
+    elif frame["time"].dtype == pl.String:
+        text = pl.col("time").str.head(19).str.replace("T", " ")
+        frame = frame.with_columns(text.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False))
+    shown = _thinned(frame, 400)
+    labels = (
+        bar_labels(shown["time"], is_daily(frame["time"]))
+        if shown["time"].dtype.is_temporal()
+        else shown["time"].to_list()
+    )
+    return {"time": labels, "net": _rounded(shown["equity"]), "benchmark": _rounded(shown["benchmark"])}
+
+
+FIGURES: dict[str, Callable[[Any], Data | None]] = {
+    "control": control_data,
+    "returns": returns_data,
+    "reliability": reliability_data,
+    "volatility": volatility_data,
+    "wealth": wealth_data,
+    "strategies": strategies_data,
+    "bunching": bunching_data,
+}
+"""Name -> Run to data, in the order of the page; `candles_data` is one a symbol."""

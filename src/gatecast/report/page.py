@@ -1,0 +1,447 @@
+"""Run -> dictionary -> HTML. The page is drawn from the dictionary alone, so JSON and page cannot differ."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.report import drawing, figures
+from gatecast.report.drawing import named
+from gatecast.report.figures import Data, part
+
+HEADS = ("return", "direction", "volatility", "regime", "strategy")
+
+METRICS = {
+    "gain": ("gain over the rival", 1),
+    "r2_zero": ("R² against zero", 1),
+    "r2_mean": ("R² against the mean", 1),
+    "hit_rate": ("hit rate", 1),
+    "information_coefficient": ("information coefficient", 1),
+    "information_coefficient_monthly": ("by month", 1),
+    "brier": ("Brier", -1),
+    "log_loss": ("log loss", -1),
+    "qlike": ("QLIKE", -1),
+    "log_mse": ("log error²", -1),
+    "calibration_error": ("calibration error", -1),
+}
+"""Score -> its words, and 1 where higher is better, -1 where lower is."""
+
+_SHARES = re.compile(
+    "cagr|return|total|drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
+    "|ytd|win|time_in_market|turnover"
+)
+
+
+# ── the dictionary ────────────────────────────────────────────────────────────────────────────────
+
+
+def plain(value: Any) -> Any:
+    """The same content in what JSON can hold; numbers that are not finite become None.
+
+    >>> plain({"a": np.float64("nan"), "b": (1, np.int64(2)), "c": date(2024, 1, 2)})
+    {'a': None, 'b': [1, 2], 'c': '2024-01-02'}
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case np.bool_():
+            return bool(value)
+        case int() | np.integer():
+            return int(value)
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds")
+        case date():
+            return value.isoformat()
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case pl.DataFrame():
+            return plain(value.to_dicts())
+        case pl.Series() | np.ndarray():
+            return plain(value.tolist() if isinstance(value, np.ndarray) else value.to_list())
+        case PurePath():
+            return str(value)
+        case Iterable():
+            return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    return str(value)
+
+
+def report_data(run: Any) -> Data:
+    """All that the report says, as a dictionary that JSON can hold.
+
+    In: a Run. Parts that the run lacks are None or empty. Figures stand under `figures` as data, recent bars
+    under `figures.candles`, one entry a symbol.
+    """
+    scores = getattr(run, "scores", None) or {}
+    verdicts = scores.get("verdicts") or {}
+    experiment: Any = getattr(run, "experiment", None)
+    money = _money(run)
+    summary = scores.get("summary") or {}
+    if isinstance(summary, str):
+        summary = {"headline": summary}
+    candles = {symbol: figures.candles_data(run, symbol) for symbol in figures.charted_symbols(run)}
+    folds = list(scores.get("folds") or [])
+    data = {
+        "name": getattr(experiment, "name", None) or "A run",
+        "headline": summary.get("headline") or _headline(verdicts),
+        "subline": summary.get("subline"),
+        "span": _span(run, folds),
+        "heads": _heads(verdicts, money),
+        "money": money,
+        "newest": _newest(run),
+        "control": {k: v for k, v in (scores.get("control") or {}).items() if k != "equity"} or None,
+        "figures": {
+            "candles": candles,
+            **{name: to_data(run) for name, to_data in figures.FIGURES.items()},
+        },
+        "models": _models(scores.get("models") or [], verdicts),
+        "years": _years(scores.get("years") or []),
+        "strategies": scores.get("strategies") or [],
+        "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k != "tear_sheet"},
+        "tear_sheet": _tear_sheet((scores.get("backtest") or {}).get("tear_sheet") or {}),
+        "signals": scores.get("signals") or {},
+        "folds": folds,
+        "fills": scores.get("fills") or {},
+        "features_left_out": {k: v for k, v in (scores.get("features_left_out") or {}).items() if v},
+        "warnings": scores.get("warnings") or [],
+        "settings": experiment.to_dict() if hasattr(experiment, "to_dict") else {},
+        "provenance": getattr(run, "provenance", None) or {},
+    }
+    return plain(data)  # type: ignore[no-any-return]
+
+
+def _headline(verdicts: Mapping[str, Any]) -> str:
+    heads = [head for head, v in verdicts.items() if v.get("verdict") == "evidence of skill"]
+    if heads:
+        return f"Evidence of skill in {' and '.join(heads)}"
+    return "No evidence of skill" if verdicts else "No verdict"
+
+
+def _span(run: Any, folds: list[Any]) -> Data:
+    bars = part(run, "bars", "symbol", "time")
+    if bars is None:
+        return {}
+    classes = bars["asset_class"].unique().sort().to_list() if "asset_class" in bars.columns else []
+    first, last = figures.bar_labels(pl.Series([bars["time"].min(), bars["time"].max()]), daily=True)
+    return {
+        "first": first,
+        "last": last,
+        "bars": bars.height,
+        "symbols": bars["symbol"].unique().sort().to_list(),
+        "asset_classes": classes,
+        "refits": len(folds) or None,
+    }
+
+
+def _money(run: Any) -> Data:
+    """How far the verdict reached the book: evidence factor, signals shown and traded, what is held."""
+    signals = part(run, "signals", "symbol", "time", "signal", "evidence")
+    weights = part(run, "weights", "symbol", "time", "weight")
+    money: Data = {}
+    if signals is not None:
+        newest = _newest_rows(signals)
+        money |= {
+            "evidence_newest": newest["evidence"].mean(),
+            "evidence_mean": signals["evidence"].mean(),
+            "signals": int((signals["signal"] != 0).sum()),
+        }
+    if weights is not None:
+        book = "book" if "book" in weights.columns else "weight"
+        newest = _newest_rows(weights)
+        money |= {
+            "share_held": (weights["weight"].fill_nan(0).fill_null(0) != 0).mean(),
+            "gross_newest": newest[book].abs().sum(),
+        }
+    if signals is not None and weights is not None:
+        both = signals.join(weights, on=["symbol", "time"], how="inner")
+        money["signals_traded"] = int((both["signal"] * both["weight"] > 0).sum())
+    return money
+
+
+def _newest_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """The last row of each symbol that is still alive: seen within ten days of the newest row."""
+    alive = frame.filter(pl.col("time") > pl.col("time").max() - timedelta(days=10))
+    return alive.sort("time").group_by("symbol", maintain_order=True).last()
+
+
+def _heads(verdicts: Mapping[str, Any], money: Data) -> list[Data]:
+    order = [head for head in HEADS if head in verdicts] + [head for head in verdicts if head not in HEADS]
+    return [{"head": head, "money": _follows(head, money), **verdicts[head]} for head in order]
+
+
+def _follows(head: str, money: Data) -> str | None:
+    """What a head's verdict means for the money, in a sentence."""
+    evidence, traded = money.get("evidence_newest"), money.get("signals_traded")
+    if head == "return" and traded is not None:
+        return f"{money['signals']:,} signals were shown, {traded:,} of them traded."
+    if head == "direction":
+        return "Feeds the expected move, which must exceed the round trip's cost before anything is traded."
+    if head == "volatility":
+        return "Sets the size of every position and the width of the fan."
+    if head == "regime":
+        return "Describes the coming bars; no order follows from it alone."
+    if head == "strategy" and evidence is not None:
+        effect = (
+            "nothing is held"
+            if evidence == 0
+            else "positions are held in full"
+            if evidence == 1
+            else "positions are scaled down by it"
+        )
+        return f"The evidence factor at the newest bar is {evidence:.2f}: {effect}."
+    return None
+
+
+def _newest(run: Any, most: int = 40) -> list[Data]:
+    """The newest bar of each symbol: close, forecasts, signal, strategy, weight and the reason."""
+    bars = part(run, "bars", "symbol", "time", "close")
+    if bars is None:
+        return []
+    rows = bars.sort("symbol", "time").group_by("symbol", maintain_order=True).last()
+    rows = rows.select("symbol", "time", "close").head(most)
+    for name in ("signals", "weights"):
+        frame = part(run, name, "symbol", "time")
+        if frame is not None:
+            rows = rows.join(frame, on=["symbol", "time"], how="left")
+    forecasts = part(run, "forecasts", "symbol", "time", "model", "head", "step", "value")
+    if forecasts is not None:
+        now = forecasts.join(rows.select("symbol", "time"), on=["symbol", "time"], how="semi").sort("step")
+        for column, head, order in (
+            ("probability", "direction", ["ensemble", "lstm", "logistic"]),
+            ("expected", "return_simple", ["ensemble"]),
+            ("variance", "volatility", ["ensemble", "lstm", "har", "ewma"]),
+            ("turbulence", "regime", ["ensemble", "lstm", "logistic"]),
+        ):
+            of_head = now.filter(pl.col("head") == head, pl.col("value").is_finite())
+            present = set(of_head["model"])
+            model = next((name for name in order if name in present), "")
+            newest = of_head.filter(pl.col("model") == model).group_by("symbol").agg(pl.col("value").last())
+            rows = rows.join(newest.rename({"value": column}), on="symbol", how="left")
+        rows = rows.with_columns(spread=pl.col("variance").sqrt())
+    daily = figures.is_daily(bars.filter(pl.col("symbol") == bars["symbol"][0])["time"])
+    times = figures.bar_labels(rows["time"], daily)
+    return [{**row, "time": time} for row, time in zip(rows.to_dicts(), times, strict=True)]
+
+
+def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> list[Data]:
+    """One table a head at its longest step: models by scores, the best of each score and the rival marked."""
+    tables = []
+    rows = [dict(row) for row in rows]
+    for head in dict.fromkeys(row.get("head") for row in rows):
+        of_head = [row for row in rows if row.get("head") == head]
+        step = max((row.get("step") or 0 for row in of_head), default=0)
+        of_head = [row for row in of_head if (row.get("step") or 0) == step]
+        metrics = [m for m in METRICS if any(plain(row.get(m)) is not None for row in of_head)]
+        best = {}
+        for metric in metrics:
+            known = {row["model"]: row[metric] for row in of_head if plain(row.get(metric)) is not None}
+            top = (max if METRICS[metric][1] > 0 else min)(known.values())
+            best[metric] = [model for model, value in known.items() if value == top and len(known) > 1]
+        rival = verdicts.get(str(head), {}).get("rival")
+        tables.append(
+            {
+                "head": head,
+                "step": step or None,
+                "metrics": metrics,
+                "best": best,
+                "rivals": [row["model"] for row in of_head if row.get("rival", row["model"] == rival)],
+                "rows": of_head,
+            }
+        )
+    return tables
+
+
+def _years(rows: Iterable[Mapping[str, Any]]) -> list[Data]:
+    """One table a head and score: years by models."""
+    tables: dict[tuple[Any, Any], Data] = {}
+    for row in rows:
+        table = tables.setdefault(
+            (row["head"], row["metric"]),
+            {"head": row["head"], "metric": row["metric"], "models": [], "rows": {}},
+        )
+        if row["model"] not in table["models"]:
+            table["models"].append(row["model"])
+        table["rows"].setdefault(str(row["year"]), {})[row["model"]] = row["value"]
+    return list(tables.values())
+
+
+def _tear_sheet(sheet: Mapping[str, Any]) -> list[Data]:
+    """Rows of measure, net and benchmark."""
+    net, benchmark = (sheet.get(name) or {} for name in ("strategy", "benchmark"))
+    return [
+        {"measure": measure, "net": net.get(measure), "benchmark": benchmark.get(measure)}
+        for measure in dict.fromkeys([*net, *benchmark])
+    ]
+
+
+# ── the page ──────────────────────────────────────────────────────────────────────────────────────
+
+_MISSING = "–"
+
+
+def number(value: Any, digits: int = 3, sign: bool = False) -> str:
+    """A number with so many significant digits, a real minus and thousands set apart.
+
+    >>> number(-0.012345), number(1234567.0), number(0.5, sign=True), number(None)
+    ('−0.0123', '1,234,567', '+0.500', '–')
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return _MISSING if value is None else str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        text = f"{value:+,.0f}" if sign else f"{value:,.0f}"
+    elif value != 0 and abs(value) < 1e-4:
+        text = f"{value:+.1e}" if sign else f"{value:.1e}"
+    else:
+        places = digits if value == 0 else min(4, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+        text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
+    return text.replace("-", "−")
+
+
+def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
+    """A share as a percentage.
+
+    >>> percent(0.1234), percent(-0.5, 0), percent(None)
+    ('12.3 %', '−50 %', '–')
+    """
+    if not isinstance(value, int | float):
+        return _MISSING
+    sign = sign and round(100 * value, digits) != 0
+    return f"{100 * value:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
+
+
+def measured(value: Any, name: str) -> str:
+    """A value in the unit that its name implies: shares as percentages, everything else as a number."""
+    if (
+        isinstance(value, float)
+        and _SHARES.search(name.lower())
+        and "turnover" not in name
+        and "bps" not in name
+    ):
+        return percent(value)
+    if isinstance(value, int | float):
+        return number(value, 3 if abs(value) >= 1 else 2)
+    return _MISSING if value is None else str(value)
+
+
+def gain(value: Any, unit: Any) -> str:
+    """A verdict's effect: a percentage where its unit is a share or a yearly return.
+
+    >>> gain(0.0214, "share of the rival's loss"), gain(0.0214, "bits")
+    ('+2.14 %', '+0.0214')
+    """
+    return percent(value, 2, sign=True) if re.search("share|alpha", str(unit)) else number(value, sign=True)
+
+
+def moment(value: Any) -> Any:
+    """A moment to the minute.
+
+    >>> moment("2001-01-02T21:00:00.000000"), moment(3)
+    ('2001-01-02 21:00', 3)
+    """
+    return value[:16].replace("T", " ") if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", str(value)) else value
+
+
+def interval(verdict: Mapping[str, Any]) -> Data | None:
+    """Where zero, the effect and its bounds lie on a bar, in percent of its width."""
+    low, high, effect = verdict.get("low"), verdict.get("high"), verdict.get("effect")
+    known = [v for v in (low, high, effect) if isinstance(v, int | float)]
+    if not isinstance(effect, int | float) or not known:
+        return None
+    left, right = min(0.0, *known), max(0.0, *known)
+    pad = 0.12 * ((right - left) or 1.0)
+    left, right = left - pad, right + pad
+
+    def at(value: float) -> float:
+        return round(100 * (value - left) / (right - left), 2)
+
+    low, high = (effect if bound is None else bound for bound in (low, high))
+    return {"zero": at(0.0), "effect": at(effect), "low": at(low), "width": round(at(high) - at(low), 2)}
+
+
+def tone(verdict: Any) -> str:
+    """The class of a verdict's colour: skill, nothing or unclear."""
+    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(str(verdict), "unclear")
+
+
+def drawn(data: Data) -> Data:
+    """The report's figures, drawn: name -> plotly's JSON; charts of symbols stand under `candles`."""
+    found = data["figures"]
+    return {
+        "candles": {s: drawing.draw_candles(d).to_plotly_json() for s, d in found["candles"].items() if d},
+        **{
+            name: draw(found[name]).to_plotly_json()
+            for name, draw in drawing.DRAWINGS.items()
+            if found.get(name) is not None
+        },
+    }
+
+
+def _hashed(script: str) -> str:
+    """The source expression by which a Content-Security-Policy allows exactly this script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def render_data(data: Data) -> str:
+    """The page of a report's dictionary, as one HTML text that needs no network.
+
+    Everything in the dictionary is text to show, never markup; the page's policy allows its own two scripts
+    by their hashes and no connection at all.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gatecast.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.ChainableUndefined,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters |= {
+        "named": named,
+        "titled": lambda name: named(name)[:1].upper() + named(name)[1:],
+        "number": number,
+        "percent": percent,
+        "measured": measured,
+        "gain": gain,
+        "moment": moment,
+        "interval": interval,
+        "tone": tone,
+    }
+    source = environment.loader.get_source  # type: ignore[union-attr]
+    plotly_script, own_script = get_plotlyjs(), source(environment, "report.js")[0]
+    policy = (
+        f"default-src 'none'; script-src {_hashed(plotly_script)} {_hashed(own_script)}; "
+        "style-src 'unsafe-inline'; img-src data: blob:; connect-src 'none'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    return environment.get_template("report.html.j2").render(
+        report=data,
+        figures=drawn(data),
+        metrics=METRICS,
+        light=drawing.LIGHT,
+        dark=drawing.DARK,
+        policy=policy,
+        css=source(environment, "report.css")[0],
+        plotly_script=plotly_script,
+        own_script=own_script,
+    )
+
+
+def render(run: Any) -> str:
+    """The report of a run as one offline HTML text (see `report_data` for its content)."""
+    return render_data(report_data(run))

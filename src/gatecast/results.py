@@ -1,0 +1,419 @@
+"""What a run produces: the arrays of each asset class, the frames made of them, and every number of the scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from gatecast.evaluation.compare import score_tables
+from gatecast.evaluation.verdict import SKILL
+from gatecast.market.bars import opens_are_real, session_date
+from gatecast.market.classes import asset_class
+from gatecast.metrics import overfitting
+from gatecast.metrics.returns import sharpe, tear_sheet
+from gatecast.trading.portfolio import make_book
+from gatecast.trading.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.evaluation.ledger import Trial
+    from gatecast.evaluation.verdict import Verdict
+    from gatecast.experiment import Experiment
+    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.market.sources import Reading
+    from gatecast.samples.windows import Samples
+    from gatecast.trading.backtest import Backtest
+    from gatecast.trading.selection import Selection
+    from gatecast.trading.signals import Signals
+    from gatecast.trading.strategies import Proposals
+
+    FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One asset class on its way through: arrays over its samples and bars."""
+
+    samples: Samples
+    forecasts: Forecasts
+    signals: Signals
+    proposals: Proposals
+    selection: Selection
+    net: FloatArray
+
+
+@dataclass(frozen=True)
+class Run:
+    """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
+
+    `forecasts`: symbol, time, model, head, step, value, known_at. `signals`: symbol, time, z, signal, consensus,
+    strategy, evidence, reason. `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio).
+    `equity`: time, gross, net, equity, benchmark. `classes` holds the arrays behind them, for one asset class each.
+    """
+
+    experiment: Experiment
+    bars: pl.DataFrame
+    forecasts: pl.DataFrame
+    signals: pl.DataFrame
+    weights: pl.DataFrame
+    equity: pl.DataFrame
+    scores: dict[str, Any]
+    provenance: dict[str, Any]
+    classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
+    control: Run | None = field(default=None, repr=False)
+    path: Path | None = None
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """head -> verdict, effect, low, high, test, pvalue, n, trials, sentence, ..."""
+        verdicts: dict[str, dict[str, Any]] = self.scores["verdicts"]
+        return verdicts
+
+    def summary(self) -> str:
+        """The verdicts as plain text, one line each."""
+        return "\n".join(f"{head:<11}{v['verdict']:<24}{v['sentence']}" for head, v in self.verdicts.items())
+
+    def to_frame(self) -> pl.DataFrame:
+        """The forecasts."""
+        return self.forecasts
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(head)}</td><td><b>{escape(v['verdict'])}</b></td><td>{escape(v['sentence'])}</td></tr>"
+            for head, v in self.verdicts.items()
+        )
+        return f"<h3>{escape(self.experiment.name)}</h3><table>{rows}</table>"
+
+
+def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
+    """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast."""
+    parts = []
+    for one in classes.values():
+        rows = one.forecasts.rows
+        at = one.samples.ends[rows]
+        choice = one.selection
+        keys = keys_of(one.samples, at)
+        frame = keys.with_columns(
+            z=pl.Series(one.signals.z[rows]).fill_nan(None),
+            signal=pl.Series(one.signals.signal[rows].astype(np.int8)),
+            consensus=pl.Series(one.signals.consensus[rows]),
+            strategy=pl.Series(np.array(STRATEGIES, dtype=object)[choice.chosen[at]], dtype=pl.String),
+            evidence=pl.Series(choice.evidence[at]),
+            score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
+            traded=pl.Series(one.proposals.traded[at]),
+        )
+        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "traded"))
+    return pl.concat(parts).sort("symbol", "time")
+
+
+def _reason() -> pl.Expr:
+    """One sentence a row: why this strategy, and whether it is held."""
+    force = (
+        pl.when(pl.col("strategy") == "flat")
+        .then(pl.lit("no strategy promises more than its costs"))
+        .otherwise(pl.format("{} promises {} bps a bar net", "strategy", pl.col("score_bps").round(2)))
+    )
+    held = (
+        pl.when(pl.col("strategy") == "flat")
+        .then(pl.lit(""))
+        .when(pl.col("evidence") <= 0)
+        .then(pl.lit("; no evidence of skill yet: shown, not traded"))
+        .when(pl.col("evidence") < 1)
+        .then(pl.format("; evidence allows {} % of it", (pl.col("evidence") * 100).round(0).cast(pl.Int32)))
+        .otherwise(pl.lit("; evidence allows all of it"))
+    )
+    small = (
+        pl.when((pl.col("signal") != 0) & ~pl.col("traded"))
+        .then(pl.lit("; the signal's expected move is below a round trip"))
+        .otherwise(pl.lit(""))
+    )
+    return pl.concat_str([force, held, small])
+
+
+def weights_frame(classes: dict[str, ClassResult], bars: pl.DataFrame) -> pl.DataFrame:
+    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio."""
+    parts = []
+    for one in classes.values():
+        at = one.samples.ends[one.forecasts.rows]
+        parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
+    weights = pl.concat(parts).sort("symbol", "time")
+    return weights.with_columns(book=make_book(weights, bars)["weight"])
+
+
+def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
+    """symbol and time of bar-level rows."""
+    names = np.array(samples.symbols, dtype=object)[samples.symbol[at]]
+    return pl.DataFrame(
+        {
+            "symbol": pl.Series(names, dtype=pl.String),
+            "time": pl.Series(samples.time[at]).dt.replace_time_zone("UTC"),
+        }
+    )
+
+
+def fills_of(bars: pl.DataFrame) -> dict[str, Literal["open", "close"]]:
+    """symbol -> where its orders are filled: the next open where opens are real, else the next close."""
+    return {symbol: "open" if real else "close" for symbol, real in opens_are_real(bars).items()}
+
+
+def periods_of(bars: pl.DataFrame) -> float:
+    """Bars a year: the class's number of sessions (the mean over classes) times the bars of a session."""
+    sessions = float(
+        np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().to_list()])
+    )
+    days = bars.select("symbol", day=session_date(pl.col("time"))).unique().height
+    span = (
+        bars.select((pl.col("time").max() - pl.col("time").min()).over("symbol").max()).item().days / 365.25
+    )
+    per_session = len(bars) / days
+    longest = bars.group_by("symbol").len()["len"].max()
+    if per_session == 1 and span > 0.5 and isinstance(longest, int) and longest / span < 0.75 * sessions:
+        return float(max(1, round(longest / span)))  # weekly or monthly bars
+    return sessions * per_session
+
+
+def benchmark_returns(result: Backtest) -> FloatArray:
+    """Simple returns of buy and hold, from its wealth."""
+    wealth = np.r_[1.0, result.equity["benchmark"].to_numpy()]
+    return np.asarray(np.diff(wealth) / wealth[:-1], dtype=np.float64)
+
+
+def scores_of(
+    run: Run, result: Backtest, verdicts: dict[str, Verdict], trials: Sequence[Trial], reading: Reading
+) -> dict[str, Any]:
+    """Everything that `scores.json` and the report say in numbers; undefined numbers are None."""
+    models, years = score_tables({name: one.forecasts for name, one in run.classes.items()})
+    periods = periods_of(run.bars)
+    net, benchmark = result.equity["net"].to_numpy(), benchmark_returns(result)
+    scores = {
+        "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
+        "summary": headline(verdicts),
+        "models": models,
+        "years": years,
+        "backtest": {
+            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(benchmark, periods)},
+            "turnover_per_year": result.turnover_per_year,
+            "break_even_cost_bps": result.break_even_cost_bps,
+            "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
+            "average_exposure": float(run.weights.group_by("time").agg(pl.col("book").abs().sum())["book"].mean() or 0.0),
+            "periods_per_year": periods,
+            **deflation(net, trials),
+        },
+        "strategies": strategy_table(run, periods),
+        "signals": signal_counts(run),
+        "folds": fold_table(run),
+        "warnings": warnings_of(run, reading),
+        "fills": {
+            symbol: {"fill": fill, "reason": "opens are real" if fill == "open" else
+                     "opens repeat the previous close: orders are filled at the next close"}
+            for symbol, fill in result.fills.items()
+        },
+        "features_left_out": {name: one.samples.left_out for name, one in run.classes.items()},
+        "control": control_scores(run.control, run.experiment),
+    }  # fmt: skip
+    return jsonable(scores)
+
+
+def headline(verdicts: dict[str, Verdict]) -> dict[str, str]:
+    """The verdict in one sentence, and what follows from it in another."""
+    skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
+    if "strategy" in skilled:
+        first = "The strategy beats buy and hold at its own exposure, net of costs."
+    elif "return" in skilled or "direction" in skilled:
+        first = "There is evidence that returns can be forecast here, not yet that trading them pays."
+    elif skilled:
+        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns."
+    else:
+        first = "There is no evidence of skill in this market."
+    traded = verdicts["strategy"].n_needed is not None or np.isfinite(verdicts["strategy"].effect)
+    second = (
+        "Positions were held only while the evidence known at the time allowed it."
+        if traded
+        else "No position was held: signals are shown, not traded."
+    )
+    return {"headline": first, "subline": second}
+
+
+def deflation(net: FloatArray, trials: Sequence[Trial]) -> dict[str, float]:
+    """Probabilistic and deflated Sharpe ratio of daily returns, with the number of trials that the program counted."""
+    per_day = sharpe(net, periods_per_year=1)
+    others = np.array([trial.sharpe for trial in trials if trial.sharpe is not None])
+    centred = net - net.mean()
+    spread = float(np.sqrt(np.mean(centred**2)))
+    if not np.isfinite(per_day) or spread == 0:
+        return {"probabilistic_sharpe": np.nan, "deflated_sharpe": np.nan, "trials": len(trials)}
+    skew, kurtosis = (float(np.mean(centred**power)) / spread**power for power in (3, 4))
+    variance = float(np.var(others, ddof=1)) if len(others) > 1 else 0.0
+    return {
+        "probabilistic_sharpe": overfitting.probabilistic_sharpe(per_day, len(net), skew, kurtosis),
+        "deflated_sharpe": overfitting.deflated_sharpe(
+            per_day, len(net), skew, kurtosis, max(len(trials), 1), variance
+        ),
+        "trials": len(trials),
+    }
+
+
+def strategy_table(run: Run, periods: float) -> list[dict[str, Any]]:
+    """Each strategy by itself, before evidence: share of bars in force, Sharpe and total net return; then the rivals."""
+    chosen = np.concatenate(
+        [one.selection.chosen[one.samples.ends[one.forecasts.rows]] for one in run.classes.values()]
+    )
+    nets = session_returns(run)
+    rows = []
+    for column, name in enumerate(STRATEGIES):
+        rows.append(
+            {
+                "strategy": name,
+                "share_of_bars": float(np.mean(chosen == column)),
+                **_worth(nets[:, column], periods),
+            }
+        )
+    rows.append(
+        {
+            "strategy": "equal weight of all strategies",
+            "share_of_bars": None,
+            **_worth(nets[:, 1:].mean(1), periods),
+        }
+    )
+    held = STRATEGIES.index("buy_and_hold")
+    rows.append(
+        {"strategy": "volatility-targeted long", "share_of_bars": None, **_worth(nets[:, held], periods)}
+    )
+    return rows
+
+
+def session_returns(run: Run) -> FloatArray:
+    """(sessions, strategies) net return of each strategy, the mean over the symbols forecast in that session."""
+    days, nets = [], []
+    for one in run.classes.values():
+        at = one.samples.ends[one.forecasts.rows]
+        days.append(session_date(one.samples.time[at]).astype("datetime64[D]").astype(np.int64))
+        nets.append(one.net[at])
+    _, day = np.unique(np.concatenate(days), return_inverse=True)
+    table = np.concatenate(nets)
+    symbols = len(run.bars["symbol"].unique())
+    per_day = np.column_stack([np.bincount(day, column) for column in table.T])
+    bars = np.bincount(day)
+    if len(run.classes) == 1 and bars.max() <= symbols:
+        return per_day / bars[:, None]
+    return per_day / np.minimum(bars, symbols)[:, None]
+
+
+def _worth(returns: FloatArray, periods: float) -> dict[str, float]:
+    return {"sharpe_net": sharpe(returns, periods), "total_net": float(np.prod(1 + returns) - 1)}
+
+
+def signal_counts(run: Run) -> dict[str, Any]:
+    """Share of bars with a signal, by the number of bars since the refit: a change of models must not make signals."""
+    fired: dict[int, list[int]] = {}
+    total, bullish, bearish, consensus = 0, 0, 0, 0
+    for one in run.classes.values():
+        for fold in one.forecasts.folds:
+            _, since = np.unique(one.samples.times[fold.test], return_inverse=True)
+            signal = one.signals.signal[fold.test]
+            for number, value in zip(since.tolist(), (signal != 0).tolist(), strict=True):
+                counts = fired.setdefault(number, [0, 0])
+                counts[0] += value
+                counts[1] += 1
+        rows = one.forecasts.rows
+        total += len(rows)
+        bullish += int((one.signals.signal[rows] > 0).sum())
+        bearish += int((one.signals.signal[rows] < 0).sum())
+        consensus += int(one.signals.consensus[rows].sum())
+    return {
+        "by_day_of_month_bar": {
+            str(number + 1): hits / count for number, (hits, count) in sorted(fired.items()) if count >= 20
+        },
+        "bullish_share": bullish / max(total, 1),
+        "bearish_share": bearish / max(total, 1),
+        "consensus_share": consensus / max(total, 1),
+    }
+
+
+def fold_table(run: Run) -> list[dict[str, Any]]:
+    """Every refit with its boundaries."""
+    rows = []
+    for name, one in run.classes.items():
+        times = one.samples.times
+        for fold in one.forecasts.folds:
+            rows.append(
+                {
+                    "asset_class": name, "refit": str(fold.cutoff), "train": len(fold.train),
+                    "validation": len(fold.validation), "test": len(fold.test),
+                    "train_first": str(times[fold.train].min()), "train_last": str(times[fold.train].max()),
+                    "validation_first": str(times[fold.validation].min()),
+                    "validation_last": str(times[fold.validation].max()),
+                    "test_first": str(times[fold.test].min()), "test_last": str(times[fold.test].max()),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def warnings_of(run: Run, reading: Reading) -> list[str]:
+    """What a reader must know before believing a number."""
+    warnings = [
+        f"{finding.symbol or ''}: {finding.rule}: {finding.value} {finding.advice}".strip(": ")
+        for finding in reading.findings if finding.severity != "info"
+    ][:100]  # fmt: skip
+    for name, one in run.classes.items():
+        rows = one.forecasts.rows
+        if len(rows) == 0:
+            warnings.append(f"{name}: too short a history for a single refit; nothing was forecast.")
+            continue
+        years = (
+            (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
+        )
+        if years < 5:
+            warnings.append(f"{name}: the walk-forward spans {years:.1f} years; under five prove little.")
+        if one.samples.facts.floored:
+            warnings.append(
+                f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
+            )
+        silent = set(one.samples.symbols) - {
+            one.samples.symbols[i] for i in np.unique(one.samples.symbol[one.samples.ends[rows]])
+        }
+        warnings += [f"{symbol}: too few bars, nothing was forecast." for symbol in sorted(silent)]
+    override = run.experiment.selection.evidence
+    if override is not None:
+        warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")
+    return warnings
+
+
+def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any] | None:
+    """The planted market's truth, verdicts and wealth, for the page of the real one."""
+    if control is None or experiment.control is None:
+        return None
+    from gatecast.market.synthetic import truth_of
+
+    planted = experiment.control
+    truth = truth_of(planted.market, **({"r2": planted.r2} if planted.market == "b1" else {}))
+    equity = control.equity.select("time", "equity", "benchmark")
+    return {
+        "name": planted.market,
+        "truth": truth,
+        "verdicts": control.verdicts,
+        "sentence": f"The same chain on a simulated market in which {planted.r2:.0%} of each bar's variance can be "
+        "forecast: this is what evidence of skill looks like.",
+        "equity": equity.with_columns(pl.col("time").dt.to_string("iso")).to_dict(as_series=False),
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """NumPy numbers as Python's, NaN and infinities as None, tuples as lists, through all levels."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,273 @@
+"""What is to be forecast, when its answer is known, and the scale that a model learns it on.
+
+Returns are learned over the trailing volatility and variances over the trailing variance, so that no wild symbol and no
+wild year decides what a model learns. `encode` and `decode` are the only places where that scale is applied and undone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gatecast.errors import SettingsError, did_you_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+HEADS = ("return", "direction", "volatility", "regime")
+PROXIES = ("close_to_close", "parkinson", "garman_klass")
+DECAY = 0.94  # RiskMetrics' daily decay
+VARIANCE_FLOOR = 0.01  # a realised variance below this share of the trailing one is raised to it, and counted
+LEVEL_QUANTILE = 2 / 3  # turbulent: the upper tercile
+LEVEL_MINIMUM = 250  # answers known before a level means anything
+
+
+@dataclass(frozen=True)
+class Target:
+    """One head's answers: `value` (bars,) or (bars, horizon), NaN where there is none; `known_at` (bars,).
+
+    `known_at` is the close at which the answer exists (NaT where it never does).
+    """
+
+    value: FloatArray
+    known_at: NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3).
+
+    `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
+    `ratio`: mean squared return over mean variance proxy so far: turns the proxy's unit into close-to-close variance.
+    `baseline`: trailing variance over the horizon in the proxy's unit, horizon * sigma² / ratio.
+    `har`: logs of the mean proxy over 1, 5 and 22 bars. `recent`: log variance over the last horizon bars.
+    `level`: the class's expanding upper-tercile level of log variance, from answers known at the bar.
+    `past_return`: log return over the last horizon bars. `mean`: mean log return of one bar so far.
+    """
+
+    sigma: FloatArray
+    ratio: FloatArray
+    baseline: FloatArray
+    har: FloatArray
+    recent: FloatArray
+    level: FloatArray
+    past_return: FloatArray
+    mean: FloatArray
+    floored: int
+
+
+def make_targets(
+    bars: pl.DataFrame, horizon: int = 5, volatility_proxy: str = "garman_klass"
+) -> tuple[dict[str, Target], Facts]:
+    """The answers of all four heads for the bars of one asset class, and what is known at each bar.
+
+    Parameters
+    ----------
+    bars: Bars frame of one asset class, sorted by symbol and time.
+    horizon: bars ahead, 1-20.
+    volatility_proxy: close_to_close, parkinson, garman_klass, or a column of the bars that holds a variance.
+
+    Returns
+    -------
+    `return`: cumulative log returns over the next 1..horizon bars, (bars, horizon); `direction`: 1.0 where the last of
+    them is above 0; `volatility`: log of the proxy summed over the next horizon bars; `regime`: 1.0 where that exceeds
+    the class's level known at the bar. All are known at the close of bar t + horizon, and only inside a segment.
+
+    References
+    ----------
+    Parkinson (1980), Journal of Business 53; Garman and Klass (1980), Journal of Business 53.
+
+    >>> from gatecast.market import synthetic
+    >>> targets, facts = make_targets(synthetic.a1(600, seed=1), horizon=5)
+    >>> targets["return"].value.shape, bool(np.isnan(targets["direction"].value[-1]))
+    ((600, 5), True)
+    """
+    if volatility_proxy not in PROXIES and volatility_proxy not in bars.columns:
+        raise SettingsError(
+            f"volatility proxy {volatility_proxy!r} is neither a range proxy nor a column of the bars. "
+            f"{did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
+        )
+    group = ["symbol", "segment"]
+    log_close = pl.col("close").log()
+    step = (log_close - log_close.shift(1)).over(group)
+    frame = bars.select(
+        "symbol",
+        "segment",
+        "time",
+        "known_at",
+        pl.col("open", "high", "low", "close"),
+        step.alias("r"),
+        *([volatility_proxy] if volatility_proxy not in PROXIES else []),
+    )
+    frame = frame.with_columns(proxy=_proxy(volatility_proxy))
+    frame = frame.with_columns(
+        variance=pl.col("r").pow(2).ewm_mean(alpha=1 - DECAY, adjust=True, min_samples=22).over(group),
+        ratio=(
+            pl.col("r").pow(2).fill_null(0.0).cum_sum()
+            / pl.when(pl.col("r").is_not_null()).then("proxy").fill_null(0.0).cum_sum()
+        ).over("symbol"),
+        count=pl.col("r").is_not_null().cum_sum().over("symbol"),
+    )
+    # before 60 returns the ratio is noise: the proxy is taken as it is
+    frame = (
+        frame.with_columns(
+            ratio=pl.when((pl.col("count") >= 60) & pl.col("ratio").is_finite() & (pl.col("ratio") > 0))
+            .then("ratio")
+            .otherwise(1.0)
+        )
+        .with_columns(
+            sigma=pl.col("variance").sqrt().clip(lower_bound=1e-6),
+        )
+        .with_columns(unit=pl.col("sigma").pow(2) / pl.col("ratio"))
+    )
+    floor = VARIANCE_FLOOR * pl.col("unit")
+    har = [
+        pl.max_horizontal(pl.col("proxy").rolling_mean(n), floor).log().over(group).alias(f"har_{n}")
+        for n in (1, 5, 22)
+    ]
+    ahead = [(log_close.shift(-k) - log_close).over(group).alias(f"ahead_{k}") for k in range(1, horizon + 1)]
+    total = pl.col("proxy").rolling_sum(horizon).shift(-horizon).over(group)
+    frame = frame.with_columns(
+        *har,
+        *ahead,
+        total=total,
+        recent=pl.max_horizontal(pl.col("proxy").rolling_sum(horizon).over(group), horizon * floor).log(),
+        mean=(pl.col("r").fill_null(0.0).cum_sum() / pl.col("count").clip(lower_bound=1)).over("symbol"),
+        past_return=(log_close - log_close.shift(horizon)).over(group),
+        answered_at=pl.col("known_at").shift(-horizon).over(group),
+    )
+    floored = frame.select(((pl.col("total") < horizon * floor) & pl.col("total").is_not_null()).sum()).item()
+    frame = frame.with_columns(log_variance=pl.max_horizontal("total", horizon * floor).log())
+    frame = frame.with_columns(log_variance=pl.when(pl.col("total").is_not_null()).then("log_variance"))
+
+    path = to_array(frame, *(f"ahead_{k}" for k in range(1, horizon + 1))).reshape(len(frame), horizon)
+    log_variance, unit = to_array(frame, "log_variance"), to_array(frame, "unit")
+    times, known_at = to_times(frame, "time"), to_times(frame, "answered_at")
+    level = expanding_level(log_variance, known_at, times)
+    last = path[:, -1]
+    direction = np.where(np.isnan(last), np.nan, (last > 0).astype(float))
+    regime = np.where(np.isnan(log_variance) | np.isnan(level), np.nan, (log_variance > level).astype(float))
+    values = {"return": path, "direction": direction, "volatility": log_variance, "regime": regime}
+    facts = Facts(
+        sigma=to_array(frame, "sigma"),
+        ratio=to_array(frame, "ratio"),
+        baseline=horizon * unit,
+        har=to_array(frame, "har_1", "har_5", "har_22"),
+        recent=to_array(frame, "recent"),
+        level=level,
+        past_return=to_array(frame, "past_return"),
+        mean=to_array(frame, "mean"),
+        floored=int(floored),
+    )
+    return {head: Target(value, known_at) for head, value in values.items()}, facts
+
+
+def expanding_level(
+    value: FloatArray,
+    known_at: NDArray[np.datetime64],
+    times: NDArray[np.datetime64],
+    quantile: float = LEVEL_QUANTILE,
+    minimum: int = LEVEL_MINIMUM,
+) -> FloatArray:
+    """For each time, the quantile of all values whose answer was known by then; NaN before `minimum` of them.
+
+    The quantile is the order statistic with ceil(quantile * n) values at or below it; two heaps keep it in O(n log n).
+
+    >>> day = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[us]")
+    >>> expanding_level(np.array([3.0, 1.0, 2.0, 9.0]), day, day, quantile=0.5, minimum=1).tolist()
+    [3.0, 1.0, 2.0, 2.0]
+    """
+    answered = np.flatnonzero(np.isfinite(value) & ~np.isnat(known_at))
+    answered = answered[np.argsort(known_at[answered], kind="stable")]
+    lower: list[float] = []  # a max-heap by negation: its top is the level
+    upper: list[float] = []
+    level = np.full(len(times), np.nan)
+    stamps, inverse = np.unique(times, return_inverse=True)
+    at_stamp = np.full(len(stamps), np.nan)
+    ready = np.searchsorted(known_at[answered], stamps, side="right")
+    done = 0
+    for i, until in enumerate(ready):
+        for number in value[answered[done:until]].tolist():
+            if lower and number <= -lower[0]:
+                heapq.heappush(lower, -number)
+            else:
+                heapq.heappush(upper, number)
+            wanted = int(np.ceil(quantile * (len(lower) + len(upper))))
+            while len(lower) > wanted:
+                heapq.heappush(upper, -heapq.heappop(lower))
+            while len(lower) < wanted:
+                heapq.heappush(lower, -heapq.heappop(upper))
+        done = until
+        if len(lower) + len(upper) >= minimum:
+            at_stamp[i] = -lower[0]
+    level[:] = at_stamp[inverse]
+    return level
+
+
+def encode(targets: dict[str, Target], facts: Facts) -> FloatArray:
+    """The table a model learns, (bars, horizon + 3): path over sigma·√k, direction, log variance over trailing, regime."""
+    path = targets["return"].value
+    steps = np.sqrt(np.arange(1, path.shape[1] + 1))
+    return np.column_stack(
+        [
+            path / (facts.sigma[:, None] * steps),
+            targets["direction"].value,
+            targets["volatility"].value - np.log(facts.baseline),
+            targets["regime"].value,
+        ]
+    )
+
+
+def columns_of(horizon: int) -> dict[str, slice]:
+    """Where each head stands in the table of `encode`."""
+    return {
+        "return": slice(0, horizon),
+        "direction": slice(horizon, horizon + 1),
+        "volatility": slice(horizon + 1, horizon + 2),
+        "regime": slice(horizon + 2, horizon + 3),
+    }
+
+
+def decode(head: str, encoded: FloatArray, sigma: FloatArray, baseline: FloatArray) -> FloatArray:
+    """A model's output for one head, back in the head's own unit.
+
+    `return`: cumulative log returns (n, horizon); `direction`, `regime`: probabilities (n,), clipped to [.001, .999];
+    `volatility`: variance over the horizon (n,), in the proxy's unit, never 0 (`encoded` is the log over trailing).
+    """
+    if head == "return":
+        return encoded * sigma[:, None] * np.sqrt(np.arange(1, encoded.shape[1] + 1))
+    if head == "volatility":
+        return np.exp(np.clip(encoded.reshape(-1), -6.0, 6.0)) * baseline
+    return np.clip(encoded.reshape(-1), 1e-3, 1 - 1e-3)
+
+
+def _proxy(name: str) -> pl.Expr:
+    high_low = (pl.col("high") / pl.col("low")).log()
+    if name == "close_to_close":
+        return pl.col("r").pow(2)
+    if name == "parkinson":
+        return high_low.pow(2) / (4 * np.log(2))
+    if name == "garman_klass":
+        return 0.5 * high_low.pow(2) - (2 * np.log(2) - 1) * (pl.col("close") / pl.col("open")).log().pow(2)
+    return pl.col(name)
+
+
+def _numeric(bars: pl.DataFrame) -> list[str]:
+    return [name for name, kind in bars.schema.items() if kind.is_numeric()]
+
+
+def to_array(frame: pl.DataFrame, *names: str) -> FloatArray:
+    """Columns as float64 with NaN for null: (rows,) for one name, (rows, names) for several."""
+    table = frame.select(pl.col(*names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    return np.ascontiguousarray(table[:, 0] if len(names) == 1 else table)
+
+
+def to_times(frame: pl.DataFrame, name: str) -> NDArray[np.datetime64]:
+    """A UTC time column as datetime64[us]."""
+    return frame[name].dt.replace_time_zone(None).cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")

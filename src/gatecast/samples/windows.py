@@ -1,0 +1,154 @@
+"""Samples: bar-level arrays of one asset class and the row at which each window ends. Windows are views, never copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gatecast.market.bars import session_date
+from gatecast.samples.features import available_features, compute_features
+from gatecast.samples.targets import Facts, Target, encode, make_targets, to_array, to_times
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a model sees of one asset class. Bar-level arrays hold its symbols one after the other, each in time order.
+
+    A sample is a window of `lookback` bars; sample i ends at bar-level row `ends[i]`, and all that is said of a sample
+    (its time, facts and targets) is said of that row. Forecasters, folds and forecasts count in samples.
+
+    Attributes
+    ----------
+    asset_class: name of the class; `symbols`: its symbols in order.
+    features: (bars, features) float64, NaN during warm-up; `names`: their names; `left_out`: name -> reason.
+    symbol: (bars,) index into `symbols`; `time`: (bars,) close, UTC, datetime64[us]; `segment`: (bars,).
+    targets, facts: see `samples.targets`; `ends`: (samples,) bar-level rows; `lookback`, `horizon`: in bars.
+    """
+
+    asset_class: str
+    symbols: tuple[str, ...]
+    features: FloatArray
+    names: tuple[str, ...]
+    left_out: dict[str, str]
+    symbol: NDArray[np.int32]
+    segment: NDArray[np.int32]
+    time: NDArray[np.datetime64]
+    targets: dict[str, Target]
+    facts: Facts
+    ends: IntArray
+    lookback: int
+    horizon: int
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @cached_property
+    def times(self) -> NDArray[np.datetime64]:
+        """(samples,) the close at which each sample's forecast is made."""
+        return self.time[self.ends]
+
+    @cached_property
+    def sessions(self) -> NDArray[np.datetime64]:
+        """(samples,) session dates."""
+        return session_date(self.times)
+
+    @cached_property
+    def known_at(self) -> NDArray[np.datetime64]:
+        """(samples,) the close at which all of a sample's answers are known; NaT where they never are."""
+        return np.maximum.reduce([target.known_at for target in self.targets.values()])[self.ends]
+
+    @cached_property
+    def windows(self) -> FloatArray:
+        """(samples' bars, features, lookback) read-only view; the window of sample i is `windows[ends[i]-lookback+1]`."""
+        return np.lib.stride_tricks.sliding_window_view(self.features, self.lookback, axis=0)
+
+    @cached_property
+    def table(self) -> FloatArray:
+        """(bars, horizon + 3) the encoded targets, see `samples.targets.encode`."""
+        return encode(self.targets, self.facts)
+
+    def window(self, rows: IntArray) -> FloatArray:
+        """(rows, lookback, features) the windows of the given samples, copied out of the view."""
+        return np.ascontiguousarray(self.windows[self.ends[rows] - self.lookback + 1].transpose(0, 2, 1))
+
+    @cached_property
+    def summaries(self) -> FloatArray:
+        """(samples, 5 * features) each window in brief: last value, means over 5, 10 and T bars, slope over T bars."""
+        cut = self.windows[self.ends - self.lookback + 1]
+        ramp = np.arange(self.lookback) - (self.lookback - 1) / 2
+        return np.concatenate(
+            [
+                cut[:, :, -1],
+                cut[:, :, -5:].mean(2),
+                cut[:, :, -10:].mean(2),
+                cut.mean(2),
+                cut @ (ramp / (ramp @ ramp)),
+            ],
+            axis=1,
+        )
+
+
+def make_samples(
+    bars: pl.DataFrame,
+    features: tuple[str, ...] | None = None,
+    *,
+    lookback: int = 30,
+    horizon: int = 5,
+    volatility_proxy: str = "garman_klass",
+) -> dict[str, Samples]:
+    """Bars -> asset class -> Samples; a class is made from its own bars alone.
+
+    `features` are names of the catalogue or columns of the bars (None: the default five). A sample exists where the
+    last `lookback` bars are in one segment and have every feature, and the trailing volatility is known.
+
+    >>> from gatecast.market import synthetic
+    >>> samples = make_samples(synthetic.b1(500, seed=1), ("ret_log_1", "x"), lookback=30)["index"]
+    >>> samples.window(np.array([0])).shape, samples.names
+    ((1, 30, 2), ('ret_log_1', 'x'))
+    """
+    classes = bars["asset_class"].unique().sort().to_list()
+    return {
+        name: _make_class(
+            name, bars.filter(pl.col("asset_class") == name), features, lookback, horizon, volatility_proxy
+        )
+        for name in classes
+    }
+
+
+def _make_class(
+    asset_class: str,
+    bars: pl.DataFrame,
+    features: tuple[str, ...] | None,
+    lookback: int,
+    horizon: int,
+    volatility_proxy: str,
+) -> Samples:
+    bars = bars.sort("symbol", "time")
+    names, left_out = available_features(bars, features)
+    table = to_array(compute_features(bars, names), *names).reshape(len(bars), len(names))
+    targets, facts = make_targets(bars, horizon, volatility_proxy)
+    symbols = tuple(bars["symbol"].unique(maintain_order=True).to_list())
+    number = {symbol: i for i, symbol in enumerate(symbols)}
+    symbol = bars["symbol"].replace_strict(number, return_dtype=pl.Int32).to_numpy()
+    segment = bars["segment"].to_numpy().astype(np.int32)
+    usable = np.isfinite(table).all(1) & np.isfinite(facts.sigma) & np.isfinite(facts.har).all(1)
+    usable &= np.isfinite(facts.recent)
+    fresh = np.ones(len(bars), bool)  # a bar that does not continue the run of usable bars before it
+    fresh[1:] = (np.diff(symbol) != 0) | (np.diff(segment) != 0) | ~usable[:-1]
+    start = np.maximum.accumulate(np.where(fresh, np.arange(len(bars)), 0))
+    run = np.arange(len(bars)) - start + 1
+    ends = np.flatnonzero(usable & (run >= lookback))
+    return Samples(
+        asset_class, symbols, table, tuple(names), left_out, symbol, segment, to_times(bars, "time"), targets, facts,
+        ends.astype(np.int64), lookback, horizon,
+    )  # fmt: skip

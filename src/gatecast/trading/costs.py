@@ -1,0 +1,60 @@
+"""What trading costs: commission and slippage per side, and the borrowing of what is sold short."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from gatecast.errors import SettingsError
+from gatecast.market.classes import asset_class as find_class
+
+BASIS_POINT = 1e-4
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of every asset class, where None means the class's own default; never 0 unless 0 is asked for.
+
+    Attributes
+    ----------
+    commission_bps: basis points of the value traded, per side; None: 0, as the default slippage covers both.
+    slippage_bps: half the spread and the market's impact, in basis points a side; None: the class's
+        `cost_bps`.
+    borrow_bps_per_year: basis points a year of the value held short; None: the class's.
+
+    Raises `SettingsError` for a number that is negative or not finite.
+
+    >>> Costs().per_side("equity"), Costs(commission_bps=1.0, slippage_bps=1.0).per_side("equity")
+    (0.0005, 0.0002)
+    """
+
+    commission_bps: float | None = None
+    slippage_bps: float | None = None
+    borrow_bps_per_year: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise SettingsError(
+                    f"{field.name} = {value!r}: expected basis points, 0 or more, or None for the default."
+                )
+
+    def per_side(self, asset_class: str) -> float:
+        """Cost of one purchase or one sale, as a fraction of the value traded."""
+        slippage = find_class(asset_class).cost_bps if self.slippage_bps is None else self.slippage_bps
+        return (slippage + (self.commission_bps or 0.0)) * BASIS_POINT
+
+    def round_trip(self, asset_class: str) -> float:
+        """Cost of a purchase and its sale, as a fraction of the value traded."""
+        return 2 * self.per_side(asset_class)
+
+    def borrow_per_bar(self, asset_class: str, periods_per_year: float) -> float:
+        """Cost of holding a short for one bar, as a fraction of its value; `periods_per_year` counts bars.
+
+        >>> round(Costs(borrow_bps_per_year=252.0).borrow_per_bar("equity", 252), 9)
+        0.0001
+        """
+        own = self.borrow_bps_per_year
+        borrow = find_class(asset_class).borrow_bps_per_year if own is None else own
+        return borrow * BASIS_POINT / periods_per_year

@@ -1,0 +1,186 @@
+"""Which strategy is in force, per symbol and bar, `flat` included, and how much of it the evidence allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from gatecast.market.bars import session_date
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.trading.strategies import Proposals
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+class SelectionSettings(Settings):
+    """How strategies are scored and how evidence reaches the money.
+
+    Attributes
+    ----------
+    memory_bars: how slowly the record forgets (fixed share 1/memory). learning_rate: weight of one bar's net profit,
+        in units of the target volatility. weak, strong: the Clark-West statistic of the ensemble's return forecast at
+        which positions begin and at which they are whole. evidence: "auto", or a number 0-1 that overrides it.
+    """
+
+    memory_bars: Annotated[int, Field(ge=20)] = 504
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    weak: float = 2.0
+    strong: float = 3.0
+    minimum_days: Annotated[int, Field(ge=20)] = 120
+    evidence: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Over the bars of one class, decided at each close.
+
+    `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
+    return of a bar. `evidence`: (bars,) factor 0-1. `proposed`: the chosen weight before, `weight` after evidence.
+    """
+
+    chosen: IntArray
+    score: FloatArray
+    evidence: FloatArray
+    proposed: FloatArray
+    weight: FloatArray
+
+
+def select_strategy(
+    forecasts: Forecasts,
+    proposals: Proposals,
+    net: FloatArray,
+    cost_per_side: float,
+    target_per_bar: float,
+    settings: SelectionSettings | None = None,
+) -> Selection:
+    """The strategy in force at every bar of one class.
+
+    A strategy's score is its own past net record, pooled over the class's symbols and shrunk to equal (Herbster and
+    Warmuth's fixed share, 1998, Machine Learning 32), plus what the ensemble's calibrated forecast adds to its proposed
+    weight now, less the cost of getting there spread over the horizon. `flat` scores 0.
+
+    Parameters
+    ----------
+    net: (bars, strategies) net simple return of each strategy, realised and known at that row's close.
+    target_per_bar: target volatility of one bar. cost_per_side: as a fraction.
+    """
+    settings = settings or SelectionSettings()
+    samples = forecasts.samples
+    record = fixed_share_record(net, samples.time, proposals.forecast_at, target_per_bar, settings)
+    edge = proposals.expected / samples.horizon
+    evidence = evidence_factor(forecasts, settings)
+    count, kinds = proposals.weights.shape
+    chosen = np.zeros(count, np.int64)
+    score = np.zeros((count, kinds))
+    score[proposals.forecast_at] = (
+        record[proposals.forecast_at]
+        + proposals.weights[proposals.forecast_at] * edge[proposals.forecast_at, None]
+    )
+    score[:, 0] = 0.0
+    per_unit = cost_per_side / samples.horizon
+    held, kind, previous = 0.0, 0, -2
+    for row in proposals.forecast_at.tolist():
+        if row != previous + 1 or samples.symbol[row] != samples.symbol[previous]:
+            held, kind = 0.0, 0
+        after_cost = score[row] - per_unit * np.abs(proposals.weights[row] - held)
+        best = int(np.argmax(after_cost))
+        if after_cost[best] > after_cost[kind]:
+            kind = best
+        held, previous = proposals.weights[row, kind], row
+        chosen[row] = kind
+    proposed = proposals.weights[np.arange(count), chosen]
+    return Selection(chosen, score, evidence, proposed, proposed * evidence)
+
+
+def fixed_share_record(
+    net: FloatArray,
+    time: NDArray[np.datetime64],
+    forecast_at: IntArray,
+    target_per_bar: float,
+    settings: SelectionSettings,
+) -> FloatArray:
+    """(bars, strategies) net return a bar that each strategy's past record promises beyond flat, known at the close.
+
+    The record is the class's: the mean over its symbols at each moment. The log weights of fixed-share experts grow
+    with net profit and are mixed with 1/memory of equality, so that the record forgets and can always come back.
+    """
+    moments, inverse = np.unique(time, return_inverse=True)
+    covered = np.zeros(len(time), bool)
+    covered[forecast_at] = True
+    count = np.bincount(inverse[covered], minlength=len(moments))
+    gain = np.column_stack([np.bincount(inverse[covered], column[covered], len(moments)) for column in net.T])
+    gain = gain / np.maximum(count, 1)[:, None] / target_per_bar
+    kinds, share = net.shape[1], 1.0 / settings.memory_bars
+    weights = np.full(kinds, 1.0 / kinds)
+    promise = np.zeros((len(moments), kinds))
+    unit = target_per_bar / (settings.learning_rate * settings.memory_bars)
+    for i in range(len(moments)):
+        if count[i]:
+            weights = weights * np.exp(settings.learning_rate * np.clip(gain[i], -10, 10))
+            weights = (1 - share) * weights / weights.sum() + share / kinds
+        promise[i] = np.log(weights / weights[0]) * unit
+    return promise[inverse]
+
+
+def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatArray:
+    """(bars,) between 0 and 1 from the walk-forward Clark-West statistic of the ensemble's return forecast.
+
+    At each close it looks at all answers known by then, against a forecast of zero; a day counts once, as the mean over
+    the class's symbols of standardised products, and its overlap is allowed for (Bartlett weights, horizon - 1 lags).
+    Below `weak` nothing is held, from `strong` on everything.
+    """
+    samples = forecasts.samples
+    if settings.evidence is not None:
+        return np.full(len(samples.time), settings.evidence)
+    factor = np.zeros(len(samples.time))
+    if not forecasts.folds:
+        return factor
+    unit = (samples.facts.sigma[samples.ends] * np.sqrt(samples.horizon)) ** 2
+    forecast = forecasts.values["ensemble"]["return"][:, -1]
+    answer = samples.targets["return"].value[samples.ends, -1]
+    product = 2 * answer * forecast / unit
+    rows = np.flatnonzero(np.isfinite(product))
+    if len(rows) == 0:
+        return factor
+    # a session's mean is known when the last of its symbols is
+    days, day = np.unique(samples.times[rows], return_inverse=True)
+    if np.median(np.diff(days)) >= np.timedelta64(20, "h") if len(days) > 1 else True:
+        days, day = np.unique(session_date(samples.times[rows]), return_inverse=True)
+    mean = np.bincount(day, product[rows]) / np.bincount(day)
+    known = np.full(len(days), np.datetime64(0, "us"))
+    np.maximum.at(known, day, samples.known_at[rows])
+    statistic = expanding_t(mean, samples.horizon - 1)
+    value = np.clip((statistic - settings.weak) / (settings.strong - settings.weak), 0.0, 1.0)
+    value[: settings.minimum_days] = 0.0
+    order = np.maximum.accumulate(known)
+    last = np.searchsorted(order, samples.time, side="right") - 1
+    return np.where(last >= 0, value[np.maximum(last, 0)], 0.0)
+
+
+def expanding_t(values: FloatArray, lags: int) -> FloatArray:
+    """(n,) the t statistic of the mean of values[: i + 1], Bartlett weights over `lags`; 0 where undefined.
+
+    >>> expanding_t(np.array([1.0, 2.0, 3.0]), 0).round(4).tolist()
+    [0.0, 4.2426, 4.2426]
+    """
+    count = np.arange(1, len(values) + 1)
+    mean = np.cumsum(values) / count
+    variance = np.maximum(np.cumsum(values**2) / count - mean**2, 0.0)
+    total = variance.copy()
+    for lag in range(1, min(lags, len(values) - 1) + 1):
+        product = np.r_[np.zeros(lag), np.cumsum(values[lag:] * values[:-lag])]
+        head, tail = np.cumsum(values) - 0, np.cumsum(values)
+        before = np.r_[np.zeros(lag), tail[:-lag]]  # sum of values[: i + 1 - lag]
+        after = head - tail[lag - 1]  # sum of values[lag : i + 1]
+        covariance = (product - mean * (before + after) + np.maximum(count - lag, 0) * mean**2) / count
+        total += 2 * (1 - lag / (lags + 1)) * np.where(count > lag, covariance, 0.0)
+    return np.where(total > 1e-300, mean / np.sqrt(np.maximum(total, 1e-300) / count), 0.0)

@@ -1,0 +1,690 @@
+"""The report: what it says, that it says it offline, and that hostile or missing parts do no harm."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from plotly.offline import get_plotlyjs
+
+from gatecast.report import drawing, figures, render, render_data, report_data
+from gatecast.report.page import interval, number, percent, plain
+
+HORIZON = 5
+
+
+@dataclass(frozen=True)
+class FakeExperiment:
+    name: str = "two indices"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.settings
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    experiment: Any = FakeExperiment()
+    bars: Any = None
+    forecasts: Any = None
+    signals: Any = None
+    weights: Any = None
+    equity: Any = None
+    scores: Any = None
+    provenance: Any = None
+
+
+def market(symbols: list[str], n: int, seed: int) -> pl.DataFrame:
+    """Weekday bars of a GARCH-like walk."""
+    random = np.random.default_rng(seed)
+    days = [datetime(2008, 1, 1, 21, tzinfo=UTC) + timedelta(days=d) for d in range(int(n * 1.5))]
+    days = [day for day in days if day.weekday() < 5][:n]
+    frames = []
+    for symbol in symbols:
+        volatility = 0.01 * np.exp(np.convolve(random.normal(0, 0.12, n), 0.985 ** np.arange(200))[:n])
+        ret = volatility * random.standard_normal(n) + 0.0002
+        close = 1000 * np.exp(np.cumsum(ret))
+        opens = np.r_[1000, close[:-1]] * np.exp(0.2 * volatility * random.standard_normal(n))
+        high, low = (np.abs(0.5 * volatility * random.standard_normal(n)) for _ in range(2))
+        frames.append(
+            pl.DataFrame(
+                {
+                    "symbol": symbol,
+                    "asset_class": "index",
+                    "time": days,
+                    "open": opens,
+                    "high": np.maximum(opens, close) * np.exp(high),
+                    "low": np.minimum(opens, close) * np.exp(-low),
+                    "close": close,
+                    "volume": random.lognormal(14, 0.3, n),
+                    "known_at": days,
+                    "segment": 0,
+                    "true_volatility": volatility,
+                },
+                schema_overrides={
+                    "time": pl.Datetime("us", "UTC"),
+                    "known_at": pl.Datetime("us", "UTC"),
+                    "segment": pl.Int32,
+                },
+            )
+        )
+    return pl.concat(frames)
+
+
+def fake_forecasts(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
+    random = np.random.default_rng(seed)
+    n = bars.height
+    after = figures.outcomes(bars, HORIZON)["ret_log"].fill_null(0).to_numpy()
+    variance = HORIZON * bars["true_volatility"].to_numpy() ** 2
+    keys = bars.select("symbol", "time", known_at="time")
+    frames = []
+
+    def add(model: str, head: str, step: int, value: np.ndarray) -> None:
+        frames.append(
+            keys.with_columns(
+                model=pl.lit(model), head=pl.lit(head), step=pl.lit(step, pl.Int32), value=pl.Series(value)
+            )
+        )
+
+    for model in ("lstm", "forest", "ridge", "ensemble"):
+        size = 0.004 * random.standard_normal(n) + 0.05 * after
+        for step in range(1, HORIZON + 1):
+            add(model, "return", step, size * step / HORIZON)
+    add("ensemble", "return_simple", HORIZON, np.expm1(size + variance / 2))
+    for model in ("lstm", "logistic", "ensemble", "base_rate"):
+        score = 4 * after + random.normal(0, 0.2, n)
+        add(model, "direction", HORIZON, 1 / (1 + np.exp(-score - 0.2)))
+    for model in ("lstm", "har", "ensemble"):
+        add(model, "volatility", HORIZON, variance * random.lognormal(0, 0.2, n))
+    for model in ("lstm", "logistic"):
+        add(model, "regime", HORIZON, random.uniform(0, 1, n))
+    return pl.concat(frames).select("symbol", "time", "model", "head", "step", "value", "known_at")
+
+
+VERDICTS: dict[str, dict[str, Any]] = {
+    "return": {
+        "verdict": "cannot tell",
+        "effect": 0.0004,
+        "low": -0.0021,
+        "high": 0.0029,
+        "test": "Clark-West",
+        "pvalue": 0.31,
+        "pvalue_holm": 0.93,
+        "rival": "mean",
+        "sentence": "The LSTM's return forecasts are no better than the historical mean as far as 2,400 "
+        "days can show; about 31,000 days would be needed.",
+    },
+    "direction": {
+        "verdict": "nothing worth trading",
+        "effect": -0.0003,
+        "low": -0.0011,
+        "high": 0.0005,
+        "test": "Pesaran-Timmermann",
+        "pvalue": 0.64,
+        "pvalue_holm": 1.0,
+        "rival": "base_rate",
+        "sentence": "Even at the upper end of the interval the gain would not pay the costs.",
+    },
+    "volatility": {
+        "verdict": "evidence of skill",
+        "effect": 0.0214,
+        "low": 0.0083,
+        "high": 0.0345,
+        "test": "Diebold-Mariano",
+        "pvalue": 0.0007,
+        "pvalue_holm": 0.0035,
+        "rival": "har",
+        "sentence": "Volatility forecasts beat the log-HAR, refitted monthly on the same bars.",
+    },
+    "regime": {
+        "verdict": "cannot tell",
+        "effect": 0.0011,
+        "low": -0.0049,
+        "high": 0.0071,
+        "test": "Diebold-Mariano",
+        "pvalue": 0.36,
+        "pvalue_holm": 0.93,
+        "rival": "threshold",
+        "sentence": "No better than the distance to the threshold alone.",
+    },
+    "strategy": {
+        "verdict": "cannot tell",
+        "effect": 0.11,
+        "low": -0.32,
+        "high": 0.54,
+        "test": "deflated Sharpe",
+        "pvalue": 0.4,
+        "pvalue_holm": 0.93,
+        "rival": "buy_and_hold",
+        "sentence": "Net of costs the book did no better than holding at the same average exposure.",
+    },
+}
+for _verdict in VERDICTS.values():
+    _verdict |= {
+        "n": 2400,
+        "trials": 3,
+        "horizon": HORIZON,
+        "unit": "share of the rival's loss",
+        "n_needed": None,
+    }
+
+
+def fake_run(symbols: list[str] | None = None, n: int = 900, seed: int = 7) -> FakeRun:
+    symbols = ["NASDAQ", "SP500"] if symbols is None else symbols
+    random = np.random.default_rng(seed)
+    bars = market(symbols, n, seed)
+    forecasts = fake_forecasts(bars, seed)
+    rows = bars.height
+    z = random.standard_normal(rows)
+    names = ["flat", "buy_and_hold", "trend", "lstm_signal", "ensemble_signal"]
+    signal = np.sign(z) * (np.abs(z) > 1)
+    evidence = np.clip(np.linspace(0, 0.5, rows), 0, 1)
+    block = np.random.default_rng(seed + 1).choice(len(names), rows // 20 + 1, p=[0.3, 0.3, 0.2, 0.1, 0.1])
+    strategy = np.array(names)[np.repeat(block, 20)[:rows]]
+    weight = np.where(strategy == "flat", 0.0, np.where(strategy == "buy_and_hold", 0.3, 0.4 * signal))
+    keys = bars.select("symbol", "time")
+    signals = keys.with_columns(
+        z=pl.Series(z),
+        signal=pl.Series(signal.astype(np.int8)),
+        consensus=pl.Series(np.abs(z) > 1.6),
+        strategy=pl.Series(strategy),
+        evidence=pl.Series(evidence),
+        reason=pl.lit("expected move 0.04 % is below the round trip's 0.10 %"),
+    )
+    days = bars.filter(pl.col("symbol") == symbols[0])
+    simple = days["close"].pct_change().fill_null(0).to_numpy()
+    gross = 0.3 * simple + 0.00005
+    net = gross - 0.00004 * random.uniform(0, 2, len(gross))
+    equity = days.select(
+        "time",
+        gross=pl.Series(gross),
+        net=pl.Series(net),
+        equity=pl.Series(np.cumprod(1 + net)),
+        benchmark=pl.Series(np.cumprod(1 + simple)),
+    )
+    control = equity.select(
+        "time", equity=pl.Series(np.cumprod(1.0006 + 0.3 * net)), benchmark=pl.Series(np.cumprod(1 + simple))
+    )
+    scores = {
+        "verdicts": VERDICTS,
+        "summary": {
+            "headline": "Volatility can be forecast; direction cannot be traded",
+            "subline": "Over nine years the volatility forecasts beat the log-HAR. Returns and direction "
+            "show nothing that would pay its costs, so the book stays small.",
+        },
+        "models": [
+            {
+                "model": m,
+                "head": "return",
+                "step": HORIZON,
+                "r2_zero": a,
+                "r2_mean": a - 0.001,
+                "hit_rate": 0.5 + a,
+                "information_coefficient": 3 * a,
+                "n": 4800,
+            }
+            for m, a in (
+                ("lstm", -0.004),
+                ("forest", 0.0012),
+                ("ridge", -0.001),
+                ("mean", 0.002),
+                ("zero", 0.0),
+            )
+        ]
+        + [
+            {
+                "model": m,
+                "head": "direction",
+                "step": HORIZON,
+                "brier": b,
+                "log_loss": b + 0.44,
+                "hit_rate": 0.54,
+                "n": 4800,
+            }
+            for m, b in (("ensemble", 0.2478), ("lstm", 0.2491), ("base_rate", 0.2476))
+        ]
+        + [
+            {"model": m, "head": "volatility", "step": HORIZON, "qlike": q, "log_mse": 2.2 * q, "n": 4800}
+            for m, q in (("lstm", 0.281), ("har", 0.302), ("ewma", 0.331))
+        ],
+        "years": [
+            {
+                "year": y,
+                "head": "return",
+                "model": m,
+                "metric": "r2_zero",
+                "value": float(random.normal(0, 0.01)),
+            }
+            for y in range(2009, 2012)
+            for m in ("lstm", "forest", "mean")
+        ],
+        "backtest": {
+            "tear_sheet": {
+                "strategy": {"cagr": 0.021, "sharpe": 0.42, "max_drawdown": -0.083, "volatility": 0.051},
+                "benchmark": {"cagr": 0.058, "sharpe": 0.39, "max_drawdown": -0.41, "volatility": 0.16},
+            },
+            "turnover_per_year": 11.4,
+            "periods_per_year": 252.0,
+            "break_even_cost_bps": 7.2,
+            "cost_total": 0.036,
+            "average_exposure": 0.24,
+        },
+        "strategies": [
+            {
+                "strategy": s,
+                "share_of_bars": 0.2,
+                "sharpe_net": float(random.normal(0.3, 0.2)),
+                "total_net": 0.1,
+            }
+            for s in [*names, "equal weight of all strategies", "volatility-targeted long"]
+        ],
+        "signals": {
+            "by_day_of_month_bar": {k: 0.3 + float(random.normal(0, 0.012)) for k in range(1, 24)},
+            "consensus_share": 0.11,
+        },
+        "folds": [
+            {
+                "asset_class": "index",
+                "refit": f"2010-{month:02}-01",
+                "train rows": 504,
+                "validation rows": 126,
+                "test rows": 21,
+            }
+            for month in range(1, 13)
+        ],
+        "warnings": ["Out of sample for 3.4 years: under five years nothing can be said about rare events."],
+        "fills": {s: {"fill": "close", "reason": "opens repeat the previous close"} for s in symbols},
+        "features_left_out": {"index": [], "fx": ["volume_ratio_20"]},
+        "control": {
+            "name": "b1",
+            "truth": "One feature explains 5 % of the next return's variance; attainable R² 0.050.",
+            "verdicts": {
+                "return": {"verdict": "evidence of skill"},
+                "direction": {"verdict": "evidence of skill"},
+                "volatility": {"verdict": "nothing worth trading"},
+                "strategy": {"verdict": "evidence of skill"},
+            },
+            "sentence": "Where there is something to find, the same program finds it and trades it.",
+            "equity": control.with_columns(pl.col("time").dt.to_string("iso")).to_dict(as_series=False),
+        },
+    }
+    return FakeRun(
+        experiment=FakeExperiment(
+            settings={
+                "bars": {"source": "embedded", "fill": "close"},
+                "lstm": {"layers": 2, "units": 64, "lookback": 30, "dropout": 0.2, "seeds": 3},
+                "schedule": {"train": "2Y", "refit": "1M", "expanding": False, "validation": 0.2},
+                "costs": {"commission_bps": 1.0, "slippage_bps": 1.0, "borrow_rate": 0.005},
+            }
+        ),
+        bars=bars.drop("true_volatility"),
+        forecasts=forecasts,
+        signals=signals,
+        weights=keys.with_columns(weight=pl.Series(weight), book=pl.Series(weight / len(symbols))),
+        equity=equity,
+        scores=scores,
+        provenance={
+            "version": "0.1.0",
+            "data_hash": "9f2c" * 16,
+            "seed": 1,
+            "libraries": {"torch": "2.13.0"},
+        },
+    )
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, the text, and the scripts that would run."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.data_blocks: dict[str, str] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self.tags[-1] if self.tags else ("", {})
+        if tag == "script" and attributes.get("type") == "application/json" and data.strip():
+            self.data_blocks[str(attributes["id"])] = data
+        elif tag == "script" and data.strip():
+            self.scripts.append(data)
+        elif tag != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+@pytest.fixture(scope="module")
+def run() -> FakeRun:
+    return fake_run()
+
+
+@pytest.fixture(scope="module")
+def html(run: FakeRun) -> str:
+    return render(run)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Tags:
+    return Tags(html)
+
+
+def test_page_says_the_verdict_first_and_in_words(run: FakeRun, page: Tags) -> None:
+    assert page.text.index(run.scores["summary"]["headline"]) < page.text.index("What it says now")
+    for verdict in VERDICTS.values():
+        assert verdict["sentence"] in page.text
+        assert verdict["verdict"].capitalize() in page.text
+    assert run.scores["control"]["truth"] in page.text
+    assert run.scores["control"]["sentence"] in page.text
+    assert run.scores["warnings"][0] in page.text
+    assert "9f2c" * 16 in page.text
+
+
+def test_headline_without_a_summary_names_the_heads_with_skill(run: FakeRun) -> None:
+    assert (
+        report_data(replace(run, scores={"verdicts": VERDICTS}))["headline"]
+        == "Evidence of skill in volatility"
+    )
+    none = {"return": VERDICTS["return"]}
+    assert report_data(replace(run, scores={"verdicts": none}))["headline"] == "No evidence of skill"
+    assert report_data(FakeRun())["headline"] == "No verdict"
+
+
+def test_page_is_offline(html: str, page: Tags) -> None:
+    assert html.count(get_plotlyjs()) == 1
+    for _, attributes in page.tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
+    own = html.replace(get_plotlyjs(), "")
+    assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttpRequest|WebSocket", own)
+    assert "showSendToCloud: false" in own
+
+
+def test_policy_forbids_connections_and_allows_exactly_the_pages_scripts(page: Tags) -> None:
+    import base64
+    import hashlib
+
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a) or ""
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
+    allowed = re.search(r"script-src ([^;]*);", policy)
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in page.scripts
+    ]
+    assert allowed is not None
+    assert len(hashes) == 2
+    assert allowed[1].split() == hashes
+
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
+
+
+def test_hostile_text_stays_text(run: FakeRun, page: Tags) -> None:
+    symbol = HOSTILE + "A"
+    bad = fake_run([symbol, "__proto__"], n=120)
+    bad = replace(
+        bad,
+        experiment=FakeExperiment(HOSTILE, {HOSTILE: {HOSTILE: [HOSTILE]}, "name": HOSTILE}),
+        signals=bad.signals.with_columns(reason=pl.lit(HOSTILE), strategy=pl.lit(HOSTILE)),
+        scores={
+            **bad.scores,
+            "verdicts": {HOSTILE: dict.fromkeys(VERDICTS["return"], HOSTILE)},
+            "warnings": [HOSTILE],
+            "summary": {"headline": HOSTILE, "subline": HOSTILE},
+            "control": {**bad.scores["control"], "name": HOSTILE, "truth": {HOSTILE: HOSTILE}},
+        },
+        provenance={HOSTILE: HOSTILE},
+    )
+    parsed = Tags(render(bad))
+    assert [t for t, _ in parsed.tags].count("script") == [t for t, _ in page.tags].count("script")
+    assert "img" not in {t for t, _ in parsed.tags}
+    assert not [a for _, a in parsed.tags if any(name.startswith("on") for name in a)]
+    drawn = json.loads(parsed.data_blocks["figures"])
+    assert list(drawn["candles"]) == sorted([symbol, "__proto__"])
+    names = [trace.get("name", "") for trace in drawn["candles"][symbol]["data"]]
+    assert names
+    assert not [name for name in names if "<" in name]
+
+
+def parts_missing() -> list[Any]:
+    whole = fake_run(n=80)
+    cases = [
+        pytest.param(replace(whole, **{name: gone}), id=f"{name} {kind}")
+        for name in (
+            "experiment",
+            "bars",
+            "forecasts",
+            "signals",
+            "weights",
+            "equity",
+            "scores",
+            "provenance",
+        )
+        for kind, gone in (
+            ("missing", None),
+            ("empty", pl.DataFrame() if name != "scores" else {}),
+        )
+        if not (name in ("experiment", "provenance") and kind == "empty")
+    ]
+    cases += [
+        pytest.param(
+            replace(whole, scores={k: v for k, v in whole.scores.items() if k != key}), id=f"scores.{key}"
+        )
+        for key in whole.scores
+    ]
+    bare = {"return": {"verdict": "cannot tell"}}
+    return [
+        *cases,
+        pytest.param(replace(whole, scores={"verdicts": bare}), id="bare verdict"),
+        pytest.param(
+            replace(whole, forecasts=whole.forecasts.with_columns(value=pl.lit(float("nan")))), id="NaN"
+        ),
+        pytest.param(
+            replace(whole, forecasts=whole.forecasts.filter(pl.col("head") == "regime")), id="one head"
+        ),
+        pytest.param(replace(whole, bars=whole.bars.head(1)), id="one bar"),
+        pytest.param(FakeRun(experiment=None), id="nothing"),
+    ]
+
+
+@pytest.mark.parametrize("run", parts_missing())
+def test_missing_parts_show_nothing_and_harm_nothing(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly */")
+    text = Tags(render(run)).text
+    assert report_data(run)["headline"] in text
+    assert not re.search(r"\b(nan|None|undefined|Undefined)\b", text)
+
+
+def test_page_and_json_come_from_the_same_dictionary(run: FakeRun, html: str) -> None:
+    line = json.dumps(report_data(run), allow_nan=False)
+    assert render_data(json.loads(line)) == html
+
+
+def test_many_symbols_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
+    many = fake_run([f"S{i:02}" for i in range(20)], n=700)
+    heavy = pl.col("symbol") == "S19"
+    many = replace(
+        many, weights=many.weights.with_columns(weight=pl.when(heavy).then(9.0).otherwise("weight"))
+    )
+    data = report_data(many)
+    assert len(data["figures"]["candles"]) == 12
+    assert "S19" in data["figures"]["candles"]
+    assert {len(c["time"]) for c in data["figures"]["candles"].values()} == {500}
+    assert len(data["newest"]) == 20
+    assert len(render_data(data)) < 2_000_000
+
+
+def test_outcomes_equal_numpy_and_never_cross_a_gap() -> None:
+    bars = market(["A", "B"], 200, seed=3).with_columns(
+        segment=(pl.int_range(pl.len()).over("symbol") >= 90).cast(pl.Int32)
+    )
+    after = figures.outcomes(bars, 4)
+    first = bars.filter(pl.col("symbol") == "A", pl.col("segment") == 0)["close"].log().to_numpy()
+    found = after.filter(pl.col("symbol") == "A").head(90)
+    np.testing.assert_allclose(found["ret_log"][:86], first[4:] - first[:-4], rtol=1e-10)
+    squares = np.diff(first) ** 2
+    sums = np.array([squares[i : i + 4].sum() for i in range(86)])
+    np.testing.assert_allclose(found["variance"][:86], sums, rtol=1e-9)
+    assert found["ret_log"][86:].null_count() == 4
+    assert found["variance"][86:].null_count() == 4
+    spread = np.std(np.diff(first)[20:80], ddof=1) * 2
+    np.testing.assert_allclose(found["scale"][80], spread, rtol=1e-9)
+
+
+def test_binned_means_equal_pandas() -> None:
+    pd = pytest.importorskip("pandas")
+    random = np.random.default_rng(1)
+    forecast = random.standard_normal(1000)
+    actual = 0.3 * forecast + random.standard_normal(1000)
+    means = figures.binned_means(
+        pl.DataFrame({"time": range(1000), "forecast": forecast, "actual": actual}), step=5
+    )
+    bins = pd.DataFrame({"f": forecast, "a": actual}).groupby(pd.qcut(forecast, 10), observed=True)
+    np.testing.assert_allclose(means["forecast"], bins["f"].mean(), rtol=1e-10)
+    np.testing.assert_allclose(means["actual"], bins["a"].mean(), rtol=1e-10)
+    np.testing.assert_allclose(means["error"], 2 * np.sqrt(5) * bins["a"].sem(), rtol=1e-10)
+
+
+def test_a_days_symbols_count_once_in_the_error() -> None:
+    random = np.random.default_rng(2)
+    one = pl.DataFrame({"time": range(400), "forecast": 0.0, "actual": random.standard_normal(400)})
+    copies = pl.concat([one] * 5)
+    np.testing.assert_allclose(
+        figures.binned_means(copies, 1)["error"], figures.binned_means(one, 1)["error"]
+    )
+
+
+def test_wealth_equals_numpy_and_ends_on_the_last_bar(run: FakeRun) -> None:
+    data = figures.wealth_data(run, most=100)
+    assert data is not None
+    assert len(data["time"]) <= 100
+    equity = run.equity["equity"].to_numpy()
+    top = np.maximum(np.maximum.accumulate(equity), 1.0)
+    assert data["time"][-1] == f"{run.equity['time'][-1]:%Y-%m-%d}"
+    assert data["net"][-1] == pytest.approx(equity[-1], rel=1e-4)
+    assert data["gross"][-1] == pytest.approx(np.prod(1 + run.equity["gross"].to_numpy()), rel=1e-4)
+    assert data["drawdown"][-1] == pytest.approx((equity / top - 1)[-1], rel=1e-3)
+    assert data["costs"][-1] == pytest.approx((run.equity["gross"] - run.equity["net"]).sum(), rel=1e-3)
+
+
+def test_fan_starts_at_the_newest_close_and_widens_with_the_root_of_time(run: FakeRun) -> None:
+    data = figures.candles_data(run, "SP500")
+    assert data is not None
+    fan = data["fan"]
+    assert fan["origin"] == len(data["time"]) - 1
+    assert fan["step"] == list(range(HORIZON + 1))
+    assert fan["path"][0] == fan["low_2"][0] == fan["high_2"][0] == data["close"][-1]
+    newest = run.forecasts.filter(
+        pl.col("symbol") == "SP500", pl.col("time") == pl.col("time").max(), pl.col("model") == "ensemble"
+    )
+    variance = newest.filter(pl.col("head") == "volatility")["value"].item()
+    path = newest.filter(pl.col("head") == "return").sort("step")["value"].to_numpy()
+    close = run.bars.filter(pl.col("symbol") == "SP500")["close"][-1]
+    width = np.sqrt(variance * np.arange(1, HORIZON + 1) / HORIZON)
+    np.testing.assert_allclose(fan["path"][1:], close * np.exp(path), rtol=1e-5)
+    np.testing.assert_allclose(fan["low_2"][1:], close * np.exp(path - 2 * width), rtol=1e-5)
+    np.testing.assert_allclose(fan["high_1"][1:], close * np.exp(path + width), rtol=1e-5)
+
+
+def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:
+    bars = market(["A"], 60, seed=5)
+    keys = bars.select("symbol", "time")
+    signal = np.tile([1, 1, -1, -1, 0, 1], 10).astype(np.int8)
+    weight = np.tile([0.2, 0.0, -0.1, 0.3, 0.5, -0.2], 10)
+    small = FakeRun(
+        bars=bars,
+        signals=keys.with_columns(
+            z=pl.lit(1.5),
+            signal=pl.Series(signal),
+            consensus=pl.lit(False),
+            strategy=pl.lit("flat"),
+            evidence=pl.lit(1.0),
+            reason=pl.lit(""),
+        ),
+        weights=keys.with_columns(weight=pl.Series(weight)),
+    )
+    data = figures.candles_data(small, "A")
+    assert data is not None
+    assert data["traded"] == [True, False, True, False, False, False] * 10
+    arrows = [
+        trace for trace in drawing.draw_candles(data).data if trace.type == "scatter" and trace.yaxis is None
+    ]
+    shown = {trace.name: (trace.marker.symbol, len(trace.x)) for trace in arrows}
+    assert shown["bullish, traded"] == ("triangle-up", 10)
+    assert shown["bullish, shown only"] == ("triangle-up-open", 20)
+    assert shown["bearish, traded"] == ("triangle-down", 10)
+    assert shown["bearish, shown only"] == ("triangle-down-open", 10)
+    assert report_data(small)["money"]["signals_traded"] == 20
+
+
+def test_symbols_that_ended_long_ago_are_not_invested_now() -> None:
+    bars = market(["ALIVE", "ENDED"], 100, seed=1)
+    kept = bars.filter((pl.col("symbol") == "ALIVE") | (pl.int_range(pl.len()).over("symbol") < 50))
+    weights = kept.select("symbol", "time", weight=pl.lit(0.5), book=pl.lit(0.25))
+    assert report_data(FakeRun(bars=kept, weights=weights))["money"]["gross_newest"] == 0.25
+
+
+def test_control_is_drawn_from_the_text_that_a_saved_run_holds(run: FakeRun) -> None:
+    data = figures.control_data(run)
+    assert data is not None
+    assert data["time"][-1] == f"{run.equity['time'][-1]:%Y-%m-%d}"
+    assert data["net"][-1] == pytest.approx(run.scores["control"]["equity"]["equity"][-1], rel=1e-4)
+    assert drawing.draw_control(data).layout.yaxis.type == "log"
+
+
+def test_shares_of_strategies_add_up_each_year(run: FakeRun) -> None:
+    data = figures.strategies_data(run)
+    assert data is not None
+    assert data["year"] == [2008, 2009, 2010, 2011]
+    np.testing.assert_allclose(np.sum([s["share"] for s in data["series"]], axis=0), 1.0, atol=1e-3)
+
+
+def test_bar_labels_name_the_session_of_daily_bars_and_the_minute_of_hourly_ones() -> None:
+    day = datetime(2024, 3, 5, tzinfo=UTC)
+    daily = pl.Series([day + timedelta(days=d) for d in range(3)])
+    hourly = pl.Series([day + timedelta(hours=h) for h in range(3)])
+    assert figures.bar_labels(daily) == ["2024-03-04", "2024-03-05", "2024-03-06"]
+    assert figures.bar_labels(hourly) == ["2024-03-05 00:00", "2024-03-05 01:00", "2024-03-05 02:00"]
+
+
+def test_interval_keeps_order_and_shows_zero() -> None:
+    bar = interval({"effect": 1.0, "low": 0.5, "high": 2.0})
+    assert bar is not None
+    assert 0 < bar["zero"] < bar["low"] < bar["effect"] < bar["low"] + bar["width"] < 100
+    assert interval({"effect": None}) is None
+    assert interval({"effect": 0.0, "low": 0.0, "high": 0.0}) is not None
+
+
+def test_best_and_rival_are_marked(run: FakeRun) -> None:
+    tables = {table["head"]: table for table in report_data(run)["models"]}
+    assert tables["return"]["best"]["r2_zero"] == ["mean"]
+    assert tables["direction"]["best"]["brier"] == ["base_rate"]
+    assert tables["volatility"]["best"]["qlike"] == ["lstm"]
+    assert tables["volatility"]["rivals"] == ["har"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.000"), (-1234.5, "−1,234"), (3, "3"), (2e-5, "2.0e−05"), (float("inf"), "–")]
+)
+def test_numbers_are_words_of_the_page(value: float, text: str) -> None:
+    assert number(plain(value)) == text
+
+
+def test_a_share_of_nothing_has_no_sign() -> None:
+    assert percent(0.00001, sign=True) == "0.0 %"
+    assert percent(0.01, sign=True) == "+1.0 %"
