@@ -157,9 +157,7 @@ class Experiment(Settings):
     @classmethod
     def _at_least_one(cls, features: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if features is not None and (not features or len(set(features)) != len(features)):
-            raise ValueError(
-                "expected at least one feature, each named once (leave it out for the default five)"
-            )
+            raise ValueError("expected at least one feature, each named once (leave it out for the default five)")
         return features
 
     @model_validator(mode="after")
@@ -335,9 +333,7 @@ def trial_of(experiment: Experiment, bars: pl.DataFrame, result: Backtest) -> Tr
 
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     value = sharpe(result.equity["net"].to_numpy(), periods_per_year=1)
-    settings = {
-        key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")
-    }
+    settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
     return Trial(
         tuple(bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
         provenance.hash_of(settings), None if np.isnan(value) else float(value),
@@ -354,9 +350,7 @@ def run_control(experiment: Experiment, progress: Progress | None) -> Run | None
     planted = experiment.replace(
         name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None
     )
-    return run(
-        planted, progress=(lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
-    )
+    return run(planted, progress=(lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None)
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

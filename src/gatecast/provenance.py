@@ -43,9 +43,7 @@ def hash_of_bars(bars: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def of_run(
-    settings: dict[str, Any], bars: pl.DataFrame, forecasts: Mapping[str, Forecasts]
-) -> dict[str, Any]:
+def of_run(settings: dict[str, Any], bars: pl.DataFrame, forecasts: Mapping[str, Forecasts]) -> dict[str, Any]:
     """The provenance of a run; but for `clock`, two runs of the same settings on the same data have the same."""
     return {
         "gatecast": _version("gatecast"),

@@ -166,13 +166,9 @@ def fills_of(bars: pl.DataFrame) -> dict[str, Literal["open", "close"]]:
 
 def periods_of(bars: pl.DataFrame) -> float:
     """Bars a year: the class's number of sessions (the mean over classes) times the bars of a session."""
-    sessions = float(
-        np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().to_list()])
-    )
+    sessions = float(np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().to_list()]))
     days = bars.select("symbol", day=session_date(pl.col("time"))).unique().height
-    span = (
-        bars.select((pl.col("time").max() - pl.col("time").min()).over("symbol").max()).item().days / 365.25
-    )
+    span = bars.select((pl.col("time").max() - pl.col("time").min()).over("symbol").max()).item().days / 365.25
     per_session = len(bars) / days
     longest = bars.group_by("symbol").len()["len"].max()
     if per_session == 1 and span > 0.5 and isinstance(longest, int) and longest / span < 0.75 * sessions:
@@ -284,9 +280,7 @@ def strategy_table(run: Run, periods: float) -> list[dict[str, Any]]:
         }
     )
     held = STRATEGIES.index("buy_and_hold")
-    rows.append(
-        {"strategy": "volatility-targeted long", "share_of_bars": None, **_worth(nets[:, held], periods)}
-    )
+    rows.append({"strategy": "volatility-targeted long", "share_of_bars": None, **_worth(nets[:, held], periods)})
     return rows
 
 
@@ -368,9 +362,7 @@ def warnings_of(run: Run, reading: Reading) -> list[str]:
         if len(rows) == 0:
             warnings.append(f"{name}: too short a history for a single refit; nothing was forecast.")
             continue
-        years = (
-            (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
-        )
+        years = (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
         if years < 5:
             warnings.append(f"{name}: the walk-forward spans {years:.1f} years; under five prove little.")
         if one.samples.facts.floored:

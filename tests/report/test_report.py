@@ -394,10 +394,7 @@ def test_page_says_the_verdict_first_and_in_words(run: FakeRun, page: Tags) -> N
 
 
 def test_headline_without_a_summary_names_the_heads_with_skill(run: FakeRun) -> None:
-    assert (
-        report_data(replace(run, scores={"verdicts": VERDICTS}))["headline"]
-        == "Evidence of skill in volatility"
-    )
+    assert report_data(replace(run, scores={"verdicts": VERDICTS}))["headline"] == "Evidence of skill in volatility"
     none = {"return": VERDICTS["return"]}
     assert report_data(replace(run, scores={"verdicts": none}))["headline"] == "No evidence of skill"
     assert report_data(FakeRun())["headline"] == "No verdict"
@@ -422,8 +419,7 @@ def test_policy_forbids_connections_and_allows_exactly_the_pages_scripts(page: T
     assert "connect-src 'none'" in policy
     allowed = re.search(r"script-src ([^;]*);", policy)
     hashes = [
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-        for script in page.scripts
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in page.scripts
     ]
     assert allowed is not None
     assert len(hashes) == 2
@@ -481,21 +477,15 @@ def parts_missing() -> list[Any]:
         if not (name in ("experiment", "provenance") and kind == "empty")
     ]
     cases += [
-        pytest.param(
-            replace(whole, scores={k: v for k, v in whole.scores.items() if k != key}), id=f"scores.{key}"
-        )
+        pytest.param(replace(whole, scores={k: v for k, v in whole.scores.items() if k != key}), id=f"scores.{key}")
         for key in whole.scores
     ]
     bare = {"return": {"verdict": "cannot tell"}}
     return [
         *cases,
         pytest.param(replace(whole, scores={"verdicts": bare}), id="bare verdict"),
-        pytest.param(
-            replace(whole, forecasts=whole.forecasts.with_columns(value=pl.lit(float("nan")))), id="NaN"
-        ),
-        pytest.param(
-            replace(whole, forecasts=whole.forecasts.filter(pl.col("head") == "regime")), id="one head"
-        ),
+        pytest.param(replace(whole, forecasts=whole.forecasts.with_columns(value=pl.lit(float("nan")))), id="NaN"),
+        pytest.param(replace(whole, forecasts=whole.forecasts.filter(pl.col("head") == "regime")), id="one head"),
         pytest.param(replace(whole, bars=whole.bars.head(1)), id="one bar"),
         pytest.param(FakeRun(experiment=None), id="nothing"),
     ]
@@ -518,9 +508,7 @@ def test_many_symbols_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
     many = fake_run([f"S{i:02}" for i in range(20)], n=700)
     heavy = pl.col("symbol") == "S19"
-    many = replace(
-        many, weights=many.weights.with_columns(weight=pl.when(heavy).then(9.0).otherwise("weight"))
-    )
+    many = replace(many, weights=many.weights.with_columns(weight=pl.when(heavy).then(9.0).otherwise("weight")))
     data = report_data(many)
     assert len(data["figures"]["candles"]) == 12
     assert "S19" in data["figures"]["candles"]
@@ -551,9 +539,7 @@ def test_binned_means_equal_pandas() -> None:
     random = np.random.default_rng(1)
     forecast = random.standard_normal(1000)
     actual = 0.3 * forecast + random.standard_normal(1000)
-    means = figures.binned_means(
-        pl.DataFrame({"time": range(1000), "forecast": forecast, "actual": actual}), step=5
-    )
+    means = figures.binned_means(pl.DataFrame({"time": range(1000), "forecast": forecast, "actual": actual}), step=5)
     bins = pd.DataFrame({"f": forecast, "a": actual}).groupby(pd.qcut(forecast, 10), observed=True)
     np.testing.assert_allclose(means["forecast"], bins["f"].mean(), rtol=1e-10)
     np.testing.assert_allclose(means["actual"], bins["a"].mean(), rtol=1e-10)
@@ -564,9 +550,7 @@ def test_a_days_symbols_count_once_in_the_error() -> None:
     random = np.random.default_rng(2)
     one = pl.DataFrame({"time": range(400), "forecast": 0.0, "actual": random.standard_normal(400)})
     copies = pl.concat([one] * 5)
-    np.testing.assert_allclose(
-        figures.binned_means(copies, 1)["error"], figures.binned_means(one, 1)["error"]
-    )
+    np.testing.assert_allclose(figures.binned_means(copies, 1)["error"], figures.binned_means(one, 1)["error"])
 
 
 def test_wealth_equals_numpy_and_ends_on_the_last_bar(run: FakeRun) -> None:
@@ -621,9 +605,7 @@ def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:
     data = figures.candles_data(small, "A")
     assert data is not None
     assert data["traded"] == [True, False, True, False, False, False] * 10
-    arrows = [
-        trace for trace in drawing.draw_candles(data).data if trace.type == "scatter" and trace.yaxis is None
-    ]
+    arrows = [trace for trace in drawing.draw_candles(data).data if trace.type == "scatter" and trace.yaxis is None]
     shown = {trace.name: (trace.marker.symbol, len(trace.x)) for trace in arrows}
     assert shown["bullish, traded"] == ("triangle-up", 10)
     assert shown["bullish, shown only"] == ("triangle-up-open", 20)

@@ -167,9 +167,7 @@ def test_null_exactly_during_the_warm_up_of_each_segment(bars: pl.DataFrame, nam
 def test_segments_are_never_joined(bars: pl.DataFrame) -> None:
     last = bars.filter(pl.col("symbol") == "AAA", pl.col("segment") == 2)
     alone = compute_features(last, EVERY)
-    together = compute_features(bars, EVERY).join(
-        last.select("symbol", "time"), on=["symbol", "time"], how="semi"
-    )
+    together = compute_features(bars, EVERY).join(last.select("symbol", "time"), on=["symbol", "time"], how="semi")
     assert alone.equals(together)
     assert alone["rsi_14"].drop_nulls().len() > 300
 
@@ -240,9 +238,7 @@ def test_features_without_values_or_movement_are_left_out_with_the_reason(bars: 
 
 
 def test_bars_without_movement_or_trade_stay_finite() -> None:
-    flat = some_bars("AAA", 400, 12).with_columns(
-        pl.lit(5.0).alias(name) for name in ("open", "high", "low", "close")
-    )
+    flat = some_bars("AAA", 400, 12).with_columns(pl.lit(5.0).alias(name) for name in ("open", "high", "low", "close"))
     last = compute_features(flat.with_columns(volume=pl.lit(0.0)), EVERY).row(-1, named=True)
     assert last["rsi_14"] == 50
     assert last["volume_ratio_20"] == 1
@@ -265,9 +261,7 @@ def test_prices_of_any_size_are_finite(bars: pl.DataFrame) -> None:
 
 
 def test_own_columns_are_features_by_name(bars: pl.DataFrame) -> None:
-    own = bars.with_columns(
-        x=pl.Series(np.arange(len(bars))), holes=pl.Series([None, 1.0] * (len(bars) // 2))
-    )
+    own = bars.with_columns(x=pl.Series(np.arange(len(bars))), holes=pl.Series([None, 1.0] * (len(bars) // 2)))
     features = compute_features(own, ["x", "holes"])
     assert features["x"].to_list() == [float(i) for i in range(len(bars))]
     assert features["holes"].equals(own["holes"])

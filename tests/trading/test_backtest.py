@@ -104,9 +104,7 @@ def test_the_money_of_a_trader_who_counts_shares() -> None:
     result = backtest(with_weights(bars, weight), bars, FREE)
     growth = np.diff(equity) / equity[:-1]
     overnight = open_[1:] / close[:-1] - 1
-    kept = np.array(
-        [weight[i - 1] * close[i] / close[i - 1] * equity[i - 1] / equity[i] for i in range(1, 200)]
-    )
+    kept = np.array([weight[i - 1] * close[i] / close[i - 1] * equity[i - 1] / equity[i] for i in range(1, 200)])
     drift = np.r_[0.0, (kept[:-1] - weight[:-2])] * overnight
     np.testing.assert_allclose(result.bars["gross"][1:], growth - drift, atol=1e-12)
     assert result.equity["equity"][-1] == pytest.approx(equity[-1], rel=0.02)
@@ -127,9 +125,7 @@ def test_buy_and_hold_earns_the_price_from_the_fill_on() -> None:
 
 def test_a_position_is_closed_at_the_last_close_before_a_gap() -> None:
     """The gap from 110 to 55 is nobody's; closing costs are booked when the gap is known."""
-    bars = some_bars(
-        "A", [100, 100, 105, 55, 55, 60], [100, 105, 110, 55, 60, 66], segment=[0, 0, 0, 1, 1, 1]
-    )
+    bars = some_bars("A", [100, 100, 105, 55, 55, 60], [100, 105, 110, 55, 60, 66], segment=[0, 0, 0, 1, 1, 1])
     for fills, gross in (
         ("open", [0, 0.05, 5 / 105, 0, 5 / 55, 6 / 60]),
         ("close", [0, 0, 5 / 105, 0, 0, 6 / 60]),
@@ -184,13 +180,10 @@ def test_at_the_cut_the_backtest_is_the_same_to_the_bit(fills: str) -> None:
     for t in (0, 1, 2, 39, 40, 49, 50, 51, 59, 60, 61, 75, 98, 99):
         past = pl.col("time") <= times[t]
         wild = bars.with_columns(
-            pl.when(past).then(name).otherwise(7.0 + i).alias(name)
-            for i, name in enumerate(("open", "close"))
+            pl.when(past).then(name).otherwise(7.0 + i).alias(name) for i, name in enumerate(("open", "close"))
         )
         for cut_bars, cut_weights in ((bars.filter(past), weights.filter(past)), (wild, weights)):
-            cut = backtest(
-                cut_weights, cut_bars, fills={k: v for k, v in which.items() if k in cut_bars["symbol"]}
-            )
+            cut = backtest(cut_weights, cut_bars, fills={k: v for k, v in which.items() if k in cut_bars["symbol"]})
             assert cut.bars.filter(past).equals(whole.bars.filter(past))
             assert cut.equity.filter(past).equals(whole.equity.filter(past))
 
@@ -205,9 +198,7 @@ def test_costs_come_from_the_class_unless_told() -> None:
         assert Costs().borrow_per_bar(name, 252) == pytest.approx(known.borrow_bps_per_year / 1e4 / 252)
     assert Costs(commission_bps=1, slippage_bps=2).round_trip("fx") == pytest.approx(6e-4)
     assert Costs(slippage_bps=2).per_side("fx") == pytest.approx(2e-4)
-    assert Costs(commission_bps=1).per_side("crypto") == pytest.approx(
-        1e-4 + ASSET_CLASSES["crypto"].cost_bps / 1e4
-    )
+    assert Costs(commission_bps=1).per_side("crypto") == pytest.approx(1e-4 + ASSET_CLASSES["crypto"].cost_bps / 1e4)
     for wrong in (-1.0, float("nan"), float("inf")):
         with pytest.raises(SettingsError, match=r"slippage_bps = .*expected basis points, 0 or more"):
             Costs(slippage_bps=wrong)
@@ -314,9 +305,7 @@ def test_it_begins_with_the_first_weight_and_a_missing_weight_is_none() -> None:
     zeros = holes.with_columns(pl.col("weight").fill_null(0.0))
     expected = backtest(zeros, bars).equity
     assert backtest(holes, bars).equity.equals(expected)
-    gone = (
-        holes.with_row_index().filter((pl.col("index") == 0) | pl.col("weight").is_not_null()).drop("index")
-    )
+    gone = holes.with_row_index().filter((pl.col("index") == 0) | pl.col("weight").is_not_null()).drop("index")
     assert backtest(gone, bars).equity.equals(expected)
     assert backtest(holes.to_pandas(), bars).equity.equals(expected)
 

@@ -90,9 +90,7 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
 
 def _pooled(forecasts: Mapping[str, Forecasts], head: str, model: str) -> dict[str, FloatArray]:
     """Answers, forecasts, losses, the mean's forecasts and years of all classes, one after the other."""
-    parts: dict[str, list[FloatArray]] = {
-        key: [] for key in ("answer", "forecast", "loss", "mean", "year", "month")
-    }
+    parts: dict[str, list[FloatArray]] = {key: [] for key in ("answer", "forecast", "loss", "mean", "year", "month")}
     for one in forecasts.values():
         samples, rows = one.samples, one.rows
         if len(rows) == 0:

@@ -56,9 +56,7 @@ def record_trial(trial: Trial, path: Path | None = None) -> list[Trial]:
         except OSError:
             pass
     related = [
-        t
-        for t in known
-        if set(t.symbols) & set(trial.symbols) and t.first <= trial.last and trial.first <= t.last
+        t for t in known if set(t.symbols) & set(trial.symbols) and t.first <= trial.last and trial.first <= t.last
     ]
     # one configuration counts once, however often its data grew
     return list({t.settings_hash: t for t in related}.values())

@@ -63,9 +63,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined numbers are None."""
-        return {
-            k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()
-        }
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
 
 
 def judge(
@@ -92,8 +90,7 @@ def judge(
     heads = list(verdicts)
     adjusted = significance.holm([verdicts[head].pvalue for head in heads])
     return {
-        head: _conclude(replace(verdicts[head], pvalue_holm=float(p)))
-        for head, p in zip(heads, adjusted, strict=True)
+        head: _conclude(replace(verdicts[head], pvalue_holm=float(p))) for head, p in zip(heads, adjusted, strict=True)
     }
 
 
@@ -125,9 +122,7 @@ def daily_gain(
     return means[0], means[1], means[2]
 
 
-def _judge_head(
-    forecasts: Mapping[str, Forecasts], head: str, model: str, round_trip: float, trials: int
-) -> Verdict:
+def _judge_head(forecasts: Mapping[str, Forecasts], head: str, model: str, round_trip: float, trials: int) -> Verdict:
     horizon = next(iter(forecasts.values())).samples.horizon
     daily = {rival: daily_gain(forecasts, head, model, rival) for rival in RIVALS[head]}
     rival = min(daily, key=lambda name: float(daily[name][0].mean()) if len(daily[name][0]) else np.inf)
@@ -138,9 +133,7 @@ def _judge_head(
     )  # fmt: skip
     overlap = _days_of(forecasts, horizon)
     if len(base) < 15 * overlap:
-        return replace(
-            blank, sentence=f"{len(base)} days are too few for any verdict: {15 * overlap} are the least."
-        )
+        return replace(blank, sentence=f"{len(base)} days are too few for any verdict: {15 * overlap} are the least.")
     lag = max(overlap - 1, int(4 * (len(base) / 100) ** (2 / 9)))
     gain = significance.hac_mean(base - loss, lag)
     scale = float(base.mean())
@@ -149,9 +142,7 @@ def _judge_head(
     else:
         test, name = gain, "Diebold-Mariano"
     if not np.isfinite(test.statistic):
-        return replace(
-            blank, effect=gain.mean / scale, test=name, sentence="The forecasts are the rival's own."
-        )
+        return replace(blank, effect=gain.mean / scale, test=name, sentence="The forecasts are the rival's own.")
     return replace(
         blank,
         effect=gain.mean / scale,
@@ -227,9 +218,7 @@ def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float
     """
     if head not in ("return", "direction"):
         return 0.0
-    sigma = [
-        np.median(f.samples.facts.sigma[f.samples.ends[f.rows]]) for f in forecasts.values() if len(f.rows)
-    ]
+    sigma = [np.median(f.samples.facts.sigma[f.samples.ends[f.rows]]) for f in forecasts.values() if len(f.rows)]
     if not sigma:
         return 0.0
     horizon = next(iter(forecasts.values())).samples.horizon

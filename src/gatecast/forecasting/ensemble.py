@@ -53,9 +53,7 @@ class Ensemble(Settings):
             return forecasts
         path = self._returns(forecasts)
         volatility = np.exp(
-            np.mean(
-                [np.log(forecasts.values[name]["volatility"]) for name in self.volatility_members], axis=0
-            )
+            np.mean([np.log(forecasts.values[name]["volatility"]) for name in self.volatility_members], axis=0)
         )
         close_to_close = volatility * samples.facts.ratio[samples.ends]
         direction, equal, stacked = self._probability(forecasts, "direction")
@@ -87,13 +85,9 @@ class Ensemble(Settings):
                 opinions.append(heads["return"] / unit)
             else:
                 quantile = ndtri(heads["direction"]) - ndtri(base)
-                opinions.append(
-                    quantile[:, None] * steps / steps[-1]
-                )  # a drift grows with √k of its own s.d.
+                opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
         mean = np.mean(opinions, axis=0)
-        answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[
-            -1
-        ]
+        answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
         slope = self._slopes(forecasts, mean[:, -1], answer)
         return slope[:, None] * mean * unit
 
@@ -118,9 +112,7 @@ class Ensemble(Settings):
             known = np.isfinite(answer[record])
             record, weight = record[known], weight[known]
             for result, inputs in ((equal, mean), (stacked, opinions)):
-                slopes = _slopes_with_offset(
-                    inputs[record], answer[record], base[record], weight, self.prior_sd
-                )
+                slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, self.prior_sd)
                 result[rows] = _chance(base[rows] + inputs[rows] @ slopes)
             judged = np.isfinite(equal[record])  # forecasts of earlier blocks, answered since
             losses = [

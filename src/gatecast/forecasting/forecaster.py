@@ -75,9 +75,7 @@ def fan_out(
     from joblib import Parallel, delayed
 
     backend = "loky" if processes else "threading"
-    stream = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
-        delayed(work)(item) for item in items
-    )
+    stream = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(delayed(work)(item) for item in items)
     results = []
     for result in stream:
         results.append(result)

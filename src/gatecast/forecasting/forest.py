@@ -43,9 +43,7 @@ class Forest(Settings):
         """`forest`."""
         return "forest"
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedForest]:
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedForest]:
         """One forest a fold, from its training rows alone (the validation rows give its signals their scale)."""
         return fan_out(self._fit, folds, jobs=jobs, progress=progress)
 
@@ -62,13 +60,10 @@ class Forest(Settings):
             max_features=self.columns, n_jobs=1,
             random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
         ).fit(samples.summaries[fold.train].astype(np.float32), answers)  # fmt: skip
-        forest = FittedForest.from_trees(
-            [tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon
-        )
+        forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
         column = columns_of(samples.horizon)["volatility"].start
         error = (
-            samples.table[samples.ends[fold.validation], column]
-            - forest._outputs(samples, fold.validation)[:, column]
+            samples.table[samples.ends[fold.validation], column] - forest._outputs(samples, fold.validation)[:, column]
         )
         return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})
 
@@ -90,23 +85,15 @@ class FittedForest:
     smear: float = 1.0
 
     @classmethod
-    def from_trees(
-        cls, trees: list[Any], centre: FloatArray, spread: FloatArray, horizon: int
-    ) -> FittedForest:
+    def from_trees(cls, trees: list[Any], centre: FloatArray, spread: FloatArray, horizon: int) -> FittedForest:
         """From scikit-learn's trees, whose values are scaled answers."""
         counts = np.array([tree.node_count for tree in trees])
         roots = np.r_[0, np.cumsum(counts)[:-1]]
         left = np.concatenate(
-            [
-                np.where(t.children_left < 0, -1, t.children_left + r)
-                for t, r in zip(trees, roots, strict=True)
-            ]
+            [np.where(t.children_left < 0, -1, t.children_left + r) for t, r in zip(trees, roots, strict=True)]
         )
         right = np.concatenate(
-            [
-                np.where(t.children_right < 0, -1, t.children_right + r)
-                for t, r in zip(trees, roots, strict=True)
-            ]
+            [np.where(t.children_right < 0, -1, t.children_right + r) for t, r in zip(trees, roots, strict=True)]
         )
         feature = np.concatenate([np.where(t.feature < 0, -1, t.feature) for t in trees])
         value = np.concatenate([t.value[:, :, 0] for t in trees]) * spread + centre
@@ -121,8 +108,7 @@ class FittedForest:
         outputs[:, columns_of(self.horizon)["volatility"]] += np.log(self.smear)
         sigma, baseline = samples.facts.sigma[ends], samples.facts.baseline[ends]
         return {
-            head: decode(head, outputs[:, part], sigma, baseline)
-            for head, part in columns_of(self.horizon).items()
+            head: decode(head, outputs[:, part], sigma, baseline) for head, part in columns_of(self.horizon).items()
         }
 
     def _outputs(self, samples: Samples, rows: IntArray) -> FloatArray:

@@ -81,9 +81,7 @@ class Ridge(Settings):
         """`ridge`."""
         return "ridge"
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedLinear]:
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
         """One fit a fold: weights from its training rows, the penalty from its validation rows."""
         return fan_out(self._fit, folds, jobs=jobs, progress=progress)
 
@@ -97,8 +95,7 @@ class Ridge(Settings):
             centre = target.mean(0) if head == "volatility" else np.zeros(target.shape[1])
             gram, moment = train.T @ train, train.T @ (target - centre)
             fits = [
-                np.linalg.solve(gram + penalty * len(train) * np.eye(len(gram)), moment)
-                for penalty in self.penalties
+                np.linalg.solve(gram + penalty * len(train) * np.eye(len(gram)), moment) for penalty in self.penalties
             ]
             errors = [float(((check - centre - validation @ fit) ** 2).mean()) for fit in fits]
             best = fits[int(np.argmin(errors))]

@@ -35,9 +35,7 @@ class Logistic(Settings):
         """`logistic`, or the label of a special one."""
         return self.label
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedLinear]:
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
         """One fit a fold: weights from its training rows, the penalty from its validation rows."""
         return fan_out(self._fit, folds, jobs=jobs, progress=progress)
 
@@ -51,9 +49,7 @@ class Logistic(Settings):
             weights[head] = self._weights(train, target, validation, check)
         return FittedLinear(self.inputs, scaler, weights)
 
-    def _weights(
-        self, train: FloatArray, target: FloatArray, validation: FloatArray, check: FloatArray
-    ) -> FloatArray:
+    def _weights(self, train: FloatArray, target: FloatArray, validation: FloatArray, check: FloatArray) -> FloatArray:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 

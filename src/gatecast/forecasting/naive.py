@@ -43,9 +43,7 @@ class Naive(Settings):
         """The rule's name."""
         return self.rule
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedNaive]:
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedNaive]:
         """Counts on all rows known at each fold's cutoff, however old: a rival deserves its whole memory."""
         return fan_out(self._fit, folds, progress=progress)
 

@@ -36,9 +36,7 @@ class LogHAR(Settings):
         """`har`."""
         return "har"
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedLogHAR]:
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLogHAR]:
         """One set of per-symbol regressions a fold."""
         return fan_out(self._fit, folds, progress=progress)
 

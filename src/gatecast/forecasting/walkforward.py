@@ -60,9 +60,7 @@ class Forecasts:
         ends = samples.ends[rows]
         keys = pl.DataFrame(
             {
-                "symbol": pl.Series(
-                    np.array(samples.symbols, dtype=object)[samples.symbol[ends]], dtype=pl.String
-                ),
+                "symbol": pl.Series(np.array(samples.symbols, dtype=object)[samples.symbol[ends]], dtype=pl.String),
                 "time": pl.Series(samples.time[ends]).dt.replace_time_zone("UTC"),
                 "row": rows,
             }

@@ -227,9 +227,7 @@ def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
         period = day.dt.truncate(every)
         end = period.dt.offset_by(every)
         daily = time.diff().min().over("symbol") >= pl.duration(hours=20)
-        over = (time.dt.date() >= end) | (
-            daily & (day.dt.add_business_days(1, roll="forward") >= end) & ~_every_day()
-        )
+        over = (time.dt.date() >= end) | (daily & (day.dt.add_business_days(1, roll="forward") >= end) & ~_every_day())
     volume = pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum())
     coarse = (
         bars.with_columns(period.alias("period"), over.fill_null(False).alias("over"))
@@ -248,9 +246,7 @@ def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
 
 
 def _every_day() -> pl.Expr:
-    return pl.col("asset_class").is_in(
-        [name for name, known in ASSET_CLASSES.items() if known.periods_per_year == 365]
-    )
+    return pl.col("asset_class").is_in([name for name, known in ASSET_CLASSES.items() if known.periods_per_year == 365])
 
 
 def _working_day() -> pl.Expr:
@@ -351,9 +347,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     found: list[Finding] = []
     for severity, rule, fault, value, advice in per_bar:
         rows = table.filter(fault.fill_null(False)).select("symbol", "time", value.alias("value"))
-        found += [
-            Finding(severity, symbol, time, rule, amount, advice) for symbol, time, amount in rows.iter_rows()
-        ]
+        found += [Finding(severity, symbol, time, rule, amount, advice) for symbol, time, amount in rows.iter_rows()]
 
     no_volume = volume.is_null().all().over("symbol")
     usual = volume.rolling_median(20).shift().over("symbol")
@@ -399,10 +393,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     for severity, rule, fault, advice in per_symbol:
         rows = table.filter(fault.fill_null(False))
         counted = rows.group_by("symbol", maintain_order=True).agg(pl.col("time").first(), pl.len())
-        found += [
-            Finding(severity, symbol, time, rule, count, advice)
-            for symbol, time, count in counted.iter_rows()
-        ]
+        found += [Finding(severity, symbol, time, rule, count, advice) for symbol, time, count in counted.iter_rows()]
     return found
 
 
@@ -429,9 +420,7 @@ def compare_levels(bars: pl.DataFrame, reference: pl.DataFrame) -> list[Finding]
     found: list[Finding] = []
     for symbol, time, ratio, correlation in compared.iter_rows():
         if ratio is None:
-            found.append(
-                Finding("warning", symbol, time, "no_reference", None, "The reference has no such session.")
-            )
+            found.append(Finding("warning", symbol, time, "no_reference", None, "The reference has no such session."))
         elif abs(np.log(ratio)) > np.log(1.05):
             found.append(
                 Finding(

@@ -43,15 +43,11 @@ class AssetClass:
 
 
 def _five_pm(name: str, periods: int, cost_bps: float, borrow_bps_per_year: float) -> AssetClass:
-    return AssetClass(
-        name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10)
-    )
+    return AssetClass(name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10))
 
 
 def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float) -> AssetClass:
-    return AssetClass(
-        name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10)
-    )
+    return AssetClass(name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10))
 
 
 ASSET_CLASSES: dict[str, AssetClass] = {

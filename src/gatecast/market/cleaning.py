@@ -64,9 +64,7 @@ def refuse_mixed_spacing(rows: pl.DataFrame, notes: Notes) -> None:
     for found, back in zip(other, (3, 4), strict=True):
         if found.height:
             row = table.row(found["at"][0] - back, named=True)
-            problem = (
-                f"this bar of {row['symbol']!r} and the next are {row['step']} long, most are {row['usual']}."
-            )
+            problem = f"this bar of {row['symbol']!r} and the next are {row['step']} long, most are {row['usual']}."
             notes.refuse(row, problem, "Keep one length of bars in a series.", "time", str(row["time"]))
 
 
@@ -132,16 +130,12 @@ def read_splits(splits: str | Path | pl.DataFrame | None) -> pl.DataFrame:
     frame = splits if isinstance(splits, pl.DataFrame) else read_tables(Path(splits))[0].frame
     try:
         date = pl.col("date").str.to_date() if frame.schema.get("date") == pl.String else pl.col("date")
-        table = frame.select(
-            pl.col("symbol").cast(pl.String), date.cast(pl.Date), pl.col("ratio").cast(pl.Float64)
-        )
+        table = frame.select(pl.col("symbol").cast(pl.String), date.cast(pl.Date), pl.col("ratio").cast(pl.Float64))
     except pl.exceptions.PolarsError:
         table = None
     if (
         table is None
-        or not table.select(
-            (pl.col("ratio") > 0).all() & pl.all_horizontal(pl.all().is_not_null().all())
-        ).item()
+        or not table.select((pl.col("ratio") > 0).all() & pl.all_horizontal(pl.all().is_not_null().all())).item()
     ):
         raise BarsError(
             "a table of splits needs the columns symbol, date (such as 2014-06-09) and ratio (positive, such as"

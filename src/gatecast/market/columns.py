@@ -106,8 +106,7 @@ def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     mids = [(pl.col(f"bid_{part}", f"ask_{part}").cast(pl.Float64, strict=False)) for part in PRICES]
     return frame.with_columns(
-        pl.mean_horizontal(mid, ignore_nulls=False).alias(part)
-        for part, mid in zip(PRICES, mids, strict=True)
+        pl.mean_horizontal(mid, ignore_nulls=False).alias(part) for part, mid in zip(PRICES, mids, strict=True)
     ).drop(*sides, "bid_size", "ask_size", strict=False)
 
 
@@ -130,9 +129,7 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
         frame = frame.drop(name) if bad.height else frame.with_columns(parsed["number"].alias(name))
     for name, kind in frame.select(*ours, pl.col(r"^.*$").exclude(*ours)).schema.items():
         if name in ours and not (kind.is_numeric() or kind == pl.Null):
-            notes.refuse(
-                frame.row(0, named=True), f"the column holds {kind}.", "Convert it to numbers.", name
-            )
+            notes.refuse(frame.row(0, named=True), f"the column holds {kind}.", "Convert it to numbers.", name)
         if name in further and not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
             frame = frame.drop(name)
     lacking = [name for name in ("adjusted_close", "volume") if name not in frame.columns]
@@ -174,11 +171,7 @@ def _without_commas(frame: pl.DataFrame, table: Table, names: list[str], notes: 
             "Write numbers with a decimal point and without commas.", value=row["text"],
         )  # fmt: skip
     plain = cells.str.replace_all(",", "", literal=True)
-    return (
-        frame.with_columns(pl.when(cells.str.contains(grouped)).then(plain).otherwise(cells))
-        if names
-        else frame
-    )
+    return frame.with_columns(pl.when(cells.str.contains(grouped)).then(plain).otherwise(cells)) if names else frame
 
 
 def fill_symbols(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -192,9 +185,7 @@ def fill_symbols(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     odd = [name for name in names if len(name) > 100 or not name.isprintable()]
     if odd:
         row = frame.filter(pl.col("symbol") == odd[0]).row(0, named=True)
-        notes.refuse(
-            row, "a symbol is at most 100 printable characters.", "Correct it.", "symbol", odd[0][:40]
-        )
+        notes.refuse(row, "a symbol is at most 100 printable characters.", "Correct it.", "symbol", odd[0][:40])
     if empty.height:
         frame = frame.with_columns(pl.col("symbol").fill_null(names[0]))
         filled = empty.with_columns(pl.lit(names[0]).alias("symbol"))

@@ -263,11 +263,7 @@ def _read_rows(
     if frame.is_empty():
         advice = "Give a file with bars."
         raise BarsFileError("no row has a price.", file=table.file, line=table.first_line, advice=advice)
-    if (
-        scale is None
-        and table.lean
-        and bool(frame.select((pl.col(PRICES) % 1 == 0).all()).row(0) == (True,) * 4)
-    ):
+    if scale is None and table.lean and bool(frame.select((pl.col(PRICES) % 1 == 0).all()).row(0) == (True,) * 4):
         scale = 1e-4
         notes.add_counts("info", "scaled", frame, "Whole-number prices of this format are ten-thousandths.")
     if scale is not None:
@@ -335,9 +331,7 @@ def _with_close(known: AssetClass, close: str | None, path: Path, line: int) -> 
         return replace(known, close_time=time(hour % 24, minute), timezone=ZoneInfo(zone).key)
     except (KeyError, ValueError, OSError):
         advice = "Write it like 17:30 Europe/Berlin."
-        raise BarsFileError(
-            "not a close.", file=path, line=line, column="close", value=close, advice=advice
-        ) from None
+        raise BarsFileError("not a close.", file=path, line=line, column="close", value=close, advice=advice) from None
 
 
 def _classify(rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, notes: Notes) -> pl.DataFrame:
@@ -360,18 +354,10 @@ def _classify(rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, 
     for column, sessions in (("asset_class", ASSET_CLASSES), ("symbol", own)):
         for name in rows[column].unique():
             if name in sessions:
-                close = (
-                    pl.when(pl.col(column) == name)
-                    .then(sessions[name].close_of(pl.col("day")))
-                    .otherwise(close)
-                )
+                close = pl.when(pl.col(column) == name).then(sessions[name].close_of(pl.col("day"))).otherwise(close)
     sunday = (pl.col("day").dt.weekday() == 7).fill_null(False)
-    to_midnight = sunday.any().over("symbol") & pl.col("asset_class").is_in(
-        ["fx", "metal", "future", "commodity"]
-    )
-    advice = (
-        "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
-    )
+    to_midnight = sunday.any().over("symbol") & pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
+    advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
     notes.add_counts("warning", "sunday", rows.filter(to_midnight & sunday).drop("time"), advice)
     midnight = ASSET_CLASSES["crypto"].close_of(pl.col("day"))
     return rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("session_close"))
@@ -402,12 +388,8 @@ def _cut(
     )
     if kept.is_empty():
         first, last = rows["time"].min(), rows["time"].max()
-        cut = ", ".join(
-            f"{k}={v}" for k, v in (("start", start), ("end", end), ("as_of", as_of)) if v is not None
-        )
-        raise BarsError(
-            f"no bars are left with {cut or 'the present clock'}; the source has {first!s} to {last!s}."
-        )
+        cut = ", ".join(f"{k}={v}" for k, v in (("start", start), ("end", end), ("as_of", as_of)) if v is not None)
+        raise BarsError(f"no bars are left with {cut or 'the present clock'}; the source has {first!s} to {last!s}.")
     return kept
 
 

@@ -59,9 +59,7 @@ class Notes:
     ) -> NoReturn:
         """Raise a BarsFileError with the row's place."""
         file = self.files[row["table"]]
-        raise BarsFileError(
-            problem, file=file, line=row["line"], column=column or None, value=value, advice=advice
-        )
+        raise BarsFileError(problem, file=file, line=row["line"], column=column or None, value=value, advice=advice)
 
     def add(self, severity: Severity, rule: str, row: Mapping[str, Any], value: object, advice: str) -> None:
         """Collect a finding with the row's place."""
@@ -119,9 +117,7 @@ def _with_folders(table: Table, folders: list[list[str]]) -> Table:
     if not columns:
         return table
     frame = table.frame.with_columns(columns)
-    return Table(
-        frame, table.file, table.first_line, table.symbol, table.lean, decimal_comma=table.decimal_comma
-    )
+    return Table(frame, table.file, table.first_line, table.symbol, table.lean, decimal_comma=table.decimal_comma)
 
 
 def _stem(path: Path) -> str:
@@ -161,18 +157,14 @@ def _read_parquet(path: Path) -> Table:
 
 def _within(path: Path, what: str, have: int, limit: int) -> None:
     if have > limit:
-        raise BarsFileError(
-            f"{have:,} {what}; at most {limit:,} are read.", file=path, advice="Split the file."
-        )
+        raise BarsFileError(f"{have:,} {what}; at most {limit:,} are read.", file=path, advice="Split the file.")
 
 
 def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
     data = _decoded(path)
     lines = _first_lines(path, data, 64)
     skipped = 0
-    while skipped < len(lines) and (
-        not lines[skipped].strip(" ,;\t") or lines[skipped].startswith(("#", "sep="))
-    ):
+    while skipped < len(lines) and (not lines[skipped].strip(" ,;\t") or lines[skipped].startswith(("#", "sep="))):
         skipped += 1
     if skipped == len(lines):
         raise BarsFileError("the file is empty.", file=path, line=1, advice="Give a file with bars.")
@@ -219,9 +211,7 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
     yield Table(frame, str(path), start + 1, _stem(path), lean, decimal_comma=separator != ",")
 
 
-def _read_side_by_side(
-    path: Path, data: bytes, skipped: int, separator: str, head: list[list[str]]
-) -> Iterator[Table]:
+def _read_side_by_side(path: Path, data: bytes, skipped: int, separator: str, head: list[list[str]]) -> Iterator[Table]:
     """The three header lines Price, Ticker, Date: one table per ticker."""
     fields, tickers, time_name = head[0][1:], head[1][1:], head[2][0] or "Date"
     names = [time_name, *(str(position) for position in range(len(fields)))]

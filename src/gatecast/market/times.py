@@ -61,9 +61,7 @@ def read_times(
     elif column == "open_time":
         stamp = "open"
     wall, moment = _clocks(frame, column, timezone, date_format, notes)
-    frame = frame.with_columns(
-        wall.alias("wall"), moment.alias("moment"), pl.lit(stamp, pl.String).alias("stamp")
-    )
+    frame = frame.with_columns(wall.alias("wall"), moment.alias("moment"), pl.lit(stamp, pl.String).alias("stamp"))
     exact = column == "close_time" or are_bars or (stamp == "close" and moment.null_count() == 0)
     if not exact and _are_dates(frame):
         frame = frame.with_columns(wall.dt.date().alias("day"), pl.lit(None, UTC_TIME).alias("time"))
@@ -164,9 +162,7 @@ def _from_numbers(
     other = table.filter(pl.col("unit").is_null() | (pl.col("unit") != first) | pl.lit(first is None))
     if other.height:
         row = other.row(0, named=True)
-        guess = (
-            f"It looks like {row['unit']}" if row["unit"] else "It is neither a date nor a count since 1970"
-        )
+        guess = f"It looks like {row['unit']}" if row["unit"] else "It is neither a date nor a count since 1970"
         notes.refuse(
             row,
             f"{guess}, the first row like {first or 'neither'}.",
@@ -188,9 +184,7 @@ def _from_text(
         wall = text.str.strptime(pl.Datetime("us"), date_format, strict=False)
     else:
         text = text.str.replace(r"^(\d{4})[-/.]?(\d{1,2})[-/.]?(\d{1,2})(T|\s|$)", "$1-$2-$3 ")
-        text = text.str.replace(
-            r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?$", "$1-$2-$3 $4:$5"
-        ).str.strip_chars()
+        text = text.str.replace(r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?$", "$1-$2-$3 $4:$5").str.strip_chars()
         text = _year_first(frame, column, text, notes)
         wall = pl.Series([None] * len(text), dtype=pl.Datetime("us"))
         for known in FORMATS:
@@ -213,9 +207,7 @@ def _year_first(frame: pl.DataFrame, column: str, text: pl.Series, notes: Notes)
     day_first, month_first = bool((first > 12).any()), bool((second > 12).any())
     if day_first == month_first:
         row = frame.filter(first.is_not_null()).row(0, named=True)
-        problem = (
-            "the order of day and month changes." if day_first else "day and month cannot be told apart."
-        )
+        problem = "the order of day and month changes." if day_first else "day and month cannot be told apart."
         advice = "Say which with date_format=, for example '%d/%m/%Y' or '%m/%d/%Y'."
         notes.refuse(row, problem, advice, column, str(row[column]))
     return text.str.replace(pattern, "$3-$2-$1" if day_first else "$3-$1-$2")
@@ -229,9 +221,7 @@ def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """
     rows = rows.with_columns(pl.coalesce("time", pl.col("day").cast(UTC_TIME)).alias("shown"))
     rows = rows.sort("symbol", "shown", maintain_order=True)
-    steps = rows.select("symbol", step=pl.col("shown").diff().over("symbol")).filter(
-        pl.col("step") > timedelta()
-    )
+    steps = rows.select("symbol", step=pl.col("shown").diff().over("symbol")).filter(pl.col("step") > timedelta())
     usual = steps.group_by("symbol").agg(pl.col("step").mode().min(), pl.len().alias("steps"))
     rows = rows.join(usual, on="symbol", how="left", maintain_order="left")
     is_open, is_day = (pl.col("stamp") == "open").fill_null(False), pl.col("day").is_not_null()

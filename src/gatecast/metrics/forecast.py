@@ -210,8 +210,7 @@ def calibration_noise_floor(
         return np.nan
     random, bin_of = np.random.default_rng(seed), _equal_mass_bins(probability, bins)
     errors = [
-        _binned_error((random.random(probability.size) < probability) - probability, bin_of)
-        for _ in range(draws)
+        _binned_error((random.random(probability.size) < probability) - probability, bin_of) for _ in range(draws)
     ]
     return float(np.mean(errors) if quantile is None else np.quantile(errors, quantile))
 

@@ -197,15 +197,11 @@ def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -
     """
     actual, forecast = _rows(horizon, actual, forecast)
     n = actual.size
-    reason = _unusable(horizon + 2, actual, forecast) or _constant(
-        forecast, "the forecast is constant", actual
-    )
+    reason = _unusable(horizon + 2, actual, forecast) or _constant(forecast, "the forecast is constant", actual)
     if reason:
         return Regression(np.nan, np.nan, reason, n, enough=False)
     scale = np.abs(forecast).max()  # variances can be so small that the covariance would look singular
-    coefficients, covariance = _least_squares(
-        actual / scale, forecast / scale, horizon - 1 if horizon > 1 else None
-    )
+    coefficients, covariance = _least_squares(actual / scale, forecast / scale, horizon - 1 if horizon > 1 else None)
     slope, error = float(coefficients[1]), float(np.sqrt(max(covariance[1, 1], 0.0)))
     line = {
         "effect": slope,
@@ -249,9 +245,7 @@ def hac_alpha(returns: ArrayLike, benchmark: ArrayLike, lag: int) -> Regression:
     """
     returns, benchmark = rows(returns, benchmark, allow_infinite=True)
     n = returns.size
-    reason = _unusable(3, returns, benchmark) or _constant(
-        benchmark, "the benchmark's return is constant", returns
-    )
+    reason = _unusable(3, returns, benchmark) or _constant(benchmark, "the benchmark's return is constant", returns)
     if reason:
         return Regression(np.nan, np.nan, reason, n, enough=False)
     (alpha, beta), covariance = _least_squares(returns, benchmark, _checked_lag(lag))
@@ -288,9 +282,7 @@ def block_bootstrap_interval(
     n = len(array)
     if n < 2:
         return Interval(np.nan, np.nan, f"{n} rows are too few")
-    found = [
-        statistic(array[drawn]) for batch in _stationary_bootstrap(n, block, draws, seed) for drawn in batch
-    ]
+    found = [statistic(array[drawn]) for batch in _stationary_bootstrap(n, block, draws, seed) for drawn in batch]
     if not np.isfinite(found).all():
         return Interval(np.nan, np.nan, "the statistic is undefined on some draws")
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -333,9 +325,7 @@ def spa(
     if np.isinf(gain).any():
         return Test(np.nan, np.nan, "a loss is infinite", len(gain), enough=False)
     n = len(gain)
-    gain = (
-        gain[:, np.ptp(gain, axis=0) > 0] if n else gain
-    )  # a model that only repeats the benchmark drops out
+    gain = gain[:, np.ptp(gain, axis=0) > 0] if n else gain  # a model that only repeats the benchmark drops out
     if n < 3 or not gain.shape[1]:
         reason = f"{n} rows are too few" if n < 3 else "no model differs from the benchmark"
         return Test(np.nan, np.nan, reason, n, enough=False)

@@ -166,9 +166,7 @@ def draw_candles(data: Data) -> Any:
             if f"low_{n}" in fan:
                 traces.append(
                     {
-                        **_line(
-                            x + x[::-1], fan[f"high_{n}"] + fan[f"low_{n}"][::-1], f"± {n} s.d.", "#0000", 0
-                        ),
+                        **_line(x + x[::-1], fan[f"high_{n}"] + fan[f"low_{n}"][::-1], f"± {n} s.d.", "#0000", 0),
                         "fill": "toself",
                         "showlegend": False,
                         "fillcolor": LIGHT["accent"] + alpha,
@@ -187,9 +185,7 @@ def draw_candles(data: Data) -> Any:
             "decreasing": {"line": {"color": LIGHT["grey"], "width": 1}, "fillcolor": LIGHT["grey"]},
         }
     )
-    ranges = [
-        h - low for h, low in zip(data["high"], data["low"], strict=True) if h is not None and low is not None
-    ]
+    ranges = [h - low for h, low in zip(data["high"], data["low"], strict=True) if h is not None and low is not None]
     away = 0.9 * float(np.median(ranges)) if ranges else 0.0
     for sign, name, colour, edge, shape in (
         (1, "bullish", LIGHT["good"], "low", "triangle-up"),
@@ -270,9 +266,7 @@ def draw_candles(data: Data) -> Any:
         yaxis2=_axis(
             domain=[0.09, 0.22],
             side="right",
-            tickvals=sorted(
-                {0.0, *(f([w for w in data["weight"] if w is not None] or [0.0]) for f in (min, max))}
-            ),
+            tickvals=sorted({0.0, *(f([w for w in data["weight"] if w is not None] or [0.0]) for f in (min, max))}),
             tickformat=".0%",
             zeroline=True,
             zerolinecolor=LIGHT["line"],
@@ -317,9 +311,7 @@ def _draw_binned(data: Data, label_x: str, label_y: str, form: str, **layout: An
     points = [v for s in data["series"] for v in s["forecast"] if v is not None]
     if points:
         ends = [min(points), max(points)]
-        traces.insert(
-            0, _line(ends, ends, "as forecast", LIGHT["grey"], 1, line={"dash": "dot"}, hoverinfo="skip")
-        )
+        traces.insert(0, _line(ends, ends, "as forecast", LIGHT["grey"], 1, line={"dash": "dot"}, hoverinfo="skip"))
     return _figure(
         traces,
         340,
@@ -387,9 +379,7 @@ def draw_wealth(data: Data) -> Any:
         ],
         560,
         xaxis=_axis(type="date", anchor="y3"),
-        yaxis=_wealth_axis(
-            data["net"], data["gross"], data["benchmark"], domain=[0.46, 1], hoverformat=".3f"
-        ),
+        yaxis=_wealth_axis(data["net"], data["gross"], data["benchmark"], domain=[0.46, 1], hoverformat=".3f"),
         yaxis2=_value_axis(domain=[0.2, 0.39], side="right", tickformat=".0%", hoverformat=".1%", nticks=4),
         yaxis3=_value_axis(
             domain=[0, 0.13], side="right", tickformat=".1%", hoverformat=".2%", nticks=3, rangemode="tozero"

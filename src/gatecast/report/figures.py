@@ -148,9 +148,7 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
         {}
         if spread is None
         else {
-            f"{side}_{n}": price(mid + sign * n * spread)
-            for n in (1, 2)
-            for side, sign in (("low", -1), ("high", 1))
+            f"{side}_{n}": price(mid + sign * n * spread) for n in (1, 2) for side, sign in (("low", -1), ("high", 1))
         }
     )
     return {
@@ -202,9 +200,7 @@ def _against_outcomes(run: Any, head: str, models: list[str]) -> tuple[int, pl.D
         pl.col("model").is_in(models),
         pl.col("value").is_finite(),
     )
-    joined = chosen.join(outcomes(bars, step), on=["symbol", "time"], how="inner").drop_nulls(
-        ["ret_log", "variance"]
-    )
+    joined = chosen.join(outcomes(bars, step), on=["symbol", "time"], how="inner").drop_nulls(["ret_log", "variance"])
     return None if joined.is_empty() else (step, joined)
 
 

@@ -324,12 +324,7 @@ def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
 
 def measured(value: Any, name: str) -> str:
     """A value in the unit that its name implies: shares as percentages, everything else as a number."""
-    if (
-        isinstance(value, float)
-        and _SHARES.search(name.lower())
-        and "turnover" not in name
-        and "bps" not in name
-    ):
+    if isinstance(value, float) and _SHARES.search(name.lower()) and "turnover" not in name and "bps" not in name:
         return percent(value)
     if isinstance(value, int | float):
         return number(value, 3 if abs(value) >= 1 else 2)

@@ -114,9 +114,7 @@ def net_returns(
     Bought at the second open for 10, sold at the fourth open for 12.
     """
     if fills not in FILLS:
-        raise SettingsError(
-            f"fills = {fills!r}: expected 'open' or 'close'. {did_you_mean(str(fills), FILLS)}"
-        )
+        raise SettingsError(f"fills = {fills!r}: expected 'open' or 'close'. {did_you_mean(str(fills), FILLS)}")
     carried, held, turnover = _positions(weight, segment)
     before = _earlier(close, close[:1])
     overnight, whole = (open - before) / before, (close - before) / before
@@ -177,9 +175,7 @@ def backtest(
     )
 
 
-def _positions(
-    weight: FloatArray, segment: NDArray[np.integer[Any]]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _positions(weight: FloatArray, segment: NDArray[np.integer[Any]]) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The one shift: what a bar carries in from the bar before, holds after its fill, and trades."""
     weight = np.where(np.isnan(weight), 0.0, weight)
     goes_on = _column(np.diff(segment, prepend=segment[:1] - 1) == 0, weight)
@@ -223,9 +219,7 @@ def _with_weights(weights: Any, bars: pl.DataFrame) -> pl.DataFrame:
         )
     twice = weights.filter(weights.select("symbol", "time").is_duplicated())
     if len(twice):
-        raise BarsError(
-            f"a bar can have one weight, {len(twice)} rows share theirs, the first: {twice.row(0)}."
-        )
+        raise BarsError(f"a bar can have one weight, {len(twice)} rows share theirs, the first: {twice.row(0)}.")
     return (
         bars.filter(pl.col("time") >= weights["time"].min())
         .join(weights, on=["symbol", "time"], how="left")
@@ -246,9 +240,7 @@ def _one_symbol(bars: pl.DataFrame, costs: Costs, fills: Fill) -> pl.DataFrame:
     """One symbol's bars with the profits of its own weight, its weight in the book, and buy and hold's."""
     asset_class = str(bars["asset_class"][0])
     per_side = costs.per_side(asset_class)
-    years = bars["time"].diff().dt.total_microseconds().fill_null(0).to_numpy() / (
-        YEAR / timedelta(microseconds=1)
-    )
+    years = bars["time"].diff().dt.total_microseconds().fill_null(0).to_numpy() / (YEAR / timedelta(microseconds=1))
     borrow = costs.borrow_per_bar(asset_class, periods_per_year=1) * years  # by calendar time, weekends too
     weight, segment = bars.select("weight", "book", "hold").to_numpy(), bars["segment"].to_numpy()
     gross, cost, net = net_returns(

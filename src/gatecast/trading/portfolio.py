@@ -28,9 +28,7 @@ def make_book(weights: Any, bars: pl.DataFrame) -> Any:
     >>> make_book(bars.with_columns(weight=pl.lit(1.0)), bars)["weight"].to_list()
     [1.0, 0.5, 0.5]
     """
-    frame = (
-        weights if isinstance(weights, pl.DataFrame) else nw.from_native(weights, eager_only=True).to_polars()
-    )
+    frame = weights if isinstance(weights, pl.DataFrame) else nw.from_native(weights, eager_only=True).to_polars()
     beyond = frame.filter(~pl.col("weight").is_between(-1, 1) & pl.col("weight").is_not_nan())
     if len(beyond):
         raise SettingsError(f"weights must lie in [-1, 1], {len(beyond)} do not, the first: {beyond.row(0)}.")

@@ -82,8 +82,7 @@ def select_strategy(
     chosen = np.zeros(count, np.int64)
     score = np.zeros((count, kinds))
     score[proposals.forecast_at] = (
-        record[proposals.forecast_at]
-        + proposals.weights[proposals.forecast_at] * edge[proposals.forecast_at, None]
+        record[proposals.forecast_at] + proposals.weights[proposals.forecast_at] * edge[proposals.forecast_at, None]
     )
     score[:, 0] = 0.0
     per_unit = cost_per_side / samples.horizon

@@ -52,12 +52,8 @@ def make_signals(forecasts: Forecasts, settings: SignalSettings | None = None) -
     to the change of models; the full sample is never used.
     """
     settings = settings or SignalSettings()
-    z, confirming = (
-        z_scores(forecasts, name, settings.minimum) for name in (settings.model, settings.confirmed_by)
-    )
-    side, other = (
-        np.where(np.abs(np.nan_to_num(s)) > settings.threshold, np.sign(s), 0.0) for s in (z, confirming)
-    )
+    z, confirming = (z_scores(forecasts, name, settings.minimum) for name in (settings.model, settings.confirmed_by))
+    side, other = (np.where(np.abs(np.nan_to_num(s)) > settings.threshold, np.sign(s), 0.0) for s in (z, confirming))
     return Signals(z, confirming, side, (side != 0) & (side == other))
 
 

@@ -106,9 +106,7 @@ class LSTM(Settings):
         cutoff = samples.times.max()
         return self.fit_many([Fold(0, train, validation, rows[:0], cutoff, samples)])[0]
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedLSTM]:
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
         """One seed ensemble a fold; every (fold, member) is a job of its own."""
         lessons = [self._prepare(fold) for fold in folds]
         work = [(i, member) for i in range(len(folds)) for member in range(self.seeds)]
@@ -132,9 +130,7 @@ class LSTM(Settings):
                 f"{self.lookback} and {self.horizon}: give both the same."
             )
         train, validation = samples.ends[fold.train], samples.ends[fold.validation]
-        scaler = Scaler.fit(
-            samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling
-        )
+        scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling)
         inputs, rows = read_windows(scaler, samples, np.r_[train, validation], self.lookback)
         table = samples.table[:, self.output_columns]
         answers = table[train]

@@ -48,10 +48,7 @@ def _tile(vectors: int) -> Any:
             def at(base, floats, kind):  # type: ignore[no-untyped-def]
                 return builder.inttoptr(builder.add(base, builder.mul(floats, four)), kind.as_pointer())
 
-            rows = [
-                builder.add(a, builder.mul(builder.mul(a_row, ir.Constant(i64, r)), four))
-                for r in range(ROWS)
-            ]
+            rows = [builder.add(a, builder.mul(builder.mul(a_row, ir.Constant(i64, r)), four)) for r in range(ROWS)]
             before = builder.block
             loop, after = builder.append_basic_block("steps"), builder.append_basic_block("done")
             builder.branch(loop)

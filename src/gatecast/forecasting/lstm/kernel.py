@@ -220,9 +220,7 @@ def forward(  # type: ignore[no-untyped-def]
                     batch, four, units, 1,
                 )  # fmt: skip
             before = cell[layer, s - 1] if s > 0 else carry
-            _activate(
-                gates[layer, s], before, cell[layer, s], squashed[layer, s], hidden[layer, s], batch, units
-            )
+            _activate(gates[layer, s], before, cell[layer, s], squashed[layer, s], hidden[layer, s], batch, units)
         source_hidden, target = hidden[layer].reshape(-1), passed[layer].reshape(-1)
         if keep < 1.0:
             _fill_mask(mask[layer], keep, np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4))
@@ -397,9 +395,7 @@ def adam(flat, gradient, first, second, scale, rate, decay, clip, step):  # type
 
 
 @njit(**_options)
-def gather(
-    data, answers, weights, bars, labels_at, counted, order, begin, stop, batch, inputs, labels, weighted
-):  # type: ignore[no-untyped-def]
+def gather(data, answers, weights, bars, labels_at, counted, order, begin, stop, batch, inputs, labels, weighted):  # type: ignore[no-untyped-def]
     """Chunks order[begin:stop] into contiguous time-major buffers; runs missing from a full batch do not count."""
     for r in range(batch):
         here = begin + r < stop

@@ -27,16 +27,12 @@ class Network(nn.Module):
 
     def __init__(self, inputs: int, units: int, layers: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.LSTM(inputs if layer == 0 else units, units) for layer in range(layers)
-        )
+        self.layers = nn.ModuleList(nn.LSTM(inputs if layer == 0 else units, units) for layer in range(layers))
         self.head = nn.Linear(units, outputs)
         for layer in self.layers:
             layer.bias_hh_l0.requires_grad_(False).zero_()  # torch has two biases, the cell has one
 
-    def forward(
-        self, inputs: torch.Tensor, last: int, masks: list[torch.Tensor] | None = None
-    ) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor, last: int, masks: list[torch.Tensor] | None = None) -> torch.Tensor:
         """(steps, batch, inputs) -> (last, batch, outputs) at the last steps, from a zero state.
 
         `masks`: one (steps, batch, units) a layer, multiplied with its output; None without dropout.
@@ -64,12 +60,7 @@ class Network(nn.Module):
         """The weights, or their gradients, in the kernel's layout: (inputs, 4, units), (4, units), (units, outputs)."""
         found = {}
         for name, parameter in self.named_weights().items():
-            array = (
-                (parameter.grad if gradients and parameter.grad is not None else parameter)
-                .detach()
-                .cpu()
-                .numpy()
-            )
+            array = (parameter.grad if gradients and parameter.grad is not None else parameter).detach().cpu().numpy()
             if name.startswith("head"):
                 found[name] = array.T.copy()
             else:

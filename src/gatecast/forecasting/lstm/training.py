@@ -161,9 +161,7 @@ def head_weights(table: FloatArray, binary: tuple[bool, ...]) -> FloatArray:
 def dropout_mask(shape: tuple[int, int, int], keep: float, key: int, layer: int) -> FloatArray:
     """(steps, batch, units) the kernel's mask: a hash of key and position, 1/keep with probability keep."""
     with np.errstate(over="ignore"):
-        x = np.arange(np.prod(shape), dtype=np.uint32) ^ (
-            np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4)
-        )
+        x = np.arange(np.prod(shape), dtype=np.uint32) ^ (np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4))
         x = x * np.uint32(0x9E3779B1)
         x ^= x >> np.uint32(16)
         x = x * np.uint32(0x85EBCA6B)
@@ -197,9 +195,7 @@ def kernel() -> ModuleType:
 class CompiledEngine:
     """The kernel with its buffers."""
 
-    def __init__(
-        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int
-    ) -> None:
+    def __init__(self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int) -> None:
         self.kernel = kernel()
         self.settings, self.key = settings, np.uint32(seed & 0xFFFFFFFF)
         self.shape = self.kernel.Shape(inputs.shape[1], settings.units, settings.layers, table.shape[1])
@@ -250,9 +246,7 @@ class CompiledEngine:
 class TorchEngine:
     """The same updates with `torch.nn.LSTM` and autograd."""
 
-    def __init__(
-        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int
-    ) -> None:
+    def __init__(self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int) -> None:
         import torch
 
         from gatecast.forecasting.lstm.network import Network
@@ -261,9 +255,7 @@ class TorchEngine:
         self.settings, self.key = settings, seed & 0xFFFFFFFF
         self.network = Network(inputs.shape[1], settings.units, settings.layers, table.shape[1]).load(start)
         self.trained = [weight for weight in self.network.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            self.trained, settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        self.optimiser = torch.optim.AdamW(self.trained, settings.learning_rate, weight_decay=settings.weight_decay)
         self.data, self.answers = torch.from_numpy(inputs), torch.from_numpy(np.nan_to_num(table))
         self.label_weights = torch.from_numpy(head_weights(table, settings.binary_columns))
         self.binary = torch.tensor(settings.binary_columns)
@@ -335,9 +327,7 @@ def flatten(shape, weights: Weights) -> FloatArray:  # type: ignore[no-untyped-d
     return flat
 
 
-def predict_windows(
-    weights: Weights, settings: LSTM, inputs: FloatArray, ends: IntArray, outputs: int
-) -> FloatArray:
+def predict_windows(weights: Weights, settings: LSTM, inputs: FloatArray, ends: IntArray, outputs: int) -> FloatArray:
     """(rows, outputs) from exactly the last T bars of each row and a zero state; a row's bytes depend on nothing else."""
     module = kernel()
     shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs)

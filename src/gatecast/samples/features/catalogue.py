@@ -17,12 +17,8 @@ PRICES = ("open", "high", "low", "close")
 BAR_COLUMNS = (*PRICES, "volume", "session_date")  # what a feature can need beside the user's own columns
 NOT_FEATURES = (*PRICES, "volume", "symbol", "asset_class", "time", "known_at", "segment")
 
-RECURSIVE_WARMUP = (
-    250  # bars until Wilder's and exponential averages have forgotten their start to about 1e-8
-)
-EQUALITY_BARS = (
-    800  # trailing bars from which every feature's last value equals that of a longer history to the bit
-)
+RECURSIVE_WARMUP = 250  # bars until Wilder's and exponential averages have forgotten their start to about 1e-8
+EQUALITY_BARS = 800  # trailing bars from which every feature's last value equals that of a longer history to the bit
 
 Function = Callable[..., NDArray[Any]]
 
@@ -165,13 +161,9 @@ def find_feature(name: str, own_columns: Iterable[str] = ()) -> Feature:
     """
     own_columns = list(own_columns)
     if name in CATALOGUE and name in own_columns:
-        raise FeatureError(
-            f"{name!r} is a feature and a column of the bars: rename the column to say which is meant."
-        )
+        raise FeatureError(f"{name!r} is a feature and a column of the bars: rename the column to say which is meant.")
     if name in own_columns:
-        return Feature(
-            name, np.positive, 0, (name,), "the column's own", "a column of the bars, as it stands"
-        )
+        return Feature(name, np.positive, 0, (name,), "the column's own", "a column of the bars, as it stands")
     if name in NOT_FEATURES:
         raise FeatureError(
             f"the column {name!r} of the bars cannot be a feature: models need changes, not levels. "

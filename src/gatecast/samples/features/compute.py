@@ -47,9 +47,7 @@ def compute_features(bars: Any, names: Iterable[str] | None = None) -> Any:
     rows = frame.with_row_index("row").sort("symbol", "time", maintain_order=True)
     computed = _by_segment(rows, features)
     result = (
-        rows.select(
-            "row", "symbol", "time", *(pl.Series(f.name, computed[f.name]).fill_nan(None) for f in features)
-        )
+        rows.select("row", "symbol", "time", *(pl.Series(f.name, computed[f.name]).fill_nan(None) for f in features))
         .sort("row")
         .drop("row")
     )
@@ -75,9 +73,7 @@ def available_features(bars: Any, names: Iterable[str] | None = None) -> tuple[l
     features = find_features(frame, names)
     computed = _by_segment(frame.sort("symbol", "time"), features)
     reasons = {feature.name: _why_not(frame, feature, computed[feature.name]) for feature in features}
-    return [name for name, why in reasons.items() if not why], {
-        name: why for name, why in reasons.items() if why
-    }
+    return [name for name, why in reasons.items() if not why], {name: why for name, why in reasons.items() if why}
 
 
 def find_features(bars: pl.DataFrame, names: Iterable[str] | None = None) -> list[Feature]:
@@ -125,8 +121,7 @@ def _of_segment(feature: Feature, inputs: list[NDArray[Any]]) -> FloatArray:
         raise FeatureError(f"feature {feature.name!r} failed: {type(error).__name__}: {error}.") from error
     if values.shape != inputs[0].shape:
         raise FeatureError(
-            f"feature {feature.name!r} must return one number a bar, shape {inputs[0].shape}, "
-            f"got {values.shape}."
+            f"feature {feature.name!r} must return one number a bar, shape {inputs[0].shape}, got {values.shape}."
         )
     values = values[feature.warmup :]
     finite = np.isfinite(values)
@@ -143,8 +138,7 @@ def _of_segment(feature: Feature, inputs: list[NDArray[Any]]) -> FloatArray:
 
 def _columns(bars: pl.DataFrame, names: set[str]) -> Columns:
     columns: Columns = {
-        name: bars[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        for name in names - {"session_date"}
+        name: bars[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in names - {"session_date"}
     }
     if "session_date" in names:
         columns["session_date"] = bars.select(session_date(pl.col("time"))).to_series().to_numpy()
@@ -159,9 +153,7 @@ def _why_not(bars: pl.DataFrame, feature: Feature, values: FloatArray) -> str:
         if column == "session_date":
             continue
         present = pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64).is_not_nan()
-        without = (
-            bars.group_by("symbol").agg(present.any()).filter(~pl.col(column))["symbol"].sort().to_list()
-        )
+        without = bars.group_by("symbol").agg(present.any()).filter(~pl.col(column))["symbol"].sort().to_list()
         if without:
             return f"no {column}" + (f" in {', '.join(without)}" if len(without) < symbols else "")
     known = values[~np.isnan(values)]

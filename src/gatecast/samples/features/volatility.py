@@ -7,9 +7,7 @@ import numpy as np
 from gatecast.samples.features.momentum import log_return
 from gatecast.samples.features.rolling import FloatArray, lagged, rolling_mean
 
-HAR_FLOOR = (
-    1e-10  # variance of a bar: (0.1 basis points)², so that the log of a bar that does not move exists
-)
+HAR_FLOOR = 1e-10  # variance of a bar: (0.1 basis points)², so that the log of a bar that does not move exists
 
 
 def gap(open: FloatArray, close: FloatArray) -> FloatArray:
@@ -43,9 +41,7 @@ def parkinson(high: FloatArray, low: FloatArray, bars: int) -> FloatArray:
     return np.sqrt(variance)
 
 
-def garman_klass(
-    open: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray, bars: int
-) -> FloatArray:
+def garman_klass(open: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray, bars: int) -> FloatArray:
     """Volatility per bar from the four prices over the last `bars` bars, overnight gaps not included.
 
     Garman and Klass (1980), Journal of Business 53, 67-78.
@@ -73,9 +69,7 @@ def average_true_range(high: FloatArray, low: FloatArray, close: FloatArray, bar
     return average / close
 
 
-def _garman_klass_variance(
-    open: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray
-) -> FloatArray:
+def _garman_klass_variance(open: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray) -> FloatArray:
     squared_range, squared_body = np.square(np.log(high / low)), np.square(np.log(close / open))
     variance: FloatArray = 0.5 * squared_range - (2 * np.log(2) - 1) * squared_body
     return np.maximum(variance, 0.0)  # below 0 only where open or close lie outside the range
