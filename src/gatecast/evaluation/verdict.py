@@ -142,12 +142,12 @@ def _judge_head(forecasts: Mapping[str, Forecasts], head: str, model: str, round
     else:
         test, name = gain, "Diebold-Mariano"
     if not np.isfinite(test.statistic):
-        return replace(blank, effect=gain.mean / scale, test=name, sentence="The forecasts are the rival's own.")
+        return replace(blank, effect=gain.effect / scale, test=name, sentence="The forecasts are the rival's own.")
     return replace(
         blank,
-        effect=gain.mean / scale,
-        low=(gain.mean - 1.645 * gain.standard_error) / scale,
-        high=(gain.mean + 1.645 * gain.standard_error) / scale,
+        effect=gain.effect / scale,
+        low=(gain.effect - 1.645 * gain.standard_error) / scale,
+        high=(gain.effect + 1.645 * gain.standard_error) / scale,
         test=name,
         statistic=test.statistic,
         pvalue=_upper_tail(test.statistic),
@@ -169,9 +169,9 @@ def _judge_strategy(strategy: FloatArray, benchmark: FloatArray, periods: float,
     year = periods
     return replace(
         blank,
-        effect=alpha.mean * year,
-        low=(alpha.mean - 1.645 * alpha.standard_error) * year,
-        high=(alpha.mean + 1.645 * alpha.standard_error) * year,
+        effect=alpha.effect * year,
+        low=(alpha.effect - 1.645 * alpha.standard_error) * year,
+        high=(alpha.effect + 1.645 * alpha.standard_error) * year,
         statistic=alpha.statistic,
         pvalue=_upper_tail(alpha.statistic),
         n_needed=_days_needed(alpha.statistic, len(strategy)),

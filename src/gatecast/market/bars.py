@@ -227,7 +227,8 @@ def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
         period = day.dt.truncate(every)
         end = period.dt.offset_by(every)
         daily = time.diff().min().over("symbol") >= pl.duration(hours=20)
-        over = (time.dt.date() >= end) | (daily & (day.dt.add_business_days(1, roll="forward") >= end) & ~_every_day())
+        next_weekday = session_date(time).dt.add_business_days(1, roll="backward")
+        over = (time.dt.date() >= end) | (daily & (next_weekday >= end) & ~_every_day())
     volume = pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum())
     coarse = (
         bars.with_columns(period.alias("period"), over.fill_null(False).alias("over"))

@@ -71,8 +71,8 @@ def refuse_mixed_spacing(rows: pl.DataFrame, notes: Notes) -> None:
 def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """Without the bars that cannot be true, each of which is a finding.
 
-    A non-positive close starts a new segment. A symbol with more than 5 % (and five) of them, or nothing else, is
-    refused.
+    A non-positive close starts a new segment. A symbol with more than 5 % (and five) of them, or nothing
+    else, is refused.
     """
     low, high, volume, adjusted = (pl.col(name) for name in ("low", "high", "volume", "adjusted_close"))
     body_low, body_high = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
@@ -138,8 +138,8 @@ def read_splits(splits: str | Path | pl.DataFrame | None) -> pl.DataFrame:
         or not table.select((pl.col("ratio") > 0).all() & pl.all_horizontal(pl.all().is_not_null().all())).item()
     ):
         raise BarsError(
-            "a table of splits needs the columns symbol, date (such as 2014-06-09) and ratio (positive, such as"
-            f" 7 or 0.125); found the columns {', '.join(frame.columns)}."
+            "a table of splits needs the columns symbol, date (such as 2014-06-09) and ratio (positive, such"
+            f" as 7 or 0.125); found the columns {', '.join(frame.columns)}."
         )
     return table
 
@@ -176,10 +176,10 @@ def refuse_splits(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> Non
         many = f" (the first of {unexplained.height})" if unexplained.height > 1 else ""
         notes.refuse(
             row,
-            f"{row['symbol']!r} steps from {row['previous']:g} to {row['open']:g} on {row['session']}: that looks"
-            f" like a split with ratio {row['ratio']:g} which the prices do not contain{many}.",
-            "List it in splits= (symbol, date, ratio; ratio 1 for a true move), or say splits=False if all such"
-            " steps are true moves.",
+            f"{row['symbol']!r} steps from {row['previous']:g} to {row['open']:g} on {row['session']}: that"
+            f" looks like a split with ratio {row['ratio']:g} which the prices do not contain{many}.",
+            "List it in splits= (symbol, date, ratio; ratio 1 for a true move), or say splits=False if all"
+            " such steps are true moves.",
             "open",
             row["open"],
         )

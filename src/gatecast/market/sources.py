@@ -413,6 +413,4 @@ def _as_moment(value: str | date) -> datetime:
             return given
     except ValueError:
         pass
-    raise BarsError(
-        f"as_of must be a date, or a time with its offset such as 2018-12-31T21:00:00+00:00; got {str(value)!r}."
-    )
+    raise BarsError(f"as_of must be a date or a time with its offset (2018-12-31T21:00:00+00:00), got {str(value)!r}.")

@@ -242,11 +242,11 @@ def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         .otherwise("time")
     )  # fmt: skip
     rows = rows.with_columns(close.alias("time"))
-    for fault, problem, advice, column in (
-        (pl.col("time").is_null(), "a single intraday bar has no length.", "Give more bars, or stamp='close'.", "time"),
-        (pl.col("known_at") < pl.col("time"), "the bar is known before it closes.",
-         "Correct known_at, stamp= or timezone=.", "known_at"),
-    ):  # fmt: skip
+    single, early = pl.col("time").is_null(), pl.col("known_at") < pl.col("time")
+    for column, fault, problem, advice in (
+        ("time", single, "a single intraday bar has no length.", "Give more bars, or stamp='close'."),
+        ("known_at", early, "known before the bar closes.", "Correct known_at, stamp= or timezone=."),
+    ):
         bad = rows.filter(fault)
         if bad.height:
             row = bad.row(0, named=True)

@@ -31,7 +31,8 @@ def r2_zero(actual: ArrayLike, forecast: ArrayLike) -> float:
     >>> round(r2_zero([1, -2, 3], [0.5, -0.5, 1]), 6)
     0.535714
     """
-    return r2_against(actual, forecast, np.zeros(np.shape(actual)))
+    actual, forecast = rows(actual, forecast)
+    return r2_against(actual, forecast, np.zeros_like(actual))
 
 
 def r2_mean(actual: ArrayLike, forecast: ArrayLike, history: ArrayLike, horizon: int = 1) -> float:

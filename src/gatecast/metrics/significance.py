@@ -278,7 +278,7 @@ def block_bootstrap_interval(
     True
     """
     array = np.asarray(values, np.float64)
-    array = array[~np.isnan(array.reshape(len(array), -1)).any(axis=1)]
+    array = array[~np.isnan(array).any(axis=tuple(range(1, array.ndim)))]
     n = len(array)
     if n < 2:
         return Interval(np.nan, np.nan, f"{n} rows are too few")
@@ -315,15 +315,15 @@ def spa(
     True
     """
     benchmark, models = np.asarray(benchmark_losses, np.float64), np.asarray(model_losses, np.float64)
-    models = models.reshape(len(models), -1)
-    if benchmark.ndim != 1 or len(benchmark) != len(models):
+    models = models[:, None] if models.ndim == 1 else models
+    if benchmark.ndim != 1 or models.ndim != 2 or len(benchmark) != len(models):
         raise ValueError(
             f"expected losses (times,) and (times, models), got shapes {benchmark.shape} and {models.shape}."
         )
+    if np.isinf(benchmark).any() or np.isinf(models).any():
+        return Test(np.nan, np.nan, "a loss is infinite", len(benchmark), enough=False)
     gain = benchmark[:, None] - models
     gain = gain[~np.isnan(gain).any(axis=1)]
-    if np.isinf(gain).any():
-        return Test(np.nan, np.nan, "a loss is infinite", len(gain), enough=False)
     n = len(gain)
     gain = gain[:, np.ptp(gain, axis=0) > 0] if n else gain  # a model that only repeats the benchmark drops out
     if n < 3 or not gain.shape[1]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from typing import Annotated
 
-from gatecast.errors import SettingsError
+from pydantic import Field
+
 from gatecast.market.classes import asset_class as find_class
+from gatecast.settings import Settings
 
 BASIS_POINT = 1e-4
+BasisPoints = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(Settings):
     """Costs of every asset class, where None means the class's own default; never 0 unless 0 is asked for.
 
     Attributes
@@ -28,17 +29,9 @@ class Costs:
     (0.0005, 0.0002)
     """
 
-    commission_bps: float | None = None
-    slippage_bps: float | None = None
-    borrow_bps_per_year: float | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise SettingsError(
-                    f"{field.name} = {value!r}: expected basis points, 0 or more, or None for the default."
-                )
+    commission_bps: BasisPoints | None = None
+    slippage_bps: BasisPoints | None = None
+    borrow_bps_per_year: BasisPoints | None = None
 
     def per_side(self, asset_class: str) -> float:
         """Cost of one purchase or one sale, as a fraction of the value traded."""

@@ -1,0 +1,42 @@
+# Everything needs Python 3.11 or newer and nothing else; versions come from constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench docs clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+.venv/run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) -e .
+	touch .venv/run
+
+.venv/dev: .venv/run
+	$(PIP) -e '.[dev]'
+	touch .venv/dev
+
+run: .venv/run  ## the main job: the embedded market, every model, and a report to open
+	$(BIN)/gatecast run
+
+test: .venv/dev  ## all tests, examples and docstrings
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: .venv/dev  ## style, types and the order of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: .venv/dev  ## speed against plain torch, in one run
+	$(BIN)/python benchmarks/engine.py
+
+docs: .venv/run  ## the pictures and tables in docs/ that are made by the code
+	$(BIN)/python docs/make.py
+
+clean:  ## remove what was made
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

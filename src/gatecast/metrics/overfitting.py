@@ -1,0 +1,131 @@
+"""What many trials do to the best of them: probabilistic and deflated Sharpe ratios, PBO.
+
+Sharpe ratios are per bar, **not** a year: an annual one over the root of the bars a year. `kurtosis` is raw,
+3 for a Gaussian. A number that is undefined is NaN.
+
+>>> round(deflated_sharpe(2.5 / 250**0.5, 1250, -3, 10, n_trials=100, variance=0.5 / 250), 6)
+0.900397
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gatecast.metrics.forecast import FloatArray
+
+
+def expected_max_sharpe(n_trials: float, variance: float) -> float:
+    """The Sharpe ratio to expect of the best of `n_trials` without skill, 0 for one trial.
+
+    `variance` is that of the trials' own Sharpe ratios; an effective number of trials need not be whole. NaN
+    below one trial. Bailey and López de Prado (2014), Journal of Portfolio Management 40.
+
+    >>> round(expected_max_sharpe(100, 0.5 / 250), 6)
+    0.113172
+    """
+    from scipy.special import ndtri
+
+    if not (n_trials >= 1 and variance >= 0):
+        return np.nan
+    if n_trials == 1:
+        return 0.0
+    best = (1 - np.euler_gamma) * ndtri(1 - 1 / n_trials) + np.euler_gamma * ndtri(1 - 1 / (n_trials * np.e))
+    return float(np.sqrt(variance) * max(best, 0.0))
+
+
+def probabilistic_sharpe(sharpe: float, n: int, skew: float = 0, kurtosis: float = 3, benchmark: float = 0) -> float:
+    """The probability that the true Sharpe ratio exceeds `benchmark`, given the one seen on `n` bars.
+
+    Bailey and López de Prado (2012), Journal of Risk 15.
+
+    >>> round(probabilistic_sharpe(0.1, 252), 4)
+    0.943
+    """
+    from scipy.special import ndtr
+
+    spread = _spread(sharpe, skew, kurtosis)
+    return float(ndtr((sharpe - benchmark) * np.sqrt(n - 1) / np.sqrt(spread))) if n > 1 else np.nan
+
+
+def deflated_sharpe(sharpe: float, n: int, skew: float, kurtosis: float, n_trials: float, variance: float) -> float:
+    """`probabilistic_sharpe` against what the best of `n_trials` would show without skill.
+
+    Bailey and López de Prado (2014), Journal of Portfolio Management 40.
+    """
+    return probabilistic_sharpe(sharpe, n, skew, kurtosis, expected_max_sharpe(n_trials, variance))
+
+
+def min_track_record_length(
+    sharpe: float, benchmark: float, skew: float = 0, kurtosis: float = 3, confidence: float = 0.95
+) -> float:
+    """How many bars it takes until `probabilistic_sharpe` reaches `confidence`; not rounded.
+
+    NaN where `sharpe` does not exceed `benchmark`: no record is long enough. Bailey and López de Prado
+    (2012), Journal of Risk 15.
+
+    >>> round(min_track_record_length(2 / 252**0.5, 1 / 252**0.5) / 252, 4)
+    2.731
+    """
+    from scipy.special import ndtri
+
+    if not sharpe > benchmark:
+        return np.nan
+    return float(1 + _spread(sharpe, skew, kurtosis) * (ndtri(confidence) / (sharpe - benchmark)) ** 2)
+
+
+def pbo(performance: ArrayLike, blocks: int = 16, statistic: Literal["sharpe", "mean"] = "sharpe") -> float:
+    """The probability that the best configuration in sample is no better than the median out of sample.
+
+    `performance` (times, configurations) are returns, one row a bar. The rows are cut into `blocks` equal
+    ones, an even number; times that do not divide are dropped from the start. Every choice of half of the
+    blocks is in sample once: the share of those whose winner's relative rank on the other half is at most one
+    half. Weak by itself: on noise it ranges from .26 to .80. Rows with a NaN are dropped; NaN for fewer rows
+    than blocks or fewer than two configurations. Bailey, Borwein, López de Prado and Zhu (2017), Journal of
+    Computational Finance 20.
+
+    >>> returns = [[3, 0.1, -1], [2, 0, 1.2], [-1, 0.2, 2], [1, -0.1, -1.1]]
+    >>> round(pbo(returns, blocks=4, statistic="mean"), 6), pbo(returns, blocks=4)
+    (0.666667, 1.0)
+    """
+    if blocks < 2 or blocks % 2:
+        raise ValueError(f"blocks must be an even number, 2 or more, got {blocks}.")
+    if statistic not in ("sharpe", "mean"):
+        raise ValueError(f"statistic must be 'sharpe' or 'mean', got {statistic!r}.")
+    table = np.asarray(performance, np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"performance must have shape (times, configurations), got {table.shape}.")
+    table = table[~np.isnan(table).any(axis=1)]
+    length, count = len(table) // blocks, table.shape[1]
+    if length < 1 or count < 2:
+        return np.nan
+    parts = table[len(table) - length * blocks :].reshape(blocks, length, count)
+    inside = np.array(list(combinations(range(blocks), blocks // 2)))
+    chosen = np.zeros((len(inside), blocks))
+    np.put_along_axis(chosen, inside, 1, axis=1)
+    within, beyond = (_score(parts, halves, statistic) for halves in (chosen, 1 - chosen))
+    winner = np.take_along_axis(beyond, within.argmax(axis=1)[:, None], axis=1)
+    rank = (beyond < winner).sum(axis=1) + ((beyond == winner).sum(axis=1) + 1) / 2  # ties: the average
+    return float(np.mean(rank / (count + 1) <= 0.5))
+
+
+def _score(parts: FloatArray, halves: FloatArray, statistic: str) -> FloatArray:
+    """The statistic of every configuration on every half, (halves, configurations)."""
+    n = parts.shape[1] * halves.shape[1] / 2
+    mean: FloatArray = halves @ parts.sum(axis=1) / n
+    if statistic == "mean":
+        return mean
+    variance = halves @ (parts**2).sum(axis=1) / n - mean**2
+    deviation = np.sqrt(np.maximum(variance, 1e-14 * mean**2))  # without spread: very good or very bad
+    score = np.zeros_like(mean)
+    np.divide(mean, deviation, out=score, where=deviation > 0)
+    return score
+
+
+def _spread(sharpe: float, skew: float, kurtosis: float) -> float:
+    """(n - 1) times the variance of an estimated Sharpe ratio; NaN where the moments allow none."""
+    spread = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2
+    return spread if spread > 0 else np.nan
