@@ -20,7 +20,7 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "return": ("zero", "mean"),
     "direction": ("base_rate",),
     "volatility": ("har", "constant"),
-    "regime": ("threshold",),
+    "regime": ("threshold", "base_rate"),
 }
 
 

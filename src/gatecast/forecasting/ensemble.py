@@ -31,11 +31,12 @@ class Ensemble(Settings):
     ----------
     members: the models combined. prior_sd: standard deviation of the slopes' prior around 0.
     stacking: let the stacked logistic compete. minimum_days: days of record before any slope leaves 0.
-    volatility_members: forecasts of variance whose logs are averaged (the class's best simple rival among them).
+    volatility_members: forecasts of variance that compete, with the geometric mean of the first two; the first is in force until
+        there is a record, then whichever had the smallest past out-of-sample QLIKE.
     """
 
     members: tuple[str, ...] = ("lstm", "forest", "logistic")
-    volatility_members: tuple[str, ...] = ("har", "lstm")
+    volatility_members: tuple[str, ...] = ("har", "lstm", "constant")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     stacking: bool = True
     minimum_days: Annotated[int, Field(ge=1)] = 60
@@ -45,16 +46,14 @@ class Ensemble(Settings):
 
         Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
         simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
-        `volatility` the members' geometric mean. For direction it also adds `equal_weight` and `stacked`, the two
+        `volatility` the variance in force. For direction it also adds `equal_weight` and `stacked`, the two
         rivals inside.
         """
         samples = forecasts.samples
         if not forecasts.folds:
             return forecasts
         path = self._returns(forecasts)
-        volatility = np.exp(
-            np.mean([np.log(forecasts.values[name]["volatility"]) for name in self.volatility_members], axis=0)
-        )
+        volatility = self._volatility(forecasts)
         close_to_close = volatility * samples.facts.ratio[samples.ends]
         direction, equal, stacked = self._probability(forecasts, "direction")
         regime, _, _ = self._probability(forecasts, "regime")
@@ -90,6 +89,19 @@ class Ensemble(Settings):
         answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
         slope = self._slopes(forecasts, mean[:, -1], answer)
         return slope[:, None] * mean * unit
+
+    def _volatility(self, forecasts: Forecasts) -> FloatArray:
+        """(samples,) at each refit the member, or the mean of the first two, with the smallest loss of its record so far."""
+        samples = forecasts.samples
+        members = np.log(np.column_stack([forecasts.values[name]["volatility"] for name in self.volatility_members]))
+        candidates = np.column_stack([members, members[:, :2].mean(1)])
+        ratio = samples.targets["volatility"].value[samples.ends, None] - candidates
+        loss = np.exp(ratio) - ratio - 1
+        chosen = np.full(len(samples), np.nan)
+        for rows, record, weight in _records(forecasts, candidates[:, -1], self.minimum_days):
+            best = int(np.argmin(weight @ loss[record])) if len(record) else 0
+            chosen[rows] = np.exp(candidates[rows, best])
+        return chosen
 
     def _slopes(self, forecasts: Forecasts, forecast: FloatArray, answer: FloatArray) -> FloatArray:
         """(samples,) the slope in force at each row: posterior mean of answer = slope · forecast + unit noise, >= 0."""

@@ -231,19 +231,19 @@ def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
         over = (time.dt.date() >= end) | (daily & (next_weekday >= end) & ~_every_day())
     volume = pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum())
     coarse = (
-        bars.with_columns(period.alias("period"), over.fill_null(False).alias("over"))
-        .group_by("symbol", "segment", "period", maintain_order=True)
+        bars.with_columns(period.alias("_period"), over.fill_null(False).alias("_over"))
+        .group_by("symbol", "segment", "_period", maintain_order=True)
         .agg(
             pl.col("open").first(),
             pl.col("high").max(),
             pl.col("low").min(),
             volume.alias("volume"),
             pl.col("known_at").max(),
-            pl.col("asset_class", "time", "close", "over", *bars.columns[len(COLUMNS) :]).last(),
+            pl.col("asset_class", "time", "close", "_over", *bars.columns[len(COLUMNS) :]).last(),
         )
     )
     is_last = time == time.max().over("symbol")
-    return make_bars(coarse.filter(~is_last | pl.col("over")).drop("period", "over"))
+    return make_bars(coarse.filter(~is_last | pl.col("_over")).drop("_period", "_over"))
 
 
 def _every_day() -> pl.Expr:

@@ -22,7 +22,7 @@ BAD_SHARE, BAD_MIN = 0.05, 5  # a larger share of bad bars refuses the symbol, f
 
 def without_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """One row a bar: exact repeats dropped, versions told apart by known_at, other values refused."""
-    content = [name for name in rows.columns if name not in ("table", "line", "segment")]
+    content = [name for name in rows.columns if name not in ("_table", "_line", "segment")]
     repeated = ~pl.struct(content).is_first_distinct()
     notes.add_counts("info", "duplicate", rows.filter(repeated), "Rows that repeat another are dropped.")
     once = rows.unique(content, keep="first", maintain_order=True)
@@ -46,13 +46,13 @@ def without_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 def refuse_mixed_spacing(rows: pl.DataFrame, notes: Notes) -> None:
     """Bars of a symbol have one length: four steps in a row under half the usual one, or five of a coarser
     kind (a day, a week, four times the usual), are other bars."""
-    step, usual = pl.col("step"), pl.col("usual")
+    step, usual = pl.col("_step"), pl.col("usual")
     coarser = (
         pl.when(usual < timedelta(hours=20)).then(timedelta(hours=20))
         .when(usual < timedelta(days=4)).then(timedelta(days=5))
         .otherwise(usual * 4)
     )  # fmt: skip
-    table = rows.with_columns(pl.col("time").diff().over("symbol").alias("step"))
+    table = rows.with_columns(pl.col("time").diff().over("symbol").alias("_step"))
     table = table.with_columns(step.mode().min().over("symbol").alias("usual")).with_columns(
         (step.rolling_max(4).over("symbol") < usual / 2).alias("finer"),
         (step.rolling_min(5).over("symbol") >= coarser).alias("coarser"),
@@ -64,7 +64,7 @@ def refuse_mixed_spacing(rows: pl.DataFrame, notes: Notes) -> None:
     for found, back in zip(other, (3, 4), strict=True):
         if found.height:
             row = table.row(found["at"][0] - back, named=True)
-            problem = f"this bar of {row['symbol']!r} and the next are {row['step']} long, most are {row['usual']}."
+            problem = f"this bar of {row['symbol']!r} and the next are {row['_step']} long, most are {row['usual']}."
             notes.refuse(row, problem, "Keep one length of bars in a series.", "time", str(row["time"]))
 
 
@@ -102,12 +102,12 @@ def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         number = pl.when(fault).then(position).otherwise(number)
     undefined = (pl.col("close") <= 0).fill_null(False).cum_sum()
     pieces = pl.col("segment").fill_null(0).rle_id() + undefined
-    rows = rows.with_columns(number.alias("rule"), pieces.over("symbol").cast(pl.Int32).alias("segment"))
-    bad = rows.filter(pl.col("rule").is_not_null())
+    rows = rows.with_columns(number.alias("_rule"), pieces.over("symbol").cast(pl.Int32).alias("segment"))
+    bad = rows.filter(pl.col("_rule").is_not_null())
     total = dict(rows.group_by("symbol").len().iter_rows())
     for (symbol,), own in bad.group_by("symbol", maintain_order=True):
         row = own.row(0, named=True)
-        _, column, _, problem = rules[row["rule"]]
+        _, column, _, problem = rules[row["_rule"]]
         if own.height == total[symbol] or own.height > max(BAD_SHARE * total[symbol], BAD_MIN):
             notes.refuse(
                 row,
@@ -118,9 +118,9 @@ def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
                 row[column],
             )
     for row in bad.iter_rows(named=True):
-        rule, column, _, problem = rules[row["rule"]]
+        rule, column, _, problem = rules[row["_rule"]]
         notes.add("error", rule, row, row[column], f"{problem} The bar is left out.")
-    return rows.filter(pl.col("rule").is_null()).drop("rule")
+    return rows.filter(pl.col("_rule").is_null()).drop("_rule")
 
 
 def read_splits(splits: str | Path | pl.DataFrame | None) -> pl.DataFrame:

@@ -34,7 +34,6 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 """Column names, lower-case with underscores, by what they are; earlier spellings win."""
 
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "<na>")
-RESERVED = {"table", "line", "day", "stamp", "clock", "wall", "moment"}
 TIMES = {"time", "open_time", "close_time"}
 
 
@@ -48,7 +47,7 @@ def snake(name: str) -> str:
 
 
 def name_columns(table: Table) -> pl.DataFrame:
-    """The frame under our names (the keys of SPELLINGS, `clock` for a time of day beside a date), others in
+    """The frame under our names (the keys of SPELLINGS, `_clock` for a time of day beside a date), others in
     snake case. Columns without a name are dropped, but the first may hold the time if nothing else does."""
     frame = table.frame
     spelt = {name: snake(name) for name in frame.columns}
@@ -68,7 +67,7 @@ def name_columns(table: Table) -> pl.DataFrame:
             ours[meaning] = first
     dates = [name for name in spelt if spelt[name] == "date"]
     if dates and "time" in ours and spelt[ours["time"]] == "time" and _is_clock(frame[ours["time"]]):
-        ours["clock"], ours["time"] = ours["time"], dates[0]
+        ours["_clock"], ours["time"] = ours["time"], dates[0]
     if not TIMES & set(ours) and unnamed:
         ours["time"] = unnamed[0]
 
@@ -76,7 +75,7 @@ def name_columns(table: Table) -> pl.DataFrame:
     for name in frame.columns:
         if name not in names and name not in unnamed:
             free = spelt[name] or "column"
-            while free in names.values() or free in RESERVED or free in SPELLINGS:
+            while free in names.values() or free in SPELLINGS:
                 free += "_"
             names[name] = free
     frame = _with_mid_prices(frame.select(list(names)).rename(names))
@@ -113,7 +112,7 @@ def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
 def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
     """Prices, volume and all further numbers as Float64 (NaN is null); other columns of text are dropped."""
     ours = [name for name in (*PRICES, "adjusted_close", "volume") if name in frame.columns]
-    further = [name for name in frame.columns if name not in {*SPELLINGS, *RESERVED}]
+    further = [name for name in frame.columns if name not in SPELLINGS and not name.startswith("_")]
     texts = [name for name in (*ours, *further) if frame.schema[name] == pl.String]
     if texts:
         cells = pl.col(texts)
@@ -121,7 +120,7 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
         frame = _without_commas(frame, table, [name for name in texts if name in ours], notes)
     for name in texts:
         number = _volume_number() if name == "volume" else pl.col(name).cast(pl.Float64, strict=False)
-        parsed = frame.select("line", "table", pl.col(name).alias("text"), number.alias("number"))
+        parsed = frame.select("_line", "_table", pl.col(name).alias("text"), number.alias("number"))
         bad = parsed.filter(pl.col("number").is_null() & pl.col("text").is_not_null())
         if bad.height and name in ours:
             row = bad.row(0, named=True)
@@ -149,9 +148,9 @@ def _volume_number() -> pl.Expr:
 
 def _without_commas(frame: pl.DataFrame, table: Table, names: list[str], notes: Notes) -> pl.DataFrame:
     """Numbers with decimal commas or thousands separators as plain ones: one notation for the whole file."""
-    prices = [frame.select("table", "line", text=pl.col(name)) for name in names if name != "volume"]
+    prices = [frame.select("_table", "_line", text=pl.col(name)) for name in names if name != "volume"]
     text, cells = pl.col("text"), pl.col(names)
-    all_prices = pl.concat(prices) if prices else frame.select("table", "line", text=pl.lit(""))
+    all_prices = pl.concat(prices) if prices else frame.select("_table", "_line", text=pl.lit(""))
     commas = all_prices.filter(text.str.contains(",", literal=True))
     grouped = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
     decimal = commas.filter(~text.str.contains(grouped))

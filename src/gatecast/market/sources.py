@@ -32,7 +32,7 @@ from gatecast.market.cleaning import (
     widen,
     without_repeats,
 )
-from gatecast.market.columns import RESERVED, SPELLINGS, fill_symbols, name_columns, snake, to_numbers
+from gatecast.market.columns import SPELLINGS, fill_symbols, name_columns, snake, to_numbers
 from gatecast.market.tables import Notes, Table, find_files, read_tables
 from gatecast.market.times import Stamp, check_zone, close_times, read_times
 
@@ -162,7 +162,7 @@ def read_with_findings(
     if splits is not False:
         refuse_splits(rows, listed, notes)
     rows = widen(rows, notes)
-    bars = make_bars(rows.drop("table", "line", "adjusted_close"))
+    bars = make_bars(rows.drop("_table", "_line", "adjusted_close"))
     if resample is not None:
         bars = resample_bars(bars, resample)
     compared = compare_levels(bars, reference) if reference is not None else []
@@ -246,8 +246,8 @@ def _read_rows(
         frame = frame.with_columns(pl.when(stripped != "").then(stripped))
     blank = pl.all_horizontal(pl.all().is_null())
     line = pl.int_range(pl.len()) + table.first_line
-    frame = frame.with_columns(blank.alias("blank"), line.alias("line"), pl.lit(number).alias("table"))
-    frame = frame.filter(~pl.col("blank")).drop("blank")
+    frame = frame.with_columns(blank.alias("_blank"), line.alias("_line"), pl.lit(number).alias("_table"))
+    frame = frame.filter(~pl.col("_blank")).drop("_blank")
     for name, value in (
         ("symbol", table.symbol or "UNNAMED"),
         ("asset_class", None),
@@ -270,10 +270,10 @@ def _read_rows(
         frame = frame.with_columns(pl.col(*PRICES, "adjusted_close") * scale)
     are_bars = set(table.frame.columns) >= set(COLUMNS)
     frame = read_times(frame, timezone, stamp, date_format, are_bars, notes)
-    further = [name for name in frame.columns if name not in {*SPELLINGS, *RESERVED}]
+    further = [name for name in frame.columns if name not in SPELLINGS and not name.startswith("_")]
     return frame.select(
-        *("table", "line", "symbol", "asset_class", "day", "time", "stamp"),
-        *(*PRICES, "adjusted_close", "volume", "known_at", pl.col("segment").cast(pl.Int32)),
+        *("_table", "_line", "symbol", "asset_class", "_day", "time", "_stamp"),
+        *(*PRICES, "adjusted_close", "volume", "known_at", pl.col("segment").cast(pl.Int32, strict=False)),
         *further,
     )
 
@@ -354,13 +354,13 @@ def _classify(rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, 
     for column, sessions in (("asset_class", ASSET_CLASSES), ("symbol", own)):
         for name in rows[column].unique():
             if name in sessions:
-                close = pl.when(pl.col(column) == name).then(sessions[name].close_of(pl.col("day"))).otherwise(close)
-    sunday = (pl.col("day").dt.weekday() == 7).fill_null(False)
+                close = pl.when(pl.col(column) == name).then(sessions[name].close_of(pl.col("_day"))).otherwise(close)
+    sunday = (pl.col("_day").dt.weekday() == 7).fill_null(False)
     to_midnight = sunday.any().over("symbol") & pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
     advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
     notes.add_counts("warning", "sunday", rows.filter(to_midnight & sunday).drop("time"), advice)
-    midnight = ASSET_CLASSES["crypto"].close_of(pl.col("day"))
-    return rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("session_close"))
+    midnight = ASSET_CLASSES["crypto"].close_of(pl.col("_day"))
+    return rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("_session_close"))
 
 
 def _cut(

@@ -58,13 +58,13 @@ class Notes:
         self, row: Mapping[str, Any], problem: str, advice: str, column: str = "", value: object = None
     ) -> NoReturn:
         """Raise a BarsFileError with the row's place."""
-        file = self.files[row["table"]]
-        raise BarsFileError(problem, file=file, line=row["line"], column=column or None, value=value, advice=advice)
+        file = self.files[row["_table"]]
+        raise BarsFileError(problem, file=file, line=row["_line"], column=column or None, value=value, advice=advice)
 
     def add(self, severity: Severity, rule: str, row: Mapping[str, Any], value: object, advice: str) -> None:
         """Collect a finding with the row's place."""
-        file, time = self.files[row["table"]], row.get("time")
-        self.findings.append(Finding(severity, row["symbol"], time, rule, value, advice, file, row["line"]))
+        file, time = self.files[row["_table"]], row.get("time")
+        self.findings.append(Finding(severity, row["symbol"], time, rule, value, advice, file, row["_line"]))
 
     def add_counts(self, severity: Severity, rule: str, rows: pl.DataFrame, advice: str) -> None:
         """Collect one finding per symbol: its first row's place, and how many rows it has."""

@@ -61,17 +61,17 @@ def read_times(
     elif column == "open_time":
         stamp = "open"
     wall, moment = _clocks(frame, column, timezone, date_format, notes)
-    frame = frame.with_columns(wall.alias("wall"), moment.alias("moment"), pl.lit(stamp, pl.String).alias("stamp"))
+    frame = frame.with_columns(wall.alias("_wall"), moment.alias("_moment"), pl.lit(stamp, pl.String).alias("_stamp"))
     exact = column == "close_time" or are_bars or (stamp == "close" and moment.null_count() == 0)
     if not exact and _are_dates(frame):
-        frame = frame.with_columns(wall.dt.date().alias("day"), pl.lit(None, UTC_TIME).alias("time"))
+        frame = frame.with_columns(wall.dt.date().alias("_day"), pl.lit(None, UTC_TIME).alias("time"))
     else:
         _refuse_unplaced(frame, column, timezone, notes)
-        at = pl.col("moment")
+        at = pl.col("_moment")
         if column == "close_time":  # 11:59:59.999 is noon
             noon = (at + timedelta(seconds=1)).dt.truncate("1m")
             at = pl.when(at.dt.second() == 59).then(noon).otherwise(at)
-        frame = frame.with_columns(pl.lit(None, pl.Date).alias("day"), at.alias("time"))
+        frame = frame.with_columns(pl.lit(None, pl.Date).alias("_day"), at.alias("time"))
     if "known_at" not in frame.columns:
         return frame.with_columns(pl.lit(None, UTC_TIME).alias("known_at"))
     wall, known = _clocks(frame, "known_at", timezone, date_format, notes)
@@ -82,15 +82,15 @@ def read_times(
 
 def _are_dates(frame: pl.DataFrame) -> bool:
     """Whether the clock always shows midnight, at most once a day for each symbol."""
-    if not bool((frame["wall"].dt.time() == time()).all()):
+    if not bool((frame["_wall"].dt.time() == time()).all()):
         return False
-    steps = frame.sort("symbol", "wall").select(pl.col("wall").diff().over("symbol")).to_series()
+    steps = frame.sort("symbol", "_wall").select(pl.col("_wall").diff().over("symbol")).to_series()
     closest = steps.filter(steps > timedelta()).min()
     return not isinstance(closest, timedelta) or closest >= DAILY
 
 
 def _refuse_unplaced(frame: pl.DataFrame, column: str, timezone: str | None, notes: Notes) -> None:
-    unplaced = frame.filter(pl.col("moment").is_null())
+    unplaced = frame.filter(pl.col("_moment").is_null())
     if unplaced.height:
         row = unplaced.row(0, named=True)
         if timezone is None:
@@ -99,11 +99,11 @@ def _refuse_unplaced(frame: pl.DataFrame, column: str, timezone: str | None, not
         else:
             problem = f"the clock in {timezone} shows this time twice or never."
             advice = "Give times in UTC or with their offset, such as 2024-11-03 01:30:00-05:00."
-        notes.refuse(row, problem, advice, column, str(row["wall"]))
+        notes.refuse(row, problem, advice, column, str(row["_wall"]))
     row = frame.row(0, named=True)
-    if row["stamp"] is None:
+    if row["_stamp"] is None:
         problem = "is this time the bar's start or its end?"
-        notes.refuse(row, problem, "Say stamp='open' or stamp='close'.", column, str(row["wall"]))
+        notes.refuse(row, problem, "Say stamp='open' or stamp='close'.", column, str(row["_wall"]))
 
 
 def _clocks(
@@ -119,8 +119,8 @@ def _clocks(
     elif kind.is_numeric():
         wall, moment = _from_numbers(frame, column, values.cast(pl.Float64), notes)
     elif kind == pl.String:
-        if column == "time" and "clock" in frame.columns:
-            values = values + " " + frame["clock"].cast(pl.String)
+        if column == "time" and "_clock" in frame.columns:
+            values = values + " " + frame["_clock"].cast(pl.String)
         counts = values.drop_nulls().str.contains(r"^\d{1,11}(\.0*)?$|^\d{13}$|^\d{16}$|^\d{19}$")
         if date_format is None and bool(counts.all()) and counts.len():
             wall, moment = _from_numbers(frame, column, values.cast(pl.Float64), notes)
@@ -157,9 +157,9 @@ def _from_numbers(
     for name, per_second in EPOCH_UNITS.items():
         fits = pl.col("value").is_between(1e8 * per_second, 1e10 * per_second)
         unit = pl.when(fits).then(pl.lit(name)).otherwise(unit)
-    table = frame.select("table", "line", value=values).with_columns(unit.alias("unit"))
+    table = frame.select("_table", "_line", value=values).with_columns(unit.alias("unit"))
     first = table["unit"][0]
-    other = table.filter(pl.col("unit").is_null() | (pl.col("unit") != first) | pl.lit(first is None))
+    other = table.filter(pl.lit(first is None) | (pl.col("unit") != pl.lit(first)).fill_null(True))
     if other.height:
         row = other.row(0, named=True)
         guess = f"It looks like {row['unit']}" if row["unit"] else "It is neither a date nor a count since 1970"
@@ -219,26 +219,26 @@ def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     A day ends at `session_close`. A stamp at the open is moved by the symbol's usual spacing; a week, month,
     quarter or year stamped with its first day ends with its last.
     """
-    rows = rows.with_columns(pl.coalesce("time", pl.col("day").cast(UTC_TIME)).alias("shown"))
-    rows = rows.sort("symbol", "shown", maintain_order=True)
-    steps = rows.select("symbol", step=pl.col("shown").diff().over("symbol")).filter(pl.col("step") > timedelta())
-    usual = steps.group_by("symbol").agg(pl.col("step").mode().min(), pl.len().alias("steps"))
+    rows = rows.with_columns(pl.coalesce("time", pl.col("_day").cast(UTC_TIME)).alias("_shown"))
+    rows = rows.sort("symbol", "_shown", maintain_order=True)
+    steps = rows.select("symbol", _step=pl.col("_shown").diff().over("symbol")).filter(pl.col("_step") > timedelta())
+    usual = steps.group_by("symbol").agg(pl.col("_step").mode().min(), pl.len().alias("_steps"))
     rows = rows.join(usual, on="symbol", how="left", maintain_order="left")
-    is_open, is_day = (pl.col("stamp") == "open").fill_null(False), pl.col("day").is_not_null()
-    coarse = is_day & (pl.col("step") >= COARSE) & (pl.col("steps") >= 4)
-    unsaid = rows.filter(coarse & pl.col("stamp").is_null())
+    is_open, is_day = (pl.col("_stamp") == "open").fill_null(False), pl.col("_day").is_not_null()
+    coarse = is_day & (pl.col("_step") >= COARSE) & (pl.col("_steps") >= 4)
+    unsaid = rows.filter(coarse & pl.col("_stamp").is_null())
     if unsaid.height:
         row = unsaid.row(0, named=True)
-        problem = f"bars every {row['step'].days} days: is the date their first or their last day?"
-        notes.refuse(row, problem, "Say stamp='open' or stamp='close'.", "time", str(row["day"]))
+        problem = f"bars every {row['_step'].days} days: is the date their first or their last day?"
+        notes.refuse(row, problem, "Say stamp='open' or stamp='close'.", "time", str(row["_day"]))
     every = pl.lit("1y")
     for days, name in ((200, "3mo"), (60, "1mo"), (20, "1w")):
-        every = pl.when(pl.col("step") < timedelta(days=days)).then(pl.lit(name)).otherwise(every)
-    rest = pl.col("day").dt.offset_by(every) - pl.duration(days=1) - pl.col("day")
+        every = pl.when(pl.col("_step") < timedelta(days=days)).then(pl.lit(name)).otherwise(every)
+    rest = pl.col("_day").dt.offset_by(every) - pl.duration(days=1) - pl.col("_day")
     close = (
-        pl.when(coarse & is_open).then(pl.col("session_close") + rest)
-        .when(is_day).then("session_close")
-        .when(is_open).then(pl.col("time") + pl.col("step"))
+        pl.when(coarse & is_open).then(pl.col("_session_close") + rest)
+        .when(is_day).then("_session_close")
+        .when(is_open).then(pl.col("time") + pl.col("_step"))
         .otherwise("time")
     )  # fmt: skip
     rows = rows.with_columns(close.alias("time"))
@@ -252,4 +252,4 @@ def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
             row = bad.row(0, named=True)
             notes.refuse(row, problem, advice, column, str(row[column]))
     known_at = pl.coalesce("known_at", "time").alias("known_at")
-    return rows.with_columns(known_at).drop("shown", "step", "steps", "session_close", "stamp", "day")
+    return rows.with_columns(known_at).drop("_shown", "_step", "_steps", "_session_close", "_stamp", "_day")

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gatecast.metrics.forecast import FloatArray, rows
 
-
 # ── return and risk ──────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,49 @@
+"""Which class rebuilds a stored model: the closed list that a file's `kind` is looked up in, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gatecast.errors import StoreError, did_you_mean
+from gatecast.forecasting.forest import FittedForest
+from gatecast.forecasting.linear import FittedLinear
+from gatecast.forecasting.lstm import FittedLSTM
+from gatecast.forecasting.naive import FittedNaive
+from gatecast.forecasting.volatility import FittedLogHAR
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.forecaster import FittedForecaster
+
+Fitted = type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLogHAR] | type[FittedNaive]
+
+FITTED: dict[str, Fitted] = {
+    "lstm": FittedLSTM,
+    "forest": FittedForest,
+    "linear": FittedLinear,
+    "har": FittedLogHAR,
+    "naive": FittedNaive,
+}
+"""`kind` in a stored model's settings -> the class whose `from_state` rebuilds it."""
+
+
+def from_state(arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedForecaster:
+    """The fitted forecaster whose `state()` gave these arrays and settings.
+
+    Raises `StoreError` for a kind that is not in `FITTED`, and for arrays or settings that do not make up such a model.
+
+    >>> import numpy as np
+    >>> zero = FittedNaive("zero", {}, np.array([np.nan]), ("SP500",))
+    >>> from_state(*zero.state()).rule
+    'zero'
+    """
+    kind = settings.get("kind")
+    if kind not in FITTED:
+        raise StoreError(f"a stored model is of the unknown kind {kind!r}. {did_you_mean(str(kind), FITTED)}")
+    try:
+        return FITTED[kind].from_state(arrays, settings)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"a stored model of kind {kind!r} lacks or mangles {error}: it was written by another version, or damaged."
+        ) from None
