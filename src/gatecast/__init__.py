@@ -1,0 +1,124 @@
+"""gatecast forecasts markets with LSTM networks, honestly: walk-forward, beside honest rivals, with a verdict.
+
+    import gatecast
+
+    run = gatecast.run(gatecast.Experiment(bars="bars.csv"))
+    print(run.summary())
+
+Every stage also works by itself, see `examples/every_stage.py`. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatecast import evaluation, forecasting, market, metrics, report, samples, trading
+    from gatecast.errors import GatecastError
+    from gatecast.evaluation.verdict import judge
+    from gatecast.experiment import Control, Experiment, run
+    from gatecast.forecasting.forest import Forest
+    from gatecast.forecasting.linear import Ridge
+    from gatecast.forecasting.logistic import Logistic
+    from gatecast.forecasting.lstm import LSTM
+    from gatecast.forecasting.schedule import Schedule
+    from gatecast.forecasting.walkforward import walk_forward
+    from gatecast.live import forecast_newest
+    from gatecast.market.sources import read_bars
+    from gatecast.results import Run
+    from gatecast.samples.features import compute_features
+    from gatecast.samples.windows import make_samples
+    from gatecast.store import load_models, load_run, save_run
+    from gatecast.trading.backtest import backtest
+    from gatecast.trading.costs import Costs
+
+__all__ = [
+    "LSTM",
+    "Control",
+    "Costs",
+    "Experiment",
+    "Forest",
+    "GatecastError",
+    "Logistic",
+    "Ridge",
+    "Run",
+    "Schedule",
+    "backtest",
+    "compute_features",
+    "evaluation",
+    "forecast_newest",
+    "forecasting",
+    "judge",
+    "load_models",
+    "load_run",
+    "make_samples",
+    "market",
+    "metrics",
+    "read_bars",
+    "report",
+    "run",
+    "samples",
+    "save_run",
+    "trading",
+    "walk_forward",
+]
+
+_HOMES = {
+    "Control": "experiment",
+    "Costs": "trading.costs",
+    "Experiment": "experiment",
+    "Forest": "forecasting.forest",
+    "GatecastError": "errors",
+    "LSTM": "forecasting.lstm",
+    "Logistic": "forecasting.logistic",
+    "Ridge": "forecasting.linear",
+    "Run": "results",
+    "Schedule": "forecasting.schedule",
+    "backtest": "trading.backtest",
+    "compute_features": "samples.features",
+    "forecast_newest": "live",
+    "judge": "evaluation.verdict",
+    "load_models": "store",
+    "load_run": "store",
+    "make_samples": "samples.windows",
+    "read_bars": "market.sources",
+    "run": "experiment",
+    "save_run": "store",
+    "walk_forward": "forecasting.walkforward",
+}
+"""Name -> the module that it lives in."""
+
+_SUBPACKAGES = {
+    "evaluation": ("verdict",),
+    "forecasting": ("lstm", "schedule", "walkforward"),
+    "market": ("bars", "sources", "synthetic"),
+    "metrics": ("forecast", "overfitting", "returns", "significance"),
+    "report": (),
+    "samples": ("features", "targets", "windows"),
+    "trading": ("backtest", "signals", "strategies"),
+}
+"""Subpackage -> the modules that are there once it is, so that `gatecast.metrics.forecast` needs no import of its own."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"gatecast.{_HOMES[name]}"), name)
+    elif name in _SUBPACKAGES:
+        value = import_module(f"gatecast.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("gatecast")
+    else:
+        raise AttributeError(f"module 'gatecast' has no attribute {name!r}")
+    for package in _SUBPACKAGES.keys() & {module.removeprefix("gatecast.") for module in sys.modules}:
+        for module in _SUBPACKAGES[package]:
+            import_module(f"gatecast.{package}.{module}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -131,7 +131,7 @@ def _judge_head(forecasts: Mapping[str, Forecasts], head: str, model: str, round
         head, CANNOT_TELL, np.nan, np.nan, np.nan, "none", np.nan, np.nan, np.nan, len(base), None,
         _break_even(forecasts, head, round_trip), trials, horizon, rival, "share of the rival's loss", "",
     )  # fmt: skip
-    overlap = _days_of(forecasts, horizon)
+    overlap = max(one.samples.horizon_sessions for one in forecasts.values())
     if len(base) < 15 * overlap:
         return replace(blank, sentence=f"{len(base)} days are too few for any verdict: {15 * overlap} are the least.")
     lag = max(overlap - 1, int(4 * (len(base) / 100) ** (2 / 9)))
@@ -141,7 +141,7 @@ def _judge_head(forecasts: Mapping[str, Forecasts], head: str, model: str, round
         test, name = significance.hac_mean(adjusted, lag), "Clark-West"
     else:
         test, name = gain, "Diebold-Mariano"
-    if not np.isfinite(test.statistic):
+    if not np.isfinite(test.statistic) or np.abs(base - loss).max() <= 1e-9 * scale:  # equal but for rounding
         return replace(blank, effect=gain.effect / scale, test=name, sentence="The forecasts are the rival's own.")
     return replace(
         blank,
@@ -224,17 +224,6 @@ def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float
     horizon = next(iter(forecasts.values())).samples.horizon
     share = float((round_trip / (np.mean(sigma) * np.sqrt(horizon))) ** 2)
     return share if head == "return" else share * 2 / np.pi
-
-
-def _days_of(forecasts: Mapping[str, Forecasts], horizon: int) -> int:
-    """How many sessions a horizon spans: fewer than bars where a session has several."""
-    spans = []
-    for one in forecasts.values():
-        rows = one.rows
-        if len(rows):
-            pairs = len(np.unique(one.samples.sessions[rows])) * len(one.samples.symbols)
-            spans.append(int(np.ceil(horizon / max(1.0, len(rows) / pairs))))
-    return max(spans, default=horizon)
 
 
 def _upper_tail(statistic: float) -> float:

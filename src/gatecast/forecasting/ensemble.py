@@ -31,8 +31,8 @@ class Ensemble(Settings):
     ----------
     members: the models combined. prior_sd: standard deviation of the slopes' prior around 0.
     stacking: let the stacked logistic compete. minimum_days: days of record before any slope leaves 0.
-    volatility_members: forecasts of variance that compete, with the geometric mean of the first two; the first is in force until
-        there is a record, then whichever had the smallest past out-of-sample QLIKE.
+    volatility_members: forecasts of variance that compete, with the geometric mean of the first two; the first is in
+        force until there is a record, then whichever had the smallest past out-of-sample QLIKE.
     """
 
     members: tuple[str, ...] = ("lstm", "forest", "logistic")
@@ -91,7 +91,7 @@ class Ensemble(Settings):
         return slope[:, None] * mean * unit
 
     def _volatility(self, forecasts: Forecasts) -> FloatArray:
-        """(samples,) at each refit the member, or the mean of the first two, with the smallest loss of its record so far."""
+        """(samples,) at each refit the member, or the mean of the first two, with the smallest loss so far."""
         samples = forecasts.samples
         members = np.log(np.column_stack([forecasts.values[name]["volatility"] for name in self.volatility_members]))
         candidates = np.column_stack([members, members[:, :2].mean(1)])
@@ -141,7 +141,7 @@ def _records(
 ) -> list[tuple[IntArray, IntArray, FloatArray]]:
     """For each fold: its test rows, the rows with an answered out-of-sample forecast, and their weights.
 
-    A day weighs 1/horizon whatever the number of symbols: answers overlap, and symbols move together. Before
+    A day weighs one over the days that a horizon spans, whatever the number of symbols: answers overlap, and symbols move together. Before
     `minimum_days` the record is empty, so that every slope is 0.
     """
     samples = forecasts.samples
@@ -153,7 +153,7 @@ def _records(
         count = np.bincount(day[record], minlength=int(day.max()) + 1)
         if np.count_nonzero(count) < minimum_days:
             record = record[:0]
-        weight = 1.0 / (samples.horizon * count[day[record]])
+        weight = 1.0 / (samples.horizon_sessions * count[day[record]])
         records.append((fold.test, record, weight))
     return records
 

@@ -63,6 +63,12 @@ class Samples:
         return session_date(self.times)
 
     @cached_property
+    def horizon_sessions(self) -> int:
+        """Sessions that a horizon spans: fewer than bars where a session has several."""
+        pairs = len(np.unique(np.column_stack([self.symbol[self.ends], self.sessions.astype(np.int64)]), axis=0))
+        return max(1, int(np.ceil(self.horizon * max(pairs, 1) / max(len(self), 1))))
+
+    @cached_property
     def known_at(self) -> NDArray[np.datetime64]:
         """(samples,) the close at which all of a sample's answers are known; NaT where they never are."""
         return np.maximum.reduce([target.known_at for target in self.targets.values()])[self.ends]

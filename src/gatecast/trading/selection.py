@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from gatecast.market.bars import session_date
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -150,14 +149,12 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatA
     rows = np.flatnonzero(np.isfinite(product))
     if len(rows) == 0:
         return factor
-    # a session's mean is known when the last of its symbols is
-    days, day = np.unique(samples.times[rows], return_inverse=True)
-    if np.median(np.diff(days)) >= np.timedelta64(20, "h") if len(days) > 1 else True:
-        days, day = np.unique(session_date(samples.times[rows]), return_inverse=True)
+    # a session's mean is known when the last answer of its rows is
+    days, day = np.unique(samples.sessions[rows], return_inverse=True)
     mean = np.bincount(day, product[rows]) / np.bincount(day)
     known = np.full(len(days), np.datetime64(0, "us"))
     np.maximum.at(known, day, samples.known_at[rows])
-    statistic = expanding_t(mean, samples.horizon - 1)
+    statistic = expanding_t(mean, samples.horizon_sessions - 1)
     value = np.clip((statistic - settings.weak) / (settings.strong - settings.weak), 0.0, 1.0)
     value[: settings.minimum_days] = 0.0
     order = np.maximum.accumulate(known)
