@@ -99,7 +99,7 @@ _SUBPACKAGES = {
     "samples": ("features", "targets", "windows"),
     "trading": ("backtest", "signals", "strategies"),
 }
-"""Subpackage -> the modules that are there once it is, so that `gatecast.metrics.forecast` needs no import of its own."""
+"""Subpackage -> modules that come with it, so that `gatecast.metrics.forecast` needs no import of its own."""
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,6 @@ from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
-from gatecast.market.classes import asset_class
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.results import (
     ClassResult,
@@ -41,6 +40,7 @@ from gatecast.results import (
     weights_frame,
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
+from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
 from gatecast.trading.backtest import Backtest, backtest, net_returns
@@ -49,10 +49,10 @@ from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
 
-if TYPE_CHECKING:
-    pass
-
 MODELS = ("lstm", "forest", "logistic", "ridge")
+SAID_ABOVE = {"lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}}
+"""Settings of models that the experiment says for all of them."""
+SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
 
@@ -151,6 +151,8 @@ class Experiment(Settings):
         for name in models:
             if name not in MODELS:
                 raise ValueError(f"unknown model {name!r}. {did_you_mean(name, MODELS)}")
+        if len(set(models)) != len(models):
+            raise ValueError("expected each model once")
         return models
 
     @field_validator("features")
@@ -162,16 +164,39 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _said_once(self) -> Experiment:
-        for name in ("lookback", "horizon"):
-            if name in self.lstm.model_fields_set and getattr(self.lstm, name) != getattr(self, name):
-                raise ValueError(
-                    f"{name} is {getattr(self, name)} for the experiment and {getattr(self.lstm, name)} for the LSTM: "
-                    "set it once, at the top."
-                )
-        for name in (*self.ensemble.members, self.signals.model, self.signals.confirmed_by):
-            if name not in self.models:
-                raise ValueError(f"the ensemble and the signals need the model {name!r}: add it to models.")
+        for model, said in SAID_ABOVE.items():
+            settings = getattr(self, model)
+            for name in sorted(said & settings.model_fields_set):
+                above, below = getattr(self, name), getattr(settings, name)
+                if above != below:
+                    raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
+        heads = self._heads()
+        needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
+            ("ensemble.members", self.ensemble.members, ("direction", "regime")),
+            ("ensemble.volatility_members", self.ensemble.volatility_members, ("volatility",)),
+            ("signals.model", (self.signals.model,), ("return",)),
+            ("signals.confirmed_by", (self.signals.confirmed_by,), ("return",)),
+        ]
+        for place, names, wanted in needs:
+            able = [name for name in heads if set(wanted) <= set(heads[name])]
+            for name in names:
+                if name in MODELS and name not in self.models:
+                    raise ValueError(f"{place} needs the model {name!r}: add it to models.")
+                if name not in able:
+                    raise ValueError(
+                        f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "
+                        f"Those that do: {', '.join(able) or 'none'}."
+                    )
         return self
+
+    def _heads(self) -> dict[str, tuple[str, ...]]:
+        """What each model of the experiment, and each rival that forecasts variance, forecasts."""
+        own: dict[str, tuple[str, ...]] = {
+            "lstm": self.lstm.heads, "forest": HEADS,
+            "logistic": self.logistic.heads, "ridge": ("return", "volatility"),
+        }  # fmt: skip
+        rivals = dict.fromkeys(("har", "constant", "ewma", "last"), ("volatility",))
+        return {name: own[name] for name in self.models} | rivals
 
     def forecasters(self) -> list[Forecaster]:
         """The models of the experiment and every task's simple rivals."""
@@ -191,8 +216,8 @@ class Experiment(Settings):
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings, without what changes no result (`jobs`)."""
-        return self.model_dump(mode="json")
+        """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""
+        return self.model_dump(mode="json", exclude=SAID_ABOVE)
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> Experiment:
@@ -227,7 +252,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
         bars, experiment.features,
         lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
     )  # fmt: skip
-    check_history(samples, bars, experiment)
+    samples = enough_history(samples, bars, experiment)
     forecasts = {name: forecast_class(experiment, one, progress) for name, one in samples.items()}
     fills = fills_of(bars)
     classes = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
@@ -298,33 +323,43 @@ def decide(
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
 
 
-def check_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: Experiment) -> None:
-    """Raises `HistoryTooShortError` when not even one class can be fitted once, with what it would take."""
-    if any(experiment.schedule.folds(one.times, one.known_at) for one in samples.values()):
-        return
-    warmup = max(find_feature(name, bars.columns).warmup for name in experiment.features or DEFAULT_FEATURES)
-    longest = bars.group_by("symbol").len().sort("len", "symbol")[-1]
-    symbol, have = longest.row(0)
-    minimum = experiment.schedule.minimum
-    year = asset_class(bars.filter(pl.col("symbol") == symbol)["asset_class"][0]).periods_per_year
-    spare = minimum if isinstance(minimum, int) else int(np.ceil(_years(minimum) * periods_of(bars)))
-    need = warmup + experiment.lookback + experiment.horizon + spare + round(year / 12)
-    own = bars.filter(pl.col("symbol") == symbol)["time"]
-    spacing = own.diff().median()
-    wait = max(need - have, 1)
-    when = ""
-    if spacing is not None and len(own) > 2:
-        per_bar = (own[-1] - own[0]) / (len(own) - 1)
-        when = f" At its pace there will be enough around {(own[-1] + per_bar * wait).date().isoformat()}."
+def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: Experiment) -> dict[str, Samples]:
+    """The classes that can be fitted at least once; the others are left out, and the run's warnings name them.
+
+    Raises `HistoryTooShortError` when there is none, with what it would take.
+    """
+    found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
+    if found:
+        return found
+    symbol, have = bars.group_by("symbol").len().sort("len", "symbol").row(-1)
+    own = bars.filter(pl.col("symbol") == symbol)
+    schedule, times = experiment.schedule, to_times(own, "time")
+    names = experiment.features or DEFAULT_FEATURES
+    warmup = max(SIGMA_WARMUP, *(find_feature(name, bars.columns).warmup for name in names))
+    first = warmup + experiment.lookback - 1
+    pace = np.timedelta64(round(365.25 * 86_400_000_000 / periods_of(own)), "us")
+    more = first + experiment.horizon + sum(_bars(length, pace) for length in (schedule.minimum, schedule.refit)) + 60
+    times = np.r_[times, times[-1] + pace * np.arange(1, more)]  # as if the symbol went on at its pace
+    known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
+    cutoff = schedule.folds(times[first:], known_at[first:])[0].cutoff
+    need = int(np.searchsorted(times, cutoff)) + 1
+    enough = (
+        f"{need} are needed, around {np.datetime_as_string(cutoff, 'D')} at its pace" if need > have
+        else f"{need} would do if they were in one piece: gaps or missing values are between them"
+    )  # fmt: skip
     raise HistoryTooShortError(
-        f"{symbol!r} has {have} bars, and about {need} are needed: {warmup} for the features to settle, "
-        f"{experiment.lookback} for a window, {experiment.horizon} for an answer, {spare} to learn from before the "
-        f"first refit and a month to forecast.{when} A longer file, shorter features or a smaller schedule.minimum helps."
+        f"{symbol!r} has {have} bars; {enough}: {warmup} for the features to settle, "
+        f"{experiment.lookback} for a window, then {schedule.minimum} to learn from, until the next refit "
+        f"of every {schedule.refit}. A longer file, features that settle sooner or a smaller schedule.minimum help."
     )
 
 
-def _years(length: str) -> float:
-    return int(length[:-1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[length[-1]]
+def _bars(length: str | int, pace: np.timedelta64) -> int:
+    """How many bars a length of the schedule holds."""
+    if isinstance(length, int):
+        return length
+    days = int(length[:-1]) * {"D": 1, "W": 7, "M": 31, "Y": 366}[length[-1]]
+    return int(np.timedelta64(days, "D") / pace)
 
 
 def trial_of(experiment: Experiment, bars: pl.DataFrame, result: Backtest) -> Trial:
@@ -334,6 +369,7 @@ def trial_of(experiment: Experiment, bars: pl.DataFrame, result: Backtest) -> Tr
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     value = sharpe(result.equity["net"].to_numpy(), periods_per_year=1)
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
+    settings["resample"] = experiment.bars.resample
     return Trial(
         tuple(bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
         provenance.hash_of(settings), None if np.isnan(value) else float(value),
@@ -361,7 +397,7 @@ def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """
     merged = dict(settings)
     for key, value in changes.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(merged.get(key, {}), dict):
             merged[key] = merge(merged.get(key, {}), value)
         elif value is not None:
             merged[key] = value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -165,15 +166,23 @@ def fills_of(bars: pl.DataFrame) -> dict[str, Literal["open", "close"]]:
 
 
 def periods_of(bars: pl.DataFrame) -> float:
-    """Bars a year: the class's number of sessions (the mean over classes) times the bars of a session."""
-    sessions = float(np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().to_list()]))
-    days = bars.select("symbol", day=session_date(pl.col("time"))).unique().height
-    span = bars.select((pl.col("time").max() - pl.col("time").min()).over("symbol").max()).item().days / 365.25
-    per_session = len(bars) / days
-    longest = bars.group_by("symbol").len()["len"].max()
-    if per_session == 1 and span > 0.5 and isinstance(longest, int) and longest / span < 0.75 * sessions:
-        return float(max(1, round(longest / span)))  # weekly or monthly bars
-    return sessions * per_session
+    """Bars a year: `sessions_of` times the bars of a usual session (a median: later bars do not move it)."""
+    per_session = bars.group_by("symbol", session_date(pl.col("time"))).len()["len"].median()
+    return sessions_of(bars) * cast(float, per_session)
+
+
+def sessions_of(bars: pl.DataFrame) -> float:
+    """Sessions a year: the class's own number (the mean over classes), or that of weeks or months for such bars.
+
+    >>> from gatecast.market import synthetic
+    >>> daily = synthetic.a1(500, seed=1)
+    >>> sessions_of(daily), sessions_of(daily[::5])
+    (252.0, 52.0)
+    """
+    spacing = bars.select(pl.col("time").diff().over("symbol").median()).item()
+    if spacing is not None and spacing > timedelta(days=4):
+        return float(round(timedelta(days=365.25) / spacing))
+    return float(np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().sort()]))
 
 
 def benchmark_returns(result: Backtest) -> FloatArray:
@@ -189,9 +198,9 @@ def scores_of(
     models, years = score_tables({name: one.forecasts for name, one in run.classes.items()})
     periods = periods_of(run.bars)
     net, benchmark = result.equity["net"].to_numpy(), benchmark_returns(result)
-    scores = {
+    scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "summary": headline(verdicts),
+        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any())),
         "models": models,
         "years": years,
         "backtest": {
@@ -199,11 +208,11 @@ def scores_of(
             "turnover_per_year": result.turnover_per_year,
             "break_even_cost_bps": result.break_even_cost_bps,
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
-            "average_exposure": float(run.weights.group_by("time").agg(pl.col("book").abs().sum())["book"].mean() or 0.0),
+            "average_exposure": average_exposure(run.weights),
             "periods_per_year": periods,
             **deflation(net, trials),
         },
-        "strategies": strategy_table(run, periods),
+        "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
         "warnings": warnings_of(run, reading),
@@ -215,11 +224,17 @@ def scores_of(
         "features_left_out": {name: one.samples.left_out for name, one in run.classes.items()},
         "control": control_scores(run.control, run.experiment),
     }  # fmt: skip
-    return jsonable(scores)
+    plain: dict[str, Any] = jsonable(scores)
+    return plain
 
 
-def headline(verdicts: dict[str, Verdict]) -> dict[str, str]:
-    """The verdict in one sentence, and what follows from it in another."""
+def average_exposure(weights: pl.DataFrame) -> float:
+    """Mean over time of the book's gross weight."""
+    return float(weights.group_by("time").agg(pl.col("book").abs().sum())["book"].to_numpy().mean())
+
+
+def headline(verdicts: dict[str, Verdict], traded: bool) -> dict[str, str]:
+    """The verdict in one sentence, and what follows from it in another; `traded`: whether a position was ever held."""
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     if "strategy" in skilled:
         first = "The strategy beats buy and hold at its own exposure, net of costs."
@@ -229,7 +244,6 @@ def headline(verdicts: dict[str, Verdict]) -> dict[str, str]:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns."
     else:
         first = "There is no evidence of skill in this market."
-    traded = verdicts["strategy"].n_needed is not None or np.isfinite(verdicts["strategy"].effect)
     second = (
         "Positions were held only while the evidence known at the time allowed it."
         if traded
@@ -257,31 +271,26 @@ def deflation(net: FloatArray, trials: Sequence[Trial]) -> dict[str, float]:
     }
 
 
-def strategy_table(run: Run, periods: float) -> list[dict[str, Any]]:
-    """Each strategy by itself, before evidence: share of bars in force, Sharpe and total net return; then the rivals."""
+def strategy_table(run: Run) -> list[dict[str, Any]]:
+    """Each strategy by itself, before evidence: share of bars in force, Sharpe and net return; then the rivals."""
     chosen = np.concatenate(
         [one.selection.chosen[one.samples.ends[one.forecasts.rows]] for one in run.classes.values()]
     )
     nets = session_returns(run)
-    rows = []
-    for column, name in enumerate(STRATEGIES):
-        rows.append(
-            {
-                "strategy": name,
-                "share_of_bars": float(np.mean(chosen == column)),
-                **_worth(nets[:, column], periods),
-            }
-        )
-    rows.append(
+    returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
+    rivals: dict[str, FloatArray] = {
+        "equal weight of all strategies": nets[:, 1:].mean(1),
+        "volatility-targeted long": returns["buy_and_hold"],
+    }
+    shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
+    sessions = sessions_of(run.bars)
+    return [
         {
-            "strategy": "equal weight of all strategies",
-            "share_of_bars": None,
-            **_worth(nets[:, 1:].mean(1), periods),
+            "strategy": name, "share_of_bars": share,
+            "sharpe_net": sharpe(net, sessions), "total_net": float(np.prod(1 + net) - 1),
         }
-    )
-    held = STRATEGIES.index("buy_and_hold")
-    rows.append({"strategy": "volatility-targeted long", "share_of_bars": None, **_worth(nets[:, held], periods)})
-    return rows
+        for (name, net), share in zip((returns | rivals).items(), [*shares, None, None], strict=True)
+    ]  # fmt: skip
 
 
 def session_returns(run: Run) -> FloatArray:
@@ -295,14 +304,8 @@ def session_returns(run: Run) -> FloatArray:
     table = np.concatenate(nets)
     symbols = len(run.bars["symbol"].unique())
     per_day = np.column_stack([np.bincount(day, column) for column in table.T])
-    bars = np.bincount(day)
-    if len(run.classes) == 1 and bars.max() <= symbols:
-        return per_day / bars[:, None]
-    return per_day / np.minimum(bars, symbols)[:, None]
-
-
-def _worth(returns: FloatArray, periods: float) -> dict[str, float]:
-    return {"sharpe_net": sharpe(returns, periods), "total_net": float(np.prod(1 + returns) - 1)}
+    mean: FloatArray = per_day / np.minimum(np.bincount(day), symbols)[:, None]
+    return mean
 
 
 def signal_counts(run: Run) -> dict[str, Any]:
@@ -357,11 +360,10 @@ def warnings_of(run: Run, reading: Reading) -> list[str]:
         f"{finding.symbol or ''}: {finding.rule}: {finding.value} {finding.advice}".strip(": ")
         for finding in reading.findings if finding.severity != "info"
     ][:100]  # fmt: skip
+    for name in sorted(set(run.bars["asset_class"].unique()) - set(run.classes)):
+        warnings.append(f"{name}: too short a history for a single refit; nothing was forecast.")
     for name, one in run.classes.items():
         rows = one.forecasts.rows
-        if len(rows) == 0:
-            warnings.append(f"{name}: too short a history for a single refit; nothing was forecast.")
-            continue
         years = (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
         if years < 5:
             warnings.append(f"{name}: the walk-forward spans {years:.1f} years; under five prove little.")
@@ -393,7 +395,9 @@ def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any
         "truth": truth,
         "verdicts": control.verdicts,
         "sentence": f"The same chain on a simulated market in which {planted.r2:.0%} of each bar's variance can be "
-        "forecast: this is what evidence of skill looks like.",
+        "forecast: this is what evidence of skill looks like."
+        if planted.market == "b1"
+        else f"The same chain on a simulated market whose truth is known ({planted.market}).",
         "equity": equity.with_columns(pl.col("time").dt.to_string("iso")).to_dict(as_series=False),
     }
 

@@ -8,7 +8,7 @@
 ├── scores.json             verdicts and every number of the report
 ├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet
 ├── models/<asset class>/<model>.safetensors and .json     the last refit
-├── scale/<asset class>.safetensors and .json              what its signals are measured against
+├── scale/<asset class>.safetensors                        what signals are measured against
 └── report.html             drawn from the parts, may be drawn again: no part itself
 ```
 
@@ -26,24 +26,28 @@ import os
 import re
 import shutil
 import tomllib
+import typing
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote
 
+import annotated_types
 import numpy as np
 import polars as pl
+import tomli_w
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.experiment import Experiment
-from gatecast.experiment_file import to_toml
+from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.models import from_state
-from gatecast.results import ClassResult, Run
+from gatecast.results import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
     from gatecast.forecasting.forecaster import FittedForecaster
 
@@ -53,24 +57,6 @@ FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
 FRAMES = ("forecasts", "signals", "weights", "equity", "bars")
 _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a live signal of one asset class is measured against: its last refit's forecasts of its validation rows.
-
-    Attributes
-    ----------
-    cutoff: close at which that refit made its first forecast, UTC, datetime64[us].
-    symbols: names; `symbol`: (rows,) index into them; `time`: (rows,) closes of the validation rows, in their order.
-    forecasts: model -> (rows,) log return over the whole horizon.
-    """
-
-    cutoff: np.datetime64
-    symbols: tuple[str, ...]
-    symbol: NDArray[np.int32]
-    time: NDArray[np.datetime64]
-    forecasts: dict[str, FloatArray]
 
 
 # ── save ──────────────────────────────────────────────────────────────────────────────────────────
@@ -135,8 +121,8 @@ def run_parts(run: Run) -> dict[str, bytes]:
     parts["scores.json"] = _json(run.scores)
     parts["provenance.json"] = _json(run.provenance)
     parts["experiment.toml"] = to_toml(run.experiment).encode()
-    for name, one in run.classes.items():
-        parts |= _class_parts(name, one)
+    for name in run.classes:
+        parts |= _class_parts(run, name)
     if not run.classes and run.path is not None:  # a run that was loaded: its models come along
         parts |= _verified(run.path, "models/", "scale/")
     return parts
@@ -152,22 +138,17 @@ def write_page(folder: str | Path, html: str) -> Path:
     return page
 
 
-def _class_parts(name: str, one: ClassResult) -> dict[str, bytes]:
-    """The models of a class's last refit and their scale."""
-    forecasts, samples = one.forecasts, one.samples
+def _class_parts(run: Run, name: str) -> dict[str, bytes]:
+    """The models of a class's last refit, and the scale of its signals at every refit."""
+    forecasts = run.classes[name].forecasts
     parts: dict[str, bytes] = {}
     for model, fitted in forecasts.fitted.items():
         arrays, settings = fitted.state()
         stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
         parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
-    if forecasts.folds:
-        fold = forecasts.folds[-1]
-        times = samples.times[fold.validation].astype("datetime64[us]").astype(np.int64)
-        arrays = {"symbol": samples.symbol[samples.ends[fold.validation]], "time": times}
-        arrays |= {f"forecasts.{model}": values[-1] for model, values in forecasts.scale.items()}
-        settings = {"cutoff": str(fold.cutoff.astype("datetime64[us]")), "symbols": list(samples.symbols)}
-        stem = f"scale/{quote(name, safe='')}"
-        parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
+    of = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
+    scale = {model: np.concatenate(forecasts.scale[model]) for model in of if model in forecasts.scale}
+    parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(scale)
     return parts
 
 
@@ -184,7 +165,7 @@ def _tensors(arrays: dict[str, NDArray[Any]]) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
+    return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def _sha256(content: bytes) -> str:
@@ -285,35 +266,33 @@ def load_run(folder: str | Path) -> Run:
 
 def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     """Asset class -> model -> the fitted forecaster of the last refit. Raises `StoreError` as `load_run` does."""
+    place = Path(folder).expanduser().resolve()
+    parts = _verified(place, "models/")
     models: dict[str, dict[str, FittedForecaster]] = {}
-    for stem, arrays, settings in _states(folder, "models/"):
-        name, model = (unquote(part) for part in stem.split("/"))
-        models.setdefault(name, {})[model] = from_state(arrays, settings)
+    for stem in (name.removesuffix(".json") for name in parts if name.endswith(".json")):
+        _, asset_class, model = (unquote(part) for part in stem.split("/"))
+        arrays, settings = _arrays(_part(place, parts, f"{stem}.safetensors")), json.loads(parts[f"{stem}.json"])
+        models.setdefault(asset_class, {})[model] = from_state(arrays, settings)
     return models
 
 
-def load_scale(folder: str | Path) -> dict[str, Scale]:
-    """Asset class -> the scale of its signals. Raises `StoreError` as `load_run` does."""
-    return {
-        unquote(stem): Scale(
-            np.datetime64(settings["cutoff"], "us"), tuple(settings["symbols"]), arrays["symbol"],
-            arrays["time"].astype("datetime64[us]"),
-            {name.removeprefix("forecasts."): values for name, values in arrays.items() if "." in name},
-        )
-        for stem, arrays, settings in _states(folder, "scale/")
-    }  # fmt: skip
+def load_scale(folder: str | Path) -> dict[str, dict[str, FloatArray]]:
+    """Asset class -> model -> forecasts of each refit's validation rows, one refit after the other.
+
+    They are what signals are measured against (`Forecasts.scale`, joined). Raises `StoreError` as `load_run` does.
+    """
+    parts = _verified(Path(folder).expanduser().resolve(), "scale/")
+    return {unquote(name[len("scale/") : -len(".safetensors")]): _arrays(content) for name, content in parts.items()}
 
 
-def _states(folder: str | Path, within: str) -> Iterator[tuple[str, dict[str, NDArray[Any]], dict[str, Any]]]:
-    """(name, arrays, settings) of each pair of files."""
+def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    place = Path(folder).expanduser().resolve()
-    parts = _verified(place, within)
-    for name in parts:
-        if name.endswith(".safetensors"):
-            stem = name.removesuffix(".safetensors")
-            yield stem.removeprefix(within), load(parts[name]), json.loads(_part(place, parts, f"{stem}.json"))
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise StoreError(f"a stored model cannot be read: {error}. It was written by another version.") from None
 
 
 def _part(folder: Path, parts: dict[str, bytes], name: str) -> bytes:
@@ -379,3 +358,166 @@ def _remedy(folder: Path) -> str:
     undo = previous(folder)
     again = "Restore it from a copy, or run the experiment again."
     return f"{again} The run before is in {undo}." if (undo / MANIFEST).is_file() else again
+
+
+# ── settings as commented TOML ────────────────────────────────────────────────────────────────────
+
+SECTIONS = {
+    "bars": "Where the bars come from, and how they are to be understood.",
+    "schedule": "Walk-forward: when models are refitted, and on what.",
+    "lstm": "The LSTM; lookback, horizon and seed are said once, above.",
+    "forest": "The random forest.",
+    "logistic": "The logistic regression.",
+    "ridge": "The ridge regression, the linear yardstick.",
+    "ensemble": "How the models' forecasts become one.",
+    "signals": "When a forecast is a signal.",
+    "strategies": "What the strategies have in common.",
+    "selection": "Which strategy is in force, and how evidence reaches the money.",
+    "costs": "Costs of trading in basis points; left out: those of the asset class.",
+    "control": "A planted market through the same chain, to see what evidence of skill looks like.",
+}
+
+COMMENTS = {
+    "name": "names the run and its folder",
+    "seed": "everything random follows from it",
+    "lookback": "bars in a window (T)",
+    "horizon": "bars ahead (h)",
+    "features": "names of the catalogue or columns of the bars; left out: the default five",
+    "volatility_proxy": "close_to_close, parkinson, garman_klass, or a column of the bars",
+    "models": "of lstm, forest, logistic, ridge",
+    "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
+    "bars.symbols": "keep only these",
+    "bars.symbols_file": "a CSV with symbol and asset_class",
+    "bars.asset_class": "of symbols that nothing else classifies",
+    "bars.timezone": "of times without one",
+    "bars.stamp": "what an intraday time stands for: open or close of the bar",
+    "bars.resample": "to coarser bars",
+    "bars.start": "first session",
+    "bars.end": "last session",
+    "bars.as_of": "only what was known then",
+    "bars.date_format": "of dates like 03/04/2024",
+    "schedule.train": "window of what is known: 2Y, 18M, 60W, or a number of bars",
+    "schedule.refit": "1M, 1W, 3M, 1Y, or a number of bars",
+    "schedule.expanding": "keep all since the first bar",
+    "schedule.validation": "latest share of the window, for early stopping",
+    "schedule.minimum": "history before the first refit",
+    "lstm.lookback": "said at the top",
+    "lstm.horizon": "said at the top",
+    "lstm.units": "units in a layer",
+    "lstm.layers": "layers",
+    "lstm.dropout": "between layers and before the heads",
+    "lstm.heads": "what it forecasts",
+    "lstm.scaling": "of inputs, fitted on training rows only",
+    "lstm.training": "on chunks of bars, or window by window as the reference",
+    "lstm.engine": "the compiled kernel, or its readable twin",
+    "lstm.burn_in_gradient": "gradients run through the bars before a chunk",
+    "lstm.learning_rate": "of Adam",
+    "lstm.weight_decay": "of Adam",
+    "lstm.clip": "largest norm of the gradient",
+    "lstm.epochs": "at most",
+    "lstm.patience": "epochs without improvement before it stops",
+    "lstm.chunk": "labels in a chunk",
+    "lstm.batch": "chunks in an update",
+    "lstm.seeds": "networks in the ensemble",
+    "lstm.seed": "said at the top",
+    "forest.trees": "number of trees",
+    "forest.depth": "of a tree, at most",
+    "forest.leaf": "rows in a leaf, at least",
+    "forest.columns": "share of inputs tried at a split",
+    "forest.seed": "said at the top",
+    "logistic.inputs": "summaries of the window, or distance to the regime's level",
+    "logistic.heads": "what it forecasts",
+    "logistic.strengths": "inverse penalties to choose from on the validation block",
+    "logistic.label": "its name in the forecasts",
+    "ridge.penalties": "to choose from on the validation block",
+    "ensemble.members": "models that are combined",
+    "ensemble.volatility_members": "models whose variance is averaged",
+    "ensemble.prior_sd": "of the calibration slopes, around 0",
+    "ensemble.stacking": "let a stacked logistic compete",
+    "ensemble.minimum_days": "of record before a slope leaves 0",
+    "signals.threshold": "standard deviations of the forecast's own past",
+    "signals.minimum": "earlier forecasts that a z-score needs",
+    "signals.model": "whose forecast signals",
+    "signals.confirmed_by": "whose agreement makes a consensus",
+    "strategies.target_volatility": "yearly, of a full position",
+    "strategies.consensus_boost": "larger positions when both models agree",
+    "strategies.trend_bars": "of past return whose sign is the trend",
+    "strategies.oversold": "RSI below which mean reversion buys",
+    "strategies.overbought": "RSI above which it sells",
+    "selection.memory_bars": "how slowly the record forgets",
+    "selection.learning_rate": "weight of one bar's net profit",
+    "selection.weak": "statistic at which positions begin",
+    "selection.strong": "statistic at which they are whole",
+    "selection.minimum_days": "of record before anything is held",
+    "selection.evidence": "0-1: overrides what the evidence allows, and the report says so",
+    "costs.commission_bps": "a side",
+    "costs.slippage_bps": "a side: half the spread and the impact",
+    "costs.borrow_bps_per_year": "of what is held short",
+    "control.market": "a name of gatecast.market.synthetic",
+    "control.r2": "share of each bar's variance that can be forecast",
+    "control.bars": "its length",
+    "control.seed": "of the planted path",
+}  # fmt: skip
+
+EXAMPLES: dict[str, Any] = {
+    "features": ["ret_log_1", "rsi_14"], "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
+    "bars.timezone": "Europe/Berlin", "bars.stamp": "open", "bars.resample": "1w", "bars.start": "2005-01-01",
+    "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y", "selection.evidence": 1.0,
+    "costs.commission_bps": 1.0, "costs.slippage_bps": 2.0, "costs.borrow_bps_per_year": 50.0,
+}  # fmt: skip
+"""What a setting that is left out could look like."""
+
+_SAID_ABOVE = {"lstm.lookback", "lstm.horizon", "lstm.seed", "forest.seed"}
+
+
+def to_toml(experiment: Experiment) -> str:
+    """Commented TOML that `Experiment.from_toml` reads back into the same settings; what is left out is commented.
+
+    >>> tomllib.loads(to_toml(Experiment(horizon=3)))["horizon"]
+    3
+    """
+    lines = ["# Settings of a gatecast experiment. What is commented out is not set: the line shows how.", ""]
+    lines += _section("", experiment, active=True)
+    if experiment.bars.source == "frame":
+        lines += ["", "# These bars were handed over in memory; they are in bars.parquet, beside this file."]
+    for name, comment in SECTIONS.items():
+        settings = getattr(experiment, name)
+        active = settings is not None
+        lines += ["", f"# {comment}", f"[{name}]" if active else f"# [{name}]"]
+        lines += _section(f"{name}.", settings if active else Control(), active)
+    return "\n".join(lines) + "\n"
+
+
+def _section(prefix: str, settings: BaseModel, active: bool) -> list[str]:
+    """One line a setting: `key = value  # what it is (what it may be)`."""
+    lines = []
+    for key, value in settings.model_dump(mode="json").items():
+        place, field = prefix + key, type(settings).model_fields[key]
+        if place in SECTIONS or (place in _SAID_ABOVE and value == field.default):
+            continue
+        shown = EXAMPLES.get(place) if value is None else value
+        line = tomli_w.dumps({key: shown}).strip()
+        line = line.replace("[\n    ", "[").replace(",\n    ", ", ").replace(",\n]", "]")
+        comment = "; ".join(part for part in (COMMENTS.get(place, ""), _allowed(field)) if part)
+        lines.append(("" if active and value is not None else "# ") + line + (f"  # {comment}" if comment else ""))
+    return lines
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The range or the choices of a setting, in words."""
+    if typing.get_origin(field.annotation) is Literal:
+        return " or ".join(typing.get_args(field.annotation))
+    low = high = ""
+    for bound in field.metadata:
+        match bound:
+            case annotated_types.Ge(ge):
+                low = f"{ge} or more"
+            case annotated_types.Gt(gt):
+                low = f"above {gt}"
+            case annotated_types.Le(le):
+                high = f"at most {le}"
+            case annotated_types.Lt(lt):
+                high = f"below {lt}"
+    if low.endswith(" or more") and high.startswith("at most "):
+        return f"{low.removesuffix(' or more')} to {high.removeprefix('at most ')}"
+    return ", ".join(part for part in (low, high) if part)

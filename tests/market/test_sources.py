@@ -120,6 +120,14 @@ def test_further_numbers_are_kept_and_text_is_dropped(tmp_path: Path) -> None:
     assert len(bars.columns) == 11
 
 
+@pytest.mark.parametrize("name", ["line", "table", "step", "rule", "stamp", "period", "over", "ratio", "gap"])
+def test_any_name_serves_a_further_column(tmp_path: Path, name: str) -> None:
+    rows = [f"{row},{n}" for n, row in enumerate(day_rows(10))]
+    path = write(tmp_path / "KO.csv", rows, f"{HEADER},{name}")
+    assert read_bars(path)[name].to_list() == list(range(10))
+    assert read_bars(path, resample="1w")[name].to_list() == [4, 9]
+
+
 def test_missing_and_repeated_columns_are_named(tmp_path: Path) -> None:
     error = refusal(write(tmp_path / "KO.csv", day_rows(), "date,opening,high,low,close,volume"))
     assert "no column for open; found: 'date', 'opening'" in str(error)
@@ -221,6 +229,8 @@ def test_dates_whose_order_is_unknown(tmp_path: Path) -> None:
         (["2024-03-04", "yesterday", "2024-03-06"], 3, "not a time"),
         (["2024-03-04", "", "2024-03-06"], 3, "missing"),
         (["2024-03-04", "2024-02-30", "2024-03-06"], 3, "not a time"),
+        (["2024-03-04", "٢٠٢٤-03-05"], 3, "not a time"),
+        (["١٢", "١٣"], 2, "not a time"),
         (["0", "1", "2"], 2, "neither"),
         (["45355", "45356", "45357"], 2, "neither"),
         (["3024-03-04", "3024-03-05"], 2, "not a time"),

@@ -8,6 +8,7 @@ import pytest
 from gatecast.metrics.significance import (
     Test,
     block_bootstrap_interval,
+    block_length,
     clark_west,
     diebold_mariano,
     hac_alpha,
@@ -281,15 +282,29 @@ def losses(seed: int, models: int = 10, n: int = 300) -> tuple[np.ndarray, np.nd
     return rng.chisquare(1, n), rng.chisquare(1, (n, models))
 
 
-def test_spa_agrees_with_arch_where_studentising_changes_nothing() -> None:
+@pytest.mark.parametrize("seed", [0, 4])
+def test_spa_agrees_with_arch_where_all_gains_vary_alike(seed: int) -> None:
     from arch.bootstrap import SPA
 
-    benchmark, models = losses(0)
-    models[:, 0] -= 0.2
-    theirs = SPA(benchmark, models, block_size=4, reps=4000, bootstrap="stationary", seed=1)
+    rng = np.random.default_rng([16, seed])
+    gain = rng.standard_normal((1000, 10))
+    gain = (gain - gain.mean(axis=0)) / gain.std(axis=0) + rng.normal(0, 1000**-0.5, 10)
+    gain[:, 0] += 0.05
+    theirs = SPA(np.zeros(1000), -gain, block_size=2, reps=2000, bootstrap="stationary", seed=1)
     theirs.compute()
-    ours = spa(benchmark, models, block=4, draws=4000)
-    assert ours.pvalue == pytest.approx(float(theirs.pvalues["consistent"]), abs=0.04)
+    assert spa(np.zeros(1000), -gain, block=2).pvalue == pytest.approx(float(theirs.pvalues["consistent"]), abs=0.05)
+
+
+@pytest.mark.parametrize("span", [3, 10, 20])
+def test_block_length_agrees_with_arch(span: int) -> None:
+    from arch.bootstrap import optimal_block_length
+
+    sums = moving_sum(np.random.default_rng(18), 1000, span)
+    theirs = float(optimal_block_length(sums)["stationary"].iloc[0])
+    assert block_length(sums) == pytest.approx(theirs, rel=0.1)
+    noise = np.random.default_rng(19).standard_normal(1000)
+    assert block_length(noise) < 5
+    assert block_length(np.column_stack([noise, sums])) == block_length(sums)
 
 
 def test_spa_sees_one_good_model_among_ten_noisy_ones() -> None:
@@ -302,15 +317,18 @@ def test_spa_sees_one_good_model_among_ten_noisy_ones() -> None:
     assert test.effect == pytest.approx(0.05, abs=0.03)
 
 
-@pytest.mark.parametrize("null", ["equal", "noisy", "worse"])
+@pytest.mark.parametrize("null", ["equal", "noisy", "worse", "overlapping"])
 def test_spa_keeps_its_size(null: str) -> None:
     claims = 0
     for seed in range(200):
         benchmark, models = losses(seed, models=6, n=200)
         if null == "noisy":
-            models = benchmark[:, None] + (models - models.mean()) * [0.1, 0.3, 1, 1, 3, 10]
+            models = benchmark[:, None] + (models - 1) * [0.1, 0.3, 1, 1, 3, 10]
         if null == "worse":
             models[:, 2:] += 0.5
+        if null == "overlapping":
+            rng = np.random.default_rng([20, seed])
+            models = benchmark[:, None] + np.column_stack([moving_sum(rng, 200, 5) for _ in range(6)])
         claims += spa(benchmark, models, draws=300, seed=seed).pvalue < 0.05
     assert claims / 200 <= 0.08
 

@@ -55,8 +55,6 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
     for head in RIVALS:
         models = [name for name in first.values if head in first.values[name]]
         parts = {name: _pooled(forecasts, head, name) for name in models}
-        if not parts:
-            continue
         loss_table = np.column_stack([parts[name]["loss"] for name in models])
         scored = np.isfinite(loss_table).all(1)
         if not scored.any():
@@ -76,15 +74,8 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
             for column, name in enumerate(models):
                 if name in ("lstm", "forest", "logistic", "ridge", "ensemble"):
                     gain = 1 - loss_table[rows, column].mean() / loss_table[rows, models.index(rival)].mean()
-                    years.append(
-                        {
-                            "year": int(year),
-                            "head": head,
-                            "model": name,
-                            "metric": "gain",
-                            "value": float(gain),
-                        }
-                    )
+                    row = {"year": int(year), "head": head, "model": name, "metric": "gain", "value": float(gain)}
+                    years.append(row)
     return tables, years
 
 
@@ -93,8 +84,6 @@ def _pooled(forecasts: Mapping[str, Forecasts], head: str, model: str) -> dict[s
     parts: dict[str, list[FloatArray]] = {key: [] for key in ("answer", "forecast", "loss", "mean", "year", "month")}
     for one in forecasts.values():
         samples, rows = one.samples, one.rows
-        if len(rows) == 0:
-            continue
         answer, forecast = samples.targets[head].value[samples.ends], one.values[model][head]
         parts["answer"].append((answer[:, -1] if answer.ndim == 2 else answer)[rows])
         parts["forecast"].append((forecast[:, -1] if forecast.ndim == 2 else forecast)[rows])
@@ -102,7 +91,7 @@ def _pooled(forecasts: Mapping[str, Forecasts], head: str, model: str) -> dict[s
         parts["mean"].append(one.values["mean"]["return"][rows, -1])
         months = samples.sessions[rows].astype("datetime64[M]").astype(np.int64)
         parts["month"].append(months.astype(float))
-        parts["year"].append(months // 12 + 1970.0)
+        parts["year"].append((months // 12 + 1970).astype(float))
     return {key: np.concatenate(value) if value else np.zeros(0) for key, value in parts.items()}
 
 

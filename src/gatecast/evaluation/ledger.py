@@ -58,15 +58,15 @@ def record_trial(trial: Trial, path: Path | None = None) -> list[Trial]:
     related = [
         t for t in known if set(t.symbols) & set(trial.symbols) and t.first <= trial.last and trial.first <= t.last
     ]
-    # one configuration counts once, however often its data grew
-    return list({t.settings_hash: t for t in related}.values())
+    # one configuration on the same instruments from the same day counts once, however often its data grew
+    return list({(t.symbols, t.first, t.settings_hash): t for t in related}.values())
 
 
 def read_trials(path: Path) -> list[Trial]:
     """All trials on file; lines that a crash cut short are passed over."""
     trials = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     for line in lines:

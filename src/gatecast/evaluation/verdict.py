@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 LEVEL = 0.05
+LEAST_TRADED = 60  # days of profit or loss, before the strategy can be judged
 NAMES = {
     "return": "The return forecast",
     "direction": "The probability of a rise",
@@ -160,18 +161,20 @@ def _judge_strategy(strategy: FloatArray, benchmark: FloatArray, periods: float,
         "strategy", CANNOT_TELL, np.nan, np.nan, np.nan, "HAC alpha", np.nan, np.nan, np.nan, len(strategy), None,
         0.0, trials, 1, "buy_and_hold at the same average exposure", "alpha a year, net of costs", "",
     )  # fmt: skip
-    if len(strategy) < 60 or not np.any(strategy != 0):
-        text = "The evidence never allowed a position, so there is no profit or loss to judge."
-        return replace(blank, sentence=text if len(strategy) else "Nothing was forecast.")
+    traded = int(np.count_nonzero(strategy))
+    if traded == 0:
+        return replace(blank, sentence="The evidence never allowed a position, so there is no profit or loss to judge.")
+    if traded < LEAST_TRADED:
+        text = f"There was profit or loss on {traded} days, too few for any verdict: {LEAST_TRADED} are the least."
+        return replace(blank, sentence=text)
     alpha = significance.hac_alpha(strategy, benchmark, int(4 * (len(strategy) / 100) ** (2 / 9)))
     if not np.isfinite(alpha.statistic):
-        return blank
-    year = periods
+        return replace(blank, sentence=f"There is nothing to test: {alpha.reason}.")
     return replace(
         blank,
-        effect=alpha.effect * year,
-        low=(alpha.effect - 1.645 * alpha.standard_error) * year,
-        high=(alpha.effect + 1.645 * alpha.standard_error) * year,
+        effect=alpha.effect * periods,
+        low=(alpha.effect - 1.645 * alpha.standard_error) * periods,
+        high=(alpha.effect + 1.645 * alpha.standard_error) * periods,
         statistic=alpha.statistic,
         pvalue=_upper_tail(alpha.statistic),
         n_needed=_days_needed(alpha.statistic, len(strategy)),
@@ -192,6 +195,8 @@ def _conclude(verdict: Verdict) -> Verdict:
     if significant and verdict.low > 0:
         outcome = SKILL
         text = f"{name} beats {rival} out of sample: {gain} {unit}, p {verdict.pvalue_holm:.3g} after Holm."
+        if verdict.high < verdict.break_even:
+            text += f" It is too little to trade: costs ask for {verdict.break_even:.2%}."
     elif verdict.high < verdict.break_even:
         outcome = NOTHING
         text = (

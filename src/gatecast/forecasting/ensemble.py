@@ -35,8 +35,8 @@ class Ensemble(Settings):
         force until there is a record, then whichever had the smallest past out-of-sample QLIKE.
     """
 
-    members: tuple[str, ...] = ("lstm", "forest", "logistic")
-    volatility_members: tuple[str, ...] = ("har", "lstm", "constant")
+    members: Annotated[tuple[str, ...], Field(min_length=1)] = ("lstm", "forest", "logistic")
+    volatility_members: Annotated[tuple[str, ...], Field(min_length=1)] = ("har", "lstm", "constant")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     stacking: bool = True
     minimum_days: Annotated[int, Field(ge=1)] = 60
@@ -88,28 +88,29 @@ class Ensemble(Settings):
         mean = np.mean(opinions, axis=0)
         answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
         slope = self._slopes(forecasts, mean[:, -1], answer)
-        return slope[:, None] * mean * unit
+        expected: FloatArray = slope[:, None] * mean * unit
+        return expected
 
     def _volatility(self, forecasts: Forecasts) -> FloatArray:
         """(samples,) at each refit the member, or the mean of the first two, with the smallest loss so far."""
         samples = forecasts.samples
         members = np.log(np.column_stack([forecasts.values[name]["volatility"] for name in self.volatility_members]))
         candidates = np.column_stack([members, members[:, :2].mean(1)])
-        ratio = samples.targets["volatility"].value[samples.ends, None] - candidates
+        answer = samples.targets["volatility"].value[samples.ends]
+        ratio = answer[:, None] - candidates
         loss = np.exp(ratio) - ratio - 1
         chosen = np.full(len(samples), np.nan)
-        for rows, record, weight in _records(forecasts, candidates[:, -1], self.minimum_days):
+        for rows, record, weight in _records(forecasts, candidates.sum(1) + answer, self.minimum_days):
             best = int(np.argmin(weight @ loss[record])) if len(record) else 0
             chosen[rows] = np.exp(candidates[rows, best])
         return chosen
 
     def _slopes(self, forecasts: Forecasts, forecast: FloatArray, answer: FloatArray) -> FloatArray:
         """(samples,) the slope in force at each row: posterior mean of answer = slope · forecast + unit noise, >= 0."""
-        samples = forecasts.samples
-        slope = np.zeros(len(samples))
-        for fold, record, weight in _records(forecasts, forecast, self.minimum_days):
+        slope = np.zeros(len(forecast))
+        for rows, record, weight in _records(forecasts, forecast + answer, self.minimum_days):
             x, y = forecast[record], answer[record]
-            slope[fold] = max(0.0, (weight @ (x * y)) / (weight @ (x * x) + self.prior_sd**-2))
+            slope[rows] = max(0.0, float(weight @ (x * y)) / float(weight @ (x * x) + self.prior_sd**-2))
         return slope
 
     def _probability(self, forecasts: Forecasts, head: str) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -120,32 +121,28 @@ class Ensemble(Settings):
         mean = opinions.mean(1, keepdims=True)
         answer = samples.targets[head].value[samples.ends]
         equal, stacked, chosen = (np.full(len(samples), np.nan) for _ in range(3))
-        for rows, record, weight in _records(forecasts, mean[:, 0], self.minimum_days):
-            known = np.isfinite(answer[record])
-            record, weight = record[known], weight[known]
+        for rows, record, weight in _records(forecasts, mean[:, 0] + answer, self.minimum_days):
+            losses = []
             for result, inputs in ((equal, mean), (stacked, opinions)):
                 slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, self.prior_sd)
-                result[rows] = _chance(base[rows] + inputs[rows] @ slopes)
-            judged = np.isfinite(equal[record])  # forecasts of earlier blocks, answered since
-            losses = [
-                weight[judged] @ _log_loss(answer[record][judged], result[record][judged])
-                for result in (equal, stacked)
-            ]
+                result[rows] = _chance(base[rows] + (inputs[rows] * slopes).sum(1))
+                losses.append(float(weight @ _log_loss(answer[record], result[record])))  # as issued at the time
             better = self.stacking and losses[1] < losses[0]
             chosen[rows] = (stacked if better else equal)[rows]
         return chosen, equal, stacked
 
 
 def _records(
-    forecasts: Forecasts, reference: FloatArray, minimum_days: int
+    forecasts: Forecasts, paired: FloatArray, minimum_days: int
 ) -> list[tuple[IntArray, IntArray, FloatArray]]:
     """For each fold: its test rows, the rows with an answered out-of-sample forecast, and their weights.
 
-    A day weighs one over the days that a horizon spans, whatever the number of symbols: answers overlap, and symbols move together. Before
-    `minimum_days` the record is empty, so that every slope is 0.
+    `paired` is finite where there are both a forecast and an answer. A day weighs one over the days that a horizon
+    spans, whatever the number of symbols: answers overlap, and symbols move together. Before `minimum_days` the record
+    is empty, so that every slope is 0.
     """
     samples = forecasts.samples
-    issued = np.flatnonzero(np.isfinite(reference))
+    issued = np.flatnonzero(np.isfinite(paired))
     _, day = np.unique(samples.sessions, return_inverse=True)
     records = []
     for fold in forecasts.folds:
@@ -166,11 +163,16 @@ def _slopes_with_offset(
     if len(answer) == 0:
         return slopes
     penalty = np.eye(len(slopes)) / prior_sd**2
-    for _ in range(12):  # Newton: the loss is strictly convex in so few slopes
+    for _ in range(50):  # Newton among the slopes that are not held at 0 (Bertsekas 1982); the loss is strictly convex
         chance = _chance(offset + inputs @ slopes)
         gradient = inputs.T @ (weight * (chance - answer)) + penalty @ slopes
         curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + penalty
-        slopes = np.maximum(slopes - np.linalg.solve(curvature, gradient), 0.0)
+        free = (slopes > 0) | (gradient < 0)
+        step = np.zeros(len(slopes))
+        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
+        before, slopes = slopes, np.maximum(slopes - step, 0.0)
+        if np.abs(slopes - before).max() < 1e-12:
+            break
     return slopes
 
 

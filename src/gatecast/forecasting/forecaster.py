@@ -65,23 +65,26 @@ def fan_out(
 
     Threads where the work releases the interpreter's lock, `processes` where it does not.
     """
-    if jobs == 1:
-        results = []
-        for item in items:
-            results.append(work(item))
+    from threadpoolctl import threadpool_limits
+
+    results = []
+    with threadpool_limits(1):  # a second BLAS thread would slow the other jobs and change the last digits
+        for result in _stream(work, items, jobs, "loky" if processes else "threading"):
+            results.append(result)
             if progress:
                 progress(1)
-        return results
+    return results
+
+
+def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, backend: str) -> Iterable[Result]:
+    if jobs == 1:
+        return map(work, items)
     from joblib import Parallel, delayed
 
-    backend = "loky" if processes else "threading"
-    stream = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(delayed(work)(item) for item in items)
-    results = []
-    for result in stream:
-        results.append(result)
-        if progress:
-            progress(1)
-    return results
+    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
+        delayed(work)(item) for item in items
+    )
+    return stream
 
 
 def seed_of(seed: int, asset_class: str, cutoff: np.datetime64, member: int = 0) -> int:

@@ -32,7 +32,7 @@ def without_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         column = next(name for name in content if first[name] != second[name])
         notes.refuse(
             second,
-            f"line {first['line']} has {first[column]} for the same symbol {first['symbol']!r} and time"
+            f"line {first['_line']} has {first[column]} for the same symbol {first['symbol']!r} and time"
             f" {first['time']}.",
             "Keep one of them, or add a column known_at that says which came later.",
             column,

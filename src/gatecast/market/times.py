@@ -121,7 +121,7 @@ def _clocks(
     elif kind == pl.String:
         if column == "time" and "_clock" in frame.columns:
             values = values + " " + frame["_clock"].cast(pl.String)
-        counts = values.drop_nulls().str.contains(r"^\d{1,11}(\.0*)?$|^\d{13}$|^\d{16}$|^\d{19}$")
+        counts = values.drop_nulls().str.contains(r"^([0-9]{1,11}(\.0*)?|[0-9]{13}|[0-9]{16}|[0-9]{19})$")
         if date_format is None and bool(counts.all()) and counts.len():
             wall, moment = _from_numbers(frame, column, values.cast(pl.Float64), notes)
         else:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from gatecast.market.bars import session_date
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class SelectionSettings(Settings):
     ----------
     memory_bars: how slowly the record forgets (fixed share 1/memory). learning_rate: weight of one bar's net profit,
         in units of the target volatility. weak, strong: the Clark-West statistic of the ensemble's return forecast at
-        which positions begin and at which they are whole. evidence: "auto", or a number 0-1 that overrides it.
+        which positions begin and at which they are whole. minimum_days: sessions of record before anything is held.
+        evidence: a number 0-1 that overrides what the record says.
     """
 
     memory_bars: Annotated[int, Field(ge=20)] = 504
@@ -36,6 +38,12 @@ class SelectionSettings(Settings):
     strong: float = 3.0
     minimum_days: Annotated[int, Field(ge=20)] = 120
     evidence: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SelectionSettings:
+        if self.weak >= self.strong:
+            raise ValueError(f"weak must lie below strong, got weak = {self.weak:g} and strong = {self.strong:g}.")
+        return self
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,11 @@ def select_strategy(
     count, kinds = proposals.weights.shape
     chosen = np.zeros(count, np.int64)
     score = np.zeros((count, kinds))
-    score[proposals.forecast_at] = (
-        record[proposals.forecast_at] + proposals.weights[proposals.forecast_at] * edge[proposals.forecast_at, None]
-    )
-    score[:, 0] = 0.0
+    at = proposals.forecast_at
+    score[at] = record[at] + proposals.weights[at] * edge[at, None]
     per_unit = cost_per_side / samples.horizon
     held, kind, previous = 0.0, 0, -2
-    for row in proposals.forecast_at.tolist():
+    for row in at.tolist():
         if row != previous + 1 or samples.symbol[row] != samples.symbol[previous]:
             held, kind = 0.0, 0
         after_cost = score[row] - per_unit * np.abs(proposals.weights[row] - held)
@@ -115,8 +121,8 @@ def fixed_share_record(
     covered = np.zeros(len(time), bool)
     covered[forecast_at] = True
     count = np.bincount(inverse[covered], minlength=len(moments))
-    gain = np.column_stack([np.bincount(inverse[covered], column[covered], len(moments)) for column in net.T])
-    gain = gain / np.maximum(count, 1)[:, None] / target_per_bar
+    total = np.column_stack([np.bincount(inverse[covered], column[covered], len(moments)) for column in net.T])
+    gain = total / np.maximum(count, 1)[:, None] / target_per_bar
     kinds, share = net.shape[1], 1.0 / settings.memory_bars
     weights = np.full(kinds, 1.0 / kinds)
     promise = np.zeros((len(moments), kinds))
@@ -132,9 +138,10 @@ def fixed_share_record(
 def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatArray:
     """(bars,) between 0 and 1 from the walk-forward Clark-West statistic of the ensemble's return forecast.
 
-    At each close it looks at all answers known by then, against a forecast of zero; a day counts once, as the mean over
-    the class's symbols of standardised products, and its overlap is allowed for (Bartlett weights, horizon - 1 lags).
-    Below `weak` nothing is held, from `strong` on everything.
+    At each close it looks at the answers that became known in earlier sessions, against a forecast of zero; a session
+    counts once, as the mean over the class's symbols of standardised products, and the overlap of answers is allowed
+    for (Bartlett weights). The session that is going on waits for the next: how many answers it will bring is not known
+    before its end. Below `weak` nothing is held, from `strong` on everything.
     """
     samples = forecasts.samples
     if settings.evidence is not None:
@@ -149,16 +156,12 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatA
     rows = np.flatnonzero(np.isfinite(product))
     if len(rows) == 0:
         return factor
-    # a session's mean is known when the last answer of its rows is
-    days, day = np.unique(samples.sessions[rows], return_inverse=True)
+    days, day = np.unique(session_date(samples.known_at[rows]), return_inverse=True)
     mean = np.bincount(day, product[rows]) / np.bincount(day)
-    known = np.full(len(days), np.datetime64(0, "us"))
-    np.maximum.at(known, day, samples.known_at[rows])
     statistic = expanding_t(mean, samples.horizon_sessions - 1)
     value = np.clip((statistic - settings.weak) / (settings.strong - settings.weak), 0.0, 1.0)
     value[: settings.minimum_days] = 0.0
-    order = np.maximum.accumulate(known)
-    last = np.searchsorted(order, samples.time, side="right") - 1
+    last = np.searchsorted(days, session_date(samples.time)) - 1  # the latest session that is over
     return np.where(last >= 0, value[np.maximum(last, 0)], 0.0)
 
 
@@ -169,14 +172,13 @@ def expanding_t(values: FloatArray, lags: int) -> FloatArray:
     [0.0, 4.2426, 4.2426]
     """
     count = np.arange(1, len(values) + 1)
-    mean = np.cumsum(values) / count
-    variance = np.maximum(np.cumsum(values**2) / count - mean**2, 0.0)
-    total = variance.copy()
+    sums = np.cumsum(values)
+    mean = sums / count
+    total = np.maximum(np.cumsum(values**2) / count - mean**2, 0.0)
     for lag in range(1, min(lags, len(values) - 1) + 1):
         product = np.r_[np.zeros(lag), np.cumsum(values[lag:] * values[:-lag])]
-        head, tail = np.cumsum(values) - 0, np.cumsum(values)
-        before = np.r_[np.zeros(lag), tail[:-lag]]  # sum of values[: i + 1 - lag]
-        after = head - tail[lag - 1]  # sum of values[lag : i + 1]
-        covariance = (product - mean * (before + after) + np.maximum(count - lag, 0) * mean**2) / count
+        early = np.r_[np.zeros(lag), sums[:-lag]]  # sum of values[: i + 1 - lag]
+        late = sums - sums[lag - 1]  # sum of values[lag : i + 1]
+        covariance = (product - mean * (early + late) + np.maximum(count - lag, 0) * mean**2) / count
         total += 2 * (1 - lag / (lags + 1)) * np.where(count > lag, covariance, 0.0)
     return np.where(total > 1e-300, mean / np.sqrt(np.maximum(total, 1e-300) / count), 0.0)

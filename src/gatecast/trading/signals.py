@@ -37,7 +37,7 @@ class SignalSettings(Settings):
 
 @dataclass(frozen=True)
 class Signals:
-    """Over the samples of one class: `z` (NaN where undefined), `signal` in {-1, 0, 1}, and whether both models agree."""
+    """Over the samples of a class: `z` (NaN where undefined), `signal` in {-1, 0, 1}, and whether both models agree."""
 
     z: FloatArray
     z_confirming: FloatArray

@@ -76,18 +76,18 @@ def propose(
     at = samples.ends[rows]
     count = len(samples.time)
 
-    def spread(values: FloatArray) -> FloatArray:
+    def at_bars(values: FloatArray) -> FloatArray:
         table = np.zeros(count)
         table[at] = np.nan_to_num(values[rows])
         return table
 
     ensemble = forecasts.values["ensemble"]
-    variance = spread(ensemble["volatility"]) * samples.facts.ratio
+    variance = at_bars(ensemble["volatility"]) * samples.facts.ratio
     per_bar = settings.target_volatility / np.sqrt(periods_per_year)
     size = np.zeros(count)
     size[at] = np.minimum(1.0, per_bar / np.sqrt(variance[at] / horizon))
-    expected, signal = spread(ensemble["return_simple"]), spread(signals.signal)
-    consensus = spread(signals.consensus.astype(float))
+    expected, signal = at_bars(ensemble["return_simple"]), at_bars(signals.signal)
+    consensus = at_bars(signals.consensus.astype(float))
     traded = (signal != 0) & (signal * expected > round_trip)
 
     group = samples.symbol.astype(np.int64) * (samples.segment.max() + 1) + samples.segment
@@ -159,4 +159,5 @@ def _past_mean(boost: FloatArray, held: NDArray[np.bool_], time: NDArray[np.date
     count = np.bincount(inverse[held], minlength=len(moments))
     before_total, before_count = np.r_[0.0, np.cumsum(total)[:-1]], np.r_[0, np.cumsum(count)[:-1]]
     prior = 100  # positions of size 1 that the mean starts from
-    return ((before_total + prior) / (before_count + prior))[inverse]
+    mean: FloatArray = (before_total + prior) / (before_count + prior)
+    return mean[inverse]

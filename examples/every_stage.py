@@ -1,0 +1,74 @@
+"""Every stage by itself, in the order of `gatecast.experiment.run`: what goes in, what comes out."""
+
+import numpy as np
+
+from gatecast.evaluation.verdict import judge
+from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.linear import Ridge
+from gatecast.forecasting.logistic import Logistic, threshold_rival
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.volatility import LogHAR
+from gatecast.forecasting.walkforward import walk_forward
+from gatecast.market import findings, synthetic
+from gatecast.results import ClassResult, benchmark_returns, fills_of, signals_frame, weights_frame
+from gatecast.samples.features import compute_features
+from gatecast.samples.windows import make_samples
+from gatecast.trading.backtest import backtest, net_returns
+from gatecast.trading.costs import Costs
+from gatecast.trading.selection import select_strategy
+from gatecast.trading.signals import make_signals
+from gatecast.trading.strategies import StrategySettings, propose
+
+YEAR = 252  # bars
+
+
+def main() -> None:
+    # market/: what happened. One row a bar, `time` is its close, `known_at` when it became known.
+    bars = synthetic.b1(1200, seed=7, r2=0.05)
+    print(bars.tail(2), findings(bars))
+
+    # samples/: what a model sees. A feature of a bar needs that bar and earlier ones; windows are views.
+    names = ("ret_log_1", "rsi_14", "x")
+    print(compute_features(bars, names).tail(2))
+    samples = make_samples(bars, names, lookback=30, horizon=5)["index"]
+    print(f"{len(samples)} samples, one window: {samples.window(np.array([0])).shape}")
+
+    # forecasting/: what we expect, out of sample only. Settings know how to fit, a fitted model how to predict.
+    schedule = Schedule(train="2Y", refit="6M")
+    lstm = LSTM(units=16, layers=1, seeds=1, epochs=5)
+    rules = [Naive(rule=rule) for rule in ("zero", "mean", "last", "ewma", "base_rate", "constant")]
+    forecasters = [lstm, Forest(trees=10), Logistic(), Ridge(), *rules, LogHAR(), threshold_rival()]
+    forecasts = walk_forward(forecasters, samples, schedule)
+    combined = Ensemble().combine(forecasts)
+    for fold in combined.folds:
+        print(f"refit {fold.cutoff}: {len(fold.train)} train, {len(fold.validation)} validate, {len(fold.test)} test")
+
+    # trading/: what we would do. Decided at a close, held from the next open (or close, where opens are not real).
+    costs, fills = Costs(), fills_of(bars)
+    per_side, borrow = costs.per_side("index"), costs.borrow_per_bar("index", YEAR)
+    signals = make_signals(combined)
+    proposals = propose(combined, signals, bars, costs.round_trip("index"), YEAR)
+    opens, closes = bars["open"].to_numpy(), bars["close"].to_numpy()
+    net = net_returns(proposals.weights, opens, closes, samples.segment, per_side, borrow, fills["B1"])[2]
+    target = StrategySettings().target_volatility / np.sqrt(YEAR)
+    selection = select_strategy(combined, proposals, net, per_side, target)
+    classes = {"index": ClassResult(samples, combined, signals, proposals, selection, net)}
+    weights = weights_frame(classes, bars)
+    print(signals_frame(classes).tail(2))
+    result = backtest(weights.select("symbol", "time", "weight"), bars, costs, fills)
+    print(result.equity.tail(2))
+
+    # evaluation/: what it was worth, head by head, against each head's own best simple rival.
+    verdicts = judge(
+        {"index": combined}, result.equity["net"].to_numpy(), benchmark_returns(result),
+        round_trip=costs.round_trip("index"), periods_per_year=YEAR,
+    )  # fmt: skip
+    for verdict in verdicts.values():
+        print(verdict.sentence)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,477 @@
+"""The command: parse, call one function, render. Everything heavy is imported inside the command that needs it.
+
+Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors; 2 for a
+wrong setting, file or option; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gatecast.errors import GatecastError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gatecast.experiment import Experiment
+    from gatecast.results import Run
+
+app = typer.Typer(
+    name="gatecast",
+    help="Walk-forward market forecasts with LSTM networks, honest rivals and a verdict in plain words.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Symbols = Annotated[str | None, typer.Option(help="Keep only these, separated by commas.")]
+SymbolsFile = Annotated[Path | None, typer.Option(help="CSV with symbol and asset_class.")]
+AssetClass = Annotated[str | None, typer.Option(help="Of symbols that nothing else classifies: index, equity, fx, ...")]
+Timezone = Annotated[str | None, typer.Option(help="Of times without one, such as Europe/Berlin.")]
+Stamp = Annotated[str | None, typer.Option(help="Whether an intraday time is the bar's open or close.")]
+Resample = Annotated[str | None, typer.Option(help="To coarser bars: 4h, 1d, 1w, 1mo.")]
+DateFormat = Annotated[str | None, typer.Option(help="Of dates like 03/04/2024, such as %d/%m/%Y.")]
+Start = Annotated[str | None, typer.Option(help="First session, 2005-01-31.")]
+End = Annotated[str | None, typer.Option(help="Last session.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"gatecast {version_of('gatecast')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    symbols: Symbols = None,
+    symbols_file: SymbolsFile = None,
+    asset_class: AssetClass = None,
+    timezone: Timezone = None,
+    stamp: Stamp = None,
+    resample: Resample = None,
+    date_format: DateFormat = None,
+    start: Start = None,
+    end: End = None,
+    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-20.")] = None,
+    lookback: Annotated[int | None, typer.Option(help="Bars in a window, 10-100.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
+    refit: Annotated[str | None, typer.Option(help="Period between refits: 1M, 1W, 3M, 1Y, or bars.")] = None,
+    train: Annotated[str | None, typer.Option(help="Training window: 2Y, 18M, or bars.")] = None,
+    expanding: Annotated[bool | None, typer.Option("--expanding", help="Train on everything so far.")] = None,
+    name: Annotated[str | None, typer.Option(help="Names the run and its folder.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name>")] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it."""
+    from gatecast.experiment import Experiment
+    from gatecast.experiment import run as run_experiment
+    from gatecast.report import render
+    from gatecast.store import check_place, save_run, write_page
+
+    demonstration = config is None and bars is None
+    changes = {
+        "name": name or (None if config else "embedded" if demonstration else Path(str(bars)).stem or "bars"),
+        "seed": seed, "horizon": horizon, "lookback": lookback, "jobs": jobs or _cores(),
+        "bars": {"source": bars, "start": start, "end": end}
+        | _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format),
+        "schedule": {"refit": _length(refit), "train": _length(train), "expanding": expanding},
+        "lstm": {"seeds": seeds},
+        "control": {"market": "b1"} if demonstration else None,
+    }  # fmt: skip
+    experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
+    place = check_place(out or Path("runs") / _as_folder(experiment.name))
+    began = time.monotonic()
+    with _Progress(experiment, quiet) as progress:
+        result = run_experiment(experiment, progress=progress)
+    result = save_run(result, place)
+    page = write_page(place, render(result))
+    seconds = time.monotonic() - began
+    if not quiet:
+        _show_run(result, page, seconds, _console(stderr=as_json))
+    if as_json:
+        _print_json({"path": str(place), "report": str(page), "seconds": round(seconds, 1), **result.scores})
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("gatecast.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a commented settings file with all defaults."""
+    from gatecast.experiment import Experiment
+    from gatecast.store import to_toml
+
+    if file.exists() and not force:
+        raise SettingsError(f"{file} is there already: give another name, or --force to overwrite it.")
+    try:
+        file.write_text(to_toml(Experiment()), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be written: {error.strerror}.") from None
+    _console().print(f"Wrote {_shown(file)}. Edit it, then: gatecast run {_shown(file)}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(help="CSV or Parquet file, folder, glob, or embedded.")],
+    symbols: Symbols = None,
+    symbols_file: SymbolsFile = None,
+    asset_class: AssetClass = None,
+    timezone: Timezone = None,
+    stamp: Stamp = None,
+    resample: Resample = None,
+    date_format: DateFormat = None,
+    start: Start = None,
+    end: End = None,
+    reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what is wrong or odd in bars; exit status 1 when rows had to be left out."""
+    from dataclasses import asdict
+
+    from gatecast.market.bars import findings
+    from gatecast.market.sources import read_bars, read_with_findings
+
+    options = _given(_reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format))
+    compared = read_bars(reference, **options) if reference else None
+    reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
+    rank = {"error": 0, "warning": 1, "info": 2}
+    found = sorted((*reading.findings, *findings(reading.bars)), key=lambda finding: rank[finding.severity])
+    counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
+    bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
+    if as_json:
+        _print_json(
+            {
+                "file": file,
+                "bars": bars,
+                "symbols": names,
+                "counts": counts,
+                "findings": [asdict(finding) for finding in found],
+            }
+        )
+    else:
+        rows = (
+            (one.severity, one.symbol, _moment(one.time), one.line, one.rule, _number(one.value), one.advice)
+            for one in found
+        )
+        console = _console()
+        if found:
+            console.print(_table(("severity", "symbol", "time", "line", "rule", "value", "advice"), rows))
+        summary = ", ".join(_count(count, severity) for severity, count in counts.items() if count)
+        told = f"{bars:,} bars of {_count(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
+        console.print(told, markup=False, soft_wrap=True)
+    if counts["error"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def forecast(
+    folder: RunFolder,
+    bars: Annotated[str, typer.Option(help="File with the newest bars.")],
+    symbols: Symbols = None,
+    symbols_file: SymbolsFile = None,
+    asset_class: AssetClass = None,
+    timezone: Timezone = None,
+    stamp: Stamp = None,
+    resample: Resample = None,
+    date_format: DateFormat = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast from the newest bar with the run's last models; bars are read as the run read its own."""
+    from gatecast.live import forecast_newest
+    from gatecast.market.sources import read_bars
+    from gatecast.store import load_run
+
+    known = load_run(folder)
+    names = known.bars["symbol"].unique().sort().to_list()
+    own = known.experiment.bars.model_dump(exclude={"source", "symbols", "start", "end", "as_of"})
+    own["symbols"] = names if len(names) == 1 else None  # a single one names bars that carry no symbol
+    given = _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format)
+    newest = read_bars(bars, **_given(own) | _given(given))
+    if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
+        newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
+    rows = forecast_newest(folder, newest)
+    if as_json:
+        _print_json({"path": str(folder), "forecasts": rows})
+    else:
+        _show_forecasts(rows, _console())
+
+
+@app.command()
+def report(
+    folder: RunFolder,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Draw report.html again from what the run stored."""
+    from gatecast.report import render
+    from gatecast.store import load_run, write_page
+
+    page = write_page(folder, render(load_run(folder)))
+    _console().print(_shown(_brief(page)), markup=False, soft_wrap=True)
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(page.as_uri())
+
+
+def main() -> None:
+    """Entry point: runs the command, and turns every error of the domain into one message and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks is replaced, not fatal
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = app(standalone_mode=False)
+    except (GatecastError, typer.TyperException) as error:
+        status = 2
+        text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        _complain(text)
+        if "--json" in sys.argv:
+            _print_json({"error": text, "kind": type(error).__name__})
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    if status == 130:
+        _complain("interrupted.")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+# ── from options to settings ──────────────────────────────────────────────────────────────────────
+
+
+def _reading(
+    symbols: str | None,
+    symbols_file: Path | None,
+    asset_class: str | None,
+    timezone: str | None,
+    stamp: str | None,
+    resample: str | None,
+    date_format: str | None,
+) -> dict[str, Any]:
+    """How bars are to be understood, as `read_bars` takes it."""
+    return {
+        "symbols": [part.strip() for part in symbols.split(",") if part.strip()] if symbols else None,
+        "symbols_file": str(symbols_file) if symbols_file else None,
+        "asset_class": asset_class, "timezone": timezone, "stamp": stamp, "resample": resample,
+        "date_format": date_format,
+    }  # fmt: skip
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given, through all levels; sections without any are left out."""
+    inner = {key: _given(value) if isinstance(value, dict) else value for key, value in options.items()}
+    return {key: value for key, value in inner.items() if value is not None and value != {}}
+
+
+def _length(text: str | None) -> str | int | None:
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def _cores() -> int:
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+
+
+# ── what is shown ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+
+
+def _shown(value: object) -> str:
+    """Text that cannot steer a terminal: control characters are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def _complain(text: str) -> None:
+    from rich.text import Text
+
+    message = Text.assemble(("error: ", "bold red"), _shown(text))
+    _console(stderr=True).print(message, soft_wrap=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from gatecast.results import jsonable
+
+    sys.stdout.write(json.dumps(jsonable(value), allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else _shown(cell)) for cell in row))
+    return table
+
+
+def _moment(moment: datetime | str | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if isinstance(moment, datetime) else moment or ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _number(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _interval(verdict: dict[str, Any]) -> str:
+    """The gain and its interval in percent, or a dash."""
+    effect, low, high = (verdict[name] for name in ("effect", "low", "high"))
+    if effect is None or low is None or high is None:
+        return "-"
+    return f"{100 * effect:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _brief(path: Path) -> Path:
+    """Relative to the current folder where it is inside."""
+    here = Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _show_run(run: Run, page: Path, seconds: float, console: Console) -> None:
+    """The verdict first, then what it rests on and where to read on."""
+    from rich.text import Text
+
+    summary, scores = run.scores.get("summary") or {}, run.scores
+    console.print(Text(_shown(summary.get("headline", "")), style="bold"))
+    console.print(Text(_shown(summary.get("subline", ""))))
+    rows = (
+        (
+            head, verdict["verdict"],
+            _interval(verdict), "-" if verdict["pvalue"] is None else f"{verdict['pvalue']:.3f}",
+            verdict["rival"].replace("_", " "),
+        )
+        for head, verdict in run.verdicts.items()
+    )  # fmt: skip
+    console.print(
+        _table(("head", "verdict", "gain % (90 % interval)", "p", "against"), rows, _shown(run.experiment.name))
+    )
+    control = scores.get("control")
+    if control:
+        found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]
+        said = f"evidence of skill in {', '.join(found)}" if found else "no evidence of skill"
+        console.print(Text(f"Planted market {control['name']}, beside it: {said}."))
+    warnings = scores.get("warnings") or []
+    for warning in warnings[:5]:
+        console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
+    if len(warnings) > 5:
+        console.print(Text(f"and {len(warnings) - 5} more warnings, in the report", style="yellow"))
+    refits: dict[str, int] = {}
+    for fold in scores.get("folds") or []:
+        refits[fold["asset_class"]] = refits.get(fold["asset_class"], 0) + 1
+    told = ", ".join(f"{name} {count}" for name, count in refits.items())
+    every = run.experiment.schedule.refit
+    console.print(Text(f"Refits ({every}): {told}. Took {int(seconds // 60)} min {seconds % 60:.0f} s."))
+    console.print(Text(f"Report: {_shown(_brief(page))}"), soft_wrap=True)
+
+
+def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
+    from rich.text import Text
+
+    words = {1: "bullish", 0: "none", -1: "bearish"}
+    columns = ("symbol", "time", "P(up)", "return", "s.d.", "P(turbulent)", "signal", "z", "strategy", "weight")
+    table = (
+        (
+            row["symbol"], _moment(row["time"]), f"{row['probability_up']:.1%}",
+            f"{row['expected_return_simple']:+.2%}", f"{row['volatility'] ** 0.5:.2%}",
+            f"{row['regime_probability']:.1%}",
+            words[int(row["signal"])] + (", consensus" if row["consensus"] else ""),
+            "-" if row["z"] is None else f"{row['z']:+.2f}", row["strategy"], f"{round(row['weight'], 2) + 0.0:+.2f}",
+        )
+        for row in rows
+    )  # fmt: skip
+    console.print(_table(columns, table))
+    for row in rows:
+        console.print(Text(f"{_shown(row['symbol'])}: {_shown(row['reason'])}."), soft_wrap=True)
+    for warning in dict.fromkeys(warning for row in rows for warning in row["warnings"]):
+        console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
+
+
+COST = {"lstm": 1.0, "forest": 1.7, "logistic": 2.0, "threshold": 0.2}
+"""What one fit takes, relative to one network's; of the other models next to nothing."""
+
+
+class _Progress:
+    """One bar for the whole run on a terminal, one line a finished stage elsewhere; on standard error.
+
+    A stage is "class: model". What is left is estimated from the models' usual costs, and from the refits of the first
+    class until the others are seen.
+    """
+
+    def __init__(self, experiment: Experiment, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Left
+
+        console = Console(stderr=True)
+        self.quiet, self.live, self.seeds = quiet, console.is_terminal and not quiet, experiment.lstm.seeds
+        self.groups_expected = 1 if experiment.control is None else 2
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), Left())
+        self.bar = Progress(*columns, console=console, disable=not self.live, transient=True)
+        self.task = self.bar.add_task("reading bars", total=None)
+        self.stages: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        group, _, model = stage.rpartition(": ")
+        self.stages[group, model] = done, total
+        completed = sum(COST.get(model, 0.0) * done for (_, model), (done, _) in self.stages.items())
+        self.bar.update(self.task, description=_shown(stage), completed=completed, total=self._work())
+        if not self.live and not self.quiet and done == total and COST.get(model, 0.0) >= 1:
+            _console(stderr=True).print(f"{_shown(stage)}: {total} fits done", markup=False, soft_wrap=True)
+
+    def _work(self) -> float:
+        """All that there is to do, in units of one network's fit."""
+        groups = {group for group, _ in self.stages}
+        work = 0.0
+        for group in groups:
+            totals = {model: total for (of, model), (_, total) in self.stages.items() if of == group}
+            refits = min(totals.values()) if len(totals) > 1 else next(iter(totals.values())) / self.seeds
+            work += sum(cost * totals.get(model, refits) for model, cost in COST.items())
+        return work * max(1.0, self.groups_expected / len(groups))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The meta-ensemble against plain formulas, and its purge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up import made_up, with_answers, with_values
+from scipy.optimize import minimize
+from scipy.stats import norm
+from sklearn.linear_model import Ridge
+
+from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.walkforward import Forecasts
+from gatecast.samples.windows import Samples
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+MEMBERS = ("lstm", "forest", "logistic")
+
+
+@pytest.fixture(scope="module")
+def forecasts(samples: Samples) -> Forecasts:
+    return made_up(samples, seed=1, skill={"lstm": 0.10, "forest": 0.05, "logistic": 0.02})
+
+
+def odds(probability: FloatArray) -> FloatArray:
+    return np.log(probability / (1 - probability))
+
+
+def record_of(forecasts: Forecasts, number: int, head: str) -> tuple[FloatArray, FloatArray]:
+    """Rows with an answer at a refit, by a plain loop, and their weights: a day weighs 1 over the horizon."""
+    samples, cutoff = forecasts.samples, forecasts.folds[number].cutoff
+    answer = samples.targets[head].value[samples.ends]
+    answer = answer[:, -1] if answer.ndim == 2 else answer
+    rows = [
+        row
+        for fold in forecasts.folds[:number]
+        for row in fold.test.tolist()
+        if np.isfinite(answer[row]) and samples.known_at[row] <= cutoff
+    ]
+    days = samples.sessions[rows].tolist()
+    weights = [1 / (samples.horizon * days.count(day)) for day in days]
+    return np.array(rows, int), np.array(weights)
+
+
+def standardised(forecasts: Forecasts) -> tuple[FloatArray, FloatArray]:
+    """(members' mean forecast, answer), both over sigma · √h."""
+    samples = forecasts.samples
+    unit = samples.facts.sigma[samples.ends] * np.sqrt(samples.horizon)
+    base = forecasts.values["base_rate"]["direction"]
+    opinions = [forecasts.values[name]["return"][:, -1] / unit for name in ("lstm", "forest")]
+    opinions.append(norm.ppf(forecasts.values["logistic"]["direction"]) - norm.ppf(base))
+    return np.mean(opinions, axis=0), samples.targets["return"].value[samples.ends, -1] / unit
+
+
+@pytest.mark.parametrize("number", [2, 6, -1])
+def test_the_return_slope_is_a_ridge_without_intercept(forecasts: Forecasts, number: int) -> None:
+    samples, number = forecasts.samples, number % len(forecasts.folds)
+    combined = Ensemble().combine(forecasts)
+    mean, answer = standardised(forecasts)
+    rows, weight = record_of(forecasts, number, "return")
+    ridge = Ridge(alpha=1 / 0.5**2, fit_intercept=False).fit(mean[rows, None], answer[rows], weight)
+    test = forecasts.folds[number].test
+    expected = (
+        max(ridge.coef_[0], 0.0) * mean[test] * samples.facts.sigma[samples.ends[test]] * np.sqrt(samples.horizon)
+    )
+    np.testing.assert_allclose(combined.values["ensemble"]["return"][test, -1], expected, rtol=1e-9, atol=1e-15)
+    assert ridge.coef_[0] > 0.05
+
+
+def test_a_mean_that_is_wrong_every_time_gets_no_weight_rather_than_a_negative_one(samples: Samples) -> None:
+    wrong = made_up(samples, seed=2, skill=dict.fromkeys(MEMBERS, -0.3))
+    heads = Ensemble().combine(wrong).values["ensemble"]
+    rows = wrong.rows
+    assert (heads["return"][rows] == 0).all()
+    np.testing.assert_allclose(heads["direction"][rows], wrong.values["base_rate"]["direction"][rows])
+
+
+def test_the_path_keeps_the_members_shape(forecasts: Forecasts) -> None:
+    """Steps grow as the members' do: a slope is common to the whole path."""
+    only_lstm = Ensemble(members=("lstm",)).combine(forecasts)
+    path, members = only_lstm.values["ensemble"]["return"], forecasts.values["lstm"]["return"]
+    rows = forecasts.folds[-1].test
+    ratio = path[rows] / members[rows]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("head", ["direction", "regime"])
+@pytest.mark.parametrize("number", [3, -1])
+def test_slopes_of_probabilities_are_the_most_probable_ones(samples: Samples, head: str, number: int) -> None:
+    """Against a bounded search; one member is wrong, so that its slope stands at 0."""
+    forecasts = made_up(samples, seed=3, skill={"lstm": 0.4, "forest": -0.3, "logistic": 0.3})
+    number %= len(forecasts.folds)
+    combined = Ensemble(stacking=True).combine(forecasts)
+    base = odds(forecasts.values["base_rate"][head])
+    opinions = np.column_stack([odds(forecasts.values[name][head]) for name in MEMBERS]) - base[:, None]
+    answer = samples.targets[head].value[samples.ends]
+    rows, weight = record_of(forecasts, number, head)
+    test = forecasts.folds[number].test
+    found = {}
+    for name, inputs in (("equal_weight", opinions.mean(1, keepdims=True)), ("stacked", opinions)):
+
+        def loss(slopes: FloatArray, x: FloatArray = inputs[rows]) -> float:
+            total = base[rows] + x @ slopes
+            return float(weight @ (np.logaddexp(0, total) - answer[rows] * total) + (slopes @ slopes) / (2 * 0.5**2))
+
+        width = inputs.shape[1]
+        best = minimize(loss, np.full(width, 0.1), bounds=[(0, None)] * width, tol=1e-14)
+        found[name] = 1 / (1 + np.exp(-(base[test] + inputs[test] @ best.x)))
+        if head == "direction":
+            np.testing.assert_allclose(combined.values[name][head][test], found[name], atol=2e-6)
+            if name == "stacked":
+                assert best.x[1] == pytest.approx(0, abs=1e-6)
+                assert best.x[0] > 0.05
+    chosen = combined.values["ensemble"][head][test]
+    assert min(np.abs(chosen - one).max() for one in found.values()) < 2e-6
+
+
+def test_without_a_prior_the_slopes_are_those_of_a_binomial_regression_with_an_offset(samples: Samples) -> None:
+    import statsmodels.api as sm
+
+    forecasts = made_up(samples, seed=4, skill={"lstm": 0.4, "forest": 0.3, "logistic": 0.3})
+    combined = Ensemble(prior_sd=1e4).combine(forecasts)
+    number = len(forecasts.folds) - 1
+    base = odds(forecasts.values["base_rate"]["direction"])
+    opinions = np.column_stack([odds(forecasts.values[name]["direction"]) for name in MEMBERS]) - base[:, None]
+    rows, weight = record_of(forecasts, number, "direction")
+    answer = samples.targets["direction"].value[samples.ends]
+    model = sm.GLM(answer[rows], opinions[rows], sm.families.Binomial(), offset=base[rows], freq_weights=weight).fit()
+    test = forecasts.folds[number].test
+    expected = model.predict(opinions[test], offset=base[test])
+    assert (model.params > 0).all()
+    np.testing.assert_allclose(combined.values["stacked"]["direction"][test], expected, atol=1e-7)
+
+
+def test_nothing_is_learned_before_there_is_a_record(forecasts: Forecasts) -> None:
+    patient = Ensemble(minimum_days=400).combine(forecasts)
+    samples, base = forecasts.samples, forecasts.values["base_rate"]["direction"]
+    sizes = [
+        len(np.unique(samples.sessions[record_of(forecasts, i, "return")[0]])) for i in range(len(forecasts.folds))
+    ]
+    for fold, days in zip(forecasts.folds, sizes, strict=True):
+        path = patient.values["ensemble"]["return"][fold.test]
+        chance = patient.values["ensemble"]["direction"][fold.test]
+        if days < 400:
+            assert (path == 0).all()
+            np.testing.assert_allclose(chance, base[fold.test])
+        else:
+            assert np.ptp(path) > 0
+            assert np.ptp(chance) > 0
+    assert min(sizes) < 400 < max(sizes)
+
+
+def test_equal_weight_is_in_force_until_stacking_has_lost_less(samples: Samples) -> None:
+    # one member knows, two are noise: stacking wins once it has learned that
+    forecasts = made_up(samples, seed=5, skill={"logistic": 0.6})
+    combined = Ensemble().combine(forecasts)
+    values, answer = combined.values, samples.targets["direction"].value[samples.ends]
+    in_force = []
+    for number, fold in enumerate(forecasts.folds):
+        rows, weight = record_of(forecasts, number, "direction")
+        if len(np.unique(samples.sessions[rows])) < 60:
+            rows, weight = rows[:0], weight[:0]
+        past = {
+            name: -(
+                weight @ np.log(np.where(answer == 1, values[name]["direction"], 1 - values[name]["direction"])[rows])
+            )
+            for name in ("equal_weight", "stacked")
+        }
+        name = "stacked" if past["stacked"] < past["equal_weight"] else "equal_weight"
+        in_force.append(name)
+        np.testing.assert_array_equal(values["ensemble"]["direction"][fold.test], values[name]["direction"][fold.test])
+    assert in_force[0] == "equal_weight"
+    assert in_force[-1] == "stacked"
+    never = Ensemble(stacking=False).combine(forecasts).values
+    np.testing.assert_array_equal(never["ensemble"]["direction"], never["equal_weight"]["direction"])
+
+
+def test_answers_that_are_not_known_at_the_cutoff_change_nothing(forecasts: Forecasts) -> None:
+    """The base | meta boundary: garbage in what is answered later, at every refit."""
+    samples = forecasts.samples
+    rng = np.random.default_rng(0)
+    before = Ensemble().combine(forecasts)
+    for fold in forecasts.folds[2::4]:
+        late = np.zeros(len(samples.time), bool)
+        late[samples.ends[~(samples.known_at <= fold.cutoff)]] = True
+        early = np.zeros(len(samples.time), bool)
+        early[samples.ends[np.concatenate([f.test for f in forecasts.folds[:2]])]] = True
+        for where, equal in ((late, True), (early, False)):
+            spoiled = forecasts
+            for head in ("return", "direction", "volatility", "regime"):
+                value = samples.targets[head].value.copy()
+                value[where] = rng.permutation(value[where])
+                if head in ("direction", "regime"):
+                    value[where] = 1 - value[where]
+                spoiled = with_answers(spoiled, head, value)
+            after = Ensemble().combine(spoiled)
+            changed = [
+                not np.array_equal(after.values[name][head][fold.test], array[fold.test], equal_nan=True)
+                for name in ("equal_weight", "stacked", "ensemble")
+                for head, array in before.values[name].items()
+            ]
+            assert not any(changed) if equal else any(changed)
+
+
+def test_the_answer_that_is_known_at_the_cutoff_itself_counts(forecasts: Forecasts) -> None:
+    samples, fold = forecasts.samples, forecasts.folds[-1]
+    last = np.flatnonzero(samples.known_at == fold.cutoff)
+    value = samples.targets["return"].value.copy()
+    value[samples.ends[last]] += 0.5
+    a, b = (
+        Ensemble().combine(one).values["ensemble"]["return"]
+        for one in (forecasts, with_answers(forecasts, "return", value))
+    )
+    assert len(last) == 2
+    assert not np.array_equal(a[fold.test], b[fold.test])
+
+
+def test_the_expected_simple_return_has_half_the_variance(forecasts: Forecasts) -> None:
+    samples, heads = forecasts.samples, Ensemble().combine(forecasts).values["ensemble"]
+    rows = forecasts.rows
+    variance = heads["volatility"] * samples.facts.ratio[samples.ends]  # of close-to-close returns over the horizon
+    np.testing.assert_allclose(
+        heads["return_simple"][rows], np.exp(heads["return"][rows, -1] + variance[rows] / 2) - 1, rtol=1e-9
+    )
+    # what that is for: the mean of simple returns whose logs are normal
+    draws = np.random.default_rng(0).normal(0.01, 0.2, 400_000)
+    assert np.expm1(0.01 + 0.2**2 / 2) == pytest.approx(np.expm1(draws).mean(), abs=1e-3)
+
+
+def test_the_variance_in_force_lost_least_so_far(samples: Samples) -> None:
+    forecasts = made_up(samples, seed=6, skill={"lstm": 0.5})
+    chosen = Ensemble().combine(forecasts).values["ensemble"]["volatility"]
+    members = {name: forecasts.values[name]["volatility"] for name in ("har", "lstm", "constant")}
+    candidates = [*members.values(), np.sqrt(members["har"] * members["lstm"])]
+    actual = np.exp(samples.targets["volatility"].value[samples.ends])
+    best_of = []
+    for number, fold in enumerate(forecasts.folds):
+        rows, weight = record_of(forecasts, number, "volatility")
+        best = 0
+        if len(np.unique(samples.sessions[rows])) >= 60:
+            ratio = [actual[rows] / one[rows] for one in candidates]
+            best = int(np.argmin([weight @ (r - np.log(r) - 1) for r in ratio]))
+        best_of.append(best)
+        np.testing.assert_allclose(chosen[fold.test], candidates[best][fold.test], rtol=1e-12)
+    assert best_of[0] == 0
+    assert best_of[-1] in (1, 3)
+
+
+def test_a_missing_answer_does_not_stop_the_choice_of_variance(samples: Samples) -> None:
+    forecasts = made_up(samples, seed=6, skill={"lstm": 0.5})
+    value = samples.targets["volatility"].value.copy()
+    value[samples.ends[forecasts.folds[0].test[0]]] = np.nan
+    with_hole = Ensemble().combine(with_answers(forecasts, "volatility", value)).values["ensemble"]["volatility"]
+    whole = Ensemble().combine(forecasts).values["ensemble"]["volatility"]
+    test = forecasts.folds[-1].test
+    np.testing.assert_array_equal(with_hole[test], whole[test])
+
+
+def test_probabilities_stay_inside_and_every_row_is_forecast(forecasts: Forecasts) -> None:
+    certain = with_values(
+        forecasts, "lstm", direction=np.where(np.isnan(forecasts.values["lstm"]["direction"]), np.nan, 1.0)
+    )
+    heads = Ensemble().combine(certain).values["ensemble"]
+    rows = forecasts.rows
+    for head in ("direction", "regime"):
+        assert ((heads[head][rows] > 0) & (heads[head][rows] < 1)).all()
+    for array in heads.values():
+        assert np.isfinite(array[rows]).all()
+        assert np.isnan(np.delete(array, rows, axis=0)).all()
+
+
+def test_no_refit_no_ensemble(samples: Samples) -> None:
+    folds = Schedule(minimum=5000).folds(samples.times, samples.known_at)
+    assert folds == []
+    assert Ensemble().combine(Forecasts(samples, (), {})).values == {}

@@ -1,0 +1,421 @@
+"""The command: what a user types, and what comes back on standard output, standard error and as exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+
+from gatecast import cli
+from gatecast.errors import TrainingError
+from gatecast.experiment import Control, Experiment
+from gatecast.market import synthetic
+from gatecast.store import load_run
+
+SMALL = """
+name = "small"
+[lstm]
+units = 16
+layers = 1
+seeds = 1
+epochs = 2
+[forest]
+trees = 5
+[schedule]
+refit = "1Y"
+"""
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def gatecast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process."""
+
+    def command(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["gatecast", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int)
+        return Answer(ended.value.code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def plain_table(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars as a vendor would give them."""
+    day = pl.col("time").dt.date().alias("Date")
+    return bars.select(day, pl.col("symbol").alias("Ticker"), "open", "high", "low", "close", "volume")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """small.toml; bars.csv, three and a half years of two symbols; newest.csv, the same and one day more."""
+    folder = tmp_path_factory.mktemp("files")
+    table = plain_table(synthetic.g1(900, seed=2, symbols=2))
+    table.write_csv(folder / "newest.csv")
+    table.filter(pl.col("Date") < table["Date"].max()).write_csv(folder / "bars.csv")
+    (folder / "small.toml").write_text(SMALL, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made by the command, in a process of its own."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    environment = {**os.environ, "GATECAST_DATA": str(folder.parent / "ledger"), "PYTHONIOENCODING": "ascii"}
+    words = ["run", data / "small.toml", "--bars", data / "bars.csv", "--out", folder, "--jobs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gatecast.cli", *map(str, words)],
+        capture_output=True, cwd=folder.parent, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    (folder.parent / "out.txt").write_bytes(done.stdout)
+    (folder.parent / "err.txt").write_bytes(done.stderr)
+    return folder
+
+
+@pytest.fixture
+def settings_of(monkeypatch: pytest.MonkeyPatch, gatecast: Command) -> Callable[..., Experiment]:
+    """The Experiment that a command line means; it is not run."""
+    seen: list[Experiment] = []
+
+    def record(experiment: Experiment, **_: Any) -> None:
+        seen.append(experiment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gatecast.experiment.run", record)
+
+    def settings(*words: object) -> Experiment:
+        assert gatecast("run", *words).status == 130
+        return seen[-1]
+
+    return settings
+
+
+# ── start-up, help, wrong words ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("module", ["gatecast", "gatecast.cli"])
+def test_importing_the_command_loads_nothing_heavy(module: str) -> None:
+    heavy = ("torch", "sklearn", "arch", "polars", "numpy", "scipy", "plotly", "numba", "pandas", "pydantic")
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_and_version(gatecast: Command) -> None:
+    for words in ((), ("--help",)):
+        answer = gatecast(*words)
+        assert answer.status == 0
+        assert all(name in answer.out for name in ("run", "init", "check", "forecast", "report"))
+    answer = gatecast("run", "--help")
+    options = ("--bars", "--symbols", "--symbols-file", "--asset-class", "--timezone", "--stamp", "--resample")
+    options += ("--start", "--end", "--horizon", "--lookback", "--seed", "--seeds", "--refit", "--train", "--expanding")
+    assert all(option in answer.out for option in (*options, "--name", "--jobs", "--out", "--json", "--quiet"))
+    assert gatecast("--version").out.startswith("gatecast 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("rnu",), "Did you mean 'run'?"),
+        (("run", "--horizn", "3"), "--horizon"),
+        (("run", "--horizon", "many"), "valid integer"),
+        (("run", "--horizon", "50"), "horizon = 50: input should be less than or equal to 20"),
+        (("run", "--lookback", "5"), "greater than or equal to 10"),
+        (("run", "--stamp", "middle"), "'open' or 'close'"),
+        (("run", "--refit", "monthly"), "'monthly'"),
+        (("run", "--symbols", "FOO"), "no bars of 'FOO'"),
+        (("run", "absent.toml"), "absent.toml"),
+        (("run", "--bars", "absent.csv"), "absent.csv"),
+        (("run", "--symbols-file", "absent.csv"), "absent.csv"),
+        (("run", "--start", "yesterday"), "'yesterday'"),
+        (("check",), "Missing argument"),
+        (("check", "absent.csv"), "absent.csv"),
+        (("forecast", "absent", "--bars", "absent.csv"), "no gatecast run"),
+        (("report", "absent"), "no gatecast run"),
+        (("report", "."), "no gatecast run"),
+    ],
+)
+def test_a_fault_of_the_user_is_one_message(
+    gatecast: Command, here: Path, words: tuple[str, ...], message: str
+) -> None:
+    answer = gatecast(*words)
+    assert answer.status == 2
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lookbak = 3", "unknown setting 'lookbak'. Did you mean 'lookback'?"),
+        ("[schedule]\ntrian = '2Y'", "Did you mean 'train'?"),
+        ("horizon = 'five'", "horizon = 'five'"),
+        ("[lstm", "no TOML"),
+        ("models = ['lstn']", "Did you mean 'lstm'?"),
+        ("[lstm]\nunits = 8", "units = 8"),
+    ],
+)
+def test_a_fault_in_the_settings_is_one_message(gatecast: Command, here: Path, text: str, message: str) -> None:
+    (here / "bad.toml").write_text(text, encoding="utf-8")
+    answer = gatecast("run", "bad.toml", "--json")
+    assert answer.status == 2
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    told = json.loads(answer.out.splitlines()[-1])
+    assert message in told["error"]
+    assert told["kind"] == "SettingsError"
+    assert [path.name for path in here.iterdir()] == ["bad.toml"]
+
+
+def test_too_short_a_history_is_told_before_any_work(gatecast: Command, here: Path) -> None:
+    plain_table(synthetic.a1(150, seed=1)).write_csv(here / "short.csv")
+    answer = gatecast("run", "--bars", "short.csv")
+    assert answer.status == 2
+    assert "150 bars" in answer.err
+    assert "needed" in answer.err
+    assert [path.name for path in here.iterdir()] == ["short.csv"]
+
+
+def test_a_place_that_is_taken_is_told_before_any_work(
+    gatecast: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "thesis.txt").write_text("years")
+    monkeypatch.setattr("gatecast.experiment.run", lambda *_, **__: pytest.fail("it ran"))
+    answer = gatecast("run", "--out", here)
+    assert answer.status == 2
+    assert "no gatecast run" in answer.err
+
+
+def test_an_interruption_is_one_line(gatecast: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gatecast.experiment.run", interrupted)
+    answer = gatecast("run")
+    assert answer == (130, "", "error: interrupted.\n")
+    assert list(here.iterdir()) == []
+
+
+def test_what_a_message_quotes_cannot_steer_the_terminal(
+    gatecast: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explodes(*_: Any, **__: Any) -> None:
+        raise TrainingError("\x1b[2Jsymbol \x07[bold]A[/bold]\u202e")
+
+    monkeypatch.setattr("gatecast.experiment.run", explodes)
+    assert gatecast("run").err == "error: \\x1b[2Jsymbol \\x07[bold]A[/bold]\\u202e\n"
+
+
+# ── init, and what a command line means ───────────────────────────────────────────────────────────
+
+
+def test_init_writes_settings_that_read_back(gatecast: Command, here: Path) -> None:
+    assert gatecast("init").status == 0
+    assert Experiment.from_toml(here / "gatecast.toml") == Experiment()
+    (here / "gatecast.toml").write_text("mine", encoding="utf-8")
+    assert gatecast("init").status == 2
+    assert (here / "gatecast.toml").read_text(encoding="utf-8") == "mine"
+    assert gatecast("init", "--force").status == 0
+    assert Experiment.from_toml(here / "gatecast.toml") == Experiment()
+    assert gatecast("init", here / "absent" / "x.toml").status == 2
+
+
+def test_without_settings_or_bars_a_planted_market_runs_beside_the_embedded_one(
+    settings_of: Callable[..., Experiment], here: Path
+) -> None:
+    experiment = settings_of()
+    assert experiment.bars.source == "embedded"
+    assert experiment.name == "embedded"
+    assert experiment.control == Control()
+    assert settings_of("--horizon", 3).control == Control()
+    assert settings_of("--bars", "my bars.csv").control is None
+    assert settings_of("--bars", "my bars.csv").name == "my bars"
+
+
+def test_options_become_settings(settings_of: Callable[..., Experiment], here: Path) -> None:
+    words = "--symbols A,B --symbols-file s.csv --asset-class fx --timezone Europe/Berlin --stamp open --resample 1w"
+    words += " --start 2001-01-01 --end 2010-12-31 --horizon 3 --lookback 20 --seed 5 --seeds 2 --refit 21 --train 1Y"
+    experiment = settings_of("--bars", "x.csv", *words.split(), "--expanding", "--name", "n", "--jobs", 2)
+    bars = experiment.bars
+    assert (bars.source, bars.symbols, bars.symbols_file, bars.asset_class) == ("x.csv", ("A", "B"), "s.csv", "fx")
+    assert (bars.timezone, bars.stamp, bars.resample) == ("Europe/Berlin", "open", "1w")
+    assert (bars.start, bars.end) == ("2001-01-01", "2010-12-31")
+    assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.lstm.seeds) == (3, 20, 5, 2)
+    assert (experiment.schedule.refit, experiment.schedule.train, experiment.schedule.expanding) == (21, "1Y", True)
+    assert (experiment.name, experiment.jobs) == ("n", 2)
+
+
+def test_options_win_over_the_file_and_the_file_over_defaults(
+    settings_of: Callable[..., Experiment], data: Path, here: Path
+) -> None:
+    experiment = settings_of(data / "small.toml", "--horizon", 2, "--seeds", 4)
+    assert (experiment.horizon, experiment.lstm.seeds) == (2, 4)
+    assert (experiment.name, experiment.lstm.units, experiment.schedule.refit) == ("small", 16, "1Y")
+    assert experiment.control is None
+    assert experiment.schedule.expanding is False
+
+
+# ── run, report, forecast ─────────────────────────────────────────────────────────────────────────
+
+
+def test_run_writes_the_folder_and_says_the_verdict(finished: Path) -> None:
+    out = (finished.parent / "out.txt").read_text(encoding="ascii")  # whatever the encoding of the terminal
+    run = load_run(finished)
+    assert run.scores["summary"]["headline"] in out
+    for head in ("return", "direction", "volatility", "regime", "strategy"):
+        assert f"{head} " in out
+    assert f"equity {len(run.scores['folds'])}" in out
+    assert "report.html" in out
+    assert (finished / "report.html").read_text(encoding="utf-8").lstrip().startswith("<!doctype html>")
+    assert [path.name for path in finished.parent.iterdir() if path.is_dir() and path != finished] == ["ledger"]
+    assert "\x1b" not in out + (finished.parent / "err.txt").read_text()
+
+
+def test_the_same_command_gives_the_same_forecasts_on_any_number_of_cores(
+    gatecast: Command, finished: Path, data: Path, here: Path
+) -> None:
+    answer = gatecast("run", data / "small.toml", "--bars", data / "bars.csv", "--jobs", 2, "--json")
+    assert answer.status == 0
+    assert len(answer.out.splitlines()) == 1
+    told = json.loads(answer.out)
+    assert Path(told["path"]) == (here / "runs" / "small").resolve()
+    assert Path(told["report"]).is_file()
+    assert told["verdicts"].keys() == {"return", "direction", "volatility", "regime", "strategy"}
+    assert {"verdict", "effect", "low", "high", "test", "pvalue", "n", "trials"} <= told["verdicts"]["return"].keys()
+    same = here / "runs" / "small" / "forecasts.parquet"
+    assert same.read_bytes() == (finished / "forecasts.parquet").read_bytes()
+    assert "Took" in answer.err  # the summary is not lost
+
+
+def test_quiet_says_nothing(gatecast: Command, data: Path, here: Path) -> None:
+    answer = gatecast("run", data / "small.toml", "--bars", data / "bars.csv", "--quiet", "--horizon", 2, "--out", "x")
+    assert answer == (0, "", "")
+    assert load_run(here / "x").forecasts["step"].max() == 2
+
+
+def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: Path) -> None:
+    page = finished / "report.html"
+    first = page.read_bytes()
+    page.unlink()
+    answer = gatecast("report", finished)
+    assert answer.status == 0
+    assert answer.out.strip() == str(page)
+    assert page.read_bytes() == first  # nothing in it came from memory alone
+
+
+def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path, data: Path) -> None:
+    newest = pl.read_csv(data / "newest.csv")["Date"].max()
+    answer = gatecast("forecast", finished, "--bars", data / "newest.csv", "--json")
+    assert answer.status == 0
+    rows = json.loads(answer.out.splitlines()[-1])["forecasts"]
+    assert [row["symbol"] for row in rows] == ["G1_0", "G1_1"]
+    for row in rows:
+        assert row["time"].startswith(str(newest))
+        assert 0 < row["probability_up"] < 1
+        assert row["volatility"] > 0
+        assert len(row["path"]) == len(row["sigma_path"]) == 5
+        assert row["signal"] in (-1, 0, 1)
+        assert row["strategy"]
+        assert row["reason"]
+    shown = gatecast("forecast", finished, "--bars", data / "newest.csv")
+    assert shown.status == 0
+    assert all(f"{row['symbol']} " in shown.out and row["reason"] in shown.out for row in rows)
+
+
+def test_forecast_takes_the_symbols_that_the_run_took(gatecast: Command, data: Path, here: Path) -> None:
+    table = pl.read_csv(data / "newest.csv")
+    one = ("--symbols", "G1_1", "--out", "one", "--quiet")
+    assert gatecast("run", data / "small.toml", "--bars", data / "bars.csv", *one).status == 0
+    table.filter(pl.col("Ticker") == "G1_1").drop("Ticker").write_csv(here / "today.csv")
+    for file in (data / "newest.csv", here / "today.csv"):  # one of two; and one without a name
+        (row,) = json.loads(gatecast("forecast", "one", "--bars", file, "--json").out)["forecasts"]
+        assert row["symbol"] == "G1_1"
+        assert row["time"].startswith(str(table["Date"].max()))
+        assert row["warnings"] == []
+
+
+def test_forecast_refuses_a_damaged_run(gatecast: Command, finished: Path, data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(finished, tmp_path / "damaged"))
+    (folder / "models" / "equity" / "forest.safetensors").write_bytes(b"")
+    answer = gatecast("forecast", folder, "--bars", data / "newest.csv")
+    assert answer.status == 2
+    assert "forest.safetensors is damaged" in answer.err.replace("\n", " ")
+    assert answer.out == ""
+
+
+# ── check ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_passes_sound_bars(gatecast: Command, data: Path) -> None:
+    answer = gatecast("check", data / "bars.csv")
+    assert answer.status == 0
+    assert "1,798 bars of 2 symbols can be used" in answer.out
+
+
+def test_check_lists_rows_that_are_left_out_and_exits_with_1(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(400, seed=1))
+    table[200, "high"] = table[200, "low"] / 2
+    table.write_csv(here / "bars.csv")
+    answer = gatecast("check", "bars.csv")
+    assert answer.status == 1
+    assert "error" in answer.out
+    told = json.loads(gatecast("check", "bars.csv", "--json").out.splitlines()[-1])
+    (fault,) = [one for one in told["findings"] if one["severity"] == "error"]
+    assert fault["line"] == 202  # the header is line 1
+    assert fault["time"].startswith(str(table[200, "Date"]))
+    assert fault["symbol"] == "A1"
+    assert told["counts"]["error"] == 1
+    assert told["bars"] == 399
+
+
+@pytest.mark.parametrize("symbol", ["\x1b[31mEVIL\x07", "[red]EVIL[/]", "EVIL\u202e"])
+def test_no_symbol_steers_the_terminal(gatecast: Command, here: Path, symbol: str) -> None:
+    table = plain_table(synthetic.a1(100, seed=1)).with_columns(Ticker=pl.lit(symbol))
+    table.write_csv(here / "bars.csv")
+    for words in ((), ("--json",)):
+        answer = gatecast("check", "bars.csv", *words)
+        said = answer.out + answer.err
+        assert "EVIL" in said
+        assert not {"\x1b", "\x07", "\u202e"} & set(said)
+        assert ("[red]EVIL[/]" in said) == (symbol == "[red]EVIL[/]")
+
+
+def test_check_compares_with_a_second_source(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1))
+    table.write_csv(here / "bars.csv")
+    table.with_columns(pl.col("open", "high", "low", "close") * 2).write_csv(here / "other.csv")
+    told = json.loads(gatecast("check", "bars.csv", "--reference", "other.csv", "--json").out)
+    (finding,) = [one for one in told["findings"] if one["rule"] == "other_level"]
+    assert finding["value"] == pytest.approx(0.5)

@@ -1,0 +1,412 @@
+"""Runs on disk: whole or not at all, exact, checked before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast import store
+from gatecast.errors import StoreError
+from gatecast.experiment import Control, Experiment, run
+from gatecast.forecasting.linear import FittedLinear
+from gatecast.forecasting.models import FITTED, from_state
+from gatecast.forecasting.scaling import Scaler
+from gatecast.market import synthetic
+from gatecast.results import Run
+
+POSIX = os.name == "posix"
+
+
+def small_experiment() -> Experiment:
+    return Experiment(
+        name="small",
+        bars=synthetic.b1(900, seed=1, r2=0.05, symbols=2),
+        features=("ret_log_1", "x"),
+        lstm={"units": 16, "layers": 1, "seeds": 2, "epochs": 2},
+        forest={"trees": 5},
+        schedule={"refit": "1Y"},
+    )
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GATECAST_DATA", str(tmp_path_factory.mktemp("data")))
+        yield run(small_experiment())
+
+
+@pytest.fixture(scope="module")
+def kept(small: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved run that tests only read."""
+    path = store.save_run(small, tmp_path_factory.mktemp("runs") / "small").path
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def folder(kept: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(kept, tmp_path / "small"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# ── what is written is what is read ───────────────────────────────────────────────────────────────
+
+
+def test_a_run_comes_back_exactly(small: Run, kept: Path) -> None:
+    loaded = store.load_run(kept)
+    for name in ("bars", "forecasts", "signals", "weights", "equity"):
+        assert getattr(loaded, name).equals(getattr(small, name), null_equal=True), name
+        assert getattr(loaded, name).schema == getattr(small, name).schema
+    assert loaded.scores == small.scores
+    assert list(loaded.verdicts) == list(small.verdicts)  # in the order in which they are shown
+    assert loaded.provenance == small.provenance
+    assert loaded.experiment.to_dict() == small.experiment.to_dict()
+    assert loaded.path == kept
+    assert loaded.classes == {}
+
+
+def test_the_folder_has_the_promised_parts(kept: Path) -> None:
+    found = set(files(kept))
+    assert {"forecasts.parquet", "signals.parquet", "weights.parquet", "equity.parquet", "bars.parquet"} <= found
+    assert {"scores.json", "experiment.toml", "provenance.json", "manifest.json"} <= found
+    assert {"models/index/lstm.safetensors", "models/index/lstm.json", "models/index/forest.safetensors"} <= found
+    assert {Path(name).suffix for name in found} == {".parquet", ".json", ".toml", ".safetensors"}
+    assert pl.read_parquet(kept / "forecasts.parquet").columns[:7] == [
+        "symbol", "time", "model", "head", "step", "value", "known_at",
+    ]  # fmt: skip
+
+
+def test_the_manifest_lists_every_part_with_its_sha256(kept: Path) -> None:
+    manifest = json.loads((kept / "manifest.json").read_bytes())
+    parts = {name: content for name, content in files(kept).items() if name != "manifest.json"}
+    assert manifest["parts"] == {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in parts.items()
+    }
+
+
+def test_stored_models_forecast_bit_for_bit(small: Run, kept: Path) -> None:
+    one = small.classes["index"]
+    rows = one.forecasts.folds[-1].test
+    models = store.load_models(kept)["index"]
+    assert models.keys() == one.forecasts.fitted.keys() >= {"lstm", "forest", "logistic", "ridge", "har", "last"}
+    for name, fitted in models.items():
+        for head, values in fitted.predict(one.samples, rows).items():
+            np.testing.assert_array_equal(values, one.forecasts.values[name][head][rows], f"{name} {head}")
+
+
+def test_the_scale_of_signals_comes_back(small: Run, kept: Path) -> None:
+    scale = store.load_scale(kept)["index"]
+    assert scale.keys() == {"lstm", "forest"}
+    for name, values in scale.items():
+        np.testing.assert_array_equal(values, np.concatenate(small.classes["index"].forecasts.scale[name]))
+
+
+def test_the_same_experiment_twice_gives_the_same_bytes(small: Run, kept: Path, tmp_path: Path) -> None:
+    again = store.save_run(run(small_experiment()), tmp_path / "again")
+    assert again.path is not None
+    first, second = files(kept), files(again.path)
+    assert first.keys() == second.keys()
+    differ = {name for name in first if first[name] != second[name]}
+    assert differ <= {"provenance.json", "manifest.json"}  # the clock
+
+
+def test_chunks_in_memory_do_not_show_in_the_bytes(small: Run) -> None:
+    in_chunks = pl.concat([small.bars[:100], small.bars[100:]], rechunk=False)
+    assert store.run_parts(replace(small, bars=in_chunks))["bars.parquet"] == store.run_parts(small)["bars.parquet"]
+
+
+def test_a_loaded_run_takes_its_models_along(kept: Path, tmp_path: Path) -> None:
+    store.save_run(store.load_run(kept), tmp_path / "copy")
+    assert files(tmp_path / "copy") == files(kept)
+
+
+def test_arrays_in_any_memory_order_come_back(small: Run, tmp_path: Path) -> None:
+    weights = np.asfortranarray(np.arange(6.0).reshape(3, 2))
+    turned = FittedLinear("summaries", Scaler(np.zeros(4)[::2], np.ones(2)), {"return": weights})
+    one = small.classes["index"]
+    forecasts = replace(one.forecasts, fitted={"ridge": turned})
+    store.save_run(replace(small, classes={"index": replace(one, forecasts=forecasts)}), tmp_path / "run")
+    loaded = store.load_models(tmp_path / "run")["index"]["ridge"]
+    assert isinstance(loaded, FittedLinear)
+    np.testing.assert_array_equal(loaded.weights["return"], weights)
+
+
+def test_a_model_name_cannot_leave_the_folder(small: Run, tmp_path: Path) -> None:
+    one = small.classes["index"]
+    fitted = {"../../out": one.forecasts.fitted["ridge"], "..": one.forecasts.fitted["zero"]}
+    classes = {"index": replace(one, forecasts=replace(one.forecasts, fitted=fitted))}
+    store.save_run(replace(small, classes=classes), tmp_path / "runs" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert store.load_models(tmp_path / "runs" / "run")["index"].keys() == fitted.keys()
+
+
+# ── damage ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_all(folder: Path) -> None:
+    store.load_run(folder)
+    store.load_models(folder)
+    store.load_scale(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["forecasts.parquet", "bars.parquet", "scores.json", "experiment.toml", "models/index/lstm.safetensors",
+     "models/index/lstm.json", "scale/index.safetensors"],
+)  # fmt: skip
+@pytest.mark.parametrize("damage", ["flip", "truncate", "lengthen", "remove"])
+def test_damage_is_refused_with_the_file_and_what_to_do(folder: Path, name: str, damage: str) -> None:
+    path = folder / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+    if damage == "flip":
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif damage == "truncate":
+        path.write_bytes(content[:-1])
+    elif damage == "lengthen":
+        path.write_bytes(content + b" ")
+    else:
+        path.unlink()
+    with pytest.raises(StoreError, match=r"(damaged|missing).*(run the experiment again)") as error:
+        load_all(folder)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[]", "not the manifest"),
+        (b'{"format": "something else"}', "not the manifest"),
+        (b'{"format": "gatecast run", "version": 99}', "version 99"),
+        (b'{"format": "gatecast run", "version": 1}', "list of parts"),
+        (b'{"format": "gatecast run", "version": 1, "parts": {"a": {"sha256": "0"}}}', "list of parts"),
+        (b'{"format": "gatecast run", "version": 1, "parts": {}}', "does not list"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes, message: str) -> None:
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        store.load_run(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "models/../../outside", "a\\b", "", "a/b/c/d"])
+def test_a_manifest_cannot_name_a_file_elsewhere(folder: Path, name: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder.parent / "outside").write_bytes(b"x")
+    manifest["parts"][name] = {"sha256": hashlib.sha256(b"x").hexdigest(), "bytes": 1}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="no part of a run"):
+        store.load_run(folder)
+
+
+@pytest.mark.skipif(not POSIX, reason="links need rights elsewhere")
+def test_a_link_out_of_the_folder_is_not_followed(folder: Path) -> None:
+    outside = folder.parent / "outside.parquet"
+    shutil.move(folder / "bars.parquet", outside)
+    (folder / "bars.parquet").symlink_to(outside)
+    with pytest.raises(StoreError, match=r"bars\.parquet leads out"):
+        store.load_run(folder)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no gatecast run"):
+        store.load_run(tmp_path)
+    with pytest.raises(StoreError, match="no gatecast run"):
+        store.load_models(tmp_path / "absent")
+
+
+def test_loading_runs_no_code(folder: Path) -> None:
+    """No pickle, no compilation, no process and no connection while a run is loaded."""
+    load_all(folder)  # what is imported late is imported now
+    seen: list[str] = []
+    armed = True
+    forbidden = {"pickle.find_class", "exec", "compile", "os.system", "subprocess.Popen", "socket.connect"}
+    sys.addaudithook(lambda event, _: seen.append(event) if armed and event in forbidden else None)
+    load_all(folder)
+    armed = False
+    assert seen == []
+
+
+def test_a_stored_model_is_rebuilt_from_a_closed_list() -> None:
+    assert FITTED.keys() == {"lstm", "forest", "linear", "har", "naive"}
+    with pytest.raises(StoreError, match=r"'forrest'.*Did you mean 'forest'"):
+        from_state({}, {"kind": "forrest"})
+    with pytest.raises(StoreError, match="unknown kind None"):
+        from_state({}, {})
+    with pytest.raises(StoreError, match="lacks or mangles"):
+        from_state({}, {"kind": "lstm", "settings": {"units": 9}})
+    with pytest.raises(StoreError, match="lacks or mangles"):
+        from_state({}, {"kind": "har", "symbols": []})
+
+
+# ── the place ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_run_that_was_there_stays_as_the_previous_one(small: Run, tmp_path: Path) -> None:
+    for number in range(3):
+        numbered = replace(small, scores={**small.scores, "number": number})
+        store.save_run(numbered, tmp_path / "runs" / "one")
+    assert store.load_run(tmp_path / "runs" / "one").scores["number"] == 2
+    assert store.load_run(tmp_path / "runs" / "one.previous").scores["number"] == 1
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["one", "one.previous"]
+
+
+def test_a_missing_run_points_to_the_previous_one(folder: Path) -> None:
+    folder.rename(folder.with_name("gone.previous"))
+    with pytest.raises(StoreError, match=r"run before is in .*gone\.previous"):
+        store.load_run(folder.with_name("gone"))
+
+
+def test_an_empty_folder_is_used(small: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    store.save_run(small, tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_what_is_no_run_is_never_replaced(small: Run, folder: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.txt").write_text("years")
+    (tmp_path / "note").write_text("a file")
+    notes = store.previous(folder)
+    shutil.copytree(folder, notes)
+    (notes / "notes.txt").write_text("mine")
+    before = files(tmp_path)
+    for place, message in [
+        (thesis, "holds something that is no gatecast run"),
+        (tmp_path / "note", "is a file"),
+        (tmp_path / "note" / "run", r"note is a file|cannot be made"),
+        (folder, r"holds notes\.txt"),
+    ]:
+        with pytest.raises(StoreError, match=message):
+            store.save_run(small, place)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.skipif(not POSIX, reason="needs a limit on the size of files")
+def test_a_full_disk_leaves_everything_as_it_was(small: Run, folder: Path, tmp_path: Path) -> None:
+    import resource
+
+    before = files(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StoreError, match=r"cannot be written.*unchanged"):
+            store.save_run(small, folder)
+        with pytest.raises(StoreError, match=r"report\.html cannot be written"):
+            store.write_page(folder, "x" * 50_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(tmp_path) == before
+    load_all(folder)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_brings_the_old_run_back(
+    small: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    before, calls, rename = files(folder), [], os.replace
+
+    def sometimes(source: Any, target: Any) -> None:
+        calls.append(target)
+        if len(calls) == failing:
+            raise PermissionError(13, "in use")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", sometimes)
+    with pytest.raises(StoreError, match="in use"):
+        store.save_run(replace(small, scores={}), folder)
+    assert files(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_an_interruption_leaves_no_litter(small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_swap", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.save_run(small, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_can_be_drawn_again_beside_the_parts(folder: Path) -> None:
+    for text in ("<p>one", "<p>two \ud800"):  # half a character is no reason to lose a page
+        page = store.write_page(folder, text)
+    assert page == folder / "report.html"
+    assert page.read_text(encoding="utf-8") == "<p>two \\ud800"
+    load_all(folder)
+
+
+# ── settings as TOML ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        Experiment(),
+        Experiment(name='quoted "name"\n', lookback=40, horizon=3, features=("x", "z"), control=Control(bars=900)),
+        Experiment(lookback=40, seed=3, lstm={"lookback": 40, "seed": 3, "scaling": "minmax", "learning_rate": 1e-5}),
+        Experiment(
+            bars={"source": "a\\b.csv", "symbols": ["Ä\t", "]", "#"], "stamp": "open", "as_of": "2018-01-01"},
+            schedule={"refit": 21, "train": "18M", "expanding": True}, costs={"slippage_bps": 0.0},
+            selection={"evidence": 0.5},
+        ),
+    ],
+)  # fmt: skip
+def test_settings_read_back_into_the_same_experiment(experiment: Experiment, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(store.to_toml(experiment), encoding="utf-8")
+    assert Experiment.from_toml(file) == experiment
+
+
+def test_settings_are_said_once(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(store.to_toml(Experiment()).replace("lookback = 30", "lookback = 50"), encoding="utf-8")
+    changed = Experiment.from_toml(file)
+    assert changed.lookback == 50  # not contradicted by a second mention under [lstm]
+    assert changed.forecasters()[0].lookback == 50  # type: ignore[attr-defined]
+
+
+def test_every_setting_stands_in_the_file_with_a_comment() -> None:
+    text = store.to_toml(Experiment())
+    for name, value in Experiment(control=Control()).model_dump().items():
+        if not isinstance(value, dict):
+            assert name in store.COMMENTS
+            continue
+        assert f"[{name}]" in text
+        assert name in store.SECTIONS
+        missing = {f"{name}.{key}" for key in value} - store.COMMENTS.keys()
+        assert not missing
+    bare = [line for line in text.splitlines() if " = " in line and "  # " not in line]
+    assert bare == []
+
+
+def test_what_is_commented_out_can_be_used_as_it_stands() -> None:
+    lines = [
+        line.removeprefix("# ") if " = " in line or line.startswith("# [") else line
+        for line in store.to_toml(Experiment()).splitlines()
+    ]
+    used = Experiment(**tomllib.loads("\n".join(lines)))
+    assert used.control == Control()
+    assert used.bars.symbols == ("SP500",)
+    assert used.costs.slippage_bps == 2.0
