@@ -231,6 +231,8 @@ class Experiment(Settings):
             raise SettingsError(f"{path}: the settings cannot be read: {error}.") from None
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{path}: this is no TOML: {error}.") from None
+        if isinstance(settings.get("bars"), str):
+            settings["bars"] = {"source": settings["bars"]}
         return cls(**merge(settings, changes))
 
 
@@ -397,8 +399,9 @@ def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """
     merged = dict(settings)
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(merged.get(key, {}), dict):
-            merged[key] = merge(merged.get(key, {}), value)
+        if isinstance(value, dict):
+            if isinstance(merged.get(key, {}), dict):  # else it is no table, and is left to be refused
+                merged[key] = merge(merged.get(key, {}), value)
         elif value is not None:
             merged[key] = value
     return merged

@@ -18,6 +18,7 @@ from gatecast.experiment import decide
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import make_bars
 from gatecast.results import Run, fills_of, keys_of, signals_frame, weights_frame
+from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.store import load_models, load_run, load_scale
 
@@ -37,7 +38,7 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
 
     Returns
     -------
-    symbol, time (close at which the forecast is made), signal, z, consensus, strategy, weight (of the symbol by itself),
+    symbol, time (close at which the forecast is made), signal, z, consensus, strategy, weight (the symbol's own),
     evidence, reason, probability_up, expected_return_simple, volatility (variance over the horizon, close to close),
     regime_probability, path (expected cumulative log returns over 1..h bars), sigma_path (their standard deviations),
     warnings.
@@ -67,11 +68,15 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     table = signals_frame(classes).join(weights_frame(classes, merged), on=["symbol", "time"])
     newest = table.group_by("symbol", maintain_order=True).last()
-    details = {symbol: found for one in classes.values() for symbol, found in _details(one.samples, one.forecasts).items()}
+    details = {
+        symbol: found for one in classes.values() for symbol, found in _details(one.samples, one.forecasts).items()
+    }
     rows = []
     for row in newest.iter_rows(named=True):
         late = merged.filter(pl.col("symbol") == row["symbol"])["time"][-1]
-        own = [] if late == row["time"] else [f"no forecast at the newest bar, {late.isoformat()}: its window has gaps."]
+        own = (
+            [] if late == row["time"] else [f"no forecast at the newest bar, {late.isoformat()}: its window has gaps."]
+        )
         rows.append({**row, **details[row["symbol"]], "warnings": warnings + own})
     return rows
 
@@ -117,10 +122,9 @@ def continue_forecasts(
     """The run's forecasts of a class on longer samples, later rows forecast by its last models; and refits now due."""
     every = run.experiment.schedule.folds(samples.times, samples.known_at)
     issued = run.forecasts.filter(pl.col("symbol").is_in(list(samples.symbols)))
-    end = issued["time"].max()
-    if end is None:
+    if len(issued) == 0:
         raise StoreError("the run has no forecasts to continue.")
-    until = np.datetime64(end.replace(tzinfo=None), "us")  # type: ignore[union-attr]
+    until = to_times(issued, "time").max()
     folds = [fold for fold in every if fold.cutoff <= until]
     later = np.flatnonzero(samples.times > until)
     last = replace(folds[-1], test=np.unique(np.r_[folds[-1].test, later]))

@@ -230,7 +230,9 @@ def scores_of(
 
 def average_exposure(weights: pl.DataFrame) -> float:
     """Mean over time of the book's gross weight."""
-    return float(weights.group_by("time").agg(pl.col("book").abs().sum())["book"].to_numpy().mean())
+    return float(
+        weights.group_by("time", maintain_order=True).agg(pl.col("book").abs().sum())["book"].to_numpy().mean()
+    )
 
 
 def headline(verdicts: dict[str, Verdict], traded: bool) -> dict[str, str]:

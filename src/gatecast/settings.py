@@ -31,7 +31,7 @@ class Settings(BaseModel):
 
     def replace(self, **changes: Any) -> Any:
         """A copy with some settings changed, checked like a new one."""
-        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
 
 
 def explain(error: ValidationError, owner: type[BaseModel]) -> str:

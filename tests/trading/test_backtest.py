@@ -65,7 +65,9 @@ def with_weights(bars: pl.DataFrame, weights: list[float] | np.ndarray) -> pl.Da
 def test_filled_at_the_next_open_by_hand() -> None:
     """Bought at the open of bar 1 (102), kept, half sold at that of bar 3, turned short at that of bar 4."""
     bars = some_bars("A", [100, 102, 105, 104, 110], [101, 104, 106, 108, 99])
-    result = backtest(with_weights(bars, [1, 1, 0.5, -1, 0]), bars, Costs(0.0, 10.0, 0.0), {"A": "open"})
+    result = backtest(
+        with_weights(bars, [1, 1, 0.5, -1, 0]), bars, Costs(slippage_bps=10.0, borrow_bps_per_year=0.0), {"A": "open"}
+    )
     expected_gross = [
         0,
         (104 - 102) / 101,  # from the open
@@ -83,7 +85,12 @@ def test_filled_at_the_next_open_by_hand() -> None:
 def test_filled_at_the_next_close_by_hand() -> None:
     """Bought at the close of bar 1 (104), half sold at that of bar 3, turned short at that of bar 4."""
     bars = some_bars("A", [100, 102, 105, 104, 110, 98], [101, 104, 106, 108, 99, 95])
-    result = backtest(with_weights(bars, [1, 1, 0.5, -1, 0, 0]), bars, Costs(0.0, 10.0, 0.0), {"A": "close"})
+    result = backtest(
+        with_weights(bars, [1, 1, 0.5, -1, 0, 0]),
+        bars,
+        Costs(slippage_bps=10.0, borrow_bps_per_year=0.0),
+        {"A": "close"},
+    )
     returns = np.diff([101, 104, 106, 108, 99, 95]) / [101, 104, 106, 108, 99]
     np.testing.assert_allclose(result.bars["gross"], [0, 0, *(returns[1:] * [1, 1, 0.5, -1])], rtol=1e-12)
     np.testing.assert_allclose(result.bars["cost"], [0, 0.001, 0, 0.0005, 0.0015, 0.001], rtol=1e-12)
@@ -130,7 +137,9 @@ def test_a_position_is_closed_at_the_last_close_before_a_gap() -> None:
         ("open", [0, 0.05, 5 / 105, 0, 5 / 55, 6 / 60]),
         ("close", [0, 0, 5 / 105, 0, 0, 6 / 60]),
     ):
-        result = backtest(with_weights(bars, np.ones(6)), bars, Costs(0.0, 10.0, 0.0), {"A": fills})
+        result = backtest(
+            with_weights(bars, np.ones(6)), bars, Costs(slippage_bps=10.0, borrow_bps_per_year=0.0), {"A": fills}
+        )
         np.testing.assert_allclose(result.bars["gross"], gross, rtol=1e-12)
         np.testing.assert_allclose(result.bars["turnover"], [0, 1, 0, 1, 1, 0])
         np.testing.assert_allclose(result.bars["cost"], [0, 0.001, 0, 0.001, 0.001, 0])
@@ -200,7 +209,7 @@ def test_costs_come_from_the_class_unless_told() -> None:
     assert Costs(slippage_bps=2).per_side("fx") == pytest.approx(2e-4)
     assert Costs(commission_bps=1).per_side("crypto") == pytest.approx(1e-4 + ASSET_CLASSES["crypto"].cost_bps / 1e4)
     for wrong in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(SettingsError, match=r"slippage_bps = .*expected basis points, 0 or more"):
+        with pytest.raises(SettingsError, match="slippage_bps = .* (greater|finite)"):
             Costs(slippage_bps=wrong)
     with pytest.raises(BarsError, match="Did you mean 'equity'"):
         Costs().per_side("equit")
@@ -213,7 +222,7 @@ def test_a_short_pays_for_each_night_by_the_calendar() -> None:
     bars = some_bars("A", [100.0] * 7, [100.0] * 7).with_columns(
         time=pl.Series([start + timedelta(days=d) for d in days], dtype=pl.Datetime("us", "UTC"))
     )
-    costs = Costs(0.0, 0.0, borrow_bps_per_year=365.0)
+    costs = Costs(slippage_bps=0.0, borrow_bps_per_year=365.0)
     cost = backtest(with_weights(bars, [-0.5] * 7), bars, costs).bars["cost"]
     np.testing.assert_allclose(cost, [0, 0, 0.5e-4, 0.5e-4, 0.5e-4, 1.5e-4, 0.5e-4], rtol=1e-12)
     assert backtest(with_weights(bars, [0.5] * 7), bars, costs).bars["cost"].sum() == 0
@@ -228,7 +237,7 @@ def test_at_the_break_even_cost_nothing_is_left() -> None:
     )
     result = backtest(foresight, bars)
     assert result.break_even_cost_bps > 20
-    there = backtest(foresight, bars, Costs(0.0, result.break_even_cost_bps))
+    there = backtest(foresight, bars, Costs(slippage_bps=result.break_even_cost_bps))
     assert there.equity["net"].sum() == pytest.approx(0, abs=1e-12)
     assert np.isnan(backtest(with_weights(bars, np.zeros(800)), bars).break_even_cost_bps)
 
@@ -288,7 +297,7 @@ def test_daily_bars_meet_by_session_and_intraday_bars_by_time() -> None:
 
 def test_the_benchmark_holds_all_and_pays_its_entry() -> None:
     bars = pl.concat([random_bars(name, 50, i) for i, name in enumerate("AB")])
-    costs = Costs(0.0, 20.0)
+    costs = Costs(slippage_bps=20.0)
     result = backtest(with_weights(bars, np.zeros(100)), bars, costs)
     close, open_ = (bars[name].to_numpy().reshape(2, 50) for name in ("close", "open"))
     change = close[:, 1:] / close[:, :-1] - 1

@@ -120,7 +120,8 @@ class FittedForest:
             feature = self.feature[node]
             inner = feature >= 0
             if not inner.any():
-                return self.value[node].mean(1)
+                mean: FloatArray = self.value[node].mean(1)
+                return mean
             goes_left = inputs[number, np.maximum(feature, 0)] <= self.threshold[node]
             node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
 

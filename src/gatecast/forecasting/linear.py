@@ -45,7 +45,9 @@ class FittedLinear:
         scaled = self.scaler.transform(design(samples, rows, self.inputs))
         forecasts = {}
         for head, weights in self.weights.items():
-            encoded = weights[0] + np.nan_to_num(scaled) @ weights[1:]
+            encoded = np.tile(weights[0], (len(rows), 1))
+            for column, weight in zip(np.nan_to_num(scaled).T, weights[1:], strict=True):
+                encoded += column[:, None] * weight  # a matrix product's last bits depend on the number of rows
             if head in ("direction", "regime"):
                 encoded = 1 / (1 + np.exp(-np.clip(encoded, -30, 30)))
             elif head == "volatility":

@@ -62,7 +62,9 @@ class Logistic(Settings):
         for strength in self.strengths:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(train[known], target[known])
+                model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(
+                    train[known], target[known]
+                )
             weights = np.r_[model.intercept_, model.coef_[0]][:, None]
             odds = weights[0, 0] + validation[checked] @ weights[1:, 0]
             loss = float(np.mean(np.logaddexp(0, odds) - check[checked] * odds)) if checked.any() else 0.0

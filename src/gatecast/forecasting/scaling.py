@@ -17,7 +17,7 @@ Kind = Literal["zscore", "minmax"]
 
 @dataclass(frozen=True)
 class Scaler:
-    """(value - centre) / spread, clipped to `limit` spreads; a constant column becomes 0. Both arrays are (columns,)."""
+    """(value - centre) / spread, clipped to `limit` spreads; a constant column becomes 0. Arrays are (columns,)."""
 
     centre: FloatArray
     spread: FloatArray

@@ -75,10 +75,10 @@ class Schedule(Settings):
     validation: share of the window, the latest in time, kept for early stopping.
     minimum: the first refit waits until the rows reach back this far.
 
-    >>> times = np.arange("2015-01-01", "2018-01-01", dtype="datetime64[D]").astype("datetime64[us]")
+    >>> times = np.arange("2015-01-01T21", "2018-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
     >>> folds = Schedule(train="1Y").folds(times, times + np.timedelta64(5, "D"))
     >>> len(folds), str(folds[0].cutoff)[:10], len(folds[0].train), len(folds[0].validation)
-    (24, '2016-02-01', 284, 72)
+    (24, '2016-01-01', 284, 73)
     """
 
     train: str | Annotated[int, Field(ge=20)] = "2Y"
@@ -115,7 +115,7 @@ class Schedule(Settings):
         first = np.flatnonzero(np.r_[True, np.diff(period) != 0])
         last = np.r_[first[1:], len(moments)]
         folds: list[Fold] = []
-        for begin, end in zip(first, last, strict=True):
+        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
             cutoff = moments[begin]
             if not self._reaches_back(begin, sessions):
                 continue
@@ -169,8 +169,7 @@ def back(day: np.datetime64, length: str) -> np.datetime64:
         return day - np.timedelta64(count * (7 if unit == "W" else 1), "D")
     month = day.astype("datetime64[M]")
     target = month - np.timedelta64(count * (12 if unit == "Y" else 1), "M")
-    offset = min(
-        day - month.astype("datetime64[D]"),
-        (target + 1).astype("datetime64[D]") - target.astype("datetime64[D]") - np.timedelta64(1, "D"),
-    )
-    return target.astype("datetime64[D]") + offset
+    offset = day - month.astype("datetime64[D]")
+    last = (target + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+    earlier: np.datetime64 = min(target.astype("datetime64[D]") + offset, last)
+    return earlier

@@ -1,4 +1,4 @@
-"""The volatility head's yardstick: the log-HAR of Corsi (2009), one a symbol, on all that is known, refitted on schedule."""
+"""The volatility head's yardstick: the log-HAR of Corsi (2009), one a symbol, on all that is known by each refit."""
 
 from __future__ import annotations
 
@@ -82,4 +82,4 @@ class FittedLogHAR:
 
 def _least_squares(inputs: FloatArray, answers: FloatArray) -> FloatArray:
     weights, *_ = np.linalg.lstsq(inputs, answers, rcond=None)
-    return np.r_[weights, 0.5 * np.var(answers - inputs @ weights)]
+    return np.append(weights, 0.5 * np.var(answers - inputs @ weights))

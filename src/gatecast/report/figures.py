@@ -217,11 +217,11 @@ def binned_means(frame: pl.DataFrame, step: int, bins: int = 10) -> pl.DataFrame
     rank = (pl.col("forecast").rank("average") - 1) * bins / pl.len()
     days = (
         frame.with_columns(bin=rank.floor().cast(pl.Int32))
-        .group_by("bin", "time")
+        .group_by("bin", "time", maintain_order=True)
         .agg(pl.col("forecast").mean(), pl.col("actual").mean(), n=pl.len())
     )
     return (
-        days.group_by("bin")
+        days.group_by("bin", maintain_order=True)
         .agg(
             pl.col("forecast").mean(),
             pl.col("actual").mean(),
@@ -281,7 +281,7 @@ def volatility_data(run: Any) -> Data | None:
     days = (
         frame.filter(pl.col("model").is_in(models))
         .pivot(on="model", index=["symbol", "time", "variance"], values="value", aggregate_function="first")
-        .group_by("time")
+        .group_by("time", maintain_order=True)
         .agg((pl.col("variance", *models).median() * periods / step).sqrt())
         .sort("time")
     )

@@ -211,7 +211,7 @@ def expanding_level(
 
 
 def encode(targets: dict[str, Target], facts: Facts) -> FloatArray:
-    """The table a model learns, (bars, horizon + 3): path over sigma·√k, direction, log variance over trailing, regime."""
+    """What a model learns, (bars, horizon + 3): path over sigma·√k, direction, log variance over trailing, regime."""
     path = targets["return"].value
     steps = np.sqrt(np.arange(1, path.shape[1] + 1))
     return np.column_stack(
@@ -252,9 +252,9 @@ def _proxy(name: str) -> pl.Expr:
     if name == "close_to_close":
         return pl.col("r").pow(2)
     if name == "parkinson":
-        return high_low.pow(2) / (4 * np.log(2))
+        return high_low.pow(2) / float(4 * np.log(2))
     if name == "garman_klass":
-        return 0.5 * high_low.pow(2) - (2 * np.log(2) - 1) * (pl.col("close") / pl.col("open")).log().pow(2)
+        return 0.5 * high_low.pow(2) - float(2 * np.log(2) - 1) * (pl.col("close") / pl.col("open")).log().pow(2)
     return pl.col(name)
 
 

@@ -1,4 +1,4 @@
-"""Samples: bar-level arrays of one asset class and the row at which each window ends. Windows are views, never copies."""
+"""Samples: bar-level arrays of one asset class and the row at which each window ends. Windows are views, not copies."""
 
 from __future__ import annotations
 
@@ -71,11 +71,12 @@ class Samples:
     @cached_property
     def known_at(self) -> NDArray[np.datetime64]:
         """(samples,) the close at which all of a sample's answers are known; NaT where they never are."""
-        return np.maximum.reduce([target.known_at for target in self.targets.values()])[self.ends]
+        latest: NDArray[np.datetime64] = np.maximum.reduce([target.known_at for target in self.targets.values()])
+        return latest[self.ends]
 
     @cached_property
     def windows(self) -> FloatArray:
-        """(samples' bars, features, lookback) read-only view; the window of sample i is `windows[ends[i]-lookback+1]`."""
+        """(bars - lookback + 1, features, lookback) read-only view; sample i is `windows[ends[i] - lookback + 1]`."""
         return np.lib.stride_tricks.sliding_window_view(self.features, self.lookback, axis=0)
 
     @cached_property

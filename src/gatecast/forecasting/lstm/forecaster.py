@@ -264,7 +264,7 @@ def bars_read(ends: IntArray, lookback: int, bars: int) -> NDArray[np.bool_]:
 def read_windows(
     scaler: Scaler, samples: Samples, ends: IntArray, lookback: int
 ) -> tuple[NDArray[np.float32], IntArray]:
-    """The scaled bars that these windows read, and where each window ends among them: windows stay whole, runs apart."""
+    """The scaled bars that these windows read, and where each ends among them: windows stay whole, runs apart."""
     read = bars_read(ends, lookback, len(samples.features))
     inputs = scaler.transform(samples.features[read]).astype(np.float32)
     return inputs, (np.cumsum(read) - 1)[ends]

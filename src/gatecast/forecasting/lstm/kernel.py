@@ -252,7 +252,7 @@ def backward(  # type: ignore[no-untyped-def]
     """
     four = 4 * units
     head = flat.size - outputs - units * outputs
-    base, grad = flat.ctypes.data, gradient.ctypes.data
+    grad = gradient.ctypes.data
     top = layers - 1
     # the head
     gemm(
@@ -302,8 +302,7 @@ def backward(  # type: ignore[no-untyped-def]
                     units,
                 )
             else:
-                squashed_zero = above[layer, s]  # the state before the first step is zero
-                _first_back(gates[layer, s], squashed[layer, s], squashed_zero, carry, batch, units)
+                _first_back(gates[layer, s], squashed[layer, s], above[layer, s], carry, batch, units)
         begin = max(first, 1)
         gemm(
             hidden[layer, begin - 1].ctypes.data, 1, units, gates[layer, begin].ctypes.data, four, grad + 4 * wh, four,

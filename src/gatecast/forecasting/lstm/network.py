@@ -8,7 +8,7 @@ after Hochreiter and Schmidhuber (1997), Neural Computation 9, with the forget g
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -29,8 +29,9 @@ class Network(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.LSTM(inputs if layer == 0 else units, units) for layer in range(layers))
         self.head = nn.Linear(units, outputs)
-        for layer in self.layers:
-            layer.bias_hh_l0.requires_grad_(False).zero_()  # torch has two biases, the cell has one
+        for name, weight in self.named_parameters():
+            if "bias_hh" in name:  # torch has two biases, the cell has one
+                weight.requires_grad_(False).zero_()
 
     def forward(self, inputs: torch.Tensor, last: int, masks: list[torch.Tensor] | None = None) -> torch.Tensor:
         """(steps, batch, inputs) -> (last, batch, outputs) at the last steps, from a zero state.
@@ -47,13 +48,10 @@ class Network(nn.Module):
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """The trained parameters by the kernel's names, in torch's layout."""
-        found: dict[str, nn.Parameter] = {}
+        found: dict[str, Any] = {}
         for number, layer in enumerate(self.layers):
-            found |= {
-                f"{number}.wx": layer.weight_ih_l0,
-                f"{number}.wh": layer.weight_hh_l0,
-                f"{number}.b": layer.bias_ih_l0,
-            }  # type: ignore[dict-item]
+            found[f"{number}.wx"], found[f"{number}.wh"] = layer.weight_ih_l0, layer.weight_hh_l0
+            found[f"{number}.b"] = layer.bias_ih_l0
         return found | {"head.w": self.head.weight, "head.b": self.head.bias}
 
     def weights(self, *, gradients: bool = False) -> Weights:

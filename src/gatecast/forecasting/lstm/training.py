@@ -151,11 +151,12 @@ def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Wei
     return weights
 
 
-def head_weights(table: FloatArray, binary: tuple[bool, ...]) -> FloatArray:
+def head_weights(table: FloatArray, settings: LSTM) -> FloatArray:
     """(bars, outputs) weight of each answer: 0 where there is none; the steps of the return path share one weight."""
-    path = binary.index(True) if True in binary else len(binary)
-    share = np.array([1.0 / path if column < path else 1.0 for column in range(len(binary))])
-    return (np.isfinite(table) * share).astype(np.float32)
+    share = np.ones(table.shape[1], np.float32)
+    if "return" in settings.heads:
+        share[: settings.horizon] = 1.0 / settings.horizon
+    return np.where(np.isfinite(table), share, np.float32(0))
 
 
 def dropout_mask(shape: tuple[int, int, int], keep: float, key: int, layer: int) -> FloatArray:
@@ -202,7 +203,7 @@ class CompiledEngine:
         self.flat = flatten(self.shape, start)
         self.gradient, self.first, self.second = (np.zeros_like(self.flat) for _ in range(3))
         self.data, self.answers = np.ascontiguousarray(inputs), np.nan_to_num(table)
-        self.label_weights = head_weights(table, settings.binary_columns)
+        self.label_weights = head_weights(table, settings)
         self.binary = np.array(settings.binary_columns)
         self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
         self.batch = -(-self.used // 4) * 4
@@ -232,9 +233,9 @@ class CompiledEngine:
         return float(
             self.kernel.check(
                 self.flat, self.data, self.answers, self.label_weights, self.binary, chunks.bars, chunks.labels,
-                chunks.counted, shape.wide_units, shape.layers, shape.wide_outputs, self.batch, self.inputs, self.labels,
-                self.weighted, w["gates"], w["cell"], w["squashed"], w["hidden"], w["passed"], w["mask"], w["carry"],
-                w["forecast"], w["error"], np.arange(chunks.bars.shape[1]),
+                chunks.counted, shape.wide_units, shape.layers, shape.wide_outputs, self.batch, self.inputs,
+                self.labels, self.weighted, w["gates"], w["cell"], w["squashed"], w["hidden"], w["passed"], w["mask"],
+                w["carry"], w["forecast"], w["error"], np.arange(chunks.bars.shape[1]),
             )
         )  # fmt: skip
 
@@ -257,7 +258,7 @@ class TorchEngine:
         self.trained = [weight for weight in self.network.parameters() if weight.requires_grad]
         self.optimiser = torch.optim.AdamW(self.trained, settings.learning_rate, weight_decay=settings.weight_decay)
         self.data, self.answers = torch.from_numpy(inputs), torch.from_numpy(np.nan_to_num(table))
-        self.label_weights = torch.from_numpy(head_weights(table, settings.binary_columns))
+        self.label_weights = torch.from_numpy(head_weights(table, settings))
         self.binary = torch.tensor(settings.binary_columns)
         self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
         self.step = 0
@@ -272,7 +273,7 @@ class TorchEngine:
             self.step += 1
             self.optimiser.zero_grad(set_to_none=True)
             loss, counted = self._loss(chunks, part, learning=True)
-            (loss / max(counted, 1)).backward()  # type: ignore[no-untyped-call]
+            (loss / max(counted, 1)).backward()
             torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
             self.optimiser.step()
             total, seen = total + float(loss.detach()), seen + counted
@@ -284,7 +285,7 @@ class TorchEngine:
 
         with torch.no_grad():
             loss, counted = self._loss(chunks, np.arange(chunks.bars.shape[1]), learning=False)
-        return float(loss) / max(counted, 1)
+        return float(loss) / float(max(counted, 1))
 
     def weights(self) -> Weights:
         """See `Engine`."""
@@ -328,7 +329,7 @@ def flatten(shape, weights: Weights) -> FloatArray:  # type: ignore[no-untyped-d
 
 
 def predict_windows(weights: Weights, settings: LSTM, inputs: FloatArray, ends: IntArray, outputs: int) -> FloatArray:
-    """(rows, outputs) from exactly the last T bars of each row and a zero state; a row's bytes depend on nothing else."""
+    """(rows, outputs) from exactly the last T bars of each row; a row's bytes depend on nothing else."""
     module = kernel()
     shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs)
     batch = 4 if len(ends) <= 4 else 32
