@@ -209,7 +209,7 @@ def test_costs_come_from_the_class_unless_told() -> None:
     assert Costs(slippage_bps=2).per_side("fx") == pytest.approx(2e-4)
     assert Costs(commission_bps=1).per_side("crypto") == pytest.approx(1e-4 + ASSET_CLASSES["crypto"].cost_bps / 1e4)
     for wrong in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(SettingsError, match="slippage_bps = .* (greater|finite)"):
+        with pytest.raises(SettingsError, match=r"slippage_bps = .* (greater|finite)"):
             Costs(slippage_bps=wrong)
     with pytest.raises(BarsError, match="Did you mean 'equity'"):
         Costs().per_side("equit")
