@@ -1,0 +1,252 @@
+"""The LSTM: the cell against its formulas, the kernel against its torch twin, and what a fit promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gatecast.errors import SettingsError, TrainingError
+from gatecast.forecasting.lstm import LSTM, FittedLSTM
+from gatecast.forecasting.lstm import training as t
+from gatecast.forecasting.lstm.network import Network
+from gatecast.forecasting.schedule import Schedule
+from gatecast.samples.windows import Samples
+
+TINY = LSTM(units=16, layers=1, seeds=1, epochs=2)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def problem(
+    settings: LSTM, features: int, seed: int, bars: int = 130
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], t.Chunks]:
+    """Random inputs, answers (some missing), weights with a live head, and chunks of which some are partial."""
+    draw = np.random.default_rng(seed)
+    inputs = draw.standard_normal((bars, features)).astype(np.float32)
+    table = draw.standard_normal((bars, len(settings.output_columns))).astype(np.float32)
+    table[:, list(settings.binary_columns)] = table[:, list(settings.binary_columns)] > 0
+    table[draw.random(table.shape) < 0.05] = np.nan
+    weights = t.initial_weights(settings, features, table.shape[1], seed)
+    weights["head.w"] = draw.standard_normal(weights["head.w"].shape).astype(np.float32) * 0.3
+    ends = np.r_[settings.lookback : 70, 75 + settings.lookback : bars]
+    return inputs, table, weights, t.make_chunks(ends, settings.lookback, settings.chunk, 1)
+
+
+def shapes() -> list[tuple[LSTM, int]]:
+    """Twenty random networks: layers, units and features off every multiple, all subsets of heads."""
+    draw = np.random.default_rng(5)
+    heads = ("return", "direction", "volatility", "regime")
+    found = []
+    for _ in range(20):
+        some = tuple(head for head in heads if draw.random() < 0.6) or ("return",)
+        found.append(
+            (
+                LSTM(
+                    units=int(draw.integers(16, 40)), layers=int(draw.integers(1, 4)),
+                    lookback=int(draw.integers(10, 14)),
+                    horizon=int(draw.integers(1, 8)), dropout=float(draw.choice([0.0, 0.3])), heads=some,
+                    chunk=int(draw.integers(1, 9)), batch=int(draw.integers(1, 7)), clip=1e9,
+                ),
+                int(draw.integers(1, 12)),
+            )
+        )  # fmt: skip
+    return found
+
+
+def test_the_cell_is_the_formulas() -> None:
+    network = Network(3, 16, 1, 1).double()
+    draw = np.random.default_rng(0)
+    weights = {name: draw.standard_normal(w.shape) for name, w in network.weights().items()}
+    network.load(weights)
+    x = draw.standard_normal((12, 3))
+    h, c = np.zeros(16), np.zeros(16)
+    wx, wh, b = weights["0.wx"], weights["0.wh"], weights["0.b"]  # gates i, f, o, u
+    for step in x:
+        i, f, o = (sigmoid(step @ wx[:, g] + h @ wh[:, g] + b[g]) for g in range(3))
+        c = f * c + i * np.tanh(step @ wx[:, 3] + h @ wh[:, 3] + b[3])
+        h = o * np.tanh(c)
+    expected = h @ weights["head.w"] + weights["head.b"]
+    got = network(torch.from_numpy(x[:, None]), 1).detach().numpy()[0, 0]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("settings", "features"), shapes())
+def test_kernel_and_twin_agree_on_losses_and_gradients(settings: LSTM, features: int) -> None:
+    inputs, table, weights, chunks = problem(settings, features, seed=features)
+    compiled = t.CompiledEngine(settings, inputs, table, weights, seed=3)
+    twin = t.TorchEngine(settings, inputs, table, weights, seed=3)
+    assert compiled.check(chunks) == pytest.approx(twin.check(chunks), rel=2e-5)
+    # one update on one batch: the gradient is what the twin's autograd says
+    order = np.arange(min(settings.batch, chunks.bars.shape[1]))
+    assert compiled.epoch(chunks, order) == pytest.approx(twin.epoch(chunks, order), rel=2e-5)
+    theirs = twin.network.weights(gradients=True)
+    counted = chunks.counted[:, order].sum()
+    for name, gradient in theirs.items():
+        ours = compiled.shape.part(compiled.gradient, name) / counted
+        np.testing.assert_allclose(ours, gradient, rtol=2e-3, atol=3e-6 * max(1.0, np.abs(gradient).max()))
+
+
+def test_the_twins_gradient_is_that_of_finite_differences() -> None:
+    settings = LSTM(units=16, layers=2, lookback=10, horizon=2, dropout=0.0, chunk=3, batch=4)
+    inputs, table, weights, chunks = problem(settings, 3, seed=9)
+    engine = t.TorchEngine(settings, inputs, table, weights, seed=0)
+    engine.network.double()
+    engine.data, engine.answers = engine.data.double(), engine.answers.double()
+    loss, _ = engine._loss(chunks, np.arange(4), learning=False)
+    loss.backward()
+    for parameter in engine.trained:
+        flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
+        for place in range(0, len(flat), max(1, len(flat) // 5)):
+            moved = []
+            for step in (1e-5, -1e-5):
+                flat[place] += step
+                moved.append(float(engine._loss(chunks, np.arange(4), learning=False)[0].detach()))
+                flat[place] -= step
+            assert (moved[0] - moved[1]) / 2e-5 == pytest.approx(float(gradient[place]), rel=1e-5, abs=1e-7)
+
+
+def test_both_engines_train_to_the_same_loss(samples: Samples) -> None:
+    fold = Schedule().folds(samples.times, samples.known_at)[3].on(samples)
+    fits = []
+    for engine in ("compiled", "torch"):
+        settings = LSTM(units=20, layers=2, epochs=3, seeds=1, engine=engine)
+        lesson = settings._prepare(fold)
+        fits.append(t.train_network(settings, lesson.inputs, lesson.table, lesson.train, lesson.validation, 7))
+    np.testing.assert_allclose(fits[0].train_loss, fits[1].train_loss, rtol=1e-4)
+    np.testing.assert_allclose(fits[0].validation_loss, fits[1].validation_loss, rtol=1e-4)
+    for name, weights in fits[0].weights.items():
+        np.testing.assert_allclose(weights, fits[1].weights[name], atol=2e-4)
+
+
+def test_without_the_burn_in_gradient_memory_ends_at_the_labels() -> None:
+    settings = LSTM(units=16, layers=1, lookback=10, horizon=1, dropout=0.0, chunk=2, batch=4, clip=1e9)
+    inputs, table, weights, chunks = problem(settings, 2, seed=1)
+    full, cut = (
+        t.CompiledEngine(settings.replace(burn_in_gradient=flag), inputs, table, weights, seed=0)
+        for flag in (True, False)
+    )
+    order = np.arange(4)
+    assert full.epoch(chunks, order) == cut.epoch(chunks, order)
+    name = "0.wh"
+    assert np.abs(full.shape.part(full.gradient, name) - cut.shape.part(cut.gradient, name)).max() > 1e-6
+    np.testing.assert_array_equal(full.shape.part(full.gradient, "head.w"), cut.shape.part(cut.gradient, "head.w"))
+
+
+def test_padding_stays_zero() -> None:
+    settings = LSTM(units=17, layers=2, lookback=10, horizon=3, chunk=4, batch=3)
+    inputs, table, weights, chunks = problem(settings, 5, seed=2)
+    engine = t.CompiledEngine(settings, inputs, table, weights, seed=0)
+    for _ in range(3):
+        engine.epoch(chunks, np.arange(chunks.bars.shape[1]))
+    rest = engine.flat.copy()
+    for name in engine.shape.views:
+        engine.shape.part(rest, name)[...] = 0
+    assert not rest.any()
+    assert engine.flat.any()
+
+
+def test_the_mask_drops_the_share_it_should() -> None:
+    mask = t.dropout_mask((40, 8, 64), 0.8, key=12345, layer=1)
+    assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / 0.8)}
+    assert (mask > 0).mean() == pytest.approx(0.8, abs=0.01)
+    assert (mask != t.dropout_mask((40, 8, 64), 0.8, key=12346, layer=1)).mean() > 0.25
+
+
+@pytest.mark.parametrize("offset", [0, 1, 6])
+def test_chunks_use_every_label_once_and_read_nothing_later(offset: int) -> None:
+    ends = np.r_[50:83, 120:124, 200:231]
+    chunks = t.make_chunks(ends, lookback=20, length=7, offset=offset)
+    assert sorted(chunks.labels[chunks.counted].tolist()) == ends.tolist()
+    for column in range(chunks.bars.shape[1]):
+        bars, labels = chunks.bars[:, column], chunks.labels[chunks.counted[:, column], column]
+        run_end = next(end for end in (82, 123, 230) if labels[-1] <= end)
+        assert bars.max() <= run_end
+        assert bars[0] == labels[0] - 19  # the first label sees its whole window
+
+
+def test_a_forecasts_bytes_do_not_depend_on_its_neighbours(samples: Samples) -> None:
+    fitted = TINY.fit(samples)
+    many = fitted.predict(samples, np.arange(400, 471))
+    for row in (400, 437, 470):
+        one = fitted.predict(samples, np.array([row]))
+        for head, values in many.items():
+            assert one[head].tobytes() == values[row - 400 : row - 399].tobytes()
+
+
+def test_jobs_and_neighbouring_folds_change_no_byte(samples: Samples) -> None:
+    folds = [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)]
+    settings = TINY.replace(seeds=2)
+    alone, together = settings.fit_many(folds[1:2]), settings.fit_many(folds, jobs=2)
+    for ours, theirs in zip(alone[0].members, together[1].members, strict=True):
+        for name, weights in ours.items():
+            assert weights.tobytes() == theirs[name].tobytes()
+    assert alone[0].members[0]["0.wh"].tobytes() != alone[0].members[1]["0.wh"].tobytes()
+
+
+def test_early_stopping_restores_the_best_weights(samples: Samples) -> None:
+    fold = Schedule().folds(samples.times, samples.known_at)[3].on(samples)
+    settings = LSTM(units=32, layers=1, seeds=1, epochs=40, patience=3, learning_rate=1e-2)
+    lesson = settings._prepare(fold)
+    fit = t.train_network(settings, lesson.inputs, lesson.table, lesson.train, lesson.validation, 1)
+    assert len(fit.validation_loss) == fit.best_epoch + 3 < 40
+    assert min(fit.validation_loss) == fit.validation_loss[fit.best_epoch - 1]
+    engine = t.CompiledEngine(settings, lesson.inputs, lesson.table, fit.weights, 1)
+    again = engine.check(t.make_chunks(lesson.validation, settings.lookback, settings.chunk))
+    assert again == fit.validation_loss[fit.best_epoch - 1]
+
+
+def test_an_exploding_loss_is_seen(samples: Samples) -> None:
+    fold = Schedule().folds(samples.times, samples.known_at)[0].on(samples)
+    lesson = TINY._prepare(fold)
+    table = lesson.table.copy()
+    table[lesson.train[5], 0] = np.inf
+    with pytest.raises(TrainingError, match="no longer finite in epoch 1"):
+        t.train_network(TINY, lesson.inputs, np.where(np.isinf(table), 1e30, table), lesson.train, lesson.validation, 1)
+
+
+def test_the_scaler_knows_only_training_bars(samples: Samples) -> None:
+    fold = Schedule().folds(samples.times, samples.known_at)[2].on(samples)
+    changed = samples.features.copy()
+    seen = np.zeros(len(changed), bool)
+    for step in range(30):
+        seen[samples.ends[fold.train] - step] = True
+    changed[~seen] += 100.0
+    other = replace(fold, samples=replace(samples, features=changed))
+    ours, theirs = TINY._prepare(fold).scaler, TINY._prepare(other).scaler
+    np.testing.assert_array_equal(ours.centre, theirs.centre)
+    np.testing.assert_array_equal(ours.spread, theirs.spread)
+
+
+def test_stored_and_back_is_the_same_bytes(samples: Samples) -> None:
+    fitted = TINY.fit(samples)
+    again = FittedLSTM.from_state(*fitted.state())
+    rows = np.arange(300, 310)
+    for head, values in fitted.predict(samples, rows).items():
+        assert values.tobytes() == again.predict(samples, rows)[head].tobytes()
+
+
+def test_it_finds_what_is_planted(samples: Samples) -> None:
+    fold = Schedule(train="5Y", validation=0.2, minimum="4Y").folds(samples.times, samples.known_at)[0].on(samples)
+    late = np.flatnonzero((samples.times >= fold.cutoff) & ~np.isnat(samples.known_at))
+    fitted = LSTM(units=32, layers=1, seeds=2).fit_many([replace(fold, test=late)])[0]
+    forecast = fitted.predict(samples, late)["return"][:, -1]
+    answer = samples.targets["return"].value[samples.ends[late], -1]
+    assert np.corrcoef(forecast, answer)[0, 1] > 0.15
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lookback": 9}, {"lookback": 101}, {"units": 15}, {"units": 257}, {"horizon": 21}, {"heads": ("price",)}]
+)
+def test_values_outside_the_ranges_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        LSTM(**wrong)
+
+
+def test_samples_of_another_lookback_are_refused(samples: Samples) -> None:
+    with pytest.raises(SettingsError, match="lookback 30"):
+        LSTM(lookback=40).fit(samples)

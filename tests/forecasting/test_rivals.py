@@ -1,0 +1,195 @@
+"""Every rival against someone else's numbers, and all of them against the cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import statsmodels.api as sm
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LogisticRegression
+
+from gatecast.forecasting.forecaster import seed_of
+from gatecast.forecasting.forest import FittedForest, Forest
+from gatecast.forecasting.linear import FittedLinear, Ridge
+from gatecast.forecasting.logistic import Logistic, threshold_rival
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models import from_state
+from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.volatility import LogHAR
+from gatecast.forecasting.walkforward import walk_forward
+from gatecast.market import synthetic
+from gatecast.samples.windows import Samples, make_samples
+
+RULES = ("zero", "mean", "last", "ewma", "base_rate", "constant")
+ALL = [
+    LSTM(units=16, layers=1, seeds=1, epochs=2),
+    Forest(trees=5),
+    Ridge(),
+    Logistic(),
+    threshold_rival(),
+    LogHAR(),
+    *(Naive(rule=rule) for rule in RULES),
+]
+
+
+@pytest.fixture(scope="module")
+def fold(samples: Samples) -> Fold:
+    return Schedule().folds(samples.times, samples.known_at)[4].on(samples)
+
+
+def test_the_log_har_is_statsmodels_least_squares(samples: Samples, fold: Fold) -> None:
+    fitted = LogHAR().fit_many([fold])[0]
+    forecast = fitted.predict(samples, fold.test)["volatility"]
+    ends = samples.ends[fold.record]
+    for number in (0, 1):
+        mine = ends[samples.symbol[ends] == number]
+        model = sm.OLS(samples.targets["volatility"].value[mine], sm.add_constant(samples.facts.har[mine])).fit()
+        at = samples.symbol[samples.ends[fold.test]] == number
+        inputs = sm.add_constant(samples.facts.har[samples.ends[fold.test[at]]], has_constant="add")
+        expected = np.exp(model.predict(inputs) + 0.5 * np.mean(model.resid**2))
+        np.testing.assert_allclose(forecast[at], expected, rtol=1e-8)
+
+
+def test_the_forests_arrays_predict_as_scikit_learns_trees(samples: Samples, fold: Fold) -> None:
+    draw = np.random.default_rng(0)
+    answers = draw.standard_normal((len(fold.train), samples.horizon + 3))
+    inputs = samples.summaries[fold.train].astype(np.float32)
+    model = RandomForestRegressor(20, max_depth=5, random_state=1).fit(inputs, answers)
+    zero, one = np.zeros(answers.shape[1]), np.ones(answers.shape[1])
+    forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], zero, one, samples.horizon)
+    expected = model.predict(samples.summaries[fold.test].astype(np.float32))
+    np.testing.assert_allclose(forest._outputs(samples, fold.test), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_damaged_tree_is_refused(samples: Samples, fold: Fold) -> None:
+    arrays, settings = Forest(trees=2).fit_many([fold])[0].state()
+    inner = np.flatnonzero(arrays["feature"] >= 0)[0]
+    arrays["left"] = arrays["left"].copy()
+    arrays["left"][inner] = inner  # a cycle would never end
+    with pytest.raises(ValueError, match="parent"):
+        FittedForest.from_state(arrays, settings)
+
+
+def test_logistic_is_scikit_learns(samples: Samples, fold: Fold) -> None:
+    fitted = Logistic(strengths=(0.01,)).fit_many([fold])[0]
+    inputs = samples.summaries[fold.train]
+    scaled = np.clip((inputs - inputs.mean(0)) / inputs.std(0), -8, 8)
+    target = samples.targets["direction"].value[samples.ends[fold.train]]
+    model = LogisticRegression(C=0.01, tol=1e-10, max_iter=1000).fit(scaled, target)
+    tests = np.clip((samples.summaries[fold.test] - inputs.mean(0)) / inputs.std(0), -8, 8)
+    expected = model.predict_proba(tests)[:, 1]
+    np.testing.assert_allclose(fitted.predict(samples, fold.test)["direction"], expected, atol=2e-4)
+
+
+def test_logistic_knows_only_one_outcome_when_there_is_one(samples: Samples, fold: Fold) -> None:
+    target = samples.targets["direction"]
+    ones = replace(target, value=np.where(np.isnan(target.value), np.nan, 1.0))
+    other = replace(samples, targets={**samples.targets, "direction": ones})
+    fitted = Logistic(heads=("direction",)).fit_many([replace(fold, samples=other)])[0]
+    count = len(fold.train)
+    expected = (count + 1) / (count + 2)
+    np.testing.assert_allclose(fitted.predict(other, fold.test)["direction"], expected)
+
+
+def test_ridge_is_the_closed_form(samples: Samples, fold: Fold) -> None:
+    fitted = Ridge(penalties=(0.1,)).fit_many([fold])[0]
+    inputs = samples.summaries[fold.train]
+    scaled = np.clip((inputs - inputs.mean(0)) / inputs.std(0), -8, 8)
+    answers = samples.table[samples.ends[fold.train], : samples.horizon]
+    wide = np.vstack([scaled, np.sqrt(0.1 * len(scaled)) * np.eye(scaled.shape[1])])  # ridge as more rows of data
+    expected, *_ = np.linalg.lstsq(wide, np.vstack([answers, np.zeros((scaled.shape[1], answers.shape[1]))]))
+    np.testing.assert_allclose(fitted.weights["return"][1:], expected, rtol=1e-6, atol=1e-10)
+
+
+def test_the_naive_rules_are_what_they_say(samples: Samples, fold: Fold, market: pl.DataFrame) -> None:
+    fits = {rule: Naive(rule=rule).fit_many([fold])[0].predict(samples, fold.test) for rule in RULES}
+    ends, record = samples.ends[fold.test], samples.ends[fold.record]
+    assert not fits["zero"]["return"].any()
+    row, symbol = ends[3], samples.symbol[ends[3]]
+    closes = market.filter(pl.col("symbol") == samples.symbols[symbol])["close"].to_numpy()
+    place = row - np.flatnonzero(samples.symbol == symbol)[0]
+    returns = np.diff(np.log(closes[: place + 1]))
+    np.testing.assert_allclose(fits["mean"]["return"][3], returns.mean() * np.arange(1, 6), rtol=1e-9)
+    np.testing.assert_allclose(fits["last"]["return"][3, -1], returns[-5:].sum(), rtol=1e-9)
+    weights = 0.94 ** np.arange(len(returns))[::-1]
+    ewma = (weights * returns**2).sum() / weights.sum()
+    expected = 5 * ewma / samples.facts.ratio[row]
+    np.testing.assert_allclose(fits["ewma"]["volatility"][3], expected, rtol=1e-9)
+    rises = samples.targets["direction"].value[record]
+    np.testing.assert_allclose(fits["base_rate"]["direction"], (rises.sum() + 1) / (len(rises) + 2))
+    mine = record[samples.symbol[record] == symbol]
+    past = np.exp(samples.targets["volatility"].value[mine]).mean()
+    np.testing.assert_allclose(fits["constant"]["volatility"][3], past, rtol=1e-9)
+
+
+@pytest.mark.parametrize("forecaster", ALL, ids=lambda f: f.name)
+def test_at_the_cut(forecaster: object, market: pl.DataFrame) -> None:
+    """Forecasts made by t are the same bytes whether later bars are there, missing, or garbage."""
+    schedule = Schedule(refit="6M")
+    features = ("ret_log_1", "x")
+    whole = make_samples(market, features)["index"]
+    reference = walk_forward([forecaster], whole, schedule)
+    cutoffs = [fold.cutoff for fold in reference.folds]
+    moments = np.unique(whole.times)
+    middle = np.searchsorted(moments, cutoffs[2])
+    for moment in (moments[middle], moments[middle - 1], moments[middle + 37]):
+        limit = pl.lit(moment).dt.replace_time_zone("UTC")
+        past = market.filter(pl.col("time") <= limit)
+        later = pl.col("time") > limit
+        garbage = market.with_columns(
+            pl.when(later).then(pl.col(name) * 7.3).otherwise(pl.col(name))
+            for name in ("open", "high", "low", "close", "x")
+        )
+        for bars in (past, garbage):
+            other = walk_forward([forecaster], make_samples(bars, features)["index"], schedule)
+            for head, values in reference.values[forecaster.name].items():
+                ours, theirs = values[whole.times <= moment], other.values[forecaster.name][head]
+                theirs = theirs[other.samples.times <= moment]
+                assert np.isfinite(ours).any()
+                assert ours.tobytes() == theirs.tobytes(), head
+
+
+@pytest.mark.parametrize("forecaster", ALL, ids=lambda f: f.name)
+def test_stored_and_back_is_the_same_bytes(forecaster: object, samples: Samples, fold: Fold) -> None:
+    fitted = forecaster.fit_many([fold])[0]
+    again = from_state(*fitted.state())
+    for head, values in fitted.predict(samples, fold.test).items():
+        assert values.tobytes() == again.predict(samples, fold.test)[head].tobytes()
+
+
+def test_ridge_finds_what_is_planted_and_nothing_in_a_walk() -> None:
+    found = {}
+    for name, market in {
+        "b1": synthetic.b1(3000, seed=3, r2=0.05),
+        "a1": synthetic.a1(3000, seed=3),
+    }.items():
+        samples = make_samples(market, ("ret_log_1", "x") if name == "b1" else ("ret_log_1",))["index"]
+        forecasts = walk_forward([Ridge(), Naive(rule="zero")], samples, Schedule(refit="3M"))
+        rows = forecasts.rows[np.isfinite(samples.targets["return"].value[samples.ends[forecasts.rows], -1])]
+        answer = samples.targets["return"].value[samples.ends[rows], -1]
+        error = answer - forecasts.values["ridge"]["return"][rows, -1]
+        found[name] = 1 - (error**2).sum() / (answer**2).sum()
+    assert found["b1"] > 0.05
+    assert found["a1"] < 0.01
+
+
+def test_seeds_depend_on_class_cutoff_and_member_alone() -> None:
+    moment = np.datetime64("2010-01-04T21:00")
+    seeds = {
+        seed_of(0, "index", moment), seed_of(1, "index", moment), seed_of(0, "equity", moment),
+        seed_of(0, "index", moment + 1), seed_of(0, "index", moment, 1),
+    }  # fmt: skip
+    assert len(seeds) == 5
+
+
+def test_linear_reads_unknown_features_as_average(samples: Samples, fold: Fold) -> None:
+    fitted = Ridge().fit_many([fold])[0]
+    assert isinstance(fitted, FittedLinear)
+    broken = replace(samples)
+    broken.summaries[fold.test[0]] = np.nan
+    forecast = fitted.predict(broken, fold.test[:1])["return"]
+    np.testing.assert_array_equal(forecast, np.zeros_like(forecast))

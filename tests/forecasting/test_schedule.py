@@ -1,0 +1,114 @@
+"""Refits by session date, and the purge: nothing is fitted on whose answer is not known at the next block's start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatecast.errors import SettingsError
+from gatecast.forecasting.schedule import Schedule, back
+from gatecast.forecasting.walkforward import Fold
+from gatecast.market.bars import session_date
+
+LENGTHS = st.sampled_from(["1Y", "2Y", "18M", "60W", "400D", 150, 252])
+REFITS = st.sampled_from(["1M", "1W", "3M", "1Y", "10D", 5, 21])
+
+
+def business_days(first: str, count: int, hour: int = 21) -> np.ndarray:
+    days = np.busday_offset(first, np.arange(count), roll="forward")
+    return days.astype("datetime64[us]") + np.timedelta64(hour, "h")
+
+
+def answered(times: np.ndarray, horizon: int) -> np.ndarray:
+    known = np.full(len(times), np.datetime64("NaT", "us"))
+    known[: len(times) - horizon] = times[horizon:]
+    return known
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    train=LENGTHS,
+    refit=REFITS,
+    expanding=st.booleans(),
+    share=st.sampled_from([0.1, 0.2, 0.5]),
+    count=st.integers(300, 900),
+    symbols=st.integers(1, 3),
+    seed=st.integers(0, 10_000),
+)
+def test_no_row_is_fitted_before_its_answer_is_known(
+    train: str | int, refit: str | int, expanding: bool, share: float, count: int, symbols: int, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    parts, answers = [], []
+    for _ in range(symbols):  # own holidays, own horizon for every row, some never answered
+        times = business_days("2015-01-01", count)[draw.random(count) > 0.05]
+        reach = draw.integers(1, 21, len(times))
+        later = np.arange(len(times)) + reach
+        known = np.where(later < len(times), times[np.minimum(later, len(times) - 1)], np.datetime64("NaT", "us"))
+        parts.append(times)
+        answers.append(known)
+    times, known = np.concatenate(parts), np.concatenate(answers)
+    schedule = Schedule(train=train, refit=refit, expanding=expanding, validation=share, minimum="6M")
+    folds = schedule.folds(times, known)
+    assert folds
+    for fold in folds:
+        assert fold.cutoff == times[fold.test].min()
+        assert (known[fold.validation] <= fold.cutoff).all()
+        assert (known[fold.train] <= times[fold.validation].min()).all()
+        assert times[fold.train].max() < times[fold.validation].min()
+    tested = np.concatenate([fold.test for fold in folds])
+    assert len(np.unique(tested)) == len(tested)
+    assert set(tested) == set(np.flatnonzero(times >= folds[0].cutoff))
+
+
+def test_a_horizon_of_five_leaves_out_four_rows_at_both_borders() -> None:
+    times = business_days("2015-01-01", 800)
+    for fold in Schedule(train="2Y").folds(times, answered(times, 5)):
+        assert fold.test[0] - fold.validation[-1] - 1 == 4
+        assert fold.validation[0] - fold.train[-1] - 1 == 4
+
+
+def test_refits_are_at_each_months_first_session_and_windows_reach_two_years_back() -> None:
+    times = business_days("2015-01-01", 1500)
+    folds = Schedule().folds(times, answered(times, 5))
+    sessions = session_date(times)
+    months = sessions.astype("datetime64[M]")
+    for fold in folds:
+        first = fold.test[0]
+        assert months[first] != months[first - 1]
+        assert len(np.unique(months[fold.test])) == 1
+        oldest = sessions[fold.train[0]]
+        assert oldest >= back(sessions[first], "2Y")
+        if sessions[0] <= back(sessions[first], "2Y"):
+            assert sessions[fold.train[0] - 1] < back(sessions[first], "2Y")
+    assert sessions[folds[0].test[0]] == np.datetime64("2016-01-01")
+
+
+def test_a_bar_that_closes_at_midnight_belongs_to_the_day_before() -> None:
+    times = np.arange("2018-01-02", "2020-03-01", dtype="datetime64[D]").astype("datetime64[us]")  # 24:00 UTC
+    cutoffs = [fold.cutoff for fold in Schedule(train="1Y").folds(times, answered(times, 1))]
+    assert all(str(cutoff)[8:10] == "02" for cutoff in cutoffs)
+
+
+def test_expanding_windows_keep_everything() -> None:
+    times = business_days("2015-01-01", 1200)
+    folds = Schedule(expanding=True).folds(times, answered(times, 1))
+    assert all(fold.train[0] == 0 for fold in folds)
+
+
+@pytest.mark.parametrize("wrong", [{"train": "2 years"}, {"refit": "M"}, {"validation": 0.9}, {"trian": "2Y"}])
+def test_what_is_no_schedule_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        Schedule(**wrong)
+
+
+def test_a_month_end_stays_inside_the_month() -> None:
+    assert back(np.datetime64("2024-05-31"), "3M") == np.datetime64("2024-02-29")
+
+
+def test_a_fold_without_samples_says_so() -> None:
+    empty = np.zeros(0, np.int64)
+    with pytest.raises(ValueError, match="not bound"):
+        _ = Fold(0, empty, empty, empty, np.datetime64("2020-01-01")).record

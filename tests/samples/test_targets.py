@@ -1,0 +1,99 @@
+"""Targets by the formula, known at the right close, inside their segment, and windows that are views."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.errors import SettingsError
+from gatecast.market import synthetic
+from gatecast.samples.targets import columns_of, decode, encode, expanding_level, make_targets
+from gatecast.samples.windows import Samples, make_samples
+
+
+def test_answers_are_the_formulas(market: pl.DataFrame) -> None:
+    bars = market.filter(pl.col("symbol") == market["symbol"][0])
+    targets, facts = make_targets(bars, horizon=4)
+    logs = np.log(bars["close"].to_numpy())
+    high, low, open_ = (np.log(bars[name].to_numpy()) for name in ("high", "low", "open"))
+    garman_klass = 0.5 * (high - low) ** 2 - (2 * np.log(2) - 1) * (logs - open_) ** 2
+    for row in (100, 777, len(bars) - 5):
+        np.testing.assert_allclose(targets["return"].value[row], logs[row + 1 : row + 5] - logs[row], rtol=1e-9)
+        assert targets["direction"].value[row] == (logs[row + 4] > logs[row])
+        expected = np.log(garman_klass[row + 1 : row + 5].sum())
+        assert targets["volatility"].value[row] == pytest.approx(expected, rel=1e-9)
+        assert targets["return"].known_at[row] == bars["time"][row + 4].replace(tzinfo=None)
+    assert np.isnan(targets["direction"].value[-4:]).all()
+    assert np.isnat(targets["return"].known_at[-4:]).all()
+    returns = np.diff(logs)
+    assert facts.ratio[900] == pytest.approx((returns[:900] ** 2).sum() / garman_klass[1:901].sum(), rel=1e-9)
+
+
+def test_nothing_is_answered_across_a_gap() -> None:
+    bars = synthetic.a1(400, seed=2).with_columns(segment=(pl.int_range(pl.len()) >= 200).cast(pl.Int32))
+    targets, facts = make_targets(bars, horizon=5)
+    assert np.isnan(targets["return"].value[195:200, -1]).all()
+    assert np.isnan(targets["volatility"].value[195:200]).all()
+    assert np.isfinite(targets["return"].value[194]).all()
+    assert np.isnan(facts.sigma[200:221]).all()
+    samples = make_samples(bars, ("ret_log_1",))["index"]
+    assert not np.isin(np.arange(200, 200 + 29), samples.ends).any()
+
+
+def test_encode_and_decode_are_inverse(samples: Samples) -> None:
+    table = encode(samples.targets, samples.facts)
+    rows = samples.ends[100:140]
+    where, sigma, baseline = columns_of(samples.horizon), samples.facts.sigma[rows], samples.facts.baseline[rows]
+    path = decode("return", table[rows][:, where["return"]], sigma, baseline)
+    np.testing.assert_allclose(path, samples.targets["return"].value[rows], rtol=1e-9)
+    variance = decode("volatility", table[rows][:, where["volatility"]], sigma, baseline)
+    np.testing.assert_allclose(np.log(variance), samples.targets["volatility"].value[rows], rtol=1e-9)
+
+
+def test_the_level_is_the_quantile_of_what_is_known() -> None:
+    draw = np.random.default_rng(0)
+    times = (np.datetime64("2020-01-01") + np.repeat(np.arange(300), 2)).astype("datetime64[us]")
+    known = times + np.timedelta64(5, "D")
+    value = draw.standard_normal(600)
+    value[draw.random(600) < 0.1] = np.nan
+    level = expanding_level(value, known, times, minimum=20)
+    for row in range(0, 600, 37):
+        past = np.sort(value[(known <= times[row]) & np.isfinite(value)])
+        if len(past) < 20:
+            assert np.isnan(level[row])
+        else:
+            assert level[row] == past[int(np.ceil(2 / 3 * len(past))) - 1]
+
+
+def test_flat_bars_are_floored_and_counted() -> None:
+    bars = synthetic.a1(500, seed=1).with_columns(flat=pl.int_range(pl.len()) > 400)
+    last = bars["close"][400]
+    bars = bars.with_columns(
+        pl.when("flat").then(last).otherwise(pl.col(name)).alias(name) for name in ("open", "high", "low", "close")
+    ).drop("flat")
+    targets, facts = make_targets(bars, horizon=5)
+    assert facts.floored > 50
+    assert np.isfinite(targets["volatility"].value[420:490]).all()
+
+
+def test_an_unknown_proxy_is_refused_with_the_closest() -> None:
+    with pytest.raises(SettingsError, match="Did you mean 'parkinson'"):
+        make_targets(synthetic.a1(300, seed=1), volatility_proxy="parkinsn")
+
+
+def test_windows_are_views_and_summaries_are_of_the_window(samples: Samples) -> None:
+    assert np.shares_memory(samples.windows, samples.features)
+    window = samples.window(np.array([200]))[0]
+    np.testing.assert_array_equal(window, samples.features[samples.ends[200] - 29 : samples.ends[200] + 1])
+    slope = np.polyfit(np.arange(30), window, 1)[0]
+    expected = np.concatenate([window[-1], window[-5:].mean(0), window[-10:].mean(0), window.mean(0), slope])
+    np.testing.assert_allclose(samples.summaries[200], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_another_symbol_or_class_changes_no_sample(market: pl.DataFrame) -> None:
+    first = market["symbol"][0]
+    alone = make_samples(market.filter(pl.col("symbol") == first), ("ret_log_1", "x"))["index"]
+    both = make_samples(market, ("ret_log_1", "x"))["index"]
+    np.testing.assert_array_equal(alone.features, both.features[both.symbol == 0])
+    np.testing.assert_array_equal(alone.facts.sigma, both.facts.sigma[both.symbol == 0])
