@@ -389,11 +389,19 @@ def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any
         return None
     from gatecast.market.synthetic import truth_of
 
-    planted = experiment.control
-    truth = truth_of(planted.market, **({"r2": planted.r2} if planted.market == "b1" else {}))
+    planted, horizon = experiment.control, experiment.horizon
+    known = {"r2": planted.r2} if planted.market == "b1" else {}
+    truth: dict[str, Any] = dict(truth_of(planted.market, **known))
+    for name in ("r2_by_horizon", "hit_rate_by_horizon"):  # of interest is the horizon that was forecast
+        by_horizon = truth.pop(name, None)
+        if isinstance(by_horizon, dict) and horizon in by_horizon:
+            best = "best R²" if name.startswith("r2") else "best share of hits"
+            truth[f"{best} over {horizon} bars"] = f"{by_horizon[horizon]:.1%}"
+    if planted.market == "b1":
+        truth = {key: value for key, value in truth.items() if key not in ("r2", "hit_rate")}
     equity = control.equity.select("time", "equity", "benchmark")
     return {
-        "name": planted.market,
+        "name": planted.market.upper(),
         "truth": truth,
         "verdicts": control.verdicts,
         "sentence": f"The same chain on a simulated market in which {planted.r2:.0%} of each bar's variance can be "

@@ -37,8 +37,8 @@ METRICS = {
 """Score -> its words, and 1 where higher is better, -1 where lower is."""
 
 _SHARES = re.compile(
-    "cagr|return|total|drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
-    "|ytd|win|time_in_market|turnover"
+    "cagr|return|total|(?<!longest_)drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
+    "|ytd|comp$|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
 )
 
 
