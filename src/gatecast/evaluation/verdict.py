@@ -33,7 +33,7 @@ NAMES = {
     "strategy": "The strategy",
 }
 RIVAL_NAMES = {
-    "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share of rises",
+    "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
     "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
 }  # fmt: skip
 
