@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +190,29 @@ def test_jobs_and_neighbouring_folds_change_no_byte(samples: Samples) -> None:
         for name, weights in ours.items():
             assert weights.tobytes() == theirs[name].tobytes()
     assert alone[0].members[0]["0.wh"].tobytes() != alone[0].members[1]["0.wh"].tobytes()
+
+
+COLD = """
+import hashlib, numpy as np
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.lstm.training import train_network
+draw = np.random.default_rng(0)
+inputs, table = draw.standard_normal((90, 3)).astype("float32"), draw.standard_normal((90, 8)).astype("float32")
+settings = LSTM(units=16, layers=2, lookback=10, epochs=3, chunk=5)
+fit = train_network(settings, inputs, table, np.arange(20, 60), np.arange(65, 90), 1)
+print(hashlib.sha256(b"".join(fit.weights[name].tobytes() for name in sorted(fit.weights))).hexdigest())
+"""
+
+
+def test_code_fresh_from_the_compiler_and_from_the_cache_gives_the_same_bytes(tmp_path: Path) -> None:
+    environment = {**os.environ, "GATECAST_CACHE": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    hashes = [
+        subprocess.run([sys.executable, "-c", COLD], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert hashes[0] == hashes[1] != ""
+    assert any(tmp_path.rglob("*.nbc"))
 
 
 def test_early_stopping_restores_the_best_weights(samples: Samples) -> None:

@@ -99,6 +99,19 @@ def _tile(vectors: int) -> Any:
     return tile
 
 
+@intrinsic
+def _fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+    """a · b + c in float32, rounded once."""
+
+    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        single = ir.FloatType()
+        kind = ir.FunctionType(single, [single] * 3)
+        return builder.call(get_or_insert_function(builder.module, kind, "llvm.fma.f32"), arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), build
+
+
+fma: Any = _fma
 _wide, _narrow = _tile(VECTORS), _tile(1)
 
 

@@ -224,6 +224,7 @@ class CompiledEngine:
             self.batch, self.used, 1.0 - s.dropout, self.key, s.learning_rate, s.weight_decay, s.clip, self.step,
             not s.burn_in_gradient, self.inputs, self.labels, self.weighted, w["gates"], w["cell"], w["squashed"],
             w["hidden"], w["passed"], w["mask"], w["above"], w["carry"], w["forecast"], w["error"], w["transposed"],
+            w["partial"],
         )  # fmt: skip
         return float(loss)
 
