@@ -56,7 +56,7 @@ def gatecast(job: tuple[np.ndarray, np.ndarray], starts: list[int], epochs: int,
         engine = CompiledEngine(settings, inputs, answers, initial_weights(settings, 5, 1, start), start)
         for _ in range(epochs):
             chunks = make_chunks(rows, LOOKBACK, settings.chunk, int(draw.integers(settings.chunk)))
-            loss = engine.epoch(chunks, draw.permutation(chunks.bars.shape[1]))
+            loss = engine.epoch(chunks, draw.permutation(len(chunks)))
         predict_windows(engine.weights(), settings, inputs, np.arange(start, start + STEP) - low, 1)
         return loss
 

@@ -86,12 +86,12 @@ def test_kernel_and_twin_agree_on_losses_and_gradients(settings: LSTM, features:
     twin = t.TorchEngine(settings, inputs, table, weights, seed=3)
     assert compiled.check(chunks) == pytest.approx(twin.check(chunks), rel=2e-5)
     # one update on one batch: the gradient is what the twin's autograd says
-    order = np.arange(min(settings.batch, chunks.bars.shape[1]))
+    order = np.arange(min(settings.batch, len(chunks)))
     assert compiled.epoch(chunks, order) == pytest.approx(twin.epoch(chunks, order), rel=2e-5)
     theirs = twin.network.weights(gradients=True)
     counted = chunks.counted[:, order].sum()
     for name, gradient in theirs.items():
-        ours = compiled.shape.part(compiled.gradient, name) / counted
+        ours = compiled.shape.part(compiled.network.gradient, name) / counted
         np.testing.assert_allclose(ours, gradient, rtol=2e-3, atol=3e-6 * max(1.0, np.abs(gradient).max()))
 
 
@@ -137,8 +137,12 @@ def test_without_the_burn_in_gradient_memory_ends_at_the_labels() -> None:
     order = np.arange(4)
     assert full.epoch(chunks, order) == cut.epoch(chunks, order)
     name = "0.wh"
-    assert np.abs(full.shape.part(full.gradient, name) - cut.shape.part(cut.gradient, name)).max() > 1e-6
-    np.testing.assert_array_equal(full.shape.part(full.gradient, "head.w"), cut.shape.part(cut.gradient, "head.w"))
+    assert (
+        np.abs(full.shape.part(full.network.gradient, name) - cut.shape.part(cut.network.gradient, name)).max() > 1e-6
+    )
+    np.testing.assert_array_equal(
+        full.shape.part(full.network.gradient, "head.w"), cut.shape.part(cut.network.gradient, "head.w")
+    )
 
 
 def test_padding_stays_zero() -> None:
@@ -146,12 +150,12 @@ def test_padding_stays_zero() -> None:
     inputs, table, weights, chunks = problem(settings, 5, seed=2)
     engine = t.CompiledEngine(settings, inputs, table, weights, seed=0)
     for _ in range(3):
-        engine.epoch(chunks, np.arange(chunks.bars.shape[1]))
-    rest = engine.flat.copy()
+        engine.epoch(chunks, np.arange(len(chunks)))
+    rest = engine.network.flat.copy()
     for name in engine.shape.views:
         engine.shape.part(rest, name)[...] = 0
     assert not rest.any()
-    assert engine.flat.any()
+    assert engine.network.flat.any()
 
 
 def test_the_mask_drops_the_share_it_should() -> None:
@@ -166,7 +170,7 @@ def test_chunks_use_every_label_once_and_read_nothing_later(offset: int) -> None
     ends = np.r_[50:83, 120:124, 200:231]
     chunks = t.make_chunks(ends, lookback=20, length=7, offset=offset)
     assert sorted(chunks.labels[chunks.counted].tolist()) == ends.tolist()
-    for column in range(chunks.bars.shape[1]):
+    for column in range(len(chunks)):
         bars, labels = chunks.bars[:, column], chunks.labels[chunks.counted[:, column], column]
         run_end = next(end for end in (82, 123, 230) if labels[-1] <= end)
         assert bars.max() <= run_end

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from gatecast.forecasting.lstm.gemm import fma, gemm
+from gatecast.forecasting.lstm.gemm import gemm, transpose
+from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,262 +96,216 @@ class Shape:
         return whole.reshape(len(whole), 4, -1)[:rows, :, : self.units]
 
 
-def workspace(shape: Shape, steps: int, batch: int) -> dict[str, FloatArray]:
-    """All buffers of one fit for at most `batch` runs of at most `steps` bars, allocated once."""
-    layers, units, outputs = shape.layers, shape.wide_units, shape.wide_outputs
-    inner = (layers, steps, batch)
+class Network(NamedTuple):
+    """What learns: the weights, the last gradient of the summed loss, and Adam's two moments, all flat."""
+
+    flat: FloatArray
+    gradient: FloatArray
+    first: FloatArray
+    second: FloatArray
+
+
+class Work(NamedTuple):
+    """All buffers of one fit, allocated once. Time-major; `above` is the gradient that reaches a layer from above."""
+
+    inputs: FloatArray  # (steps, batch, wide inputs)
+    gates: FloatArray  # (layers, steps, batch, 4 units)
+    cell: FloatArray  # (layers, steps, batch, units), as the next three
+    squashed: FloatArray
+    hidden: FloatArray
+    passed: FloatArray  # hidden after dropout
+    above: FloatArray  # (steps, batch, units)
+    carry: FloatArray  # (batch, units)
+    nothing: FloatArray  # (batch, units) of zeros
+    forecast: FloatArray  # (labels, batch, outputs)
+    error: FloatArray  # (labels, batch, outputs)
+    answers: FloatArray  # (labels, batch, real outputs)
+    weights: FloatArray  # (labels, batch, real outputs)
+    transposed: FloatArray
+    partial: FloatArray
+
+
+def workspace(shape: Shape, steps: int, batch: int, labels: int) -> Work:
+    """Buffers for `batch` runs of `steps` bars, the last `labels` of which have forecasts."""
+    units, outputs = shape.wide_units, shape.wide_outputs
+    inner = (shape.layers, steps, batch, units)
     sizes: dict[str, tuple[int, ...]] = {
-        "gates": (*inner, 4 * units), "cell": (*inner, units), "squashed": (*inner, units),
-        "hidden": (*inner, units), "passed": (*inner, units), "mask": (*inner, units), "above": (*inner, units),
-        "partial": (16,), "carry": (batch, units),
-        "forecast": (steps, batch, outputs), "error": (steps, batch, outputs),
-        "transposed": (layers * 2 * 4 * units * units + outputs * units,),
+        "inputs": (steps, batch, shape.wide_inputs), "gates": (*inner[:3], 4 * units),
+        "cell": inner, "squashed": inner, "hidden": inner, "passed": inner, "above": inner[1:],
+        "carry": (batch, units), "nothing": (batch, units),
+        "forecast": (labels, batch, outputs), "error": (labels, batch, outputs),
+        "answers": (labels, batch, shape.outputs), "weights": (labels, batch, shape.outputs),
+        "transposed": (4 * units * units + outputs * units,), "partial": (64,),
     }  # fmt: skip
-    return {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    return Work(**{name: np.zeros(size, np.float32) for name, size in sizes.items()})
+
+
+@njit(**_options)
+def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore[no-untyped-def]
+    """The cell at one step of all runs; addresses of contiguous (batch, units) and (batch, 4 units)."""
+    for r in range(batch):
+        for j in range(0, units, LANES):
+            place = 4 * (r * units + j)
+            cell(
+                gates + 4 * (4 * r * units + j), units, before + place, after + place, squashed + place, hidden + place
+            )
+
+
+@njit(**_options)
+def _step_back(gates, before, squashed, above, carry, bias, batch, units):  # type: ignore[no-untyped-def]
+    """`_step` backward."""
+    for r in range(batch):
+        for j in range(0, units, LANES):
+            place = 4 * (r * units + j)
+            line = gates + 4 * (4 * r * units + j)
+            cell_back(line, units, before + place, squashed + place, above + place, carry + place, bias + 4 * j)
 
 
 @njit(inline="always", **_options)
-def _tanh(x):  # type: ignore[no-untyped-def]
-    """Odd rational of degree 13 over 6 fitted to tanh on [-9, 9]: within 4e-7 everywhere in float32."""
-    x = min(np.float32(9.0), max(np.float32(-9.0), x))
-    s = x * x
-    p = fma(np.float32(-8.488418335411153e-14), s, np.float32(5.2778348314064368e-11))
-    p = fma(p, s, np.float32(-2.0224989305837423e-08))
-    p = fma(p, s, np.float32(1.1154249656728391e-05))
-    p = fma(p, s, np.float32(0.0031039505768782642))
-    p = fma(p, s, np.float32(0.13084005037466656))
-    p = fma(p, s, np.float32(0.99999999338384227))
-    q = fma(np.float32(0.00025461370342405278), s, np.float32(0.024495155899308549))
-    q = fma(q, s, np.float32(0.46417332137357936))
-    q = fma(q, s, np.float32(1.0))
-    return x * p / q
-
-
-@njit(**_options)
-def _activate(gates, before, cell, squashed, hidden, batch, units):  # type: ignore[no-untyped-def]
-    """One step of all runs: gates in place, then the cell's state, its tanh and the hidden state."""
-    half = np.float32(0.5)
-    for r in range(batch):
-        line = gates[r]
-        for j in range(3 * units):
-            line[j] = fma(half, _tanh(half * line[j]), half)
-        for j in range(3 * units, 4 * units):
-            line[j] = _tanh(line[j])
-        i, f, o, u = line[:units], line[units : 2 * units], line[2 * units : 3 * units], line[3 * units :]
-        c0, c1, t, h = before[r], cell[r], squashed[r], hidden[r]
-        for j in range(units):
-            c1[j] = fma(f[j], c0[j], i[j] * u[j])
-            t[j] = _tanh(c1[j])
-            h[j] = o[j] * t[j]
-
-
-@njit(**_options)
-def _activate_back(gates, before, squashed, above, carry, batch, units):  # type: ignore[no-untyped-def]
-    """One step backward: gates become their gradients, `carry` the gradient of the cell's earlier state."""
-    one = np.float32(1.0)
-    for r in range(batch):
-        line, c0, t, dh, dc = gates[r], before[r], squashed[r], above[r], carry[r]
-        i, f, o, u = line[:units], line[units : 2 * units], line[2 * units : 3 * units], line[3 * units :]
-        for j in range(units):
-            d = dc[j] + dh[j] * o[j] * (one - t[j] * t[j])
-            gi, gf, go, gu = i[j], f[j], o[j], u[j]
-            i[j] = d * gu * gi * (one - gi)
-            f[j] = d * c0[j] * gf * (one - gf)
-            o[j] = dh[j] * t[j] * go * (one - go)
-            u[j] = d * gi * (one - gu * gu)
-            dc[j] = d * gf
-
-
-@njit(**_options)
-def _fill_mask(mask, keep, key):  # type: ignore[no-untyped-def]
+def _mask(n, key, limit, scale):  # type: ignore[no-untyped-def]
     """1/keep with probability keep, else 0: a hash of key and position, so that there is no state to save."""
-    flat = mask.reshape(-1)
-    limit = np.uint32(keep * 4294967295.0)
-    scale = np.float32(1.0 / keep)
-    for n in range(flat.size):
-        x = np.uint32(n) ^ np.uint32(key)
-        x = np.uint32(x * np.uint32(0x9E3779B1))
-        x ^= x >> np.uint32(16)
-        x = np.uint32(x * np.uint32(0x85EBCA6B))
-        x ^= x >> np.uint32(13)
-        x = np.uint32(x * np.uint32(0xC2B2AE35))
-        x ^= x >> np.uint32(16)
-        flat[n] = scale if x < limit else np.float32(0.0)
+    x = np.uint32(n) ^ key
+    x = np.uint32(x * np.uint32(0x9E3779B1))
+    x ^= x >> np.uint32(16)
+    x = np.uint32(x * np.uint32(0x85EBCA6B))
+    x ^= x >> np.uint32(13)
+    x = np.uint32(x * np.uint32(0xC2B2AE35))
+    x ^= x >> np.uint32(16)
+    return scale if x < limit else np.float32(0.0)
 
 
 @njit(**_options)
-def _transpose(source, rows, columns, target):  # type: ignore[no-untyped-def]
-    """target (columns, rows) = source (rows, columns), both flat."""
-    for row in range(rows):
-        for column in range(columns):
-            target[column * rows + row] = source[row * columns + column]
+def _drop(source, target, begin, keep, key):  # type: ignore[no-untyped-def]
+    """target = source · mask from position `begin` on, both flat."""
+    limit, scale = np.uint32(keep * 4294967295.0), np.float32(1.0 / keep)
+    left, right = target[begin:], source[begin:]  # slices, not a range from `begin`: six times as fast
+    for n in range(left.size):
+        left[n] = right[n] * _mask(n + begin, key, limit, scale)
 
 
 @njit(**_options)
-def forward(  # type: ignore[no-untyped-def]
-    flat, inputs, wide_inputs, units, layers, outputs, steps, batch, labels, keep, key,
-    gates, cell, squashed, hidden, passed, mask, carry, forecast,
-):  # fmt: skip
-    """Forecasts (labels, batch, outputs) of the last `labels` steps into `forecast`, from a zero state.
+def _drop_back(flowing, begin, keep, key):  # type: ignore[no-untyped-def]
+    """`_drop` of a gradient, in place."""
+    limit, scale = np.uint32(keep * 4294967295.0), np.float32(1.0 / keep)
+    part = flowing[begin:]
+    for n in range(part.size):
+        part[n] *= _mask(n + begin, key, limit, scale)
 
-    `inputs` is (steps, batch, wide_inputs). With keep < 1 every layer's output passes a dropout mask.
+
+@njit(**_options)
+def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-def]
+    """Forecasts of the last `labels` steps of `work.inputs` into `work.forecast`, from a zero state.
+
+    With keep < 1 every layer's output passes a dropout mask.
     """
-    four = 4 * units
-    rows = steps * batch
-    offset = 0
-    carry[:] = np.float32(0.0)
+    _, steps, batch, units = work.hidden.shape
+    outputs, wide_inputs = work.forecast.shape[2], work.inputs.shape[2]
+    four, rows, size = 4 * units, steps * batch, batch * units
+    flat_at = flat.ctypes.data
+    source, width, place = work.inputs.ctypes.data, wide_inputs, 0
     for layer in range(layers):
-        width = wide_inputs if layer == 0 else units
-        wx, wh, b = offset, offset + width * four, offset + width * four + units * four
-        offset = b + four
-        bias = flat[b : b + four]
+        wx, wh, b = place, place + width * four, place + width * four + units * four
+        place = b + four
+        gates, cells = work.gates[layer].ctypes.data, work.cell[layer].ctypes.data
+        squashed, hidden = work.squashed[layer].ctypes.data, work.hidden[layer].ctypes.data
+        gemm(source, width, 1, flat_at + 4 * wx, four, gates, four, rows, four, width, flat_at + 4 * b, 0)
+        before = work.nothing.ctypes.data
         for s in range(steps):
-            for r in range(batch):
-                line = gates[layer, s, r]
-                for j in range(four):
-                    line[j] = bias[j]
-        source = inputs.ctypes.data if layer == 0 else passed[layer - 1].ctypes.data
-        base = flat.ctypes.data
-        gemm(source, width, 1, base + 4 * wx, four, gates[layer].ctypes.data, four, rows, four, width, 1)
-        for s in range(steps):
+            now, place_now = gates + 16 * s * size, 4 * s * size
             if s > 0:
-                gemm(
-                    hidden[layer, s - 1].ctypes.data, units, 1, base + 4 * wh, four, gates[layer, s].ctypes.data, four,
-                    batch, four, units, 1,
-                )  # fmt: skip
-            before = cell[layer, s - 1] if s > 0 else carry
-            _activate(gates[layer, s], before, cell[layer, s], squashed[layer, s], hidden[layer, s], batch, units)
-        source_hidden, target = hidden[layer].reshape(-1), passed[layer].reshape(-1)
+                earlier = hidden + place_now - 4 * size
+                gemm(earlier, units, 1, flat_at + 4 * wh, four, now, four, batch, four, units, now, four)
+                before = cells + place_now - 4 * size
+            _step(now, before, cells + place_now, squashed + place_now, hidden + place_now, batch, units)
+        source, width = work.hidden[layer].ctypes.data, units
         if keep < 1.0:
-            _fill_mask(mask[layer], keep, np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4))
-            drop = mask[layer].reshape(-1)
-            for n in range(target.size):
-                target[n] = source_hidden[n] * drop[n]
-        else:
-            for n in range(target.size):
-                target[n] = source_hidden[n]
-    bias = flat[offset + units * outputs : offset + units * outputs + outputs]
-    for s in range(labels):
-        for r in range(batch):
-            for j in range(outputs):
-                forecast[s, r, j] = bias[j]
+            begin = (steps - labels) * batch * units if layer == layers - 1 else 0
+            _drop(work.hidden[layer].reshape(-1), work.passed[layer].reshape(-1), begin, keep, _key(key, layer))
+            source = work.passed[layer].ctypes.data
     gemm(
-        passed[layers - 1, steps - labels].ctypes.data, units, 1, flat.ctypes.data + 4 * offset, outputs,
-        forecast.ctypes.data, outputs, labels * batch, outputs, units, 1,
+        source + 4 * (steps - labels) * batch * units, units, 1, flat_at + 4 * place, outputs,
+        work.forecast.ctypes.data, outputs, labels * batch, outputs, units, flat_at + 4 * (place + units * outputs), 0,
     )  # fmt: skip
 
 
+@njit(inline="always", **_options)
+def _key(key, layer):  # type: ignore[no-untyped-def]
+    return np.uint32(np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4))
+
+
 @njit(**_options)
-def backward(  # type: ignore[no-untyped-def]
-    flat, gradient, inputs, wide_inputs, units, layers, outputs, steps, batch, labels, keep, first,
-    gates, cell, squashed, hidden, passed, mask, above, carry, error, transposed,
-):  # fmt: skip
-    """The gradient of the loss whose derivative by the forecasts is `error` (labels, batch, outputs).
+def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: ignore[no-untyped-def]
+    """The gradient of the loss whose derivative by the forecasts is `work.error`, after `forward`.
 
     `first` is the earliest step that gradients reach: 0, or steps - labels to cut them off at the burn-in.
     """
-    four = 4 * units
+    _, steps, batch, units = work.hidden.shape
+    outputs, wide_inputs = work.forecast.shape[2], work.inputs.shape[2]
+    four, size, top = 4 * units, batch * units, layers - 1
+    last = steps - labels
     head = flat.size - outputs - units * outputs
-    grad = gradient.ctypes.data
-    top = layers - 1
+    flat_at, grad = flat.ctypes.data, gradient.ctypes.data
+    error, above, turned = work.error.ctypes.data, work.above.ctypes.data, work.transposed.ctypes.data
+    passed = work.passed if keep < 1.0 else work.hidden
     # the head
     gemm(
-        passed[top, steps - labels].ctypes.data, 1, units, error.ctypes.data, outputs, grad + 4 * head, outputs,
-        units, outputs, labels * batch, 0,
+        passed[top, last].ctypes.data, 1, units, error, outputs, grad + 4 * head, outputs,
+        units, outputs, labels * batch, 0, 0,
     )  # fmt: skip
-    for j in range(outputs):
-        gradient[head + units * outputs + j] = np.float32(0.0)
+    gradient[head + units * outputs :] = np.float32(0.0)
     for s in range(labels):
         for r in range(batch):
             for j in range(outputs):
-                gradient[head + units * outputs + j] += error[s, r, j]
-    _transpose(flat[head : head + units * outputs], units, outputs, transposed[: units * outputs])
-    above[top, : steps - labels] = np.float32(0.0)
+                gradient[head + units * outputs + j] += work.error[s, r, j]
+    transpose(flat_at + 4 * head, units, outputs, turned)
     gemm(
-        error.ctypes.data, outputs, 1, transposed.ctypes.data, units, above[top, steps - labels].ctypes.data, units,
-        labels * batch, units, outputs, 0,
+        error, outputs, 1, turned, units, above + 4 * last * size, units, labels * batch, units, outputs, 0, 0
     )  # fmt: skip
-    end = head
-    turned = transposed[units * outputs :]
+    end, reached = head, last  # gradients from above reach a layer's steps from `reached` on
     for back in range(layers):
         layer = top - back
         width = wide_inputs if layer == 0 else units
-        start = end - four - units * four - width * four
-        wx, wh, b = start, start + width * four, end - four
-        end = start
+        wx = end - four - units * four - width * four
+        wh, b = wx + width * four, end - four
+        end = wx
         if keep < 1.0:
-            flowing, drop = above[layer].reshape(-1), mask[layer].reshape(-1)
-            for n in range(flowing.size):
-                flowing[n] *= drop[n]
-        _transpose(flat[wh : wh + units * four], units, four, turned[: units * four])
-        carry[:] = np.float32(0.0)
+            _drop_back(work.above.reshape(-1), reached * size, keep, _key(key, layer))
+        transpose(flat_at + 4 * wh, units, four, turned)
+        work.carry[:] = np.float32(0.0)
+        gradient[b : b + four] = np.float32(0.0)
+        gates, cells = work.gates[layer].ctypes.data, work.cell[layer].ctypes.data
+        squashed, carry = work.squashed[layer].ctypes.data, work.carry.ctypes.data
         for s in range(steps - 1, first - 1, -1):
+            now, flowing = gates + 16 * s * size, above + 4 * s * size
             if s < steps - 1:
-                gemm(
-                    gates[layer, s + 1].ctypes.data, four, 1, turned.ctypes.data, units, above[layer, s].ctypes.data,
-                    units, batch, units, four, 1,
-                )  # fmt: skip
-            if s > 0:
-                _activate_back(
-                    gates[layer, s],
-                    cell[layer, s - 1],
-                    squashed[layer, s],
-                    above[layer, s],
-                    carry,
-                    batch,
-                    units,
-                )
-            else:
-                _first_back(gates[layer, s], squashed[layer, s], above[layer, s], carry, batch, units)
+                add = flowing if s >= reached else 0
+                gemm(now + 16 * size, four, 1, turned, units, flowing, units, batch, units, four, add, units)
+            before = cells + 4 * (s - 1) * size if s > 0 else work.nothing.ctypes.data
+            _step_back(now, before, squashed + 4 * s * size, flowing, carry, grad + 4 * b, batch, units)
         begin = max(first, 1)
         gemm(
-            hidden[layer, begin - 1].ctypes.data, 1, units, gates[layer, begin].ctypes.data, four, grad + 4 * wh, four,
-            units, four, (steps - begin) * batch, 0,
+            work.hidden[layer, begin - 1].ctypes.data, 1, units, work.gates[layer, begin].ctypes.data, four,
+            grad + 4 * wh, four, units, four, (steps - begin) * batch, 0, 0,
         )  # fmt: skip
-        source = inputs[first].ctypes.data if layer == 0 else passed[layer - 1, first].ctypes.data
-        gemm(
-            source, 1, width, gates[layer, first].ctypes.data, four, grad + 4 * wx, four,
-            width, four, (steps - first) * batch, 0,
-        )  # fmt: skip
-        into = gradient[b : b + four]
-        into[:] = np.float32(0.0)
-        for s in range(first, steps):
-            for r in range(batch):
-                line = gates[layer, s, r]
-                for j in range(four):
-                    into[j] += line[j]
+        gates = work.gates[layer, first].ctypes.data
+        source = work.inputs[first].ctypes.data if layer == 0 else passed[layer - 1, first].ctypes.data
+        rows = (steps - first) * batch
+        gemm(source, 1, width, gates, four, grad + 4 * wx, four, width, four, rows, 0, 0)
         if layer > 0:
-            _transpose(flat[wx : wx + units * four], units, four, turned[units * four : 2 * units * four])
-            above[layer - 1, :first] = np.float32(0.0)
-            gemm(
-                gates[layer, first].ctypes.data, four, 1, turned[units * four :].ctypes.data, units,
-                above[layer - 1, first].ctypes.data, units, (steps - first) * batch, units, four, 0,
-            )  # fmt: skip
+            transpose(flat_at + 4 * wx, units, four, turned)
+            gemm(gates, four, 1, turned, units, above + 4 * first * size, units, rows, units, four, 0, 0)
+            reached = first
 
 
 @njit(**_options)
-def _first_back(gates, squashed, above, carry, batch, units):  # type: ignore[no-untyped-def]
-    """`_activate_back` at the first step, before which the cell is zero."""
-    one = np.float32(1.0)
-    for r in range(batch):
-        line, t, dh, dc = gates[r], squashed[r], above[r], carry[r]
-        i, f, o, u = line[:units], line[units : 2 * units], line[2 * units : 3 * units], line[3 * units :]
-        for j in range(units):
-            d = dc[j] + dh[j] * o[j] * (one - t[j] * t[j])
-            gi, go, gu = i[j], o[j], u[j]
-            i[j] = d * gu * gi * (one - gi)
-            f[j] = np.float32(0.0)
-            o[j] = dh[j] * t[j] * go * (one - go)
-            u[j] = d * gi * (one - gu * gu)
+def loss_and_error(work, binary):  # type: ignore[no-untyped-def]
+    """Sum of weighted losses of `work.forecast`, and its derivative over the sum of counted labels into `work.error`.
 
-
-@njit(**_options)
-def loss_and_error(forecast, error, answers, weights, binary, labels, batch, outputs, real):  # type: ignore[no-untyped-def]
-    """Sum of weighted losses, and its derivative by the forecasts over the sum of counted labels into `error`.
-
-    `answers`, `weights`: (labels, batch, real outputs). Squared error, or cross entropy of log-odds where `binary`;
-    a label counts where its first weight's sign bit says so: weights below 0 are labels that do not count.
+    Squared error, or cross entropy of log-odds where `binary`. A label with a first weight below 0 does not count.
     """
+    forecast, error, answers, weights = work.forecast, work.error, work.answers, work.weights
+    labels, batch, outputs = error.shape
+    real = answers.shape[2]
     total, counted = 0.0, 0.0
     for s in range(labels):
         for r in range(batch):
@@ -362,7 +317,7 @@ def loss_and_error(forecast, error, answers, weights, binary, labels, batch, out
             for j in range(real):
                 x, y, w = forecast[s, r, j], answers[s, r, j], weights[s, r, j]
                 if binary[j]:
-                    chance = np.float32(0.5) + np.float32(0.5) * _tanh(np.float32(0.5) * x)
+                    chance = np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
                     error[s, r, j] = w * (chance - y)
                     total += w * (max(x, np.float32(0.0)) - x * y + np.log1p(np.exp(-abs(x))))
                 else:
@@ -372,16 +327,19 @@ def loss_and_error(forecast, error, answers, weights, binary, labels, batch, out
 
 
 @njit(**_options)
-def adam(flat, gradient, first, second, partial, scale, rate, decay, clip, step):  # type: ignore[no-untyped-def]
+def adam(network, partial, scale, rate, decay, clip, step):  # type: ignore[no-untyped-def]
     """One step of Adam with decoupled weight decay on gradient · scale, whose norm is cut to `clip`."""
-    for j in range(partial.size):
-        partial[j] = np.float32(0.0)
-    for n in range(0, gradient.size, partial.size):  # the flat vector's size is a multiple of it
+    flat, gradient, first, second = network
+    partial[:] = np.float32(0.0)
+    whole = gradient.size // partial.size * partial.size
+    for n in range(0, whole, partial.size):  # many sums side by side, in an order that no compiler changes
         for j in range(partial.size):
             partial[j] = fma(gradient[n + j], gradient[n + j], partial[j])
     norm = 0.0
     for j in range(partial.size):
         norm += partial[j]
+    for n in range(whole, gradient.size):
+        norm += gradient[n] * gradient[n]
     norm = np.sqrt(norm) * scale
     factor = np.float32(scale * (clip / (norm + 1e-6) if norm > clip else 1.0))
     b1, b2 = np.float32(0.9), np.float32(0.999)
@@ -398,124 +356,73 @@ def adam(flat, gradient, first, second, partial, scale, rate, decay, clip, step)
 
 
 @njit(**_options)
-def gather(data, answers, weights, bars, labels_at, counted, order, begin, stop, batch, inputs, labels, weighted):  # type: ignore[no-untyped-def]
-    """Chunks order[begin:stop] into contiguous time-major buffers; runs missing from a full batch do not count."""
+def _gather(task, chunks, order, begin, stop, lookback, work):  # type: ignore[no-untyped-def]
+    """Chunks order[begin:stop] into the time-major buffers; runs missing from a full batch do not count."""
+    data, answers, weights = task
+    start, end, limit = chunks
+    steps, batch, _ = work.inputs.shape
     for r in range(batch):
         here = begin + r < stop
         chunk = order[begin + r] if here else order[begin]
-        for s in range(bars.shape[0]):
-            row = bars[s, chunk]
+        for s in range(steps):
+            row = min(start[chunk] - lookback + 1 + s, limit[chunk])
             for j in range(data.shape[1]):
-                inputs[s, r, j] = data[row, j]
-        for s in range(labels_at.shape[0]):
-            row = labels_at[s, chunk]
+                work.inputs[s, r, j] = data[row, j]
+        for s in range(steps - lookback + 1):
+            row = min(start[chunk] + s, limit[chunk])
             for j in range(answers.shape[1]):
-                labels[s, r, j] = answers[row, j]
-                weighted[s, r, j] = weights[row, j]
-            if not (here and counted[s, chunk]):
-                weighted[s, r, 0] = np.float32(-1.0)
+                work.answers[s, r, j] = answers[row, j]
+                work.weights[s, r, j] = weights[row, j]
+            if not here or start[chunk] + s > end[chunk]:
+                work.weights[s, r, 0] = np.float32(-1.0)
 
 
 @njit(**_options)
 def train_epoch(  # type: ignore[no-untyped-def]
-    flat, gradient, first, second, data, answers, weights, binary, bars, labels_at, counted, order,
-    units, layers, outputs, batch, used, keep, key, rate, decay, clip, step, cut,
-    inputs, labels, weighted, gates, cell, squashed, hidden, passed, mask, above, carry, forecast, error, transposed,
-    partial,
-):  # fmt: skip
+    network, work, task, binary, chunks, order, layers, lookback, used, keep, key, rate, decay, clip, step, cut
+):
     """One pass over all chunks, an update every `used` of them. Returns (mean loss a label, updates done so far)."""
-    steps, count = bars.shape[0], labels_at.shape[0]
+    labels = work.inputs.shape[0] - lookback + 1
+    first = lookback - 1 if cut else 0
     total, seen = 0.0, 0.0
     for begin in range(0, order.size, used):
-        stop = min(begin + used, order.size)
-        gather(
-            data,
-            answers,
-            weights,
-            bars,
-            labels_at,
-            counted,
-            order,
-            begin,
-            stop,
-            batch,
-            inputs,
-            labels,
-            weighted,
-        )
+        _gather(task, chunks, order, begin, min(begin + used, order.size), lookback, work)
         step += 1
-        forward(
-            flat, inputs, inputs.shape[2], units, layers, outputs, steps, batch, count, keep,
-            np.uint32(key) + np.uint32(step) * np.uint32(0x9E3779B1),
-            gates, cell, squashed, hidden, passed, mask, carry, forecast,
-        )  # fmt: skip
-        loss, labelled = loss_and_error(
-            forecast, error, labels, weighted, binary, count, batch, outputs, answers.shape[1]
-        )
+        now = np.uint32(np.uint32(key) + np.uint32(step) * np.uint32(0x9E3779B1))
+        forward(network.flat, work, layers, labels, keep, now)
+        loss, counted = loss_and_error(work, binary)
         total += loss
-        seen += labelled
-        backward(
-            flat, gradient, inputs, inputs.shape[2], units, layers, outputs, steps, batch, count, keep,
-            steps - count if cut else 0,
-            gates, cell, squashed, hidden, passed, mask, above, carry, error, transposed,
-        )  # fmt: skip
-        adam(flat, gradient, first, second, partial, 1.0 / max(labelled, 1.0), rate, decay, clip, step)
+        seen += counted
+        backward(network.flat, network.gradient, work, layers, labels, keep, now, first)
+        adam(network, work.partial, 1.0 / max(counted, 1.0), rate, decay, clip, step)
     return total / max(seen, 1.0), step
 
 
 @njit(**_options)
-def check(  # type: ignore[no-untyped-def]
-    flat, data, answers, weights, binary, bars, labels_at, counted, units, layers, outputs, batch,
-    inputs, labels, weighted, gates, cell, squashed, hidden, passed, mask, carry, forecast, error, order,
-):  # fmt: skip
+def check(flat, work, task, binary, chunks, order, layers, lookback):  # type: ignore[no-untyped-def]
     """Mean loss a label over all chunks, without dropout."""
-    steps, count = bars.shape[0], labels_at.shape[0]
+    steps, batch, _ = work.inputs.shape
     total, seen = 0.0, 0.0
     for begin in range(0, order.size, batch):
-        stop = min(begin + batch, order.size)
-        gather(
-            data,
-            answers,
-            weights,
-            bars,
-            labels_at,
-            counted,
-            order,
-            begin,
-            stop,
-            batch,
-            inputs,
-            labels,
-            weighted,
-        )
-        forward(
-            flat, inputs, inputs.shape[2], units, layers, outputs, steps, batch, count, 1.0, np.uint32(0),
-            gates, cell, squashed, hidden, passed, mask, carry, forecast,
-        )  # fmt: skip
-        loss, labelled = loss_and_error(
-            forecast, error, labels, weighted, binary, count, batch, outputs, answers.shape[1]
-        )
+        _gather(task, chunks, order, begin, min(begin + batch, order.size), lookback, work)
+        forward(flat, work, layers, steps - lookback + 1, 1.0, np.uint32(0))
+        loss, counted = loss_and_error(work, binary)
         total += loss
-        seen += labelled
+        seen += counted
     return total / max(seen, 1.0)
 
 
 @njit(**_options)
-def predict(  # type: ignore[no-untyped-def]
-    flat, data, ends, lookback, units, layers, outputs, batch, result,
-    inputs, gates, cell, squashed, hidden, passed, mask, carry, forecast,
-):  # fmt: skip
-    """result (rows, outputs) from exactly the last `lookback` bars of each row and a zero state."""
+def predict(flat, work, data, ends, layers, result):  # type: ignore[no-untyped-def]
+    """Result (rows, outputs) from exactly the last `work.inputs.shape[0]` bars of each row and a zero state."""
+    lookback, batch, _ = work.inputs.shape
     for begin in range(0, ends.size, batch):
         for r in range(batch):
             end = ends[min(begin + r, ends.size - 1)]
             for s in range(lookback):
                 for j in range(data.shape[1]):
-                    inputs[s, r, j] = data[end - lookback + 1 + s, j]
-        forward(
-            flat, inputs, inputs.shape[2], units, layers, outputs, lookback, batch, 1, 1.0, np.uint32(0),
-            gates, cell, squashed, hidden, passed, mask, carry, forecast,
-        )  # fmt: skip
+                    work.inputs[s, r, j] = data[end - lookback + 1 + s, j]
+        forward(flat, work, layers, 1, 1.0, np.uint32(0))
         for r in range(min(batch, ends.size - begin)):
             for j in range(result.shape[1]):
-                result[begin + r, j] = forecast[0, r, j]
+                result[begin + r, j] = work.forecast[0, r, j]

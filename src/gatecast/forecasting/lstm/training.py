@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -28,17 +29,40 @@ if TYPE_CHECKING:
     Weights = dict[str, FloatArray]
 
 
+PLATEAU = 0.998  # of the first forecast's loss: a training loss above it has learned nothing yet
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Runs of bars with a loss at their last K positions.
 
-    `bars`: (steps, chunks) rows to read, time-major; `labels`: (K, chunks) rows of the labels; `counted`: (K, chunks)
-    whether a label counts. A row that must not be read is replaced by the run's last one.
+    `start`, `stop`: (chunks,) first and last row that has a label here; `limit`: the last row that may be read, which
+    stands in for all later ones. A chunk reads T + K - 1 bars, from `lookback` - 1 before its first label.
     """
 
-    bars: IntArray
-    labels: IntArray
-    counted: NDArray[np.bool_]
+    start: IntArray
+    stop: IntArray
+    limit: IntArray
+    lookback: int
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @cached_property
+    def bars(self) -> IntArray:
+        """(steps, chunks) rows to read, time-major."""
+        return np.minimum(self.start + np.arange(1 - self.lookback, self.length)[:, None], self.limit)
+
+    @cached_property
+    def labels(self) -> IntArray:
+        """(K, chunks) rows of the labels."""
+        return np.minimum(self.start + np.arange(self.length)[:, None], self.limit)
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """(K, chunks) whether a label counts."""
+        return self.start + np.arange(self.length)[:, None] <= self.stop
 
 
 def make_chunks(ends: IntArray, lookback: int, length: int, offset: int = 0) -> Chunks:
@@ -48,7 +72,7 @@ def make_chunks(ends: IntArray, lookback: int, length: int, offset: int = 0) -> 
     ----------
     ends: ascending rows of the labels; consecutive rows form a run (a gap or another symbol ends it).
     lookback: bars that the first label of a chunk sees, itself included (T).
-    length: labels in a chunk (K); a chunk reads T + K - 1 bars.
+    length: labels in a chunk (K).
     offset: 0..K-1, how much shorter each run's first chunk is; a fresh one each epoch moves the boundaries.
 
     >>> chunks = make_chunks(np.arange(100, 107), lookback=10, length=3, offset=1)
@@ -57,16 +81,12 @@ def make_chunks(ends: IntArray, lookback: int, length: int, offset: int = 0) -> 
     """
     breaks = np.flatnonzero(np.diff(ends) != 1) + 1
     first, last = ends[np.r_[0, breaks]], ends[np.r_[breaks - 1, len(ends) - 1]]
-    starts, stops, limits = [], [], []
-    for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-        edges = np.r_[begin, np.arange(begin + length - offset, end + 1, length)]
-        starts.append(edges)
-        stops.append(np.r_[edges[1:] - 1, end])
-        limits.append(np.full(len(edges), end))
-    start, stop, limit = (np.concatenate(parts) for parts in (starts, stops, limits))
-    labels = start + np.arange(length)[:, None]
-    bars = start + np.arange(1 - lookback, length)[:, None]
-    return Chunks(np.minimum(bars, limit), np.minimum(labels, limit), labels <= stop)
+    count = 1 + np.maximum(0, -((first + length - offset - last - 1) // length))  # of chunks in each run
+    run = np.repeat(np.arange(len(first)), count)
+    number = np.arange(len(run)) - np.repeat(np.cumsum(count) - count, count)
+    start = np.where(number == 0, first[run], first[run] + number * length - offset)
+    stop = np.minimum(first[run] + (number + 1) * length - offset - 1, last[run])
+    return Chunks(start, stop, last[run], lookback, length)
 
 
 @dataclass(frozen=True)
@@ -86,8 +106,8 @@ class Engine(Protocol):
         """One pass in the given order of chunks."""
         ...
 
-    def check(self, chunks: Chunks) -> float:
-        """The loss without dropout and without learning."""
+    def check(self, chunks: Chunks, weights: Weights | None = None) -> float:
+        """The loss without dropout and without learning, of other weights if given."""
         ...
 
     def weights(self) -> Weights:
@@ -112,13 +132,14 @@ def train_network(
     engine: Engine = kind(settings, inputs, table, start, seed)
     shuffle = np.random.default_rng(seed)
     checks = make_chunks(validation, settings.lookback, settings.chunk)
+    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, settings.chunk))
     length = settings.chunk if settings.training == "chunks" else 1
-    best, best_loss, best_epoch = start, np.inf, -1
+    best, best_loss, best_epoch, waiting = start, np.inf, -1, -1
     train_losses: list[float] = []
     validation_losses: list[float] = []
     for epoch in range(settings.epochs):
         chunks = make_chunks(train, settings.lookback, length, int(shuffle.integers(length)))
-        learned = engine.epoch(chunks, shuffle.permutation(chunks.bars.shape[1]))
+        learned = engine.epoch(chunks, shuffle.permutation(len(chunks)))
         checked = engine.check(checks)
         if not (np.isfinite(learned) and np.isfinite(checked)):
             raise TrainingError(
@@ -129,7 +150,9 @@ def train_network(
         validation_losses.append(checked)
         if checked < best_loss:
             best, best_loss, best_epoch = engine.weights(), checked, epoch
-        elif epoch - best_epoch >= settings.patience:
+        if learned > unlearned:
+            waiting = epoch  # nothing learned, so nothing overfitted: patience does not count yet
+        if epoch - max(best_epoch, waiting) >= settings.patience:
             break
     return Fit(best, best_epoch + 1, tuple(train_losses), tuple(validation_losses))
 
@@ -200,49 +223,44 @@ class CompiledEngine:
         self.kernel = kernel()
         self.settings, self.key = settings, np.uint32(seed & 0xFFFFFFFF)
         self.shape = self.kernel.Shape(inputs.shape[1], settings.units, settings.layers, table.shape[1])
-        self.flat = flatten(self.shape, start)
-        self.gradient, self.first, self.second = (np.zeros_like(self.flat) for _ in range(3))
-        self.data, self.answers = np.ascontiguousarray(inputs), np.nan_to_num(table)
-        self.label_weights = head_weights(table, settings)
+        flat = flatten(self.shape, start)
+        self.network = self.kernel.Network(flat, *(np.zeros_like(flat) for _ in range(3)))
+        self.task = np.ascontiguousarray(inputs), np.nan_to_num(table), head_weights(table, settings)
         self.binary = np.array(settings.binary_columns)
         self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
-        self.batch = -(-self.used // 4) * 4
         self.step = 0
-        steps = settings.lookback + settings.chunk - 1
-        self.work = self.kernel.workspace(self.shape, steps, self.batch)
-        self.inputs = np.zeros((steps, self.batch, self.shape.wide_inputs), np.float32)
-        self.labels, self.weighted = (
-            np.zeros((settings.chunk, self.batch, table.shape[1]), np.float32) for _ in range(2)
-        )
+        self.works: dict[int, Any] = {}
+
+    def work(self, length: int) -> Any:
+        """Buffers for chunks with so many labels."""
+        if length not in self.works:
+            batch = -(-self.used // 4) * 4
+            self.works[length] = self.kernel.workspace(self.shape, self.settings.lookback + length - 1, batch, length)
+        return self.works[length]
 
     def epoch(self, chunks: Chunks, order: IntArray) -> float:
         """See `Engine`."""
-        s, w, shape = self.settings, self.work, self.shape
+        s = self.settings
         loss, self.step = self.kernel.train_epoch(
-            self.flat, self.gradient, self.first, self.second, self.data, self.answers, self.label_weights, self.binary,
-            chunks.bars, chunks.labels, chunks.counted, order, shape.wide_units, shape.layers, shape.wide_outputs,
-            self.batch, self.used, 1.0 - s.dropout, self.key, s.learning_rate, s.weight_decay, s.clip, self.step,
-            not s.burn_in_gradient, self.inputs, self.labels, self.weighted, w["gates"], w["cell"], w["squashed"],
-            w["hidden"], w["passed"], w["mask"], w["above"], w["carry"], w["forecast"], w["error"], w["transposed"],
-            w["partial"],
+            self.network, self.work(chunks.length), self.task, self.binary, (chunks.start, chunks.stop, chunks.limit),
+            order, s.layers, s.lookback, self.used, 1.0 - s.dropout, self.key, s.learning_rate, s.weight_decay, s.clip,
+            self.step, not s.burn_in_gradient,
         )  # fmt: skip
         return float(loss)
 
-    def check(self, chunks: Chunks) -> float:
+    def check(self, chunks: Chunks, weights: Weights | None = None) -> float:
         """See `Engine`."""
-        w, shape = self.work, self.shape
+        flat = self.network.flat if weights is None else flatten(self.shape, weights)
         return float(
             self.kernel.check(
-                self.flat, self.data, self.answers, self.label_weights, self.binary, chunks.bars, chunks.labels,
-                chunks.counted, shape.wide_units, shape.layers, shape.wide_outputs, self.batch, self.inputs,
-                self.labels, self.weighted, w["gates"], w["cell"], w["squashed"], w["hidden"], w["passed"], w["mask"],
-                w["carry"], w["forecast"], w["error"], np.arange(chunks.bars.shape[1]),
+                flat, self.work(chunks.length), self.task, self.binary, (chunks.start, chunks.stop, chunks.limit),
+                np.arange(len(chunks)), self.settings.layers, self.settings.lookback,
             )
         )  # fmt: skip
 
     def weights(self) -> Weights:
         """See `Engine`."""
-        return {name: self.shape.part(self.flat, name).copy() for name in self.shape.views}
+        return {name: self.shape.part(self.network.flat, name).copy() for name in self.shape.views}
 
 
 class TorchEngine:
@@ -280,12 +298,15 @@ class TorchEngine:
             total, seen = total + float(loss.detach()), seen + counted
         return total / max(seen, 1)
 
-    def check(self, chunks: Chunks) -> float:
+    def check(self, chunks: Chunks, weights: Weights | None = None) -> float:
         """See `Engine`."""
         import torch
 
+        now = self.weights()
         with torch.no_grad():
-            loss, counted = self._loss(chunks, np.arange(chunks.bars.shape[1]), learning=False)
+            self.network.load(weights or now)
+            loss, counted = self._loss(chunks, np.arange(len(chunks)), learning=False)
+            self.network.load(now)
         return float(loss) / float(max(counted, 1))
 
     def weights(self) -> Weights:
@@ -334,12 +355,7 @@ def predict_windows(weights: Weights, settings: LSTM, inputs: FloatArray, ends: 
     module = kernel()
     shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs)
     batch = 4 if len(ends) <= 4 else 32
-    work = module.workspace(shape, settings.lookback, batch)
+    work = module.workspace(shape, settings.lookback, batch, 1)
     result = np.zeros((len(ends), outputs), np.float32)
-    module.predict(
-        flatten(shape, weights), np.ascontiguousarray(inputs), ends, settings.lookback, shape.wide_units, shape.layers,
-        shape.wide_outputs, batch, result, np.zeros((settings.lookback, batch, shape.wide_inputs), np.float32),
-        work["gates"], work["cell"], work["squashed"], work["hidden"], work["passed"], work["mask"], work["carry"],
-        work["forecast"],
-    )  # fmt: skip
+    module.predict(flatten(shape, weights), work, np.ascontiguousarray(inputs), ends, settings.layers, result)
     return result
