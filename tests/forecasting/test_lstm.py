@@ -101,7 +101,7 @@ def test_the_twins_gradient_is_that_of_finite_differences() -> None:
     engine = t.TorchEngine(settings, inputs, table, weights, seed=0)
     engine.network.double()
     engine.data, engine.answers = engine.data.double(), engine.answers.double()
-    loss, _ = engine._loss(chunks, np.arange(4), learning=False)
+    loss, _ = engine._loss(engine.network, chunks, np.arange(4), learning=False)
     loss.backward()
     for parameter in engine.trained:
         flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
@@ -109,7 +109,7 @@ def test_the_twins_gradient_is_that_of_finite_differences() -> None:
             moved = []
             for step in (1e-5, -1e-5):
                 flat[place] += step
-                moved.append(float(engine._loss(chunks, np.arange(4), learning=False)[0].detach()))
+                moved.append(float(engine._loss(engine.network, chunks, np.arange(4), learning=False)[0].detach()))
                 flat[place] -= step
             assert (moved[0] - moved[1]) / 2e-5 == pytest.approx(float(gradient[place]), rel=1e-5, abs=1e-7)
 

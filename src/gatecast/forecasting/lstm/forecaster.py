@@ -34,7 +34,10 @@ class LSTM(Settings):
     ----------
     lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-20. units: 16-256. layers: 1-3.
     dropout: between layers and before the heads. heads: what it forecasts. seeds: networks in the ensemble.
-    scaling: of the inputs, on training rows only. epochs, patience: early stopping on the validation block.
+    scaling: of the inputs, on training rows only. epochs, patience: early stopping on the validation block; patience
+        counts once the training loss has fallen at all, since a network on a plateau has nothing to overfit.
+    averaging: share of the earlier epochs in the running mean of the weights that is validated and kept (Izmailov et
+        al. 2018); 0 keeps the last epoch's alone.
     chunk, batch: labels in a chunk (K) and chunks in an update (B). clip: largest gradient norm.
     training: "chunks", or "windows" as the reference. engine: "compiled", or "torch", its readable twin.
     burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
@@ -64,7 +67,8 @@ class LSTM(Settings):
     clip: Annotated[float, Field(gt=0)] = 1.0
     epochs: Annotated[int, Field(ge=1, le=1000)] = 60
     patience: Annotated[int, Field(ge=1, le=1000)] = 8
-    chunk: Annotated[int, Field(ge=1, le=500)] = 15
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    chunk: Annotated[int, Field(ge=1, le=500)] = 32
     batch: Annotated[int, Field(ge=1, le=512)] = 4
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     seed: Annotated[int, Field(ge=0)] = 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.lstm.forecaster import LSTM
+    from gatecast.forecasting.lstm.network import Network
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
@@ -52,12 +53,14 @@ class Chunks:
     @cached_property
     def bars(self) -> IntArray:
         """(steps, chunks) rows to read, time-major."""
-        return np.minimum(self.start + np.arange(1 - self.lookback, self.length)[:, None], self.limit)
+        rows: IntArray = np.minimum(self.start + np.arange(1 - self.lookback, self.length)[:, None], self.limit)
+        return rows
 
     @cached_property
     def labels(self) -> IntArray:
         """(K, chunks) rows of the labels."""
-        return np.minimum(self.start + np.arange(self.length)[:, None], self.limit)
+        rows: IntArray = np.minimum(self.start + np.arange(self.length)[:, None], self.limit)
+        return rows
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -106,12 +109,16 @@ class Engine(Protocol):
         """One pass in the given order of chunks."""
         ...
 
-    def check(self, chunks: Chunks, weights: Weights | None = None) -> float:
-        """The loss without dropout and without learning, of other weights if given."""
+    def average(self, share: float) -> None:
+        """Running mean = share · running mean + (1 - share) · the weights as they are now; it begins as the start."""
+        ...
+
+    def check(self, chunks: Chunks) -> float:
+        """The loss of the running mean, without dropout and without learning."""
         ...
 
     def weights(self) -> Weights:
-        """A copy of the weights as they are now."""
+        """A copy of the running mean."""
         ...
 
 
@@ -140,6 +147,7 @@ def train_network(
     for epoch in range(settings.epochs):
         chunks = make_chunks(train, settings.lookback, length, int(shuffle.integers(length)))
         learned = engine.epoch(chunks, shuffle.permutation(len(chunks)))
+        engine.average(settings.averaging if epoch else 0.0)
         checked = engine.check(checks)
         if not (np.isfinite(learned) and np.isfinite(checked)):
             raise TrainingError(
@@ -224,6 +232,7 @@ class CompiledEngine:
         self.settings, self.key = settings, np.uint32(seed & 0xFFFFFFFF)
         self.shape = self.kernel.Shape(inputs.shape[1], settings.units, settings.layers, table.shape[1])
         flat = flatten(self.shape, start)
+        self.mean = flat.copy()
         self.network = self.kernel.Network(flat, *(np.zeros_like(flat) for _ in range(3)))
         self.task = np.ascontiguousarray(inputs), np.nan_to_num(table), head_weights(table, settings)
         self.binary = np.array(settings.binary_columns)
@@ -248,19 +257,23 @@ class CompiledEngine:
         )  # fmt: skip
         return float(loss)
 
-    def check(self, chunks: Chunks, weights: Weights | None = None) -> float:
+    def average(self, share: float) -> None:
         """See `Engine`."""
-        flat = self.network.flat if weights is None else flatten(self.shape, weights)
+        self.mean *= np.float32(share)
+        self.mean += np.float32(1 - share) * self.network.flat
+
+    def check(self, chunks: Chunks) -> float:
+        """See `Engine`."""
         return float(
             self.kernel.check(
-                flat, self.work(chunks.length), self.task, self.binary, (chunks.start, chunks.stop, chunks.limit),
+                self.mean, self.work(chunks.length), self.task, self.binary, (chunks.start, chunks.stop, chunks.limit),
                 np.arange(len(chunks)), self.settings.layers, self.settings.lookback,
             )
         )  # fmt: skip
 
     def weights(self) -> Weights:
         """See `Engine`."""
-        return {name: self.shape.part(self.network.flat, name).copy() for name in self.shape.views}
+        return {name: self.shape.part(self.mean, name).copy() for name in self.shape.views}
 
 
 class TorchEngine:
@@ -273,7 +286,9 @@ class TorchEngine:
 
         torch.set_num_threads(1)
         self.settings, self.key = settings, seed & 0xFFFFFFFF
-        self.network = Network(inputs.shape[1], settings.units, settings.layers, table.shape[1]).load(start)
+        self.network, self.mean = (
+            Network(inputs.shape[1], settings.units, settings.layers, table.shape[1]).load(start) for _ in range(2)
+        )
         self.trained = [weight for weight in self.network.parameters() if weight.requires_grad]
         self.optimiser = torch.optim.AdamW(self.trained, settings.learning_rate, weight_decay=settings.weight_decay)
         self.data, self.answers = torch.from_numpy(inputs), torch.from_numpy(np.nan_to_num(table))
@@ -291,35 +306,40 @@ class TorchEngine:
             part = order[begin : begin + self.used]
             self.step += 1
             self.optimiser.zero_grad(set_to_none=True)
-            loss, counted = self._loss(chunks, part, learning=True)
+            loss, counted = self._loss(self.network, chunks, part, learning=True)
             (loss / max(counted, 1)).backward()
             torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
             self.optimiser.step()
             total, seen = total + float(loss.detach()), seen + counted
         return total / max(seen, 1)
 
-    def check(self, chunks: Chunks, weights: Weights | None = None) -> float:
+    def average(self, share: float) -> None:
         """See `Engine`."""
         import torch
 
-        now = self.weights()
         with torch.no_grad():
-            self.network.load(weights or now)
-            loss, counted = self._loss(chunks, np.arange(len(chunks)), learning=False)
-            self.network.load(now)
+            for mean, now in zip(self.mean.parameters(), self.network.parameters(), strict=True):
+                mean.mul_(share).add_(now, alpha=1 - share)
+
+    def check(self, chunks: Chunks) -> float:
+        """See `Engine`."""
+        import torch
+
+        with torch.no_grad():
+            loss, counted = self._loss(self.mean, chunks, np.arange(len(chunks)), learning=False)
         return float(loss) / float(max(counted, 1))
 
     def weights(self) -> Weights:
         """See `Engine`."""
-        return self.network.weights()
+        return self.mean.weights()
 
-    def _loss(self, chunks: Chunks, part: IntArray, *, learning: bool):  # type: ignore[no-untyped-def]
+    def _loss(self, network: Network, chunks: Chunks, part: IntArray, *, learning: bool):  # type: ignore[no-untyped-def]
         import torch
 
         counted = chunks.counted[:, part]
         inputs = self.data[chunks.bars[:, part]]
         masks = self._masks(len(inputs), len(part)) if learning and self.settings.dropout > 0 else None
-        forecast = self.network(inputs, len(counted), masks)
+        forecast = network(inputs, len(counted), masks)
         answer = self.answers[chunks.labels[:, part]]
         weight = self.label_weights[chunks.labels[:, part]] * torch.from_numpy(counted[:, :, None])
         entropy = torch.nn.functional.binary_cross_entropy_with_logits(forecast, answer, reduction="none")

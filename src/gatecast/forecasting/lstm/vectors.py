@@ -78,7 +78,7 @@ class Lanes:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a · b + c, rounded once."""
         kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        call = get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{LANES}f32")
+        call = get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{LANES}f32")  # type: ignore[no-untyped-call]
         return self.builder.call(call, [a, b, c])
 
     def product(self, *factors: Any) -> Any:
@@ -248,7 +248,8 @@ def _fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]
 
     def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         kind = ir.FunctionType(F32, [F32] * 3)
-        return builder.call(get_or_insert_function(builder.module, kind, "llvm.fma.f32"), arguments)
+        call = get_or_insert_function(builder.module, kind, "llvm.fma.f32")  # type: ignore[no-untyped-call]
+        return builder.call(call, arguments)
 
     return types.float32(types.float32, types.float32, types.float32), build
 
