@@ -101,9 +101,9 @@ TASKS: dict[str, Callable[[int], Score]] = {
 OPTIMUM = {"b2": 0.09 / 1.09, "memory": 0.49}
 
 
-def compare(task: str, variants: dict[str, dict], seeds: int, jobs: int) -> dict[str, list[tuple[float, int]]]:
+def compare(task: str, variants: dict[str, dict], seeds: range, jobs: int) -> dict[str, list[tuple[float, int]]]:
     """variant -> (R², epochs) of each seed; variants share data and initial weights."""
-    work = [(name, seed) for name in variants for seed in range(seeds)]
+    work = [(name, seed) for name in variants for seed in seeds]
     scores = fan_out(lambda item: TASKS[task](item[1])(variants[item[0]], item[1]), work, jobs=jobs)
     return {name: [s for (n, _), s in zip(work, scores, strict=True) if n == name] for name in variants}
 
@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", choices=("chunks", "windows"), help="one way of training instead of both")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the LSTM")
@@ -120,7 +121,8 @@ def main() -> None:
     changes = {name: json.loads(value) for name, value in (item.split("=", 1) for item in options.set)}
     ways = [options.only] if options.only else ["chunks", "windows"]
     for task in options.tasks:
-        scores = compare(task, {way: {"training": way, **changes} for way in ways}, options.seeds, options.jobs)
+        seeds = range(options.first, options.first + options.seeds)
+        scores = compare(task, {way: {"training": way, **changes} for way in ways}, seeds, options.jobs)
         if options.json:
             print(json.dumps({"task": task, **scores}), flush=True)
             continue

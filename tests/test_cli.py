@@ -48,6 +48,8 @@ def gatecast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
     def command(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["gatecast", *map(str, words)])
+        monkeypatch.setattr(os, "_exit", sys.exit)
+        monkeypatch.setattr(cli, "_start_light", lambda: None)
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -222,7 +224,10 @@ def test_an_interruption_is_one_line(gatecast: Command, here: Path, monkeypatch:
 
     monkeypatch.setattr("gatecast.experiment.run", interrupted)
     answer = gatecast("run")
-    assert answer == (130, "", "error: interrupted.\n")
+    assert answer.status == 130
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("error: interrupted. 0 networks kept in ")
     assert list(here.iterdir()) == []
 
 
@@ -350,6 +355,44 @@ def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path,
     shown = gatecast("forecast", finished, "--bars", data / "newest.csv")
     assert shown.status == 0
     assert all(f"{row['symbol']} " in shown.out and row["reason"] in shown.out for row in rows)
+
+
+def test_forecast_starts_without_what_it_does_not_need(finished: Path, data: Path) -> None:
+    heavy = ("torch", "sklearn", "arch", "pandas", "plotly", "statsmodels", "joblib", "optuna")
+    words = ["gatecast", "forecast", str(finished), "--bars", str(data / "newest.csv"), "--json"]
+    code = (
+        f"import sys\nfrom gatecast import cli\nsys.argv = {words!r}\ntry:\n    cli.main()\n"
+        f"except SystemExit as ended:\n    print(ended.code, [name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_an_interrupted_run_is_taken_up(
+    gatecast: Command, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gatecast.forecasting.lstm import forecaster
+
+    train, done = forecaster.train_network, []
+
+    def twice(*arguments: Any) -> Any:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return train(*arguments)
+
+    monkeypatch.setattr(forecaster, "train_network", twice)
+    words = ("run", data / "small.toml", "--bars", data / "bars.csv", "--jobs", 1, "--refit", "2M")
+    answer = gatecast(*words)
+    assert answer.status == 130
+    kept = here / "runs" / "small.unfinished"
+    assert f"2 networks kept in {kept}" in answer.err or "2 networks kept in runs" in answer.err
+    monkeypatch.setattr(forecaster, "train_network", train)
+    assert gatecast(*words).status == 0
+    assert not kept.exists()
+    assert gatecast(*words, "--out", "whole").status == 0
+    resumed, whole = (folder / "forecasts.parquet" for folder in (here / "runs" / "small", here / "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
 
 
 def test_forecast_takes_the_symbols_that_the_run_took(gatecast: Command, data: Path, here: Path) -> None:

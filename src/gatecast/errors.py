@@ -74,6 +74,10 @@ class TrainingError(GatecastError, RuntimeError):
     """A fit that exploded or had nothing to learn from."""
 
 
+class InterruptedRunError(GatecastError):
+    """Ctrl-C in a run, whose finished networks are kept."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known name, or the known names when none is close.
 

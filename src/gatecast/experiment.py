@@ -107,7 +107,8 @@ class Experiment(Settings):
     """Everything that decides a run, frozen; to and from TOML.
 
     `bars` may also be a path, a Polars or pandas frame. `features` None means the default five. `lookback`, `horizon`
-    and `seed` are said once here and given to every model. `jobs` is the number of cores, and changes no result.
+    and `seed` are said once here and given to every model. `jobs` is the number of cores, `unfinished` a folder
+    that keeps an interrupted run's networks; both change no result.
 
     >>> Experiment(horizon=50)
     Traceback (most recent call last):
@@ -135,6 +136,7 @@ class Experiment(Settings):
     costs: Costs = Costs()
     control: Control | None = None
     jobs: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, exclude=True)
+    unfinished: Path | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("bars", mode="before")
     @classmethod
@@ -201,7 +203,9 @@ class Experiment(Settings):
     def forecasters(self) -> list[Forecaster]:
         """The models of the experiment and every task's simple rivals."""
         own: dict[str, Forecaster] = {
-            "lstm": self.lstm.replace(lookback=self.lookback, horizon=self.horizon, seed=self.seed),
+            "lstm": self.lstm.replace(
+                lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
+            ),
             "forest": self.forest.replace(seed=self.seed),
             "logistic": self.logistic,
             "ridge": self.ridge,

@@ -62,7 +62,7 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
         forecasts, due = continue_forecasts(run, one, models[name], scales[name])
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
-        combined = experiment.ensemble.combine(forecasts)
+        combined = experiment.ensemble.combine(forecasts, since=len(forecasts.folds) - 1)
         classes[name] = decide(experiment, combined, merged, fills)
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
@@ -144,8 +144,6 @@ def _stored(issued: pl.DataFrame, samples: Samples) -> dict[str, dict[str, Float
     table = issued.join(keys, on=["symbol", "time"], how="inner")
     values: dict[str, dict[str, FloatArray]] = {}
     for (model, head), part in table.group_by("model", "head", maintain_order=True):
-        if model in ("ensemble", "equal_weight", "stacked"):
-            continue
         wide = head == "return"
         array = np.full((len(samples), samples.horizon) if wide else len(samples), np.nan)
         rows = part["row"].to_numpy()

@@ -110,6 +110,19 @@ def check_place(folder: str | Path) -> Path:
     return place
 
 
+def unfinished(folder: Path) -> Path:
+    """Where the networks of a run that has not ended are kept; `discard` removes them."""
+    return folder.with_name(folder.name + ".unfinished")
+
+
+def discard(kept: Path) -> None:
+    """Removes kept networks, and nothing else that may lie in the same folder."""
+    for file in (*kept.glob("*.safetensors"), *kept.glob("*.part")):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        kept.rmdir()
+
+
 def previous(folder: Path) -> Path:
     """Where the run stays that the one in `folder` replaced."""
     return folder.with_name(folder.name + ".previous")

@@ -196,6 +196,45 @@ def test_jobs_and_neighbouring_folds_change_no_byte(samples: Samples) -> None:
     assert alone[0].members[0]["0.wh"].tobytes() != alone[0].members[1]["0.wh"].tobytes()
 
 
+def test_an_interrupted_fit_goes_on_with_the_same_bytes(
+    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds = [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)][:4]
+    whole = TINY.fit_many(folds)
+    kept, trained = TINY.replace(unfinished=tmp_path / "kept"), []
+
+    def train(*arguments: object) -> t.Fit:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(arguments)
+        return t.train_network(*arguments)
+
+    monkeypatch.setattr("gatecast.forecasting.lstm.forecaster.train_network", train)
+    with pytest.raises(KeyboardInterrupt):
+        kept.fit_many(folds)
+    files = sorted((tmp_path / "kept").iterdir())
+    assert len(files) == 2
+    files[0].write_bytes(files[0].read_bytes()[:-5])  # cut short: fitted anew
+    trained[:] = [None] * 3  # no more interruptions
+    again = kept.fit_many(folds)
+    assert len(trained) == 3 + 3  # one damaged, two missing
+    for ours, theirs in zip(whole, again, strict=True):
+        assert ours.smear == theirs.smear
+        for name, weights in ours.members[0].items():
+            assert weights.tobytes() == theirs.members[0][name].tobytes()
+
+
+def test_a_network_kept_for_other_settings_or_data_is_not_taken(samples: Samples, tmp_path: Path) -> None:
+    fold = Schedule().folds(samples.times, samples.known_at)[3].on(samples)
+    kept = TINY.replace(unfinished=tmp_path)
+    kept.fit_many([fold])
+    kept.replace(learning_rate=1e-3).fit_many([fold])
+    kept.fit_many([replace(fold, train=fold.train[1:])])
+    kept.replace(seed=1).fit_many([fold])
+    kept.fit_many([fold])
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 COLD = """
 import hashlib, numpy as np
 from gatecast.forecasting.lstm import LSTM

@@ -7,6 +7,7 @@ boundary is the one purge: at a refit's cutoff, only rows whose answers are know
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -41,22 +42,22 @@ class Ensemble(Settings):
     stacking: bool = True
     minimum_days: Annotated[int, Field(ge=1)] = 60
 
-    def combine(self, forecasts: Forecasts) -> Forecasts:
-        """The same forecasts with the model `ensemble` added.
+    def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
+        """The same forecasts with the model `ensemble` added; folds before `since` keep the one they already hold.
 
         Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
         simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
-        `volatility` the variance in force. For direction it also adds `equal_weight` and `stacked`, the two
-        rivals inside.
+        `volatility` the variance in force. It also adds `equal_weight` and `stacked`, the two rivals inside, for the
+        probabilities.
         """
         samples = forecasts.samples
         if not forecasts.folds:
             return forecasts
-        path = self._returns(forecasts)
-        volatility = self._volatility(forecasts)
+        path = self._returns(forecasts, since)
+        volatility = self._volatility(forecasts, since)
         close_to_close = volatility * samples.facts.ratio[samples.ends]
-        direction, equal, stacked = self._probability(forecasts, "direction")
-        regime, _, _ = self._probability(forecasts, "regime")
+        direction, equal, stacked = self._probability(forecasts, "direction", since)
+        regime, equal_regime, stacked_regime = self._probability(forecasts, "regime", since)
         heads = {
             "return": path,
             "return_simple": np.expm1(path[:, -1] + close_to_close / 2),
@@ -64,12 +65,13 @@ class Ensemble(Settings):
             "volatility": volatility,
             "regime": regime,
         }
-        combined = forecasts.with_model("equal_weight", {"direction": equal}).with_model(
-            "stacked", {"direction": stacked}
-        )
-        return combined.with_model("ensemble", heads)
+        inside = {
+            "equal_weight": {"direction": equal, "regime": equal_regime},
+            "stacked": {"direction": stacked, "regime": stacked_regime},
+        }
+        return replace(forecasts, values={**forecasts.values, **inside, "ensemble": heads})
 
-    def _returns(self, forecasts: Forecasts) -> FloatArray:
+    def _returns(self, forecasts: Forecasts, since: int) -> FloatArray:
         """Slope · mean of the members' standardised forecasts; a probability counts as its normal quantile."""
         from scipy.special import ndtri
 
@@ -87,11 +89,14 @@ class Ensemble(Settings):
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
         mean = np.mean(opinions, axis=0)
         answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
-        slope = self._slopes(forecasts, mean[:, -1], answer)
-        expected: FloatArray = slope[:, None] * mean * unit
+        expected = np.full_like(mean, np.nan) if since == 0 else forecasts.values["ensemble"]["return"].copy()
+        for rows, record, weight in _records(forecasts, mean[:, -1] + answer, self.minimum_days)[since:]:
+            x, y = mean[record, -1], answer[record]
+            slope = max(0.0, float(weight @ (x * y)) / float(weight @ (x * x) + self.prior_sd**-2))
+            expected[rows] = slope * mean[rows] * unit[rows]
         return expected
 
-    def _volatility(self, forecasts: Forecasts) -> FloatArray:
+    def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
         """(samples,) at each refit the member, or the mean of the first two, with the smallest loss so far."""
         samples = forecasts.samples
         members = np.log(np.column_stack([forecasts.values[name]["volatility"] for name in self.volatility_members]))
@@ -99,29 +104,23 @@ class Ensemble(Settings):
         answer = samples.targets["volatility"].value[samples.ends]
         ratio = answer[:, None] - candidates
         loss = np.exp(ratio) - ratio - 1
-        chosen = np.full(len(samples), np.nan)
-        for rows, record, weight in _records(forecasts, candidates.sum(1) + answer, self.minimum_days):
+        chosen = _held(forecasts, "ensemble", "volatility", since)
+        for rows, record, weight in _records(forecasts, candidates.sum(1) + answer, self.minimum_days)[since:]:
             best = int(np.argmin(weight @ loss[record])) if len(record) else 0
             chosen[rows] = np.exp(candidates[rows, best])
         return chosen
 
-    def _slopes(self, forecasts: Forecasts, forecast: FloatArray, answer: FloatArray) -> FloatArray:
-        """(samples,) the slope in force at each row: posterior mean of answer = slope · forecast + unit noise, >= 0."""
-        slope = np.zeros(len(forecast))
-        for rows, record, weight in _records(forecasts, forecast + answer, self.minimum_days):
-            x, y = forecast[record], answer[record]
-            slope[rows] = max(0.0, float(weight @ (x * y)) / float(weight @ (x * x) + self.prior_sd**-2))
-        return slope
-
-    def _probability(self, forecasts: Forecasts, head: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _probability(self, forecasts: Forecasts, head: str, since: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """(in force, equal weight, stacked) probabilities, (samples,) each."""
         samples = forecasts.samples
         base = _odds(forecasts.values["base_rate"][head])
         opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in self.members])
         mean = opinions.mean(1, keepdims=True)
         answer = samples.targets[head].value[samples.ends]
-        equal, stacked, chosen = (np.full(len(samples), np.nan) for _ in range(3))
-        for rows, record, weight in _records(forecasts, mean[:, 0] + answer, self.minimum_days):
+        equal, stacked, chosen = (
+            _held(forecasts, name, head, since) for name in ("equal_weight", "stacked", "ensemble")
+        )
+        for rows, record, weight in _records(forecasts, mean[:, 0] + answer, self.minimum_days)[since:]:
             losses = []
             for result, inputs in ((equal, mean), (stacked, opinions)):
                 slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, self.prior_sd)
@@ -130,6 +129,13 @@ class Ensemble(Settings):
             better = self.stacking and losses[1] < losses[0]
             chosen[rows] = (stacked if better else equal)[rows]
         return chosen, equal, stacked
+
+
+def _held(forecasts: Forecasts, model: str, head: str, since: int) -> FloatArray:
+    """What the folds before `since` hold already; NaN elsewhere."""
+    if since == 0:
+        return np.full(len(forecasts.samples), np.nan)
+    return forecasts.values[model][head].copy()
 
 
 def _records(
@@ -171,7 +177,7 @@ def _slopes_with_offset(
         step = np.zeros(len(slopes))
         step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
         before, slopes = slopes, np.maximum(slopes - step, 0.0)
-        if np.abs(slopes - before).max() < 1e-12:
+        if np.abs(slopes - before).max() < 1e-8:  # its square is the error that remains
             break
     return slopes
 

@@ -30,12 +30,14 @@ class Forest(Settings):
     Attributes
     ----------
     trees, depth, leaf: number of trees, their depth, rows in a leaf at least. columns: share tried at each split.
+    rows: share drawn for each tree; answers over h bars overlap, so that most rows of a window say the same.
     """
 
-    trees: Annotated[int, Field(ge=1, le=2000)] = 100
+    trees: Annotated[int, Field(ge=1, le=2000)] = 60
     depth: Annotated[int, Field(ge=1, le=30)] = 6
     leaf: Annotated[int, Field(ge=1)] = 20
     columns: Annotated[float, Field(gt=0, le=1)] = 0.33
+    rows: Annotated[float, Field(gt=0, le=1)] = 0.5
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
@@ -57,7 +59,7 @@ class Forest(Settings):
         answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
         model = RandomForestRegressor(
             self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
-            max_features=self.columns, n_jobs=1,
+            max_features=self.columns, max_samples=self.rows, n_jobs=1,
             random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
         ).fit(samples.summaries[fold.train].astype(np.float32), answers)  # fmt: skip
         forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.forecaster import fan_out
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 
 if TYPE_CHECKING:
@@ -113,9 +114,12 @@ def walk_forward(
         fits = forecaster.fit_many(folds, jobs=jobs, progress=report)
         heads: dict[str, FloatArray] = {}
         scale = []
-        for fold, fitted in zip(folds, fits, strict=True):
+        both_of = fan_out(
+            lambda pair: pair[1].predict(samples, np.r_[pair[0].validation, pair[0].test]),
+            list(zip(folds, fits, strict=True)), jobs=jobs,
+        )  # fmt: skip
+        for fold, both in zip(folds, both_of, strict=True):
             count = len(fold.validation)
-            both = fitted.predict(samples, np.r_[fold.validation, fold.test])
             for head, values in both.items():
                 table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
                 table[fold.test] = values[count:]

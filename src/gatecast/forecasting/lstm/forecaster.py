@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
 from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
+from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.samples.targets import HEADS, columns_of, decode
@@ -40,6 +42,7 @@ class LSTM(Settings):
         al. 2018); 0 keeps the last epoch's alone.
     chunk, batch: labels in a chunk (K) and chunks in an update (B). clip: largest gradient norm.
     training: "chunks", or "windows" as the reference. engine: "compiled", or "torch", its readable twin.
+    unfinished: folder in which finished networks are kept, and looked for; changes no result.
     burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
 
     Examples
@@ -62,16 +65,17 @@ class LSTM(Settings):
     training: Literal["chunks", "windows"] = "chunks"
     engine: Literal["compiled", "torch"] = "compiled"
     burn_in_gradient: bool = True
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 1.0
     epochs: Annotated[int, Field(ge=1, le=1000)] = 60
-    patience: Annotated[int, Field(ge=1, le=1000)] = 8
+    patience: Annotated[int, Field(ge=1, le=1000)] = 5
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.5
     chunk: Annotated[int, Field(ge=1, le=500)] = 32
     batch: Annotated[int, Field(ge=1, le=512)] = 4
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
+    unfinished: Path | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("heads")
     @classmethod
@@ -115,10 +119,17 @@ class LSTM(Settings):
         lessons = [self._prepare(fold) for fold in folds]
         work = [(i, member) for i in range(len(folds)) for member in range(self.seeds)]
 
-        def train(item: tuple[int, int]) -> Fit:
+        def train(item: tuple[int, int]) -> tuple[Fit, FloatArray]:
             fold, lesson = folds[item[0]], lessons[item[0]]
             seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, item[1])
-            return train_network(self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed)
+            key = key_of(self, lesson, seed) if self.unfinished else ""
+            fit = recall(self.unfinished, key) if self.unfinished else None
+            if fit is None:
+                fit = train_network(self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed)
+                if self.unfinished:
+                    keep(self.unfinished, key, fit)
+            outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
+            return fit, outputs
 
         fits = fan_out(train, work, jobs=jobs, progress=progress)
         return [
@@ -181,19 +192,22 @@ class FittedLSTM:
     smear: float = 1.0
 
     @classmethod
-    def assemble(cls, settings: LSTM, lesson: Lesson, fits: Sequence[Fit]) -> FittedLSTM:
-        """Scaler, answers' scale and members together, with the variance's smearing factor."""
+    def assemble(cls, settings: LSTM, lesson: Lesson, fits: Sequence[tuple[Fit, FloatArray]]) -> FittedLSTM:
+        """Scaler, answers' scale and members together, with the variance's smearing factor.
+
+        Beside each fit come its outputs on the validation rows.
+        """
         fitted = cls(
             settings, lesson.scaler, lesson.centre, lesson.spread,
-            tuple(fit.weights for fit in fits), tuple(fit.best_epoch for fit in fits),
+            tuple(fit.weights for fit, _ in fits), tuple(fit.best_epoch for fit, _ in fits),
         )  # fmt: skip
         if "volatility" not in settings.heads:
             return fitted
         samples, ends = lesson.fold.data, lesson.fold.data.ends[lesson.fold.validation]
         column = columns_of(settings.horizon)["volatility"].start
         position = int(np.flatnonzero(settings.output_columns == column)[0])
-        error = samples.table[ends, column] - fitted._outputs(samples, ends)[:, position]
-        return cls(**{**fitted.__dict__, "smear": smearing_factor(error)})
+        forecast = np.mean([outputs[:, position] for _, outputs in fits], axis=0)
+        return replace(fitted, smear=smearing_factor(samples.table[ends, column] - forecast))
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; the mean over the members."""
@@ -215,13 +229,10 @@ class FittedLSTM:
     def _outputs(self, samples: Samples, ends: IntArray) -> FloatArray:
         """(rows, outputs) mean over members, in the encoded table's unit; probabilities, not log-odds."""
         inputs, ends = read_windows(self.scaler, samples, ends, self.settings.lookback)
-        binary = np.array(self.settings.binary_columns)
-        total = np.zeros((len(ends), len(binary)))
-        for weights in self.members:
-            raw = predict_windows(weights, self.settings, inputs, ends, len(binary)).astype(np.float64)
-            probability = 1 / (1 + np.exp(-np.clip(raw, -30, 30)))
-            total += np.where(binary, probability, raw * self.spread + self.centre)
-        return total / len(self.members)
+        mean: FloatArray = np.mean(
+            [outputs_of(one, self.settings, inputs, ends, self.centre, self.spread) for one in self.members], axis=0
+        )
+        return mean
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
@@ -255,6 +266,16 @@ class FittedLSTM:
             tuple(settings["epochs"]),
             settings["smear"],
         )
+
+
+def outputs_of(
+    weights: dict[str, NDArray[np.float32]], settings: LSTM, inputs: NDArray[np.float32], ends: IntArray,
+    centre: FloatArray, spread: FloatArray,
+) -> FloatArray:  # fmt: skip
+    """(rows, outputs) of one network, in the encoded table's unit; probabilities, not log-odds."""
+    binary = np.array(settings.binary_columns)
+    raw = predict_windows(weights, settings, inputs, ends, len(binary)).astype(np.float64)
+    return np.where(binary, 1 / (1 + np.exp(-np.clip(raw, -30, 30))), raw * spread + centre)
 
 
 def bars_read(ends: IntArray, lookback: int, bars: int) -> NDArray[np.bool_]:

@@ -1,0 +1,68 @@
+"""Networks of a run that has not ended: kept as they finish, so that an interrupted run goes on from there.
+
+A network is filed under the hash of all that decides it (settings, scaled inputs, answers, rows, seed and the engine's
+own code), so that nothing else can ever be taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatecast.forecasting.lstm.training import Fit
+
+if TYPE_CHECKING:
+    from gatecast.forecasting.lstm.forecaster import LSTM, Lesson
+
+
+def key_of(settings: LSTM, lesson: Lesson, seed: int) -> str:
+    """SHA-256 of everything that one fit depends on."""
+    digest = hashlib.sha256(_code())
+    digest.update(settings.model_dump_json(exclude={"seed", "seeds"}).encode())
+    digest.update(str(seed).encode())
+    for array in (lesson.inputs, lesson.table, lesson.train, lesson.validation):
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def recall(folder: Path, key: str) -> Fit | None:
+    """The network kept under this key; None if there is none, or if its file is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / f"{key}.safetensors")
+        epochs, train, validation = (arrays.pop(name) for name in ("best_epoch", "train_loss", "validation_loss"))
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return Fit(arrays, int(epochs[0]), tuple(train.tolist()), tuple(validation.tolist()))
+
+
+def keep(folder: Path, key: str, fit: Fit) -> None:
+    """Files a network, whole or not at all; a folder that cannot be written is no reason to lose the fit."""
+    from safetensors.numpy import save_file
+
+    place = folder / f"{key}.safetensors"
+    part = place.with_suffix(f".{os.getpid()}.part")
+    losses = {"train_loss": np.array(fit.train_loss), "validation_loss": np.array(fit.validation_loss)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({**fit.weights, "best_epoch": np.array([fit.best_epoch]), **losses}, part)
+        part.replace(place)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+@cache
+def _code() -> bytes:
+    """Hash of the engine's own source: a network of older code is not taken up."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.digest()
