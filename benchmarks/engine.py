@@ -3,50 +3,35 @@
 The job: S&P 500 daily, five features, windows of 30 bars, an LSTM of 2 x 64 with dropout 0.2, the return over the next
 5 bars, a sliding window of 504 bars, a refit every 21 bars, 20 epochs, no early stopping, then the 21 bars that follow
 are forecast. Plain torch trains on windows in batches of 64, as everybody does; gatecast on chunks of 32 labels, four
-at a time, a refit a core. Run: `make bench`, or `python benchmarks/engine.py --json`.
+at a time, a refit a core. `--peers` adds neuralforecast, darts and Keras where they are installed, each by its own
+walk-forward. Everything runs one after the other, each in a process of its own. Run: `make bench`, or
+`python benchmarks/engine.py --json --peers`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import multiprocessing
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
+import peers
+from job import LABELS, LOOKBACK, STEP, fold, read_job, starts
 
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.training import CompiledEngine, initial_weights, make_chunks, predict_windows
-from gatecast.market.sources import read_bars
-from gatecast.samples.features import DEFAULT_FEATURES, compute_features
-
-LOOKBACK, HORIZON, WINDOW, STEP, BATCH = 30, 5, 504, 21, 64
 
 
-def read_job() -> tuple[np.ndarray, np.ndarray]:
-    """(bars, 5) features and (bars,) returns over the next 5 bars of the S&P 500."""
-    bars = read_bars("embedded", symbols=("SP500",))
-    table = compute_features(bars).select(DEFAULT_FEATURES).to_numpy()
-    log_close = np.log(bars["close"].to_numpy())
-    answer = np.full(len(bars), np.nan)
-    answer[:-HORIZON] = log_close[HORIZON:] - log_close[:-HORIZON]
-    return np.nan_to_num(table), answer
-
-
-def fold(features: np.ndarray, answer: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scaled features, scaled answers and training rows of the refit at bar `start`: nothing later is used."""
-    first, last = start - WINDOW, start - HORIZON
-    centre, spread = features[first:last].mean(0), features[first:last].std(0)
-    scaled = ((features - centre) / spread).astype(np.float32)
-    return scaled, (answer / answer[first:last].std()).astype(np.float32), np.arange(first + LOOKBACK - 1, last)
-
-
-def gatecast(job: tuple[np.ndarray, np.ndarray], starts: list[int], epochs: int, *, burn_in: bool, cores: int) -> dict:
-    """Seconds per refit and the last epoch's mean loss."""
-    settings = LSTM(horizon=1, heads=("return",), burn_in_gradient=burn_in, epochs=epochs)
+def gatecast(first: list[int], epochs: int, burn_in: bool) -> peers.Figures:
+    """The same by gatecast's engine: seconds per refit, the last epoch's mean loss, and the share of the GEMM peak."""
+    settings, cores = LSTM(horizon=1, heads=("return",), burn_in_gradient=burn_in), os.cpu_count() or 1
+    job = read_job()
 
     def refit(start: int) -> float:
         inputs, answers, rows = fold(*job, start)
@@ -61,52 +46,13 @@ def gatecast(job: tuple[np.ndarray, np.ndarray], starts: list[int], epochs: int,
         predict_windows(engine.weights(), settings, inputs, np.arange(start, start + STEP) - low, 1)
         return loss
 
-    refit(starts[0])  # compiles, or reads the cache
+    refit(first[0])  # compiles, or reads the cache
     begin = time.perf_counter()
     with ThreadPoolExecutor(cores) as pool:
-        losses = list(pool.map(refit, starts))
-    return {"seconds": (time.perf_counter() - begin) / len(starts), "loss": float(np.mean(losses))}
-
-
-def plain_torch(job: tuple[np.ndarray, np.ndarray], starts: list[int], epochs: int, threads: int) -> dict:
-    """The same with `nn.LSTM`, a DataLoader of windows and Adam."""
-    import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = torch.nn.LSTM(5, 64, 2, batch_first=True, dropout=0.2)
-            self.drop, self.out = torch.nn.Dropout(0.2), torch.nn.Linear(64, 1)
-
-        def forward(self, x):
-            return self.out(self.drop(self.lstm(x)[0][:, -1]))
-
-    torch.set_num_threads(threads)
-    losses = []
-    begin = time.perf_counter()
-    for start in starts:
-        torch.manual_seed(start)
-        inputs, answers, rows = fold(*job, start)
-        windows = np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in rows])
-        data = torch.utils.data.TensorDataset(torch.from_numpy(windows), torch.from_numpy(answers[rows, None]))
-        loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
-        net = Net()
-        adam = torch.optim.Adam(net.parameters(), 1e-3)
-        for _ in range(epochs):
-            total = 0.0
-            for x, y in loader:
-                adam.zero_grad()
-                loss = torch.nn.functional.mse_loss(net(x), y)
-                loss.backward()
-                adam.step()
-                total += float(loss.detach()) * len(x)
-        net.eval()
-        with torch.no_grad():
-            net(
-                torch.from_numpy(np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in range(start, start + STEP)]))
-            )
-        losses.append(total / len(rows))
-    return {"seconds": (time.perf_counter() - begin) / len(starts), "loss": float(np.mean(losses))}
+        losses = list(pool.map(refit, first))
+    seconds = (time.perf_counter() - begin) / len(first)
+    share = operations(settings, epochs) / seconds / (gemm_peak() * cores)
+    return {"seconds": seconds, "loss": float(np.mean(losses)), "gemm_share": share}
 
 
 def gemm_peak() -> float:
@@ -125,50 +71,71 @@ def gemm_peak() -> float:
     return 200 * 2 * 176 * 64 * 256 / best
 
 
-def operations(epochs: int) -> float:
-    """Floating point operations of the matrix products of one refit, counted on the chunks' own shapes."""
-    length, labels = LSTM().chunk, WINDOW - HORIZON - LOOKBACK + 1
-    count = np.mean([1 + max(0, -(-(labels - length + offset) // length)) for offset in range(length)])
-    rows = (LOOKBACK + length - 1) * count
-    forward = rows * (8 * 256 + 3 * 64 * 256)  # inputs are padded to 8
-    return 3 * 2 * forward * epochs  # the backward pass has two products for each
+def operations(settings: LSTM, epochs: int) -> float:
+    """Floating point operations of the matrix products of one refit's training, on the chunks' own shapes."""
+    length, gates, units = settings.chunk, 4 * settings.units, settings.units
+    count = np.mean([1 + max(0, -(-(LABELS - length + offset) // length)) for offset in range(length)])
+    burn, inputs = LOOKBACK - 1, 5
+    forward = inputs * gates + (2 * settings.layers - 1) * units * gates
+    weights, inside = forward, (2 * settings.layers - 1) * units * gates  # gradients of the weights, and those inside
+    backward_bars = length + (burn if settings.burn_in_gradient else 0)
+    return 2 * count * ((length + burn) * forward + backward_bars * (weights + inside)) * epochs
+
+
+def alone(work, *arguments) -> peers.Figures:  # type: ignore[no-untyped-def]
+    """In a process of its own, so that one's threads and memory do not reach the next."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=peers.silence) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def measure(refits: int, peer_refits: int, epochs: int, all_peers: bool) -> dict:
+    """Everything, one after the other."""
+    few = starts(peer_refits)
+    ours, cut = (alone(gatecast, starts(refits), epochs, burn_in) for burn_in in (True, False))
+    found = {
+        "plain torch, 1 thread": alone(peers.plain_torch, few, epochs, 1),
+        "plain torch, 2 threads": alone(peers.plain_torch, few, epochs, 2),
+    }
+    side_by_side = peers.two_processes(few, epochs)["seconds"]
+    for name in ("neuralforecast", "darts", "keras") if all_peers else ():
+        if importlib.util.find_spec(name):
+            found[name] = alone(getattr(peers, name), few, epochs)
+    fastest = min(peer["seconds"] for peer in found.values())
+    return {
+        "s_per_refit": ours["seconds"],
+        "peers": {name: peer["seconds"] for name, peer in found.items()},
+        "ratio": fastest / ours["seconds"],
+        "ratio_no_burn_in_gradient": fastest / cut["seconds"],
+        "ratio_to_torch_in_processes": side_by_side / ours["seconds"],
+        "s_torch_in_processes": side_by_side,
+        "labelled_bars_per_s": LABELS * epochs / ours["seconds"],
+        "gemm_share": ours["gemm_share"],
+        "loss": ours["loss"],
+        "peer_loss": found["plain torch, 1 thread"]["loss"],
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    parser.add_argument("--peers", action="store_true", help="neuralforecast, darts and Keras too, where installed")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--refits", type=int, default=24)
+    parser.add_argument("--refits", type=int, default=48)
     parser.add_argument("--peer-refits", type=int, default=3)
     options = parser.parse_args()
-    job, cores = read_job(), os.cpu_count() or 1
-    starts = [1000 + STEP * number for number in range(options.refits)]
-    ours = gatecast(job, starts, options.epochs, burn_in=True, cores=cores)
-    cut = gatecast(job, starts, options.epochs, burn_in=False, cores=cores)
-    peers = {
-        f"plain torch, {threads} thread{'s' * (threads > 1)}": plain_torch(
-            job, starts[: options.peer_refits], options.epochs, threads
-        )
-        for threads in (1, 2)
-    }
-    fastest = min(peer["seconds"] for peer in peers.values())
-    result = {
-        "s_per_refit": ours["seconds"],
-        "peers": {name: peer["seconds"] for name, peer in peers.items()},
-        "ratio": fastest / ours["seconds"],
-        "ratio_no_burn_in_gradient": fastest / cut["seconds"],
-        "labelled_bars_per_s": (WINDOW - HORIZON - LOOKBACK + 1) * options.epochs / ours["seconds"],
-        "gemm_share": operations(options.epochs) / ours["seconds"] / (gemm_peak() * cores),
-        "loss": ours["loss"],
-        "peer_loss": next(iter(peers.values()))["loss"],
-    }
+    result = measure(options.refits, options.peer_refits, options.epochs, options.peers)
     if options.json:
         print(json.dumps(result))
         return
-    print(f"{'gatecast':<24}{result['s_per_refit'] * 1000:8.1f} ms a refit   loss {result['loss']:.3f}")
-    for name, peer in peers.items():
-        print(f"{name:<24}{peer['seconds'] * 1000:8.1f} ms a refit   loss {peer['loss']:.3f}")
-    print(f"ratio {result['ratio']:.1f} ({result['ratio_no_burn_in_gradient']:.1f} without the burn-in's gradient)")
+    print(f"{'gatecast':<28}{result['s_per_refit'] * 1000:8.1f} ms a refit   loss {result['loss']:.3f}")
+    for name, seconds in result["peers"].items():
+        print(f"{name:<28}{seconds * 1000:8.1f} ms a refit")
+    print(f"{'plain torch, a process a core':<28}{result['s_torch_in_processes'] * 1000:7.1f} ms a refit")
+    print(f"loss {result['loss']:.3f} after {options.epochs} epochs, plain torch's {result['peer_loss']:.3f}")
+    print(
+        f"{result['ratio']:.1f} times the fastest peer, {result['ratio_no_burn_in_gradient']:.1f} without the gradient "
+        f"through the burn-in, {result['ratio_to_torch_in_processes']:.1f} times torch in a process a core"
+    )
     print(f"{result['labelled_bars_per_s']:,.0f} labelled bars a second, {result['gemm_share']:.0%} of the GEMM peak")
 
 

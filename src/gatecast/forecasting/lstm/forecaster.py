@@ -116,12 +116,11 @@ class LSTM(Settings):
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
         """One seed ensemble a fold; every (fold, member) is a job of its own."""
-        lessons = [self._prepare(fold) for fold in folds]
-        work = [(i, member) for i in range(len(folds)) for member in range(self.seeds)]
 
-        def train(item: tuple[int, int]) -> tuple[Fit, FloatArray]:
-            fold, lesson = folds[item[0]], lessons[item[0]]
-            seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, item[1])
+        def train(item: tuple[Fold, int]) -> Member:
+            fold, member = item
+            lesson = self._prepare(fold)
+            seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, member)
             key = key_of(self, lesson, seed) if self.unfinished else ""
             fit = recall(self.unfinished, key) if self.unfinished else None
             if fit is None:
@@ -129,12 +128,13 @@ class LSTM(Settings):
                 if self.unfinished:
                     keep(self.unfinished, key, fit)
             outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
-            return fit, outputs
+            return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
 
-        fits = fan_out(train, work, jobs=jobs, progress=progress)
+        work = [(fold, member) for fold in folds for member in range(self.seeds)]
+        members = fan_out(train, work, jobs=jobs, progress=progress)
         return [
-            FittedLSTM.assemble(self, lesson, fits[i * self.seeds : (i + 1) * self.seeds])
-            for i, lesson in enumerate(lessons)
+            FittedLSTM.assemble(self, fold, members[i * self.seeds : (i + 1) * self.seeds])
+            for i, fold in enumerate(folds)
         ]
 
     def _prepare(self, fold: Fold) -> Lesson:
@@ -159,14 +159,13 @@ class LSTM(Settings):
         spread = np.where(np.array(self.binary_columns) | (spread <= 0), 1.0, spread)
         read = bars_read(np.r_[train, validation], self.lookback, len(table))
         scaled = ((table[read] - centre) / spread).astype(np.float32)
-        return Lesson(fold, scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :])
+        return Lesson(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :])
 
 
 @dataclass(frozen=True)
 class Lesson:
     """One fold, ready for the network: scaled inputs and answers of the bars it reads, rows counted among those."""
 
-    fold: Fold
     scaler: Scaler
     centre: FloatArray
     spread: FloatArray
@@ -174,6 +173,17 @@ class Lesson:
     table: NDArray[np.float32]
     train: IntArray
     validation: IntArray
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble: its fit, its `outputs` on the validation rows, and the scales that it learned on."""
+
+    fit: Fit
+    outputs: FloatArray
+    scaler: Scaler
+    centre: FloatArray
+    spread: FloatArray
 
 
 @dataclass(frozen=True)
@@ -192,22 +202,20 @@ class FittedLSTM:
     smear: float = 1.0
 
     @classmethod
-    def assemble(cls, settings: LSTM, lesson: Lesson, fits: Sequence[tuple[Fit, FloatArray]]) -> FittedLSTM:
-        """Scaler, answers' scale and members together, with the variance's smearing factor.
-
-        Beside each fit come its outputs on the validation rows.
-        """
+    def assemble(cls, settings: LSTM, fold: Fold, members: Sequence[Member]) -> FittedLSTM:
+        """The members of one fold together, with the variance's smearing factor from its validation rows."""
+        first = members[0]
         fitted = cls(
-            settings, lesson.scaler, lesson.centre, lesson.spread,
-            tuple(fit.weights for fit, _ in fits), tuple(fit.best_epoch for fit, _ in fits),
+            settings, first.scaler, first.centre, first.spread,
+            tuple(one.fit.weights for one in members), tuple(one.fit.best_epoch for one in members),
         )  # fmt: skip
         if "volatility" not in settings.heads:
             return fitted
-        samples, ends = lesson.fold.data, lesson.fold.data.ends[lesson.fold.validation]
         column = columns_of(settings.horizon)["volatility"].start
         position = int(np.flatnonzero(settings.output_columns == column)[0])
-        forecast = np.mean([outputs[:, position] for _, outputs in fits], axis=0)
-        return replace(fitted, smear=smearing_factor(samples.table[ends, column] - forecast))
+        forecast = np.mean([one.outputs[:, position] for one in members], axis=0)
+        answer = fold.data.table[fold.data.ends[fold.validation], column]
+        return replace(fitted, smear=smearing_factor(answer - forecast))
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; the mean over the members."""
