@@ -27,6 +27,8 @@ from job import LABELS, LOOKBACK, STEP, fold, read_job, starts
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.training import CompiledEngine, initial_weights, make_chunks, predict_windows
 
+ROUNDS = 3  # the fastest counts, as the fastest refit of plain torch does: the machine has other work
+
 
 def gatecast(first: list[int], epochs: int, burn_in: bool) -> peers.Figures:
     """The same by gatecast's engine: seconds per refit, the last epoch's mean loss, and the share of the GEMM peak."""
@@ -47,15 +49,20 @@ def gatecast(first: list[int], epochs: int, burn_in: bool) -> peers.Figures:
         return loss
 
     refit(first[0])  # compiles, or reads the cache
-    begin = time.perf_counter()
+    rounds = []
     with ThreadPoolExecutor(cores) as pool:
-        losses = list(pool.map(refit, first))
-    seconds = (time.perf_counter() - begin) / len(first)
-    share = operations(settings, epochs) / seconds / (gemm_peak() * cores)
+        for _ in range(ROUNDS):  # the peak is of all cores at once, just before and after
+            before = sum(pool.map(gemm_peak, range(cores)))
+            begin = time.perf_counter()
+            losses = list(pool.map(refit, first))
+            seconds = (time.perf_counter() - begin) / len(first)
+            peak = (before + sum(pool.map(gemm_peak, range(cores)))) / 2
+            rounds.append((seconds, operations(settings, epochs) / seconds / peak))
+    seconds, share = min(rounds)
     return {"seconds": seconds, "loss": float(np.mean(losses)), "gemm_share": share}
 
 
-def gemm_peak() -> float:
+def gemm_peak(_: int = 0) -> float:
     """Float32 operations a second of one core: the engine's own tile on a matrix in cache, best of ten."""
     from gatecast.forecasting.lstm.gemm import gemm
 
@@ -120,7 +127,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--peers", action="store_true", help="neuralforecast, darts and Keras too, where installed")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--refits", type=int, default=48)
+    parser.add_argument("--refits", type=int, default=24)
     parser.add_argument("--peer-refits", type=int, default=3)
     options = parser.parse_args()
     result = measure(options.refits, options.peer_refits, options.epochs, options.peers)
