@@ -357,6 +357,15 @@ def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path,
     assert all(f"{row['symbol']} " in shown.out and row["reason"] in shown.out for row in rows)
 
 
+def test_audit_says_what_it_checked(gatecast: Command, data: Path) -> None:
+    answer = gatecast("audit", data / "small.toml", "--bars", data / "bars.csv", "--quick", "--json")
+    assert answer.status == 0, answer.err
+    told = json.loads(answer.out.splitlines()[-1])
+    assert told["findings"] == []
+    assert told["checked"]
+    assert told["not_checked"]
+
+
 def test_forecast_starts_without_what_it_does_not_need(finished: Path, data: Path) -> None:
     heavy = ("torch", "sklearn", "arch", "pandas", "plotly", "statsmodels", "joblib", "optuna")
     words = ["gatecast", "forecast", str(finished), "--bars", str(data / "newest.csv"), "--json"]

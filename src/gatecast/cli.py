@@ -195,6 +195,29 @@ def check(
 
 
 @app.command()
+def audit(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only what needs no fitting.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rerun the chain with the future removed and replaced, and name what noticed; exit status 1 when anything did."""
+    from gatecast.experiment import Experiment
+    from gatecast.studies.audit import audit as audit_chain
+
+    changes = {"jobs": _cores(), "bars": {"source": bars}}
+    experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
+    with _Stages() as progress:
+        result = audit_chain(experiment, full=not quick, progress=progress)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        _console().print(result.summary(), markup=False, soft_wrap=True)
+    if not result.clean:
+        raise typer.Exit(1)
+
+
+@app.command()
 def forecast(
     folder: RunFolder,
     bars: Annotated[str, typer.Option(help="File with the newest bars.")],
@@ -455,6 +478,30 @@ def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
 
 COST = {"lstm": 1.0, "forest": 1.7, "logistic": 2.0, "threshold": 0.2}
 """What one fit takes, relative to one network's; of the other models next to nothing."""
+
+
+class _Stages:
+    """One bar a stage on a terminal, nothing elsewhere; on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self.bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Stages:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self.tasks:
+            self.tasks[stage] = self.bar.add_task(_shown(stage), total=total)
+        self.bar.update(self.tasks[stage], completed=done, total=total)
 
 
 class _Progress:

@@ -1,0 +1,747 @@
+"""The comparison at the cut: what is said of t must stay the same, bit for bit, whatever comes after t.
+
+`quick_audit` looks at a finished run without a refit; `gatecast.studies.audit` reruns the whole chain. Both use the
+tables made here: one a stage, with a row for each symbol and time, so that two runs can be laid side by side.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from gatecast.errors import GatecastError
+from gatecast.forecasting.scaling import Scaler
+from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.walkforward import Forecasts
+from gatecast.samples.features import compute_features
+from gatecast.samples.targets import to_array, to_times
+from gatecast.samples.windows import Samples, make_samples
+from gatecast.trading.signals import Signals, make_signals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.forecaster import FittedForecaster
+    from gatecast.results import Run
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    TimeArray = NDArray[np.datetime64]
+
+Kind = Literal["cut", "garbage", "nature"]
+PRICES = ("open", "high", "low", "close")
+NOT_NUMBERS = ("symbol", "asset_class", "time")
+STAGES = (
+    "bars", "features", "targets", "regimes", "folds", "scaler", "tuning",
+    "forecasts", "ensemble", "thresholds", "signals", "strategy", "weights",
+)  # fmt: skip
+"""In the order of the pipeline: a stage inherits the leaks of those before it."""
+LEVEL_TOLERANCE = 1e-2  # change of a feature, in its own standard deviations, that a doubled price may bring
+IMPLAUSIBLE_R2 = 0.25  # share of the next bar's variance that no column known at the close explains
+LEVEL_CORRELATION = 0.95  # of a column's changes with the close's, and of the two themselves, from which it is a price
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One place where the chain knew too much.
+
+    `stage` and `column` name it; `symbol` and `time` the row (a bar's close; of a refit its class and first forecast),
+    `reacts_to` the latest later time that moves it. `value` is what the chain says, `other` what it says with another
+    future. `kind`: "cut" (the future removed, or a rule of the folds broken), "garbage" (the future replaced),
+    "nature" (what the column is, which no cut can show).
+    """
+
+    stage: str
+    column: str
+    kind: Kind
+    symbol: str | None = None
+    time: datetime | None = None
+    reacts_to: datetime | None = None
+    value: float | str | None = None
+    other: float | str | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, what merely follows from it, what it looked at and what it could not see."""
+
+    findings: tuple[Leak, ...]
+    consequences: tuple[str, ...]
+    checked: tuple[str, ...]
+    not_checked: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def guilty(self) -> tuple[str, ...]:
+        """The stages that leak by themselves, in the order of the pipeline."""
+        return tuple(stage for stage in STAGES if any(leak.stage == stage for leak in self.findings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; times in ISO format, NaN as None."""
+        leaks = [{key: _plain(value) for key, value in asdict(leak).items()} for leak in self.findings]
+        return {
+            "clean": self.clean,
+            "guilty": list(self.guilty),
+            "findings": leaks,
+            "consequences": list(self.consequences),
+            "checked": list(self.checked),
+            "not_checked": list(self.not_checked),
+        }
+
+    def summary(self) -> str:
+        """The findings in sentences, or that there are none; then what was checked and what was not."""
+        found = [leak.sentence for leak in self.findings] or ["No leak was found."]
+        if self.consequences:
+            found.append(f"As a consequence also {', '.join(self.consequences)}.")
+        return "\n".join([*found, "Checked:", *self.checked, "Not checked:", *self.not_checked])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+# ── tables, one a stage ──────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a stage says: `value` (rows, columns) of each `symbol` and `time`, sorted by both, one row of each.
+
+    `part` tells tables of one stage apart. A row counts once `since` (its time, if there is none) has come.
+    """
+
+    stage: str
+    part: str
+    columns: tuple[str, ...]
+    symbol: NDArray[np.str_]
+    time: TimeArray
+    value: FloatArray
+    since: TimeArray | None = None
+
+    def until(self, moment: np.datetime64) -> Table:
+        """The rows that count at a moment."""
+        rows = (self.time if self.since is None else self.since) <= moment
+        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows], since=None)
+
+    def rows_of(self, other: Table) -> Table:
+        """The rows that another table has, too."""
+        theirs = {*zip(other.symbol.tolist(), other.time.tolist(), strict=True)}
+        rows = [key in theirs for key in zip(self.symbol.tolist(), self.time.tolist(), strict=True)]
+        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows])
+
+    def at(self, symbol: str | None, time: datetime | None, column: str) -> float | None:
+        """One value, None where it is missing."""
+        if time is None:
+            return None
+        rows = (self.symbol == symbol) & (self.time == np.datetime64(time.replace(tzinfo=None)))
+        found = self.value[rows, self.columns.index(column)]
+        return _number(found[0]) if len(found) else None
+
+
+def bars_table(bars: pl.DataFrame) -> Table:
+    """The bars themselves."""
+    names = tuple(name for name in bars.columns if name not in NOT_NUMBERS)
+    bars = bars.sort("symbol", "time")
+    numbers = bars.select(pl.col(names).exclude("known_at"), pl.col("known_at").dt.epoch("us"))
+    return Table("bars", "", tuple(numbers.columns), _names(bars), to_times(bars, "time"), _matrix(numbers))
+
+
+def features_table(bars: pl.DataFrame, names: tuple[str, ...]) -> Table:
+    """Features of one asset class, straight from its bars."""
+    bars = bars.sort("symbol", "time")
+    value = _matrix(compute_features(bars, names).select(names))
+    part = f"{bars['asset_class'][0]} features"
+    return Table("features", part, names, _names(bars), to_times(bars, "time"), value)
+
+
+def samples_tables(samples: Samples) -> list[Table]:
+    """Features, what is known beside them, answers once they are known, and the regime's level."""
+    name, symbol = samples.asset_class, np.array(samples.symbols)[samples.symbol]
+
+    def table(
+        stage: str, part: str, columns: Mapping[str, NDArray[Any]], since: NDArray[np.datetime64] | None = None
+    ) -> Table:
+        value = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
+        return Table(stage, f"{name} {part}", tuple(columns), symbol, samples.time, value, since)
+
+    facts = {
+        f"{field.name}{'' if array.ndim == 1 else f'_{k + 1}'}": column
+        for field in fields(samples.facts)
+        if isinstance(array := getattr(samples.facts, field.name), np.ndarray)
+        for k, column in enumerate(np.atleast_2d(array.T))
+    }
+    level = {"level": facts.pop("level")}
+    tables = [
+        table("features", "features", dict(zip(samples.names, samples.features.T, strict=True))),
+        table("features", "facts", facts),
+        table("regimes", "level", level),
+    ]
+    for head, target in samples.targets.items():
+        answers = {
+            head if target.value.ndim == 1 else f"{head}_{k + 1}": column
+            for k, column in enumerate(np.atleast_2d(target.value.T))
+        }
+        known = np.where(np.isnat(target.known_at), np.nan, target.known_at.astype(np.int64))
+        stage = "regimes" if head == "regime" else "targets"  # its answers are what they are by the level
+        tables.append(table(stage, head, answers, target.known_at))
+        tables.append(table("targets", f"{head} known_at", {f"{head} known_at": known}, target.known_at))
+    return tables
+
+
+def forecasts_tables(stage: str, forecasts: Forecasts, models: Iterable[str]) -> list[Table]:
+    """The out-of-sample forecasts of some models."""
+    rows, samples = forecasts.rows, forecasts.samples
+    tables = []
+    for model in sorted(models):
+        columns = {
+            f"{model} {head}{'' if values.ndim == 1 else f' step {k + 1}'}": column[rows]
+            for head, values in forecasts.values[model].items()
+            for k, column in enumerate(np.atleast_2d(values.T))
+        }
+        if columns:
+            tables.append(rows_table(stage, f"{samples.asset_class} {model}", samples, samples.ends[rows], columns))
+    return tables
+
+
+def signals_tables(forecasts: Forecasts, signals: Signals) -> list[Table]:
+    """z-scores, which hold the thresholds' mean and standard deviation, and the signals made of them."""
+    rows, samples = forecasts.rows, forecasts.samples
+    thresholds = {"z": signals.z[rows], "z_confirming": signals.z_confirming[rows]}
+    decided = {"signal": signals.signal[rows], "consensus": signals.consensus[rows]}
+    return [
+        rows_table("thresholds", samples.asset_class, samples, samples.ends[rows], thresholds),
+        rows_table("signals", samples.asset_class, samples, samples.ends[rows], decided),
+    ]
+
+
+def folds_table(samples: Samples, folds: Sequence[Fold], number: int = 0) -> Table:
+    """Each refit's rows, without the test block: how many, the first and the last, and a checksum of them all."""
+    kinds = {
+        "train": [fold.train for fold in folds],
+        "validation": [fold.validation for fold in folds],
+        "record": [fold.on(samples).record for fold in folds],
+    }
+    keys = np.column_stack([np.array(samples.symbols)[samples.symbol[samples.ends]], samples.times.astype(np.str_)])
+    columns = {}
+    for kind, blocks in kinds.items():
+        times = [samples.times[rows].astype(np.int64) for rows in blocks]
+        columns[f"{kind} rows"] = np.array([len(rows) for rows in blocks], dtype=np.float64)
+        columns[f"{kind} first"] = np.array([own.min(initial=2**62) for own in times], dtype=np.float64)
+        columns[f"{kind} last"] = np.array([own.max(initial=-(2**62)) for own in times], dtype=np.float64)
+        columns[f"{kind} checksum"] = np.array([zlib.crc32(keys[rows].tobytes()) for rows in blocks], dtype=np.float64)
+    return _folds_table("folds", str(number), folds, samples, columns)
+
+
+def scalers_tables(model: str, folds: Sequence[Fold], fits: Sequence[FittedForecaster]) -> list[Table]:
+    """Centre and spread of every scaler inside a model's fits."""
+    found = [[value for value in vars(fit).values() if isinstance(value, Scaler)] for fit in fits]
+    numbers = [np.concatenate([np.r_[one.centre, one.spread] for one in scalers]) for scalers in found if scalers]
+    if len(numbers) != len(fits) or len({len(one) for one in numbers}) != 1:
+        return []
+    half = len(numbers[0]) // 2
+    labels = [f"{model} {what} of input {k + 1}" for what in ("centre", "spread") for k in range(half)]
+    columns = dict(zip(labels, np.array(numbers).T, strict=True))
+    return [_folds_table("scaler", model, folds, folds[0].data, columns)]
+
+
+def chosen_table(samples: Samples, folds: Sequence[Fold]) -> Table:
+    """Which features are in use at each refit."""
+    use = {name: np.ones(len(folds)) for name in samples.names} | {
+        name: np.zeros(len(folds)) for name in samples.left_out
+    }
+    columns = {f"{name} in use": column for name, column in sorted(use.items())}
+    return _folds_table("features", "in use", folds, samples, columns)
+
+
+def _folds_table(
+    stage: str, part: str, folds: Sequence[Fold], samples: Samples, columns: Mapping[str, FloatArray]
+) -> Table:
+    cutoffs = np.array([fold.cutoff for fold in folds], dtype="datetime64[us]")
+    symbol = np.full(len(folds), samples.asset_class)
+    return Table(
+        stage, f"{samples.asset_class} {part}", tuple(columns), symbol, cutoffs, np.column_stack(list(columns.values()))
+    )
+
+
+def rows_table(stage: str, part: str, samples: Samples, at: IntArray, columns: Mapping[str, NDArray[Any]]) -> Table:
+    """Columns at bar-level rows `at` of the samples."""
+    value = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
+    return Table(stage, part, tuple(columns), np.array(samples.symbols)[samples.symbol[at]], samples.time[at], value)
+
+
+def frame_table(stage: str, frame: pl.DataFrame, *columns: str) -> Table:
+    """Columns of a frame with symbol and time."""
+    frame = frame.sort("symbol", "time")
+    return Table(stage, "", columns, _names(frame), to_times(frame, "time"), _matrix(frame.select(columns)))
+
+
+def _names(frame: pl.DataFrame) -> NDArray[np.str_]:
+    return frame["symbol"].to_numpy().astype(np.str_)
+
+
+def _matrix(frame: pl.DataFrame) -> FloatArray:
+    return to_array(frame, *frame.columns).reshape(len(frame), len(frame.columns))
+
+
+# ── the comparison ───────────────────────────────────────────────────────────────────────────────
+
+
+def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datetime64, kind: Kind) -> list[Leak]:
+    """What two runs of the chain say differently of the rows that count at `moment`: one leak a column, its last row.
+
+    The rows are matched by symbol and time, never by number; NaN equals NaN. A row that only one of them has is a
+    difference, a column that only one of them has is not.
+    """
+    theirs = {(table.stage, table.part): table for table in other}
+    leaks = []
+    for table in whole:
+        match = theirs.get((table.stage, table.part))
+        mine = table.until(moment)
+        if match is not None:
+            leaks += _compare(mine, match.until(moment), kind)
+        elif len(mine.time):
+            leaks.append(
+                Leak(mine.stage, f"{mine.part} row", kind, str(mine.symbol[-1]), moment_of(mine.time[-1]), None,
+                     "a row", "no row")
+            )  # fmt: skip
+    return leaks
+
+
+def _compare(mine: Table, other: Table, kind: Kind) -> list[Leak]:
+    if not (np.array_equal(mine.time, other.time) and np.array_equal(mine.symbol, other.symbol)):
+        a, b = ([*zip(table.symbol.tolist(), table.time.tolist(), strict=True)] for table in (mine, other))
+        single = max(set(a) ^ set(b), key=lambda key: key[1])
+        said = ("a row", "no row") if single in set(a) else ("no row", "a row")
+        return [Leak(mine.stage, f"{mine.part} row".strip(), kind, single[0], moment_of(single[1]), None, *said)]
+    shared = [name for name in mine.columns if name in other.columns]
+    x = mine.value[:, [mine.columns.index(name) for name in shared]]
+    y = other.value[:, [other.columns.index(name) for name in shared]]
+    differs = ~((x == y) | (np.isnan(x) & np.isnan(y)))
+    leaks = []
+    for k in np.flatnonzero(differs.any(0)).tolist():
+        rows = np.flatnonzero(differs[:, k])
+        row = int(rows[np.argmax(mine.time[rows])])
+        leaks.append(
+            Leak(mine.stage, shared[k], kind, str(mine.symbol[row]), moment_of(mine.time[row]), None,
+                 _number(x[row, k]), _number(y[row, k]))
+        )  # fmt: skip
+    return leaks
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def moment_of(moment: np.datetime64 | datetime) -> datetime:
+    """A time of ours (UTC without a zone) as a datetime in UTC."""
+    when: datetime = moment if isinstance(moment, datetime) else moment.astype("datetime64[us]").item()
+    return when.replace(tzinfo=UTC)
+
+
+def up_to(bars: pl.DataFrame, moment: np.datetime64) -> pl.DataFrame:
+    """The bars that have closed by a moment."""
+    return bars.filter(pl.Series(to_times(bars, "time") <= moment))
+
+
+class Garbage:
+    """Bars whose future can be replaced by another one: finite and plausible, with nothing of the true one left.
+
+    Each symbol's close goes on from the cut as a random walk of twice its own volatility; opens that repeat the
+    previous close go on doing so. Volumes are scaled at random, other columns are drawn anew from their own values.
+    Missing values stay missing. The same bar is the same garbage wherever the cut is, up to the price's level.
+    """
+
+    def __init__(self, bars: pl.DataFrame, seed: int = 0) -> None:
+        self.bars = bars.sort("symbol", "time")
+        frames = [self._of_symbol(own, seed) for own in self.bars.partition_by("symbol", maintain_order=True)]
+        self.other = pl.concat(frames)
+
+    @staticmethod
+    def _of_symbol(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
+        draw = np.random.default_rng([seed, zlib.crc32(str(bars["symbol"][0]).encode())])
+        count, close = len(bars), bars["close"].to_numpy()
+        steps = np.diff(np.log(close))
+        size = 2 * float(np.median(np.abs(steps[steps != 0]))) / 0.6745 if (steps != 0).any() else 0.01
+        size = min(size, 0.1)
+        walk = close[0] * np.exp(np.cumsum(np.clip(size * draw.standard_normal(count), -0.3, 0.3)))
+        before = np.r_[walk[0], walk[:-1]]
+        repeats = np.r_[False, bars["open"].to_numpy()[1:] == close[:-1]]
+        open_ = np.where(repeats, before, before * np.exp(0.3 * size * draw.standard_normal(count)))
+        reach = np.exp(0.5 * size * np.abs(draw.standard_normal((2, count))))
+        new: dict[str, FloatArray] = {
+            "open": open_, "high": np.maximum(open_, walk) * reach[0],
+            "low": np.minimum(open_, walk) / reach[1], "close": walk,
+        }  # fmt: skip
+        for name in bars.columns:
+            if name in (*NOT_NUMBERS, *PRICES, "known_at", "segment"):
+                continue
+            values = to_array(bars, name).copy()
+            known = np.flatnonzero(~np.isnan(values))
+            if name == "volume":
+                values = values * np.exp(0.5 * draw.standard_normal(count))
+            elif len(known):
+                values[known] = values[draw.permutation(known)]
+            new[name] = values
+        return bars.with_columns(pl.Series(name, values).fill_nan(None) for name, values in new.items())
+
+    def after(self, moment: np.datetime64) -> pl.DataFrame:
+        """The bars with all rows after the moment replaced."""
+        later = pl.Series(to_times(self.bars, "time") > moment)
+        last = pl.col("close").filter(~pl.col("later")).last().over("symbol")
+        true, walk = (frame.with_columns(later=later).select(last).to_series() for frame in (self.bars, self.other))
+        new = self.other.with_columns(pl.col(PRICES) * (true / walk).fill_null(1.0))
+        names = [name for name in self.bars.columns if name not in NOT_NUMBERS]
+        return self.bars.with_columns(
+            pl.when(later).then(new[name]).otherwise(self.bars[name]).alias(name) for name in names
+        )
+
+
+# ── rules and natures ────────────────────────────────────────────────────────────────────────────
+
+
+def broken_rules(folds: Sequence[Fold], samples: Samples) -> list[Leak]:
+    """Rows that a refit was given although their answers came later, and forecasts that it made of its own past.
+
+    Said without the splitter's own functions: training rows are known by the first validation row, validation rows
+    (and the record) by the cutoff, test rows begin at the cutoff. One leak a kind of rows, the worst one.
+    """
+    worst: dict[str, tuple[np.timedelta64, Leak]] = {}
+    for fold in folds:
+        first = min(*samples.times[fold.validation], fold.cutoff)
+        for kind, rows, limit, what in (
+            ("train", fold.train, first, "the first validation row"),
+            ("validation", fold.validation, fold.cutoff, "the first forecast"),
+            ("record", fold.on(samples).record, fold.cutoff, "the first forecast"),
+        ):
+            known = np.where(np.isnat(samples.known_at[rows]), np.datetime64("9999-01-01"), samples.known_at[rows])
+            if len(rows) and known.max() > limit:
+                row = rows[int(np.argmax(known))]
+                never = bool(np.isnat(samples.known_at[row]))
+                said = "never" if never else _short(known.max())
+                leak = Leak(
+                    "folds", kind, "cut", _symbol_of(samples, row), moment_of(samples.times[row]),
+                    None if never else moment_of(known.max()), said, _short(limit),
+                    f"folds: refit {fold.index}: the {kind} row of {_short(samples.times[row])} has its answer "
+                    f"{said}, after {what} at {_short(limit)}.",
+                )  # fmt: skip
+                _keep_worst(worst, kind, known.max() - limit, leak)
+        early = fold.test[samples.times[fold.test] < fold.cutoff]
+        if len(early):
+            row = early[int(np.argmin(samples.times[early]))]
+            leak = Leak(
+                "folds", "test", "cut", _symbol_of(samples, row), moment_of(samples.times[row]), moment_of(fold.cutoff),
+                _short(samples.times[row]), _short(fold.cutoff),
+                f"folds: refit {fold.index}, at {_short(fold.cutoff)}, forecasts the row of "
+                f"{_short(samples.times[row])}, before it.",
+            )  # fmt: skip
+            _keep_worst(worst, "test", fold.cutoff - samples.times[row], leak)
+    return [leak for _, leak in worst.values()]
+
+
+def _keep_worst(worst: dict[str, tuple[Any, Leak]], kind: str, size: np.timedelta64, leak: Leak) -> None:
+    if kind not in worst or size > worst[kind][0]:
+        worst[kind] = (size, leak)
+
+
+def _short(moment: np.datetime64) -> str:
+    return str(moment)[:16]
+
+
+def _symbol_of(samples: Samples, row: int) -> str:
+    return samples.symbols[int(samples.symbol[samples.ends[row]])]
+
+
+def early_answers(samples: Samples, bars: pl.DataFrame) -> list[Leak]:
+    """Answers that claim to be known before the bar that ends their horizon is."""
+    own = bars.filter(pl.col("asset_class") == samples.asset_class).sort("symbol", "time")
+    bar_known = to_times(own, "known_at")
+    number = np.arange(len(bar_known))
+    later = np.minimum(number + samples.horizon, len(number) - 1)
+    whole = (number + samples.horizon == later) & (samples.symbol == samples.symbol[later])
+    whole &= samples.segment == samples.segment[later]
+    leaks = []
+    for head, target in samples.targets.items():
+        early = ~np.isnat(target.known_at) & (~whole | (target.known_at < bar_known[later]))
+        if early.any():
+            row = int(np.flatnonzero(early)[-1])
+            claim, due = _short(target.known_at[row]), _short(bar_known[later[row]]) if whole[row] else "never"
+            text = (
+                f"targets: the {head} answer of {_short(samples.time[row])} claims to be known at {claim}; the bar "
+                f"that ends its horizon is known at {due}."
+            )
+            symbol, reach = samples.symbols[int(samples.symbol[row])], moment_of(samples.time[later[row]])
+            time = moment_of(samples.time[row])
+            leaks.append(Leak("targets", f"{head} known_at", "cut", symbol, time, reach, claim, due, text))
+    return leaks
+
+
+def stubborn_scaler(folds: Sequence[Fold]) -> list[Leak]:
+    """A scaler that does not move with the rows that it is fitted on knows others."""
+    for fold in folds:
+        rows = fold.data.features[fold.data.ends[fold.train]]
+        try:
+            one, moved = Scaler.fit(rows), Scaler.fit(4.0 * rows + 1.0)
+        except Exception:  # one that asks for more than its rows is left to the comparison of the fits
+            return []
+        for what, expected, found in (
+            ("centre", 4.0 * one.centre + 1.0, moved.centre), ("spread", 4.0 * one.spread, moved.spread),
+        ):  # fmt: skip
+            wrong = ~np.isclose(expected, found, rtol=1e-6, atol=1e-9)
+            if wrong.any():
+                k = int(np.argmax(wrong))
+                name, a, b = fold.data.names[k], float(found[k]), float(expected[k])
+                text = (
+                    f"scaler: the {what} of {name!r} does not follow the training rows that it is given: {a:g} where "
+                    f"they ask for {b:g}."
+                )
+                return [Leak("scaler", f"{what} of {name}", "nature", None, moment_of(fold.cutoff), None, a, b, text)]
+    return []
+
+
+def level_features(bars: pl.DataFrame, names: Iterable[str]) -> list[Leak]:
+    """Features that are leaks by their nature: price levels, and columns of the user's that know the next return.
+
+    Where all prices double, and where they double and volume halves as in a split, an honest feature is what it was.
+    A column of the bars cannot be recomputed; it is a price when it moves with the close and stays with it. A level of
+    an adjusted price knows later splits and dividends, and no cut of an adjusted file can show that.
+    """
+    names = list(names)
+    own = [name for name in names if name in bars.columns]
+    made = [name for name in names if name not in own]
+    leaks = [leak for name in own if (leak := _nature_of(bars, name))]
+    if not made:
+        return leaks
+    doubled = bars.with_columns(pl.col(PRICES) * 2.0)
+    frames = [compute_features(one, made) for one in (bars, doubled, doubled.with_columns(pl.col("volume") / 2.0))]
+    for name in made:
+        before, *after = (to_array(frame, name) for frame in frames)
+        spread = float(np.nanstd(before)) if np.isfinite(before).any() else 0.0
+        moved = [np.nan_to_num(np.abs(one - before)) for one in after]
+        if spread > 0 and min(one.max() for one in moved) > LEVEL_TOLERANCE * spread:
+            row = int(np.argmax(moved[0]))
+            text = (
+                f"features: {name!r} is a price level: it changes when all prices are doubled, as an adjustment for "
+                "later splits and dividends does. Use a change, or a ratio of prices."
+            )
+            symbol, time, two = bars["symbol"][row], bars["time"][row], (_number(before[row]), _number(after[0][row]))
+            leaks.append(Leak("features", name, "nature", symbol, time, None, *two, text))
+    return leaks
+
+
+def _nature_of(bars: pl.DataFrame, name: str) -> Leak | None:
+    """What a column of the user's must not be: a price, or nearly the next bar's return."""
+    frame = bars.sort("symbol", "time").with_columns(log_close=pl.col("close").log())
+    step = pl.col("log_close").diff().over("symbol", "segment")
+    frame = frame.with_columns(step=step).with_columns(next=pl.col("step").shift(-1).over("symbol", "segment"))
+    value, close = to_array(frame, name), to_array(frame, "log_close")
+    ahead = _r_squared(value, to_array(frame, "next"))
+    if ahead > IMPLAUSIBLE_R2:
+        return Leak(
+            "features", name, "nature", None, None, None, ahead, IMPLAUSIBLE_R2,
+            f"features: the column {name!r} explains {ahead:.0%} of the next bar's return, which nothing that is "
+            "known at the close does: is it joined one row early?",
+        )  # fmt: skip
+    finite = value[np.isfinite(value)]
+    for level in (value, np.log(value)) if len(finite) and finite.min() > 0 else (value,):
+        moves = frame.with_columns(_level=pl.Series(level).fill_nan(None)).select(
+            pl.col("_level").diff().over("symbol", "segment")
+        )
+        change = to_array(moves, "_level")
+        stays = min(_r_squared(level[rows], close[rows]) for rows in _rows_by_symbol(frame))
+        if _r_squared(change, to_array(frame, "step")) > LEVEL_CORRELATION**2 and stays > LEVEL_CORRELATION**2:
+            return Leak(
+                "features", name, "nature", None, None, None, stays, LEVEL_CORRELATION**2,
+                f"features: the column {name!r} is a price level: it moves with the close and stays with it. "
+                "Adjusted prices know later splits and dividends; use a change, or a ratio of prices.",
+            )  # fmt: skip
+    return None
+
+
+def _rows_by_symbol(frame: pl.DataFrame) -> list[IntArray]:
+    number = frame["symbol"].rle_id().to_numpy()
+    return [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
+
+
+def _r_squared(x: FloatArray, y: FloatArray) -> float:
+    """Squared correlation where both are finite; 0 where there are fewer than 100 pairs or one is constant."""
+    both = np.isfinite(x) & np.isfinite(y)
+    if both.sum() < 100 or np.ptp(x[both]) == 0 or np.ptp(y[both]) == 0:
+        return 0.0
+    return float(np.corrcoef(x[both], y[both])[0, 1] ** 2)
+
+
+# ── what was found ───────────────────────────────────────────────────────────────────────────────
+
+
+def first_guilty(
+    reactions: Sequence[Leak], broken: Sequence[Leak], natures: Sequence[Leak]
+) -> tuple[tuple[Leak, ...], tuple[str, ...]]:
+    """What is to be named, each column once, and the later stages that merely react as well.
+
+    `reactions`: differences at cuts, of which the first stage in the pipeline's order is guilty. `broken`: rules, which
+    folds inherit from bars and targets alone. `natures`: of columns; nobody inherits them.
+    """
+    stages = [stage for stage in STAGES if any(leak.stage == stage for leak in (*reactions, *broken))]
+    guilty = set(stages[:1])
+    if not {"bars", "targets"} & set(stages):
+        guilty |= {leak.stage for leak in broken}
+    named = [leak for leak in broken if leak.stage in guilty]
+    named += [leak for leak in reactions if leak.stage in guilty - {leak.stage for leak in named}]
+    found: dict[tuple[str, str], Leak] = {}
+    for leak in (*named, *natures):
+        found.setdefault((leak.stage, leak.column), leak)
+    order = sorted(found.values(), key=lambda leak: STAGES.index(leak.stage))
+    return tuple(order), tuple(stage for stage in stages if stage not in guilty)
+
+
+def worded(leak: Leak) -> Leak:
+    """The same with a sentence that says all of it."""
+    if leak.sentence:
+        return leak
+    how = "is missing" if leak.kind == "cut" else "is another one"
+    reach = f", up to {leak.reacts_to:%Y-%m-%d %H:%M}" if leak.reacts_to else ""
+    row = f"{leak.symbol} {leak.time:%Y-%m-%d %H:%M}" if leak.time else f"{leak.symbol}"
+    text = (
+        f"{leak.stage}: {leak.column!r} of {row} is {leak.value}, and {leak.other} when what comes later {how}: "
+        f"it reacts to bars after its own{reach}."
+    )
+    return replace(leak, sentence=text)
+
+
+# ── the cheap audit of a finished run ────────────────────────────────────────────────────────────
+
+
+def quick_audit(run: Run, *, cuts: int = 2) -> Audit:
+    """A finished run looked at without a refit, in a small part of its time.
+
+    At `cuts` moments its features, answers, levels, ensemble and signals are made again from the bars, samples and
+    forecasts up to then, and the newest models asked again; all refits are held against the rules; features are
+    examined for price levels. `gatecast.studies.audit` does all of it, refits included.
+
+    >>> from gatecast.experiment import Experiment, run
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> walk = Experiment(
+    ...     bars=synthetic.a1(500, seed=1), features=("ret_log_1",), schedule=Schedule(refit="6M"),
+    ...     models=("forest", "ridge"), signals={"model": "ridge"},
+    ...     ensemble={"members": ("forest",), "volatility_members": ("har",)},
+    ... )
+    >>> quick_audit(run(walk)).clean
+    True
+    """
+    reactions, broken, natures = [], [], []
+    for name, one in run.classes.items():
+        samples, folds = one.samples, one.forecasts.folds
+        own = run.bars.filter(pl.col("asset_class") == name)
+        broken += early_answers(samples, run.bars) + broken_rules(folds, samples)
+        natures += level_features(own, samples.names) + stubborn_scaler(folds[-1:])
+        whole = [*samples_tables(samples), *signals_tables(one.forecasts, one.signals)]
+        whole += forecasts_tables("ensemble", one.forecasts, one.forecasts.values)
+        for moment in _spread(one.forecasts, cuts):
+            try:
+                reactions += _replayed(run, name, up_to(own, moment), whole, moment)
+            except GatecastError as error:  # a feature that fails without later bars
+                text = f"features: without the bars after {_short(moment)} they cannot be made: {error}"
+                reactions.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+    findings, consequences = first_guilty(reactions, broken, natures)
+    return Audit(
+        tuple(worded(leak) for leak in findings),
+        consequences,
+        (
+            f"features, answers, regime levels, ensemble and signals at {cuts} cuts, with the future removed",
+            "the newest models' forecasts of the last moment but one, with the last bar removed",
+            "every refit's rows against the rules: known by the first validation row, by the first forecast",
+            "features for price levels, columns of the bars for knowledge of the next return",
+        ),
+        (
+            "whether a refit depends on later bars: `gatecast audit` refits at every cut",
+            "reading and resampling of the bars, the strategy in force and the weights",
+            *NEVER_SEEN,
+        ),
+    )
+
+
+NEVER_SEEN = (
+    "what was decided outside the chain: features, symbols or settings chosen by looking at these bars",
+    "columns of the file that were made with later rows, unless they explain the next return or are prices",
+    "survivorship, restated and back-adjusted values inside the file: they are what the file says at every cut",
+)
+
+
+def _spread(forecasts: Forecasts, cuts: int) -> list[np.datetime64]:
+    """The newest moment but one, and refits spread evenly: what is learned there may know the least."""
+    refits = np.array([fold.cutoff for fold in forecasts.folds])
+    at = np.linspace(0, len(refits), cuts + 1)[1:-1].astype(int)
+    return sorted({*refits[at], *np.unique(forecasts.samples.times[forecasts.rows])[-2:-1]})
+
+
+def _replayed(run: Run, name: str, bars: pl.DataFrame, whole: list[Table], moment: np.datetime64) -> list[Leak]:
+    """What is said differently when all but the fits is made again, of a class's bars up to the moment."""
+    issued, experiment = run.classes[name].forecasts, run.experiment
+    samples = make_samples(
+        bars, experiment.features,
+        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
+    )[name]  # fmt: skip
+    tables = samples_tables(samples)
+    past = _past_of(issued, samples, moment)
+    if past is None or samples.names != issued.samples.names:
+        in_use = [chosen_table(one, issued.folds[:1]) for one in (issued.samples, samples)]
+        leaks = differences(in_use[:1], in_use[1:], moment, "cut")
+    else:
+        leaks = _asked_again(issued, samples, moment)
+        combined = experiment.ensemble.combine(past)
+        made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
+        tables += forecasts_tables("ensemble", combined, made)
+        tables += signals_tables(combined, make_signals(combined, experiment.signals))
+    parts = {(table.stage, table.part) for table in tables}
+    mine = [table for table in whole if (table.stage, table.part) in parts]
+    return leaks + differences(mine, tables, moment, "cut")
+
+
+def _asked_again(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> list[Leak]:
+    """What the newest models say of the moment on samples that end there, beside what they said in the run."""
+    if moment < forecasts.folds[-1].cutoff:
+        return []
+    leaks = []
+    before, now = (np.flatnonzero(one.times == moment) for one in (forecasts.samples, samples))
+    for model, fitted in forecasts.fitted.items():
+        tables = []
+        said = {head: values[before] for head, values in forecasts.values[model].items()}
+        for of, rows, heads in ((forecasts.samples, before, said), (samples, now, fitted.predict(samples, now))):
+            columns = {f"{model} {head}": np.reshape(values, (len(rows), -1))[:, -1] for head, values in heads.items()}
+            tables.append(rows_table("forecasts", model, of, of.ends[rows], columns))
+        leaks += differences(tables[:1], tables[1:], moment, "cut")
+    return leaks
+
+
+def _past_of(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> Forecasts | None:
+    """The forecasts issued up to a moment, on samples that end there; None where rows do not match."""
+    kept = np.flatnonzero(forecasts.samples.times <= moment)
+    folds = [fold for fold in forecasts.folds if fold.cutoff <= moment]
+    if not folds or not np.array_equal(forecasts.samples.times[kept], samples.times):
+        return None
+    place = np.full(len(forecasts.samples), -1)
+    place[kept] = np.arange(len(kept))
+    cut = tuple(
+        replace(
+            fold, samples=samples, train=place[fold.train], validation=place[fold.validation],
+            test=place[fold.test[place[fold.test] >= 0]],
+        )
+        for fold in folds
+    )  # fmt: skip
+    values = {model: {head: array[kept] for head, array in heads.items()} for model, heads in forecasts.values.items()}
+    scale = {model: blocks[: len(cut)] for model, blocks in forecasts.scale.items()}
+    return Forecasts(samples, cut, values, scale, forecasts.fitted)

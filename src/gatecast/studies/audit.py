@@ -1,0 +1,439 @@
+"""The leak audit: the whole chain again at many cuts, and the first stage that knew what came after is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import numpy as np
+import polars as pl
+from pydantic import Field, PrivateAttr
+
+from gatecast import experiment as _experiment
+from gatecast.errors import BarsError
+from gatecast.evaluation.cuts import (
+    NEVER_SEEN,
+    Audit,
+    Garbage,
+    Kind,
+    Leak,
+    Table,
+    bars_table,
+    broken_rules,
+    chosen_table,
+    differences,
+    early_answers,
+    features_table,
+    first_guilty,
+    folds_table,
+    forecasts_tables,
+    frame_table,
+    level_features,
+    moment_of,
+    rows_table,
+    samples_tables,
+    scalers_tables,
+    signals_tables,
+    stubborn_scaler,
+    up_to,
+    worded,
+)
+from gatecast.experiment import BarsSettings, Experiment, Progress
+from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.samples.targets import to_times
+from gatecast.settings import Settings
+from gatecast.trading.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
+    from gatecast.forecasting.schedule import Fold
+    from gatecast.results import ClassResult
+    from gatecast.samples.windows import Samples
+
+    TimeArray = NDArray[np.datetime64]
+
+chain: Any = _experiment  # its functions are called through it: what is replaced there is what is audited
+__all__ = ["Audit", "Cuts", "Leak", "audit"]
+
+Item = TypeVar("Item")
+STEPS = ("bars", "features", "forecasts", "signals", "weights")
+"""Where a rerun can stop."""
+EARLY = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # bars from a start, where warm-ups show what they do
+
+
+class Cuts(Settings):
+    """Where the chain is cut.
+
+    Attributes
+    ----------
+    samples: random moments for the stages that fit nothing, and as many, up to 39, in the first bars of a few series.
+    fits: moments around refits and between them, for the stages that fit.
+    light: small models instead of the experiment's own, since a leak of the chain shows in any model.
+    seed: of the random moments and of the garbage.
+    """
+
+    samples: Annotated[int, Field(ge=1)] = 200
+    fits: Annotated[int, Field(ge=1)] = 12
+    light: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def audit(
+    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None
+) -> Audit:
+    """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
+
+    Parameters
+    ----------
+    experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
+    full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
+    progress: called with the kind of cut, how many are done and how many there are.
+
+    Returns
+    -------
+    An `Audit`: `.clean`, or `.findings` that name stage, column, row, the two values and the latest later bar that
+    the value reacts to. The first guilty stage is the finding; stages that inherit it are its `consequences`.
+
+    Raises what the chain itself raises on these bars: `HistoryTooShortError`, `BarsError`, `FeatureError`.
+
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> from gatecast.market import synthetic
+    >>> walk = Experiment(bars=synthetic.a1(500, seed=1), features=("ret_log_1",), schedule=Schedule(refit="6M"))
+    >>> audit(walk, cuts=Cuts(samples=5), full=False).clean
+    True
+    """
+    cuts = cuts or Cuts()
+    experiment = experiment.replace(control=None, unfinished=None)
+    if cuts.light:
+        experiment = lightened(experiment)
+    raw = experiment.bars.replace(resample=None).read().bars
+    whole = rerun(experiment, raw, STEPS[-1] if full else "features")
+    if whole.error is not None:
+        raise whole.error
+    if full:
+        chain.enough_history(whole.samples, whole.bars, experiment)
+    natures, broken = _without_reruns(experiment, whole)
+
+    garbage = Garbage(raw, cuts.seed)
+    near, fits = _sample_moments(whole, cuts), _fit_moments(whole, cuts) if full else []
+    plan = [(moment, "features") for moment in near] + [(moment, STEPS[-1]) for moment in fits]
+    found: dict[tuple[str, str], tuple[Leak, np.datetime64]] = {}
+
+    def keep(leaks: Sequence[Leak], moment: np.datetime64) -> None:
+        for leak in leaks:
+            found.setdefault((leak.stage, leak.column), (leak, moment))
+
+    for done, (moment, last) in enumerate(plan):
+        if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
+            for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
+                other = rerun(experiment, changed(raw, garbage, moment, kind), last)
+                keep(_compared(experiment, whole, other, moment, kind), moment)
+        if progress:
+            progress(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
+    for moment in fits or _thin(near, cuts.fits):
+        keep(_as_known(experiment, whole, moment), moment)
+
+    named, consequences = first_guilty([leak for leak, _ in found.values()], broken, natures)
+    findings: list[Leak] = []
+    measured: set[str] = set()  # one a stage: each takes a dozen reruns
+    for leak in named:
+        if (leak.stage, leak.column) in found and not leak.sentence and leak.stage not in measured:
+            measured.add(leak.stage)
+            leak = _with_reach(experiment, whole, raw, garbage, leak, found[leak.stage, leak.column][1])
+        findings.append(worded(leak))
+    return Audit(tuple(findings), consequences, _checked(near, fits, full), _not_checked(experiment, cuts, full))
+
+
+def lightened(experiment: Experiment) -> Experiment:
+    """The same chain with the smallest networks and forests."""
+    light: Experiment = experiment.replace(
+        lstm=experiment.lstm.replace(units=16, layers=1, seeds=1, epochs=2), forest=experiment.forest.replace(trees=5)
+    )
+    return light
+
+
+def _without_reruns(experiment: Experiment, whole: Rerun) -> tuple[list[Leak], list[Leak]]:
+    """What columns are by nature, and the rules that the folds break."""
+    natures, broken = [], []
+    for name, one in whole.samples.items():
+        natures += level_features(whole.bars.filter(pl.col("asset_class") == name), one.names)
+        broken += early_answers(one, whole.bars)
+        own = [fold.on(one) for fold in experiment.schedule.folds(one.times, one.known_at)]
+        for folds in whole.folds.get(name) or [own]:
+            broken += broken_rules(folds, one)
+            natures += stubborn_scaler([*folds[:1], *folds[-1:]])
+    return natures, broken
+
+
+# ── the chain, step by step ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Rerun:
+    """What one pass through the chain said at each step, as far as it came; `failed` is the step that raised."""
+
+    tables: dict[str, list[Table]] = field(default_factory=dict)
+    bars: pl.DataFrame = field(default_factory=pl.DataFrame)
+    samples: dict[str, Samples] = field(default_factory=dict)
+    folds: dict[str, list[Sequence[Fold]]] = field(default_factory=dict)
+    failed: str = ""
+    error: Exception | None = None
+
+
+def rerun(experiment: Experiment, raw: pl.DataFrame, last: str) -> Rerun:
+    """The chain on raw bars (before they are resampled), up to and including a step of `STEPS`."""
+    result = Rerun()
+    plain = last == "features" and experiment.bars.resample is None  # reading takes longer than all features
+    steps = _steps(experiment, raw, result, reading=not plain)
+    for step in STEPS[: STEPS.index(last) + 1]:
+        try:
+            result.tables[step] = next(steps)
+        except Exception as error:  # whatever the user's own feature raises
+            result.failed, result.error = step, error
+            break
+    return result
+
+
+def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bool) -> Iterator[list[Table]]:
+    """The lines of `experiment.run` with a stop after each; what they make is put into `result` as well."""
+    settings = BarsSettings(frame=raw, resample=experiment.bars.resample)
+    bars = result.bars = settings.read().bars if reading else raw
+    yield [bars_table(bars)]
+    samples = result.samples = chain.make_samples(
+        bars, experiment.features,
+        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
+    )  # fmt: skip
+    yield [table for one in samples.values() for table in samples_tables(one)]
+    watched = _Watched(**{name: getattr(experiment, name) for name in experiment.model_fields_set})
+    forecasts, tables = {}, []
+    for name, one in samples.items():
+        if experiment.schedule.folds(one.times, one.known_at):
+            forecasts[name] = chain.forecast_class(watched, one)
+            result.folds[name] = watched.folds
+            tables += [chosen_table(one, forecasts[name].folds), *watched.tables(one)]
+            own = [watch.name for watch in watched.watches]
+            tables += forecasts_tables("forecasts", forecasts[name], own)
+            tables += forecasts_tables("ensemble", forecasts[name], set(forecasts[name].values) - set(own))
+    yield tables
+    fills = chain.fills_of(bars)
+    classes: dict[str, ClassResult] = {
+        name: chain.decide(experiment, one, bars, fills) for name, one in forecasts.items()
+    }
+    yield [table for one in classes.values() for table in _decisions(one)]
+    yield [frame_table("weights", chain.weights_frame(classes, bars), "weight", "book")] if classes else []
+
+
+def _decisions(one: ClassResult) -> list[Table]:
+    """Thresholds, signals and the strategy in force at every forecast."""
+    at = one.samples.ends[one.forecasts.rows]
+    strategy = {"strategy in force": one.selection.chosen[at], "evidence": one.selection.evidence[at]}
+    for label, array in (("score", one.selection.score), ("proposed", one.proposals.weights), ("net", one.net)):
+        strategy |= {f"{label} of {kind}": array[at, k] for k, kind in enumerate(STRATEGIES)}
+    return [
+        *signals_tables(one.forecasts, one.signals),
+        rows_table("strategy", one.samples.asset_class, one.samples, at, strategy),
+    ]
+
+
+class _Watch:
+    """A forecaster that keeps the folds it was given and what it fitted to them."""
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self.forecaster = forecaster
+        self.folds: Sequence[Fold] = ()
+        self.fits: Sequence[FittedForecaster] = ()
+
+    @property
+    def name(self) -> str:
+        return self.forecaster.name
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Callable[[int], None] | None = None
+    ) -> Sequence[FittedForecaster]:
+        self.folds, self.fits = folds, self.forecaster.fit_many(folds, jobs=jobs, progress=progress)
+        return self.fits
+
+
+class _Watched(Experiment):
+    """The experiment, its forecasters watched."""
+
+    _watches: list[_Watch] = PrivateAttr(default_factory=list)
+
+    @property
+    def watches(self) -> list[_Watch]:
+        """The forecasters that were asked for last."""
+        return self._watches
+
+    @property
+    def folds(self) -> list[Sequence[Fold]]:
+        """The folds that they were given: usually the same for all."""
+        return list({id(watch.folds): watch.folds for watch in self._watches}.values())
+
+    def forecasters(self) -> list[Forecaster]:
+        """The experiment's, watched."""
+        self._watches = [_Watch(forecaster) for forecaster in super().forecasters()]
+        return [*self._watches]
+
+    def tables(self, samples: Samples) -> list[Table]:
+        """The folds and every model's scalers."""
+        tables = [folds_table(samples, folds, number) for number, folds in enumerate(self.folds)]
+        for watch in self._watches:
+            tables += scalers_tables(watch.name, watch.folds, watch.fits)
+        return tables
+
+
+# ── the cuts ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def changed(raw: pl.DataFrame, garbage: Garbage, moment: np.datetime64, kind: Kind) -> pl.DataFrame:
+    """The raw bars with the future of a moment removed ("cut") or replaced ("garbage")."""
+    return up_to(raw, moment) if kind == "cut" else garbage.after(moment)
+
+
+def _sample_moments(whole: Rerun, cuts: Cuts) -> list[np.datetime64]:
+    """Random moments, the first bars of a few series, and the last moment that has a future."""
+    times = to_times(whole.bars, "time")
+    moments = np.unique(times)[:-1]
+    draw = np.random.default_rng(cuts.seed)
+    chosen = draw.choice(moments, min(cuts.samples, len(moments)), replace=False)
+    run = whole.bars.select(pl.struct("symbol", "segment").rle_id()).to_series().to_numpy()
+    starts = np.flatnonzero(np.diff(run, prepend=-1)).tolist()
+    early = [times[min(start + k, len(times) - 1)] for start in starts[:1] + _thin(starts[1:], 2) for k in EARLY]
+    every = np.unique(np.r_[chosen, _thin(early, cuts.samples), moments[-1:]])
+    return [*every[every < times.max()]]
+
+
+def _fit_moments(whole: Rerun, cuts: Cuts) -> list[np.datetime64]:
+    """The bar before a refit, the refit, the bar after it and the middle of its block, for refits spread evenly."""
+    found: set[np.datetime64] = set()
+    for name, given in whole.folds.items():
+        moments = np.unique(whole.samples[name].times)
+        begins = np.searchsorted(moments, [fold.cutoff for fold in given[0]])
+        blocks = np.column_stack([begins, np.r_[begins[1:], len(moments)]]).tolist()
+        for begin, end in _thin(blocks, -(-cuts.fits // (4 * len(whole.folds)))):
+            rows = np.array([begin - 1, begin, begin + 1, (begin + end) // 2])
+            found |= {*moments[np.clip(rows, 0, len(moments) - 2)]}
+    return _thin(sorted(found), cuts.fits)
+
+
+def _thin(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many of them, spread evenly."""
+    at = ((np.arange(count) + 0.5) * len(items) / count).astype(int) if len(items) > count else np.arange(len(items))
+    return [items[k] for k in at.tolist()]
+
+
+def _compared(experiment: Experiment, whole: Rerun, other: Rerun, moment: np.datetime64, kind: Kind) -> list[Leak]:
+    """What the chain says differently at a cut, and what it can no longer say."""
+    if kind == "cut" and experiment.bars.resample is not None and "bars" in other.tables:
+        (mine,), (theirs,) = whole.tables["bars"], other.tables["bars"]
+        if len(mine.until(moment).time) > len(theirs.time):
+            # the newest coarse bar is not known to be over before the next one: what there is can be compared
+            return differences([mine.rows_of(theirs)], [theirs], moment, kind)
+    leaks = [
+        leak for step, tables in other.tables.items() for leak in differences(whole.tables[step], tables, moment, kind)
+    ]
+    if other.failed == "features":
+        return leaks + _feature_by_feature(experiment, whole, other.bars, moment, kind)
+    if other.error is not None:
+        leaks.append(_failure(other.failed, "all of it", moment, kind, other.error))
+    return leaks
+
+
+def _feature_by_feature(
+    experiment: Experiment, whole: Rerun, bars: pl.DataFrame, moment: np.datetime64, kind: Kind
+) -> list[Leak]:
+    """Where samples cannot be made, often because it is too early for any feature: each feature by itself."""
+    leaks = []
+    for name in experiment.features or DEFAULT_FEATURES:
+        try:
+            tables = [features_table(part, (name,)) for part in bars.partition_by("asset_class")]
+        except Exception as error:  # whatever the user's own feature raises
+            leaks.append(_failure("features", name, moment, kind, error))
+            continue
+        parts = {(table.stage, table.part) for table in tables}
+        mine = [table for table in whole.tables["features"] if (table.stage, table.part) in parts]
+        leaks += differences(mine, tables, moment, kind)
+    return leaks
+
+
+def _failure(stage: str, column: str, moment: np.datetime64, kind: Kind, error: Exception) -> Leak:
+    how = "no bars" if kind == "cut" else "other bars"
+    text = f"{stage}: {column} fails with {how} after {str(moment)[:16]}, and not with the true ones: {error}"
+    return Leak(stage, column, kind, None, None, None, None, type(error).__name__, text)
+
+
+def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> list[Leak]:
+    """The source read as of the moment: a bar must not be read differently once later ones are there."""
+    try:
+        then = experiment.bars.replace(as_of=f"{moment}+00:00").read().bars
+    except BarsError:
+        return []  # too little to be read at all
+    theirs = bars_table(then)
+    return differences([whole.tables["bars"][0].rows_of(theirs)], [theirs], moment, "cut")
+
+
+def _with_reach(
+    experiment: Experiment, whole: Rerun, raw: pl.DataFrame, garbage: Garbage, leak: Leak, moment: np.datetime64
+) -> Leak:
+    """The leak with the latest later bar that moves it, by bisection over where the other future begins."""
+    step = next(step for step, tables in whole.tables.items() if any(leak.column in one.columns for one in tables
+                if one.stage == leak.stage))  # fmt: skip
+    if _said(rerun(experiment, raw, step), step, leak) != _said(whole, step, leak):
+        text = f"{leak.stage}: {leak.column!r} is another one when the same bars are run again: no cut can judge it."
+        return replace(leak, sentence=text)
+    times = to_times(raw, "time")
+    later = np.unique(times[times > moment])
+
+    def moved(k: int) -> bool:
+        """Whether the leak's value is another one when later[k] and what follows is changed."""
+        before = later[k - 1] if k else moment
+        other = rerun(experiment, changed(raw, garbage, before, leak.kind), step)
+        return _said(other, step, leak) != _said(whole, step, leak)
+
+    low, high = 0, len(later)  # moved(low) is known, moved(high) is not so
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if moved(middle) else (low, middle)
+    return replace(leak, reacts_to=moment_of(later[low]))
+
+
+def _said(of: Rerun, step: str, leak: Leak) -> float | None:
+    """The value at a leak's row and column, None where there is none."""
+    for table in of.tables.get(step, []):
+        if table.stage == leak.stage and leak.column in table.columns:
+            return table.at(leak.symbol, leak.time, leak.column)
+    return None
+
+
+# ── in words ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _checked(near: Sequence[np.datetime64], fits: Sequence[np.datetime64], full: bool) -> tuple[str, ...]:
+    words = [
+        f"bars, features, answers and their known_at, regime levels: at {len(near)} cuts, with the future removed and "
+        "with another future",
+        "every refit's rows against the rules: known by the first validation row, by the first forecast",
+        "the reading of the source as of "
+        f"{len(fits) or 'a few'} moments; features for price levels; the scaler for following its rows",
+    ]
+    if full:
+        words.append(
+            "features in use, folds, scalers, forecasts of every model, ensemble, thresholds, signals, strategy in "
+            f"force and weights: at {len(fits)} cuts around refits and between them, in the same two ways"
+        )
+    return tuple(words)
+
+
+def _not_checked(experiment: Experiment, cuts: Cuts, full: bool) -> tuple[str, ...]:
+    words = [] if full else ["scalers, forecasts, ensemble, thresholds, signals, strategies and weights"]
+    if cuts.light:
+        words.append("the models' own sizes: small networks and forests were fitted in their place")
+    words.append("tuned settings: this chain tunes none")
+    words.append("moments between the cuts: a leak that shows on few bars can be missed")
+    words.append("the backtest's fills and costs, the verdicts, runs that are already on disk")
+    if experiment.bars.frame is None:
+        words.append("rows of the source that were left out when it was read")
+    return (*words, *NEVER_SEEN)

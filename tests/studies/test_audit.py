@@ -1,0 +1,427 @@
+"""Leaks planted one at a time in a working chain are named with their stage; clean chains are left in peace."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import gatecast.market.sources as sources
+from gatecast.errors import HistoryTooShortError
+from gatecast.evaluation.cuts import Audit, Garbage, level_features, quick_audit
+from gatecast.experiment import BarsSettings, Experiment, run
+from gatecast.forecasting import ensemble, schedule
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.scaling import Scaler
+from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.walkforward import Forecasts
+from gatecast.market import make_bars, synthetic
+from gatecast.samples import targets, windows
+from gatecast.samples.features import CATALOGUE, register
+from gatecast.samples.targets import Target
+from gatecast.studies.audit import Cuts, audit
+from gatecast.trading import signals
+
+Patch = pytest.MonkeyPatch
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FEW = Cuts(samples=4, fits=2)
+SMALL: dict[str, Any] = {
+    "models": ("forest", "ridge"),
+    "forest": Forest(trees=3),
+    "features": ("ret_log_1", "rv_5"),
+    "schedule": Schedule(refit="6M"),
+    "ensemble": {"members": ("forest",), "volatility_members": ("har", "constant"), "minimum_days": 10},
+    "signals": {"model": "ridge", "confirmed_by": "forest", "minimum": 20},
+    "selection": {"minimum_days": 20, "weak": -20.0, "strong": 20.0},
+}
+
+
+def small(bars: Any = None, **changes: Any) -> Experiment:
+    return Experiment(bars=WALK if bars is None else bars, **SMALL | changes)
+
+
+WALK = synthetic.a1(560, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def _catalogue() -> Iterator[None]:
+    """Features that a test registers are its own."""
+    before = dict(CATALOGUE)
+    yield
+    CATALOGUE.clear()
+    CATALOGUE.update(before)
+
+
+# ── features of the user's ────────────────────────────────────────────────────────────────────────
+
+
+def returns(close: FloatArray) -> FloatArray:
+    return np.r_[0.0, np.diff(np.log(close))]
+
+
+def tomorrow(close: FloatArray) -> FloatArray:
+    """L1: the next return under a hundred times as much noise."""
+    noise = np.random.default_rng(0).standard_normal(len(close))
+    return np.r_[returns(close)[1:], 0.0] + noise
+
+
+def z_score_of_all(close: FloatArray) -> FloatArray:
+    """L2: over the whole series."""
+    r = returns(close)
+    return (r - r.mean()) / (r.std() + 1e-12)
+
+
+def window_around(close: FloatArray) -> FloatArray:
+    """L2b: normalised with rows after t."""
+    padded = np.pad(returns(close), 3, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 7)
+    return (returns(close) - around.mean(1)) / (around.std(1) + 1e-12)
+
+
+def best_of_many(close: FloatArray) -> FloatArray:
+    """L4: the lag that has worked best on all data."""
+    r = returns(close)
+    lags = [np.r_[np.zeros(k), r[: len(r) - k]] for k in range(1, 30)]
+    return max(lags, key=lambda lag: abs(np.dot(lag[:-1], r[1:]))) if len(r) > 60 else lags[0]
+
+
+def centred_mean(close: FloatArray) -> FloatArray:
+    """L7."""
+    return np.convolve(np.pad(returns(close), 2, mode="edge"), np.ones(5) / 5, mode="valid")
+
+
+def back_filled(close: FloatArray) -> FloatArray:
+    """L7: the first values are filled with a later one."""
+    if len(close) < 20:
+        return np.full(len(close), np.nan)
+    mean = np.convolve(returns(close), np.ones(20) / 20, mode="valid")
+    return np.r_[np.full(19, mean[0]), mean]
+
+
+def interpolated(close: FloatArray) -> FloatArray:
+    """L7: every third value is the mean of its neighbours."""
+    r = returns(close)
+    r[1:-1:3] = (r[:-2:3][: len(r[1:-1:3])] + r[2::3][: len(r[1:-1:3])]) / 2
+    return r
+
+
+def off_by_one(close: FloatArray) -> FloatArray:
+    """L13: joined by row number."""
+    return np.roll(returns(close), -1)
+
+
+@pytest.mark.parametrize(
+    ("function", "bars_ahead"),
+    [(tomorrow, 1), (z_score_of_all, None), (window_around, 3), (best_of_many, None), (centred_mean, 2),
+     (back_filled, None), (interpolated, 1), (off_by_one, 1)],
+)  # fmt: skip
+def test_a_feature_that_looks_ahead_is_named(function: Callable[..., FloatArray], bars_ahead: int | None) -> None:
+    register("mine", warmup=0)(function)
+    found = audit(small(features=("ret_log_1", "mine")), cuts=FEW, full=False)
+    assert found.guilty == ("features",)
+    (leak,) = found.findings
+    assert leak.column == "mine"
+    assert not found.clean
+    assert json.loads(json.dumps(found.to_dict()))["findings"][0]["column"] == "mine"
+    if bars_ahead is not None:
+        times = WALK["time"].unique().sort()
+        row, reached = times.search_sorted(leak.time), times.search_sorted(leak.reacts_to)
+        assert 1 <= reached - row <= bars_ahead
+
+
+def test_a_feature_that_is_never_the_same_is_said_to_be_so() -> None:
+    draw = np.random.default_rng(0)
+    register("mine", warmup=0)(lambda close: draw.standard_normal(len(close)))
+    (leak,) = audit(small(features=("ret_log_1", "mine")), cuts=FEW, full=False).findings
+    assert leak.column == "mine"
+    assert "run again" in leak.sentence
+
+
+def test_a_price_level_is_flagged_by_its_nature() -> None:
+    """L5: as one's own function, and as a column of the bars; ratios and dollar volumes are none."""
+    register("level", warmup=0)(lambda close: np.log(close))
+    register("illiquid", warmup=1, needs=("close", "volume"))(lambda c, v: np.abs(returns(c)) / (c * v))
+    adjusted = WALK.with_columns(adjusted=pl.col("close") * pl.int_range(pl.len()).mul(1e-4).exp())
+    found = audit(small(adjusted, features=("ret_log_1", "level", "illiquid", "adjusted")), cuts=FEW, full=False)
+    assert {(leak.stage, leak.column, leak.kind) for leak in found.findings} == {
+        ("features", "level", "nature"), ("features", "adjusted", "nature"),
+    }  # fmt: skip
+    assert found.consequences == ()
+
+
+def test_a_column_joined_one_row_early_is_flagged_by_its_nature() -> None:
+    """L13 in the file: nothing is left to be cut, but no market lets a fifth of a return be known before."""
+    index = WALK["close"].log().diff().fill_null(0.0) + 0.01 * pl.Series(
+        np.random.default_rng(1).normal(size=len(WALK))
+    )
+    right, wrong = (WALK.with_columns(other=index.shift(-k, fill_value=0.0)) for k in (0, 1))
+    assert level_features(right, ["other"]) == []
+    (leak,) = level_features(wrong, ["other"])
+    assert (leak.column, leak.kind) == ("other", "nature")
+
+
+# ── the chain's own stages ────────────────────────────────────────────────────────────────────────
+
+
+def resampled_to_the_left(patch: Patch) -> None:
+    """L9: a coarse bar is stamped with its first part."""
+
+    def leaky(bars: pl.DataFrame, every: str) -> pl.DataFrame:
+        honest = original(bars, every)
+        first = pl.col("time").shift(1).over("symbol") + timedelta(days=1)
+        stamped = honest.with_columns(time=first).drop_nulls("time")
+        return make_bars(stamped.with_columns(known_at=pl.col("time")))
+
+    original = sources.resample_bars
+    patch.setattr(sources, "resample_bars", leaky)
+
+
+def chosen_on_all_data(patch: Patch) -> None:
+    """L4: the two features that correlate best with the next return over all bars."""
+
+    def leaky(bars: pl.DataFrame, names: Any = None) -> tuple[list[str], dict[str, str]]:
+        kept, left_out = original(bars, names)
+        frame = windows.compute_features(bars, kept).fill_null(0.0)
+        ahead = np.r_[returns(bars["close"].to_numpy())[1:], 0.0]
+        kept = sorted(kept, key=lambda name: -abs(np.dot(frame[name].to_numpy(), ahead)))
+        return sorted(kept[:2]), left_out | dict.fromkeys(kept[2:], "of no use")
+
+    original = windows.available_features
+    patch.setattr(windows, "available_features", leaky)
+
+
+def answers_off_by_one(patch: Patch) -> None:
+    """L13: answers joined by number, one row off: each is the one of the row after."""
+
+    def leaky(*arguments: Any) -> Any:
+        found, facts = original(*arguments)
+        one = found["return"]
+        return found | {"return": Target(np.roll(one.value, -1, axis=0), one.known_at)}, facts
+
+    original = windows.make_targets
+    patch.setattr(windows, "make_targets", leaky)
+
+
+def answers_known_too_early(patch: Patch) -> None:
+    """L3b by the answers' own claim: a day after the bar, whatever the horizon."""
+
+    def leaky(*arguments: Any) -> Any:
+        found, facts = original(*arguments)
+        return {
+            head: replace(one, known_at=np.r_[one.known_at[:1], one.known_at[:-1]]) for head, one in found.items()
+        }, facts
+
+    original = windows.make_targets
+    patch.setattr(windows, "make_targets", leaky)
+
+
+def level_of_all(patch: Patch) -> None:
+    """The regime's level from all bars."""
+
+    def leaky(value: FloatArray, known_at: Any, times: Any) -> FloatArray:
+        return np.full(len(times), np.nanquantile(value, 2 / 3))
+
+    patch.setattr(targets, "expanding_level", leaky)
+
+
+def shuffled(patch: Patch) -> None:
+    """L3: validation rows drawn at random among overlapping answers."""
+
+    def leaky(self: Schedule, times: Any, known_at: Any, rows: Any) -> Any:
+        chance = np.random.default_rng(0).random(len(rows)) < self.validation
+        return rows[~chance], rows[chance]
+
+    patch.setattr(Schedule, "split", leaky)
+
+
+def not_purged(patch: Patch) -> None:
+    """L3b: answers that run past the first forecast."""
+    patch.setattr(schedule, "known_by", lambda known_at, moment: known_at <= moment + np.timedelta64(6, "D"))
+
+
+def stopped_on_tests(patch: Patch) -> None:
+    """L8: validation rows are the test's."""
+
+    def leaky(self: Schedule, times: Any, known_at: Any) -> list[Fold]:
+        return [replace(fold, validation=np.r_[fold.validation, fold.test]) for fold in original(self, times, known_at)]
+
+    original = Schedule.folds
+    patch.setattr(Schedule, "folds", leaky)
+
+
+def scaled_on_all_rows(patch: Patch) -> None:
+    """L2: whatever it is asked to fit, the scaler takes all rows of the caller's samples."""
+
+    def leaky(values: FloatArray, kind: str = "zscore") -> Scaler:
+        caller = sys._getframe(1).f_locals
+        every = caller["fold"].data.summaries if "fold" in caller and "inputs" in caller else values
+        return original(every if every.shape[1] == values.shape[1] else values, kind)
+
+    original = Scaler.fit
+    patch.setattr(Scaler, "fit", leaky)
+
+
+def scaled_by_heart(patch: Patch) -> None:
+    """L2: a scaler fitted once, somewhere else."""
+    patch.setattr(
+        Scaler, "fit", lambda values, kind="zscore": Scaler(np.zeros(values.shape[1]), np.ones(values.shape[1]))
+    )
+
+
+def fitted_on_all_rows(patch: Patch) -> None:
+    """L8 inside a model: it learns from every answer there is."""
+
+    def leaky(self: Forest, fold: Fold) -> Any:
+        answered = np.flatnonzero(~np.isnat(fold.data.known_at))
+        return original(self, replace(fold, train=answered))
+
+    original = Forest._fit
+    patch.setattr(Forest, "_fit", leaky)
+
+
+def weighed_with_later_answers(patch: Patch) -> None:
+    """The ensemble's record takes answers of the next month."""
+    patch.setattr(ensemble, "known_by", lambda known_at, moment: known_at <= moment + np.timedelta64(30, "D"))
+
+
+def thresholds_of_all(patch: Patch) -> None:
+    """L10: one mean and standard deviation over all forecasts."""
+
+    def leaky(forecasts: Forecasts, model: str, minimum: int) -> FloatArray:
+        issued = forecasts.values[model]["return"][:, -1]
+        return (issued - np.nanmean(issued)) / np.nanstd(issued)
+
+    patch.setattr(signals, "z_scores", leaky)
+
+
+CHAIN: list[tuple[Callable[[Patch], None], str, dict[str, Any]]] = [
+    (chosen_on_all_data, "features", {"features": ("ret_log_1", "ret_log_2", "ret_log_3", "rv_5", "gap_log")}),
+    (answers_off_by_one, "targets", {}),
+    (answers_known_too_early, "targets", {}),
+    (level_of_all, "regimes", {}),
+    (shuffled, "folds", {}),
+    (not_purged, "folds", {}),
+    (stopped_on_tests, "folds", {}),
+    (scaled_on_all_rows, "scaler", {}),
+    (scaled_by_heart, "scaler", {}),
+    (fitted_on_all_rows, "forecasts", {}),
+    (weighed_with_later_answers, "ensemble", {}),
+    (thresholds_of_all, "thresholds", {}),
+]
+
+
+@pytest.mark.parametrize(("plant", "stage", "changes"), CHAIN, ids=[plant.__name__ for plant, _, _ in CHAIN])
+def test_a_leak_in_the_chain_is_named_with_its_stage(
+    plant: Callable[[Patch], None], stage: str, changes: dict[str, Any], monkeypatch: Patch
+) -> None:
+    plant(monkeypatch)
+    found = audit(small(**changes), cuts=FEW)
+    assert found.guilty == (stage,)
+    assert all(leak.sentence.startswith(f"{stage}:") for leak in found.findings)
+    assert stage not in found.consequences
+
+
+def test_resampling_with_left_labels_is_named(monkeypatch: Patch) -> None:
+    weekly = small(
+        BarsSettings(frame=synthetic.a1(1600, seed=2), resample="1w"), features=("ret_log_1",),
+        schedule=Schedule(minimum=100, train=100, refit=60),
+    )  # fmt: skip
+    assert audit(weekly, cuts=FEW, full=False).clean
+    resampled_to_the_left(monkeypatch)
+    assert audit(weekly, cuts=FEW, full=False).guilty == ("bars",)
+
+
+# ── clean chains ──────────────────────────────────────────────────────────────────────────────────
+
+
+def hourly(count: int) -> pl.DataFrame:
+    """Coins on hourly bars, one hour in a hundred missing."""
+    hour = (pl.datetime(2024, 1, 1, time_zone="UTC") + pl.duration(hours=pl.int_range(1, pl.len() + 1))).cast(
+        pl.Datetime("us", "UTC")
+    )
+    bars = synthetic.b1(count, seed=6, r2=0.1).with_columns(asset_class=pl.lit("crypto"))
+    return bars.with_columns(time=hour, known_at=hour).filter(pl.int_range(pl.len()) % 101 != 0)
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        small(synthetic.b1(600, seed=2, r2=0.05, symbols=2), features=("x", "volume_ratio_20"), horizon=1),
+        small(hourly(900), features=("ret_log_1", "x"), schedule=Schedule(train=400, refit=168, minimum=300)),
+        small(features=("rsi_14", "atr_14", "turn_of_month"), horizon=12, lookback=12,
+              schedule=Schedule(expanding=True, refit="3M", minimum=120)),
+    ],
+    ids=["two symbols", "hourly", "expanding"],
+)  # fmt: skip
+def test_nothing_is_found_in_a_clean_chain(experiment: Experiment) -> None:
+    found = audit(experiment, cuts=FEW)
+    assert found.findings == ()
+    assert found.consequences == ()
+    assert any("survivorship" in text for text in found.not_checked)
+
+
+def test_an_own_honest_feature_is_left_in_peace() -> None:
+    register("body", warmup=0, needs=("open", "high", "low", "close"))(lambda o, h, l, c: (c - o) / (h - l + 1e-9))
+    register("slow", warmup=40)(lambda close: np.r_[np.full(40, np.nan), np.log(close[40:] / close[:-40])])
+    assert audit(small(features=("body", "slow")), cuts=FEW, full=False).clean
+
+
+def test_too_short_a_history_is_refused_as_the_chain_refuses_it() -> None:
+    with pytest.raises(HistoryTooShortError, match="are needed"):
+        audit(small(WALK[:100]), cuts=FEW)
+
+
+# ── the other future ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_garbage_is_plausible_and_changes_the_future_alone() -> None:
+    bars = synthetic.b1(400, seed=3, r2=0.05, symbols=2).with_columns(empty=pl.lit(None, pl.Float64))
+    moment = bars["time"].dt.replace_time_zone(None).to_numpy()[250]
+    other = Garbage(bars).after(moment)
+    assert make_bars(other).equals(other)
+    past = pl.Series(bars["time"].dt.replace_time_zone(None).to_numpy() <= moment)
+    assert other.filter(past).equals(bars.filter(past))
+    for name in ("open", "high", "low", "close", "volume", "x"):
+        assert (other.filter(~past)[name] != bars.filter(~past)[name]).mean() > 0.95
+    assert other["empty"].null_count() == len(bars)
+    assert other.select(pl.col("close").log().diff().over("symbol").abs().max()).item() <= 0.31
+
+
+# ── the cheap one ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_quick_audit_of_a_clean_run_finds_nothing() -> None:
+    found = quick_audit(run(small(synthetic.b1(600, seed=2, r2=0.05, symbols=2), features=("x", "rv_5"))))
+    assert found.findings == ()
+    assert "gatecast audit" in found.summary()
+
+
+QUICK = {
+    "answers_off_by_one": "targets",
+    "level_of_all": "regimes",
+    "not_purged": "folds",
+    "scaled_by_heart": "scaler",
+    "weighed_with_later_answers": "ensemble",
+    "thresholds_of_all": "thresholds",
+}
+
+
+@pytest.mark.parametrize("plant", [plant for plant, _, _ in CHAIN if plant.__name__ in QUICK], ids=lambda p: p.__name__)
+def test_the_quick_audit_names_what_needs_no_refit(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    plant(monkeypatch)
+    assert quick_audit(run(small())).guilty == (QUICK[plant.__name__],)
+
+
+def test_an_audit_says_it_in_words_and_in_json() -> None:
+    register("mine", warmup=0)(off_by_one)
+    found = quick_audit(run(small(features=("ret_log_1", "mine"))))
+    assert isinstance(found, Audit)
+    assert "'mine' of A1" in found.summary()
+    assert json.loads(json.dumps(found.to_dict()))["guilty"] == ["features"]
