@@ -13,7 +13,7 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import findings, synthetic
-from gatecast.results import ClassResult, benchmark_returns, fills_of, signals_frame, weights_frame
+from gatecast.results import Chain, ClassResult, fills_of, signals_frame, weights_frame
 from gatecast.samples.features import compute_features
 from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest, net_returns
@@ -62,9 +62,10 @@ def main() -> None:
     print(result.equity.tail(2))
 
     # evaluation/: what it was worth, head by head, against each head's own best simple rival.
+    chain = Chain(bars, classes, weights, result)
     verdicts = judge(
-        {"index": combined}, result.equity["net"].to_numpy(), benchmark_returns(result),
-        round_trip=costs.round_trip("index"), periods_per_year=YEAR,
+        chain.forecasts, chain.net, chain.benchmark,
+        round_trip=costs.round_trip("index"), periods_per_year=YEAR, sessions=chain.sessions,
     )  # fmt: skip
     for verdict in verdicts.values():
         print(verdict.sentence)

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatecast import evaluation, forecasting, market, metrics, report, samples, trading
+    from gatecast import evaluation, forecasting, market, metrics, report, samples, studies, trading
     from gatecast.errors import GatecastError
     from gatecast.evaluation.verdict import judge
     from gatecast.experiment import Control, Experiment, run
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from gatecast.samples.features import compute_features
     from gatecast.samples.windows import make_samples
     from gatecast.store import load_models, load_run, save_run
+    from gatecast.studies.audit import audit
+    from gatecast.studies.placebo import placebo
+    from gatecast.studies.truth import truth
+    from gatecast.studies.unseal import unseal
     from gatecast.trading.backtest import backtest
     from gatecast.trading.costs import Costs
 
@@ -45,6 +49,7 @@ __all__ = [
     "Ridge",
     "Run",
     "Schedule",
+    "audit",
     "backtest",
     "compute_features",
     "evaluation",
@@ -56,12 +61,16 @@ __all__ = [
     "make_samples",
     "market",
     "metrics",
+    "placebo",
     "read_bars",
     "report",
     "run",
     "samples",
     "save_run",
+    "studies",
     "trading",
+    "truth",
+    "unseal",
     "walk_forward",
 ]
 
@@ -76,6 +85,7 @@ _HOMES = {
     "Ridge": "forecasting.linear",
     "Run": "results",
     "Schedule": "forecasting.schedule",
+    "audit": "studies.audit",
     "backtest": "trading.backtest",
     "compute_features": "samples.features",
     "forecast_newest": "live",
@@ -83,9 +93,12 @@ _HOMES = {
     "load_models": "store",
     "load_run": "store",
     "make_samples": "samples.windows",
+    "placebo": "studies.placebo",
     "read_bars": "market.sources",
     "run": "experiment",
     "save_run": "store",
+    "truth": "studies.truth",
+    "unseal": "studies.unseal",
     "walk_forward": "forecasting.walkforward",
 }
 """Name -> the module that it lives in."""
@@ -97,6 +110,7 @@ _SUBPACKAGES = {
     "metrics": ("forecast", "overfitting", "returns", "significance"),
     "report": (),
     "samples": ("features", "targets", "windows"),
+    "studies": (),
     "trading": ("backtest", "signals", "strategies"),
 }
 """Subpackage -> modules that come with it, so that `gatecast.metrics.forecast` needs no import of its own."""

@@ -218,6 +218,80 @@ def audit(
 
 
 @app.command()
+def unseal(
+    folder: RunFolder,
+    bars: Annotated[str | None, typer.Option(help="Where the run's bars are now, if they were moved.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Although it was opened before; the report says so.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open the hold-out of a sealed run, once: the chain without the seal, and what is left of each gain."""
+    from gatecast.report import render
+    from gatecast.store import load_run, save_run, write_page
+    from gatecast.studies.unseal import unseal as open_holdout
+
+    with _Stages() as progress:
+        run = open_holdout(load_run(folder), bars=bars, again=again, jobs=_cores(), progress=progress)
+    run = save_run(run, folder)
+    page = write_page(folder, render(run))
+    found = run.scores["holdout"]
+    if as_json:
+        _print_json({"path": str(folder), "report": str(page), **found})
+    else:
+        for line in (*(one["sentence"] for one in found["heads"]), found["sentence"], f"Report: {_brief(page)}"):
+            _console().print(_shown(line), markup=False, soft_wrap=True)
+
+
+@app.command()
+def truth(
+    long: Annotated[bool, typer.Option("--long", help="With as many runs as the gates were made for.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the bench of planted markets: measured beside the best attainable; exit status 1 when a gate is missed."""
+    from gatecast.studies.truth import truth as run_bench
+
+    with _Stages() as progress:
+        found = run_bench(long=long, jobs=_cores(), progress=progress)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _console().print(found.summary(), markup=False, soft_wrap=True)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def placebo(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    copies: Annotated[int, typer.Option(help="Copies without predictability; 199 for a p-value of .005.")] = 199,
+    out: Annotated[Path | None, typer.Option(help="Where copies are kept.", show_default="runs/<name>.placebo")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole chain on copies of the market without predictability, and say how many of them the run beats.
+
+    Every copy is kept as it ends: stopped, the same command goes on.
+    """
+    from gatecast.experiment import Experiment
+    from gatecast.studies.placebo import placebo as rank
+
+    changes = {"jobs": _cores(), "bars": {"source": bars}}
+    experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
+    name = experiment.name if config else Path(bars or "embedded").stem or "bars"
+    folder = out or Path("runs") / f"{_as_folder(name)}.placebo"
+    try:
+        with _Stages() as progress:
+            found = rank(experiment, copies=copies, folder=folder, jobs=experiment.jobs, progress=progress)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted. Finished copies are kept in {_shown(folder)}: the same command goes on from there."
+        ) from None
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _console().print(found.summary(), markup=False, soft_wrap=True)
+
+
+@app.command()
 def forecast(
     folder: RunFolder,
     bars: Annotated[str, typer.Option(help="File with the newest bars.")],

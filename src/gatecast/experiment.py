@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +14,9 @@ from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
 from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
-from gatecast.evaluation.ledger import Trial, record_trial
-from gatecast.evaluation.verdict import judge
+from gatecast.evaluation.holdout import as_day, last_session
+from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trial
+from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
@@ -30,9 +31,9 @@ from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.results import (
+    Chain,
     ClassResult,
     Run,
-    benchmark_returns,
     fills_of,
     periods_of,
     scores_of,
@@ -43,7 +44,7 @@ from gatecast.samples.features import DEFAULT_FEATURES, find_feature
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
-from gatecast.trading.backtest import Backtest, backtest, net_returns
+from gatecast.trading.backtest import backtest, net_returns
 from gatecast.trading.costs import Costs
 from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
@@ -107,7 +108,8 @@ class Experiment(Settings):
     """Everything that decides a run, frozen; to and from TOML.
 
     `bars` may also be a path, a Polars or pandas frame. `features` None means the default five. `lookback`, `horizon`
-    and `seed` are said once here and given to every model. `jobs` is the number of cores, `unfinished` a folder
+    and `seed` are said once here and given to every model. `holdout` seals the sessions from that day on: nothing reads
+    them but `gatecast unseal`. `jobs` is the number of cores, `unfinished` a folder
     that keeps an interrupted run's networks; both change no result.
 
     >>> Experiment(horizon=50)
@@ -124,6 +126,7 @@ class Experiment(Settings):
     volatility_proxy: str = "garman_klass"
     models: tuple[str, ...] = MODELS
     bars: BarsSettings = BarsSettings()
+    holdout: str | None = None
     schedule: Schedule = Schedule()
     lstm: LSTM = LSTM()
     forest: Forest = Forest()
@@ -146,6 +149,11 @@ class Experiment(Settings):
         if isinstance(bars, BarsSettings | dict):
             return bars
         return BarsSettings(source="frame", frame=bars)
+
+    @field_validator("holdout", mode="before")
+    @classmethod
+    def _a_date(cls, holdout: Any) -> Any:
+        return None if holdout is None else str(as_day(holdout))
 
     @field_validator("models")
     @classmethod
@@ -200,6 +208,13 @@ class Experiment(Settings):
         rivals = dict.fromkeys(("har", "constant", "ewma", "last"), ("volatility",))
         return {name: own[name] for name in self.models} | rivals
 
+    def read(self) -> Reading:
+        """The bars and what was found in them; no session of the hold-out is among them."""
+        if self.holdout is None:
+            return self.bars.read()
+        sealed: BarsSettings = self.bars.replace(end=last_session(self.holdout, self.bars.end))
+        return sealed.read()
+
     def forecasters(self) -> list[Forecaster]:
         """The models of the experiment and every task's simple rivals."""
         own: dict[str, Forecaster] = {
@@ -252,8 +267,24 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
-    reading = experiment.bars.read()
-    bars = reading.bars
+    reading = experiment.read()
+    chain = make_chain(experiment, reading.bars, progress)
+    trials = record_trial(trial_of(experiment, chain))
+    verdicts = judge_chain(experiment, chain, trials)
+    control = run_control(experiment, progress)
+    finished = Run(
+        experiment, chain.bars, pl.concat([one.to_frame() for one in chain.forecasts.values()]),
+        signals_frame(chain.classes), chain.weights, chain.result.equity, {},
+        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts), chain.classes, control,
+    )  # fmt: skip
+    return replace(finished, scores=scores_of(finished, chain, verdicts, trials, reading))
+
+
+def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None) -> Chain:
+    """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
+
+    Raises `HistoryTooShortError` as `run` does.
+    """
     samples = make_samples(
         bars, experiment.features,
         lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
@@ -262,21 +293,19 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     forecasts = {name: forecast_class(experiment, one, progress) for name, one in samples.items()}
     fills = fills_of(bars)
     classes = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
-    signals, weights = signals_frame(classes), weights_frame(classes, bars)
+    weights = weights_frame(classes, bars)
     result = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
-    trials = record_trial(trial_of(experiment, bars, result))
-    verdicts = judge(
-        {name: one.forecasts for name, one in classes.items()},
-        result.equity["net"].to_numpy(), benchmark_returns(result),
-        round_trip=float(np.mean([experiment.costs.round_trip(name) for name in classes])),
-        periods_per_year=periods_of(bars), trials=len(trials),
+    return Chain(bars, classes, weights, result)
+
+
+def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = ()) -> dict[str, Verdict]:
+    """The verdicts; `trials` are all those on the same instruments and span, this one included."""
+    return judge(
+        chain.forecasts, chain.net, chain.benchmark,
+        round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
+        periods_per_year=periods_of(chain.bars), sessions=chain.sessions, trials=max(len(trials), 1),
+        effective_trials=independent_trials(trials, np.unique(chain.sessions)) if trials else None,
     )  # fmt: skip
-    control = run_control(experiment, progress)
-    finished = Run(
-        experiment, bars, pl.concat([one.forecasts.to_frame() for one in classes.values()]), signals, weights,
-        result.equity, {}, provenance.of_run(experiment.to_dict(), bars, forecasts), classes, control,
-    )  # fmt: skip
-    return replace(finished, scores=scores_of(finished, result, verdicts, trials, reading))
 
 
 def forecast_class(experiment: Experiment, samples: Samples, progress: Progress | None = None) -> Forecasts:
@@ -368,17 +397,18 @@ def _bars(length: str | int, pace: np.timedelta64) -> int:
     return int(np.timedelta64(days, "D") / pace)
 
 
-def trial_of(experiment: Experiment, bars: pl.DataFrame, result: Backtest) -> Trial:
-    """What the ledger keeps of a run."""
+def trial_of(experiment: Experiment, chain: Chain) -> Trial:
+    """What the ledger keeps of a run. How its data are called, and what is held out, make no other configuration."""
     from gatecast.metrics.returns import sharpe
 
-    days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
-    value = sharpe(result.equity["net"].to_numpy(), periods_per_year=1)
-    settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
+    days = session_date(chain.bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
+    value = sharpe(chain.net, periods_per_year=1)
+    left_out = ("name", "bars", "control", "holdout")
+    settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
     return Trial(
-        tuple(bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
-        provenance.hash_of(settings), None if np.isnan(value) else float(value),
+        tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
+        provenance.hash_of(settings), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
     )  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.errors import BarsError, StoreError
+from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.market.bars import make_bars
+from gatecast.market.bars import make_bars, session_date
 from gatecast.results import Run, fills_of, keys_of, signals_frame, weights_frame
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples, make_samples
@@ -43,12 +43,14 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
     regime_probability, path (expected cumulative log returns over 1..h bars), sigma_path (their standard deviations),
     warnings.
 
-    Raises `BarsError` when no symbol of the run is among the bars, `StoreError` for a run that cannot be trusted.
+    Raises `BarsError` when no symbol of the run is among the bars, `StoreError` for a run that cannot be trusted,
+    `SettingsError` for bars of a sealed hold-out.
     """
     run = load_run(folder)
     models, scales = load_models(folder), load_scale(folder)
-    merged, warnings = merge_bars(run.bars, bars)
     experiment = run.experiment
+    refuse_sealed(run, bars)
+    merged, warnings = merge_bars(run.bars, bars)
     samples = make_samples(
         merged, experiment.features,
         lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
@@ -79,6 +81,18 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
         )
         rows.append({**row, **details[row["symbol"]], "warnings": warnings + own})
     return rows
+
+
+def refuse_sealed(run: Run, bars: pl.DataFrame) -> None:
+    """A forecast that reads the sealed hold-out would open it bar by bar. Raises `SettingsError`."""
+    first = run.experiment.holdout
+    if first is None or (run.scores.get("holdout") or {}).get("heads"):
+        return
+    if bars.select((session_date(pl.col("time")) >= pl.lit(first).str.to_date()).any()).item():
+        raise SettingsError(
+            f"the sessions from {first} on are sealed, and these bars have some: open them with `gatecast unseal`, or "
+            "make a run without holdout to forecast from today's bars."
+        )
 
 
 def merge_bars(known: pl.DataFrame, newer: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

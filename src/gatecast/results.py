@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import score_tables
+from gatecast.evaluation.compare import illusions, score_tables
+from gatecast.evaluation.cuts import quick_audit
+from gatecast.evaluation.holdout import state_of
+from gatecast.evaluation.ledger import best_of_trials, daily_profit, independent_trials
 from gatecast.evaluation.verdict import SKILL
 from gatecast.market.bars import opens_are_real, session_date
 from gatecast.market.classes import asset_class
@@ -23,6 +26,7 @@ from gatecast.trading.strategies import STRATEGIES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.evaluation.cuts import Audit
     from gatecast.evaluation.ledger import Trial
     from gatecast.evaluation.verdict import Verdict
     from gatecast.experiment import Experiment
@@ -47,6 +51,37 @@ class ClassResult:
     proposals: Proposals
     selection: Selection
     net: FloatArray
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together."""
+
+    bars: pl.DataFrame
+    classes: dict[str, ClassResult]
+    weights: pl.DataFrame
+    result: Backtest
+
+    @property
+    def forecasts(self) -> dict[str, Forecasts]:
+        """Asset class -> forecasts, the ensemble's among them."""
+        return {name: one.forecasts for name, one in self.classes.items()}
+
+    @property
+    def net(self) -> FloatArray:
+        """(bars,) net simple return of the book."""
+        return self.result.equity["net"].to_numpy()
+
+    @property
+    def benchmark(self) -> FloatArray:
+        """(bars,) simple return of buy and hold, from its wealth."""
+        wealth = np.r_[1.0, self.result.equity["benchmark"].to_numpy()]
+        return np.asarray(np.diff(wealth) / wealth[:-1], dtype=np.float64)
+
+    @property
+    def sessions(self) -> NDArray[np.datetime64]:
+        """(bars,) session date of each."""
+        return session_date(self.result.equity["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]")
 
 
 @dataclass(frozen=True)
@@ -185,37 +220,36 @@ def sessions_of(bars: pl.DataFrame) -> float:
     return float(np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().sort()]))
 
 
-def benchmark_returns(result: Backtest) -> FloatArray:
-    """Simple returns of buy and hold, from its wealth."""
-    wealth = np.r_[1.0, result.equity["benchmark"].to_numpy()]
-    return np.asarray(np.diff(wealth) / wealth[:-1], dtype=np.float64)
-
-
 def scores_of(
-    run: Run, result: Backtest, verdicts: dict[str, Verdict], trials: Sequence[Trial], reading: Reading
+    run: Run, chain: Chain, verdicts: dict[str, Verdict], trials: Sequence[Trial], reading: Reading
 ) -> dict[str, Any]:
     """Everything that `scores.json` and the report say in numbers; undefined numbers are None."""
-    models, years = score_tables({name: one.forecasts for name, one in run.classes.items()})
-    periods = periods_of(run.bars)
-    net, benchmark = result.equity["net"].to_numpy(), benchmark_returns(result)
+    models, years = score_tables(chain.forecasts)
+    periods, result, net, audit = periods_of(run.bars), chain.result, chain.net, quick_audit(run)
+    symbols = run.bars["symbol"].unique().sort().to_list()
+    found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any())),
+        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any()), audit),
+        "audit": audit.to_dict(),
+        "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
+        "trials": found,
+        "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
         "models": models,
         "years": years,
         "backtest": {
-            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(benchmark, periods)},
+            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(chain.benchmark, periods)},
             "turnover_per_year": result.turnover_per_year,
             "break_even_cost_bps": result.break_even_cost_bps,
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
             "average_exposure": average_exposure(run.weights),
             "periods_per_year": periods,
-            **deflation(net, trials),
+            **deflation(net, trials, found["effective"]),
         },
         "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
-        "warnings": warnings_of(run, reading),
+        "warnings": warnings_of(run, reading, audit),
         "fills": {
             symbol: {"fill": fill, "reason": "opens are real" if fill == "open" else
                      "opens repeat the previous close: orders are filled at the next close"}
@@ -235,8 +269,11 @@ def average_exposure(weights: pl.DataFrame) -> float:
     )
 
 
-def headline(verdicts: dict[str, Verdict], traded: bool) -> dict[str, str]:
+def headline(verdicts: dict[str, Verdict], traded: bool, audit: Audit) -> dict[str, str]:
     """The verdict in one sentence, and what follows from it in another; `traded`: whether a position was ever held."""
+    if not audit.clean:
+        said = audit.findings[0].sentence
+        return {"headline": "The future leaks into this run: no number here can be believed.", "subline": said}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     if "strategy" in skilled:
         first = "The strategy beats buy and hold at its own exposure, net of costs."
@@ -254,20 +291,51 @@ def headline(verdicts: dict[str, Verdict], traded: bool) -> dict[str, str]:
     return {"headline": first, "subline": second}
 
 
-def deflation(net: FloatArray, trials: Sequence[Trial]) -> dict[str, float]:
-    """Probabilistic and deflated Sharpe ratio of daily returns, with the number of trials that the program counted."""
-    per_day = sharpe(net, periods_per_year=1)
+def closes_of(chain: Chain) -> dict[str, FloatArray]:
+    """Asset class -> close of each of its bars, in the order of its samples."""
+    closes = chain.bars.select("asset_class", "symbol", "time", "close").sort("symbol", "time")
+    return {name: closes.filter(pl.col("asset_class") == name)["close"].to_numpy() for name in chain.classes}
+
+
+def trials_of(chain: Chain, trials: Sequence[Trial]) -> dict[str, Any]:
+    """How many configurations were tried, what they are worth as independent ones, and whether the best beats luck.
+
+    `best_of` is the test of superior predictive ability over all whose daily profit is known, beyond their exposure to
+    buy and hold.
+    """
+    held = chain.result.equity.select("time", net=pl.Series(chain.benchmark))
+    days = daily_profit(held)
+    sessions = days["session"].to_numpy()
+    best = best_of_trials(trials, sessions, days["net"].to_numpy())
+    return {
+        "count": len(trials),
+        "effective": independent_trials(trials, sessions),
+        "with_profit": sum(trial.profit is not None for trial in trials),
+        "best_of": {"statistic": best.statistic, "pvalue": best.pvalue, "reason": best.reason},
+    }
+
+
+def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dict[str, float]:
+    """Probabilistic and deflated Sharpe ratio of the returns of each bar, and the shortest record that would do.
+
+    The trials are those that the program counted, `effective` what they are worth as independent ones; the spread of
+    their own Sharpe ratios says how far luck reaches.
+    """
+    per_bar = sharpe(net, periods_per_year=1)
     others = np.array([trial.sharpe for trial in trials if trial.sharpe is not None])
     centred = net - net.mean()
     spread = float(np.sqrt(np.mean(centred**2)))
-    if not np.isfinite(per_day) or spread == 0:
-        return {"probabilistic_sharpe": np.nan, "deflated_sharpe": np.nan, "trials": len(trials)}
+    if not np.isfinite(per_bar) or spread == 0:
+        names = ("probabilistic_sharpe", "deflated_sharpe", "min_track_record_bars")
+        return dict.fromkeys(names, np.nan) | {"trials": len(trials)}
     skew, kurtosis = (float(np.mean(centred**power)) / spread**power for power in (3, 4))
     variance = float(np.var(others, ddof=1)) if len(others) > 1 else 0.0
+    n_trials = max(effective, 1.0)
     return {
-        "probabilistic_sharpe": overfitting.probabilistic_sharpe(per_day, len(net), skew, kurtosis),
-        "deflated_sharpe": overfitting.deflated_sharpe(
-            per_day, len(net), skew, kurtosis, max(len(trials), 1), variance
+        "probabilistic_sharpe": overfitting.probabilistic_sharpe(per_bar, len(net), skew, kurtosis),
+        "deflated_sharpe": overfitting.deflated_sharpe(per_bar, len(net), skew, kurtosis, n_trials, variance),
+        "min_track_record_bars": overfitting.min_track_record_length(
+            per_bar, overfitting.expected_max_sharpe(n_trials, variance), skew, kurtosis
         ),
         "trials": len(trials),
     }
@@ -356,12 +424,13 @@ def fold_table(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def warnings_of(run: Run, reading: Reading) -> list[str]:
+def warnings_of(run: Run, reading: Reading, audit: Audit) -> list[str]:
     """What a reader must know before believing a number."""
     warnings = [
         f"{finding.symbol or ''}: {finding.rule}: {finding.value} {finding.advice}".strip(": ")
         for finding in reading.findings if finding.severity != "info"
     ][:100]  # fmt: skip
+    warnings += [leak.sentence for leak in audit.findings]
     for name in sorted(set(run.bars["asset_class"].unique()) - set(run.classes)):
         warnings.append(f"{name}: too short a history for a single refit; nothing was forecast.")
     for name, one in run.classes.items():

@@ -398,6 +398,7 @@ COMMENTS = {
     "features": "names of the catalogue or columns of the bars; left out: the default five",
     "volatility_proxy": "close_to_close, parkinson, garman_klass, or a column of the bars",
     "models": "of lstm, forest, logistic, ridge",
+    "holdout": "first session that nothing reads until `gatecast unseal`, once",
     "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
     "bars.symbols": "keep only these",
     "bars.symbols_file": "a CSV with symbol and asset_class",
@@ -475,7 +476,8 @@ COMMENTS = {
 }  # fmt: skip
 
 EXAMPLES: dict[str, Any] = {
-    "features": ["ret_log_1", "rsi_14"], "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
+    "features": ["ret_log_1", "rsi_14"], "holdout": "2017-01-01",
+    "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
     "bars.timezone": "Europe/Berlin", "bars.stamp": "open", "bars.resample": "1w", "bars.start": "2005-01-01",
     "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y", "selection.evidence": 1.0,
     "costs.commission_bps": 1.0, "costs.slippage_bps": 2.0, "costs.borrow_bps_per_year": 50.0,

@@ -287,5 +287,5 @@ def test_the_symbols_of_a_day_are_averaged_not_counted(samples: Samples, faint: 
 def test_numbers_are_plain(skilled: Forecasts) -> None:
     for one in verdicts(skilled, MARKET_RETURNS * 0.0).values():
         for value in one.to_dict().values():
-            assert value is None or type(value) in (str, float, int)
+            assert value is None or type(value) in (str, float, int, bool)
         assert isinstance(pl.DataFrame([one.to_dict()]), pl.DataFrame)

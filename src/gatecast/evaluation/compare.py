@@ -1,13 +1,15 @@
-"""Every model on the same rows: one table of scores a model and head, and the same by year."""
+"""Every model on the same rows: scores by model and head, by year and by day, and what luck alone would show."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gatecast.metrics import forecast as metric
+from gatecast.metrics import significance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
 
 RIVALS: dict[str, tuple[str, ...]] = {
     "return": ("zero", "mean"),
@@ -41,6 +44,167 @@ def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
         ratio = answer - np.log(forecast)
         return np.exp(ratio) - ratio - 1
     return (answer - forecast) ** 2
+
+
+@dataclass(frozen=True)
+class Days:
+    """A model beside its rival, one row a day: means over the symbols of that day, all (days,).
+
+    `day`: the session, datetime64[D]. `rival`, `model`: standardised losses. For returns also `adjusted`, Clark-West's
+    2 · e · (f - b) with e the rival's error, and `size`, (f - b)², both standardised; else NaN.
+    """
+
+    day: NDArray[np.datetime64]
+    rival: FloatArray
+    model: FloatArray
+    adjusted: FloatArray
+    size: FloatArray
+
+    @property
+    def gain(self) -> FloatArray:
+        """The rival's loss minus the model's."""
+        return self.rival - self.model
+
+    def of(self, rows: BoolArray) -> Days:
+        """Some of the days."""
+        return Days(*(getattr(self, name)[rows] for name in ("day", "rival", "model", "adjusted", "size")))
+
+
+def day_means(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: str) -> Days:
+    """The days on which both were forecast and answered, over all asset classes."""
+    parts: list[list[NDArray[Any]]] = []
+    for one in forecasts.values():
+        samples = one.samples
+        base, loss = losses(one, head, rival), losses(one, head, model)
+        rows = np.flatnonzero(np.isfinite(base) & np.isfinite(loss))
+        adjusted = size = np.full(len(samples), np.nan)
+        if head == "return" and len(rows):
+            answer = samples.targets[head].value[samples.ends, -1]
+            benchmark, forecast = one.values[rival]["return"][:, -1], one.values[model]["return"][:, -1]
+            unit = samples.facts.sigma[samples.ends] ** 2 * samples.horizon
+            adjusted = 2 * (answer - benchmark) * (forecast - benchmark) / unit
+            size = (forecast - benchmark) ** 2 / unit
+        days = samples.sessions.astype("datetime64[D]").astype(np.int64)
+        parts.append([array[rows] for array in (days, base, loss, adjusted, size)])
+    days, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    day, place = np.unique(days, return_inverse=True)
+    count = np.bincount(place)
+    means = (np.bincount(place, column) / count for column in columns)
+    return Days(day.astype("datetime64[D]"), *means)
+
+
+def best_rival(forecasts: Mapping[str, Forecasts], head: str, model: str) -> tuple[str, Days]:
+    """The simple rival with the smallest loss, and the model beside it."""
+    daily = {rival: day_means(forecasts, head, model, rival) for rival in RIVALS[head]}
+    best = min(daily, key=lambda name: float(daily[name].rival.mean()) if len(daily[name].day) else np.inf)
+    return best, daily[best]
+
+
+def sessions_spanned(forecasts: Mapping[str, Forecasts]) -> int:
+    """Sessions that an answer spans: the days that overlap."""
+    return max(one.samples.horizon_sessions for one in forecasts.values())
+
+
+def lag_of(n: int, overlap: int = 1) -> int:
+    """Lags of a long-run variance over n days: the overlap, and at least Newey and West's 4 (n / 100)^(2/9)."""
+    return max(overlap - 1, int(4 * (n / 100) ** (2 / 9)))
+
+
+def best_of_coins(n: float, count: float) -> float:
+    """The share of hits to expect of the best of `count` coins, each thrown n times.
+
+    >>> round(best_of_coins(250, 100), 3), best_of_coins(250, 1)
+    (0.579, 0.5)
+    """
+    from scipy.special import bdtr
+
+    throws = int(n)
+    if throws < 1 or not count >= 1:
+        return float("nan")
+    at_most = bdtr(np.arange(throws), throws, 0.5)
+    return float(1 - np.sum(at_most**count) / throws)
+
+
+def illusions(
+    forecasts: Mapping[str, Forecasts], closes: Mapping[str, FloatArray], *, tries: float = 1, model: str = "ensemble"
+) -> dict[str, Any]:
+    """What a chart would make of the return forecasts, and what luck and persistence alone explain of it.
+
+    In: asset class -> forecasts, asset class -> close of each of its bars; `tries`: effective number of trials.
+    Out: `best_of`: the best hit rate of the models, of as many coins times `tries`, and of always saying up, over
+    `independent` days that share no bar. `overlap`: p-values of a positive gain taking every day for independent
+    (`naive`), by Diebold-Mariano with HLN and by every h-th day alone. `levels`: median over symbols of the
+    correlation with the price h bars later of the forecast price and of today's price, and of the forecast change
+    with the change. None where there is nothing to show.
+    """
+    _, days = best_rival(forecasts, "return", model)
+    overlap = sessions_spanned(forecasts)
+    return {
+        "best_of": _best_of(forecasts, len(days.day), overlap, tries),
+        "overlap": None if overlap == 1 else overlap_of(days, overlap),
+        "levels": _levels(forecasts, closes, model),
+    }
+
+
+def overlap_of(days: Days, overlap: int) -> dict[str, Any]:
+    """One-sided p-values of a gain above 0, by how the overlap of answers is dealt with."""
+    tests = {"naive": significance.hac_mean(days.gain, 0)}
+    both = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
+    tests |= {"diebold_mariano": both}
+    if both.non_overlapping is not None:
+        tests |= {"non_overlapping": both.non_overlapping}
+    names = ("naive", "diebold_mariano", "non_overlapping")
+    return {"sessions": overlap} | {name: upper_tail(tests[name]) if name in tests else np.nan for name in names}
+
+
+def upper_tail(test: significance.Test) -> float:
+    """The one-sided p-value of a positive effect, from a two-sided test; NaN where it is undefined or refused.
+
+    A test with too few rows for its horizon is refused.
+    """
+    if not test.enough or not np.isfinite(test.statistic):
+        return float("nan")
+    return test.pvalue / 2 if test.statistic > 0 else 1 - test.pvalue / 2
+
+
+def _best_of(forecasts: Mapping[str, Forecasts], days: int, overlap: int, tries: float) -> dict[str, Any] | None:
+    first = next(iter(forecasts.values()))
+    hits: dict[str, float] = {}
+    for name, heads in first.values.items():
+        if "return" in heads and not RIVALS["return"].count(name):
+            part = _pooled(forecasts, "return", name)
+            known = np.isfinite(part["answer"]) & np.isfinite(part["forecast"])
+            hits[name] = metric.hit_rate(part["answer"][known], part["forecast"][known])
+    known_hits = {name: share for name, share in hits.items() if np.isfinite(share)}
+    if not known_hits or not days:
+        return None
+    answer = _pooled(forecasts, "return", next(iter(known_hits)))["answer"]
+    best = max(known_hits, key=lambda name: known_hits[name])
+    independent = days // overlap
+    return {
+        "model": best, "hit_rate": known_hits[best], "models": len(known_hits), "tries": tries,
+        "independent": independent, "coins": best_of_coins(independent, len(known_hits) * max(tries, 1)),
+        "always_up": float(np.mean(answer[np.isfinite(answer)] > 0)),
+    }  # fmt: skip
+
+
+def _levels(
+    forecasts: Mapping[str, Forecasts], closes: Mapping[str, FloatArray], model: str
+) -> dict[str, float] | None:
+    found = []
+    for name, one in forecasts.items():
+        samples, rows = one.samples, one.rows
+        at = samples.ends[rows]
+        now = np.log(closes[name][at])
+        change, forecast = samples.targets["return"].value[at, -1], one.values[model]["return"][rows, -1]
+        for number in range(len(samples.symbols)):
+            own = (samples.symbol[at] == number) & np.isfinite(change) & np.isfinite(forecast)
+            if own.sum() >= 100 and np.ptp(forecast[own]) > 0:
+                pairs = ((now + forecast, now + change), (now, now + change), (forecast, change))
+                found.append([float(np.corrcoef(a[own], b[own])[0, 1]) for a, b in pairs])
+    if not found:
+        return None
+    return dict(zip(("forecast_price", "todays_price", "change"), np.median(found, axis=0).tolist(), strict=True))
 
 
 def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -1,30 +1,43 @@
 """The verdict: is there any evidence of skill, in plain words, one a head and one for the strategy.
 
 The unit of evidence is the day: the mean over symbols of volatility-standardised losses, at the one horizon that was
-declared before the run. Holm's correction runs over all verdicts of a run.
+declared before the run. P-values are corrected for the number of verdicts (Holm) and for the number of trials that
+were made on the same instruments and span; beside them stands what the claim rests on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.evaluation.compare import RIVALS, losses
+from gatecast.evaluation.compare import (
+    RIVALS,
+    best_rival,
+    day_means,
+    lag_of,
+    overlap_of,
+    sessions_spanned,
+)
 from gatecast.metrics import significance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.evaluation.compare import Days
     from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 LEVEL = 0.05
+BOUND = 1.645  # standard errors to either end of the 90 % interval
+POWER = 1.645 + 0.842  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
 LEAST_TRADED = 60  # days of profit or loss, before the strategy can be judged
+LEAST_REST = 60  # days that must be left when a year is dropped
 NAMES = {
     "return": "The return forecast",
     "direction": "The probability of a rise",
@@ -35,14 +48,38 @@ NAMES = {
 RIVAL_NAMES = {
     "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
     "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
+    "ridge": "the ridge regression", "logistic": "the logistic regression",
 }  # fmt: skip
+MEASURES = {
+    "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
+    "strategy": "alpha a year",
+}  # fmt: skip
+HELD = "buy and hold at the same average exposure"
+SIMPLER = {"return": "ridge", "direction": "logistic", "volatility": "ridge", "regime": "logistic"}
+"""The linear model of each head: where the model does not beat it, it is the one to use."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One answer. `effect`, `low`, `high`: gain over the rival and its 90 % interval, as a share of the rival's loss
-    (for the strategy: yearly alpha). `pvalue` is one-sided, `pvalue_holm` corrected over the run's verdicts; `n` days,
-    `n_needed` days that 80 % power would take at this effect (None where the effect is not above 0)."""
+    """One answer.
+
+    Attributes
+    ----------
+    effect, low, high: gain over the rival and its 90 % interval, as a share of the rival's loss (for returns an R²;
+        for the strategy: yearly alpha, and `beta` is its exposure to buy and hold).
+    pvalue: one-sided; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
+        `effective_trials`, what the `trials` so far are worth as independent ones.
+    n: days; n_effective: as many independent ones; detectable: the smallest effect that they could have shown (80 %
+        power); n_needed: days that it would take at this effect (None where it is not above 0).
+    break_even: effect that costs swallow, and n_break_even the days in which one of that size would show.
+    diebold_mariano, non_overlapping: one-sided p-values of the gain by the correction of Harvey, Leybourne and
+        Newbold, and from every h-th day alone, which share no bar.
+    best_days: share of the whole gain that the best 1 % of days brought (NaN where there is no gain).
+    best_year: the year that brought most; without_best_year: the effect of the others; survives: whether a claim is
+        still one without it (None where nothing is claimed).
+    seed_spread: standard deviation over the LSTM's seeds of its gain over the rival (NaN where seeds are unknown).
+    simpler: a linear model that is as good, else empty.
+    """
 
     head: str
     verdict: str
@@ -61,10 +98,57 @@ class Verdict:
     rival: str
     unit: str
     sentence: str
+    pvalue_trials: float = np.nan
+    effective_trials: float = 1.0
+    n_effective: float = np.nan
+    detectable: float = np.nan
+    n_break_even: int | None = None
+    beta: float = np.nan
+    diebold_mariano: float = np.nan
+    non_overlapping: float = np.nan
+    best_days: float = np.nan
+    best_year: int | None = None
+    without_best_year: float = np.nan
+    survives: bool | None = None
+    seed_spread: float = np.nan
+    simpler: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined numbers are None."""
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect with its standard error, the statistic of the test, and how the days speak for it.
+
+    `series`: (days,) contributions to the effect; `detectable`: see `Verdict`; `enough`: whether there is a verdict.
+    """
+
+    effect: float
+    error: float
+    statistic: float
+    series: FloatArray
+    n_effective: float
+    detectable: float
+    beta: float = np.nan
+
+    @property
+    def pvalue(self) -> float:
+        """One-sided."""
+        from scipy.special import ndtr
+
+        return float(ndtr(-self.statistic))
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 90 % interval."""
+        return self.effect - BOUND * self.error
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 90 % interval."""
+        return self.effect + BOUND * self.error
 
 
 def judge(
@@ -76,144 +160,204 @@ def judge(
     periods_per_year: float,
     trials: int = 1,
     model: str = "ensemble",
+    effective_trials: float | None = None,
+    sessions: NDArray[np.datetime64] | None = None,
 ) -> dict[str, Verdict]:
     """All verdicts of a run.
 
     Parameters
     ----------
     forecasts: asset class -> forecasts with the ensemble in them.
-    strategy, benchmark: (sessions,) net simple returns of the book and of buy and hold.
+    strategy, benchmark: (sessions,) net simple returns of the book and of buy and hold; `sessions`: their dates.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
-    trials: configurations tried on these instruments so far, this one included.
+    trials: configurations tried on these instruments so far, this one included; `effective_trials` what they are
+        worth as independent ones (None: all of it, see `ledger.independent_trials`).
     """
-    verdicts = {head: _judge_head(forecasts, head, model, round_trip, trials) for head in RIVALS}
-    verdicts["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, trials)
-    heads = list(verdicts)
-    adjusted = significance.holm([verdicts[head].pvalue for head in heads])
-    return {
-        head: _conclude(replace(verdicts[head], pvalue_holm=float(p))) for head, p in zip(heads, adjusted, strict=True)
-    }
+    worth = float(trials if effective_trials is None else min(max(effective_trials, 1.0), max(trials, 1)))
+    found = {head: _judge_head(forecasts, head, model, round_trip) for head in RIVALS}
+    found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
+    heads = list(found)
+    raw = np.array([found[head][0].pvalue for head in heads])
+    verdicts = {}
+    for place, head in enumerate(heads):
+        verdict, without = found[head]
+        holm, rest = significance.holm(raw)[place], np.nan
+        if without is not None:  # the claim as it would stand without its best year, all else equal
+            rest = _after_trials(significance.holm(np.r_[raw[:place], without.pvalue, raw[place + 1 :]])[place], worth)
+        verdict = replace(
+            verdict, pvalue_holm=float(holm), pvalue_trials=_after_trials(holm, worth),
+            trials=trials, effective_trials=worth,
+        )  # fmt: skip
+        if _claims(verdict.pvalue_trials, verdict.low):
+            verdict = replace(verdict, survives=None if without is None else _claims(rest, without.low))
+        verdicts[head] = _conclude(verdict)
+    return verdicts
 
 
-def daily_gain(
-    forecasts: Mapping[str, Forecasts], head: str, model: str, rival: str
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """(days,) each: mean over symbols of the rival's loss, of the model's, and of Clark-West's adjusted gain.
-
-    The last is NaN but for returns, where it is 2 · e · (f - b) in standardised units, e the rival's error.
-    """
-    days, rival_loss, model_loss, adjusted = [], [], [], []
-    for one in forecasts.values():
-        samples = one.samples
-        base, loss = losses(one, head, rival), losses(one, head, model)
-        rows = np.flatnonzero(np.isfinite(base) & np.isfinite(loss))
-        days.append(samples.sessions[rows].astype("datetime64[D]").astype(np.int64))
-        rival_loss.append(base[rows])
-        model_loss.append(loss[rows])
-        if head == "return":
-            answer = samples.targets[head].value[samples.ends, -1]
-            benchmark, forecast = one.values[rival]["return"][:, -1], one.values[model]["return"][:, -1]
-            unit = samples.facts.sigma[samples.ends] ** 2 * samples.horizon
-            adjusted.append((2 * (answer - benchmark) * (forecast - benchmark) / unit)[rows])
-        else:
-            adjusted.append(np.full(len(rows), np.nan))
-    _, day = np.unique(np.concatenate(days), return_inverse=True)
-    count = np.bincount(day)
-    means = [np.bincount(day, np.concatenate(part)) / count for part in (rival_loss, model_loss, adjusted)]
-    return means[0], means[1], means[2]
+def _claims(pvalue: float, low: float) -> bool:
+    return bool(pvalue < LEVEL and low > 0)
 
 
-def _judge_head(forecasts: Mapping[str, Forecasts], head: str, model: str, round_trip: float, trials: int) -> Verdict:
-    horizon = next(iter(forecasts.values())).samples.horizon
-    daily = {rival: daily_gain(forecasts, head, model, rival) for rival in RIVALS[head]}
-    rival = min(daily, key=lambda name: float(daily[name][0].mean()) if len(daily[name][0]) else np.inf)
-    base, loss, adjusted = daily[rival]
-    blank = Verdict(
-        head, CANNOT_TELL, np.nan, np.nan, np.nan, "none", np.nan, np.nan, np.nan, len(base), None,
-        _break_even(forecasts, head, round_trip), trials, horizon, rival, "share of the rival's loss", "",
-    )  # fmt: skip
-    overlap = max(one.samples.horizon_sessions for one in forecasts.values())
-    if len(base) < 15 * overlap:
-        return replace(blank, sentence=f"{len(base)} days are too few for any verdict: {15 * overlap} are the least.")
-    lag = max(overlap - 1, int(4 * (len(base) / 100) ** (2 / 9)))
-    gain = significance.hac_mean(base - loss, lag)
-    scale = float(base.mean())
-    if head == "return":
-        test, name = significance.hac_mean(adjusted, lag), "Clark-West"
-    else:
-        test, name = gain, "Diebold-Mariano"
-    if not np.isfinite(test.statistic) or np.abs(base - loss).max() <= 1e-9 * scale:  # equal but for rounding
-        return replace(blank, effect=gain.effect / scale, test=name, sentence="The forecasts are the rival's own.")
-    return replace(
+def _after_trials(pvalue: float, trials: float) -> float:
+    """The chance that the best of so many independent trials has so small a p-value (Šidák 1967)."""
+    return float(-np.expm1(trials * np.log1p(-min(pvalue, 1 - 1e-16))))
+
+
+# ── one head, one strategy ────────────────────────────────────────────────────────────────────────
+
+
+def _judge_head(
+    forecasts: Mapping[str, Forecasts], head: str, model: str, round_trip: float
+) -> tuple[Verdict, Estimate | None]:
+    rival, days = best_rival(forecasts, head, model)
+    horizon, n = next(iter(forecasts.values())).samples.horizon, len(days.day)
+    name = "Clark-West" if head == "return" else "Diebold-Mariano"
+    blank = _blank(head, name, n, _break_even(forecasts, head, round_trip), horizon, rival, "share of the rival's loss")
+    overlap = sessions_spanned(forecasts)
+    least = significance.BARS_PER_HORIZON * overlap
+    if n < least:
+        text = f"{n} days are too few for any verdict: {least} are the least."
+        return replace(blank, test="none", sentence=text), None
+    whole = estimate_gain(days, head, overlap)
+    if not np.isfinite(whole.statistic) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
+        return replace(blank, effect=whole.effect, sentence="The forecasts are the rival's own."), None
+    years = days.day.astype("datetime64[Y]").astype(np.int64) + 1970
+    tests = overlap_of(days, overlap)
+    verdict = replace(
         blank,
-        effect=gain.effect / scale,
-        low=(gain.effect - 1.645 * gain.standard_error) / scale,
-        high=(gain.effect + 1.645 * gain.standard_error) / scale,
-        test=name,
-        statistic=test.statistic,
-        pvalue=_upper_tail(test.statistic),
-        n_needed=_days_needed(test.statistic, len(base)),
+        diebold_mariano=tests["diebold_mariano"],
+        non_overlapping=tests["non_overlapping"],
+        seed_spread=_seed_spread(forecasts, head, rival),
+        simpler=_as_good(forecasts, head, model, overlap),
     )
+    return _measured(verdict, whole, years, lambda rows: estimate_gain(days.of(rows), head, overlap))
 
 
-def _judge_strategy(strategy: FloatArray, benchmark: FloatArray, periods: float, trials: int) -> Verdict:
-    blank = Verdict(
-        "strategy", CANNOT_TELL, np.nan, np.nan, np.nan, "HAC alpha", np.nan, np.nan, np.nan, len(strategy), None,
-        0.0, trials, 1, "buy_and_hold at the same average exposure", "alpha a year, net of costs", "",
+def estimate_gain(days: Days, head: str, overlap: int) -> Estimate:
+    """The gain as a share of the rival's loss; returns are tested by Clark-West, all else by Diebold-Mariano.
+
+    What is `detectable` of returns is the R² of a calibrated forecast that Clark-West finds: with one symbol and no
+    overlap 6.2 / n. Otherwise it is the gain at the standard error that there is.
+    """
+    lag, scale = lag_of(len(days.day), overlap), float(days.rival.mean())
+    gain = significance.hac_mean(days.gain, lag)
+    test = significance.hac_mean(days.adjusted, lag) if head == "return" else gain
+    tested = days.adjusted if head == "return" else days.gain
+    detectable = POWER * gain.standard_error / scale
+    if head == "return":
+        detectable = (POWER * test.standard_error) ** 2 / (4 * scale * max(float(days.size.mean()), 1e-300))
+    return Estimate(
+        gain.effect / scale, gain.standard_error / scale, test.statistic, days.gain / scale,
+        _effective(tested, test.standard_error), detectable,
     )  # fmt: skip
+
+
+def _judge_strategy(
+    strategy: FloatArray, benchmark: FloatArray, periods: float, sessions: NDArray[np.datetime64] | None
+) -> tuple[Verdict, Estimate | None]:
+    blank = _blank(
+        "strategy", "HAC alpha", len(strategy), 0.0, 1, HELD.replace(" ", "_", 2), "alpha a year, net of costs"
+    )
     traded = int(np.count_nonzero(strategy))
     if traded == 0:
-        return replace(blank, sentence="The evidence never allowed a position, so there is no profit or loss to judge.")
+        text = "The evidence never allowed a position, so there is no profit or loss to judge."
+        return replace(blank, sentence=text), None
     if traded < LEAST_TRADED:
         text = f"There was profit or loss on {traded} days, too few for any verdict: {LEAST_TRADED} are the least."
-        return replace(blank, sentence=text)
-    alpha = significance.hac_alpha(strategy, benchmark, int(4 * (len(strategy) / 100) ** (2 / 9)))
-    if not np.isfinite(alpha.statistic):
-        return replace(blank, sentence=f"There is nothing to test: {alpha.reason}.")
-    return replace(
-        blank,
-        effect=alpha.effect * periods,
-        low=(alpha.effect - 1.645 * alpha.standard_error) * periods,
-        high=(alpha.effect + 1.645 * alpha.standard_error) * periods,
-        statistic=alpha.statistic,
-        pvalue=_upper_tail(alpha.statistic),
-        n_needed=_days_needed(alpha.statistic, len(strategy)),
+        return replace(blank, sentence=text), None
+    whole = estimate_alpha(strategy, benchmark, periods)
+    if not np.isfinite(whole.statistic):
+        reason = significance.hac_alpha(strategy, benchmark, lag_of(len(strategy))).reason
+        return replace(blank, sentence=f"There is nothing to test: {reason}."), None
+    years = None if sessions is None else sessions.astype("datetime64[Y]").astype(np.int64) + 1970
+    return _measured(blank, whole, years, lambda rows: estimate_alpha(strategy[rows], benchmark[rows], periods))
+
+
+def estimate_alpha(strategy: FloatArray, benchmark: FloatArray, periods: float) -> Estimate:
+    """The yearly return beyond beta times buy and hold: what its average exposure to the market does not explain."""
+    test = significance.hac_alpha(strategy, benchmark, lag_of(len(strategy)))
+    beyond = strategy - test.slope * benchmark if np.isfinite(test.slope) else strategy
+    return Estimate(
+        test.effect * periods, test.standard_error * periods, test.statistic, beyond * periods,
+        _effective(beyond, test.standard_error), POWER * test.standard_error * periods, test.slope,
+    )  # fmt: skip
+
+
+def _blank(head: str, test: str, n: int, break_even: float, horizon: int, rival: str, unit: str) -> Verdict:
+    nan = np.nan
+    return Verdict(
+        head, CANNOT_TELL, nan, nan, nan, test, nan, nan, nan, n, None, break_even, 1, horizon, rival, unit, ""
     )
 
 
-def _conclude(verdict: Verdict) -> Verdict:
-    """The outcome and its sentence, once all p-values are corrected."""
-    if verdict.sentence or not np.isfinite(verdict.pvalue_holm):
-        return replace(verdict, sentence=verdict.sentence or "There is nothing to test.")
-    name, rival = (
-        NAMES[verdict.head],
-        RIVAL_NAMES.get(verdict.rival, "buy and hold at the same average exposure"),
-    )
-    gain = f"{verdict.effect:+.1%} ({verdict.low:+.1%} to {verdict.high:+.1%})"
-    unit = "alpha a year" if verdict.head == "strategy" else "in loss"
-    significant = verdict.pvalue_holm < LEVEL
-    if significant and verdict.low > 0:
-        outcome = SKILL
-        text = f"{name} beats {rival} out of sample: {gain} {unit}, p {verdict.pvalue_holm:.3g} after Holm."
-        if verdict.high < verdict.break_even:
-            text += f" It is too little to trade: costs ask for {verdict.break_even:.2%}."
-    elif verdict.high < verdict.break_even:
-        outcome = NOTHING
-        text = (
-            f"{name} brings nothing worth trading: {gain} {unit} against {rival}, "
-            f"below the {verdict.break_even:.2%} that it would have to bring. Use {rival}."
-        )
-    else:
-        outcome = CANNOT_TELL
-        need = (
-            f"; at this effect it would take about {verdict.n_needed:,} days to tell"
-            if verdict.n_needed and verdict.n_needed > verdict.n
-            else ""
-        )
-        text = f"{name} against {rival}: {gain} {unit} over {verdict.n:,} days. That is not enough to tell{need}."
-    if significant and verdict.effect < 0:
-        text = f"There is signal, the model wastes it: {name[0].lower() + name[1:]} is {gain} {unit} against {rival}."
-    return replace(verdict, verdict=outcome, sentence=text)
+def _measured(
+    verdict: Verdict, whole: Estimate, years: NDArray[np.int64] | None, again: Callable[[BoolArray], Estimate]
+) -> tuple[Verdict, Estimate | None]:
+    """The verdict with its numbers, and the estimate without the best year, where that leaves enough."""
+    n = len(whole.series)
+    total = float(whole.series.sum())
+    best = np.sort(whole.series)[-max(1, int(np.ceil(n / 100))) :]
+    verdict = replace(
+        verdict,
+        effect=whole.effect, low=whole.low, high=whole.high, statistic=whole.statistic, pvalue=whole.pvalue,
+        n_effective=whole.n_effective, detectable=whole.detectable, beta=whole.beta,
+        n_needed=_days_needed(whole.statistic, n),
+        n_break_even=_days_for(verdict.break_even, whole.detectable, n, verdict.head),
+        best_days=float(best.sum()) / total if total > 0 else np.nan,
+    )  # fmt: skip
+    if years is None or len(np.unique(years)) < 2:
+        return verdict, None
+    of_year = {int(year): float(whole.series[years == year].sum()) for year in np.unique(years)}
+    year = max(of_year, key=lambda one: of_year[one])
+    rest = years != year
+    if rest.sum() < LEAST_REST:
+        return replace(verdict, best_year=year), None
+    without = again(rest)
+    return replace(verdict, best_year=year, without_best_year=without.effect), without
+
+
+def _effective(series: FloatArray, error: float) -> float:
+    """As many independent days as these are worth: their variance over the squared error of their mean."""
+    return float(min(len(series), series.var() / error**2)) if error > 0 else float("nan")
+
+
+def _days_needed(statistic: float, n: int) -> int | None:
+    """Days for 80 % power at 5 % one-sided, if the effect is as estimated."""
+    return int(np.ceil(n * (POWER / statistic) ** 2)) if statistic > 0.01 else None
+
+
+def _days_for(effect: float, detectable: float, n: int, head: str) -> int | None:
+    """Days in which an effect of this size would show. An R² shrinks with 1 / n, a difference with 1 / sqrt(n)."""
+    if not (effect > 0 and detectable > 0):
+        return None
+    return int(np.ceil(min(n * (detectable / effect) ** (1 if head == "return" else 2), 1e12)))
+
+
+def _seed_spread(forecasts: Mapping[str, Forecasts], head: str, rival: str) -> float:
+    """Standard deviation over the LSTM's seeds of their gain over the rival."""
+    members = {name: one.members.get("lstm", ()) for name, one in forecasts.items()}
+    seeds = min(len(each) for each in members.values())
+    if seeds < 2 or any(head not in each[0] for each in members.values()):
+        return float("nan")
+    gains = []
+    for seed in range(seeds):
+        alone = {name: one.with_model("lstm", members[name][seed]) for name, one in forecasts.items()}
+        days = day_means(alone, head, "lstm", rival)
+        gains.append(float(days.gain.mean() / days.rival.mean()))
+    return float(np.std(gains, ddof=1))
+
+
+def _as_good(forecasts: Mapping[str, Forecasts], head: str, model: str, overlap: int) -> str:
+    """The linear model of the head, if the model's gain over it is not above 0 for certain."""
+    linear = SIMPLER[head]
+    if linear == model or any(head not in one.values.get(linear, {}) for one in forecasts.values()):
+        return ""
+    days = day_means(forecasts, head, model, linear)
+    if not len(days.day):
+        return ""
+    gain = significance.hac_mean(days.gain, lag_of(len(days.day), overlap))
+    better = np.isfinite(gain.statistic) and gain.effect > BOUND * gain.standard_error
+    return "" if better else linear
 
 
 def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float) -> float:
@@ -231,12 +375,79 @@ def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float
     return share if head == "return" else share * 2 / np.pi
 
 
-def _upper_tail(statistic: float) -> float:
-    from scipy.special import ndtr
-
-    return float(ndtr(-statistic))
+# ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _days_needed(statistic: float, n: int) -> int | None:
-    """Days for 80 % power at 5 % one-sided, if the effect is as estimated."""
-    return int(np.ceil(n * ((1.645 + 0.842) / statistic) ** 2)) if statistic > 0.01 else None
+def _conclude(verdict: Verdict) -> Verdict:
+    """The outcome and its sentence, once all p-values are corrected."""
+    if verdict.sentence or not np.isfinite(verdict.pvalue_holm):
+        return replace(verdict, sentence=verdict.sentence or "There is nothing to test.")
+    name, rival = NAMES[verdict.head], RIVAL_NAMES.get(verdict.rival, HELD)
+    gain = f"{MEASURES[verdict.head]} {verdict.effect:+.1%} ({verdict.low:+.1%} to {verdict.high:+.1%})"
+    if _claims(verdict.pvalue_trials, verdict.low):
+        text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}."
+        return replace(verdict, verdict=SKILL, sentence=" ".join([text, *_reservations(verdict)]))
+    outcome = NOTHING if verdict.high < verdict.break_even else CANNOT_TELL
+    if verdict.pvalue_trials < LEVEL and verdict.effect < 0:
+        text = f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}."
+        if verdict.head == "return":
+            text += f" Clark-West finds it all the same, {_odds(verdict)}: smaller forecasts would do better."
+        return replace(verdict, verdict=outcome, sentence=f"{text} Use {rival} until then.")
+    if outcome == NOTHING:
+        text = (
+            f"{name} brings nothing worth trading: {gain} against {rival}, "
+            f"below the {verdict.break_even:.2%} that it would have to bring. Use {rival}."
+        )
+        return replace(verdict, verdict=outcome, sentence=text)
+    return replace(verdict, verdict=outcome, sentence=" ".join(_undecided(verdict, name, rival, gain)))
+
+
+def _odds(verdict: Verdict) -> str:
+    if verdict.trials <= 1:
+        return f"p {verdict.pvalue_holm:.3g} after Holm"
+    return f"p {verdict.pvalue_trials:.3g} after Holm and the {verdict.trials:,} trials so far"
+
+
+def _reservations(verdict: Verdict) -> list[str]:
+    """What a reader of a claim must know."""
+    found = []
+    if verdict.high < verdict.break_even:
+        found.append(f"It is too little to trade: costs ask for {verdict.break_even:.2%}.")
+    if verdict.survives is False:
+        found.append(
+            f"It rests on {verdict.best_year}: without that year {verdict.without_best_year:+.1%} is left, "
+            "which is no evidence."
+        )
+    elif verdict.survives:
+        found.append(f"It survives without its best year, {verdict.best_year} ({verdict.without_best_year:+.1%}).")
+    if verdict.best_days >= 1:
+        found.append("Without the best 1 % of days nothing is left of it.")
+    elif verdict.best_days > 0.5:
+        found.append(f"The best 1 % of days brought {verdict.best_days:.0%} of it.")
+    if verdict.simpler:
+        simple = RIVAL_NAMES[verdict.simpler]
+        found.append(f"{simple[0].upper() + simple[1:]} alone is as good: use that, it is simpler.")
+    return found
+
+
+def _undecided(verdict: Verdict, name: str, rival: str, gain: str) -> list[str]:
+    """Why it cannot be told, what could have been seen, what it would take, and what to use until then."""
+    what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
+    year = " a year" if verdict.head == "strategy" else ""
+    said = [f"{name} against {rival}: {gain}. That is not enough to tell."]
+    if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:
+        said.append(
+            f"As a first try it would count (p {verdict.pvalue_holm:.3g}), "
+            f"as the best of {verdict.trials:,} trials it does not (p {verdict.pvalue_trials:.3g})."
+        )
+    elif verdict.pvalue_trials < LEVEL:
+        said.append(f"{verdict.test} sees signal ({_odds(verdict)}), but the gain's own interval includes 0.")
+    seen = f"With {verdict.n:,} days you could have seen {what} {verdict.detectable:.1%}{year}"
+    if verdict.n_needed and verdict.n_needed > verdict.n:
+        seen += f"; at this effect you would need about {verdict.n_needed:,} days"
+    elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:
+        seen += f"; for the {verdict.break_even:.2%} that costs ask for you would need {verdict.n_break_even:,} days"
+    said.append(seen + ".")
+    if verdict.effect <= 0:
+        said.append(f"Until more is known use {rival}: it is as good.")
+    return said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,17 @@ class FittedForecaster(Protocol):
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and JSON-able settings from which `from_state` of the same class rebuilds it."""
+        ...
+
+
+@runtime_checkable
+class SeedEnsemble(FittedForecaster, Protocol):
+    """A fitted forecaster made of several that differ by their seed alone."""
+
+    def predict_members(
+        self, samples: Samples, rows: IntArray
+    ) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
+        """What `predict` returns, and what each seed by itself would have."""
         ...
 
 

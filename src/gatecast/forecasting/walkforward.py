@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.forecaster import fan_out
+from gatecast.forecasting.forecaster import SeedEnsemble, fan_out
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Forecasts:
     scale: model -> one array a fold: the same fit's forecasts of the last step's return on the fold's validation rows,
         in their order. Signals take their scale from it; nothing else may.
     fitted: model -> the last refit's fitted forecaster.
+    members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
     """
 
     samples: Samples
@@ -43,6 +44,7 @@ class Forecasts:
     values: dict[str, dict[str, FloatArray]]
     scale: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict)
     fitted: dict[str, FittedForecaster] = field(default_factory=dict)
+    members: dict[str, tuple[dict[str, FloatArray], ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> IntArray:
@@ -114,20 +116,36 @@ def walk_forward(
         fits = forecaster.fit_many(folds, jobs=jobs, progress=report)
         heads: dict[str, FloatArray] = {}
         scale = []
+        members: list[dict[str, FloatArray]] = []
         both_of = fan_out(
-            lambda pair: pair[1].predict(samples, np.r_[pair[0].validation, pair[0].test]),
+            lambda pair: _predictions(pair[1], samples, np.r_[pair[0].validation, pair[0].test]),
             list(zip(folds, fits, strict=True)), jobs=jobs,
         )  # fmt: skip
-        for fold, both in zip(folds, both_of, strict=True):
+        for fold, (both, each) in zip(folds, both_of, strict=True):
             count = len(fold.validation)
             for head, values in both.items():
                 table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
                 table[fold.test] = values[count:]
             if "return" in both:
                 scale.append(both["return"][:count, -1])
+            members = members or [{} for _ in each]
+            for seed, alone in zip(members, each, strict=True):
+                for head, values in alone.items():
+                    last = values[count:] if values.ndim == 1 else values[count:, -1:]
+                    seed.setdefault(head, np.full((len(samples), *last.shape[1:]), np.nan))[fold.test] = last
         result = replace(
             result.with_model(name, heads),
             scale={**result.scale, name: tuple(scale)} if scale else result.scale,
             fitted={**result.fitted, name: fits[-1]},
+            members={**result.members, name: tuple(members)} if members else result.members,
         )
     return result
+
+
+def _predictions(
+    fitted: FittedForecaster, samples: Samples, rows: IntArray
+) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
+    """The forecasts, and those of each seed alone where there are several."""
+    if isinstance(fitted, SeedEnsemble):
+        return fitted.predict_members(samples, rows)
+    return fitted.predict(samples, rows), []

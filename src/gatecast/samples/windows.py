@@ -142,14 +142,16 @@ def _make_class(
 ) -> Samples:
     bars = bars.sort("symbol", "time")
     names, left_out = available_features(bars, features)
-    table = to_array(compute_features(bars, names), *names).reshape(len(bars), len(names))
+    table = np.zeros((len(bars), 0))
+    if names:  # else no feature ever has a value here, and no window is usable
+        table = to_array(compute_features(bars, names), *names).reshape(len(bars), len(names))
     targets, facts = make_targets(bars, horizon, volatility_proxy)
     symbols = tuple(bars["symbol"].unique(maintain_order=True).to_list())
     number = {symbol: i for i, symbol in enumerate(symbols)}
     symbol = bars["symbol"].replace_strict(number, return_dtype=pl.Int32).to_numpy()
     segment = bars["segment"].to_numpy().astype(np.int32)
     usable = np.isfinite(table).all(1) & np.isfinite(facts.sigma) & np.isfinite(facts.har).all(1)
-    usable &= np.isfinite(facts.recent)
+    usable &= np.isfinite(facts.recent) & bool(names)
     fresh = np.ones(len(bars), bool)  # a bar that does not continue the run of usable bars before it
     fresh[1:] = (np.diff(symbol) != 0) | (np.diff(segment) != 0) | ~usable[:-1]
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(bars)), 0))

@@ -109,7 +109,7 @@ def audit(
     experiment = experiment.replace(control=None, unfinished=None)
     if cuts.light:
         experiment = lightened(experiment)
-    raw = experiment.bars.replace(resample=None).read().bars
+    raw = experiment.replace(bars=experiment.bars.replace(resample=None)).read().bars
     whole = rerun(experiment, raw, STEPS[-1] if full else "features")
     if whole.error is not None:
         raise whole.error
@@ -368,7 +368,7 @@ def _failure(stage: str, column: str, moment: np.datetime64, kind: Kind, error: 
 def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> list[Leak]:
     """The source read as of the moment: a bar must not be read differently once later ones are there."""
     try:
-        then = experiment.bars.replace(as_of=f"{moment}+00:00").read().bars
+        then = experiment.replace(bars=experiment.bars.replace(as_of=f"{moment}+00:00")).read().bars
     except BarsError:
         return []  # too little to be read at all
     theirs = bars_table(then)

@@ -219,10 +219,22 @@ class FittedLSTM:
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; the mean over the members."""
+        return self.predict_members(samples, rows)[0]
+
+    def predict_members(
+        self, samples: Samples, rows: IntArray
+    ) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
+        """The forecasts of all members together, and those that each would make alone."""
         if len(rows) == 0:
-            return {}
+            return {}, []
+        inputs, ends = read_windows(self.scaler, samples, samples.ends[rows], self.settings.lookback)
+        each = [outputs_of(one, self.settings, inputs, ends, self.centre, self.spread) for one in self.members]
+        together: FloatArray = np.mean(each, axis=0)
+        return self._decoded(samples, rows, together), [self._decoded(samples, rows, one) for one in each]
+
+    def _decoded(self, samples: Samples, rows: IntArray, outputs: FloatArray) -> dict[str, FloatArray]:
+        """Head -> forecasts, of (rows, outputs) in the encoded table's unit; probabilities, not log-odds."""
         ends = samples.ends[rows]
-        outputs = self._outputs(samples, ends)
         forecasts: dict[str, FloatArray] = {}
         begin = 0
         for head in self.settings.heads:
@@ -233,14 +245,6 @@ class FittedLSTM:
                 part = part + np.log(self.smear)
             forecasts[head] = decode(head, part, samples.facts.sigma[ends], samples.facts.baseline[ends])
         return forecasts
-
-    def _outputs(self, samples: Samples, ends: IntArray) -> FloatArray:
-        """(rows, outputs) mean over members, in the encoded table's unit; probabilities, not log-odds."""
-        inputs, ends = read_windows(self.scaler, samples, ends, self.settings.lookback)
-        mean: FloatArray = np.mean(
-            [outputs_of(one, self.settings, inputs, ends, self.centre, self.spread) for one in self.members], axis=0
-        )
-        return mean
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""

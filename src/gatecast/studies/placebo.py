@@ -1,0 +1,329 @@
+"""The placebo rank: the whole chain again on copies of the market that hold nothing to find, and where the run stands.
+
+A copy is the user's own market with the sign of each day drawn anew: see `flipped`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.errors import SettingsError, StoreError
+from gatecast.evaluation.verdict import LEVEL
+from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
+from gatecast.forecasting.forecaster import fan_out
+from gatecast.market.bars import session_date
+from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
+from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.samples.features.catalogue import BUILT_IN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.evaluation.verdict import Verdict
+
+    FloatArray = NDArray[np.float64]
+
+ABOUT_SIGNS = ("return", "direction", "strategy")
+"""What flips leave nothing of; volatility and regime can be forecast on a copy as well as on the market."""
+WHOLE = "run"
+PRICES = ("open", "high", "low", "close")
+FILE = "placebo.jsonl"
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One statistic of the market's own run, and of every copy's. The larger the better; 0 where it is undefined.
+
+    `of` is the head, "strategy", or "run": the best of return, direction and strategy.
+    """
+
+    of: str
+    statistic: float
+    copies: tuple[float, ...]
+
+    @property
+    def beaten(self) -> int:
+        """How many copies the run beats."""
+        return sum(self.statistic > copy for copy in self.copies)
+
+    @property
+    def pvalue(self) -> float:
+        """(1 + copies at least as good) / (1 + copies): the chance of such a rank where there is nothing to find."""
+        return (1 + len(self.copies) - self.beaten) / (1 + len(self.copies))
+
+    @property
+    def sentence(self) -> str:
+        """The rank in words.
+
+        >>> Rank("return", 2.0, (0.0, 1.0, 3.0)).sentence
+        'Your return forecast beats 2 of 3 copies (p 0.5).'
+        """
+        name = "strategy" if self.of == "strategy" else "run" if self.of == WHOLE else f"{self.of} forecast"
+        text = f"Your {name} beats {self.beaten} of {len(self.copies)} copies"
+        if self.of in (*ABOUT_SIGNS, WHOLE):
+            return f"{text} (p {self.pvalue:.3g})."
+        return f"{text}; copies keep their volatility, so this tells only what the signs of returns add to it."
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "statistic": self.statistic, "beaten": self.beaten, "pvalue": self.pvalue, "sentence": self.sentence,
+            "copies": list(self.copies),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Placebo:
+    """Ranks by head, of the strategy, and of the "run" as a whole."""
+
+    ranks: dict[str, Rank]
+
+    @property
+    def sentence(self) -> str:
+        """What a reader should take away."""
+        whole = self.ranks[WHOLE]
+        unusual = (
+            "A run as good is rare where there is nothing to find."
+            if whole.pvalue <= LEVEL
+            else "A run as good is nothing unusual where there is nothing to find."
+        )
+        return (
+            f"Your run beats {whole.beaten} of {len(whole.copies)} copies of its own market without predictability "
+            f"(p {whole.pvalue:.3g}). {unusual}"
+        )
+
+    def summary(self) -> str:
+        """Plain text: the sentence, then one line a rank."""
+        return "\n".join([self.sentence, *(rank.sentence for name, rank in self.ranks.items() if name != WHOLE)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "copies": len(self.ranks[WHOLE].copies),
+            "sentence": self.sentence,
+            "ranks": {name: rank.to_dict() for name, rank in self.ranks.items()},
+            "kept": "volatility and its clustering, ranges, gaps, volumes, co-movement of symbols but for its sign",
+            "removed": "autocorrelation of returns, their link to any feature, asymmetry, leverage",
+        }
+
+
+def placebo(
+    experiment: Experiment,
+    *,
+    copies: int = 199,
+    folder: str | Path | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Placebo:
+    """Where the run stands among runs of the same chain on copies without predictability.
+
+    Refits, ensemble, selection and the strategy's profit are done anew on every copy; no copy enters the ledger of
+    trials. A rank's p-value covers all that the chain does with its data (overlap, pooling, ensemble, selection).
+    That of "run", the best statistic of return, direction and strategy, covers as well that there are three to look at.
+
+    Parameters
+    ----------
+    experiment: any; its seed decides the copies. copies: 199 make .005 the smallest p-value.
+    folder: keeps every copy as it ends, one JSON line in `placebo.jsonl`, so that a study that was stopped goes on and
+        one with more copies begins where this one ended. Lines of other settings, data or code are left alone.
+    jobs: cores, one copy each; changes no result. progress: called with "placebo", runs done and runs there are.
+
+    Raises
+    ------
+    SettingsError for fewer than one copy or a folder that cannot be written, StoreError when it no longer can be; what
+    reading and the chain raise.
+
+    References
+    ----------
+    Phipson and Smyth (2010), Statistical Applications in Genetics and Molecular Biology 9: why p counts the run itself.
+    Westfall and Young (1993), Resampling-Based Multiple Testing: the best of several statistics.
+
+    >>> from gatecast.forecasting.forest import Forest
+    >>> from gatecast.forecasting.lstm import LSTM
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> from gatecast.market import synthetic
+    >>> quick = Experiment(
+    ...     bars=synthetic.b1(800, seed=1, r2=0.1), features=("x",), forest=Forest(trees=5),
+    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"),
+    ... )
+    >>> placebo(quick, copies=2).ranks["return"].sentence
+    'Your return forecast beats 2 of 2 copies (p 0.333).'
+    """
+    if copies < 1:
+        raise SettingsError(f"copies = {copies}: expected 1 or more; 199 make .005 the smallest p-value.")
+    experiment = experiment.replace(control=None, unfinished=None, jobs=1)
+    bars = experiment.read().bars
+    names = set(experiment.features or DEFAULT_FEATURES)
+    key = key_of(experiment, bars)
+    file = _opened(Path(folder)) if folder is not None else None
+    found = read_copies(file, key) if file else {}
+
+    def work(copy: int) -> tuple[int, dict[str, float]]:
+        verdicts = verdicts_of(experiment, flipped(bars, copy, experiment.seed))
+        statistics = {name: _number(verdict.statistic) for name, verdict in verdicts.items()}
+        if file:
+            _append(file, {"key": key, "copy": copy, "statistics": statistics})
+        return copy, statistics
+
+    missing = [copy for copy in range(copies + 1) if copy not in found]  # 0 is the market itself
+    done = copies + 1 - len(missing)
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress("placebo", done, copies + 1)
+
+    report(0)
+    shared = bool(names - BUILT_IN - set(bars.columns))  # a user's own function is known to this process alone
+    found |= fan_out(work, missing, jobs=jobs, processes=not shared, progress=report)
+    return ranked([found[copy] for copy in range(copies + 1)])
+
+
+def ranked(statistics: list[dict[str, float]]) -> Placebo:
+    """The ranks, out of the statistics of the market (first) and of every copy.
+
+    >>> market = {"return": 2.0, "direction": 0.1, "strategy": 0.0}
+    >>> copy = {"return": 0.0, "direction": 2.5, "strategy": 0.0}
+    >>> ranked([market, copy]).ranks["run"].beaten
+    0
+    """
+    whole = [{**each, WHOLE: max(each[name] for name in ABOUT_SIGNS)} for each in statistics]
+    market, *copies = whole
+    return Placebo({name: Rank(name, market[name], tuple(copy[name] for copy in copies)) for name in market})
+
+
+def flipped(bars: pl.DataFrame, copy: int, seed: int = 0) -> pl.DataFrame:
+    """A copy of a market in which the past says nothing about the sign of what comes next; copy 0 is the market.
+
+    Every session draws a sign that all symbols share. Where it is negative, a bar's four prices are mirrored, in logs,
+    about previous close + drift, the drift being the mean log return of the symbol's bars in this sample, which is
+    more than anybody knew at the time. An open that repeats the previous close goes on doing so.
+
+    Kept: the size of every return about its drift, hence volatility and its clustering; ranges and gaps, volumes and
+    all other columns; the drift; the co-movement of symbols, but for its sign across days. Lost: autocorrelation of
+    returns, lead and lag between symbols, what any feature says about returns, asymmetry, leverage (falls no
+    longer announce volatility), and the link of a column to returns of its own bar, if it has a sign.
+
+    Parameters
+    ----------
+    bars: a Bars frame. copy, seed: decide the signs, one draw a session from the first on.
+
+    Returns
+    -------
+    A Bars frame of the same rows and columns; only open, high, low and close differ.
+
+    >>> from gatecast.market import synthetic
+    >>> market = synthetic.a1(500, seed=1)
+    >>> step = lambda bars: np.diff(np.log(bars["close"].to_numpy()))
+    >>> drift = step(market).mean()
+    >>> np.allclose(abs(step(market) - drift), abs(step(flipped(market, copy=3)) - drift))
+    True
+    """
+    if copy == 0:
+        return bars
+    _, day = np.unique(session_date(bars["time"].dt.replace_time_zone(None).to_numpy()), return_inverse=True)
+    draws = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(copy,)))
+    sign = (2.0 * draws.integers(2, size=day.max() + 1) - 1)[day]
+    prices = bars.select(PRICES).to_numpy()
+    starts = np.flatnonzero(bars["symbol"].is_first_distinct().to_numpy())[1:]
+    parts = zip(np.split(prices, starts), np.split(sign, starts), strict=True)
+    mirrored = np.concatenate([_mirrored(*part) for part in parts])
+    return bars.with_columns(pl.Series(name, mirrored[:, column]) for column, name in enumerate(PRICES))
+
+
+def _mirrored(prices: FloatArray, sign: FloatArray) -> FloatArray:
+    """One symbol's open, high, low and close, (bars, 4), with each bar's move multiplied by its sign."""
+    log = np.log(prices)
+    before = np.r_[log[0, 3], log[:-1, 3]]
+    drift = float(np.diff(log[:, 3]).mean()) if len(log) > 1 else 0.0
+    sign = np.r_[1.0, sign[1:]]  # a first bar has no return: it stays
+    move = drift + sign[:, None] * (log - before[:, None] - drift)
+    path = log[0, 3] + np.cumsum(move[:, 3])
+    copy: FloatArray = np.exp(np.r_[path[0], path[:-1]][:, None] + move)
+    repeats = prices[1:, 0] == prices[:-1, 3]
+    copy[1:, 0] = np.where(repeats, copy[:-1, 3], copy[1:, 0])
+    copy[:, 1], copy[:, 2] = copy.max(axis=1), copy.min(axis=1)
+    return copy
+
+
+def verdicts_of(experiment: Experiment, bars: pl.DataFrame) -> dict[str, Verdict]:
+    """Bars to verdicts, on one core; nothing of it enters the ledger of trials."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # the last digits depend on it
+        return judge_chain(experiment, make_chain(experiment, bars))
+
+
+# ── what is kept ──────────────────────────────────────────────────────────────────────────────────
+
+
+def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
+    """Hash of all that decides a copy: settings and seed, data, this program and the libraries below it."""
+    from importlib.metadata import version
+
+    settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
+    return hash_of([settings, hash_of_bars(bars), _code(), {name: version(name) for name in LIBRARIES}])
+
+
+@cache
+def _code() -> str:
+    """Hash of the program's own source."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def read_copies(file: Path, key: str) -> dict[int, dict[str, float]]:
+    """copy -> its statistics, of the lines with this key; a line that a crash cut short is passed over."""
+    found: dict[int, dict[str, float]] = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            fields = json.loads(line)
+            if fields["key"] == key:
+                found[int(fields["copy"])] = {str(name): float(value) for name, value in fields["statistics"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return found
+
+
+def _opened(folder: Path) -> Path:
+    """The file, there and ready for another line. Raises SettingsError where that cannot be."""
+    file = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("ab+") as opened:
+            opened.seek(max(opened.tell() - 1, 0))
+            if opened.read() not in (b"", b"\n"):  # a crash cut the last line short
+                opened.write(b"\n")
+    except OSError as error:
+        raise SettingsError(f"{file}: copies cannot be kept there: {error.strerror}. Give another folder.") from None
+    return file
+
+
+def _append(file: Path, fields: Mapping[str, Any]) -> None:
+    """One line, in one write to the end of the file: whole or cut short by a crash, never mixed with another's."""
+    line = json.dumps(fields, sort_keys=True) + "\n"
+    try:
+        with file.open("ab", buffering=0) as opened:
+            opened.write(line.encode())
+            os.fsync(opened.fileno())
+    except OSError as error:
+        raise StoreError(f"{file}: a copy cannot be kept: {error.strerror}. What is there stays good.") from None
+
+
+def _number(statistic: float) -> float:
+    """Nothing to test, such as no position ever held, is neither good nor bad."""
+    return float(statistic) if np.isfinite(statistic) else 0.0

@@ -1,0 +1,528 @@
+"""The bench of planted truths: markets whose best attainable score is known, and what gatecast makes of them.
+
+Three kinds of line, named in each: the "whole chain" from bars to verdicts, "one model" out of sample on bars, and a
+"statistic" alone on simulated series. Nothing of it enters the ledger of trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import polars as pl
+
+from gatecast.errors import SettingsError, did_you_mean
+from gatecast.evaluation.verdict import LEVEL, SKILL
+from gatecast.experiment import Experiment, Progress, forecast_class
+from gatecast.forecasting.forecaster import Forecaster, fan_out
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.linear import Ridge
+from gatecast.forecasting.logistic import Logistic
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.walkforward import walk_forward
+from gatecast.market import synthetic
+from gatecast.metrics import significance as test
+from gatecast.metrics.forecast import brier, qlike, r2_zero
+from gatecast.results import jsonable
+from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.samples.windows import make_samples
+from gatecast.studies.placebo import verdicts_of
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+Kind = Literal["whole chain", "one model", "statistic"]
+Found = dict[str, float]
+"""What one run found, by name."""
+
+WALK_BARS = 2000
+WARMUP = 22 + 29  # bars before the first sample: a trailing volatility, then a window of 30
+NULL_HEADS = {
+    "a1": ("return", "direction", "volatility", "regime", "strategy"),
+    "a2": ("return", "direction", "strategy"),  # its variance can be forecast
+    "a3": ("return", "direction", "volatility", "regime", "strategy"),
+    "a4": ("return", "direction", "volatility", "regime", "strategy"),
+}
+NOT_COVERED = (
+    "D1, alarms when a market changes: gatecast raises none yet.",
+    "D2, the states of a hidden Markov market: its regime head forecasts an observable label.",
+    "C, leaks: `gatecast audit` looks for them.",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was measured, over `runs` runs.
+
+    `optimum` is the best attainable (None: there is none), `passed` None where `gate` is "" or the form too short.
+    """
+
+    market: str
+    kind: Kind
+    measure: str
+    measured: float
+    optimum: float | None
+    runs: int
+    gate: str = ""
+    passed: bool | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over optimum; None where that says nothing."""
+        return self.measured / self.optimum if self.optimum else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        plain: dict[str, Any] = jsonable({**asdict(self), "ratio": self.ratio})
+        return plain
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The bench's lines, and what it does not cover."""
+
+    long: bool
+    lines: tuple[Line, ...]
+    not_covered: tuple[str, ...] = NOT_COVERED
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate that was asked held."""
+        return all(line.passed is not False for line in self.lines)
+
+    def summary(self) -> str:
+        """Plain text, one line each."""
+        rows: list[tuple[str, ...]] = [
+            ("market", "kind", "measure", "runs", "measured", "optimum", "ratio", "gate", "")
+        ]
+        for line in self.lines:
+            held = {True: "held", False: "MISSED", None: ""}[line.passed]
+            numbers = ("" if number is None else f"{number:.4g}" for number in (line.optimum, line.ratio))
+            gate = f"{line.gate} {held}".strip()
+            measured = f"{line.measured:.4g}"
+            rows.append((line.market, line.kind, line.measure, str(line.runs), measured, *numbers, gate, line.note))
+        wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
+        return "\n".join([*table, "", "Not covered:", *self.not_covered])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "form": "long" if self.long else "short", "passed": self.passed,
+            "lines": [line.to_dict() for line in self.lines], "not_covered": list(self.not_covered),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs of one kind: `work` makes one from its seed, `lines` says what they found together."""
+
+    group: str
+    work: Callable[[int], Found]
+    lines: Callable[[list[Found]], list[Line]]
+    short: int
+    long: int
+
+
+def truth(
+    *,
+    long: bool = False,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Truth:
+    """Run the bench.
+
+    Parameters
+    ----------
+    long: as many runs as the gates were made for, instead of a few.
+    seeds: of the walks through the whole chain on markets with nothing to find: 0 and 1, or 0 to 24 in the long form.
+        All other runs count on from the first of them.
+    only: some of `GROUPS`: walks, chain, b1, b2, b3, variance, statistics.
+    jobs: cores, one run each; changes no result. progress: called with a group, its runs done and its runs.
+
+    Raises
+    ------
+    SettingsError for an unknown group or seeds that are none.
+
+    >>> truth(only=("b1",)).lines[0].measure
+    'runs in which Clark-West finds it, ridge'
+    """
+    for name in only or ():
+        if name not in GROUPS:
+            raise SettingsError(f"truth has no part {name!r}. {did_you_mean(name, GROUPS)}")
+    seeds = list(seeds) if seeds is not None else list(range(25 if long else 2))
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise SettingsError(f"seeds = {seeds}: expected at least one, each once, none below 0.")
+    parts = [part for part in PARTS if only is None or part.group in only]
+    plan = []
+    for part in parts:
+        runs = part.long if long else part.short
+        plan += [(part, seed) for seed in (seeds if part.group == "walks" else range(seeds[0], seeds[0] + runs))]
+    total = {group: sum(part.group == group for part, _ in plan) for group in GROUPS}
+    done = dict.fromkeys(GROUPS, 0)
+
+    def report(count: int) -> None:
+        group = plan[sum(done.values())][0].group
+        done[group] += count
+        if progress:
+            progress(f"truth: {group}", done[group], total[group])
+
+    work = [(part.work, seed) for part, seed in plan]
+    found = fan_out(_alone, work, jobs=jobs, processes=True, progress=report)
+    lines: list[Line] = []
+    for part in parts:
+        own = [result for (of, _), result in zip(plan, found, strict=True) if of is part]
+        lines += part.lines(own) if own else []
+    return Truth(long, tuple(_with_all_walks(lines)))
+
+
+def _alone(item: tuple[Callable[[int], Found], int]) -> Found:
+    """One run, on one thread: the last digits depend on it."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return item[0](item[1])
+
+
+# ── A and B1: the whole chain ────────────────────────────────────────────────────────────────────
+
+
+def chain(features: tuple[str, ...]) -> Experiment:
+    """The experiment that walks: everything at its default but a refit a quarter and one network each."""
+    return Experiment(features=features, lstm=LSTM(seeds=1), schedule=Schedule(refit="3M"))
+
+
+def walk(market: str, seed: int) -> Found:
+    """One market with nothing to find: head -> 1 where the verdict claims skill, else 0."""
+    bars = synthetic.MARKETS[market](WALK_BARS, seed)
+    noise = tuple(name for name in bars.columns if name.startswith("noise_"))
+    verdicts = verdicts_of(chain((*DEFAULT_FEATURES, *noise)), bars)
+    return {head: float(verdicts[head].verdict == SKILL) for head in NULL_HEADS[market]}
+
+
+def allowed(runs: int) -> int:
+    """How many of so many runs may claim: 99 % of honest benches have no more, each run claiming with 5 %.
+
+    >>> [allowed(runs) for runs in (25, 100, 200, 400)]
+    [4, 11, 18, 31]
+    """
+    from scipy.stats import binom
+
+    return int(binom.ppf(0.99, runs, LEVEL))
+
+
+def _walk_lines(market: str, found: list[Found]) -> list[Line]:
+    claims = sum(any(run.values()) for run in found)
+    heads = {head: int(sum(run[head] for run in found)) for head in found[0]}
+    note = ", ".join(f"{head} {count}" for head, count in heads.items() if count)
+    return [_claims(market.upper(), claims, len(found), note)]
+
+
+def _claims(market: str, claims: int, runs: int, note: str = "") -> Line:
+    most = allowed(runs)
+    measure = "runs that claim skill, after Holm"
+    return Line(market, "whole chain", measure, claims, None, runs, f"at most {most}", claims <= most, note)
+
+
+def _with_all_walks(lines: list[Line]) -> Iterator[Line]:
+    """The lines, with the sum of the walks after the last of them."""
+    walks = [line for line in lines if line.market.lower() in NULL_HEADS]
+    for line in lines:
+        yield line
+        if len(walks) == len(NULL_HEADS) and line is walks[-1]:
+            yield _claims("A1-A4", int(sum(one.measured for one in walks)), sum(one.runs for one in walks))
+
+
+def found_in_chain(seed: int) -> Found:
+    """B1 with an R² of 5 % a bar through the whole chain: whether the verdict on returns is evidence of skill."""
+    verdicts = verdicts_of(chain((*DEFAULT_FEATURES, "x")), synthetic.b1(WALK_BARS, seed, r2=0.05))
+    return {"return": float(verdicts["return"].verdict == SKILL)}
+
+
+def _chain_lines(found: list[Found]) -> list[Line]:
+    share = _mean(found, "return")
+    return [
+        Line("B1, R² 5 %", "whole chain", "runs with evidence of skill in returns", share, 1.0, len(found),
+             "at least 0.95", share >= 0.95),
+    ]  # fmt: skip
+
+
+# ── B: one model ─────────────────────────────────────────────────────────────────────────────────
+
+
+def returns_of(
+    models: Sequence[Forecaster], bars: pl.DataFrame, features: tuple[str, ...], schedule: Schedule, last: int
+) -> tuple[FloatArray, FloatArray, dict[str, dict[str, FloatArray]]]:
+    """Out-of-sample forecasts of the next bar, of the last so many answered bars.
+
+    Returns the answers (log returns; 1 for a rise) and model -> head -> forecasts, each (last,).
+    """
+    samples = make_samples(bars, features, horizon=1)["index"]
+    forecasts = walk_forward(models, samples, schedule)
+    rows = forecasts.rows[~np.isnat(samples.known_at[forecasts.rows])][-last:]
+    ends = samples.ends[rows]
+    values = {
+        model: {head: values[rows].reshape(len(rows), -1)[:, -1] for head, values in heads.items()}
+        for model, heads in forecasts.values.items()
+    }
+    return samples.targets["return"].value[ends, 0], samples.targets["direction"].value[ends], values
+
+
+def b1(seed: int) -> Found:
+    """A linear signal of R² 1 %: ridge on 2,000 bars and expanding, scored on 2,000."""
+    bars = synthetic.b1(4000 + WARMUP + 1, seed, r2=0.01)
+    schedule = Schedule(train=2000, minimum=2000, refit=250, expanding=True)
+    answer, _, values = returns_of([Ridge()], bars, ("x",), schedule, 2000)
+    forecast = values["ridge"]["return"]
+    found = test.clark_west(answer, np.zeros_like(answer), forecast).pvalue < LEVEL
+    return {"found": float(found), "r2": r2_zero(answer, forecast)}
+
+
+def _b1_lines(found: list[Found]) -> list[Line]:
+    share, runs = _mean(found, "found"), len(found)
+    return [
+        Line("B1, R² 1 %", "one model", "runs in which Clark-West finds it, ridge", share, 1.0, runs,
+             "at least 0.95", share >= 0.95),
+        Line("B1, R² 1 %", "one model", "R² against zero, ridge, mean", _mean(found, "r2"), 0.01, runs),
+    ]  # fmt: skip
+
+
+def b2(seed: int) -> Found:
+    """Memory without anything linear: learned from 20,000 rows (5,000 more stop the LSTM), scored on 10,000."""
+    bars = synthetic.b2(35_000 + WARMUP + 1, seed, b=0.3)
+    schedule = Schedule(train=25_000, minimum=25_000, refit=25_000)
+    models: list[Forecaster] = [
+        LSTM(horizon=1, seeds=1, seed=seed),
+        Ridge(),
+        Logistic(heads=("direction",)),
+        Naive(rule="base_rate"),
+    ]
+    answer, rose, values = returns_of(models, bars, ("z",), schedule, 10_000)
+    chance = {model: brier(rose, values[model]["direction"]) for model in ("logistic", "base_rate")}
+    return {
+        "lstm": r2_zero(answer, values["lstm"]["return"]),
+        "ridge": r2_zero(answer, values["ridge"]["return"]),
+        "logistic": 1 - chance["logistic"] / chance["base_rate"],
+    }
+
+
+def _b2_lines(found: list[Found]) -> list[Line]:
+    best = cast(float, synthetic.truth_of("b2", b=0.3)["r2"])
+    name, runs = "B2, b = .3", len(found)
+    each = sorted(run["lstm"] for run in found)
+    median, ridge = float(np.median(each)), max(run["ridge"] for run in found)
+    logistic = max(run["logistic"] for run in found)
+    spread = f"{each[0] / best:.2f} to {each[-1] / best:.2f} of the optimum"
+    return [
+        Line(name, "one model", "R² against zero, one LSTM, median", median, best, runs, "at least 0.6 of it",
+             median >= 0.6 * best, spread),
+        Line(name, "one model", "R² against zero, ridge, largest", ridge, 0.0, runs, "at most 0.002", ridge <= 0.002),
+        Line(name, "one model", "gain in Brier score, logistic, largest", logistic, 0.0, runs, "at most 0.002",
+             logistic <= 0.002),
+    ]  # fmt: skip
+
+
+def b3(seed: int) -> Found:
+    """The pattern of three down bars, a spike of volume and a small recovery: from 50,000 bars, scored on 20,000."""
+    bars = synthetic.b3(70_000 + WARMUP + 1, seed, c=1.0).with_columns(log_volume=pl.col("volume").log())
+    schedule = Schedule(train=50_000, minimum=50_000, refit=50_000)
+    models: list[Forecaster] = [LSTM(horizon=1, seeds=1, seed=seed), Forest(seed=seed), Ridge()]
+    answer, _, values = returns_of(models, bars, ("ret_log_1", "log_volume"), schedule, 20_000)
+    return {model: r2_zero(answer, values[model]["return"]) for model in ("lstm", "forest", "ridge")}
+
+
+def _b3_lines(found: list[Found]) -> list[Line]:
+    best = cast(float, synthetic.truth_of("b3", c=1.0)["r2"])
+    return [
+        Line("B3, c = 1", "one model", f"R² against zero, {model}, median", _median(found, model), best, len(found))
+        for model in ("lstm", "forest", "ridge")
+    ]
+
+
+# ── G: variance ──────────────────────────────────────────────────────────────────────────────────
+
+VARIANCE_MODELS = ("ensemble", "har", "ewma", "ridge", "lstm")
+VARIANCE_GATES = {"g1": 0.95, "g4": 0.90}
+PATHS = 20  # that the gates were made for
+
+
+def variance(market: str, seed: int) -> Found:
+    """Forecasts of the next bar's variance, from 2,500 bars, scored on 2,000: expected QLIKE above the oracle's.
+
+    The expectation is taken given the true variance, so that the noise of squared returns is not in it; the sums are
+    those of the Mincer-Zarnowitz regression of squared returns on the ensemble, for the slope over all paths.
+    """
+    bars = synthetic.MARKETS[market](4500 + WARMUP + 1, seed)
+    schedule = Schedule(train=2500, minimum=2500, refit=250)
+    experiment = Experiment(horizon=1, lstm=LSTM(seeds=1), schedule=schedule, seed=seed)
+    samples = make_samples(bars, horizon=1)["index"]
+    forecasts = forecast_class(experiment, samples)
+    rows = forecasts.rows[~np.isnat(samples.known_at[forecasts.rows])][-2000:]
+    ends = samples.ends[rows]
+    actual = bars["h_true"].to_numpy()[ends]
+    unit = samples.facts.ratio[ends]
+    found = {
+        name: qlike(actual, forecasts.values[name]["volatility"][rows] * unit)
+        for name in (*VARIANCE_MODELS, "constant")
+    }
+    x = forecasts.values["ensemble"]["volatility"][rows] * unit * 1e4
+    y = samples.targets["return"].value[ends, 0] ** 2 * 1e4
+    return found | {"n": len(x), "x": x.sum(), "y": y.sum(), "xx": x @ x, "xy": x @ y}
+
+
+def _variance_lines(market: str, found: list[Found]) -> list[Line]:
+    known = {name: cast(float, value) for name, value in synthetic.truth_of(market).items()}
+    constant, runs = _mean(found, "constant"), len(found)
+    measure = "share of the gap from constant to oracle QLIKE, {}"
+    lines = {
+        model: Line(market.upper(), "one model", measure.format(model), 1 - _mean(found, model) / constant, 1.0, runs)
+        for model in VARIANCE_MODELS
+    }
+    n, x, y, xx, xy = (sum(run[key] for run in found) for key in ("n", "x", "y", "xx", "xy"))
+    slope = (n * xy - x * y) / (n * xx - x * x)
+    text = "Mincer-Zarnowitz slope over all paths, ensemble"
+    lines["slope"] = Line(market.upper(), "one model", text, slope, 1.0, runs)
+    own = (known["qlike_constant"] - known["qlike_ewma"]) / (known["qlike_constant"] - known["qlike"])
+    lines["ewma"] = replace(lines["ewma"], note=f"{own:.3f} is its own known share")
+    if market in VARIANCE_GATES:
+        least = VARIANCE_GATES[market]
+        held = lines["ensemble"].measured >= least
+        lines["ensemble"] = _on_paths(lines["ensemble"], f"at least {least:.2f}", held)
+        lines["slope"] = _on_paths(lines["slope"], "0.85 to 1.15", 0.85 <= slope <= 1.15)
+    return list(lines.values())
+
+
+def _on_paths(line: Line, gate: str, held: bool) -> Line:
+    """The line with a gate that was made for `PATHS` paths."""
+    if line.runs < PATHS:
+        return replace(line, gate=gate, note=f"the gate is for {PATHS} paths")
+    return replace(line, gate=gate, passed=held)
+
+
+# ── the size of the statistics ───────────────────────────────────────────────────────────────────
+
+SERIES, BARS = 100, 1000  # series in a run, bars in a series
+SIZE_GATE = 0.08
+
+
+def _summed(draw: Generator, horizon: int, bars: int = BARS) -> FloatArray:
+    """(bars,) sums of the next `horizon` standard normal numbers: answers that overlap."""
+    return np.convolve(draw.standard_normal(bars + horizon - 1), np.ones(horizon), "valid")
+
+
+def _persistent(draw: Generator, phi: float, bars: int = BARS) -> FloatArray:
+    """(bars,) an AR(1) path."""
+    from scipy.signal import lfilter
+
+    path: FloatArray = lfilter([1.0], [1.0, -phi], draw.standard_normal(bars + 200))[200:]
+    return path
+
+
+def _diebold_mariano(horizon: int, draw: Generator) -> float:
+    return test.diebold_mariano(_summed(draw, horizon), _summed(draw, horizon), horizon).pvalue
+
+
+def _clark_west(horizon: int, draw: Generator) -> float:
+    """Three columns of noise, least squares on 500 bars, refitted every 50."""
+    answer, inputs = _summed(draw, horizon, BARS + 500), draw.standard_normal((BARS + 500, 3))
+    forecast = np.empty(BARS)
+    for begin in range(0, BARS, 50):
+        known = slice(begin, begin + 500 - horizon)
+        weights = np.linalg.lstsq(inputs[known], answer[known], rcond=None)[0]
+        forecast[begin : begin + 50] = inputs[begin + 500 : begin + 550] @ weights
+    return test.clark_west(answer[500:], np.zeros(BARS), forecast, horizon).pvalue
+
+
+def _pesaran_timmermann(horizon: int, draw: Generator) -> float:
+    """A market that drifts, and a forecast that is bullish most of the time."""
+    answer = _summed(draw, horizon) + 0.05 * horizon
+    return test.pesaran_timmermann(answer, 0.5 + _persistent(draw, 0.8 if horizon > 1 else 0.0), horizon).pvalue
+
+
+def _mincer_zarnowitz(draw: Generator) -> float:
+    forecast = _persistent(draw, 0.9)
+    return test.mincer_zarnowitz(forecast + draw.standard_normal(BARS), forecast).pvalue
+
+
+def _hac_alpha(draw: Generator) -> float:
+    """A book that is half the market and half a bet without reason, in size and side persistent."""
+    market, other = 0.01 * draw.standard_t(5, (2, BARS)) + [[0.0005], [0.0]]
+    bet = np.clip(_persistent(draw, 0.95), -1, 1)
+    return test.hac_alpha(0.5 * market + bet * other, market, int(4 * (BARS / 100) ** (2 / 9))).pvalue
+
+
+def _spa(null: str, draw: Generator) -> float:
+    """Ten models on 250 bars: all as good as the benchmark; seven of them worse; or skewed, dependent losses."""
+    losses = draw.standard_normal((250, 11))
+    if null == "seven worse":
+        losses[:, 4:] += 0.3
+    if null == "skewed, dependent":
+        losses = np.column_stack([_persistent(draw, 0.5, 250) ** 2 for _ in range(11)])
+    return test.spa(losses[:, 0], losses[:, 1:], draws=500, seed=int(draw.integers(2**31))).pvalue
+
+
+STATISTICS: dict[str, Callable[[Generator], float]] = {
+    "Diebold-Mariano, h = 1": partial(_diebold_mariano, 1),
+    "Diebold-Mariano, h = 5": partial(_diebold_mariano, 5),
+    "Clark-West, h = 1": partial(_clark_west, 1),
+    "Clark-West, h = 5": partial(_clark_west, 5),
+    "Pesaran-Timmermann, h = 1": partial(_pesaran_timmermann, 1),
+    "Pesaran-Timmermann, h = 5": partial(_pesaran_timmermann, 5),
+    "Mincer-Zarnowitz": _mincer_zarnowitz,
+    "alpha": _hac_alpha,
+    "SPA, equal models": partial(_spa, "equal"),
+    "SPA, seven worse": partial(_spa, "seven worse"),
+    "SPA, skewed, dependent": partial(_spa, "skewed, dependent"),
+}
+"""Test -> the p-value that it gives to one simulated series on which its null holds."""
+
+
+def size(name: str, seed: int) -> Found:
+    """The share of `SERIES` simulated series on which a test rejects at 5 %, though its null holds."""
+    number = list(STATISTICS).index(name)
+    draws = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, k))) for k in range(SERIES)]
+    return {"rejected": float(np.mean([STATISTICS[name](draw) < LEVEL for draw in draws]))}
+
+
+def _size_lines(name: str, found: list[Found]) -> list[Line]:
+    share, runs = _mean(found, "rejected"), len(found) * SERIES
+    gate = f"at most {SIZE_GATE}"
+    return [Line("no market", "statistic", f"rejections at 5 %, {name}", share, LEVEL, runs, gate, share <= SIZE_GATE)]
+
+
+# ── the bench ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _mean(found: list[Found], name: str) -> float:
+    return float(np.mean([run[name] for run in found]))
+
+
+def _median(found: list[Found], name: str) -> float:
+    return float(np.median([run[name] for run in found]))
+
+
+PARTS = (
+    *(Part("walks", partial(walk, name), partial(_walk_lines, name), 2, 25) for name in NULL_HEADS),
+    Part("chain", found_in_chain, _chain_lines, 2, 25),
+    Part("b1", b1, _b1_lines, 20, 100),
+    Part("b2", b2, _b2_lines, 5, 5),
+    Part("b3", b3, _b3_lines, 0, 3),
+    *(
+        Part("variance", partial(variance, name), partial(_variance_lines, name), 2, PATHS)
+        for name in ("g1", "g3", "g4")
+    ),
+    *(Part("statistics", partial(size, name), partial(_size_lines, name), 10, 10) for name in STATISTICS),
+)
+GROUPS = tuple(dict.fromkeys(part.group for part in PARTS))
+"""What `only` chooses from."""
