@@ -501,7 +501,7 @@ def _show_run(run: Run, page: Path, seconds: float, console: Console) -> None:
     rows = (
         (
             head, verdict["verdict"],
-            _interval(verdict), "-" if verdict["pvalue"] is None else f"{verdict['pvalue']:.3f}",
+            _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
             verdict["rival"].replace("_", " "),
         )
         for head, verdict in run.verdicts.items()

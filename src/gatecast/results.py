@@ -26,7 +26,7 @@ from gatecast.trading.strategies import STRATEGIES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.evaluation.cuts import Audit
+    from gatecast.evaluation.leaks import Audit
     from gatecast.evaluation.ledger import Trial
     from gatecast.evaluation.verdict import Verdict
     from gatecast.experiment import Experiment

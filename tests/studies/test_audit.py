@@ -15,7 +15,8 @@ import pytest
 
 import gatecast.market.sources as sources
 from gatecast.errors import HistoryTooShortError
-from gatecast.evaluation.cuts import Audit, Garbage, level_features, quick_audit
+from gatecast.evaluation.cuts import Garbage, quick_audit
+from gatecast.evaluation.leaks import Audit, level_features
 from gatecast.experiment import BarsSettings, Experiment, run
 from gatecast.forecasting import ensemble, schedule
 from gatecast.forecasting.forest import Forest
