@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from gatecast.report import drawing, figures, render, render_data, report_data
-from gatecast.report.page import interval, number, percent, plain
+from gatecast.report.page import plain
+from gatecast.report.scorecard import dumbbell, forest, kept, placed, scorecard, use
+from gatecast.report.words import number, percent
 
 HORIZON = 5
 
@@ -175,6 +180,105 @@ for _verdict in VERDICTS.values():
         "n_needed": None,
     }
 
+VERDICTS["volatility"] |= {
+    "pvalue_trials": 0.0049,
+    "effective_trials": 1.4,
+    "n_effective": 812.4,
+    "detectable": 0.0123,
+    "n_needed": 611,
+    "break_even": 0.0,
+    "diebold_mariano": 0.0011,
+    "non_overlapping": 0.0303,
+    "best_days": 0.37,
+    "best_year": 2010,
+    "without_best_year": 0.0067,
+    "survives": False,
+    "seed_spread": 0.0031,
+    "simpler": "ridge",
+    "pvalue_watched": 0.0213,
+}
+VERDICTS["return"] |= {"detectable": 0.0026, "break_even": 0.0012, "n_break_even": 54_836_103, "n_needed": 31_000}
+
+LEAK = "features: the column 'peek' explains 96% of the next bar's return: is it joined one row early?"
+AUDIT: dict[str, Any] = {
+    "clean": True,
+    "guilty": [],
+    "findings": [],
+    "consequences": [],
+    "checked": ["features at 2 cuts, with the future removed"],
+    "not_checked": ["survivorship"],
+}
+SEALED: dict[str, Any] = {
+    "first": "2017-01-01",
+    "opened": [],
+    "seen": 0,
+    "heads": [],
+    "sentence": "Sessions from 2017-01-01 on are sealed: nothing in this run has read them.",
+}
+OPENED: dict[str, Any] = {
+    "first": "2017-01-01",
+    "last": "2018-12-31",
+    "years": 2.0,
+    "heads": [
+        {
+            "head": "volatility",
+            "rival": "har",
+            "unit": "share of the rival's loss",
+            "before": 0.05,
+            "before_low": 0.02,
+            "before_high": 0.08,
+            "n_before": 2400,
+            "after": 0.031,
+            "after_low": -0.012,
+            "after_high": 0.074,
+            "n_after": 500,
+            "shrinkage": 0.38,
+            "sentence": "38% of it is gone; the hold-out is too short to tell.",
+        }
+    ],
+    "sharpe": {"before": 0.61, "after": 0.24, "error": 0.71},
+    "opened": ["2026-01-02T03:04:05+00:00"],
+    "seen": 2,
+    "same_past": 1.0,
+    "sentence": "2.0 years confirm little: a yearly Sharpe ratio measured over them has a standard error of 0.71.",
+}
+HONEST: dict[str, Any] = {
+    "trials": {
+        "count": 12,
+        "effective": 4.26,
+        "with_profit": 12,
+        "best_of": {"statistic": 1.9, "pvalue": 0.27, "reason": ""},
+    },
+    "illusions": {
+        "best_of": {
+            "model": "forest",
+            "hit_rate": 0.531,
+            "models": 5,
+            "tries": 4.26,
+            "independent": 480,
+            "coins": 0.546,
+            "always_up": 0.537,
+        },
+        "overlap": {"sessions": 5, "naive": 0.0021, "diebold_mariano": 0.182, "non_overlapping": 0.244},
+        "levels": {"forecast_price": 0.9982, "todays_price": 0.9979, "change": 0.0312},
+    },
+    "holdout": SEALED,
+    "audit": AUDIT,
+    "many": {
+        "volatility": {
+            "models": [
+                {"model": "har", "gain": 0.0, "pvalue_mcs": 0.31, "in_best_set": True, "beats_rival": False},
+                {"model": "lstm", "gain": 0.0214, "pvalue_mcs": 1.0, "in_best_set": True, "beats_rival": True},
+                {"model": "ewma", "gain": -0.21, "pvalue_mcs": 0.01, "in_best_set": False, "beats_rival": False},
+            ],
+            "rival": "har",
+            "pvalue_spa": 0.021,
+            "sentence": "The LSTM and the log-HAR can be the best.",
+        }
+    },
+}
+DEFLATION = {"probabilistic_sharpe": 0.914, "deflated_sharpe": 0.442, "min_track_record_bars": 4321.4}
+
 
 def fake_run(symbols: list[str] | None = None, n: int = 900, seed: int = 7) -> FakeRun:
     symbols = ["NASDAQ", "SP500"] if symbols is None else symbols
@@ -213,6 +317,7 @@ def fake_run(symbols: list[str] | None = None, n: int = 900, seed: int = 7) -> F
         "time", equity=pl.Series(np.cumprod(1.0006 + 0.3 * net)), benchmark=pl.Series(np.cumprod(1 + simple))
     )
     scores = {
+        **HONEST,
         "verdicts": VERDICTS,
         "summary": {
             "headline": "Volatility can be forecast; direction cannot be traded",
@@ -275,6 +380,7 @@ def fake_run(symbols: list[str] | None = None, n: int = 900, seed: int = 7) -> F
             "break_even_cost_bps": 7.2,
             "cost_total": 0.036,
             "average_exposure": 0.24,
+            **DEFLATION,
         },
         "strategies": [
             {
@@ -442,6 +548,10 @@ def test_hostile_text_stays_text(run: FakeRun, page: Tags) -> None:
             "warnings": [HOSTILE],
             "summary": {"headline": HOSTILE, "subline": HOSTILE},
             "control": {**bad.scores["control"], "name": HOSTILE, "truth": {HOSTILE: HOSTILE}},
+            "illusions": {"best_of": {**HONEST["illusions"]["best_of"], "model": HOSTILE}},
+            "trials": {"count": 1, "effective": 1.0, "best_of": {"pvalue": None, "reason": HOSTILE}},
+            "holdout": {**OPENED, "sentence": HOSTILE, "heads": [{**OPENED["heads"][0], "head": HOSTILE}]},
+            "many": {HOSTILE: {"models": [{"model": HOSTILE, "gain": 0.1}], "rival": HOSTILE, "sentence": HOSTILE}},
         },
         provenance={HOSTILE: HOSTILE},
     )
@@ -644,12 +754,186 @@ def test_bar_labels_name_the_session_of_daily_bars_and_the_minute_of_hourly_ones
     assert figures.bar_labels(hourly) == ["2024-03-05 00:00", "2024-03-05 01:00", "2024-03-05 02:00"]
 
 
-def test_interval_keeps_order_and_shows_zero() -> None:
-    bar = interval({"effect": 1.0, "low": 0.5, "high": 2.0})
-    assert bar is not None
-    assert 0 < bar["zero"] < bar["low"] < bar["effect"] < bar["low"] + bar["width"] < 100
-    assert interval({"effect": None}) is None
-    assert interval({"effect": 0.0, "low": 0.0, "high": 0.0}) is not None
+# ── the scorecard ─────────────────────────────────────────────────────────────────────────────────
+
+
+def said(run: FakeRun, **scores: Any) -> str:
+    """The text of the page of a run with other scores, figures' data left out."""
+    return Tags(render(replace(run, scores={**run.scores, **scores}))).text
+
+
+def shown(page: Tags, *words: str) -> None:
+    missing = [word for word in words if word not in page.text]
+    assert not missing
+
+
+def test_verdict_says_what_it_rests_on(page: Tags) -> None:
+    shown(
+        page,
+        *("+2.1 %", "+0.8 %", "+3.5 %"),  # effect and interval
+        "+1.2 %",  # could have been seen
+        *("2,400, worth 810", "611", "0.12 % (55 million days to see it)"),
+        *("1 in 1,400", "1 in 200", "2.1 %", "18 % false alarms in three years"),  # luck, after trials, watched
+        *("+0.7 % without 2010: falls", "37 %", "± 0.31 points"),
+        *("Use: the ridge regression.", "Use: the past share."),
+    )
+
+
+def test_illusions_are_neutralised(page: Tags) -> None:
+    shown(
+        page,
+        *("Best of your 5 models: random forest", "53.1 %", "Best of 21 coins", "54.6 %", "Always saying up", "53.7 %"),
+        "no sign of skill",
+        *("Each answer spans 5 days", "1 in 480", "18 %", "24 %", "looks sure only if that is overlooked"),
+        *("0.998", "0.0312", "Money is made only on the change"),
+    )
+
+
+def test_a_hit_rate_is_praised_only_above_coins_and_always_up(run: FakeRun) -> None:
+    best = HONEST["illusions"]["best_of"]
+    for coins, up, praised in ((0.52, 0.53, True), (0.54, 0.53, False), (0.52, 0.54, False), (None, 0.5, False)):
+        panel = scorecard({"illusions": {"best_of": {**best, "coins": coins, "always_up": up}}})["illusions"][0]
+        assert ("more often than the best" in panel["says"]) == praised
+        assert ("no sign of skill" in panel["says"]) != praised
+
+
+@pytest.mark.parametrize(
+    ("naive", "corrected", "apart", "words"),
+    [
+        (0.001, 0.01, 0.02, "and stands"),
+        (0.001, 0.02, 0.08, "only if that is overlooked"),
+        (0.3, 0.2, 0.4, "not sure by any count"),
+        (None, None, None, "no gain in returns to test"),
+        (0.001, None, None, "no gain in returns to test"),
+    ],
+)
+def test_overlap_is_judged_by_the_less_sure_of_the_honest_tests(
+    naive: Any, corrected: Any, apart: Any, words: str
+) -> None:
+    found = {"sessions": 5, "naive": naive, "diebold_mariano": corrected, "non_overlapping": apart}
+    (panel,) = scorecard({"illusions": {"overlap": found}})["illusions"]
+    assert words in panel["says"]
+
+
+def test_illusions_without_numbers_say_so(run: FakeRun) -> None:
+    text = said(run, illusions={"best_of": None, "overlap": None, "levels": None})
+    for words in ("no hits and misses", "none is counted twice", "move too little"):
+        assert words in text
+
+
+def test_tries_are_counted_and_the_sharpe_ratio_deflated(run: FakeRun, page: Tags) -> None:
+    shown(
+        page,
+        "12 settings have been tried on these instruments and days, so alike that they count as 4.3 independent tries.",
+        "no more than luck gives the best of so many",
+        *("91.4 %", "44.2 %", "27 %", "4,300 bars, 17 years; there are 900"),
+    )
+    one = scorecard({"trials": {"count": 1, "effective": 1.0, "best_of": {"pvalue": None, "reason": "no profit"}}})
+    assert one["tried"]["says"].endswith(
+        "nothing was picked from many. Whether that beats luck cannot be tested: no profit."
+    )
+    assert one["tried"]["rows"] == []
+
+
+def test_holdout_sealed_opened_and_none(run: FakeRun, page: Tags) -> None:
+    shown(page, SEALED["sentence"], "gatecast unseal RUN", "standard error of 0.71")
+    opened = said(run, holdout=OPENED)
+    for words in ("+3.1 %", "+5.0 % before", "38 % gone", OPENED["sentence"], OPENED["heads"][0]["sentence"], "0.24"):
+        assert words in opened
+    assert "No days were held back" in said(run, holdout=None)
+
+
+def test_a_gain_lost_in_the_holdout_in_words() -> None:
+    assert kept({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "all gone"
+    assert kept({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "nothing gone"
+    assert kept({"before": None, "after": 0.1}) == kept({"before": 0.1, "after": None}) == "not measured"
+    assert kept({"before": 0.0, "after": 0.1, "shrinkage": None}) == "nothing to confirm"
+
+
+def test_a_leak_stands_in_a_banner_above_everything(run: FakeRun, page: Tags) -> None:
+    finding = {"stage": "features", "column": HOSTILE, "symbol": HOSTILE, "sentence": LEAK + HOSTILE}
+    leaking = {
+        **AUDIT,
+        "clean": False,
+        "guilty": ["features", "scaler"],
+        "findings": [finding],
+        "consequences": ["signals"],
+    }
+    sealed = {**SEALED, "sentence": HOSTILE}
+    parsed = Tags(render(replace(run, scores={**run.scores, "audit": leaking, "holdout": sealed})))
+    banner = "The future leaks into this run, through its features and scaler. Believe no number on this page."
+    assert parsed.text.index(banner) < parsed.text.index(run.scores["summary"]["subline"])
+    assert LEAK + HOSTILE in parsed.text
+    assert "img" not in {tag for tag, _ in parsed.tags}
+    assert ("body", {"class": "leaky"}) in parsed.tags
+    assert "The future leaks" not in page.text
+    shown(page, "No leak was found where this run looked", *AUDIT["checked"], *AUDIT["not_checked"])
+
+
+def test_many_models_are_ordered_by_gain_with_the_rival_named(run: FakeRun, page: Tags) -> None:
+    (table,) = report_data(run)["scorecard"]["many"]
+    assert [row["model"] for row in table["models"]] == ["lstm", "har", "ewma"]
+    shown(
+        page,
+        "Which models can be the best",
+        "The LSTM and the log-HAR can be the best.",
+        "against the log-HAR",
+        "−21.0 %",
+    )
+
+
+def test_old_runs_show_nothing_of_the_scorecard_but_their_verdicts(run: FakeRun) -> None:
+    old = {key: value for key, value in run.scores.items() if key not in HONEST}
+    text = Tags(render(replace(run, scores=old))).text
+    for words in ("illusions", "How far to believe", "hold-out,", "Leaks", "can be the best", "The future leaks"):
+        assert words not in text
+    assert VERDICTS["return"]["sentence"] in text
+
+
+def test_numbers_of_the_scorecard_are_the_scores_own(run: FakeRun) -> None:
+    card = report_data(run)["scorecard"]
+    values = {row["label"]: row["value"] for panel in card["illusions"] for row in panel["rows"]}
+    assert values["Best of 21 coins"] + 0.5 == pytest.approx(HONEST["illusions"]["best_of"]["coins"])
+    assert values["Forecast change"] == HONEST["illusions"]["levels"]["change"]
+    assert [row["value"] for row in card["tried"]["rows"]] == [0.914, 0.442]
+    assert {**card["holdout"], **SEALED} == card["holdout"]
+
+
+def test_use_names_the_rival_the_simpler_or_the_ensemble() -> None:
+    skill = {"head": "return", "verdict": "evidence of skill", "effect": 0.1, "rival": "zero", "simpler": ""}
+    assert use(skill) == "the ensemble"
+    assert use({**skill, "head": "strategy"}) == "the strategy"
+    assert use({**skill, "simpler": "ridge"}) == "the ridge regression"
+    assert use({**skill, "verdict": "nothing worth trading"}) == "forecasting no change"
+    assert use({**skill, "verdict": "cannot tell", "effect": -0.1}) == "forecasting no change"
+    assert use({**skill, "verdict": "cannot tell"}) == "open"
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-9), min_size=1, max_size=6),
+    st.sampled_from([None, 30]),
+)
+def test_lines_keep_their_order_their_zero_and_their_room(values: list[float], zero: float | None) -> None:
+    at = placed(dict(enumerate(values)), zero)
+    where = [at[i] for i in range(len(values))]
+    assert all(-0.01 <= place <= 100.01 for place in [*where, at["zero"]])
+    for value, place in zip(values, where, strict=True):
+        assert (place - at["zero"]) * np.sign(value) >= -0.01
+    for (low, left), (high, right) in itertools.pairwise(sorted(zip(values, where, strict=True))):
+        assert low <= high
+        assert left <= right + 0.01
+    assert zero is None or at["zero"] == zero
+
+
+def test_marks_far_outside_do_not_squeeze_the_interval() -> None:
+    line = forest({"effect": 0.01, "low": -0.01, "high": 0.03, "break_even": 0.02, "detectable": 5.0})
+    assert line is not None
+    assert line["low"] < line["zero"] < line["effect"] < line["break_even"] < line["high"]
+    assert "detectable" not in line
+    assert line["high"] > 90
+    assert forest({"effect": None, "low": 0.0}) is None
+    both = dumbbell(OPENED["heads"][0])
+    assert both["after_low"] < both["zero"] < both["before_low"] < both["after"] < both["before"] < both["after_high"]
 
 
 def test_best_and_rival_are_marked(run: FakeRun) -> None:
@@ -668,5 +952,6 @@ def test_numbers_are_words_of_the_page(value: float, text: str) -> None:
 
 
 def test_a_share_of_nothing_has_no_sign() -> None:
+    assert percent(-0.00001, sign=True) == percent(-0.00001) == "0.0 %"
     assert percent(0.00001, sign=True) == "0.0 %"
     assert percent(0.01, sign=True) == "+1.0 %"

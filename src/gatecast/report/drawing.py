@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatecast.report.figures import Data
+from gatecast.report.words import named
 
 LIGHT = {
     "paper": "#fbfaf7",
@@ -46,34 +47,6 @@ STRATEGY_COLOURS = {
     "consensus_signal": "#4d9aa8",
     "ensemble_signal": LIGHT["good"],
 }
-
-WORDS = {
-    "lstm": "LSTM",
-    "lstm_signal": "LSTM signal",
-    "forest": "random forest",
-    "logistic": "logistic regression",
-    "mean": "historical mean",
-    "last": "last value",
-    "ewma": "EWMA",
-    "har": "log-HAR",
-    "sharpe": "Sharpe ratio",
-    "sortino": "Sortino ratio",
-    "calmar": "Calmar ratio",
-    "cagr": "growth a year (CAGR)",
-    "max_drawdown": "deepest drawdown",
-    "break_even_cost_bps": "break-even cost, bps per side",
-    "cost_total": "costs in all",
-}
-
-
-def named(name: str) -> str:
-    """A model, head, strategy or measure in words.
-
-    >>> named("lstm"), named("buy_and_hold")
-    ('LSTM', 'buy and hold')
-    """
-    return WORDS.get(name, str(name).replace("_", " "))
-
 
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 

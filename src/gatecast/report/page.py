@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import PurePath
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gatecast.report import drawing, figures
-from gatecast.report.drawing import named
+from gatecast.report import drawing, figures, words
 from gatecast.report.figures import Data, part
+from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -36,11 +35,11 @@ METRICS = {
 }
 """Score -> its words, and 1 where higher is better, -1 where lower is."""
 
-_SHARES = re.compile(
-    "cagr|return|total|(?<!longest_)drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
-    "|ytd|comp$|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
-)
+FORMATS = ("named", "titled", "number", "percent", "measured", "gain", "odds", "moment", "tone")
+"""Functions of `words` that the templates use."""
 
+SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many")
+"""Parts of the scores that the scorecard is made of."""
 
 # ── the dictionary ────────────────────────────────────────────────────────────────────────────────
 
@@ -100,6 +99,7 @@ def report_data(run: Any) -> Data:
         "subline": summary.get("subline"),
         "span": _span(run, folds),
         "heads": _heads(verdicts, money),
+        "scorecard": scorecard(plain({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
         "newest": _newest(run),
         "control": {k: v for k, v in (scores.get("control") or {}).items() if k != "equity"} or None,
@@ -144,6 +144,11 @@ def _span(run: Any, folds: list[Any]) -> Data:
         "asset_classes": classes,
         "refits": len(folds) or None,
     }
+
+
+def _bars_judged(run: Any) -> int | None:
+    equity = part(run, "equity", "time")
+    return None if equity is None else equity.height
 
 
 def _money(run: Any) -> Data:
@@ -289,87 +294,6 @@ def _tear_sheet(sheet: Mapping[str, Any]) -> list[Data]:
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────────
 
-_MISSING = "–"
-
-
-def number(value: Any, digits: int = 3, sign: bool = False) -> str:
-    """A number with so many significant digits, a real minus and thousands set apart.
-
-    >>> number(-0.012345), number(1234567.0), number(0.5, sign=True), number(None)
-    ('−0.0123', '1,234,567', '+0.500', '–')
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return _MISSING if value is None else str(value)
-    if isinstance(value, int) or abs(value) >= 1000:
-        text = f"{value:+,.0f}" if sign else f"{value:,.0f}"
-    elif value != 0 and abs(value) < 1e-4:
-        text = f"{value:+.1e}" if sign else f"{value:.1e}"
-    else:
-        places = digits if value == 0 else min(4, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
-        text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
-    return text.replace("-", "−")
-
-
-def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
-    """A share as a percentage.
-
-    >>> percent(0.1234), percent(-0.5, 0), percent(None)
-    ('12.3 %', '−50 %', '–')
-    """
-    if not isinstance(value, int | float):
-        return _MISSING
-    sign = sign and round(100 * value, digits) != 0
-    return f"{100 * value:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
-
-
-def measured(value: Any, name: str) -> str:
-    """A value in the unit that its name implies: shares as percentages, everything else as a number."""
-    if isinstance(value, float) and _SHARES.search(name.lower()) and "turnover" not in name and "bps" not in name:
-        return percent(value)
-    if isinstance(value, int | float):
-        return number(value, 3 if abs(value) >= 1 else 2)
-    return _MISSING if value is None else str(value)
-
-
-def gain(value: Any, unit: Any) -> str:
-    """A verdict's effect: a percentage where its unit is a share or a yearly return.
-
-    >>> gain(0.0214, "share of the rival's loss"), gain(0.0214, "bits")
-    ('+2.14 %', '+0.0214')
-    """
-    return percent(value, 2, sign=True) if re.search("share|alpha", str(unit)) else number(value, sign=True)
-
-
-def moment(value: Any) -> Any:
-    """A moment to the minute.
-
-    >>> moment("2001-01-02T21:00:00.000000"), moment(3)
-    ('2001-01-02 21:00', 3)
-    """
-    return value[:16].replace("T", " ") if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", str(value)) else value
-
-
-def interval(verdict: Mapping[str, Any]) -> Data | None:
-    """Where zero, the effect and its bounds lie on a bar, in percent of its width."""
-    low, high, effect = verdict.get("low"), verdict.get("high"), verdict.get("effect")
-    known = [v for v in (low, high, effect) if isinstance(v, int | float)]
-    if not isinstance(effect, int | float) or not known:
-        return None
-    left, right = min(0.0, *known), max(0.0, *known)
-    pad = 0.12 * ((right - left) or 1.0)
-    left, right = left - pad, right + pad
-
-    def at(value: float) -> float:
-        return round(100 * (value - left) / (right - left), 2)
-
-    low, high = (effect if bound is None else bound for bound in (low, high))
-    return {"zero": at(0.0), "effect": at(effect), "low": at(low), "width": round(at(high) - at(low), 2)}
-
-
-def tone(verdict: Any) -> str:
-    """The class of a verdict's colour: skill, nothing or unclear."""
-    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(str(verdict), "unclear")
-
 
 def drawn(data: Data) -> Data:
     """The report's figures, drawn: name -> plotly's JSON; charts of symbols stand under `candles`."""
@@ -407,15 +331,12 @@ def render_data(data: Data) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {
-        "named": named,
-        "titled": lambda name: named(name)[:1].upper() + named(name)[1:],
-        "number": number,
-        "percent": percent,
-        "measured": measured,
-        "gain": gain,
-        "moment": moment,
-        "interval": interval,
-        "tone": tone,
+        **{name: getattr(words, name) for name in FORMATS},
+        "rival": rival_of,
+        "forest": forest,
+        "dumbbell": dumbbell,
+        "placed": placed,
+        "width": width_of,
     }
     source = environment.loader.get_source  # type: ignore[union-attr]
     plotly_script, own_script = get_plotlyjs(), source(environment, "report.js")[0]

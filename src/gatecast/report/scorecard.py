@@ -1,0 +1,387 @@
+"""The honest part of a report, as data: what a verdict rests on, and what luck, habit and leaks alone would show.
+
+Each function turns one part of a run's scores into a sentence and a few rows that JSON can hold; how they look is in
+the template `scorecard.html.j2`. A part that the scores lack is None or empty, and the page leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gatecast.evaluation.holdout import how_little
+from gatecast.evaluation.verdict import HELD, RIVAL_NAMES
+from gatecast.report.figures import Data
+from gatecast.report.words import counted, gain, known, named, number, odds, percent
+
+Scores = Mapping[str, Any]
+
+
+def scorecard(scores: Scores, bars: int | None = None) -> Data:
+    """All parts of the scorecard: `rests`, `illusions`, `tried`, `holdout`, `audit`, `many`.
+
+    In: a run's scores without NaN, and how many bars its profit and loss was counted on.
+    """
+    return {
+        "rests": rests(scores.get("verdicts") or {}),
+        "illusions": illusions(scores.get("illusions") or {}),
+        "tried": tried(scores.get("trials") or {}, scores.get("backtest") or {}, bars),
+        "holdout": holdout(scores["holdout"]) if "holdout" in scores else None,
+        "audit": audit(scores["audit"]) if scores.get("audit") else None,
+        "many": many(scores.get("many") or {}),
+    }
+
+
+def placed(values: Mapping[str, Any], zero: float | None = None) -> Data:
+    """Where numbers lie on a line of their own scale, in percent of its width; what is no number is left out.
+
+    `zero`: the place of 0, the same on every line that shares it; None: as far left as the numbers allow.
+
+    >>> placed({"low": -1.0, "high": 2.0, "unknown": None}, zero=30)
+    {'zero': 30, 'low': 4.0, 'high': 82.0}
+    >>> placed({"much": 0.5, "little": 0.25})
+    {'zero': 0.0, 'much': 100.0, 'little': 50.0}
+    """
+    found = {name: value for name, value in values.items() if known(value)}
+    left, right = max([0.0, *(-v for v in found.values())]), max([0.0, *found.values()])
+    if zero is None:
+        zero, unit = 100 * left / ((left + right) or 1.0), 100 / ((left + right) or 1.0)
+    else:
+        unit = 1 / (max(left / (zero - 4), right / (96 - zero)) or 1.0)
+    return {"zero": zero, **{name: round(zero + unit * value, 2) for name, value in found.items()}}
+
+
+def width_of(row: Scores) -> float | None:
+    """How wide the interval of a verdict is, or the widest one of a hold-out's row; None without one."""
+    ends = ((row.get(f"{name}low"), row.get(f"{name}high")) for name in ("", "before_", "after_"))
+    return max((high - low for low, high in ends if known(low) and known(high)), default=None)
+
+
+# ── the verdict ───────────────────────────────────────────────────────────────────────────────────
+
+
+def rival_of(row: Scores) -> str:
+    """The rival of a verdict or of a hold-out's row in words."""
+    rival = str(row.get("rival") or "")
+    return HELD if row.get("head") == "strategy" else RIVAL_NAMES.get(rival, named(rival))
+
+
+def use(verdict: Scores) -> str:
+    """What to use until more is known: the rival where it is as good, else the simplest that is.
+
+    >>> use({"verdict": "cannot tell", "effect": -0.01, "rival": "har"})
+    'the log-HAR'
+    """
+    effect, claimed = verdict.get("effect"), verdict.get("verdict") == "evidence of skill"
+    if verdict.get("verdict") == "nothing worth trading" or (known(effect) and effect <= 0):
+        return rival_of(verdict)
+    if verdict.get("simpler"):
+        return RIVAL_NAMES.get(verdict["simpler"], named(verdict["simpler"]))
+    if claimed:
+        return "the strategy" if verdict.get("head") == "strategy" else "the ensemble"
+    return "open" if known(effect) else rival_of(verdict) if verdict.get("rival") else ""
+
+
+def forest(verdict: Scores) -> Data | None:
+    """The line of one verdict: its interval, its effect, what costs ask for and what could have been seen.
+
+    Marks beyond twice the interval's ends would squeeze it and are left to the table; None without an effect.
+    """
+    if not known(verdict.get("effect")):
+        return None
+    bounds = {name: verdict.get(name) for name in ("low", "effect", "high")}
+    reach = 2 * max(abs(value) for value in bounds.values() if known(value))
+    marks = {name: verdict.get(name) for name in ("break_even", "detectable")}
+    near = {name: value for name, value in marks.items() if known(value) and 0 < value <= max(reach, 1e-12)}
+    return placed(bounds | near, zero=30)
+
+
+def rests(verdicts: Mapping[str, Scores]) -> list[Data]:
+    """What each answer rests on: questions as rows, an answer for each head; rows without any answer are left out."""
+    table: list[Data] = [
+        {
+            "question": question,
+            "why": why,
+            "answers": {head: answer({"head": head, **verdict}) for head, verdict in verdicts.items()},
+        }
+        for question, (why, answer) in _RESTS.items()
+    ]
+    return [row for row in table if any(row["answers"].values())]
+
+
+def _days(verdict: Scores) -> str:
+    days, worth = verdict.get("n"), verdict.get("n_effective")
+    return counted(days) + (f", worth {counted(float(worth))}" if known(worth) else "") if known(days) else ""
+
+
+def _needed(verdict: Scores) -> str:
+    needed = verdict.get("n_needed")
+    if known(needed):
+        return counted(needed)
+    return "no gain to confirm" if known(verdict.get("effect")) and verdict["effect"] <= 0 else ""
+
+
+def _costs(verdict: Scores) -> str:
+    asked, days = verdict.get("break_even"), verdict.get("n_break_even")
+    if not known(asked) or verdict.get("head") == "strategy":
+        return "paid already" if known(asked) else ""
+    if asked == 0:
+        return "free to use"
+    return percent(asked, 2 if asked < 0.1 else 1) + (f" ({counted(days)} days to see it)" if known(days) else "")
+
+
+def _without(verdict: Scores) -> str:
+    left, year = verdict.get("without_best_year"), verdict.get("best_year")
+    if not known(left) or not known(verdict.get("effect")) or verdict["effect"] <= 0:
+        return ""
+    stands = {"True": ": stands", "False": ": falls"}.get(str(verdict.get("survives")), "")
+    return f"{gain(left, verdict.get('unit'), width_of(verdict))} without {year}{stands}"
+
+
+def _best_days(verdict: Scores) -> str:
+    share = verdict.get("best_days")
+    return "" if not known(share) else "all of it" if share >= 1 else percent(share, 0)
+
+
+def _spread(verdict: Scores) -> str:
+    spread = verdict.get("seed_spread")
+    return f"± {number(100 * spread, 2)} points" if known(spread) else ""
+
+
+def _seen(verdict: Scores) -> str:
+    least = verdict.get("detectable")
+    return gain(least, verdict.get("unit"), width_of(verdict)) if known(least) else ""
+
+
+def _luck(name: str) -> Callable[[Scores], str]:
+    return lambda verdict: odds(verdict[name]) if known(verdict.get(name)) else ""
+
+
+_RESTS: dict[str, tuple[str, Callable[[Scores], str]]] = {
+    "Use": ("the simplest that is as good", use),
+    "Days judged": ("and as many independent ones they are worth", _days),
+    "Could have been seen": ("the smallest gain that so many days show four times in five", _seen),
+    "Days needed": ("for a gain of this size to show four times in five", _needed),
+    "Costs ask for": ("the gain that a round trip swallows", _costs),
+    "Luck does as well": ("once, and taken as the only question", _luck("pvalue")),
+    "… after all questions and tries": ("what the verdict goes by", _luck("pvalue_trials")),
+    "… looked at every day": (
+        "holds however often you look; a 5 % test watched daily gives 18 % false alarms in three years",
+        _luck("pvalue_watched"),
+    ),
+    "Without its best year": ("whether a claim still stands", _without),
+    "From the best 1 % of days": ("share of the whole gain", _best_days),
+    "Spread over LSTM seeds": ("how much chance in the training moves it", _spread),
+}
+
+
+# ── three illusions ───────────────────────────────────────────────────────────────────────────────
+
+
+def illusions(found: Scores) -> list[Data]:
+    """What makes a forecast look good that is not, each with what explains it away: `title, says, heading, rows`.
+
+    Rows have `label`, `text` and, where there is a picture, `value`; `mine` marks the one that counts.
+    """
+    parts = {"best_of": _best_of, "overlap": _overlap, "levels": _levels}
+    return [say(found[name]) for name, say in parts.items() if name in found]
+
+
+def _best_of(found: Scores | None) -> Data:
+    title = "The best of many"
+    if not found:
+        return {"title": title, "says": "There are no hits and misses to count.", "rows": []}
+    hits, coins, up = (found.get(name) for name in ("hit_rate", "coins", "always_up"))
+    models = found["models"]
+    many = max(1, round(models * max(found.get("tries") or 1, 1)))
+    thrown = f"{_count(many, 'coin')} thrown on {counted(found['independent'])} days that share no bar"
+    beaten = all(known(v) and known(hits) and hits > v for v in (coins, up))
+    says = (
+        f"Somebody always looks best. Yours is right more often than the best of {thrown}; whether by enough, the "
+        "verdict says."
+        if beaten
+        else f"Somebody always looks best. The best of {thrown}, or always saying up, does as well: this hit rate is "
+        "no sign of skill."
+    )
+    rows = [
+        _row(
+            f"Best of your {_count(found['models'], 'model')}: {named(found['model'])}", hits, percent(hits), 0.5, True
+        ),
+        _row(f"Best of {_count(many, 'coin')}", coins, percent(coins), 0.5),
+        _row("Always saying up", up, percent(up), 0.5),
+    ]
+    return {"title": title, "says": says, "heading": "Right about up or down, from 50 %", "rows": rows}
+
+
+def _overlap(found: Scores | None) -> Data:
+    title = "The same days counted twice"
+    if not found:
+        return {"title": title, "says": "Each answer spans one day: none is counted twice.", "rows": []}
+    naive, *honest = (found.get(name) for name in ("naive", "diebold_mariano", "non_overlapping"))
+    span = f"Each answer spans {found['sessions']} days and shares all but one with its neighbour"
+    worst = max((p for p in honest if known(p)), default=None)
+    if not known(naive) or worst is None:
+        says = f"{span}. There is no gain in returns to test."
+    elif naive < 0.05 <= worst:
+        says = f"{span}. The gain in returns looks sure only if that is overlooked."
+    elif worst < 0.05:
+        says = f"{span}. The gain in returns is less sure than it looks, and stands."
+    else:
+        says = f"{span}. The gain in returns is not sure by any count."
+    rows = [
+        {"label": label, "text": odds(p), "value": None, "mine": mine}
+        for label, p, mine in zip(
+            ("Every day as news", "Overlap corrected", "Separate days only"),
+            (naive, *honest),
+            (False, True, True),
+            strict=True,
+        )
+    ]
+    return {"title": title, "says": says, "heading": "How often luck alone does as well", "rows": rows}
+
+
+def _levels(found: Scores | None) -> Data:
+    title = "A line that hugs the price"
+    if not found:
+        return {"title": title, "says": "The forecasts move too little to be laid over the price.", "rows": []}
+    labels = {
+        "forecast_price": "Forecast price",
+        "todays_price": "Today's price, no forecast",
+        "change": "Forecast change",
+    }
+    rows = [
+        _row(label, found.get(name), number(found.get(name), 3), 0.0, name == "change")
+        for name, label in labels.items()
+    ]
+    return {
+        "title": title,
+        "says": "Drawn over the price, any forecast looks right, since prices move little in so short a time. Money is "
+        "made only on the change.",
+        "heading": "Correlation with what came",
+        "rows": rows,
+    }
+
+
+def _row(label: str, value: Any, text: str, base: float, mine: bool = False) -> Data:
+    return {"label": label, "text": text, "value": value - base if known(value) else None, "mine": mine}
+
+
+def _count(count: Any, what: str) -> str:
+    return f"{counted(count)} {what}{'' if count == 1 else 's'}"
+
+
+# ── how often it was tried ────────────────────────────────────────────────────────────────────────
+
+
+def tried(trials: Scores, backtest: Scores, bars: int | None = None) -> Data | None:
+    """How many settings were tried, whether the best beats luck, how sure the Sharpe ratio is: `says, rows, facts`."""
+    if not known(trials.get("count")):
+        return None
+    count, worth = trials["count"], trials.get("effective")
+    alone = known(worth) and round(float(worth), 1) <= 1
+    says = f"{_count(count, 'setting')} {'has' if count == 1 else 'have'} been tried on these instruments and days"
+    if count == 1:
+        says += ": nothing was picked from many."
+    elif known(worth):
+        says += f", so alike that they count as {'one try' if alone else f'{worth:.1f} independent tries'}."
+    else:
+        says += "."
+    best = trials.get("best_of") or {}
+    if known(best.get("pvalue")):
+        verb = "more than" if best["pvalue"] < 0.05 else "no more than"
+        whose = "It earned" if count == 1 else "The best of them earned"
+        says += f" {whose} {verb} luck gives{'' if count == 1 else ' the best of so many'}."
+    elif best.get("reason"):
+        says += f" Whether that beats luck cannot be tested: {best['reason']}."
+    sure = {
+        "the Sharpe ratio is above 0": backtest.get("probabilistic_sharpe"),
+        "… above what luck gives the best try": None if count == 1 else backtest.get("deflated_sharpe"),
+    }
+    rows = [
+        {"label": label, "text": _sure(value), "value": value, "mine": known(value) and value > 0.95}
+        for label, value in sure.items()
+        if known(value)
+    ]
+    facts = {
+        "Settings tried": f"{counted(count)}"
+        + (f", worth {worth:.1f} independent" if known(worth) and count > 1 else ""),
+        "Luck does as well": odds(best.get("pvalue")) if known(best.get("pvalue")) else None,
+        "Shortest record that would do": _record(backtest, bars) if rows else None,
+    }
+    return {"says": says, "rows": rows, "facts": {label: text for label, text in facts.items() if text}}
+
+
+def _sure(chance: float) -> str:
+    return "over 99.9 %" if chance > 0.999 else "under 0.1 %" if chance < 0.001 else percent(chance)
+
+
+def _record(backtest: Scores, bars: int | None) -> str:
+    least, periods = backtest.get("min_track_record_bars"), backtest.get("periods_per_year")
+    if not known(least):
+        return "none: luck alone gives as high a Sharpe ratio"
+    years = f", {number(least / periods, 2)} years" if known(periods) and periods else ""
+    return f"{counted(float(least))} bars{years}" + (f"; there are {counted(bars)}" if bars else "")
+
+
+# ── the hold-out, leaks, many models ──────────────────────────────────────────────────────────────
+
+
+def holdout(found: Scores | None) -> Data:
+    """The hold-out: `state` none, sealed or opened, what it says, and for an opened one each gain before and in it."""
+    if found is None:
+        return {"state": "none"}
+    if not found.get("heads"):
+        return {"state": "sealed", **found, "worth": how_little(2.0)}
+    heads = [{**row, "rival": rival_of(row), "kept": kept(row)} for row in found["heads"]]
+    return {"state": "opened", **found, "heads": heads}
+
+
+def kept(row: Scores) -> str:
+    """What is left of a gain in the hold-out.
+
+    >>> kept({"before": 0.1, "after": 0.06, "shrinkage": 0.4}), kept({"before": -0.1, "after": 0.1})
+    ('40 % gone', 'nothing to confirm')
+    """
+    before, after, gone = (row.get(name) for name in ("before", "after", "shrinkage"))
+    if not known(after) or not known(before):
+        return "not measured"
+    if before <= 0 or not known(gone):
+        return "nothing to confirm"
+    return "all gone" if gone >= 1 else f"{percent(gone, 0)} gone" if gone > 0.005 else "nothing gone"
+
+
+def dumbbell(row: Scores) -> Data:
+    """The line of one gain before the hold-out and in it, with both intervals."""
+    names = ("before", "before_low", "before_high", "after", "after_low", "after_high")
+    return placed({name: row.get(name) for name in names}, zero=30)
+
+
+def audit(found: Scores) -> Data:
+    """Whether the future leaks in: `clean`, `says`, `banner`, and the lists of the audit as they are."""
+    if found.get("clean", True):
+        says = "No leak was found where this run looked."
+        return {**found, "clean": True, "says": says, "banner": None}
+    stages = _and(found.get("guilty") or [])
+    banner = (
+        f"The future leaks into this run{f', through its {stages}' if stages else ''}. Believe no number on this page."
+    )
+    return {**found, "says": "What each stage knew before it could be known.", "banner": banner}
+
+
+def _and(names: Iterable[str]) -> str:
+    *most, last = [named(name) for name in names] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def many(found: Mapping[str, Scores]) -> list[Data]:
+    """One table a head: models by their gain, whether each may be the best, and whether it beats the rival."""
+
+    def size(row: Scores) -> float:
+        gained = row.get("gain")
+        return gained if known(gained) else float("-inf")
+
+    return [
+        {"head": head, **one, "models": sorted(one.get("models") or [], key=size, reverse=True)}
+        for head, one in found.items()
+        if one
+    ]

@@ -1,0 +1,167 @@
+"""Numbers and names as a reader meets them: values -> text, one function a kind."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, TypeGuard
+
+MISSING = "–"
+
+WORDS = {
+    "lstm": "LSTM",
+    "lstm_signal": "LSTM signal",
+    "forest": "random forest",
+    "logistic": "logistic regression",
+    "ridge": "ridge regression",
+    "mean": "historical mean",
+    "last": "last value",
+    "ewma": "EWMA",
+    "har": "log-HAR",
+    "sharpe": "Sharpe ratio",
+    "sortino": "Sortino ratio",
+    "calmar": "Calmar ratio",
+    "cagr": "growth a year (CAGR)",
+    "max_drawdown": "deepest drawdown",
+    "break_even_cost_bps": "break-even cost, bps per side",
+    "cost_total": "costs in all",
+    "diebold_mariano": "p, Diebold-Mariano with HLN",
+    "non_overlapping": "p, days that share no bar",
+    "pvalue_trials": "p, after Holm and trials",
+    "pvalue_watched": "p, looked at every day",
+    "n_effective": "days, as independent ones",
+    "n_break_even": "days to see the break-even",
+    "n_needed": "days needed at this gain",
+    "probabilistic_sharpe": "probabilistic Sharpe ratio",
+    "deflated_sharpe": "deflated Sharpe ratio",
+    "min_track_record_bars": "shortest record that would do, bars",
+}
+
+_SHARES = re.compile(
+    "cagr|return|total|(?<!longest_)drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
+    "|ytd|comp$|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
+)
+
+
+def named(name: Any) -> str:
+    """A model, head, strategy or measure in words.
+
+    >>> named("lstm"), named("buy_and_hold")
+    ('LSTM', 'buy and hold')
+    """
+    return WORDS.get(str(name), str(name).replace("_", " "))
+
+
+def titled(name: Any) -> str:
+    """`named`, as a sentence begins.
+
+    >>> titled("forest"), titled("log-HAR")
+    ('Random forest', 'Log-HAR')
+    """
+    text = named(name)
+    return text[:1].upper() + text[1:]
+
+
+def known(value: Any) -> TypeGuard[float]:
+    """Whether it is a finite number.
+
+    >>> known(1), known(None), known("1"), known(float("nan")), known(True)
+    (True, False, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any, digits: int = 3, sign: bool = False) -> str:
+    """A number with so many significant digits, a real minus and thousands set apart.
+
+    >>> number(-0.012345), number(1234567.0), number(0.5, sign=True), number(None)
+    ('−0.0123', '1,234,567', '+0.500', '–')
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return MISSING if value is None else str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        text = f"{value:+,.0f}" if sign else f"{value:,.0f}"
+    elif value != 0 and abs(value) < 1e-4:
+        text = f"{value:+.1e}" if sign else f"{value:.1e}"
+    else:
+        places = digits if value == 0 else min(4, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+        text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
+    return text.replace("-", "−")
+
+
+def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
+    """A share as a percentage; what rounds to nothing has no sign.
+
+    >>> percent(0.1234), percent(-0.5, 0), percent(-0.00001, sign=True), percent(None)
+    ('12.3 %', '−50 %', '0.0 %', '–')
+    """
+    if not isinstance(value, int | float):
+        return MISSING
+    if round(100 * value, digits) == 0:
+        value, sign = 0.0, False
+    return f"{100 * value:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
+
+
+def measured(value: Any, name: str) -> str:
+    """A value in the unit that its name implies: shares as percentages, everything else as a number."""
+    if isinstance(value, float) and _SHARES.search(name.lower()) and "turnover" not in name and "bps" not in name:
+        return percent(value)
+    if isinstance(value, int | float):
+        return number(value, 3 if abs(value) >= 1 else 2)
+    return MISSING if value is None else str(value)
+
+
+def gain(value: Any, unit: Any, width: Any = None) -> str:
+    """A verdict's effect: a percentage where its unit is a share or a yearly return.
+
+    `width`: of its interval, which decides how many digits mean something.
+
+    >>> gain(0.0214, "share of the rival's loss"), gain(0.0214, "share", width=0.3), gain(0.0214, "bits")
+    ('+2.14 %', '+2.1 %', '+0.0214')
+    """
+    if not re.search("share|alpha", str(unit)):
+        return number(value, sign=True)
+    digits = 2 if not known(width) else 1 if width >= 0.02 else 2 if width >= 0.002 else 3
+    return percent(value, digits, sign=True)
+
+
+def odds(pvalue: Any) -> str:
+    """How often luck alone does as well.
+
+    >>> odds(0.31), odds(0.0123), odds(0.0004567), odds(1e-9), odds(1.0), odds(None)
+    ('31 %', '1.2 %', '1 in 2,200', 'under 1 in a million', '100 %', '–')
+    """
+    if not known(pvalue):
+        return MISSING
+    if pvalue >= 0.005:
+        return percent(pvalue, 0 if pvalue >= 0.095 else 1)
+    return f"1 in {counted(1 / pvalue)}" if pvalue >= 1e-6 else "under 1 in a million"
+
+
+def counted(count: Any) -> str:
+    """A count to two digits beyond ten thousand or when it is an estimate, millions in words.
+
+    >>> counted(353), counted(2189.6), counted(43983), counted(54836103), counted(8e9)
+    ('353', '2,200', '44,000', '55 million', 'over a billion')
+    """
+    if not known(count):
+        return MISSING if count is None else str(count)
+    if isinstance(count, float) or count >= 10_000:
+        count = float(f"{count:.2g}") if abs(count) >= 100 else round(count)
+    if count >= 1e9:
+        return "over a billion"
+    return f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:,.{0 if count >= 1e7 else 1}f} million"
+
+
+def moment(value: Any) -> Any:
+    """A moment to the minute.
+
+    >>> moment("2001-01-02T21:00:00.000000"), moment(3)
+    ('2001-01-02 21:00', 3)
+    """
+    return value[:16].replace("T", " ") if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", str(value)) else value
+
+
+def tone(verdict: Any) -> str:
+    """The class of a verdict's colour: skill, nothing or unclear."""
+    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(str(verdict), "unclear")
