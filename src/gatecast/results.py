@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import illusions, score_tables
+from gatecast.evaluation.compare import illusions, many_models, score_tables
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.ledger import best_of_trials, daily_profit, independent_trials
@@ -234,6 +234,7 @@ def scores_of(
         "audit": audit.to_dict(),
         "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
         "trials": found,
+        "many": many_models(chain.forecasts),
         "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
         "models": models,
         "years": years,

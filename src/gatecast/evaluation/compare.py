@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gatecast.metrics import forecast as metric
-from gatecast.metrics import significance
+from gatecast.metrics import many, significance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,6 +205,62 @@ def _levels(
     if not found:
         return None
     return dict(zip(("forecast_price", "todays_price", "change"), np.median(found, axis=0).tolist(), strict=True))
+
+
+def many_models(forecasts: Mapping[str, Forecasts], *, draws: int = 500) -> dict[str, dict[str, Any]]:
+    """Head -> all its models in one test, on the days that all have: which can be the best, which beat the rival.
+
+    `models`: gain over the rival in loss, `pvalue_mcs` and `in_best_set` (model confidence set, 90 %), `beats_rival`
+    (StepM, 5 % for all of them together); `pvalue_spa`: whether the best of them beats the rival; a `sentence`.
+    """
+    found = {}
+    overlap = sessions_spanned(forecasts)
+    for head in RIVALS:
+        names, table = daily_losses(forecasts, head)
+        if len(table) < significance.BARS_PER_HORIZON * overlap:
+            continue
+        mean = table.mean(axis=0)
+        rival = min((name for name in RIVALS[head] if name in names), key=lambda name: float(mean[names.index(name)]))
+        base = names.index(rival)
+        others = [place for place in range(len(names)) if place != base]
+        block = max(float(overlap), significance.block_length(table[:, others] - table[:, [base]]))
+        against = table[:, base], table[:, others]
+        best = many.model_confidence_set(table, block=block, draws=draws)
+        better = {others[place] for place in many.step_m(*against, block=block, draws=draws).models}
+        rows = [
+            {"model": name, "gain": 1 - mean[place] / mean[base], "pvalue_mcs": best.pvalues[place],
+             "in_best_set": place in best.included, "beats_rival": place in better}
+            for place, name in enumerate(names)
+        ]  # fmt: skip
+        found[head] = {
+            "models": sorted(rows, key=lambda row: -float(row["gain"])),
+            "rival": rival,
+            "pvalue_spa": significance.spa(*against, block=block, draws=draws).pvalue,
+            "sentence": _said_of(names, best.included, better, rival),
+        }
+    return found
+
+
+def daily_losses(forecasts: Mapping[str, Forecasts], head: str) -> tuple[list[str], FloatArray]:
+    """The models of a head, and (days, models) their mean losses on the days that all have."""
+    names = [name for name, heads in next(iter(forecasts.values())).values.items() if head in heads]
+    days, parts = [], []
+    for one in forecasts.values():
+        table = np.column_stack([losses(one, head, name) for name in names])
+        rows = np.flatnonzero(np.isfinite(table).all(1))
+        days.append(one.samples.sessions[rows].astype("datetime64[D]").astype(np.int64))
+        parts.append(table[rows])
+    _, place = np.unique(np.concatenate(days), return_inverse=True)
+    together = np.concatenate(parts)
+    sums = np.column_stack([np.bincount(place, column) for column in together.T])
+    return names, sums / np.bincount(place)[:, None]
+
+
+def _said_of(names: Sequence[str], best: Sequence[int], better: set[int], rival: str) -> str:
+    """Which can be the best and which beat the rival, in words."""
+    able = "any of them" if len(best) == len(names) else ", ".join(names[place] for place in best)
+    beat = ", ".join(names[place] for place in sorted(better)) or "none of them"
+    return f"The best can be: {able}. The rival ({rival}) is beaten for certain by: {beat}."
 
 
 def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -281,6 +281,8 @@ def _in_words(
     name: str, rival: str, before: tuple[float, float, float], after: tuple[float, float, float], n: int
 ) -> str:
     if not np.isfinite(after[0]):
+        if n >= LEAST_DAYS:
+            return f"{name} was {rival}'s own throughout the hold-out: there is nothing to measure."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."
     interval = f"{after[1]:+.1%} to {after[2]:+.1%}"
     said = f"{name} against {rival}: {after[0]:+.1%} ({interval}) in the hold-out"

@@ -22,6 +22,7 @@ import polars as pl
 
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
+from gatecast.metrics.overfitting import effective_trials
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -261,20 +262,13 @@ def profits(trials: Sequence[Trial], sessions: NDArray[np.datetime64]) -> FloatA
 
 
 def independent_trials(trials: Sequence[Trial], sessions: NDArray[np.datetime64]) -> float:
-    """How many independent trials these are worth: N² over the sum of all squared correlations of their profits.
+    """How many independent trials these are worth, by `effective_trials` of their profits.
 
     Trials whose profit is unknown or does not vary count one each, since nothing shows that they were alike.
     """
     table = profits(trials, sessions)
-    table = table[:, np.ptp(table, axis=0) > 0] if len(table) else table[:, :0]
-    varying = int(table.shape[1])
-    return len(trials) - varying + (effective_trials(table) if varying else 0.0)
-
-
-def effective_trials(returns: FloatArray) -> float:
-    """(times, trials) of varying returns -> between 1, where all are alike, and their number."""
-    correlation = np.atleast_2d(np.corrcoef(returns, rowvar=False))
-    return float(correlation.size / np.sum(correlation**2))
+    unknown = len(trials) - table.shape[1]
+    return float(unknown + (effective_trials(table) if table.shape[1] else 0.0))
 
 
 def best_of_trials(

@@ -79,6 +79,7 @@ class Verdict:
         still one without it (None where nothing is claimed).
     seed_spread: standard deviation over the LSTM's seeds of its gain over the rival (NaN where seeds are unknown).
     simpler: a linear model that is as good, else empty.
+    pvalue_watched: one-sided, of the same days, valid for a page that is looked at every day (see `sequential_mean`).
     """
 
     head: str
@@ -112,6 +113,7 @@ class Verdict:
     survives: bool | None = None
     seed_spread: float = np.nan
     simpler: str = ""
+    pvalue_watched: float = np.nan
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined numbers are None."""
@@ -122,7 +124,8 @@ class Verdict:
 class Estimate:
     """An effect with its standard error, the statistic of the test, and how the days speak for it.
 
-    `series`: (days,) contributions to the effect; `detectable`: see `Verdict`; `enough`: whether there is a verdict.
+    `series`: (days,) contributions to the effect; `tested`: those that the test looks at, whose long-run variance
+    reaches up to `lag`; `detectable`: see `Verdict`.
     """
 
     effect: float
@@ -131,6 +134,8 @@ class Estimate:
     series: FloatArray
     n_effective: float
     detectable: float
+    lag: int
+    tested: FloatArray
     beta: float = np.nan
 
     @property
@@ -248,16 +253,14 @@ def estimate_gain(days: Days, head: str, overlap: int) -> Estimate:
         detectable = (POWER * test.standard_error) ** 2 / (4 * scale * max(float(days.size.mean()), 1e-300))
     return Estimate(
         gain.effect / scale, gain.standard_error / scale, test.statistic, days.gain / scale,
-        _effective(tested, test.standard_error), detectable,
+        _effective(tested, test.standard_error), detectable, lag, tested,
     )  # fmt: skip
 
 
 def _judge_strategy(
     strategy: FloatArray, benchmark: FloatArray, periods: float, sessions: NDArray[np.datetime64] | None
 ) -> tuple[Verdict, Estimate | None]:
-    blank = _blank(
-        "strategy", "HAC alpha", len(strategy), 0.0, 1, HELD.replace(" ", "_", 2), "alpha a year, net of costs"
-    )
+    blank = _blank("strategy", "HAC alpha", len(strategy), 0.0, 1, HELD, "alpha a year, net of costs")
     traded = int(np.count_nonzero(strategy))
     if traded == 0:
         text = "The evidence never allowed a position, so there is no profit or loss to judge."
@@ -275,11 +278,12 @@ def _judge_strategy(
 
 def estimate_alpha(strategy: FloatArray, benchmark: FloatArray, periods: float) -> Estimate:
     """The yearly return beyond beta times buy and hold: what its average exposure to the market does not explain."""
-    test = significance.hac_alpha(strategy, benchmark, lag_of(len(strategy)))
+    lag = lag_of(len(strategy))
+    test = significance.hac_alpha(strategy, benchmark, lag)
     beyond = strategy - test.slope * benchmark if np.isfinite(test.slope) else strategy
     return Estimate(
         test.effect * periods, test.standard_error * periods, test.statistic, beyond * periods,
-        _effective(beyond, test.standard_error), POWER * test.standard_error * periods, test.slope,
+        _effective(beyond, test.standard_error), POWER * test.standard_error * periods, lag, beyond, test.slope,
     )  # fmt: skip
 
 
@@ -300,6 +304,7 @@ def _measured(
     verdict = replace(
         verdict,
         effect=whole.effect, low=whole.low, high=whole.high, statistic=whole.statistic, pvalue=whole.pvalue,
+        pvalue_watched=significance.sequential_mean(whole.tested, whole.lag).pvalue,
         n_effective=whole.n_effective, detectable=whole.detectable, beta=whole.beta,
         n_needed=_days_needed(whole.statistic, n),
         n_break_even=_days_for(verdict.break_even, whole.detectable, n, verdict.head),
@@ -383,7 +388,7 @@ def _conclude(verdict: Verdict) -> Verdict:
     if verdict.sentence or not np.isfinite(verdict.pvalue_holm):
         return replace(verdict, sentence=verdict.sentence or "There is nothing to test.")
     name, rival = NAMES[verdict.head], RIVAL_NAMES.get(verdict.rival, HELD)
-    gain = f"{MEASURES[verdict.head]} {verdict.effect:+.1%} ({verdict.low:+.1%} to {verdict.high:+.1%})"
+    gain = f"{MEASURES[verdict.head]} {in_percent(verdict.effect, verdict.low, verdict.high)}"
     if _claims(verdict.pvalue_trials, verdict.low):
         text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}."
         return replace(verdict, verdict=SKILL, sentence=" ".join([text, *_reservations(verdict)]))
@@ -394,18 +399,38 @@ def _conclude(verdict: Verdict) -> Verdict:
             text += f" Clark-West finds it all the same, {_odds(verdict)}: smaller forecasts would do better."
         return replace(verdict, verdict=outcome, sentence=f"{text} Use {rival} until then.")
     if outcome == NOTHING:
-        text = (
-            f"{name} brings nothing worth trading: {gain} against {rival}, "
-            f"below the {verdict.break_even:.2%} that it would have to bring. Use {rival}."
-        )
+        needed = f"below the {verdict.break_even:.2%} that it would have to bring"
+        too_little = needed if verdict.break_even > 0 else "worse beyond doubt"
+        text = f"{name} brings nothing worth trading: {gain} against {rival}, {too_little}. Use {rival}."
         return replace(verdict, verdict=outcome, sentence=text)
     return replace(verdict, verdict=outcome, sentence=" ".join(_undecided(verdict, name, rival, gain)))
 
 
+def in_percent(effect: float, low: float, high: float) -> str:
+    """An effect and its interval, with as many decimals as the interval's width can carry.
+
+    >>> in_percent(0.118, 0.083, 0.152), in_percent(-0.0001, -0.0004, 0.0002)
+    ('+11.8% (+8.3% to +15.2%)', '-0.010% (-0.040% to +0.020%)')
+    """
+    width = 100 * (high - low)
+    digits = int(np.clip(1 - np.floor(np.log10(width)), 1, 6)) if 0 < width < 1 else 1
+    return f"{effect:+.{digits}%} ({low:+.{digits}%} to {high:+.{digits}%})"
+
+
+def _p(value: float) -> str:
+    return "p below .0001" if value < 1e-4 else f"p {value:.2g}"
+
+
+def _days(count: int) -> str:
+    """A number of days to two digits."""
+    digits = max(0, int(np.floor(np.log10(max(count, 1)))) - 1)
+    return f"{round(count, -digits):,} days"
+
+
 def _odds(verdict: Verdict) -> str:
     if verdict.trials <= 1:
-        return f"p {verdict.pvalue_holm:.3g} after Holm"
-    return f"p {verdict.pvalue_trials:.3g} after Holm and the {verdict.trials:,} trials so far"
+        return f"{_p(verdict.pvalue_holm)} after Holm"
+    return f"{_p(verdict.pvalue_trials)} after Holm and the {verdict.trials:,} trials so far"
 
 
 def _reservations(verdict: Verdict) -> list[str]:
@@ -437,16 +462,18 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str) -> list[str]:
     said = [f"{name} against {rival}: {gain}. That is not enough to tell."]
     if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:
         said.append(
-            f"As a first try it would count (p {verdict.pvalue_holm:.3g}), "
-            f"as the best of {verdict.trials:,} trials it does not (p {verdict.pvalue_trials:.3g})."
+            f"As a first try it would count ({_p(verdict.pvalue_holm)}), "
+            f"as the best of {verdict.trials:,} trials it does not ({_p(verdict.pvalue_trials)})."
         )
     elif verdict.pvalue_trials < LEVEL:
         said.append(f"{verdict.test} sees signal ({_odds(verdict)}), but the gain's own interval includes 0.")
     seen = f"With {verdict.n:,} days you could have seen {what} {verdict.detectable:.1%}{year}"
-    if verdict.n_needed and verdict.n_needed > verdict.n:
-        seen += f"; at this effect you would need about {verdict.n_needed:,} days"
+    if verdict.effect > 0 and verdict.n_needed and verdict.n_needed > verdict.n:
+        seen += f"; at this effect you would need about {_days(verdict.n_needed)}"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:
-        seen += f"; for the {verdict.break_even:.2%} that costs ask for you would need {verdict.n_break_even:,} days"
+        seen += (
+            f"; for the {verdict.break_even:.2%} that costs ask for you would need about {_days(verdict.n_break_even)}"
+        )
     said.append(seen + ".")
     if verdict.effect <= 0:
         said.append(f"Until more is known use {rival}: it is as good.")

@@ -77,6 +77,34 @@ def min_track_record_length(
     return float(1 + _spread(sharpe, skew, kurtosis) * (ndtri(confidence) / (sharpe - benchmark)) ** 2)
 
 
+def effective_trials(returns: ArrayLike) -> float:
+    """How many independent trials these are worth: N² over the sum of all squared correlations of their profits.
+
+    `returns` (times, trials) are profits of the same bars; rows with a NaN are left out. Between 1, where all earn and
+    lose together, and N. A column that does not vary counts 1: nothing shows that it was like another. NaN for none.
+    It is the participation ratio of the correlation matrix's eigenvalues, as Bretherton et al. (1999), Journal of
+    Climate 12, count the degrees of freedom of a field.
+
+    >>> profits = np.random.default_rng(0).standard_normal((1000, 3))
+    >>> round(effective_trials(np.column_stack([profits, profits])), 1)
+    3.0
+    """
+    table = np.asarray(returns, np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"returns must have shape (times, trials), got {table.shape}.")
+    count = table.shape[1]
+    table = table[~np.isnan(table).any(axis=1)]
+    if not count:
+        return np.nan
+    if len(table) < 2 or not np.isfinite(table).all():
+        return float(count)
+    varying = table[:, np.ptp(table, axis=0) > 1e-13 * np.abs(table).max(axis=0)]
+    if not varying.shape[1]:
+        return float(count)
+    correlation = np.atleast_2d(np.corrcoef(varying, rowvar=False))
+    return float(count - varying.shape[1] + correlation.size / np.sum(correlation**2))
+
+
 def pbo(performance: ArrayLike, blocks: int = 16, statistic: Literal["sharpe", "mean"] = "sharpe") -> float:
     """The probability that the best configuration in sample is no better than the median out of sample.
 

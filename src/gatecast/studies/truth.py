@@ -390,7 +390,7 @@ def _variance_lines(market: str, found: list[Found]) -> list[Line]:
         for model in VARIANCE_MODELS
     }
     n, x, y, xx, xy = (sum(run[key] for run in found) for key in ("n", "x", "y", "xx", "xy"))
-    slope = (n * xy - x * y) / (n * xx - x * x)
+    slope = float((n * xy - x * y) / (n * xx - x * x))
     text = "Mincer-Zarnowitz slope over all paths, ensemble"
     lines["slope"] = Line(market.upper(), "one model", text, slope, 1.0, runs)
     own = (known["qlike_constant"] - known["qlike_ewma"]) / (known["qlike_constant"] - known["qlike"])

@@ -1,0 +1,189 @@
+"""Many models at once, and tests that are looked at again and again: against arch, by simulation, at their edges."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from arch.bootstrap import MCS, StepM
+from scipy.special import ndtr
+
+from gatecast.metrics.many import model_confidence_set, step_m
+from gatecast.metrics.overfitting import effective_trials
+from gatecast.metrics.significance import sequential_mean
+
+
+def losses(seed: int, models: int = 6, n: int = 400) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, models))
+
+
+# ── StepM and MCS ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_step_m_names_the_better_models_and_no_other() -> None:
+    table = losses(0)
+    table[:, [2, 4]] -= 0.3
+    assert step_m(table[:, 0], table[:, 1:]).models == (1, 3)
+
+
+def test_step_m_is_archs_on_gains_over_their_standard_errors() -> None:
+    table = losses(1) * np.array([1, 5, 0.2, 1, 1, 3])
+    table[:, 2] -= 0.03
+    gain = table[:, [0]] - table[:, 1:]
+    scaled = gain / gain.std(axis=0)  # independent rows: the long-run variance is near the variance
+    test = StepM(np.zeros(len(gain)), -scaled, size=0.05, block_size=1, reps=1000, studentize=False, seed=0)
+    test.compute()
+    assert step_m(table[:, 0], table[:, 1:], block=1).models == tuple(sorted(test.superior_models))
+
+
+def test_a_noisy_model_does_not_hide_a_good_one() -> None:
+    table = losses(8, 3, 1000)
+    table[:, 1] = table[:, 0] - 0.05 + 0.1 * table[:, 1]
+    table[:, 2] *= 50
+    assert step_m(table[:, 0], table[:, 1:]).models == (0,)
+
+
+def test_step_m_keeps_its_size() -> None:
+    false = sum(bool(step_m(one[:, 0], one[:, 1:], block=1, draws=300).models) for one in map(losses, range(200)))
+    assert false <= 0.09 * 200  # two standard errors above 5 %
+
+
+def test_the_confidence_set_is_archs() -> None:
+    table = losses(3)
+    table[:, 5] += 0.4
+    found = model_confidence_set(table, block=4, seed=7)
+    test = MCS(table, size=0.1, reps=1000, block_size=4, seed=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        test.compute()
+    assert found.included == tuple(sorted(test.included))
+    assert found.pvalues[5] == pytest.approx(test.pvalues.loc[5, "Pvalue"])
+    assert 5 not in found.included
+
+
+def test_models_with_the_same_losses_share_an_answer() -> None:
+    table = losses(4, 3)
+    table[:, 2] += 0.5
+    found = model_confidence_set(np.column_stack([table, table[:, 0], table[:, 2]]))
+    assert found.pvalues[3] == found.pvalues[0]
+    assert found.pvalues[4] == found.pvalues[2]
+    assert found.included == (0, 1, 3)
+    assert model_confidence_set(table[:, [0, 0]]).included == (0, 1)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 29])
+def test_too_few_rows_say_so(rows: int) -> None:
+    table = losses(0, 3, rows)
+    assert "too few" in step_m(table[:, 0], table[:, 1:]).reason
+    found = model_confidence_set(table)
+    assert "too few" in found.reason
+    assert np.isnan(found.pvalues).all()
+    assert not found.included
+
+
+def test_what_cannot_be_tested_says_so() -> None:
+    table = losses(0, 2)
+    assert step_m(table[:, 0], table[:, [0]]).reason == "no model differs from the benchmark"
+    assert step_m(table[:, 0], np.zeros((400, 0))).reason == "there are no models"
+    table[3, 1] = np.inf
+    assert step_m(table[:, 0], table[:, 1]).reason == model_confidence_set(table).reason == "a loss is infinite"
+    with pytest.raises(ValueError, match="shapes"):
+        step_m(table[:5, 0], table)
+
+
+# ── the number of trials ──────────────────────────────────────────────────────────────────────────
+
+
+def test_copies_are_one_trial_and_strangers_are_many() -> None:
+    profits = losses(5, 4, 5000)
+    assert effective_trials(profits) == pytest.approx(4, rel=0.01)
+    assert effective_trials(np.repeat(profits, 5, axis=1)) == pytest.approx(4, rel=0.01)
+    assert effective_trials(profits[:, [0, 0, 0]]) == pytest.approx(1)
+    assert effective_trials(np.column_stack([profits[:, 0], -profits[:, 0]])) == pytest.approx(1)
+
+
+def test_it_is_the_participation_ratio_of_the_eigenvalues() -> None:
+    profits = losses(6, 5) @ np.random.default_rng(0).random((5, 5))
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(profits, rowvar=False))
+    assert effective_trials(profits) == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+
+
+def test_flat_books_count_one_each() -> None:
+    profits = np.column_stack([np.zeros((400, 3)), losses(7, 1)])
+    assert effective_trials(profits) == 4
+    assert effective_trials(np.zeros((400, 2))) == 2
+    assert np.isnan(effective_trials(np.zeros((400, 0))))
+    profits[5, 0] = np.nan
+    assert effective_trials(profits) == 4
+
+
+# ── looked at every day ───────────────────────────────────────────────────────────────────────────
+
+DAYS = 756
+
+
+def draws(kind: str, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    if kind == "gaussian":
+        return random.standard_normal(DAYS)
+    if kind == "skewed":
+        return 1 - random.exponential(size=DAYS)
+    return random.standard_normal(DAYS) ** 2 - random.standard_normal(DAYS) ** 2
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "skewed", "squared errors"])
+def test_a_page_that_is_watched_for_three_years_rarely_alarms(kind: str) -> None:
+    runs = [draws(kind, seed) for seed in range(200)]
+    alarms = np.mean([sequential_mean(run).pvalue < 0.05 for run in runs])
+    count = np.arange(60, DAYS + 1)
+    fixed = np.mean([np.any(ndtr(-np.cumsum(run)[59:] / np.sqrt(count) / run.std()) < 0.05) for run in runs])
+    assert alarms <= 0.08  # two standard errors of 200 runs above 5 %
+    assert fixed > 0.15
+
+
+def test_skill_is_seen_in_time() -> None:
+    seen = [sequential_mean(draws("gaussian", seed) + 0.2).pvalue < 0.05 for seed in range(100)]
+    assert np.mean(seen) > 0.95
+
+
+def test_the_evidence_is_the_half_normal_mixture_and_looks_at_no_later_row() -> None:
+    values = draws("gaussian", 1) + 0.1
+    test = sequential_mean(values)
+    n, first = 500, 60
+    z = values[first:n].sum() / values[:n].std()
+    means = np.linspace(0, 1.5, 20001)
+    prior = 2 * np.exp(-0.5 * (means / 0.1) ** 2) / np.sqrt(2 * np.pi) / 0.1
+    mixture = np.trapezoid(np.exp(means * z - 0.5 * means**2 * (n - first)) * prior, means)
+    assert test.evidence[n - 1] == pytest.approx(mixture, rel=1e-6)
+    assert np.array_equal(sequential_mean(values[:n]).evidence, test.evidence[:n])
+    assert test.pvalue == pytest.approx(min(1, 1 / test.evidence.max()))
+    assert (test.evidence[:first] == 1).all()
+
+
+def test_dependent_rows_need_their_lag() -> None:
+    noise = np.random.default_rng(3).standard_normal((200, DAYS + 4))
+    sums = np.array([np.convolve(row, np.ones(5), "valid") for row in noise])
+    careless, careful = (np.mean([sequential_mean(run, lag).pvalue < 0.05 for run in sums]) for lag in (0, 8))
+    assert careless > 0.2
+    assert careful <= 0.07
+
+
+def test_running_variance_is_newey_wests() -> None:
+    from gatecast.metrics.significance import hac_mean
+
+    values = np.convolve(draws("gaussian", 2), np.ones(3), "valid")
+    n, lag, first = 300, 4, 60
+    deviation = hac_mean(values[:n], lag).standard_error * np.sqrt(n)
+    z, spread = values[first:n].sum() / deviation, 1 + 0.01 * (n - first)
+    score = 0.1 * z / np.sqrt(spread)
+    expected = 2 / np.sqrt(spread) * np.exp(score**2 / 2) * ndtr(score)
+    assert sequential_mean(values, lag).evidence[n - 1] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], np.ones(100), np.r_[np.inf, np.ones(99)], np.arange(50.0)])
+def test_undefined_evidence_says_so(values: list[float]) -> None:
+    test = sequential_mean(values)
+    assert np.isnan(test.pvalue)
+    assert test.reason
+    assert (test.evidence == 1).all()

@@ -1,0 +1,197 @@
+"""The bench of planted truths: what it counts, what it would flag, and a few of its runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatecast.errors import SettingsError
+from gatecast.experiment import Experiment
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.logistic import Logistic
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.schedule import Schedule
+from gatecast.studies import truth as bench
+from gatecast.studies.truth import GROUPS, NULL_HEADS, PARTS, STATISTICS, Line, Truth, allowed, truth
+
+QUIET = {"return": 0.0, "direction": 0.0, "volatility": 0.0, "regime": 0.0, "strategy": 0.0}
+
+
+def lines_of(group: str, found: list[dict[str, float]], number: int = 0) -> list[Line]:
+    """What the bench says of these findings of a group's part."""
+    return [part for part in PARTS if part.group == group][number].lines(found)
+
+
+# ── what counts, and what would be flagged ────────────────────────────────────────────────────────
+
+
+def test_a_run_counts_once_and_four_of_25_are_the_most() -> None:
+    both, one = QUIET | {"return": 1.0, "direction": 1.0}, QUIET | {"strategy": 1.0}
+    (line,) = lines_of("walks", [both, one, one, one, *[QUIET] * 21])
+    assert (line.measured, line.runs, line.passed, line.ratio) == (4, 25, True, None)
+    assert line.note == "return 1, direction 1, strategy 3"
+    (line,) = lines_of("walks", [both] * 5 + [QUIET] * 20)
+    assert (line.measured, line.passed) == (5, False)
+
+
+def test_the_four_markets_are_summed_and_the_sum_is_gated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def claims_often(market: str, seed: int) -> dict[str, float]:
+        return dict.fromkeys(NULL_HEADS[market], float(seed < 103))
+
+    parts = [
+        bench.Part("walks", partial(claims_often, market), partial(bench._walk_lines, market), 2, 25)
+        for market in NULL_HEADS
+    ]
+    monkeypatch.setattr(bench, "PARTS", tuple(parts))
+    result = truth(seeds=range(100, 125))
+    assert [(line.market, line.measured, line.passed) for line in result.lines] == [
+        ("A1", 3, True), ("A2", 3, True), ("A3", 3, True), ("A4", 3, True), ("A1-A4", 12, False),
+    ]  # fmt: skip
+    assert not result.passed
+
+
+def test_as_many_may_claim_as_the_published_bounds_say() -> None:
+    assert [allowed(runs) for runs in (25, 100, 200, 400)] == [4, 11, 18, 31]
+
+
+@pytest.mark.parametrize(
+    ("group", "good", "bad"),
+    [
+        ("chain", {"return": 1.0}, {"return": 0.9}),
+        ("b1", {"found": 0.95, "r2": 0.01}, {"found": 0.94, "r2": 0.01}),
+        ("b2", {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"lstm": 0.049, "ridge": 0.001, "logistic": 0.001}),
+        ("b2", {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"lstm": 0.05, "ridge": 0.003, "logistic": 0.001}),
+        ("b2", {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.003}),
+        ("statistics", {"rejected": 0.08}, {"rejected": 0.081}),
+    ],
+)
+def test_gates_hold_up_to_their_bound_and_not_beyond(group: str, good: dict[str, float], bad: dict[str, float]) -> None:
+    assert Truth(False, tuple(lines_of(group, [good] * 5))).passed
+    assert not Truth(False, tuple(lines_of(group, [bad] * 5))).passed
+
+
+def test_the_gap_in_variance_is_one_for_the_oracle_and_gated_on_twenty_paths() -> None:
+    rng = np.random.default_rng(0)
+    x = 1 + rng.random(4000)
+    y = 0.3 + 0.9 * x + 0.2 * rng.standard_normal(4000)
+
+    def path(ensemble: float, rows: slice) -> dict[str, float]:
+        a, b = x[rows], y[rows]
+        sums = {"n": len(a), "x": a.sum(), "y": b.sum(), "xx": a @ a, "xy": a @ b}
+        return {"constant": 0.2, "ensemble": ensemble, "har": 0.2, "ewma": 0.0, "ridge": 0.1, "lstm": 0.3, **sums}
+
+    pieces = [slice(200 * k, 200 * k + 200) for k in range(20)]
+    lines = {line.measure.split()[-1]: line for line in lines_of("variance", [path(0.01, piece) for piece in pieces])}
+    slope = next(line for line in lines_of("variance", [path(0.01, p) for p in pieces]) if "slope" in line.measure)
+    assert slope.measured == pytest.approx(np.polyfit(x, y, 1)[0])
+    assert slope.passed is True
+    shares = {name: lines[name].measured for name in ("har", "ewma", "ridge", "lstm")}
+    assert shares == pytest.approx({"har": 0.0, "ewma": 1.0, "ridge": 0.5, "lstm": -0.5})
+    for loss, held in ((0.0099, True), (0.0101, False)):
+        first = lines_of("variance", [path(loss, piece) for piece in pieces])[0]
+        assert first.measured == pytest.approx(1 - loss / 0.2)
+        assert first.passed is held
+    assert lines_of("variance", [path(0.0101, piece) for piece in pieces[:2]])[0].passed is None  # too few to tell
+
+
+# ── its runs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_linear_signal_is_found_and_every_run_repeats() -> None:
+    seen: list[tuple[str, int, int]] = []
+    first = truth(only=("b1",), seeds=[3], progress=lambda *now: seen.append(now))
+    assert first == truth(only=("b1",), seeds=[3])
+    assert seen == [("truth: b1", done, 20) for done in range(1, 21)]
+    found, r2 = first.lines
+    assert found.passed
+    assert found.kind == "one model"
+    assert r2.optimum == 0.01
+    assert 0.6 < r2.measured / 0.01 < 1.3
+    assert r2.measured != truth(only=("b1",), seeds=[50]).lines[1].measured
+
+
+def test_a_walk_goes_through_the_whole_chain_and_leaves_the_ledger_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(features: tuple[str, ...]) -> Experiment:
+        seen.append(features)
+        small: dict[str, Any] = {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)}
+        return Experiment(
+            features=features, schedule=Schedule(refit="1Y"), logistic=Logistic(strengths=(1e-2,)), **small
+        )
+
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bench, "chain", quick)
+    monkeypatch.setattr(bench, "WALK_BARS", 900)
+    assert bench.walk("a4", 1) == QUIET
+    assert len([name for name in seen[0] if name.startswith("noise_")]) == 30
+    assert set(bench.walk("a2", 1)) == {"return", "direction", "strategy"}  # its variance can be forecast
+    monkeypatch.setattr(bench, "WALK_BARS", 1600)
+    assert bench.found_in_chain(1) == {"return": 1.0}
+    assert list(Path(os.environ["GATECAST_DATA"]).iterdir()) == []
+
+
+def test_no_line_learns_what_only_memory_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "LSTM", lambda **said: LSTM(units=16, layers=1, epochs=2, **said))
+    found = bench.b2(0)
+    assert abs(found["ridge"]) < 0.002
+    assert abs(found["logistic"]) < 0.002
+    assert found["lstm"] < 0.6 * 0.09 / 1.09  # two epochs are not enough: the gate can fail
+
+
+def test_the_known_share_of_an_exponential_average_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "LSTM", lambda **said: LSTM(units=16, layers=1, epochs=2, **said))
+    found = [bench.variance("g1", seed) for seed in (0, 1)]
+    ewma = {line.measure.split()[-1]: line for line in lines_of("variance", found)}["ewma"]
+    assert ewma.measured == pytest.approx((1.4102 - 1.2837) / (1.4102 - 1.2713), abs=0.06)
+    assert all(0 < run["ensemble"] < run["constant"] for run in found)
+
+
+@pytest.mark.parametrize("name", [name for name in STATISTICS if "SPA" not in name])
+def test_sizes_are_near_the_level(name: str) -> None:
+    share = np.mean([bench.size(name, seed)["rejected"] for seed in range(3)])
+    assert 0 < share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_a_test_that_rejects_too_often_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STATISTICS, "SPA, equal models", lambda draw: draw.random() / 2)  # a size of 10 %
+    share = [bench.size("SPA, equal models", seed) for seed in range(10)]
+    (line,) = lines_of("statistics", share, list(STATISTICS).index("SPA, equal models"))
+    assert line.passed is False
+    assert line.runs == 1000
+
+
+# ── what comes out ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_answer_is_json_and_a_table() -> None:
+    lines = (*lines_of("b1", [{"found": 0.5, "r2": 0.004}]), *lines_of("walks", [QUIET]))
+    result = Truth(False, lines)
+    answer = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert (answer["form"], answer["passed"]) == ("short", False)
+    assert answer["lines"][1] == {
+        "market": "B1, R² 1 %", "kind": "one model", "measure": "R² against zero, ridge, mean", "measured": 0.004,
+        "optimum": 0.01, "ratio": 0.4, "runs": 1, "gate": "", "passed": None, "note": "",
+    }  # fmt: skip
+    text = result.summary()
+    assert "at least 0.95 MISSED" in text
+    assert "Not covered:" in text
+    assert "D2" in text
+
+
+def test_what_cannot_be_run_is_refused() -> None:
+    with pytest.raises(SettingsError, match="Did you mean 'variance'"):
+        truth(only=("varianse",))
+    for seeds in ([], [1, 1], [-1]):
+        with pytest.raises(SettingsError, match="expected at least one, each once, none below 0"):
+            truth(seeds=seeds)
+
+
+def test_every_kind_is_in_the_bench() -> None:
+    assert GROUPS == ("walks", "chain", "b1", "b2", "b3", "variance", "statistics")
+    walks = [part for part in PARTS if part.group == "walks"]
+    assert [(part.short, part.long) for part in walks] == [(2, 25)] * 4
