@@ -261,8 +261,8 @@ def sequential_mean(values: ArrayLike, lag: int = 0, *, learning: int = 60, effe
     Statistics 49; Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), Annals of Statistics 52.
 
     >>> rows_of_skill = np.random.default_rng(0).standard_normal(1000) + 0.2
-    >>> sequential_mean(rows_of_skill).pvalue < 0.01, sequential_mean(-rows_of_skill).pvalue
-    (True, 1.0)
+    >>> sequential_mean(rows_of_skill).pvalue < 0.01, sequential_mean(-rows_of_skill).pvalue > 0.5
+    (True, True)
     """
     (values,) = rows(values, allow_infinite=True)
     n, lag = values.size, _checked_lag(lag)

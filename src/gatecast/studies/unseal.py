@@ -44,7 +44,7 @@ def unseal(
         )
     source = sealed.bars
     if bars is not None:
-        source = source.replace(source=bars) if isinstance(bars, str) else source.replace(frame=bars)
+        source = source.replace(source=bars, frame=None) if isinstance(bars, str) else source.replace(frame=bars)
     elif source.source == "frame" and source.frame is None:
         raise SettingsError("the run's bars were a frame, which is not kept: give bars=, or --bars FILE.")
     opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
