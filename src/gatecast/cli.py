@@ -1,7 +1,7 @@
 """The command: parse, call one function, render. Everything heavy is imported inside the command that needs it.
 
-Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors; 2 for a
-wrong setting, file or option; 130 when interrupted.
+Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors,
+`audit` a leak or `truth` a gate that was missed; 2 for a wrong setting, file or option; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -346,6 +346,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks is replaced, not fatal
             stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what interrupted processes leave is swept
     if sys.argv[1:2] == ["forecast"]:
         _start_light()
     try:

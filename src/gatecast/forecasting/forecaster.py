@@ -80,10 +80,17 @@ def fan_out(
 
     results = []
     with threadpool_limits(1):  # a second BLAS thread would slow the other jobs and change the last digits
-        for result in _stream(work, items, jobs, "loky" if processes else "threading"):
-            results.append(result)
-            if progress:
-                progress(1)
+        try:
+            for result in _stream(work, items, jobs, "loky" if processes else "threading"):
+                results.append(result)
+                if progress:
+                    progress(1)
+        except KeyboardInterrupt:
+            if processes and jobs > 1:  # they would finish what they are at, and leave their locks behind
+                from joblib.externals.loky import get_reusable_executor
+
+                get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            raise
     return results
 
 

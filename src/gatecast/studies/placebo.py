@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.evaluation.verdict import LEVEL
+from gatecast.evaluation.verdict import LEVEL, NAMES
 from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
 from gatecast.forecasting.forecaster import fan_out
 from gatecast.market.bars import session_date
@@ -200,7 +200,8 @@ def ranked(statistics: list[dict[str, float]]) -> Placebo:
     """
     whole = [{**each, WHOLE: max(each[name] for name in ABOUT_SIGNS)} for each in statistics]
     market, *copies = whole
-    return Placebo({name: Rank(name, market[name], tuple(copy[name] for copy in copies)) for name in market})
+    order = [name for name in (WHOLE, *NAMES) if name in market]
+    return Placebo({name: Rank(name, market[name], tuple(copy[name] for copy in copies)) for name in order})
 
 
 def flipped(bars: pl.DataFrame, copy: int, seed: int = 0) -> pl.DataFrame:
