@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.market.bars import make_bars, opens_are_real
-from gatecast.studies.placebo import ABOUT_SIGNS, FILE, Placebo, flipped, placebo, ranked, verdicts_of
+from gatecast.samples.features import CATALOGUE, register
+from gatecast.studies.placebo import ABOUT_SIGNS, FILE, Placebo, flipped, key_of, placebo, ranked, verdicts_of
 
 QUICK: dict[str, Any] = {
     "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
@@ -131,9 +135,38 @@ def test_ranks_count_the_run_itself_and_ties_against_it() -> None:
     assert (study.ranks["strategy"].beaten, study.ranks["strategy"].pvalue) == (0, 1.0)
     assert study.ranks["run"].copies == (0.0, 0.5, 2.0, 3.0, 9.0)  # the best of three, on copies too
     assert (study.ranks["run"].beaten, study.ranks["run"].pvalue) == (2, 4 / 6)
-    assert study.sentence.startswith("Your run beats 2 of 5 copies")
+    assert study.sentence.startswith("Your run beats 2 of 5 copies (1 tie) of its own market")
+    assert study.ranks["strategy"].tied == 5
     assert "only what the signs" in study.ranks["volatility"].sentence
     assert json.loads(json.dumps(study.to_dict(), allow_nan=False))["ranks"]["run"]["pvalue"] == 4 / 6
+
+
+@given(
+    st.lists(st.sampled_from([-1.5, 0.0, 0.0, 0.3, 2.0]), min_size=2, max_size=30),
+    st.lists(st.floats(-3, 3), min_size=30, max_size=30),
+)
+def test_among_runs_of_one_kind_small_p_values_are_as_rare_as_they_say(flat: list[float], free: list[float]) -> None:
+    """Whichever of them is called the run: at most a share p has a p-value of p or less, ties or not."""
+    runs = [{"return": b, "direction": b / 2, "strategy": a} for a, b in zip(flat, free, strict=False)]
+    turns = [ranked([runs[k], *runs[:k], *runs[k + 1 :]]) for k in range(len(runs))]
+    for name in (*ABOUT_SIGNS, "run"):
+        pvalues = np.array([turn.ranks[name].pvalue for turn in turns])
+        assert all((pvalues <= p).mean() <= p + 1e-12 for p in pvalues)
+        for turn in turns:
+            rank = turn.ranks[name]
+            assert rank.beaten + rank.tied + sum(c > rank.statistic for c in rank.copies) == len(runs) - 1
+
+
+def test_the_summary_is_a_table_that_says_what_a_copy_is() -> None:
+    blank = dict.fromkeys((*ABOUT_SIGNS, "volatility", "regime"), 0.0)
+    text = ranked([blank | {"return": 2.5}, *[blank | {"return": k / 10} for k in range(-10, 20)]]).summary()
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.startswith("Your run beats 30 of 30 copies of its own market without predictability, p 0.0323.")
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("  return"))
+    assert row[:5] == ["return", "2.50", "30", "0", "0.0323"]
+    assert row[5:] == [f"{np.quantile(np.arange(-10, 20) / 10, share):.2f}" for share in (0.05, 0.5, 0.95)]
+    assert "leverage" in text
+    assert "19 are the least" in ranked([blank, blank, blank]).sentence
 
 
 def test_a_planted_signal_beats_all_copies(planted: Placebo) -> None:
@@ -189,6 +222,42 @@ def test_a_killed_study_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path, 
 
     other = PLANTED.replace(seed=1)  # other signs: what is there is of no use
     assert placebo(other, copies=1, folder=tmp_path).ranks["run"].copies != planted.ranks["run"].copies[:1]
+
+
+SCRIPT = """
+import sys
+from gatecast.experiment import Experiment
+from gatecast.studies.placebo import placebo
+from gatecast.market import synthetic
+placebo(Experiment(bars=synthetic.b1(900, seed=2, r2=.1), **{settings}), copies=9, folder=sys.argv[1])
+"""
+
+
+def test_a_study_that_is_killed_outright_goes_on(tmp_path: Path, planted: Placebo) -> None:
+    """SIGKILL in the middle, in another process; then the same again, and the answer of an undisturbed study."""
+    settings = {key: value for key, value in PLANTED.to_dict().items() if key != "bars"}
+    script = [sys.executable, "-c", SCRIPT.replace("{settings}", repr(settings)), str(tmp_path)]
+    with subprocess.Popen(script) as study:
+        while study.poll() is None and not (tmp_path / FILE).exists() or not (tmp_path / FILE).stat().st_size:
+            time.sleep(0.01)
+        study.kill()
+    kept = len((tmp_path / FILE).read_bytes().splitlines())
+    assert 1 <= kept < 10
+    seen: list[int] = []
+    assert placebo(PLANTED, copies=9, folder=tmp_path, progress=lambda _, done, of: seen.append(done)) == planted
+    assert seen[0] in (kept - 1, kept)  # the last line may have been torn
+
+
+def test_an_own_feature_that_was_changed_begins_anew(tmp_path: Path) -> None:
+    own = PLANTED.replace(features=("mine", "x"))
+    bars = own.read().bars
+    keys = []
+    for bars_back in (1, 2, 1):
+        register("mine", warmup=2)(lambda close, back=bars_back: np.log(close / np.roll(close, back)))
+        keys.append(key_of(own, bars))
+    CATALOGUE.pop("mine")
+    assert keys[0] == keys[2] != keys[1]
+    assert key_of(PLANTED, bars) == key_of(PLANTED.replace(name="another", jobs=2), bars)
 
 
 def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:

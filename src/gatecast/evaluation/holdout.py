@@ -128,8 +128,8 @@ def refuse_second(
         raise SettingsError(
             f"the hold-out from {first} was opened on {newest.opened[:16].replace('T', ' ')} UTC, for {shared} from "
             f"{newest.first} to {newest.last}: a second look is none. Sessions after {newest.last} are still sealed "
-            f"(set holdout to a later day once there are enough of them); again=True opens it again, and the report "
-            "says so."
+            "(set holdout to a later day once there are enough of them); --again (again=True) opens it again, and the "
+            "report says so."
         )
     return earlier
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
 from gatecast.forecasting.forecaster import fan_out
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
-from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.features.catalogue import BUILT_IN
 
 if TYPE_CHECKING:
@@ -36,15 +37,19 @@ if TYPE_CHECKING:
 ABOUT_SIGNS = ("return", "direction", "strategy")
 """What flips leave nothing of; volatility and regime can be forecast on a copy as well as on the market."""
 WHOLE = "run"
+KEPT = "volatility and its clustering, ranges, gaps, volumes, drift, co-movement of symbols but for its sign"
+REMOVED = "autocorrelation of returns, lead and lag, their link to any feature, asymmetry, leverage"
 PRICES = ("open", "high", "low", "close")
 FILE = "placebo.jsonl"
 
 
 @dataclass(frozen=True)
 class Rank:
-    """One statistic of the market's own run, and of every copy's. The larger the better; 0 where it is undefined.
+    """One statistic of the market's own run, and of every copy's. The larger the better.
 
-    `of` is the head, "strategy", or "run": the best of return, direction and strategy.
+    `of` is the head, "strategy", or "run": the largest of return, direction and strategy, which is the strongest claim
+    of a run. All three are one-sided and near standard normal where there is nothing to find. A statistic is 0 where
+    there is no effect to test: no position was ever held, or the forecasts are the rival's own.
     """
 
     of: str
@@ -57,28 +62,42 @@ class Rank:
         return sum(self.statistic > copy for copy in self.copies)
 
     @property
+    def tied(self) -> int:
+        """How many copies are as good, such as those of a strategy that never held anything; p counts them against."""
+        return sum(self.statistic == copy for copy in self.copies)
+
+    @property
     def pvalue(self) -> float:
         """(1 + copies at least as good) / (1 + copies): the chance of such a rank where there is nothing to find."""
         return (1 + len(self.copies) - self.beaten) / (1 + len(self.copies))
+
+    @property
+    def beats(self) -> str:
+        """How many of how many.
+
+        >>> Rank("return", 2.0, (0.0, 2.0, 3.0)).beats
+        '1 of 3 copies (1 tie)'
+        """
+        ties = f" ({self.tied} tie)" if self.tied else ""
+        return f"{self.beaten} of {len(self.copies)} copies{ties}"
 
     @property
     def sentence(self) -> str:
         """The rank in words.
 
         >>> Rank("return", 2.0, (0.0, 1.0, 3.0)).sentence
-        'Your return forecast beats 2 of 3 copies (p 0.5).'
+        'Your return forecast beats 2 of 3 copies, p 0.5.'
         """
-        name = "strategy" if self.of == "strategy" else "run" if self.of == WHOLE else f"{self.of} forecast"
-        text = f"Your {name} beats {self.beaten} of {len(self.copies)} copies"
+        name = self.of if self.of in ("strategy", WHOLE) else f"{self.of} forecast"
         if self.of in (*ABOUT_SIGNS, WHOLE):
-            return f"{text} (p {self.pvalue:.3g})."
-        return f"{text}; copies keep their volatility, so this tells only what the signs of returns add to it."
+            return f"Your {name} beats {self.beats}, p {self.pvalue:.3g}."
+        return f"Your {name} beats {self.beats}: copies keep it, this tells only what the signs of returns add."
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {
-            "statistic": self.statistic, "beaten": self.beaten, "pvalue": self.pvalue, "sentence": self.sentence,
-            "copies": list(self.copies),
+            "statistic": self.statistic, "beaten": self.beaten, "tied": self.tied, "pvalue": self.pvalue,
+            "sentence": self.sentence, "copies": list(self.copies),
         }  # fmt: skip
 
 
@@ -92,29 +111,36 @@ class Placebo:
     def sentence(self) -> str:
         """What a reader should take away."""
         whole = self.ranks[WHOLE]
-        unusual = (
-            "A run as good is rare where there is nothing to find."
-            if whole.pvalue <= LEVEL
-            else "A run as good is nothing unusual where there is nothing to find."
-        )
-        return (
-            f"Your run beats {whole.beaten} of {len(whole.copies)} copies of its own market without predictability "
-            f"(p {whole.pvalue:.3g}). {unusual}"
-        )
+        text = f"Your run beats {whole.beats} of its own market without predictability, p {whole.pvalue:.3g}."
+        if whole.pvalue <= LEVEL:
+            return f"{text} A run as good is rare where there is nothing to find."
+        if 1 + len(whole.copies) < 1 / LEVEL:
+            return f"{text} So few copies cannot make a p of {LEVEL}: {1 / LEVEL - 1:.0f} are the least."
+        return f"{text} A run as good is nothing unusual where there is nothing to find."
 
     def summary(self) -> str:
-        """Plain text: the sentence, then one line a rank."""
-        return "\n".join([self.sentence, *(rank.sentence for name, rank in self.ranks.items() if name != WHOLE)])
+        """Plain text of at most 100 columns: the sentence, a table of the ranks, and what a copy is."""
+        row = "  {:<12}{:>9}{:>8}{:>6}{:>8}   {:>12}{:>12}{:>12}".format
+        titles = ("", "statistic", "beats", "ties", "p", "copies: 5 %", "median", "95 %")
+        table = [row(*titles).rstrip()]
+        for name in (WHOLE, *(name for name in self.ranks if name != WHOLE)):
+            rank = self.ranks[name]
+            numbers = (f"{value:.2f}" for value in np.quantile(rank.copies, (0.05, 0.5, 0.95)))
+            own = (f"{rank.statistic:.2f}", str(rank.beaten), str(rank.tied), f"{rank.pvalue:.3g}")
+            table.append(row(name, *own, *numbers))
+        said = (
+            f"run: the largest of {', '.join(ABOUT_SIGNS)}. Copies keep: {KEPT}. Volatility and regime can be forecast "
+            f"there as well; their ranks tell only what the signs of returns add. Copies lose: {REMOVED}."
+        )
+        return "\n".join([fill(self.sentence, 100), "", *table, "", fill(said, 100)])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {
-            "copies": len(self.ranks[WHOLE].copies),
-            "sentence": self.sentence,
+            "copies": len(self.ranks[WHOLE].copies), "sentence": self.sentence,
             "ranks": {name: rank.to_dict() for name, rank in self.ranks.items()},
-            "kept": "volatility and its clustering, ranges, gaps, volumes, co-movement of symbols but for its sign",
-            "removed": "autocorrelation of returns, their link to any feature, asymmetry, leverage",
-        }
+            "kept": KEPT, "removed": REMOVED,
+        }  # fmt: skip
 
 
 def placebo(
@@ -157,13 +183,12 @@ def placebo(
     ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"),
     ... )
     >>> placebo(quick, copies=2).ranks["return"].sentence
-    'Your return forecast beats 2 of 2 copies (p 0.333).'
+    'Your return forecast beats 2 of 2 copies, p 0.333.'
     """
     if copies < 1:
         raise SettingsError(f"copies = {copies}: expected 1 or more; 199 make .005 the smallest p-value.")
     experiment = experiment.replace(control=None, unfinished=None, jobs=1)
     bars = experiment.read().bars
-    names = set(experiment.features or DEFAULT_FEATURES)
     key = key_of(experiment, bars)
     file = _opened(Path(folder)) if folder is not None else None
     found = read_copies(file, key) if file else {}
@@ -185,8 +210,8 @@ def placebo(
             progress("placebo", done, copies + 1)
 
     report(0)
-    shared = bool(names - BUILT_IN - set(bars.columns))  # a user's own function is known to this process alone
-    found |= fan_out(work, missing, jobs=jobs, processes=not shared, progress=report)
+    own = own_features(experiment, bars)  # a user's function is known to this process alone
+    found |= fan_out(work, missing, jobs=jobs, processes=not own, progress=report)
     return ranked([found[copy] for copy in range(copies + 1)])
 
 
@@ -269,12 +294,22 @@ def verdicts_of(experiment: Experiment, bars: pl.DataFrame) -> dict[str, Verdict
 # ── what is kept ──────────────────────────────────────────────────────────────────────────────────
 
 
+def own_features(experiment: Experiment, bars: pl.DataFrame) -> list[str]:
+    """The experiment's features that are functions of the user's own."""
+    return sorted(set(experiment.features or DEFAULT_FEATURES) - BUILT_IN - set(bars.columns))
+
+
 def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
-    """Hash of all that decides a copy: settings and seed, data, this program and the libraries below it."""
+    """Hash of all that decides a copy: settings, seed, data, own features, this program and the libraries below it.
+
+    The user's functions count by what they make of the market itself.
+    """
     from importlib.metadata import version
 
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
-    return hash_of([settings, hash_of_bars(bars), _code(), {name: version(name) for name in LIBRARIES}])
+    own = own_features(experiment, bars)
+    made = bars.hstack(compute_features(bars, own).select(own)) if own else bars
+    return hash_of([settings, hash_of_bars(made), _code(), {name: version(name) for name in LIBRARIES}])
 
 
 @cache
