@@ -247,7 +247,8 @@ def test_loading_runs_no_code(folder: Path) -> None:
 
 
 def test_a_stored_model_is_rebuilt_from_a_closed_list() -> None:
-    assert FITTED.keys() == {"lstm", "forest", "linear", "har", "naive"}
+    kinds = {"lstm", "forest", "linear", "har", "linear_variance", "highway", "markov", "naive"}
+    assert FITTED.keys() == kinds
     with pytest.raises(StoreError, match=r"'forrest'.*Did you mean 'forest'"):
         from_state({}, {"kind": "forrest"})
     with pytest.raises(StoreError, match="unknown kind None"):

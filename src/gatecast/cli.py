@@ -551,7 +551,7 @@ def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
 
 
-COST = {"lstm": 1.0, "forest": 1.7, "logistic": 2.0, "threshold": 0.2}
+COST = {"lstm": 1.0, "forest": 1.7, "logistic": 2.0, "threshold": 0.2, "har_symbol": 0.1, "har_class": 0.1}
 """What one fit takes, relative to one network's; of the other models next to nothing."""
 
 

@@ -20,12 +20,13 @@ from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.linear import Ridge
 from gatecast.forecasting.logistic import Logistic, threshold_rival
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.volatility import LogHAR
+from gatecast.forecasting.volatility import LinearVariance, LogHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
@@ -50,8 +51,8 @@ from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
 
-MODELS = ("lstm", "forest", "logistic", "ridge")
-SAID_ABOVE = {"lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}}
+MODELS = ("lstm", "forest", "logistic", "ridge", "highway")
+SAID_ABOVE = {"lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}, "highway": {"lookback", "horizon", "seed"}}
 """Settings of models that the experiment says for all of them."""
 SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Progress = Callable[[str, int, int], None]
@@ -132,6 +133,7 @@ class Experiment(Settings):
     forest: Forest = Forest()
     logistic: Logistic = Logistic()
     ridge: Ridge = Ridge()
+    highway: Highway = Highway()
     ensemble: Ensemble = Ensemble()
     signals: SignalSettings = SignalSettings()
     strategies: StrategySettings = StrategySettings()
@@ -189,6 +191,8 @@ class Experiment(Settings):
         ]
         for place, names, wanted in needs:
             able = [name for name in heads if set(wanted) <= set(heads[name])]
+            if place == "ensemble.volatility_members" and "volatility_members" not in self.ensemble.model_fields_set:
+                continue  # those of the default that forecast here take part
             for name in names:
                 if name in MODELS and name not in self.models:
                     raise ValueError(f"{place} needs the model {name!r}: add it to models.")
@@ -203,9 +207,9 @@ class Experiment(Settings):
         """What each model of the experiment, and each rival that forecasts variance, forecasts."""
         own: dict[str, tuple[str, ...]] = {
             "lstm": self.lstm.heads, "forest": HEADS,
-            "logistic": self.logistic.heads, "ridge": ("return", "volatility"),
+            "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
         }  # fmt: skip
-        rivals = dict.fromkeys(("har", "constant", "ewma", "last"), ("volatility",))
+        rivals = dict.fromkeys(("har", "har_symbol", "har_class", "constant", "ewma", "last"), ("volatility",))
         return {name: own[name] for name in self.models} | rivals
 
     def read(self) -> Reading:
@@ -224,6 +228,9 @@ class Experiment(Settings):
             "forest": self.forest.replace(seed=self.seed),
             "logistic": self.logistic,
             "ridge": self.ridge,
+            "highway": self.highway.replace(
+                lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
+            ),
         }
         rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
         rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
@@ -231,6 +238,8 @@ class Experiment(Settings):
             *(own[name] for name in self.models),
             *(Naive(rule=rule) for rule in rules),
             LogHAR(),
+            LinearVariance(),
+            LinearVariance(pooled=True),
             threshold_rival(),
         ]
 
@@ -315,7 +324,7 @@ def forecast_class(experiment: Experiment, samples: Samples, progress: Progress 
 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
-        if progress:
+        if progress and model != "highway":  # it is trained at some refits only, and soon done
             work = total * experiment.lstm.seeds if model == "lstm" else total
             progress(f"{samples.asset_class}: {model}", done[model], work)
 

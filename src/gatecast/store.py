@@ -40,7 +40,7 @@ import polars as pl
 import tomli_w
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.experiment import Control, Experiment
+from gatecast.experiment import SAID_ABOVE, Control, Experiment
 from gatecast.forecasting.models import from_state
 from gatecast.results import Run
 
@@ -382,6 +382,7 @@ SECTIONS = {
     "forest": "The random forest.",
     "logistic": "The logistic regression.",
     "ridge": "The ridge regression, the linear yardstick.",
+    "highway": "The LSTM that corrects the linear forecasts of variance.",
     "ensemble": "How the models' forecasts become one.",
     "signals": "When a forecast is a signal.",
     "strategies": "What the strategies have in common.",
@@ -397,7 +398,7 @@ COMMENTS = {
     "horizon": "bars ahead (h)",
     "features": "names of the catalogue or columns of the bars; left out: the default five",
     "volatility_proxy": "close_to_close, parkinson, garman_klass, or a column of the bars",
-    "models": "of lstm, forest, logistic, ridge",
+    "models": "of lstm, forest, logistic, ridge, highway",
     "holdout": "first session that nothing reads until `gatecast unseal`, once",
     "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
     "bars.symbols": "keep only these",
@@ -446,8 +447,19 @@ COMMENTS = {
     "logistic.strengths": "inverse penalties to choose from on the validation block",
     "logistic.label": "its name in the forecasts",
     "ridge.penalties": "to choose from on the validation block",
+    "highway.lookback": "said at the top",
+    "highway.horizon": "said at the top",
+    "highway.units": "units in a layer",
+    "highway.layers": "layers",
+    "highway.dropout": "between layers and before the head",
+    "highway.epochs": "at most; more overfit a residual",
+    "highway.learning_rate": "of Adam",
+    "highway.seeds": "networks",
+    "highway.every": "refits from one training to the next",
+    "highway.seed": "said at the top",
     "ensemble.members": "models that are combined",
-    "ensemble.volatility_members": "models whose variance is averaged",
+    "ensemble.volatility_members": "forecasts of variance whose weights are learned from their past",
+    "ensemble.volatility_base": "those in force before there is a record",
     "ensemble.prior_sd": "of the calibration slopes, around 0",
     "ensemble.stacking": "let a stacked logistic compete",
     "ensemble.minimum_days": "of record before a slope leaves 0",
@@ -484,7 +496,7 @@ EXAMPLES: dict[str, Any] = {
 }  # fmt: skip
 """What a setting that is left out could look like."""
 
-_SAID_ABOVE = {"lstm.lookback", "lstm.horizon", "lstm.seed", "forest.seed"}
+_SAID_ABOVE = {f"{model}.{name}" for model, names in SAID_ABOVE.items() for name in names}
 
 
 def to_toml(experiment: Experiment) -> str:

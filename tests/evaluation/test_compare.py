@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from made_up import made_up, with_values
+from scipy.stats import norm, t, ttest_1samp
 from sklearn.metrics import brier_score_loss, log_loss
 
-from gatecast.evaluation.compare import RIVALS, losses, score_tables
+from gatecast.evaluation.compare import (
+    RIVALS,
+    Days,
+    best_of_coins,
+    day_means,
+    illusions,
+    losses,
+    many_models,
+    overlap_of,
+    per_session,
+    score_tables,
+    sessions_spanned,
+)
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.samples.windows import Samples
+from gatecast.market import synthetic
+from gatecast.samples.windows import Samples, make_samples
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +124,114 @@ def test_a_wild_symbol_does_not_decide_the_standardised_loss(forecasts: Forecast
 def test_a_model_without_the_head_has_no_loss(forecasts: Forecasts) -> None:
     assert np.isnan(losses(forecasts, "volatility", "logistic")).all()
     assert np.isnan(losses(forecasts, "volatility", "nobody")).all()
+
+
+# ── what luck and persistence show ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("n", "count"), [(250, 100), (250, 1), (40, 7), (1, 3)])
+def test_the_best_of_many_coins_by_simulation(n: int, count: int) -> None:
+    best = np.random.default_rng(n).binomial(n, 0.5, (20_000, count)).max(1) / n
+    assert best_of_coins(n, count) == pytest.approx(best.mean(), abs=4 * best.std() / 20_000**0.5)
+
+
+def test_a_hundred_coins_are_right_58_percent_of_the_time() -> None:
+    assert best_of_coins(250, 100) == pytest.approx(0.579, abs=5e-4)
+    assert np.isnan(best_of_coins(0, 3))
+    assert 0.5 < best_of_coins(250, 2.5) < best_of_coins(250, 3)
+
+
+def test_overlap_makes_luck_look_certain() -> None:
+    """A gain of 20 bars taken every bar: the naive p-value is far too small, the other two know better."""
+    rng, h, n, runs = np.random.default_rng(0), 20, 2000, 60
+    found = []
+    for _ in range(runs):
+        gain = np.convolve(rng.standard_normal(n + h - 1), np.ones(h), "valid")
+        found.append(overlap_of(days_with(gain), h))
+    wrong = {name: np.mean([one[name] < 0.05 for one in found]) for name in found[0] if name != "sessions"}
+    assert wrong["naive"] > 0.2
+    assert wrong["diebold_mariano"] < 0.15
+    assert wrong["non_overlapping"] < 0.15
+    assert {one["sessions"] for one in found} == {20}
+
+
+def test_the_pvalues_of_overlapping_gains_are_those_of_others() -> None:
+    gain = np.convolve(np.random.default_rng(3).standard_normal(604), np.ones(5), "valid") + 0.5
+    found = overlap_of(days_with(gain), 5)
+    assert found["naive"] == pytest.approx(norm.sf(gain.mean() / gain.std() * 600**0.5))
+    assert found["non_overlapping"] == pytest.approx(ttest_1samp(gain[::5], 0, alternative="greater").pvalue)
+    n, h, off = 600, 5, gain - gain.mean()
+    variance = (off @ off + 2 * sum(off[lag:] @ off[:-lag] for lag in range(1, h))) / n
+    statistic = gain.mean() / np.sqrt(variance / n) * np.sqrt((n + 1 - 2 * h + h * (h - 1) / n) / n)
+    assert found["diebold_mariano"] == pytest.approx(t.sf(statistic, n - 1))
+
+
+def days_with(gain: np.ndarray[Any, Any]) -> Days:
+    blank = np.zeros(len(gain))
+    return Days(np.arange(len(gain)).astype("datetime64[D]"), gain, blank, blank, blank)
+
+
+def test_prices_correlate_and_changes_do_not() -> None:
+    bars = synthetic.a1(1500, seed=3)
+    samples = make_samples(bars, ("ret_log_1",))["index"]
+    walk = made_up(samples, seed=5)
+    walk = walk.with_model("ensemble", walk.values["lstm"])  # the ensemble itself would forecast next to nothing
+    found = illusions({"index": walk}, {"index": bars["close"].to_numpy()}, tries=4)
+    assert found["levels"]["forecast_price"] > 0.97
+    assert found["levels"]["todays_price"] > 0.97
+    assert abs(found["levels"]["change"]) < 0.15
+    assert found["overlap"]["sessions"] == 5
+    best = found["best_of"]
+    assert best["independent"] == pytest.approx(len(walk.rows) / 5, abs=2)
+    assert best["coins"] == pytest.approx(best_of_coins(best["independent"], best["models"] * 4))
+    answer = samples.targets["return"].value[samples.ends[walk.rows], -1]
+    assert best["always_up"] == pytest.approx(np.mean(answer[np.isfinite(answer)] > 0))
+
+
+def test_there_is_nothing_to_show_without_forecasts(forecasts: Forecasts) -> None:
+    none = {
+        model: {head: np.full_like(array, np.nan) for head, array in heads.items()}
+        for model, heads in forecasts.values.items()
+    }
+    silent = {"index": replace(forecasts, values=none)}
+    found = illusions(silent, {"index": np.ones(len(forecasts.samples.time))})
+    assert found["best_of"] is None
+    assert found["levels"] is None
+    assert score_tables(silent) == ([], [])
+    assert many_models(silent) == {}
+
+
+# ── days ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_days_are_means_over_symbols(forecasts: Forecasts, samples: Samples) -> None:
+    found = day_means({"index": forecasts}, "return", "lstm", "mean")
+    answer = samples.targets["return"].value[samples.ends, -1]
+    base, model = (forecasts.values[name]["return"][:, -1] for name in ("mean", "lstm"))
+    unit = samples.facts.sigma[samples.ends] ** 2 * 5
+    table = pl.DataFrame(
+        {
+            "day": samples.sessions.astype("datetime64[D]"), "size": (model - base) ** 2 / unit,
+            "gain": ((answer - base) ** 2 - (answer - model) ** 2) / unit,
+            "adjusted": 2 * (answer - base) * (model - base) / unit,
+        }
+    )  # fmt: skip
+    expected = table.drop_nans().group_by("day").mean().sort("day")
+    np.testing.assert_array_equal(found.day, expected["day"].to_numpy())
+    for name in ("gain", "adjusted", "size"):
+        np.testing.assert_allclose(getattr(found, name), expected[name].to_numpy())
+
+
+def test_bars_of_a_session_are_compounded() -> None:
+    days = np.array(["2024-01-02T10", "2024-01-02T11", "2024-01-03T10"], "datetime64[h]").astype("datetime64[D]")
+    day, returns = per_session(np.array([0.1, -0.1, 0.02]), days)
+    assert day.astype(str).tolist() == ["2024-01-02", "2024-01-03"]
+    np.testing.assert_allclose(returns, [1.1 * 0.9 - 1, 0.02])
+
+
+def test_an_answer_spans_more_days_beside_a_market_that_never_closes(forecasts: Forecasts) -> None:
+    assert sessions_spanned({"index": forecasts}) == 5
+    assert sessions_spanned({"index": forecasts, "again": forecasts}) == 5
+    first, last = (getattr(forecasts.samples.sessions, end)().astype("datetime64[D]") for end in ("min", "max"))
+    every_day = SimpleNamespace(samples=SimpleNamespace(sessions=np.arange(first, last + 1), horizon_sessions=5))
+    assert sessions_spanned({"index": forecasts, "crypto": every_day}) in (7, 8)  # five sessions are a week

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import statsmodels.api as sm
 from made_up import made_up
 
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation import holdout
-from gatecast.evaluation.holdout import Opening, measure, record_opening, refuse_second, sharpe_error, state_of
+from gatecast.evaluation.holdout import (
+    Opening,
+    measure,
+    read_openings,
+    record_opening,
+    refuse_second,
+    sharpe_error,
+    state_of,
+)
 from gatecast.evaluation.ledger import Trial, record_trial
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.samples.windows import Samples
@@ -39,12 +50,107 @@ def test_what_is_gone_is_counted_before_and_after(samples: Samples) -> None:
         assert one["n_before"] > 100 < one["n_after"]
         assert one["shrinkage"] == pytest.approx(1 - one["after"] / one["before"])
     assert by_head["return"]["after_low"] > 0
-    assert "above 0 beyond doubt" in by_head["return"]["sentence"]
+    assert by_head["return"]["sentence"].endswith("and the whole interval is above 0.")
     assert by_head["strategy"]["shrinkage"] > 0.6
     frame = equity(samples, 0.002)
     late = frame.filter(pl.col("time") >= pl.lit(DAY).str.to_datetime(time_zone="UTC"))["net"].to_numpy()
     assert found["sharpe"]["after"] == pytest.approx(late.mean() / late.std(ddof=1) * 252**0.5, rel=1e-6)
     assert found["years"] == pytest.approx(len(late) / 252)
+
+
+def test_the_gains_are_those_of_the_rows_on_either_side(samples: Samples) -> None:
+    """Direction, against the base rate, by hand."""
+    skilled = Ensemble().combine(made_up(samples, seed=1, skill=dict.fromkeys(("lstm", "forest", "logistic"), 0.1)))
+    found = measure({"index": skilled}, equity(samples, 0.0), DAY, periods_per_year=252)
+    by_head = {one["head"]: one for one in found["heads"]}
+    answer = samples.targets["direction"].value[samples.ends]
+    known = samples.targets["direction"].known_at[samples.ends]
+    rival, model = ((answer - skilled.values[name]["direction"]) ** 2 for name in ("base_rate", "ensemble"))
+    scored, day = np.isfinite(rival) & np.isfinite(model), np.datetime64(DAY)
+    for side, rows in (("before", scored & (known < day)), ("after", scored & (samples.sessions >= day))):
+        days = samples.sessions[rows]
+        gain, base = (
+            np.array([values[rows][days == one].mean() for one in np.unique(days)]) for values in (rival - model, rival)
+        )
+        lag = max(4, int(4 * (len(gain) / 100) ** (2 / 9)))
+        fit = sm.OLS(gain, np.ones(len(gain))).fit(cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": False})
+        assert by_head["direction"][side] == pytest.approx(gain.mean() / base.mean())
+        assert by_head["direction"][f"{side}_low"] == pytest.approx((gain.mean() - 1.645 * fit.bse[0]) / base.mean())
+        assert by_head["direction"][f"n_{side}"] == len(gain)
+    frame = equity(samples, 0.0)
+    wealth, net = np.r_[1.0, frame["benchmark"].to_numpy()], frame["net"].to_numpy()
+    late = frame["time"].dt.replace_time_zone(None).to_numpy() >= day
+    alpha = sm.OLS(net[late], sm.add_constant((np.diff(wealth) / wealth[:-1])[late])).fit().params[0]
+    assert by_head["strategy"]["after"] == pytest.approx(252 * alpha)
+
+
+def test_several_bars_a_session_are_one_day(samples: Samples) -> None:
+    skilled = Ensemble().combine(made_up(samples, seed=1))
+    whole = equity(samples, 0.002)
+    hours = [
+        whole.with_columns(pl.col("time") - pl.duration(hours=k), net=(1 + pl.col("net")).sqrt() - 1) for k in (1, 0)
+    ]
+    hourly = pl.concat(hours).sort("time")
+    daily, found = (
+        measure({"index": skilled}, frame, DAY, periods_per_year=periods)
+        for frame, periods in ((whole, 252), (hourly, 504))
+    )
+    assert found["years"] == pytest.approx(daily["years"])
+    assert found["heads"][-1]["n_after"] == daily["heads"][-1]["n_after"]
+    assert found["sharpe"]["after"] == pytest.approx(daily["sharpe"]["after"])
+
+
+def test_too_little_to_measure_is_said(samples: Samples) -> None:
+    skilled = Ensemble().combine(made_up(samples, seed=1))
+    last = str(samples.sessions.max().astype("datetime64[D]") - 20)
+    found = measure({"index": skilled}, equity(samples, 0.0), last, periods_per_year=252)
+    for one in found["heads"]:
+        assert np.isnan(one["after"])
+        assert "too little in the hold-out to measure" in one["sentence"]
+    flat = equity(samples, 0.0).with_columns(net=pl.lit(0.0))
+    found = measure({"index": skilled}, flat, DAY, periods_per_year=252)
+    assert np.isnan(found["heads"][-1]["after"])
+    assert "held next to nothing in the hold-out" in found["heads"][-1]["sentence"]
+    same = skilled.with_model(
+        "ensemble", {**skilled.values["ensemble"], "volatility": skilled.values["constant"]["volatility"]}
+    )
+    found = measure({"index": same}, flat, DAY, periods_per_year=252)
+    assert found["heads"][2]["rival"] == "constant"
+    assert "that of the rival, a constant variance, throughout" in found["heads"][2]["sentence"]
+    nothing = measure({"index": skilled}, flat, "1999-01-01", periods_per_year=252)
+    assert all(np.isnan(one["before"]) for one in nothing["heads"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ((0.10, 0.05, 0.15), (0.06, 0.01, 0.11), "40% of it is gone, and the whole interval is above 0"),
+        ((0.10, 0.05, 0.15), (-0.02, -0.1, 0.06), "all of it is gone; what was promised before is outside"),
+        ((0.10, 0.05, 0.15), (0.04, -0.1, 0.18), "60% of it is gone; the hold-out is too short to tell"),
+        ((0.10, 0.05, 0.15), (0.12, -0.1, 0.34), "none of it is gone; the hold-out is too short to tell"),
+        ((-0.1, -0.2, 0.01), (0.12, -0.1, 0.34), "there was nothing to confirm"),
+        ((np.nan,) * 3, (0.12, -0.1, 0.34), "before it there was nothing to measure"),
+        ((0.10, 0.05, 0.15), (np.nan,) * 3, "held next to nothing in the hold-out"),
+    ],
+)
+def test_what_is_left_in_words(before: tuple[float, ...], after: tuple[float, ...], said: str) -> None:
+    assert said in holdout._in_words("The strategy", "buy and hold", before, after, 500)
+
+
+def test_an_opening_says_what_speaks_against_it(samples: Samples) -> None:
+    earlier = [Opening(SYMBOLS, DAY, DAY, f"202{year}-01-02T03:04:05+00:00", "a") for year in (5, 6)]
+    assert holdout.reservations([], 0, 1.0) == []
+    assert "opened 2 times before, last on 2026-01-02" in holdout.reservations(earlier, 3, 1.0)[0]
+    assert "3 earlier trials had read it" in holdout.reservations([], 3, 1.0)[0]
+    forecasts = made_up(samples, seed=1)
+    frame = forecasts.to_frame()
+    assert holdout.same_past(frame, {"index": forecasts}) == 1.0
+    other = frame.with_columns(pl.when(pl.int_range(pl.len()) % 10 == 0).then(9.0).otherwise("value").alias("value"))
+    same = holdout.same_past(other, {"index": forecasts})
+    assert same == pytest.approx(0.9, abs=1e-4)
+    assert holdout.reservations([], 0, same) == [
+        "Of the sealed run's forecasts 90.0% came out the same: its bars or the program have changed."
+    ]
 
 
 def test_an_answer_that_reaches_into_the_holdout_is_on_neither_side(samples: Samples) -> None:
@@ -65,10 +171,24 @@ def test_a_second_opening_is_refused_and_a_later_span_is_not(tmp_path: Path) -> 
     file = tmp_path / "openings.jsonl"
     record_opening(Opening(SYMBOLS, "2017-01-01", "2018-12-31", "2026-01-02T03:04:05+00:00", "a"), file)
     with pytest.raises(SettingsError, match="2026-01-02 03:04 UTC, for B1_1 from 2017-01-01 to 2018-12-31"):
-        refuse_second(["B1_1", "GOLD"], "2018-06-01", "9999-12-31", path=file)
-    assert not refuse_second(["GOLD"], "2017-01-01", "9999-12-31", path=file)
-    assert not refuse_second(SYMBOLS, "2019-01-01", "9999-12-31", path=file)
-    assert len(refuse_second(SYMBOLS, "2017-01-01", "9999-12-31", again=True, path=file)) == 1
+        refuse_second(["B1_1", "GOLD"], "2018-06-01", path=file)
+    with pytest.raises(SettingsError, match="a second look is none"):
+        refuse_second(SYMBOLS, "2015-01-01", path=file)  # an earlier seal would show them again
+    assert not refuse_second(["GOLD"], "2017-01-01", path=file)
+    assert not refuse_second(SYMBOLS, "2019-01-01", path=file)
+    assert len(refuse_second(SYMBOLS, "2017-01-01", again=True, path=file)) == 1
+    refuse_second(SYMBOLS, "2019-01-01", path=file)
+
+
+@pytest.mark.parametrize("wrong", ["{", "[]", "null", {"symbols": "B1_0"}, {"first": 3}, {"last": "soon"}])
+def test_openings_that_cannot_be_read_are_passed_over(tmp_path: Path, wrong: str | dict[str, object]) -> None:
+    file = tmp_path / "openings.jsonl"
+    opening = Opening(SYMBOLS, "2017-01-01", "2018-12-31", "2026-01-02T03:04:05+00:00", "a")
+    record_opening(opening, file)
+    line = wrong if isinstance(wrong, str) else json.dumps(json.loads(file.read_text()) | wrong)
+    file.write_text(file.read_text() + line)  # cut short: no end of line
+    record_opening(opening, file)
+    assert read_openings(file) == [opening, opening]
 
 
 def test_an_opening_that_cannot_be_recorded_shows_nothing(tmp_path: Path) -> None:
@@ -82,6 +202,7 @@ def test_a_sealed_run_says_who_has_looked_already(tmp_path: Path) -> None:
     openings, trials = tmp_path / "openings.jsonl", tmp_path / "trials.jsonl"
     state = state_of(SYMBOLS, DAY, path=openings, ledger=trials)
     assert "can be opened once" in state["sentence"]
+    assert state_of(SYMBOLS, date(2004, 1, 1), path=openings, ledger=trials) == state
     trial = Trial(SYMBOLS, "2000-01-03", "2003-12-31", "a", 0.0)
     record_trial(trial, trials)  # sealed
     assert state_of(SYMBOLS, DAY, path=openings, ledger=trials)["seen"] == 0
@@ -89,6 +210,8 @@ def test_a_sealed_run_says_who_has_looked_already(tmp_path: Path) -> None:
     state = state_of(SYMBOLS, DAY, path=openings, ledger=trials)
     assert state["seen"] == 1
     assert "one earlier trial read them without a seal" in state["sentence"]
+    record_trial(replace(trial, settings_hash="b", first="2000-02-03", last="2006-01-31"), trials)  # it slid on
+    assert state_of(SYMBOLS, DAY, path=openings, ledger=trials)["seen"] == 1
     record_opening(Opening(SYMBOLS, DAY, "2005-12-30", "2026-01-02T03:04:05+00:00", "a"), openings)
     assert "opened on 2026-01-02" in state_of(SYMBOLS, DAY, path=openings, ledger=trials)["sentence"]
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatecast.evaluation.ledger import (
     Trial,
     best_of_trials,
+    configurations,
     independent_trials,
     ledger_path,
+    profits,
     read_trials,
     record_trial,
 )
@@ -50,12 +58,66 @@ def test_the_newest_sharpe_of_a_configuration_counts(file: Path) -> None:
     assert [trial.sharpe for trial in record_trial(later, file)] == [0.05]
 
 
-def test_lines_that_cannot_be_read_are_passed_over(file: Path) -> None:
+def test_corrected_bars_are_no_other_trial_and_the_newest_result_counts(file: Path) -> None:
     record_trial(ONE, file)
+    again = replace(ONE, sharpe=0.07)
+    assert record_trial(again, file) == [again]
+    assert record_trial(again, file) == [again]
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_a_shorter_look_at_what_is_known_changes_nothing(file: Path) -> None:
+    record_trial(replace(ONE, profit=profit(1)), file)
+    (kept,) = record_trial(replace(ONE, last="2010-12-31", sharpe=0.9, profit=profit(1, 100)), file)
+    assert kept == ONE
+    assert kept.profit is not None
+    assert len(kept.profit) == 500
+
+
+WRONG = [
+    '{"symbols": ["SP5', "[]", "3", "null", "\xff\xfe", "[" * 100_000,
+    {"symbols": 3}, {"symbols": "SP500"}, {"first": None}, {"first": "yesterday"},
+    {"last": 20181231}, {"sharpe": "high"}, {"sharpe": float("inf")}, {"sharpe": [1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: str(one)[:30])
+def test_lines_that_cannot_be_read_are_passed_over(file: Path, wrong: str | dict[str, Any]) -> None:
+    record_trial(ONE, file)
+    right = json.loads(file.read_text())
+    text = wrong if isinstance(wrong, str) else json.dumps(right | {"settings_hash": "w"} | wrong)
     with file.open("ab") as stream:
-        stream.write(b'{"symbols": ["SP5\n[]\n3\nnull\n\xff\xfe\n{"symbols": 3}\n{"symbols": ["A"], "more": 1}\n')
+        stream.write(text.encode("latin-1") + b"\n")
     assert read_trials(file) == [ONE]
     assert len(record_trial(replace(ONE, settings_hash="b2"), file)) == 2
+
+
+def test_a_file_that_is_a_folder_loses_no_run(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").mkdir()
+    assert record_trial(replace(ONE, profit=profit(1)), tmp_path / "trials.jsonl") == [ONE]
+
+
+def test_many_at_once_lose_nothing(file: Path) -> None:
+    trials = [replace(ONE, settings_hash=str(number), profit=profit(number, 5)) for number in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda trial: record_trial(trial, file), trials))
+    assert sorted(trial.settings_hash for trial in read_trials(file)) == sorted(str(number) for number in range(60))
+    assert all(trial.profit is not None for trial in record_trial(ONE, file) if trial != ONE)
+
+
+def homeless(_: str) -> Path:
+    raise RuntimeError("could not determine the home directory")
+
+
+@pytest.mark.parametrize("folder", [homeless, lambda name: Path("~/.local/share") / name])
+def test_a_user_without_a_home_loses_no_run_and_finds_nothing_in_the_current_folder(
+    folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GATECAST_DATA")
+    monkeypatch.setattr("platformdirs.user_data_path", folder)
+    monkeypatch.chdir(tmp_path)
+    assert record_trial(ONE) == [ONE]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_loses_no_run(tmp_path: Path) -> None:
@@ -104,6 +166,30 @@ def test_profits_come_back_and_newer_ones_replace_the_older(file: Path) -> None:
     assert len(list(file.with_suffix("").glob("*.parquet"))) == 2
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=12))
+def test_however_a_history_goes_on_it_is_one_trial(steps: list[tuple[int, bool]]) -> None:
+    """Days are added, and the first day moves on with them or stays."""
+    trial, trials = ONE, [ONE]
+    for days, slides in steps:
+        move = timedelta(days=days)
+        first = date.fromisoformat(trial.first) + (move if slides else timedelta(0))
+        trial = replace(trial, first=str(first), last=str(date.fromisoformat(trial.last) + move))
+        trials.append(trial)
+    found = configurations(trials)
+    assert found == [trial]
+    assert len(configurations([*trials, replace(trial, settings_hash="b2")])) == 2
+
+
+def test_a_day_twice_or_without_a_number_does_no_harm(file: Path) -> None:
+    record_trial(replace(ONE, profit=profit(1)), file)
+    (kept,) = file.with_suffix("").glob("*.parquet")
+    twice = pl.concat([profit(1), profit(1)[:3], profit(1, 1, "2010-01-04").with_columns(pl.col("net") * float("nan"))])
+    twice.write_parquet(kept)
+    (trial,) = record_trial(ONE, file)
+    assert profits([trial], days_of(profit(1))).shape == (500, 1)
+    assert independent_trials([trial], days_of(profit(1))) == 1
+
+
 def test_a_profit_that_is_damaged_is_as_if_unknown(file: Path) -> None:
     record_trial(replace(ONE, profit=profit(1)), file)
     (kept,) = file.with_suffix("").glob("*.parquet")
@@ -135,6 +221,55 @@ def test_the_best_of_twenty_is_held_against_luck() -> None:
     good = profit(21).with_columns(net=pl.col("net") + 0.002)
     assert best_of_trials(luck, days, market).pvalue > 0.1
     assert best_of_trials([*luck, replace(ONE, settings_hash="g", profit=good)], days, market).pvalue < 0.01
-    held = replace(ONE, settings_hash="m", profit=profit(0).with_columns(net=pl.Series(0.5 * market + 0.0)))
-    assert best_of_trials([held], days, market).reason or best_of_trials([held], days, market).pvalue > 0.1
-    assert best_of_trials([replace(ONE, profit=None)], days, market).reason == "no trial had a profit or loss"
+    held = replace(ONE, settings_hash="m", profit=profit(0).with_columns(net=pl.Series(0.5 * market)))
+    assert best_of_trials([held], days, market).reason == "no trial had a profit or loss of its own"
+    assert best_of_trials([replace(ONE, profit=profit(0, 5))], days[:0], market[:0]).reason
+    assert (
+        best_of_trials([replace(ONE, profit=None)], days, market).reason == "no trial had a profit or loss of its own"
+    )
+
+
+def test_what_is_beyond_the_exposure_of_the_days_that_were_covered() -> None:
+    days = days_of(profit(0))
+    market = 0.01 * np.random.default_rng(99).standard_normal(len(days))
+    early = profit(3, 300)
+    net = early["net"].to_numpy() + 0.7 * market[:300]
+    (found,) = profits([replace(ONE, profit=early.with_columns(net=pl.Series(net)))], days, market).T
+    slope, intercept = np.polyfit(market[:300], net, 1)
+    assert found[:300].mean() == pytest.approx(intercept, rel=1e-5)
+    np.testing.assert_allclose(found[:300], net - slope * market[:300], atol=1e-9)
+    assert not found[300:].any()
+
+
+def test_books_that_are_alike_only_in_being_long_are_not_alike() -> None:
+    days = days_of(profit(0))
+    market = 0.01 * np.random.default_rng(99).standard_normal(len(days))
+    books = [
+        replace(ONE, settings_hash=str(k), profit=profit(k).with_columns(net=0.2 * pl.col("net") + pl.Series(market)))
+        for k in range(6)
+    ]
+    assert independent_trials(books, days) < 3
+    assert independent_trials(books, days, market) > 5
+
+
+def test_many_trials_are_tested_on_sums_of_days_to_the_same_end() -> None:
+    days = days_of(profit(0, 3000))
+    market = 0.01 * np.random.default_rng(99).standard_normal(len(days))
+    luck = [replace(ONE, settings_hash=str(k), profit=profit(k, 3000)) for k in range(1, 60)]
+    good = replace(ONE, profit=profit(0, 3000).with_columns(net=pl.col("net") + 0.0015))
+    assert best_of_trials(luck, days, market).pvalue > 0.05
+    found = best_of_trials([*luck, good], days, market)
+    assert found.pvalue < 0.01
+    together = int(np.ceil(60 * 3000 * 500 / 2e7))
+    assert found.n == 3000 // together
+    assert found.effect == pytest.approx(together * profits([good], days, market).mean(), rel=0.01)
+
+
+def test_trials_without_a_common_day_are_apart() -> None:
+    whole = profit(1)
+    odd, even = whole.gather_every(2), whole.gather_every(2, offset=1)
+    trials = [replace(ONE, settings_hash=str(k), profit=part) for k, part in enumerate((odd, even))]
+    market = 0.01 * np.random.default_rng(99).standard_normal(500)
+    assert independent_trials(trials, days_of(whole)) == pytest.approx(2, abs=0.1)
+    assert independent_trials(trials, days_of(profit(1, 500, "2015-01-05"))) == 2  # on none of these days: unknown
+    assert 0.01 < best_of_trials(trials, days_of(whole), market).pvalue <= 1

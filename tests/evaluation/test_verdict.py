@@ -13,11 +13,14 @@ from made_up import made_up, with_values
 from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
-from gatecast.evaluation.compare import RIVALS, losses
-from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, Verdict, judge
+from gatecast.evaluation.compare import RIVALS, Days, day_means, losses
+from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, Verdict, estimate_gain, judge
+from gatecast.experiment import Experiment, make_chain
 from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.walkforward import Forecasts
+from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 
@@ -75,8 +78,17 @@ def test_noise_is_worth_nothing(hopeless: Forecasts, head: str) -> None:
 
 
 def test_too_little_to_tell_says_how_much_it_would_take(faint: Forecasts) -> None:
-    found = verdicts(faint, round_trip=0.0)["return"]
+    """Answers so faint in a forecast of noise that the gain is a standard error or two."""
+    samples, noise = faint.samples, faint.values["lstm"]["return"]
+    answer = np.nan_to_num(samples.targets["return"].value[samples.ends])
+    low, high = -0.5, 0.5
+    for _ in range(16):
+        share = (low + high) / 2
+        forecast = with_values(faint, "ensemble", **{"return": 0.01 * (noise + share * answer)})
+        found = verdicts(forecast, round_trip=0.0)["return"]
+        low, high = (share, high) if found.statistic < 1.3 else (low, share)
     assert found.verdict == CANNOT_TELL
+    assert found.effect > 0
     assert found.n_needed is not None
     assert found.n_needed > found.n
     assert f"{round(found.n_needed, -2):,} days" in found.sentence
@@ -169,7 +181,7 @@ def hac(values: FloatArray, horizon: int, regressor: FloatArray | None = None) -
     return sm.OLS(values, inputs).fit(cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": False})
 
 
-def day_means(forecasts: Forecasts, values: FloatArray) -> FloatArray:
+def mean_a_day(forecasts: Forecasts, values: FloatArray) -> FloatArray:
     days = forecasts.samples.sessions
     known = np.isfinite(values)
     return np.array([values[known & (days == day)].mean() for day in np.unique(days[known])])
@@ -179,9 +191,9 @@ def day_means(forecasts: Forecasts, values: FloatArray) -> FloatArray:
 def test_gains_are_tested_as_day_means_with_overlap(skilled: Forecasts, head: str) -> None:
     found = verdicts(skilled)[head]
     both = [losses(skilled, head, name) for name in (found.rival, "ensemble")]
-    gain = day_means(skilled, both[0] - both[1])
+    gain = mean_a_day(skilled, both[0] - both[1])
     reference = hac(gain, 5)
-    scale = day_means(skilled, np.where(np.isfinite(both[1]), both[0], np.nan)).mean()
+    scale = mean_a_day(skilled, np.where(np.isfinite(both[1]), both[0], np.nan)).mean()
     assert found.n == len(gain)
     assert found.statistic == pytest.approx(reference.tvalues[0], rel=1e-6)
     assert found.effect == pytest.approx(gain.mean() / scale, rel=1e-9)
@@ -192,11 +204,11 @@ def test_gains_are_tested_as_day_means_with_overlap(skilled: Forecasts, head: st
 
 def test_returns_are_tested_by_clark_west_against_the_better_rival(skilled: Forecasts, samples: Samples) -> None:
     found = verdicts(skilled)["return"]
-    rival = min(RIVALS["return"], key=lambda name: np.nanmean(day_means(skilled, losses(skilled, "return", name))))
+    rival = min(RIVALS["return"], key=lambda name: np.nanmean(mean_a_day(skilled, losses(skilled, "return", name))))
     unit = samples.facts.sigma[samples.ends] * np.sqrt(5)
     e1 = (samples.targets["return"].value[samples.ends, -1] - skilled.values[rival]["return"][:, -1]) / unit
     e2 = (samples.targets["return"].value[samples.ends, -1] - skilled.values["ensemble"]["return"][:, -1]) / unit
-    reference = hac(day_means(skilled, e1**2 - (e2**2 - (e1 - e2) ** 2)), 5)
+    reference = hac(mean_a_day(skilled, e1**2 - (e2**2 - (e1 - e2) ** 2)), 5)
     assert found.rival == rival
     assert found.test == "Clark-West"
     assert found.statistic == pytest.approx(reference.tvalues[0], rel=1e-6)
@@ -208,7 +220,8 @@ def test_signal_that_the_model_wastes_is_said_to_be_wasted(skilled: Forecasts) -
     assert found.pvalue_holm < 0.05
     assert found.effect < 0
     assert found.verdict != SKILL
-    assert found.sentence.startswith("There is signal, the model wastes it")
+    assert found.sentence.startswith("There is signal, the model wastes it: the return forecast has R² -")
+    assert "Clark-West finds signal" in found.sentence
 
 
 def test_alpha_is_the_intercept_on_buy_and_hold(skilled: Forecasts) -> None:
@@ -289,3 +302,212 @@ def test_numbers_are_plain(skilled: Forecasts) -> None:
         for value in one.to_dict().values():
             assert value is None or type(value) in (str, float, int, bool)
         assert isinstance(pl.DataFrame([one.to_dict()]), pl.DataFrame)
+
+
+# ── what a claim rests on ─────────────────────────────────────────────────────────────────────────
+
+
+def days_of(n: int, r2: float, rng: np.random.Generator) -> Days:
+    """Days of one symbol without overlap: returns of variance 1 whose calibrated forecast has this R²."""
+    forecast = np.sqrt(r2) * rng.standard_normal(n)
+    answer = forecast + np.sqrt(1 - r2) * rng.standard_normal(n)
+    day = np.datetime64("2001-01-01") + np.arange(n)
+    return Days(day, answer**2, (answer - forecast) ** 2, 2 * answer * forecast, forecast**2)
+
+
+def test_the_smallest_r2_that_days_can_show_and_the_days_that_an_r2_takes() -> None:
+    """Clark-West with a calibrated forecast: 6.2 / n, and at that size it is seen in 80 of 100 cases."""
+    rng, n = np.random.default_rng(0), 1000
+    found = [estimate_gain(days_of(n, 6.18 / n, rng), "return", 1) for _ in range(400)]
+    assert np.median([one.detectable for one in found]) == pytest.approx(6.18 / n, rel=0.1)
+    assert np.mean([one.pvalue < 0.05 for one in found]) == pytest.approx(0.8, abs=0.06)
+    assert np.median([one.effect for one in found]) == pytest.approx(6.18 / n, rel=0.15)
+    large = [estimate_gain(days_of(n, 20 / n, rng), "return", 1).detectable for _ in range(100)]
+    assert np.median(large) == pytest.approx(6.18 / n, rel=0.1)  # whatever the forecast was worth
+
+
+def test_overlapping_answers_ask_for_more_days() -> None:
+    """By the long-run variance over the plain one, which of sums over five bars is 2.9 with Bartlett's weights."""
+    rng, n, h = np.random.default_rng(1), 2000, 5
+    lag = max(h - 1, int(4 * (n / 100) ** (2 / 9)))
+    inflation = sum((1 - abs(k) / (lag + 1)) * (1 - abs(k) / h) ** 2 for k in range(-h + 1, h))
+    found = []
+    for _ in range(40):
+        shocks = rng.standard_normal((2, n + h - 1))
+        answer, forecast = (np.convolve(one, np.ones(h), "valid") / h**0.5 for one in shocks)
+        day, f = np.datetime64("2001-01-01") + np.arange(n), 0.1 * forecast
+        found.append(estimate_gain(Days(day, answer**2, (answer - f) ** 2, 2 * answer * f, f**2), "return", h))
+    assert np.mean([one.detectable for one in found]) == pytest.approx(6.18 / n * inflation, rel=0.1)
+    assert np.mean([n / one.n_effective for one in found]) == pytest.approx(inflation, rel=0.1)
+
+
+def test_days_needed_and_days_for_the_costs_by_their_formulas(faint: Forecasts) -> None:
+    found = verdicts(faint, round_trip=0.0005)
+    z = norm.ppf(0.95) + norm.ppf(0.8)
+    for head, one in found.items():
+        if np.isfinite(one.statistic) and one.n_needed:
+            assert one.n_needed == pytest.approx(one.n * (z / one.statistic) ** 2, rel=1e-3, abs=1)
+        if one.n_break_even:
+            power = 1 if head == "return" else 2
+            assert one.n_break_even == pytest.approx(one.n * (one.detectable / one.break_even) ** power, abs=1)
+    assert found["return"].n_break_even
+    assert found["volatility"].n_break_even is None
+    for head in ("direction", "volatility", "regime"):
+        assert found[head].detectable == pytest.approx(z * (found[head].high - found[head].effect) / 1.645, rel=1e-3)
+
+
+def test_small_numbers_are_not_rounded_away(faint: Forecasts) -> None:
+    found = verdicts(faint, round_trip=2e-5)["return"]
+    assert found.break_even < 1e-4
+    assert "0.0%" not in found.sentence
+    assert "0.00%" not in found.sentence
+
+
+def test_the_year_that_brought_most_is_left_out(skilled: Forecasts, faint: Forecasts) -> None:
+    found = verdicts(skilled)["direction"]
+    gain = day_means({"index": skilled}, "direction", "ensemble", "base_rate")
+    year = gain.day.astype("datetime64[Y]").astype(int) + 1970
+    total = {one: gain.gain[year == one].sum() for one in np.unique(year)}
+    best = max(total, key=total.__getitem__)
+    assert found.best_year == best
+    assert found.without_best_year == pytest.approx(gain.gain[year != best].mean() / gain.rival[year != best].mean())
+    assert found.survives is True
+    assert verdicts(faint)["direction"].survives is None  # nothing is claimed
+    largest = np.sort(gain.gain)[-int(np.ceil(len(gain.gain) / 100)) :]
+    assert found.best_days == pytest.approx(largest.sum() / gain.gain.sum())
+
+
+def test_a_claim_that_rests_on_one_year_says_so(skilled: Forecasts) -> None:
+    days = np.datetime64("2001-01-01") + np.arange(1000)
+    noise = 0.005 * np.random.default_rng(1).standard_normal(1000)
+    noise -= noise.mean()
+    lucky = noise + np.where(days.astype("datetime64[Y]") == np.datetime64("2002"), 0.003, 0.0)
+    found = verdicts(skilled, lucky, sessions=days)["strategy"]
+    assert (found.verdict, found.best_year, found.survives) == (SKILL, 2002, False)
+    assert "It rests on 2002" in found.sentence
+    rest = days.astype("datetime64[Y]") != np.datetime64("2002")
+    reference = hac(lucky[rest], 1, MARKET_RETURNS[rest])
+    assert found.without_best_year == pytest.approx(252 * reference.params[0], rel=1e-6)
+    steady = verdicts(skilled, noise + 0.002, sessions=days)["strategy"]
+    assert steady.survives is True
+    one_year = verdicts(skilled, noise + 0.002, sessions=np.datetime64("2001-01-01") + np.arange(1000) % 365)
+    assert one_year["strategy"].survives is None
+
+
+def test_the_claim_without_its_best_year_is_held_to_the_same_corrections(skilled: Forecasts) -> None:
+    """What is left is significant by itself and among five verdicts, and no more after many trials."""
+    days = np.datetime64("2001-01-01") + np.arange(1000)
+    noise = 0.005 * np.random.default_rng(1).standard_normal(1000)
+    noise -= noise.mean()
+    good = noise + np.where(days.astype("datetime64[Y]") == np.datetime64("2002"), 0.003, 0.0007)
+    few, many = (verdicts(skilled, good, sessions=days, trials=count)["strategy"] for count in (1, 300))
+    assert few.without_best_year == many.without_best_year
+    assert few.verdict == many.verdict == SKILL
+    assert (few.survives, many.survives) == (True, False)
+
+
+def test_the_bars_of_a_session_are_one_day(skilled: Forecasts) -> None:
+    days = np.repeat(np.datetime64("2001-01-01") + np.arange(200), 5)
+    noise = 0.005 * np.random.default_rng(1).standard_normal(1000)
+    found = verdicts(skilled, noise + 0.001, sessions=days, periods_per_year=5 * 252.0)["strategy"]
+    strategy, market = ((1 + each).reshape(200, 5).prod(1) - 1 for each in (noise + 0.001, MARKET_RETURNS))
+    reference = hac(strategy, 1, market)
+    assert found.n == 200
+    assert found.effect == pytest.approx(252 * reference.params[0])
+    assert found.statistic == pytest.approx(reference.tvalues[0])
+
+
+# ── trials ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_trial_changes_nothing_and_more_are_corrected_for(skilled: Forecasts, faint: Forecasts) -> None:
+    strategy = 0.005 * np.random.default_rng(6).standard_normal(1000) + 0.0004
+    alone, tried = verdicts(faint, strategy), verdicts(faint, strategy, trials=20, effective_trials=6.5)
+    for head, one in tried.items():
+        assert alone[head].pvalue_trials == alone[head].pvalue_holm == one.pvalue_holm
+        worth = 6.5 if head == "strategy" else 20
+        assert one.pvalue_trials == pytest.approx(1 - (1 - one.pvalue_holm) ** worth)
+        assert (one.trials, one.effective_trials) == (20, worth)
+    assert verdicts(faint, strategy, trials=3, effective_trials=99)["strategy"].effective_trials == 3
+    assert verdicts(faint, strategy, trials=0)["return"].trials == 1
+    assert verdicts(skilled, trials=20)["return"].verdict == SKILL
+    assert "and the 20 trials so far" in verdicts(skilled, trials=20)["return"].sentence
+
+
+def test_the_best_of_many_trials_is_held_against_their_number(skilled: Forecasts) -> None:
+    noise = 0.005 * np.random.default_rng(1).standard_normal(1000)
+    good = noise - noise.mean() + 0.0005
+    first, last = (verdicts(skilled, good, trials=count)["strategy"] for count in (1, 200))
+    assert first.verdict == SKILL
+    assert last.verdict == CANNOT_TELL
+    assert "As a first try it would count" in last.sentence
+    assert verdicts(skilled, good, trials=200, effective_trials=1.2)["strategy"].verdict == SKILL
+
+
+# ── seeds, and when there is next to nothing ──────────────────────────────────────────────────────
+
+
+def test_the_spread_over_seeds_is_that_of_each_network_alone() -> None:
+    small = {"units": 16, "layers": 1, "epochs": 2}
+    schedule = Schedule(refit="1Y")
+    settings = Experiment(
+        bars=synthetic.b1(900, seed=2, r2=0.05), features=("ret_log_1", "x"), lstm=LSTM(seeds=2, **small),
+        schedule=schedule, forest=Forest(trees=5),
+    )  # fmt: skip
+    chain = make_chain(settings, settings.read().bars)
+    (forecasts,) = chain.forecasts.values()
+    alone = walk_forward([LSTM(seeds=1, **small)], forecasts.samples, schedule).values["lstm"]
+    for head, first in forecasts.members["lstm"][0].items():
+        values = alone[head] if first.ndim == 1 else alone[head][:, -1:]
+        np.testing.assert_allclose(first, values, rtol=0.01 if head == "volatility" else 1e-5)
+    found = verdicts(forecasts)
+    judged = [head for head in RIVALS if np.isfinite(found[head].statistic)]  # the others are their rival's own
+    assert len(judged) >= 2
+    for head in judged:
+        rival = losses(forecasts, head, found[head].rival)
+        gains = []
+        for member in forecasts.members["lstm"]:
+            loss = losses(forecasts.with_model("one", member), head, "one")
+            both = np.isfinite(loss) & np.isfinite(rival)
+            gains.append(1 - loss[both].mean() / rival[both].mean())
+        assert found[head].seed_spread == pytest.approx(abs(gains[0] - gains[1]) / 2**0.5, rel=1e-6)
+        assert found[head].seed_spread > 0
+
+
+def test_seeds_are_unknown_of_forecasts_that_are_not_networks(skilled: Forecasts) -> None:
+    assert np.isnan(verdicts(skilled)["return"].seed_spread)
+
+
+def test_nothing_at_all_is_no_crash(skilled: Forecasts) -> None:
+    silent = {
+        model: {head: np.full_like(array, np.nan) for head, array in heads.items()}
+        for model, heads in skilled.values.items()
+    }
+    for nothing in (replace(skilled, values=silent), replace(skilled, values=silent, folds=())):
+        for head, one in verdicts(nothing, np.zeros(0), sessions=np.zeros(0, "datetime64[D]")).items():
+            assert one.verdict == CANNOT_TELL
+            assert one.n == 0
+            assert ("0 days are too few" if head != "strategy" else "never allowed a position") in one.sentence
+    half = {**skilled.values, "ensemble": {**skilled.values["ensemble"], "regime": silent["ensemble"]["regime"]}}
+    found = verdicts(replace(skilled, values=half))
+    assert found["regime"].verdict == CANNOT_TELL
+    assert found["direction"].verdict == SKILL  # and the verdict that could not be made counts in Holm's correction
+    assert found["direction"].pvalue_holm == pytest.approx(verdicts(skilled)["direction"].pvalue_holm, rel=2)
+
+
+def test_signal_whose_gain_is_not_certain_yet_says_how_long_it_takes(skilled: Forecasts) -> None:
+    """The skilled forecast, ever louder until its R² is no longer above 0 for certain."""
+    path, quiet, loud = skilled.values["ensemble"]["return"], 1.0, 8.0
+    for _ in range(16):
+        scale = (quiet + loud) / 2
+        found = verdicts(with_values(skilled, "ensemble", **{"return": scale * path}))["return"]
+        quiet, loud = (scale, loud) if found.low > 0 else (quiet, scale)
+    found = verdicts(with_values(skilled, "ensemble", **{"return": 1.01 * loud * path}))["return"]
+    assert found.low < 0 < found.effect
+    assert found.pvalue_trials < 0.05
+    assert found.verdict == CANNOT_TELL
+    assert "Clark-West finds signal" in found.sentence
+    error = (found.high - found.low) / 2 / 1.645
+    needed = found.n * ((norm.ppf(0.95) + norm.ppf(0.8)) * error / found.effect) ** 2
+    said = int(found.sentence.split("take about ")[1].split(" days")[0].replace(",", ""))
+    assert said == pytest.approx(needed, rel=0.06)

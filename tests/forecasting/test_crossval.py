@@ -62,3 +62,17 @@ def test_what_cannot_be_purged_is_refused() -> None:
         purged_train_rows(DAY, DAY - 1, range(5))
     with pytest.raises(ValueError, match="there are 10"):
         purged_train_rows(DAY, DAY + 1, [10])
+    with pytest.raises(ValueError, match="11 blocks of 10 rows"):
+        next(purged_folds(DAY, DAY, 11))
+    with pytest.raises(ValueError, match="test_groups"):
+        next(combinatorial_folds(DAY, DAY, 5, 5))
+
+
+def test_times_are_purged_as_bars_are_and_answers_that_are_never_known_are_left_out() -> None:
+    day = np.datetime64("2020-01-01") + DAY
+    end = day + 2
+    assert purged_train_rows(day, end, range(5)).tolist() == [7, 8, 9]
+    assert purged_train_rows(day, end, range(5), np.timedelta64(2, "D")).tolist() == [9]
+    end[9] = np.datetime64("NaT")
+    assert purged_train_rows(day, end, range(5)).tolist() == [7, 8]
+    assert purged_train_rows(day, end, [9]).tolist() == [0, 1, 2, 3, 4, 5, 6]

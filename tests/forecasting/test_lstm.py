@@ -310,7 +310,7 @@ def test_it_finds_what_is_planted(samples: Samples) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lookback": 9}, {"lookback": 101}, {"units": 15}, {"units": 257}, {"horizon": 21}, {"heads": ("price",)}]
+    "wrong", [{"lookback": 9}, {"lookback": 101}, {"units": 15}, {"units": 257}, {"horizon": 23}, {"heads": ("price",)}]
 )
 def test_values_outside_the_ranges_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):

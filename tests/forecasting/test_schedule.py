@@ -115,39 +115,41 @@ def test_a_fold_without_samples_says_so() -> None:
 
 
 def random_times(draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Times of a few symbols with holes, halves of days and shared closes, and when each answer is known, if ever."""
+    """Shuffled times of a few symbols with holes, shared closes and closes twice; and when each answer is known."""
     parts = []
     for _ in range(draw.integers(1, 4)):
-        days = np.cumsum(draw.integers(1, 9, draw.integers(20, 70)))
-        hours = draw.choice([16, 21, 24], len(days)) if draw.random() < 0.3 else np.full(len(days), 21)
-        parts.append(
-            np.datetime64("2015-01-01T00", "us") + days * np.timedelta64(24, "h") + hours * np.timedelta64(1, "h")
-        )
-    times = draw.permutation(np.concatenate(parts))
+        days = np.cumsum(draw.integers(0, 9, draw.integers(20, 60)))
+        hours = draw.choice([16, 21, 24], len(days)) if draw.random() < 0.3 else 21
+        parts.append(24 * days + hours)
+    hour = draw.permutation(np.concatenate(parts))
+    times = np.datetime64("2015-01-01T00", "us") + hour * np.timedelta64(1, "h")
     known = times + draw.integers(0, 60 * 24, len(times)) * np.timedelta64(1, "h")
     known[draw.random(len(times)) < 0.1] = np.datetime64("NaT")
     return times, known
 
 
+TRAINS, MINIMA = ("1Y", "6M", "30W", "90D", 20, 60), ("3M", "40D", 20)
+BLOCKS = ("1M", "2M", "1Y", "2W", "5W", "10D", "25D", "3M", 1, 7, 12, 20)
+
+
 def test_ten_thousand_random_histories_break_no_rule() -> None:
-    """All ways to cut: calendar and bar windows, sliding and expanding; the rules are spelt out again here."""
-    draw = np.random.default_rng(0)
-    trains, refits = ["1Y", "6M", "30W", "90D", 20, 60], ["1M", "2W", "10D", "1Y", 1, 7]
-    folds_seen = 0
-    for _ in range(10_000):
+    """All ways to cut: calendar and bar windows, sliding and expanding; which rows are allowed is spelt out again."""
+    draw, folds_seen = np.random.default_rng(0), 0
+    for case in range(10_000):
         times, known = random_times(draw)
         schedule = Schedule.model_construct(
-            train=trains[draw.integers(6)], refit=refits[draw.integers(6)], expanding=bool(draw.integers(2)),
-            validation=float(draw.choice([0.1, 0.2, 0.5])), minimum=["3M", "40D", 20][draw.integers(3)],
+            train=TRAINS[case % 6], refit=BLOCKS[case // 6 % 12], expanding=bool(draw.integers(2)),
+            validation=(0.1, 0.2, 0.5)[draw.integers(3)], minimum=MINIMA[draw.integers(3)],
         )  # fmt: skip
-        before = np.datetime64("NaT")
+        tested = np.zeros(len(times), int)
         for fold in schedule.folds(times, known):
-            first_test, first_validation = times[fold.test].min(), times[fold.validation].min()
-            assert (known[fold.validation] <= first_test).all()  # NaT is never <=
-            assert (known[fold.train] <= first_validation).all()
-            assert times[fold.train].max() < first_validation
-            assert times[fold.validation].max() <= first_test
-            assert not first_test <= before  # blocks follow one another
-            before = times[fold.test].max()
+            moment, oldest = times[fold.validation].min(), times[fold.train].min()
+            trainable = (oldest <= times) & (times < moment) & (known <= moment)  # NaT is never <=
+            assert np.array_equal(fold.train, trainable.nonzero()[0])
+            validates = (moment <= times) & (known <= times[fold.test].min())
+            assert np.array_equal(fold.validation, validates.nonzero()[0])
+            assert times[fold.test].min() == fold.cutoff
+            tested[fold.test] += 1
             folds_seen += 1
+        assert tested.max() <= 1
     assert folds_seen > 30_000

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from gatecast.metrics.many import model_confidence_set, step_m
 from gatecast.metrics.overfitting import effective_trials
-from gatecast.metrics.significance import sequential_mean
+from gatecast.metrics.significance import hac_mean, sequential_mean, spa
 
 
 def losses(seed: int, models: int = 6, n: int = 400) -> np.ndarray:
@@ -72,6 +72,34 @@ def test_models_with_the_same_losses_share_an_answer() -> None:
     assert model_confidence_set(table[:, [0, 0]]).included == (0, 1)
 
 
+def test_hits_and_misses_that_tie_are_no_error() -> None:
+    """Losses of 0 and 1 often have the same mean, of which arch's elimination makes an error."""
+    missed = (losses(5, 1) > 0).astype(float)
+    table = np.column_stack([missed, np.roll(missed, 7), np.roll(missed, 31), np.ones(len(missed))])
+    found = model_confidence_set(table)
+    assert found.included == (0, 1, 2)
+    assert found.pvalues[3] < 0.01
+
+
+def test_a_model_that_always_loses_the_same_amount_more_cannot_be_the_best() -> None:
+    base = losses(6, 2)
+    found = model_confidence_set(np.column_stack([base[:, 0] + 1, base, base[:, 0] + 2]))
+    assert found.pvalues[[0, 3]].tolist() == [0, 0]
+    assert found.included == (1, 2)
+    assert model_confidence_set(np.ones((50, 3)) * [2, 1, 1]).pvalues.tolist() == [0, 1, 1]
+    assert model_confidence_set(losses(6, 1)[:, 0]).included == (0,)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_many_models_have_no_unit(scale: float) -> None:
+    table = losses(7, 4)
+    table[:, 2] -= 0.3
+    assert model_confidence_set(scale * table).included == model_confidence_set(table).included
+    assert step_m(scale * table[:, 0], scale * table[:, 1:]) == step_m(table[:, 0], table[:, 1:])
+    one, scaled = spa(table[:, 0], table[:, 1:]), spa(scale * table[:, 0], scale * table[:, 1:])
+    assert (scaled.statistic, scaled.pvalue) == pytest.approx((one.statistic, one.pvalue), rel=1e-9)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 29])
 def test_too_few_rows_say_so(rows: int) -> None:
     table = losses(0, 3, rows)
@@ -84,10 +112,10 @@ def test_too_few_rows_say_so(rows: int) -> None:
 
 def test_what_cannot_be_tested_says_so() -> None:
     table = losses(0, 2)
-    assert step_m(table[:, 0], table[:, [0]]).reason == "no model differs from the benchmark"
+    assert step_m(table[:, 0], table[:, [0]]).reason == "no model differs from the benchmark by more than a constant"
     assert step_m(table[:, 0], np.zeros((400, 0))).reason == "there are no models"
     table[3, 1] = np.inf
-    assert step_m(table[:, 0], table[:, 1]).reason == model_confidence_set(table).reason == "a loss is infinite"
+    assert step_m(table[:, 0], table[:, 1]).reason == model_confidence_set(table).reason == "a value is infinite"
     with pytest.raises(ValueError, match="shapes"):
         step_m(table[:5, 0], table)
 
@@ -170,15 +198,32 @@ def test_dependent_rows_need_their_lag() -> None:
 
 
 def test_running_variance_is_newey_wests() -> None:
-    from gatecast.metrics.significance import hac_mean
-
     values = np.convolve(draws("gaussian", 2), np.ones(3), "valid")
-    n, lag, first = 300, 4, 60
+    n, lag, first = 300, 4, 75  # fifteen rows for each of the five that hang together
     deviation = hac_mean(values[:n], lag).standard_error * np.sqrt(n)
     z, spread = values[first:n].sum() / deviation, 1 + 0.01 * (n - first)
     score = 0.1 * z / np.sqrt(spread)
     expected = 2 / np.sqrt(spread) * np.exp(score**2 / 2) * ndtr(score)
     assert sequential_mean(values, lag).evidence[n - 1] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_evidence_has_no_unit(scale: float) -> None:
+    values = draws("gaussian", 1) + 0.1
+    np.testing.assert_allclose(sequential_mean(scale * values, 3).evidence, sequential_mean(values, 3).evidence)
+
+
+def test_no_evidence_before_anything_moves() -> None:
+    """A hundred equal gains have no variance to be judged by: they are no proof, whatever their size."""
+    values = np.r_[np.full(100, 0.01), draws("gaussian", 3)]
+    test = sequential_mean(values)
+    assert (test.evidence[:100] == 1).all()
+    assert test.pvalue > 0.05
+
+
+def test_a_bet_on_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="effect"):
+        sequential_mean(np.arange(100.0), effect=0)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], np.ones(100), np.r_[np.inf, np.ones(99)], np.arange(50.0)])

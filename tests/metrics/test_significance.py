@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gatecast.metrics.many import model_confidence_set, step_m
+from gatecast.metrics.overfitting import (
+    deflated_sharpe,
+    effective_trials,
+    expected_max_sharpe,
+    min_track_record_length,
+    pbo,
+    probabilistic_sharpe,
+)
 from gatecast.metrics.significance import (
     Test,
     block_bootstrap_interval,
@@ -16,6 +27,7 @@ from gatecast.metrics.significance import (
     holm,
     mincer_zarnowitz,
     pesaran_timmermann,
+    sequential_mean,
     spa,
 )
 
@@ -57,7 +69,9 @@ def test_diebold_mariano_of_the_published_case(horizon: int, statistic: float, p
     assert test.pvalue == pytest.approx(pvalue, abs=1e-6)
 
 
-@pytest.mark.parametrize(("n", "horizon", "factor"), [(20, 1, 0.974679), (100, 5, 0.954987), (250, 20, 0.921998)])
+@pytest.mark.parametrize(
+    ("n", "horizon", "factor"), [(20, 1, 0.974679), (20, 10, 0.524404), (100, 5, 0.954987), (250, 20, 0.921998)]
+)
 def test_small_sample_correction(n: int, horizon: int, factor: float) -> None:
     rng = np.random.default_rng(1)
     while True:
@@ -369,6 +383,8 @@ FLAT, WAVE = np.full(50, 0.3), np.sin(np.arange(50.0))
         pesaran_timmermann(WAVE, FLAT),
         pesaran_timmermann(FLAT, WAVE, 5),
         pesaran_timmermann(WAVE, np.full(50, NAN)),
+        pesaran_timmermann(WAVE, WAVE, 5),
+        pesaran_timmermann(WAVE, np.where(WAVE > 0, -1, 1), 5),
         mincer_zarnowitz(WAVE, FLAT),
         mincer_zarnowitz(WAVE, WAVE),
         mincer_zarnowitz(FLAT, WAVE),
@@ -379,6 +395,8 @@ FLAT, WAVE = np.full(50, 0.3), np.sin(np.arange(50.0))
         hac_alpha(WAVE, FLAT, 0),
         hac_alpha(2 * WAVE, WAVE, 2),
         spa(WAVE, WAVE),
+        spa(WAVE, WAVE[:, None] + [-1, 0, 1e-17]),
+        spa(WAVE, np.zeros((50, 0))),
         spa([], []),
         spa([np.inf, *WAVE], [0, *WAVE]),
     ],
@@ -391,6 +409,8 @@ def test_undefined_is_nan_with_a_reason(test: Test) -> None:
 
 
 def test_undefined_interval() -> None:
+    assert block_bootstrap_interval([]).reason
+    assert block_bootstrap_interval([np.inf, *WAVE]).reason
     assert block_bootstrap_interval([1.0, NAN]).reason
     assert block_bootstrap_interval(WAVE, lambda rows: NAN, draws=10).reason
 
@@ -402,5 +422,102 @@ def test_arguments_that_cannot_be_meant() -> None:
         diebold_mariano([1, 2], [1, 2], 0)
     with pytest.raises(ValueError, match="lag"):
         hac_mean([1, 2], -1)
+    with pytest.raises(ValueError, match="confidence"):
+        block_bootstrap_interval(WAVE, confidence=95)
     with pytest.raises(ValueError, match="block"):
         block_bootstrap_interval(WAVE, block=0.5)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_statistics_have_no_unit(scale: float, horizon: int) -> None:
+    rng = np.random.default_rng(21)
+    forecast = rng.standard_normal(200)
+    actual = forecast + moving_sum(rng, 200, horizon)
+    for test in (diebold_mariano, clark_west, pesaran_timmermann, mincer_zarnowitz, hac_alpha):
+        series = (actual, 0 * actual, forecast) if test is clark_west else (actual, forecast)
+        one, scaled = test(*series, horizon), test(*(scale * side for side in series), horizon)
+        assert (scaled.statistic, scaled.pvalue) == pytest.approx((one.statistic, one.pvalue), rel=1e-6)
+
+
+def test_forecasts_that_hardly_vary_beside_their_level_are_tested_all_the_same() -> None:
+    """An inverted matrix of squares has lost all digits at a level of 1e8; slope and bias have not."""
+    rng = np.random.default_rng(22)
+    x, noise = rng.standard_normal((2, 200))
+    near, far = mincer_zarnowitz(x + noise, x, 3), mincer_zarnowitz(1e8 + x + noise, 1e8 + x, 3)
+    assert (far.statistic, far.slope) == pytest.approx((near.statistic, near.slope), rel=1e-6)
+    alpha = hac_alpha(1e8 + x + noise, 1e8 + x, 3)
+    assert alpha.slope == pytest.approx(near.slope, rel=1e-6)
+
+
+# ── whatever comes ───────────────────────────────────────────────────────────────────────────────
+
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, 0.0, 1.0, 1.0, -1.0, NAN, np.inf, -np.inf]),
+    st.integers(-3, 3),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-1, 1).map(lambda x: 1e-12 * x),
+    st.floats(-1, 1).map(lambda x: 1e12 * x),
+)
+SHAPES = st.sampled_from([(0, 1), (1, 2), (2, 2), (5, 3), (17, 3), (40, 2), (70, 3)])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> np.ndarray:
+    """(times, columns) of a few numbers again and again, of noise in any unit, or of both; columns often repeat."""
+    shape = draw(SHAPES)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    drawn = np.array(draw(st.lists(NUMBERS, min_size=1, max_size=6)), float)
+    table = rng.choice(drawn, shape)
+    if draw(st.booleans()):
+        table = np.where(rng.random(shape) < draw(st.sampled_from([0, 0.1])), table, rng.standard_normal(shape))
+        with np.errstate(over="ignore"):
+            table = table * 10.0 ** draw(st.integers(-200, 100))
+    return table[:, rng.integers(0, shape[1], 3)] if draw(st.booleans()) else np.resize(table, (shape[0], 3))
+
+
+@settings(max_examples=300, deadline=None)
+@given(tables(), st.sampled_from([1, 2, 5]))
+def test_no_statistic_raises_or_gives_a_number_that_it_says_is_none(table: np.ndarray, horizon: int) -> None:
+    a, b, c = table.T
+    for test in (
+        diebold_mariano(a, b, horizon),
+        diebold_mariano(a, b, horizon, "absolute"),
+        clark_west(a, b, c, horizon),
+        clark_west(a, np.zeros(len(a)), c, horizon),
+        pesaran_timmermann(a, b, horizon),
+        mincer_zarnowitz(a, b, horizon),
+        mincer_zarnowitz(a, a, horizon),
+        hac_mean(a, horizon),
+        hac_alpha(a, b, horizon),
+        spa(a, table[:, 1:], draws=20),
+    ):
+        stands_in = "every h-th row" in test.reason
+        assert np.isfinite(test.statistic) == np.isfinite(test.pvalue) == (not test.reason or stands_in), test
+        assert np.isnan(test.pvalue) or 0 <= test.pvalue <= 1
+    watched = sequential_mean(a, horizon)
+    assert np.isnan(watched.pvalue) == bool(watched.reason)
+    assert np.isfinite(watched.evidence).all()
+    assert watched.evidence.shape == (np.sum(~np.isnan(a)),)
+    interval = block_bootstrap_interval(a, draws=5)
+    assert np.isfinite(interval.low) == np.isfinite(interval.high) == (not interval.reason)
+    best = model_confidence_set(table, draws=20)
+    assert np.isfinite(best.pvalues).all() == (not best.reason)
+    assert not (step := step_m(a, table[:, 1:], draws=20)).reason or not step.models
+    for number in (pbo(table, 4), pbo(table, 4, "mean"), effective_trials(table)):
+        assert np.isfinite(number) != hasattr(number, "reason")
+
+
+@settings(max_examples=300, deadline=None)
+@given(*[NUMBERS] * 6)
+def test_no_ratio_raises_or_gives_a_number_that_it_says_is_none(
+    sharpe: float, n: float, skew: float, kurtosis: float, trials: float, variance: float
+) -> None:
+    for number in (
+        expected_max_sharpe(trials, variance),
+        probabilistic_sharpe(sharpe, n, skew, kurtosis, variance),  # type: ignore[arg-type]
+        deflated_sharpe(sharpe, n, skew, kurtosis, trials, variance),  # type: ignore[arg-type]
+        min_track_record_length(sharpe, variance, skew, kurtosis),
+        min_track_record_length(sharpe, variance, skew, kurtosis, trials),
+    ):
+        assert np.isfinite(number) != hasattr(number, "reason")

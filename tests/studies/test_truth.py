@@ -17,6 +17,7 @@ from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.market import synthetic
 from gatecast.studies import truth as bench
 from gatecast.studies.truth import GROUPS, NULL_HEADS, PARTS, STATISTICS, Line, Truth, allowed, truth
 
@@ -64,9 +65,9 @@ def test_as_many_may_claim_as_the_published_bounds_say() -> None:
     ("group", "runs", "good", "bad"),
     [
         ("b1", 100, {"found": 0.95, "r2": 0.01}, {"found": 0.94}),
-        ("b2", 1, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"lstm": 0.049}),
-        ("b2", 1, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"ridge": 0.003}),
-        ("b2", 1, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"logistic": 0.003}),
+        ("b2", 20, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"lstm": 0.049}),
+        ("b2", 20, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"ridge": 0.003}),
+        ("b2", 20, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"logistic": 0.003}),
         ("statistics", 10, {"rejected": 0.08}, {"rejected": 0.081}),
     ],
 )
@@ -80,7 +81,8 @@ def test_gates_hold_up_to_their_bound_and_not_beyond(
 
 
 def test_a_gate_is_not_asked_of_fewer_runs_than_it_was_made_for() -> None:
-    for group, found in (("b1", {"found": 0.5, "r2": 0.01}), ("statistics", {"rejected": 0.2})):
+    stuck = {"lstm": 0.0, "ridge": 0.0, "logistic": 0.0}
+    for group, found in (("b1", {"found": 0.5, "r2": 0.01}), ("b2", stuck), ("statistics", {"rejected": 0.2})):
         line = lines_of(group, [found] * 9)[0]
         assert (line.passed, line.outcome) == (None, "too few")
     assert Truth(False, (line,)).passed
@@ -142,6 +144,9 @@ def test_a_walk_goes_through_the_whole_chain_and_leaves_the_ledger_alone(monkeyp
     assert len([name for name in seen[0] if name.startswith("noise_")]) == 30
     assert set(bench.walk("a2", 1)) == {"return", "direction", "strategy"}  # its variance can be forecast
     monkeypatch.setattr(bench, "WALK_BARS", 1600)
+    planted = synthetic.b1(1600, 1, r2=0.1).rename({"x": "noise_1"})  # a walk that is none
+    monkeypatch.setitem(synthetic.MARKETS, "a3", lambda count, seed: planted)
+    assert bench.walk("a3", 1)["return"] == 1
     assert bench.found_in_chain(1) == {"return": 1.0, "oracle": 1.0}
     assert list(Path(os.environ["GATECAST_DATA"]).iterdir()) == []
 
@@ -185,9 +190,9 @@ def test_the_answer_is_json_and_a_table() -> None:
     answer = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert (answer["form"], answer["passed"]) == ("short", False)
     assert answer["lines"][1] == {
-        "market": "B1", "kind": "one model", "measure": "R² against zero, ridge, mean", "measured": pytest.approx(0.004),
-        "optimum": 0.01, "ratio": pytest.approx(0.4), "runs": 100, "gate": "", "gate_runs": None, "passed": None,
-        "note": "",
+        "market": "B1", "kind": "one model", "measure": "R² against zero, ridge, mean",
+        "measured": pytest.approx(0.004), "optimum": 0.01, "ratio": pytest.approx(0.4),
+        "runs": 100, "gate": "", "gate_runs": None, "passed": None, "note": "",
     }  # fmt: skip
     text = result.summary()
     assert ">= 0.95 (100)" in text

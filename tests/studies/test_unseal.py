@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.errors import BarsError, SettingsError
-from gatecast.evaluation.holdout import openings_path
+from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.evaluation.holdout import Opening, openings_path, read_openings, record_opening
 from gatecast.experiment import Experiment, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
@@ -29,26 +29,36 @@ QUICK = {
 }
 
 
-@pytest.fixture
-def sealed(market: pl.DataFrame) -> Run:
-    return run(Experiment(bars=market, holdout=DAY, **QUICK))
+LATE = pl.col("time") >= pl.lit(DAY).str.to_datetime(time_zone="UTC")
 
 
-def test_nothing_reads_the_sessions_that_are_sealed(market: pl.DataFrame, sealed: Run) -> None:
-    late = pl.col("time") >= pl.lit(DAY).str.to_datetime(time_zone="UTC")
-    noise = pl.Series(1 + np.random.default_rng(0).random(len(market)))
-    other = market.with_columns(
-        pl.when(late).then(pl.col(name) * noise).otherwise(pl.col(name)) for name in ("open", "high", "low", "close")
-    ).with_columns(
-        high=pl.max_horizontal("open", "high", "low", "close"), low=pl.min_horizontal("open", "low", "close")
-    )
-    again = run(Experiment(bars=other, holdout=DAY, **QUICK))
-    short = run(Experiment(bars=market.filter(~late), **QUICK))
+@pytest.fixture(scope="module")
+def sealed(market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GATECAST_DATA", str(tmp_path_factory.mktemp("data")))
+        return run(Experiment(bars=market, holdout=DAY, **QUICK))
+
+
+def test_nothing_reads_the_sessions_that_are_sealed(market: pl.DataFrame, sealed: Run, tmp_path: Path) -> None:
+    """The same file with another market in the sealed part: a hundred times as dear, split, halted, with wrong bars."""
+    early, late = market.filter(~LATE), market.filter(LATE).sort("symbol", "time")
+    other = late.with_columns(pl.col("open", "high", "low", "close") * 100, volume=pl.lit(0.0), x=pl.lit(7.0))
+    halved = pl.when(pl.int_range(pl.len()) % 50 > 25).then(0.5).otherwise(1.0)
+    other = other.with_columns(pl.col("open", "high", "low", "close") * halved).with_columns(low=pl.col("low") * 3)
+    file = tmp_path / "market.csv"
+    pl.concat([early, other[:-200]]).drop("known_at", "segment").write_csv(file)
+    again = run(Experiment(bars={"source": str(file), "stamp": "close"}, holdout=DAY, **QUICK))
+    short = run(Experiment(bars=early, **QUICK))
     for one in (again, short):
         assert one.forecasts.equals(sealed.forecasts)
         assert one.weights.equals(sealed.weights)
+        assert one.equity.equals(sealed.equity)
+        for name in ("verdicts", "models", "backtest", "illusions", "strategies", "warnings"):
+            assert one.scores[name] == sealed.scores[name], name
     assert sealed.bars["time"].max() < market["time"].max()
-    assert sealed.scores["trials"]["count"] == 1  # sealed or not, it is the same configuration
+    assert short.scores["trials"]["count"] == 1  # sealed or not, it is the same configuration
+    assert short.scores["holdout"] is None
+    assert "can be opened once" in again.scores["holdout"]["sentence"]
 
 
 def test_it_is_opened_once_and_the_run_remembers(market: pl.DataFrame, sealed: Run, tmp_path: Path) -> None:
@@ -60,6 +70,8 @@ def test_it_is_opened_once_and_the_run_remembers(market: pl.DataFrame, sealed: R
     found = load_run(folder).scores["holdout"]
     assert found == opened.scores["holdout"]
     assert found["same_past"] == 1.0
+    assert found["first"] == DAY
+    assert found["last"] == str(market["time"].max().date())
     assert [one["head"] for one in found["heads"]] == ["return", "direction", "volatility", "regime", "strategy"]
     assert found["heads"][0]["after"] is not None
     (line,) = openings_path().read_text().splitlines()
@@ -72,17 +84,54 @@ def test_it_is_opened_once_and_the_run_remembers(market: pl.DataFrame, sealed: R
     assert len(again.scores["holdout"]["opened"]) == 2
 
 
-def test_a_rerun_that_fails_opens_nothing(market: pl.DataFrame, sealed: Run) -> None:
+def test_a_rerun_that_fails_opens_nothing(market: pl.DataFrame, sealed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BarsError, match=r"nowhere\.csv"):
         unseal(sealed, bars="nowhere.csv")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unseal(sealed, bars=market, progress=interrupted)
+    assert not openings_path().exists()
+    monkeypatch.setenv("GATECAST_DATA", __file__)
+    with pytest.raises(StoreError, match="only where that can be recorded"):
+        unseal(sealed, bars=market)
+
+
+def test_an_opening_in_the_meantime_is_a_second_look(market: pl.DataFrame, sealed: Run) -> None:
+    """Somebody else opens it while the chain runs."""
+    theirs = Opening(("B1_1",), DAY, "2004-12-31", "2026-01-02T03:04:05+00:00", "b")
+
+    def in_the_meantime(*_: object) -> None:
+        if not openings_path().exists():
+            record_opening(theirs)
+
+    with pytest.raises(SettingsError, match="a second look is none"):
+        unseal(sealed, bars=market, progress=in_the_meantime)
+    assert read_openings() == [theirs]
+
+
+def test_too_few_sessions_to_show_anything_stay_sealed(market: pl.DataFrame, sealed: Run) -> None:
+    few = pl.concat([market.filter(~LATE), market.filter(LATE).group_by("symbol", maintain_order=True).head(20)])
+    for bars, have in ((market.filter(~LATE), 0), (few, 20)):
+        with pytest.raises(SettingsError, match=f"there are {have} sessions from {DAY} on .* nothing was opened"):
+            unseal(sealed, bars=bars)
+    with pytest.raises(SettingsError, match="the bars have nothing of B1_1"):
+        unseal(sealed, bars=market.filter(pl.col("symbol") == "B1_0"))
     assert not openings_path().exists()
 
 
-def test_a_run_without_a_seal_has_nothing_to_open(market: pl.DataFrame) -> None:
-    whole = run(Experiment(bars=market, **QUICK))
-    assert whole.scores["holdout"] is None
+def test_no_symbol_is_shown_that_the_run_does_not_have(market: pl.DataFrame, sealed: Run) -> None:
+    more = market.filter(pl.col("symbol") == "B1_0").with_columns(symbol=pl.lit("OTHER"))
+    found = unseal(sealed, bars=pl.concat([market, more])).scores["holdout"]
+    assert found["same_past"] == 1.0
+    assert read_openings()[0].symbols == ("B1_0", "B1_1")
+
+
+def test_a_run_without_a_seal_has_nothing_to_open(sealed: Run) -> None:
     with pytest.raises(SettingsError, match="has no hold-out"):
-        unseal(whole)
+        unseal(replace(sealed, experiment=sealed.experiment.replace(holdout=None)))
 
 
 def test_forecasting_from_sealed_bars_is_refused(market: pl.DataFrame, sealed: Run, tmp_path: Path) -> None:

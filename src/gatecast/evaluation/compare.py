@@ -100,9 +100,31 @@ def best_rival(forecasts: Mapping[str, Forecasts], head: str, model: str) -> tup
     return best, daily[best]
 
 
+def per_session(returns: FloatArray, sessions: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], FloatArray]:
+    """The days, datetime64[D], and the simple return of each, compounded from those of its bars in order of time.
+
+    >>> days = np.array(["2024-01-02", "2024-01-02", "2024-01-03"], "datetime64[D]")
+    >>> per_session(np.array([0.1, 0.1, 0.5]), days)[1].round(6).tolist()
+    [0.21, 0.5]
+    """
+    day, first = np.unique(sessions.astype("datetime64[D]"), return_index=True)
+    if len(day) == len(returns):
+        return day, returns
+    return day, np.multiply.reduceat(1 + returns, first) - 1
+
+
 def sessions_spanned(forecasts: Mapping[str, Forecasts]) -> int:
-    """Sessions that an answer spans: the days that overlap."""
-    return max(one.samples.horizon_sessions for one in forecasts.values())
+    """Days that an answer spans among those of all classes together: the days that overlap.
+
+    Five sessions of an index are seven days beside a market that never closes.
+    """
+    days = np.unique(np.concatenate([one.samples.sessions for one in forecasts.values()]))
+    spans = []
+    for samples in (one.samples for one in forecasts.values()):
+        own = np.unique(samples.sessions)
+        among = np.count_nonzero((days >= own[0]) & (days <= own[-1])) if len(own) else 0
+        spans.append(int(np.ceil(samples.horizon_sessions * among / max(len(own), 1))))
+    return max(1, *spans)
 
 
 def lag_of(n: int, overlap: int = 1) -> int:

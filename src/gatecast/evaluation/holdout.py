@@ -7,9 +7,9 @@ Openings are kept beside the ledger of trials, outside every run: `openings.json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,19 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.evaluation.compare import RIVALS, best_rival, day_means, sessions_spanned
-from gatecast.evaluation.ledger import append_lines, data_folder, ledger_path, overlaps, read_lines, read_trials
-from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain
+from gatecast.evaluation.compare import RIVALS, best_rival, day_means, per_session, sessions_spanned
+from gatecast.evaluation.ledger import (
+    append_lines,
+    configurations,
+    data_folder,
+    day_in,
+    ledger_path,
+    overlaps,
+    read_records,
+    read_trials,
+    symbols_in,
+)
+from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
 from gatecast.market.bars import session_date
 from gatecast.metrics.returns import sharpe
 
@@ -32,29 +42,11 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
 
 LEAST_DAYS = 30  # on either side, before a gain is measured there
+LAST_DAY = "9999-12-31"
 FORWARD = "The real hold-out are forecasts that are issued from now on, before anybody knows the answer."
 
 
 # ── the seal ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def seal(bars: pl.DataFrame, holdout: str | date) -> pl.DataFrame:
-    """The bars of the sessions before `holdout`.
-
-    Raises `SettingsError` when that is no date, or when no bar is before it.
-
-    >>> from gatecast.market import synthetic
-    >>> bars = synthetic.a1(600, seed=1)
-    >>> before = seal(bars, "2001-01-01")
-    >>> before["time"].max().date().isoformat(), len(before) < len(bars)
-    ('2000-12-29', True)
-    """
-    day = as_day(holdout)
-    before = bars.filter(session_date(pl.col("time")) < day)
-    if before.is_empty():
-        first = session_date(bars["time"].dt.replace_time_zone(None).to_numpy()).min()
-        raise SettingsError(f"holdout = {day}: the bars begin on {first}, nothing is left before. Give a later date.")
-    return before
 
 
 def last_session(holdout: str | date, end: str | date | None = None) -> str:
@@ -92,9 +84,9 @@ class Opening:
     opened: str
     settings_hash: str
 
-    def concerns(self, symbols: Iterable[str], first: str, last: str) -> bool:
-        """Whether it showed some of these instruments on some of these days."""
-        return overlaps(self.symbols, self.first, self.last, symbols, first, last)
+    def concerns(self, symbols: Iterable[str], first: str) -> bool:
+        """Whether it showed some of these instruments on some day from `first` (ISO) on."""
+        return overlaps(self.symbols, self.first, self.last, symbols, first, LAST_DAY)
 
 
 def openings_path() -> Path:
@@ -103,25 +95,25 @@ def openings_path() -> Path:
 
 
 def read_openings(path: Path | None = None) -> list[Opening]:
-    """All openings on file, oldest first; lines that cannot be read are passed over."""
-    found = []
-    for line in read_lines(path or openings_path()):
-        try:
-            found.append(Opening(**line | {"symbols": tuple(line["symbols"])}))
-        except (TypeError, KeyError):
-            continue
-    return found
+    """All openings on file, oldest first; lines that are none are passed over."""
+    return read_records(path or openings_path(), _opening_of)
+
+
+def _opening_of(line: dict[str, Any]) -> Opening:
+    """Raises `KeyError`, `TypeError` or `ValueError` for what is no opening."""
+    first, last = day_in(line, "first"), day_in(line, "last")
+    return Opening(symbols_in(line), first, last, str(line["opened"]), str(line["settings_hash"]))
 
 
 def refuse_second(
-    symbols: Iterable[str], first: str, last: str, *, again: bool = False, path: Path | None = None
+    symbols: Iterable[str], first: str, *, again: bool = False, path: Path | None = None
 ) -> list[Opening]:
-    """The earlier openings that showed any of these instruments on any of these days; none, unless `again`.
+    """The earlier openings that showed any of these instruments from `first` (ISO) on; none, unless `again`.
 
     Raises `SettingsError` that says when it was opened and what to do.
     """
     symbols = tuple(symbols)
-    earlier = [one for one in read_openings(path) if one.concerns(symbols, first, last)]
+    earlier = [one for one in read_openings(path) if one.concerns(symbols, first)]
     if earlier and not again:
         newest = earlier[-1]
         shared = ", ".join(sorted(set(newest.symbols) & set(symbols)))
@@ -146,11 +138,11 @@ def record_opening(opening: Opening, path: Path | None = None) -> None:
         ) from None
 
 
-def seen_without_seal(symbols: Iterable[str], first: str, last: str, path: Path | None = None) -> int:
-    """How many trials on these instruments have read these days without a seal."""
+def seen_without_seal(symbols: Iterable[str], first: str, path: Path | None = None) -> int:
+    """How many trials on these instruments have read days from `first` (ISO) on, without a seal."""
     symbols = tuple(symbols)
-    trials = read_trials(path or ledger_path())
-    return len({one.start for one in trials if overlaps(one.symbols, one.first, one.last, symbols, first, last)})
+    trials = configurations(read_trials(path or ledger_path()))
+    return sum(overlaps(one.symbols, one.first, one.last, symbols, first, LAST_DAY) for one in trials)
 
 
 # ── what it showed ────────────────────────────────────────────────────────────────────────────────
@@ -192,27 +184,26 @@ def measure(
 ) -> dict[str, Any]:
     """Each head's and the strategy's gain before the hold-out and in it, from a run that was not sealed.
 
-    In: forecasts and `equity` (time, net, benchmark) over the whole span. A forecast whose answer reaches into the
-    hold-out belongs to neither side. Out: JSON-able `first`, `last`, `years`, `heads` (dictionaries of `Shrinkage`),
-    `sharpe` (before, after, and the standard error of a yearly Sharpe ratio over so many years) and `sentence`.
+    In: forecasts and `equity` (time, net, benchmark) over the whole span; `periods_per_year` in rows of `equity`. A
+    forecast whose answer reaches into the hold-out belongs to neither side. Out: `first`, `last`, `years`, `heads`
+    (dictionaries of `Shrinkage`), `sharpe` (before, after, and the standard error of a yearly Sharpe ratio over so many
+    years) and `sentence`.
     """
     day = np.datetime64(as_day(holdout), "D")
-    heads = [_head(forecasts, head, model, day) for head in RIVALS]
-    net = equity["net"].to_numpy()
     wealth = np.r_[1.0, equity["benchmark"].to_numpy()]
-    session = session_date(equity["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]")
-    after = session >= day
-    heads.append(_strategy(net, np.diff(wealth) / wealth[:-1], after, periods_per_year))
-    years = float(after.sum() / periods_per_year)
-    ratio = {name: sharpe(net[rows], periods_per_year) for name, rows in (("before", ~after), ("after", after))}
-    found = {
-        "first": str(day), "last": str(session.max()), "years": years,
+    session = session_date(equity["time"].dt.replace_time_zone(None).to_numpy())
+    days, net = per_session(equity["net"].to_numpy(), session)
+    held = per_session(np.diff(wealth) / wealth[:-1], session)[1]
+    after, sessions_a_year = days >= day, periods_per_year * len(days) / len(equity)
+    years = float(after.sum() / sessions_a_year)
+    ratio = {name: sharpe(net[rows], sessions_a_year) for name, rows in (("before", ~after), ("after", after))}
+    heads = [_head(forecasts, head, model, day) for head in RIVALS] + [_strategy(net, held, after, sessions_a_year)]
+    return {
+        "first": str(day), "last": str(days[-1]), "years": years,
         "heads": [asdict(one) | {"shrinkage": one.shrinkage} for one in heads],
         "sharpe": ratio | {"error": sharpe_error(years)},
         "sentence": f"{how_little(years)} {FORWARD}",
     }  # fmt: skip
-    plain: dict[str, Any] = _plain(found)
-    return plain
 
 
 def sharpe_error(years: float) -> float:
@@ -260,9 +251,9 @@ def _answered_before(forecasts: Forecasts, head: str, model: str, day: np.dateti
     return np.where(early if values.ndim == 1 else early[:, None], values, np.nan)
 
 
-def _strategy(net: FloatArray, benchmark: FloatArray, after: BoolArray, periods: float) -> Shrinkage:
+def _strategy(net: FloatArray, held: FloatArray, after: BoolArray, sessions_a_year: float) -> Shrinkage:
     both = [
-        estimate_alpha(net[rows], benchmark[rows], periods) if np.count_nonzero(net[rows]) >= LEAST_DAYS else None
+        estimate_alpha(net[rows], held[rows], sessions_a_year) if np.count_nonzero(net[rows]) >= LEAST_DAYS else None
         for rows in (~after, after)
     ]
     unit = "alpha a year, net of costs"
@@ -281,28 +272,27 @@ def _in_words(
     name: str, rival: str, before: tuple[float, float, float], after: tuple[float, float, float], n: int
 ) -> str:
     if not np.isfinite(after[0]):
+        if n >= LEAST_DAYS and name == NAMES["strategy"]:
+            return f"{name} held next to nothing in the hold-out: there is nothing to measure."
         if n >= LEAST_DAYS:
-            return f"{name} was {rival}'s own throughout the hold-out: there is nothing to measure."
+            return f"{name} was that of the rival, {rival}, throughout the hold-out: there is nothing to measure."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."
-    interval = f"{after[1]:+.1%} to {after[2]:+.1%}"
-    said = f"{name} against {rival}: {after[0]:+.1%} ({interval}) in the hold-out"
+    said = f"{name} against {rival}: {in_percent(*after)} in the hold-out"
     if not np.isfinite(before[0]):
-        return f"{said}; before it there was too little to measure."
-    said += f", {before[0]:+.1%} before it"
+        return f"{said}; before it there was nothing to measure."
+    said += f", {in_percent(*before)} before it"
     if before[0] <= 0:
         return f"{said}: there was nothing to confirm."
     gone = 1 - after[0] / before[0]
-    kept = (
-        "all of it is gone" if gone >= 1 else f"{gone:.0%} of it is gone" if gone > 0.005 else "nothing of it is gone"
-    )
+    kept = "all of it is gone" if gone >= 1 else f"{gone:.0%} of it is gone" if gone > 0.005 else "none of it is gone"
     if after[1] > 0:
-        return f"{said}: {kept}, and what is left is above 0 beyond doubt."
+        return f"{said}: {kept}, and the whole interval is above 0."
     if after[2] < before[0]:
         return f"{said}: {kept}; what was promised before is outside the interval."
-    return f"{said}: {kept}; the hold-out is too short to tell, for both 0 and what was promised are in the interval."
+    return f"{said}: {kept}; the hold-out is too short to tell, both 0 and what was promised are in the interval."
 
 
-# ── opening it ────────────────────────────────────────────────────────────────────────────────────
+# ── who has seen it ───────────────────────────────────────────────────────────────────────────────
 
 
 def state_of(
@@ -313,8 +303,8 @@ def state_of(
     `seen` is how many trials have read days from `holdout` on without a seal.
     """
     symbols, first = tuple(symbols), str(as_day(holdout))
-    opened = [one.opened for one in read_openings(path) if one.concerns(symbols, first, "9999-12-31")]
-    seen = seen_without_seal(symbols, first, "9999-12-31", ledger)
+    opened = [one.opened for one in read_openings(path) if one.concerns(symbols, first)]
+    seen = seen_without_seal(symbols, first, ledger)
     said = [f"Sessions from {first} on are sealed: nothing in this run has read them."]
     if opened:
         said.append(f"They are no longer untouched: they were opened on {opened[-1][:10]}.")
@@ -325,60 +315,23 @@ def state_of(
     return {"first": first, "opened": opened, "seen": seen, "heads": [], "sentence": f"{' '.join(said)} {FORWARD}"}
 
 
-def unseal(
-    symbols: Iterable[str],
-    holdout: str | date,
-    rerun: Callable[[], tuple[Mapping[str, Forecasts], pl.DataFrame, float]],
-    *,
-    settings_hash: str = "",
-    sealed: pl.DataFrame | None = None,
-    again: bool = False,
-    path: Path | None = None,
-    ledger: Path | None = None,
-) -> dict[str, Any]:
-    """Opens a hold-out: runs on without the seal, writes the opening down, and only then says what it showed.
-
-    Parameters
-    ----------
-    symbols: the run's instruments; settings_hash: of its settings, for the record.
-    rerun: the same experiment without the seal -> forecasts by asset class, equity frame, periods a year.
-    sealed: the sealed run's forecasts frame, to check that the past is the same in both.
-    again: open it although it was opened before.
-
-    Out: what `measure` gives, with `opened` (every opening, this one last), `seen` (earlier trials that read these
-    days without a seal) and `same_past`, the share of the sealed run's forecasts that came out the same.
-
-    Raises `SettingsError` for a second opening, before anything is run, and `StoreError` where it cannot be recorded.
-    """
-    symbols, first = tuple(symbols), str(as_day(holdout))
-    earlier = refuse_second(symbols, first, "9999-12-31", again=again, path=path)
-    seen = seen_without_seal(symbols, first, "9999-12-31", ledger)
-    forecasts, equity, periods = rerun()
-    found = measure(forecasts, equity, holdout, periods_per_year=periods)
-    if found["last"] < first:
-        raise SettingsError(f"there are no sessions from {first} on: the bars end on {found['last']}.")
-    opening = Opening(symbols, first, found["last"], datetime.now(UTC).isoformat(timespec="seconds"), settings_hash)
-    record_opening(opening, path)
-    same = None if sealed is None else same_past(sealed, forecasts)
+def reservations(earlier: Sequence[Opening], seen: int, same: float) -> list[str]:
+    """Why an opening shows less than it seems: it is not the first, or the past is no longer the same."""
     said = []
     if earlier:
-        said.append(
-            f"This is no first look: it was opened {_times(len(earlier))} before, last on {earlier[-1].opened[:10]}."
-        )
+        times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
+        said.append(f"This is no first look: it was opened {times} before, last on {earlier[-1].opened[:10]}.")
     elif seen:
         said.append(f"This is no untouched hold-out: {_runs(seen)} had read it without a seal.")
-    if same is not None and same < 0.999:
+    if same < 0.999:
         said.append(
-            f"Of the sealed run's forecasts {same:.0%} came out the same: its bars or the program have changed."
+            f"Of the sealed run's forecasts {same:.1%} came out the same: its bars or the program have changed."
         )
-    return found | {
-        "opened": [*(one.opened for one in earlier), opening.opened], "seen": seen, "same_past": same,
-        "sentence": " ".join([*said, found["sentence"]]),
-    }  # fmt: skip
+    return said
 
 
 def same_past(sealed: pl.DataFrame, forecasts: Mapping[str, Forecasts]) -> float:
-    """Share of a sealed run's forecasts that a run without the seal repeats, to eight digits."""
+    """Share of a sealed run's forecasts (a frame as `Forecasts.to_frame` gives) that these repeat, to eight digits."""
     keys = ["symbol", "time", "model", "head", "step"]
     whole = pl.concat([one.to_frame() for one in forecasts.values()]).select(*keys, again="value")
     both = sealed.join(whole, on=keys, how="left")
@@ -388,18 +341,3 @@ def same_past(sealed: pl.DataFrame, forecasts: Mapping[str, Forecasts]) -> float
 
 def _runs(count: int) -> str:
     return "one earlier trial" if count == 1 else f"{count} earlier trials"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def _plain(value: Any) -> Any:
-    """NaN as None and NumPy's numbers as Python's, through all levels."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

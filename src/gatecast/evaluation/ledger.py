@@ -1,25 +1,27 @@
 """What has been tried on the same instruments over an overlapping span: counted by the program, not confessed.
 
 `trials.jsonl` in the user's data folder (or `$GATECAST_DATA`) has one line a trial, `trials/` beside it the daily net
-profit of each. The same data and settings again add nothing; a new bar, a window that slid on or another name of the
-experiment make no new trial of an old one. All of it is outside every run: deleting a run forgets no trial.
+profit of each. The same settings again, with newer bars, on a window that slid on or under another name are no new
+trial. All of it is outside every run: deleting a run forgets no trial.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.compare import per_session
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.metrics.overfitting import effective_trials
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
+Record = TypeVar("Record")
 SLACK = timedelta(days=7)  # by which the first session of a sliding window may move on more than the last one
-BOOTSTRAP_CELLS = 4e8  # days x trials x draws that a test over all trials may take
+DRAWS = 500  # of the bootstrap of a test over all trials
+BOOTSTRAP_CELLS = 2e7  # rows x trials x draws that it may take: one or two seconds
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,9 @@ def daily_profit(equity: pl.DataFrame) -> pl.DataFrame:
     >>> daily_profit(pl.DataFrame({"time": day, "net": [0.1, 0.1]}))["net"].round(6).to_list()
     [0.21]
     """
-    compounded = (1 + pl.col("net")).product() - 1
-    return equity.group_by(session=session_date(pl.col("time")), maintain_order=True).agg(net=compounded)
+    sessions = session_date(equity["time"].dt.replace_time_zone(None).to_numpy())
+    day, net = per_session(equity["net"].to_numpy(), sessions)
+    return pl.DataFrame({"session": pl.Series(day, dtype=pl.Date), "net": net})
 
 
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────
@@ -107,7 +112,11 @@ def data_folder() -> Path:
         return Path(root)
     from platformdirs import user_data_path
 
-    return user_data_path("gatecast")
+    try:
+        folder = user_data_path("gatecast")
+    except RuntimeError:
+        folder = Path("~")
+    return folder if folder.is_absolute() else Path(os.devnull) / "gatecast"  # a user without a home has no place
 
 
 def ledger_path() -> Path:
@@ -133,10 +142,11 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
     """As `record_trial` for several at once, such as those of one search; the last one's company is returned."""
     path = path or ledger_path()
     known = read_trials(path)
-    longest: dict[Any, str] = {}
-    for one in known:
-        longest[one.start] = max(one.last, longest.get(one.start, ""))
-    fresh = [trial for trial in trials if trial.last > longest.get(trial.start, "")]
+    newest = {trial.start: trial for trial in sorted(known, key=lambda one: one.last)}
+    fresh = [
+        trial for trial in trials
+        if (old := newest.get(trial.start)) is None or (trial.last >= old.last and trial != old)
+    ]  # fmt: skip
     try:
         for trial in trials:  # before the lines: one without its profit would stay without
             if trial.profit is not None and (trial in fresh or not _file(path, trial).exists()):
@@ -145,23 +155,25 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
     except OSError:
         pass
     last = trials[-1]
-    company = _once([trial for trial in (*known, *fresh) if trial.shares(last)])
+    company = configurations([trial for trial in (*known, *fresh) if trial.shares(last)])
     own = {trial: trial.profit for trial in trials if trial.profit is not None}
     return [replace(trial, profit=own[trial] if trial in own else _read_profit(path, trial)) for trial in company]
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """All trials on file, without their profits; lines that a crash cut short are passed over."""
-    trials = []
-    for line in read_lines(path):
-        try:
-            trials.append(Trial(**line | {"symbols": tuple(line["symbols"])}))
-        except (TypeError, KeyError):
-            continue
-    return trials
+    """All trials on file, without their profits; lines that are none are passed over."""
+    return read_records(path, _trial_of)
 
 
-def _once(trials: Sequence[Trial]) -> list[Trial]:
+def _trial_of(line: dict[str, Any]) -> Trial:
+    """Raises `KeyError`, `TypeError` or `ValueError` for what is no trial."""
+    sharpe = line["sharpe"]
+    if sharpe is not None and not math.isfinite(sharpe):
+        raise ValueError("no Sharpe ratio")
+    return Trial(symbols_in(line), day_in(line, "first"), day_in(line, "last"), str(line["settings_hash"]), sharpe)
+
+
+def configurations(trials: Sequence[Trial]) -> list[Trial]:
     """Each configuration once, at its newest, however often its data grew or slid on."""
     found: dict[Any, list[Trial]] = {}
     for trial in sorted(trials, key=lambda one: one.last):
@@ -192,13 +204,17 @@ def _bytes_of(profit: pl.DataFrame) -> bytes:
 def _read_profit(path: Path, trial: Trial) -> pl.DataFrame | None:
     """None where there is no file, or one that is no profit."""
     try:
-        return pl.read_parquet(_file(path, trial), schema={"session": pl.Date, "net": pl.Float32}, glob=False)
+        kept = pl.read_parquet(_file(path, trial), schema={"session": pl.Date, "net": pl.Float32}, glob=False)
     except (OSError, pl.exceptions.PolarsError):
         return None
+    return kept.drop_nans().drop_nulls().unique("session", keep="last", maintain_order=True)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line; what is none, or was cut short, is passed over."""
+def read_records(path: Path, make: Callable[[dict[str, Any]], Record]) -> list[Record]:
+    """What `make` makes of a file's JSON objects, one a line; what is none, or was cut short, is passed over.
+
+    `make` raises `KeyError`, `TypeError` or `ValueError` for an object that it cannot use.
+    """
     found = []
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -206,12 +222,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     for line in lines:
         try:
-            one = json.loads(line)
-        except (ValueError, RecursionError):
+            found.append(make(json.loads(line)))
+        except (KeyError, TypeError, ValueError, RecursionError):
             continue
-        if isinstance(one, dict):
-            found.append(one)
     return found
+
+
+def symbols_in(line: dict[str, Any]) -> tuple[str, ...]:
+    """The symbols of a record. Raises as `read_records` wants it."""
+    if not isinstance(line["symbols"], list):
+        raise TypeError("symbols are a list")
+    return tuple(map(str, line["symbols"]))
+
+
+def day_in(line: dict[str, Any], name: str) -> str:
+    """A date of a record, ISO. Raises as `read_records` wants it."""
+    return date.fromisoformat(line[name]).isoformat()
 
 
 def append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
@@ -250,23 +276,41 @@ def write_whole(path: Path, content: bytes) -> None:
 # ── what follows from them ────────────────────────────────────────────────────────────────────────
 
 
-def profits(trials: Sequence[Trial], sessions: NDArray[np.datetime64]) -> FloatArray:
-    """(sessions, trials) net profit of the trials whose profit is known; 0 on days that a trial did not cover."""
+def profits(
+    trials: Sequence[Trial], sessions: NDArray[np.datetime64], benchmark: FloatArray | None = None
+) -> FloatArray:
+    """(sessions, trials) net profit of the trials whose profit is known; 0 on days that a trial did not cover.
+
+    With `benchmark`, the (sessions,) simple return of buy and hold: what is beyond each trial's own exposure to it.
+    """
     days = pl.DataFrame({"session": pl.Series(sessions.astype("datetime64[D]"), dtype=pl.Date)})
-    columns = [
-        days.join(trial.profit, on="session", how="left", maintain_order="left")["net"].cast(pl.Float64).fill_null(0.0)
-        for trial in trials
-        if trial.profit is not None
-    ]
-    return np.column_stack([column.to_numpy() for column in columns]) if columns else np.zeros((len(days), 0))
+    table = np.zeros((len(days), sum(trial.profit is not None for trial in trials)))
+    known = (trial.profit for trial in trials if trial.profit is not None)
+    for own, profit in zip(table.T, known, strict=True):
+        net = days.join(profit, on="session", how="left", maintain_order="left")["net"]
+        covered = net.is_not_null().to_numpy()
+        own[covered] = net.drop_nulls().to_numpy()
+        if benchmark is not None and own.any():
+            own[covered] = _beyond(own[covered], benchmark[covered])
+    return table
 
 
-def independent_trials(trials: Sequence[Trial], sessions: NDArray[np.datetime64]) -> float:
+def _beyond(net: FloatArray, benchmark: FloatArray) -> FloatArray:
+    """The profit beyond beta times buy and hold; 0 throughout where that is rounding."""
+    centred = benchmark - benchmark.mean()
+    beyond: FloatArray = net - benchmark * (centred @ net / max(float(centred @ centred), 1e-300))
+    return np.where(np.abs(beyond).max() > 1e-6 * np.abs(net).max(), beyond, 0.0)
+
+
+def independent_trials(
+    trials: Sequence[Trial], sessions: NDArray[np.datetime64], benchmark: FloatArray | None = None
+) -> float:
     """How many independent trials these are worth, by `effective_trials` of their profits.
 
-    Trials whose profit is unknown or does not vary count one each, since nothing shows that they were alike.
+    With `benchmark` (see `profits`) books that are alike in no more than being long are not taken for alike. Trials
+    whose profit is unknown or does not vary count one each, since nothing shows that they were alike.
     """
-    table = profits(trials, sessions)
+    table = profits(trials, sessions, benchmark)
     unknown = len(trials) - table.shape[1]
     return float(unknown + (effective_trials(table) if table.shape[1] else 0.0))
 
@@ -277,14 +321,13 @@ def best_of_trials(
     """Does the best of the trials beat buy and hold at its own exposure, given that it is the best of them? One-sided.
 
     The test of superior predictive ability on each trial's profit beyond its beta times `benchmark`, the (sessions,)
-    simple return of buy and hold. Undefined where no trial ever had a profit or loss.
+    simple return of buy and hold; where trials are many, on sums over several days. Undefined where no trial ever had
+    a profit or loss of its own.
     """
-    table = profits(trials, sessions)
+    table = profits(trials, sessions, benchmark)
     table = table[:, np.ptp(table, axis=0) > 0] if len(table) else table[:, :0]
     if not table.shape[1]:
-        return significance.Test(np.nan, np.nan, "no trial had a profit or loss", len(table), enough=False)
-    centred = benchmark - benchmark.mean()
-    if centred @ centred > 0:
-        table = table - benchmark[:, None] * (centred @ table / (centred @ centred))
-    draws = int(np.clip(BOOTSTRAP_CELLS / table.size, 200, 2000))
-    return significance.spa(np.zeros(len(table)), -table, draws=draws)
+        return significance.Test(np.nan, np.nan, "no trial had a profit or loss of its own", len(table), enough=False)
+    together = min(int(np.ceil(table.size * DRAWS / BOOTSTRAP_CELLS)), max(1, len(table) // 60))
+    table = np.add.reduceat(table[len(table) % together :], np.arange(0, len(table) // together * together, together))
+    return significance.spa(np.zeros(len(table)), -table, draws=DRAWS)

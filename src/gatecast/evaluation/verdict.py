@@ -19,6 +19,7 @@ from gatecast.evaluation.compare import (
     day_means,
     lag_of,
     overlap_of,
+    per_session,
     sessions_spanned,
 )
 from gatecast.metrics import significance
@@ -68,7 +69,7 @@ class Verdict:
     effect, low, high: gain over the rival and its 90 % interval, as a share of the rival's loss (for returns an R²;
         for the strategy: yearly alpha, and `beta` is its exposure to buy and hold).
     pvalue: one-sided; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
-        `effective_trials`, what the `trials` so far are worth as independent ones.
+        `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`).
     n: days; n_effective: as many independent ones; detectable: the smallest effect that they could have shown (80 %
         power); n_needed: days that it would take at this effect (None where it is not above 0).
     break_even: effect that costs swallow, and n_break_even the days in which one of that size would show.
@@ -173,14 +174,20 @@ def judge(
     Parameters
     ----------
     forecasts: asset class -> forecasts with the ensemble in them.
-    strategy, benchmark: (sessions,) net simple returns of the book and of buy and hold; `sessions`: their dates.
+    strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; `sessions`: (bars,) their dates,
+        by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
-    trials: configurations tried on these instruments so far, this one included; `effective_trials` what they are
-        worth as independent ones (None: all of it, see `ledger.independent_trials`).
+    trials: configurations tried on these instruments so far, this one included; `effective_trials` what their books
+        are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects the strategy's
+        verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
+        forecasts every trial counts.
     """
-    worth = float(trials if effective_trials is None else min(max(effective_trials, 1.0), max(trials, 1)))
+    count = max(trials, 1)
     found = {head: _judge_head(forecasts, head, model, round_trip) for head in RIVALS}
     found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
+    worth = dict.fromkeys(found, float(count))
+    if effective_trials is not None:
+        worth["strategy"] = float(np.clip(effective_trials, 1, count))
     heads = list(found)
     raw = np.array([found[head][0].pvalue for head in heads])
     verdicts = {}
@@ -188,10 +195,11 @@ def judge(
         verdict, without = found[head]
         holm, rest = significance.holm(raw)[place], np.nan
         if without is not None:  # the claim as it would stand without its best year, all else equal
-            rest = _after_trials(significance.holm(np.r_[raw[:place], without.pvalue, raw[place + 1 :]])[place], worth)
+            holm_without = significance.holm(np.r_[raw[:place], without.pvalue, raw[place + 1 :]])[place]
+            rest = _after_trials(holm_without, worth[head])
         verdict = replace(
-            verdict, pvalue_holm=float(holm), pvalue_trials=_after_trials(holm, worth),
-            trials=trials, effective_trials=worth,
+            verdict, pvalue_holm=float(holm), pvalue_trials=_after_trials(holm, worth[head]),
+            trials=count, effective_trials=worth[head],
         )  # fmt: skip
         if _claims(verdict.pvalue_trials, verdict.low):
             verdict = replace(verdict, survives=None if without is None else _claims(rest, without.low))
@@ -205,7 +213,7 @@ def _claims(pvalue: float, low: float) -> bool:
 
 def _after_trials(pvalue: float, trials: float) -> float:
     """The chance that the best of so many independent trials has so small a p-value (Šidák 1967)."""
-    return float(-np.expm1(trials * np.log1p(-min(pvalue, 1 - 1e-16))))
+    return float(-np.expm1(trials * np.log1p(-pvalue))) if trials > 1 and pvalue < 1 else float(pvalue)
 
 
 # ── one head, one strategy ────────────────────────────────────────────────────────────────────────
@@ -260,6 +268,10 @@ def estimate_gain(days: Days, head: str, overlap: int) -> Estimate:
 def _judge_strategy(
     strategy: FloatArray, benchmark: FloatArray, periods: float, sessions: NDArray[np.datetime64] | None
 ) -> tuple[Verdict, Estimate | None]:
+    if sessions is not None:
+        bars = len(strategy)
+        (days, strategy), (_, benchmark) = (per_session(returns, sessions) for returns in (strategy, benchmark))
+        sessions, periods = days, periods * len(days) / max(bars, 1)
     blank = _blank("strategy", "HAC alpha", len(strategy), 0.0, 1, HELD, "alpha a year, net of costs")
     traded = int(np.count_nonzero(strategy))
     if traded == 0:
@@ -393,16 +405,16 @@ def _conclude(verdict: Verdict) -> Verdict:
         text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}."
         return replace(verdict, verdict=SKILL, sentence=" ".join([text, *_reservations(verdict)]))
     outcome = NOTHING if verdict.high < verdict.break_even else CANNOT_TELL
-    if verdict.pvalue_trials < LEVEL and verdict.effect < 0:
-        text = f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}."
-        if verdict.head == "return":
-            text += f" Clark-West finds it all the same, {_odds(verdict)}: smaller forecasts would do better."
-        return replace(verdict, verdict=outcome, sentence=f"{text} Use {rival} until then.")
-    if outcome == NOTHING:
-        needed = f"below the {verdict.break_even:.2%} that it would have to bring"
-        too_little = needed if verdict.break_even > 0 else "worse beyond doubt"
-        text = f"{name} brings nothing worth trading: {gain} against {rival}, {too_little}. Use {rival}."
+    if verdict.pvalue_trials < LEVEL and verdict.effect < 0:  # of returns alone: all else is tested by the gain itself
+        text = (
+            f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}, but "
+            f"{verdict.test} finds signal, {_odds(verdict)}. Smaller forecasts would do better; use {rival} until then."
+        )
         return replace(verdict, verdict=outcome, sentence=text)
+    if outcome == NOTHING:
+        needed = f", below the {_percent(verdict.break_even)} that it would have to bring"
+        text = f"{name} brings nothing worth trading: {gain} against {rival}{needed if verdict.break_even > 0 else ''}."
+        return replace(verdict, verdict=outcome, sentence=f"{text} Use {rival}.")
     return replace(verdict, verdict=outcome, sentence=" ".join(_undecided(verdict, name, rival, gain)))
 
 
@@ -412,9 +424,17 @@ def in_percent(effect: float, low: float, high: float) -> str:
     >>> in_percent(0.118, 0.083, 0.152), in_percent(-0.0001, -0.0004, 0.0002)
     ('+11.8% (+8.3% to +15.2%)', '-0.010% (-0.040% to +0.020%)')
     """
-    width = 100 * (high - low)
-    digits = int(np.clip(1 - np.floor(np.log10(width)), 1, 6)) if 0 < width < 1 else 1
+    digits = _decimals(high - low)
     return f"{effect:+.{digits}%} ({low:+.{digits}%} to {high:+.{digits}%})"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.{_decimals(share)}%}"
+
+
+def _decimals(share: float) -> int:
+    """Of a percentage: two digits where it is below 1 %, else one decimal."""
+    return int(np.clip(1 - np.floor(np.log10(100 * share)), 1, 6)) if 0 < share < 0.01 else 1
 
 
 def _p(value: float) -> str:
@@ -437,10 +457,10 @@ def _reservations(verdict: Verdict) -> list[str]:
     """What a reader of a claim must know."""
     found = []
     if verdict.high < verdict.break_even:
-        found.append(f"It is too little to trade: costs ask for {verdict.break_even:.2%}.")
+        found.append(f"It is too little to trade: costs ask for {_percent(verdict.break_even)}.")
     if verdict.survives is False:
         found.append(
-            f"It rests on {verdict.best_year}: without that year {verdict.without_best_year:+.1%} is left, "
+            f"It rests on {verdict.best_year}: without that year the effect is {verdict.without_best_year:+.1%}, "
             "which is no evidence."
         )
     elif verdict.survives:
@@ -466,13 +486,18 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str) -> list[str]:
             f"as the best of {verdict.trials:,} trials it does not ({_p(verdict.pvalue_trials)})."
         )
     elif verdict.pvalue_trials < LEVEL:
-        said.append(f"{verdict.test} sees signal ({_odds(verdict)}), but the gain's own interval includes 0.")
-    seen = f"With {verdict.n:,} days you could have seen {what} {verdict.detectable:.1%}{year}"
+        longer = verdict.n * ((verdict.high - verdict.effect) * POWER / BOUND / max(verdict.effect, 1e-9)) ** 2
+        said.append(
+            f"{verdict.test} finds signal ({_odds(verdict)}), but the gain's own interval includes 0: at this effect "
+            f"it would take about {_days(int(longer))} until it does not."
+        )
+    seen = f"With {verdict.n:,} days you could have seen {what} {_percent(verdict.detectable)}{year}"
     if verdict.effect > 0 and verdict.n_needed and verdict.n_needed > verdict.n:
         seen += f"; at this effect you would need about {_days(verdict.n_needed)}"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:
         seen += (
-            f"; for the {verdict.break_even:.2%} that costs ask for you would need about {_days(verdict.n_break_even)}"
+            f"; for the {_percent(verdict.break_even)} that costs ask for you would need about "
+            f"{_days(verdict.n_break_even)}"
         )
     said.append(seen + ".")
     if verdict.effect <= 0:

@@ -17,11 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 IntArray = NDArray[np.int64]
 
 
-def purged_train_rows(start: ArrayLike, end: ArrayLike | None, test: ArrayLike, embargo: float = 0) -> IntArray:
+def purged_train_rows(
+    start: ArrayLike, end: ArrayLike | None, test: ArrayLike, embargo: float | np.timedelta64 = 0
+) -> IntArray:
     """Rows that may be trained on while `test` is forecast: their labels share no moment with a test block's.
 
     `start`, `end`: (rows,) closed intervals on which labels live; `test`: row numbers. A row is left out where its
-    interval touches that of any test row, or starts within `embargo` after the end of a block's last label.
+    interval touches that of any test row, starts within `embargo` after the end of a block's last label, or never ends
+    (NaT or NaN: its answer is not known).
 
     Raises `ValueError` where no ends are given: without them nothing can be purged.
 
@@ -37,7 +40,7 @@ def purged_train_rows(start: ArrayLike, end: ArrayLike | None, test: ArrayLike, 
     rows = np.unique(np.asarray(list(np.asarray(test).ravel()), dtype=np.int64))
     if len(rows) and not 0 <= rows[0] <= rows[-1] < len(start):
         raise ValueError(f"test rows reach from {rows[0]} to {rows[-1]}, there are {len(start)}.")
-    allowed = np.ones(len(start), bool)
+    allowed = end == end  # NaT and NaN are not
     allowed[rows] = False
     for block in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else ():
         last = end[block].max()
@@ -48,15 +51,15 @@ def purged_train_rows(start: ArrayLike, end: ArrayLike | None, test: ArrayLike, 
 
 
 def purged_folds(
-    start: ArrayLike, end: ArrayLike | None, folds: int, embargo: float = 0
+    start: ArrayLike, end: ArrayLike | None, folds: int, embargo: float | np.timedelta64 = 0
 ) -> Iterator[tuple[IntArray, IntArray]]:
     """(train, test) row numbers of `folds` blocks in order of time, purged and with an embargo."""
-    for test in np.array_split(np.arange(len(np.asarray(start))), folds):
+    for test in _blocks(len(np.asarray(start)), folds):
         yield purged_train_rows(start, end, test, embargo), test
 
 
 def combinatorial_folds(
-    start: ArrayLike, end: ArrayLike | None, groups: int, test_groups: int, embargo: float = 0
+    start: ArrayLike, end: ArrayLike | None, groups: int, test_groups: int, embargo: float | np.timedelta64 = 0
 ) -> Iterator[tuple[IntArray, IntArray]]:
     """(train, test) row numbers of every choice of `test_groups` out of `groups` blocks, purged block by block.
 
@@ -64,8 +67,9 @@ def combinatorial_folds(
     >>> len(list(combinatorial_folds(day, day + 1, 6, 2))), paths(6, 2)
     (15, 5)
     """
-    parts = np.array_split(np.arange(len(np.asarray(start))), groups)
-    for chosen in combinations(parts, test_groups):
+    if not 1 <= test_groups < groups:
+        raise ValueError(f"test_groups must be from 1 to {groups - 1} of {groups} groups, got {test_groups}.")
+    for chosen in combinations(_blocks(len(np.asarray(start)), groups), test_groups):
         test = np.concatenate(chosen)
         yield purged_train_rows(start, end, test, embargo), test
 
@@ -73,3 +77,9 @@ def combinatorial_folds(
 def paths(groups: int, test_groups: int) -> int:
     """How many whole histories the choices of `combinatorial_folds` make up."""
     return comb(groups, test_groups) * test_groups // groups
+
+
+def _blocks(rows: int, count: int) -> list[IntArray]:
+    if not 2 <= count <= rows:
+        raise ValueError(f"expected from 2 blocks to one of each row, got {count} blocks of {rows} rows.")
+    return np.array_split(np.arange(rows), count)

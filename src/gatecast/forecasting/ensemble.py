@@ -32,12 +32,15 @@ class Ensemble(Settings):
     ----------
     members: the models combined. prior_sd: standard deviation of the slopes' prior around 0.
     stacking: let the stacked logistic compete. minimum_days: days of record before any slope leaves 0.
-    volatility_members: forecasts of variance that compete, with the geometric mean of the first two; the first is in
-        force until there is a record, then whichever had the smallest past out-of-sample QLIKE.
+    volatility_members: forecasts of variance whose weighted geometric mean is in force; the weights are those with the
+        smallest past out-of-sample QLIKE. volatility_base: those that share the weight before there is a record.
     """
 
     members: Annotated[tuple[str, ...], Field(min_length=1)] = ("lstm", "forest", "logistic")
-    volatility_members: Annotated[tuple[str, ...], Field(min_length=1)] = ("har", "lstm", "constant")
+    volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
+        "har", "har_symbol", "har_class", "highway", "lstm", "constant",
+    )  # fmt: skip
+    volatility_base: tuple[str, ...] = ("har_symbol", "har_class")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     stacking: bool = True
     minimum_days: Annotated[int, Field(ge=1)] = 60
@@ -97,18 +100,14 @@ class Ensemble(Settings):
         return expected
 
     def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
-        """(samples,) at each refit the member, or the mean of the first two, with the smallest loss so far."""
-        samples = forecasts.samples
-        members = np.log(np.column_stack([forecasts.values[name]["volatility"] for name in self.volatility_members]))
-        candidates = np.column_stack([members, members[:, :2].mean(1)])
-        answer = samples.targets["volatility"].value[samples.ends]
-        ratio = answer[:, None] - candidates
-        loss = np.exp(ratio) - ratio - 1
-        chosen = _held(forecasts, "ensemble", "volatility", since)
-        for rows, record, weight in _records(forecasts, candidates.sum(1) + answer, self.minimum_days)[since:]:
-            best = int(np.argmin(weight @ loss[record])) if len(record) else 0
-            chosen[rows] = np.exp(candidates[rows, best])
-        return chosen
+        """(samples,) the members' weighted geometric mean, see `mix_variances`."""
+        names = [name for name in self.volatility_members if "volatility" in forecasts.values.get(name, {})]
+        members = [forecasts.values[name]["volatility"] for name in names]
+        base = np.array([float(name in self.volatility_base) for name in names])
+        if not base.any():
+            base[0] = 1.0
+        held = _held(forecasts, "ensemble", "volatility", since)
+        return mix_variances(forecasts, np.column_stack(members), base / base.sum(), held, since)
 
     def _probability(self, forecasts: Forecasts, head: str, since: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """(in force, equal weight, stacked) probabilities, (samples,) each."""
@@ -159,6 +158,71 @@ def _records(
         weight = 1.0 / (samples.horizon_sessions * count[day[record]])
         records.append((fold.test, record, weight))
     return records
+
+
+STEPS = 4  # a member's weight is a multiple of 1 / STEPS
+MEMORY_DAYS = 500  # a day of the record counts half after so many more
+LEAST_DAYS = 500  # of record, before weights are learned: two years
+TOLL = 0.02  # share of the loss that a full departure from the first weights must win while the record is short
+
+
+def mix_variances(
+    forecasts: Forecasts, members: FloatArray, base: FloatArray, mixed: FloatArray, since: int = 0
+) -> FloatArray:
+    """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
+
+    In: (samples, members) forecasts, (members,) weights before there is a record, `mixed` (samples,) what stays as it
+    is before fold `since`. The weights, in steps of a quarter, are those of the smallest mean QLIKE over the days whose
+    answers are known, later days counting more; a departure from `base` has to win more than its toll. Where a member
+    has no forecast it takes no part.
+    """
+    samples = forecasts.samples
+    answer = samples.targets["volatility"].value[samples.ends]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(members)
+    grid = _simplex(members.shape[1], STEPS)
+    distance = np.abs(grid - base).sum(1) / 2
+    _, day = np.unique(samples.sessions, return_inverse=True)
+    days = int(day.max()) + 1
+    issued = forecasts.rows[np.isfinite((logs.sum(1) + answer)[forecasts.rows])]
+    ratio = answer[issued, None] - _weighted(logs[issued], grid)
+    loss = np.exp(np.minimum(ratio, 50.0)) - ratio - 1
+    order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
+    known_at, at, loss = samples.known_at[issued][order], day[issued][order], loss[order]
+    total, count, done = np.zeros((days, len(grid))), np.zeros(days), 0
+    for number, fold in enumerate(forecasts.folds):
+        until = int(np.searchsorted(known_at, fold.cutoff, side="right"))
+        np.add.at(total, at[done:until], loss[done:until])
+        count += np.bincount(at[done:until], minlength=days)
+        done = until
+        if number < since:
+            continue
+        weights = base
+        answered = np.flatnonzero(count)
+        if len(answered) >= LEAST_DAYS:
+            recency = 0.5 ** (np.arange(len(answered))[::-1] / MEMORY_DAYS)
+            mean = recency @ (total[answered] / count[answered, None]) / recency.sum()
+            toll = TOLL * LEAST_DAYS / (LEAST_DAYS + len(answered)) * mean.min() * distance
+            weights = grid[int(np.argmin(mean + toll))]
+        used = weights > 0
+        mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
+    return mixed
+
+
+def _weighted(logs: FloatArray, weights: FloatArray) -> FloatArray:
+    """(rows, sets) of (rows, members) and (sets, members), member by member: rows decide nothing about each other."""
+    result = np.zeros((len(logs), len(weights)))
+    for column, share in zip(logs.T, weights.T, strict=True):
+        result += column[:, None] * share
+    return result
+
+
+def _simplex(members: int, steps: int) -> FloatArray:
+    """All ways to share 1 among the members in equal steps."""
+    from itertools import product
+
+    shares = [one for one in product(range(steps + 1), repeat=members - 1) if sum(one) <= steps]
+    return np.array([(*one, steps - sum(one)) for one in shares], dtype=np.float64) / steps
 
 
 def _slopes_with_offset(

@@ -6,24 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.forecasting.forest import FittedForest
+from gatecast.forecasting.highway import FittedHighway
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.lstm import FittedLSTM
 from gatecast.forecasting.naive import FittedNaive
-from gatecast.forecasting.volatility import FittedLogHAR
+from gatecast.forecasting.regimes import FittedMarkov
+from gatecast.forecasting.transformer import FittedTFT
+from gatecast.forecasting.volatility import FittedLinearVariance, FittedLogHAR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.forecaster import FittedForecaster
 
-Fitted = type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLogHAR] | type[FittedNaive]
+Fitted = (
+    type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLinearVariance] | type[FittedLogHAR]
+    | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT]
+)  # fmt: skip
 
 FITTED: dict[str, Fitted] = {
     "lstm": FittedLSTM,
     "forest": FittedForest,
     "linear": FittedLinear,
     "har": FittedLogHAR,
+    "linear_variance": FittedLinearVariance,
+    "highway": FittedHighway,
     "naive": FittedNaive,
+    "markov": FittedMarkov,
+    "tft": FittedTFT,
 }
 """`kind` in a stored model's settings -> the class whose `from_state` rebuilds it."""
 

@@ -1,12 +1,17 @@
-"""The volatility head's yardstick: the log-HAR of Corsi (2009), one a symbol, on all that is known by each refit."""
+"""Linear forecasts of log variance: the yardstick, and the strongest of them, on all that is known by each refit.
+
+The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
+variance, one for each symbol and one pooled over the class, and forget: a bar counts half after two years.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from gatecast.forecasting.forecaster import Progress, fan_out
 from gatecast.forecasting.naive import match_symbols
@@ -78,6 +83,100 @@ class FittedLogHAR:
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLogHAR:
         """The inverse of `state`."""
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+
+
+class LinearVariance(Settings):
+    """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
+
+    Least squares with weights that halve every `half_life` years; inputs beyond the HAR's are shrunk by a ridge that
+    counts as `penalty` rows times the horizon. Lognormal correction: half the weighted residual variance of the symbol.
+    A symbol with fewer than `minimum` rows takes the class's numbers.
+    """
+
+    pooled: bool = False
+    half_life: Annotated[float, Field(gt=0)] = 2.0
+    penalty: Annotated[float, Field(ge=0)] = 100.0
+    minimum: int = 250
+
+    @property
+    def name(self) -> str:
+        """`har_symbol` or `har_class`."""
+        return "har_class" if self.pooled else "har_symbol"
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedLinearVariance]:
+        """One regression a fold, or one a fold and symbol."""
+        return fan_out(self.fit_record, folds, jobs=jobs, progress=progress)
+
+    def fit_record(self, fold: Fold) -> FittedLinearVariance:
+        """The fit on all rows whose answers are known at the fold's cutoff."""
+        samples, record = fold.data, fold.record
+        ends = samples.ends[record]
+        inputs, answer = samples.facts.variance[ends], samples.targets["volatility"].value[ends]
+        age = (fold.cutoff - samples.times[record]) / np.timedelta64(1, "D") / 365.25
+        weight = 0.5 ** (age / self.half_life)
+        centre, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-12
+        design = np.column_stack([np.ones(len(ends)), (inputs - centre) / spread])
+        penalty = np.full(design.shape[1], self.penalty * samples.horizon)
+        penalty[:4] = 1e-6  # the constant and the terms of the HAR
+        weights = _solve(design, weight, answer, penalty)
+        residual = answer - design @ weights
+        pooled = np.append(weights, 0.5 * np.average(residual**2, weights=weight))
+        table = np.tile(pooled, (len(samples.symbols), 1))
+        for number in range(len(samples.symbols)):
+            mine = np.flatnonzero(samples.symbol[ends] == number)
+            if len(mine) < self.minimum:
+                continue
+            own, left = weights, residual[mine]
+            if not self.pooled:  # what the symbol itself adds to the class's
+                change = _solve(design[mine], weight[mine], left, np.full(len(weights), 0.01 * samples.horizon))
+                own, left = weights + change, left - design[mine] @ change
+            table[number] = np.append(own, 0.5 * np.average(left**2, weights=weight[mine]))
+        return FittedLinearVariance(table, pooled, centre, spread, samples.symbols)
+
+
+@dataclass(frozen=True)
+class FittedLinearVariance:
+    """(symbols, inputs + 2) constant, coefficients of standardised inputs, half the residual variance; and pooled."""
+
+    table: FloatArray
+    pooled: FloatArray
+    centre: FloatArray
+    spread: FloatArray
+    symbols: tuple[str, ...]
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        return {"volatility": self.at(samples, samples.ends[rows])}
+
+    def at(self, samples: Samples, ends: IntArray, *, corrected: bool = True) -> FloatArray:
+        """(bars,) the forecast made at bar-level rows; without its lognormal correction the median."""
+        number = match_symbols(samples, self.symbols, ends)
+        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        inputs = (samples.facts.variance[ends] - self.centre) / self.spread
+        log_variance = weights[:, 0] + (weights[:, -1] if corrected else 0.0)
+        for column in range(inputs.shape[1]):  # in order: a matrix product's last bits depend on the number of rows
+            log_variance = log_variance + weights[:, column + 1] * inputs[:, column]
+        variance: FloatArray = np.exp(np.clip(log_variance, -60, 20))
+        return variance
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        arrays = {"table": self.table, "pooled": self.pooled, "centre": self.centre, "spread": self.spread}
+        return arrays, {"kind": "linear_variance", "symbols": list(self.symbols)}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinearVariance:
+        """The inverse of `state`."""
+        table, pooled, centre, spread = (arrays[name] for name in ("table", "pooled", "centre", "spread"))
+        return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
+
+
+def _solve(design: FloatArray, weight: FloatArray, answer: FloatArray, penalty: FloatArray) -> FloatArray:
+    """Weighted least squares with a ridge."""
+    weighted = design * weight[:, None]
+    return np.asarray(np.linalg.solve(weighted.T @ design + np.diag(penalty), weighted.T @ answer), dtype=np.float64)
 
 
 def _least_squares(inputs: FloatArray, answers: FloatArray) -> FloatArray:

@@ -1,21 +1,22 @@
-"""Which of many models beat the benchmark, and which can be the best? Both through `arch`, on bootstrapped rows.
+"""Many models at once, and the bootstrap of dependent rows: which models beat a benchmark, which can be the best.
 
 Losses are (times, models), rows in order of time, one a bar or day; a row with a NaN is left out. `significance.spa`
-asks the question before these: whether any of them is better at all.
+asks the question before these: whether any of them is better at all. StepM and the confidence set are `arch`'s.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gatecast.metrics.forecast import FloatArray
-from gatecast.metrics.significance import block_length, hac_mean
 
 LEAST_ROWS = 30
+BOOTSTRAP_CELLS = 1_000_000  # draws x rows x models held at a time
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class ConfidenceSet:
 
     pvalues: FloatArray
     included: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`; both NaN, and `reason` says why, where it is undefined."""
+
+    low: float
+    high: float
     reason: str = ""
 
 
@@ -54,29 +64,16 @@ def step_m(
     >>> step_m(losses[:, 0], losses[:, 1:]).models
     (1,)
     """
-    benchmark, models = np.asarray(benchmark_losses, np.float64), np.asarray(model_losses, np.float64)
-    models = models[:, None] if models.ndim == 1 else models
-    if benchmark.ndim != 1 or models.ndim != 2 or len(benchmark) != len(models):
-        raise ValueError(
-            f"expected losses (times,) and (times, models), got shapes {benchmark.shape} and {models.shape}."
-        )
-    gain = benchmark[:, None] - models
-    gain = gain[~np.isnan(gain).any(axis=1)]
-    if reason := _unusable(gain):
+    gain, differing, reason = gains(benchmark_losses, model_losses, LEAST_ROWS)
+    if reason:
         return Superior((), reason)
-    differing = np.flatnonzero(np.ptp(gain, axis=0) > 1e-13 * max(1e-300, float(np.abs(gain).max())))
-    if not len(differing):
-        return Superior((), "no model differs from the benchmark")
     gain = gain[:, differing]
     block = block_length(gain) if block is None else block
-    error = np.array([hac_mean(column, int(np.ceil(block))).standard_error for column in gain.T])
-    known = np.isfinite(error)
-    if not known.any():
-        return Superior((), "no gain has a positive variance estimate")
+    variance = np.array([long_run_variance(column, int(np.ceil(block))) for column in gain.T])
     from arch.bootstrap import StepM
 
     # the last column is the benchmark itself: arch fails once all columns are found to be better
-    scaled = np.column_stack([gain[:, known] / error[known] / np.sqrt(len(gain)), np.zeros(len(gain))])
+    scaled = np.column_stack([gain / np.sqrt(variance), np.zeros(len(gain))])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         test = StepM(
@@ -84,7 +81,7 @@ def step_m(
             studentize=False, seed=seed,
         )  # fmt: skip
         test.compute()
-    found = differing[known][np.asarray(test.superior_models, np.int64)]
+    found = differing[np.asarray(test.superior_models, np.int64)]
     return Superior(tuple(sorted(int(column) for column in found)))
 
 
@@ -93,7 +90,8 @@ def model_confidence_set(
 ) -> ConfidenceSet:
     """Which models can be the best, given how noisy their losses are: a set that holds it with 1 - `level`.
 
-    Models whose losses are the same share one answer. Hansen, Lunde and Nason (2011), Econometrica 79.
+    Models whose losses are the same share one answer; one that always loses the same amount more than another has a
+    p-value of 0. Hansen, Lunde and Nason (2011), Econometrica 79.
 
     >>> losses = np.random.default_rng(1).standard_normal((500, 3))
     >>> losses[:, 2] += 0.5
@@ -101,45 +99,231 @@ def model_confidence_set(
     (0, 1)
     """
     table = np.asarray(losses, np.float64)
+    table = table[:, None] if table.ndim == 1 else table
     if table.ndim != 2:
         raise ValueError(f"expected losses (times, models), got shape {table.shape}.")
     count = table.shape[1]
     table = table[~np.isnan(table).any(axis=1)]
-    if reason := _unusable(table):
+    if reason := _unusable(table, LEAST_ROWS) or out_of_range(table):
         return ConfidenceSet(np.full(count, np.nan), (), reason)
-    twin = _twins(table)
-    own = np.unique(twin)
-    if len(own) == 1:
-        return ConfidenceSet(np.ones(count), tuple(range(count)))
-    from arch.bootstrap import MCS
-
-    block = block_length(table - table.mean(axis=1, keepdims=True)) if block is None else block
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        test = MCS(table[:, own], size=level, reps=draws, block_size=max(1, round(block)), seed=seed)
-        test.compute()
-        order = test.pvalues.index.to_numpy().astype(np.int64)
-        of_own = np.empty(len(own))
-        of_own[order] = test.pvalues["Pvalue"].to_numpy()
-    pvalues = of_own[np.searchsorted(own, twin)]
+    table = table - table.mean(axis=1, keepdims=True)
+    best = _best_twins(table)
+    own = np.unique(best[best >= 0])
+    pvalues = np.zeros(count)
+    pvalues[own] = _confidence(table[:, own], block, draws, seed) if len(own) > 1 else 1.0
+    pvalues = np.where(best >= 0, pvalues[best], 0.0)
     return ConfidenceSet(pvalues, tuple(int(column) for column in np.flatnonzero(pvalues > level)))
 
 
-def _unusable(table: FloatArray) -> str:
+def _confidence(table: FloatArray, block: float | None, draws: int, seed: int) -> FloatArray:
+    """arch's p-value of each column; ties of their means, of which arch makes an error, are broken far below noise."""
+    from arch.bootstrap import MCS
+
+    block = block_length(table) if block is None else block
+    table = table / table.std()
+    table = table + 1e-10 * np.random.default_rng(0).random(table.shape[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        test = MCS(table, size=0.5, reps=draws, block_size=max(1, round(block)), seed=seed)
+        test.compute()
+        pvalues = np.empty(table.shape[1])
+        pvalues[test.pvalues.index.to_numpy().astype(np.int64)] = test.pvalues["Pvalue"].to_numpy()
+    return pvalues
+
+
+def _best_twins(table: FloatArray) -> NDArray[np.int64]:
+    """For each column the first with the same losses; -1 where another one always loses a constant amount less."""
+    rounding = 1e-12 * np.abs(table).max()
+    best = np.empty(table.shape[1], np.int64)
+    for column in range(len(best)):
+        apart = table - table[:, [column]]
+        alike = np.flatnonzero(np.ptp(apart, axis=0) <= rounding)
+        offset = apart[:, alike].mean(axis=0)
+        best[column] = alike[np.abs(offset) <= rounding][0] if offset.min() >= -rounding else -1
+    return best
+
+
+def holm(pvalues: ArrayLike) -> FloatArray:
+    """P-values adjusted for their number: those at or below a level are claims at that level, jointly.
+
+    A NaN stays NaN and counts as a test that was made. Holm (1979), Scandinavian Journal of Statistics 6.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    raw = np.atleast_1d(np.asarray(pvalues, np.float64))
+    order = np.argsort(raw)  # NaN last
+    stepped = np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1))
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+# ── what can be tested ────────────────────────────────────────────────────────────────────────────
+
+
+def gains(
+    benchmark_losses: ArrayLike, model_losses: ArrayLike, least: int
+) -> tuple[FloatArray, NDArray[np.int64], str]:
+    """How much less than the benchmark each model loses, the models of which it varies, and why nothing can be tested.
+
+    Losses (times,) and (times, models), or (times,) for one model; rows with a NaN are left out and at least `least`
+    are needed. `ValueError` where the shapes do not go together.
+    """
+    benchmark, models = np.asarray(benchmark_losses, np.float64), np.asarray(model_losses, np.float64)
+    models = models[:, None] if models.ndim == 1 else models
+    if benchmark.ndim != 1 or models.ndim != 2 or len(benchmark) != len(models):
+        raise ValueError(
+            f"expected losses (times,) and (times, models), got shapes {benchmark.shape} and {models.shape}."
+        )
+    complete = ~(np.isnan(benchmark) | np.isnan(models).any(axis=1))
+    benchmark, models = benchmark[complete, None], models[complete]
+    if reason := _unusable(models, least) or out_of_range(benchmark, models):
+        return models, np.zeros(0, np.int64), reason
+    gain = benchmark - models
+    scale = np.maximum(np.abs(benchmark).max(), np.abs(models).max(axis=0))
+    differing = np.flatnonzero(np.ptp(gain, axis=0) > 1e-13 * scale)
+    return gain, differing, "" if differing.size else "no model differs from the benchmark by more than a constant"
+
+
+def out_of_range(*series: FloatArray) -> str:
+    """Why the variance of the squares of these numbers cannot be computed, or nothing."""
+    largest = max(float(np.abs(each).max(initial=0.0)) for each in series)
+    if np.isinf(largest):
+        return "a value is infinite"
+    return "" if largest == 0 or 1e-70 < largest < 1e70 else "the values are too large or too small to be squared"
+
+
+def _unusable(table: FloatArray, least: int) -> str:
     if table.shape[1] == 0:
         return "there are no models"
-    if len(table) < LEAST_ROWS:
-        return f"{len(table)} rows are too few, at least {LEAST_ROWS} are needed"
-    return "a loss is infinite" if np.isinf(table).any() else ""
+    return f"{len(table)} rows are too few, at least {least} are needed" if len(table) < least else ""
 
 
-def _twins(table: FloatArray) -> NDArray[np.int64]:
-    """For each column the first one that differs from it by a constant no larger than rounding."""
-    scale = max(float(np.abs(table).max()), 1e-300)
-    first = np.arange(table.shape[1])
-    for column in range(table.shape[1]):
-        for earlier in range(column):
-            if np.abs(table[:, column] - table[:, earlier]).max() <= 1e-12 * scale:
-                first[column] = first[earlier]
-                break
-    return first
+# ── the bootstrap ─────────────────────────────────────────────────────────────────────────────────
+
+
+def block_bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[[FloatArray], float] = np.mean,
+    *,
+    block: float | None = None,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """A percentile interval for a statistic of dependent rows, by the stationary bootstrap.
+
+    `values` has shape (times,) or (times, columns), whose rows stay together; `statistic` takes such an array
+    and gives a number. `block` is the mean length in bars of the blocks, `block_length` when left out. Politis
+    and Romano (1994), Journal of the American Statistical Association 89.
+
+    >>> interval = block_bootstrap_interval(np.sin(np.arange(200.0)))
+    >>> interval.low < 0 < interval.high
+    True
+    """
+    if not (0 < confidence < 1 and draws >= 1):
+        raise ValueError(f"expected a confidence between 0 and 1 and 1 draw or more, got {confidence} and {draws}.")
+    array = _complete(values)
+    n = len(array)
+    if reason := f"{n} rows are too few" if n < 2 else out_of_range(array):
+        return Interval(np.nan, np.nan, reason)
+    block = block_length(array) if block is None else block
+    batches = _stationary_bootstrap(n, block, draws, seed, max(1, BOOTSTRAP_CELLS // n))
+    found = [statistic(array[drawn]) for batch in batches for drawn in batch]
+    if not np.isfinite(found).all():
+        return Interval(np.nan, np.nan, "the statistic is undefined on some draws")
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def block_length(values: ArrayLike) -> float:
+    """The mean block length in bars that suits the dependence of (times,) or (times, columns): the longest.
+
+    Rows with a NaN are left out; 1 where nothing can be estimated. Politis and White (2004), Econometric Reviews 23,
+    with the correction of Patton, Politis and White (2009), Econometric Reviews 28.
+
+    >>> noise = np.random.default_rng(0).standard_normal(1000)
+    >>> block_length(noise) < 5 < block_length(np.convolve(noise, np.ones(10), "valid"))
+    True
+    """
+    table = _complete(values)
+    if len(table) < 2 or out_of_range(table):
+        return 1.0
+    return max((_column_block_length(column) for column in table.reshape(len(table), -1).T), default=1.0)
+
+
+def _complete(values: ArrayLike) -> FloatArray:
+    """The rows of (times,) or (times, columns) without a NaN."""
+    array = np.atleast_1d(np.asarray(values, np.float64))
+    complete: FloatArray = array[~np.isnan(array).any(axis=tuple(range(1, array.ndim)))]
+    return complete
+
+
+def _column_block_length(values: FloatArray) -> float:
+    n = values.size
+    window = max(5, int(np.sqrt(np.log10(n))))
+    gamma = _autocovariances(values, int(np.ceil(np.sqrt(n))) + window)
+    lags = gamma.size - 1
+    if gamma[0] <= 0 or lags < window:
+        return 1.0
+    small = np.abs(gamma[1:]) < 2 * np.sqrt(np.log10(n) / n) * gamma[0]
+    quiet = np.lib.stride_tricks.sliding_window_view(small, window).all(axis=1)
+    last = min(2 * max(int(quiet.argmax()), 1), lags) if quiet.any() else lags
+    k = np.arange(1, last + 1)
+    weighted = np.minimum(1, 2 * (1 - k / last)) * gamma[1 : last + 1]
+    spectrum = float(gamma[0] + 2 * weighted.sum())
+    longest = float(max(1.0, min(3 * np.sqrt(n), n / 3)))
+    if spectrum <= 0:
+        return longest
+    length = (2 * abs(float(k @ weighted)) / spectrum) ** (2 / 3) * n ** (1 / 3)
+    return float(np.clip(length, 1.0, longest))
+
+
+def bootstrap_means(gain: FloatArray, block: float, draws: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    """The mean of every draw of (times, models) and its standard error by its own blocks, (draws, models) each."""
+    at_once = max(1, BOOTSTRAP_CELLS // gain.size)
+    batches = [_means(gain, batch) for batch in _stationary_bootstrap(len(gain), block, draws, seed, at_once)]
+    mean, error = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return mean, error
+
+
+def _means(gain: FloatArray, batch: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """The mean of every draw and its standard error by the spread of its block sums, (draws, models) each."""
+    n = len(gain)
+    begins = np.diff(batch, axis=1, prepend=0) % n != 1
+    begins[:, 0] = True
+    drawn = gain[batch]
+    mean = drawn.mean(axis=1)
+    first = np.flatnonzero(begins)
+    sums = np.add.reduceat((drawn - mean[:, None]).reshape(-1, gain.shape[1]), first)
+    draw = np.searchsorted(first, np.arange(len(batch)) * n)
+    return mean, np.sqrt(np.add.reduceat(sums**2, draw)) / n
+
+
+def _autocovariances(values: FloatArray, lag: int) -> FloatArray:
+    """γ_0 to γ_lag, as far as there are rows, with the divisor n."""
+    centred = values - values.mean()
+    n = values.size
+    return np.array([centred[k:] @ centred[: n - k] for k in range(min(lag, n - 1) + 1)]) / n
+
+
+def long_run_variance(values: FloatArray, lag: int, bartlett: bool = True) -> float:
+    """Σ w_k γ_k over |k| <= lag, w_k = 1 - k / (lag + 1) or 1."""
+    gamma = _autocovariances(values, lag)
+    k = np.arange(1, gamma.size)
+    return float(gamma[0] + 2 * np.sum((1 - k / (lag + 1) if bartlett else 1.0) * gamma[1:]))
+
+
+def _stationary_bootstrap(n: int, block: float, draws: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers, (at_once draws, n) at a time: blocks of geometric length from anywhere, wrapped round."""
+    if not block >= 1:
+        raise ValueError(f"block must be a mean length in bars, 1 or more, got {block}.")
+    random, place = np.random.default_rng(seed), np.arange(n)
+    for done in range(0, draws, at_once):
+        shape = (min(at_once, draws - done), n)
+        start = random.integers(n, size=shape)
+        begins = random.random(shape) < 1 / block
+        begins[:, 0] = True
+        latest = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+        yield (np.take_along_axis(start, latest, axis=1) + place - latest) % n

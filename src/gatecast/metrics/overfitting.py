@@ -1,7 +1,7 @@
 """What many trials do to the best of them: probabilistic and deflated Sharpe ratios, PBO.
 
 Sharpe ratios are per bar, **not** a year: an annual one over the root of the bars a year. `kurtosis` is raw,
-3 for a Gaussian. A number that is undefined is NaN.
+3 for a Gaussian. A number that is undefined is `Undefined`: NaN, with a `reason`.
 
 >>> round(deflated_sharpe(2.5 / 250**0.5, 1250, -3, 10, n_trials=100, variance=0.5 / 250), 6)
 0.900397
@@ -17,23 +17,43 @@ from numpy.typing import ArrayLike
 
 from gatecast.metrics.forecast import FloatArray
 
+MOST_BLOCKS = 20
+"""Of `pbo`: 184,756 ways to choose half of them."""
+
+
+class Undefined(float):
+    """Not a number, and `reason` says why.
+
+    >>> expected_max_sharpe(0, 1), expected_max_sharpe(0, 1).reason
+    (nan, 'a best of 0 trials: at least 1 is needed')
+    """
+
+    reason: str
+
+    def __new__(cls, reason: str) -> Undefined:
+        self = super().__new__(cls, "nan")
+        self.reason = reason
+        return self
+
 
 def expected_max_sharpe(n_trials: float, variance: float) -> float:
     """The Sharpe ratio to expect of the best of `n_trials` without skill, 0 for one trial.
 
-    `variance` is that of the trials' own Sharpe ratios; an effective number of trials need not be whole. NaN
-    below one trial. Bailey and López de Prado (2014), Journal of Portfolio Management 40.
+    `variance` is that of the trials' own Sharpe ratios; an effective number of trials need not be whole. Bailey and
+    López de Prado (2014), Journal of Portfolio Management 40.
 
     >>> round(expected_max_sharpe(100, 0.5 / 250), 6)
     0.113172
     """
     from scipy.special import ndtri
 
-    if not (n_trials >= 1 and variance >= 0):
-        return np.nan
+    if not 1 <= n_trials < np.inf:
+        return Undefined(f"a best of {n_trials} trials: at least 1 is needed")
+    if not 0 <= variance < np.inf:
+        return Undefined(f"a variance of {variance} between the trials' Sharpe ratios is none")
     if n_trials == 1:
         return 0.0
-    best = (1 - np.euler_gamma) * ndtri(1 - 1 / n_trials) + np.euler_gamma * ndtri(1 - 1 / (n_trials * np.e))
+    best = -(1 - np.euler_gamma) * ndtri(1 / n_trials) - np.euler_gamma * ndtri(1 / n_trials / np.e)
     return float(np.sqrt(variance) * max(best, 0.0))
 
 
@@ -47,8 +67,14 @@ def probabilistic_sharpe(sharpe: float, n: int, skew: float = 0, kurtosis: float
     """
     from scipy.special import ndtr
 
+    if isinstance(benchmark, Undefined):
+        return benchmark
+    if not 1 < n < np.inf:
+        return Undefined(f"{n} bars are too few, at least 2 are needed")
     spread = _spread(sharpe, skew, kurtosis)
-    return float(ndtr((sharpe - benchmark) * np.sqrt(n - 1) / np.sqrt(spread))) if n > 1 else np.nan
+    if isinstance(spread, Undefined) or np.isnan(benchmark):
+        return spread if isinstance(spread, Undefined) else Undefined("the Sharpe ratio to exceed is not a number")
+    return float(ndtr((sharpe - benchmark) * np.sqrt((n - 1) / spread)))
 
 
 def deflated_sharpe(sharpe: float, n: int, skew: float, kurtosis: float, n_trials: float, variance: float) -> float:
@@ -64,24 +90,32 @@ def min_track_record_length(
 ) -> float:
     """How many bars it takes until `probabilistic_sharpe` reaches `confidence`; not rounded.
 
-    NaN where `sharpe` does not exceed `benchmark`: no record is long enough. Bailey and López de Prado
-    (2012), Journal of Risk 15.
+    Undefined where `sharpe` does not exceed `benchmark`: no record is long enough. A `confidence` of one half or less
+    takes one bar. Bailey and López de Prado (2012), Journal of Risk 15.
 
     >>> round(min_track_record_length(2 / 252**0.5, 1 / 252**0.5) / 252, 4)
     2.731
     """
     from scipy.special import ndtri
 
-    if not sharpe > benchmark:
-        return np.nan
-    return float(1 + _spread(sharpe, skew, kurtosis) * (ndtri(confidence) / (sharpe - benchmark)) ** 2)
+    if not 0 < confidence < 1:
+        return Undefined(f"a confidence of {confidence} is none, it lies between 0 and 1")
+    spread = _spread(sharpe, skew, kurtosis)
+    if isinstance(spread, Undefined):
+        return spread
+    if not -np.inf < benchmark < sharpe:
+        return Undefined(f"no record is long enough to show that {sharpe} exceeds {benchmark}")
+    ratio = max(float(ndtri(confidence)), 0.0) / (float(sharpe) - float(benchmark))
+    length = 1 + spread * ratio * ratio
+    return length if length < np.inf else Undefined("the two Sharpe ratios are too near to each other")
 
 
 def effective_trials(returns: ArrayLike) -> float:
     """How many independent trials these are worth: N² over the sum of all squared correlations of their profits.
 
     `returns` (times, trials) are profits of the same bars; rows with a NaN are left out. Between 1, where all earn and
-    lose together, and N. A column that does not vary counts 1: nothing shows that it was like another. NaN for none.
+    lose together, and N. A column that does not vary counts 1: nothing shows that it was like another. Noise in the
+    correlations keeps it below the number of rows.
     It is the participation ratio of the correlation matrix's eigenvalues, as Bretherton et al. (1999), Journal of
     Climate 12, count the degrees of freedom of a field.
 
@@ -90,15 +124,19 @@ def effective_trials(returns: ArrayLike) -> float:
     3.0
     """
     table = np.asarray(returns, np.float64)
+    if table.size == 0 and (table.ndim < 2 or table.shape[1] == 0):
+        return Undefined("there are no trials")
     if table.ndim != 2:
         raise ValueError(f"returns must have shape (times, trials), got {table.shape}.")
     count = table.shape[1]
     table = table[~np.isnan(table).any(axis=1)]
-    if not count:
-        return np.nan
-    if len(table) < 2 or not np.isfinite(table).all():
+    if np.isinf(table).any():
+        return Undefined("a profit is infinite")
+    if len(table) < 2:
         return float(count)
-    varying = table[:, np.ptp(table, axis=0) > 1e-13 * np.abs(table).max(axis=0)]
+    largest = np.abs(table).max(axis=0)
+    table = table / np.where(largest > 0, largest, 1.0)  # the unit of a column has no effect but on rounding
+    varying = table[:, np.ptp(table, axis=0) > 1e-13]
     if not varying.shape[1]:
         return float(count)
     correlation = np.atleast_2d(np.corrcoef(varying, rowvar=False))
@@ -111,30 +149,39 @@ def pbo(performance: ArrayLike, blocks: int = 16, statistic: Literal["sharpe", "
     `performance` (times, configurations) are returns, one row a bar. The rows are cut into `blocks` equal
     ones, an even number; times that do not divide are dropped from the start. Every choice of half of the
     blocks is in sample once: the share of those whose winner's relative rank on the other half is at most one
-    half. Weak by itself: on noise it ranges from .26 to .80. Rows with a NaN are dropped; NaN for fewer rows
-    than blocks or fewer than two configurations. Bailey, Borwein, López de Prado and Zhu (2017), Journal of
-    Computational Finance 20.
+    half. Weak by itself: on noise it ranges from .26 to .80. Rows with a NaN are dropped; undefined for fewer rows
+    than blocks, fewer than two configurations, or configurations that are all the same. Bailey, Borwein, López de
+    Prado and Zhu (2017), Journal of Computational Finance 20.
 
     >>> returns = [[3, 0.1, -1], [2, 0, 1.2], [-1, 0.2, 2], [1, -0.1, -1.1]]
     >>> round(pbo(returns, blocks=4, statistic="mean"), 6), pbo(returns, blocks=4)
     (0.666667, 1.0)
     """
-    if blocks < 2 or blocks % 2:
-        raise ValueError(f"blocks must be an even number, 2 or more, got {blocks}.")
+    if not 2 <= blocks <= MOST_BLOCKS or blocks % 2:
+        raise ValueError(f"blocks must be an even number from 2 to {MOST_BLOCKS}, got {blocks}.")
     if statistic not in ("sharpe", "mean"):
         raise ValueError(f"statistic must be 'sharpe' or 'mean', got {statistic!r}.")
     table = np.asarray(performance, np.float64)
+    if table.size == 0:
+        return Undefined("there are no profits")
     if table.ndim != 2:
         raise ValueError(f"performance must have shape (times, configurations), got {table.shape}.")
     table = table[~np.isnan(table).any(axis=1)]
     length, count = len(table) // blocks, table.shape[1]
     if length < 1 or count < 2:
-        return np.nan
-    parts = table[len(table) - length * blocks :].reshape(blocks, length, count)
+        return Undefined(f"{len(table)} rows and {count} configurations: {blocks} rows and 2 are needed")
+    if np.isinf(table).any():
+        return Undefined("a profit is infinite")
+    table = table[len(table) - length * blocks :]
+    largest = np.abs(table).max()
+    if not np.ptp(table, axis=1).max() > 1e-13 * largest:
+        return Undefined("the configurations are all the same")
+    parts = (table / largest).reshape(blocks, length, count)
     inside = np.array(list(combinations(range(blocks), blocks // 2)))
     chosen = np.zeros((len(inside), blocks))
     np.put_along_axis(chosen, inside, 1, axis=1)
-    within, beyond = (_score(parts, halves, statistic) for halves in (chosen, 1 - chosen))
+    within, beyond = (np.round(_score(parts, halves, statistic), 12) for halves in (chosen, 1 - chosen))
+    # rounded, so that equal configurations tie whatever the order of their sums
     winner = np.take_along_axis(beyond, within.argmax(axis=1)[:, None], axis=1)
     rank = (beyond < winner).sum(axis=1) + ((beyond == winner).sum(axis=1) + 1) / 2  # ties: the average
     return float(np.mean(rank / (count + 1) <= 0.5))
@@ -154,6 +201,11 @@ def _score(parts: FloatArray, halves: FloatArray, statistic: str) -> FloatArray:
 
 
 def _spread(sharpe: float, skew: float, kurtosis: float) -> float:
-    """(n - 1) times the variance of an estimated Sharpe ratio; NaN where the moments allow none."""
-    spread = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2
-    return spread if spread > 0 else np.nan
+    """(n - 1) times the variance of an estimated Sharpe ratio."""
+    if not np.isfinite([sharpe, skew, kurtosis]).all():
+        return Undefined("the Sharpe ratio or a moment is not a finite number")
+    if kurtosis < 1:
+        return Undefined(f"a kurtosis of {kurtosis} is impossible: raw, not excess, it is 1 or more")
+    sharpe, skew, kurtosis = float(sharpe), float(skew), float(kurtosis)  # Python's own overflow in silence
+    spread = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe * sharpe
+    return spread if 0 < spread < np.inf else Undefined("no returns have these moments at this Sharpe ratio")

@@ -15,19 +15,22 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gatecast.metrics.forecast import FloatArray, rows
+from gatecast.metrics.many import Interval as Interval
+from gatecast.metrics.many import block_bootstrap_interval as block_bootstrap_interval
+from gatecast.metrics.many import block_length as block_length
+from gatecast.metrics.many import bootstrap_means, gains, long_run_variance, out_of_range
+from gatecast.metrics.many import holm as holm
 
 BARS_PER_HORIZON = 15
 """A test over overlapping answers of h bars has too few rows for a verdict below this many times h."""
-
-BOOTSTRAP_CELLS = 1_000_000  # draws x rows held at a time
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,6 @@ class Sequential:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """From `low` to `high`; both NaN, and `reason` says why, where it is undefined."""
-
-    low: float
-    high: float
-    reason: str = ""
-
-
 # ── two forecasts ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -116,16 +110,17 @@ def diebold_mariano(
     }
     if loss not in losses:
         raise ValueError(f"loss must be one of {', '.join(losses)}, got {loss!r}.")
-    a, b = (losses[loss](error) for error in _rows(horizon, error_a, error_b))
+    a, b = _rows(horizon, error_a, error_b)
     n = a.size
     enough = n >= BARS_PER_HORIZON * horizon
     if not (reason := _unusable(horizon + 1, a, b)):
+        a, b = losses[loss](a), losses[loss](b)
         difference = a - b
         reason = _constant(difference, "the two losses differ by a constant", a, b)
     if reason:
         return DieboldMariano(np.nan, np.nan, reason, n, enough=False)
     apart = _student(difference[::horizon])
-    variance = _long_run_variance(difference, horizon - 1, bartlett=False)
+    variance = long_run_variance(difference, horizon - 1, bartlett=False)
     if variance <= 1e-12 * difference.var():
         reason = apart.reason or "the variance estimate is not positive: this is the t of every h-th row"
         statistic, pvalue, error = apart.statistic, apart.pvalue, apart.standard_error
@@ -189,12 +184,12 @@ def pesaran_timmermann(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1)
     if horizon == 1:
         error = 2 * np.sqrt(p_rose * (1 - p_rose) * p_bullish * (1 - p_bullish) / n)
         return _normal(effect, error, "greater", n, enough)
-    lag = 3 * horizon // 2 + 10
-    coefficients, covariance = _least_squares(rose, bullish, lag)
-    if not covariance[1, 1] > 0:
-        return Test(np.nan, np.nan, "the variance estimate is not positive", n, enough=False)
-    scale = 2 * p_bullish * (1 - p_bullish)  # the slope times this is the effect
-    return _normal(scale * coefficients[1], scale * np.sqrt(covariance[1, 1]), "greater", n, enough)
+    line = _fit_line(rose, bullish, lag=3 * horizon // 2 + 10)
+    error = 2 * line.spread * np.sqrt(line.covariance[1, 1])  # slope x 2 p (1 - p) is the effect
+    if error <= 1e-12:
+        reason = "every direction was hit, or every one missed: no variance is left to test with"
+        return Test(np.nan, np.nan, reason, n, enough=False)
+    return _normal(2 * line.spread * line.slope, error, "greater", n, enough)
 
 
 def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -> Regression:
@@ -212,25 +207,25 @@ def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -
     reason = _unusable(horizon + 2, actual, forecast) or _constant(forecast, "the forecast is constant", actual)
     if reason:
         return Regression(np.nan, np.nan, reason, n, enough=False)
-    scale = np.abs(forecast).max()  # variances can be so small that the covariance would look singular
-    coefficients, covariance = _least_squares(actual / scale, forecast / scale, horizon - 1 if horizon > 1 else None)
-    slope, error = float(coefficients[1]), float(np.sqrt(max(covariance[1, 1], 0.0)))
-    line = {
-        "effect": slope,
-        "standard_error": error,
-        "intercept": float(coefficients[0] * scale),
-        "slope": slope,
+    line = _fit_line(actual, forecast, lag=horizon - 1 if horizon > 1 else None)
+    slope, error = line.slope / line.spread, np.sqrt(line.covariance[1, 1]) / line.spread
+    found = {
+        "effect": float(slope),
+        "standard_error": float(error),
+        "intercept": float(line.level - slope * line.centre),
+        "slope": float(slope),
     }
-    if error <= 1e-12 * max(1.0, abs(slope)) or np.linalg.matrix_rank(covariance, hermitian=True) < 2:
+    scale = max(np.abs(actual).max(), np.abs(forecast).max())
+    if np.trace(line.covariance) <= (1e-12 * scale) ** 2 or np.linalg.matrix_rank(line.covariance, hermitian=True) < 2:
         reason = "the line fits too well: no variance is left to test with"
-        return Regression(np.nan, np.nan, reason, n, enough=False, **line)
+        return Regression(np.nan, np.nan, reason, n, enough=False, **found)
     from scipy.special import chdtrc, fdtrc
 
-    off = coefficients - [0.0, 1.0]
-    wald = off @ np.linalg.solve(covariance, off)
+    off = np.array([line.level - line.centre, line.slope - line.spread])
+    wald = off @ np.linalg.solve(line.covariance, off)
     statistic, pvalue = (wald / 2, fdtrc(2, n - 2, wald / 2)) if horizon == 1 else (wald, chdtrc(2, wald))
     enough = n >= BARS_PER_HORIZON * horizon
-    return Regression(float(statistic), float(pvalue), "", n, enough=enough, **line)
+    return Regression(float(statistic), float(pvalue), "", n, enough=enough, **found)
 
 
 # ── means ─────────────────────────────────────────────────────────────────────────────────────────
@@ -253,9 +248,11 @@ def sequential_mean(values: ArrayLike, lag: int = 0, *, learning: int = 60, effe
     """Is the mean above 0, asked again on every row? One-sided; evidence of 20 once is significant at 5 %, for good.
 
     The evidence is the likelihood ratio of a positive mean, half-normal with a spread of `effect` standard deviations,
-    against 0, a martingale where there is no skill; the first `learning` rows only teach the variance, which is the
-    long-run one of all rows so far (Bartlett weights up to `lag`). Exact for independent Gaussian rows of known
-    variance, asymptotic otherwise. A 5 % test looked at every day for three years alarms falsely in 18 % and more.
+    against 0, a martingale where there is no skill. The first `learning` rows, and never fewer than 15 for each of the
+    lag + 1 rows that hang together, only teach the variance, which is the long-run one of all rows so far (Bartlett
+    weights up to `lag`). Exact for independent Gaussian rows of known variance, asymptotic otherwise: sums over h bars
+    need a lag above h - 1, where those weights still miss a third of the variance. A 5 % test looked at every day for
+    three years alarms falsely in 18 % and more.
 
     Robbins (1970), Annals of Mathematical Statistics 41; Howard, Ramdas, McAuliffe and Sekhon (2021), Annals of
     Statistics 49; Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), Annals of Statistics 52.
@@ -264,30 +261,22 @@ def sequential_mean(values: ArrayLike, lag: int = 0, *, learning: int = 60, effe
     >>> sequential_mean(rows_of_skill).pvalue < 0.01, sequential_mean(-rows_of_skill).pvalue > 0.5
     (True, True)
     """
+    if not effect > 0:
+        raise ValueError(f"effect must be a number of standard deviations above 0, got {effect}.")
     (values,) = rows(values, allow_infinite=True)
-    n, lag = values.size, _checked_lag(lag)
-    least = max(learning, 2 * (lag + 1)) + 1
-    if reason := _unusable(least, values) or _constant(values, "the values are constant"):
-        return Sequential(np.ones(n), np.nan, reason)
+    first = max(learning, BARS_PER_HORIZON * (_checked_lag(lag) + 1))
+    evidence = np.ones(values.size)
+    if reason := _unusable(first + 1, values) or _constant(values, "the values are constant"):
+        return Sequential(evidence, np.nan, reason)
     from scipy.special import log_ndtr
 
-    seen = np.arange(1, n + 1)
-    mean = np.cumsum(values) / seen
-    variance = np.zeros(n)
-    for k in range(lag + 1):
-        product = np.r_[np.zeros(k), np.cumsum(values[k:] * values[: n - k])]
-        ends = np.cumsum(values) - np.r_[np.cumsum(values)[:k], np.full(n - k, np.sum(values[:k]))]
-        starts = np.r_[np.zeros(k), np.cumsum(values[: n - k])]
-        gamma = (product - mean * (ends + starts) + np.maximum(seen - k, 0) * mean**2) / seen
-        variance += (1.0 if k == 0 else 2 * (1 - k / (lag + 1))) * gamma
-    first = least - 1
-    count = seen[first:] - first
-    deviation = np.sqrt(np.maximum(variance[first:], 1e-300))
-    total = np.cumsum(values[first:]) / deviation
-    spread = 1 + effect**2 * count
+    variance = _running_variance(values, lag)[first:]
+    moved = variance > (1e-13 * np.maximum.accumulate(np.abs(values))[first:]) ** 2  # by more than rounding
+    total = np.cumsum(values[first:])[moved] / np.sqrt(variance[moved])
+    spread = 1 + effect**2 * np.arange(1, moved.size + 1)[moved]
     score = effect * total / np.sqrt(spread)
     log_evidence = np.log(2) - 0.5 * np.log(spread) + 0.5 * score**2 + log_ndtr(score)
-    evidence = np.r_[np.ones(first), np.exp(np.minimum(log_evidence, 700.0))]
+    evidence[first:][moved] = np.exp(np.minimum(log_evidence, 700.0))
     return Sequential(evidence, float(min(1.0, 1 / evidence.max())))
 
 
@@ -302,80 +291,16 @@ def hac_alpha(returns: ArrayLike, benchmark: ArrayLike, lag: int) -> Regression:
     reason = _unusable(3, returns, benchmark) or _constant(benchmark, "the benchmark's return is constant", returns)
     if reason:
         return Regression(np.nan, np.nan, reason, n, enough=False)
-    (alpha, beta), covariance = _least_squares(returns, benchmark, _checked_lag(lag))
-    error = np.sqrt(max(covariance[0, 0], 0.0))
-    if error <= 1e-12 * np.abs(returns).max():
+    line = _fit_line(returns, benchmark, _checked_lag(lag))
+    beta = line.slope / line.spread
+    alpha = line.level - beta * line.centre
+    weights = np.array([1.0, -line.centre / line.spread])
+    error = np.sqrt(max(weights @ line.covariance @ weights, 0.0))
+    if error <= 1e-12 * max(np.abs(returns).max(), abs(beta) * np.abs(benchmark).max()):
         reason = "the benchmark explains the returns to the last digit"
         return Regression(np.nan, np.nan, reason, n, float(alpha), enough=False, slope=float(beta))
     test = _normal(alpha, error, "two-sided", n, n >= BARS_PER_HORIZON)
     return Regression(**vars(test), intercept=float(alpha), slope=float(beta))
-
-
-def block_bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[[FloatArray], float] = np.mean,
-    *,
-    block: float | None = None,
-    confidence: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """A percentile interval for a statistic of dependent rows, by the stationary bootstrap.
-
-    `values` has shape (times,) or (times, columns), whose rows stay together; `statistic` takes such an array
-    and gives a number. `block` is the mean length in bars of the blocks, `block_length` when left out. Politis
-    and Romano (1994), Journal of the American Statistical Association 89.
-
-    >>> interval = block_bootstrap_interval(np.sin(np.arange(200.0)))
-    >>> interval.low < 0 < interval.high
-    True
-    """
-    array = np.asarray(values, np.float64)
-    array = array[~np.isnan(array).any(axis=tuple(range(1, array.ndim)))]
-    n = len(array)
-    if n < 2:
-        return Interval(np.nan, np.nan, f"{n} rows are too few")
-    block = block_length(array) if block is None else block
-    batches = _stationary_bootstrap(n, block, draws, seed, max(1, BOOTSTRAP_CELLS // n))
-    found = [statistic(array[drawn]) for batch in batches for drawn in batch]
-    if not np.isfinite(found).all():
-        return Interval(np.nan, np.nan, "the statistic is undefined on some draws")
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
-
-
-def block_length(values: ArrayLike) -> float:
-    """The mean block length in bars that suits the dependence of (times,) or (times, columns): the longest.
-
-    Politis and White (2004), Econometric Reviews 23, with the correction of Patton, Politis and White (2009),
-    Econometric Reviews 28.
-
-    >>> noise = np.random.default_rng(0).standard_normal(1000)
-    >>> block_length(noise) < 5 < block_length(np.convolve(noise, np.ones(10), "valid"))
-    True
-    """
-    table = np.asarray(values, np.float64)
-    return max(_column_block_length(column) for column in table.reshape(len(table), -1).T)
-
-
-def _column_block_length(values: FloatArray) -> float:
-    n = values.size
-    window = max(5, int(np.sqrt(np.log10(n))))
-    gamma = _autocovariances(values, int(np.ceil(np.sqrt(n))) + window)
-    lags = gamma.size - 1
-    if gamma[0] <= 0 or lags < window:
-        return 1.0
-    small = np.abs(gamma[1:]) < 2 * np.sqrt(np.log10(n) / n) * gamma[0]
-    quiet = np.lib.stride_tricks.sliding_window_view(small, window).all(axis=1)
-    last = min(2 * max(int(quiet.argmax()), 1), lags) if quiet.any() else lags
-    k = np.arange(1, last + 1)
-    weighted = np.minimum(1, 2 * (1 - k / last)) * gamma[1 : last + 1]
-    spectrum = float(gamma[0] + 2 * weighted.sum())
-    longest = float(max(1.0, min(3 * np.sqrt(n), n / 3)))
-    if spectrum <= 0:
-        return longest
-    length = (2 * abs(float(k @ weighted)) / spectrum) ** (2 / 3) * n ** (1 / 3)
-    return float(np.clip(length, 1.0, longest))
 
 
 # ── many models ───────────────────────────────────────────────────────────────────────────────────
@@ -405,26 +330,13 @@ def spa(
     >>> spa(losses[:, 0], losses[:, 1:]).pvalue < 0.01
     True
     """
-    benchmark, models = np.asarray(benchmark_losses, np.float64), np.asarray(model_losses, np.float64)
-    models = models[:, None] if models.ndim == 1 else models
-    if benchmark.ndim != 1 or models.ndim != 2 or len(benchmark) != len(models):
-        raise ValueError(
-            f"expected losses (times,) and (times, models), got shapes {benchmark.shape} and {models.shape}."
-        )
-    if np.isinf(benchmark).any() or np.isinf(models).any():
-        return Test(np.nan, np.nan, "a loss is infinite", len(benchmark), enough=False)
-    gain = benchmark[:, None] - models
-    gain = gain[~np.isnan(gain).any(axis=1)]
+    gain, differing, reason = gains(benchmark_losses, model_losses, 3)
     n = len(gain)
-    gain = gain[:, np.ptp(gain, axis=0) > 0] if n else gain  # a model that only repeats the benchmark drops out
-    if n < 3 or not gain.shape[1]:
-        reason = f"{n} rows are too few" if n < 3 else "no model differs from the benchmark"
+    if reason:
         return Test(np.nan, np.nan, reason, n, enough=False)
+    gain = gain[:, differing]
     mean = gain.mean(axis=0)
-    block = block_length(gain) if block is None else block
-    at_once = max(1, BOOTSTRAP_CELLS // gain.size)
-    batches = [_bootstrap_means(gain, batch) for batch in _stationary_bootstrap(n, block, draws, seed, at_once)]
-    drawn, own_error = (np.concatenate(part) for part in zip(*batches, strict=True))
+    drawn, own_error = bootstrap_means(gain, block_length(gain) if block is None else block, draws, seed)
     error = drawn.std(axis=0)
     t = mean / error
     recentred = np.where(t >= -np.sqrt(2 * np.log(np.log(n))), mean, 0.0)
@@ -434,35 +346,6 @@ def spa(
     pvalue = (1 + np.sum(np.maximum(drawn_t.max(axis=1), 0.0) >= statistic)) / (1 + draws)
     best = int(t.argmax())
     return Test(statistic, float(pvalue), "", n, float(mean[best]), float(error[best]), n >= BARS_PER_HORIZON)
-
-
-def _bootstrap_means(gain: FloatArray, batch: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """The mean of every draw and its standard error by the spread of its block sums, (draws, models) each."""
-    n = len(gain)
-    begins = np.diff(batch, axis=1, prepend=0) % n != 1
-    begins[:, 0] = True
-    drawn = gain[batch]
-    mean = drawn.mean(axis=1)
-    first = np.flatnonzero(begins)
-    sums = np.add.reduceat((drawn - mean[:, None]).reshape(-1, gain.shape[1]), first)
-    draw = np.searchsorted(first, np.arange(len(batch)) * n)
-    return mean, np.sqrt(np.add.reduceat(sums**2, draw)) / n
-
-
-def holm(pvalues: ArrayLike) -> FloatArray:
-    """P-values adjusted for their number: those at or below a level are claims at that level, jointly.
-
-    A NaN stays NaN and counts as a test that was made. Holm (1979), Scandinavian Journal of Statistics 6.
-
-    >>> holm([0.01, 0.04, 0.03]).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    raw = np.asarray(pvalues, np.float64)
-    order = np.argsort(raw)  # NaN last
-    stepped = np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1))
-    adjusted = np.empty_like(raw)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
 
 
 # ── the machinery ─────────────────────────────────────────────────────────────────────────────────
@@ -484,7 +367,7 @@ def _unusable(least: int, *series: FloatArray) -> str:
     """Why nothing can be tested with these series, or nothing."""
     if series[0].size < least:
         return f"{series[0].size} rows are too few, at least {least} are needed"
-    return "a value is infinite" if np.isinf(series).any() else ""
+    return out_of_range(*series)
 
 
 def _constant(values: FloatArray, reason: str, *of_scale: FloatArray) -> str:
@@ -504,7 +387,7 @@ def _normal(effect: float, error: float, side: Literal["greater", "two-sided"], 
 def _mean_test(values: FloatArray, lag: int, side: Literal["greater", "two-sided"], enough: bool) -> Test:
     if reason := _unusable(2, values) or _constant(values, "the values are constant"):
         return Test(np.nan, np.nan, reason, values.size, enough=False)
-    variance = _long_run_variance(values, lag)
+    variance = long_run_variance(values, lag)
     if variance <= 0:
         return Test(np.nan, np.nan, "the variance estimate is not positive", values.size, enough=False)
     return _normal(values.mean(), np.sqrt(variance / values.size), side, values.size, enough)
@@ -525,45 +408,44 @@ def _student_two_sided(statistic: float, degrees: int) -> float:
     return float(2 * stdtr(degrees, -abs(statistic)))
 
 
-def _autocovariances(values: FloatArray, lag: int) -> FloatArray:
-    """γ_0 to γ_lag, as far as there are rows, with the divisor n."""
-    centred = values - values.mean()
+def _running_variance(values: FloatArray, lag: int) -> FloatArray:
+    """(rows,) `long_run_variance` of the rows up to each one."""
     n = values.size
-    return np.array([centred[k:] @ centred[: n - k] for k in range(min(lag, n - 1) + 1)]) / n
+    centred = values - values[0]  # of no effect but on rounding
+    total, seen = np.cumsum(centred), np.arange(1, n + 1)
+    mean = total / seen
+    variance = np.zeros(n)
+    for k in range(lag + 1):
+        sums = total[: n - k] + total[k:] - (total[k - 1] if k else 0.0)  # without the last, without the first k rows
+        products = np.cumsum(centred[k:] * centred[: n - k])
+        gamma = (products - mean[k:] * sums + (seen[k:] - k) * mean[k:] ** 2) / seen[k:]
+        variance[k:] += (2 * (1 - k / (lag + 1)) if k else 1.0) * gamma
+    return variance
 
 
-def _long_run_variance(values: FloatArray, lag: int, bartlett: bool = True) -> float:
-    """Σ w_k γ_k over |k| <= lag, w_k = 1 - k / (lag + 1) or 1."""
-    gamma = _autocovariances(values, lag)
-    k = np.arange(1, gamma.size)
-    return float(gamma[0] + 2 * np.sum((1 - k / (lag + 1) if bartlett else 1.0) * gamma[1:]))
+@dataclass(frozen=True)
+class _Line:
+    """y = level + slope (x - centre) / spread, and the covariance (2, 2) of level and slope."""
+
+    level: float
+    slope: float
+    covariance: FloatArray
+    centre: float
+    spread: float
 
 
-def _least_squares(y: FloatArray, x: FloatArray, lag: int | None) -> tuple[FloatArray, FloatArray]:
-    """Intercept and slope of y on x, and their covariance: Bartlett up to `lag`, classical for None."""
-    design = np.column_stack([np.ones_like(x), x])
-    bread = np.linalg.inv(design.T @ design)
-    coefficients = bread @ (design.T @ y)
-    residual = y - design @ coefficients
+def _fit_line(y: FloatArray, x: FloatArray, lag: int | None) -> _Line:
+    """Least squares; the covariance has Bartlett weights up to `lag`, the classical one for None."""
+    n, centre, spread = y.size, float(x.mean()), float(x.std())
+    z = (x - centre) / spread  # so that the matrix of squares is n on its diagonal, whatever the unit
+    level = float(y.mean())
+    slope = float(z @ (y - level)) / n
+    residual = y - level - slope * z
     if lag is None:
-        return coefficients, bread * (residual @ residual) / (y.size - 2)
-    score = design * residual[:, None]
+        return _Line(level, slope, np.eye(2) * (residual @ residual) / (n - 2) / n, centre, spread)
+    score = np.column_stack([residual, residual * z])
     meat = score.T @ score
-    for k in range(1, min(lag, y.size - 1) + 1):
+    for k in range(1, min(lag, n - 1) + 1):
         cross = score[k:].T @ score[:-k]
         meat += (1 - k / (lag + 1)) * (cross + cross.T)
-    return coefficients, bread @ meat @ bread
-
-
-def _stationary_bootstrap(n: int, block: float, draws: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Row numbers, (at_once draws, n) at a time: blocks of geometric length from anywhere, wrapped round."""
-    if not block >= 1:
-        raise ValueError(f"block must be a mean length in bars, 1 or more, got {block}.")
-    random, place = np.random.default_rng(seed), np.arange(n)
-    for done in range(0, draws, at_once):
-        shape = (min(at_once, draws - done), n)
-        start = random.integers(n, size=shape)
-        begins = random.random(shape) < 1 / block
-        begins[:, 0] = True
-        latest = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
-        yield (np.take_along_axis(start, latest, axis=1) + place - latest) % n
+    return _Line(level, slope, meat / n**2, centre, spread)

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.samples.variance import variance_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3).
+    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), and `variance`.
 
     `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
     `ratio`: mean squared return over mean variance proxy so far: turns the proxy's unit into close-to-close variance.
@@ -49,6 +50,7 @@ class Facts:
     `har`: logs of the mean proxy over 1, 5 and 22 bars. `recent`: log variance over the last horizon bars.
     `level`: the class's expanding upper-tercile level of log variance, from answers known at the bar.
     `past_return`: log return over the last horizon bars. `mean`: mean log return of one bar so far.
+    `variance`: (bars, inputs) what else is known about variance, see `samples.variance`.
     """
 
     sigma: FloatArray
@@ -59,6 +61,7 @@ class Facts:
     level: FloatArray
     past_return: FloatArray
     mean: FloatArray
+    variance: FloatArray
     floored: int
 
 
@@ -101,7 +104,7 @@ def make_targets(
         "segment",
         "time",
         "known_at",
-        pl.col("open", "high", "low", "close"),
+        pl.col("open", "high", "low", "close", "volume"),
         step.alias("r"),
         *([volatility_proxy] if volatility_proxy not in PROXIES else []),
     )
@@ -163,6 +166,7 @@ def make_targets(
         level=level,
         past_return=to_array(frame, "past_return"),
         mean=to_array(frame, "mean"),
+        variance=variance_inputs(frame.with_columns(floor=floor)),
         floored=int(floored),
     )
     return {head: Target(value, known_at) for head, value in values.items()}, facts

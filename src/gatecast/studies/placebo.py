@@ -123,10 +123,10 @@ class Placebo:
         row = "  {:<12}{:>9}{:>8}{:>6}{:>8}   {:>12}{:>12}{:>12}".format
         titles = ("", "statistic", "beats", "ties", "p", "copies: 5 %", "median", "95 %")
         table = [row(*titles).rstrip()]
-        for name in (WHOLE, *(name for name in self.ranks if name != WHOLE)):
-            rank = self.ranks[name]
+        for name, rank in self.ranks.items():
             numbers = (f"{value:.2f}" for value in np.quantile(rank.copies, (0.05, 0.5, 0.95)))
-            own = (f"{rank.statistic:.2f}", str(rank.beaten), str(rank.tied), f"{rank.pvalue:.3g}")
+            pvalue = f"{rank.pvalue:.3g}" if name in (*ABOUT_SIGNS, WHOLE) else ""
+            own = (f"{rank.statistic:.2f}", str(rank.beaten), str(rank.tied), pvalue)
             table.append(row(name, *own, *numbers))
         said = (
             f"run: the largest of {', '.join(ABOUT_SIGNS)}. Copies keep: {KEPT}. Volatility and regime can be forecast "
@@ -361,5 +361,5 @@ def _append(file: Path, fields: Mapping[str, Any]) -> None:
 
 
 def _number(statistic: float) -> float:
-    """Nothing to test, such as no position ever held, is neither good nor bad."""
-    return float(statistic) if np.isfinite(statistic) else 0.0
+    """Nothing to test, such as no position ever held, is neither good nor bad; the last digits are rounding."""
+    return round(float(statistic), 9) if np.isfinite(statistic) else 0.0

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
-from gatecast.experiment import Progress, make_chain
+from gatecast.experiment import Experiment, Progress, make_chain
+from gatecast.market.bars import session_date
 from gatecast.provenance import hash_of
-from gatecast.results import Run, periods_of
-
-if TYPE_CHECKING:
-    from gatecast.forecasting.walkforward import Forecasts
+from gatecast.results import Run, jsonable, periods_of
 
 
 def unseal(
-    run: Run, *, bars: str | pl.DataFrame | None = None, again: bool = False, jobs: int = 1,
+    run: Run, *, bars: str | Path | pl.DataFrame | None = None, again: bool = False, jobs: int = 1,
     progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """A sealed run with what its hold-out shows, once for these instruments and sessions; the opening is recorded.
@@ -30,11 +29,13 @@ def unseal(
     again: open it although it was opened before, which the report will say.
     jobs: cores; changes no result. progress: as in `gatecast.run`.
 
-    Returns the run with `scores["holdout"]`: each head's and the strategy's gain before and in the hold-out, how much
-    of it is gone, and how little so many years can confirm. All else in the run stays sealed.
+    Returns the run with `scores["holdout"]`: what `holdout.measure` gives (each head's and the strategy's gain before
+    and in the hold-out, how much of it is gone, and how little so many years can confirm), `opened` (every opening,
+    ISO, this one last), `seen` (earlier trials that read these days without a seal) and `same_past` (the share of the
+    sealed run's forecasts that came out the same). All else in the run stays sealed.
 
     Raises `SettingsError` where there is nothing to open or it was opened before, `StoreError` when the opening
-    cannot be recorded, and what reading and the chain raise.
+    cannot be recorded, and what reading and the chain raise. Nothing is recorded or shown then.
     """
     sealed = run.experiment
     if sealed.holdout is None:
@@ -44,17 +45,47 @@ def unseal(
         )
     source = sealed.bars
     if bars is not None:
-        source = source.replace(source=bars, frame=None) if isinstance(bars, str) else source.replace(frame=bars)
+        is_file = isinstance(bars, str | Path)
+        source = source.replace(source=str(bars), frame=None) if is_file else source.replace(frame=bars)
     elif source.source == "frame" and source.frame is None:
         raise SettingsError("the run's bars were a frame, which is not kept: give bars=, or --bars FILE.")
-    opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
-
-    def rerun() -> tuple[Mapping[str, Forecasts], pl.DataFrame, float]:
-        chain = make_chain(opened, opened.read().bars, progress)
-        return chain.forecasts, chain.result.equity, periods_of(chain.bars)
-
     symbols = run.bars["symbol"].unique().sort().to_list()
-    found = holdout.unseal(
-        symbols, sealed.holdout, rerun, settings_hash=hash_of(sealed.to_dict()), sealed=run.forecasts, again=again
-    )
-    return replace(run, scores={**run.scores, "holdout": found})
+    holdout.refuse_second(symbols, sealed.holdout, again=again)
+    seen = holdout.seen_without_seal(symbols, sealed.holdout)
+    opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
+    whole = _whole(opened, symbols, sealed.holdout)
+    chain = make_chain(opened, whole, progress)
+    periods = periods_of(chain.bars)
+    found = holdout.measure(chain.forecasts, chain.result.equity, sealed.holdout, periods_per_year=periods)
+    same = holdout.same_past(run.forecasts, chain.forecasts)
+    earlier = holdout.refuse_second(symbols, sealed.holdout, again=again)  # somebody else, in the meantime
+    opening = holdout.Opening(
+        tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
+        hash_of(sealed.to_dict()),
+    )  # fmt: skip
+    holdout.record_opening(opening)  # before anything is shown
+    said = [*holdout.reservations(earlier, seen, same), found["sentence"]]
+    found |= {
+        "opened": [one.opened for one in (*earlier, opening)], "seen": seen, "same_past": same,
+        "sentence": " ".join(said),
+    }  # fmt: skip
+    return replace(run, scores={**run.scores, "holdout": jsonable(found)})
+
+
+def _whole(opened: Experiment, symbols: list[str], first: str) -> pl.DataFrame:
+    """All bars of the run's symbols, and of no other, which would be seen without being recorded.
+
+    Raises `SettingsError` where a symbol is missing or there are too few sessions to open.
+    """
+    bars = opened.read().bars.filter(pl.col("symbol").is_in(symbols))
+    missing = sorted(set(symbols) - set(bars["symbol"].unique()))
+    if missing:
+        raise SettingsError(f"the bars have nothing of {', '.join(missing)}: give a file with all symbols of the run.")
+    days = np.unique(session_date(bars["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]"))
+    least, have = holdout.LEAST_DAYS + opened.horizon, np.count_nonzero(days >= np.datetime64(first))
+    if have < least:
+        raise SettingsError(
+            f"there are {have} sessions from {first} on (the bars end on {days[-1]}), and {least} are the least that "
+            "show anything: nothing was opened. Wait for them, or give a newer file with --bars (bars=)."
+        )
+    return bars

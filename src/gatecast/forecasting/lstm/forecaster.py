@@ -59,7 +59,7 @@ class LSTM(Settings):
     units: Annotated[int, Field(ge=16, le=256)] = 64
     layers: Annotated[int, Field(ge=1, le=3)] = 2
     dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
-    horizon: Annotated[int, Field(ge=1, le=20)] = 5
+    horizon: Annotated[int, Field(ge=1, le=22)] = 5
     heads: tuple[str, ...] = HEADS
     scaling: Literal["zscore", "minmax"] = "zscore"
     training: Literal["chunks", "windows"] = "chunks"

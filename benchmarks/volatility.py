@@ -1,0 +1,142 @@
+"""Forecasts of variance on any bars: the log-HAR, the linear blend, and the blend with the LSTM's correction.
+
+    python benchmarks/volatility.py --bars FILE [--symbols-file FILE] [--proxy COLUMN] [--start DATE] [--end DATE]
+
+For each horizon three lines. `yardstick`: mean QLIKE of the log-HAR, one a symbol, refitted monthly on all that is
+known. `linear` and `final`: the mean over symbols of each one's ratio to it, in QLIKE and in the mean squared error of
+the log; Diebold-Mariano's t (HLN) of the daily mean loss against the log-HAR; the share of symbols that are better.
+`lstm`: what the correction adds to the linear blend. `--json` prints one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.forecasting.ensemble import mix_variances
+from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.volatility import LinearVariance, LogHAR
+from gatecast.forecasting.walkforward import walk_forward
+from gatecast.market.bars import session_date
+from gatecast.market.sources import read_bars
+from gatecast.metrics.significance import diebold_mariano
+from gatecast.samples.windows import Samples, make_samples
+
+HORIZONS = (1, 5, 22)
+LEAST = 200  # forecasts of a symbol before it counts
+BASE = np.array([0.0, 0.5, 0.5])  # har, har_symbol, har_class
+LINES = ("har", "linear", "final", "ewma")
+
+
+def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
+    """Line -> (samples,) variance forecast out of sample, monthly refits."""
+    models = [
+        LogHAR(), LinearVariance(), LinearVariance(pooled=True), Naive(rule="ewma"),
+        Highway(lookback=samples.lookback, horizon=horizon, seeds=seeds),
+    ]  # fmt: skip
+    made = walk_forward(models, samples, Schedule(minimum="1Y"), jobs=jobs)
+    values = {name: heads["volatility"] for name, heads in made.values.items()}
+    linear = np.column_stack([values[name] for name in ("har", "har_symbol", "har_class")])
+    both = np.column_stack([linear, values["highway"]])
+    held = np.full(len(samples), np.nan)
+    return {
+        "har": values["har"], "ewma": values["ewma"],
+        "linear": mix_variances(made, linear, BASE, held.copy()),
+        "final": mix_variances(made, both, np.append(BASE, 0.0), held.copy()),
+    }  # fmt: skip
+
+
+def losses(bars: pl.DataFrame, proxy: str, horizon: int, first: np.datetime64, seeds: int, jobs: int) -> pl.DataFrame:
+    """symbol, class, day and for each line its QLIKE and squared error of the log."""
+    parts = []
+    for name, samples in make_samples(bars, ("ret_log_1",), horizon=horizon, volatility_proxy=proxy).items():
+        if not Schedule(minimum="1Y").folds(samples.times, samples.known_at):
+            continue
+        made = forecasts_of(samples, horizon, seeds, jobs)
+        answer = samples.targets["volatility"].value[samples.ends]
+        days = session_date(samples.times).astype("datetime64[D]")
+        good = np.isfinite(answer) & (days >= first)
+        for forecast in made.values():
+            good &= np.isfinite(forecast)
+        columns: dict[str, Any] = {
+            "symbol": np.array(samples.symbols, dtype=object)[samples.symbol[samples.ends]][good],
+            "class": np.full(int(good.sum()), name, dtype=object), "day": days[good],
+        }  # fmt: skip
+        for line, forecast in made.items():
+            ratio = (answer - np.log(forecast))[good]
+            columns |= {f"{line}_qlike": np.exp(ratio) - ratio - 1, f"{line}_log": ratio**2}
+        parts.append(pl.DataFrame(columns))
+    return pl.concat(parts)
+
+
+def compared(table: pl.DataFrame, line: str, against: str, horizon: int) -> dict[str, float]:
+    """One line's ratios to the log-HAR, its t against another line, the share of symbols better than the log-HAR."""
+    enough = table.group_by("symbol").agg(pl.len(), pl.exclude("class", "day").mean()).filter(pl.col("len") >= LEAST)
+    found: dict[str, float] = {}
+    for name, key in (("qlike", "qlike"), ("log", "log_mse")):
+        found[key] = float((enough[f"{line}_{name}"] / enough[f"har_{name}"]).mean())  # type: ignore[arg-type]
+    days = table.group_by("day").agg(pl.exclude("symbol", "class").mean()).sort("day")
+    for name, key in (("qlike", "dm_t"), ("log", "dm_t_log")):
+        a, b = (days[f"{one}_{name}"].to_numpy() for one in (against, line))
+        found[key] = diebold_mariano(a, b, horizon, loss="identity").statistic
+    found["improved"] = float((enough[f"{line}_qlike"] < enough["har_qlike"]).mean())  # type: ignore[arg-type]
+    return found
+
+
+def measure(table: pl.DataFrame, horizon: int) -> dict[str, Any]:
+    """The three lines of a horizon, the exponential average beside them, and what the LSTM adds to the linear blend."""
+    enough = (
+        table.group_by("symbol").agg(pl.len(), pl.col("har_qlike", "har_log").mean()).filter(pl.col("len") >= LEAST)
+    )
+    own = compared(table, "final", "linear", horizon)
+    linear = compared(table, "linear", "har", horizon)
+    return {
+        "yardstick": {"qlike": enough["har_qlike"].mean(), "log_mse": enough["har_log"].mean(), "symbols": len(enough)},
+        "linear": linear,
+        "final": compared(table, "final", "har", horizon),
+        "lstm": {
+            "qlike": own["qlike"] / linear["qlike"], "log_mse": own["log_mse"] / linear["log_mse"],
+            "dm_t": own["dm_t"], "dm_t_log": own["dm_t_log"],
+        },
+        "ewma": compared(table, "ewma", "har", horizon),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Forecasts of variance beside the log-HAR.")
+    parser.add_argument("--bars", required=True, help="CSV or Parquet file, or embedded")
+    parser.add_argument("--symbols-file", help="CSV with symbol and asset_class")
+    parser.add_argument("--asset-class", default="index", help="of symbols that nothing else classifies")
+    parser.add_argument("--proxy", default="garman_klass", help="or parkinson, close_to_close, a column of variances")
+    parser.add_argument("--start", help="first session that is scored")
+    parser.add_argument("--end", help="last session that is read")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    bars = read_bars(given.bars, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
+    first = np.datetime64(given.start or "1900-01-01", "D")
+    answer: dict[str, Any] = {"horizons": {}, "proxy": given.proxy}
+    for horizon in HORIZONS:
+        began = time.monotonic()
+        table = losses(bars, given.proxy, horizon, first, given.seeds, given.jobs)
+        found = answer["horizons"][str(horizon)] = measure(table, horizon)
+        years = table.group_by(year=pl.col("day").dt.year()).agg(pl.col("symbol").n_unique()).sort("year")
+        answer["symbols_by_year"] = dict(years.iter_rows())
+        line = " ".join(
+            f"{name} {one['qlike']:.3f}/{one['log_mse']:.3f}" for name, one in found.items() if "qlike" in one
+        )
+        print(f"h {horizon}: {line} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    print(json.dumps(answer) if given.json else json.dumps(answer, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The LSTM on a linear highway: it learns what linear forecasts of variance leave, and begins by changing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.lstm.forecaster import FittedLSTM
+from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
+from gatecast.samples.variance import VARIANCE_INPUTS
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+class Highway(Settings):
+    """Variance over the next h bars: the log-average of `har_symbol` and `har_class`, times what an LSTM learned.
+
+    A small LSTM, pooled over the class, is trained on the log variance that the two leave unexplained, from windows of
+    the same inputs, on all that is known; its head starts at zero. The linear part is refitted at every refit, the
+    network at every `every`-th.
+
+    Attributes
+    ----------
+    lookback, horizon, seed: said once in the experiment. units, layers, dropout, epochs, learning_rate, seeds: as in
+        `LSTM`. every: refits from one training to the next.
+    """
+
+    lookback: Annotated[int, Field(ge=10, le=100)] = 30
+    horizon: Annotated[int, Field(ge=1, le=22)] = 5
+    units: Annotated[int, Field(ge=16, le=256)] = 32
+    layers: Annotated[int, Field(ge=1, le=3)] = 1
+    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 8
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    seeds: Annotated[int, Field(ge=1, le=100)] = 2
+    every: Annotated[int, Field(ge=1, le=1000)] = 12
+    seed: Annotated[int, Field(ge=0)] = 0
+    unfinished: Path | None = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def name(self) -> str:
+        """`highway`."""
+        return "highway"
+
+    @property
+    def lstm(self) -> LSTM:
+        """The network's settings."""
+        return LSTM(
+            lookback=self.lookback, horizon=self.horizon, units=self.units, layers=self.layers, dropout=self.dropout,
+            epochs=self.epochs, learning_rate=self.learning_rate, seeds=self.seeds, seed=self.seed,
+            heads=("volatility",), unfinished=self.unfinished,
+        )  # fmt: skip
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedHighway]:
+        """The linear forecasts of every fold, the network of every `every`-th and of those that follow it."""
+        linear = fan_out(_linear, folds, jobs=jobs)
+        trained = range(0, len(folds), self.every)
+        lessons = [_lesson(folds[number], linear[number]) for number in trained]
+        networks = [
+            replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
+            for one in self.lstm.fit_many(lessons, jobs=jobs, progress=progress)
+        ]
+        return [FittedHighway(pair, networks[number // self.every]) for number, pair in enumerate(linear)]
+
+
+@dataclass(frozen=True)
+class FittedHighway:
+    """The two linear forecasts and the network that corrects them."""
+
+    linear: tuple[FittedLinearVariance, FittedLinearVariance]
+    network: FittedLSTM
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        return self.predict_members(samples, rows)[0]
+
+    def predict_members(
+        self, samples: Samples, rows: IntArray
+    ) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
+        """See `SeedEnsemble`."""
+        return self.network.predict_members(on_highway(samples, self.linear, samples.ends[rows]), rows)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        parts = {"symbol": self.linear[0].state(), "class": self.linear[1].state(), "network": self.network.state()}
+        arrays = {f"{part}/{name}": array for part, (own, _) in parts.items() for name, array in own.items()}
+        return arrays, {"kind": "highway", **{part: settings for part, (_, settings) in parts.items()}}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHighway:
+        """The inverse of `state`."""
+        own: dict[str, dict[str, NDArray[Any]]] = {"symbol": {}, "class": {}, "network": {}}
+        for name, array in arrays.items():
+            part, _, rest = name.partition("/")
+            own[part][rest] = array
+        linear = [FittedLinearVariance.from_state(own[part], settings[part]) for part in ("symbol", "class")]
+        return cls((linear[0], linear[1]), FittedLSTM.from_state(own["network"], settings["network"]))
+
+
+def on_highway(
+    samples: Samples, linear: tuple[FittedLinearVariance, FittedLinearVariance], ends: IntArray, corrected: bool = True
+) -> Samples:
+    """The samples as the network sees them: the linear inputs as features, the linear forecast as what it starts from.
+
+    `ends` are the bar-level rows at which a forecast is needed.
+    """
+    start = np.full(len(samples.features), np.nan)
+    start[ends] = np.sqrt(np.prod([one.at(samples, ends, corrected=corrected) for one in linear], axis=0))
+    facts = replace(samples.facts, baseline=start)
+    return replace(samples, features=samples.facts.variance, names=VARIANCE_INPUTS, facts=facts)
+
+
+def _linear(fold: Fold) -> tuple[FittedLinearVariance, FittedLinearVariance]:
+    return LinearVariance().fit_record(fold), LinearVariance(pooled=True).fit_record(fold)
+
+
+def _lesson(fold: Fold, linear: tuple[FittedLinearVariance, FittedLinearVariance]) -> Fold:
+    """The fold on all that is known, its answers the part of log variance that the linear forecasts leave."""
+    samples = fold.data
+    train, validation = Schedule().split(samples.times, samples.known_at, fold.record)
+    seen = on_highway(samples, linear, samples.ends[fold.record], corrected=False)
+    return replace(fold, train=train, validation=validation, samples=seen)

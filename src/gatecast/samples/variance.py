@@ -1,0 +1,93 @@
+"""What is known about a bar's variance beyond the terms of the HAR: the inputs of the extended linear forecasts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+VARIANCE_INPUTS = (
+    "har_1", "har_5", "har_22", "har_66", "fall", "fall_5", "gap", "gap_5", "range_1", "range_5",
+    "close_5", "close_22", "volume", "volume_5", "class_1", "class_5",
+)  # fmt: skip
+"""The columns of `variance_inputs`; the first three are those of the HAR."""
+STALE = np.timedelta64(7, "D")  # after which a symbol's last bar says nothing of its class any more
+
+
+def variance_inputs(frame: pl.DataFrame) -> FloatArray:
+    """(bars, inputs) of one asset class, NaN in the first bars of a segment.
+
+    In: `symbol, segment, time, known_at, open, high, low, close, volume`, the bar's log return `r`, the variance
+    `proxy`, the trailing volatility `sigma` and the `floor` of a variance. Out, in the order of `VARIANCE_INPUTS`:
+    logs of the mean proxy over 1, 5, 22 and (over the 22) 66 bars; the fall of the bar and its mean over 5, and the
+    overnight gap and its mean, in trailing volatilities; Parkinson's range over the proxy, 1 and 5 bars; squared
+    returns over the proxy, 5 and 22; volume over its mean of 22 bars, and the mean of that; and how far the class's
+    variance of 1 and 5 bars is above that of 22, over all its symbols, of bars that were known at this bar's close.
+    """
+    group = ["symbol", "segment"]
+    sigma = pl.col("sigma")
+    step = (pl.col("open").log() - pl.col("close").log().shift(1)).over(group)
+    frame = frame.with_columns(
+        squared=pl.col("r").pow(2),
+        parkinson=(pl.col("high") / pl.col("low")).log().pow(2) / float(4 * np.log(2)),
+        fall=-pl.min_horizontal(pl.col("r"), 0.0) / sigma,
+        gap=(step.abs() / sigma).clip(0, 6).fill_null(0.0),
+        volume=(pl.col("volume") / pl.col("volume").rolling_mean(22).over(group)).log(),
+    ).with_columns(
+        volume=pl.when(pl.col("volume").is_finite()).then(pl.col("volume").clip(-4, 4)).otherwise(0.0),
+    )
+
+    def log_mean(name: str, bars: int) -> pl.Expr:
+        return pl.max_horizontal(pl.col(name).rolling_mean(bars, min_samples=min(bars, 22)), "floor").log().over(group)
+
+    def mean(name: str) -> pl.Expr:
+        return pl.col(name).rolling_mean(5, min_samples=1).over(group)
+
+    frame = frame.with_columns(
+        har_1=log_mean("proxy", 1), har_5=log_mean("proxy", 5), har_22=log_mean("proxy", 22),
+    ).with_columns(
+        har_66=log_mean("proxy", 66) - pl.col("har_22"),
+        fall_5=mean("fall"), gap_5=mean("gap"), volume_5=mean("volume"),
+        range_1=log_mean("parkinson", 1) - pl.col("har_1"), range_5=log_mean("parkinson", 5) - pl.col("har_5"),
+        close_5=log_mean("squared", 5) - pl.col("har_5"), close_22=log_mean("squared", 22) - pl.col("har_22"),
+        excess_1=pl.col("har_1") - pl.col("har_22"), excess_5=pl.col("har_5") - pl.col("har_22"),
+    )  # fmt: skip
+    for name, of in (("class_1", "excess_1"), ("class_5", "excess_5")):
+        values = frame[of].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        frame = frame.with_columns(pl.Series(name, class_mean(frame, values)))
+    table: FloatArray = frame.select(pl.col(*VARIANCE_INPUTS).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    table = np.ascontiguousarray(table)
+    table[~np.isfinite(table).all(axis=1)] = np.nan
+    return table
+
+
+def class_mean(frame: pl.DataFrame, values: FloatArray) -> FloatArray:
+    """(bars,) for each bar the mean over the class's symbols of their newest value that was known at its close.
+
+    Symbols are joined by `known_at`, never by date: markets close at different hours. A value older than a week counts
+    no more; 0 where there is none.
+    """
+    known_at, time = (
+        frame[name].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]") for name in ("known_at", "time")
+    )
+    moments, place = np.unique(time, return_inverse=True)
+    total, count = np.zeros(len(moments)), np.zeros(len(moments))
+    starts = np.flatnonzero(frame["symbol"].is_first_distinct().to_numpy())
+    for begin, end in zip(starts, np.r_[starts[1:], len(frame)], strict=True):
+        of = np.flatnonzero(np.isfinite(values[begin:end])) + begin
+        if not len(of):
+            continue
+        order = of[np.argsort(known_at[of], kind="stable")]
+        newest = np.searchsorted(known_at[order], moments, side="right") - 1
+        last = order[np.maximum(newest, 0)]
+        fresh = (newest >= 0) & (moments - known_at[last] <= STALE)
+        total += np.where(fresh, values[last], 0.0)
+        count += fresh
+    mean: FloatArray = (total / np.maximum(count, 1))[place]
+    return mean

@@ -1,0 +1,117 @@
+"""The extended linear forecasts of variance, and the LSTM that corrects them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from gatecast.forecasting.highway import FittedHighway, Highway
+from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
+from gatecast.market import synthetic
+from gatecast.samples.windows import Samples, make_samples
+
+QUICK = {"units": 16, "epochs": 2, "seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def folds() -> list[Fold]:
+    samples = make_samples(synthetic.g1(1500, seed=3, symbols=2), ("ret_log_1",), horizon=5)["index"]
+    return [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)]
+
+
+def answers(fold: Fold) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    samples = fold.data
+    ends = samples.ends[fold.record]
+    return samples.facts.variance[ends], samples.targets["volatility"].value[ends], ends
+
+
+def test_pooled_without_a_ridge_is_weighted_least_squares(folds: list[Fold]) -> None:
+    fold = folds[-1]
+    inputs, answer, ends = answers(fold)
+    age = (fold.cutoff - fold.data.time[ends]) / np.timedelta64(1, "D") / 365.25
+    weight = 0.5 ** (age / 2)
+    fitted = LinearVariance(pooled=True, penalty=0.0).fit_record(fold)
+    line = sm.WLS(answer, sm.add_constant(inputs), weights=weight).fit()
+    residual = line.resid[fold.data.symbol[ends] == 1]
+    level = 0.5 * np.average(residual**2, weights=weight[fold.data.symbol[ends] == 1])
+    rows = fold.test[fold.data.symbol[fold.data.ends[fold.test]] == 1]
+    expected = line.predict(sm.add_constant(fold.data.facts.variance[fold.data.ends[rows]])) + level
+    np.testing.assert_allclose(np.log(fitted.predict(fold.data, rows)["volatility"]), expected, rtol=1e-5)
+
+
+def test_a_symbol_by_itself_is_near_its_own_regression_and_a_short_one_takes_the_class(folds: list[Fold]) -> None:
+    fold = folds[-1]
+    inputs, answer, ends = answers(fold)
+    mine = fold.data.symbol[ends] == 0
+    weight = 0.5 ** ((fold.cutoff - fold.data.time[ends][mine]) / np.timedelta64(1, "D") / 365.25 / 2)
+    line = sm.WLS(answer[mine], sm.add_constant(inputs[mine]), weights=weight).fit()
+    rows = fold.test[fold.data.symbol[fold.data.ends[fold.test]] == 0]
+    ends_now = fold.data.ends[rows]
+    median = LinearVariance(penalty=0.0).fit_record(fold).at(fold.data, ends_now, corrected=False)
+    np.testing.assert_allclose(
+        np.log(median), line.predict(sm.add_constant(fold.data.facts.variance[ends_now])), atol=2e-3
+    )
+    short = LinearVariance(minimum=10_000).fit_record(fold)
+    assert (short.table == short.pooled).all()
+
+
+def test_variance_is_positive_and_beats_the_constant(folds: list[Fold]) -> None:
+    ratio = []
+    for fold in folds[2:]:
+        known = fold.test[np.isfinite(fold.data.targets["volatility"].value[fold.data.ends[fold.test]])]
+        forecast = LinearVariance().fit_record(fold).predict(fold.data, known)["volatility"]
+        assert (forecast > 0).all()
+        x = np.exp(fold.data.targets["volatility"].value[fold.data.ends[known]])
+        constant = np.exp(fold.data.targets["volatility"].value[fold.data.ends[fold.record]]).mean()
+        ratio.append(np.mean(x / forecast - np.log(x / forecast)) - np.mean(x / constant - np.log(x / constant)))
+    assert np.mean(ratio) < 0
+
+
+def test_a_network_that_has_learned_nothing_leaves_the_linear_forecast(folds: list[Fold]) -> None:
+    fold = folds[-1]
+    (fitted,) = Highway(**{**QUICK, "epochs": 1, "learning_rate": 1e-9}).fit_many([fold])
+    linear = np.sqrt(
+        LinearVariance().fit_record(fold).predict(fold.data, fold.test)["volatility"]
+        * LinearVariance(pooled=True).fit_record(fold).predict(fold.data, fold.test)["volatility"]
+    )
+    np.testing.assert_allclose(fitted.predict(fold.data, fold.test)["volatility"], linear, rtol=1e-4)
+
+
+def test_networks_are_trained_now_and_then_and_the_linear_part_always(folds: list[Fold]) -> None:
+    some = folds[:5]
+    fits = Highway(**QUICK, every=2).fit_many(some)
+    assert fits[0].network is fits[1].network is not fits[2].network
+    assert fits[2].network is fits[3].network
+    assert len({fit.linear[0].table.tobytes() for fit in fits}) == 5
+
+
+def test_nothing_after_the_cutoff_is_learned_from(folds: list[Fold]) -> None:
+    fold = folds[-1]
+    samples = fold.data
+    later = samples.time > fold.cutoff
+    target = samples.targets["volatility"]
+    unknown = later | (target.known_at > fold.cutoff) | np.isnat(target.known_at)
+    answer = np.where(unknown, 3.0, target.value)
+    garbage: Samples = replace(
+        samples,
+        targets={**samples.targets, "volatility": replace(target, value=answer)},
+        facts=replace(samples.facts, variance=np.where(later[:, None], 9.0, samples.facts.variance)),
+    )
+    ours, theirs = (Highway(**QUICK).fit_many([one])[0] for one in (fold, fold.on(garbage)))
+    for (a, _), (b, _) in zip((ours.state(),), (theirs.state(),), strict=True):
+        assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_stored_one_forecasts_the_same(folds: list[Fold]) -> None:
+    fold = folds[-1]
+    (fitted,) = Highway(**QUICK).fit_many([fold])
+    again = FittedHighway.from_state(*fitted.state())
+    together, each = fitted.predict_members(fold.data, fold.test)
+    assert np.array_equal(again.predict(fold.data, fold.test)["volatility"], together["volatility"])
+    assert len(each) == 2
+    linear = FittedLinearVariance.from_state(*fitted.linear[0].state())
+    assert np.array_equal(linear.table, fitted.linear[0].table)

@@ -1,0 +1,80 @@
+"""What is known about variance: each input against a formula, and the class's mean joined by what was known."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.market import synthetic
+from gatecast.samples.targets import make_targets
+from gatecast.samples.variance import VARIANCE_INPUTS, class_mean
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    return synthetic.b1(300, seed=4, r2=0.05, symbols=2)
+
+
+def column(facts_variance: np.ndarray, name: str) -> np.ndarray:
+    return facts_variance[:, VARIANCE_INPUTS.index(name)]
+
+
+def test_each_input_is_what_it_says(bars: pl.DataFrame) -> None:
+    _, facts = make_targets(bars, 5, "garman_klass")
+    one = bars.filter(pl.col("symbol") == bars["symbol"][0])
+    o, h, low, c, v = (one[name].to_numpy() for name in ("open", "high", "low", "close", "volume"))
+    t, table = 200, facts.variance
+    gk = 0.5 * np.log(h / low) ** 2 - (2 * np.log(2) - 1) * np.log(c / o) ** 2
+    r = np.r_[np.nan, np.diff(np.log(c))]
+    sigma = facts.sigma[: len(one)]
+    last = slice(t - 4, t + 1)
+    assert column(table, "har_5")[t] == pytest.approx(np.log(gk[last].mean()))
+    assert column(table, "har_66")[t] == pytest.approx(np.log(gk[t - 65 : t + 1].mean() / gk[t - 21 : t + 1].mean()))
+    assert column(table, "fall")[t] == pytest.approx(max(-r[t], 0) / sigma[t])
+    assert column(table, "fall_5")[t] == pytest.approx((np.maximum(-r[last], 0) / sigma[last]).mean())
+    gap = np.abs(np.log(o[t] / c[t - 1])) / sigma[t]
+    assert column(table, "gap")[t] == pytest.approx(min(gap, 6))
+    parkinson = np.log(h / low) ** 2 / (4 * np.log(2))
+    assert column(table, "range_5")[t] == pytest.approx(np.log(parkinson[last].mean() / gk[last].mean()))
+    assert column(table, "close_22")[t] == pytest.approx(
+        np.log((r[t - 21 : t + 1] ** 2).mean() / gk[t - 21 : t + 1].mean())
+    )
+    assert column(table, "volume")[t] == pytest.approx(np.log(v[t] / v[t - 21 : t + 1].mean()))
+    both = table.reshape(2, len(one), -1)[:, t]
+    excess = both[:, VARIANCE_INPUTS.index("har_1")] - both[:, VARIANCE_INPUTS.index("har_22")]
+    assert column(table, "class_1")[t] == pytest.approx(excess.mean())
+
+
+def test_a_market_without_volume_or_range_has_inputs_all_the_same(bars: pl.DataFrame) -> None:
+    flat = bars.with_columns(
+        volume=pl.lit(None, pl.Float64), high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close")
+    )
+    close_only = flat.with_columns(open="close", high="close", low="close")
+    for market, proxy in ((flat, "garman_klass"), (close_only, "close_to_close")):
+        _, facts = make_targets(market, 5, proxy)
+        usable = np.isfinite(facts.har).all(1) & np.isfinite(facts.sigma)
+        assert np.isfinite(facts.variance[usable]).all()
+        assert (column(facts.variance, "volume")[usable] == 0).all()
+
+
+def test_the_class_is_joined_by_what_was_known_never_by_date() -> None:
+    """Tokyo closes before New York: at its close it knows New York's bar of the day before."""
+    day = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 10), "1d", eager=True, time_zone="UTC")
+    tokyo = pl.DataFrame({"symbol": "N225", "time": day + timedelta(hours=6)})
+    york = pl.DataFrame({"symbol": "SPX", "time": day + timedelta(hours=21)})
+    frame = pl.concat([tokyo, york]).with_columns(known_at="time")
+    value = np.r_[np.arange(10.0), 100 + np.arange(10.0)]
+    mean = class_mean(frame, value)
+    assert mean[0] == 0.0  # nobody else yet
+    assert mean[5] == (5 + 104) / 2
+    assert mean[15] == (5 + 105) / 2
+    late = frame.with_columns(
+        known_at=pl.when(pl.col("symbol") == "SPX").then(pl.col("time") + timedelta(days=1)).otherwise("time")
+    )
+    assert class_mean(late, value)[5] == (5 + 103) / 2
+    gone = np.where(np.arange(20) > 11, np.nan, value)  # New York ends on the second day
+    assert class_mean(frame, gone)[3] == (3 + 101) / 2
+    assert class_mean(frame, gone)[9] == 9
