@@ -100,7 +100,7 @@ def theirs(bars: pl.DataFrame, inputs: list[str], seed: int) -> np.ndarray:
     own = TFT_SETTINGS
     an_epoch = -(-(train - LOOKBACK - HORIZON + 1) // own.batch)
     model = Other(
-        h=HORIZON, input_size=LOOKBACK, hidden_size=own.units, n_head=own.heads, dropout=own.dropout,
+        h=HORIZON, input_size=LOOKBACK, hidden_size=own.units, n_head=own.attention_heads, dropout=own.dropout,
         hist_exog_list=inputs[1:], loss=MQLoss(quantiles=list(QUANTILES)), learning_rate=own.learning_rate,
         max_steps=own.epochs * an_epoch, val_check_steps=an_epoch, early_stop_patience_steps=own.patience,
         batch_size=1, windows_batch_size=own.batch, scaler_type="identity", random_seed=seed, alias="tft",

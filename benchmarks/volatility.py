@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.ensemble import mix_variances
+from gatecast.forecasting.ensemble import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Schedule
@@ -44,13 +44,13 @@ def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[
     ]  # fmt: skip
     made = walk_forward(models, samples, Schedule(minimum="1Y"), jobs=jobs)
     values = {name: heads["volatility"] for name, heads in made.values.items()}
-    linear = np.column_stack([values[name] for name in ("har", "har_symbol", "har_class")])
-    both = np.column_stack([linear, values["highway"]])
     held = np.full(len(samples), np.nan)
+    three = np.column_stack([values[name] for name in ("har", "har_symbol", "har_class")])
+    linear = mix_variances(made, three, BASE, held.copy())
+    correction = correction_of(values["highway"], values["har_symbol"], values["har_class"])
     return {
-        "har": values["har"], "ewma": values["ewma"],
-        "linear": mix_variances(made, linear, BASE, held.copy()),
-        "final": mix_variances(made, both, np.append(BASE, 0.0), held.copy()),
+        "har": values["har"], "ewma": values["ewma"], "linear": linear,
+        "final": correct_variance(made, linear, correction, held.copy()),
     }  # fmt: skip
 
 

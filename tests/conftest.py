@@ -1,22 +1,12 @@
-"""One seeded market for all tests, and a data folder of their own."""
+"""One seeded market for all tests."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import polars as pl
 import pytest
 
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
-
-
-@pytest.fixture(autouse=True)
-def _own_data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The ledger of trials is the test's own."""
-    folder = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("GATECAST_DATA", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="session")

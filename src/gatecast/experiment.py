@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
 from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
+from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trial
 from gatecast.evaluation.verdict import Verdict, judge
@@ -309,11 +310,12 @@ def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | 
 
 def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = ()) -> dict[str, Verdict]:
     """The verdicts; `trials` are all those on the same instruments and span, this one included."""
+    days, held = per_session(chain.benchmark, chain.sessions)
     return judge(
         chain.forecasts, chain.net, chain.benchmark,
         round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
         periods_per_year=periods_of(chain.bars), sessions=chain.sessions, trials=max(len(trials), 1),
-        effective_trials=independent_trials(trials, np.unique(chain.sessions)) if trials else None,
+        effective_trials=independent_trials(trials, days, held) if trials else None,
     )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import illusions, many_models, score_tables
+from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.holdout import state_of
-from gatecast.evaluation.ledger import best_of_trials, daily_profit, independent_trials
+from gatecast.evaluation.ledger import best_of_trials, independent_trials
 from gatecast.evaluation.verdict import SKILL
 from gatecast.market.bars import opens_are_real, session_date
 from gatecast.market.classes import asset_class
@@ -304,13 +304,11 @@ def trials_of(chain: Chain, trials: Sequence[Trial]) -> dict[str, Any]:
     `best_of` is the test of superior predictive ability over all whose daily profit is known, beyond their exposure to
     buy and hold.
     """
-    held = chain.result.equity.select("time", net=pl.Series(chain.benchmark))
-    days = daily_profit(held)
-    sessions = days["session"].to_numpy()
-    best = best_of_trials(trials, sessions, days["net"].to_numpy())
+    days, held = per_session(chain.benchmark, chain.sessions)
+    best = best_of_trials(trials, days, held)
     return {
         "count": len(trials),
-        "effective": independent_trials(trials, sessions),
+        "effective": independent_trials(trials, days, held),
         "with_profit": sum(trial.profit is not None for trial in trials),
         "best_of": {"statistic": best.statistic, "pvalue": best.pvalue, "reason": best.reason},
     }

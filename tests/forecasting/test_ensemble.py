@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.linear_model import Ridge
 
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.ensemble import Ensemble, correct_variance
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples
@@ -285,3 +285,45 @@ def test_no_refit_no_ensemble(samples: Samples) -> None:
     folds = Schedule(minimum=5000).folds(samples.times, samples.known_at)
     assert folds == []
     assert Ensemble().combine(Forecasts(samples, (), {})).values == {}
+
+
+def corrected(forecasts: Forecasts, quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(forecast, what a correction learned, answer) where the correction holds so much of what is left."""
+    samples = forecasts.samples
+    variance = forecasts.values["har"]["volatility"]
+    answer = samples.targets["volatility"].value[samples.ends]
+    left = np.nan_to_num(answer - np.log(variance))
+    noise = 0.2 * np.random.default_rng(8).standard_normal(len(left))
+    return variance, quality * left + noise, answer
+
+
+@pytest.mark.parametrize("quality", [0.5, 0.0])
+def test_a_correction_is_used_once_two_years_have_shown_that_it_pays(samples: Samples, quality: float) -> None:
+    forecasts = made_up(samples, seed=6)
+    variance, correction, _ = corrected(forecasts, quality)
+    found = correct_variance(forecasts, variance, correction, np.full(len(samples), np.nan))
+    rows = forecasts.rows
+    with np.errstate(invalid="ignore"):
+        share = np.log(found / variance) / correction
+    days = np.unique(samples.sessions[rows])
+    early = rows[samples.sessions[rows] < days[500]]
+    np.testing.assert_allclose(share[early], 0, atol=1e-9)
+    last = share[forecasts.folds[-1].test]
+    if quality:
+        assert set(np.round(last, 6)) <= {0.5, 0.75, 1.0}
+    else:
+        np.testing.assert_allclose(last, 0, atol=1e-9)
+
+
+def test_a_correction_learns_from_nothing_that_was_not_known(samples: Samples) -> None:
+    forecasts = made_up(samples, seed=6)
+    variance, correction, _ = corrected(forecasts, 0.5)
+    fold = forecasts.folds[-1]
+    value = samples.targets["volatility"].value.copy()
+    value[samples.targets["volatility"].known_at > fold.cutoff] = 9.0
+    held = np.full(len(samples), np.nan)
+    whole, changed = (
+        correct_variance(one, variance, correction, held.copy())
+        for one in (forecasts, with_answers(forecasts, "volatility", value))
+    )
+    np.testing.assert_array_equal(whole[forecasts.rows], changed[forecasts.rows])

@@ -320,3 +320,16 @@ def test_values_outside_the_ranges_are_refused(wrong: dict[str, object]) -> None
 def test_samples_of_another_lookback_are_refused(samples: Samples) -> None:
     with pytest.raises(SettingsError, match="lookback 30"):
         LSTM(lookback=40).fit(samples)
+
+
+def test_heads_begin_with_the_share_of_ones() -> None:
+    from gatecast.forecasting.lstm.training import first_forecasts
+
+    random = np.random.default_rng(0)
+    settings = LSTM(horizon=1, heads=("return", "regime"))
+    answers = np.column_stack([random.standard_normal(900), random.random(900) < 1 / 3]).astype(float)
+    answers[::7, 1] = np.nan
+    bias = first_forecasts(answers, settings)
+    assert bias[0] == 0
+    assert 1 / (1 + np.exp(-bias[1])) == pytest.approx(np.nanmean(answers[:, 1]), abs=0.002)
+    assert np.isfinite(first_forecasts(np.full((5, 2), np.nan), settings)).all()

@@ -16,7 +16,6 @@ from gatecast.errors import SettingsError, StoreError
 from gatecast.forecasting.models import from_state
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.transformer import TFT, FittedTFT, Network, Outputs, initial_weights, network_loss
-from gatecast.samples.targets import Target
 from gatecast.samples.windows import Samples, make_samples
 
 SMALL = TFT(units=8, batch=64, epochs=6)
@@ -129,11 +128,12 @@ def test_a_fit_is_kept_for_the_folds_that_follow_and_cores_change_nothing(fold: 
 
 def test_a_head_without_answers_stays_where_it_began(fold: Fold) -> None:
     samples = fold.data
-    regime = samples.targets["regime"]
-    targets = {**samples.targets, "regime": Target(np.full_like(regime.value, np.nan), regime.known_at)}
+    missing = {head: np.full(len(samples.features), np.nan) for head in ("volatility", "regime")}
+    targets = samples.targets | {head: replace(samples.targets[head], value=one) for head, one in missing.items()}
     fitted = QUICK.fit_many([replace(fold, samples=replace(samples, targets=targets))])[0]
     forecast = fitted.predict(samples, fold.test)
     assert (forecast["regime"] == 0.5).all()
+    np.testing.assert_allclose(forecast["volatility"], samples.facts.baseline[samples.ends[fold.test]])
     assert np.isfinite(forecast["return"]).all()
     assert np.std(forecast["direction"]) > 0
 
@@ -208,7 +208,11 @@ def test_the_encoder_is_an_lstm_and_the_selection_a_weighted_sum(network: Networ
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"units": 10, "heads": 4}, "4 heads"), ({"quantiles": (0.1, 0.5)}, "around"), ({"quantiles": ()}, "around")],
+    [
+        ({"units": 10, "attention_heads": 4}, "4 attention heads"),
+        ({"quantiles": (0.1, 0.5)}, "around"),
+        ({"quantiles": ()}, "around"),
+    ],
 )
 def test_settings_that_make_no_network_are_refused(settings: dict[str, object], why: str) -> None:
     with pytest.raises(SettingsError, match=why):

@@ -601,3 +601,18 @@ def test_read_bars_of_daily_bars_at_the_cut(tmp_path: Path) -> None:
     for cut in range(2, 60):
         part = read_bars(write(tmp_path / "BTC.csv", rows[:cut]), asset_class="crypto")
         assert_frame_equal(part, whole.head(part.height))
+
+
+def test_a_sunday_after_the_end_does_not_move_earlier_closes() -> None:
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 3, 1), eager=True)
+    rows = pl.DataFrame({"date": days.filter(days.dt.weekday() <= 5)}).with_columns(
+        open=1.1, high=1.2, low=1.0, close=1.1, volume=1.0
+    )
+    sunday = rows.tail(1).with_columns(date=pl.date(2024, 3, 3))
+    short, longer = (
+        read_bars(frame, symbols=["EURUSD"], asset_class="fx", end="2024-02-15")
+        for frame in (rows, pl.concat([rows, sunday]))
+    )
+    assert short["time"].equals(longer["time"])
+    whole = read_bars(pl.concat([rows, sunday]), symbols=["EURUSD"], asset_class="fx")
+    assert not whole["time"].head(5).equals(short["time"].head(5))

@@ -85,6 +85,7 @@ NOISE = np.random.default_rng(8).standard_normal((64, 4))
         (pbo(np.full((64, 3), NAN)), "0 rows"),
         (pbo(np.zeros((64, 3))), "all the same"),
         (pbo(NOISE[:, [0, 0, 0]]), "all the same"),
+        (pbo(np.tile([1.0, 2.0], (64, 1))), "no configuration varies"),
         (pbo(np.where(np.eye(64, 4) > 0, INF, 1.0)), "infinite"),
     ],
 )

@@ -17,8 +17,11 @@ from gatecast.forecasting.schedule import known_by
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from gatecast.forecasting.schedule import Fold
     from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
@@ -33,12 +36,13 @@ class Ensemble(Settings):
     members: the models combined. prior_sd: standard deviation of the slopes' prior around 0.
     stacking: let the stacked logistic compete. minimum_days: days of record before any slope leaves 0.
     volatility_members: forecasts of variance whose weighted geometric mean is in force; the weights are those with the
-        smallest past out-of-sample QLIKE. volatility_base: those that share the weight before there is a record.
+        smallest past out-of-sample QLIKE, and what `highway` learned corrects it as far as that has paid.
+        volatility_base: those that share the weight before there is a record.
     """
 
     members: Annotated[tuple[str, ...], Field(min_length=1)] = ("lstm", "forest", "logistic")
     volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
-        "har", "har_symbol", "har_class", "highway", "lstm", "constant",
+        "har", "har_symbol", "har_class", "lstm", "constant",
     )  # fmt: skip
     volatility_base: tuple[str, ...] = ("har_symbol", "har_class")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
@@ -107,7 +111,11 @@ class Ensemble(Settings):
         if not base.any():
             base[0] = 1.0
         held = _held(forecasts, "ensemble", "volatility", since)
-        return mix_variances(forecasts, np.column_stack(members), base / base.sum(), held, since)
+        if "highway" not in forecasts.values:
+            return mix_variances(forecasts, np.column_stack(members), base / base.sum(), held, since)
+        mixed = mix_variances(forecasts, np.column_stack(members), base / base.sum(), np.full_like(held, np.nan))
+        own = (forecasts.values[name]["volatility"] for name in ("highway", "har_symbol", "har_class"))
+        return correct_variance(forecasts, mixed, correction_of(*own), held, since)
 
     def _probability(self, forecasts: Forecasts, head: str, since: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """(in force, equal weight, stacked) probabilities, (samples,) each."""
@@ -176,37 +184,79 @@ def mix_variances(
     answers are known, later days counting more; a departure from `base` has to win more than its toll. Where a member
     has no forecast it takes no part.
     """
-    samples = forecasts.samples
-    answer = samples.targets["volatility"].value[samples.ends]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(members)
     grid = _simplex(members.shape[1], STEPS)
     distance = np.abs(grid - base).sum(1) / 2
-    _, day = np.unique(samples.sessions, return_inverse=True)
-    days = int(day.max()) + 1
-    issued = forecasts.rows[np.isfinite((logs.sum(1) + answer)[forecasts.rows])]
-    ratio = answer[issued, None] - _weighted(logs[issued], grid)
-    loss = np.exp(np.minimum(ratio, 50.0)) - ratio - 1
-    order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
-    known_at, at, loss = samples.known_at[issued][order], day[issued][order], loss[order]
-    total, count, done = np.zeros((days, len(grid))), np.zeros(days), 0
-    for number, fold in enumerate(forecasts.folds):
-        until = int(np.searchsorted(known_at, fold.cutoff, side="right"))
-        np.add.at(total, at[done:until], loss[done:until])
-        count += np.bincount(at[done:until], minlength=days)
-        done = until
+    for number, (fold, loss) in enumerate(_past_losses(forecasts, _weighted(logs, grid))):
         if number < since:
             continue
         weights = base
-        answered = np.flatnonzero(count)
-        if len(answered) >= LEAST_DAYS:
-            recency = 0.5 ** (np.arange(len(answered))[::-1] / MEMORY_DAYS)
-            mean = recency @ (total[answered] / count[answered, None]) / recency.sum()
-            toll = TOLL * LEAST_DAYS / (LEAST_DAYS + len(answered)) * mean.min() * distance
+        if len(loss) >= LEAST_DAYS:
+            recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
+            mean = recency @ loss / recency.sum()
+            toll = TOLL * LEAST_DAYS / (LEAST_DAYS + len(loss)) * mean.min() * distance
             weights = grid[int(np.argmin(mean + toll))]
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
     return mixed
+
+
+def correction_of(corrected: FloatArray, *start: FloatArray) -> FloatArray:
+    """(samples,) what a forecast of variance adds to the geometric mean of those it started from, in logs."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change: FloatArray = np.log(corrected) - np.mean([np.log(one) for one in start], axis=0)
+    return change
+
+
+def correct_variance(
+    forecasts: Forecasts, variance: FloatArray, correction: FloatArray, held: FloatArray, since: int = 0
+) -> FloatArray:
+    """(samples,) the variance times a share of a correction, the share learned at each refit from the past alone.
+
+    The share is 0 until two years of days are on record, and unless the best of a quarter, a half, three quarters and
+    all of it has lowered QLIKE by more than its own standard error, answers' overlap counted.
+    """
+    from gatecast.metrics.significance import hac_mean
+
+    shares = np.arange(STEPS + 1) / STEPS
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(variance)[:, None] + shares * correction[:, None]
+    for number, (fold, loss) in enumerate(_past_losses(forecasts, logs)):
+        if number < since:
+            continue
+        share = 0
+        if len(loss) >= LEAST_DAYS:
+            recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
+            best = int(np.argmin(recency @ loss))
+            gain = hac_mean(loss[:, 0] - loss[:, best], 2 * forecasts.samples.horizon_sessions)
+            share = best if gain.statistic > 1 else 0
+        held[fold.test] = np.exp(logs[fold.test, share])
+    return held
+
+
+def _past_losses(forecasts: Forecasts, candidates: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
+    """For each fold (days, candidates) mean QLIKE over the symbols of each day whose answers are known at its cutoff.
+
+    `candidates`: (samples, candidates) forecasts of log variance. Rows where one is missing take no part.
+    """
+    samples = forecasts.samples
+    answer = samples.targets["volatility"].value[samples.ends]
+    issued = forecasts.rows
+    issued = issued[np.isfinite(candidates[issued].sum(1) + answer[issued])]
+    ratio = answer[issued, None] - candidates[issued]
+    loss = np.exp(np.minimum(ratio, 50.0)) - ratio - 1
+    _, day = np.unique(samples.sessions, return_inverse=True)
+    order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
+    known_at, at, loss = samples.known_at[issued][order], day[issued][order], loss[order]
+    total, count, done = np.zeros((int(day.max()) + 1, loss.shape[1])), np.zeros(int(day.max()) + 1), 0
+    for fold in forecasts.folds:
+        until = int(np.searchsorted(known_at, fold.cutoff, side="right"))
+        np.add.at(total, at[done:until], loss[done:until])
+        count += np.bincount(at[done:until], minlength=len(count))
+        done = until
+        answered = np.flatnonzero(count)
+        yield fold, total[answered] / count[answered, None]
 
 
 def _weighted(logs: FloatArray, weights: FloatArray) -> FloatArray:

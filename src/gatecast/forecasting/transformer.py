@@ -45,16 +45,17 @@ BLOCK = 1024  # rows forecast at a time: bounds memory
 class TFT(Settings):
     """A Temporal Fusion Transformer for all heads, pooled over the symbols of a class; torch, one thread a network.
 
-    A refit every month would cost more than the LSTM's, so that only every `every`-th fold is fitted, and its fit kept
-    for the folds that follow: a forecast may be made by numbers learned up to a year earlier, never by later ones.
-    One network a year and no seed ensemble cost well below what the LSTM costs with its monthly three.
+    Only every `every`-th fold is fitted, and its fit kept for the folds that follow: with monthly refits a forecast is
+    made by numbers learned at a cutoff up to a year earlier, never at a later one. One network a year, where the LSTM
+    trains three a month, keeps the whole below the LSTM's cost.
 
     The return forecast is the mean of the `quantiles`, which lie symmetrically around .5.
 
     Attributes
     ----------
-    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: width of every layer. heads: of the
-        attention. dropout: in the gated residual networks and before the gates. quantiles: of the return, ascending.
+    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: width of every layer.
+    attention_heads: a divisor of the units. dropout: in the gated residual networks and before the gates.
+    quantiles: of the return, ascending.
     learning_rate, clip, batch, epochs, patience: Adam on windows in random order, stopped on the validation block.
     every: folds from one fit to the next.
 
@@ -73,7 +74,7 @@ class TFT(Settings):
     lookback: Annotated[int, Field(ge=10, le=100)] = 30
     horizon: Annotated[int, Field(ge=1, le=22)] = 5
     units: Annotated[int, Field(ge=4, le=256)] = 16
-    heads: Annotated[int, Field(ge=1, le=16)] = 2
+    attention_heads: Annotated[int, Field(ge=1, le=16)] = 2
     dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
@@ -94,8 +95,10 @@ class TFT(Settings):
 
     @model_validator(mode="after")
     def _whole_heads(self) -> TFT:
-        if self.units % self.heads:
-            raise ValueError(f"units = {self.units} do not divide into {self.heads} heads: give a multiple.")
+        if self.units % self.attention_heads:
+            raise ValueError(
+                f"units = {self.units} do not divide into {self.attention_heads} attention heads: give a multiple."
+            )
         return self
 
     @property
@@ -258,7 +261,7 @@ class Network:
         """
         import torch
 
-        horizon, heads = self.settings.horizon, self.settings.heads
+        horizon, heads = self.settings.horizon, self.settings.attention_heads
         steps, n, _ = layers.shape
         queries = (layers[-horizon:] @ self.weights["query"]).view(horizon, n, heads, -1)
         keys = (layers @ self.weights["key"]).view(steps, n, heads, -1)
@@ -331,8 +334,8 @@ def initial_weights(settings: TFT, features: int, symbols: int, seed: int) -> We
     residual("enrich", context=True)
     for name in ("query", "key"):
         matrix(name, units, units)
-    matrix("value", units, units // settings.heads)
-    matrix("mix", units // settings.heads, units)
+    matrix("value", units, units // settings.attention_heads)
+    matrix("mix", units // settings.attention_heads, units)
     residual("forward")
     for name in ("local", "attention", "final"):
         gate(name, units)
@@ -424,8 +427,9 @@ def train_network(lesson: Lesson) -> FittedTFT:
         if loss < best_loss:
             column = columns_of(settings.horizon)["volatility"].start
             error = (answers[later, column] - outputs.last[:, 1]).double().numpy() * best.spread[column]
+            smear = smearing_factor(error) if np.isfinite(error).any() else 1.0
             kept = {name: one.detach().numpy().copy() for name, one in weights.items()}
-            best, best_loss = replace(best, weights=kept, epoch=epoch, smear=smearing_factor(error)), loss
+            best, best_loss = replace(best, weights=kept, epoch=epoch, smear=smear), loss
         if epoch - best.epoch >= settings.patience:
             break
     return best

@@ -151,7 +151,7 @@ def read_with_findings(
         how="diagonal_relaxed",
     )
     rows = _choose_symbols(rows, wanted)
-    rows = _classify(rows, classes, asset_class, notes)
+    rows = _classify(rows, classes, asset_class, end, notes)
     rows = close_times(rows, notes)
     rows = _cut(rows, start, end, as_of, now, notes)
     rows = without_repeats(rows, notes)
@@ -334,7 +334,9 @@ def _with_close(known: AssetClass, close: str | None, path: Path, line: int) -> 
         raise BarsFileError("not a close.", file=path, line=line, column="close", value=close, advice=advice) from None
 
 
-def _classify(rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, notes: Notes) -> pl.DataFrame:
+def _classify(
+    rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, end: str | date | None, notes: Notes
+) -> pl.DataFrame:
     """Adds the class (symbols file, own column, default) and `session_close`, when the row's day ends.
 
     Currencies, metals and futures that have bars dated Sunday have days that end at midnight UTC: a day that
@@ -356,6 +358,8 @@ def _classify(rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, 
             if name in sessions:
                 close = pl.when(pl.col(column) == name).then(sessions[name].close_of(pl.col("_day"))).otherwise(close)
     sunday = (pl.col("_day").dt.weekday() == 7).fill_null(False)
+    if end is not None:  # what comes later has no say in when earlier days ended
+        sunday &= (pl.col("_day") <= _as_date(end, "end")).fill_null(False)
     to_midnight = sunday.any().over("symbol") & pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
     advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
     notes.add_counts("warning", "sunday", rows.filter(to_midnight & sunday).drop("time"), advice)

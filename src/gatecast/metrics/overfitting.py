@@ -111,13 +111,13 @@ def min_track_record_length(
 
 
 def effective_trials(returns: ArrayLike) -> float:
-    """How many independent trials these are worth: N² over the sum of all squared correlations of their profits.
+    """How many independent trials these are worth, where the best of them is looked at.
 
     `returns` (times, trials) are profits of the same bars; rows with a NaN are left out. Between 1, where all earn and
     lose together, and N. A column that does not vary counts 1: nothing shows that it was like another. Noise in the
     correlations keeps it below the number of rows.
-    It is the participation ratio of the correlation matrix's eigenvalues, as Bretherton et al. (1999), Journal of
-    Climate 12, count the degrees of freedom of a field.
+    (Σ√λ)² / Σλ of the correlation matrix's eigenvalues λ: Galwey (2009), Genetic Epidemiology 33. (The participation
+    ratio counts degrees of freedom; as a number of trials it is far too small: .35 claims at .05 among 200.)
 
     >>> profits = np.random.default_rng(0).standard_normal((1000, 3))
     >>> round(effective_trials(np.column_stack([profits, profits])), 1)
@@ -140,7 +140,8 @@ def effective_trials(returns: ArrayLike) -> float:
     if not varying.shape[1]:
         return float(count)
     correlation = np.atleast_2d(np.corrcoef(varying, rowvar=False))
-    return float(count - varying.shape[1] + correlation.size / np.sum(correlation**2))
+    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(correlation), 0.0))
+    return float(count - varying.shape[1] + roots.sum() ** 2 / len(roots))
 
 
 def pbo(performance: ArrayLike, blocks: int = 16, statistic: Literal["sharpe", "mean"] = "sharpe") -> float:
@@ -176,6 +177,8 @@ def pbo(performance: ArrayLike, blocks: int = 16, statistic: Literal["sharpe", "
     largest = np.abs(table).max()
     if not np.ptp(table, axis=1).max() > 1e-13 * largest:
         return Undefined("the configurations are all the same")
+    if statistic == "sharpe" and not np.ptp(table, axis=0).max() > 1e-13 * largest:
+        return Undefined("no configuration varies: they have no Sharpe ratio")
     parts = (table / largest).reshape(blocks, length, count)
     inside = np.array(list(combinations(range(blocks), blocks // 2)))
     chosen = np.zeros((len(inside), blocks))

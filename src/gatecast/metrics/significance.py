@@ -196,7 +196,8 @@ def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -
     """Is a forecast unbiased: intercept 0 and slope 1 when `actual` is regressed on it? A small p-value: no.
 
     F of 2 and n - 2 degrees for h = 1; for more Wald's χ² of 2 degrees with a long-run variance (Bartlett,
-    lag h - 1). `effect` is the slope. Mincer and Zarnowitz (1969), Economic Forecasts and Expectations.
+    lag h - 1), which rejects too often where the forecast persists: 13 % for 5 % at h = 5 and 1,000 bars of an AR(.9).
+    `effect` is the slope. Mincer and Zarnowitz (1969), Economic Forecasts and Expectations.
 
     >>> test = mincer_zarnowitz([1.1, 1.9, 3.2, 3.8], [1, 2, 3, 4])
     >>> round(test.intercept, 3), round(test.slope, 3)
@@ -204,7 +205,7 @@ def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -
     """
     actual, forecast = _rows(horizon, actual, forecast)
     n = actual.size
-    reason = _unusable(horizon + 2, actual, forecast) or _constant(forecast, "the forecast is constant", actual)
+    reason = _unusable(horizon + 2, actual, forecast) or _constant(forecast, "the forecast is constant")
     if reason:
         return Regression(np.nan, np.nan, reason, n, enough=False)
     line = _fit_line(actual, forecast, lag=horizon - 1 if horizon > 1 else None)
@@ -215,8 +216,8 @@ def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -
         "intercept": float(line.level - slope * line.centre),
         "slope": float(slope),
     }
-    scale = max(np.abs(actual).max(), np.abs(forecast).max())
-    if np.trace(line.covariance) <= (1e-12 * scale) ** 2 or np.linalg.matrix_rank(line.covariance, hermitian=True) < 2:
+    rounding = (1e-12 * np.abs(actual).max()) ** 2
+    if np.trace(line.covariance) <= rounding or np.linalg.matrix_rank(line.covariance, hermitian=True) < 2:
         reason = "the line fits too well: no variance is left to test with"
         return Regression(np.nan, np.nan, reason, n, enough=False, **found)
     from scipy.special import chdtrc, fdtrc
@@ -288,7 +289,7 @@ def hac_alpha(returns: ArrayLike, benchmark: ArrayLike, lag: int) -> Regression:
     """
     returns, benchmark = rows(returns, benchmark, allow_infinite=True)
     n = returns.size
-    reason = _unusable(3, returns, benchmark) or _constant(benchmark, "the benchmark's return is constant", returns)
+    reason = _unusable(3, returns, benchmark) or _constant(benchmark, "the benchmark's return is constant")
     if reason:
         return Regression(np.nan, np.nan, reason, n, enough=False)
     line = _fit_line(returns, benchmark, _checked_lag(lag))
@@ -352,14 +353,14 @@ def spa(
 
 
 def _rows(horizon: int, *series: ArrayLike) -> tuple[FloatArray, ...]:
-    if horizon < 1:
-        raise ValueError(f"horizon must be a number of bars, 1 or more, got {horizon}.")
+    if not isinstance(horizon, (int, np.integer)) or horizon < 1:
+        raise ValueError(f"horizon must be a whole number of bars, 1 or more, got {horizon}.")
     return rows(*series, allow_infinite=True)
 
 
 def _checked_lag(lag: int) -> int:
-    if lag < 0:
-        raise ValueError(f"lag must be a number of bars, 0 or more, got {lag}.")
+    if not isinstance(lag, (int, np.integer)) or lag < 0:
+        raise ValueError(f"lag must be a whole number of bars, 0 or more, got {lag}.")
     return lag
 
 

@@ -135,6 +135,7 @@ def train_network(
     Raises `TrainingError` when the loss is no longer finite.
     """
     start = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
+    start["head.b"] = first_forecasts(table[train], settings)
     kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
     engine: Engine = kind(settings, inputs, table, start, seed)
     shuffle = np.random.default_rng(seed)
@@ -163,6 +164,18 @@ def train_network(
         if epoch - max(best_epoch, waiting) >= settings.patience:
             break
     return Fit(best, best_epoch + 1, tuple(train_losses), tuple(validation_losses))
+
+
+def first_forecasts(answers: FloatArray, settings: LSTM) -> NDArray[np.float32]:
+    """(outputs,) what the heads begin with: the share of ones as log-odds, elsewhere 0, which is the mean.
+
+    Were it .5, learning the share alone would look like learning, and end the patience with a plateau.
+    """
+    ones = np.nansum(answers, axis=0) + 0.5
+    shares = ones / (np.isfinite(answers).sum(axis=0) + 1.0)
+    binary = np.array(settings.binary_columns)
+    shares = np.where(binary, shares, 0.5)
+    return np.asarray(np.log(shares / (1 - shares)), dtype=np.float32)
 
 
 def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Weights:
