@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--proxy", default="garman_klass", help="or parkinson, close_to_close, a column of variances")
     parser.add_argument("--start", help="first session that is scored")
     parser.add_argument("--end", help="last session that is read")
+    parser.add_argument("--horizons", type=int, nargs="+", default=HORIZONS, help="bars ahead")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
@@ -125,7 +126,7 @@ def main() -> None:
     bars = read_bars(given.bars, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
     first = np.datetime64(given.start or "1900-01-01", "D")
     answer: dict[str, Any] = {"horizons": {}, "proxy": given.proxy}
-    for horizon in HORIZONS:
+    for horizon in given.horizons:
         began = time.monotonic()
         table = losses(bars, given.proxy, horizon, first, given.seeds, given.jobs)
         found = answer["horizons"][str(horizon)] = measure(table, horizon)

@@ -366,6 +366,7 @@ def test_holm_equals_statsmodels() -> None:
 # ── what is undefined says so ────────────────────────────────────────────────────────────────────
 
 FLAT, WAVE = np.full(50, 0.3), np.sin(np.arange(50.0))
+ZIGZAG = np.arange(50) % 2.0
 
 
 @pytest.mark.parametrize(
@@ -390,6 +391,7 @@ FLAT, WAVE = np.full(50, 0.3), np.sin(np.arange(50.0))
         mincer_zarnowitz(FLAT, WAVE),
         mincer_zarnowitz(2 * WAVE, WAVE, 5),
         mincer_zarnowitz([1, 2], [1, 2]),
+        mincer_zarnowitz(np.where(WAVE > 0, ZIGZAG, 1), WAVE > 0, 2),  # without error wherever the forecast is 0
         hac_mean(FLAT, 3),
         hac_mean([NAN], 0),
         hac_alpha(WAVE, FLAT, 0),

@@ -171,6 +171,7 @@ def _records(
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
 LEAST_DAYS = 500  # of record, before weights are learned: two years
+CERTAIN = 2.0  # standard errors by which a correction must have paid
 TOLL = 0.02  # share of the loss that a full departure from the first weights must win while the record is short
 
 
@@ -215,7 +216,7 @@ def correct_variance(
     """(samples,) the variance times a share of a correction, the share learned at each refit from the past alone.
 
     The share is 0 until two years of days are on record, and unless the best of a quarter, a half, three quarters and
-    all of it has lowered QLIKE by more than its own standard error, answers' overlap counted.
+    all of it has lowered QLIKE by more than two standard errors, answers' overlap counted.
     """
     from gatecast.metrics.significance import hac_mean
 
@@ -230,7 +231,7 @@ def correct_variance(
             recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
             best = int(np.argmin(recency @ loss))
             gain = hac_mean(loss[:, 0] - loss[:, best], 2 * forecasts.samples.horizon_sessions)
-            share = best if gain.statistic > 1 else 0
+            share = best if gain.statistic > CERTAIN else 0
         held[fold.test] = np.exp(logs[fold.test, share])
     return held
 

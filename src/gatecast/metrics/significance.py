@@ -216,8 +216,8 @@ def mincer_zarnowitz(actual: ArrayLike, forecast: ArrayLike, horizon: int = 1) -
         "intercept": float(line.level - slope * line.centre),
         "slope": float(slope),
     }
-    rounding = (1e-12 * np.abs(actual).max()) ** 2
-    if np.trace(line.covariance) <= rounding or np.linalg.matrix_rank(line.covariance, hermitian=True) < 2:
+    least, most = np.linalg.eigvalsh(line.covariance)
+    if most <= (1e-12 * np.abs(actual).max()) ** 2 or least <= 1e-12 * most:
         reason = "the line fits too well: no variance is left to test with"
         return Regression(np.nan, np.nan, reason, n, enough=False, **found)
     from scipy.special import chdtrc, fdtrc
