@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.ensemble import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.volatility import LinearVariance, LogHAR

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.linear_model import Ridge
 
-from gatecast.forecasting.ensemble import Ensemble, correct_variance
+from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.mixture import correct_variance
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples

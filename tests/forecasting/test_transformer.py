@@ -52,6 +52,9 @@ def test_shapes_units_and_ascending_quantiles(fitted: FittedTFT, fold: Fold) -> 
     assert quantiles.shape == (50, 5, 3)
     assert (np.diff(quantiles, axis=2) >= 0).all()
     np.testing.assert_allclose(quantiles.mean(2), forecast["return"], rtol=1e-12)
+    reversed_bias = fitted.weights["path_bias"][:, ::-1].copy()
+    crossed = replace(fitted, weights={**fitted.weights, "path_bias": reversed_bias})
+    assert (np.diff(crossed.quantiles(samples, rows), axis=2) >= 0).all()
 
 
 def test_it_learns_the_planted_return_and_finds_its_feature(fitted: FittedTFT, fold: Fold) -> None:
@@ -108,6 +111,8 @@ def test_a_row_is_forecast_as_among_others_and_a_symbol_too(
 
 def test_the_store_gives_back_the_same_and_refuses_another(fitted: FittedTFT, fold: Fold) -> None:
     arrays, settings = fitted.state()
+    for array in arrays.values():
+        array.setflags(write=False)  # as a file mapped into memory
     back = from_state(arrays, json.loads(json.dumps(settings)))
     assert same(back.predict(fold.data, fold.test), fitted.predict(fold.data, fold.test))
     with pytest.raises(StoreError, match="tft"):

@@ -512,7 +512,9 @@ class FittedTFT:
         """The network over blocks of the rows, in double precision."""
         import torch
 
-        network = Network(self.settings, {name: torch.from_numpy(one).double() for name, one in self.weights.items()})
+        network = Network(
+            self.settings, {name: torch.from_numpy(one.astype(float)) for name, one in self.weights.items()}
+        )
         for begin in range(0, len(rows), BLOCK):
             where = slice(begin, begin + BLOCK)
             inputs, symbol, windows = (torch.from_numpy(one) for one in self.read(samples, samples.ends[rows[where]]))

@@ -9,6 +9,7 @@ Sharpe ratios are per bar, **not** a year: an annual one over the root of the ba
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import Literal
 
@@ -72,9 +73,12 @@ def probabilistic_sharpe(sharpe: float, n: int, skew: float = 0, kurtosis: float
     if not 1 < n < np.inf:
         return Undefined(f"{n} bars are too few, at least 2 are needed")
     spread = _spread(sharpe, skew, kurtosis)
-    if isinstance(spread, Undefined) or np.isnan(benchmark):
-        return spread if isinstance(spread, Undefined) else Undefined("the Sharpe ratio to exceed is not a number")
-    return float(ndtr((sharpe - benchmark) * np.sqrt((n - 1) / spread)))
+    if isinstance(spread, Undefined):
+        return spread
+    if not np.isfinite(benchmark):
+        return Undefined("the Sharpe ratio to exceed is not a finite number")
+    above = float(sharpe) - float(benchmark)
+    return float(ndtr(above * math.sqrt((float(n) - 1) / spread))) if above else 0.5
 
 
 def deflated_sharpe(sharpe: float, n: int, skew: float, kurtosis: float, n_trials: float, variance: float) -> float:

@@ -1,0 +1,242 @@
+"""Intervals of the return path whose ends follow what came out: adaptive conformal quantiles.
+
+An end is the forecast plus a quantile of past standardised errors times the model's own volatility, so that the width
+follows the regime. The quantile begins at the normal one and is tracked online: after each day it moves against the
+day's share of answers beyond it, which holds coverage in the long run whatever the errors' distribution. It moves once
+for the class and once more for the regime that the answers were forecast in.
+
+Gibbs and Candès (2021), NeurIPS 34; Angelopoulos, Candès and Tibshirani (2023), NeurIPS 36 (the quantile tracker);
+ends that cross are put in order as in Chernozhukov, Fernández-Val and Galichon (2010), Econometrica 78.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import polars as pl
+from pydantic import Field, field_validator
+
+from gatecast.errors import SettingsError, did_you_mean
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.samples.windows import Samples
+
+    BoolArray = NDArray[np.bool_]
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    TimeArray = NDArray[np.datetime64]
+
+REGIMES = ("calm", "turbulent")
+
+
+class Intervals(Settings):
+    """How intervals of the return path are made.
+
+    Attributes
+    ----------
+    levels: shares of the answers that should lie inside, ascending.
+    rate: standard deviations that an end moves after a day on which every answer lay beyond it, for the class and once
+        more for the regime; of step k, whose answers overlap, a √k-th of it.
+    minimum_days: days of record before an end leaves the normal quantile.
+    """
+
+    levels: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (0.8, 0.95)
+    rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    minimum_days: Annotated[int, Field(ge=1)] = 60
+
+    @field_validator("levels")
+    @classmethod
+    def _ascends(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if list(levels) != sorted(set(levels)):
+            raise ValueError(f"expected levels in ascending order, each once, got {levels}")
+        return levels
+
+
+@dataclass(frozen=True)
+class IntervalForecasts:
+    """Intervals of cumulative log returns over 1..horizon bars, made at each sample's close from what was known then.
+
+    `low`, `high`: (samples, horizon, levels), NaN where nothing was forecast; `levels`: shares inside, ascending.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    levels: tuple[float, ...]
+
+    @property
+    def informative(self) -> BoolArray:
+        """(samples,) whether the narrowest interval of the last step excludes 0; where it does not, it says nothing."""
+        informative: BoolArray = (self.low[:, -1, 0] > 0) | (self.high[:, -1, 0] < 0)
+        return informative
+
+    def heads(self) -> dict[str, FloatArray]:
+        """Head -> (samples, horizon): `return_low_80`, `return_high_80`, ..., to stand beside a model's `return`."""
+        return {
+            f"return_{side}_{100 * level:g}": ends[:, :, number]
+            for number, level in enumerate(self.levels)
+            for side, ends in (("low", self.low), ("high", self.high))
+        }
+
+
+def make_intervals(
+    forecasts: Forecasts, settings: Intervals | None = None, model: str = "ensemble"
+) -> IntervalForecasts:
+    """Intervals around a model's return path, as wide as its variance and the errors known at the time say.
+
+    Parameters
+    ----------
+    forecasts: of one class, where `model` has the heads `return` (samples, horizon) and `volatility` (samples,), the
+        latter in the proxy's unit.
+
+    A session's intervals use the answers known at the session's first forecast, pooled over the class: a day weighs
+    one, whatever the number of symbols. Raises SettingsError for a model without these heads.
+
+    >>> from gatecast.forecasting.naive import Naive
+    >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.samples.windows import make_samples
+    >>> samples = make_samples(synthetic.g1(900, seed=1))["index"]
+    >>> made = walk_forward([Naive(rule="zero"), Naive(rule="ewma")], samples, Schedule())
+    >>> made = made.with_model("both", {**made.values["zero"], **made.values["ewma"]})
+    >>> intervals = make_intervals(made, model="both")
+    >>> intervals.low.shape == (len(samples), 5, 2), bool((intervals.low < intervals.high)[made.rows].all())
+    (True, True)
+    >>> coverage(made, intervals).filter(scope="overall", step=5)["level"].to_list()
+    [0.8, 0.95]
+    """
+    settings = settings or Intervals()
+    samples, horizon = forecasts.samples, forecasts.samples.horizon
+    heads = forecasts.values.get(model, {})
+    if forecasts.folds and not {"return", "volatility"} <= set(heads):
+        able = [name for name, has in forecasts.values.items() if {"return", "volatility"} <= set(has)]
+        raise SettingsError(
+            f"intervals need forecasts of the return and of the volatility, and {model!r} has "
+            f"{sorted(heads) or 'none'}. {did_you_mean(model, able)}"
+        )
+    shape = (len(samples), horizon, len(settings.levels))
+    if not forecasts.folds:
+        return IntervalForecasts(np.full(shape, np.nan), np.full(shape, np.nan), settings.levels)
+    variance = heads["volatility"] * samples.facts.ratio[samples.ends]
+    unit = np.sqrt(variance[:, None] * np.arange(1, horizon + 1) / horizon)
+    quantiles = _track(samples, (samples.targets["return"].value[samples.ends] - heads["return"]) / unit, settings)
+    ends = heads["return"][:, :, None] + quantiles * unit[:, :, None]
+    return IntervalForecasts(ends[:, :, : shape[2]][:, :, ::-1], ends[:, :, shape[2] :], settings.levels)
+
+
+def _track(samples: Samples, error: FloatArray, settings: Intervals) -> FloatArray:
+    """(samples, horizon, tails) quantiles in force of the standardised errors (samples, horizon), lowest tail first."""
+    from scipy.special import ndtri
+
+    half = np.array(settings.levels) / 2
+    chance = np.r_[0.5 - half[::-1], 0.5 + half]  # that an answer lies below
+    normal, tails, horizon = ndtri(chance), len(chance), samples.horizon
+    days, day = np.unique(samples.sessions, return_inverse=True)
+    opening = np.full(len(days), samples.times.max())  # the first forecast of each session
+    np.minimum.at(opening, day, samples.times)
+    known_at = _known_at(samples)
+    learned = np.where(np.isnat(known_at), len(days), np.searchsorted(opening, known_at))  # on which day
+    row, step = np.nonzero(np.isfinite(error) & (learned < len(days)))
+    order = np.argsort(learned[row, step], kind="stable")
+    row, step = row[order], step[order]
+    bounds = np.searchsorted(learned[row, step], np.arange(len(days) + 1))
+    regime, rate = _turbulent(samples).astype(np.int64), settings.rate / np.sqrt(np.arange(1, horizon + 1))
+    error, issued, cell = error[row, step], day[row], regime[row] * horizon + step
+    quantile = np.empty((len(days), len(REGIMES) * horizon, tails))
+    offset = np.zeros((len(REGIMES), horizon, tails))
+    record = np.zeros((len(days), horizon), np.int64)
+    count = np.zeros(horizon, np.int64)
+    for today, (begin, end) in enumerate(pairwise(bounds.tolist())):
+        if end > begin:
+            now = cell[begin:end]
+            surprise = chance - (error[begin:end, None] < quantile[issued[begin:end], now])
+            place = now[:, None] * tails + np.arange(tails)
+            number = np.bincount(step[begin:end], minlength=horizon)
+            total = np.bincount(place.ravel(), surprise.ravel(), offset.size).reshape(offset.shape)
+            move = total * (rate / np.maximum(number, 1))[:, None]
+            offset += move.sum(0) + move
+            count += number > 0
+        quantile[today] = np.sort(normal + offset, axis=-1).reshape(-1, tails)
+        record[today] = count
+    tracked = quantile.reshape(len(days), len(REGIMES), horizon, tails)[day, regime]
+    return np.where((record[day] >= settings.minimum_days)[:, :, None], tracked, normal)
+
+
+def _known_at(samples: Samples) -> TimeArray:
+    """(samples, horizon) when each step's answer is known: a row's last step ends where an earlier row's did."""
+    known_at = samples.targets["return"].known_at
+    earlier = samples.ends[:, None] - np.arange(samples.horizon)[::-1]
+    ends = np.broadcast_to(samples.ends[:, None], earlier.shape)
+    same = (earlier >= 0) & (samples.symbol[earlier] == samples.symbol[ends])
+    same &= samples.segment[earlier] == samples.segment[ends]
+    answered: TimeArray = known_at[np.where(same, earlier, ends)]
+    return answered
+
+
+def _turbulent(samples: Samples) -> BoolArray:
+    """(samples,) whether the variance of the last horizon bars is above the class's level; False without a level."""
+    turbulent: BoolArray = (samples.facts.recent > samples.facts.level)[samples.ends]
+    return turbulent
+
+
+def coverage(forecasts: Forecasts, intervals: IntervalForecasts) -> pl.DataFrame:
+    """How many answers lay inside, overall, by year of the session and by the regime known at the forecast.
+
+    Returns
+    -------
+    `asset_class`, `scope` (overall, year, regime), `part` (all, the year, calm or turbulent), `step`, `level`, `days`,
+    `forecasts` (answered ones), `coverage` (share inside, both ends included), `width` (mean, in log returns).
+    Classes are pooled by means weighted with `forecasts`.
+    """
+    samples = forecasts.samples
+    answer = samples.targets["return"].value[samples.ends]
+    parts = []
+    known = np.isfinite(samples.facts.level[samples.ends])
+    keys = {
+        "overall": np.full(len(samples), "all"),
+        "year": samples.sessions.astype("datetime64[Y]").astype(str),
+        "regime": np.where(known, np.where(_turbulent(samples), REGIMES[1], REGIMES[0]), ""),
+    }
+    for step in range(samples.horizon):
+        for number, level in enumerate(intervals.levels):
+            low, high = intervals.low[:, step, number], intervals.high[:, step, number]
+            rows = np.flatnonzero(np.isfinite(answer[:, step] + low + high))
+            inside = (low <= answer[:, step]) & (answer[:, step] <= high)
+            table = pl.DataFrame(
+                {
+                    "day": samples.sessions[rows],
+                    "inside": inside[rows],
+                    "wide": (high - low)[rows],
+                    **{key: part[rows] for key, part in keys.items()},
+                }
+            )
+            parts += [
+                table.filter(pl.col(key) != "")
+                .group_by(part=key)
+                .agg(
+                    days=pl.col("day").n_unique(),
+                    forecasts=pl.len(),
+                    coverage=pl.col("inside").mean(),
+                    width=pl.col("wide").mean(),
+                )
+                .select(
+                    asset_class=pl.lit(samples.asset_class),
+                    scope=pl.lit(key),
+                    part="part",
+                    step=pl.lit(step + 1, pl.Int32),
+                    level=pl.lit(level),
+                    days="days",
+                    forecasts="forecasts",
+                    coverage="coverage",
+                    width="width",
+                )
+                for key in keys
+            ]
+    order = pl.col("scope").replace_strict({key: i for i, key in enumerate(keys)}, return_dtype=pl.Int32)
+    return pl.concat(parts).sort(order, "part", "step", "level")

@@ -1,0 +1,123 @@
+"""Forecasts of variance become one: a weighted geometric mean with weights learned from the past, then a correction."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.schedule import Fold
+    from gatecast.forecasting.walkforward import Forecasts
+
+    FloatArray = NDArray[np.float64]
+
+STEPS = 4  # a member's weight is a multiple of 1 / STEPS
+MEMORY_DAYS = 500  # a day of the record counts half after so many more
+LEAST_DAYS = 500  # of record, before weights are learned: two years
+CERTAIN = 2.0  # standard errors by which a correction must have paid
+TOLL = 0.02  # share of the loss that a full departure from the first weights must win while the record is short
+
+
+def mix_variances(
+    forecasts: Forecasts, members: FloatArray, base: FloatArray, mixed: FloatArray, since: int = 0
+) -> FloatArray:
+    """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
+
+    In: (samples, members) forecasts, (members,) weights before there is a record, `mixed` (samples,) what stays as it
+    is before fold `since`. The weights, in steps of a quarter, are those of the smallest mean QLIKE over the days whose
+    answers are known, later days counting more; a departure from `base` has to win more than its toll. Where a member
+    has no forecast it takes no part.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(members)
+    grid = _simplex(members.shape[1], STEPS)
+    distance = np.abs(grid - base).sum(1) / 2
+    for number, (fold, loss) in enumerate(_past_losses(forecasts, _weighted(logs, grid))):
+        if number < since:
+            continue
+        weights = base
+        if len(loss) >= LEAST_DAYS:
+            recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
+            mean = recency @ loss / recency.sum()
+            toll = TOLL * LEAST_DAYS / (LEAST_DAYS + len(loss)) * mean.min() * distance
+            weights = grid[int(np.argmin(mean + toll))]
+        used = weights > 0
+        mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
+    return mixed
+
+
+def correction_of(corrected: FloatArray, *start: FloatArray) -> FloatArray:
+    """(samples,) what a forecast of variance adds to the geometric mean of those it started from, in logs."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change: FloatArray = np.log(corrected) - np.mean([np.log(one) for one in start], axis=0)
+    return change
+
+
+def correct_variance(
+    forecasts: Forecasts, variance: FloatArray, correction: FloatArray, held: FloatArray, since: int = 0
+) -> FloatArray:
+    """(samples,) the variance times a share of a correction, the share learned at each refit from the past alone.
+
+    The share is 0 until two years of days are on record, and unless the best of a quarter, a half, three quarters and
+    all of it has lowered QLIKE by more than two standard errors, answers' overlap counted.
+    """
+    from gatecast.metrics.significance import hac_mean
+
+    shares = np.arange(STEPS + 1) / STEPS
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(variance)[:, None] + shares * correction[:, None]
+    for number, (fold, loss) in enumerate(_past_losses(forecasts, logs)):
+        if number < since:
+            continue
+        share = 0
+        if len(loss) >= LEAST_DAYS:
+            recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
+            best = int(np.argmin(recency @ loss))
+            gain = hac_mean(loss[:, 0] - loss[:, best], 2 * forecasts.samples.horizon_sessions)
+            share = best if gain.statistic > CERTAIN else 0
+        held[fold.test] = np.exp(logs[fold.test, share])
+    return held
+
+
+def _past_losses(forecasts: Forecasts, candidates: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
+    """For each fold (days, candidates) mean QLIKE over the symbols of each day whose answers are known at its cutoff.
+
+    `candidates`: (samples, candidates) forecasts of log variance. Rows where one is missing take no part.
+    """
+    samples = forecasts.samples
+    answer = samples.targets["volatility"].value[samples.ends]
+    issued = forecasts.rows
+    issued = issued[np.isfinite(candidates[issued].sum(1) + answer[issued])]
+    ratio = answer[issued, None] - candidates[issued]
+    loss = np.exp(np.minimum(ratio, 50.0)) - ratio - 1
+    _, day = np.unique(samples.sessions, return_inverse=True)
+    order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
+    known_at, at, loss = samples.known_at[issued][order], day[issued][order], loss[order]
+    total, count, done = np.zeros((int(day.max()) + 1, loss.shape[1])), np.zeros(int(day.max()) + 1), 0
+    for fold in forecasts.folds:
+        until = int(np.searchsorted(known_at, fold.cutoff, side="right"))
+        np.add.at(total, at[done:until], loss[done:until])
+        count += np.bincount(at[done:until], minlength=len(count))
+        done = until
+        answered = np.flatnonzero(count)
+        yield fold, total[answered] / count[answered, None]
+
+
+def _weighted(logs: FloatArray, weights: FloatArray) -> FloatArray:
+    """(rows, sets) of (rows, members) and (sets, members), member by member: rows decide nothing about each other."""
+    result = np.zeros((len(logs), len(weights)))
+    for column, share in zip(logs.T, weights.T, strict=True):
+        result += column[:, None] * share
+    return result
+
+
+def _simplex(members: int, steps: int) -> FloatArray:
+    """All ways to share 1 among the members in equal steps."""
+    shares = [one for one in product(range(steps + 1), repeat=members - 1) if sum(one) <= steps]
+    return np.array([(*one, steps - sum(one)) for one in shares], dtype=np.float64) / steps
