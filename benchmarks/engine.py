@@ -42,7 +42,7 @@ def gatecast(first: list[int], epochs: int, burn_in: bool) -> peers.Figures:
         draw = np.random.default_rng(start)
         engine = CompiledEngine(settings, inputs, answers, initial_weights(settings, 5, 1, start), start)
         for _ in range(epochs):
-            chunks = make_chunks(rows, LOOKBACK, settings.chunk, int(draw.integers(settings.chunk)))
+            chunks = make_chunks(rows, LOOKBACK, settings.labels(0), int(draw.integers(settings.labels(0))))
             loss = engine.epoch(chunks, draw.permutation(len(chunks)))
         engine.average(0.0)
         predict_windows(engine.weights(), settings, inputs, np.arange(start, start + STEP) - low, 1)
@@ -80,7 +80,7 @@ def gemm_peak(_: int = 0) -> float:
 
 def operations(settings: LSTM, epochs: int) -> float:
     """Floating point operations of the matrix products of one refit's training, on the chunks' own shapes."""
-    length, gates, units = settings.chunk, 4 * settings.units, settings.units
+    length, gates, units = settings.labels(0), 4 * settings.units, settings.units
     count = np.mean([1 + max(0, -(-(LABELS - length + offset) // length)) for offset in range(length)])
     burn, inputs = LOOKBACK - 1, 5
     forward = inputs * gates + (2 * settings.layers - 1) * units * gates

@@ -43,7 +43,9 @@ def seconds(bars: int, symbols: int, lookback: int, units: int, layers: int, fea
         engine = CompiledEngine(settings, inputs, answers, initial_weights(settings, features, 1, seed), seed)
         own = np.random.default_rng(seed)
         for _ in range(EPOCHS):
-            chunks = make_chunks(rows, lookback, settings.chunk, int(own.integers(settings.chunk)))
+            chunks = make_chunks(
+                rows, lookback, settings.labels(len(rows)), int(own.integers(settings.labels(len(rows))))
+            )
             engine.epoch(chunks, own.permutation(len(chunks)))
 
     best = np.inf

@@ -3,6 +3,7 @@
 - volatility: log variance of the S&P 500 over the next 5 bars, yearly refits on four years, scored 2005-2018.
 - return: its return over the next 5 bars, the same refits, against zero.
 - b2: the planted market whose next return is .3 sign(z_t · z_{t-4}) plus noise; 20,000 rows to learn from.
+- selection: B1 of R² 5 % with twenty features of noise beside it, 8,000 rows; for `--set selection=true`.
 - memory: an answer planted on bars t-29..t-16, which the gradient reaches only through a chunk's burn-in.
 
 Run: `python benchmarks/quality.py`, or with `--tasks b2 --set chunk=30 --set learning_rate=0.001`.
@@ -52,6 +53,13 @@ def b2(seed: int) -> Score:
     return planted(z[5:, None], answer[5:], 20_000, 5_000)
 
 
+def selection(seed: int) -> Score:
+    """r_{t+1} = √.05 x_t + √.95 e, x among twenty features of noise. Optimum .05."""
+    draw = np.random.default_rng(3000 + seed)
+    x, shock = draw.standard_normal((16_040, 21)), draw.standard_normal(16_040)
+    return planted(x, np.sqrt(0.05) * x[:, 0] + np.sqrt(0.95) * shock, 6_400, 1_600)
+
+
 def memory(seed: int) -> Score:
     """The mean of z over bars t-29..t-16, and as much noise again. Optimum .49."""
     draw = np.random.default_rng(2000 + seed)
@@ -97,8 +105,9 @@ TASKS: dict[str, Callable[[int], Score]] = {
     "return": lambda seed: sp500("return"),
     "b2": b2,
     "memory": memory,
+    "selection": selection,
 }
-OPTIMUM = {"b2": 0.09 / 1.09, "memory": 0.49}
+OPTIMUM = {"b2": 0.09 / 1.09, "memory": 0.49, "selection": 0.05}
 
 
 def compare(task: str, variants: dict[str, dict], seeds: range, jobs: int) -> dict[str, list[tuple[float, int]]]:

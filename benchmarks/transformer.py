@@ -125,14 +125,8 @@ def pinball(bars: pl.DataFrame, quantiles: np.ndarray) -> float:
     return float(np.maximum(share * error, (share - 1) * error).sum(2).mean())
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean over the seeds and half the width of its 95 % interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values)), float(half)
-
-
 def compare(name: str, seeds: int) -> dict[str, object]:
-    """Losses of both, their difference, and the loss of the training part's quantiles."""
+    """Mean losses of both over the seeds with standard errors, ours less theirs (Welch), and the constant's loss."""
     bars, inputs = series(name)
     train, test = parts(len(bars))
     bars = scaled(bars, inputs, train)
@@ -145,10 +139,12 @@ def compare(name: str, seeds: int) -> dict[str, object]:
     for label, forecast in (("gatecast", ours), ("neuralforecast", theirs)):
         begin = time.perf_counter()
         losses[label] = [pinball(bars, forecast(bars, inputs, seed)) for seed in range(seeds)]
-        mean, half = interval(losses[label])
-        figures[label] = {"loss": mean, "interval": half, "seconds": (time.perf_counter() - begin) / seeds}
-    gap = stats.ttest_ind(losses["gatecast"], losses["neuralforecast"], equal_var=False).confidence_interval()
-    figures["difference"] = [float(gap.low), float(gap.high)]
+        seconds = (time.perf_counter() - begin) / seeds
+        error = float(stats.sem(losses[label]))
+        figures[label] = {"loss": float(np.mean(losses[label])), "error": error, "seconds": seconds}
+    gap = stats.ttest_ind(losses["gatecast"], losses["neuralforecast"], equal_var=False)
+    low, high = gap.confidence_interval()
+    figures["difference"] = {"low": float(low), "high": float(high), "pvalue": float(gap.pvalue)}
     return figures
 
 
@@ -171,13 +167,13 @@ def main() -> None:
         print(json.dumps(found, indent=2))
         return
     for name, figures in found.items():
-        print(f"{name}: pinball loss, mean of {given.seeds} seeds with its 95 % interval")
+        print(f"{name}: pinball loss, mean of {given.seeds} seeds ± its standard error")
         print(f"  constant quantiles  {figures['constant']:.4f}")
         for label in ("gatecast", "neuralforecast"):
             one = figures[label]
-            print(f"  {label:<18}  {one['loss']:.4f} ± {one['interval']:.4f}   {one['seconds']:.1f} s a fit")
-        low, high = figures["difference"]
-        print(f"  difference          {low:+.4f} to {high:+.4f}")
+            print(f"  {label:<18}  {one['loss']:.4f} ± {one['error']:.4f}   {one['seconds']:.1f} s a fit")
+        gap = figures["difference"]
+        print(f"  difference          {gap['low']:+.4f} to {gap['high']:+.4f} (95 %), p = {gap['pvalue']:.2f}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from gatecast.samples.windows import Samples, make_samples
 
 HORIZONS = (1, 5, 22)
 LEAST = 200  # forecasts of a symbol before it counts
-BASE = np.array([0.0, 0.5, 0.5])  # har, har_symbol, har_class
+BASE = np.full(3, 1 / 3)  # har, har_symbol, har_class
 LINES = ("har", "linear", "final", "ewma")
 
 

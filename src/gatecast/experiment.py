@@ -21,12 +21,16 @@ from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.linear import Ridge
-from gatecast.forecasting.logistic import Logistic, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
-from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.regimes import HiddenMarkov
+from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
+from gatecast.forecasting.timing import Timed
+from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.volatility import LinearVariance, LogHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -53,8 +57,13 @@ from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
 
 MODELS = ("lstm", "forest", "logistic", "ridge", "highway")
-SAID_ABOVE = {"lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}, "highway": {"lookback", "horizon", "seed"}}
+KNOWN_MODELS = (*MODELS, "tft", "garch", "gjr", "markov")
+SAID_ABOVE = {
+    "lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}, "highway": {"lookback", "horizon", "seed"},
+    "tft": {"lookback", "horizon", "seed"}, "markov": {"seed"},
+}  # fmt: skip
 """Settings of models that the experiment says for all of them."""
+LONG_EVERY = 3  # refits that a rival on everything known stays in force: a month hardly changes twenty years
 SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
@@ -135,6 +144,9 @@ class Experiment(Settings):
     logistic: Logistic = Logistic()
     ridge: Ridge = Ridge()
     highway: Highway = Highway()
+    tft: TFT = TFT()
+    garch: Garch = Garch()
+    markov: HiddenMarkov = HiddenMarkov()
     ensemble: Ensemble = Ensemble()
     signals: SignalSettings = SignalSettings()
     strategies: StrategySettings = StrategySettings()
@@ -162,8 +174,8 @@ class Experiment(Settings):
     @classmethod
     def _known_models(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         for name in models:
-            if name not in MODELS:
-                raise ValueError(f"unknown model {name!r}. {did_you_mean(name, MODELS)}")
+            if name not in KNOWN_MODELS:
+                raise ValueError(f"unknown model {name!r}. {did_you_mean(name, KNOWN_MODELS)}")
         if len(set(models)) != len(models):
             raise ValueError("expected each model once")
         return models
@@ -195,7 +207,7 @@ class Experiment(Settings):
             if place == "ensemble.volatility_members" and "volatility_members" not in self.ensemble.model_fields_set:
                 continue  # those of the default that forecast here take part
             for name in names:
-                if name in MODELS and name not in self.models:
+                if name in KNOWN_MODELS and name not in self.models:
                     raise ValueError(f"{place} needs the model {name!r}: add it to models.")
                 if name not in able:
                     raise ValueError(
@@ -209,9 +221,16 @@ class Experiment(Settings):
         own: dict[str, tuple[str, ...]] = {
             "lstm": self.lstm.heads, "forest": HEADS,
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
+            "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
         rivals = dict.fromkeys(("har", "har_symbol", "har_class", "constant", "ewma", "last"), ("volatility",))
-        return {name: own[name] for name in self.models} | rivals
+        long = {name + LONG: own[name] for name in self._on_both_windows()}
+        return {name: own[name] for name in self.models} | long | rivals
+
+    def _on_both_windows(self) -> list[str]:
+        """The cheap models that also run on everything known, to show whether a longer window is better."""
+        cheap = () if self.schedule.expanding else ("ridge", "logistic")
+        return [name for name in cheap if name in self.models and getattr(self, name).window != EXPANDING]
 
     def read(self) -> Reading:
         """The bars and what was found in them; no session of the hold-out is among them."""
@@ -232,16 +251,26 @@ class Experiment(Settings):
             "highway": self.highway.replace(
                 lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
             ),
+            "tft": self.tft.replace(lookback=self.lookback, horizon=self.horizon, seed=self.seed),
+            "garch": self.garch.replace(asymmetric=False),
+            "gjr": self.garch.replace(asymmetric=True),
+            "markov": self.markov.replace(seed=self.seed),
         }
+        long: list[Forecaster] = [
+            getattr(self, name).replace(window=EXPANDING, every=LONG_EVERY, label=name + LONG)
+            for name in self._on_both_windows()
+        ]
         rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
         rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
         return [
             *(own[name] for name in self.models),
+            *long,
             *(Naive(rule=rule) for rule in rules),
             LogHAR(),
             LinearVariance(),
             LinearVariance(pooled=True),
             threshold_rival(),
+            har_regime_rival(),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -285,7 +314,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     finished = Run(
         experiment, chain.bars, pl.concat([one.to_frame() for one in chain.forecasts.values()]),
         signals_frame(chain.classes), chain.weights, chain.result.equity, {},
-        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts), chain.classes, control,
+        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes, control,
     )  # fmt: skip
     return replace(finished, scores=scores_of(finished, chain, verdicts, trials, reading))
 
@@ -295,17 +324,22 @@ def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | 
 
     Raises `HistoryTooShortError` as `run` does.
     """
-    samples = make_samples(
+    made = make_samples(
         bars, experiment.features,
         lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
     )  # fmt: skip
-    samples = enough_history(samples, bars, experiment)
-    forecasts = {name: forecast_class(experiment, one, progress) for name, one in samples.items()}
+    samples = enough_history(made, bars, experiment)
+    left_out = {
+        name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
+        for name in made if name not in samples
+    }  # fmt: skip
+    seconds: dict[str, float] = {}
+    forecasts = {name: forecast_class(experiment, one, progress, seconds) for name, one in samples.items()}
     fills = fills_of(bars)
     classes = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
     weights = weights_frame(classes, bars)
     result = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
-    return Chain(bars, classes, weights, result)
+    return Chain(bars, classes, weights, result, seconds, left_out)
 
 
 def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = ()) -> dict[str, Verdict]:
@@ -319,20 +353,28 @@ def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = 
     )  # fmt: skip
 
 
-def forecast_class(experiment: Experiment, samples: Samples, progress: Progress | None = None) -> Forecasts:
-    """Walk-forward forecasts of one asset class by every model, with the ensemble on top."""
+def forecast_class(
+    experiment: Experiment,
+    samples: Samples,
+    progress: Progress | None = None,
+    seconds: dict[str, float] | None = None,
+) -> Forecasts:
+    """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
+
+    What each model's training takes is added to `seconds`.
+    """
+    spent = {} if seconds is None else seconds
     total = len(experiment.schedule.folds(samples.times, samples.known_at))
     done: dict[str, int] = {}
 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
-        if progress and model != "highway":  # it is trained at some refits only, and soon done
+        if progress and model != "highway" and not model.endswith(LONG):  # trained at some refits only, and soon done
             work = total * experiment.lstm.seeds if model == "lstm" else total
             progress(f"{samples.asset_class}: {model}", done[model], work)
 
-    forecasts = walk_forward(
-        experiment.forecasters(), samples, experiment.schedule, jobs=experiment.jobs, progress=report
-    )
+    forecasters = [Timed(one, spent) for one in experiment.forecasters()]
+    forecasts = walk_forward(forecasters, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
     return experiment.ensemble.combine(forecasts)
 
 
@@ -375,8 +417,13 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
     Raises `HistoryTooShortError` when there is none, with what it would take.
     """
     found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
-    if found:
-        return found
+    if not found:
+        raise HistoryTooShortError(history_needed(bars, experiment))
+    return found
+
+
+def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
+    """What the symbol with the most bars has, and what it would take to fit it once."""
     symbol, have = bars.group_by("symbol").len().sort("len", "symbol").row(-1)
     own = bars.filter(pl.col("symbol") == symbol)
     schedule, times = experiment.schedule, to_times(own, "time")
@@ -393,7 +440,7 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
         f"{need} are needed, around {np.datetime_as_string(cutoff, 'D')} at its pace" if need > have
         else f"{need} would do if they were in one piece: gaps or missing values are between them"
     )  # fmt: skip
-    raise HistoryTooShortError(
+    return (
         f"{symbol!r} has {have} bars; {enough}: {warmup} for the features to settle, "
         f"{experiment.lookback} for a window, then {schedule.minimum} to learn from, until the next refit "
         f"of every {schedule.refit}. A longer file, features that settle sooner or a smaller schedule.minimum help."

@@ -43,8 +43,17 @@ def hash_of_bars(bars: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def of_run(settings: dict[str, Any], bars: pl.DataFrame, forecasts: Mapping[str, Forecasts]) -> dict[str, Any]:
-    """The provenance of a run; but for `clock`, two runs of the same settings on the same data have the same."""
+def of_run(
+    settings: dict[str, Any],
+    bars: pl.DataFrame,
+    forecasts: Mapping[str, Forecasts],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The provenance of a run.
+
+    But for `clock` and `seconds`, the time that each model's training took, two runs of the same settings on the same
+    data have the same.
+    """
     return {
         "gatecast": _version("gatecast"),
         "data_hash": hash_of_bars(bars),
@@ -59,6 +68,7 @@ def of_run(settings: dict[str, Any], bars: pl.DataFrame, forecasts: Mapping[str,
         "libraries": {name: _version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "seconds": {model: round(taken, 2) for model, taken in seconds.items()},
         "clock": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

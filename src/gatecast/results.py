@@ -12,10 +12,14 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
+from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.ledger import best_of_trials, independent_trials
 from gatecast.evaluation.verdict import SKILL
+from gatecast.evaluation.windows import longer_windows
+from gatecast.forecasting.schedule import known_by
+from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.bars import opens_are_real, session_date
 from gatecast.market.classes import asset_class
 from gatecast.metrics import overfitting
@@ -55,12 +59,18 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Chain:
-    """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together."""
+    """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
+
+    `seconds`: model -> wall-clock time of its training. `left_out`: asset class without a single refit -> what it would
+    take.
+    """
 
     bars: pl.DataFrame
     classes: dict[str, ClassResult]
     weights: pl.DataFrame
     result: Backtest
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def forecasts(self) -> dict[str, Forecasts]:
@@ -235,6 +245,9 @@ def scores_of(
         "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
         "trials": found,
         "many": many_models(chain.forecasts),
+        "windows": windows_of(run, chain),
+        "credit": credit_of(chain.forecasts, run.experiment.ensemble),
+        "selection": selected_features(chain),
         "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
         "models": models,
         "years": years,
@@ -250,7 +263,7 @@ def scores_of(
         "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
-        "warnings": warnings_of(run, reading, audit),
+        "warnings": warnings_of(run, chain, reading, audit),
         "fills": {
             symbol: {"fill": fill, "reason": "opens are real" if fill == "open" else
                      "opens repeat the previous close: orders are filled at the next close"}
@@ -296,6 +309,31 @@ def closes_of(chain: Chain) -> dict[str, FloatArray]:
     """Asset class -> close of each of its bars, in the order of its samples."""
     closes = chain.bars.select("asset_class", "symbol", "time", "close").sort("symbol", "time")
     return {name: closes.filter(pl.col("asset_class") == name)["close"].to_numpy() for name in chain.classes}
+
+
+def windows_of(run: Run, chain: Chain) -> list[dict[str, Any]]:
+    """See `longer_windows`; `window`: the length of the sliding one."""
+    settings = run.experiment
+    return [
+        {**row, "window": getattr(settings, row["model"]).window or settings.schedule.train}
+        for row in longer_windows(chain.forecasts)
+    ]
+
+
+def selected_features(chain: Chain) -> dict[str, list[dict[str, Any]]]:
+    """Asset class -> feature, mean share in what the LSTM takes in, lowest and highest over the refits.
+
+    Only classes whose LSTM selects; the largest share first.
+    """
+    found = {}
+    for name, one in chain.classes.items():
+        shares = getattr(one.forecasts.fitted.get("lstm"), "selected", None)
+        if shares is None:
+            continue
+        rows = zip(one.samples.names, shares.mean(0), shares.min(0), shares.max(0), strict=True)
+        table = [{"feature": feature, "mean": mean, "low": low, "high": high} for feature, mean, low, high in rows]
+        found[name] = sorted(table, key=lambda row: -float(row["mean"]))
+    return found
 
 
 def trials_of(chain: Chain, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -423,7 +461,7 @@ def fold_table(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def warnings_of(run: Run, reading: Reading, audit: Audit) -> list[str]:
+def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[str]:
     """What a reader must know before believing a number."""
     warnings = [
         f"{finding.symbol or ''}: {finding.rule}: {finding.value} {finding.advice}".strip(": ")
@@ -431,7 +469,8 @@ def warnings_of(run: Run, reading: Reading, audit: Audit) -> list[str]:
     ][:100]  # fmt: skip
     warnings += [leak.sentence for leak in audit.findings]
     for name in sorted(set(run.bars["asset_class"].unique()) - set(run.classes)):
-        warnings.append(f"{name}: too short a history for a single refit; nothing was forecast.")
+        takes = chain.left_out.get(name, "")
+        warnings.append(f"{name}: too short a history for a single refit; nothing was forecast. {takes}".strip())
     for name, one in run.classes.items():
         rows = one.forecasts.rows
         years = (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
@@ -441,14 +480,42 @@ def warnings_of(run: Run, reading: Reading, audit: Audit) -> list[str]:
             warnings.append(
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
             )
-        silent = set(one.samples.symbols) - {
-            one.samples.symbols[i] for i in np.unique(one.samples.symbol[one.samples.ends[rows]])
-        }
-        warnings += [f"{symbol}: too few bars, nothing was forecast." for symbol in sorted(silent)]
+        warnings += short_histories(one)
     override = run.experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")
     return warnings
+
+
+def short_histories(one: ClassResult) -> list[str]:
+    """A sentence on each symbol with too few bars for models of its own, for a forecast, or for a first window."""
+    samples, last = one.samples, one.forecasts.folds[-1]
+    count = len(samples.symbols)
+    bars, windows, issued, answered = (
+        np.bincount(samples.symbol[at], minlength=count)
+        for at in (
+            slice(None), samples.ends, samples.ends[one.forecasts.rows],
+            samples.ends[known_by(samples.known_at, last.cutoff)],
+        )
+    )  # fmt: skip
+    changes = (np.diff(samples.symbol) != 0) | (np.diff(samples.segment) != 0)
+    begins = np.r_[0, np.flatnonzero(changes) + 1]
+    window = int((samples.ends - begins[np.searchsorted(begins, samples.ends, side="right") - 1]).min()) + 1
+    opened, least = one.forecasts.folds[0].cutoff, LogHAR().minimum
+    said = []
+    for number in np.argsort(samples.symbols).tolist():
+        symbol = samples.symbols[number]
+        nothing = f"{symbol}: too few bars, nothing was forecast."
+        if windows[number] == 0:
+            said.append(f"{nothing} It has {bars[number]}; {window} in one piece are needed for a first window.")
+        elif issued[number] == 0:
+            said.append(f"{nothing} Its {bars[number]} end before the first refit of its class, {str(opened)[:10]}.")
+        elif answered[number] < least and np.count_nonzero(issued) > 1:
+            said.append(
+                f"{symbol}: too few bars for volatility models of its own: at the last refit the outcome of "
+                f"{answered[number]} was known, {least} are needed. Those of its class ({samples.asset_class}) serve."
+            )
+    return said
 
 
 def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_pooled_without_a_ridge_is_weighted_least_squares(folds: list[Fold]) -> 
     inputs, answer, ends = answers(fold)
     age = (fold.cutoff - fold.data.time[ends]) / np.timedelta64(1, "D") / 365.25
     weight = 0.5 ** (age / 2)
-    fitted = LinearVariance(pooled=True, penalty=0.0).fit_record(fold)
+    fitted = LinearVariance(pooled=True, penalty=0.0, half_lives=(2.0,)).fit_record(fold)
     line = sm.WLS(answer, sm.add_constant(inputs), weights=weight).fit()
     residual = line.resid[fold.data.symbol[ends] == 1]
     level = 0.5 * np.average(residual**2, weights=weight[fold.data.symbol[ends] == 1])
@@ -51,12 +52,29 @@ def test_a_symbol_by_itself_is_near_its_own_regression_and_a_short_one_takes_the
     line = sm.WLS(answer[mine], sm.add_constant(inputs[mine]), weights=weight).fit()
     rows = fold.test[fold.data.symbol[fold.data.ends[fold.test]] == 0]
     ends_now = fold.data.ends[rows]
-    median = LinearVariance(penalty=0.0).fit_record(fold).at(fold.data, ends_now, corrected=False)
+    median = LinearVariance(penalty=0.0, half_lives=(2.0,)).fit_record(fold).at(fold.data, ends_now, corrected=False)
     np.testing.assert_allclose(
         np.log(median), line.predict(sm.add_constant(fold.data.facts.variance[ends_now])), atol=2e-3
     )
     short = LinearVariance(minimum=10_000).fit_record(fold)
     assert (short.table == short.pooled).all()
+
+
+def test_memories_are_averaged_in_logs(folds: list[Fold]) -> None:
+    fold = folds[-1]
+
+    def logs(**settings: Any) -> Any:
+        return np.log(
+            LinearVariance(pooled=True, **settings).fit_record(fold).predict(fold.data, fold.test)["volatility"]
+        )
+
+    short, long = logs(half_lives=(2.0,)), logs(half_lives=(None,))
+    np.testing.assert_allclose(logs(), (short + long) / 2, rtol=1e-12)
+    inputs, answer, _ = answers(fold)
+    line = sm.OLS(answer, sm.add_constant(inputs)).fit()
+    seen = sm.add_constant(fold.data.facts.variance[fold.data.ends[fold.test]])
+    forgetless = logs(half_lives=(None,), penalty=0.0, minimum=10**6)
+    np.testing.assert_allclose(forgetless, line.predict(seen) + 0.5 * np.mean(line.resid**2), rtol=1e-5)
 
 
 def test_variance_is_positive_and_beats_the_constant(folds: list[Fold]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -16,8 +17,12 @@ from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting.lstm import LSTM, FittedLSTM
 from gatecast.forecasting.lstm import training as t
 from gatecast.forecasting.lstm.network import Network
+from gatecast.forecasting.lstm.selection import PACE, shares
 from gatecast.forecasting.schedule import Schedule
-from gatecast.samples.windows import Samples
+from gatecast.forecasting.walkforward import walk_forward
+from gatecast.market import synthetic
+from gatecast.metrics.forecast import r2_zero
+from gatecast.samples.windows import Samples, make_samples
 
 TINY = LSTM(units=16, layers=1, seeds=1, epochs=2)
 
@@ -36,17 +41,21 @@ def problem(
     table[:, list(settings.binary_columns)] = table[:, list(settings.binary_columns)] > 0
     table[draw.random(table.shape) < 0.05] = np.nan
     weights = t.initial_weights(settings, features, table.shape[1], seed)
-    weights["head.w"] = draw.standard_normal(weights["head.w"].shape).astype(np.float32) * 0.3
+    for name in ("head.w", "select.w", "select.b"):
+        if name in weights:
+            weights[name] = draw.standard_normal(weights[name].shape).astype(np.float32) * (
+                0.3 if name == "head.w" else 0.05
+            )
     ends = np.r_[settings.lookback : 70, 75 + settings.lookback : bars]
     return inputs, table, weights, t.make_chunks(ends, settings.lookback, settings.chunk, 1)
 
 
 def shapes() -> list[tuple[LSTM, int]]:
-    """Twenty random networks: layers, units and features off every multiple, all subsets of heads."""
+    """Twenty random networks: sizes off every multiple, all subsets of heads, with selection and without."""
     draw = np.random.default_rng(5)
     heads = ("return", "direction", "volatility", "regime")
     found = []
-    for _ in range(20):
+    for number in range(20):
         some = tuple(head for head in heads if draw.random() < 0.6) or ("return",)
         found.append(
             (
@@ -55,6 +64,7 @@ def shapes() -> list[tuple[LSTM, int]]:
                     lookback=int(draw.integers(10, 14)),
                     horizon=int(draw.integers(1, 8)), dropout=float(draw.choice([0.0, 0.3])), heads=some,
                     chunk=int(draw.integers(1, 9)), batch=int(draw.integers(1, 7)), clip=1e9,
+                    selection=number % 2 == 0,
                 ),
                 int(draw.integers(1, 12)),
             )
@@ -95,8 +105,9 @@ def test_kernel_and_twin_agree_on_losses_and_gradients(settings: LSTM, features:
         np.testing.assert_allclose(ours, gradient, rtol=2e-3, atol=3e-6 * max(1.0, np.abs(gradient).max()))
 
 
-def test_the_twins_gradient_is_that_of_finite_differences() -> None:
-    settings = LSTM(units=16, layers=2, lookback=10, horizon=2, dropout=0.0, chunk=3, batch=4)
+@pytest.mark.parametrize("selection", [False, True])
+def test_the_twins_gradient_is_that_of_finite_differences(selection: bool) -> None:
+    settings = LSTM(units=16, layers=2, lookback=10, horizon=2, dropout=0.0, chunk=3, batch=4, selection=selection)
     inputs, table, weights, chunks = problem(settings, 3, seed=9)
     engine = t.TorchEngine(settings, inputs, table, weights, seed=0)
     engine.network.double()
@@ -145,8 +156,9 @@ def test_without_the_burn_in_gradient_memory_ends_at_the_labels() -> None:
     )
 
 
-def test_padding_stays_zero() -> None:
-    settings = LSTM(units=17, layers=2, lookback=10, horizon=3, chunk=4, batch=3)
+@pytest.mark.parametrize("selection", [False, True])
+def test_padding_stays_zero(selection: bool) -> None:
+    settings = LSTM(units=17, layers=2, lookback=10, horizon=3, chunk=4, batch=3, selection=selection)
     inputs, table, weights, chunks = problem(settings, 5, seed=2)
     engine = t.CompiledEngine(settings, inputs, table, weights, seed=0)
     for _ in range(3):
@@ -177,8 +189,9 @@ def test_chunks_use_every_label_once_and_read_nothing_later(offset: int) -> None
         assert bars[0] == labels[0] - 19  # the first label sees its whole window
 
 
-def test_a_forecasts_bytes_do_not_depend_on_its_neighbours(samples: Samples) -> None:
-    fitted = TINY.fit(samples)
+@pytest.mark.parametrize("selection", [False, True])
+def test_a_forecasts_bytes_do_not_depend_on_its_neighbours(samples: Samples, selection: bool) -> None:
+    fitted = TINY.replace(selection=selection).fit(samples)
     many = fitted.predict(samples, np.arange(400, 471))
     for row in (400, 437, 470):
         one = fitted.predict(samples, np.array([row]))
@@ -258,9 +271,14 @@ def test_code_fresh_from_the_compiler_and_from_the_cache_gives_the_same_bytes(tm
     assert any(tmp_path.rglob("*.nbc"))
 
 
+def test_chunks_are_shorter_where_there_is_much_to_train_on() -> None:
+    assert [LSTM().labels(rows) for rows in (4_999, 5_000)] == [32, 16]
+    assert LSTM(chunk=20).labels(5_000) == 20
+
+
 def test_early_stopping_restores_the_best_weights(samples: Samples) -> None:
     fold = Schedule().folds(samples.times, samples.known_at)[3].on(samples)
-    settings = LSTM(units=32, layers=1, seeds=1, epochs=40, patience=3, learning_rate=1e-2)
+    settings = LSTM(units=32, layers=1, seeds=1, epochs=40, patience=3, learning_rate=1e-2, chunk=32)
     lesson = settings._prepare(fold)
     fit = t.train_network(settings, lesson.inputs, lesson.table, lesson.train, lesson.validation, 1)
     assert len(fit.validation_loss) == fit.best_epoch + 3 < 40
@@ -292,10 +310,14 @@ def test_the_scaler_knows_only_training_bars(samples: Samples) -> None:
     np.testing.assert_array_equal(ours.spread, theirs.spread)
 
 
-def test_stored_and_back_is_the_same_bytes(samples: Samples) -> None:
-    fitted = TINY.fit(samples)
+@pytest.mark.parametrize("selection", [False, True])
+def test_stored_and_back_is_the_same_bytes(samples: Samples, selection: bool) -> None:
+    fitted = TINY.replace(selection=selection).fit(samples)
     again = FittedLSTM.from_state(*fitted.state())
     rows = np.arange(300, 310)
+    if selection:
+        np.testing.assert_array_equal(again.selected, fitted.selected)
+        np.testing.assert_array_equal(again.selection(samples, rows), fitted.selection(samples, rows))
     for head, values in fitted.predict(samples, rows).items():
         assert values.tobytes() == again.predict(samples, rows)[head].tobytes()
 
@@ -333,3 +355,79 @@ def test_heads_begin_with_the_share_of_ones() -> None:
     assert bias[0] == 0
     assert 1 / (1 + np.exp(-bias[1])) == pytest.approx(np.nanmean(answers[:, 1]), abs=0.002)
     assert np.isfinite(first_forecasts(np.full((5, 2), np.nan), settings)).all()
+
+
+def test_selection_is_the_formula_and_begins_as_the_plain_network() -> None:
+    settings = LSTM(units=16, layers=1, lookback=10, horizon=1, dropout=0.0, chunk=2, batch=4, heads=("return",))
+    inputs, table, weights, chunks = problem(settings.replace(selection=True), 3, seed=4)
+    logits = inputs @ weights["select.w"] + PACE * weights["select.b"]
+    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    plain = {name: array for name, array in weights.items() if not name.startswith("select")}
+    selecting = t.CompiledEngine(settings.replace(selection=True), inputs, table, weights, seed=0)
+    by_hand = t.CompiledEngine(settings, (3 * share * inputs).astype(np.float32), table, plain, seed=0)
+    assert selecting.check(chunks) == pytest.approx(by_hand.check(chunks), rel=1e-5)
+    np.testing.assert_allclose(shares(weights, inputs), share, rtol=1e-5)
+    start = t.initial_weights(settings.replace(selection=True), 3, 1, 4) | {"head.w": weights["head.w"]}
+    begun = t.CompiledEngine(settings.replace(selection=True), inputs, table, start, seed=0)
+    without = t.CompiledEngine(settings, inputs, table, {name: start[name] for name in start if name in plain}, seed=0)
+    assert begun.check(chunks) == pytest.approx(without.check(chunks), rel=1e-6)
+
+
+def test_selection_finds_the_feature_that_matters_among_noise() -> None:
+    """One useful feature, eight of noise: its share is the largest at every refit, and no skill is lost."""
+    bars = synthetic.b1(2600, seed=3, r2=0.05, symbols=2)
+    noise = np.random.default_rng(0).standard_normal((len(bars), 8))
+    bars = bars.with_columns(pl.Series(f"noise_{i}", noise[:, i]) for i in range(8))
+    features = ("noise_0", "noise_1", "x", *(f"noise_{i}" for i in range(2, 8)))
+    samples = make_samples(bars, features, horizon=1)["index"]
+    settings = LSTM(units=32, layers=1, seeds=2, horizon=1, heads=("return",), window="expanding")
+    gained = {}
+    for selection in (False, True):
+        found = walk_forward([settings.replace(selection=selection)], samples, Schedule(refit="2Y", minimum="6Y"))
+        rows = found.rows[~np.isnat(samples.known_at[found.rows])]
+        answer = samples.targets["return"].value[samples.ends[rows], 0]
+        gained[selection] = r2_zero(answer, found.values["lstm"]["return"][rows, 0])
+    fitted = found.fitted["lstm"]
+    assert fitted.selected.shape == (len(found.folds), 9)
+    assert (fitted.selected.argmax(1) == features.index("x")).all()
+    later = fitted.selection(samples, found.folds[-1].test)
+    np.testing.assert_allclose(later.sum(1), 1, rtol=1e-5)
+    assert later.mean(0).argmax() == features.index("x")
+    assert gained[True] >= gained[False]
+    assert gained[True] > 0.02
+
+
+def test_a_network_without_selection_says_so(samples: Samples) -> None:
+    with pytest.raises(SettingsError, match="selection = true"):
+        TINY.fit(samples).selection(samples, np.arange(3))
+
+
+def test_a_label_that_counts_twice_has_twice_the_gradient() -> None:
+    settings = LSTM(units=16, layers=1, lookback=10, horizon=2, dropout=0.0, chunk=3, batch=4, clip=1e9)
+    inputs, table, weights, chunks = problem(settings, 3, seed=6)
+    counts = np.random.default_rng(0).uniform(0.1, 3.0, len(inputs)).astype(np.float32)
+    order = np.arange(4)
+    compiled, twin = (kind(settings, inputs, table, weights, 0, counts) for kind in (t.CompiledEngine, t.TorchEngine))
+    assert compiled.epoch(chunks, order) == pytest.approx(twin.epoch(chunks, order), rel=2e-5)
+    ours = compiled.shape.part(compiled.network.gradient, "head.b") / chunks.counted[:, order].sum()
+    np.testing.assert_allclose(ours, twin.network.weights(gradients=True)["head.b"], rtol=2e-4, atol=1e-6)
+    double = t.CompiledEngine(settings, inputs, table, weights, 0, 2 * counts)
+    once = t.CompiledEngine(settings, inputs, table, weights, 0, counts)
+    assert double.check(chunks) == pytest.approx(2 * once.check(chunks), rel=1e-6)
+
+
+def test_recent_labels_count_more_in_the_lesson_and_validation_does_not_change(samples: Samples) -> None:
+    fold = Schedule().folds(samples.times, samples.known_at)[3].on(samples)
+    plain, recent = TINY._prepare(fold), TINY.replace(half_life=0.5)._prepare(fold)
+    assert (plain.counts == 1).all()
+    np.testing.assert_allclose(recent.counts[recent.train], fold.recency(0.5), rtol=1e-6)
+    assert (recent.counts[recent.validation] == 1).all()
+    np.testing.assert_array_equal(plain.table, recent.table)
+
+
+def test_a_window_of_its_own_is_the_schedules_with_that_length(samples: Samples) -> None:
+    mine = Schedule(refit="6M").folds(samples.times, samples.known_at)[-1].on(samples)
+    theirs = Schedule(refit="6M", expanding=True).folds(samples.times, samples.known_at)[-1].on(samples)
+    ours, expected = TINY.replace(window="expanding").fit_many([mine])[0], TINY.fit_many([theirs])[0]
+    for name, weights in expected.members[0].items():
+        assert weights.tobytes() == ours.members[0][name].tobytes()

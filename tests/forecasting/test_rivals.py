@@ -10,11 +10,13 @@ import pytest
 import statsmodels.api as sm
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge as LinearRidge
+from sklearn.metrics import log_loss
 
 from gatecast.forecasting.forecaster import seed_of
 from gatecast.forecasting.forest import FittedForest, Forest
 from gatecast.forecasting.linear import FittedLinear, Ridge
-from gatecast.forecasting.logistic import Logistic, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models import from_state
 from gatecast.forecasting.naive import Naive
@@ -31,6 +33,7 @@ ALL = [
     Ridge(),
     Logistic(),
     threshold_rival(),
+    har_regime_rival(),
     LogHAR(),
     *(Naive(rule=rule) for rule in RULES),
 ]
@@ -76,13 +79,46 @@ def test_a_damaged_tree_is_refused(samples: Samples, fold: Fold) -> None:
 
 def test_logistic_is_scikit_learns(samples: Samples, fold: Fold) -> None:
     fitted = Logistic(strengths=(0.01,)).fit_many([fold])[0]
-    inputs = samples.summaries[fold.train]
+    rows = np.r_[fold.train, fold.validation]
+    inputs = samples.summaries[rows]
     scaled = np.clip((inputs - inputs.mean(0)) / inputs.std(0), -8, 8)
-    target = samples.targets["direction"].value[samples.ends[fold.train]]
+    target = samples.targets["direction"].value[samples.ends[rows]]
     model = LogisticRegression(C=0.01, tol=1e-10, max_iter=1000).fit(scaled, target)
     tests = np.clip((samples.summaries[fold.test] - inputs.mean(0)) / inputs.std(0), -8, 8)
     expected = model.predict_proba(tests)[:, 1]
     np.testing.assert_allclose(fitted.predict(samples, fold.test)["direction"], expected, atol=2e-4)
+
+
+def test_logistic_chooses_on_the_validation_rows_and_learns_from_all(samples: Samples, fold: Fold) -> None:
+    strengths = (1e-4, 1e-2, 1.0)
+    inputs = samples.summaries[fold.train]
+    scale = lambda rows: np.clip((samples.summaries[rows] - inputs.mean(0)) / inputs.std(0), -8, 8)  # noqa: E731
+    target, check = (samples.targets["direction"].value[samples.ends[rows]] for rows in (fold.train, fold.validation))
+    losses = [
+        log_loss(check, LogisticRegression(C=c, max_iter=1000).fit(scale(fold.train), target).predict_proba(
+            scale(fold.validation)
+        )[:, 1])
+        for c in strengths
+    ]  # fmt: skip
+    best = Logistic(heads=("direction",), strengths=(strengths[int(np.argmin(losses))],)).fit_many([fold])[0]
+    chosen = Logistic(heads=("direction",), strengths=strengths).fit_many([fold])[0]
+    np.testing.assert_array_equal(chosen.weights["direction"], best.weights["direction"])
+
+
+def test_the_har_regime_reads_the_hars_terms_less_the_level(samples: Samples, fold: Fold) -> None:
+    fitted = har_regime_rival().replace(half_life=None).fit_many([fold])[0]
+    facts, answers = samples.facts, samples.targets["regime"].value[samples.ends]
+    inputs = np.column_stack([facts.har, facts.recent])[samples.ends] - facts.level[samples.ends, None]
+    inputs = np.nan_to_num(inputs)
+    wide = fold.windowed("expanding")
+    rows = np.r_[wide.train, wide.validation]
+    rows = rows[np.isfinite(answers[rows])]
+    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000)
+    every = np.r_[wide.train, wide.validation]
+    centre, spread = inputs[every].mean(0), inputs[every].std(0)
+    model.fit((inputs[rows] - centre) / spread, answers[rows])
+    expected = model.predict_proba((inputs[fold.test] - centre) / spread)[:, 1]
+    np.testing.assert_allclose(fitted.predict(samples, fold.test)["regime"], np.clip(expected, 1e-3, 0.999), atol=2e-4)
 
 
 def test_logistic_knows_only_one_outcome_when_there_is_one(samples: Samples, fold: Fold) -> None:
@@ -90,7 +126,7 @@ def test_logistic_knows_only_one_outcome_when_there_is_one(samples: Samples, fol
     ones = replace(target, value=np.where(np.isnan(target.value), np.nan, 1.0))
     other = replace(samples, targets={**samples.targets, "direction": ones})
     fitted = Logistic(heads=("direction",)).fit_many([replace(fold, samples=other)])[0]
-    count = len(fold.train)
+    count = len(fold.train) + len(fold.validation)
     expected = (count + 1) / (count + 2)
     np.testing.assert_allclose(fitted.predict(other, fold.test)["direction"], expected)
 
@@ -193,3 +229,44 @@ def test_linear_reads_unknown_features_as_average(samples: Samples, fold: Fold) 
     broken.summaries[fold.test[0]] = np.nan
     forecast = fitted.predict(broken, fold.test[:1])["return"]
     np.testing.assert_array_equal(forecast, np.zeros_like(forecast))
+
+
+def test_recency_weights_are_other_peoples_sample_weights(samples: Samples, fold: Fold) -> None:
+    inputs, counts = samples.summaries[fold.train], fold.recency(0.7)
+    scaled = np.clip((inputs - inputs.mean(0)) / inputs.std(0), -8, 8)
+    tests = np.clip((samples.summaries[fold.test] - inputs.mean(0)) / inputs.std(0), -8, 8)
+    ridge = Ridge(penalties=(0.1,), half_life=0.7).fit_many([fold])[0]
+    answers = samples.table[samples.ends[fold.train], : samples.horizon]
+    theirs = LinearRidge(0.1 * len(scaled), fit_intercept=False).fit(scaled, answers, counts)
+    np.testing.assert_allclose(ridge.weights["return"][1:], theirs.coef_.T, rtol=1e-6, atol=1e-10)
+    logistic = Logistic(strengths=(0.01,), half_life=0.7).fit_many([fold])[0]
+    whole = replace(fold, train=np.r_[fold.train, fold.validation])
+    inputs, counts = samples.summaries[whole.train], whole.recency(0.7)
+    scaled = np.clip((inputs - inputs.mean(0)) / inputs.std(0), -8, 8)
+    tests = np.clip((samples.summaries[fold.test] - inputs.mean(0)) / inputs.std(0), -8, 8)
+    target = samples.targets["direction"].value[samples.ends[whole.train]]
+    model = LogisticRegression(C=0.01, tol=1e-10, max_iter=1000).fit(scaled, target, counts)
+    expected = model.predict_proba(tests)[:, 1]
+    np.testing.assert_allclose(logistic.predict(samples, fold.test)["direction"], expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("model", [Ridge(), Logistic(), Forest(trees=3)])
+def test_a_window_of_its_own_is_a_schedule_of_that_length(samples: Samples, model: Ridge | Logistic | Forest) -> None:
+    times, known = samples.times, samples.known_at
+    mine, theirs = (one.folds(times, known)[-1].on(samples) for one in (Schedule(train="1Y"), Schedule(train="3Y")))
+    expected = model.fit_many([theirs])[0].predict(samples, theirs.test)
+    for head, values in model.replace(window="3Y").fit_many([mine])[0].predict(samples, mine.test).items():
+        np.testing.assert_array_equal(values, expected[head])
+
+
+def test_a_forest_hears_the_weights(samples: Samples, fold: Fold) -> None:
+    plain, recent = (Forest(trees=3, half_life=years).fit_many([fold])[0] for years in (None, 0.3))
+    assert (plain.predict(samples, fold.test)["regime"] != recent.predict(samples, fold.test)["regime"]).any()
+
+
+def test_a_fit_stays_in_force_for_so_many_refits(samples: Samples) -> None:
+    folds = [fold.on(samples) for fold in Schedule().folds(samples.times, samples.known_at)][:5]
+    fits, alone = Ridge(every=2).fit_many(folds), Ridge().fit_many(folds)
+    for number in range(5):
+        expected = alone[number - number % 2].weights["return"]
+        np.testing.assert_array_equal(fits[number].weights["return"], expected)

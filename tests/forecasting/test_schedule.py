@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatecast.errors import SettingsError
+from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting.schedule import Schedule, back
 from gatecast.forecasting.walkforward import Fold
 from gatecast.market.bars import session_date
@@ -153,3 +155,50 @@ def test_ten_thousand_random_histories_break_no_rule() -> None:
             folds_seen += 1
         assert tested.max() <= 1
     assert folds_seen > 30_000
+
+
+def bound(folds: list[Fold], times: np.ndarray, known: np.ndarray) -> list[Fold]:
+    """Folds on samples of which only the times matter here."""
+    return [fold.on(SimpleNamespace(times=times, known_at=known)) for fold in folds]  # type: ignore[arg-type]
+
+
+def test_a_window_of_ones_own_is_what_a_schedule_of_that_length_has_at_the_same_cutoff() -> None:
+    """And no row of it is fitted on before its answer is known."""
+    draw, seen = np.random.default_rng(1), 0
+    for case in range(1500):
+        times, known = random_times(draw)
+        window, share = (*TRAINS, "expanding")[case % 7], (0.1, 0.2, 0.5)[draw.integers(3)]
+        common = {"refit": BLOCKS[case // 7 % 12], "validation": share, "minimum": MINIMA[case % 3]}
+        here = Schedule.model_construct(train="4M", expanding=False, **common).folds(times, known)
+        train = {"train": "1Y", "expanding": True} if window == "expanding" else {"train": window, "expanding": False}
+        there = {fold.cutoff: fold for fold in Schedule.model_construct(**train, **common).folds(times, known)}
+        for fold in bound(here, times, known):
+            if fold.cutoff not in there:  # nothing to train or to validate on
+                with pytest.raises(TrainingError, match="too few rows"):
+                    fold.windowed(window)
+                continue
+            other, expected = fold.windowed(window), there[fold.cutoff]
+            np.testing.assert_array_equal(other.train, expected.train)
+            np.testing.assert_array_equal(other.validation, expected.validation)
+            np.testing.assert_array_equal(other.test, fold.test)
+            assert (known[other.validation] <= fold.cutoff).all()
+            assert (known[other.train] <= times[other.validation].min()).all()
+            assert times[other.train].max() < times[other.validation].min()
+            seen += 1
+    assert seen > 3000
+
+
+def test_no_window_of_ones_own_is_the_schedules() -> None:
+    times = business_days("2015-01-01", 700)
+    fold = bound(Schedule().folds(times, answered(times, 5)), times, answered(times, 5))[0]
+    assert fold.windowed(None) is fold
+
+
+def test_a_row_weighs_half_for_every_half_life_of_age() -> None:
+    times = business_days("2010-01-01", 1500)
+    fold = bound(Schedule(expanding=True).folds(times, answered(times, 5)), times, answered(times, 5))[-1]
+    weights = fold.recency(2.0)
+    years = (fold.cutoff - times[fold.train]) / np.timedelta64(1, "D") / 365.25
+    np.testing.assert_allclose(np.diff(np.log2(weights)), -np.diff(years) / 2, atol=1e-12)
+    assert weights.mean() == pytest.approx(1)
+    assert (fold.recency(None) == 1).all()

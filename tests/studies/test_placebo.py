@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
     "schedule": Schedule(refit="1Y"),
 }
 MARKET = synthetic.b1(400, seed=3, r2=0.1, symbols=3)
-PLANTED = Experiment(bars=synthetic.b1(900, seed=2, r2=0.1), features=("ret_log_1", "x"), **QUICK)
+PLANTED = Experiment(bars=synthetic.b1(1200, seed=2, r2=0.1), features=("ret_log_1", "x"), **QUICK)
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 

@@ -42,7 +42,7 @@ class Ensemble(Settings):
     volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
         "har", "har_symbol", "har_class", "lstm", "constant",
     )  # fmt: skip
-    volatility_base: tuple[str, ...] = ("har_symbol", "har_class")
+    volatility_base: tuple[str, ...] = ("har", "har_symbol", "har_class")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     stacking: bool = True
     minimum_days: Annotated[int, Field(ge=1)] = 60

@@ -105,6 +105,21 @@ def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, ba
     return stream
 
 
+def centre_and_spread(answers: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(columns,) means and standard deviations of the answers that are known: 0 and 1 where there is nothing to see.
+
+    >>> import numpy as np
+    >>> centre, spread = centre_and_spread(np.array([[1.0, np.nan, 5.0], [3.0, np.nan, 5.0]]))
+    >>> centre.tolist(), spread.tolist()
+    ([2.0, 0.0, 5.0], [1.0, 1.0, 1.0])
+    """
+    known = np.isfinite(answers).any(axis=0)
+    centre, spread = np.zeros(answers.shape[1]), np.ones(answers.shape[1])
+    centre[known] = np.nanmean(answers[:, known], axis=0)
+    spread[known] = np.nanstd(answers[:, known], axis=0)
+    return centre, np.where(spread > 0, spread, 1.0)
+
+
 def seed_of(seed: int, asset_class: str, cutoff: np.datetime64, member: int = 0) -> int:
     """A seed that depends on the class, the cut-off and the member alone: what else is in the run changes nothing.
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.forecaster import Progress, centre_and_spread, fan_out, seed_of
 from gatecast.forecasting.scaling import smearing_factor
-from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
 from gatecast.settings import Settings
 
@@ -31,6 +31,7 @@ class Forest(Settings):
     ----------
     trees, depth, leaf: number of trees, their depth, rows in a leaf at least. columns: share tried at each split.
     rows: share drawn for each tree; answers over h bars overlap, so that most rows of a window say the same.
+    window: what it learns from (None: the schedule's). half_life: years of age that halve a row's weight.
     """
 
     trees: Annotated[int, Field(ge=1, le=2000)] = 60
@@ -38,6 +39,8 @@ class Forest(Settings):
     leaf: Annotated[int, Field(ge=1)] = 20
     columns: Annotated[float, Field(gt=0, le=1)] = 0.33
     rows: Annotated[float, Field(gt=0, le=1)] = 0.5
+    window: Window | None = None
+    half_life: HalfLife | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
@@ -52,16 +55,17 @@ class Forest(Settings):
     def _fit(self, fold: Fold) -> FittedForest:
         from sklearn.ensemble import RandomForestRegressor
 
+        fold = fold.windowed(self.window)
         samples = fold.data
         table = samples.table[samples.ends[fold.train]]
-        centre = np.nan_to_num(np.nanmean(table, axis=0)) if len(table) else np.zeros(table.shape[1])
-        spread = np.where(np.nanstd(table, axis=0) > 0, np.nanstd(table, axis=0), 1.0)
+        centre, spread = centre_and_spread(table)
         answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
+        weight = None if self.half_life is None else fold.recency(self.half_life)  # it decides which rows are drawn
         model = RandomForestRegressor(
             self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
             max_features=self.columns, max_samples=self.rows, n_jobs=1,
             random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
-        ).fit(samples.summaries[fold.train].astype(np.float32), answers)  # fmt: skip
+        ).fit(samples.summaries[fold.train].astype(np.float32), answers, weight)  # fmt: skip
         forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
         column = columns_of(samples.horizon)["volatility"].start
         error = (

@@ -62,7 +62,7 @@ class Highway(Settings):
         """The network's settings."""
         return LSTM(
             lookback=self.lookback, horizon=self.horizon, units=self.units, layers=self.layers, dropout=self.dropout,
-            epochs=self.epochs, learning_rate=self.learning_rate, seeds=self.seeds, seed=self.seed,
+            chunk=32, epochs=self.epochs, learning_rate=self.learning_rate, seeds=self.seeds, seed=self.seed,
             heads=("volatility",), unfinished=self.unfinished,
         )  # fmt: skip
 

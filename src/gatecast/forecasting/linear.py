@@ -5,15 +5,16 @@ Both are stored as plain arrays and predict through `FittedLinear`, which needs 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from gatecast.forecasting.forecaster import Progress, fan_out
 from gatecast.forecasting.scaling import Scaler, smearing_factor
-from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
 from gatecast.settings import Settings
 
@@ -31,7 +32,8 @@ class FittedLinear:
     """A scaler of the inputs and head -> (intercept in the first row, weights below), (1 + inputs, outputs).
 
     Heads that are probabilities pass through the logistic function. `smear` as in the LSTM. `inputs` names what it
-    reads: `summaries` of the window, or the `distance` of recent variance to the regime's level.
+    reads: `summaries` of the window, the `distance` of recent variance to the regime's level, or with it that of the
+    mean variance over 1, 5 and 22 bars (`har`).
     """
 
     inputs: str
@@ -73,29 +75,37 @@ class Ridge(Settings):
     """Ridge regression of the standardised return path and log variance on the window's summaries.
 
     The penalty is the one of `penalties` (in units of rows) with the smaller validation error, head by head; returns
-    have no intercept. Hoerl and Kennard (1970), Technometrics 12.
+    have no intercept. `window` is what it learns from (None: the schedule's), `half_life` the years of age that halve
+    a row's weight, `every` how many refits a fit stays in force. Hoerl and Kennard (1970), Technometrics 12.
     """
 
     penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    window: Window | None = None
+    half_life: HalfLife | None = None
+    every: Annotated[int, Field(ge=1, le=1000)] = 1
+    label: str = Field(default="ridge", exclude=True)
 
     @property
     def name(self) -> str:
-        """`ridge`."""
-        return "ridge"
+        """`ridge`, or the label of a special one."""
+        return self.label
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
         """One fit a fold: weights from its training rows, the penalty from its validation rows."""
-        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
+        return fit_seldom(self._fit, folds, self.every, progress)
 
     def _fit(self, fold: Fold) -> FittedLinear:
+        fold = fold.windowed(self.window)
         samples, where = fold.data, columns_of(fold.data.horizon)
         scaler, train, validation = scaled_inputs(fold, "summaries")
-        weights, smear = {}, 1.0
+        weights, smear, counts = {}, 1.0, fold.recency(self.half_life)
+        root = np.sqrt(counts)[:, None]
+        rows = train * root
         for head in ("return", "volatility"):
             answers = samples.table[:, where[head]]
             target, check = answers[samples.ends[fold.train]], answers[samples.ends[fold.validation]]
-            centre = target.mean(0) if head == "volatility" else np.zeros(target.shape[1])
-            gram, moment = train.T @ train, train.T @ (target - centre)
+            centre = (counts[:, None] * target).mean(0) if head == "volatility" else np.zeros(target.shape[1])
+            gram, moment = rows.T @ rows, rows.T @ (root * (target - centre))
             fits = [
                 np.linalg.solve(gram + penalty * len(train) * np.eye(len(gram)), moment) for penalty in self.penalties
             ]
@@ -107,12 +117,23 @@ class Ridge(Settings):
         return FittedLinear("summaries", scaler, weights, smear)
 
 
+def fit_seldom(
+    fit: Callable[[Fold], FittedLinear], folds: Sequence[Fold], every: int, progress: Progress | None
+) -> list[FittedLinear]:
+    """A fit at every `every`-th fold, for it and those that follow; on one thread: such small fits only wait in two."""
+    fits = fan_out(fit, folds[::every], progress=progress)
+    return [fits[number // every] for number in range(len(folds))]
+
+
 def design(samples: Samples, rows: IntArray, inputs: str) -> FloatArray:
     """(rows, inputs) what a linear model reads."""
     if inputs == "summaries":
         return samples.summaries[rows]
-    ends = samples.ends[rows]
-    return np.nan_to_num(samples.facts.recent[ends] - samples.facts.level[ends])[:, None]
+    ends, facts = samples.ends[rows], samples.facts
+    variances = facts.recent[ends, None]
+    if inputs == "har":
+        variances = np.column_stack([facts.har[ends], variances])
+    return np.nan_to_num(variances - facts.level[ends, None])
 
 
 def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray, FloatArray]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, fan_out
-from gatecast.forecasting.linear import FittedLinear, scaled_inputs
-from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.forecaster import Progress
+from gatecast.forecasting.linear import FittedLinear, fit_seldom, scaled_inputs
+from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,14 +22,19 @@ if TYPE_CHECKING:
 
 
 class Logistic(Settings):
-    """L2-penalised logistic regression of `heads` on the window's summaries, or on the distance to the regime's level.
+    """L2-penalised logistic regression of `heads` on the window's summaries, or on distances to the regime's level.
 
-    The penalty is the one of `strengths` (inverse, as scikit-learn's C) with the smallest validation log loss.
+    The penalty is the one of `strengths` (inverse, as scikit-learn's C) with the smallest validation log loss; with it
+    the weights are learned from training and validation rows together. `window` is what it learns from (None: the
+    schedule's), `half_life` the years of age that halve a row's weight, `every` how many refits it stays in force.
     """
 
     inputs: str = "summaries"
     heads: tuple[str, ...] = ("direction", "regime")
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    window: Window | None = None
+    half_life: HalfLife | None = None
+    every: Annotated[int, Field(ge=1, le=1000)] = 1
     label: str = "logistic"
 
     @property
@@ -36,43 +43,64 @@ class Logistic(Settings):
         return self.label
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
-        """One fit a fold: weights from its training rows, the penalty from its validation rows."""
-        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
+        """One fit a fold, the penalty chosen on its validation rows."""
+        return fit_seldom(self._fit, folds, self.every, progress)
 
     def _fit(self, fold: Fold) -> FittedLinear:
-        samples = fold.data
-        scaler, train, validation = scaled_inputs(fold, self.inputs)
+        fold = fold.windowed(self.window)
+        samples, whole = fold.data, replace(fold, train=np.r_[fold.train, fold.validation])
+        _, train, validation = scaled_inputs(fold, self.inputs)
+        scaler, inputs, _ = scaled_inputs(whole, self.inputs)
+        counts, whole_counts = fold.recency(self.half_life), whole.recency(self.half_life)
         weights = {}
         for head in self.heads:
             answers = samples.targets[head].value
             target, check = answers[samples.ends[fold.train]], answers[samples.ends[fold.validation]]
-            weights[head] = self._weights(train, target, validation, check)
+            strength = self._strength(train, target, counts, validation, check)
+            weights[head] = _regression(inputs, np.r_[target, check], whole_counts, strength)
         return FittedLinear(self.inputs, scaler, weights)
 
-    def _weights(self, train: FloatArray, target: FloatArray, validation: FloatArray, check: FloatArray) -> FloatArray:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
-        known, checked = np.isfinite(target), np.isfinite(check)
-        rate = (np.nansum(target) + 1) / (known.sum() + 2)
-        best, best_loss = np.zeros((1 + train.shape[1], 1)), np.inf
-        best[0] = np.log(rate / (1 - rate))
-        if len(np.unique(target[known])) < 2:  # only one outcome so far: its share is all there is to learn
-            return best
+    def _strength(
+        self, train: FloatArray, target: FloatArray, counts: FloatArray, validation: FloatArray, check: FloatArray
+    ) -> float:
+        """The one with the smallest validation log loss."""
+        checked = np.isfinite(check)
+        if len(self.strengths) == 1 or not checked.any():
+            return self.strengths[0]
+        losses = []
         for strength in self.strengths:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(
-                    train[known], target[known]
-                )
-            weights = np.r_[model.intercept_, model.coef_[0]][:, None]
+            weights = _regression(train, target, counts, strength)
             odds = weights[0, 0] + validation[checked] @ weights[1:, 0]
-            loss = float(np.mean(np.logaddexp(0, odds) - check[checked] * odds)) if checked.any() else 0.0
-            if loss < best_loss:
-                best, best_loss = weights, loss
-        return best
+            losses.append(float(np.mean(np.logaddexp(0, odds) - check[checked] * odds)))
+        return self.strengths[int(np.argmin(losses))]
+
+
+def _regression(inputs: FloatArray, target: FloatArray, counts: FloatArray, strength: float) -> FloatArray:
+    """(1 + inputs, 1) intercept and weights; where only one outcome is known, its share is all there is to learn."""
+    from sklearn import config_context
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    known = np.isfinite(target)
+    if len(np.unique(target[known])) < 2:
+        rate = (np.nansum(target) + 1) / (known.sum() + 2)
+        return np.asarray([[np.log(rate / (1 - rate))], *([0.0] for _ in inputs.T)])
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(
+            inputs[known], target[known], counts[known]
+        )
+    weights: FloatArray = np.r_[model.intercept_, model.coef_[0]][:, None]
+    return weights
 
 
 def threshold_rival() -> Logistic:
     """A label made by a threshold is partly known from the distance to it: the regime head's own rival."""
     return Logistic(inputs="distance", heads=("regime",), strengths=(1.0,), label="threshold")
+
+
+def har_regime_rival() -> Logistic:
+    """With the distances of the HAR's three mean variances too, on everything known: the strongest cheap rival."""
+    return Logistic(
+        inputs="har", heads=("regime",), strengths=(1.0,), window=EXPANDING, half_life=4.0, label="har_regime"
+    )

@@ -21,7 +21,6 @@ STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
 LEAST_DAYS = 500  # of record, before weights are learned: two years
 CERTAIN = 2.0  # standard errors by which a correction must have paid
-TOLL = 0.02  # share of the loss that a full departure from the first weights must win while the record is short
 
 
 def mix_variances(
@@ -30,13 +29,18 @@ def mix_variances(
     """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
 
     In: (samples, members) forecasts, (members,) weights before there is a record, `mixed` (samples,) what stays as it
-    is before fold `since`. The weights, in steps of a quarter, are those of the smallest mean QLIKE over the days whose
-    answers are known, later days counting more; a departure from `base` has to win more than its toll. Where a member
+    is before fold `since`. All weights in steps of a quarter, and `base`, are averaged; each counts by how near it is
+    to `base` and, exponentially, by its mean QLIKE over the days whose answers are known, later days counting more and
+    overlapping ones once. So weights never jump, and stay near `base` until the record says otherwise. Where a member
     has no forecast it takes no part.
+
+    References
+    ----------
+    Yang (2004), Econometric Theory 20: combining by exponential re-weighting.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(members)
-    grid = _simplex(members.shape[1], STEPS)
+    grid = np.vstack([base, _simplex(members.shape[1], STEPS)])
     distance = np.abs(grid - base).sum(1) / 2
     for number, (fold, loss) in enumerate(_past_losses(forecasts, _weighted(logs, grid))):
         if number < since:
@@ -45,8 +49,9 @@ def mix_variances(
         if len(loss) >= LEAST_DAYS:
             recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
             mean = recency @ loss / recency.sum()
-            toll = TOLL * LEAST_DAYS / (LEAST_DAYS + len(loss)) * mean.min() * distance
-            weights = grid[int(np.argmin(mean + toll))]
+            evidence = recency.sum() / forecasts.samples.horizon_sessions * (1 - mean / max(mean.min(), 1e-12))
+            share = np.exp(evidence - distance)
+            weights = (share / share.sum()) @ grid
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
     return mixed

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.forecasting.forest import FittedForest
+from gatecast.forecasting.garch import FittedGarch
 from gatecast.forecasting.highway import FittedHighway
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.lstm import FittedLSTM
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Fitted = (
     type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLinearVariance] | type[FittedLogHAR]
-    | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT]
+    | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT] | type[FittedGarch]
 )  # fmt: skip
 
 FITTED: dict[str, Fitted] = {
@@ -34,6 +35,7 @@ FITTED: dict[str, Fitted] = {
     "naive": FittedNaive,
     "markov": FittedMarkov,
     "tft": FittedTFT,
+    "garch": FittedGarch,
 }
 """`kind` in a stored model's settings -> the class whose `from_state` rebuilds it."""
 

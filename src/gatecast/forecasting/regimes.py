@@ -7,7 +7,7 @@ reads bars up to t alone; the smoother, which reads later ones, serves the fit o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,9 @@ from pydantic import Field
 
 from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.histories import histories_between, histories_until
 from gatecast.forecasting.naive import match_symbols, share
-from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.schedule import Fold, Window
 from gatecast.samples.targets import decode
 from gatecast.settings import Settings
 
@@ -252,10 +253,10 @@ def _smooth(filtered: FloatArray, transition: FloatArray) -> tuple[FloatArray, F
 class HiddenMarkov(Settings):
     """The chance of a turbulent spell from a hidden Markov model of each symbol's returns.
 
-    A model a symbol, of the bars between the fold's first and last row. The filtered state gives the variance to expect
-    over the horizon; how far its log is above the class's level gives the chance, by a logistic line that is fitted on
-    the same rows of all symbols. A symbol with fewer than `minimum` returns, or without variation, takes the share of
-    turbulent spells among those rows.
+    A model a symbol, of the bars between the fold's first and last row, or those of `window`. The filtered state gives
+    the variance to expect over the horizon; how far its log is above the class's level gives the chance, by a logistic
+    line that is fitted on the same rows of all symbols. A symbol with fewer than `minimum` returns, or without
+    variation, takes the share of turbulent spells among those rows.
 
     >>> HiddenMarkov(states=3).name
     'markov'
@@ -264,6 +265,7 @@ class HiddenMarkov(Settings):
     states: Annotated[int, Field(ge=2, le=6)] = 2
     starts: Annotated[int, Field(ge=1)] = 4
     minimum: Annotated[int, Field(ge=50)] = 250
+    window: Window | None = None
     seed: int = 0
 
     @property
@@ -276,13 +278,13 @@ class HiddenMarkov(Settings):
         return fan_out(self._fit, folds, jobs=jobs, progress=progress)
 
     def _fit(self, fold: Fold) -> FittedMarkov:
-        samples = fold.data
+        fold, samples = fold.windowed(self.window), fold.data
         rows = np.r_[fold.train, fold.validation]
         models: list[MarkovModel | None] = []
         for number in range(len(samples.symbols)):
             mine = samples.ends[rows[samples.symbol[samples.ends[rows]] == number]]
             first, last = (int(mine.min()), int(mine.max()) + 1) if len(mine) else (0, 0)
-            histories = [returns for _, returns in _histories(samples, first, last)]
+            histories = [returns for _, returns in histories_between(samples, first, last)]
             try:
                 seed = seed_of(self.seed, samples.asset_class, fold.cutoff)
                 models.append(
@@ -320,15 +322,10 @@ class FittedMarkov:
     def states(self, samples: Samples, rows: IntArray) -> FloatArray:
         """(rows, states) filtered probabilities at the close of each row, calmest state first; NaN without a model."""
         ends = samples.ends[rows]
-        number = match_symbols(samples, self.symbols, ends)
         table = np.full((len(samples.time), self.number_of_states), np.nan)
-        for symbol in np.unique(samples.symbol[ends]):
-            mine = samples.symbol[ends] == symbol
-            model = self.models[number[mine][0]] if number[mine][0] >= 0 else None
-            if model is None:
-                continue
-            first = int(np.searchsorted(samples.symbol, symbol))
-            for begin, returns in _histories(samples, first, int(ends[mine].max()) + 1):
+        for number, begin, returns in histories_until(samples, ends, self.symbols):
+            model = self.models[number]
+            if model is not None:
                 table[begin : begin + len(returns)] = filter_states(returns, model)
         return table[ends]
 
@@ -364,18 +361,6 @@ class FittedMarkov:
             for parts in zip(mean, deviation, transition, strict=True)
         )
         return cls(models, arrays["line"], float(settings["rate"]), symbols, mean.shape[1])
-
-
-def _histories(samples: Samples, first: int, last: int) -> Iterator[tuple[int, FloatArray]]:
-    """First bar-level row and log returns of each segment within the rows `first` to `last` (exclusive) of one symbol.
-
-    A segment's first return is NaN. The return of bar t is the one-bar step that was ahead of bar t - 1.
-    """
-    step = samples.targets["return"].value[:, 0]
-    breaks = np.flatnonzero(np.diff(samples.segment[first:last])) + first + 1
-    for begin, end in zip([first, *breaks], [*breaks, last], strict=True):
-        if end > begin:
-            yield int(begin), np.r_[np.nan, step[begin : end - 1]]
 
 
 def _line(distance: FloatArray, answer: FloatArray, rate: float) -> FloatArray:

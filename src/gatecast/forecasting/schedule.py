@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
+from gatecast.errors import TrainingError
 from gatecast.market.bars import session_date
 from gatecast.settings import Settings
 
@@ -19,7 +20,29 @@ if TYPE_CHECKING:
 
     BoolArray = NDArray[np.bool_]
     IntArray = NDArray[np.int64]
+    FloatArray = NDArray[np.float64]
     TimeArray = NDArray[np.datetime64]
+
+
+def _a_length(value: str | int) -> str | int:
+    if isinstance(value, str) and not re.fullmatch(r"[1-9]\d*[DWMY]", value):
+        raise ValueError(f"expected a length such as '2Y', '3M', '1W' or a number of bars, got {value!r}")
+    return value
+
+
+def _a_window(value: str | int) -> str | int:
+    return value if value == "expanding" else _a_length(value)
+
+
+Length = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_length)]
+"""A calendar length such as "2Y", "18M", "60W", "500D", or a number of bars."""
+Window = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_window)]
+"""What a model learns from: a `Length`, or "expanding" for everything known."""
+HalfLife = Annotated[float, Field(gt=0)]
+"""Years of age at which a row weighs half as much as one of today."""
+EXPANDING = "expanding"
+LONG = "_long"
+"""Ends the name of a rival that is the same model on everything known."""
 
 
 def known_by(known_at: TimeArray, moment: np.datetime64) -> BoolArray:
@@ -37,7 +60,7 @@ class Fold:
     """One refit: row numbers of `train`, `validation` (later in time) and `test`, and the moments between them.
 
     `cutoff` is the time of the first forecast of the test block; `index` counts refits from 0. `samples` is what the
-    rows count in, once bound with `on`.
+    rows count in, once bound with `on`; `share` of a window, the latest in time, validates.
     """
 
     index: int
@@ -46,6 +69,7 @@ class Fold:
     test: IntArray
     cutoff: np.datetime64
     samples: Samples | None = None
+    share: float = 0.2
 
     def on(self, samples: Samples) -> Fold:
         """The same fold, bound to the samples that its rows count in."""
@@ -62,6 +86,35 @@ class Fold:
     def record(self) -> IntArray:
         """All rows whose answers are known at the cutoff, however old: what rivals with a long memory may use."""
         return np.flatnonzero(known_by(self.data.known_at, self.cutoff))
+
+    def windowed(self, window: str | int | None) -> Fold:
+        """The same refit on a window of another length; None leaves it as it is.
+
+        It is the fold that `Schedule(train=window)` has at this cutoff. Raises `TrainingError` where the window has
+        no rows to train or to validate on.
+        """
+        if window is None:
+            return self
+        times = self.data.times
+        moments = np.unique(times)
+        since = _since(moments, session_date(moments), int(np.searchsorted(moments, self.cutoff)), window)
+        rows = self.record
+        train, validation = _split(times, self.data.known_at, rows[times[rows] >= since], self.share)
+        if len(train) == 0 or len(validation) == 0:
+            raise TrainingError(f"a window of {window} has too few rows before {self.cutoff}: use a longer window.")
+        return replace(self, train=train, validation=validation)
+
+    def recency(self, half_life: float | None) -> FloatArray:
+        """(train rows,) how much each row counts: half as much for every `half_life` years of age, 1 in the mean.
+
+        None: all the same.
+        """
+        if half_life is None:
+            return np.ones(len(self.train))
+        years = (self.cutoff - self.data.times[self.train]) / np.timedelta64(1, "D") / 365.25
+        weight: FloatArray = 0.5 ** (years / half_life)
+        weight /= weight.mean()
+        return weight
 
 
 class Schedule(Settings):
@@ -81,18 +134,11 @@ class Schedule(Settings):
     (24, '2016-01-01', 284, 73)
     """
 
-    train: str | Annotated[int, Field(ge=20)] = "2Y"
-    refit: str | Annotated[int, Field(ge=1)] = "1M"
+    train: Length = "2Y"
+    refit: Annotated[str | Annotated[int, Field(ge=1)], AfterValidator(_a_length)] = "1M"
     expanding: bool = False
     validation: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    minimum: str | Annotated[int, Field(ge=20)] = "1Y"
-
-    @field_validator("train", "refit", "minimum")
-    @classmethod
-    def _is_a_length(cls, value: str | int) -> str | int:
-        if isinstance(value, str) and not re.fullmatch(r"[1-9]\d*[DWMY]", value):
-            raise ValueError(f"expected a length such as '2Y', '3M', '1W' or a number of bars, got {value!r}")
-        return value
+    minimum: Length = "1Y"
 
     def folds(self, times: TimeArray, known_at: TimeArray) -> list[Fold]:
         """The refits of a history.
@@ -119,24 +165,19 @@ class Schedule(Settings):
             cutoff = moments[begin]
             if not self._reaches_back(begin, sessions):
                 continue
-            since = moments[0] if self.expanding else moments[self._start(begin, sessions)]
+            since = _since(moments, sessions, begin, EXPANDING if self.expanding else self.train)
             fittable = np.flatnonzero((times >= since) & known_by(known_at, cutoff))
             train, validation = self.split(times, known_at, fittable)
             if len(train) == 0 or len(validation) == 0:
                 continue
             until = moments[end] if end < len(moments) else moments[-1] + np.timedelta64(1, "us")
             test = np.flatnonzero((times >= cutoff) & (times < until))
-            folds.append(Fold(len(folds), train, validation, test, cutoff))
+            folds.append(Fold(len(folds), train, validation, test, cutoff, share=self.validation))
         return folds
 
     def split(self, times: TimeArray, known_at: TimeArray, rows: IntArray) -> tuple[IntArray, IntArray]:
         """Rows -> (train, validation): the latest share in time validates; train is purged against its first moment."""
-        moments = np.unique(times[rows])
-        if len(moments) < 2:
-            return rows[:0], rows[:0]
-        first = moments[min(len(moments) - 1, int(np.floor(len(moments) * (1 - self.validation))))]
-        later = times[rows] >= first
-        return rows[~later & known_by(known_at[rows], first)], rows[later]
+        return _split(times, known_at, rows, self.validation)
 
     def _period(self, sessions: TimeArray) -> IntArray:
         if isinstance(self.refit, int):
@@ -147,15 +188,35 @@ class Schedule(Settings):
         day = sessions.astype("datetime64[D]").astype(np.int64)
         return ((day + 3) // 7 if unit == "W" else day) // count  # weeks begin on Monday
 
-    def _start(self, begin: int, sessions: TimeArray) -> int:
-        if isinstance(self.train, int):
-            return max(0, begin - self.train)
-        return int(np.searchsorted(sessions, back(sessions[begin], self.train)))
-
     def _reaches_back(self, begin: int, sessions: TimeArray) -> bool:
         if isinstance(self.minimum, int):
             return begin >= self.minimum
         return bool(sessions[0] <= back(sessions[begin], self.minimum))
+
+
+def _split(times: TimeArray, known_at: TimeArray, rows: IntArray, share: float) -> tuple[IntArray, IntArray]:
+    """See `Schedule.split`."""
+    moments = np.unique(times[rows])
+    if len(moments) < 2:
+        return rows[:0], rows[:0]
+    first = moments[min(len(moments) - 1, int(np.floor(len(moments) * (1 - share))))]
+    later = times[rows] >= first
+    return rows[~later & known_by(known_at[rows], first)], rows[later]
+
+
+def _since(moments: TimeArray, sessions: TimeArray, begin: int, window: str | int) -> np.datetime64:
+    """The first moment of a window that ends where `moments[begin]` is forecast; `sessions` are those of the moments.
+
+    Where the history does not reach back so far, its own first.
+    """
+    if window == EXPANDING:
+        start = 0
+    elif isinstance(window, int):
+        start = max(0, begin - window)
+    else:
+        start = int(np.searchsorted(sessions, back(sessions[begin], window)))
+    moment: np.datetime64 = moments[start]
+    return moment
 
 
 def back(day: np.datetime64, length: str) -> np.datetime64:

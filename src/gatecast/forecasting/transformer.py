@@ -24,7 +24,7 @@ from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
 from gatecast.forecasting.lstm.forecaster import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
-from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.schedule import Fold, Schedule, Window
 from gatecast.samples.targets import columns_of, decode
 from gatecast.settings import Settings
 
@@ -57,7 +57,7 @@ class TFT(Settings):
     attention_heads: a divisor of the units. dropout: in the gated residual networks and before the gates.
     quantiles: of the return, ascending.
     learning_rate, clip, batch, epochs, patience: Adam on windows in random order, stopped on the validation block.
-    every: folds from one fit to the next.
+    every: folds from one fit to the next. window: what it learns from; None: the schedule's.
 
     Examples
     --------
@@ -83,6 +83,7 @@ class TFT(Settings):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 15
     patience: Annotated[int, Field(ge=1, le=1000)] = 3
     every: Annotated[int, Field(ge=1, le=1000)] = 12
+    window: Window | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("quantiles")
@@ -123,7 +124,7 @@ class TFT(Settings):
         return [kept[number // self.every] for number in range(len(folds))]
 
     def _prepare(self, fold: Fold) -> Lesson:
-        samples = fold.data
+        fold, samples = fold.windowed(self.window), fold.data
         if samples.lookback != self.lookback or samples.horizon != self.horizon:
             raise SettingsError(
                 f"the samples have lookback {samples.lookback} and horizon {samples.horizon}, the TFT "

@@ -1,7 +1,7 @@
 """Linear forecasts of log variance: the yardstick, and the strongest of them, on all that is known by each refit.
 
 The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
-variance, one for each symbol and one pooled over the class, and forget: a bar counts half after two years.
+variance, one for each symbol and one pooled over the class; half of each forgets: a bar counts half after two years.
 """
 
 from __future__ import annotations
@@ -88,13 +88,15 @@ class FittedLogHAR:
 class LinearVariance(Settings):
     """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
 
-    Least squares with weights that halve every `half_life` years; inputs beyond the HAR's are shrunk by a ridge that
-    counts as `penalty` rows times the horizon. Lognormal correction: half the weighted residual variance of the symbol.
-    A symbol with fewer than `minimum` rows takes the class's numbers.
+    Least squares once for each of `half_lives`, with weights that halve after so many years (None: never), and the mean
+    of these fits: a short memory follows a market that changes, a long one remembers its crises (Pesaran and Timmermann
+    2007, Journal of Econometrics 137). Inputs beyond the HAR's are shrunk by a ridge that counts as `penalty` rows
+    times the horizon. Lognormal correction: half the weighted residual variance of the symbol. A symbol with fewer than
+    `minimum` rows takes the class's numbers.
     """
 
     pooled: bool = False
-    half_life: Annotated[float, Field(gt=0)] = 2.0
+    half_lives: Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)] = (2.0, None)
     penalty: Annotated[float, Field(ge=0)] = 100.0
     minimum: int = 250
 
@@ -115,25 +117,35 @@ class LinearVariance(Settings):
         ends = samples.ends[record]
         inputs, answer = samples.facts.variance[ends], samples.targets["volatility"].value[ends]
         age = (fold.cutoff - samples.times[record]) / np.timedelta64(1, "D") / 365.25
-        weight = 0.5 ** (age / self.half_life)
         centre, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-12
         design = np.column_stack([np.ones(len(ends)), (inputs - centre) / spread])
-        penalty = np.full(design.shape[1], self.penalty * samples.horizon)
+        symbols = [np.flatnonzero(samples.symbol[ends] == number) for number in range(len(samples.symbols))]
+        fits = [
+            self._weights(design, 0.5 ** (age / (half_life or np.inf)), answer, symbols, samples.horizon)
+            for half_life in self.half_lives
+        ]
+        table, pooled = (np.mean(parts, axis=0) for parts in zip(*fits, strict=True))
+        return FittedLinearVariance(table, pooled, centre, spread, samples.symbols)
+
+    def _weights(
+        self, design: FloatArray, weight: FloatArray, answer: FloatArray, symbols: list[IntArray], horizon: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """(symbols, inputs + 2) and the same pooled, (inputs + 2,), as in `FittedLinearVariance`."""
+        penalty = np.full(design.shape[1], self.penalty * horizon)
         penalty[:4] = 1e-6  # the constant and the terms of the HAR
         weights = _solve(design, weight, answer, penalty)
         residual = answer - design @ weights
         pooled = np.append(weights, 0.5 * np.average(residual**2, weights=weight))
-        table = np.tile(pooled, (len(samples.symbols), 1))
-        for number in range(len(samples.symbols)):
-            mine = np.flatnonzero(samples.symbol[ends] == number)
+        table = np.tile(pooled, (len(symbols), 1))
+        for number, mine in enumerate(symbols):
             if len(mine) < self.minimum:
                 continue
             own, left = weights, residual[mine]
             if not self.pooled:  # what the symbol itself adds to the class's
-                change = _solve(design[mine], weight[mine], left, np.full(len(weights), 0.01 * samples.horizon))
+                change = _solve(design[mine], weight[mine], left, np.full(len(weights), 0.01 * horizon))
                 own, left = weights + change, left - design[mine] @ change
             table[number] = np.append(own, 0.5 * np.average(left**2, weights=weight[mine]))
-        return FittedLinearVariance(table, pooled, centre, spread, samples.symbols)
+        return table, pooled
 
 
 @dataclass(frozen=True)

@@ -425,6 +425,40 @@ def draw_control(data: Data) -> Any:
     )
 
 
+def draw_selection(data: Data) -> Any:
+    """A bar a feature, the largest on top, and a whisker over the refits; one colour an asset class."""
+    colours = (LIGHT["accent"], LIGHT["good"], LIGHT["unsure"], LIGHT["bad"])
+    traces = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": [escape(named(feature)) for feature in one["feature"]],
+            "x": one["mean"],
+            "name": escape(named(one["asset_class"])),
+            "showlegend": len(data["series"]) > 1,
+            "marker": {"color": colours[place % len(colours)] + "99"},
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - mean for high, mean in zip(one["high"], one["mean"], strict=True)],
+                "arrayminus": [mean - low for low, mean in zip(one["low"], one["mean"], strict=True)],
+                "color": LIGHT["quiet"],
+                "thickness": 1,
+                "width": 3,
+            },
+        }
+        for place, one in enumerate(data["series"])
+    ]
+    return _figure(
+        traces,
+        80 + 28 * sum(len(one["feature"]) for one in data["series"]),
+        hovermode="closest",
+        bargap=0.35,
+        xaxis=_axis(tickformat=".0%", hoverformat=".1%", rangemode="tozero"),
+        yaxis=_axis(autorange="reversed"),
+    )
+
+
 DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "control": draw_control,
     "returns": draw_returns,
@@ -433,5 +467,6 @@ DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "wealth": draw_wealth,
     "strategies": draw_strategies,
     "bunching": draw_bunching,
+    "selection": draw_selection,
 }
 """Name -> data to plotly figure, in the order of the page; `draw_candles` draws one symbol."""

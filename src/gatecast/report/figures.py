@@ -381,6 +381,14 @@ def control_data(run: Any) -> Data | None:
     return {"time": labels, "net": _rounded(shown["equity"]), "benchmark": _rounded(shown["benchmark"])}
 
 
+def selection_data(run: Any) -> Data | None:
+    """Share of each feature in what the LSTM takes in, with its lowest and highest over the refits, by asset class."""
+    found = (getattr(run, "scores", None) or {}).get("selection") or {}
+    columns = ("feature", "mean", "low", "high")
+    series = [{"asset_class": name, **{c: [row[c] for row in rows] for c in columns}} for name, rows in found.items()]
+    return {"series": series} if series else None
+
+
 FIGURES: dict[str, Callable[[Any], Data | None]] = {
     "control": control_data,
     "returns": returns_data,
@@ -389,5 +397,6 @@ FIGURES: dict[str, Callable[[Any], Data | None]] = {
     "wealth": wealth_data,
     "strategies": strategies_data,
     "bunching": bunching_data,
+    "selection": selection_data,
 }
 """Name -> Run to data, in the order of the page; `candles_data` is one a symbol."""

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.report import drawing, figures, words
+from gatecast.report.credit import credit
 from gatecast.report.figures import Data, part
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 
@@ -38,7 +39,7 @@ METRICS = {
 FORMATS = ("named", "titled", "number", "percent", "measured", "gain", "odds", "moment", "tone")
 """Functions of `words` that the templates use."""
 
-SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many")
+SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows")
 """Parts of the scores that the scorecard is made of."""
 
 # ── the dictionary ────────────────────────────────────────────────────────────────────────────────
@@ -108,6 +109,8 @@ def report_data(run: Any) -> Data:
             **{name: to_data(run) for name, to_data in figures.FIGURES.items()},
         },
         "models": _models(scores.get("models") or [], verdicts),
+        "costs": _costs(run, scores.get("models") or []),
+        "credit": credit(scores.get("credit") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
         "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k != "tear_sheet"},
@@ -267,6 +270,27 @@ def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> l
             }
         )
     return tables
+
+
+def _costs(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data | None:
+    """For each model that the settings name, what it gained over the LSTM, head by head, and how long it was trained.
+
+    Gains are shares of the LSTM's loss. None where there is no LSTM, nothing beside it, or no clock was kept.
+    """
+    loss: dict[tuple[Any, Any], Any] = {(row.get("model"), row.get("head")): row.get("loss") for row in rows}
+    seconds = (getattr(run, "provenance", None) or {}).get("seconds") or {}
+    models = [name for name in getattr(getattr(run, "experiment", None), "models", ()) if name in seconds]
+    heads = [head for head in HEADS if words.known(loss.get(("lstm", head))) and loss["lstm", head] > 0]
+    if "lstm" not in models or len(models) < 2 or not heads:
+        return None
+    table = []
+    for name in models:
+        gains = {
+            head: 1 - loss[name, head] / loss["lstm", head]
+            for head in heads if name != "lstm" and words.known(loss.get((name, head)))
+        }  # fmt: skip
+        table.append({"model": name, "gains": gains, "seconds": seconds[name]})
+    return {"heads": heads, "rows": table}
 
 
 def _years(rows: Iterable[Mapping[str, Any]]) -> list[Data]:

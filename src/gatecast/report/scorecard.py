@@ -18,7 +18,7 @@ Scores = Mapping[str, Any]
 
 
 def scorecard(scores: Scores, bars: int | None = None) -> Data:
-    """All parts of the scorecard: `rests`, `illusions`, `tried`, `holdout`, `audit`, `many`.
+    """All parts of the scorecard: `rests`, `illusions`, `tried`, `holdout`, `audit`, `many`, `windows`.
 
     In: a run's scores without NaN, and how many bars its profit and loss was counted on.
     """
@@ -29,6 +29,7 @@ def scorecard(scores: Scores, bars: int | None = None) -> Data:
         "holdout": holdout(scores["holdout"]) if "holdout" in scores else None,
         "audit": audit(scores["audit"]) if scores.get("audit") else None,
         "many": many(scores.get("many") or {}),
+        "windows": windows(scores.get("windows") or []),
     }
 
 
@@ -385,3 +386,39 @@ def many(found: Mapping[str, Scores]) -> list[Data]:
         for head, one in found.items()
         if one
     ]
+
+
+# ── a longer window ───────────────────────────────────────────────────────────────────────────────
+
+
+def windows(rows: Iterable[Scores]) -> list[Data]:
+    """One sentence a head and model: what learning from everything known changes against the sliding window.
+
+    >>> row = {"head": "volatility", "model": "ridge", "since": 1999, "window": "2Y", "longer": "better"}
+    >>> windows([row | {"sliding": 0.22, "everything": 0.1774, "pvalue": None}])[0]["says"].split(": ")[0]
+    'On everything known since 1999 ridge regression had a loss of 0.177, on the last 2 years 0.220'
+    """
+    said = {"better": "a longer window is better", "worse": "a longer window is worse"}
+    return [
+        {
+            **row,
+            "says": f"On everything known since {row.get('since')} {named(row.get('model'))} had a loss of "
+            f"{number(row.get('everything'), 3)}, on {stretch(row.get('window'))} {number(row.get('sliding'), 3)}: "
+            f"{said.get(str(row.get('longer')), 'the difference may be luck')}."
+            + (f" Luck does as well: {odds(row['pvalue'])}." if known(row.get("pvalue")) else ""),
+        }
+        for row in rows
+    ]
+
+
+def stretch(window: Any) -> str:
+    """The length of a window in words.
+
+    >>> stretch("2Y"), stretch("1Y"), stretch(500)
+    ('the last 2 years', 'the last year', 'the last 500 bars')
+    """
+    units = {"D": "day", "W": "week", "M": "month", "Y": "year"}
+    count, unit = str(window)[:-1], units.get(str(window)[-1:])
+    if unit is None:
+        return f"the last {counted(window)} bars"
+    return f"the last {unit}" if count == "1" else f"the last {count} {unit}s"

@@ -12,11 +12,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.forecaster import Progress, centre_and_spread, fan_out, seed_of
+from gatecast.forecasting.lstm.selection import shares
 from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
-from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window
 from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.settings import Settings
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+
+
+MANY_ROWS = 5_000
 
 
 class LSTM(Settings):
@@ -40,10 +44,13 @@ class LSTM(Settings):
         counts once the training loss has fallen at all, since a network on a plateau has nothing to overfit.
     averaging: share of the earlier epochs in the running mean of the weights that is validated and kept (Izmailov et
         al. 2018); 0 keeps the last epoch's alone.
-    chunk, batch: labels in a chunk (K) and chunks in an update (B). clip: largest gradient norm.
+    chunk, batch: labels in a chunk (K) and chunks in an update (B). None: 32, and 16 where there are `MANY_ROWS` to
+        train on or more, which then need the finer steps. clip: largest gradient norm.
     training: "chunks", or "windows" as the reference. engine: "compiled", or "torch", its readable twin.
     unfinished: folder in which finished networks are kept, and looked for; changes no result.
     burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
+    selection: weigh the features at each bar before the first layer, see `lstm.selection`.
+    window: what it learns from (None: the schedule's). half_life: years of age that halve a label's weight in the loss.
 
     Examples
     --------
@@ -65,13 +72,16 @@ class LSTM(Settings):
     training: Literal["chunks", "windows"] = "chunks"
     engine: Literal["compiled", "torch"] = "compiled"
     burn_in_gradient: bool = True
+    selection: bool = False
+    window: Window | None = None
+    half_life: HalfLife | None = None
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 1.0
     epochs: Annotated[int, Field(ge=1, le=1000)] = 60
     patience: Annotated[int, Field(ge=1, le=1000)] = 5
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    chunk: Annotated[int, Field(ge=1, le=500)] = 32
+    chunk: Annotated[int, Field(ge=1, le=500)] | None = None
     batch: Annotated[int, Field(ge=1, le=512)] = 4
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
@@ -92,6 +102,10 @@ class LSTM(Settings):
         """`lstm`."""
         return "lstm"
 
+    def labels(self, rows: int) -> int:
+        """Labels in a chunk where there are so many rows to train on."""
+        return self.chunk or (32 if rows < MANY_ROWS else 16)
+
     @cached_property
     def output_columns(self) -> IntArray:
         """Columns of the encoded table that the heads need, in order."""
@@ -110,12 +124,14 @@ class LSTM(Settings):
     def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedLSTM:
         """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
         rows = np.flatnonzero(~np.isnat(samples.known_at))
-        train, validation = (schedule or Schedule()).split(samples.times, samples.known_at, rows)
-        cutoff = samples.times.max()
-        return self.fit_many([Fold(0, train, validation, rows[:0], cutoff, samples)])[0]
+        schedule = schedule or Schedule()
+        train, validation = schedule.split(samples.times, samples.known_at, rows)
+        fold = Fold(0, train, validation, rows[:0], samples.times.max(), samples, schedule.validation)
+        return self.fit_many([fold])[0]
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
         """One seed ensemble a fold; every (fold, member) is a job of its own."""
+        folds = [fold.windowed(self.window) for fold in folds]
 
         def train(item: tuple[Fold, int]) -> Member:
             fold, member = item
@@ -124,7 +140,9 @@ class LSTM(Settings):
             key = key_of(self, lesson, seed) if self.unfinished else ""
             fit = recall(self.unfinished, key) if self.unfinished else None
             if fit is None:
-                fit = train_network(self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed)
+                fit = train_network(
+                    self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed, lesson.counts
+                )
                 if self.unfinished:
                     keep(self.unfinished, key, fit)
             outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
@@ -132,10 +150,16 @@ class LSTM(Settings):
 
         work = [(fold, member) for fold in folds for member in range(self.seeds)]
         members = fan_out(train, work, jobs=jobs, progress=progress)
-        return [
+        fits = [
             FittedLSTM.assemble(self, fold, members[i * self.seeds : (i + 1) * self.seeds])
             for i, fold in enumerate(folds)
         ]
+        if not self.selection:
+            return fits
+        means = np.array(
+            [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, folds, strict=True)]
+        )
+        return [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
 
     def _prepare(self, fold: Fold) -> Lesson:
         samples = fold.data
@@ -148,23 +172,26 @@ class LSTM(Settings):
         scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling)
         inputs, rows = read_windows(scaler, samples, np.r_[train, validation], self.lookback)
         table = samples.table[:, self.output_columns]
-        answers = table[train]
-        spread = np.array([np.nanstd(column) if np.isfinite(column).any() else 1.0 for column in answers.T])
-        centre = np.array([np.nanmean(column) if np.isfinite(column).any() else 0.0 for column in answers.T])
+        centre, spread = centre_and_spread(table[train])
         # paths keep their zero (the mean of two years is noise), log-odds their unit
         log_variance = np.zeros(len(spread), bool)
         if "volatility" in self.heads:
             log_variance[self.output_columns == columns_of(self.horizon)["volatility"].start] = True
         centre = np.where(log_variance, centre, 0.0)
-        spread = np.where(np.array(self.binary_columns) | (spread <= 0), 1.0, spread)
+        spread = np.where(self.binary_columns, 1.0, spread)
         read = bars_read(np.r_[train, validation], self.lookback, len(table))
         scaled = ((table[read] - centre) / spread).astype(np.float32)
-        return Lesson(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :])
+        counts = np.ones(len(inputs), np.float32)
+        counts[rows[: len(train)]] = fold.recency(self.half_life)
+        return Lesson(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :], counts)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One fold, ready for the network: scaled inputs and answers of the bars it reads, rows counted among those."""
+    """One fold, ready for the network: scaled inputs and answers of the bars it reads, rows counted among those.
+
+    `counts`: (bars,) how much each label counts.
+    """
 
     scaler: Scaler
     centre: FloatArray
@@ -173,6 +200,7 @@ class Lesson:
     table: NDArray[np.float32]
     train: IntArray
     validation: IntArray
+    counts: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -191,6 +219,7 @@ class FittedLSTM:
     """A seed ensemble with its scaler: `members` weights by name, `centre` and `spread` (outputs,) of the answers.
 
     `smear` turns the exponential of a mean log variance into a mean variance (Duan 1983), from the rows of the fit.
+    `selected`: (refits so far, features) mean selection weights on each refit's validation rows, None without any.
     """
 
     settings: LSTM
@@ -200,6 +229,7 @@ class FittedLSTM:
     members: tuple[dict[str, NDArray[np.float32]], ...]
     epochs: tuple[int, ...]
     smear: float = 1.0
+    selected: FloatArray | None = None
 
     @classmethod
     def assemble(cls, settings: LSTM, fold: Fold, members: Sequence[Member]) -> FittedLSTM:
@@ -246,6 +276,17 @@ class FittedLSTM:
             forecasts[head] = decode(head, part, samples.facts.sigma[ends], samples.facts.baseline[ends])
         return forecasts
 
+    def selection(self, samples: Samples, rows: IntArray) -> FloatArray:
+        """(rows, features) how much of each feature gets in at each row's bar: the members' mean; a row adds up to 1.
+
+        Raises `SettingsError` for a network without selection.
+        """
+        if not self.settings.selection:
+            raise SettingsError("this LSTM selects no features: fit one with selection = true.")
+        inputs = self.scaler.transform(samples.features[samples.ends[rows]]).astype(np.float32)
+        mean: FloatArray = np.mean([shares(one, inputs) for one in self.members], axis=0, dtype=np.float64)
+        return mean
+
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
         arrays: dict[str, NDArray[Any]] = {
@@ -254,6 +295,8 @@ class FittedLSTM:
         }  # fmt: skip
         for i, member in enumerate(self.members):
             arrays |= {f"member.{i}.{name}": weight for name, weight in member.items()}
+        if self.selected is not None:
+            arrays["selected"] = self.selected
         return arrays, {
             "kind": "lstm", "settings": self.settings.model_dump(mode="json"),
             "epochs": list(self.epochs), "smear": self.smear,
@@ -277,6 +320,7 @@ class FittedLSTM:
             tuple(members),
             tuple(settings["epochs"]),
             settings["smear"],
+            arrays.get("selected"),
         )
 
 

@@ -2,8 +2,10 @@
 
 Everything is float32 and time-major. A network is one flat parameter vector; per layer Wx (inputs, 4 units), Wh (units,
 4 units), b (4 units), with the gates in the order i, f, o, u so that the three sigmoids are one run; then the head's
-(units, outputs) and its bias. `Shape` pads inputs to a multiple of 4, units and outputs to 16 and a batch to 4; what is
-padded starts at zero, has no gradient and stays at zero.
+(units, outputs) and its bias. Variable selection, where there is any, comes before all.
+
+`Shape` pads inputs to a multiple of 4 (16 with selection), units and outputs to 16 and a batch to 4; what is padded
+starts at zero, has no gradient and stays at zero.
 
 No function here allocates or touches Python objects: one fit runs on one thread without the interpreter's lock.
 """
@@ -18,6 +20,7 @@ import numpy as np
 from numba import njit
 
 from gatecast.forecasting.lstm.gemm import gemm, transpose
+from gatecast.forecasting.lstm.selection import PACE
 from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma
 
 if TYPE_CHECKING:
@@ -38,11 +41,13 @@ class Shape:
     units: int
     layers: int
     outputs: int
+    selection: bool = False
 
     @cached_property
     def wide_inputs(self) -> int:
         """Inputs in memory."""
-        return -(-self.inputs // 4) * 4
+        multiple = 16 if self.selection else 4
+        return -(-self.inputs // multiple) * multiple
 
     @cached_property
     def wide_units(self) -> int:
@@ -59,6 +64,8 @@ class Shape:
         """name -> (offset in the flat vector, padded shape)."""
         units, found, offset = self.wide_units, {}, 0
         shapes: list[tuple[str, tuple[int, ...]]] = []
+        if self.selection:
+            shapes += [("select.w", (self.wide_inputs, self.wide_inputs)), ("select.b", (self.wide_inputs,))]
         for layer in range(self.layers):
             inputs = self.wide_inputs if layer == 0 else units
             shapes += [
@@ -90,6 +97,8 @@ class Shape:
             return whole[: self.units, : self.outputs]
         if name == "head.b":
             return whole[: self.outputs]
+        if name.startswith("select"):
+            return whole[(slice(self.inputs),) * whole.ndim]
         if name.endswith(".b"):
             return whole.reshape(4, -1)[:, : self.units]
         rows = self.inputs if name == "0.wx" else self.units
@@ -108,7 +117,10 @@ class Network(NamedTuple):
 class Work(NamedTuple):
     """All buffers of one fit, allocated once. Time-major; `above` is the gradient that reaches a layer from above."""
 
-    inputs: FloatArray  # (steps, batch, wide inputs)
+    raw: FloatArray  # (steps, batch, wide inputs); without selection `inputs` itself
+    inputs: FloatArray  # (steps, batch, wide inputs), what is left of `raw` after selection
+    share: FloatArray  # (steps, batch, real inputs) weights of selection; empty without it
+    flowing: FloatArray  # (steps, batch, wide inputs) the gradient that reaches the inputs; empty without selection
     gates: FloatArray  # (layers, steps, batch, 4 units)
     cell: FloatArray  # (layers, steps, batch, units), as the next three
     squashed: FloatArray
@@ -129,15 +141,18 @@ def workspace(shape: Shape, steps: int, batch: int, labels: int) -> Work:
     """Buffers for `batch` runs of `steps` bars, the last `labels` of which have forecasts."""
     units, outputs = shape.wide_units, shape.wide_outputs
     inner = (shape.layers, steps, batch, units)
+    wide = (steps, batch, shape.wide_inputs)
     sizes: dict[str, tuple[int, ...]] = {
-        "inputs": (steps, batch, shape.wide_inputs), "gates": (*inner[:3], 4 * units),
+        "inputs": wide, "share": (steps, batch, shape.inputs) if shape.selection else (0, 0, 0),
+        "flowing": wide if shape.selection else (0, 0, 0), "gates": (*inner[:3], 4 * units),
         "cell": inner, "squashed": inner, "hidden": inner, "passed": inner, "above": inner[1:],
         "carry": (batch, units), "nothing": (batch, units),
         "forecast": (labels, batch, outputs), "error": (labels, batch, outputs),
         "answers": (labels, batch, shape.outputs), "weights": (labels, batch, shape.outputs),
-        "transposed": (4 * units * units + outputs * units,), "partial": (64,),
+        "transposed": (4 * units * max(units, shape.wide_inputs) + outputs * units,), "partial": (64,),
     }  # fmt: skip
-    return Work(**{name: np.zeros(size, np.float32) for name, size in sizes.items()})
+    buffers = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    return Work(np.zeros(wide, np.float32) if shape.selection else buffers["inputs"], **buffers)
 
 
 @njit(**_options)
@@ -193,8 +208,59 @@ def _drop_back(flowing, begin, keep, key):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
+def _select(flat, work):  # type: ignore[no-untyped-def]
+    """`work.raw` into `work.inputs`: each feature times its share and the number of features."""
+    steps, batch, wide = work.inputs.shape
+    count, pace = work.share.shape[2], np.float32(PACE)
+    bias = flat[wide * wide : wide * wide + count]
+    at, rows = flat.ctypes.data, steps * batch
+    gemm(work.raw.ctypes.data, wide, 1, at, wide, work.inputs.ctypes.data, wide, rows, wide, wide, 0, 0)
+    for s in range(steps):
+        for r in range(batch):
+            logits, share, raw = work.inputs[s, r], work.share[s, r], work.raw[s, r]
+            for j in range(count):
+                logits[j] += pace * bias[j]
+            most = logits[0]
+            for j in range(1, count):
+                most = max(most, logits[j])
+            total = np.float32(0.0)
+            for j in range(count):
+                share[j] = np.exp(logits[j] - most)
+                total += share[j]
+            for j in range(count):
+                share[j] /= total
+                logits[j] = np.float32(count) * share[j] * raw[j]
+
+
+@njit(**_options)
+def _select_back(gradient, work, first):  # type: ignore[no-untyped-def]
+    """`_select` backward from step `first` on: `work.flowing`, the gradient by its inputs, becomes that by the logits.
+
+    What is padded has no gradient, and gets none.
+    """
+    steps, batch, wide = work.inputs.shape
+    count, pace = work.share.shape[2], np.float32(PACE)
+    place = wide * wide
+    gradient[place : place + wide] = np.float32(0.0)
+    for s in range(first, steps):
+        for r in range(batch):
+            flowing, share, raw = work.flowing[s, r], work.share[s, r], work.raw[s, r]
+            mean = np.float32(0.0)
+            for j in range(count):
+                flowing[j] *= np.float32(count) * raw[j]
+                mean += share[j] * flowing[j]
+            for j in range(count):
+                flowing[j] = share[j] * (flowing[j] - mean)
+                gradient[place + j] += pace * flowing[j]
+    gemm(
+        work.raw[first].ctypes.data, 1, wide, work.flowing[first].ctypes.data, wide, gradient.ctypes.data, wide,
+        wide, wide, (steps - first) * batch, 0, 0,
+    )  # fmt: skip
+
+
+@njit(**_options)
 def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-def]
-    """Forecasts of the last `labels` steps of `work.inputs` into `work.forecast`, from a zero state.
+    """Forecasts of the last `labels` steps of `work.raw` into `work.forecast`, from a zero state.
 
     With keep < 1 every layer's output passes a dropout mask.
     """
@@ -203,6 +269,9 @@ def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-d
     four, rows, size = 4 * units, steps * batch, batch * units
     flat_at = flat.ctypes.data
     source, width, place = work.inputs.ctypes.data, wide_inputs, 0
+    if work.share.size > 0:
+        _select(flat, work)
+        place = wide_inputs * (wide_inputs + 1)
     for layer in range(layers):
         wx, wh, b = place, place + width * four, place + width * four + units * four
         place = b + four
@@ -295,6 +364,10 @@ def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: i
             transpose(flat_at + 4 * wx, units, four, turned)
             gemm(gates, four, 1, turned, units, above + 4 * first * size, units, rows, units, four, 0, 0)
             reached = first
+        elif work.share.size > 0:
+            transpose(flat_at + 4 * wx, width, four, turned)
+            gemm(gates, four, 1, turned, width, work.flowing[first].ctypes.data, width, rows, width, four, 0, 0)
+            _select_back(gradient, work, first)
 
 
 @njit(**_options)
@@ -367,7 +440,7 @@ def _gather(task, chunks, order, begin, stop, lookback, work):  # type: ignore[n
         for s in range(steps):
             row = min(start[chunk] - lookback + 1 + s, limit[chunk])
             for j in range(data.shape[1]):
-                work.inputs[s, r, j] = data[row, j]
+                work.raw[s, r, j] = data[row, j]
         for s in range(steps - lookback + 1):
             row = min(start[chunk] + s, limit[chunk])
             for j in range(answers.shape[1]):
@@ -421,7 +494,7 @@ def predict(flat, work, data, ends, layers, result):  # type: ignore[no-untyped-
             end = ends[min(begin + r, ends.size - 1)]
             for s in range(lookback):
                 for j in range(data.shape[1]):
-                    work.inputs[s, r, j] = data[end - lookback + 1 + s, j]
+                    work.raw[s, r, j] = data[end - lookback + 1 + s, j]
         forward(flat, work, layers, 1, 1.0, np.uint32(0))
         for r in range(min(batch, ends.size - begin)):
             for j in range(result.shape[1]):

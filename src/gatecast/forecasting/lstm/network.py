@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from gatecast.forecasting.lstm.selection import PACE
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -23,10 +25,11 @@ GATES = (0, 1, 3, 2)  # the kernel's order i, f, o, u as torch's i, f, u, o, and
 
 
 class Network(nn.Module):
-    """Stacked LSTM layers and one dense layer for all heads, time-major."""
+    """Stacked LSTM layers and one dense layer for all heads, time-major; before them `selection` of the features."""
 
-    def __init__(self, inputs: int, units: int, layers: int, outputs: int) -> None:
+    def __init__(self, inputs: int, units: int, layers: int, outputs: int, selection: bool = False) -> None:
         super().__init__()
+        self.selection = nn.Linear(inputs, inputs) if selection else None
         self.layers = nn.ModuleList(nn.LSTM(inputs if layer == 0 else units, units) for layer in range(layers))
         self.head = nn.Linear(units, outputs)
         for name, weight in self.named_parameters():
@@ -39,6 +42,9 @@ class Network(nn.Module):
         `masks`: one (steps, batch, units) a layer, multiplied with its output; None without dropout.
         """
         hidden = inputs
+        if self.selection is not None:
+            logits = inputs @ self.selection.weight.T + PACE * self.selection.bias
+            hidden = inputs.shape[-1] * torch.softmax(logits, dim=-1) * inputs
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden)[0]
             if masks is not None:
@@ -52,6 +58,8 @@ class Network(nn.Module):
         for number, layer in enumerate(self.layers):
             found[f"{number}.wx"], found[f"{number}.wh"] = layer.weight_ih_l0, layer.weight_hh_l0
             found[f"{number}.b"] = layer.bias_ih_l0
+        if self.selection is not None:
+            found |= {"select.w": self.selection.weight, "select.b": self.selection.bias}
         return found | {"head.w": self.head.weight, "head.b": self.head.bias}
 
     def weights(self, *, gradients: bool = False) -> Weights:
@@ -59,7 +67,7 @@ class Network(nn.Module):
         found = {}
         for name, parameter in self.named_weights().items():
             array = (parameter.grad if gradients and parameter.grad is not None else parameter).detach().cpu().numpy()
-            if name.startswith("head"):
+            if name.startswith(("head", "select")):
                 found[name] = array.T.copy()
             else:
                 by_gate = array.reshape(4, -1, *array.shape[1:])[list(GATES)]
@@ -71,7 +79,7 @@ class Network(nn.Module):
         with torch.no_grad():
             for name, parameter in self.named_weights().items():
                 array = weights[name]
-                if name.startswith("head"):
+                if name.startswith(("head", "select")):
                     array = array.T
                 elif array.ndim == 3:
                     array = array.transpose(1, 2, 0)[list(GATES)].reshape(-1, array.shape[0])

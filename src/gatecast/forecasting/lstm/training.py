@@ -123,25 +123,28 @@ class Engine(Protocol):
 
 
 def train_network(
-    settings: LSTM, inputs: FloatArray, table: FloatArray, train: IntArray, validation: IntArray, seed: int
-) -> Fit:
+    settings: LSTM, inputs: FloatArray, table: FloatArray, train: IntArray, validation: IntArray, seed: int,
+    counts: FloatArray | None = None,
+) -> Fit:  # fmt: skip
     """One network on one fold, on one thread.
 
     Parameters
     ----------
     inputs: (bars, features) scaled. table: (bars, outputs) encoded and scaled, NaN where a head has no answer.
     train, validation: ascending rows of the labels. seed: decides weights, offsets, order and dropout.
+    counts: (bars,) how much each label counts in the loss; None: all the same.
 
     Raises `TrainingError` when the loss is no longer finite.
     """
+    chunk = settings.labels(len(train))
     start = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
     start["head.b"] = first_forecasts(table[train], settings)
     kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
-    engine: Engine = kind(settings, inputs, table, start, seed)
+    engine: Engine = kind(settings, inputs, table, start, seed, counts)
     shuffle = np.random.default_rng(seed)
-    checks = make_chunks(validation, settings.lookback, settings.chunk)
-    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, settings.chunk))
-    length = settings.chunk if settings.training == "chunks" else 1
+    checks = make_chunks(validation, settings.lookback, chunk)
+    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, chunk))
+    length = chunk if settings.training == "chunks" else 1
     best, best_loss, best_epoch, waiting = start, np.inf, -1, -1
     train_losses: list[float] = []
     validation_losses: list[float] = []
@@ -184,6 +187,9 @@ def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Wei
     units = settings.units
     bound = units**-0.5
     weights: Weights = {}
+    if settings.selection:
+        weights["select.w"] = np.zeros((inputs, inputs), np.float32)
+        weights["select.b"] = np.zeros(inputs, np.float32)
     for layer in range(settings.layers):
         width = inputs if layer == 0 else units
         weights[f"{layer}.wx"] = draw.uniform(-bound, bound, (width, 4, units)).astype(np.float32)
@@ -195,11 +201,16 @@ def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Wei
     return weights
 
 
-def head_weights(table: FloatArray, settings: LSTM) -> FloatArray:
-    """(bars, outputs) weight of each answer: 0 where there is none; the steps of the return path share one weight."""
+def head_weights(table: FloatArray, settings: LSTM, counts: FloatArray | None) -> FloatArray:
+    """(bars, outputs) weight of each answer: 0 where there is none; the steps of the return path share one weight.
+
+    `counts`: (bars,) multiplies those of each bar.
+    """
     share = np.ones(table.shape[1], np.float32)
     if "return" in settings.heads:
         share[: settings.horizon] = 1.0 / settings.horizon
+    if counts is not None:
+        share = share * counts[:, None].astype(np.float32)
     return np.where(np.isfinite(table), share, np.float32(0))
 
 
@@ -240,16 +251,21 @@ def kernel() -> ModuleType:
 class CompiledEngine:
     """The kernel with its buffers."""
 
-    def __init__(self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int) -> None:
+    def __init__(
+        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int,
+        counts: FloatArray | None = None,
+    ) -> None:  # fmt: skip
         self.kernel = kernel()
         self.settings, self.key = settings, np.uint32(seed & 0xFFFFFFFF)
-        self.shape = self.kernel.Shape(inputs.shape[1], settings.units, settings.layers, table.shape[1])
+        self.shape = self.kernel.Shape(
+            inputs.shape[1], settings.units, settings.layers, table.shape[1], settings.selection
+        )
         flat = flatten(self.shape, start)
         self.mean = flat.copy()
         self.network = self.kernel.Network(flat, *(np.zeros_like(flat) for _ in range(3)))
-        self.task = np.ascontiguousarray(inputs), np.nan_to_num(table), head_weights(table, settings)
+        self.task = np.ascontiguousarray(inputs), np.nan_to_num(table), head_weights(table, settings, counts)
         self.binary = np.array(settings.binary_columns)
-        self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
+        self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.labels(0)
         self.step = 0
         self.works: dict[int, Any] = {}
 
@@ -292,7 +308,10 @@ class CompiledEngine:
 class TorchEngine:
     """The same updates with `torch.nn.LSTM` and autograd."""
 
-    def __init__(self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int) -> None:
+    def __init__(
+        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int,
+        counts: FloatArray | None = None,
+    ) -> None:  # fmt: skip
         import torch
 
         from gatecast.forecasting.lstm.network import Network
@@ -300,14 +319,15 @@ class TorchEngine:
         torch.set_num_threads(1)
         self.settings, self.key = settings, seed & 0xFFFFFFFF
         self.network, self.mean = (
-            Network(inputs.shape[1], settings.units, settings.layers, table.shape[1]).load(start) for _ in range(2)
+            Network(inputs.shape[1], settings.units, settings.layers, table.shape[1], settings.selection).load(start)
+            for _ in range(2)
         )
         self.trained = [weight for weight in self.network.parameters() if weight.requires_grad]
         self.optimiser = torch.optim.AdamW(self.trained, settings.learning_rate, weight_decay=settings.weight_decay)
         self.data, self.answers = torch.from_numpy(inputs), torch.from_numpy(np.nan_to_num(table))
-        self.label_weights = torch.from_numpy(head_weights(table, settings))
+        self.label_weights = torch.from_numpy(head_weights(table, settings, counts))
         self.binary = torch.tensor(settings.binary_columns)
-        self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.chunk
+        self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.labels(0)
         self.step = 0
 
     def epoch(self, chunks: Chunks, order: IntArray) -> float:
@@ -386,7 +406,7 @@ def flatten(shape, weights: Weights) -> FloatArray:  # type: ignore[no-untyped-d
 def predict_windows(weights: Weights, settings: LSTM, inputs: FloatArray, ends: IntArray, outputs: int) -> FloatArray:
     """(rows, outputs) from exactly the last T bars of each row; a row's bytes depend on nothing else."""
     module = kernel()
-    shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs)
+    shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs, settings.selection)
     batch = 4 if len(ends) <= 4 else 32
     work = module.workspace(shape, settings.lookback, batch, 1)
     result = np.zeros((len(ends), outputs), np.float32)

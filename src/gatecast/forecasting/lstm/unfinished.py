@@ -25,7 +25,7 @@ def key_of(settings: LSTM, lesson: Lesson, seed: int) -> str:
     digest = hashlib.sha256(_code())
     digest.update(settings.model_dump_json(exclude={"seed", "seeds"}).encode())
     digest.update(str(seed).encode())
-    for array in (lesson.inputs, lesson.table, lesson.train, lesson.validation):
+    for array in (lesson.inputs, lesson.table, lesson.train, lesson.validation, lesson.counts):
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

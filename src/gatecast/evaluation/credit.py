@@ -1,0 +1,116 @@
+"""What is each model worth to the forecast in force? The same ensemble with it and without it, on the same days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
+from gatecast.evaluation.windows import LEVEL
+from gatecast.metrics import significance
+from gatecast.metrics.many import holm
+
+if TYPE_CHECKING:
+    from gatecast.forecasting.ensemble import Ensemble
+    from gatecast.forecasting.walkforward import Forecasts
+
+ALL = "all"
+"""The scope of a row that rests on every asset class together."""
+CORRECTION = "highway"  # corrects the variance in force, and is no member of it
+BOTH_NETWORKS = ("lstm", CORRECTION)  # each can stand in for the other, so that neither seems to be missed
+NEVER = 10**9  # days of record
+
+
+def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble) -> list[dict[str, Any]]:
+    """One row an asset class, head and model: the loss of the ensemble as it was, and without that model.
+
+    In: asset class -> forecasts, those of `ensemble` among them. Everything that the ensemble learns it learns again
+    without the model, at each refit from the same past. What a model does inside another is not undone: `highway`
+    still starts from the linear forecasts. A model without which nothing would be left has no row.
+
+    Out: `asset_class` ("all": every class together, where there are several); `head`; `models`: those left out, one, or
+    the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss (see `compare.losses`), the mean over
+    symbols of each day; `more`: without / with - 1, the loss that the model saves; `statistic`, `pvalue`:
+    Diebold-Mariano with the correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the model helps;
+    `pvalue_holm`: the same for all models of the class and head together; `worth`: "helps", "hurts", "unclear" where
+    luck may be all of it, or "nothing" where the forecast is the same without it.
+
+    >>> from gatecast.forecasting.ensemble import Ensemble
+    >>> credit_of({}, Ensemble())
+    []
+    """
+    issued = {name: one for name, one in forecasts.items() if "ensemble" in one.values}
+    if not issued:
+        return []
+    scopes = ({ALL: issued} if len(issued) > 1 else {}) | {name: {name: one} for name, one in issued.items()}
+    overlap = {scope: sessions_spanned(some) for scope, some in scopes.items()}
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
+    left_out = {name: _left_out(one, ensemble) for name, one in issued.items()}
+    for models in dict.fromkeys(models for each in left_out.values() for models in each):
+        recombined = {name: without(one, ensemble, models) for name, one in issued.items() if models in left_out[name]}
+        for (scope, head), rows in tables.items():
+            some = {name: recombined[name] for name in scopes[scope] if name in recombined}
+            if len(some) == len(scopes[scope]) and all(head in one.values["without"] for one in some.values()):
+                rows += _row(some, scope, head, models, overlap[scope])
+    for rows in tables.values():
+        for row, pvalue in zip(rows, holm([row["pvalue"] for row in rows]).tolist(), strict=True):
+            row["pvalue_holm"] = pvalue
+            if row["worth"] == "unclear" and pvalue < LEVEL:
+                row["worth"] = "helps" if row["statistic"] > 0 else "hurts"
+    return [row for rows in tables.values() for row in rows]
+
+
+def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -> Forecasts:
+    """The forecasts with one more model, `without`: what the ensemble would have said had it not had `models`.
+
+    It has the heads that `models` have a part in, and of these those for which a member is left.
+    """
+    variances = _variance_members(forecasts, ensemble)
+    members = tuple(name for name in ensemble.members if name not in models) or ensemble.members
+    others = tuple(name for name in variances if name not in models) or variances
+    corrected = CORRECTION in forecasts.values and CORRECTION not in models
+    in_mean = members != ensemble.members and CORRECTION not in models  # which has a part in the variance alone
+    in_variance = others != variances or corrected != (CORRECTION in forecasts.values)
+    if not in_variance:  # what stays as it is need not be learned again
+        others, corrected = variances[:1], False
+    changed = ensemble.replace(
+        members=members, volatility_members=others, minimum_days=ensemble.minimum_days if in_mean else NEVER
+    )
+    kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
+    heads = changed.combine(replace(forecasts, values=kept)).values["ensemble"]
+    touched = [head for head in RIVALS if (in_variance if head == "volatility" else in_mean)]
+    return forecasts.with_model("without", {head: heads[head] for head in touched})
+
+
+def _variance_members(forecasts: Forecasts, ensemble: Ensemble) -> tuple[str, ...]:
+    """Those of the members for variance that forecast it here."""
+    return tuple(name for name in ensemble.volatility_members if "volatility" in forecasts.values.get(name, {}))
+
+
+def _left_out(forecasts: Forecasts, ensemble: Ensemble) -> list[tuple[str, ...]]:
+    """Each model that the ensemble listens to, and the two LSTMs together where both have a part."""
+    variances = _variance_members(forecasts, ensemble)
+    corrections = tuple(name for name in (CORRECTION,) if name in forecasts.values)
+    found: list[tuple[str, ...]] = [(name,) for name in dict.fromkeys((*ensemble.members, *variances, *corrections))]
+    return [*found, BOTH_NETWORKS] if corrections and BOTH_NETWORKS[0] in variances else found
+
+
+def _row(
+    forecasts: Mapping[str, Forecasts], scope: str, head: str, models: tuple[str, ...], overlap: int
+) -> list[dict[str, Any]]:
+    """The row of one class, head and set of models, its p-value not yet adjusted; none without a day to score."""
+    days = day_means(forecasts, head, "ensemble", "without")
+    if len(days.day) == 0:
+        return []
+    test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
+    same = np.allclose(days.rival, days.model, rtol=1e-12, atol=0.0)
+    scored = {"statistic": test.statistic, "pvalue": test.pvalue if test.enough else np.nan}
+    before, after = float(days.model.mean()), float(days.rival.mean())
+    return [
+        {"asset_class": scope, "head": head, "models": list(models), "n": len(days.day),
+         "with": before, "without": after, "more": after / before - 1,
+         **(dict.fromkeys(scored, np.nan) if same else scored), "worth": "nothing" if same else "unclear"}
+    ]  # fmt: skip

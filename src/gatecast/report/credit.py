@@ -1,0 +1,114 @@
+"""What each model is worth, in words: the rows of `evaluation.credit` -> sentences, a small picture and a table a head.
+
+Where there are several asset classes, words and picture are of all together; the table has each by itself as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gatecast.report.figures import Data
+from gatecast.report.words import known, named, percent
+
+Row = Mapping[str, Any]
+
+FORECASTS = {
+    "return": "the forecast of returns",
+    "direction": "the probability of a rise",
+    "volatility": "the volatility forecast",
+    "regime": "the probability of turbulence",
+}
+NETWORKS = {
+    ("lstm",): "the LSTM",
+    ("highway",): "the LSTM's correction of the linear forecasts",
+    ("lstm", "highway"): "the LSTM and its correction",
+}
+WORTH = {"helps": "helps", "hurts": "does harm", "unclear": "may be luck", "nothing": "has no part"}
+
+
+def credit(rows: Iterable[Row]) -> list[Data]:
+    """One entry a head: `head`, `says` (sentences), `bars` (the picture) and `rows` (the table)."""
+    every = list(rows)
+    scopes = list(dict.fromkeys(row["asset_class"] for row in every))
+    found: list[Data] = []
+    for head in dict.fromkeys(row["head"] for row in every):
+        whole = [row for row in every if row["head"] == head and row["asset_class"] == scopes[0]]
+        found.append(
+            {
+                "head": head,
+                "says": [*(sentence(row) for row in whole if tuple(row["models"]) in NETWORKS), others(whole)],
+                "bars": [_bar(row) for row in whole],
+                "rows": [{**row, "label": label(row), "worth": WORTH.get(row.get("worth", ""), "")} for row in every
+                         if row["head"] == head],
+                "classes": scopes if len(scopes) > 1 else [],
+            }
+        )  # fmt: skip
+    return found
+
+
+def sentence(row: Row) -> str:
+    """What would have been without the models of a row.
+
+    >>> row = {"head": "volatility", "models": ["lstm"], "more": 0.0123, "statistic": 2.14}
+    >>> sentence(row | {"worth": "unclear"})
+    'Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck.'
+    >>> sentence(row | {"more": -0.02, "statistic": -4.0, "worth": "hurts"})
+    'Without the LSTM, the volatility forecast would have lost 2.00 % less (t −4.0): more than luck explains.'
+    >>> sentence(row | {"models": ["lstm", "highway"], "worth": "nothing"})
+    'Without the LSTM and its correction, the volatility forecast would have been the same.'
+    >>> sentence(row | {"models": ["forest"], "more": -1e-6, "worth": "unclear"})
+    'Without the random forest, the volatility forecast would have been as good.'
+    """
+    who = NETWORKS.get(tuple(row["models"]), f"the {label(row)}")
+    start = f"Without {who}, {FORECASTS.get(row['head'], named(row['head']))} would have"
+    more, statistic = row.get("more"), row.get("statistic")
+    if row.get("worth") == "nothing":
+        return f"{start} been the same."
+    if not known(more):
+        return f"{start} had a loss that nobody can tell."
+    if round(100 * more, 2) == 0:
+        return f"{start} been as good."
+    t = f" (t {f'{statistic:.1f}'.replace('-', '−')})" if known(statistic) else ""
+    sure = "more than luck explains" if row.get("worth") in ("helps", "hurts") else "it may be luck"
+    return f"{start} lost {percent(abs(more), 2)} {'more' if more >= 0 else 'less'}{t}: {sure}."
+
+
+def others(rows: Iterable[Row]) -> str:
+    """Who else of a head is missed or does harm, beyond what luck explains.
+
+    >>> rows = [{"models": [name], "more": more, "worth": worth} for name, more, worth in
+    ...         (("forest", 0.01, "helps"), ("constant", -0.005, "hurts"), ("har", 0.001, "unclear"))]
+    >>> others(rows)
+    'Missed would be: random forest (1.00 %). Better left out: constant (0.50 %).'
+    >>> others(rows[2:])
+    'Of the other models none is missed and none does harm, beyond what luck explains.'
+    """
+    rest = [row for row in rows if tuple(row["models"]) not in NETWORKS]
+    parts = []
+    for worth, start in (("helps", "Missed would be"), ("hurts", "Better left out")):
+        names = [f"{label(row)} ({percent(abs(row['more']), 2)})" for row in rest if row.get("worth") == worth]
+        if names:
+            parts.append(f"{start}: {', '.join(names)}.")
+    if not rest:
+        return ""
+    return " ".join(parts) or "Of the other models none is missed and none does harm, beyond what luck explains."
+
+
+def label(row: Row) -> str:
+    """The models of a row.
+
+    >>> label({"models": ["lstm", "highway"]})
+    'LSTM and LSTM correction'
+    """
+    return " and ".join(named(name) for name in row["models"])
+
+
+def _bar(row: Row) -> Data:
+    text = label(row)
+    return {
+        "label": text[:1].upper() + text[1:],
+        "text": percent(row.get("more"), 2, sign=True),
+        "value": row.get("more") if known(row.get("more")) else None,
+        "mine": tuple(row["models"]) in NETWORKS,
+    }

@@ -1,0 +1,75 @@
+"""What each model is worth, on the page: plain words, a bar a model, the numbers."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gatecast.report.credit import credit
+from gatecast.report.page import render, report_data
+
+
+def row(models: list[str], more: float | None, worth: str, **rest: Any) -> dict[str, Any]:
+    return {
+        "asset_class": "index", "head": "volatility", "models": models, "n": 900, "with": 0.25, "without": 0.2531,
+        "more": more, "statistic": 2.14, "pvalue": 0.03, "pvalue_holm": 0.06, "worth": worth, **rest,
+    }  # fmt: skip
+
+
+ROWS = [
+    row(["lstm"], 0.0123, "unclear"),
+    row(["har"], 0.04, "helps", statistic=4.0, pvalue_holm=0.0002),
+    row(["<b>x</b>"], -0.02, "hurts", statistic=-4.0),
+    row(["highway"], 0.0, "nothing", statistic=None, pvalue=None, pvalue_holm=None),
+]
+
+
+def test_the_page_says_what_the_lstm_is_worth_and_who_does_harm() -> None:
+    run = SimpleNamespace(scores={"credit": ROWS})
+    (table,) = report_data(run)["credit"]
+    assert table["says"] == [
+        "Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck.",
+        "Without the LSTM's correction of the linear forecasts, the volatility forecast would have been the same.",
+        "Missed would be: log-HAR (4.00 %). Better left out: <b>x</b> (2.00 %).",
+    ]
+    page = render(run)
+    assert "What each model is worth" in page
+    assert "Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck." in page
+    assert "<b>x</b>" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "<td>does harm</td>" in page
+    assert '<td class="n">0.2500</td><td class="n">0.2531</td><td class="n">+1.23 %</td>' in page
+    assert "1 in 5,000" in page
+
+
+def test_the_bars_share_a_scale_and_begin_where_nothing_is_saved() -> None:
+    (table,) = credit(ROWS)
+    assert [bar["value"] for bar in table["bars"]] == [0.0123, 0.04, -0.02, 0.0]
+    assert [bar["text"] for bar in table["bars"]] == ["+1.23 %", "+4.00 %", "−2.00 %", "0.00 %"]
+    page = render(SimpleNamespace(scores={"credit": ROWS}))
+    drawn = [
+        (float(left), float(width)) for left, width in re.findall(r'"fill" style="left:(.*?)%;width:(.*?)%"', page)
+    ]
+    scale, zero = 100 / (0.04 + 0.02), 100 * 0.02 / (0.04 + 0.02)  # from -2 % to 4 %
+    expected = [(zero, 0.0123 * scale), (zero, 0.04 * scale), (0.0, zero), (zero, 0.0)]
+    assert [left for left, _ in drawn] == pytest.approx([left for left, _ in expected], abs=0.01)
+    assert [width for _, width in drawn] == pytest.approx([width for _, width in expected], abs=0.01)
+
+
+def test_several_classes_are_told_together_and_shown_apart() -> None:
+    both = [row(["lstm"], 0.01, "helps", asset_class=name) for name in ("all", "index", "crypto")]
+    (table,) = credit(both)
+    assert len(table["bars"]) == 1
+    assert len([line for line in table["says"] if line]) == 1
+    page = render(SimpleNamespace(scores={"credit": both}))
+    assert "<td>crypto</td>" in page
+    assert "<th>Class</th>" in page
+    assert "<th>Class</th>" not in render(SimpleNamespace(scores={"credit": both[:1]}))
+
+
+def test_without_credit_the_page_says_nothing_of_it() -> None:
+    assert credit([]) == []
+    assert "What each model is worth" not in render(SimpleNamespace(scores={}))

@@ -1,0 +1,58 @@
+"""What a longer window does, and what the LSTM takes in, on the page."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from gatecast.report.drawing import draw_selection
+from gatecast.report.figures import selection_data
+from gatecast.report.page import render, report_data
+
+ROW = {
+    "head": "volatility", "model": "ridge", "since": 1999, "window": "2Y", "n": 900, "statistic": 3.9,
+    "sliding": 0.2882, "everything": 0.2156,
+}  # fmt: skip
+SHARES = {
+    "index": [
+        {"feature": "<b>x</b>", "mean": 0.7, "low": 0.5, "high": 0.8},
+        {"feature": "noise", "mean": 0.3, "low": 0.2, "high": 0.5},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("longer", "pvalue", "end"),
+    [
+        ("better", 0.0001, "a longer window is better. Luck does as well: 1 in 10,000."),
+        ("worse", 0.01, "a longer window is worse. Luck does as well: 1.0 %."),
+        ("no difference", 0.31, "the difference may be luck. Luck does as well: 31 %."),
+        ("no difference", None, "the difference may be luck."),
+    ],
+)
+def test_each_head_gets_a_sentence(longer: str, pvalue: float | None, end: str) -> None:
+    run = SimpleNamespace(scores={"windows": [{**ROW, "longer": longer, "pvalue": pvalue}]})
+    (found,) = report_data(run)["scorecard"]["windows"]
+    begin = "On everything known since 1999 ridge regression had a loss of 0.216, on the last 2 years 0.288: "
+    assert found["says"] == begin + end
+    page = render(run)
+    assert found["says"] in page
+    assert "Would a longer memory help?" in page
+
+
+def test_the_picture_of_selection_has_a_bar_a_feature_and_its_range() -> None:
+    data = selection_data(SimpleNamespace(scores={"selection": SHARES}))
+    (bars,) = draw_selection(data).data
+    assert list(bars.x) == [0.7, 0.3]
+    assert list(bars.y) == ["&lt;b&gt;x&lt;/b&gt;", "noise"]
+    assert list(bars.error_x.array) == pytest.approx([0.1, 0.2])
+    assert list(bars.error_x.arrayminus) == pytest.approx([0.2, 0.1])
+    assert 'data-figure="selection"' in render(SimpleNamespace(scores={"selection": SHARES}))
+
+
+def test_without_them_the_page_says_nothing() -> None:
+    page = render(SimpleNamespace(scores={}))
+    assert "longer memory" not in page
+    assert 'data-figure="selection"' not in page
+    assert selection_data(SimpleNamespace(scores={"selection": {}})) is None

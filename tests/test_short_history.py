@@ -1,0 +1,121 @@
+"""Too few bars of one symbol or class: the class's models serve it, or the run says what it has and what it needs."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.experiment import Experiment, run
+from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.schedule import Schedule, known_by
+from gatecast.market import synthetic
+from gatecast.results import Run, short_histories
+from gatecast.samples.windows import make_samples
+
+FEATURES = ("ret_log_1", "x")
+
+
+def shortened(symbol: str, asset_class: str, first: int, last: int, seed: int) -> pl.DataFrame:
+    """Some of the bars of a planted symbol."""
+    bars = synthetic.b1(800, seed=seed, r2=0.05)[first:last]
+    return bars.with_columns(symbol=pl.lit(symbol), asset_class=pl.lit(asset_class))
+
+
+def walked(bars: pl.DataFrame) -> Run:
+    return run(
+        Experiment(
+            bars=bars, features=FEATURES, models=("lstm", "forest", "logistic", "ridge"), forest=Forest(trees=5),
+            lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="3M"),
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two whole symbols and short ones in one class, and two classes that are too short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GATECAST_DATA", str(tmp_path_factory.mktemp("ledger")))
+        return walked(
+            pl.concat(
+                [
+                    shortened("WHOLE", "index", 0, 800, 1),
+                    shortened("OTHER", "index", 0, 800, 2),
+                    shortened("YOUNG", "index", 580, 800, 3),
+                    shortened("NEWEST", "index", 770, 800, 4),
+                    shortened("GONE", "index", 0, 120, 5),
+                    shortened("COIN", "crypto", 600, 800, 6),
+                    shortened("ONE", "equity", 799, 800, 7),
+                ]
+            )
+        )
+
+
+def warning(finished: Run, start: str) -> str:
+    (text,) = (text for text in finished.scores["warnings"] if text.startswith(start))
+    return str(text)
+
+
+def test_a_young_symbol_is_forecast_by_the_models_of_its_class(mixed: Run) -> None:
+    one = mixed.classes["index"]
+    samples, forecasts = one.samples, one.forecasts
+    number = samples.symbols.index("YOUNG")
+    har = forecasts.fitted["har"]
+    known = np.flatnonzero(known_by(samples.known_at, forecasts.folds[-1].cutoff))
+    ends = samples.ends[known]
+    inputs = np.column_stack([np.ones(len(ends)), samples.facts.har[ends]])
+    pooled, *_ = np.linalg.lstsq(inputs, samples.targets["volatility"].value[ends], rcond=None)
+    assert har.table[number, :-1] == pytest.approx(pooled)
+    assert har.table[samples.symbols.index("WHOLE"), :-1] != pytest.approx(pooled)
+    for name in ("har_symbol", "har_class"):
+        fitted = forecasts.fitted[name]
+        np.testing.assert_array_equal(fitted.table[number], fitted.pooled)
+    mine = forecasts.rows[samples.symbol[samples.ends[forecasts.rows]] == number]
+    assert len(mine) > 100
+    assert all(np.isfinite(values[mine]).all() for values in forecasts.values["ensemble"].values())
+
+
+def test_the_run_says_which_symbol_and_how_many_bars_it_has_and_needs(mixed: Run) -> None:
+    samples, folds = mixed.classes["index"].samples, mixed.classes["index"].forecasts.folds
+    young = samples.symbol[samples.ends] == samples.symbols.index("YOUNG")
+    count = int((samples.known_at[young] <= folds[-1].cutoff).sum())
+    text = warning(mixed, "YOUNG: too few bars")
+    assert f"the outcome of {count} was known, 250 are needed" in text
+    assert "Those of its class (index) serve." in text
+    assert not [text for text in mixed.scores["warnings"] if text.startswith(("WHOLE: too few", "OTHER: too few"))]
+
+
+def test_a_symbol_without_a_window_says_how_many_bars_make_one(mixed: Run) -> None:
+    text = warning(mixed, "NEWEST: too few bars, nothing was forecast.")
+    have, need = (int(count) for count in re.findall(r"\d+", text.split("forecast.")[1]))
+    assert have == 30
+    bars = synthetic.b1(800, seed=4, r2=0.05)
+    windows = [len(make_samples(bars[:count], FEATURES)["index"]) for count in (need - 1, need)]
+    assert windows == [0, 1]
+
+
+def test_a_symbol_that_ended_before_the_first_refit_says_so(mixed: Run) -> None:
+    first = str(mixed.classes["index"].forecasts.folds[0].cutoff)[:10]
+    assert warning(mixed, "GONE: ").endswith(f"Its 120 end before the first refit of its class, {first}.")
+    assert "GONE" not in mixed.forecasts["symbol"].to_list()
+
+
+def test_a_class_that_is_too_short_says_what_it_would_take(mixed: Run) -> None:
+    assert set(mixed.classes) == {"index"}
+    text = warning(mixed, "crypto: too short a history for a single refit; nothing was forecast.")
+    assert "'COIN' has 200 bars;" in text
+    need = int(re.findall(r"(\d+) are needed", text)[0])
+    assert 250 < need < 450
+    assert "'ONE' has 1 bars;" in warning(mixed, "equity: too short a history")
+
+
+def test_a_symbol_alone_in_its_class_is_its_class() -> None:
+    bars = synthetic.b1(800, seed=1, r2=0.05)
+    gap = bars["time"][400] + timedelta(days=1)
+    finished = walked(bars.filter((pl.col("time") <= bars["time"][200]) | (pl.col("time") >= gap)))
+    assert short_histories(finished.classes["index"]) == []
+    assert not [text for text in finished.scores["warnings"] if "too few bars" in text]
