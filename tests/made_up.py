@@ -65,6 +65,7 @@ def made_up(
         "har": {"volatility": only(np.exp(-7.7 + 0.1 * rng.standard_normal(len(samples))))},
         "constant": {"volatility": only(np.full(len(samples), np.exp(-7.7)))},
         "threshold": {"regime": chance(turbulent, 0.1)},
+        "har_regime": {"regime": chance(turbulent, 0.1)},
     }
     return Forecasts(samples, folds, values, scale)
 

@@ -56,8 +56,8 @@ from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
 
-MODELS = ("lstm", "forest", "logistic", "ridge", "highway")
-KNOWN_MODELS = (*MODELS, "tft", "garch", "gjr", "markov")
+MODELS = ("lstm", "forest", "logistic", "ridge", "highway", "garch")
+KNOWN_MODELS = (*MODELS, "tft", "gjr", "markov")
 SAID_ABOVE = {
     "lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}, "highway": {"lookback", "horizon", "seed"},
     "tft": {"lookback", "horizon", "seed"}, "markov": {"seed"},
@@ -197,14 +197,15 @@ class Experiment(Settings):
                     raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
         heads = self._heads()
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
-            ("ensemble.members", self.ensemble.members, ("direction", "regime")),
+            ("ensemble.members", self.ensemble.members, ("return", "direction")),
             ("ensemble.volatility_members", self.ensemble.volatility_members, ("volatility",)),
             ("signals.model", (self.signals.model,), ("return",)),
             ("signals.confirmed_by", (self.signals.confirmed_by,), ("return",)),
         ]
         for place, names, wanted in needs:
-            able = [name for name in heads if set(wanted) <= set(heads[name])]
-            if place == "ensemble.volatility_members" and "volatility_members" not in self.ensemble.model_fields_set:
+            able = [name for name in heads if not set(wanted).isdisjoint(heads[name])]
+            section, setting = place.split(".")
+            if section == "ensemble" and names == Ensemble.model_fields[setting].default:
                 continue  # those of the default that forecast here take part
             for name in names:
                 if name in KNOWN_MODELS and name not in self.models:
@@ -214,6 +215,12 @@ class Experiment(Settings):
                         f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "
                         f"Those that do: {', '.join(able) or 'none'}."
                     )
+        if not any("direction" in heads.get(name, ()) for name in self.ensemble.members):
+            able = [name for name in heads if "direction" in heads[name]]
+            raise ValueError(
+                "expected a member of the ensemble that forecasts the probability of a rise; "
+                + (f"those that do here: {', '.join(able)}." if able else "add lstm, forest or logistic to models.")
+            )
         return self
 
     def _heads(self) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "return": ("zero", "mean"),
     "direction": ("base_rate",),
     "volatility": ("har", "constant"),
-    "regime": ("threshold", "base_rate"),
+    "regime": ("har_regime", "threshold", "base_rate"),
 }
 
 

@@ -21,7 +21,6 @@ ALL = "all"
 """The scope of a row that rests on every asset class together."""
 CORRECTION = "highway"  # corrects the variance in force, and is no member of it
 BOTH_NETWORKS = ("lstm", CORRECTION)  # each can stand in for the other, so that neither seems to be missed
-NEVER = 10**9  # days of record
 
 
 def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble) -> list[dict[str, Any]]:
@@ -72,16 +71,17 @@ def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -
     members = tuple(name for name in ensemble.members if name not in models) or ensemble.members
     others = tuple(name for name in variances if name not in models) or variances
     corrected = CORRECTION in forecasts.values and CORRECTION not in models
-    in_mean = members != ensemble.members and CORRECTION not in models  # which has a part in the variance alone
     in_variance = others != variances or corrected != (CORRECTION in forecasts.values)
-    if not in_variance:  # what stays as it is need not be learned again
-        others, corrected = variances[:1], False
-    changed = ensemble.replace(
-        members=members, volatility_members=others, minimum_days=ensemble.minimum_days if in_mean else NEVER
-    )
+    known = None if in_variance else forecasts.values["ensemble"]["volatility"]
+    changed = ensemble.replace(members=members, volatility_members=others)
     kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
-    heads = changed.combine(replace(forecasts, values=kept)).values["ensemble"]
-    touched = [head for head in RIVALS if (in_variance if head == "volatility" else in_mean)]
+    heads = changed.combine(replace(forecasts, values=kept), volatility=known).values["ensemble"]
+    heard = {head: ensemble.opinions_on(head, forecasts) != changed.opinions_on(head, forecasts) for head in RIVALS}
+    touched = [
+        head for head in RIVALS
+        if (in_variance and head in ("volatility", "regime"))  # whose probability follows from the variance, too
+        or (head != "volatility" and CORRECTION not in models and heard[head])
+    ]  # fmt: skip
     return forecasts.with_model("without", {head: heads[head] for head in touched})
 
 
@@ -94,7 +94,8 @@ def _left_out(forecasts: Forecasts, ensemble: Ensemble) -> list[tuple[str, ...]]
     """Each model that the ensemble listens to, and the two LSTMs together where both have a part."""
     variances = _variance_members(forecasts, ensemble)
     corrections = tuple(name for name in (CORRECTION,) if name in forecasts.values)
-    found: list[tuple[str, ...]] = [(name,) for name in dict.fromkeys((*ensemble.members, *variances, *corrections))]
+    members = tuple(name for name in ensemble.members if name in forecasts.values)
+    found: list[tuple[str, ...]] = [(name,) for name in dict.fromkeys((*members, *variances, *corrections))]
     return [*found, BOTH_NETWORKS] if corrections and BOTH_NETWORKS[0] in variances else found
 
 

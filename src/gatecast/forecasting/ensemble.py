@@ -1,18 +1,20 @@
 """The meta-ensemble: a forecaster whose features are past out-of-sample forecasts.
 
-Equal weight with one calibration slope, whose prior is 0 and whose evidence is the whole record; beside it a stacked
-logistic with one slope a member, in force only while its own past out-of-sample loss has been lower. The base|meta
-boundary is the one purge: at a refit's cutoff, only rows whose answers are known by then are learned from.
+Each head starts from its strongest simple rival and adds to it what the members' forecasts have been worth: equal
+weight with one slope, and beside it one slope a member (stacked). The slopes' prior is 0 and their evidence the whole
+record. Which is in force, equal weight, stacked or the rival alone, the record decides too, see `fallback.choose`. The
+base|meta boundary is the one purge: at a refit's cutoff, only rows whose answers are known by then are learned from.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
+from gatecast.forecasting.fallback import choose
 from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.schedule import known_by
 from gatecast.settings import Settings
@@ -25,59 +27,76 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
+RIVALS = {"return": ("zero",), "direction": ("base_rate",), "regime": ("har_regime", "base_rate")}
+"""What a head starts from: the first of these that forecasts."""
+EQUAL, STACKED = "equal_weight", "stacked"
+DENSITY_DAYS = 60  # of record, before the spread of the forecasts' errors means anything
+DENSITY = "density"  # the probability of turbulence that follows from the forecast of variance
+
 
 class Ensemble(Settings):
     """How the members' forecasts become one.
 
     Attributes
     ----------
-    members: the models combined. prior_sd: standard deviation of the slopes' prior around 0.
-    stacking: let the stacked logistic compete. minimum_days: days of record before any slope leaves 0.
+    members: the models combined, those of them that forecast the head (a probability of a rise stands for a return).
+    prior_sd: standard deviation of the prior around 0 of the slopes' sum. minimum_days: days of record before any slope
+        leaves 0.
     volatility_members: forecasts of variance whose weighted geometric mean is in force; the weights are those with the
         smallest past out-of-sample QLIKE, and what `highway` learned corrects it as far as that has paid.
         volatility_base: those that share the weight before there is a record.
     """
 
-    members: Annotated[tuple[str, ...], Field(min_length=1)] = ("lstm", "forest", "logistic")
+    members: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "lstm", "forest", "logistic", "ridge", "logistic_long", "ridge_long",
+    )  # fmt: skip
     volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
-        "har", "har_symbol", "har_class", "lstm", "constant",
+        "har", "har_symbol", "har_class", "lstm", "constant", "garch",
     )  # fmt: skip
     volatility_base: tuple[str, ...] = ("har", "har_symbol", "har_class")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
-    stacking: bool = True
     minimum_days: Annotated[int, Field(ge=1)] = 60
 
-    def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
+    def combine(self, forecasts: Forecasts, since: int = 0, volatility: FloatArray | None = None) -> Forecasts:
         """The same forecasts with the model `ensemble` added; folds before `since` keep the one they already hold.
+
+        In: `volatility` (samples,) is the variance in force, where it is known already.
 
         Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
         simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
-        `volatility` the variance in force. It also adds `equal_weight` and `stacked`, the two rivals inside, for the
-        probabilities.
+        `volatility` the variance in force. It also adds those it is chosen from, `equal_weight` and `stacked`, and
+        `density`, the probability of turbulence that the forecast of variance implies; `in_force` says which it was.
         """
         samples = forecasts.samples
         if not forecasts.folds:
             return forecasts
-        path = self._returns(forecasts, since)
-        volatility = self._volatility(forecasts, since)
+        if volatility is None:
+            volatility = self._volatility(forecasts, since)
         close_to_close = volatility * samples.facts.ratio[samples.ends]
-        direction, equal, stacked = self._probability(forecasts, "direction", since)
-        regime, equal_regime, stacked_regime = self._probability(forecasts, "regime", since)
-        heads = {
-            "return": path,
-            "return_simple": np.expm1(path[:, -1] + close_to_close / 2),
-            "direction": direction,
-            "volatility": volatility,
-            "regime": regime,
+        density = turbulence(forecasts, volatility, _held(forecasts, DENSITY, "regime", since), since)
+        known = forecasts.with_model(DENSITY, {"regime": density})
+        found = {
+            "return": self._returns(known, since),
+            "direction": self._probability(known, "direction", since),
+            "regime": self._probability(known, "regime", since),
         }
-        inside = {
-            "equal_weight": {"direction": equal, "regime": equal_regime},
-            "stacked": {"direction": stacked, "regime": stacked_regime},
-        }
-        return replace(forecasts, values={**forecasts.values, **inside, "ensemble": heads})
+        path = found["return"].values["ensemble"]
+        heads = {"return_simple": np.expm1(path[:, -1] + close_to_close / 2), "volatility": volatility}
+        for name in (EQUAL, STACKED, "ensemble"):
+            own = {head: one.values[name] for head, one in found.items()}
+            known = known.with_model(name, own | heads if name == "ensemble" else own)
+        return replace(known, in_force={head: one.in_force for head, one in found.items()})
 
-    def _returns(self, forecasts: Forecasts, since: int) -> FloatArray:
-        """Slope · mean of the members' standardised forecasts; a probability counts as its normal quantile."""
+    def opinions_on(self, head: str, forecasts: Forecasts) -> tuple[str, ...]:
+        """The models whose forecasts make a head."""
+        able = {"return": ("return", "direction")}.get(head, (head,))
+        return tuple(
+            name for name in (*self.members, *((DENSITY,) if head == "regime" else ()))
+            if not set(able).isdisjoint(forecasts.values.get(name, {}))
+        )  # fmt: skip
+
+    def _returns(self, forecasts: Forecasts, since: int) -> InForce:
+        """Slopes of the members' standardised forecasts; a probability counts as its normal quantile."""
         from scipy.special import ndtri
 
         samples = forecasts.samples
@@ -85,21 +104,22 @@ class Ensemble(Settings):
         unit = samples.facts.sigma[samples.ends][:, None] * steps
         base = forecasts.values["base_rate"]["direction"]
         opinions = []
-        for name in self.members:
+        for name in self.opinions_on("return", forecasts):
             heads = forecasts.values[name]
             if "return" in heads:
                 opinions.append(heads["return"] / unit)
             else:
                 quantile = ndtri(heads["direction"]) - ndtri(base)
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
-        mean = np.mean(opinions, axis=0)
         answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
-        expected = np.full_like(mean, np.nan) if since == 0 else forecasts.values["ensemble"]["return"].copy()
-        for rows, record, weight in _records(forecasts, mean[:, -1] + answer, self.minimum_days)[since:]:
-            x, y = mean[record, -1], answer[record]
-            slope = max(0.0, float(weight @ (x * y)) / float(weight @ (x * x) + self.prior_sd**-2))
-            expected[rows] = slope * mean[rows] * unit[rows]
-        return expected
+        every = np.stack(opinions, axis=-1)  # (samples, horizon, members)
+        made = {name: _held(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
+        for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days)[since:]:
+            for name, inputs in ((EQUAL, every.mean(-1, keepdims=True)), (STACKED, every)):
+                slopes = _slopes(inputs[record, -1], answer[record], weight, self.prior_sd)
+                made[name][rows] = (inputs[rows] * slopes).sum(-1) * unit[rows]
+        losses = [(one[:, -1] / unit[:, -1] - answer) ** 2 for one in made.values()]
+        return _in_force(forecasts, "return", {**made, "zero": np.zeros_like(unit)}, [*losses, answer**2], since)
 
     def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
@@ -115,31 +135,73 @@ class Ensemble(Settings):
         own = (forecasts.values[name]["volatility"] for name in ("highway", "har_symbol", "har_class"))
         return correct_variance(forecasts, mixed, correction_of(*own), held, since)
 
-    def _probability(self, forecasts: Forecasts, head: str, since: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(in force, equal weight, stacked) probabilities, (samples,) each."""
+    def _probability(self, forecasts: Forecasts, head: str, since: int) -> InForce:
+        """Slopes of what the members' log-odds add to the rival's."""
         samples = forecasts.samples
-        base = _odds(forecasts.values["base_rate"][head])
-        opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in self.members])
-        mean = opinions.mean(1, keepdims=True)
-        answer = samples.targets[head].value[samples.ends]
-        equal, stacked, chosen = (
-            _held(forecasts, name, head, since) for name in ("equal_weight", "stacked", "ensemble")
+        rival = next(name for name in RIVALS[head] if head in forecasts.values.get(name, {}))
+        base = _odds(forecasts.values[rival][head])
+        opinions = np.column_stack(
+            [_odds(forecasts.values[name][head]) - base for name in self.opinions_on(head, forecasts)]
         )
-        for rows, record, weight in _records(forecasts, mean[:, 0] + answer, self.minimum_days)[since:]:
-            losses = []
-            for result, inputs in ((equal, mean), (stacked, opinions)):
+        answer = samples.targets[head].value[samples.ends]
+        made = {name: _held(forecasts, name, head, since) for name in (EQUAL, STACKED)}
+        for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
+            for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
                 slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, self.prior_sd)
-                result[rows] = _chance(base[rows] + (inputs[rows] * slopes).sum(1))
-                losses.append(float(weight @ _log_loss(answer[record], result[record])))  # as issued at the time
-            better = self.stacking and losses[1] < losses[0]
-            chosen[rows] = (stacked if better else equal)[rows]
-        return chosen, equal, stacked
+                made[name][rows] = _chance(base[rows] + (inputs[rows] * slopes).sum(1))
+        values = {**made, rival: forecasts.values[rival][head]}
+        return _in_force(forecasts, head, values, [(one - answer) ** 2 for one in values.values()], since)
 
 
-def _held(forecasts: Forecasts, model: str, head: str, since: int) -> FloatArray:
+@dataclass(frozen=True)
+class InForce:
+    """A head's forecasts, the candidates' and that in force (`ensemble`), and a candidate's name for each fold."""
+
+    values: dict[str, FloatArray]
+    in_force: tuple[str, ...]
+
+
+def _in_force(
+    forecasts: Forecasts, head: str, values: dict[str, FloatArray], losses: list[FloatArray], since: int
+) -> InForce:
+    """Of candidates and their (samples,) losses, the one in force at each fold; before `since` what they hold."""
+    numbers = choose(forecasts, np.column_stack(losses))
+    names = tuple(list(values)[number] for number in numbers)
+    width = () if next(iter(values.values())).ndim == 1 else next(iter(values.values())).shape[1:]
+    result = _held(forecasts, "ensemble", head, since, *width)
+    for fold, name in list(zip(forecasts.folds, names, strict=True))[since:]:
+        result[fold.test] = values[name][fold.test]
+    return InForce({**values, "ensemble": result}, names)
+
+
+def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, since: int = 0) -> FloatArray:
+    """(samples,) probability that the variance of the next h bars exceeds the class's level, from a forecast of it.
+
+    The log of the variance is taken as normal around the forecast's, with the mean and the spread of the errors whose
+    answers are known at a refit's cutoff. Before there are 60 days of them it is the rival's probability.
+    """
+    from scipy.special import ndtr
+
+    samples = forecasts.samples
+    level, answer = samples.facts.level[samples.ends], samples.targets["volatility"].value[samples.ends]
+    rival = next(name for name in RIVALS["regime"] if "regime" in forecasts.values.get(name, {}))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        forecast = np.log(volatility)
+    for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS)[since:]:
+        if len(record) == 0:
+            held[rows] = forecasts.values[rival]["regime"][rows]
+            continue
+        error = answer[record] - forecast[record]
+        centre = float(weight @ error / weight.sum())
+        spread = float(np.sqrt(weight @ (error - centre) ** 2 / weight.sum()))
+        held[rows] = ndtr((forecast[rows] + centre - level[rows]) / spread)
+    return held
+
+
+def _held(forecasts: Forecasts, model: str, head: str, since: int, *width: int) -> FloatArray:
     """What the folds before `since` hold already; NaN elsewhere."""
     if since == 0:
-        return np.full(len(forecasts.samples), np.nan)
+        return np.full((len(forecasts.samples), *width), np.nan)
     return forecasts.values[model][head].copy()
 
 
@@ -166,14 +228,26 @@ def _records(
     return records
 
 
+def _slopes(inputs: FloatArray, answer: FloatArray, weight: FloatArray, prior_sd: float) -> FloatArray:
+    """Most probable slopes (>= 0) of a regression without constant; the prior of their sum is normal around 0."""
+    from scipy.linalg import cholesky, solve_triangular
+    from scipy.optimize import nnls
+
+    weighted = inputs * weight[:, None]
+    count = inputs.shape[1]
+    root = cholesky(weighted.T @ inputs + np.eye(count) * count / prior_sd**2, lower=True)
+    slopes: FloatArray = nnls(root.T, solve_triangular(root, weighted.T @ answer, lower=True))[0]
+    return slopes
+
+
 def _slopes_with_offset(
     inputs: FloatArray, answer: FloatArray, offset: FloatArray, weight: FloatArray, prior_sd: float
 ) -> FloatArray:
-    """Most probable slopes (>= 0) of a logistic regression with a fixed offset and a normal prior around 0."""
+    """Most probable slopes (>= 0) of a logistic regression with a fixed offset; the prior is as in `_slopes`."""
     slopes = np.zeros(inputs.shape[1])
     if len(answer) == 0:
         return slopes
-    penalty = np.eye(len(slopes)) / prior_sd**2
+    penalty = np.eye(len(slopes)) * len(slopes) / prior_sd**2
     for _ in range(50):  # Newton among the slopes that are not held at 0 (Bertsekas 1982); the loss is strictly convex
         chance = _chance(offset + inputs @ slopes)
         gradient = inputs.T @ (weight * (chance - answer)) + penalty @ slopes
@@ -194,7 +268,3 @@ def _odds(probability: FloatArray) -> FloatArray:
 
 def _chance(odds: FloatArray) -> FloatArray:
     return 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
-
-
-def _log_loss(outcome: FloatArray, probability: FloatArray) -> FloatArray:
-    return -(outcome * np.log(probability) + (1 - outcome) * np.log(1 - probability))

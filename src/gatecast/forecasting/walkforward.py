@@ -37,6 +37,7 @@ class Forecasts:
         in their order. Signals take their scale from it; nothing else may.
     fitted: model -> the last refit's fitted forecaster.
     members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
+    in_force: head -> for each fold the name of the forecast that the ensemble passes on.
     """
 
     samples: Samples
@@ -45,6 +46,7 @@ class Forecasts:
     scale: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict)
     fitted: dict[str, FittedForecaster] = field(default_factory=dict)
     members: dict[str, tuple[dict[str, FloatArray], ...]] = field(default_factory=dict)
+    in_force: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> IntArray:
