@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatecast.forecasting.fallback import CERTAIN, LEAST_DAYS, daily_losses
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
-LEAST_DAYS = 500  # of record, before weights are learned: two years
-CERTAIN = 2.0  # standard errors by which a correction must have paid
 
 
 def mix_variances(
@@ -91,27 +91,10 @@ def correct_variance(
 
 
 def _past_losses(forecasts: Forecasts, candidates: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
-    """For each fold (days, candidates) mean QLIKE over the symbols of each day whose answers are known at its cutoff.
-
-    `candidates`: (samples, candidates) forecasts of log variance. Rows where one is missing take no part.
-    """
+    """For each fold (days, candidates) past mean QLIKE of (samples, candidates) forecasts of log variance."""
     samples = forecasts.samples
-    answer = samples.targets["volatility"].value[samples.ends]
-    issued = forecasts.rows
-    issued = issued[np.isfinite(candidates[issued].sum(1) + answer[issued])]
-    ratio = answer[issued, None] - candidates[issued]
-    loss = np.exp(np.minimum(ratio, 50.0)) - ratio - 1
-    _, day = np.unique(samples.sessions, return_inverse=True)
-    order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
-    known_at, at, loss = samples.known_at[issued][order], day[issued][order], loss[order]
-    total, count, done = np.zeros((int(day.max()) + 1, loss.shape[1])), np.zeros(int(day.max()) + 1), 0
-    for fold in forecasts.folds:
-        until = int(np.searchsorted(known_at, fold.cutoff, side="right"))
-        np.add.at(total, at[done:until], loss[done:until])
-        count += np.bincount(at[done:until], minlength=len(count))
-        done = until
-        answered = np.flatnonzero(count)
-        yield fold, total[answered] / count[answered, None]
+    ratio = samples.targets["volatility"].value[samples.ends][:, None] - candidates
+    return daily_losses(forecasts, np.exp(np.minimum(ratio, 50.0)) - ratio - 1)
 
 
 def _weighted(logs: FloatArray, weights: FloatArray) -> FloatArray:
