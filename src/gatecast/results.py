@@ -247,6 +247,7 @@ def scores_of(
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble),
+        "in_force": changes_of(chain.forecasts),
         "selection": selected_features(chain),
         "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
         "models": models,
@@ -309,6 +310,17 @@ def closes_of(chain: Chain) -> dict[str, FloatArray]:
     """Asset class -> close of each of its bars, in the order of its samples."""
     closes = chain.bars.select("asset_class", "symbol", "time", "close").sort("symbol", "time")
     return {name: closes.filter(pl.col("asset_class") == name)["close"].to_numpy() for name in chain.classes}
+
+
+def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
+    """Which forecast was in force from which refit on: one row a class, head and change, `since` the refit's time."""
+    return [
+        {"asset_class": asset_class, "head": head, "since": str(fold.cutoff)[:10], "model": name}
+        for asset_class, one in forecasts.items()
+        for head, names in one.in_force.items()
+        for fold, name, before in zip(one.folds, names, ("", *names), strict=False)
+        if name != before
+    ]
 
 
 def windows_of(run: Run, chain: Chain) -> list[dict[str, Any]]:

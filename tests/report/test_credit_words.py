@@ -28,9 +28,11 @@ ROWS = [
 
 
 def test_the_page_says_what_the_lstm_is_worth_and_who_does_harm() -> None:
-    run = SimpleNamespace(scores={"credit": ROWS})
+    changes = [{"asset_class": "index", "head": "volatility", "since": "2001-03-01", "model": "equal_weight"}]
+    run = SimpleNamespace(scores={"credit": ROWS, "in_force": changes})
     (table,) = report_data(run)["credit"]
     assert table["says"] == [
+        "In force: equal weight from 2001-03-01.",
         "Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck.",
         "Without the LSTM's correction of the linear forecasts, the volatility forecast would have been the same.",
         "Missed would be: log-HAR (4.00 %). Better left out: <b>x</b> (2.00 %).",

@@ -27,9 +27,12 @@ NETWORKS = {
 WORTH = {"helps": "helps", "hurts": "does harm", "unclear": "may be luck", "nothing": "has no part"}
 
 
-def credit(rows: Iterable[Row]) -> list[Data]:
-    """One entry a head: `head`, `says` (sentences), `bars` (the picture) and `rows` (the table)."""
-    every = list(rows)
+def credit(rows: Iterable[Row], in_force: Iterable[Row] = ()) -> list[Data]:
+    """One entry a head: `head`, `says` (sentences), `bars` (the picture) and `rows` (the table).
+
+    `in_force`: see `results.changes_of`.
+    """
+    every, changes = list(rows), list(in_force)
     scopes = list(dict.fromkeys(row["asset_class"] for row in every))
     found: list[Data] = []
     for head in dict.fromkeys(row["head"] for row in every):
@@ -37,7 +40,11 @@ def credit(rows: Iterable[Row]) -> list[Data]:
         found.append(
             {
                 "head": head,
-                "says": [*(sentence(row) for row in whole if tuple(row["models"]) in NETWORKS), others(whole)],
+                "says": [
+                    chosen([row for row in changes if row["head"] == head]),
+                    *(sentence(row) for row in whole if tuple(row["models"]) in NETWORKS),
+                    others(whole),
+                ],
                 "bars": [_bar(row) for row in whole],
                 "rows": [{**row, "label": label(row), "worth": WORTH.get(row.get("worth", ""), "")} for row in every
                          if row["head"] == head],
@@ -45,6 +52,28 @@ def credit(rows: Iterable[Row]) -> list[Data]:
             }
         )  # fmt: skip
     return found
+
+
+def chosen(changes: Iterable[Row]) -> str:
+    """Which forecast of a head was in force, and since when.
+
+    >>> rows = [{"asset_class": "index", "since": "2001-03-01", "model": "equal_weight"},
+    ...         {"asset_class": "index", "since": "2009-05-04", "model": "stacked"}]
+    >>> chosen(rows)
+    'In force: equal weight from 2001-03-01, a weight for each model from 2009-05-04.'
+    >>> chosen([*rows[:1], {"asset_class": "fx", "since": "2004-01-05", "model": "base_rate"}])
+    'In force: index: equal weight from 2001-03-01; fx: base rate from 2004-01-05.'
+    >>> chosen([])
+    ''
+    """
+    classes: dict[str, list[str]] = {}
+    for row in changes:
+        name = "a weight for each model" if row["model"] == "stacked" else named(row["model"])
+        classes.setdefault(row["asset_class"], []).append(f"{name} from {row['since']}")
+    parts = [
+        ", ".join(one) if len(classes) == 1 else f"{named(name)}: {', '.join(one)}" for name, one in classes.items()
+    ]
+    return f"In force: {'; '.join(parts)}." if parts else ""
 
 
 def sentence(row: Row) -> str:

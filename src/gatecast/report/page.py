@@ -110,7 +110,7 @@ def report_data(run: Any) -> Data:
         },
         "models": _models(scores.get("models") or [], verdicts),
         "costs": _costs(run, scores.get("models") or []),
-        "credit": credit(scores.get("credit") or []),
+        "credit": credit(scores.get("credit") or [], scores.get("in_force") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
         "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k != "tear_sheet"},
