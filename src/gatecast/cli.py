@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error. Exit status: 0
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -533,11 +534,23 @@ def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
     from rich.text import Text
 
     words = {1: "bullish", 0: "none", -1: "bearish"}
-    columns = ("symbol", "time", "P(up)", "return", "s.d.", "P(turbulent)", "signal", "z", "strategy", "weight")
+    columns = (
+        "symbol",
+        "time",
+        "P(up)",
+        "return",
+        "s.d.",
+        "interval",
+        "P(turbulent)",
+        "signal",
+        "z",
+        "strategy",
+        "weight",
+    )
     table = (
         (
             row["symbol"], _moment(row["time"]), f"{row['probability_up']:.1%}",
-            f"{row['expected_return_simple']:+.2%}", f"{row['volatility'] ** 0.5:.2%}",
+            f"{row['expected_return_simple']:+.2%}", f"{row['volatility'] ** 0.5:.2%}", _ends(row["intervals"]),
             f"{row['regime_probability']:.1%}",
             words[int(row["signal"])] + (", consensus" if row["consensus"] else ""),
             "-" if row["z"] is None else f"{row['z']:+.2f}", row["strategy"], f"{round(row['weight'], 2) + 0.0:+.2f}",
@@ -549,6 +562,14 @@ def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
         console.print(Text(f"{_shown(row['symbol'])}: {_shown(row['reason'])}."), soft_wrap=True)
     for warning in dict.fromkeys(warning for row in rows for warning in row["warnings"]):
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
+
+
+def _ends(intervals: list[dict[str, Any]]) -> str:
+    """The narrowest interval of the last step, as simple returns."""
+    if not intervals:
+        return "-"
+    low, high = (math.expm1(intervals[0][side][-1]) for side in ("low", "high"))
+    return f"{intervals[0]['level']:.0%}: {low:+.2%} to {high:+.2%}"
 
 
 COST = {"lstm": 1.0, "forest": 1.7, "logistic": 2.0, "threshold": 0.2, "har_symbol": 0.1, "har_class": 0.1}

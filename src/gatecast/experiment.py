@@ -18,6 +18,7 @@ from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trial
 from gatecast.evaluation.verdict import Verdict, judge
+from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
@@ -148,6 +149,7 @@ class Experiment(Settings):
     garch: Garch = Garch()
     markov: HiddenMarkov = HiddenMarkov()
     ensemble: Ensemble = Ensemble()
+    intervals: Intervals = Intervals()
     signals: SignalSettings = SignalSettings()
     strategies: StrategySettings = StrategySettings()
     selection: SelectionSettings = SelectionSettings()
@@ -222,6 +224,10 @@ class Experiment(Settings):
                 + (f"those that do here: {', '.join(able)}." if able else "add lstm, forest or logistic to models.")
             )
         return self
+
+    def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
+        """The ensemble of the models' forecasts, and intervals around it; `since`: see `Ensemble.combine`."""
+        return with_intervals(self.ensemble.combine(forecasts, since), self.intervals)
 
     def _heads(self) -> dict[str, tuple[str, ...]]:
         """What each model of the experiment, and each rival that forecasts variance, forecasts."""
@@ -382,7 +388,7 @@ def forecast_class(
 
     forecasters = [Timed(one, spent) for one in experiment.forecasters()]
     forecasts = walk_forward(forecasters, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
-    return experiment.ensemble.combine(forecasts)
+    return experiment.combine(forecasts)
 
 
 def decide(

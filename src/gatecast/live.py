@@ -15,6 +15,7 @@ import polars as pl
 
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
+from gatecast.forecasting.conformal import HIGH, LOW, IntervalForecasts
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import make_bars, session_date
 from gatecast.results import Run, fills_of, keys_of, signals_frame, weights_frame
@@ -41,7 +42,7 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
     symbol, time (close at which the forecast is made), signal, z, consensus, strategy, weight (the symbol's own),
     evidence, reason, probability_up, expected_return_simple, volatility (variance over the horizon, close to close),
     regime_probability, path (expected cumulative log returns over 1..h bars), sigma_path (their standard deviations),
-    warnings.
+    intervals (one a level: `level`, `low` and `high` of the path), warnings.
 
     Raises `BarsError` when no symbol of the run is among the bars, `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
@@ -64,7 +65,7 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
         forecasts, due = continue_forecasts(run, one, models[name], scales[name])
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
-        combined = experiment.ensemble.combine(forecasts, since=len(forecasts.folds) - 1)
+        combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
         classes[name] = decide(experiment, combined, merged, fills)
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
@@ -158,7 +159,7 @@ def _stored(issued: pl.DataFrame, samples: Samples) -> dict[str, dict[str, Float
     table = issued.join(keys, on=["symbol", "time"], how="inner")
     values: dict[str, dict[str, FloatArray]] = {}
     for (model, head), part in table.group_by("model", "head", maintain_order=True):
-        wide = head == "return"
+        wide = head == "return" or str(head).startswith((LOW, HIGH))
         array = np.full((len(samples), samples.horizon) if wide else len(samples), np.nan)
         rows = part["row"].to_numpy()
         if wide:
@@ -173,6 +174,7 @@ def _details(samples: Samples, forecasts: Forecasts) -> dict[str, dict[str, Any]
     """symbol -> the ensemble's numbers at its newest forecast."""
     found = {}
     ensemble, rows = forecasts.values["ensemble"], forecasts.rows
+    made = IntervalForecasts.of_heads(ensemble)
     steps = np.arange(1, samples.horizon + 1)
     for number, symbol in enumerate(samples.symbols):
         own = rows[samples.symbol[samples.ends[rows]] == number]
@@ -187,5 +189,11 @@ def _details(samples: Samples, forecasts: Forecasts) -> dict[str, dict[str, Any]
             "regime_probability": float(ensemble["regime"][row]),
             "path": ensemble["return"][row].tolist(),
             "sigma_path": np.sqrt(variance * steps / samples.horizon).tolist(),
+            "intervals": [
+                {"level": level, "low": made.low[row, :, i].tolist(), "high": made.high[row, :, i].tolist()}
+                for i, level in enumerate(made.levels)
+            ]
+            if made
+            else [],
         }
     return found

@@ -18,6 +18,7 @@ from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.ledger import best_of_trials, independent_trials
 from gatecast.evaluation.verdict import SKILL
 from gatecast.evaluation.windows import longer_windows
+from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.bars import opens_are_real, session_date
@@ -154,9 +155,10 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
             strategy=pl.Series(np.array(STRATEGIES, dtype=object)[choice.chosen[at]], dtype=pl.String),
             evidence=pl.Series(choice.evidence[at]),
             score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
+            telling=pl.Series(one.proposals.telling[at]),
             traded=pl.Series(one.proposals.traded[at]),
         )
-        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "traded"))
+        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded"))
     return pl.concat(parts).sort("symbol", "time")
 
 
@@ -177,7 +179,9 @@ def _reason() -> pl.Expr:
         .otherwise(pl.lit("; evidence allows all of it"))
     )
     small = (
-        pl.when((pl.col("signal") != 0) & ~pl.col("traded"))
+        pl.when((pl.col("signal") != 0) & ~pl.col("telling"))
+        .then(pl.lit("; the signal's expected move is lost in the width of its interval"))
+        .when((pl.col("signal") != 0) & ~pl.col("traded"))
         .then(pl.lit("; the signal's expected move is below a round trip"))
         .otherwise(pl.lit(""))
     )
@@ -248,6 +252,7 @@ def scores_of(
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble),
         "in_force": changes_of(chain.forecasts),
+        "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
         "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
         "models": models,
@@ -310,6 +315,34 @@ def closes_of(chain: Chain) -> dict[str, FloatArray]:
     """Asset class -> close of each of its bars, in the order of its samples."""
     closes = chain.bars.select("asset_class", "symbol", "time", "close").sort("symbol", "time")
     return {name: closes.filter(pl.col("asset_class") == name)["close"].to_numpy() for name in chain.classes}
+
+
+def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
+    """How many answers lay inside the ensemble's intervals of the first and the last step, all classes together.
+
+    Rows as `conformal.coverage` has them, without `asset_class`: means weighted with `forecasts`, `days` the most of
+    any class.
+    """
+    parts = []
+    for one in forecasts.values():
+        intervals = IntervalForecasts.of_heads(one.values["ensemble"])
+        if intervals:
+            parts.append(coverage(one, intervals).filter(pl.col("step").is_in([1, one.samples.horizon])))
+    if not parts:
+        return []
+    weight = pl.col("forecasts")
+    return (
+        pl.concat(parts)
+        .group_by("scope", "part", "step", "level", maintain_order=True)
+        .agg(
+            days=pl.col("days").max(),
+            forecasts=weight.sum(),
+            coverage=(pl.col("coverage") * weight).sum() / weight.sum(),
+            width=(pl.col("width") * weight).sum() / weight.sum(),
+        )
+        .sort("scope", "part", "step", "level")
+        .to_dicts()
+    )
 
 
 def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:

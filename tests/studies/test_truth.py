@@ -95,14 +95,16 @@ def test_the_gap_in_variance_is_one_for_the_oracle_and_gated_on_twenty_paths() -
     y = 0.3 + 0.9 * x + 0.2 * rng.standard_normal(4000)
 
     def path(ensemble: float, rows: slice) -> dict[str, float]:
-        a, b = x[rows], y[rows]
+        a, b, h = x[rows], y[rows], x[rows] ** 2
         sums = {"n": len(a), "x": a.sum(), "y": b.sum(), "xx": a @ a, "xy": a @ b}
+        sums |= {"h": h.sum(), "hh": h @ h, "hy": h @ b}
         return {"constant": 0.2, "ensemble": ensemble, "har": 0.2, "ewma": 0.0, "ridge": 0.1, "lstm": 0.3, **sums}
 
     pieces = [slice(200 * k, 200 * k + 200) for k in range(20)]
     lines = {line.measure.split()[-1]: line for line in lines_of("variance", [path(0.01, piece) for piece in pieces])}
     slope = next(line for line in lines_of("variance", [path(0.01, p) for p in pieces]) if "slope" in line.measure)
     assert slope.measured == pytest.approx(np.polyfit(x, y, 1)[0])
+    assert slope.optimum == pytest.approx(np.polyfit(x**2, y, 1)[0])
     assert slope.passed is True
     shares = {name: lines[name].measured for name in ("har", "ewma", "ridge", "lstm")}
     assert shares == pytest.approx({"har": 0.0, "ewma": 1.0, "ridge": 0.5, "lstm": -0.5})
@@ -211,7 +213,7 @@ def test_no_line_of_the_table_is_wider_than_100() -> None:
         "b2": [{"lstm": -0.000123456, "ridge": -0.000123456, "logistic": -1.23456e-7}] * 20,
         "b3": [{"lstm": -0.000123456, "forest": 1.2e-5, "ridge": 0.1}] * 3,
         "variance": [
-            {"n": 9, "x": 1, "y": 2, "xx": 3, "xy": 4, **dict.fromkeys((*bench.VARIANCE_MODELS, "constant"), 1.1)}
+            {"n": 9, "x": 1, "y": 2, "xx": 3, "xy": 4, "h": 1, "hh": 3, "hy": 4, **dict.fromkeys((*bench.VARIANCE_MODELS, "constant"), 1.1)}
         ] * 20,
         "statistics": [{"rejected": 0.0123456}] * 10,
     }  # fmt: skip

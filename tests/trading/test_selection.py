@@ -50,7 +50,7 @@ def made_up_proposals(forecasts: Forecasts, seed: int = 3) -> Proposals:
     weights[:, 0] = 0.0
     expected = np.zeros(bars)
     expected[at] = 0.003 * rng.standard_normal(len(at))
-    return Proposals(weights, at, expected, np.zeros(bars), np.zeros(bars, bool))
+    return Proposals(weights, at, expected, np.zeros(bars), np.ones(bars, bool), np.zeros(bars, bool))
 
 
 def plain_fixed_share(net: FloatArray, time: Any, at: Any, memory: int, rate: float) -> dict[Any, list[float]]:

@@ -11,6 +11,7 @@ import pytest
 import talib
 from made_up import made_up
 
+from gatecast.forecasting.conformal import IntervalForecasts, Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples
@@ -189,3 +190,37 @@ def test_a_gap_ends_what_is_held(forecasts: Forecasts, signals: Signals, market:
     side = np.sign(weight(apart, "lstm_signal"))
     assert side[cut] == fresh[cut]
     np.testing.assert_array_equal(weight(apart, "trend")[cut : cut + 120], np.zeros(120))
+
+
+def test_positions_are_sized_by_the_interval_and_shrink_where_it_has_been_too_narrow(
+    forecasts: Forecasts, signals: Signals, market: pl.DataFrame
+) -> None:
+    heads = forecasts.values["ensemble"]
+    small = StrategySettings(target_volatility=0.01)  # far below the cap of 1
+    timid = forecasts.with_model("ensemble", {**heads, "volatility": heads["volatility"] / 100})
+    normal, learned = (
+        propose(with_intervals(timid, Intervals(rate=rate)), signals, market, ROUND_TRIP, PERIODS, small)
+        for rate in (0, 0.05)
+    )
+    plain = propose(timid, signals, market, ROUND_TRIP, PERIODS, small)
+    size = [weight(one, "buy_and_hold") for one in (plain, normal, learned)]
+    np.testing.assert_allclose(size[1], size[0], rtol=1e-9)  # the normal interval is the volatility
+    last = timid.samples.ends[timid.folds[-1].test]
+    assert size[2][last].mean() < 0.8 * size[0][last].mean()
+
+
+def test_an_expected_return_that_is_lost_in_its_interval_is_not_entered(
+    forecasts: Forecasts, signals: Signals, market: pl.DataFrame
+) -> None:
+    wide = with_intervals(forecasts)
+    made = IntervalForecasts.of_heads(wide.values["ensemble"])
+    assert made is not None
+    half = (made.high - made.low)[forecasts.rows, -1, 0] / 2
+    entered = {}
+    for abstain in (0.0, 0.3, 1.0):
+        found = propose(wide, signals, market, 0.0, PERIODS, StrategySettings(abstain=abstain))
+        expected = np.abs(found.expected[found.forecast_at])
+        np.testing.assert_array_equal(found.telling[found.forecast_at], expected >= abstain * half)
+        assert not (found.traded & ~found.telling).any()
+        entered[abstain] = [np.count_nonzero(weight(found, name)) for name in ("lstm_signal", "ensemble_signal")]
+    assert entered[0.0] > entered[0.3] > entered[1.0]

@@ -418,7 +418,7 @@ def _replayed(run: Run, name: str, bars: pl.DataFrame, whole: list[Table], momen
         leaks = differences(in_use[:1], in_use[1:], moment, "cut")
     else:
         leaks = _asked_again(issued, samples, moment)
-        combined = experiment.ensemble.combine(past)
+        combined = experiment.combine(past)
         made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
         tables += forecasts_tables("ensemble", combined, made)
         tables += signals_tables(combined, make_signals(combined, experiment.signals))

@@ -23,6 +23,8 @@ from gatecast.errors import SettingsError, did_you_mean
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from gatecast.forecasting.walkforward import Forecasts
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     TimeArray = NDArray[np.datetime64]
 
 REGIMES = ("calm", "turbulent")
+LOW, HIGH = "return_low_", "return_high_"
+"""How the heads of an interval's ends begin; its level in percent follows."""
 
 
 class Intervals(Settings):
@@ -71,18 +75,37 @@ class IntervalForecasts:
     levels: tuple[float, ...]
 
     @property
-    def informative(self) -> BoolArray:
-        """(samples,) whether the narrowest interval of the last step excludes 0; where it does not, it says nothing."""
-        informative: BoolArray = (self.low[:, -1, 0] > 0) | (self.high[:, -1, 0] < 0)
-        return informative
+    def deviation(self) -> FloatArray:
+        """(samples,) standard deviation of the last step's return that a normal one has with the narrowest interval."""
+        from scipy.special import ndtri
+
+        width: FloatArray = self.high[:, -1, 0] - self.low[:, -1, 0]
+        return width / (2 * ndtri(0.5 + self.levels[0] / 2))
 
     def heads(self) -> dict[str, FloatArray]:
         """Head -> (samples, horizon): `return_low_80`, `return_high_80`, ..., to stand beside a model's `return`."""
         return {
-            f"return_{side}_{100 * level:g}": ends[:, :, number]
+            f"{start}{100 * level:g}": ends[:, :, number]
             for number, level in enumerate(self.levels)
-            for side, ends in (("low", self.low), ("high", self.high))
+            for start, ends in ((LOW, self.low), (HIGH, self.high))
         }
+
+    @classmethod
+    def of_heads(cls, heads: Mapping[str, FloatArray]) -> IntervalForecasts | None:
+        """The inverse of `heads`; None where a model has no intervals."""
+        levels = sorted(float(name.removeprefix(LOW)) for name in heads if name.startswith(LOW))
+        if not levels:
+            return None
+        low, high = (np.stack([heads[f"{start}{level:g}"] for level in levels], axis=-1) for start in (LOW, HIGH))
+        return cls(low, high, tuple(round(level / 100, 9) for level in levels))
+
+
+def with_intervals(forecasts: Forecasts, settings: Intervals | None = None, model: str = "ensemble") -> Forecasts:
+    """The same forecasts, the model's intervals among its heads; without a refit as they are."""
+    if not forecasts.folds:
+        return forecasts
+    made = make_intervals(forecasts, settings, model)
+    return forecasts.with_model(model, {**forecasts.values[model], **made.heads()})
 
 
 def make_intervals(

@@ -139,7 +139,7 @@ def draw_candles(data: Data) -> Any:
             if f"low_{n}" in fan:
                 traces.append(
                     {
-                        **_line(x + x[::-1], fan[f"high_{n}"] + fan[f"low_{n}"][::-1], f"± {n} s.d.", "#0000", 0),
+                        **_line(x + x[::-1], fan[f"high_{n}"] + fan[f"low_{n}"][::-1], fan["bands"][n - 1], "#0000", 0),
                         "fill": "toself",
                         "showlegend": False,
                         "fillcolor": LIGHT["accent"] + alpha,
@@ -320,6 +320,22 @@ def draw_volatility(data: Data) -> Any:
     )
 
 
+def draw_coverage(data: Data) -> Any:
+    """Coverage by year, a line a level; the level itself dotted, five points around it shaded."""
+    traces, colours = [], (LIGHT["accent"], LIGHT["good"], LIGHT["grey"])
+    ends = [min(min(one["year"]) for one in data["series"]), max(max(one["year"]) for one in data["series"])]
+    for one, colour in zip(data["series"], colours, strict=False):
+        level = one["level"]
+        low, high = level - 0.05, min(level + 0.05, 1.0)
+        around = _line([*ends, *ends[::-1]], [high, high, low, low], "", "#0000", 0, showlegend=False, hoverinfo="skip")
+        traces.append({**around, "fill": "toself", "fillcolor": colour + "1a"})
+        dots = {"dash": "dot"}
+        traces.append(_line(ends, [level] * 2, "", colour, 1, line=dots, showlegend=False, hoverinfo="skip"))
+        line = _line(one["year"], one["coverage"], f"{100 * level:g} % interval", colour, 1.8)
+        traces.append({**line, "mode": "lines+markers", "marker": {"color": colour, "size": 5}})
+    return _figure(traces, 320, xaxis=_axis(tickformat="d"), yaxis=_value_axis(tickformat=".0%", hoverformat=".1%"))
+
+
 def draw_wealth(data: Data) -> Any:
     """Three panels over one time axis: wealth (log scale), drawdown, costs added up."""
     x = data["time"]
@@ -464,6 +480,7 @@ DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "returns": draw_returns,
     "reliability": draw_reliability,
     "volatility": draw_volatility,
+    "coverage": draw_coverage,
     "wealth": draw_wealth,
     "strategies": draw_strategies,
     "bunching": draw_bunching,

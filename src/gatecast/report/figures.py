@@ -151,12 +151,24 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
             f"{side}_{n}": price(mid + sign * n * spread) for n in (1, 2) for side, sign in (("low", -1), ("high", 1))
         }
     )
+    names = ["± 1 s.d.", "± 2 s.d."]
+    ends = own.filter(
+        pl.col("time") == origin, pl.col("model") == model, pl.col("head").str.contains("^return_(low|high)_")
+    ).sort("step")
+    levels = sorted({float(head.rsplit("_", 1)[1]) for head in ends["head"]})
+    if len(levels) >= 2:
+        names = [f"{level:g} % interval" for level in (levels[0], levels[-1])]
+        for n, level in ((1, levels[0]), (2, levels[-1])):
+            for side in ("low", "high"):
+                at_step = ends.filter(pl.col("head") == f"return_{side}_{level:g}")["value"].to_list()
+                bands[f"{side}_{n}"] = price(np.array([0.0, *at_step]))
     return {
         "origin": at,
         "step": steps,
         "path": price(mid),
         "model": model,
         "width_from": width_from if spread is not None else None,
+        "bands": names,
         **bands,
     }
 
@@ -389,11 +401,31 @@ def selection_data(run: Any) -> Data | None:
     return {"series": series} if series else None
 
 
+def coverage_data(run: Any) -> Data | None:
+    """Share of the answers inside the intervals of the last step, year by year."""
+    rows = (getattr(run, "scores", None) or {}).get("coverage") or []
+    years = [row for row in rows if row["scope"] == "year"]
+    if not years:
+        return None
+    last = max(row["step"] for row in years)
+    levels = sorted({row["level"] for row in years})
+    kept = {level: [row for row in years if row["step"] == last and row["level"] == level] for level in levels}
+    return {
+        "horizon": last,
+        "series": [
+            {"level": level, "year": [int(row["part"]) for row in of], "coverage": [row["coverage"] for row in of],
+             "days": [row["days"] for row in of]}
+            for level, of in kept.items()
+        ],
+    }  # fmt: skip
+
+
 FIGURES: dict[str, Callable[[Any], Data | None]] = {
     "control": control_data,
     "returns": returns_data,
     "reliability": reliability_data,
     "volatility": volatility_data,
+    "coverage": coverage_data,
     "wealth": wealth_data,
     "strategies": strategies_data,
     "bunching": bunching_data,

@@ -17,6 +17,7 @@ import polars as pl
 from gatecast.report import drawing, figures, words
 from gatecast.report.credit import credit
 from gatecast.report.figures import Data, part
+from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
@@ -111,6 +112,7 @@ def report_data(run: Any) -> Data:
         "models": _models(scores.get("models") or [], verdicts),
         "costs": _costs(run, scores.get("models") or []),
         "credit": credit(scores.get("credit") or [], scores.get("in_force") or []),
+        "intervals": intervals(scores.get("coverage") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
         "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k != "tear_sheet"},

@@ -413,7 +413,8 @@ def variance(market: str, seed: int) -> Found:
     """Forecasts of the next bar's variance, from 2,500 bars, scored on 2,000: expected QLIKE above the oracle's.
 
     The expectation is taken given the true variance, so that the noise of squared returns is not in it; the sums are
-    those of the Mincer-Zarnowitz regression of squared returns on the ensemble, for the slope over all paths.
+    those of the Mincer-Zarnowitz regression of squared returns on the ensemble and on the true variance, for the slopes
+    over all paths.
     """
     bars = synthetic.MARKETS[market](4500 + WARMUP + 1, seed)
     schedule = Schedule(train=2500, minimum=2500, refit=250)
@@ -430,7 +431,9 @@ def variance(market: str, seed: int) -> Found:
     }
     x = forecasts.values["ensemble"]["volatility"][rows] * unit * 1e4
     y = samples.targets["return"].value[ends, 0] ** 2 * 1e4
-    return found | {"n": len(x), "x": x.sum(), "y": y.sum(), "xx": x @ x, "xy": x @ y}
+    h = actual * 1e4
+    sums = {"n": len(x), "y": y.sum(), "x": x.sum(), "xx": x @ x, "xy": x @ y, "h": h.sum(), "hh": h @ h, "hy": h @ y}
+    return found | sums
 
 
 def _variance_lines(market: str, found: list[Found]) -> list[Line]:
@@ -443,14 +446,20 @@ def _variance_lines(market: str, found: list[Found]) -> list[Line]:
     }
     own = (known["qlike_constant"] - known["qlike_ewma"]) / (known["qlike_constant"] - known["qlike"])
     lines["ewma"] = replace(lines["ewma"], note=f"{own:.3f} is its own known share")
-    n, x, y, xx, xy = (sum(run[key] for run in found) for key in ("n", "x", "y", "xx", "xy"))
-    slope = float((n * xy - x * y) / (n * xx - x * x))
-    lines["slope"] = Line(name, "one model", "Mincer-Zarnowitz slope, ensemble", slope, 1.0, runs)
+    slope, best = (_pooled_slope(found, of) for of in "xh")
+    lines["slope"] = Line(name, "one model", "Mincer-Zarnowitz slope, ensemble", slope, best, runs)
+    lines["slope"] = replace(lines["slope"], note="optimum: the slope of the true variance on these paths")
     if market in VARIANCE_GATES:
         least = VARIANCE_GATES[market]
         lines["ensemble"] = lines["ensemble"].gated(f">= {least:.2f}", shares["ensemble"] >= least, PATHS)
         lines["slope"] = lines["slope"].gated("0.85-1.15", 0.85 <= slope <= 1.15, PATHS)
     return list(lines.values())
+
+
+def _pooled_slope(found: list[Found], of: str) -> float:
+    """The slope of a regression of `y` over all paths, from the sums of each."""
+    n, x, y, xx, xy = (sum(run[key] for run in found) for key in ("n", of, "y", of * 2, of + "y"))
+    return float((n * xy - x * y) / (n * xx - x * x))
 
 
 # ── the size of the statistics ───────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from gatecast.forecasting.conformal import IntervalForecasts
 from gatecast.samples.targets import to_array
 from gatecast.settings import Settings
 
@@ -33,11 +34,13 @@ class StrategySettings(Settings):
     ----------
     target_volatility: yearly volatility that a full position is sized to; a weight never exceeds 1.
     consensus_boost: how much larger a position is when LSTM and forest agree, at equal average risk.
+    abstain: an expected return below this share of the narrowest interval's half width says nothing: it is not entered.
     trend_bars: bars of past return whose sign is the trend. oversold, overbought: RSI levels of mean reversion.
     """
 
     target_volatility: Annotated[float, Field(gt=0, le=2)] = 0.15
     consensus_boost: Annotated[float, Field(ge=1, le=5)] = 1.5
+    abstain: Annotated[float, Field(ge=0, le=1)] = 0.05
     trend_bars: Annotated[int, Field(ge=2)] = 120
     oversold: Annotated[float, Field(gt=0, lt=50)] = 30.0
     overbought: Annotated[float, Field(gt=50, lt=100)] = 70.0
@@ -48,13 +51,15 @@ class Proposals:
     """(bars, strategies) weights in [-1, 1] proposed at each close, 0 where nothing is forecast out of sample.
 
     `forecast_at` are the bar-level rows that were forecast. `expected` is the ensemble's expected simple return over
-    the horizon, `signal` the signal, `traded` whether a signal's expected move exceeds the round trip; all (bars,).
+    the horizon, `signal` the signal, `telling` whether the interval leaves the expected return any meaning, `traded`
+    whether a signal's is telling and exceeds the round trip; all (bars,).
     """
 
     weights: FloatArray
     forecast_at: IntArray
     expected: FloatArray
     signal: FloatArray
+    telling: NDArray[np.bool_]
     traded: NDArray[np.bool_]
 
 
@@ -69,7 +74,11 @@ def propose(
     """Weights of every strategy in `STRATEGIES` for the bars of one class, decided at each close.
 
     `bars`: the Bars frame that the samples were made from, same rows. `round_trip`: cost in and out, as a fraction.
+    A position is sized by the width of the narrowest interval, where there are intervals, else by forecast volatility:
+    the same as long as the ends are the normal ones, smaller where answers have lain beyond them.
     """
+    from scipy.special import ndtri
+
     settings = settings or StrategySettings()
     samples, horizon = forecasts.samples, forecasts.samples.horizon
     rows = forecasts.rows
@@ -82,13 +91,20 @@ def propose(
         return table
 
     ensemble = forecasts.values["ensemble"]
-    variance = at_bars(ensemble["volatility"]) * samples.facts.ratio
+    intervals = IntervalForecasts.of_heads(ensemble)
+    if intervals:
+        deviation = np.maximum(at_bars(intervals.deviation), 1e-12)
+        least = settings.abstain * ndtri(0.5 + intervals.levels[0] / 2) * deviation
+    else:
+        deviation = np.sqrt(at_bars(ensemble["volatility"]) * samples.facts.ratio)
+        least = np.zeros(count)
     per_bar = settings.target_volatility / np.sqrt(periods_per_year)
     size = np.zeros(count)
-    size[at] = np.minimum(1.0, per_bar / np.sqrt(variance[at] / horizon))
+    size[at] = np.minimum(1.0, per_bar * np.sqrt(horizon) / deviation[at])
     expected, signal = at_bars(ensemble["return_simple"]), at_bars(signals.signal)
     consensus = at_bars(signals.consensus.astype(float))
-    traded = (signal != 0) & (signal * expected > round_trip)
+    telling = np.abs(expected) >= least
+    traded = (signal != 0) & (signal * expected > round_trip) & telling
 
     group = samples.symbol.astype(np.int64) * (samples.segment.max() + 1) + samples.segment
     side = _held_for(signal * traded, group, horizon)
@@ -103,12 +119,12 @@ def propose(
         "mean_reversion": size * rules["mean_reversion"],
         "lstm_signal": size * side,
         "consensus_signal": np.clip(size * side * boosted, -1.0, 1.0),
-        "ensemble_signal": size * _until_it_turns(expected, round_trip, group),
+        "ensemble_signal": size * _until_it_turns(expected, np.maximum(round_trip, least), group),
     }
     table = np.column_stack([weights[name] for name in STRATEGIES])
     covered = np.zeros(count, bool)
     covered[at] = True
-    return Proposals(np.where(covered[:, None], table, 0.0), at, expected, signal, traded)
+    return Proposals(np.where(covered[:, None], table, 0.0), at, expected, signal, telling, traded)
 
 
 def _rules(bars: pl.DataFrame, settings: StrategySettings) -> dict[str, FloatArray]:
@@ -142,9 +158,9 @@ def _held_for(side: FloatArray, group: IntArray, bars: int) -> FloatArray:
     return np.where(fresh, side[np.maximum(latest, 0)], 0.0)
 
 
-def _until_it_turns(expected: FloatArray, round_trip: float, group: IntArray) -> FloatArray:
-    """Side of the expected return once it exceeds the round trip, kept until the expectation changes sign."""
-    enters = np.where(np.abs(expected) > round_trip, np.sign(expected), 0.0)
+def _until_it_turns(expected: FloatArray, least: FloatArray, group: IntArray) -> FloatArray:
+    """Side of the expected return once it exceeds so much, kept until the expectation changes sign."""
+    enters = np.where(np.abs(expected) > least, np.sign(expected), 0.0)
     number = np.arange(len(expected))
     turns = np.r_[True, (np.sign(expected[1:]) != np.sign(expected[:-1])) | (group[1:] != group[:-1])]
     since = np.maximum.accumulate(np.where(turns, number, 0))
