@@ -369,7 +369,7 @@ def corrected(forecasts: Forecasts, quality: float) -> tuple[FloatArray, FloatAr
 @pytest.mark.parametrize("quality", [0.5, 0.0])
 def test_a_correction_is_used_once_two_years_have_shown_that_it_pays(samples: Samples, quality: float) -> None:
     forecasts = made_up(samples, seed=6)
-    variance, correction, _ = corrected(forecasts, quality)
+    variance, correction, answer = corrected(forecasts, quality)
     found = correct_variance(forecasts, variance, correction, np.full(len(samples), np.nan))
     rows = forecasts.rows
     with np.errstate(invalid="ignore"):
@@ -377,11 +377,20 @@ def test_a_correction_is_used_once_two_years_have_shown_that_it_pays(samples: Sa
     days = np.unique(samples.sessions[rows])
     early = rows[samples.sessions[rows] < days[500]]
     np.testing.assert_allclose(share[early], 0, atol=1e-9)
+    number = len(forecasts.folds) - 1
+    known, _ = record_of(forecasts, number, "volatility")
+    _, day = np.unique(samples.sessions[known], return_inverse=True)
+    age = 0.5 ** ((day.max() - np.arange(day.max() + 1)) / 500)
+    parts = np.arange(5) / 4
+    losses = []
+    for part in parts:
+        square = (answer[known] - np.log(variance[known]) - part * correction[known]) ** 2
+        losses.append(age @ (np.bincount(day, square) / np.bincount(day)) / age.sum())
+    worse = np.array(losses) / min(losses) - 1
+    odds_of = np.exp(-worse * age.sum() / samples.horizon_sessions - 2 * parts)
     last = share[forecasts.folds[-1].test]
-    if quality:
-        assert set(np.round(last, 6)) <= {0.5, 0.75, 1.0}
-    else:
-        np.testing.assert_allclose(last, 0, atol=1e-9)
+    np.testing.assert_allclose(last, odds_of @ parts / odds_of.sum(), rtol=1e-6)
+    assert (last > 0.5).all() if quality else (last < 0.3).all()
 
 
 def test_a_correction_learns_from_nothing_that_was_not_known(samples: Samples) -> None:

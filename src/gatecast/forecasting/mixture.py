@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.fallback import CERTAIN, LEAST_DAYS, daily_losses
+from gatecast.forecasting.fallback import LEAST_DAYS, daily_losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
+RELUCTANCE = 2.0  # log odds against all of a correction, before there is a record
 
 
 def mix_variances(
@@ -47,11 +48,7 @@ def mix_variances(
             continue
         weights = base
         if len(loss) >= LEAST_DAYS:
-            recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
-            mean = recency @ loss / recency.sum()
-            evidence = recency.sum() / forecasts.samples.horizon_sessions * (1 - mean / max(mean.min(), 1e-12))
-            share = np.exp(evidence - distance)
-            weights = (share / share.sum()) @ grid
+            weights = _exponential_weights(forecasts, loss, distance) @ grid
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
     return mixed
@@ -69,25 +66,35 @@ def correct_variance(
 ) -> FloatArray:
     """(samples,) the variance times a share of a correction, the share learned at each refit from the past alone.
 
-    The share is 0 until two years of days are on record, and unless the best of a quarter, a half, three quarters and
-    all of it has lowered QLIKE by more than two standard errors, answers' overlap counted.
+    The share is 0 until two years of days are on record. Then it is the mean of none, a quarter, a half, three quarters
+    and all of it, each counting less the larger it is and, exponentially, by its mean squared error of the log over the
+    days whose answers are known: QLIKE hangs on a few days, and sees later whether a correction has substance.
     """
-    from gatecast.metrics.significance import hac_mean
-
     shares = np.arange(STEPS + 1) / STEPS
+    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.ends]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(variance)[:, None] + shares * correction[:, None]
-    for number, (fold, loss) in enumerate(_past_losses(forecasts, logs)):
+    for number, (fold, loss) in enumerate(daily_losses(forecasts, (answer[:, None] - logs) ** 2)):
         if number < since:
             continue
-        share = 0
+        share = 0.0
         if len(loss) >= LEAST_DAYS:
-            recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
-            best = int(np.argmin(recency @ loss))
-            gain = hac_mean(loss[:, 0] - loss[:, best], 2 * forecasts.samples.horizon_sessions)
-            share = best if gain.statistic > CERTAIN else 0
-        held[fold.test] = np.exp(logs[fold.test, share])
+            share = float(_exponential_weights(forecasts, loss, RELUCTANCE * shares) @ shares)
+        held[fold.test] = variance[fold.test] * np.exp(share * correction[fold.test])
     return held
+
+
+def _exponential_weights(forecasts: Forecasts, loss: FloatArray, distance: FloatArray) -> FloatArray:
+    """(candidates,) weights from (days, candidates) past losses and how far each is from what is there without it.
+
+    Later days count more, overlapping answers once.
+    """
+    recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
+    mean = recency @ loss / recency.sum()
+    evidence = recency.sum() / forecasts.samples.horizon_sessions * (1 - mean / max(mean.min(), 1e-12))
+    odds = np.exp(evidence - distance)
+    weights: FloatArray = odds / odds.sum()
+    return weights
 
 
 def _past_losses(forecasts: Forecasts, candidates: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
