@@ -75,3 +75,17 @@ def test_several_classes_are_told_together_and_shown_apart() -> None:
 def test_without_credit_the_page_says_nothing_of_it() -> None:
     assert credit([]) == []
     assert "What each model is worth" not in render(SimpleNamespace(scores={}))
+
+
+def test_one_table_has_each_heads_gain_and_the_lstms_part() -> None:
+    verdict = {"rival": "har", "effect": 0.031, "low": -0.011, "high": 0.052, "pvalue": 0.021, "verdict": "cannot tell"}
+    both = row(["lstm", "highway"], 0.0217, "helps", statistic=3.3)
+    found = SimpleNamespace(scores={"credit": [*ROWS, both], "verdicts": {"volatility": verdict, "strategy": verdict}})
+    (gain,) = report_data(found)["gains"]
+    assert (gain["head"], gain["rival"], gain["effect"], gain["more"], gain["worth"]) == (
+        "volatility", "har", 0.031, 0.0217, "helps",
+    )  # fmt: skip
+    page = re.sub(r"\s+", " ", render(found))
+    assert "Strongest simple rival" in page
+    assert '<td class="n">+3.10 %</td><td class="n">−1.10 % to +5.20 %</td>' in page
+    assert '<td class="n">+2.17 %</td>' in page

@@ -54,6 +54,31 @@ def credit(rows: Iterable[Row], in_force: Iterable[Row] = ()) -> list[Data]:
     return found
 
 
+def gains(verdicts: Mapping[str, Row], rows: Iterable[Row]) -> list[Data]:
+    """One row a head: what the forecast in force gained over the strongest rival, and the LSTM's own part in it.
+
+    In: head -> verdict, and the rows of `evaluation.credit`. `more`, `statistic`, `worth` are of the LSTM, with its
+    correction where it has one, over all asset classes together.
+
+    >>> verdict = {"rival": "zero", "effect": -0.001, "low": -0.004, "high": 0.002, "pvalue": 0.7}
+    >>> row = {"asset_class": "index", "head": "return", "models": ["lstm"], "more": 0.002, "statistic": 0.4}
+    >>> gains({"return": verdict}, [row | {"worth": "unclear"}])[0]["more"]
+    0.002
+    """
+    every = list(rows)
+    found = []
+    for head in (head for head in verdicts if head in FORECASTS):
+        of_head = [row for row in every if row["head"] == head and tuple(row["models"]) in NETWORKS]
+        own = max(
+            of_head, key=lambda row: (row["asset_class"] == of_head[0]["asset_class"], len(row["models"])), default={}
+        )
+        found.append(
+            {"head": head, **{key: verdicts[head].get(key) for key in ("rival", "effect", "low", "high", "pvalue")},
+             **{key: own.get(key) for key in ("more", "statistic")}, "worth": WORTH.get(own.get("worth", ""), "")}
+        )  # fmt: skip
+    return found
+
+
 def chosen(changes: Iterable[Row]) -> str:
     """Which forecast of a head was in force, and since when.
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.report import drawing, figures, words
-from gatecast.report.credit import credit
+from gatecast.report.credit import credit, gains
 from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
@@ -112,6 +112,7 @@ def report_data(run: Any) -> Data:
         "models": _models(scores.get("models") or [], verdicts),
         "costs": _costs(run, scores.get("models") or []),
         "credit": credit(scores.get("credit") or [], scores.get("in_force") or []),
+        "gains": gains(verdicts, scores.get("credit") or []),
         "intervals": intervals(scores.get("coverage") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
