@@ -387,7 +387,7 @@ def test_a_correction_is_used_once_two_years_have_shown_that_it_pays(samples: Sa
         square = (answer[known] - np.log(variance[known]) - part * correction[known]) ** 2
         losses.append(age @ (np.bincount(day, square) / np.bincount(day)) / age.sum())
     worse = np.array(losses) / min(losses) - 1
-    odds_of = np.exp(-worse * age.sum() / samples.horizon_sessions - 2 * parts)
+    odds_of = np.exp(-worse * age.sum() / samples.horizon_sessions - 3 * parts)
     last = share[forecasts.folds[-1].test]
     np.testing.assert_allclose(last, odds_of @ parts / odds_of.sum(), rtol=1e-6)
     assert (last > 0.5).all() if quality else (last < 0.3).all()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
-RELUCTANCE = 2.0  # log odds against all of a correction, before there is a record
+RELUCTANCE = 3.0  # log odds against all of a correction, before there is a record
 
 
 def mix_variances(
