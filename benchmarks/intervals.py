@@ -1,6 +1,6 @@
 """Do intervals of the return path hold what they promise? On any bars, overall, by year and by regime.
 
-    python benchmarks/coverage.py --bars FILE [--symbols-file FILE] [--start DATE] [--end DATE] [--horizon H]
+    python benchmarks/intervals.py --bars FILE [--symbols-file FILE] [--start DATE] [--end DATE] [--horizon H]
 
 The path forecast is no change, the variance the linear blend of `benchmarks/volatility.py`; around them the adaptive
 conformal intervals of every run. For each level and the first and the last step: the share of all answers inside, and
