@@ -14,7 +14,17 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from gatecast.evaluation.compare import RIVALS, Days, day_means, losses
-from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, Verdict, estimate_gain, judge
+from gatecast.evaluation.verdict import (
+    CANNOT_TELL,
+    NOTHING,
+    RIVAL_NAMES,
+    SIMPLER,
+    SKILL,
+    Verdict,
+    _as_good,
+    estimate_gain,
+    judge,
+)
 from gatecast.experiment import Experiment, make_chain
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
@@ -511,3 +521,19 @@ def test_signal_whose_gain_is_not_certain_yet_says_how_long_it_takes(skilled: Fo
     needed = found.n * ((norm.ppf(0.95) + norm.ppf(0.8)) * error / found.effect) ** 2
     said = int(found.sentence.split("take about ")[1].split(" days")[0].replace(",", ""))
     assert said == pytest.approx(needed, rel=0.06)
+
+
+def test_every_rival_and_every_simpler_model_has_a_name() -> None:
+    named = {name for names in (*RIVALS.values(), *SIMPLER.values()) for name in names}
+    assert named <= set(RIVAL_NAMES)
+
+
+def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> None:
+    forecasts = Ensemble().combine(made_up(samples, seed=1))
+    answer = samples.targets["volatility"].value[samples.ends]
+    known = np.exp(np.nan_to_num(answer, nan=-7.7))
+    noise = np.random.default_rng(0).standard_normal(len(samples))
+    for name, size in (("har_symbol", 0.3), ("har_class", 0.1), ("ridge", 1.0)):
+        forecasts = forecasts.with_model(name, {"volatility": known * np.exp(size * noise)})
+    assert _as_good({"index": forecasts}, "volatility", "ensemble", 5) == "har_class"
+    assert _as_good({"index": forecasts}, "volatility", "har_class", 5) == ""

@@ -49,15 +49,24 @@ NAMES = {
 RIVAL_NAMES = {
     "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
     "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
+    "har_regime": "the logistic regression on the HAR's terms",
     "ridge": "the ridge regression", "logistic": "the logistic regression",
+    "ridge_long": "the ridge regression on everything known",
+    "logistic_long": "the logistic regression on everything known",
+    "har_symbol": "the extended log-HAR per symbol", "har_class": "the extended log-HAR of the class",
 }  # fmt: skip
 MEASURES = {
     "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
     "strategy": "alpha a year",
 }  # fmt: skip
 HELD = "buy and hold at the same average exposure"
-SIMPLER = {"return": "ridge", "direction": "logistic", "volatility": "ridge", "regime": "logistic"}
-"""The linear model of each head: where the model does not beat it, it is the one to use."""
+SIMPLER = {
+    "return": ("ridge", "ridge_long"),
+    "direction": ("logistic", "logistic_long"),
+    "volatility": ("har_symbol", "har_class", "ridge"),
+    "regime": ("logistic", "logistic_long"),
+}
+"""The linear models of each head: where the model does not beat the best of them, that is the one to use."""
 
 
 @dataclass(frozen=True)
@@ -365,13 +374,17 @@ def _seed_spread(forecasts: Mapping[str, Forecasts], head: str, rival: str) -> f
 
 
 def _as_good(forecasts: Mapping[str, Forecasts], head: str, model: str, overlap: int) -> str:
-    """The linear model of the head, if the model's gain over it is not above 0 for certain."""
-    linear = SIMPLER[head]
-    if linear == model or any(head not in one.values.get(linear, {}) for one in forecasts.values()):
+    """The best linear model of the head, if the model's gain over it is not above 0 for certain."""
+    able = [
+        name for name in SIMPLER[head]
+        if name != model and all(head in one.values.get(name, {}) for one in forecasts.values())
+    ]  # fmt: skip
+    compared = {name: day_means(forecasts, head, model, name) for name in able}
+    compared = {name: days for name, days in compared.items() if len(days.day)}
+    if not compared:
         return ""
-    days = day_means(forecasts, head, model, linear)
-    if not len(days.day):
-        return ""
+    linear = min(compared, key=lambda name: float(compared[name].rival.mean()))
+    days = compared[linear]
     gain = significance.hac_mean(days.gain, lag_of(len(days.day), overlap))
     better = np.isfinite(gain.statistic) and gain.effect > BOUND * gain.standard_error
     return "" if better else linear
@@ -399,7 +412,7 @@ def _conclude(verdict: Verdict) -> Verdict:
     """The outcome and its sentence, once all p-values are corrected."""
     if verdict.sentence or not np.isfinite(verdict.pvalue_holm):
         return replace(verdict, sentence=verdict.sentence or "There is nothing to test.")
-    name, rival = NAMES[verdict.head], RIVAL_NAMES.get(verdict.rival, HELD)
+    name, rival = NAMES[verdict.head], HELD if verdict.head == "strategy" else RIVAL_NAMES[verdict.rival]
     gain = f"{MEASURES[verdict.head]} {in_percent(verdict.effect, verdict.low, verdict.high)}"
     if _claims(verdict.pvalue_trials, verdict.low):
         text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}."
