@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RIVALS = {"return": ("zero",), "direction": ("base_rate",), "regime": ("har_regime", "base_rate")}
 """What a head starts from: the first of these that forecasts."""
 EQUAL, STACKED = "equal_weight", "stacked"
+LINEAR = ("ridge", "ridge_long", "logistic", "logistic_long")
 DENSITY_DAYS = 60  # of record, before the spread of the forecasts' errors means anything
 DENSITY = "density"  # the probability of turbulence that follows from the forecast of variance
 
@@ -40,8 +41,8 @@ class Ensemble(Settings):
     Attributes
     ----------
     members: the models combined, those of them that forecast the head (a probability of a rise stands for a return).
-    prior_sd: standard deviation of the prior around 0 of the slopes' sum. minimum_days: days of record before any slope
-        leaves 0.
+    prior_sd: standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones.
+    minimum_days: days of record before any slope leaves 0.
     volatility_members: forecasts of variance whose weighted geometric mean is in force; the weights are those with the
         smallest past out-of-sample QLIKE, and what `highway` learned corrects it as far as that has paid.
         volatility_base: those that share the weight before there is a record.
@@ -96,7 +97,10 @@ class Ensemble(Settings):
         )  # fmt: skip
 
     def _returns(self, forecasts: Forecasts, since: int) -> InForce:
-        """Slopes of the members' standardised forecasts; a probability counts as its normal quantile."""
+        """Slopes of the members' standardised forecasts; a probability counts as its normal quantile.
+
+        Equal weight has two: of the mean of all members, and of the linear ones, which need the least to be learned.
+        """
         from scipy.special import ndtri
 
         samples = forecasts.samples
@@ -113,10 +117,13 @@ class Ensemble(Settings):
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
         answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
         every = np.stack(opinions, axis=-1)  # (samples, horizon, members)
+        linear = [i for i, name in enumerate(self.opinions_on("return", forecasts)) if name in LINEAR]
+        means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
+        equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
         made = {name: _held(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days)[since:]:
-            for name, inputs in ((EQUAL, every.mean(-1, keepdims=True)), (STACKED, every)):
-                slopes = _slopes(inputs[record, -1], answer[record], weight, self.prior_sd)
+            for name, inputs, spread in ((EQUAL, equal, self.prior_sd), (STACKED, every, own)):
+                slopes = _slopes(inputs[record, -1], answer[record], weight, spread)
                 made[name][rows] = (inputs[rows] * slopes).sum(-1) * unit[rows]
         losses = [(one[:, -1] / unit[:, -1] - answer) ** 2 for one in made.values()]
         return _in_force(forecasts, "return", {**made, "zero": np.zeros_like(unit)}, [*losses, answer**2], since)
@@ -147,7 +154,8 @@ class Ensemble(Settings):
         made = {name: _held(forecasts, name, head, since) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
             for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
-                slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, self.prior_sd)
+                spread = self.prior_sd / np.sqrt(inputs.shape[1])
+                slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, spread)
                 made[name][rows] = _chance(base[rows] + (inputs[rows] * slopes).sum(1))
         values = {**made, rival: forecasts.values[rival][head]}
         return _in_force(forecasts, head, values, [(one - answer) ** 2 for one in values.values()], since)
@@ -228,26 +236,25 @@ def _records(
     return records
 
 
-def _slopes(inputs: FloatArray, answer: FloatArray, weight: FloatArray, prior_sd: float) -> FloatArray:
-    """Most probable slopes (>= 0) of a regression without constant; the prior of their sum is normal around 0."""
+def _slopes(inputs: FloatArray, answer: FloatArray, weight: FloatArray, spread: float) -> FloatArray:
+    """Most probable slopes (>= 0) of a regression without constant; the prior of each is normal around 0."""
     from scipy.linalg import cholesky, solve_triangular
     from scipy.optimize import nnls
 
     weighted = inputs * weight[:, None]
-    count = inputs.shape[1]
-    root = cholesky(weighted.T @ inputs + np.eye(count) * count / prior_sd**2, lower=True)
+    root = cholesky(weighted.T @ inputs + np.eye(inputs.shape[1]) / spread**2, lower=True)
     slopes: FloatArray = nnls(root.T, solve_triangular(root, weighted.T @ answer, lower=True))[0]
     return slopes
 
 
 def _slopes_with_offset(
-    inputs: FloatArray, answer: FloatArray, offset: FloatArray, weight: FloatArray, prior_sd: float
+    inputs: FloatArray, answer: FloatArray, offset: FloatArray, weight: FloatArray, spread: float
 ) -> FloatArray:
     """Most probable slopes (>= 0) of a logistic regression with a fixed offset; the prior is as in `_slopes`."""
     slopes = np.zeros(inputs.shape[1])
     if len(answer) == 0:
         return slopes
-    penalty = np.eye(len(slopes)) * len(slopes) / prior_sd**2
+    penalty = np.eye(len(slopes)) / spread**2
     for _ in range(50):  # Newton among the slopes that are not held at 0 (Bertsekas 1982); the loss is strictly convex
         chance = _chance(offset + inputs @ slopes)
         gradient = inputs.T @ (weight * (chance - answer)) + penalty @ slopes
