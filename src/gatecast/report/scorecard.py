@@ -6,6 +6,7 @@ the template `scorecard.html.j2`. A part that the scores lack is None or empty, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -381,11 +382,13 @@ def many(found: Mapping[str, Scores]) -> list[Data]:
         gained = row.get("gain")
         return gained if known(gained) else float("-inf")
 
-    return [
-        {"head": head, **one, "models": sorted(one.get("models") or [], key=size, reverse=True)}
-        for head, one in found.items()
-        if one
-    ]
+    tables = []
+    for head, one in ((head, one) for head, one in found.items() if one):
+        rows = sorted(one.get("models") or [], key=size, reverse=True)
+        names = {row["model"]: named(row["model"]) for row in rows}
+        words = re.sub(r"\w+", lambda word, names=names: names.get(word[0], word[0]), one.get("sentence") or "")
+        tables.append({"head": head, **one, "models": rows, "sentence": words})
+    return tables
 
 
 # ── a longer window ───────────────────────────────────────────────────────────────────────────────
