@@ -1,5 +1,7 @@
 """Linear forecasts of log variance: the yardstick, and the strongest of them, on all that is known by each refit.
 
+`rivals` has these and all other simple forecasts of variance.
+
 The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
 variance, one for each symbol and one pooled over the class; half of each forgets: a bar counts half after two years.
 """
@@ -13,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, fan_out
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out
+from gatecast.forecasting.garch import Garch
+from gatecast.forecasting.naive import Naive, match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.settings import Settings
 
@@ -25,6 +28,18 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+
+
+def rivals() -> list[Forecaster]:
+    """Every simple forecast of variance, each scaled to the proxy from the past alone.
+
+    >>> [one.name for one in rivals()]
+    ['constant', 'ewma', 'garch', 'gjr', 'har', 'har_symbol', 'har_class']
+    """
+    return [
+        Naive(rule="constant"), Naive(rule="ewma"), Garch(), Garch(asymmetric=True),
+        LogHAR(), LinearVariance(), LinearVariance(pooled=True),
+    ]  # fmt: skip
 
 
 class LogHAR(Settings):
