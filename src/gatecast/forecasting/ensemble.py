@@ -43,9 +43,9 @@ class Ensemble(Settings):
     members: the models combined, those of them that forecast the head (a probability of a rise stands for a return).
     prior_sd: standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones.
     minimum_days: days of record before any slope leaves 0.
-    volatility_members: forecasts of variance whose weighted geometric mean is in force; the weights are those with the
-        smallest past out-of-sample QLIKE, and what `highway` learned corrects it as far as that has paid.
-        volatility_base: those that share the weight before there is a record.
+    volatility_members: forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past
+        out-of-sample QLIKE, and what `highway` learned corrects it as far as that has paid. volatility_base: those that
+        share the weight before there is a record.
     """
 
     members: Annotated[tuple[str, ...], Field(min_length=1)] = (

@@ -3,7 +3,7 @@
 `rivals` has these and all other simple forecasts of variance.
 
 The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
-variance, one for each symbol and one pooled over the class; half of each forgets: a bar counts half after two years.
+variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets.
 """
 
 from __future__ import annotations
