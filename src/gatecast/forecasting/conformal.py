@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     BoolArray = NDArray[np.bool_]
     FloatArray = NDArray[np.float64]
-    IntArray = NDArray[np.int64]
     TimeArray = NDArray[np.datetime64]
 
 REGIMES = ("calm", "turbulent")
