@@ -90,7 +90,7 @@ def run(
     from gatecast.experiment import Experiment
     from gatecast.experiment import run as run_experiment
     from gatecast.report import render
-    from gatecast.store import check_place, discard, save_run, unfinished, write_page
+    from gatecast.store import check_place, discard, save_run, studies, unfinished, write_page
 
     demonstration = config is None and bars is None
     changes = {
@@ -108,7 +108,7 @@ def run(
     began = time.monotonic()
     try:
         with _Progress(experiment, quiet) as progress:
-            result = run_experiment(experiment.replace(unfinished=kept), progress=progress)
+            result = run_experiment(experiment.replace(unfinished=kept, studies=studies(place)), progress=progress)
     except KeyboardInterrupt:
         networks = _count(len(list(kept.glob("*.safetensors"))), "network")
         raise InterruptedRunError(

@@ -16,7 +16,7 @@ from gatecast import provenance
 from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
-from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trial
+from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
@@ -32,6 +32,7 @@ from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.timing import Timed
 from gatecast.forecasting.transformer import TFT
+from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
 from gatecast.forecasting.volatility import LinearVariance, LogHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -154,9 +155,11 @@ class Experiment(Settings):
     strategies: StrategySettings = StrategySettings()
     selection: SelectionSettings = SelectionSettings()
     costs: Costs = Costs()
+    tuning: Tuning | None = None
     control: Control | None = None
     jobs: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, exclude=True)
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
+    studies: Path | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("bars", mode="before")
     @classmethod
@@ -197,6 +200,8 @@ class Experiment(Settings):
                 above, below = getattr(self, name), getattr(settings, name)
                 if above != below:
                     raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
+        if self.tuning is not None and "lstm" not in self.models:
+            raise ValueError("tuning searches for the settings of the model 'lstm': add it to models, or leave it out.")
         heads = self._heads()
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members, ("return", "direction")),
@@ -252,8 +257,28 @@ class Experiment(Settings):
         sealed: BarsSettings = self.bars.replace(end=last_session(self.holdout, self.bars.end))
         return sealed.read()
 
-    def forecasters(self) -> list[Forecaster]:
-        """The models of the experiment and every task's simple rivals."""
+    @property
+    def context(self) -> int:
+        """Bars that must lie behind a sample: the longest lookback of any model."""
+        return max(self.lookback, self.tuning.reach if self.tuning else 0)
+
+    def make_samples(self, bars: pl.DataFrame) -> dict[str, Samples]:
+        """Asset class -> samples, as the experiment's models need them."""
+        return make_samples(
+            bars, self.features, lookback=self.lookback, horizon=self.horizon,
+            volatility_proxy=self.volatility_proxy, context=self.context,
+        )  # fmt: skip
+
+    def _tuned(self, lstm: LSTM, told: Callable[[int, int], None] | None) -> list[Forecaster]:
+        """The LSTM with settings that are searched for, and beside it the one with those that were given."""
+        if self.tuning is None:
+            return [lstm]
+        window = lstm.window or (EXPANDING if self.schedule.expanding else self.schedule.train)
+        storage = self.tuning.storage or (f"sqlite:///{self.studies}" if self.studies else None)
+        return [TunedLSTM(lstm.replace(window=window), self.tuning, storage, told), lstm.replace(label="lstm" + DEFAULT)]
+
+    def forecasters(self, told: Callable[[int, int], None] | None = None) -> list[Forecaster]:
+        """The models of the experiment and every task's simple rivals; `told` hears how far searches have come."""
         own: dict[str, Forecaster] = {
             "lstm": self.lstm.replace(
                 lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
@@ -275,8 +300,9 @@ class Experiment(Settings):
         ]
         rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
         rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
+        tuned = self._tuned(own.pop("lstm"), told)  # type: ignore[arg-type]
         return [
-            *(own[name] for name in self.models),
+            *(one for name in self.models for one in (tuned if name == "lstm" else [own[name]])),
             *long,
             *(Naive(rule=rule) for rule in rules),
             LogHAR(),
@@ -321,8 +347,8 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     """
     reading = experiment.read()
     chain = make_chain(experiment, reading.bars, progress)
-    trials = record_trial(trial_of(experiment, chain))
-    verdicts = judge_chain(experiment, chain, trials)
+    trials = record_trials([*nested_trials(experiment, chain), trial_of(experiment, chain)])
+    verdicts = judge_chain(experiment, chain, [one for one in trials if not one.nested])
     control = run_control(experiment, progress)
     finished = Run(
         experiment, chain.bars, pl.concat([one.to_frame() for one in chain.forecasts.values()]),
@@ -337,10 +363,7 @@ def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | 
 
     Raises `HistoryTooShortError` as `run` does.
     """
-    made = make_samples(
-        bars, experiment.features,
-        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
-    )  # fmt: skip
+    made = experiment.make_samples(bars)
     samples = enough_history(made, bars, experiment)
     left_out = {
         name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
@@ -386,7 +409,11 @@ def forecast_class(
             work = total * experiment.lstm.seeds if model == "lstm" else total
             progress(f"{samples.asset_class}: {model}", done[model], work)
 
-    forecasters = [Timed(one, spent) for one in experiment.forecasters()]
+    def told(count: int, of: int) -> None:
+        if progress:
+            progress(f"{samples.asset_class}: tuning", count, of)
+
+    forecasters = [Timed(one, spent) for one in experiment.forecasters(told)]
     forecasts = walk_forward(forecasters, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
     return experiment.combine(forecasts)
 
@@ -442,7 +469,7 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     schedule, times = experiment.schedule, to_times(own, "time")
     names = experiment.features or DEFAULT_FEATURES
     warmup = max(SIGMA_WARMUP, *(find_feature(name, bars.columns).warmup for name in names))
-    first = warmup + experiment.lookback - 1
+    first = warmup + experiment.context - 1
     pace = np.timedelta64(round(365.25 * 86_400_000_000 / periods_of(own)), "us")
     more = first + experiment.horizon + sum(_bars(length, pace) for length in (schedule.minimum, schedule.refit)) + 60
     times = np.r_[times, times[-1] + pace * np.arange(1, more)]  # as if the symbol went on at its pace
@@ -455,7 +482,7 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     )  # fmt: skip
     return (
         f"{symbol!r} has {have} bars; {enough}: {warmup} for the features to settle, "
-        f"{experiment.lookback} for a window, then {schedule.minimum} to learn from, until the next refit "
+        f"{experiment.context} for a window, then {schedule.minimum} to learn from, until the next refit "
         f"of every {schedule.refit}. A longer file, features that settle sooner or a smaller schedule.minimum help."
     )
 
@@ -481,6 +508,20 @@ def trial_of(experiment: Experiment, chain: Chain) -> Trial:
         tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
         provenance.hash_of(settings), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
     )  # fmt: skip
+
+
+def nested_trials(experiment: Experiment, chain: Chain) -> list[Trial]:
+    """The candidates of every search: they never saw what is judged, but each was tried."""
+    given = experiment.lstm.model_dump(mode="json")
+    return [
+        Trial(
+            one.samples.symbols, found["since"][:10], found["date"][:10],
+            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True,
+        )
+        for one in chain.classes.values()
+        for found in getattr(one.forecasts.fitted.get("lstm"), "searches", ())
+        for tried in found["trials"]
+    ]  # fmt: skip
 
 
 def run_control(experiment: Experiment, progress: Progress | None) -> Run | None:

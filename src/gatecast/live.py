@@ -20,7 +20,7 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import make_bars, session_date
 from gatecast.results import Run, fills_of, keys_of, signals_frame, weights_frame
 from gatecast.samples.targets import to_times
-from gatecast.samples.windows import Samples, make_samples
+from gatecast.samples.windows import Samples
 from gatecast.store import load_models, load_run, load_scale
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
     experiment = run.experiment
     refuse_sealed(run, bars)
     merged, warnings = merge_bars(run.bars, bars)
-    samples = make_samples(
-        merged, experiment.features,
-        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
-    )  # fmt: skip
+    samples = experiment.make_samples(merged)
     fills = fills_of(run.bars)
     classes = {}
     for name, one in samples.items():

@@ -38,15 +38,16 @@ import annotated_types
 import numpy as np
 import polars as pl
 import tomli_w
+from pydantic import BaseModel
 
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import SAID_ABOVE, Control, Experiment
 from gatecast.forecasting.models import from_state
+from gatecast.forecasting.tuning import Tuning
 from gatecast.results import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
     from gatecast.forecasting.forecaster import FittedForecaster
@@ -113,6 +114,11 @@ def check_place(folder: str | Path) -> Path:
 def unfinished(folder: Path) -> Path:
     """Where the networks of a run that has not ended are kept; `discard` removes them."""
     return folder.with_name(folder.name + ".unfinished")
+
+
+def studies(folder: Path) -> Path:
+    """The file of a run's searches for settings: kept, so that the same search is made once. Optuna's own format."""
+    return folder.with_name(folder.name + ".studies.db")
 
 
 def discard(kept: Path) -> None:
@@ -392,6 +398,7 @@ SECTIONS = {
     "strategies": "What the strategies have in common.",
     "selection": "Which strategy is in force, and how evidence reaches the money.",
     "costs": "Costs of trading in basis points; left out: those of the asset class.",
+    "tuning": "Bayesian search for the LSTM's settings, one study a class and date: off until the line below is there.",
     "control": "A planted market through the same chain, to see what evidence of skill looks like.",
 }
 
@@ -431,6 +438,8 @@ COMMENTS = {
     "lstm.engine": "the compiled kernel, or its readable twin",
     "lstm.burn_in_gradient": "gradients run through the bars before a chunk",
     "lstm.selection": "weigh the features at each bar before the first layer",
+    "lstm.features": "those that it reads; left out: all",
+    "lstm.label": "its name in the forecasts",
     "lstm.window": "what it learns from: 4Y, a number of bars, expanding; left out: the schedule's",
     "lstm.half_life": "years of age that halve a label's weight in the loss",
     "lstm.learning_rate": "of Adam",
@@ -520,6 +529,26 @@ COMMENTS = {
     "costs.commission_bps": "a side",
     "costs.slippage_bps": "a side: half the spread and the impact",
     "costs.borrow_bps_per_year": "of what is held short",
+    "tuning.trials": "candidates a study, the settings above among them",
+    "tuning.seconds": "instead, as many as begin in so much time; cannot be repeated exactly",
+    "tuning.every": "from one search to the next: 1Y, 3M, 1M",
+    "tuning.slice": "what a search sees, the latest before its date",
+    "tuning.folds": "blocks of the slice, one after the other, on which candidates are scored",
+    "tuning.seeds": "networks a candidate",
+    "tuning.head": "whose loss counts: all, or one of the LSTM's heads",
+    "tuning.margin": "standard errors by which a candidate must beat the settings above to replace them",
+    "tuning.sampler": "Parzen estimators, or a Gaussian process",
+    "tuning.prune": "give up candidates that are worse than the median after a block",
+    "tuning.lookback": "from and to",
+    "tuning.layers": "from and to",
+    "tuning.units": "from and to",
+    "tuning.dropout": "from and to",
+    "tuning.learning_rate": "from and to",
+    "tuning.weight_decay": "from and to",
+    "tuning.batch": "from and to",
+    "tuning.windows": "what may be learned from; no more than the slice is seen in the search",
+    "tuning.features": "whether each feature may be left out",
+    "tuning.storage": "a file, or a PostgreSQL server that several machines share; left out: a file beside the run",
     "control.market": "a name of gatecast.market.synthetic",
     "control.r2": "share of each bar's variance that can be forecast",
     "control.bars": "its length",
@@ -527,7 +556,8 @@ COMMENTS = {
 }  # fmt: skip
 
 EXAMPLES: dict[str, Any] = {
-    "features": ["ret_log_1", "rsi_14"], "holdout": "2017-01-01", "lstm.chunk": 16,
+    "features": ["ret_log_1", "rsi_14"], "lstm.features": ["ret_log_1", "rsi_14"], "tuning.seconds": 3600.0,
+    "tuning.storage": "postgresql+psycopg://user@host/studies", "holdout": "2017-01-01", "lstm.chunk": 16,
     "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
     "bars.timezone": "Europe/Berlin", "bars.stamp": "open", "bars.resample": "1w", "bars.start": "2005-01-01",
     "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y", "selection.evidence": 1.0,
@@ -536,6 +566,9 @@ EXAMPLES: dict[str, Any] = {
     "costs.commission_bps": 1.0, "costs.slippage_bps": 2.0, "costs.borrow_bps_per_year": 50.0,
 }  # fmt: skip
 """What a setting that is left out could look like."""
+
+LEFT_OUT: dict[str, BaseModel] = {"tuning": Tuning(), "control": Control()}
+"""What a section would say that is not set."""
 
 _SAID_ABOVE = {f"{model}.{name}" for model, names in SAID_ABOVE.items() for name in names}
 
@@ -554,7 +587,7 @@ def to_toml(experiment: Experiment) -> str:
         settings = getattr(experiment, name)
         active = settings is not None
         lines += ["", f"# {comment}", f"[{name}]" if active else f"# [{name}]"]
-        lines += _section(f"{name}.", settings if active else Control(), active)
+        lines += _section(f"{name}.", settings if active else LEFT_OUT[name], active)
     return "\n".join(lines) + "\n"
 
 

@@ -36,7 +36,6 @@ from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.features import compute_features
 from gatecast.samples.targets import to_array, to_times
-from gatecast.samples.windows import Samples, make_samples
 from gatecast.trading.signals import Signals, make_signals
 
 if TYPE_CHECKING:
@@ -407,10 +406,7 @@ def _spread(forecasts: Forecasts, cuts: int) -> list[np.datetime64]:
 def _replayed(run: Run, name: str, bars: pl.DataFrame, whole: list[Table], moment: np.datetime64) -> list[Leak]:
     """What is said differently when all but the fits is made again, of a class's bars up to the moment."""
     issued, experiment = run.classes[name].forecasts, run.experiment
-    samples = make_samples(
-        bars, experiment.features,
-        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
-    )[name]  # fmt: skip
+    samples = experiment.make_samples(bars)[name]
     tables = samples_tables(samples)
     past = _past_of(issued, samples, moment)
     if past is None or samples.names != issued.samples.names:

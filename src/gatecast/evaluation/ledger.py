@@ -42,7 +42,9 @@ class Trial:
     """One configuration on one data set: symbols, first and last session (ISO), hash of the settings, daily Sharpe.
 
     `profit` has `session` (Date) and `net` (Float32), the net profit of each day as a fraction; None where it is not
-    known: a trial of an older version, or one that never saw what it is judged on.
+    known: a trial of an older version, or one that never saw what it is judged on. `nested`: a candidate of a search
+    inside a training slice, which saw no row that is judged: it counts where tries are counted, and was not chosen by
+    its luck on what is tested.
     """
 
     symbols: tuple[str, ...]
@@ -51,6 +53,7 @@ class Trial:
     settings_hash: str
     sharpe: float | None
     profit: pl.DataFrame | None = field(default=None, compare=False, repr=False)
+    nested: bool = False
 
     @property
     def start(self) -> tuple[tuple[str, ...], str, str]:
@@ -170,7 +173,10 @@ def _trial_of(line: dict[str, Any]) -> Trial:
     sharpe = line["sharpe"]
     if sharpe is not None and not math.isfinite(sharpe):
         raise ValueError("no Sharpe ratio")
-    return Trial(symbols_in(line), day_in(line, "first"), day_in(line, "last"), str(line["settings_hash"]), sharpe)
+    return Trial(
+        symbols_in(line), day_in(line, "first"), day_in(line, "last"), str(line["settings_hash"]), sharpe,
+        nested=line.get("nested") is True,
+    )  # fmt: skip
 
 
 def configurations(trials: Sequence[Trial]) -> list[Trial]:
@@ -184,7 +190,8 @@ def configurations(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _line(trial: Trial) -> dict[str, Any]:
-    return {name: getattr(trial, name) for name in ("symbols", "first", "last", "settings_hash", "sharpe")}
+    line = {name: getattr(trial, name) for name in ("symbols", "first", "last", "settings_hash", "sharpe")}
+    return line | ({"nested": True} if trial.nested else {})
 
 
 def _file(path: Path, trial: Trial) -> Path:

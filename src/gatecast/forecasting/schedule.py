@@ -38,6 +38,14 @@ Length = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_length)
 """A calendar length such as "2Y", "18M", "60W", "500D", or a number of bars."""
 Window = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_window)]
 """What a model learns from: a `Length`, or "expanding" for everything known."""
+def _a_period(value: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*[DWMY]", value):
+        raise ValueError(f"expected a period such as '1Y', '3M' or '1M', got {value!r}")
+    return value
+
+
+Period = Annotated[str, AfterValidator(_a_period)]
+"""A calendar length such as "1Y" or "3M"."""
 HalfLife = Annotated[float, Field(gt=0)]
 """Years of age at which a row weighs half as much as one of today."""
 EXPANDING = "expanding"
@@ -60,7 +68,8 @@ class Fold:
     """One refit: row numbers of `train`, `validation` (later in time) and `test`, and the moments between them.
 
     `cutoff` is the time of the first forecast of the test block; `index` counts refits from 0. `samples` is what the
-    rows count in, once bound with `on`; `share` of a window, the latest in time, validates.
+    rows count in, once bound with `on`; `share` of a window, the latest in time, validates. `oldest`: no row before that
+    moment is used, where a fold lies inside the slice of another.
     """
 
     index: int
@@ -70,6 +79,7 @@ class Fold:
     cutoff: np.datetime64
     samples: Samples | None = None
     share: float = 0.2
+    oldest: np.datetime64 | None = None
 
     def on(self, samples: Samples) -> Fold:
         """The same fold, bound to the samples that its rows count in."""
@@ -85,7 +95,13 @@ class Fold:
     @property
     def record(self) -> IntArray:
         """All rows whose answers are known at the cutoff, however old: what rivals with a long memory may use."""
-        return np.flatnonzero(known_by(self.data.known_at, self.cutoff))
+        known = known_by(self.data.known_at, self.cutoff)
+        return np.flatnonzero(known if self.oldest is None else known & (self.data.times >= self.oldest))
+
+    def since(self, window: str | int) -> np.datetime64:
+        """The first moment of a window of this length that ends at the cutoff."""
+        moments = np.unique(self.data.times)
+        return _since(moments, session_date(moments), int(np.searchsorted(moments, self.cutoff)), window)
 
     def windowed(self, window: str | int | None) -> Fold:
         """The same refit on a window of another length; None leaves it as it is.
@@ -95,14 +111,36 @@ class Fold:
         """
         if window is None:
             return self
-        times = self.data.times
-        moments = np.unique(times)
-        since = _since(moments, session_date(moments), int(np.searchsorted(moments, self.cutoff)), window)
-        rows = self.record
+        times, rows = self.data.times, self.record
+        since = self.since(window)
         train, validation = _split(times, self.data.known_at, rows[times[rows] >= since], self.share)
         if len(train) == 0 or len(validation) == 0:
             raise TrainingError(f"a window of {window} has too few rows before {self.cutoff}: use a longer window.")
         return replace(self, train=train, validation=validation)
+
+    def inner(self, window: str | int, count: int, share: float) -> list[Fold]:
+        """Walk-forward folds inside a slice, the window of this length that ends at the cutoff.
+
+        The latest `share` of the slice's moments is cut into `count` blocks; each is scored (its rows are `test`) by
+        what is fitted on the slice's rows whose answers are known at the block's first moment. Blocks that leave
+        nothing to train or to validate on are left out.
+        """
+        times, known_at, oldest = self.data.times, self.data.known_at, self.since(window)
+        rows = self.record
+        rows = rows[times[rows] >= oldest]
+        moments = np.unique(times[rows])
+        bounds = np.linspace(np.floor(len(moments) * (1 - share)), len(moments), count + 1).astype(np.int64)
+        folds: list[Fold] = []
+        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            if begin == end:
+                continue
+            cutoff, last = moments[begin], moments[end - 1]
+            fittable = rows[known_by(known_at[rows], cutoff)]
+            train, validation = _split(times, known_at, fittable, self.share)
+            test = rows[(times[rows] >= cutoff) & (times[rows] <= last)]
+            if len(train) and len(validation):
+                folds.append(Fold(len(folds), train, validation, test, cutoff, self.samples, self.share, oldest))
+        return folds
 
     def recency(self, half_life: float | None) -> FloatArray:
         """(train rows,) how much each row counts: half as much for every `half_life` years of age, 1 in the mean.

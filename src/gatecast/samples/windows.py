@@ -33,6 +33,7 @@ class Samples:
     features: (bars, features) float64, NaN during warm-up; `names`: their names; `left_out`: name -> reason.
     symbol: (bars,) index into `symbols`; `time`: (bars,) close, UTC, datetime64[us]; `segment`: (bars,).
     targets, facts: see `samples.targets`; `ends`: (samples,) bar-level rows; `lookback`, `horizon`: in bars.
+    context: bars in one piece, with every feature, that end at each sample: at least `lookback`.
     """
 
     asset_class: str
@@ -48,6 +49,7 @@ class Samples:
     ends: IntArray
     lookback: int
     horizon: int
+    context: int
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -112,11 +114,13 @@ def make_samples(
     lookback: int = 30,
     horizon: int = 5,
     volatility_proxy: str = "garman_klass",
+    context: int = 0,
 ) -> dict[str, Samples]:
     """Bars -> asset class -> Samples; a class is made from its own bars alone.
 
     `features` are names of the catalogue or columns of the bars (None: the default five). A sample exists where the
-    last `lookback` bars are in one segment and have every feature, and the trailing volatility is known.
+    last `lookback` bars (`context`, if that is more) are in one segment and have every feature, and the trailing
+    volatility is known.
 
     >>> from gatecast.market import synthetic
     >>> samples = make_samples(synthetic.b1(500, seed=1), ("ret_log_1", "x"), lookback=30)["index"]
@@ -126,7 +130,8 @@ def make_samples(
     classes = bars["asset_class"].unique().sort().to_list()
     return {
         name: _make_class(
-            name, bars.filter(pl.col("asset_class") == name), features, lookback, horizon, volatility_proxy
+            name, bars.filter(pl.col("asset_class") == name), features, lookback, horizon, volatility_proxy,
+            max(lookback, context),
         )
         for name in classes
     }
@@ -139,6 +144,7 @@ def _make_class(
     lookback: int,
     horizon: int,
     volatility_proxy: str,
+    context: int,
 ) -> Samples:
     bars = bars.sort("symbol", "time")
     names, left_out = available_features(bars, features)
@@ -156,8 +162,8 @@ def _make_class(
     fresh[1:] = (np.diff(symbol) != 0) | (np.diff(segment) != 0) | ~usable[:-1]
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(bars)), 0))
     run = np.arange(len(bars)) - start + 1
-    ends = np.flatnonzero(usable & (run >= lookback))
+    ends = np.flatnonzero(usable & (run >= context))
     return Samples(
         asset_class, symbols, table, tuple(names), left_out, symbol, segment, to_times(bars, "time"), targets, facts,
-        ends.astype(np.int64), lookback, horizon,
+        ends.astype(np.int64), lookback, horizon, context,
     )  # fmt: skip

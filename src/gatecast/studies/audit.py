@@ -204,10 +204,7 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
     settings = BarsSettings(frame=raw, resample=experiment.bars.resample)
     bars = result.bars = settings.read().bars if reading else raw
     yield [bars_table(bars)]
-    samples = result.samples = chain.make_samples(
-        bars, experiment.features,
-        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
-    )  # fmt: skip
+    samples = result.samples = experiment.make_samples(bars)
     yield [table for one in samples.values() for table in samples_tables(one)]
     watched = _Watched(**{name: getattr(experiment, name) for name in experiment.model_fields_set})
     forecasts, tables = {}, []
@@ -274,9 +271,9 @@ class _Watched(Experiment):
         """The folds that they were given: usually the same for all."""
         return list({id(watch.folds): watch.folds for watch in self._watches}.values())
 
-    def forecasters(self) -> list[Forecaster]:
+    def forecasters(self, told: Callable[[int, int], None] | None = None) -> list[Forecaster]:
         """The experiment's, watched."""
-        self._watches = [_Watch(forecaster) for forecaster in super().forecasters()]
+        self._watches = [_Watch(forecaster) for forecaster in super().forecasters(told)]
         return [*self._watches]
 
     def tables(self, samples: Samples) -> list[Table]:

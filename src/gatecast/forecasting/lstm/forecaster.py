@@ -50,6 +50,7 @@ class LSTM(Settings):
     unfinished: folder in which finished networks are kept, and looked for; changes no result.
     burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
     selection: weigh the features at each bar before the first layer, see `lstm.selection`.
+    features: those of the samples that it reads; None: all. label: its name in the forecasts.
     window: what it learns from (None: the schedule's). half_life: years of age that halve a label's weight in the loss.
 
     Examples
@@ -73,6 +74,7 @@ class LSTM(Settings):
     engine: Literal["compiled", "torch"] = "compiled"
     burn_in_gradient: bool = True
     selection: bool = False
+    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     window: Window | None = None
     half_life: HalfLife | None = None
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3
@@ -85,6 +87,7 @@ class LSTM(Settings):
     batch: Annotated[int, Field(ge=1, le=512)] = 4
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
+    label: str = "lstm"
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("heads")
@@ -99,8 +102,18 @@ class LSTM(Settings):
 
     @property
     def name(self) -> str:
-        """`lstm`."""
-        return "lstm"
+        """The label: `lstm`."""
+        return self.label
+
+    def reads(self, samples: Samples) -> Samples:
+        """The samples with no other features than those that it reads. Raises `SettingsError` for one that is absent."""
+        if self.features is None or self.features == samples.names:
+            return samples
+        for name in self.features:
+            if name not in samples.names:
+                raise SettingsError(f"the LSTM reads {name!r}. {did_you_mean(name, samples.names)}")
+        columns = [samples.names.index(name) for name in self.features]
+        return replace(samples, features=np.ascontiguousarray(samples.features[:, columns]), names=self.features)
 
     def labels(self, rows: int) -> int:
         """Labels in a chunk where there are so many rows to train on."""
@@ -162,11 +175,11 @@ class LSTM(Settings):
         return [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
 
     def _prepare(self, fold: Fold) -> Lesson:
-        samples = fold.data
-        if samples.lookback != self.lookback or samples.horizon != self.horizon:
+        samples = self.reads(fold.data)
+        if samples.context < self.lookback or samples.horizon != self.horizon:
             raise SettingsError(
-                f"the samples have lookback {samples.lookback} and horizon {samples.horizon}, the LSTM "
-                f"{self.lookback} and {self.horizon}: give both the same."
+                f"the samples have {samples.context} bars of context and horizon {samples.horizon}, the LSTM lookback "
+                f"{self.lookback} and horizon {self.horizon}: make samples with as much, or give both the same."
             )
         train, validation = samples.ends[fold.train], samples.ends[fold.validation]
         scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling)
@@ -220,6 +233,7 @@ class FittedLSTM:
 
     `smear` turns the exponential of a mean log variance into a mean variance (Duan 1983), from the rows of the fit.
     `selected`: (refits so far, features) mean selection weights on each refit's validation rows, None without any.
+    `searches`: what `tuning` found at each date so far, JSON-able; () for settings that were given.
     """
 
     settings: LSTM
@@ -230,6 +244,7 @@ class FittedLSTM:
     epochs: tuple[int, ...]
     smear: float = 1.0
     selected: FloatArray | None = None
+    searches: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def assemble(cls, settings: LSTM, fold: Fold, members: Sequence[Member]) -> FittedLSTM:
@@ -257,6 +272,7 @@ class FittedLSTM:
         """The forecasts of all members together, and those that each would make alone."""
         if len(rows) == 0:
             return {}, []
+        samples = self.settings.reads(samples)
         inputs, ends = read_windows(self.scaler, samples, samples.ends[rows], self.settings.lookback)
         each = [outputs_of(one, self.settings, inputs, ends, self.centre, self.spread) for one in self.members]
         together: FloatArray = np.mean(each, axis=0)
@@ -283,6 +299,7 @@ class FittedLSTM:
         """
         if not self.settings.selection:
             raise SettingsError("this LSTM selects no features: fit one with selection = true.")
+        samples = self.settings.reads(samples)
         inputs = self.scaler.transform(samples.features[samples.ends[rows]]).astype(np.float32)
         mean: FloatArray = np.mean([shares(one, inputs) for one in self.members], axis=0, dtype=np.float64)
         return mean
@@ -300,6 +317,7 @@ class FittedLSTM:
         return arrays, {
             "kind": "lstm", "settings": self.settings.model_dump(mode="json"),
             "epochs": list(self.epochs), "smear": self.smear,
+            **({"searches": list(self.searches)} if self.searches else {}),
         }  # fmt: skip
 
     @classmethod
@@ -321,6 +339,7 @@ class FittedLSTM:
             tuple(settings["epochs"]),
             settings["smear"],
             arrays.get("selected"),
+            tuple(settings.get("searches", ())),
         )
 
 

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from gatecast.forecasting.lstm.forecaster import LSTM, Lesson
 
 
+SAID_OTHERWISE = {"seed", "seeds", "label", "features", "window", "half_life"}
+"""Settings that change nothing beside the arrays and the seed of a fit."""
+
+
 def key_of(settings: LSTM, lesson: Lesson, seed: int) -> str:
     """SHA-256 of everything that one fit depends on."""
     digest = hashlib.sha256(_code())
-    digest.update(settings.model_dump_json(exclude={"seed", "seeds"}).encode())
+    digest.update(settings.model_dump_json(exclude=SAID_OTHERWISE).encode())
     digest.update(str(seed).encode())
     for array in (lesson.inputs, lesson.table, lesson.train, lesson.validation, lesson.counts):
         digest.update(f"{array.shape}{array.dtype}".encode())

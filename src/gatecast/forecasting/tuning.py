@@ -1,0 +1,324 @@
+"""An LSTM whose settings are searched for at each tuning date, in what was known then, and used from then on alone.
+
+The search is nested: candidates are fitted and scored on folds inside the slice that ends at the date, each on rows
+that neither its training nor its early stopping has seen. No row that the walk-forward forecasts is ever among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field, field_serializer, field_validator
+
+from gatecast.errors import GatecastError, did_you_mean
+from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.lstm.forecaster import FittedLSTM
+from gatecast.forecasting.schedule import Fold, Period, Window, back
+from gatecast.forecasting.search import Budget, Params, Trial, file_of, open_storage, search
+from gatecast.market.bars import session_date
+from gatecast.metrics.significance import hac_mean
+from gatecast.samples.targets import HEADS
+from gatecast.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+SCORED = 0.4  # share of a slice, the latest, on which candidates are scored
+PASSED_ON = 2  # settings of one date that are among the first guesses of the next
+DEFAULT = "_default"
+"""Ends the name of the model with the settings that were given, beside the one whose settings are searched for."""
+
+
+def _ordered(value: tuple[Any, Any]) -> tuple[Any, Any]:
+    if value[0] > value[1]:
+        raise ValueError(f"expected the smaller end first, got {list(value)}")
+    return value
+
+
+Whole = Annotated[tuple[int, int], AfterValidator(_ordered)]
+Real = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Both ends of a range."""
+
+
+class Tuning(Settings):
+    """What is searched for, where and for how long. One study for each asset class and date.
+
+    Attributes
+    ----------
+    trials: candidates a study, the settings that were given among them. seconds: instead, as many as begin in so much
+        time; such a study cannot be repeated exactly.
+    every: from one date to the next, the first at the first refit. slice: what a search sees, the latest before the
+        date; its last two fifths are scored in `folds` blocks. seeds: networks a candidate.
+    head: whose loss counts; "all" for the mean of the LSTM's heads. margin: standard errors of the daily loss by which
+        a candidate must beat the given settings to replace them.
+    sampler: "tpe" (Bergstra et al. 2011), or "gp", a Gaussian process. prune: give up a candidate whose loss after a
+        fold is worse than the median of earlier ones.
+    lookback, layers, units, dropout, learning_rate, weight_decay, batch: ends of the ranges, widened where the given
+        setting lies outside; windows: what may be learned from (no more than the slice is seen in the search);
+        features: whether each feature may be left out.
+    storage: address of the studies, sqlite:///FILE or a PostgreSQL server that several machines share.
+
+    >>> Tuning(every="3M").trials
+    8
+    """
+
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 8
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    every: Period = "1Y"
+    slice: Window = "2Y"
+    folds: Annotated[int, Field(ge=1, le=10)] = 2
+    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    head: str = "all"
+    margin: Annotated[float, Field(ge=0)] = 1.0
+    sampler: Literal["tpe", "gp"] = "tpe"
+    prune: bool = True
+    lookback: Whole = (10, 100)
+    layers: Whole = (1, 3)
+    units: Whole = (16, 256)
+    dropout: Real = (0.2, 0.4)
+    learning_rate: Real = (1e-3, 5e-3)
+    weight_decay: Real = (1e-4, 1e-1)
+    batch: Whole = (4, 16)
+    windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("1Y", "2Y")
+    features: bool = False
+    storage: str | None = None
+
+    @field_serializer("storage")
+    def _without_password(self, storage: str | None) -> str | None:
+        return storage and re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1@", storage)
+
+    @field_validator("head")
+    @classmethod
+    def _known_head(cls, head: str) -> str:
+        if head not in ("all", *HEADS):
+            raise ValueError(f"unknown head {head!r}. {did_you_mean(head, ('all', *HEADS))}")
+        return head
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may work on the same studies."""
+        return self.storage is not None and file_of(self.storage) is None
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same study has the same trials again."""
+        return self.seconds is None and not self.shared
+
+    def given(self, lstm: LSTM, samples: Samples) -> Params:
+        """The settings that were given, as a candidate."""
+        ranges = ("lookback", "layers", "units", "dropout", "learning_rate", "weight_decay", "batch")
+        params: Params = {name: getattr(lstm, name) for name in ranges} | {"window": lstm.window}
+        return params | {f"feature: {name}": lstm.reads(samples).names.count(name) > 0 for name in self.free(samples)}
+
+    def space(self, lstm: LSTM, samples: Samples) -> dict[str, BaseDistribution]:
+        """Name -> range or choices of each parameter; what was given lies inside."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        given = self.given(lstm, samples)
+        space: dict[str, BaseDistribution] = {}
+        for name in ("lookback", "layers", "units", "batch"):
+            low, high = getattr(self, name)
+            step = 16 if name == "units" and low % 16 == high % 16 == given[name] % 16 else 1
+            space[name] = IntDistribution(min(low, given[name]), max(high, given[name]), step=step)
+        for name in ("dropout", "learning_rate", "weight_decay"):
+            low, high = min(getattr(self, name)[0], given[name]), max(getattr(self, name)[1], given[name])
+            space[name] = FloatDistribution(low, high, log=name != "dropout" and low > 0)
+        space["window"] = CategoricalDistribution(tuple(dict.fromkeys((given["window"], *self.windows))))
+        return space | {f"feature: {name}": CategoricalDistribution((True, False)) for name in self.free(samples)}
+
+    def free(self, samples: Samples) -> tuple[str, ...]:
+        """The features that may be left out."""
+        return samples.names if self.features and len(samples.names) > 1 else ()
+
+    @property
+    def reach(self) -> int:
+        """The longest lookback that may be chosen."""
+        return self.lookback[1]
+
+
+def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
+    """The settings with those of a candidate."""
+    features = {name.removeprefix("feature: "): there for name, there in params.items() if name.startswith("feature: ")}
+    plain = {name: value for name, value in params.items() if not name.startswith("feature: ")}
+    if features:
+        every = lstm.reads(samples).names
+        plain["features"] = tuple(name for name in every if features[name]) or every  # it must read something
+    tuned: LSTM = lstm.replace(**plain)
+    return tuned
+
+
+@dataclass(frozen=True)
+class TunedLSTM:
+    """The LSTM, its settings those of the latest search. `told(done, of)` hears how many candidates have been tried."""
+
+    lstm: LSTM
+    tuning: Tuning
+    storage: str | None = None
+    told: Callable[[int, int], None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The LSTM's own."""
+        return self.lstm.name
+
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
+        """One fit a fold with the settings in force there; its `searches` say how they came about."""
+        dated = tuning_dates(folds, self.tuning.every)
+        searches = self.search_all([folds[number] for number in dated], jobs)
+        fits: list[FittedLSTM] = []
+        for begin, end, found in zip(dated, (*dated[1:], len(folds)), searches, strict=True):
+            settings = with_params(self.lstm, found["chosen"], folds[begin].data)
+            own = settings.fit_many(folds[begin:end], jobs=jobs, progress=progress)
+            so_far = tuple(searches[: searches.index(found) + 1])
+            fits += [replace(one, searches=so_far) for one in own]
+        return fits
+
+    def search_all(self, folds: Sequence[Fold], jobs: int = 1) -> list[dict[str, Any]]:
+        """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`."""
+        found: list[dict[str, Any]] = []
+        guesses: list[Params] = []
+        with open_storage(self.storage or self.tuning.storage) as storage:
+            for number, fold in enumerate(folds):
+                told = self.told and (lambda done, of, n=number: self.told(n * of + done, len(folds) * of))
+                one, guesses = search_once(self.lstm, self.tuning, fold, guesses, storage, jobs=jobs, told=told)
+                found.append(one)
+        return found
+
+
+def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
+    """Numbers of the folds at whose cutoff a search is due: the first, and each that lies a period after the last.
+
+    >>> monthly = [Fold(i, *[np.zeros(0, np.int64)] * 3, np.datetime64("2020-01-31") + 31 * i) for i in range(30)]
+    >>> tuning_dates(monthly, "1Y")
+    [0, 12, 24]
+    """
+    due: list[int] = []
+    for number, fold in enumerate(folds):
+        day = session_date(np.array([fold.cutoff], "datetime64[us]"))[0]
+        if not due or back(day, every) >= last:
+            due.append(number)
+            last = day
+    return due
+
+
+def search_once(
+    lstm: LSTM, tuning: Tuning, fold: Fold, guesses: Sequence[Params], storage: BaseStorage, *,
+    jobs: int = 1, told: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Any], list[Params]]:  # fmt: skip
+    """The search of one date, and the settings that the next one should try first.
+
+    In: `fold.cutoff` is the date; nothing but rows whose answers are known by then is looked at. Out: JSON-able
+    `asset_class`, `date` and `since` (UTC, the end and the beginning of what was seen), `chosen` (parameters in force from the date on), `given_loss` and `loss` (mean daily
+    loss of the given and of the best settings, as a share of what a constant forecast loses), `statistic` (standard
+    errors by which the best beats the given), `replaced` (whether it did by the margin), `reproducible`, `trials`
+    (number, params, state, loss, reason).
+    """
+    samples = fold.data
+    given, space = tuning.given(lstm, samples), tuning.space(lstm, samples)
+    inner = fold.inner(tuning.slice, tuning.folds, SCORED)
+    first = list({repr(sorted(one.items(), key=str)): one for one in (given, *guesses)}.values())
+    heads = lstm.heads if tuning.head == "all" else (tuning.head,)
+
+    def evaluate(candidates: Sequence[tuple[int, Params]], step: int) -> list[FloatArray | str]:
+        def tried(candidate: tuple[int, Params]) -> FloatArray | str:
+            number, params = candidate
+            try:
+                settings: LSTM = with_params(lstm, params, samples).replace(
+                    seeds=tuning.seeds, seed=seed_of(lstm.seed, samples.asset_class, fold.cutoff, number)
+                )
+                return relative_losses(settings.fit_many([inner[step]])[0], inner[step], heads)
+            except (GatecastError, ArithmeticError, MemoryError, ValueError) as error:
+                return f"{type(error).__name__}: {error}"
+
+        return fan_out(tried, candidates, jobs=jobs)
+
+    trials = search(
+        storage, f"{samples.asset_class} {np.datetime_as_string(fold.cutoff, 'D')} {key_of(lstm, tuning, fold, inner)}",
+        space, first, evaluate, steps=len(inner), budget=Budget(tuning.trials, tuning.seconds),
+        sampler=tuning.sampler, prune=tuning.prune, shared=tuning.shared,
+        seed=lambda number: seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
+        progress=told and (lambda known: told(min(len(known), tuning.trials), tuning.trials)),
+    ) if inner else []  # fmt: skip
+    return _judged(tuning, fold, given, trials)
+
+
+def _judged(
+    tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]
+) -> tuple[dict[str, Any], list[Params]]:
+    """See `search_once`: the best of the trials, where it beats the settings given by the margin."""
+    done = sorted((one for one in trials if one.state == "complete"), key=lambda one: (one.loss, one.number))
+    own = next((one for one in done if one.params == given), None)
+    best, statistic = (done[0] if done else None), None
+    if best and own and best is not own:
+        statistic = hac_mean(np.subtract(own.days, best.days), 2 * fold.data.horizon_sessions).statistic
+    replaced = best is not None and best is not own and (own is None or (statistic or 0.0) > tuning.margin)
+    found = {
+        "asset_class": fold.data.asset_class, "date": np.datetime_as_string(fold.cutoff, "s"),
+        "since": np.datetime_as_string(fold.since(tuning.slice), "s"),
+        "chosen": best.params if replaced and best else given,
+        "given_loss": own.loss if own else None, "loss": best.loss if best else None,
+        "statistic": statistic, "replaced": replaced, "reproducible": tuning.reproducible,
+        "trials": [
+            {"number": one.number, "params": one.params, "state": one.state, "loss": one.loss, "reason": one.reason}
+            for one in trials
+        ],
+    }  # fmt: skip
+    return found, [one.params for one in done[:PASSED_ON]]
+
+
+def relative_losses(fitted: FittedLSTM, fold: Fold, heads: Sequence[str]) -> FloatArray:
+    """(days,) mean loss over symbols and heads on the fold's test rows, as a share of what a constant loses there.
+
+    Squared errors: of the path in trailing volatilities against no change, of probabilities against the share of the
+    training rows, of log variance against their mean.
+    """
+    samples, rows = fold.data, fold.test
+    forecast, ends, known = fitted.predict(samples, rows), samples.ends[rows], samples.ends[fold.train]
+    total, count = np.zeros(len(rows)), np.zeros(len(rows))
+    for head in heads:
+        answer, made = samples.targets[head].value, forecast[head]
+        if head == "return":
+            unit = samples.facts.sigma[ends][:, None] * np.sqrt(np.arange(1, samples.horizon + 1))
+            loss, constant = (((answer[ends] - one) / unit) ** 2 for one in (made, 0.0))
+            loss, constant = loss.mean(1), constant.mean(1)
+        else:
+            learned = answer[known][np.isfinite(answer[known])]
+            made = np.log(made) if head == "volatility" else made
+            centre = learned.mean() if len(learned) else np.nan  # early on the class has no level of turbulence yet
+            loss, constant = ((answer[ends] - one) ** 2 for one in (made, centre))
+        there = np.isfinite(constant)
+        if there.any():
+            total[there] += loss[there] / constant[there].mean()
+            count += there
+    rows, total, count = rows[count > 0], total[count > 0], count[count > 0]
+    if not len(rows) or not np.isfinite(total).all():
+        raise ArithmeticError("a forecast is not finite, or nothing has an answer")
+    _, day = np.unique(samples.sessions[rows], return_inverse=True)
+    means: FloatArray = np.bincount(day, total / count) / np.bincount(day)
+    return means
+
+
+def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold]) -> str:
+    """Short hash of what a study depends on beside its budget: settings, ranges and every number that it may read."""
+    samples = fold.data
+    digest = hashlib.sha256(lstm.model_dump_json(exclude={"label"}).encode())
+    digest.update(tuning.model_dump_json(exclude={"trials", "seconds", "every", "storage", "margin"}).encode())
+    for one in inner:
+        rows = np.r_[one.train, one.validation, one.test]
+        ends = samples.ends[rows]
+        for array in (ends, samples.time[ends], samples.features[ends], samples.table[ends]):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
