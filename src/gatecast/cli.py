@@ -293,6 +293,58 @@ def placebo(
 
 
 @app.command()
+def tune(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    symbols: Symbols = None,
+    symbols_file: SymbolsFile = None,
+    asset_class: AssetClass = None,
+    start: Start = None,
+    end: End = None,
+    trials: Annotated[int | None, typer.Option(help="Candidates a class and date.", show_default="8")] = None,
+    every: Annotated[str | None, typer.Option(help="From one search to the next: 1Y, 3M, 1M.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Instead, a budget of time a class and date.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Address of the studies.", show_default="a file")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run it belongs to.", show_default="runs/<name>")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for the LSTM's settings at every date, and say whether that beat the settings given, and at what cost.
+
+    Candidates are kept as they end: stopped, the same command goes on, and `gatecast run` with the same settings makes
+    no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
+    """
+    from gatecast.experiment import Experiment
+    from gatecast.store import check_place, discard, studies, unfinished
+    from gatecast.studies.tune import tune as search
+
+    changes = {
+        "name": None if config else "embedded" if bars is None else Path(bars).stem or "bars",
+        "jobs": jobs or _cores(),
+        "bars": {"source": bars, "start": start, "end": end}
+        | _reading(symbols, symbols_file, asset_class, None, None, None, None),
+        "tuning": {"trials": trials, "every": every, "seconds": seconds, "storage": storage},
+    }
+    experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
+    place = check_place(out or Path("runs") / _as_folder(experiment.name))
+    file, kept = studies(place), unfinished(place)
+    try:
+        with _Stages() as progress:
+            found = search(experiment.replace(studies=file, unfinished=kept), progress=progress)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted. Candidates that were tried are kept in {_shown(file)}: the same command goes on from there."
+        ) from None
+    discard(kept)
+    if as_json:
+        _print_json({"studies": str(file), **found.to_dict()})
+    else:
+        _console().print(_shown(found.summary()), markup=False, soft_wrap=True)
+
+
+@app.command()
 def forecast(
     folder: RunFolder,
     bars: Annotated[str, typer.Option(help="File with the newest bars.")],

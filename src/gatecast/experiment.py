@@ -17,6 +17,7 @@ from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
+from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
@@ -269,20 +270,23 @@ class Experiment(Settings):
             volatility_proxy=self.volatility_proxy, context=self.context,
         )  # fmt: skip
 
-    def _tuned(self, lstm: LSTM, told: Callable[[int, int], None] | None) -> list[Forecaster]:
-        """The LSTM with settings that are searched for, and beside it the one with those that were given."""
+    def lstms(self, told: Callable[[int, int], None] | None = None) -> list[Forecaster]:
+        """The LSTM; with `tuning` the one whose settings are searched for, and beside it the one with those given."""
+        lstm: LSTM = self.lstm.replace(
+            lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
+        )
         if self.tuning is None:
             return [lstm]
         window = lstm.window or (EXPANDING if self.schedule.expanding else self.schedule.train)
         storage = self.tuning.storage or (f"sqlite:///{self.studies}" if self.studies else None)
-        return [TunedLSTM(lstm.replace(window=window), self.tuning, storage, told), lstm.replace(label="lstm" + DEFAULT)]
+        return [
+            TunedLSTM(lstm.replace(window=window), self.tuning, storage, told),
+            lstm.replace(label="lstm" + DEFAULT),
+        ]
 
     def forecasters(self, told: Callable[[int, int], None] | None = None) -> list[Forecaster]:
         """The models of the experiment and every task's simple rivals; `told` hears how far searches have come."""
         own: dict[str, Forecaster] = {
-            "lstm": self.lstm.replace(
-                lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
-            ),
             "forest": self.forest.replace(seed=self.seed),
             "logistic": self.logistic,
             "ridge": self.ridge,
@@ -300,9 +304,8 @@ class Experiment(Settings):
         ]
         rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
         rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
-        tuned = self._tuned(own.pop("lstm"), told)  # type: ignore[arg-type]
         return [
-            *(one for name in self.models for one in (tuned if name == "lstm" else [own[name]])),
+            *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
             *(Naive(rule=rule) for rule in rules),
             LogHAR(),
@@ -347,7 +350,8 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     """
     reading = experiment.read()
     chain = make_chain(experiment, reading.bars, progress)
-    trials = record_trials([*nested_trials(experiment, chain), trial_of(experiment, chain)])
+    nested = [trial for one in chain.forecasts.values() for trial in nested_trials(experiment, one)]
+    trials = record_trials([*nested, trial_of(experiment, chain)])
     verdicts = judge_chain(experiment, chain, [one for one in trials if not one.nested])
     control = run_control(experiment, progress)
     finished = Run(
@@ -510,16 +514,15 @@ def trial_of(experiment: Experiment, chain: Chain) -> Trial:
     )  # fmt: skip
 
 
-def nested_trials(experiment: Experiment, chain: Chain) -> list[Trial]:
-    """The candidates of every search: they never saw what is judged, but each was tried."""
+def nested_trials(experiment: Experiment, forecasts: Forecasts) -> list[Trial]:
+    """The candidates of a class's searches: they never saw what is judged, but each was tried."""
     given = experiment.lstm.model_dump(mode="json")
     return [
         Trial(
-            one.samples.symbols, found["since"][:10], found["date"][:10],
+            forecasts.samples.symbols, found["since"][:10], found["date"][:10],
             provenance.hash_of({"given": given, **tried["params"]}), None, nested=True,
         )
-        for one in chain.classes.values()
-        for found in getattr(one.forecasts.fitted.get("lstm"), "searches", ())
+        for found in searches_of(forecasts)
         for tried in found["trials"]
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.ledger import best_of_trials, independent_trials
+from gatecast.evaluation.tuned import tuned_of
 from gatecast.evaluation.verdict import SKILL
 from gatecast.evaluation.windows import longer_windows
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
@@ -252,6 +253,7 @@ def scores_of(
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble),
         "in_force": changes_of(chain.forecasts),
+        "tuning": tuned_of(chain.forecasts),
         "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
         "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
@@ -392,6 +394,7 @@ def trials_of(chain: Chain, trials: Sequence[Trial]) -> dict[str, Any]:
     return {
         "count": len(trials),
         "effective": independent_trials(trials, days, held),
+        "nested": sum(trial.nested for trial in trials),
         "with_profit": sum(trial.profit is not None for trial in trials),
         "best_of": {"statistic": best.statistic, "pvalue": best.pvalue, "reason": best.reason},
     }

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from gatecast.forecasting.forecaster import FittedForecaster
     from gatecast.results import Run
+    from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]

@@ -144,6 +144,8 @@ def record_trial(trial: Trial, path: Path | None = None) -> list[Trial]:
 def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Trial]:
     """As `record_trial` for several at once, such as those of one search; the last one's company is returned."""
     path = path or ledger_path()
+    if not trials:
+        return []
     known = read_trials(path)
     newest = {trial.start: trial for trial in sorted(known, key=lambda one: one.last)}
     fresh = [

@@ -38,6 +38,8 @@ Length = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_length)
 """A calendar length such as "2Y", "18M", "60W", "500D", or a number of bars."""
 Window = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_window)]
 """What a model learns from: a `Length`, or "expanding" for everything known."""
+
+
 def _a_period(value: str) -> str:
     if not re.fullmatch(r"[1-9]\d*[DWMY]", value):
         raise ValueError(f"expected a period such as '1Y', '3M' or '1M', got {value!r}")
@@ -68,8 +70,8 @@ class Fold:
     """One refit: row numbers of `train`, `validation` (later in time) and `test`, and the moments between them.
 
     `cutoff` is the time of the first forecast of the test block; `index` counts refits from 0. `samples` is what the
-    rows count in, once bound with `on`; `share` of a window, the latest in time, validates. `oldest`: no row before that
-    moment is used, where a fold lies inside the slice of another.
+    rows count in, once bound with `on`; `share` of a window, the latest in time, validates. `oldest`: no row before
+    that moment is used, where a fold lies inside the slice of another.
     """
 
     index: int

@@ -71,18 +71,26 @@ def open_storage(url: str | None) -> Iterator[BaseStorage]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    with _quiet(), _alone(file_of(url)):
+        storage = _connected(url) if url else optuna.storages.InMemoryStorage()
+        try:
+            yield storage
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise _unreachable(url or "", error) from None
+        finally:
+            if isinstance(storage, optuna.storages.RDBStorage):
+                storage.engine.dispose()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna's own log, for errors alone."""
+    import optuna
+
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with _alone(file_of(url)):
-            storage = _connected(url) if url else optuna.storages.InMemoryStorage()
-            try:
-                yield storage
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                raise _unreachable(url or "", error) from None
-            finally:
-                if isinstance(storage, optuna.storages.RDBStorage):
-                    storage.engine.dispose()
+        yield
     finally:
         optuna.logging.set_verbosity(before)
 
@@ -325,11 +333,12 @@ def importance(studies: Sequence[Sequence[tuple[Params, float]]]) -> dict[str, f
     varied = {name: of for name, of in ranges.items() if not of.single()}
     if len(tried) < 2 * BATCH or not varied or len(set(losses)) == 1:
         return {}
-    together = _in_memory([])
-    for params, loss in zip(tried, losses, strict=True):
-        own = {name: params[name] for name in varied}
-        together.add_trial(optuna.trial.create_trial(value=loss, params=own, distributions=varied))
-    found = optuna.importance.get_param_importances(together)
+    with _quiet():
+        together = _in_memory([])
+        for params, loss in zip(tried, losses, strict=True):
+            own = {name: params[name] for name in varied}
+            together.add_trial(optuna.trial.create_trial(value=loss, params=own, distributions=varied))
+        found = optuna.importance.get_param_importances(together)
     return {name: float(share) for name, share in found.items()}
 
 

@@ -10,10 +10,11 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_serializer, field_validator
+from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
 
 from gatecast.errors import GatecastError, did_you_mean
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
@@ -107,6 +108,13 @@ class Tuning(Settings):
             raise ValueError(f"unknown head {head!r}. {did_you_mean(head, ('all', *HEADS))}")
         return head
 
+    @model_validator(mode="after")
+    def _ranges_that_an_lstm_takes(self) -> Tuning:
+        for name in ("lookback", "layers", "units", "dropout", "learning_rate", "weight_decay", "batch"):
+            for end in getattr(self, name):
+                LSTM(**{name: end})
+        return self
+
     @property
     def shared(self) -> bool:
         """Whether other machines may work on the same studies."""
@@ -192,10 +200,14 @@ class TunedLSTM:
         guesses: list[Params] = []
         with open_storage(self.storage or self.tuning.storage) as storage:
             for number, fold in enumerate(folds):
-                told = self.told and (lambda done, of, n=number: self.told(n * of + done, len(folds) * of))
+                told = partial(self._tell, number, len(folds))
                 one, guesses = search_once(self.lstm, self.tuning, fold, guesses, storage, jobs=jobs, told=told)
                 found.append(one)
         return found
+
+    def _tell(self, before: int, searches: int, done: int, of: int) -> None:
+        if self.told:
+            self.told(before * of + done, searches * of)
 
 
 def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
@@ -205,12 +217,11 @@ def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
     >>> tuning_dates(monthly, "1Y")
     [0, 12, 24]
     """
+    days = session_date(np.array([fold.cutoff for fold in folds], "datetime64[us]"))
     due: list[int] = []
-    for number, fold in enumerate(folds):
-        day = session_date(np.array([fold.cutoff], "datetime64[us]"))[0]
-        if not due or back(day, every) >= last:
+    for number, day in enumerate(days):
+        if not due or back(day, every) >= days[due[-1]]:
             due.append(number)
-            last = day
     return due
 
 
@@ -221,10 +232,10 @@ def search_once(
     """The search of one date, and the settings that the next one should try first.
 
     In: `fold.cutoff` is the date; nothing but rows whose answers are known by then is looked at. Out: JSON-able
-    `asset_class`, `date` and `since` (UTC, the end and the beginning of what was seen), `chosen` (parameters in force from the date on), `given_loss` and `loss` (mean daily
-    loss of the given and of the best settings, as a share of what a constant forecast loses), `statistic` (standard
-    errors by which the best beats the given), `replaced` (whether it did by the margin), `reproducible`, `trials`
-    (number, params, state, loss, reason).
+    `asset_class`, `date` and `since` (UTC, the end and the beginning of what was seen), `chosen` (parameters in force
+    from the date on), `given_loss` and `loss` (mean daily loss of the given and of the best settings, as a share of
+    what a constant forecast loses), `statistic` (standard errors by which the best beats the given), `replaced`
+    (whether it did by the margin), `reproducible`, `trials` (number, params, state, loss, reason).
     """
     samples = fold.data
     given, space = tuning.given(lstm, samples), tuning.space(lstm, samples)
@@ -255,9 +266,7 @@ def search_once(
     return _judged(tuning, fold, given, trials)
 
 
-def _judged(
-    tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]
-) -> tuple[dict[str, Any], list[Params]]:
+def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> tuple[dict[str, Any], list[Params]]:
     """See `search_once`: the best of the trials, where it beats the settings given by the margin."""
     done = sorted((one for one in trials if one.state == "complete"), key=lambda one: (one.loss, one.number))
     own = next((one for one in done if one.params == given), None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gatecast.evaluation.tuned import setting_named
 from gatecast.report.figures import Data
 from gatecast.report.words import named
 
@@ -443,31 +444,44 @@ def draw_control(data: Data) -> Any:
 
 def draw_selection(data: Data) -> Any:
     """A bar a feature, the largest on top, and a whisker over the refits; one colour an asset class."""
+    whiskers = [
+        {
+            "type": "data",
+            "symmetric": False,
+            "array": [high - mean for high, mean in zip(one["high"], one["mean"], strict=True)],
+            "arrayminus": [mean - low for low, mean in zip(one["low"], one["mean"], strict=True)],
+            "color": LIGHT["quiet"],
+            "thickness": 1,
+            "width": 3,
+        }
+        for one in data["series"]
+    ]
+    return _draw_shares(data, "feature", "mean", named, [{"error_x": whisker} for whisker in whiskers])
+
+
+def draw_tuning(data: Data) -> Any:
+    """A bar a setting that was searched for, the one that mattered most on top; one colour an asset class."""
+    return _draw_shares(data, "setting", "share", setting_named, [{} for _ in data["series"]])
+
+
+def _draw_shares(data: Data, what: str, share: str, word: Callable[[str], str], more: list[Data]) -> Any:
     colours = (LIGHT["accent"], LIGHT["good"], LIGHT["unsure"], LIGHT["bad"])
     traces = [
         {
             "type": "bar",
             "orientation": "h",
-            "y": [escape(named(feature)) for feature in one["feature"]],
-            "x": one["mean"],
+            "y": [escape(word(name)) for name in one[what]],
+            "x": one[share],
             "name": escape(named(one["asset_class"])),
             "showlegend": len(data["series"]) > 1,
             "marker": {"color": colours[place % len(colours)] + "99"},
-            "error_x": {
-                "type": "data",
-                "symmetric": False,
-                "array": [high - mean for high, mean in zip(one["high"], one["mean"], strict=True)],
-                "arrayminus": [mean - low for low, mean in zip(one["low"], one["mean"], strict=True)],
-                "color": LIGHT["quiet"],
-                "thickness": 1,
-                "width": 3,
-            },
+            **own,
         }
-        for place, one in enumerate(data["series"])
+        for place, (one, own) in enumerate(zip(data["series"], more, strict=True))
     ]
     return _figure(
         traces,
-        80 + 28 * sum(len(one["feature"]) for one in data["series"]),
+        80 + 28 * sum(len(one[what]) for one in data["series"]),
         hovermode="closest",
         bargap=0.35,
         xaxis=_axis(tickformat=".0%", hoverformat=".1%", rangemode="tozero"),
@@ -485,5 +499,6 @@ DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "strategies": draw_strategies,
     "bunching": draw_bunching,
     "selection": draw_selection,
+    "tuning": draw_tuning,
 }
 """Name -> data to plotly figure, in the order of the page; `draw_candles` draws one symbol."""

@@ -401,6 +401,17 @@ def selection_data(run: Any) -> Data | None:
     return {"series": series} if series else None
 
 
+def tuning_data(run: Any) -> Data | None:
+    """Importance of each setting that was searched for, the largest first, by asset class."""
+    found = (getattr(run, "scores", None) or {}).get("tuning") or {}
+    series = [
+        {"asset_class": one["asset_class"], "setting": list(shares), "share": list(shares.values())}
+        for one in found.get("classes") or []
+        if (shares := dict(sorted(one["importance"].items(), key=lambda item: -item[1])))
+    ]
+    return {"series": series} if series else None
+
+
 def coverage_data(run: Any) -> Data | None:
     """Share of the answers inside the intervals of the last step, year by year."""
     rows = (getattr(run, "scores", None) or {}).get("coverage") or []
@@ -430,5 +441,6 @@ FIGURES: dict[str, Callable[[Any], Data | None]] = {
     "strategies": strategies_data,
     "bunching": bunching_data,
     "selection": selection_data,
+    "tuning": tuning_data,
 }
 """Name -> Run to data, in the order of the page; `candles_data` is one a symbol."""

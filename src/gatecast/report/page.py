@@ -19,6 +19,7 @@ from gatecast.report.credit import credit, gains
 from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
+from gatecast.report.tuning import tuning
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -113,6 +114,7 @@ def report_data(run: Any) -> Data:
         "costs": _costs(run, scores.get("models") or []),
         "credit": credit(scores.get("credit") or [], scores.get("in_force") or []),
         "gains": gains(verdicts, scores.get("credit") or []),
+        "tuning": tuning(scores.get("tuning"), (getattr(run, "provenance", None) or {}).get("seconds")),
         "intervals": intervals(scores.get("coverage") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],

@@ -288,6 +288,8 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None) -> Data | N
         says += f", so alike that they count as {'one try' if alone else f'{worth:.1f} independent tries'}."
     else:
         says += "."
+    if trials.get("nested"):
+        says += f" {counted(trials['nested'])} of them were candidates of searches that saw nothing of what is judged."
     best = trials.get("best_of") or {}
     if known(best.get("pvalue")):
         verb = "more than" if best["pvalue"] < 0.05 else "no more than"

@@ -130,7 +130,12 @@ def make_samples(
     classes = bars["asset_class"].unique().sort().to_list()
     return {
         name: _make_class(
-            name, bars.filter(pl.col("asset_class") == name), features, lookback, horizon, volatility_proxy,
+            name,
+            bars.filter(pl.col("asset_class") == name),
+            features,
+            lookback,
+            horizon,
+            volatility_proxy,
             max(lookback, context),
         )
         for name in classes

@@ -106,7 +106,7 @@ class LSTM(Settings):
         return self.label
 
     def reads(self, samples: Samples) -> Samples:
-        """The samples with no other features than those that it reads. Raises `SettingsError` for one that is absent."""
+        """The samples with the features that it reads and no others. Raises `SettingsError` for one that is absent."""
         if self.features is None or self.features == samples.names:
             return samples
         for name in self.features:

@@ -1,0 +1,158 @@
+"""Did searching for settings beat the settings that were given, out of sample, and what did the searches find?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
+from gatecast.evaluation.verdict import NAMES
+from gatecast.evaluation.windows import LEVEL
+from gatecast.forecasting.search import importance
+from gatecast.forecasting.tuning import DEFAULT
+from gatecast.metrics import significance
+
+if TYPE_CHECKING:
+    from gatecast.forecasting.walkforward import Forecasts
+
+MODEL = "lstm"
+NORMAL_90 = 1.6448536269514722
+SETTINGS = {
+    "lookback": "lookback", "layers": "layers", "units": "units", "dropout": "dropout",
+    "learning_rate": "learning rate", "weight_decay": "weight decay", "batch": "chunks an update",
+    "window": "training window",
+}  # fmt: skip
+
+
+def searches_of(forecasts: Forecasts) -> tuple[dict[str, Any], ...]:
+    """Every search of one class in order, see `forecasting.tuning.search_once`; () where none was made."""
+    return tuple(getattr(forecasts.fitted.get(MODEL), "searches", ()))
+
+
+def tuned_of(forecasts: Mapping[str, Forecasts]) -> dict[str, Any] | None:
+    """What the searches of a run were worth; None without any.
+
+    In: asset class -> forecasts with the models `lstm` and `lstm_default`. Out: `heads`, one row each: `n` days,
+    `given` and `searched` (mean daily standardised losses, see `compare.losses`), `gain` (share of the given settings' loss
+    that the search saved) with its 90 % interval `low` to `high`, `statistic` and `pvalue` (Diebold-Mariano with the
+    correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the search is better), `worth` ("better",
+    "worse", "no difference" where luck may be all of it, or "nothing changed"); `classes`, one row each: `dates` (of
+    each search what it chose and by how much), `tried`, `failed`, `pruned`, `importance` of the settings;
+    `reproducible`.
+    """
+    found = {name: searches_of(one) for name, one in forecasts.items() if searches_of(one)}
+    if not found:
+        return None
+    some = {name: forecasts[name] for name in found}
+    overlap = sessions_spanned(some)
+    rows = [_row(some, head, overlap) for head in RIVALS]
+    return {
+        "heads": [row for row in rows if row],
+        "classes": [_class_row(name, searches) for name, searches in found.items()],
+        "reproducible": all(one["reproducible"] for searches in found.values() for one in searches),
+    }
+
+
+def _row(forecasts: Mapping[str, Forecasts], head: str, overlap: int) -> dict[str, Any] | None:
+    days = day_means(forecasts, head, MODEL, MODEL + DEFAULT)
+    if len(days.day) == 0:
+        return None
+    test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
+    given, searched = float(days.rival.mean()), float(days.model.mean())
+    same, sure = np.array_equal(days.rival, days.model), test.enough and test.pvalue < LEVEL
+    error = abs((given - searched) / test.statistic) if test.statistic else np.nan
+    worth = "nothing changed" if same else "no difference" if not sure else "better" if test.statistic > 0 else "worse"
+    return {
+        "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": 1 - searched / given,
+        "low": (given - searched - NORMAL_90 * error) / given, "high": (given - searched + NORMAL_90 * error) / given,
+        "statistic": np.nan if same else test.statistic, "pvalue": np.nan if same else test.pvalue, "worth": worth,
+    }  # fmt: skip
+
+
+def _class_row(name: str, searches: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    every = [trial for one in searches for trial in one["trials"]]
+    whole = [
+        [(trial["params"], trial["loss"]) for trial in one["trials"] if trial["state"] == "complete"]
+        for one in searches
+    ]
+    names = ("date", "since", "chosen", "given_loss", "loss", "statistic", "replaced")
+    return {
+        "asset_class": name, "dates": [{key: one[key] for key in names} for one in searches],
+        "tried": len(every), "failed": sum(trial["state"] == "failed" for trial in every),
+        "pruned": sum(trial["state"] == "pruned" for trial in every),
+        "reasons": sorted({trial["reason"] for trial in every if trial["state"] == "failed"})[:5],
+        "importance": importance([one for one in whole if one]),
+    }  # fmt: skip
+
+
+# ── in words ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def said_of(found: Mapping[str, Any], seconds: Mapping[str, float] | None = None) -> list[str]:
+    """Sentences that answer whether the searches paid; `seconds`: model -> time of its training."""
+    return [*(sentence(row) for row in found["heads"]), *cost(seconds or {}), *counted(found)]
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """Whether the search helped one head.
+
+    >>> row = {"head": "return", "gain": 0.012, "low": 0.002, "high": 0.022, "worth": "better"}
+    >>> sentence(row)
+    'The return forecast: the settings that were found lost 1.20 % less than those given (0.20 to 2.20 %).'
+    """
+    what = NAMES[row["head"]]
+    if row["worth"] == "nothing changed":
+        return f"{what}: nothing changed, the settings given stayed in force."
+    gain, low, high = (100 * row[name] for name in ("gain", "low", "high"))
+    how = "less" if gain >= 0 else "more"
+    low, high = (low, high) if gain >= 0 else (-high, -low)
+    said = f"{what}: the settings that were found lost {abs(gain):.2f} % {how} than those given"
+    luck = "; luck may be all of it" if row["worth"] == "no difference" else ""
+    return f"{said} ({low:.2f} to {high:.2f} %{luck})."
+
+
+def cost(seconds: Mapping[str, float]) -> list[str]:
+    """What the searches took beside the fits alone; nothing where it is not known."""
+    tuned, given = seconds.get(MODEL), seconds.get(MODEL + DEFAULT)
+    if not tuned or not given:
+        return []
+    return [f"Searches and fits took {tuned:.3g} s, the fits of the given settings alone {given:.3g} s."]
+
+
+def counted(found: Mapping[str, Any]) -> list[str]:
+    """How many candidates there were, and whether the same would come out again."""
+    tried, pruned, failed = (sum(one[name] for one in found["classes"]) for name in ("tried", "pruned", "failed"))
+    dates = sum(len(one["dates"]) for one in found["classes"])
+    replaced = sum(row["replaced"] for one in found["classes"] for row in one["dates"])
+    said = [
+        f"{tried} candidates at {dates} dates, of which {pruned} were given up early and {failed} failed; the settings "
+        f"given were replaced at {replaced} of the dates. Each candidate was scored on rows before its date."
+    ]
+    reasons = [reason for one in found["classes"] for reason in one["reasons"]]
+    if reasons:
+        said.append(f"Why candidates failed, for example: {reasons[0]}")
+    if not found["reproducible"]:
+        said.append("Not reproducible: the budget was time, or several machines shared the studies.")
+    return said
+
+
+def searched(one: Mapping[str, Any]) -> str:
+    """What mattered in one class's searches."""
+    shares = sorted(one["importance"].items(), key=lambda item: -item[1])[:3]
+    if not shares:
+        return "Too few candidates to tell which settings mattered."
+    return "What mattered most: " + ", ".join(f"{setting_named(name)} ({share:.0%})" for name, share in shares) + "."
+
+
+def setting_named(parameter: str) -> str:
+    """A searched setting in words."""
+    return SETTINGS.get(parameter, parameter)
+
+
+def value_named(value: Any) -> str:
+    """A chosen value in words."""
+    if isinstance(value, bool):
+        return "in" if value else "out"
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

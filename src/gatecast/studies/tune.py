@@ -1,0 +1,101 @@
+"""Search for settings at every date, and the honest question: did it beat the settings given, and at what cost?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from gatecast.evaluation.ledger import record_trials
+from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
+from gatecast.experiment import Experiment, Progress, enough_history, nested_trials
+from gatecast.forecasting.timing import Timed
+from gatecast.forecasting.tuning import Tuning
+from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.results import jsonable
+
+if TYPE_CHECKING:
+    from gatecast.samples.windows import Samples
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found: `scores` as in `evaluation.tuned.tuned_of`, `seconds` model -> time of its training.
+
+    `searches`: asset class -> every search with all its candidates, see `forecasting.tuning.search_once`.
+    """
+
+    name: str
+    scores: Mapping[str, Any]
+    searches: Mapping[str, tuple[dict[str, Any], ...]]
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, JSON-able; undefined numbers are None."""
+        found: dict[str, Any] = jsonable(
+            {"name": self.name, **self.scores, "searches": dict(self.searches), "seconds": dict(self.seconds),
+             "sentences": said_of(self.scores, self.seconds)}
+        )  # fmt: skip
+        return found
+
+    def summary(self) -> str:
+        """In words: whether it paid, what mattered, and the settings in force from each date on."""
+        lines = [fill(one, 100) for one in said_of(self.scores, self.seconds)]
+        for one in self.scores["classes"]:
+            lines += ["", f"{one['asset_class']}. {searched(one)}"]
+            for name, share in sorted(one["importance"].items(), key=lambda item: -item[1]):
+                lines.append(f"  {setting_named(name):<16} {'█' * round(40 * share)} {share:.0%}")
+            for row in one["dates"]:
+                chosen = ", ".join(f"{setting_named(key)} {value_named(value)}" for key, value in row["chosen"].items())
+                lines.append(f"  from {row['date'][:10]}  {chosen if row['replaced'] else 'as given'}")
+        return "\n".join(lines)
+
+
+def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
+    """The searches of every asset class and date, and what they were worth out of sample.
+
+    Only the LSTM is fitted: with the settings in force from each date on, and beside it with those given. The searches
+    are those that `run` makes with the same settings; kept in `experiment.studies`, or at `tuning.storage`, they are
+    made once. Their candidates enter the ledger of trials.
+
+    Raises `HistoryTooShortError` as `run` does, `StoreError` for studies that cannot be read or written.
+
+    >>> from gatecast.forecasting.lstm import LSTM
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> from gatecast.market import synthetic
+    >>> quick = Experiment(
+    ...     bars=synthetic.b1(700, seed=1, r2=0.1), features=("x",), lstm=LSTM(units=16, layers=1, seeds=1, epochs=1),
+    ...     schedule=Schedule(refit="1Y"), tuning=Tuning(trials=2, units=(16, 16), layers=(1, 1), folds=1),
+    ... )
+    >>> tune(quick).scores["classes"][0]["tried"]
+    2
+    """
+    experiment = experiment.replace(tuning=experiment.tuning or Tuning())
+    bars = experiment.read().bars
+    samples = enough_history(experiment.make_samples(bars), bars, experiment)
+    seconds: dict[str, float] = {}
+    forecasts = {name: _forecast(experiment, one, seconds, progress) for name, one in samples.items()}
+    record_trials([trial for name, one in forecasts.items() for trial in nested_trials(experiment, one)])
+    scores = tuned_of(forecasts) or {}
+    return Tuned(experiment.name, scores, {name: searches_of(one) for name, one in forecasts.items()}, seconds)
+
+
+def _forecast(
+    experiment: Experiment, samples: Samples, seconds: dict[str, float], progress: Progress | None
+) -> Forecasts:
+    """One class by the LSTM alone, with the settings that are searched for and with those given."""
+
+    def told(count: int, of: int) -> None:
+        if progress:
+            progress(f"{samples.asset_class}: search", count, of)
+
+    def report(model: str, count: int) -> None:
+        done[model] = done.get(model, 0) + count
+        if progress:
+            progress(f"{samples.asset_class}: {model}", done[model], total)
+
+    done: dict[str, int] = {}
+    total = len(experiment.schedule.folds(samples.times, samples.known_at)) * experiment.lstm.seeds
+    models = [Timed(one, seconds) for one in experiment.lstms(told)]
+    return walk_forward(models, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
