@@ -122,23 +122,29 @@ def _alone(file: Path | None) -> Iterator[None]:
 def _connected(url: str) -> RDBStorage:
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-    try:
-        return RDBStorage(url)
-    except (ModuleNotFoundError, ImportError) as error:
-        driver = f" (it lacks {error.name})" if error.name else ""
-        raise StoreError(
-            f"the studies at {hidden(url)} need a driver{driver}: pip install 'gatecast[postgresql]', and begin the "
-            "address with postgresql+psycopg://."
-        ) from None
-    except ArgumentError:
-        raise StoreError(
-            f"{hidden(url)!r} is no address of studies: expected sqlite:///studies.db or "
-            "postgresql+psycopg://user@host/name."
-        ) from None
-    except (SQLAlchemyError, StorageInternalError) as error:
-        raise _unreachable(url, error) from None
+    for left in reversed(range(10)):  # several may make the tables of a new server at once, and all but one fail
+        try:
+            return RDBStorage(url)
+        except (IntegrityError, ProgrammingError) as error:
+            if not left:
+                raise _unreachable(url, error) from None
+            time.sleep(0.3)
+        except (ModuleNotFoundError, ImportError) as error:
+            driver = f" (it lacks {error.name})" if error.name else ""
+            raise StoreError(
+                f"the studies at {hidden(url)} need a driver{driver}: pip install 'gatecast[postgresql]', and begin the "
+                "address with postgresql+psycopg://."
+            ) from None
+        except ArgumentError:
+            raise StoreError(
+                f"{hidden(url)!r} is no address of studies: expected sqlite:///studies.db or "
+                "postgresql+psycopg://user@host/name."
+            ) from None
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise _unreachable(url, error) from None
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _unreachable(url: str, error: Exception) -> StoreError:
@@ -263,7 +269,7 @@ class _Work:
                 trial.set_user_attr(key, value)
             for step, value in written.intermediate_values.items():
                 trial.report(value, step)
-            self.study.tell(trial, done.loss, state=written.state)
+            self.study.tell(trial, done.loss if done.state == "complete" else None, state=written.state)
 
     def tried(self, batch: Sequence[tuple[int, Params]], before: Sequence[FrozenTrial]) -> list[Trial]:
         """The candidates of a batch, tried step by step; only earlier batches decide which are given up."""

@@ -275,8 +275,8 @@ def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) 
         statistic = hac_mean(np.subtract(own.days, best.days), 2 * fold.data.horizon_sessions).statistic
     replaced = best is not None and best is not own and (own is None or (statistic or 0.0) > tuning.margin)
     found = {
-        "asset_class": fold.data.asset_class, "date": np.datetime_as_string(fold.cutoff, "s"),
-        "since": np.datetime_as_string(fold.since(tuning.slice), "s"),
+        "asset_class": fold.data.asset_class, "date": str(np.datetime_as_string(fold.cutoff, "s")),
+        "since": str(np.datetime_as_string(fold.since(tuning.slice), "s")),
         "chosen": best.params if replaced and best else given,
         "given_loss": own.loss if own else None, "loss": best.loss if best else None,
         "statistic": statistic, "replaced": replaced, "reproducible": tuning.reproducible,

@@ -99,20 +99,23 @@ def a4(n: int, seed: int, scale: float = 0.01, *, symbols: int = 1, features: in
 
 
 def b1(
-    n: int, seed: int, scale: float = 0.01, *, symbols: int = 1, r2: float = 0.01, phi: float = 0.95
+    n: int, seed: int, scale: float = 0.01, *, symbols: int = 1, r2: float = 0.01, phi: float = 0.95, delay: int = 0
 ) -> pl.DataFrame:
-    """A persistent linear signal: x_t of AR(`phi`) explains the share `r2` of the variance of r_{t+1}.
+    """A persistent linear signal: x_t of AR(`phi`) explains the share `r2` of the variance of r_{t+1+delay}.
+
+    With a delay of 40 and a small `phi` a window of 40 bars is blind: what drives the next bar is the 41st from its end.
 
     >>> b1(2, seed=0, r2=0.05).columns[-1]
     'x'
     """
     _check("r2", r2, 0 <= r2 < 1, "0 or more and below 1")
     _check("phi", phi, -1 < phi < 1, "between -1 and 1")
+    _check("delay", delay, delay >= 0, "0 or more")
 
     def path(draws: Draws) -> Path:
-        x = _persistent(draws.signal.standard_normal(n + 1), phi)  # the first is from before the first bar
-        returns = math.sqrt(r2) * x[:-1] + math.sqrt(1 - r2) * draws.shock.standard_normal(n)
-        return Path(returns, np.full(n, 1 - r2), draws.volume.standard_normal(n), {"x": x[1:]})
+        x = _persistent(draws.signal.standard_normal(n + 1 + delay), phi)  # the first are from before the first bar
+        returns = math.sqrt(r2) * x[:n] + math.sqrt(1 - r2) * draws.shock.standard_normal(n)
+        return Path(returns, np.full(n, 1 - r2), draws.volume.standard_normal(n), {"x": x[1 + delay :]})
 
     return _market("b1", n, seed, scale, symbols, path)
 
