@@ -13,6 +13,7 @@ import re
 import socket
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -248,13 +249,14 @@ class _Work:
         from optuna.samplers import PartialFixedSampler
 
         claimed: list[OptunaTrial] = []
+        me = f"{socket.gethostname()} {os.getpid()}"
         while len(claimed) < BATCH and (trials is None or len(_counted(self.study)) < trials):
-            self.study.sampler = self.sampler_for(len(self.study.trials))
+            self.study.sampler = self.sampler_for(len(self.study.trials), zlib.crc32(me.encode()))
             trial = self.study.ask()
             if trial.number < len(self.guesses):
                 with warnings.catch_warnings(action="ignore"):  # that it is new
                     self.study.sampler = PartialFixedSampler(self.guesses[trial.number], self.study.sampler)
-            trial.set_user_attr("claimed_by", f"{socket.gethostname()} {os.getpid()}")
+            trial.set_user_attr("claimed_by", me)
             for name, distribution in self.space.items():
                 _suggest(trial, name, distribution)
             claimed.append(trial)
@@ -306,12 +308,12 @@ class _Work:
         )
         return MedianPruner(n_startup_trials=BATCH, n_warmup_steps=0).prune(_in_memory(before), trial)
 
-    def sampler_for(self, number: int) -> BaseSampler:
-        """What proposes a trial, freshly seeded by its number."""
+    def sampler_for(self, number: int, worker: int = 0) -> BaseSampler:
+        """What proposes a trial, freshly seeded by its number (and, where several may ask at once, by who asks)."""
         from optuna.samplers import GPSampler, TPESampler
 
         kind = GPSampler if self.sampler == "gp" else TPESampler
-        return kind(seed=self.seed(number) % 2**31, n_startup_trials=BATCH)
+        return kind(seed=(self.seed(number) + worker) % 2**31, n_startup_trials=BATCH)
 
     def written(self, trial: Trial) -> FrozenTrial:
         """The trial as Optuna keeps it."""
