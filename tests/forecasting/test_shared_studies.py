@@ -30,6 +30,8 @@ class Slow(Bowl):
         time.sleep(float(sys.argv[3]))
         return super().__call__(candidates, step)
 with open_storage(sys.argv[1]) as storage:
+    print("ready", flush=True)
+    sys.stdin.readline()
     budget = Budget(int(sys.argv[2]))
     search(storage, "bowl", SPACE, [GIVEN], Slow(), steps=2, budget=budget, seed=lambda n: n, shared=True)
 """
@@ -74,7 +76,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def worker(url: str, count: int, pause: float = 0.1) -> subprocess.Popen[bytes]:
     path = {"PYTHONPATH": str(Path(__file__).parent)}
-    return subprocess.Popen([sys.executable, "-c", WORKER, url, str(count), str(pause)], env={**os.environ, **path})
+    command = [sys.executable, "-c", WORKER, url, str(count), str(pause)]
+    return subprocess.Popen(command, env={**os.environ, **path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def begin(*workers: subprocess.Popen[bytes]) -> None:
+    """All of them at once, when each has connected."""
+    for one in workers:
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"ready\n"
+    for one in workers:
+        assert one.stdin is not None
+        one.stdin.close()
 
 
 def trials(url: str, count: int) -> list[Trial]:
@@ -95,7 +108,8 @@ def claims(url: str) -> set[str]:
 
 
 def test_two_processes_work_on_one_study_at_once_and_a_lost_one_is_made_up_for(server: str) -> None:
-    both = [worker(server, 20) for _ in range(2)]
+    both = [worker(server, 20, pause=0.5) for _ in range(2)]
+    begin(*both)
     assert [process.wait(120) for process in both] == [0, 0]
     found = trials(server, 20)
     assert len(found) == 20
@@ -105,12 +119,16 @@ def test_two_processes_work_on_one_study_at_once_and_a_lost_one_is_made_up_for(s
     assert len(claims(server)) == 2
 
     lost = worker(server, 28, pause=60)  # claims a batch and never gets to the end of it
+    begin(lost)
     deadline = time.monotonic() + 60
     while len(claims(server)) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     lost.send_signal(signal.SIGKILL)
     lost.wait()
+    for process in (*both, lost):
+        assert process.stdout is not None
+        process.stdout.close()
     found = trials(server, 28)
     assert len(found) == 28
     assert all(one.loss is not None for one in found)

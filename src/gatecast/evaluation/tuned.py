@@ -36,7 +36,7 @@ def tuned_of(forecasts: Mapping[str, Forecasts]) -> dict[str, Any] | None:
 
     In: asset class -> forecasts with the models `lstm` and `lstm_default`. Out: `heads`, one row each: `n` days,
     `given` and `searched` (mean daily standardised losses, see `compare.losses`), `gain` (share of the given settings'
-    loss that the search saved) with its 90 % interval `low` to `high`, `statistic` and `pvalue` (Diebold-Mariano with the
+    loss that the search saved) with its 90 % interval `low` to `high`, `statistic` and `pvalue` (Diebold-Mariano, the
     correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the search is better), `worth` ("better",
     "worse", "no difference" where luck may be all of it, or "nothing changed"); `classes`, one row each: `dates` (of
     each search what it chose and by how much), `tried`, `failed`, `pruned`, `importance` of the settings;

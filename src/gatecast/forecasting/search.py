@@ -135,8 +135,8 @@ def _connected(url: str) -> RDBStorage:
         except (ModuleNotFoundError, ImportError) as error:
             driver = f" (it lacks {error.name})" if error.name else ""
             raise StoreError(
-                f"the studies at {hidden(url)} need a driver{driver}: pip install 'gatecast[postgresql]', and begin the "
-                "address with postgresql+psycopg://."
+                f"the studies at {hidden(url)} need a driver{driver}: pip install 'gatecast[postgresql]', and begin "
+                "the address with postgresql+psycopg://."
             ) from None
         except ArgumentError:
             raise StoreError(

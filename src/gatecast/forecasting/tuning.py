@@ -213,14 +213,17 @@ class TunedLSTM:
 def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
     """Numbers of the folds at whose cutoff a search is due: the first, and each that lies a period after the last.
 
-    >>> monthly = [Fold(i, *[np.zeros(0, np.int64)] * 3, np.datetime64("2020-01-31") + 31 * i) for i in range(30)]
+    Months and years are counted by the calendar: the first session of a month may be its first or its third day.
+
+    >>> monthly = [Fold(i, *[np.zeros(0, np.int64)] * 3, np.datetime64("2020-01") + i) for i in range(30)]
     >>> tuning_dates(monthly, "1Y")
     [0, 12, 24]
     """
+    unit = "datetime64[M]" if every[-1] in "MY" else "datetime64[D]"
     days = session_date(np.array([fold.cutoff for fold in folds], "datetime64[us]"))
     due: list[int] = []
     for number, day in enumerate(days):
-        if not due or back(day, every) >= days[due[-1]]:
+        if not due or back(day, every).astype(unit) >= days[due[-1]].astype(unit):
             due.append(number)
     return due
 

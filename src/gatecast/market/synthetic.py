@@ -103,7 +103,7 @@ def b1(
 ) -> pl.DataFrame:
     """A persistent linear signal: x_t of AR(`phi`) explains the share `r2` of the variance of r_{t+1+delay}.
 
-    With a delay of 40 and a small `phi` a window of 40 bars is blind: what drives the next bar is the 41st from its end.
+    With a delay of 40 and a small `phi` a window of 40 bars is blind: the 41st bar from the end drives the next one.
 
     >>> b1(2, seed=0, r2=0.05).columns[-1]
     'x'
