@@ -197,6 +197,9 @@ class Experiment(Settings):
                 above, below = getattr(self, name), getattr(settings, name)
                 if above != below:
                     raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
+        for model in ("lstm", "logistic", "ridge"):
+            if getattr(self, model).label != model:
+                raise ValueError(f"{model}.label: in an experiment a model goes by its own name, {model!r}.")
         heads = self._heads()
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members, ("return", "direction")),

@@ -60,8 +60,8 @@ def warm_starts(folds: Sequence[Fold]) -> list[int | None]:
     """For each refit the newest earlier one whose fit it may start from; None: it starts cold.
 
     The purge once more: an earlier fit counts as known at its cut-off, which must not be later than the first forecast
-    of the block that the new fit is validated on. A later one has learned from answers of that block, by its training
-    or its early stopping, so that the block could no longer tell when to stop. `folds` are in time order.
+    of the block that the new fit is validated on. A later one has seen answers of that block, in its early stopping at
+    the least, so that the block could no longer tell the new fit when to stop. `folds` are in time order.
     """
     cutoffs = np.array([fold.cutoff for fold in folds], "datetime64[us]")
     starts: list[int | None] = []

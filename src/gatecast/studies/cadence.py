@@ -38,8 +38,10 @@ MONTHLY, QUARTERLY, YEARLY, NEVER, WARM = "monthly", "quarterly", "yearly", "nev
 MONTHS = {MONTHLY: 1, QUARTERLY: 3, YEARLY: 12, NEVER: 1200, WARM: 1}
 """Cadence -> months from one fit to the next; a century: the first fit is the only one."""
 AGAINST = (
-    (MONTHLY, NEVER), (QUARTERLY, NEVER), (YEARLY, NEVER), (MONTHLY, YEARLY), (QUARTERLY, YEARLY), (WARM, MONTHLY),
+    (MONTHLY, NEVER), (QUARTERLY, NEVER), (YEARLY, NEVER), (WARM, NEVER), (MONTHLY, YEARLY), (QUARTERLY, YEARLY),
+    (WARM, MONTHLY),
 )  # fmt: skip
+"""Which cadence is set beside which."""
 SAID = {
     (MONTHLY, YEARLY): ("Monthly refits", "yearly ones"),
     (MONTHLY, NEVER): ("Monthly refits", "a fit that is never renewed"),
@@ -121,7 +123,7 @@ class Difference:
             return f"{name} and {other}: nothing to tell ({self.reason})."
         cost, low, high = f"{self.cost:.1f} times", 100 * self.low, 100 * self.high
         if not self.certain:
-            between = f"{100 * self.gain:+.1f} %, {low:.1f} to {high:.1f}"
+            between = f"{round(100 * self.gain, 1) + 0.0:+.1f} %, {low:.1f} to {high:.1f}"
             return f"{name} and {other}: no difference that can be told ({between}), at {cost} the cost."
         less, low, high = ("less", low, high) if self.gain > 0 else ("more", -high, -low)
         text = f"{name} lose {100 * abs(self.gain):.1f} % {less} than {other} ({low:.1f} to {high:.1f}) and cost {cost}"
@@ -191,7 +193,7 @@ class Cadences:
         return "\n".join([*lines, "", fill(said, 100)])
 
     def _table(self, head: str) -> Iterator[str]:
-        row = "  {:<14}{:>8}{:>12}{:>8}   {:<28}{:<28}".format
+        row = "  {:<13}{:>8}{:>11}{:>7}  {:<30}{:<28}".format
         own = {score.cadence: score for score in self.scores if score.head == head}
         rival = next(iter(own.values())).rival
         yield row(head, "loss", "over rival", "seeds", "against never (t)", "against yearly (t)").rstrip()
@@ -235,7 +237,8 @@ def _compared(one: Difference) -> dict[str, Any]:
 def _cell(one: Difference | None) -> str:
     if one is None or one.reason:
         return ""
-    return f"{100 * one.gain:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f}) {one.statistic:+.1f}"
+    gain, low, high = (f"{100 * value:.{1 if abs(one.gain) > 0.1 else 2}f}" for value in (one.gain, one.low, one.high))
+    return f"{gain} ({low} to {high}) {one.statistic:.1f}"
 
 
 def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cadences:
