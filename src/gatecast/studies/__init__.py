@@ -1,1 +1,1 @@
-"""What takes many runs: the audit of leaks, the bench of planted truths, the placebo, the study of cadences."""
+"""What takes many runs: the audit of leaks, the bench of planted truths, the placebo, cadences."""
