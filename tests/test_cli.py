@@ -366,6 +366,22 @@ def test_audit_says_what_it_checked(gatecast: Command, data: Path) -> None:
     assert told["not_checked"]
 
 
+def test_cadence_compares_on_the_same_rows_and_draws_a_page(gatecast: Command, data: Path, here: Path) -> None:
+    words = ("cadence", data / "small.toml", "--bars", data / "bars.csv", "--seeds", "1", "--jobs", "1")
+    answer = gatecast(*words, "--out", here / "page.html", "--json")
+    assert answer.status == 0, answer.err
+    told = json.loads(answer.out.splitlines()[-1])
+    assert list(told["costs"]) == ["monthly", "quarterly", "yearly", "never", "monthly_warm"]
+    assert told["costs"]["never"]["fits"] == told["seeds"] == 1
+    assert {one["days"] for one in told["differences"]} == {told["days"]}
+    assert any("2 symbol" in note for note in told["notes"])
+    assert told["sentences"]["volatility"] in (here / "page.html").read_text(encoding="utf-8").replace("&#x27;", "'")
+    for place in (here, here / "missing" / "page.html"):
+        refused = gatecast(*words, "--out", place)
+        assert refused.status == 2
+        assert "cannot be written" in refused.err
+
+
 def test_forecast_starts_without_what_it_does_not_need(finished: Path, data: Path) -> None:
     heavy = ("torch", "sklearn", "arch", "pandas", "plotly", "statsmodels", "joblib", "optuna")
     words = ["gatecast", "forecast", str(finished), "--bars", str(data / "newest.csv"), "--json"]

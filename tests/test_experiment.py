@@ -67,6 +67,7 @@ def test_the_number_of_cores_is_no_part_of_the_settings() -> None:
     [
         ({"lookbak": 30}, "Did you mean 'lookback'?"),
         ({"lstm": {"unit": 32}}, "Did you mean 'units'?"),
+        ({"lstm": {"label": "mine"}}, "a model goes by its own name, 'lstm'"),
         ({"bars": {"sorce": "x.csv"}}, "Did you mean 'source'?"),
         ({"selection": {"memory": 100}}, "unknown setting 'memory'"),
         ({"models": ["lstm", "forst", "logistic"]}, "Did you mean 'forest'?"),

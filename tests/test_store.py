@@ -23,6 +23,7 @@ from gatecast.experiment import Control, Experiment, run
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.models import FITTED, from_state
 from gatecast.forecasting.scaling import Scaler
+from gatecast.forecasting.tuning import Tuning
 from gatecast.market import synthetic
 from gatecast.results import Run
 
@@ -390,7 +391,7 @@ def test_settings_are_said_once(tmp_path: Path) -> None:
 
 def test_every_setting_stands_in_the_file_with_a_comment() -> None:
     text = store.to_toml(Experiment())
-    for name, value in Experiment(control=Control()).model_dump().items():
+    for name, value in Experiment(control=Control(), tuning=Tuning()).model_dump().items():
         if not isinstance(value, dict):
             assert name in store.COMMENTS
             continue

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import make_samples
     from gatecast.store import load_models, load_run, save_run
     from gatecast.studies.audit import audit
+    from gatecast.studies.cadence import cadence
     from gatecast.studies.placebo import placebo
     from gatecast.studies.truth import truth
     from gatecast.studies.unseal import unseal
@@ -51,6 +52,7 @@ __all__ = [
     "Schedule",
     "audit",
     "backtest",
+    "cadence",
     "compute_features",
     "evaluation",
     "forecast_newest",
@@ -87,6 +89,7 @@ _HOMES = {
     "Schedule": "forecasting.schedule",
     "audit": "studies.audit",
     "backtest": "trading.backtest",
+    "cadence": "studies.cadence",
     "compute_features": "samples.features",
     "forecast_newest": "live",
     "judge": "evaluation.verdict",

@@ -345,6 +345,47 @@ def tune(
 
 
 @app.command()
+def cadence(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    symbols: Symbols = None,
+    symbols_file: SymbolsFile = None,
+    asset_class: AssetClass = None,
+    start: Start = None,
+    end: End = None,
+    seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no score.", show_default="all")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw it into this HTML file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score and cost of LSTMs refitted monthly, quarterly, yearly and never, and of warm starts, on the same rows."""
+    from gatecast.experiment import Experiment
+    from gatecast.studies.cadence import cadence as compare
+
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
+    changes = {
+        "jobs": jobs or _cores(), "lstm": {"seeds": seeds},
+        "bars": {"source": bars, "start": start, "end": end}
+        | _reading(symbols, symbols_file, asset_class, None, None, None, None),
+    }  # fmt: skip
+    experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
+    with _Stages() as progress:
+        found = compare(experiment, progress=progress)
+    if out is not None:
+        from gatecast.report.cadence import render_cadences
+
+        try:
+            out.write_text(render_cadences(found), encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise SettingsError(f"{out} cannot be written: {error.strerror}.") from None
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _console().print(found.summary(), markup=False, soft_wrap=True)
+
+
+@app.command()
 def forecast(
     folder: RunFolder,
     bars: Annotated[str, typer.Option(help="File with the newest bars.")],

@@ -203,6 +203,9 @@ class Experiment(Settings):
                     raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
         if self.tuning is not None and "lstm" not in self.models:
             raise ValueError("tuning searches for the settings of the model 'lstm': add it to models, or leave it out.")
+        for model in ("lstm", "logistic", "ridge"):
+            if getattr(self, model).label != model:
+                raise ValueError(f"{model}.label: in an experiment a model goes by its own name, {model!r}.")
         heads = self._heads()
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members, ("return", "direction")),
@@ -410,7 +413,7 @@ def forecast_class(
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress and model != "highway" and not model.endswith(LONG):  # trained at some refits only, and soon done
-            work = total * experiment.lstm.seeds if model == "lstm" else total
+            work = -(-total // experiment.lstm.every) * experiment.lstm.seeds if model == "lstm" else total
             progress(f"{samples.asset_class}: {model}", done[model], work)
 
     def told(count: int, of: int) -> None:
@@ -499,18 +502,23 @@ def _bars(length: str | int, pace: np.timedelta64) -> int:
     return int(np.timedelta64(days, "D") / pace)
 
 
+def configuration(experiment: Experiment) -> str:
+    """Hash of what makes a trial. How its data are called, and what is held out, make no other configuration."""
+    left_out = ("name", "bars", "control", "holdout")
+    settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
+    settings["resample"] = experiment.bars.resample
+    return provenance.hash_of(settings)
+
+
 def trial_of(experiment: Experiment, chain: Chain) -> Trial:
-    """What the ledger keeps of a run. How its data are called, and what is held out, make no other configuration."""
+    """What the ledger keeps of a run."""
     from gatecast.metrics.returns import sharpe
 
     days = session_date(chain.bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     value = sharpe(chain.net, periods_per_year=1)
-    left_out = ("name", "bars", "control", "holdout")
-    settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
-    settings["resample"] = experiment.bars.resample
     return Trial(
         tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
-        provenance.hash_of(settings), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
+        configuration(experiment), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
     )  # fmt: skip
 
 

@@ -340,7 +340,7 @@ def test_values_outside_the_ranges_are_refused(wrong: dict[str, object]) -> None
 
 
 def test_samples_of_another_lookback_are_refused(samples: Samples) -> None:
-    with pytest.raises(SettingsError, match="lookback 30"):
+    with pytest.raises(SettingsError, match="30 bars of context"):
         LSTM(lookback=40).fit(samples)
 
 

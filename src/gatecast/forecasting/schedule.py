@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +64,21 @@ def known_by(known_at: TimeArray, moment: np.datetime64) -> BoolArray:
     [True, False, False]
     """
     return known_at <= moment
+
+
+def warm_starts(folds: Sequence[Fold]) -> list[int | None]:
+    """For each refit the newest earlier one whose fit it may start from; None: it starts cold.
+
+    The purge once more: an earlier fit counts as known at its cut-off, which must not be later than the first forecast
+    of the block that the new fit is validated on. A later one has seen answers of that block, in its early stopping at
+    the least, so that the block could no longer tell the new fit when to stop. `folds` are in time order.
+    """
+    cutoffs = np.array([fold.cutoff for fold in folds], "datetime64[us]")
+    starts: list[int | None] = []
+    for number, fold in enumerate(folds):
+        clean = np.flatnonzero(known_by(cutoffs[:number], fold.data.times[fold.validation].min()))
+        starts.append(int(clean[-1]) if len(clean) else None)
+    return starts
 
 
 @dataclass(frozen=True)

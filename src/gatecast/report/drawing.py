@@ -489,6 +489,49 @@ def _draw_shares(data: Data, what: str, share: str, word: Callable[[str], str], 
     )
 
 
+def draw_cadences(data: Data) -> Any:
+    """A panel a head: what each cadence saves of the loss of a fit that is never renewed, over what it costs."""
+    traces: list[Data] = []
+    layout: Data = {}
+    colours = (LIGHT["accent"], LIGHT["good"], LIGHT["unsure"], LIGHT["grey"], LIGHT["bad"])
+    rows = -(-len(data) // 2)
+    for place, (head, points) in enumerate(data.items()):
+        axis = "" if place == 0 else str(place + 1)
+        left, top = place % 2 * 0.55, 1 - place // 2 / rows
+        below = top - 0.72 / rows
+        for point, colour in zip(points, colours, strict=True):
+            gain = 100 * point["gain"]
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "x": [point["cost"]],
+                    "y": [gain],
+                    "name": escape(point["cadence"]),
+                    "legendgroup": point["cadence"],
+                    "showlegend": place == 0,
+                    "xaxis": f"x{axis}",
+                    "yaxis": f"y{axis}",
+                    "marker": {"color": colour, "size": 9},
+                    "error_y": {
+                        "type": "data",
+                        "symmetric": False,
+                        "array": [100 * point["high"] - gain],
+                        "arrayminus": [gain - 100 * point["low"]],
+                        "color": colour,
+                        "thickness": 1.4,
+                    },
+                    "hovertemplate": "cost %{x:.1f}, gain %{y:.2f} %<extra>%{fullData.name}</extra>",
+                }
+            )
+        label = f"{escape(named(head))}: gain, % of the loss"
+        layout[f"xaxis{axis}"] = _axis(
+            label="epochs, times those of one fit", type="log", domain=[left, left + 0.45], anchor=f"y{axis}"
+        )
+        layout[f"yaxis{axis}"] = _value_axis(label=label, zeroline=True, domain=[below, top], anchor=f"x{axis}")
+    return _figure(traces, 340 * rows, hovermode="closest", **layout)
+
+
 DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "control": draw_control,
     "returns": draw_returns,

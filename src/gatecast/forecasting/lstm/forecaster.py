@@ -17,7 +17,7 @@ from gatecast.forecasting.lstm.selection import shares
 from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
-from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window
+from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
 from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.settings import Settings
 
@@ -50,8 +50,12 @@ class LSTM(Settings):
     unfinished: folder in which finished networks are kept, and looked for; changes no result.
     burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
     selection: weigh the features at each bar before the first layer, see `lstm.selection`.
-    features: those of the samples that it reads; None: all. label: its name in the forecasts.
+    features: those of the samples that it reads; None: all.
     window: what it learns from (None: the schedule's). half_life: years of age that halve a label's weight in the loss.
+    every: refits from one training to the next. warm_start: begin with the weights of the newest earlier fit that has
+        seen no answer of the new validation block (see `schedule.warm_starts`), member by member; without such a fit,
+        and in `fit`, cold. Inputs and answers are scaled anew at every fit, and the weights go on in the new scales.
+    label: its name in the forecasts, where there are several.
 
     Examples
     --------
@@ -87,7 +91,9 @@ class LSTM(Settings):
     batch: Annotated[int, Field(ge=1, le=512)] = 4
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
-    label: str = "lstm"
+    every: Annotated[int, Field(ge=1)] = 1
+    warm_start: bool = False
+    label: str = Field(default="lstm", exclude=True)
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("heads")
@@ -102,7 +108,7 @@ class LSTM(Settings):
 
     @property
     def name(self) -> str:
-        """The label: `lstm`."""
+        """`lstm`, or the label of a special one."""
         return self.label
 
     def reads(self, samples: Samples) -> Samples:
@@ -143,36 +149,44 @@ class LSTM(Settings):
         return self.fit_many([fold])[0]
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
-        """One seed ensemble a fold; every (fold, member) is a job of its own."""
-        folds = [fold.windowed(self.window) for fold in folds]
+        """One seed ensemble at every `every`-th fold, for it and those that follow; a (fold, member) is a job."""
+        served = len(folds)
+        folds = [fold.windowed(self.window) for fold in folds[:: self.every]]
+        starts = warm_starts(folds) if self.warm_start else [None] * len(folds)
+        members: dict[tuple[int, int], Member] = {}
 
-        def train(item: tuple[Fold, int]) -> Member:
-            fold, member = item
-            lesson = self._prepare(fold)
-            seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, member)
-            key = key_of(self, lesson, seed) if self.unfinished else ""
-            fit = recall(self.unfinished, key) if self.unfinished else None
-            if fit is None:
-                fit = train_network(
-                    self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed, lesson.counts
-                )
-                if self.unfinished:
-                    keep(self.unfinished, key, fit)
-            outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
-            return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
+        def train(item: tuple[int, int]) -> Member:
+            (number, member), start = item, starts[item[0]]
+            return self._train(folds[number], member, None if start is None else members[start, member].fit.weights)
 
-        work = [(fold, member) for fold in folds for member in range(self.seeds)]
-        members = fan_out(train, work, jobs=jobs, progress=progress)
+        for wave in _waves(starts):
+            work = [(number, member) for number in wave for member in range(self.seeds)]
+            members |= zip(work, fan_out(train, work, jobs=jobs, progress=progress), strict=True)
         fits = [
-            FittedLSTM.assemble(self, fold, members[i * self.seeds : (i + 1) * self.seeds])
-            for i, fold in enumerate(folds)
+            FittedLSTM.assemble(self, fold, [members[number, member] for member in range(self.seeds)])
+            for number, fold in enumerate(folds)
         ]
-        if not self.selection:
-            return fits
-        means = np.array(
-            [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, folds, strict=True)]
-        )
-        return [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
+        if self.selection:
+            means = np.array(
+                [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, folds, strict=True)]
+            )
+            fits = [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
+        return [fits[number // self.every] for number in range(served)]
+
+    def _train(self, fold: Fold, member: int, start: dict[str, NDArray[np.float32]] | None) -> Member:
+        """One network of a fold's ensemble, from these weights; or the one that an interrupted run kept."""
+        lesson = self._prepare(fold)
+        seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, member)
+        key = key_of(self, lesson, seed, start) if self.unfinished else ""
+        fit = recall(self.unfinished, key) if self.unfinished else None
+        if fit is None:
+            fit = train_network(
+                self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed, lesson.counts, start
+            )
+            if self.unfinished:
+                keep(self.unfinished, key, fit)
+        outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
+        return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
 
     def _prepare(self, fold: Fold) -> Lesson:
         samples = self.reads(fold.data)
@@ -232,6 +246,7 @@ class FittedLSTM:
     """A seed ensemble with its scaler: `members` weights by name, `centre` and `spread` (outputs,) of the answers.
 
     `smear` turns the exponential of a mean log variance into a mean variance (Duan 1983), from the rows of the fit.
+    `epochs`: of each member, the one that was kept; `trained`: how many it went through.
     `selected`: (refits so far, features) mean selection weights on each refit's validation rows, None without any.
     `searches`: what `tuning` found at each date so far, JSON-able; () for settings that were given.
     """
@@ -244,6 +259,7 @@ class FittedLSTM:
     epochs: tuple[int, ...]
     smear: float = 1.0
     selected: FloatArray | None = None
+    trained: tuple[int, ...] = ()
     searches: tuple[dict[str, Any], ...] = ()
 
     @classmethod
@@ -253,6 +269,7 @@ class FittedLSTM:
         fitted = cls(
             settings, first.scaler, first.centre, first.spread,
             tuple(one.fit.weights for one in members), tuple(one.fit.best_epoch for one in members),
+            trained=tuple(len(one.fit.train_loss) for one in members),
         )  # fmt: skip
         if "volatility" not in settings.heads:
             return fitted
@@ -316,7 +333,7 @@ class FittedLSTM:
             arrays["selected"] = self.selected
         return arrays, {
             "kind": "lstm", "settings": self.settings.model_dump(mode="json"),
-            "epochs": list(self.epochs), "smear": self.smear,
+            "epochs": list(self.epochs), "trained": list(self.trained), "smear": self.smear,
             **({"searches": list(self.searches)} if self.searches else {}),
         }  # fmt: skip
 
@@ -339,8 +356,21 @@ class FittedLSTM:
             tuple(settings["epochs"]),
             settings["smear"],
             arrays.get("selected"),
+            tuple(settings.get("trained", ())),
             tuple(settings.get("searches", ())),
         )
+
+
+def _waves(starts: Sequence[int | None]) -> list[list[int]]:
+    """Numbers of fits that wait for none of their own wave, only for earlier ones.
+
+    >>> _waves([None, None, 0, 1, 2])
+    [[0, 1], [2, 3], [4]]
+    """
+    depth: list[int] = []
+    for start in starts:
+        depth.append(0 if start is None else depth[start] + 1)
+    return [[number for number, own in enumerate(depth) if own == wave] for wave in range(max(depth, default=-1) + 1)]
 
 
 def outputs_of(

@@ -124,7 +124,7 @@ class Engine(Protocol):
 
 def train_network(
     settings: LSTM, inputs: FloatArray, table: FloatArray, train: IntArray, validation: IntArray, seed: int,
-    counts: FloatArray | None = None,
+    counts: FloatArray | None = None, start: Weights | None = None,
 ) -> Fit:  # fmt: skip
     """One network on one fold, on one thread.
 
@@ -133,19 +133,22 @@ def train_network(
     inputs: (bars, features) scaled. table: (bars, outputs) encoded and scaled, NaN where a head has no answer.
     train, validation: ascending rows of the labels. seed: decides weights, offsets, order and dropout.
     counts: (bars,) how much each label counts in the loss; None: all the same.
+    start: weights to begin with, an earlier fit's of the same shape; None: drawn anew. Adam's moments begin at zero.
 
     Raises `TrainingError` when the loss is no longer finite.
     """
     chunk = settings.labels(len(train))
-    start = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
-    start["head.b"] = first_forecasts(table[train], settings)
+    cold = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
+    cold["head.b"] = first_forecasts(table[train], settings)
     kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
-    engine: Engine = kind(settings, inputs, table, start, seed, counts)
+    engine: Engine = kind(settings, inputs, table, cold, seed, counts)
     shuffle = np.random.default_rng(seed)
     checks = make_chunks(validation, settings.lookback, chunk)
-    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, chunk))
+    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, chunk))  # of the mean, warm or cold
+    if start is not None:
+        engine = kind(settings, inputs, table, start, seed, counts)
     length = chunk if settings.training == "chunks" else 1
-    best, best_loss, best_epoch, waiting = start, np.inf, -1, -1
+    best, best_loss, best_epoch, waiting = cold, np.inf, -1, -1
     train_losses: list[float] = []
     validation_losses: list[float] = []
     for epoch in range(settings.epochs):

@@ -1,7 +1,8 @@
 """Networks of a run that has not ended: kept as they finish, so that an interrupted run goes on from there.
 
-A network is filed under the hash of all that decides it (settings, scaled inputs, answers, rows, seed and the engine's
-own code), so that nothing else can ever be taken for it.
+A network is filed under the hash of all that decides it (settings, scaled inputs, answers, rows, seed, the weights that
+it starts from where they are an earlier fit's, and the engine's own code), so that nothing else can ever be taken for
+it.
 """
 
 from __future__ import annotations
@@ -10,26 +11,31 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gatecast.forecasting.lstm.training import Fit
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gatecast.forecasting.lstm.forecaster import LSTM, Lesson
 
 
-SAID_OTHERWISE = {"seed", "seeds", "label", "features", "window", "half_life"}
-"""Settings that change nothing beside the arrays and the seed of a fit."""
+OF_THE_SERIES = {"seed", "seeds", "every", "warm_start", "label", "features", "window", "half_life"}
+"""Settings that decide which networks there are, where they start and what they read, not what becomes of one."""
 
 
-def key_of(settings: LSTM, lesson: Lesson, seed: int) -> str:
-    """SHA-256 of everything that one fit depends on."""
+def key_of(settings: LSTM, lesson: Lesson, seed: int, start: dict[str, NDArray[np.float32]] | None = None) -> str:
+    """SHA-256 of everything that one fit depends on; `start`: an earlier fit's weights, None: a cold start."""
     digest = hashlib.sha256(_code())
-    digest.update(settings.model_dump_json(exclude=SAID_OTHERWISE).encode())
+    digest.update(settings.model_dump_json(exclude=OF_THE_SERIES).encode())
     digest.update(str(seed).encode())
-    for array in (lesson.inputs, lesson.table, lesson.train, lesson.validation, lesson.counts):
+    decisive: list[NDArray[Any]] = [lesson.inputs, lesson.table, lesson.train, lesson.validation, lesson.counts]
+    if start is not None:
+        decisive += [start[name] for name in sorted(start)]
+    for array in decisive:
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -1,0 +1,429 @@
+"""How often an LSTM should be refitted: score and cost of five cadences on the same out-of-sample forecasts.
+
+All are one walk-forward on a monthly schedule; the seldom ones go on with the fit that they have. So the rows that are
+forecast are the same, and where two cadences are refitted on the same day their networks are the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.evaluation.compare import RIVALS, best_rival, day_means, lag_of, losses, sessions_spanned
+from gatecast.evaluation.ledger import Trial, record_trials
+from gatecast.evaluation.verdict import BOUND, LEVEL
+from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, enough_history
+from gatecast.forecasting.schedule import EXPANDING, Schedule
+from gatecast.forecasting.timing import Timed
+from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.market.bars import session_date
+from gatecast.metrics import significance
+from gatecast.results import jsonable
+from gatecast.samples.targets import HEADS
+from gatecast.samples.windows import make_samples
+
+if TYPE_CHECKING:
+    from gatecast.evaluation.compare import Days
+    from gatecast.forecasting.forecaster import Progress as Done
+    from gatecast.forecasting.lstm import LSTM, FittedLSTM
+    from gatecast.forecasting.schedule import Fold
+    from gatecast.samples.windows import Samples
+
+MONTHLY, QUARTERLY, YEARLY, NEVER, WARM = "monthly", "quarterly", "yearly", "never", "monthly_warm"
+MONTHS = {MONTHLY: 1, QUARTERLY: 3, YEARLY: 12, NEVER: 1200, WARM: 1}
+"""Cadence -> months from one fit to the next; a century: the first fit is the only one."""
+AGAINST = (
+    (MONTHLY, NEVER), (QUARTERLY, NEVER), (YEARLY, NEVER), (WARM, NEVER), (MONTHLY, YEARLY), (QUARTERLY, YEARLY),
+    (WARM, MONTHLY),
+)  # fmt: skip
+"""Which cadence is set beside which."""
+SAID = {
+    (MONTHLY, YEARLY): ("Monthly refits", "yearly ones"),
+    (MONTHLY, NEVER): ("Monthly refits", "a fit that is never renewed"),
+    (WARM, MONTHLY): ("Warm starts", "cold ones"),
+}
+"""What the sentences speak of."""
+SYMBOLS, SEEDS = 10, 3
+"""What a comparison of cadences should at least rest on."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a cadence took: networks that were trained, epochs that they went through, seconds of wall-clock time.
+
+    Epochs depend on no machine; the seconds are those of this one, on as many cores as there were jobs.
+    """
+
+    fits: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """One head of one cadence: mean daily loss, share of the simple rival's loss that it saves, and what seeds do.
+
+    `seed_spread` is the standard deviation of the single networks' losses, as a share of `loss`; NaN for one network.
+    """
+
+    head: str
+    cadence: str
+    loss: float
+    rival: str
+    over_rival: float
+    seed_spread: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cadence beside another, on the same days.
+
+    `gain` is what it saves of the loss of `against`, as a share, with its 90 % interval (long-run variance);
+    `statistic` and `pvalue` (two-sided) are Diebold and Mariano's with the correction of Harvey, Leybourne and Newbold,
+    and `pvalue_holm` is corrected for all `comparisons` of the study. `cost` is its epochs over those of `against`.
+    The test is undefined, and `reason` says why, where nothing can be told.
+    """
+
+    head: str
+    cadence: str
+    against: str
+    gain: float
+    low: float
+    high: float
+    statistic: float
+    pvalue: float
+    days: int
+    cost: float
+    reason: str = ""
+    pvalue_holm: float = np.nan
+    comparisons: int = 1
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def sentence(self) -> str:
+        """The difference in words.
+
+        >>> one = Difference("volatility", "monthly", "yearly", 0.012, 0.004, 0.02, 2.4, 0.01, 900, 11.0, "", 0.02, 6)
+        >>> one.sentence
+        'Monthly refits lose 1.2 % less than yearly ones (0.4 to 2.0) and cost 11.0 times as much.'
+        >>> replace(one, low=-0.004).sentence
+        'Monthly refits and yearly ones: no difference that can be told (+1.2 %, -0.4 to 2.0), at 11.0 times the cost.'
+        """
+        name, other = SAID.get((self.cadence, self.against), (self.cadence, self.against))
+        if self.reason:
+            return f"{name} and {other}: nothing to tell ({self.reason})."
+        cost, low, high = f"{self.cost:.1f} times", 100 * self.low, 100 * self.high
+        if not self.certain:
+            between = f"{round(100 * self.gain, 1) + 0.0:+.1f} %, {low:.1f} to {high:.1f}"
+            return f"{name} and {other}: no difference that can be told ({between}), at {cost} the cost."
+        less, low, high = ("less", low, high) if self.gain > 0 else ("more", -high, -low)
+        text = f"{name} lose {100 * abs(self.gain):.1f} % {less} than {other} ({low:.1f} to {high:.1f}) and cost {cost}"
+        if not self.pvalue_holm < LEVEL:
+            return f"{text} as much; among {self.comparisons} comparisons luck alone may show that."
+        return f"{text} as much."
+
+
+@dataclass(frozen=True)
+class Cadences:
+    """What the study found. `rows` and `days` are forecasts and days that were scored; `trials`: see `cadence`."""
+
+    symbols: dict[str, int]
+    seeds: int
+    rows: int
+    days: int
+    first: str
+    last: str
+    refits: dict[str, int]
+    costs: dict[str, Cost]
+    scores: tuple[Score, ...]
+    differences: tuple[Difference, ...]
+    trials: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def heads(self) -> list[str]:
+        """Those that were scored."""
+        return list(dict.fromkeys(score.head for score in self.scores))
+
+    @property
+    def sentences(self) -> dict[str, str]:
+        """Head -> monthly beside yearly and never, and warm beside cold, in words."""
+        return {
+            head: " ".join(
+                one.sentence for pair in SAID for one in self.differences
+                if one.head == head and (one.cadence, one.against) == pair
+            )
+            for head in self.heads
+        }  # fmt: skip
+
+    @property
+    def rests(self) -> str:
+        """What it rests on."""
+        symbols = ", ".join(f"{count} {name}" for name, count in self.symbols.items())
+        return (
+            f"{self.rows:,} forecasts of {sum(self.symbols.values())} symbols ({symbols}) on {self.days:,} days, "
+            f"{self.first} to {self.last}; {self.seeds} networks in an ensemble."
+        )
+
+    def summary(self) -> str:
+        """Plain text of at most 100 columns: cost, a table a head, and what it means."""
+        row = "  {:<14}{:>8}{:>9}{:>10}{:>12}".format
+        first = self.costs[NEVER].epochs
+        lines = [fill(self.rests, 100), *(fill(note, 100) for note in self.notes), ""]
+        lines += ["Cost", row("", "fits", "epochs", "seconds", "x never")]
+        for name, cost in self.costs.items():
+            lines.append(row(name, cost.fits, cost.epochs, f"{cost.seconds:.1f}", f"{cost.epochs / first:.1f}"))
+        for head in self.heads:
+            lines += ["", *self._table(head), "", fill(self.sentences[head], 100)]
+        said = (
+            "loss: mean over days of the mean over symbols. over rival: share of its loss that is saved. seeds: "
+            "standard deviation of single networks' losses, % of the loss. Gains in % of the other's loss with 90 % "
+            f"intervals; t: Diebold-Mariano with HLN. The {len(self.costs)} cadences are tries on these rows; with "
+            f"them the ledger has {self.trials} configurations of these symbols and this span."
+        )
+        return "\n".join([*lines, "", fill(said, 100)])
+
+    def _table(self, head: str) -> Iterator[str]:
+        row = "  {:<13}{:>8}{:>11}{:>7}  {:<30}{:<28}".format
+        own = {score.cadence: score for score in self.scores if score.head == head}
+        rival = next(iter(own.values())).rival
+        yield row(head, "loss", "over rival", "seeds", "against never (t)", "against yearly (t)").rstrip()
+        for name, score in own.items():
+            spread = f"{100 * score.seed_spread:.1f}" if np.isfinite(score.seed_spread) else "-"
+            cells = [_cell(self._one(head, name, other)) for other in (NEVER, YEARLY)]
+            yield row(name, f"{score.loss:.4f}", f"{100 * score.over_rival:+.1f} %", spread, *cells).rstrip()
+        warm = self._one(head, WARM, MONTHLY)
+        yield f"  {WARM} against monthly: {_cell(warm) or warm.reason if warm else '-'}; rival: {rival}"
+
+    def _one(self, head: str, cadence: str, against: str) -> Difference | None:
+        found = (one for one in self.differences if (one.head, one.cadence, one.against) == (head, cadence, against))
+        return next(found, None)
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a head, cadence and other cadence (null where it is compared with none): scores, gains and cost."""
+        rows = []
+        for score in self.scores:
+            own = [one for one in self.differences if (one.head, one.cadence) == (score.head, score.cadence)]
+            scored = asdict(score) | asdict(self.costs[score.cadence])
+            rows += [scored | _compared(one) for one in own] or [scored]
+        order = [*asdict(self.scores[0]), *asdict(Cost()), *_compared(self.differences[0])]
+        return pl.DataFrame(rows, infer_schema_length=None).select(order)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        plain: dict[str, Any] = jsonable(
+            {
+                **asdict(self),
+                "differences": [{**asdict(one), "sentence": one.sentence} for one in self.differences],
+                "sentences": self.sentences,
+            }
+        )
+        return plain
+
+
+def _compared(one: Difference) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name not in ("head", "cadence")}
+
+
+def _cell(one: Difference | None) -> str:
+    if one is None or one.reason:
+        return ""
+    gain, low, high = (f"{100 * value:.{1 if abs(one.gain) > 0.1 else 2}f}" for value in (one.gain, one.low, one.high))
+    return f"{gain} ({low} to {high}) {one.statistic:.1f}"
+
+
+def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cadences:
+    """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
+
+    The schedule is the experiment's with monthly refits, the first when there is a whole window to learn from: else the
+    fit that is never renewed would be a poor one. Nothing is combined, traded or chosen, but all cadences are scored on
+    the rows that a run would be judged on: each enters the ledger of trials as the configuration that it is, once.
+
+    Parameters
+    ----------
+    experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set. Its `jobs` change the seconds alone.
+    progress: called with "class: cadence", networks trained and networks there are.
+
+    Raises
+    ------
+    What reading raises; HistoryTooShortError for a history without a window and a month after it.
+
+    References
+    ----------
+    Diebold and Mariano (1995), Journal of Business & Economic Statistics 13; Harvey, Leybourne and Newbold (1997),
+    International Journal of Forecasting 13; Holm (1979), Scandinavian Journal of Statistics 6.
+
+    >>> from gatecast.forecasting.lstm import LSTM
+    >>> from gatecast.market import synthetic
+    >>> quick = Experiment(
+    ...     bars=synthetic.b1(1200, seed=1, r2=0.1), features=("x",),
+    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=1), schedule=Schedule(train="1Y"),
+    ... )
+    >>> found = cadence(quick)
+    >>> [cost.fits for cost in found.costs.values()]
+    [41, 14, 4, 1, 41]
+    """
+    bars = experiment.read().bars
+    experiment = experiment.replace(schedule=monthly(experiment), unfinished=None)
+    made = make_samples(
+        bars, experiment.features,
+        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
+    )  # fmt: skip
+    samples = enough_history(made, bars, experiment)
+    costs = dict.fromkeys(MONTHS, Cost())
+    forecasts = {name: _forecast(experiment, one, costs, progress) for name, one in samples.items()}
+    heads = [head for head in HEADS if head in experiment.lstm.heads]
+    differences = compared(forecasts, heads, costs)
+    rows, span = _scored(forecasts, heads[0]), day_means(forecasts, heads[0], MONTHLY, NEVER).day
+    return Cadences(
+        {name: len(one.symbols) for name, one in samples.items()}, experiment.lstm.seeds, rows, len(span),
+        str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
+        {name: len(one.folds) for name, one in forecasts.items()}, costs,
+        tuple(_score(forecasts, head, name) for head in heads for name in MONTHS), tuple(differences),
+        len(record_trials(trials_of(experiment, bars))),
+        tuple(_notes(experiment, samples, sorted(made.keys() - samples.keys()))),
+    )  # fmt: skip
+
+
+def monthly(experiment: Experiment) -> Schedule:
+    """The experiment's schedule with monthly refits, the first when there is a whole window to learn from."""
+    schedule = experiment.schedule
+    window = experiment.lstm.window or (EXPANDING if schedule.expanding else schedule.train)
+    changed: Schedule = schedule.replace(refit="1M", minimum=schedule.minimum if window == EXPANDING else window)
+    return changed
+
+
+def variant(experiment: Experiment, name: str) -> LSTM:
+    """The LSTM of a cadence."""
+    said = {setting: getattr(experiment, setting) for setting in SAID_ABOVE["lstm"]}
+    return _at(experiment.lstm.replace(**said, label=name, unfinished=None), name)
+
+
+def _at(lstm: LSTM, name: str) -> LSTM:
+    changed: LSTM = lstm.replace(every=MONTHS[name], warm_start=name == WARM)
+    return changed
+
+
+def trials_of(experiment: Experiment, bars: pl.DataFrame) -> list[Trial]:
+    """A trial a cadence: its settings are those of a run with that cadence. No book was held, so none has a profit."""
+    days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
+    symbols = tuple(bars["symbol"].unique().sort().to_list())
+    settings = [configuration(experiment.replace(lstm=_at(experiment.lstm, name))) for name in MONTHS]
+    return [Trial(symbols, str(days.min()), str(days.max()), one, None) for one in settings]
+
+
+# ── forecasts and cost ────────────────────────────────────────────────────────────────────────────
+
+
+class _Counted:
+    """An LSTM whose fits, epochs and seconds are added to `costs`, under its name."""
+
+    def __init__(self, lstm: LSTM, costs: dict[str, Cost]) -> None:
+        self.lstm, self.costs = lstm, costs
+
+    @property
+    def name(self) -> str:
+        return self.lstm.name
+
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Done | None = None) -> Sequence[FittedLSTM]:
+        seconds: dict[str, float] = {}
+        fits: Sequence[FittedLSTM] = Timed(self.lstm, seconds).fit_many(folds, jobs=jobs, progress=progress)  # type: ignore[assignment]
+        trained = [epochs for one in {id(one): one for one in fits}.values() for epochs in one.trained]
+        before = self.costs[self.name]
+        self.costs[self.name] = Cost(
+            before.fits + len(trained), before.epochs + sum(trained), before.seconds + seconds[self.name]
+        )
+        return fits
+
+
+def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], progress: Progress | None) -> Forecasts:
+    """Out-of-sample forecasts of a class by every cadence, and by the heads' simple rivals."""
+    folds = experiment.schedule.folds(samples.times, samples.known_at)
+    lstms = {name: variant(experiment, name) for name in MONTHS}
+    lstms[MONTHLY].replace(seeds=1, epochs=1).fit_many([folds[0].on(samples)])  # compiles before the clock runs
+    done: dict[str, int] = {}
+
+    def report(model: str, count: int) -> None:
+        done[model] = done.get(model, 0) + count
+        if progress and model in lstms:
+            work = -(-len(folds) // lstms[model].every) * experiment.lstm.seeds
+            progress(f"{samples.asset_class}: {model}", done[model], work)
+
+    wanted = {name for names in RIVALS.values() for name in names}
+    rivals = [one for one in experiment.forecasters() if one.name in wanted]
+    counted = [_Counted(one, costs) for one in lstms.values()]
+    return walk_forward([*counted, *rivals], samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+
+
+# ── scores ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _scored(forecasts: dict[str, Forecasts], head: str) -> int:
+    """Forecasts of a head that were answered."""
+    return sum(int(np.isfinite(losses(one, head, MONTHLY)).sum()) for one in forecasts.values())
+
+
+def _score(forecasts: dict[str, Forecasts], head: str, name: str) -> Score:
+    rival, days = best_rival(forecasts, head, name)
+    loss, base = (float(part.mean()) if len(part) else np.nan for part in (days.model, days.rival))
+    return Score(head, name, loss, rival, 1 - loss / base, _spread(forecasts, head, name) / loss)
+
+
+def _spread(forecasts: dict[str, Forecasts], head: str, name: str) -> float:
+    """Standard deviation over the seeds of the mean daily loss that each has alone."""
+    seeds = min(len(one.members[name]) for one in forecasts.values())
+    alone = [
+        {key: one.with_model(name, one.members[name][seed]) for key, one in forecasts.items()} for seed in range(seeds)
+    ]
+    each = [float(day_means(one, head, name, name).model.mean()) for one in alone]
+    return float(np.std(each, ddof=1)) if seeds > 1 else float("nan")
+
+
+def compared(forecasts: dict[str, Forecasts], heads: Sequence[str], costs: dict[str, Cost]) -> list[Difference]:
+    """All pairs of `AGAINST` in all heads, corrected for how many they are."""
+    overlap = sessions_spanned(forecasts)
+    found = [
+        difference(head, name, other, day_means(forecasts, head, name, other), overlap,
+                   costs[name].epochs / max(costs[other].epochs, 1))
+        for head in heads for name, other in AGAINST
+    ]  # fmt: skip
+    told = [one for one in found if not one.reason]
+    corrected = iter(significance.holm(np.array([one.pvalue for one in told])) if told else ())
+    return [
+        one if one.reason else replace(one, pvalue_holm=float(next(corrected)), comparisons=len(told)) for one in found
+    ]
+
+
+def difference(head: str, name: str, other: str, days: Days, overlap: int, cost: float) -> Difference:
+    """One cadence beside another, `days.rival` being the other's losses; answers of `overlap` days overlap."""
+    nan, n = float("nan"), len(days.day)
+    blank = Difference(head, name, other, nan, nan, nan, nan, nan, n, cost)
+    if n and not days.gain.any():
+        return replace(blank, gain=0.0, reason="they are the same fits")
+    test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
+    if not test.enough:
+        least = significance.BARS_PER_HORIZON * overlap
+        return replace(blank, reason=f"{n} days are too few, {least} are the least" if n < least else test.reason)
+    mean, scale = significance.hac_mean(days.gain, lag_of(n, overlap)), float(days.rival.mean())
+    gain, width = mean.effect / scale, BOUND * mean.standard_error / scale
+    return replace(blank, gain=gain, low=gain - width, high=gain + width, statistic=test.statistic, pvalue=test.pvalue)
+
+
+def _notes(experiment: Experiment, samples: dict[str, Samples], left_out: Sequence[str]) -> Iterator[str]:
+    """What a reader should know before the numbers."""
+    symbols = sum(len(one.symbols) for one in samples.values())
+    if symbols < SYMBOLS:
+        yield f"Only {symbols} symbol(s): {SYMBOLS} are the least that such a comparison should rest on."
+    if experiment.lstm.seeds < SEEDS:
+        yield f"Only {experiment.lstm.seeds} network(s) in an ensemble: {SEEDS} are the least; seeds may decide it."
+    for name in left_out:
+        yield f"{name} is left out: its history is too short for a window and a month after it."
