@@ -25,7 +25,7 @@ from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
-from gatecast.forecasting.linear import Ridge
+from gatecast.forecasting.linear import BayesRidge, Ridge
 from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
@@ -311,6 +311,7 @@ class Experiment(Settings):
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
             *(Naive(rule=rule) for rule in rules),
+            BayesRidge(),
             LogHAR(),
             LinearVariance(),
             LinearVariance(pooled=True),

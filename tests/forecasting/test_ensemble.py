@@ -72,6 +72,27 @@ def test_the_return_slopes_are_a_ridge_without_intercept(forecasts: Forecasts, n
     assert ridge.coef_[0] > 0.05
 
 
+def test_returns_start_from_the_bayesian_ridge_where_it_runs(forecasts: Forecasts) -> None:
+    """Slopes are those of what members add to it, and explain what it leaves; without a record it stands alone."""
+    samples, number = forecasts.samples, len(forecasts.folds) - 1
+    mean, answer = standardised(forecasts)
+    unit = samples.facts.sigma[samples.ends] * np.sqrt(samples.horizon)
+    start = 0.1 * np.nan_to_num(answer) + 0.05 * np.random.default_rng(9).standard_normal(len(answer))
+    path = (start * unit)[:, None] * np.sqrt(np.arange(1, samples.horizon + 1) / samples.horizon)
+    path[np.isnan(forecasts.values["zero"]["return"])] = np.nan
+    combined = Ensemble().combine(with_values(forecasts, "bayes", **{"return": path}))
+    rows, weight = record_of(forecasts, number, "return")
+    added = mean - start[:, None]
+    ridge = Ridge(alpha=1 / 0.5**2, fit_intercept=False, positive=True, tol=1e-10)
+    ridge.fit(added[rows], answer[rows] - start[rows], weight)
+    test = forecasts.folds[-1].test
+    expected = (start[test] + added[test] @ ridge.coef_) * unit[test]
+    np.testing.assert_allclose(combined.values["equal_weight"]["return"][test, -1], expected, rtol=1e-3, atol=1e-7)
+    first = forecasts.folds[0].test
+    np.testing.assert_allclose(combined.values["ensemble"]["return"][first], path[first])
+    assert set(combined.in_force["return"]) <= {"equal_weight", "stacked", "bayes"}
+
+
 @pytest.mark.parametrize("number", [2, -1])
 def test_stacked_returns_have_a_slope_each_and_none_below_zero(samples: Samples, number: int) -> None:
     forecasts = made_up(samples, seed=3, skill={"lstm": 0.4, "forest": -0.3, "logistic": 0.3})

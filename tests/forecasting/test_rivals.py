@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 
 from gatecast.forecasting.forecaster import seed_of
 from gatecast.forecasting.forest import FittedForest, Forest
-from gatecast.forecasting.linear import FittedLinear, Ridge
+from gatecast.forecasting.linear import BayesRidge, FittedLinear, Ridge
 from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models import from_state
@@ -31,6 +31,7 @@ ALL = [
     LSTM(units=16, layers=1, seeds=1, epochs=2),
     Forest(trees=5),
     Ridge(),
+    BayesRidge(),
     Logistic(),
     threshold_rival(),
     har_regime_rival(),
@@ -139,6 +140,57 @@ def test_ridge_is_the_closed_form(samples: Samples, fold: Fold) -> None:
     wide = np.vstack([scaled, np.sqrt(0.1 * len(scaled)) * np.eye(scaled.shape[1])])  # ridge as more rows of data
     expected, *_ = np.linalg.lstsq(wide, np.vstack([answers, np.zeros((scaled.shape[1], answers.shape[1]))]))
     np.testing.assert_allclose(fitted.weights["return"][1:], expected, rtol=1e-6, atol=1e-10)
+
+
+def test_the_bayesian_ridge_is_the_mean_over_its_priors(samples: Samples, fold: Fold) -> None:
+    """Every prior by the plain density of the answers, and each posterior mean by its own formula."""
+    from scipy.stats import multivariate_normal
+
+    short = replace(fold, cutoff=np.unique(samples.times)[40])
+    rows = short.record
+    fitted = BayesRidge(nothing=0.3, shares=(0.01, 0.3)).fit_many([short])[0]
+    inputs = samples.summaries[rows]
+    scaled = np.clip((inputs - inputs.mean(0)) / inputs.std(0), -8, 8)
+    answers = samples.table[samples.ends[rows], : samples.horizon]
+    days = samples.sessions[rows].tolist()
+    share = np.array([1 / days.count(day) for day in days])
+    total = np.average((scaled**2).sum(1), weights=share)
+    densities, means = np.zeros((samples.horizon, 3)), np.zeros((3, scaled.shape[1], samples.horizon))
+    for step in range(samples.horizon):
+        answer = answers[:, step]
+        variance = np.average(answer**2, weights=share)
+        noise = np.diag(variance * (step + 1) / share)
+        for number, part in enumerate((0.0, 0.01, 0.3)):
+            prior = part * variance / total
+            spread = noise + prior * scaled @ scaled.T
+            densities[step, number] = multivariate_normal.logpdf(answer, np.zeros(len(rows)), spread)
+            means[number, :, step] = prior * scaled.T @ np.linalg.solve(spread, answer)
+    odds = np.log([0.3, 0.35, 0.35]) + densities.mean(0)
+    belief = np.exp(odds - odds.max()) / np.exp(odds - odds.max()).sum()
+    np.testing.assert_allclose(fitted.weights["return"][1:], np.tensordot(belief, means, 1), rtol=1e-6, atol=1e-9)
+    assert not fitted.weights["return"][0].any()
+    assert belief.min() > 1e-3
+
+
+def test_the_bayesian_ridge_trusts_what_is_planted_and_nothing_else() -> None:
+    """Nearer to the truth than ridge; a tenth of its size on a walk; and a twin of the symbol is no more evidence."""
+    schedule = Schedule(train=1500, minimum=1500, refit="1Y", expanding=True)
+    off = {"bayes": 0.0, "ridge": 0.0, "zero": 0.0}
+    for seed in range(4):
+        market = synthetic.b1(3000, seed, r2=0.02)
+        samples = make_samples(market, ("x",))["index"]
+        forecasts = walk_forward([BayesRidge(), Ridge(), Naive(rule="zero")], samples, schedule)
+        known = np.sqrt(0.02) * 0.01 * (1 - 0.95**5) / 0.05 * market["x"].to_numpy()[samples.ends]
+        for model in off:
+            off[model] += float(np.nanmean((forecasts.values[model]["return"][:, -1] - known) ** 2))
+    assert off["bayes"] < 0.8 * off["ridge"]
+    assert off["ridge"] < 0.5 * off["zero"]
+    twins = pl.concat([market, market.with_columns(symbol=pl.lit("TWIN"))]).sort("symbol", "time")
+    again = walk_forward([BayesRidge()], make_samples(twins, ("x",))["index"], schedule).values["bayes"]["return"]
+    np.testing.assert_allclose(again[: len(samples)], forecasts.values["bayes"]["return"], rtol=1e-6, atol=1e-10)
+    noise = make_samples(synthetic.a4(3000, seed=3), ("ret_log_1", *(f"noise_{n}" for n in range(1, 6))))["index"]
+    values = walk_forward([BayesRidge(), Ridge()], noise, schedule).values
+    assert np.nanstd(values["bayes"]["return"]) < 0.1 * np.nanstd(values["ridge"]["return"])
 
 
 def test_the_naive_rules_are_what_they_say(samples: Samples, fold: Fold, market: pl.DataFrame) -> None:

@@ -12,16 +12,21 @@ import numpy as np
 import pytest
 
 from gatecast.errors import SettingsError
-from gatecast.experiment import Experiment
+from gatecast.experiment import Experiment, forecast_class
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
+from gatecast.samples.windows import Samples
 from gatecast.studies import truth as bench
 from gatecast.studies.truth import GROUPS, NULL_HEADS, PARTS, STATISTICS, Line, Truth, allowed, truth
 
 QUIET = {"return": 0.0, "direction": 0.0, "volatility": 0.0, "regime": 0.0, "strategy": 0.0}
+
+HEAD = dict.fromkeys(bench.RETURN_MODELS, 0.5) | {f"realised, {name}": 0.0 for name in bench.RETURN_MODELS}
+STATES = {"filtered, fitted": 0.4, "filtered, oracle": 0.4, "predicted, fitted": 0.3, "predicted, oracle": 0.3}
 
 
 def lines_of(group: str, found: list[dict[str, float]], number: int = 0) -> list[Line]:
@@ -65,6 +70,9 @@ def test_as_many_may_claim_as_the_published_bounds_say() -> None:
     ("group", "runs", "good", "bad"),
     [
         ("b1", 100, {"found": 0.95, "r2": 0.01}, {"found": 0.94}),
+        ("return", 20, HEAD | {"ensemble": 0.239}, {"ensemble": 0.24}),
+        ("states", 5, STATES, {"filtered, fitted": 0.319}),
+        ("states", 5, STATES, {"predicted, fitted": 0.31}),
         ("b2", 20, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"lstm": 0.049}),
         ("b2", 20, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"ridge": 0.003}),
         ("b2", 20, {"lstm": 0.05, "ridge": 0.001, "logistic": 0.001}, {"logistic": 0.003}),
@@ -115,6 +123,19 @@ def test_the_gap_in_variance_is_one_for_the_oracle_and_gated_on_twenty_paths() -
     assert lines_of("variance", [path(0.0101, piece) for piece in pieces[:2]])[0].passed is None  # too few to tell
 
 
+def test_the_share_of_the_ceiling_is_that_of_the_expected_r2() -> None:
+    """Over five bars 3.951 % can be explained, 3.903 % by one coefficient of 2,000 rows."""
+    runs = [HEAD | {"ensemble": off, "realised, ensemble": r2} for off, r2 in ((0.1, 0.03), (0.3, 0.01))]
+    line = lines_of("return", runs, number=1)[0]
+    assert line.measured == pytest.approx((1 - 0.2) * 0.03951 / 0.03903, rel=1e-3)
+    assert (line.optimum, line.passed, line.outcome) == (1.0, None, "too few")
+    error = 0.1 * 0.03951 / 0.03903  # of two numbers, half their distance
+    assert line.note == f"standard error {error:.3f}; realised {0.02 / 0.03903:.2f} ± {0.01 / 0.03903:.2f}"
+    one = lines_of("return", runs)[0]
+    assert one.measured == pytest.approx(0.8 * 0.01 / (1 - 0.99 * (1 + 1 / 1998)), rel=1e-6)
+    assert "h = 1, ensemble" in one.measure
+
+
 # ── its runs ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -161,6 +182,31 @@ def test_no_line_learns_what_only_memory_knows(monkeypatch: pytest.MonkeyPatch) 
     assert found["lstm"] < 0.6 * 0.09 / 1.09  # two epochs are not enough: the gate can fail
 
 
+def test_the_return_head_is_scored_against_the_true_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "LSTM", lambda **said: LSTM(units=16, layers=1, epochs=2, **said))
+    found = bench.return_head(5, 1)
+    assert found["bayes"] < found["ridge"] < 0.6  # of the signal's variance is missed
+    assert found["ensemble"] < 0.5
+    assert set(found) == {*bench.RETURN_MODELS, *(f"realised, {name}" for name in bench.RETURN_MODELS)}
+
+    def knows(experiment: Experiment, samples: Samples) -> Forecasts:
+        forecasts = forecast_class(experiment, samples)
+        x = samples.features[samples.ends, 0]
+        path = 0.001 * x[:, None] * (1 - 0.95 ** np.arange(1, 6)) / 0.05
+        return forecasts.with_model("ensemble", {"return": np.where(forecasts.values["zero"]["return"] == 0, path, 0)})
+
+    monkeypatch.setattr(bench, "forecast_class", knows)
+    assert bench.return_head(5, 1)["ensemble"] == pytest.approx(0, abs=1e-12)
+
+
+def test_hidden_states_are_told_nearly_as_well_as_by_who_knows_the_market() -> None:
+    lines = truth(only=("states",), runs=3, seed=40).lines
+    assert [line.measure.split()[-1] for line in lines] == ["filtered", "predicted"]
+    for line in lines:
+        assert 0.95 < line.measured < 1.01
+        assert "standard error 0.0" in line.note
+
+
 def test_the_known_share_of_an_exponential_average_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "LSTM", lambda **said: LSTM(units=16, layers=1, epochs=2, **said))
     found = [bench.variance("g1", seed) for seed in (0, 1)]
@@ -201,7 +247,7 @@ def test_the_answer_is_json_and_a_table() -> None:
     assert "MISSED" in text
     assert text.index("Whole chain") < text.index("A1") < text.index("One model") < text.index("B1")
     assert "Statistic" not in text  # it has no line
-    assert "D2" in text
+    assert "D1" in text
     assert text.endswith("1 gates held, 1 missed.")
 
 
@@ -210,6 +256,8 @@ def test_no_line_of_the_table_is_wider_than_100() -> None:
         "walks": [dict.fromkeys(QUIET, 1.0)] * 25,
         "chain": [{"return": 0.123456, "oracle": 0.98765}] * 25,
         "b1": [{"found": 1 / 3, "r2": -0.000123456}] * 100,
+        "return": [HEAD | {"realised, lstm": -0.123456}] * 20,
+        "states": [STATES | {"filtered, fitted": 0.412345}] * 20,
         "b2": [{"lstm": -0.000123456, "ridge": -0.000123456, "logistic": -1.23456e-7}] * 20,
         "b3": [{"lstm": -0.000123456, "forest": 1.2e-5, "ridge": 0.1}] * 3,
         "variance": [
@@ -232,7 +280,7 @@ def test_what_cannot_be_run_is_refused() -> None:
 
 
 def test_every_kind_is_in_the_bench_with_the_runs_that_its_gates_were_made_for() -> None:
-    assert GROUPS == ("walks", "chain", "b1", "b2", "b3", "variance", "statistics")
+    assert GROUPS == ("walks", "chain", "b1", "return", "b2", "b3", "states", "variance", "statistics")
     walks = [part for part in PARTS if part.group == "walks"]
     assert [(part.short, part.long) for part in walks] == [(2, 25)] * 4
     (b1,) = (part for part in PARTS if part.group == "b1")

@@ -50,6 +50,7 @@ RIVAL_NAMES = {
     "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
     "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
     "har_regime": "the logistic regression on the HAR's terms",
+    "bayes": "the Bayesian ridge regression",
     "ridge": "the ridge regression", "logistic": "the logistic regression",
     "ridge_long": "the ridge regression on everything known",
     "logistic_long": "the logistic regression on everything known",
@@ -61,7 +62,7 @@ MEASURES = {
 }  # fmt: skip
 HELD = "buy and hold at the same average exposure"
 SIMPLER = {
-    "return": ("ridge", "ridge_long"),
+    "return": ("bayes", "ridge", "ridge_long"),
     "direction": ("logistic", "logistic_long"),
     "volatility": ("har_symbol", "har_class", "ridge"),
     "regime": ("logistic", "logistic_long"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-RIVALS = {"return": ("zero",), "direction": ("base_rate",), "regime": ("har_regime", "base_rate")}
+RIVALS = {"return": ("bayes", "zero"), "direction": ("base_rate",), "regime": ("har_regime", "base_rate")}
 """What a head starts from: the first of these that forecasts."""
 EQUAL, STACKED = "equal_weight", "stacked"
 LINEAR = ("ridge", "ridge_long", "logistic", "logistic_long")
@@ -97,7 +97,7 @@ class Ensemble(Settings):
         )  # fmt: skip
 
     def _returns(self, forecasts: Forecasts, since: int) -> InForce:
-        """Slopes of the members' standardised forecasts; a probability counts as its normal quantile.
+        """Slopes of what the members' standardised forecasts add to the rival's; a probability counts as its quantile.
 
         Equal weight has two: of the mean of all members, and of the linear ones, which need the least to be learned.
         """
@@ -106,6 +106,8 @@ class Ensemble(Settings):
         samples = forecasts.samples
         steps = np.sqrt(np.arange(1, samples.horizon + 1))
         unit = samples.facts.sigma[samples.ends][:, None] * steps
+        rival = next(name for name in RIVALS["return"] if "return" in forecasts.values.get(name, {}))
+        start = forecasts.values[rival]["return"] / unit
         base = forecasts.values["base_rate"]["direction"]
         opinions = []
         for name in self.opinions_on("return", forecasts):
@@ -116,17 +118,18 @@ class Ensemble(Settings):
                 quantile = ndtri(heads["direction"]) - ndtri(base)
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
         answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
-        every = np.stack(opinions, axis=-1)  # (samples, horizon, members)
+        every = np.stack(opinions, axis=-1) - start[..., None]  # (samples, horizon, members)
         linear = [i for i, name in enumerate(self.opinions_on("return", forecasts)) if name in LINEAR]
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
         equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
         made = {name: _held(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days)[since:]:
             for name, inputs, spread in ((EQUAL, equal, self.prior_sd), (STACKED, every, own)):
-                slopes = _slopes(inputs[record, -1], answer[record], weight, spread)
-                made[name][rows] = (inputs[rows] * slopes).sum(-1) * unit[rows]
-        losses = [(one[:, -1] / unit[:, -1] - answer) ** 2 for one in made.values()]
-        return _in_force(forecasts, "return", {**made, "zero": np.zeros_like(unit)}, [*losses, answer**2], since)
+                slopes = _slopes(inputs[record, -1], answer[record] - start[record, -1], weight, spread)
+                made[name][rows] = (start[rows] + (inputs[rows] * slopes).sum(-1)) * unit[rows]
+        values = {**made, rival: forecasts.values[rival]["return"]}
+        losses = [(one[:, -1] / unit[:, -1] - answer) ** 2 for one in values.values()]
+        return _in_force(forecasts, "return", values, losses, since)
 
     def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
@@ -218,21 +221,17 @@ def _records(
 ) -> list[tuple[IntArray, IntArray, FloatArray]]:
     """For each fold: its test rows, the rows with an answered out-of-sample forecast, and their weights.
 
-    `paired` is finite where there are both a forecast and an answer. A day weighs one over the days that a horizon
-    spans, whatever the number of symbols: answers overlap, and symbols move together. Before `minimum_days` the record
-    is empty, so that every slope is 0.
+    `paired` is finite where there are both a forecast and an answer; weights are those of `Samples.evidence`. Before
+    `minimum_days` the record is empty, so that every slope is 0.
     """
     samples = forecasts.samples
     issued = np.flatnonzero(np.isfinite(paired))
-    _, day = np.unique(samples.sessions, return_inverse=True)
     records = []
     for fold in forecasts.folds:
         record = issued[known_by(samples.known_at[issued], fold.cutoff)]
-        count = np.bincount(day[record], minlength=int(day.max()) + 1)
-        if np.count_nonzero(count) < minimum_days:
+        if len(np.unique(samples.day[record])) < minimum_days:
             record = record[:0]
-        weight = 1.0 / (samples.horizon_sessions * count[day[record]])
-        records.append((fold.test, record, weight))
+        records.append((fold.test, record, samples.evidence(record)))
     return records
 
 

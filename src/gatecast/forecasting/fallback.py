@@ -48,7 +48,7 @@ def daily_losses(forecasts: Forecasts, losses: FloatArray) -> Iterator[tuple[Fol
     samples = forecasts.samples
     issued = forecasts.rows
     issued = issued[np.isfinite(losses[issued]).all(axis=1)]
-    _, day = np.unique(samples.sessions, return_inverse=True)
+    day = samples.day
     order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
     known_at, at, loss = samples.known_at[issued][order], day[issued][order], losses[issued][order]
     total, count, done = np.zeros((int(day.max()) + 1, loss.shape[1])), np.zeros(int(day.max()) + 1), 0

@@ -117,6 +117,59 @@ class Ridge(Settings):
         return FittedLinear("summaries", scaler, weights, smear)
 
 
+class BayesRidge(Settings):
+    """A linear forecast of returns that trusts itself only as far as all that is known bears it out.
+
+    Regressions of the standardised return path on the window's summaries, without intercept, each with a normal prior
+    on its weights under which they explain a share of `shares` of the variance; beside them that nothing can be
+    forecast, with the prior probability `nothing`. The forecast is the mean over all of them, each counting by its
+    marginal likelihood, in the geometric mean over the steps. On a market without a linear signal that is next to
+    nothing; no record of past forecasts is needed to know.
+
+    References
+    ----------
+    MacKay (1992), Neural Computation 4; Hoeting, Madigan, Raftery and Volinsky (1999), Statistical Science 14.
+    """
+
+    nothing: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
+        0.0025, 0.005, 0.01, 0.02, 0.04, 0.08,
+    )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """`bayes`."""
+        return "bayes"
+
+    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
+        """One fit a fold, from every row whose answer is known at its cutoff."""
+        return fit_seldom(self._fit, folds, 1, progress)
+
+    def _fit(self, fold: Fold) -> FittedLinear:
+        samples, rows = fold.data, fold.record
+        inputs = design(samples, rows, "summaries")
+        scaler = Scaler.fit(inputs)
+        scaled, weight = np.nan_to_num(scaler.transform(inputs)), samples.evidence(rows) * samples.horizon_sessions
+        answers = samples.table[samples.ends[rows], : samples.horizon]
+        variance = np.maximum(weight @ answers**2 / weight.sum(), 1e-12)  # (horizon,)
+        steps = np.arange(1, samples.horizon + 1) / samples.horizon
+        noise = variance * np.maximum(1.0, samples.horizon_sessions * steps)  # answers overlap the more, the later
+        weighted = scaled * weight[:, None]
+        size, axes = np.linalg.eigh(weighted.T @ scaled)
+        along = axes.T @ (weighted.T @ answers) / noise  # (inputs, horizon)
+        total = max(float(size.sum() / weight.sum()), 1e-12)  # the variance of all inputs together
+        odds, fits = [np.log(self.nothing)], [np.zeros_like(along)]
+        for share in self.shares:
+            prior = share * variance / total  # variance of a weight
+            precision = size[:, None] / noise + 1 / prior
+            fits.append(axes @ (along / precision))
+            gain = 0.5 * (along**2 / precision - np.log(precision * prior)).sum(axis=0)  # (horizon,)
+            odds.append(np.log((1 - self.nothing) / len(self.shares)) + float(gain.mean()))
+        belief = np.exp(np.array(odds) - max(odds))
+        weights = np.tensordot(belief / belief.sum(), np.array(fits), axes=1)
+        return FittedLinear("summaries", scaler, {"return": np.vstack([np.zeros(samples.horizon), weights])})
+
+
 def fit_seldom(
     fit: Callable[[Fold], FittedLinear], folds: Sequence[Fold], every: int, progress: Progress | None
 ) -> list[FittedLinear]:

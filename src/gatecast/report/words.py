@@ -17,6 +17,7 @@ WORDS = {
     "logistic_long": "logistic regression on everything known",
     "ridge_long": "ridge regression on everything known",
     "mean": "historical mean",
+    "bayes": "Bayesian ridge regression",
     "last": "last value",
     "ewma": "EWMA",
     "har": "log-HAR",

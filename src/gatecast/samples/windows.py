@@ -65,6 +65,20 @@ class Samples:
         return session_date(self.times)
 
     @cached_property
+    def day(self) -> IntArray:
+        """(samples,) the number of each sample's session, from 0."""
+        _, day = np.unique(self.sessions, return_inverse=True)
+        return day
+
+    def evidence(self, rows: IntArray) -> FloatArray:
+        """(rows,) how much each tells: a day one over the days that a horizon spans, whatever the number of symbols.
+
+        Answers overlap, and symbols move together.
+        """
+        weight: FloatArray = 1.0 / (self.horizon_sessions * np.bincount(self.day[rows])[self.day[rows]])
+        return weight
+
+    @cached_property
     def horizon_sessions(self) -> int:
         """Sessions that a horizon spans: fewer than bars where a session has several."""
         pairs = len(np.unique(np.column_stack([self.symbol[self.ends], self.sessions.astype(np.int64)]), axis=0))

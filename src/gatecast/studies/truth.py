@@ -17,12 +17,14 @@ import polars as pl
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.verdict import LEVEL, SKILL
 from gatecast.experiment import Experiment, Progress, forecast_class, judge_chain, make_chain
+from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster, fan_out
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.linear import Ridge
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.regimes import MarkovModel, filter_states, fit_markov, predict_states
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
@@ -58,7 +60,6 @@ NULL_HEADS = {
 }
 NOT_COVERED = (
     "D1, alarms when a market changes: gatecast raises none yet.",
-    "D2, the states of a hidden Markov market: its regime head forecasts an observable label.",
     "C, leaks: `gatecast audit` looks for them.",
 )
 
@@ -182,7 +183,7 @@ def truth(
     ----------
     long: as many runs as the gates were made for, instead of a few; a run's data are the same.
     seed: of the first run of each part; the others count on from it. runs: of each part, instead of the form's own.
-    only: some of `GROUPS`: walks, chain, b1, b2, b3, variance, statistics.
+    only: some of `GROUPS`: walks, chain, b1, return, b2, b3, states, variance, statistics.
     jobs: cores, one run each; changes no result. progress: called with a group, its runs done and its runs.
 
     Raises
@@ -346,6 +347,58 @@ def _b1_lines(found: list[Found]) -> list[Line]:
     ]
 
 
+RETURN_MODELS = ("ensemble", "bayes", "ridge", "lstm")
+
+
+def return_head(horizon: int, seed: int) -> Found:
+    """The same signal through the return head: from 2,000 bars, expanding, without a record before them.
+
+    For each model the mean squared distance of its forecasts to the true conditional mean over the last 2,000 answered
+    bars, over the variance of that mean: the noise of returns is not in it. Its realised R² is beside it.
+    """
+    r2, phi, scale = 0.01, 0.95, 0.01
+    bars = synthetic.b1(4000 + WARMUP + 2 * horizon, seed, scale, r2=r2, phi=phi)
+    schedule = Schedule(train=2000, minimum=2000, refit=250, expanding=True)
+    experiment = Experiment(
+        horizon=horizon, features=("x",), models=("lstm", "forest", "logistic", "ridge"), lstm=LSTM(seeds=1),
+        ensemble=Ensemble(volatility_members=("har",)), schedule=schedule, seed=seed,
+    )  # fmt: skip
+    samples = make_samples(bars, ("x",), horizon=horizon)["index"]
+    forecasts = forecast_class(experiment, samples)
+    rows = forecasts.rows[~np.isnat(samples.known_at[forecasts.rows])][-2000:]
+    ends = samples.ends[rows]
+    answer = samples.targets["return"].value[ends, -1]
+    slope = scale * r2**0.5 * (1 - phi**horizon) / (1 - phi)
+    known = slope * bars["x"].to_numpy()[ends]
+    found: Found = {}
+    for name in RETURN_MODELS:
+        forecast = forecasts.values[name]["return"][rows, -1]
+        found[name] = float(((forecast - known) ** 2).mean() / slope**2)
+        found[f"realised, {name}"] = r2_zero(answer, forecast)
+    return found
+
+
+def _return_lines(horizon: int, found: list[Found]) -> list[Line]:
+    by_horizon = cast(dict[int, float], synthetic.truth_of("b1", r2=0.01)["r2_by_horizon"])
+    best = by_horizon[horizon]
+    ceiling = 1 - (1 - best) * (1 + 1 / (2000 - 1 - 1))
+    lines = []
+    for name in RETURN_MODELS:
+        shares = [best * (1 - run[name]) / ceiling for run in found]
+        realised = [run[f"realised, {name}"] / ceiling for run in found]
+        share = float(np.mean(shares))
+        measure = f"share of R² 1 %, h = {horizon}, {name}"
+        note = f"standard error {_error(shares):.3f}; realised {np.mean(realised):.2f} ± {_error(realised):.2f}"
+        line = Line("B1", "one model", measure, share, 1.0, len(found), note=note)
+        lines.append(line.gated(">= 0.8", share >= 0.8, 20) if name == "ensemble" else line)
+    return lines
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of a mean; NaN of one value."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
 B2_RUNS = 20  # of five, the median is luck: one network reaches .7 of the optimum, the next learns nothing
 
 
@@ -400,6 +453,49 @@ def _b3_lines(found: list[Found]) -> list[Line]:
         Line("B3", "one model", f"R² against zero, {model}, median", _median(found, model), best, len(found))
         for model in ("lstm", "forest", "ridge")
     ]
+
+
+# ── D2: hidden states ─────────────────────────────────────────────────────────────────────────────
+
+STATES_GATE = (0.8, 1.01)  # of the oracle's gain: an honest filter has no more
+
+
+def states(seed: int) -> Found:
+    """The state of each bar of a hidden Markov market, said by a filter fitted on 2,500 bars, scored on 2,000.
+
+    Gains in log likelihood a bar over the base rate, of the fitted filter and of one that knows the parameters:
+    `filtered` at the bar itself, `predicted` the bar before.
+    """
+    bars, scale = synthetic.d2(4500, seed), 0.01
+    returns = np.diff(np.log(bars["close"].to_numpy()), prepend=np.nan) / scale
+    turbulent = bars["state"].to_numpy()[2500:] == 1
+    stay = np.array(synthetic.STAY)
+    moves = np.array([[stay[0], 1 - stay[0]], [1 - stay[1], stay[1]]])
+    oracle = MarkovModel(synthetic.STATE_MEAN, synthetic.STATE_DEVIATION, moves)
+    base = np.log(np.where(turbulent, oracle.stationary[1], oracle.stationary[0]))
+    found = {}
+    for name, model in (("fitted", fit_markov([returns[:2500]], seed=seed)), ("oracle", oracle)):
+        chances = {
+            "filtered": filter_states(returns, model)[2500:, 1],
+            "predicted": predict_states(returns, model)[2499:-1, 1],
+        }
+        for when, chance in chances.items():
+            right = np.where(turbulent, chance, 1 - chance)
+            found[f"{when}, {name}"] = float(np.mean(np.log(np.maximum(right, 1e-12)) - base))
+    return found
+
+
+def _states_lines(found: list[Found]) -> list[Line]:
+    least, most = STATES_GATE
+    lines = []
+    for when in ("filtered", "predicted"):
+        gains = np.array([[run[f"{when}, {name}"] for name in ("fitted", "oracle")] for run in found])
+        share = float(gains[:, 0].mean() / gains[:, 1].mean())
+        error = _error(list((gains[:, 0] - share * gains[:, 1]) / gains[:, 1].mean()))
+        measure = f"share of the filter's gain, {when}"
+        line = Line("D2", "one model", measure, share, 1.0, len(found), note=f"standard error {error:.3f}")
+        lines.append(line.gated(f"{least:.2f}-{most:.2f}", least <= share <= most, 5))
+    return lines
 
 
 # ── G: variance ──────────────────────────────────────────────────────────────────────────────────
@@ -568,8 +664,10 @@ PARTS = (
     *(Part("walks", partial(walk, name), partial(_walk_lines, name), 2, 25) for name in NULL_HEADS),
     Part("chain", found_in_chain, _chain_lines, 2, 25),
     Part("b1", b1, _b1_lines, 100, 100),
+    *(Part("return", partial(return_head, h), partial(_return_lines, h), 2, 20) for h in (1, 5)),
     Part("b2", b2, _b2_lines, 5, B2_RUNS),
     Part("b3", b3, _b3_lines, 0, 3),
+    Part("states", states, _states_lines, 5, 20),
     *(
         Part("variance", partial(variance, name), partial(_variance_lines, name), short, PATHS)
         for name, short in (("g1", 2), ("g3", 0), ("g4", 2))
