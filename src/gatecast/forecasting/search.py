@@ -330,8 +330,9 @@ class _Work:
 def importance(studies: Sequence[Sequence[tuple[Params, float]]]) -> dict[str, float]:
     """Parameter -> its share in how far apart losses are, over several studies; {} where too few were tried.
 
-    In: parameters and loss of each trial of each study; losses count relative to the mean of their study. Watanabe,
-    Bansal and Hutter (2023), PED-ANOVA, IJCAI.
+    In: parameters and loss of each trial of each study; losses count relative to the mean of their study. By functional
+    analysis of variance of a random forest (Hutter, Hoos and Leyton-Brown 2014, ICML); a rough guide below a hundred
+    trials.
     """
     import optuna
 
@@ -346,7 +347,8 @@ def importance(studies: Sequence[Sequence[tuple[Params, float]]]) -> dict[str, f
         for params, loss in zip(tried, losses, strict=True):
             own = {name: params[name] for name in varied}
             together.add_trial(optuna.trial.create_trial(value=loss, params=own, distributions=varied))
-        found = optuna.importance.get_param_importances(together)
+        forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        found = optuna.importance.get_param_importances(together, evaluator=forest)
     return {name: float(share) for name, share in found.items()}
 
 
