@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import Progress, centre_and_spread, fan_out, seed_of
+from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of, stream_out
 from gatecast.forecasting.lstm.selection import shares
 from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
@@ -133,23 +133,45 @@ class LSTM(Settings):
         """One seed ensemble a fold; every (fold, member) is a job of its own."""
         folds = [fold.windowed(self.window) for fold in folds]
 
-        def train(item: tuple[Fold, int]) -> Member:
-            fold, member = item
-            lesson = self._prepare(fold)
-            seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, member)
-            key = key_of(self, lesson, seed) if self.unfinished else ""
-            fit = recall(self.unfinished, key) if self.unfinished else None
-            if fit is None:
-                fit = train_network(
-                    self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed, lesson.counts
-                )
-                if self.unfinished:
-                    keep(self.unfinished, key, fit)
-            outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
-            return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
+        def train(job: Job) -> Member:
+            lesson = job.lesson
+            fit = train_network(
+                self, lesson.inputs, lesson.table, lesson.train, lesson.validation, job.seed, lesson.counts
+            )
+            return self._judged(fit, lesson)
 
-        work = [(fold, member) for fold in folds for member in range(self.seeds)]
-        members = fan_out(train, work, jobs=jobs, progress=progress)
+        found: dict[int, Member] = {}
+        begun: list[tuple[int, str]] = []  # number and key of each network that is not kept yet, as it sets out
+
+        def missing() -> Iterator[Job]:
+            for number, fold in enumerate(folds):
+                lesson = self._prepare(fold)
+                for member in range(self.seeds):
+                    job = Job(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member))
+                    key = key_of(self, lesson, job.seed) if self.unfinished else ""
+                    fit = recall(self.unfinished, key) if self.unfinished else None
+                    if fit is None:
+                        begun.append((number * self.seeds + member, key))
+                        yield job
+                    else:
+                        found[number * self.seeds + member] = self._judged(fit, lesson)
+
+        told = 0
+
+        def tell() -> None:
+            nonlocal told
+            more = len(found) - told
+            told += more
+            if progress and more:
+                progress(more)
+
+        for member, (number, key) in zip(stream_out(train, missing(), jobs=jobs), begun, strict=False):
+            found[number] = member
+            if self.unfinished:
+                keep(self.unfinished, key, member.fit)
+            tell()
+        tell()
+        members = [found[number] for number in range(len(folds) * self.seeds)]
         fits = [
             FittedLSTM.assemble(self, fold, members[i * self.seeds : (i + 1) * self.seeds])
             for i, fold in enumerate(folds)
@@ -160,6 +182,10 @@ class LSTM(Settings):
             [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, folds, strict=True)]
         )
         return [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
+
+    def _judged(self, fit: Fit, lesson: Lesson) -> Member:
+        outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
+        return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
 
     def _prepare(self, fold: Fold) -> Lesson:
         samples = fold.data
@@ -201,6 +227,14 @@ class Lesson:
     train: IntArray
     validation: IntArray
     counts: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train: all that it takes, and no more than that."""
+
+    lesson: Lesson
+    seed: int
 
 
 @dataclass(frozen=True)
