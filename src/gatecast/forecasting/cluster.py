@@ -244,11 +244,14 @@ def _dask(scheduler: str | None) -> Iterator[Cluster]:
     except ImportError:
         raise SettingsError("the backend dask is not installed: pip install 'gatecast[dask]'") from None
 
-    class Reporting(DaskDistributedBackend):  # type: ignore[misc]
-        """joblib's, which else waits for ever for a job that the scheduler has given up."""
+    class Reporting(DaskDistributedBackend):
+        """joblib's, which else waits for ever for a job that the scheduler has given up, and sends none to one core."""
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
 
         def submit(self, func: Any, callback: Any = None) -> Any:
-            job = super().submit(func, callback)
+            job: Any = super().submit(func, callback)
 
             def report(done: Any) -> None:
                 if callback and done.exception() is not None:
@@ -257,8 +260,8 @@ def _dask(scheduler: str | None) -> Iterator[Cluster]:
             job.add_done_callback(report)
             return job
 
-    settings = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # samples are meant to stay with the scheduler
-    with dask.config.set(settings), _silence("distributed.client"):
+    large = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # samples are meant to stay with the scheduler
+    with dask.config.set(large), _silence("distributed.client"):
         _knock(scheduler)
         with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
             _check(client, scheduler)
@@ -267,10 +270,12 @@ def _dask(scheduler: str | None) -> Iterator[Cluster]:
                 return client.submit(unpack, data, parts, pure=False)
 
             how = {"backend": Reporting(client=client), "return_as": "generator"}
-            troubles = {
-                KilledWorker: "every worker that tried one of the jobs died, perhaps for want of memory: see their logs",
-                CancelledError: f"the connection to the scheduler at {scheduler} was lost: start it again, then this command",
-                TimeoutError: f"the scheduler at {scheduler} has lost all its workers: start some, then this command again",
+            again = "start some, then this command again"
+            troubles: dict[type[BaseException], str] = {
+                KilledWorker: "every worker that tried one of the jobs died, perhaps of want of memory: see its log",
+                CancelledError: f"the connection to the scheduler at {scheduler} was lost: start it, then this command",
+                ModuleNotFoundError: "a worker lacks what the jobs need: give all machines the same environment",
+                TimeoutError: f"the scheduler at {scheduler} has lost all its workers: {again}",
             }
             yield Cluster(place, how, troubles)
 

@@ -106,8 +106,8 @@ def stream_out(
     with threadpool_limits(1):  # a second BLAS thread would slow the other jobs and change the last digits
         stream = away.stream(work, items) if away else _stream(work, items, jobs, processes)
         try:
-            for result in stream:
-                yield result  # noqa: UP028 - what is left is to be abandoned before it is closed
+            for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
+                yield result
         except (KeyboardInterrupt, GeneratorExit):
             _abandon(stream)
             if processes and jobs > 1 and not away:  # they would finish what they are at, and leave their locks behind
