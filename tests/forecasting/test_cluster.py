@@ -114,7 +114,7 @@ def away(machines: Machines) -> Iterator[module.Cluster]:
 @pytest.fixture(scope="module")
 def small(market: pl.DataFrame) -> Experiment:
     return Experiment(
-        bars=market, features=("ret_log_1", "x"), lstm=TINY, schedule=Schedule(refit="6M"), forest=Forest(trees=5),
+        bars=market, features=("ret_log_1", "x"), lstm=TINY, schedule=Schedule(refit="1Y"), forest=Forest(trees=5),
         highway=Highway(units=16, epochs=2),
     )  # fmt: skip
 

@@ -321,6 +321,10 @@ def _check(client: Any, scheduler: str) -> None:
         ) from None
     ours = fingerprint()
     found = {f"worker {name}": one for name, one in client.run(fingerprint, on_error="return").items()}
+    try:
+        found["the scheduler"] = client.run_on_scheduler(fingerprint)  # it opens what passes through
+    except Exception as error:
+        found["the scheduler"] = error
     for who, theirs in found.items():
         if isinstance(theirs, BaseException):
             raise ClusterError(
