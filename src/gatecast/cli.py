@@ -44,6 +44,8 @@ DateFormat = Annotated[str | None, typer.Option(help="Of dates like 03/04/2024, 
 Start = Annotated[str | None, typer.Option(help="First session, 2005-01-31.")]
 End = Annotated[str | None, typer.Option(help="Last session.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")]
+Backend = Annotated[str, typer.Option(help="Where the jobs are done: local, dask, ray; changes no result.")]
+Scheduler = Annotated[str | None, typer.Option(help="Of the backend dask, such as tcp://10.0.0.1:8786.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
@@ -82,6 +84,8 @@ def run(
     expanding: Annotated[bool | None, typer.Option("--expanding", help="Train on everything so far.")] = None,
     name: Annotated[str | None, typer.Option(help="Names the run and its folder.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name>")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
@@ -89,6 +93,7 @@ def run(
     """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it."""
     from gatecast.experiment import Experiment
     from gatecast.experiment import run as run_experiment
+    from gatecast.forecasting.cluster import cluster
     from gatecast.report import render
     from gatecast.store import check_place, discard, save_run, studies, unfinished, write_page
 
@@ -107,7 +112,7 @@ def run(
     kept = unfinished(place)
     began = time.monotonic()
     try:
-        with _Progress(experiment, quiet) as progress:
+        with cluster(backend, scheduler), _Progress(experiment, quiet) as progress:
             result = run_experiment(experiment.replace(unfinished=kept, studies=studies(place)), progress=progress)
     except KeyboardInterrupt:
         networks = _count(len(list(kept.glob("*.safetensors"))), "network")
@@ -306,6 +311,8 @@ def tune(
     seconds: Annotated[float | None, typer.Option(help="Instead, a budget of time a class and date.")] = None,
     storage: Annotated[str | None, typer.Option(help="Address of the studies.", show_default="a file")] = None,
     jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run it belongs to.", show_default="runs/<name>")
     ] = None,
@@ -317,6 +324,7 @@ def tune(
     no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
     """
     from gatecast.experiment import Experiment
+    from gatecast.forecasting.cluster import cluster
     from gatecast.store import check_place, discard, studies, unfinished
     from gatecast.studies.tune import tune as search
 
@@ -331,7 +339,7 @@ def tune(
     place = check_place(out or Path("runs") / _as_folder(experiment.name))
     file, kept = studies(place), unfinished(place)
     try:
-        with _Stages() as progress:
+        with cluster(backend, scheduler), _Stages() as progress:
             found = search(experiment.replace(studies=file, unfinished=kept), progress=progress)
     except KeyboardInterrupt:
         raise InterruptedRunError(

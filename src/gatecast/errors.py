@@ -9,7 +9,8 @@ GatecastError
 │   └── HistoryTooShortError   not enough bars: carries how many are needed and when there will be enough
 ├── FeatureError           a feature that does not exist or cannot be computed on these bars
 ├── StoreError             a run or model on disk that cannot be read safely
-└── TrainingError          a fit that exploded or had nothing to learn from
+├── TrainingError          a fit that exploded or had nothing to learn from
+└── ClusterError           machines that do not answer, or would not give the same results
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ class StoreError(GatecastError, OSError):
 
 class TrainingError(GatecastError, RuntimeError):
     """A fit that exploded or had nothing to learn from."""
+
+
+class ClusterError(GatecastError, RuntimeError):
+    """Machines that do not answer, or would not give the same results."""
 
 
 class InterruptedRunError(GatecastError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+
+from gatecast.forecasting.cluster import active
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,35 +74,63 @@ def fan_out(
     *,
     jobs: int = 1,
     processes: bool = False,
+    light: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """`[work(item) for item in items]` over the cores, in order; results do not depend on `jobs`.
+    """`[work(item) for item in items]` over the cores, in order; results depend on neither `jobs` nor the machine.
 
-    Threads where the work releases the interpreter's lock, `processes` where it does not.
+    Threads where the work releases the interpreter's lock, `processes` where it does not. Inside `cluster` the
+    cluster's machines do it instead, but for `light` work, which takes less time than sending it would.
     """
+    results = []
+    with closing(stream_out(work, items, jobs=jobs, processes=processes, light=light)) as stream:
+        for result in stream:
+            results.append(result)
+            if progress:
+                progress(1)
+    return results
+
+
+def stream_out(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    jobs: int = 1,
+    processes: bool = False,
+    light: bool = False,
+) -> Generator[Result]:
+    """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
     from threadpoolctl import threadpool_limits
 
-    results = []
+    away = None if light else active()
     with threadpool_limits(1):  # a second BLAS thread would slow the other jobs and change the last digits
+        stream = away.stream(work, items) if away else _stream(work, items, jobs, processes)
         try:
-            for result in _stream(work, items, jobs, "loky" if processes else "threading"):
-                results.append(result)
-                if progress:
-                    progress(1)
-        except KeyboardInterrupt:
-            if processes and jobs > 1:  # they would finish what they are at, and leave their locks behind
+            for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
+                yield result
+        except (KeyboardInterrupt, GeneratorExit):
+            _abandon(stream)
+            if processes and jobs > 1 and not away:  # they would finish what they are at, and leave their locks behind
                 from joblib.externals.loky import get_reusable_executor
 
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
             raise
-    return results
 
 
-def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, backend: str) -> Iterable[Result]:
+def _abandon(stream: object) -> None:
+    """Ends a stream before its time, on purpose: joblib need not warn of the jobs that nobody waits for."""
+    if isinstance(stream, Generator):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            stream.close()
+
+
+def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:
     if jobs == 1:
         return map(work, items)
     from joblib import Parallel, delayed
 
+    backend = "loky" if processes else "threading"
     stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
         delayed(work)(item) for item in items
     )

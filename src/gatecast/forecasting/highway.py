@@ -70,7 +70,7 @@ class Highway(Settings):
         self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
     ) -> list[FittedHighway]:
         """The linear forecasts of every fold, the network of every `every`-th and of those that follow it."""
-        linear = fan_out(_linear, folds, jobs=jobs)
+        linear = fan_out(_linear, folds, jobs=jobs, light=True)
         trained = range(0, len(folds), self.every)
         lessons = [_lesson(folds[number], linear[number]) for number in trained]
         networks = [

@@ -174,7 +174,7 @@ def fit_seldom(
     fit: Callable[[Fold], FittedLinear], folds: Sequence[Fold], every: int, progress: Progress | None
 ) -> list[FittedLinear]:
     """A fit at every `every`-th fold, for it and those that follow; on one thread: such small fits only wait in two."""
-    fits = fan_out(fit, folds[::every], progress=progress)
+    fits = fan_out(fit, folds[::every], light=True, progress=progress)
     return [fits[number // every] for number in range(len(folds))]
 
 

@@ -45,7 +45,7 @@ class Naive(Settings):
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedNaive]:
         """Counts on all rows known at each fold's cutoff, however old: a rival deserves its whole memory."""
-        return fan_out(self._fit, folds, progress=progress)
+        return fan_out(self._fit, folds, light=True, progress=progress)
 
     def _fit(self, fold: Fold) -> FittedNaive:
         samples = fold.data

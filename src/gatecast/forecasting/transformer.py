@@ -118,10 +118,14 @@ class TFT(Settings):
         served = iter([len(folds[i : i + self.every]) for i in range(0, len(folds), self.every)])
         report = (lambda _: progress(next(served))) if progress else None
         with one_thread():
-            kept = fan_out(
-                lambda fold: train_network(self._prepare(fold)), folds[:: self.every], jobs=jobs, progress=report
-            )
+            kept = fan_out(self._train, folds[:: self.every], jobs=jobs, progress=report)
         return [kept[number // self.every] for number in range(len(folds))]
+
+    def _train(self, fold: Fold) -> FittedTFT:
+        import torch
+
+        torch.set_num_threads(1)  # said again for a process of the cluster's
+        return train_network(self._prepare(fold))
 
     def _prepare(self, fold: Fold) -> Lesson:
         fold, samples = fold.windowed(self.window), fold.data

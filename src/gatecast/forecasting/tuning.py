@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
 
 from gatecast.errors import GatecastError, did_you_mean
+from gatecast.forecasting.cluster import active
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
@@ -246,13 +247,16 @@ def search_once(
     first = list({repr(sorted(one.items(), key=str)): one for one in (given, *guesses)}.values())
     heads = lstm.heads if tuning.head == "all" else (tuning.head,)
 
+    kept = None if active() else lstm.unfinished  # a folder of this machine, not of a cluster's
+
     def evaluate(candidates: Sequence[tuple[int, Params]], step: int) -> list[FloatArray | str]:
         def tried(candidate: tuple[int, Params]) -> FloatArray | str:
             number, params = candidate
             try:
                 settings: LSTM = with_params(lstm, params, samples).replace(
-                    seeds=tuning.seeds, seed=seed_of(lstm.seed, samples.asset_class, fold.cutoff, number)
-                )
+                    seeds=tuning.seeds, seed=seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
+                    unfinished=kept,
+                )  # fmt: skip
                 return relative_losses(settings.fit_many([inner[step]])[0], inner[step], heads)
             except (GatecastError, ArithmeticError, MemoryError, ValueError) as error:
                 return f"{type(error).__name__}: {error}"

@@ -58,7 +58,7 @@ class LogHAR(Settings):
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLogHAR]:
         """One set of per-symbol regressions a fold."""
-        return fan_out(self._fit, folds, progress=progress)
+        return fan_out(self._fit, folds, light=True, progress=progress)
 
     def _fit(self, fold: Fold) -> FittedLogHAR:
         samples = fold.data
@@ -124,7 +124,7 @@ class LinearVariance(Settings):
         self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
     ) -> list[FittedLinearVariance]:
         """One regression a fold, or one a fold and symbol."""
-        return fan_out(self.fit_record, folds, jobs=jobs, progress=progress)
+        return fan_out(self.fit_record, folds, jobs=jobs, light=True, progress=progress)
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
         """The fit on all rows whose answers are known at the fold's cutoff."""

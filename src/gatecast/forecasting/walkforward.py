@@ -121,7 +121,7 @@ def walk_forward(
         members: list[dict[str, FloatArray]] = []
         both_of = fan_out(
             lambda pair: _predictions(pair[1], samples, np.r_[pair[0].validation, pair[0].test]),
-            list(zip(folds, fits, strict=True)), jobs=jobs,
+            list(zip(folds, fits, strict=True)), jobs=jobs, light=True,
         )  # fmt: skip
         for fold, (both, each) in zip(folds, both_of, strict=True):
             count = len(fold.validation)

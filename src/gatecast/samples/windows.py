@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -53,6 +53,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: the fields alone; a copy of the cached windows is `lookback` times as large."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def times(self) -> NDArray[np.datetime64]:

@@ -5,12 +5,10 @@ A copy is the user's own market with the sign of each day drawn anew: see `flipp
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ import polars as pl
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.verdict import LEVEL, NAMES
 from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
+from gatecast.forecasting.cluster import code_hash
 from gatecast.forecasting.forecaster import fan_out
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
@@ -309,17 +308,7 @@ def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
     own = own_features(experiment, bars)
     made = bars.hstack(compute_features(bars, own).select(own)) if own else bars
-    return hash_of([settings, hash_of_bars(made), _code(), {name: version(name) for name in LIBRARIES}])
-
-
-@cache
-def _code() -> str:
-    """Hash of the program's own source."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
+    return hash_of([settings, hash_of_bars(made), code_hash(), {name: version(name) for name in LIBRARIES}])
 
 
 def read_copies(file: Path, key: str) -> dict[int, dict[str, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import Progress, centre_and_spread, fan_out, seed_of
+from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of, stream_out
 from gatecast.forecasting.lstm.selection import shares
 from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
@@ -155,13 +155,8 @@ class LSTM(Settings):
         starts = warm_starts(folds) if self.warm_start else [None] * len(folds)
         members: dict[tuple[int, int], Member] = {}
 
-        def train(item: tuple[int, int]) -> Member:
-            (number, member), start = item, starts[item[0]]
-            return self._train(folds[number], member, None if start is None else members[start, member].fit.weights)
-
         for wave in _waves(starts):
-            work = [(number, member) for number in wave for member in range(self.seeds)]
-            members |= zip(work, fan_out(train, work, jobs=jobs, progress=progress), strict=True)
+            members |= self._fit_wave({number: folds[number] for number in wave}, starts, members, jobs, progress)
         fits = [
             FittedLSTM.assemble(self, fold, [members[number, member] for member in range(self.seeds)])
             for number, fold in enumerate(folds)
@@ -173,18 +168,57 @@ class LSTM(Settings):
             fits = [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
         return [fits[number // self.every] for number in range(served)]
 
-    def _train(self, fold: Fold, member: int, start: dict[str, NDArray[np.float32]] | None) -> Member:
-        """One network of a fold's ensemble, from these weights; or the one that an interrupted run kept."""
-        lesson = self._prepare(fold)
-        seed = seed_of(self.seed, fold.data.asset_class, fold.cutoff, member)
-        key = key_of(self, lesson, seed, start) if self.unfinished else ""
-        fit = recall(self.unfinished, key) if self.unfinished else None
-        if fit is None:
+    def _fit_wave(
+        self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], Member],
+        jobs: int, progress: Progress | None,
+    ) -> dict[tuple[int, int], Member]:  # fmt: skip
+        """(fold, member) -> network, for folds whose starts are `known`; those that an interrupted run kept are taken.
+
+        Kept by the machine that asks, wherever they are trained.
+        """
+
+        def train(job: Job) -> Member:
+            lesson = job.lesson
             fit = train_network(
-                self, lesson.inputs, lesson.table, lesson.train, lesson.validation, seed, lesson.counts, start
+                self, lesson.inputs, lesson.table, lesson.train, lesson.validation, job.seed, lesson.counts, job.start
             )
+            return self._judged(fit, lesson)
+
+        found: dict[tuple[int, int], Member] = {}
+        begun: list[tuple[tuple[int, int], str]] = []  # each network that is not kept yet, and its key, as it sets out
+
+        def missing() -> Iterator[Job]:
+            for number, fold in folds.items():
+                lesson, earlier = self._prepare(fold), starts[number]
+                for member in range(self.seeds):
+                    start = None if earlier is None else known[earlier, member].fit.weights
+                    job = Job(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member), start)
+                    key = key_of(self, lesson, job.seed, start) if self.unfinished else ""
+                    fit = recall(self.unfinished, key) if self.unfinished else None
+                    if fit is None:
+                        begun.append(((number, member), key))
+                        yield job
+                    else:
+                        found[number, member] = self._judged(fit, lesson)
+
+        told = 0
+
+        def tell() -> None:
+            nonlocal told
+            more = len(found) - told
+            told += more
+            if progress and more:
+                progress(more)
+
+        for network, (place, key) in zip(stream_out(train, missing(), jobs=jobs), begun, strict=False):
+            found[place] = network
             if self.unfinished:
-                keep(self.unfinished, key, fit)
+                keep(self.unfinished, key, network.fit)
+            tell()
+        tell()
+        return found
+
+    def _judged(self, fit: Fit, lesson: Lesson) -> Member:
         outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
         return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
 
@@ -228,6 +262,15 @@ class Lesson:
     train: IntArray
     validation: IntArray
     counts: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train: all that it takes, and no more than that."""
+
+    lesson: Lesson
+    seed: int
+    start: dict[str, NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True)
