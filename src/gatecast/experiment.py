@@ -236,7 +236,9 @@ class Experiment(Settings):
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
             "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
-        rivals = dict.fromkeys(("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",))
+        rivals = dict.fromkeys(
+            ("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",)
+        )
         long = {name + LONG: own[name] for name in self._on_both_windows()}
         return {name: own[name] for name in self.models} | long | rivals
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Fitted = (
     type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLinearVariance] | type[FittedLogHAR]
-    | type[FittedSmoothHAR] | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT] | type[FittedGarch]
+    | type[FittedSmoothHAR] | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT]
+    | type[FittedGarch]
 )  # fmt: skip
 
 FITTED: dict[str, Fitted] = {

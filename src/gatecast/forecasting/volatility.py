@@ -3,8 +3,8 @@
 `rivals` has these and all other simple forecasts of variance.
 
 The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
-variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets. A last one is
-linear in variances themselves, not in their logs: it follows large shocks further.
+variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets. The
+last is linear in variances themselves, not in their logs: it follows large shocks further.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), `variance`, `smoothed`.
+    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), and the last two.
 
     `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
     `ratio`: mean squared return over mean variance proxy so far: turns the proxy's unit into close-to-close variance.

@@ -1,4 +1,4 @@
-"""What is known about a bar's variance beyond the terms of the HAR: the inputs of the linear forecasts, of logs or not."""
+"""What is known about a bar's variance beyond the terms of the HAR: the inputs of the linear forecasts."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def smoothed_variances(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
     """
     group = ["symbol", "segment"]
     proxy = pl.max_horizontal("proxy", "floor")
-    fall = pl.min_horizontal(pl.col("r").fill_null(0.0), 0.0).pow(2) / pl.col("ratio")
+    fall = pl.min_horizontal(pl.col("r").fill_null(0.0), 0.0).pow(2)
     smooth = [proxy.ewm_mean(com=age).over(group).alias(f"smooth_{age}") for age in (1, 5, 25, 125)]
-    falls = [fall.ewm_mean(com=age).over(group).alias(f"fall_{age}") for age in (1, 5, 25)]
+    falls = [(fall.ewm_mean(com=age).over(group) / pl.col("ratio")).alias(f"fall_{age}") for age in (1, 5, 25)]
     mean = (proxy.fill_null(0.0).cum_sum() / proxy.is_not_null().cum_sum().clip(lower_bound=1)).over("symbol")
     table = frame.select(*smooth, mean.alias("mean"), *falls).cast(pl.Float64).fill_null(float("nan")).to_numpy()
     known = dict(zip(VARIANCE_INPUTS, inputs.T, strict=True))
