@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.naive import Naive
@@ -39,7 +40,7 @@ LINES = ("har", "linear", "final", "ewma")
 
 def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
     """Line -> (samples,) variance forecast out of sample, monthly refits."""
-    models = [
+    models: list[Forecaster] = [
         LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(), Naive(rule="ewma"),
         Highway(lookback=samples.lookback, horizon=horizon, seeds=seeds),
     ]  # fmt: skip
