@@ -16,13 +16,14 @@ import time
 
 import numpy as np
 import polars as pl
-from volatility import BASE
+from volatility import BASE, LINEAR
 
 from gatecast.forecasting.conformal import Intervals, coverage, make_intervals
+from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.mixture import mix_variances
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.volatility import LinearVariance, LogHAR
+from gatecast.forecasting.volatility import LinearVariance, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market.sources import read_bars
 from gatecast.samples.windows import make_samples
@@ -37,9 +38,9 @@ def forecasts_of(bars: pl.DataFrame, horizon: int, jobs: int) -> dict[str, Forec
         schedule = Schedule(minimum="1Y")
         if not schedule.folds(samples.times, samples.known_at):
             continue
-        models = [Naive(rule="zero"), LogHAR(), LinearVariance(), LinearVariance(pooled=True)]
+        models: list[Forecaster] = [Naive(rule="zero"), LinearVariance(), LinearVariance(pooled=True), SmoothHAR()]
         made = walk_forward(models, samples, schedule, jobs=jobs)
-        three = np.column_stack([made.values[one]["volatility"] for one in ("har", "har_symbol", "har_class")])
+        three = np.column_stack([made.values[one]["volatility"] for one in LINEAR])
         blend = mix_variances(made, three, BASE, np.full(len(samples), np.nan))
         found[name] = made.with_model("ensemble", {**made.values["zero"], "volatility": blend})
     return found

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.volatility import LinearVariance, LogHAR
+from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market.bars import session_date
 from gatecast.market.sources import read_bars
@@ -32,20 +33,21 @@ from gatecast.samples.windows import Samples, make_samples
 
 HORIZONS = (1, 5, 22)
 LEAST = 200  # forecasts of a symbol before it counts
-BASE = np.full(3, 1 / 3)  # har, har_symbol, har_class
+LINEAR = ("har_symbol", "har_class", "har_smooth")
+BASE = np.full(3, 1 / 3)
 LINES = ("har", "linear", "final", "ewma")
 
 
 def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
     """Line -> (samples,) variance forecast out of sample, monthly refits."""
-    models = [
-        LogHAR(), LinearVariance(), LinearVariance(pooled=True), Naive(rule="ewma"),
+    models: list[Forecaster] = [
+        LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(), Naive(rule="ewma"),
         Highway(lookback=samples.lookback, horizon=horizon, seeds=seeds),
     ]  # fmt: skip
     made = walk_forward(models, samples, Schedule(minimum="1Y"), jobs=jobs)
     values = {name: heads["volatility"] for name, heads in made.values.items()}
     held = np.full(len(samples), np.nan)
-    three = np.column_stack([values[name] for name in ("har", "har_symbol", "har_class")])
+    three = np.column_stack([values[name] for name in LINEAR])
     linear = mix_variances(made, three, BASE, held.copy())
     correction = correction_of(values["highway"], values["har_symbol"], values["har_class"])
     return {

@@ -67,6 +67,7 @@ def made_up(
         "threshold": {"regime": chance(turbulent, 0.1)},
         "har_regime": {"regime": chance(turbulent, 0.1)},
     }
+    values["har_smooth"] = values["har"]  # what the mixture of variances starts from
     return Forecasts(samples, folds, values, scale)
 
 

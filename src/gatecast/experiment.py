@@ -34,7 +34,7 @@ from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.timing import Timed
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
-from gatecast.forecasting.volatility import LinearVariance, LogHAR
+from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
@@ -245,7 +245,9 @@ class Experiment(Settings):
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
             "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
-        rivals = dict.fromkeys(("har", "har_symbol", "har_class", "constant", "ewma", "last"), ("volatility",))
+        rivals = dict.fromkeys(
+            ("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",)
+        )
         long = {name + LONG: own[name] for name in self._on_both_windows()}
         return {name: own[name] for name in self.models} | long | rivals
 
@@ -315,6 +317,7 @@ class Experiment(Settings):
             LogHAR(),
             LinearVariance(),
             LinearVariance(pooled=True),
+            SmoothHAR(),
             threshold_rival(),
             har_regime_rival(),
         ]

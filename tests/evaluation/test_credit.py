@@ -71,7 +71,7 @@ def test_a_row_is_the_daily_losses_of_two_whole_recombinations(forecasts: Foreca
     ensemble = Ensemble()
     row = found(forecasts, ensemble)[head, "lstm"]
     left = ensemble.replace(
-        members=("forest", "logistic"), volatility_members=("har", "har_symbol", "har_class", "constant")
+        members=("forest", "logistic"), volatility_members=("har_symbol", "har_class", "har_smooth", "constant")
     )
     both = [loss_by_hand(one.combine(forecasts), head) for one in (ensemble, left)]
     scored = np.isfinite(both[0])
@@ -94,9 +94,9 @@ def test_a_row_is_the_daily_losses_of_two_whole_recombinations(forecasts: Foreca
 @pytest.mark.parametrize(
     ("models", "members", "absent"),
     [
-        ("highway", ("har", "har_symbol", "har_class", "lstm", "constant"), ("highway",)),
-        ("har_class", ("har", "har_symbol", "lstm", "constant"), ()),
-        ("lstm+highway", ("har", "har_symbol", "har_class", "constant"), ("highway",)),
+        ("highway", ("har_symbol", "har_class", "har_smooth", "lstm", "constant"), ("highway",)),
+        ("har_class", ("har_symbol", "har_smooth", "lstm", "constant"), ()),
+        ("lstm+highway", ("har_symbol", "har_class", "har_smooth", "constant"), ("highway",)),
     ],
 )
 def test_of_the_variance_each_member_the_correction_and_both_networks_are_left_out(
@@ -119,7 +119,7 @@ def test_every_head_has_its_own_models(forecasts: Forecasts) -> None:
     for head, models in rows:
         by_head.setdefault(head, set()).add(models)
     three = {"lstm", "forest", "logistic"}
-    variances = {"har", "har_symbol", "har_class", "lstm", "constant", "highway", "lstm+highway"}
+    variances = {"har_symbol", "har_class", "har_smooth", "lstm", "constant", "highway", "lstm+highway"}
     assert by_head == {"return": three, "direction": three, "volatility": variances, "regime": three | variances}
 
 

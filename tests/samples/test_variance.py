@@ -10,7 +10,7 @@ import pytest
 
 from gatecast.market import synthetic
 from gatecast.samples.targets import make_targets
-from gatecast.samples.variance import VARIANCE_INPUTS, class_mean
+from gatecast.samples.variance import SMOOTHED, VARIANCE_INPUTS, class_mean
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,46 @@ def test_each_input_is_what_it_says(bars: pl.DataFrame) -> None:
     assert column(table, "class_1")[t] == pytest.approx(excess.mean())
 
 
+def test_each_smoothed_variance_is_what_it_says(bars: pl.DataFrame) -> None:
+    _, facts = make_targets(bars, 5, "garman_klass")
+    one = bars.filter(pl.col("symbol") == bars["symbol"][0])
+    o, h, low, c = (one[name].to_numpy() for name in ("open", "high", "low", "close"))
+    t, n = 200, len(one)
+    found = dict(zip(SMOOTHED, facts.smoothed[t], strict=True))
+    gk = 0.5 * np.log(h / low) ** 2 - (2 * np.log(2) - 1) * np.log(c / o) ** 2
+    r = np.r_[0.0, np.diff(np.log(c))]
+    falls = np.minimum(r, 0) ** 2 / facts.ratio[t]
+    for age in (1, 5, 25, 125):
+        weight = (age / (1 + age)) ** np.arange(t, -1, -1)
+        assert found[f"smooth_{age}"] == pytest.approx(np.average(gk[: t + 1], weights=weight), rel=1e-3)  # floors
+        if age != 125:
+            assert found[f"fall_{age}"] == pytest.approx(np.average(falls[: t + 1], weights=weight), rel=1e-9)
+    assert found["mean"] == pytest.approx(gk[: t + 1].mean(), rel=1e-3)
+    har = facts.variance.reshape(2, n, -1)[:, t, :3]
+    assert found["class_5"] == pytest.approx(np.exp(har[0, 2] + (har[:, 1] - har[:, 2]).mean()))
+    assert (np.isfinite(facts.smoothed) == np.isfinite(facts.variance[:, :1])).all()
+    assert np.nanmin(facts.smoothed) >= 0
+
+
+def test_smoothed_variances_know_nothing_of_later_bars_and_start_afresh_after_a_gap(bars: pl.DataFrame) -> None:
+    one = bars.filter(pl.col("symbol") == bars["symbol"][0])
+    _, whole = make_targets(one, 5, "garman_klass")
+    _, part = make_targets(one.head(200), 5, "garman_klass")
+    np.testing.assert_array_equal(part.smoothed, whole.smoothed[:200])
+    late = pl.int_range(pl.len()) >= 200
+    gap = one.with_columns(segment=pl.when(late).then(1).otherwise(0).cast(pl.Int32))
+    _, after = make_targets(gap, 5, "garman_klass")
+    _, alone = make_targets(one.tail(100), 5, "garman_klass")
+    for name in ("smooth_5", "fall_25"):
+        number = SMOOTHED.index(name)
+        unit = (after.ratio[260] / alone.ratio[60]) if name == "fall_25" else 1.0
+        assert after.smoothed[260, number] * unit == pytest.approx(alone.smoothed[60, number], rel=1e-3)
+    assert np.isnan(after.smoothed[200:221]).all()
+    assert after.smoothed[260, SMOOTHED.index("mean")] == pytest.approx(
+        whole.smoothed[260, SMOOTHED.index("mean")], rel=1e-3
+    )
+
+
 def test_a_market_without_volume_or_range_has_inputs_all_the_same(bars: pl.DataFrame) -> None:
     flat = bars.with_columns(
         volume=pl.lit(None, pl.Float64), high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close")
@@ -57,6 +97,7 @@ def test_a_market_without_volume_or_range_has_inputs_all_the_same(bars: pl.DataF
         _, facts = make_targets(market, 5, proxy)
         usable = np.isfinite(facts.har).all(1) & np.isfinite(facts.sigma)
         assert np.isfinite(facts.variance[usable]).all()
+        assert np.isfinite(facts.smoothed[usable]).all()
         assert (column(facts.variance, "volume")[usable] == 0).all()
 
 

@@ -55,6 +55,7 @@ RIVAL_NAMES = {
     "ridge_long": "the ridge regression on everything known",
     "logistic_long": "the logistic regression on everything known",
     "har_symbol": "the extended log-HAR per symbol", "har_class": "the extended log-HAR of the class",
+    "har_smooth": "the HAR of smoothed variances",
 }  # fmt: skip
 MEASURES = {
     "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
@@ -64,7 +65,7 @@ HELD = "buy and hold at the same average exposure"
 SIMPLER = {
     "return": ("bayes", "ridge", "ridge_long"),
     "direction": ("logistic", "logistic_long"),
-    "volatility": ("har_symbol", "har_class", "ridge"),
+    "volatility": ("har_symbol", "har_class", "har_smooth", "ridge"),
     "regime": ("logistic", "logistic_long"),
 }
 """The linear models of each head: where the model does not beat the best of them, that is the one to use."""

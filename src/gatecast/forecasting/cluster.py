@@ -296,7 +296,7 @@ def _knock(scheduler: str) -> None:
     """Whether a scheduler is there; a client that found none, or something else, would be long in closing."""
     import asyncio
 
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     async def come_and_go() -> None:
         comm = await connect(scheduler, timeout=PATIENCE)

@@ -52,9 +52,9 @@ class Ensemble(Settings):
         "lstm", "forest", "logistic", "ridge", "logistic_long", "ridge_long",
     )  # fmt: skip
     volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
-        "har", "har_symbol", "har_class", "lstm", "constant", "garch",
+        "har_symbol", "har_class", "har_smooth", "lstm", "constant", "garch",
     )  # fmt: skip
-    volatility_base: tuple[str, ...] = ("har", "har_symbol", "har_class")
+    volatility_base: tuple[str, ...] = ("har_symbol", "har_class", "har_smooth")
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     minimum_days: Annotated[int, Field(ge=1)] = 60
 

@@ -13,7 +13,7 @@ from gatecast.forecasting.lstm import FittedLSTM
 from gatecast.forecasting.naive import FittedNaive
 from gatecast.forecasting.regimes import FittedMarkov
 from gatecast.forecasting.transformer import FittedTFT
-from gatecast.forecasting.volatility import FittedLinearVariance, FittedLogHAR
+from gatecast.forecasting.volatility import FittedLinearVariance, FittedLogHAR, FittedSmoothHAR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Fitted = (
     type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLinearVariance] | type[FittedLogHAR]
-    | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT] | type[FittedGarch]
+    | type[FittedSmoothHAR] | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT]
+    | type[FittedGarch]
 )  # fmt: skip
 
 FITTED: dict[str, Fitted] = {
@@ -31,6 +32,7 @@ FITTED: dict[str, Fitted] = {
     "linear": FittedLinear,
     "har": FittedLogHAR,
     "linear_variance": FittedLinearVariance,
+    "smooth_har": FittedSmoothHAR,
     "highway": FittedHighway,
     "naive": FittedNaive,
     "markov": FittedMarkov,

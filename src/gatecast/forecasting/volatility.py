@@ -3,7 +3,8 @@
 `rivals` has these and all other simple forecasts of variance.
 
 The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
-variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets.
+variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets. The
+last is linear in variances themselves, not in their logs: it follows large shocks further.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.naive import Naive, match_symbols
 from gatecast.forecasting.schedule import Fold
+from gatecast.samples.targets import VARIANCE_FLOOR
+from gatecast.samples.variance import SMOOTHED
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,15 +33,19 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
+HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)]
+"""Years after which a row counts half, one for each fit that is averaged; None: never."""
+
+
 def rivals() -> list[Forecaster]:
     """Every simple forecast of variance, each scaled to the proxy from the past alone.
 
     >>> [one.name for one in rivals()]
-    ['constant', 'ewma', 'garch', 'gjr', 'har', 'har_symbol', 'har_class']
+    ['constant', 'ewma', 'garch', 'gjr', 'har', 'har_symbol', 'har_class', 'har_smooth']
     """
     return [
         Naive(rule="constant"), Naive(rule="ewma"), Garch(), Garch(asymmetric=True),
-        LogHAR(), LinearVariance(), LinearVariance(pooled=True),
+        LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(),
     ]  # fmt: skip
 
 
@@ -111,7 +118,7 @@ class LinearVariance(Settings):
     """
 
     pooled: bool = False
-    half_lives: Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)] = (2.0, None)
+    half_lives: HalfLives = (2.0, None)
     penalty: Annotated[float, Field(ge=0)] = 100.0
     minimum: int = 250
 
@@ -131,13 +138,12 @@ class LinearVariance(Settings):
         samples, record = fold.data, fold.record
         ends = samples.ends[record]
         inputs, answer = samples.facts.variance[ends], samples.targets["volatility"].value[ends]
-        age = (fold.cutoff - samples.times[record]) / np.timedelta64(1, "D") / 365.25
         centre, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-12
         design = np.column_stack([np.ones(len(ends)), (inputs - centre) / spread])
         symbols = [np.flatnonzero(samples.symbol[ends] == number) for number in range(len(samples.symbols))]
         fits = [
-            self._weights(design, 0.5 ** (age / (half_life or np.inf)), answer, symbols, samples.horizon)
-            for half_life in self.half_lives
+            self._weights(design, weight, answer, symbols, samples.horizon)
+            for weight in _memories(fold, self.half_lives)
         ]
         table, pooled = (np.mean(parts, axis=0) for parts in zip(*fits, strict=True))
         return FittedLinearVariance(table, pooled, centre, spread, samples.symbols)
@@ -198,6 +204,85 @@ class FittedLinearVariance:
         """The inverse of `state`."""
         table, pooled, centre, spread = (arrays[name] for name in ("table", "pooled", "centre", "spread"))
         return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
+
+
+class SmoothHAR(Settings):
+    """Variance over the next h bars as a sum of `SMOOTHED` variances with coefficients >= 0, pooled over the class.
+
+    Least squares of relative errors (each row over the geometric mean of its HAR terms, weighted .2, .4, .4), once for
+    each of `half_lives` as in `LinearVariance`, and the mean of the coefficients. Falls have terms of their own.
+    """
+
+    half_lives: HalfLives = (2.0, None)
+
+    @property
+    def name(self) -> str:
+        """`har_smooth`."""
+        return "har_smooth"
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedSmoothHAR]:
+        """One regression a fold."""
+        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
+
+    def _fit(self, fold: Fold) -> FittedSmoothHAR:
+        from scipy.linalg import cholesky, solve_triangular
+        from scipy.optimize import nnls
+
+        samples = fold.data
+        ends = samples.ends[fold.record]
+        scale = _scale(samples, ends)
+        design = samples.facts.smoothed[ends] / scale[:, None]
+        answer = np.exp(samples.targets["volatility"].value[ends]) / (samples.horizon * scale)
+        fits = []
+        for weight in _memories(fold, self.half_lives):
+            weighted = design * weight[:, None]
+            square = weighted.T @ design
+            square += 1e-9 * np.trace(square) * np.eye(len(square))
+            root = cholesky(square, lower=True)
+            fits.append(nnls(root.T, solve_triangular(root, weighted.T @ answer, lower=True))[0])
+        return FittedSmoothHAR(np.mean(fits, axis=0))
+
+
+@dataclass(frozen=True)
+class FittedSmoothHAR:
+    """(inputs,) coefficients, none below 0."""
+
+    weights: FloatArray
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        ends = samples.ends[rows]
+        total = np.zeros(len(ends))
+        for column, weight in enumerate(self.weights):  # in order, as in `FittedLinearVariance`
+            total = total + weight * samples.facts.smoothed[ends, column]
+        return {"volatility": samples.horizon * np.maximum(total, VARIANCE_FLOOR * _scale(samples, ends))}
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        return {"weights": self.weights}, {"kind": "smooth_har"}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedSmoothHAR:
+        """The inverse of `state`."""
+        weights = arrays["weights"]
+        if weights.shape != (len(SMOOTHED),):
+            raise ValueError("the number of its inputs")
+        return cls(weights)
+
+
+def _scale(samples: Samples, ends: IntArray) -> FloatArray:
+    """(bars,) a variance of one bar that stands for a row's own size."""
+    har = samples.facts.har[ends]
+    size: FloatArray = np.exp(0.2 * har[:, 0] + 0.4 * har[:, 1] + 0.4 * har[:, 2])
+    return size
+
+
+def _memories(fold: Fold, half_lives: Sequence[float | None]) -> list[FloatArray]:
+    """For each half-life how much each row of the fold's record counts."""
+    age = (fold.cutoff - fold.data.times[fold.record]) / np.timedelta64(1, "D") / 365.25
+    return [0.5 ** (age / (half_life or np.inf)) for half_life in half_lives]
 
 
 def _solve(design: FloatArray, weight: FloatArray, answer: FloatArray, penalty: FloatArray) -> FloatArray:

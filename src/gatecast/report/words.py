@@ -23,6 +23,7 @@ WORDS = {
     "har": "log-HAR",
     "har_symbol": "extended log-HAR per symbol",
     "har_class": "extended log-HAR of the class",
+    "har_smooth": "HAR of smoothed variances",
     "highway": "LSTM correction",
     "density": "turbulence implied by the volatility forecast",
     "har_regime": "logistic regression on HAR terms",

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.samples.variance import variance_inputs
+from gatecast.samples.variance import smoothed_variances, variance_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), and `variance`.
+    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), and the last two.
 
     `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
     `ratio`: mean squared return over mean variance proxy so far: turns the proxy's unit into close-to-close variance.
@@ -50,7 +50,7 @@ class Facts:
     `har`: logs of the mean proxy over 1, 5 and 22 bars. `recent`: log variance over the last horizon bars.
     `level`: the class's expanding upper-tercile level of log variance, from answers known at the bar.
     `past_return`: log return over the last horizon bars. `mean`: mean log return of one bar so far.
-    `variance`: (bars, inputs) what else is known about variance, see `samples.variance`.
+    `variance`, `smoothed`: (bars, inputs) what else is known about variance, in logs and not, see `samples.variance`.
     """
 
     sigma: FloatArray
@@ -62,6 +62,7 @@ class Facts:
     past_return: FloatArray
     mean: FloatArray
     variance: FloatArray
+    smoothed: FloatArray
     floored: int
 
 
@@ -157,6 +158,7 @@ def make_targets(
     direction = np.where(np.isnan(last), np.nan, (last > 0).astype(float))
     regime = np.where(np.isnan(log_variance) | np.isnan(level), np.nan, (log_variance > level).astype(float))
     values = {"return": path, "direction": direction, "volatility": log_variance, "regime": regime}
+    inputs = variance_inputs(frame.with_columns(floor=floor))
     facts = Facts(
         sigma=to_array(frame, "sigma"),
         ratio=to_array(frame, "ratio"),
@@ -166,7 +168,8 @@ def make_targets(
         level=level,
         past_return=to_array(frame, "past_return"),
         mean=to_array(frame, "mean"),
-        variance=variance_inputs(frame.with_columns(floor=floor)),
+        variance=inputs,
+        smoothed=smoothed_variances(frame.with_columns(floor=floor), inputs),
         floored=int(floored),
     )
     return {head: Target(value, known_at) for head, value in values.items()}, facts

@@ -1,4 +1,4 @@
-"""What is known about a bar's variance beyond the terms of the HAR: the inputs of the extended linear forecasts."""
+"""What is known about a bar's variance beyond the terms of the HAR: the inputs of the linear forecasts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ VARIANCE_INPUTS = (
     "close_5", "close_22", "volume", "volume_5", "class_1", "class_5",
 )  # fmt: skip
 """The columns of `variance_inputs`; the first three are those of the HAR."""
+SMOOTHED = (
+    "smooth_1", "smooth_5", "smooth_25", "smooth_125", "mean", "fall_1", "fall_5", "fall_25", "class_1", "class_5",
+)  # fmt: skip
+"""The columns of `smoothed_variances`; a number is an age in bars, of the HAR's terms a length."""
 STALE = np.timedelta64(7, "D")  # after which a symbol's last bar says nothing of its class any more
 
 
@@ -64,6 +68,32 @@ def variance_inputs(frame: pl.DataFrame) -> FloatArray:
     table: FloatArray = frame.select(pl.col(*VARIANCE_INPUTS).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
     table = np.ascontiguousarray(table)
     table[~np.isfinite(table).all(axis=1)] = np.nan
+    return table
+
+
+def smoothed_variances(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
+    """(bars, 10) variances of one bar in the proxy's unit, none below 0; NaN where `inputs` are.
+
+    In: the frame of `variance_inputs` with `ratio`, the mean squared return over the mean proxy; and what that function
+    returned. Out, in the order of `SMOOTHED`: exponentially smoothed proxies of a mean age of 1, 5, 25 and 125 bars,
+    the symbol's mean so far, smoothed squares of its falls (a rise counts 0), over the ratio, and the variance that the
+    symbol had if it were as far above that of its 22 bars as its class is, over 1 and over 5 bars.
+
+    References
+    ----------
+    Bollerslev, Hood, Huss and Pedersen (2018), Review of Financial Studies 31: exponential terms and a long-run mean.
+    """
+    group = ["symbol", "segment"]
+    proxy = pl.max_horizontal("proxy", "floor")
+    fall = pl.min_horizontal(pl.col("r").fill_null(0.0), 0.0).pow(2)
+    smooth = [proxy.ewm_mean(com=age).over(group).alias(f"smooth_{age}") for age in (1, 5, 25, 125)]
+    falls = [(fall.ewm_mean(com=age).over(group) / pl.col("ratio")).alias(f"fall_{age}") for age in (1, 5, 25)]
+    mean = (proxy.fill_null(0.0).cum_sum() / proxy.is_not_null().cum_sum().clip(lower_bound=1)).over("symbol")
+    table = frame.select(*smooth, mean.alias("mean"), *falls).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    known = dict(zip(VARIANCE_INPUTS, inputs.T, strict=True))
+    classes = [np.exp(known["har_22"] + known[name]) for name in ("class_1", "class_5")]
+    table = np.column_stack([table, *classes])
+    table[~np.isfinite(inputs).all(axis=1)] = np.nan
     return table
 
 
