@@ -73,13 +73,10 @@ class GarchModel:
         return total + horizon * self.mean**2
 
 
-LEAST_SHARE = 0.05  # of the returns' variance, that a model's own in the long run must reach
-
-
 def fit_garch(returns: FloatArray, *, asymmetric: bool = False) -> GarchModel | None:
     """Maximum likelihood of a GARCH(1,1) with t innovations on (bars,) returns; with `asymmetric` a GJR-GARCH(1,1,1).
 
-    None where the returns do not vary, or the climb does not arrive at a top that makes sense.
+    None where most returns do not vary, or the climb does not arrive at a top that makes sense.
 
     >>> draw = np.random.default_rng(0)
     >>> fit_garch(np.zeros(1000)) is None
@@ -90,6 +87,8 @@ def fit_garch(returns: FloatArray, *, asymmetric: bool = False) -> GarchModel | 
     scale = float(np.std(returns)) if len(returns) else 0.0
     if not np.isfinite(scale) or scale < 1e-9:
         return None
+    if float(np.median(np.abs(returns - np.median(returns)))) < 1e-6 * scale:
+        return None  # all the variance is in a few jumps
     model = arch_model(returns / scale, mean="Constant", p=1, o=int(asymmetric), q=1, dist="t", rescale=False)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -100,11 +99,11 @@ def fit_garch(returns: FloatArray, *, asymmetric: bool = False) -> GarchModel | 
     learned = found.params
     if found.convergence_flag != 0 or not np.isfinite(learned).all() or abs(learned["mu"]) > 1:
         return None  # a mean beyond one standard deviation is no mean
-    alpha, gamma, beta = (float(learned.get(name, 0.0)) for name in ("alpha[1]", "gamma[1]", "beta[1]"))
-    if learned["omega"] < LEAST_SHARE * (1 - alpha - gamma / 2 - beta):
-        return None  # it has taken what moved for an outlier, and models what is left
     square = scale**2
-    return GarchModel(float(learned["mu"]) * scale, float(learned["omega"]) * square, alpha, gamma, beta, square)
+    return GarchModel(
+        float(learned["mu"]) * scale, float(learned["omega"]) * square, float(learned["alpha[1]"]),
+        float(learned.get("gamma[1]", 0.0)), float(learned["beta[1]"]), square,
+    )  # fmt: skip
 
 
 class Garch(Settings):
