@@ -42,6 +42,8 @@ from gatecast.results import (
     ClassResult,
     Run,
     fills_of,
+    forecasts_file,
+    jsonable,
     periods_of,
     scores_of,
     signals_frame,
@@ -323,13 +325,17 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     chain = make_chain(experiment, reading.bars, progress)
     trials = record_trial(trial_of(experiment, chain))
     verdicts = judge_chain(experiment, chain, trials)
-    control = run_control(experiment, progress)
-    finished = Run(
-        experiment, chain.bars, pl.concat([one.to_frame() for one in chain.forecasts.values()]),
-        signals_frame(chain.classes), chain.weights, chain.result.equity, {},
-        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes, control,
-    )  # fmt: skip
+    finished = replace(finish(experiment, chain), control=run_control(experiment, progress))
     return replace(finished, scores=scores_of(finished, chain, verdicts, trials, reading))
+
+
+def finish(experiment: Experiment, chain: Chain) -> Run:
+    """The run of a chain, without scores."""
+    return Run(
+        experiment, chain.bars, forecasts_file(chain.forecasts.values()),
+        signals_frame(chain.classes), chain.weights, chain.result.equity, {},
+        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
+    )  # fmt: skip
 
 
 def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None) -> Chain:
@@ -347,9 +353,10 @@ def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | 
         for name in made if name not in samples
     }  # fmt: skip
     seconds: dict[str, float] = {}
-    forecasts = {name: forecast_class(experiment, one, progress, seconds) for name, one in samples.items()}
-    fills = fills_of(bars)
-    classes = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
+    fills, classes = fills_of(bars), {}
+    for name, one in samples.items():
+        classes[name] = decide(experiment, forecast_class(experiment, one, progress, seconds), bars, fills)
+        one.forget()
     weights = weights_frame(classes, bars)
     result = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
     return Chain(bars, classes, weights, result, seconds, left_out)
@@ -484,7 +491,7 @@ def trial_of(experiment: Experiment, chain: Chain) -> Trial:
 
 
 def run_control(experiment: Experiment, progress: Progress | None) -> Run | None:
-    """The planted market through the same chain, its truth's own column among the features."""
+    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts."""
     if experiment.control is None:
         return None
     bars = experiment.control.make()
@@ -493,7 +500,11 @@ def run_control(experiment: Experiment, progress: Progress | None) -> Run | None
     planted = experiment.replace(
         name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None
     )
-    return run(planted, progress=(lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None)
+    told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
+    chain = make_chain(planted, planted.read().bars, told)
+    verdicts = judge_chain(planted, chain, record_trial(trial_of(planted, chain)))
+    scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
+    return replace(finish(planted, chain), scores=scores)
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
-FRAMES = ("forecasts", "signals", "weights", "equity", "bars")
+FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
 _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
 
 
@@ -130,7 +130,8 @@ def previous(folder: Path) -> Path:
 
 def run_parts(run: Run) -> dict[str, bytes]:
     """Name -> bytes of everything that is saved; the same run gives the same bytes."""
-    parts = {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
+    parts = {FORECASTS: run.forecasts_parquet}
+    parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
     parts["scores.json"] = _json(run.scores)
     parts["provenance.json"] = _json(run.provenance)
     parts["experiment.toml"] = to_toml(run.experiment).encode()
@@ -266,7 +267,7 @@ def load_run(folder: str | Path) -> Run:
     """
     place = Path(folder).expanduser().resolve()
     parts = _verified(place)
-    forecasts, signals, weights, equity, bars = (
+    signals, weights, equity, bars = (
         pl.read_parquet(io.BytesIO(_part(place, parts, f"{name}.parquet"))) for name in FRAMES
     )
     try:
@@ -274,6 +275,7 @@ def load_run(folder: str | Path) -> Run:
     except (SettingsError, tomllib.TOMLDecodeError) as error:
         raise StoreError(f"{place / 'experiment.toml'}: written by another version of gatecast: {error}") from None
     scores, provenance = (json.loads(_part(place, parts, f"{name}.json")) for name in ("scores", "provenance"))
+    forecasts = _part(place, parts, FORECASTS)
     return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=place)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -76,10 +77,8 @@ def fan_out(
 
     Threads where the work releases the interpreter's lock, `processes` where it does not.
     """
-    from threadpoolctl import threadpool_limits
-
     results = []
-    with threadpool_limits(1):  # a second BLAS thread would slow the other jobs and change the last digits
+    with one_thread():
         try:
             for result in _stream(work, items, jobs, "loky" if processes else "threading"):
                 results.append(result)
@@ -92,6 +91,14 @@ def fan_out(
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
             raise
     return results
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
 
 
 def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, backend: str) -> Iterable[Result]:

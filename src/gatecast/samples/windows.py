@@ -84,6 +84,11 @@ class Samples:
         """(bars, horizon + 3) the encoded targets, see `samples.targets.encode`."""
         return encode(self.targets, self.facts)
 
+    def forget(self) -> None:
+        """Lets go of the arrays that are made again when they are asked for: half of what a sample takes."""
+        for name in ("summaries", "table"):
+            self.__dict__.pop(name, None)
+
     def window(self, rows: IntArray) -> FloatArray:
         """(rows, lookback, features) the windows of the given samples, copied out of the view."""
         return np.ascontiguousarray(self.windows[self.ends[rows] - self.lookback + 1].transpose(0, 2, 1))
