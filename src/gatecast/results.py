@@ -100,8 +100,9 @@ class Chain:
 class Run:
     """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
 
-    `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as: see
-    `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason. `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio).
+    `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, see
+    `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason. `weights`: symbol,
+    time, weight (of the symbol by itself) and book (in the portfolio).
     `equity`: time, gross, net, equity, benchmark. `classes` holds the arrays behind them, for one asset class each.
     """
 
