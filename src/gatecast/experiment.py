@@ -89,6 +89,7 @@ class BarsSettings(Settings):
     end: str | None = None
     as_of: str | None = None
     date_format: str | None = None
+    columns: tuple[str, ...] | None = None
     frame: Any = Field(default=None, exclude=True, repr=False)
 
     def read(self) -> Reading:
