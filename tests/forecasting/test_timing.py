@@ -10,7 +10,7 @@ from gatecast.forecasting.timing import PRIOR, Cost, Estimate, Work, peak_memory
 from gatecast.samples.windows import Samples
 
 MODELS = ("lstm", "forest", "logistic", "har", "ensemble", "scores")
-SMALL, LARGE = Work(1_500, 1, 60, 20_000, 40_000), Work(45_000, 30, 60, 600_000, 1_200_000)
+SMALL, LARGE = Work(3_000, 2, 240, 100_000, 400_000), Work(90_000, 60, 240, 3_000_000, 12_000_000)
 SLOWER = {"lstm": 3.0, "forest": 1.5, "logistic": 2.0, "har": 2.5, "ensemble": 2.0, "scores": 2.0}
 
 
@@ -34,12 +34,13 @@ def played(classes: dict[str, Work], until: str) -> tuple[Estimate, float]:
     clock = Clock()
     estimate = Estimate(dict.fromkeys(MODELS, 1.0), clock=clock)
     clock.now += 50  # of reading, which is no stage's
+    compiling = {"lstm": 100.0}
     estimate.plan(classes)
     left = sum(truth(work, model) for work in classes.values() for model in MODELS)
     for name, work in classes.items():
         for model in MODELS[:-1]:
             for done in range(1, work.refits + 1):
-                clock.now += truth(work, model) / work.refits
+                clock.now += truth(work, model) / work.refits + compiling.pop(model, 0.0)
                 estimate.done(name, model, done, work.refits)
             left -= truth(work, model)
         if name == until:
@@ -58,15 +59,15 @@ def test_the_work_is_counted_from_the_folds(samples: Samples) -> None:
 
 def test_a_small_class_tells_how_long_a_large_one_takes() -> None:
     estimate, left = played({"metal": SMALL, "equity": LARGE}, until="metal")
-    assert left > 15 * (estimate.passed - 50)  # a guess by the number of classes would be wrong by as much
-    assert estimate.left == pytest.approx(left, rel=0.05)
+    assert left > 15 * (estimate.passed - 150)  # a guess by the number of classes would be wrong by as much
+    assert estimate.left == pytest.approx(left, rel=0.15)
 
 
 def test_the_estimate_shrinks_to_what_is_counted_at_the_end() -> None:
     first, _ = played({"metal": SMALL, "equity": LARGE}, until="metal")
     last, left = played({"metal": SMALL, "equity": LARGE}, until="equity")
     assert last.left < first.left
-    assert last.left == pytest.approx(left, rel=0.25)  # scores were never timed: as much slower as all else
+    assert last.left == pytest.approx(left, rel=0.4)  # scores were never timed: as slow as the others
 
 
 def test_before_anything_was_timed_it_is_the_usual_cost() -> None:

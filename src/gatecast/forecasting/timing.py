@@ -86,14 +86,15 @@ class Estimate:
     """How long a run will still take, from the work of each class and from what its stages took so far.
 
     What a model has left is the usual cost of that work times how much longer the model took than usual so far; of a
-    model that has not run yet, how much longer all others took. `usual(model, work)` in seconds, `clock` in seconds.
+    model that has not run yet, how much longer all others took. Its very first fit is left out of that: it loads and
+    compiles. `models`: name -> how many times the default settings' work it has.
 
     >>> ticks = iter([0.0, 0.0, 10.0])
-    >>> estimate = Estimate({"ridge": 1.0}, clock=lambda: next(ticks))
+    >>> estimate = Estimate({"lstm": 1.0}, clock=lambda: next(ticks))
     >>> estimate.plan({"small": Work(500, 1, 10, 1_000, 1_000), "large": Work(5_000, 10, 10, 10_000, 10_000)})
-    >>> estimate.done("small", "ridge", 10, 10)
-    >>> 10 < estimate.left < 100
-    True
+    >>> estimate.done("small", "lstm", 10, 10)
+    >>> round(estimate.left, 1)
+    9.2
     """
 
     models: dict[str, float]
@@ -117,8 +118,12 @@ class Estimate:
         now = self.clock()
         before = self.parts.get((asset_class, model), 0.0)
         self.parts[asset_class, model] = share = done / max(total, 1)
-        self.spent[model] = self.spent.get(model, 0.0) + now - self.last
-        self.ready[model] = self.ready.get(model, 0.0) + (share - before) * self._usual(asset_class, model)
+        first = model not in self.spent
+        if first:
+            self.spent[model] = self.ready[model] = 0.0
+        if not first or share == 1:
+            self.spent[model] += now - self.last
+            self.ready[model] += (share - before) * self._usual(asset_class, model)
         self.last = now
 
     def _usual(self, asset_class: str, model: str) -> float:
@@ -136,14 +141,18 @@ class Estimate:
     @property
     def left(self) -> float:
         """Seconds still to go; a guess from the usual costs before anything was timed."""
-        usual = sum(self.ready.values())
-        others = sum(self.spent[model] for model in self.ready if self.ready[model] > 0) / usual if usual > 0 else 1.0
+        timed = [model for model, usual in self.ready.items() if usual > 0]
+        others = _slower(sum(self.spent[model] for model in timed), sum(self.ready[model] for model in timed))
         left = 0.0
         for model in self.models:
             open_work = sum((1 - self.parts.get((name, model), 0.0)) * self._usual(name, model) for name in self.work)
-            seen = self.ready.get(model, 0.0)
-            left += open_work * (self.spent[model] / seen if seen > 0 else others)
+            left += open_work * (_slower(self.spent[model], self.ready[model]) if model in timed else others)
         return left
+
+
+def _slower(spent: float, usual: float) -> float:
+    """How many times longer than usual; a second as usual goes before, so that hardly anything says hardly anything."""
+    return (spent + 1) / (usual + 1)
 
 
 def peak_memory() -> int | None:
