@@ -138,7 +138,7 @@ def walk_forward(
                 table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
                 table[fold.test] = values[count:]
             if "return" in both:
-                scale.append(both["return"][:count, -1])
+                scale.append(both["return"][:count, -1].copy())  # a view would keep the whole block alive
             members = members or [{} for _ in each]
             for seed, alone in zip(members, each, strict=True):
                 for head, values in alone.items():
