@@ -3,6 +3,9 @@
 Prints time, peak memory and bars a second of each size, how time and memory grow with the bars, and what each model
 takes per refit and per row of its window. Symbols are spread evenly over the classes.
 
+With `--units` no run is made: one refit of each model on 1, 5 and all symbols of the largest class, in CPU time, which
+a busy neighbour does not change.
+
 Run: `python benchmarks/universe.py daily.parquet symbols.csv [--sizes 5,20,61] [--json] [options of gatecast run]`, for
 instance `--refit 1Y --seeds 1` for a look that takes minutes instead of hours.
 """
@@ -15,13 +18,16 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from gatecast.experiment import Experiment
 from gatecast.market import read_bars
+from gatecast.samples.windows import make_samples
 
 
 def spread(bars: pl.DataFrame, count: int) -> list[str]:
@@ -56,6 +62,36 @@ def measure(bars: str, symbols_file: str, symbols: list[str], options: list[str]
     }  # fmt: skip
 
 
+def units(bars: pl.DataFrame, sizes: tuple[int, ...] = (1, 5, 1000)) -> list[dict[str, Any]]:
+    """CPU seconds of one refit of each model on a window of two years, in the middle of the class's history."""
+    largest = bars.group_by("asset_class").agg(pl.col("symbol").n_unique()).sort("symbol").row(-1)[0]
+    bars = bars.filter(asset_class=largest)
+    names = bars.group_by("symbol").len().sort("len", "symbol")["symbol"].to_list()  # like lengths side by side
+    rows = []
+    for size in sizes:
+        experiment = Experiment(lstm={"seeds": 1})
+        samples = make_samples(bars.filter(pl.col("symbol").is_in(names[:size])))[largest]
+        folds = [fold.on(samples) for fold in experiment.schedule.folds(samples.times, samples.known_at)]
+        fold = folds[len(folds) * 2 // 3]
+        for forecaster in experiment.forecasters():
+            begun = []
+            for _ in range(2):  # the first time compiles
+                samples.known.clear()
+                begun.append(time.process_time())
+                (fitted,) = forecaster.fit_many([fold])
+            took = time.process_time() - begun[1]
+            window, asked = len(fold.train) + len(fold.validation), np.r_[fold.validation, fold.test]
+            begun.append(time.process_time())
+            fitted.predict(samples, asked)
+            told = time.process_time() - begun[2]
+            rows.append(
+                {"model": forecaster.name, "symbols": len(samples.symbols), "window_rows": window,
+                 "record_rows": len(fold.record), "cpu_seconds": took, "us_per_window_row": 1e6 * took / window,
+                 "us_per_forecast": 1e6 * told / len(asked)}
+            )  # fmt: skip
+    return rows
+
+
 def cpu_seconds() -> float:
     """What child processes that ended took of all cores: a busy neighbour makes a run longer, not this."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -83,8 +119,22 @@ def main() -> None:
     parser.add_argument("symbols_file")
     parser.add_argument("--sizes", default="5,20,61")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--units", action="store_true")
     own, options = parser.parse_known_args()
     every = read_bars(own.bars, symbols_file=own.symbols_file)
+    if own.units:
+        measured = units(every)
+        if own.json:
+            print(json.dumps(measured))
+            return
+        print("model            symbols  rows of the window  of the record   CPU ms   µs a row   µs a forecast")
+        for row in measured:
+            print(
+                f"{row['model']:16}{row['symbols']:8}{row['window_rows']:20,}{row['record_rows']:15,}"
+                f"{1e3 * row['cpu_seconds']:9.1f}{row['us_per_window_row']:11.1f}"
+                f"{row['us_per_forecast']:16.1f}"
+            )
+        return
     found = []
     for size in sorted({int(part) for part in own.sizes.split(",")}):
         one = measure(own.bars, own.symbols_file, spread(every, size), options)

@@ -334,11 +334,11 @@ def test_the_work_and_the_time_left_are_told(finished: Path) -> None:
     lines = (finished.parent / "err.txt").read_text().splitlines()
     run = load_run(finished)
     refits = len(run.scores["folds"])
-    assert lines[0].startswith(f"equity: {len(run.bars):,} bars of 2 symbols, {refits} refits; ")
+    assert lines[0].startswith(f"equity: {len(run.bars):,} bars of 2 symbols, {refits} refit")
     assert "a guess until fits are timed" in lines[0]
     assert [line.split(";")[0] for line in lines[1:]] == [
         f"equity: lstm: {refits} fits done", f"equity: forest: {refits} fits done",
-        f"equity: logistic: {refits} fits done", "equity: combined",
+        f"equity: logistic: {refits} fits done", "equity: ensemble: combined",
     ]  # fmt: skip
     assert all(line.endswith(" left") for line in lines[1:])
 
