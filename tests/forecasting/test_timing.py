@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatecast.forecasting.schedule import Schedule, known_by
-from gatecast.forecasting.timing import PRIOR, Cost, Estimate, Work, peak_memory
+from gatecast.forecasting.timing import PER_BAR, PRIOR, Cost, Estimate, Work, peak_memory
 from gatecast.samples.windows import Samples
 
 MODELS = ("lstm", "forest", "logistic", "har", "ensemble", "scores")
@@ -26,7 +26,8 @@ class Clock:
 def truth(work: Work, model: str) -> float:
     """The seconds that a model needs on a machine that is slower, for each model in its own way."""
     refit, row, record = PRIOR[model]
-    return SLOWER[model] * (refit * work.refits + row * work.rows + record * work.record)
+    once = PER_BAR.get(model, 0.0) * work.bars
+    return SLOWER[model] * (refit * work.refits + row * work.rows + record * work.record + once)
 
 
 def played(classes: dict[str, Work], until: str) -> tuple[Estimate, float]:
