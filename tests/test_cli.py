@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -320,6 +321,26 @@ def test_the_same_command_gives_the_same_forecasts_on_any_number_of_cores(
     same = here / "runs" / "small" / "forecasts.parquet"
     assert same.read_bytes() == (finished / "forecasts.parquet").read_bytes()
     assert "Took" in answer.err  # the summary is not lost
+    bars = len(pl.read_csv(data / "bars.csv"))
+    assert told["cost"]["bars_per_second"] == pytest.approx(bars / told["seconds"], rel=0.1)
+    assert told["cost"]["peak_memory_bytes"] > 50e6
+    assert re.search(rf"{bars:,} bars of 2 symbols: \d+\.\d\d GB of memory at most, [\d.,]+ bars a second", answer.err)
+    cost = json.loads((here / "runs" / "small" / "provenance.json").read_text())["cost"]
+    assert 0 < cost["seconds"] <= told["seconds"]
+    assert "cost" not in json.loads((here / "runs" / "small" / "scores.json").read_text())  # which never changes
+
+
+def test_the_work_and_the_time_left_are_told(finished: Path) -> None:
+    lines = (finished.parent / "err.txt").read_text().splitlines()
+    run = load_run(finished)
+    refits = len(run.scores["folds"])
+    assert lines[0].startswith(f"equity: {len(run.bars):,} bars of 2 symbols, {refits} refit")
+    assert "a guess until fits are timed" in lines[0]
+    assert [line.split(";")[0] for line in lines[1:]] == [
+        f"equity: lstm: {refits} fits done", f"equity: forest: {refits} fits done",
+        f"equity: logistic: {refits} fits done", "equity: ensemble: combined",
+    ]  # fmt: skip
+    assert all(line.endswith(" left") for line in lines[1:])
 
 
 def test_quiet_says_nothing(gatecast: Command, data: Path, here: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import date
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import tomli_w
 from polars.testing import assert_frame_equal
@@ -19,6 +21,7 @@ from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.timing import Work
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.results import Run, periods_of, sessions_of
@@ -391,3 +394,60 @@ def test_later_bars_do_not_move_the_number_of_bars_a_year() -> None:
     hourly = pl.concat([daily.with_columns(pl.col("time") - pl.duration(hours=h)) for h in range(7)])
     hourly = hourly.sort("symbol", "time").filter(pl.int_range(pl.len()) % 97 != 0)  # some are missing
     assert {periods_of(hourly[:n]) for n in range(100, len(hourly), 333)} == {7 * 252}
+
+
+# ── many classes ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_work_is_planned_before_a_fit_and_every_stage_ends() -> None:
+    bars = pl.concat(
+        [
+            synthetic.b1(800, seed=3, r2=0.05),
+            synthetic.b1(800, seed=4, r2=0.05, symbols=2).with_columns(
+                pl.col("symbol") + "X", asset_class=pl.lit("equity")
+            ),
+        ]
+    )
+    planned: dict[str, Work] = {}
+    stages: dict[str, tuple[int, int]] = {}
+
+    def plan(work: dict[str, Work]) -> None:
+        assert not stages
+        planned.update(work)
+
+    done = run(Experiment(bars=bars, **TINY), plan=plan, progress=lambda stage, n, of: stages.update({stage: (n, of)}))
+    assert {name: one.symbols for name, one in planned.items()} == {"equity": 2, "index": 1}
+    for name, one in planned.items():
+        folds = [fold for fold in done.scores["folds"] if fold["asset_class"] == name]
+        assert one.refits == len(folds)
+        assert one.rows == sum(fold["train"] + fold["validation"] for fold in folds)
+        assert {f"{name}: lstm", f"{name}: highway", f"{name}: ridge_long", f"{name}: ensemble"} <= stages.keys()
+    assert all(n == of for n, of in stages.values()), stages
+
+
+def test_forecasts_are_kept_as_their_file_with_a_row_group_a_symbol(market: pl.DataFrame) -> None:
+    done = tiny(market)
+    (one,) = done.classes.values()
+    assert_frame_equal(done.forecasts, one.forecasts.to_frame())
+    assert_frame_equal(
+        done.forecasts.select("symbol", "time", "model", "head", "step"),
+        done.forecasts.select("symbol", "time", "model", "head", "step").sort(pl.all(), maintain_order=True),
+    )
+    file = pq.ParquetFile(io.BytesIO(done.forecasts_parquet))
+    groups = [set(file.read_row_group(i, ["symbol"])["symbol"].to_pylist()) for i in range(file.num_row_groups)]
+    assert groups == [{symbol} for symbol in one.samples.symbols]
+    symbol = one.samples.symbols[1]
+    assert_frame_equal(
+        done.scan_forecasts().filter(symbol=symbol).collect(), done.forecasts.filter(pl.col("symbol") == symbol)
+    )
+    for name in ("summaries", "table"):
+        assert name not in vars(one.samples)  # what can be made again was let go of
+
+
+def test_the_planted_market_is_judged_and_no_more(market: pl.DataFrame) -> None:
+    done = tiny(market, features=("ret_log_1",), control=Control(bars=700))
+    assert done.control is not None
+    assert done.control.scores.keys() == {"verdicts"}
+    alone = run(done.control.experiment)
+    assert done.control.verdicts == alone.verdicts
+    assert_frame_equal(done.control.equity, alone.equity)

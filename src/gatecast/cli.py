@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gatecast.experiment import Experiment
+    from gatecast.forecasting.timing import Cost, Work
     from gatecast.results import Run
 
 app = typer.Typer(
@@ -91,9 +92,12 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it."""
+    from dataclasses import asdict
+
     from gatecast.experiment import Experiment
     from gatecast.experiment import run as run_experiment
     from gatecast.forecasting.cluster import cluster
+    from gatecast.forecasting.timing import Cost
     from gatecast.report import render
     from gatecast.store import check_place, discard, save_run, studies, unfinished, write_page
 
@@ -113,7 +117,8 @@ def run(
     began = time.monotonic()
     try:
         with cluster(backend, scheduler), _Progress(experiment, quiet) as progress:
-            result = run_experiment(experiment.replace(unfinished=kept, studies=studies(place)), progress=progress)
+            kept_by = experiment.replace(unfinished=kept, studies=studies(place))
+            result = run_experiment(kept_by, progress=progress, plan=progress.plan)
     except KeyboardInterrupt:
         networks = _count(len(list(kept.glob("*.safetensors"))), "network")
         raise InterruptedRunError(
@@ -122,11 +127,12 @@ def run(
     result = save_run(result, place)
     discard(kept)
     page = write_page(place, render(result))
-    seconds = time.monotonic() - began
+    cost = Cost.since(began, len(result.bars))
     if not quiet:
-        _show_run(result, page, seconds, _console(stderr=as_json))
+        _show_run(result, page, cost, _console(stderr=as_json))
     if as_json:
-        _print_json({"path": str(place), "report": str(page), "seconds": round(seconds, 1), **result.scores})
+        own = {"path": str(place), "report": str(page), "seconds": cost.seconds, "cost": asdict(cost)}
+        _print_json({**own, **result.scores})
 
 
 @app.command()
@@ -594,7 +600,7 @@ def _brief(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _show_run(run: Run, page: Path, seconds: float, console: Console) -> None:
+def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
@@ -627,7 +633,12 @@ def _show_run(run: Run, page: Path, seconds: float, console: Console) -> None:
         refits[fold["asset_class"]] = refits.get(fold["asset_class"], 0) + 1
     told = ", ".join(f"{name} {count}" for name, count in refits.items())
     every = run.experiment.schedule.refit
-    console.print(Text(f"Refits ({every}): {told}. Took {int(seconds // 60)} min {seconds % 60:.0f} s."))
+    console.print(Text(f"Refits ({every}): {told}. Took {int(cost.seconds // 60)} min {cost.seconds % 60:.0f} s."))
+    memory = f"{cost.peak_memory_bytes / 1e9:.2f} GB of memory at most, " if cost.peak_memory_bytes else ""
+    symbols = _count(run.bars["symbol"].n_unique(), "symbol")
+    console.print(
+        Text(f"{len(run.bars):,} bars of {symbols}: {memory}{cost.bars_per_second:,.1f} bars a second, all included.")
+    )
     console.print(Text(f"Report: {_shown(_brief(page))}"), soft_wrap=True)
 
 
@@ -673,10 +684,6 @@ def _ends(intervals: list[dict[str, Any]]) -> str:
     return f"{intervals[0]['level']:.0%}: {low:+.2%} to {high:+.2%}"
 
 
-COST = {"lstm": 1.0, "forest": 1.7, "logistic": 2.0, "threshold": 0.2, "har_symbol": 0.1, "har_class": 0.1}
-"""What one fit takes, relative to one network's; of the other models next to nothing."""
-
-
 class _Stages:
     """One bar a stage on a terminal, nothing elsewhere; on standard error."""
 
@@ -701,25 +708,34 @@ class _Stages:
         self.bar.update(self.tasks[stage], completed=done, total=total)
 
 
+TOLD = ("tuning", "lstm", "forest", "logistic", "ensemble")
+"""Stages whose end is worth a line."""
+
+
 class _Progress:
     """One bar for the whole run on a terminal, one line a finished stage elsewhere; on standard error.
 
-    A stage is "class: model". What is left is estimated from the models' usual costs, and from the refits of the first
-    class until the others are seen.
+    A stage is "class: model". What is left is estimated from the rows of each class, known before anything is fitted,
+    and from what the stages took so far: see `Estimate`.
     """
 
     def __init__(self, experiment: Experiment, quiet: bool) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Left
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from gatecast.forecasting.timing import Estimate
 
         console = Console(stderr=True)
-        self.quiet, self.live, self.seeds = quiet, console.is_terminal and not quiet, experiment.lstm.seeds
-        self.groups_expected = 1 if experiment.control is None else 2
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), Left())
+        self.quiet, self.live = quiet, console.is_terminal and not quiet
+        self.estimate = Estimate(_usual_costs(experiment))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
         self.bar = Progress(*columns, console=console, disable=not self.live, transient=True)
-        self.task = self.bar.add_task("reading bars", total=None)
-        self.stages: dict[tuple[str, str], tuple[int, int]] = {}
+        self.task = self.bar.add_task("reading bars", total=None, left="")
 
     def __enter__(self) -> _Progress:
         self.bar.start()
@@ -728,23 +744,69 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        group, _, model = stage.rpartition(": ")
-        self.stages[group, model] = done, total
-        completed = sum(COST.get(model, 0.0) * done for (_, model), (done, _) in self.stages.items())
-        self.bar.update(self.task, description=_shown(stage), completed=completed, total=self._work())
-        if not self.live and not self.quiet and done == total and COST.get(model, 0.0) >= 1:
-            _console(stderr=True).print(f"{_shown(stage)}: {total} fits done", markup=False, soft_wrap=True)
+    def plan(self, work: dict[str, Work]) -> None:
+        """Tells what there is to do, and how long that usually takes."""
+        self.estimate.plan(work)
+        bars, symbols, refits = (
+            sum(getattr(one, name) for one in work.values()) for name in ("bars", "symbols", "refits")
+        )
+        text = f"{', '.join(work)}: {bars:,} bars of {_count(symbols, 'symbol')}, {_count(refits, 'refit')}"
+        self._say(f"{_shown(text)}; {_about(self.estimate.left)}, a guess until fits are timed")
 
-    def _work(self) -> float:
-        """All that there is to do, in units of one network's fit."""
-        groups = {group for group, _ in self.stages}
-        work = 0.0
-        for group in groups:
-            totals = {model: total for (of, model), (_, total) in self.stages.items() if of == group}
-            refits = min(totals.values()) if len(totals) > 1 else next(iter(totals.values())) / self.seeds
-            work += sum(cost * totals.get(model, refits) for model, cost in COST.items())
-        return work * max(1.0, self.groups_expected / len(groups))
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """So much of a stage is done."""
+        group, _, model = stage.rpartition(": ")
+        self.estimate.done(group, model, done, total)
+        left, passed = self.estimate.left, self.estimate.passed
+        self.bar.update(
+            self.task, description=_shown(stage), completed=passed, total=passed + left, left=f"{_about(left)} left"
+        )
+        if done == total and model in TOLD:
+            what = {"ensemble": "combined", "tuning": f"{total} candidates tried"}.get(model, f"{total} fits done")
+            self._say(f"{_shown(stage)}: {what}; {_about(left)} left")
+
+    def _say(self, line: str) -> None:
+        if not self.live and not self.quiet:
+            _console(stderr=True).print(line, markup=False, soft_wrap=True)
+
+
+def _about(seconds: float) -> str:
+    """A time that claims no more precision than it has.
+
+    >>> [_about(seconds) for seconds in (20, 100, 5000, 40000)]
+    ['under a minute', 'about 2 min', 'about 1 h 25 min', 'about 11 h']
+    """
+    minutes = seconds / 60
+    if minutes < 1:
+        return "under a minute"
+    if minutes < 60:
+        return f"about {math.ceil(minutes)} min"
+    hours, rest = divmod(5 * math.ceil(minutes / 5), 60)
+    return f"about {hours} h" + (f" {rest} min" if rest and hours < 10 else "")
+
+
+def _usual_costs(experiment: Experiment) -> dict[str, float]:
+    """Model -> how many times the default settings' work it has, over the cores that share it."""
+    from gatecast.experiment import KNOWN_MODELS
+    from gatecast.forecasting.schedule import LONG
+    from gatecast.forecasting.timing import PRIOR
+    from gatecast.forecasting.tuning import DEFAULT
+
+    cores, lstm, forest = min(experiment.jobs, _cores()), experiment.lstm, experiment.forest
+    size = lstm.layers / 2 * max((lstm.units / 64) ** 2, 0.1) * min(lstm.epochs / 12, 1)
+    own = {"lstm": lstm.seeds * size, "forest": forest.trees / 60, "highway": 12 / experiment.highway.every}
+    shared = {"lstm", "forest", "highway", "garch", "gjr", "tft", "markov", "har_symbol", "har_class"}
+    left_out = set(KNOWN_MODELS) - set(experiment.models)
+    if experiment.tuning is None:
+        left_out |= {"tuning", "lstm" + DEFAULT}
+    else:  # half of a slice and half of a network's size are what a candidate takes in the mean
+        tuning = experiment.tuning
+        fits = tuning.trials * tuning.folds * tuning.seeds / tuning.refits_between(experiment.schedule.refit)
+        largest = max(tuning.layers[1] / 2 * (tuning.units[1] / 64) ** 2, 0.1)
+        own |= {"lstm" + DEFAULT: lstm.seeds * size, "tuning": fits / 2 * largest / 2}
+        shared |= {"tuning", "lstm" + DEFAULT}
+    models = [name for name in PRIOR if name.removesuffix(LONG) not in left_out]
+    return {name: own.get(name, 1.0) / (cores if name in shared else 1) for name in models}
 
 
 if __name__ == "__main__":

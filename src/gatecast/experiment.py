@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,7 +32,7 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
-from gatecast.forecasting.timing import Timed
+from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
 from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
@@ -44,6 +45,8 @@ from gatecast.results import (
     ClassResult,
     Run,
     fills_of,
+    forecasts_file,
+    jsonable,
     periods_of,
     scores_of,
     signals_frame,
@@ -70,6 +73,8 @@ LONG_EVERY = 3  # refits that a rival on everything known stays in force: a mont
 SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
+Plan = Callable[[dict[str, Work]], None]
+"""Called with the work of each asset class, before anything is fitted."""
 
 
 class BarsSettings(Settings):
@@ -86,6 +91,7 @@ class BarsSettings(Settings):
     end: str | None = None
     as_of: str | None = None
     date_format: str | None = None
+    columns: tuple[str, ...] | None = None
     frame: Any = Field(default=None, exclude=True, repr=False)
 
     def read(self) -> Reading:
@@ -343,7 +349,7 @@ class Experiment(Settings):
         return cls(**merge(settings, changes))
 
 
-def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
+def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
@@ -355,22 +361,33 @@ def run(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
+    began = time.monotonic()
     reading = experiment.read()
-    chain = make_chain(experiment, reading.bars, progress)
+    chain = make_chain(experiment, reading.bars, progress, plan)
     nested = [trial for one in chain.forecasts.values() for trial in nested_trials(experiment, one)]
     trials = record_trials([*nested, trial_of(experiment, chain)])
     verdicts = judge_chain(experiment, chain, [one for one in trials if not one.nested])
-    control = run_control(experiment, progress)
-    finished = Run(
-        experiment, chain.bars, pl.concat([one.to_frame() for one in chain.forecasts.values()]),
+    finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
+    scores = scores_of(finished, chain, verdicts, trials, reading)
+    cost = asdict(Cost.since(began, len(chain.bars)))
+    return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
+
+
+def finish(experiment: Experiment, chain: Chain) -> Run:
+    """The run of a chain, without scores."""
+    return Run(
+        experiment, chain.bars, forecasts_file(chain.forecasts.values()),
         signals_frame(chain.classes), chain.weights, chain.result.equity, {},
-        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes, control,
+        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
     )  # fmt: skip
-    return replace(finished, scores=scores_of(finished, chain, verdicts, trials, reading))
 
 
-def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None) -> Chain:
+def make_chain(
+    experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None, plan: Plan | None = None
+) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
+
+    One class after the other, and what a class can make again is let go of.
 
     Raises `HistoryTooShortError` as `run` does.
     """
@@ -380,10 +397,13 @@ def make_chain(experiment: Experiment, bars: pl.DataFrame, progress: Progress | 
         name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
         for name in made if name not in samples
     }  # fmt: skip
+    if plan:
+        plan({name: Work.of(one, experiment.schedule.folds(one.times, one.known_at)) for name, one in samples.items()})
     seconds: dict[str, float] = {}
-    forecasts = {name: forecast_class(experiment, one, progress, seconds) for name, one in samples.items()}
-    fills = fills_of(bars)
-    classes = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
+    fills, classes = fills_of(bars), {}
+    for name, one in samples.items():
+        classes[name] = decide(experiment, forecast_class(experiment, one, progress, seconds), bars, fills)
+        one.forget()
     weights = weights_frame(classes, bars)
     result = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
     return Chain(bars, classes, weights, result, seconds, left_out)
@@ -412,13 +432,16 @@ def forecast_class(
     """
     spent = {} if seconds is None else seconds
     total = len(experiment.schedule.folds(samples.times, samples.known_at))
+    seldom = len(range(0, total, experiment.highway.every))
+    networks = len(range(0, total, experiment.lstm.every)) * experiment.lstm.seeds
+    work = {"lstm": networks, "lstm" + DEFAULT: networks, "highway": seldom * experiment.highway.seeds}
+    work |= {name + LONG: len(range(0, total, LONG_EVERY)) for name in MODELS}
     done: dict[str, int] = {}
 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
-        if progress and model != "highway" and not model.endswith(LONG):  # trained at some refits only, and soon done
-            work = -(-total // experiment.lstm.every) * experiment.lstm.seeds if model == "lstm" else total
-            progress(f"{samples.asset_class}: {model}", done[model], work)
+        if progress:
+            progress(f"{samples.asset_class}: {model}", done[model], work.get(model, total))
 
     def told(count: int, of: int) -> None:
         if progress:
@@ -426,7 +449,9 @@ def forecast_class(
 
     forecasters = [Timed(one, spent) for one in experiment.forecasters(told)]
     forecasts = walk_forward(forecasters, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
-    return experiment.combine(forecasts)
+    combined = experiment.combine(forecasts)
+    report("ensemble", total)
+    return combined
 
 
 def decide(
@@ -539,8 +564,8 @@ def nested_trials(experiment: Experiment, forecasts: Forecasts) -> list[Trial]:
     ]  # fmt: skip
 
 
-def run_control(experiment: Experiment, progress: Progress | None) -> Run | None:
-    """The planted market through the same chain, its truth's own column among the features."""
+def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | None = None) -> Run | None:
+    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts."""
     if experiment.control is None:
         return None
     bars = experiment.control.make()
@@ -549,7 +574,12 @@ def run_control(experiment: Experiment, progress: Progress | None) -> Run | None
     planted = experiment.replace(
         name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None
     )
-    return run(planted, progress=(lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None)
+    told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
+    asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
+    chain = make_chain(planted, planted.read().bars, told, asked)
+    verdicts = judge_chain(planted, chain, record_trials([trial_of(planted, chain)]))
+    scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
+    return replace(finish(planted, chain), scores=scores)
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

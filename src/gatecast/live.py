@@ -133,7 +133,7 @@ def continue_forecasts(
 ) -> tuple[Forecasts, int]:
     """The run's forecasts of a class on longer samples, later rows forecast by its last models; and refits now due."""
     every = run.experiment.schedule.folds(samples.times, samples.known_at)
-    issued = run.forecasts.filter(pl.col("symbol").is_in(list(samples.symbols)))
+    issued = run.scan_forecasts().filter(pl.col("symbol").is_in(list(samples.symbols))).collect()
     if len(issued) == 0:
         raise StoreError("the run has no forecasts to continue.")
     until = to_times(issued, "time").max()

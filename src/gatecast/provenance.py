@@ -51,8 +51,8 @@ def of_run(
 ) -> dict[str, Any]:
     """The provenance of a run.
 
-    But for `clock` and `seconds`, the time that each model's training took, two runs of the same settings on the same
-    data have the same.
+    But for `clock`, `seconds`, the time that each model's training took, and the `cost` that a run adds, two runs of
+    the same settings on the same data have the same.
     """
     return {
         "gatecast": _version("gatecast"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -100,14 +101,15 @@ class Chain:
 class Run:
     """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
 
-    `forecasts`: symbol, time, model, head, step, value, known_at. `signals`: symbol, time, z, signal, consensus,
-    strategy, evidence, reason. `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio).
+    `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, see
+    `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason. `weights`: symbol,
+    time, weight (of the symbol by itself) and book (in the portfolio).
     `equity`: time, gross, net, equity, benchmark. `classes` holds the arrays behind them, for one asset class each.
     """
 
     experiment: Experiment
     bars: pl.DataFrame
-    forecasts: pl.DataFrame
+    forecasts_parquet: bytes = field(repr=False)
     signals: pl.DataFrame
     weights: pl.DataFrame
     equity: pl.DataFrame
@@ -127,6 +129,15 @@ class Run:
         """The verdicts as plain text, one line each."""
         return "\n".join(f"{head:<11}{v['verdict']:<24}{v['sentence']}" for head, v in self.verdicts.items())
 
+    @property
+    def forecasts(self) -> pl.DataFrame:
+        """The forecasts, read anew each time: of many symbols better `scan_forecasts`."""
+        return pl.read_parquet(io.BytesIO(self.forecasts_parquet))
+
+    def scan_forecasts(self) -> pl.LazyFrame:
+        """The forecasts, of which only what a query asks for is read."""
+        return pl.scan_parquet(io.BytesIO(self.forecasts_parquet))
+
     def to_frame(self) -> pl.DataFrame:
         """The forecasts."""
         return self.forecasts
@@ -139,6 +150,28 @@ class Run:
             for head, v in self.verdicts.items()
         )
         return f"<h3>{escape(self.experiment.name)}</h3><table>{rows}</table>"
+
+
+def forecasts_file(forecasts: Iterable[Forecasts]) -> bytes:
+    """Parquet of `Forecasts.to_frame` of each class in turn, one row group a symbol.
+
+    As a frame they would take ten times as much memory, of which here one symbol's share is needed at a time.
+    """
+    import pyarrow.parquet as pq
+
+    sink, writer = io.BytesIO(), None
+    for one in forecasts:
+        for frame in one.frames():
+            if frame.is_empty():
+                continue
+            table = frame.to_arrow()
+            if writer is None:
+                text = [name for name, kind in frame.schema.items() if kind == pl.String]
+                writer = pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=[*text, "step"])
+            writer.write_table(table, row_group_size=len(table))
+    if writer is not None:
+        writer.close()
+    return sink.getvalue()
 
 
 def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
@@ -251,7 +284,7 @@ def scores_of(
         "trials": found,
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),
-        "credit": credit_of(chain.forecasts, run.experiment.ensemble),
+        "credit": credit_of(chain.forecasts, run.experiment.ensemble, jobs=run.experiment.jobs),
         "in_force": changes_of(chain.forecasts),
         "tuning": tuned_of(chain.forecasts),
         "coverage": coverage_of(chain.forecasts),

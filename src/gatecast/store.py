@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
-FRAMES = ("forecasts", "signals", "weights", "equity", "bars")
+FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
 _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
 
 
@@ -136,7 +136,8 @@ def previous(folder: Path) -> Path:
 
 def run_parts(run: Run) -> dict[str, bytes]:
     """Name -> bytes of everything that is saved; the same run gives the same bytes."""
-    parts = {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
+    parts = {FORECASTS: run.forecasts_parquet}
+    parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
     parts["scores.json"] = _json(run.scores)
     parts["provenance.json"] = _json(run.provenance)
     parts["experiment.toml"] = to_toml(run.experiment).encode()
@@ -272,7 +273,7 @@ def load_run(folder: str | Path) -> Run:
     """
     place = Path(folder).expanduser().resolve()
     parts = _verified(place)
-    forecasts, signals, weights, equity, bars = (
+    signals, weights, equity, bars = (
         pl.read_parquet(io.BytesIO(_part(place, parts, f"{name}.parquet"))) for name in FRAMES
     )
     try:
@@ -280,6 +281,7 @@ def load_run(folder: str | Path) -> Run:
     except (SettingsError, tomllib.TOMLDecodeError) as error:
         raise StoreError(f"{place / 'experiment.toml'}: written by another version of gatecast: {error}") from None
     scores, provenance = (json.loads(_part(place, parts, f"{name}.json")) for name in ("scores", "provenance"))
+    forecasts = _part(place, parts, FORECASTS)
     return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=place)
 
 
@@ -422,6 +424,7 @@ COMMENTS = {
     "bars.end": "last session",
     "bars.as_of": "only what was known then",
     "bars.date_format": "of dates like 03/04/2024",
+    "bars.columns": "further columns to read; left out: all that hold numbers",
     "schedule.train": "window of what is known: 2Y, 18M, 60W, or a number of bars",
     "schedule.refit": "1M, 1W, 3M, 1Y, or a number of bars",
     "schedule.expanding": "keep all since the first bar",
@@ -562,7 +565,8 @@ EXAMPLES: dict[str, Any] = {
     "tuning.storage": "postgresql+psycopg://user@host/studies", "holdout": "2017-01-01", "lstm.chunk": 16,
     "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
     "bars.timezone": "Europe/Berlin", "bars.stamp": "open", "bars.resample": "1w", "bars.start": "2005-01-01",
-    "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y", "selection.evidence": 1.0,
+    "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y", "bars.columns": ["sentiment"],
+    "selection.evidence": 1.0,
     **{f"{model}.window": "expanding" for model in ("lstm", "forest", "logistic", "ridge", "tft", "markov")},
     **{f"{model}.half_life": 4.0 for model in ("lstm", "forest", "logistic", "ridge")},
     "costs.commission_bps": 1.0, "costs.slippage_bps": 2.0, "costs.borrow_bps_per_year": 50.0,

@@ -9,7 +9,7 @@ import pytest
 from made_up import made_up, with_values
 from scipy import stats
 
-from gatecast.evaluation.credit import credit_of
+from gatecast.evaluation.credit import credit_of, without
 from gatecast.experiment import Experiment, run
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
@@ -210,3 +210,35 @@ def test_a_run_keeps_the_credit_of_its_models() -> None:
     scored = {row["head"]: row["with"] for row in rows}
     models = {row["head"]: row["loss"] for row in run(experiment).scores["models"] if row["model"] == "ensemble"}
     assert scored == pytest.approx(models)  # one symbol: a day is a bar
+
+
+def test_only_heads_that_the_models_have_a_part_in_are_combined_again(
+    forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    plain_returns, plain_probability = Ensemble._returns, Ensemble._probability
+
+    def returns(self: Ensemble, *given: Any) -> Any:
+        made.append("return")
+        return plain_returns(self, *given)
+
+    def probability(self: Ensemble, known: Forecasts, head: str, since: int) -> Any:
+        made.append(head)
+        return plain_probability(self, known, head, since)
+
+    combined = Ensemble().combine(forecasts)
+    monkeypatch.setattr(Ensemble, "_returns", returns)
+    monkeypatch.setattr(Ensemble, "_probability", probability)
+    for models, heads in {
+        ("har_class",): ["regime"], ("highway",): ["regime"], ("logistic",): ["return", "direction", "regime"],
+        ("lstm", "highway"): ["regime"],
+    }.items():  # fmt: skip
+        made.clear()
+        without(combined, Ensemble(), models)
+        assert made == heads, models
+
+
+def test_the_credit_is_the_same_on_any_number_of_cores(forecasts: Forecasts) -> None:
+    combined = {"index": Ensemble().combine(forecasts)}
+    one, two = (credit_of(combined, Ensemble(), jobs=jobs) for jobs in (1, 2))
+    assert repr(one) == repr(two)

@@ -10,7 +10,9 @@ from made_up import made_up, with_answers, with_values
 from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from gatecast.forecasting import ensemble
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.fallback import choose
 from gatecast.forecasting.mixture import correct_variance
@@ -426,3 +428,19 @@ def test_a_correction_learns_from_nothing_that_was_not_known(samples: Samples) -
         for one in (forecasts, with_answers(forecasts, "volatility", value))
     )
     np.testing.assert_array_equal(whole[forecasts.rows], changed[forecasts.rows])
+
+
+def test_the_combination_does_not_depend_on_the_number_of_cores(
+    forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+    plain = ensemble._slopes_with_offset
+
+    def slopes(*given: Any) -> FloatArray:
+        seen.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return plain(*given)
+
+    monkeypatch.setattr(ensemble, "_slopes_with_offset", slopes)
+    with threadpool_limits(2, user_api="blas"):
+        Ensemble().combine(forecasts)
+    assert seen == {1}  # with two, sums over a long record end in other digits

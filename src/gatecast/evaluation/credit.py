@@ -10,6 +10,7 @@ import numpy as np
 
 from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
 from gatecast.evaluation.windows import LEVEL
+from gatecast.forecasting.forecaster import fan_out
 from gatecast.metrics import significance
 from gatecast.metrics.many import holm
 
@@ -23,7 +24,7 @@ CORRECTION = "highway"  # corrects the variance in force, and is no member of it
 BOTH_NETWORKS = ("lstm", CORRECTION)  # each can stand in for the other, so that neither seems to be missed
 
 
-def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble) -> list[dict[str, Any]]:
+def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1) -> list[dict[str, Any]]:
     """One row an asset class, head and model: the loss of the ensemble as it was, and without that model.
 
     In: asset class -> forecasts, those of `ensemble` among them. Everything that the ensemble learns it learns again
@@ -48,12 +49,20 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble) -> list[di
     overlap = {scope: sessions_spanned(some) for scope, some in scopes.items()}
     tables: dict[tuple[str, str], list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
     left_out = {name: _left_out(one, ensemble) for name, one in issued.items()}
-    for models in dict.fromkeys(models for each in left_out.values() for models in each):
+
+    def rows_of(models: tuple[str, ...]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
         recombined = {name: without(one, ensemble, models) for name, one in issued.items() if models in left_out[name]}
-        for (scope, head), rows in tables.items():
+        found = []
+        for scope, head in tables:
             some = {name: recombined[name] for name in scopes[scope] if name in recombined}
             if len(some) == len(scopes[scope]) and all(head in one.values["without"] for one in some.values()):
-                rows += _row(some, scope, head, models, overlap[scope])
+                found.append(((scope, head), _row(some, scope, head, models, overlap[scope])))
+        return found
+
+    every = dict.fromkeys(models for each in left_out.values() for models in each)
+    for found in fan_out(rows_of, every, jobs=jobs):
+        for key, rows in found:
+            tables[key] += rows
     for rows in tables.values():
         for row, pvalue in zip(rows, holm([row["pvalue"] for row in rows]).tolist(), strict=True):
             row["pvalue_holm"] = pvalue
@@ -72,16 +81,16 @@ def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -
     others = tuple(name for name in variances if name not in models) or variances
     corrected = CORRECTION in forecasts.values and CORRECTION not in models
     in_variance = others != variances or corrected != (CORRECTION in forecasts.values)
-    known = None if in_variance else forecasts.values["ensemble"]["volatility"]
     changed = ensemble.replace(members=members, volatility_members=others)
-    kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
-    heads = changed.combine(replace(forecasts, values=kept), volatility=known).values["ensemble"]
     heard = {head: ensemble.opinions_on(head, forecasts) != changed.opinions_on(head, forecasts) for head in RIVALS}
     touched = [
         head for head in RIVALS
         if (in_variance and head in ("volatility", "regime"))  # whose probability follows from the variance, too
         or (head != "volatility" and CORRECTION not in models and heard[head])
     ]  # fmt: skip
+    known = None if in_variance else forecasts.values["ensemble"]["volatility"]
+    kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
+    heads = changed.combine(replace(forecasts, values=kept), volatility=known, heads=touched).values["ensemble"]
     return forecasts.with_model("without", {head: heads[head] for head in touched})
 
 

@@ -372,6 +372,7 @@ def quick_audit(run: Run, *, cuts: int = 2) -> Audit:
             except GatecastError as error:  # a feature that fails without later bars
                 text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
                 reactions.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+        samples.forget()
     findings, consequences = first_guilty(reactions, broken, natures)
     return Audit(
         tuple(worded(leak) for leak in findings),

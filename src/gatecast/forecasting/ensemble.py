@@ -15,11 +15,14 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.forecasting.fallback import choose
+from gatecast.forecasting.forecaster import one_thread
 from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.schedule import known_by
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from numpy.typing import NDArray
 
     from gatecast.forecasting.walkforward import Forecasts
@@ -58,10 +61,17 @@ class Ensemble(Settings):
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     minimum_days: Annotated[int, Field(ge=1)] = 60
 
-    def combine(self, forecasts: Forecasts, since: int = 0, volatility: FloatArray | None = None) -> Forecasts:
+    def combine(
+        self,
+        forecasts: Forecasts,
+        since: int = 0,
+        volatility: FloatArray | None = None,
+        heads: Container[str] = ("return", "direction", "regime"),
+    ) -> Forecasts:
         """The same forecasts with the model `ensemble` added; folds before `since` keep the one they already hold.
 
-        In: `volatility` (samples,) is the variance in force, where it is known already.
+        In: `volatility` (samples,) is the variance in force, where it is known already; `heads` are those to be made
+        beside it.
 
         Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
         simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
@@ -71,21 +81,25 @@ class Ensemble(Settings):
         samples = forecasts.samples
         if not forecasts.folds:
             return forecasts
-        if volatility is None:
-            volatility = self._volatility(forecasts, since)
-        close_to_close = volatility * samples.facts.ratio[samples.ends]
-        density = turbulence(forecasts, volatility, _held(forecasts, DENSITY, "regime", since), since)
-        known = forecasts.with_model(DENSITY, {"regime": density})
-        found = {
-            "return": self._returns(known, since),
-            "direction": self._probability(known, "direction", since),
-            "regime": self._probability(known, "regime", since),
-        }
-        path = found["return"].values["ensemble"]
-        heads = {"return_simple": np.expm1(path[:, -1] + close_to_close / 2), "volatility": volatility}
+        with one_thread():
+            if volatility is None:
+                volatility = self._volatility(forecasts, since)
+            known, found = forecasts, {}
+            if "return" in heads:
+                found["return"] = self._returns(known, since)
+            if "direction" in heads:
+                found["direction"] = self._probability(known, "direction", since)
+            if "regime" in heads:
+                density = turbulence(forecasts, volatility, _held(forecasts, DENSITY, "regime", since), since)
+                known = forecasts.with_model(DENSITY, {"regime": density})
+                found["regime"] = self._probability(known, "regime", since)
+        beside = {"volatility": volatility}
+        if "return" in found:
+            variance = volatility * samples.facts.ratio[samples.ends]  # close to close
+            beside = {"return_simple": np.expm1(found["return"].values["ensemble"][:, -1] + variance / 2), **beside}
         for name in (EQUAL, STACKED, "ensemble"):
             own = {head: one.values[name] for head, one in found.items()}
-            known = known.with_model(name, own | heads if name == "ensemble" else own)
+            known = known.with_model(name, own | beside if name == "ensemble" else own)
         return replace(known, in_force={head: one.in_force for head, one in found.items()})
 
     def opinions_on(self, head: str, forecasts: Forecasts) -> tuple[str, ...]:

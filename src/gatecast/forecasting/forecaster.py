@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -100,10 +100,8 @@ def stream_out(
     light: bool = False,
 ) -> Generator[Result]:
     """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
-    from threadpoolctl import threadpool_limits
-
     away = None if light else active()
-    with threadpool_limits(1):  # a second BLAS thread would slow the other jobs and change the last digits
+    with one_thread():
         stream = away.stream(work, items) if away else _stream(work, items, jobs, processes)
         try:
             for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
@@ -123,6 +121,14 @@ def _abandon(stream: object) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             stream.close()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
 
 
 def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:

@@ -152,6 +152,16 @@ class Tuning(Settings):
         """The features that may be left out."""
         return samples.names if self.features and len(samples.names) > 1 else ()
 
+    def refits_between(self, refit: str | int) -> float:
+        """About how many refits there are from one search to the next; 21 bars are taken for a month.
+
+        >>> Tuning(every="1Y").refits_between("1M"), Tuning(every="3M").refits_between("1Y")
+        (12.0, 1.0)
+        """
+        days = {"D": 1 / 21, "W": 0.25, "M": 1.0, "Y": 12.0}
+        months = refit / 21 if isinstance(refit, int) else int(refit[:-1]) * days[refit[-1]]
+        return max(1.0, int(self.every[:-1]) * days[self.every[-1]] / months)
+
     @property
     def reach(self) -> int:
         """The longest lookback that may be chosen."""

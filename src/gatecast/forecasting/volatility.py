@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out
+from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out, one_thread
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.naive import Naive, match_symbols
 from gatecast.forecasting.schedule import Fold
@@ -134,7 +134,15 @@ class LinearVariance(Settings):
         return fan_out(self.fit_record, folds, jobs=jobs, light=True, progress=progress)
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
-        """The fit on all rows whose answers are known at the fold's cutoff."""
+        """The fit on all rows whose answers are known at the fold's cutoff; `Highway` asks for it, too."""
+        known, key = fold.data.known, (self, fold.cutoff)
+        if key not in known:
+            with one_thread():  # whoever asks first
+                known[key] = self._fit(fold)
+        found: FittedLinearVariance = known[key]
+        return found
+
+    def _fit(self, fold: Fold) -> FittedLinearVariance:
         samples, record = fold.data, fold.record
         ends = samples.ends[record]
         inputs, answer = samples.facts.variance[ends], samples.targets["volatility"].value[ends]

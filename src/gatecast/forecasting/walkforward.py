@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -61,19 +61,28 @@ class Forecasts:
 
     def to_frame(self) -> pl.DataFrame:
         """`symbol, time, model, head, step, value, known_at`, sorted by symbol, time, model, head and step."""
-        samples, rows = self.samples, self.rows
+        return pl.concat(list(self.frames()))
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The parts of `to_frame`, one symbol after the other: a long frame has ten times the bytes of its numbers."""
+        rows = self.rows
+        number = self.samples.symbol[self.samples.ends[rows]]
+        for place, symbol in enumerate(self.samples.symbols):
+            yield self._frame_of(symbol, rows[number == place])
+
+    def _frame_of(self, symbol: str, rows: IntArray) -> pl.DataFrame:
+        samples = self.samples
         ends = samples.ends[rows]
         keys = pl.DataFrame(
             {
-                "symbol": pl.Series(np.array(samples.symbols, dtype=object)[samples.symbol[ends]], dtype=pl.String),
+                "symbol": pl.Series([symbol], dtype=pl.String).new_from_index(0, len(rows)),
                 "time": pl.Series(samples.time[ends]).dt.replace_time_zone("UTC"),
-                "row": rows,
             }
         )
         parts = []
         for model, heads in self.values.items():
             for head, array in heads.items():
-                table = array[rows].reshape(len(rows), -1)
+                table = array[rows].reshape(len(rows), array[0].size)
                 for column in range(table.shape[1]):
                     step = column + 1 if table.shape[1] > 1 else samples.horizon
                     parts.append(
@@ -129,7 +138,7 @@ def walk_forward(
                 table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
                 table[fold.test] = values[count:]
             if "return" in both:
-                scale.append(both["return"][:count, -1])
+                scale.append(both["return"][:count, -1].copy())  # a view would keep the whole block alive
             members = members or [{} for _ in each]
             for seed, alone in zip(members, each, strict=True):
                 for head, values in alone.items():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from datetime import time as clock
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from gatecast.errors import BarsFileError
 from gatecast.market.bars import PRICES
-from gatecast.market.tables import Notes, Table
+from gatecast.market.tables import Notes, Table, Wish
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "time": (
@@ -90,6 +94,54 @@ def name_columns(table: Table) -> pl.DataFrame:
             advice="Bars need a time, open, high, low and close: rename the columns.",
         )
     return frame
+
+
+def wish_of(
+    schema: Mapping[str, pl.DataType],
+    symbol: str,
+    symbols: Sequence[str] | None = None,
+    first: date | None = None,
+    last: date | None = None,
+    columns: Sequence[str] | None = None,
+) -> Wish | None:
+    """What of a Parquet file is wanted, so that it is read and the rest is not; None where it has none of `symbols`.
+
+    `symbol` is what the file stands for if no column says. `columns` are further ones to keep (None: all), `first` and
+    `last` session dates; of time columns that hold dates or times rows up to a year before and a week after stay, since
+    a stamp may be the first day of the bar's year. What is not certain stays.
+    """
+    spelt = {name: snake(name) for name in schema}
+
+    def column_of(meaning: str) -> str | None:
+        named = (name for spelling in SPELLINGS[meaning] for name in spelt if spelt[name] == spelling)
+        return next(named, None)
+
+    known = {spelling for group in SPELLINGS.values() for spelling in group}
+    kept = [
+        name for name in schema
+        if columns is None or name in columns or spelt[name] in (*columns, *known)
+        or re.match(r"(unnamed|index|level_0|bid_|ask_|$)", spelt[name])
+    ]  # fmt: skip
+    conditions = []
+    by = column_of("symbol")
+    if symbols is not None and by is None and symbol not in symbols:
+        return None
+    by = None if symbols is None or by is None or schema[by] != pl.String else by
+    if by is not None:
+        conditions.append(pl.col(by).is_in(list(symbols or ())) | pl.col(by).is_null())
+    time = column_of("close_time") or column_of("time") or column_of("open_time")
+    kind = schema[time] if time else None
+    if time and (kind == pl.Date or isinstance(kind, pl.Datetime)):
+        for day, margin, sign in ((first, -370, 1), (last, 7, -1)):
+            if day is not None:
+                zone = ZoneInfo(kind.time_zone) if isinstance(kind, pl.Datetime) and kind.time_zone else None
+                bound = datetime.combine(day, clock(), zone) + timedelta(days=margin)
+                limit = pl.lit(bound.date() if kind == pl.Date else bound).cast(kind)
+                conditions.append(
+                    (pl.col(time) >= limit if sign > 0 else pl.col(time) <= limit) | pl.col(time).is_null()
+                )
+    rows = pl.all_horizontal(conditions) if len(conditions) > 1 else conditions[0] if conditions else None
+    return Wish(kept, rows, by)
 
 
 def _is_clock(values: pl.Series) -> bool:

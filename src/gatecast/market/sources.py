@@ -6,9 +6,10 @@ never changed in silence; what cannot be known from the file is asked for, never
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -32,11 +33,13 @@ from gatecast.market.cleaning import (
     widen,
     without_repeats,
 )
-from gatecast.market.columns import SPELLINGS, fill_symbols, name_columns, snake, to_numbers
-from gatecast.market.tables import Notes, Table, find_files, read_tables
+from gatecast.market.columns import SPELLINGS, fill_symbols, name_columns, snake, to_numbers, wish_of
+from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
 from gatecast.market.times import Stamp, check_zone, close_times, read_times
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
+OWN = {"_table", "_line", *SPELLINGS, "_day", "_stamp"}
+"""Columns of rows that are no further ones."""
 Splits = str | Path | pl.DataFrame | Literal[False] | None
 
 
@@ -65,6 +68,7 @@ def read_bars(
     scale: float | None = None,
     splits: Splits = None,
     now: datetime | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """The Bars frame (Polars, see `gatecast.market.bars`) of a source.
 
@@ -83,6 +87,10 @@ def read_bars(
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
     - now: bars that close after it are left out as unfinished (default: the computer's clock).
+    - columns: further columns to keep (default: all that hold numbers).
+
+    Parquet is scanned: of a file, or of a folder partitioned as `asset_class=equity/symbol=AAPL/` or by one of the two,
+    only the symbols, sessions and columns that are asked for are read.
 
     An adjusted close scales all four prices. Bars that cannot be true are left out and listed by
     `read_with_findings`; a symbol with more than 5 % of them is refused.
@@ -110,6 +118,7 @@ def read_bars(
         scale=scale,
         splits=splits,
         now=now,
+        columns=columns,
     ).bars
 
 
@@ -130,6 +139,7 @@ def read_with_findings(
     scale: float | None = None,
     splits: Splits = None,
     now: datetime | None = None,
+    columns: Sequence[str] | None = None,
     reference: pl.DataFrame | None = None,
 ) -> Reading:
     """As `read_bars`, with the list of what was left out, filled, adjusted or widened on the way.
@@ -144,13 +154,25 @@ def read_with_findings(
     wanted = [symbols] if isinstance(symbols, str) else symbols
     classes = _read_classes(symbols_file)
 
-    tables = _load(source, header, wanted)
-    notes = Notes(tuple(table.file for table in tables))
-    rows = pl.concat(
-        (_read_rows(table, n, timezone, stamp, date_format, scale, notes) for n, table in enumerate(tables)),
-        how="diagonal_relaxed",
-    )
+    first, last = (None if day is None else _as_date(day, name) for day, name in ((start, "start"), (end, "end")))
+    whole = partial(wish_of, columns=columns)
+    chosen = partial(whole, symbols=wanted, first=first, last=last)
+
+    def read(choose: Choose) -> tuple[pl.DataFrame, Notes] | None:
+        tables = _load(source, header, wanted, choose)
+        notes = Notes(tuple(table.file for table in tables))
+        rows = [_read_rows(table, n, timezone, stamp, date_format, scale, notes) for n, table in enumerate(tables)]
+        return (pl.concat(rows, how="diagonal_relaxed"), notes) if rows else None
+
+    found = read(chosen)
+    if found is None or not set(wanted or ()) <= set(found[0]["symbol"].unique()):
+        found = read(whole)  # what is missing may be spelt otherwise, and the message names what there is
+    if found is None:
+        raise BarsError("the source has no rows: give a file with bars.")
+    rows, notes = found
     rows = _choose_symbols(rows, wanted)
+    if columns is not None:
+        rows = rows.drop(set(rows.columns) - set(columns) - OWN)
     rows = _classify(rows, classes, asset_class, end, notes)
     rows = close_times(rows, notes)
     rows = _cut(rows, start, end, as_of, now, notes)
@@ -169,20 +191,29 @@ def read_with_findings(
     return Reading(bars, (*notes.findings, *compared))
 
 
-def _load(source: Source, header: Sequence[str] | None, wanted: Sequence[str] | None) -> list[Table]:
+def _load(source: Source, header: Sequence[str] | None, wanted: Sequence[str] | None, choose: Choose) -> list[Table]:
     if isinstance(source, list | tuple):
         if not source:
             raise BarsError("the list of sources is empty: give at least one file.")
-        return [table for one in source for table in _load(one, header, wanted if len(source) == 1 else None)]
+        single = wanted if len(source) == 1 else None
+        return [table for one in source for table in _load(one, header, single, choose)]
     if isinstance(source, str) and source == "embedded":
         return _embedded()
     if isinstance(source, str | Path):
-        tables = [table for path in find_files(source) for table in read_tables(path, header)]
+        files = find_files(source)
+        if wanted is not None and len(wanted) == 1 and len(files) == 1:  # whatever the file is called
+            choose = partial(_named, choose=choose, symbol=wanted[0])
+        tables = [table for path in files for table in read_tables(path, header, choose)]
     else:
         tables = _from_frame(source)
     if wanted is not None and len(wanted) == 1 and len(tables) == 1:
         return [replace(tables[0], symbol=wanted[0])]
     return tables
+
+
+def _named(schema: Mapping[str, pl.DataType], _: str, *, choose: Choose, symbol: str) -> Wish | None:
+    """What is wanted of a file that stands for a symbol of another name."""
+    return choose(schema, symbol)
 
 
 def _embedded() -> list[Table]:
@@ -245,7 +276,7 @@ def _read_rows(
         stripped = pl.col(texts).str.strip_chars()
         frame = frame.with_columns(pl.when(stripped != "").then(stripped))
     blank = pl.all_horizontal(pl.all().is_null())
-    line = pl.int_range(pl.len()) + table.first_line
+    line = (pl.int_range(pl.len()) if table.rows is None else pl.lit(table.rows)) + table.first_line
     frame = frame.with_columns(blank.alias("_blank"), line.alias("_line"), pl.lit(number).alias("_table"))
     frame = frame.filter(~pl.col("_blank")).drop("_blank")
     for name, value in (

@@ -10,8 +10,8 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote
@@ -36,7 +36,8 @@ class Table:
     """Raw columns; `file` is None for a frame in memory, `first_line` the 1-based line (or row) of row 0.
 
     `symbol` is the name to use where no column has one. `lean` says that the file is in LEAN's headerless
-    format, `decimal_comma` that commas may be decimal points (another sign separates the columns).
+    format, `decimal_comma` that commas may be decimal points (another sign separates the columns). `rows` counts the
+    frame's rows in the file from 0, where not all were read.
     """
 
     frame: pl.DataFrame
@@ -45,6 +46,24 @@ class Table:
     symbol: str | None = None
     lean: bool = False
     decimal_comma: bool = False
+    rows: pl.Series | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What of a Parquet file is wanted: rows where `rows` holds (None: all), and of those these `columns`.
+
+    `symbol` is the column that `rows` chooses symbols by, if it does.
+    """
+
+    columns: list[str]
+    rows: pl.Expr | None = None
+    symbol: str | None = None
+
+
+Choose = Callable[[Mapping[str, pl.DataType], str], Wish | None]
+"""From columns and types of a Parquet file (those of its folders among them) and the symbol its name stands for to what
+is wanted of it; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +116,28 @@ def find_files(source: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def read_tables(path: Path, header: Sequence[str] | None = None) -> list[Table]:
+def read_tables(path: Path, header: Sequence[str] | None = None, choose: Choose | None = None) -> list[Table]:
     """The tables of one file: one, or one per ticker where a downloader wrote several side by side.
 
     `header` names the columns of a file that has no header line. Folders of the form `symbol=AAPL` above
-    the file become columns. Raises BarsFileError beyond the limits and for what is not a table.
+    the file become columns. Of a Parquet file only what `choose` wants is read: no table where that is nothing. Raises
+    BarsFileError beyond the limits and for what is not a table.
     """
+    folders = {
+        key: unquote(value) for key, _, value in (part.partition("=") for part in path.parts[:-1])
+        if value and re.fullmatch(r"\w+", key)
+    }  # fmt: skip
     if path.name.lower().endswith((".parquet", ".pq")):
-        tables = [_read_parquet(path)]
-    else:
-        tables = list(_read_text(path, header))
-    folders = [part.split("=", 1) for part in path.parts[:-1] if re.fullmatch(r"\w+=.+", part)]
-    return [_with_folders(table, folders) for table in tables]
+        for key, value in folders.items():
+            if choose and key.lower() in ("symbol", "ticker") and choose({}, value) is None:
+                return []  # not even opened
+        return _read_parquet(path, folders, choose)
+    return [replace(one, frame=_with_folders(one.frame.lazy(), folders).collect()) for one in _read_text(path, header)]
 
 
-def _with_folders(table: Table, folders: list[list[str]]) -> Table:
-    have = {name.lower() for name in table.frame.columns}
-    columns = [pl.lit(unquote(value)).alias(key) for key, value in folders if key.lower() not in have]
-    if not columns:
-        return table
-    frame = table.frame.with_columns(columns)
-    return Table(frame, table.file, table.first_line, table.symbol, table.lean, decimal_comma=table.decimal_comma)
+def _with_folders(frame: pl.LazyFrame, folders: Mapping[str, str]) -> pl.LazyFrame:
+    have = {name.lower() for name in frame.collect_schema()}
+    return frame.with_columns(pl.lit(value).alias(key) for key, value in folders.items() if key.lower() not in have)
 
 
 def _stem(path: Path) -> str:
@@ -125,7 +145,7 @@ def _stem(path: Path) -> str:
     return Path(name).stem
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None) -> list[Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -149,10 +169,20 @@ def _read_parquet(path: Path) -> Table:
                 advice="Write the file without that column.",
             )
     try:
-        frame = pl.read_parquet(path, hive_partitioning=False)
+        lazy = _with_folders(pl.scan_parquet(path, hive_partitioning=False), folders)
+        if choose is None:
+            return [Table(lazy.collect(), str(path), 1, _stem(path))]
+        wish = choose(lazy.collect_schema(), _stem(path))
+        if wish is None:
+            return []
+        at = "_row"  # tells a row's place after others were left out
+        chosen = lazy.with_row_index(at).select(at, *wish.columns)
+        frame = chosen.collect() if wish.rows is None else chosen.filter(wish.rows).collect()
+        if wish.symbol and frame[wish.symbol].null_count():  # an empty cell may be filled if the file has one symbol
+            frame = chosen.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
-    return Table(frame, str(path), 1, _stem(path))
+    return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
 
 
 def _within(path: Path, what: str, have: int, limit: int) -> None:

@@ -25,6 +25,16 @@ def part(run: Any, name: str, *columns: str) -> pl.DataFrame | None:
     return frame
 
 
+def forecasts_of(run: Any) -> pl.LazyFrame | None:
+    """The forecasts of a run, to be asked for a few of them; None as in `part`."""
+    columns = ("symbol", "time", "model", "head", "step", "value")
+    if not hasattr(run, "scan_forecasts"):
+        frame = part(run, "forecasts", *columns)
+        return None if frame is None else frame.lazy()
+    lazy: pl.LazyFrame = run.scan_forecasts()
+    return lazy
+
+
 def is_daily(times: pl.Series) -> bool:
     """Whether closes are a day or more apart (a single one counts as daily)."""
     spacing = times.diff().median()
@@ -49,9 +59,9 @@ def _thinned(frame: pl.DataFrame, most: int) -> pl.DataFrame:
     return frame.reverse().gather_every(every).reverse()
 
 
-def _horizon(forecasts: pl.DataFrame, head: str) -> int | None:
-    steps = forecasts.filter(pl.col("head") == head)["step"]
-    return None if steps.is_empty() else int(steps.max())  # type: ignore[arg-type]
+def _horizon(forecasts: pl.LazyFrame, head: str) -> int | None:
+    step: int | None = forecasts.filter(pl.col("head") == head).select(pl.col("step").max()).collect().item()
+    return step
 
 
 def _preferred(names: list[str], order: list[str], most: int) -> list[str]:
@@ -117,10 +127,10 @@ def candles_data(run: Any, symbol: str, most: int = 500) -> Data | None:
 
 def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
     """Expected price and its s.d. in log price at steps 0..h after the newest forecast's bar."""
-    forecasts = part(run, "forecasts", "symbol", "time", "model", "head", "step", "value")
+    forecasts = forecasts_of(run)
     if forecasts is None:
         return None
-    own = forecasts.filter(pl.col("symbol") == symbol, pl.col("value").is_finite())
+    own = forecasts.filter(pl.col("symbol") == symbol, pl.col("value").is_finite()).collect()
     paths = own.filter(pl.col("head") == "return", pl.col("model").is_in(["ensemble", "lstm"]))
     if paths.is_empty():
         return None
@@ -201,8 +211,7 @@ def outcomes(bars: pl.DataFrame, step: int) -> pl.DataFrame:
 
 def _against_outcomes(run: Any, head: str, models: list[str]) -> tuple[int, pl.DataFrame] | None:
     """The horizon, and `symbol, time, model, value` beside what followed, for one head's longest step."""
-    forecasts = part(run, "forecasts", "symbol", "time", "model", "head", "step", "value")
-    bars = part(run, "bars", "symbol", "time", "close")
+    forecasts, bars = forecasts_of(run), part(run, "bars", "symbol", "time", "close")
     step = None if forecasts is None else _horizon(forecasts, head)
     if forecasts is None or bars is None or step is None:
         return None
@@ -211,7 +220,7 @@ def _against_outcomes(run: Any, head: str, models: list[str]) -> tuple[int, pl.D
         pl.col("step") == step,
         pl.col("model").is_in(models),
         pl.col("value").is_finite(),
-    )
+    ).collect()
     joined = chosen.join(outcomes(bars, step), on=["symbol", "time"], how="inner").drop_nulls(["ret_log", "variance"])
     return None if joined.is_empty() else (step, joined)
 

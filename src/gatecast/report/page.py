@@ -229,9 +229,10 @@ def _newest(run: Any, most: int = 40) -> list[Data]:
         frame = part(run, name, "symbol", "time")
         if frame is not None:
             rows = rows.join(frame, on=["symbol", "time"], how="left")
-    forecasts = part(run, "forecasts", "symbol", "time", "model", "head", "step", "value")
+    forecasts = figures.forecasts_of(run)
     if forecasts is not None:
-        now = forecasts.join(rows.select("symbol", "time"), on=["symbol", "time"], how="semi").sort("step")
+        newest_keys = rows.select("symbol", "time").lazy()
+        now = forecasts.join(newest_keys, on=["symbol", "time"], how="semi").collect().sort("step")
         for column, head, order in (
             ("probability", "direction", ["ensemble", "lstm", "logistic"]),
             ("expected", "return_simple", ["ensemble"]),

@@ -14,6 +14,8 @@ from gatecast.samples.features import available_features, compute_features
 from gatecast.samples.targets import Facts, Target, encode, make_targets, to_array, to_times
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
@@ -103,6 +105,16 @@ class Samples:
     def table(self) -> FloatArray:
         """(bars, horizon + 3) the encoded targets, see `samples.targets.encode`."""
         return encode(self.targets, self.facts)
+
+    @cached_property
+    def known(self) -> dict[Hashable, Any]:
+        """What was fitted on these samples and will be asked for again; the key says all that it depends on."""
+        return {}
+
+    def forget(self) -> None:
+        """Lets go of what is made again when it is asked for."""
+        for name in ("summaries", "table", "known"):
+            self.__dict__.pop(name, None)
 
     def window(self, rows: IntArray) -> FloatArray:
         """(rows, lookback, features) the windows of the given samples, copied out of the view."""
