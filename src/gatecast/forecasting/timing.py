@@ -71,7 +71,8 @@ class Work:
 
 
 PRIOR: dict[str, tuple[float, float, float]] = {
-    "lstm": (0.005, 6.5e-5, 0), "lstm_default": (0.005, 6.5e-5, 0), "tuning": (0.005, 6.5e-5, 0), "forest": (0.02, 7e-5, 0), "logistic": (0.015, 4.5e-6, 0), "ridge": (1e-3, 3e-7, 0),
+    "lstm": (0.005, 6.5e-5, 0), "lstm_default": (0.005, 6.5e-5, 0), "tuning": (0.005, 6.5e-5, 0),
+    "forest": (0.02, 7e-5, 0), "logistic": (0.015, 4.5e-6, 0), "ridge": (1e-3, 3e-7, 0),
     "highway": (5e-3, 0, 1.6e-6), "garch": (1e-3, 0, 7e-7), "gjr": (1e-3, 0, 7e-7), "tft": (0.5, 1e-3, 0),
     "markov": (5e-3, 2e-5, 0), "ridge_long": (1e-3, 0, 1.2e-7), "logistic_long": (7e-3, 0, 1.3e-6),
     "har": (1e-3, 0, 1.5e-7), "har_symbol": (1e-3, 0, 1e-7), "har_class": (1e-3, 0, 1e-7),
@@ -79,8 +80,8 @@ PRIOR: dict[str, tuple[float, float, float]] = {
     "scores": (0.05, 0, 8e-6),
 }  # fmt: skip
 """Seconds a refit, a row of its window and a row of its record, as `benchmarks/universe.py --units` measured them; what
-is trained or searched at some refits only, spread over all. Once anything was timed, their ratios are all that matters. `ensemble`
-is the combination, `scores` all that is counted afterwards."""
+is trained or searched at some refits only, spread over all. Once anything was timed, their ratios are all that matters.
+`ensemble` is the combination, `scores` all that is counted afterwards."""
 PER_BAR = {"scores": 1.5e-4}
 """Seconds a bar, whatever the refits: of scores, which store and draw, too."""
 
