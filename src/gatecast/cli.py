@@ -685,7 +685,7 @@ def _ends(intervals: list[dict[str, Any]]) -> str:
 
 
 class _Stages:
-    """One bar a stage on a terminal, nothing elsewhere; on standard error."""
+    """One bar a stage on a terminal, nothing elsewhere; on standard error. What follows " | " may change as it goes."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -703,9 +703,11 @@ class _Stages:
         self.bar.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self.tasks:
-            self.tasks[stage] = self.bar.add_task(_shown(stage), total=total)
-        self.bar.update(self.tasks[stage], completed=done, total=total)
+        name, _, now = stage.partition(" | ")
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(_shown(name), total=total)
+        text = f"{name}, {now}" if now else name
+        self.bar.update(self.tasks[name], completed=done, total=total, description=_shown(text))
 
 
 TOLD = ("tuning", "lstm", "forest", "logistic", "ensemble")

@@ -34,7 +34,7 @@ from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
-from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
+from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
 from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -281,7 +281,7 @@ class Experiment(Settings):
             volatility_proxy=self.volatility_proxy, context=self.context,
         )  # fmt: skip
 
-    def lstms(self, told: Callable[[int, int], None] | None = None) -> list[Forecaster]:
+    def lstms(self, told: Told | None = None) -> list[Forecaster]:
         """The LSTM; with `tuning` the one whose settings are searched for, and beside it the one with those given."""
         lstm: LSTM = self.lstm.replace(
             lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
@@ -295,7 +295,7 @@ class Experiment(Settings):
             lstm.replace(label="lstm" + DEFAULT),
         ]
 
-    def forecasters(self, told: Callable[[int, int], None] | None = None) -> list[Forecaster]:
+    def forecasters(self, told: Told | None = None) -> list[Forecaster]:
         """The models of the experiment and every task's simple rivals; `told` hears how far searches have come."""
         own: dict[str, Forecaster] = {
             "forest": self.forest.replace(seed=self.seed),
@@ -443,7 +443,7 @@ def forecast_class(
         if progress:
             progress(f"{samples.asset_class}: {model}", done[model], work.get(model, total))
 
-    def told(count: int, of: int) -> None:
+    def told(count: int, of: int, best: str) -> None:
         if progress:
             progress(f"{samples.asset_class}: tuning", count, of)
 

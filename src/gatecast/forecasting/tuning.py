@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 SCORED = 0.4  # share of a slice, the latest, on which candidates are scored
 PASSED_ON = 2  # settings of one date that are among the first guesses of the next
+Told = Callable[[int, int, str], None]
+"""Hears how many candidates were tried, of how many, and the best so far in words."""
 DEFAULT = "_default"
 """Ends the name of the model with the settings that were given, beside the one whose settings are searched for."""
 
@@ -181,12 +183,12 @@ def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
 
 @dataclass(frozen=True)
 class TunedLSTM:
-    """The LSTM, its settings those of the latest search. `told(done, of)` hears how many candidates have been tried."""
+    """The LSTM, its settings those of the latest search; `told` hears how far the searches have come."""
 
     lstm: LSTM
     tuning: Tuning
     storage: str | None = None
-    told: Callable[[int, int], None] | None = None
+    told: Told | None = None
 
     @property
     def name(self) -> str:
@@ -216,9 +218,9 @@ class TunedLSTM:
                 found.append(one)
         return found
 
-    def _tell(self, before: int, searches: int, done: int, of: int) -> None:
+    def _tell(self, before: int, searches: int, done: int, of: int, best: str) -> None:
         if self.told:
-            self.told(before * of + done, searches * of)
+            self.told(before * of + done, searches * of, best)
 
 
 def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
@@ -241,7 +243,7 @@ def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
 
 def search_once(
     lstm: LSTM, tuning: Tuning, fold: Fold, guesses: Sequence[Params], storage: BaseStorage, *,
-    jobs: int = 1, told: Callable[[int, int], None] | None = None,
+    jobs: int = 1, told: Told | None = None,
 ) -> tuple[dict[str, Any], list[Params]]:  # fmt: skip
     """The search of one date, and the settings that the next one should try first.
 
@@ -278,9 +280,16 @@ def search_once(
         space, first, evaluate, steps=len(inner), budget=Budget(tuning.trials, tuning.seconds),
         sampler=tuning.sampler, prune=tuning.prune, shared=tuning.shared,
         seed=lambda number: seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
-        progress=told and (lambda known: told(min(len(known), tuning.trials), tuning.trials)),
+        progress=told and (lambda known: told(min(len(known), tuning.trials), tuning.trials, _best(known, given))),
     ) if inner else []  # fmt: skip
     return _judged(tuning, fold, given, trials)
+
+
+def _best(trials: Sequence[Trial], given: Params) -> str:
+    """The best loss so far beside that of the settings given."""
+    losses = [one.loss for one in trials if one.state == "complete" and one.loss is not None]
+    own = next((one.loss for one in trials if one.params == given and one.loss is not None), None)
+    return f"best {min(losses):.4f}" + (f", given {own:.4f}" if own is not None else "") if losses else ""
 
 
 def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> tuple[dict[str, Any], list[Params]]:

@@ -86,9 +86,9 @@ def _forecast(
 ) -> Forecasts:
     """One class by the LSTM alone, with the settings that are searched for and with those given."""
 
-    def told(count: int, of: int) -> None:
+    def told(count: int, of: int, best: str) -> None:
         if progress:
-            progress(f"{samples.asset_class}: search", count, of)
+            progress(f"{samples.asset_class}: search | {best}", count, of)
 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
