@@ -67,6 +67,7 @@ def test_what_is_on_file_is_not_tried_again(tmp_path: Path) -> None:
     url, again = f"sqlite:///{tmp_path}/studies.db", Bowl()
     first = trials(url, 8)
     assert trials(url, 8, again) == first
+    assert trials(url, 5, again) == first[:5]  # a smaller budget is not given what a larger one found
     assert again.asked == []
 
 

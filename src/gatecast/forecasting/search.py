@@ -186,7 +186,7 @@ def search(
     shared: bool = False,
     progress: Callable[[Sequence[Trial]], None] | None = None,
 ) -> list[Trial]:
-    """All trials of the study `name`, those that it held already and those tried now.
+    """The trials of the study `name`: as many as the budget has, those that it held already and those tried now.
 
     Parameters
     ----------
@@ -205,6 +205,8 @@ def search(
         _sweep(study)
     while True:
         known = _finished(study)
+        if budget.seconds is None and not shared:
+            known = known[: budget.trials]  # a larger budget before changes nothing
         if progress:
             progress([_read(one) for one in known])
         late = budget.seconds is not None and time.monotonic() - began >= budget.seconds
