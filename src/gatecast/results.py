@@ -198,10 +198,11 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
 
 def _reason() -> pl.Expr:
     """One sentence a row: why this strategy, and whether it is held."""
+    name = pl.col("strategy").str.replace_all("_", " ", literal=True)
     force = (
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit("no strategy promises more than its costs"))
-        .otherwise(pl.format("{} promises {} bps a bar net", "strategy", pl.col("score_bps").round(2)))
+        .otherwise(pl.format("{} promises {} bps a bar net", name, pl.col("score_bps").round(2)))
     )
     held = (
         pl.when(pl.col("strategy") == "flat")
