@@ -414,6 +414,7 @@ def make_chain(
         result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills)
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
+        del at_work, result  # or they would stay until the next class is done
     weights = weights_frame(classes, bars)
     book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
     return Chain(bars, classes, weights, book, seconds, left_out, disk)

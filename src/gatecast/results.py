@@ -118,9 +118,9 @@ class Run:
     """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
 
     `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, in
-    memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason. `weights`: symbol,
-    time, weight (of the symbol by itself) and book (in the portfolio).
-    `equity`: time, gross, net, equity, benchmark. `classes` holds the arrays behind them, for one asset class each.
+    memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
+    `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
+    equity, benchmark. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
     """
 
     experiment: Experiment
@@ -180,7 +180,7 @@ def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> 
     import pyarrow.parquet as pq
 
     kept = disk.file("parquet") if disk else None
-    with kept.path.open("xb") if kept else io.BytesIO() as sink:
+    with kept.new() if kept else io.BytesIO() as sink:
         writer = None
         for one in forecasts:
             for frame in one.frames():

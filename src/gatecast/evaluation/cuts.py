@@ -364,14 +364,7 @@ def quick_audit(run: Run, *, cuts: int = 2) -> Audit:
         own = run.bars.filter(pl.col("asset_class") == name)
         broken += early_answers(samples, run.bars) + broken_rules(folds, samples)
         natures += level_features(own, samples.names) + stubborn_scaler(folds[-1:])
-        whole = [*samples_tables(samples), *signals_tables(one.forecasts, one.signals)]
-        whole += forecasts_tables("ensemble", one.forecasts, one.forecasts.values)
-        for moment in _spread(one.forecasts, cuts):
-            try:
-                reactions += _replayed(run, name, up_to(own, moment), whole, moment)
-            except GatecastError as error:  # a feature that fails without later bars
-                text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
-                reactions.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+        reactions += _reactions(run, name, own, cuts)
         samples.forget()
     findings, consequences = first_guilty(reactions, broken, natures)
     return Audit(
@@ -396,6 +389,21 @@ NEVER_SEEN = (
     "columns of the file that were made with later rows, unless they explain the next return or are prices",
     "survivorship, restated and back-adjusted values inside the file: they are what the file says at every cut",
 )
+
+
+def _reactions(run: Run, name: str, bars: pl.DataFrame, cuts: int) -> list[Leak]:
+    """What is said differently of a class at each of the cuts."""
+    one = run.classes[name]
+    whole = [*samples_tables(one.samples), *signals_tables(one.forecasts, one.signals)]
+    whole += forecasts_tables("ensemble", one.forecasts, one.forecasts.values)
+    found = []
+    for moment in _spread(one.forecasts, cuts):
+        try:
+            found += _replayed(run, name, up_to(bars, moment), whole, moment)
+        except GatecastError as error:  # a feature that fails without later bars
+            text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
+            found.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+    return found
 
 
 def _spread(forecasts: Forecasts, cuts: int) -> list[np.datetime64]:

@@ -11,13 +11,16 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
+
+from gatecast.errors import StoreError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +33,8 @@ Kind = TypeVar("Kind")
 class Disk:
     """A private temporary folder, removed with the last of what lies in it, at the latest when the program ends.
 
-    A killed program leaves it in the system's folder of temporary files (`TMPDIR`), as `gatecast-*`.
+    A killed program leaves it in the system's folder of temporary files (`TMPDIR`), as `gatecast-*`. Raises
+    `StoreError` where it cannot be made or written to.
 
     >>> disk = Disk()
     >>> kept = disk.arrays({"a": np.arange(3)})
@@ -39,7 +43,8 @@ class Disk:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="gatecast-"))
+        with _written():
+            self.folder = Path(tempfile.mkdtemp(prefix="gatecast-"))
         self._number = count()
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
@@ -70,14 +75,29 @@ class Disk:
         """
         held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
         away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
-        twin = object.__new__(_twin(type(one)))
+        twin: Any = object.__new__(_twin(cast("Any", type(one))))
         twin.__dict__.update(held, _kept=self.arrays(away))
         return cast("Kind", twin)
 
     def _write(self, array: Array) -> KeptFile:
         file = self.file("npy")
-        np.save(file.path, array, allow_pickle=False)
+        with file.new() as sink:
+            np.save(sink, array, allow_pickle=False)
         return file
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """A fault of the disk becomes a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"what a finished class leaves cannot be put into {tempfile.gettempdir()}: {error.strerror or error}. Make "
+            "room there, or set TMPDIR to a folder on a disk with room."
+        ) from None
 
 
 def _remove(folder: Path, owner: int) -> None:
@@ -90,6 +110,12 @@ class KeptFile:
 
     def __init__(self, disk: Disk, path: Path) -> None:
         self.disk, self.path = disk, path
+
+    @contextmanager
+    def new(self) -> Iterator[BinaryIO]:
+        """To write it. Raises `StoreError` where that cannot be done."""
+        with _written(), self.path.open("xb") as file:
+            yield file
 
     def read(self) -> bytes:
         """All of it."""
