@@ -95,8 +95,8 @@ def _written() -> Iterator[None]:
         if isinstance(error, StoreError):
             raise
         raise StoreError(
-            f"what a finished class leaves cannot be put into {tempfile.gettempdir()}: {error.strerror or error}. Make "
-            "room there, or set TMPDIR to a folder on a disk with room."
+            "what a finished class leaves cannot be put into the folder of temporary files: "
+            f"{error.strerror or error}. Make room there, or set TMPDIR to a folder on a disk with room."
         ) from None
 
 
