@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +33,7 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
+from gatecast.forecasting.spill import Disk
 from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
@@ -47,6 +49,7 @@ from gatecast.results import (
     fills_of,
     forecasts_file,
     jsonable,
+    kept_samples,
     periods_of,
     scores_of,
     signals_frame,
@@ -376,7 +379,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
 def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
-        experiment, chain.bars, forecasts_file(chain.forecasts.values()),
+        experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
         signals_frame(chain.classes), chain.weights, chain.result.equity, {},
         provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
     )  # fmt: skip
@@ -387,11 +390,16 @@ def make_chain(
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    One class after the other, and what a class can make again is let go of.
+    One class after the other; of several only the one at work is in memory, see `spill`.
 
     Raises `HistoryTooShortError` as `run` does.
     """
-    made = experiment.make_samples(bars)
+    names = bars["asset_class"].unique().sort().to_list()
+    disk = Disk.for_classes(len(names))
+    made: dict[str, Samples] = {}
+    for name in names:
+        made |= experiment.make_samples(bars.filter(pl.col("asset_class") == name))
+        made[name] = kept_samples(made[name], disk) if disk else made[name]
     samples = enough_history(made, bars, experiment)
     left_out = {
         name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
@@ -402,11 +410,14 @@ def make_chain(
     seconds: dict[str, float] = {}
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():
-        classes[name] = decide(experiment, forecast_class(experiment, one, progress, seconds), bars, fills)
-        one.forget()
+        at_work = deepcopy(one) if disk else one  # a copy is in memory
+        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills)
+        classes[name] = result.kept_on(disk, one) if disk else result
+        at_work.forget()
+        del at_work, result  # or they would stay until the next class is done
     weights = weights_frame(classes, bars)
-    result = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
-    return Chain(bars, classes, weights, result, seconds, left_out)
+    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
+    return Chain(bars, classes, weights, book, seconds, left_out, disk)
 
 
 def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = ()) -> dict[str, Verdict]:

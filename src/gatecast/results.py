@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,6 +22,7 @@ from gatecast.evaluation.verdict import SKILL
 from gatecast.evaluation.windows import longer_windows
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.schedule import known_by
+from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.bars import opens_are_real, session_date
 from gatecast.market.classes import asset_class
@@ -59,13 +60,27 @@ class ClassResult:
     selection: Selection
     net: FloatArray
 
+    def kept_on(self, disk: Disk, samples: Samples) -> ClassResult:
+        """The same with its arrays on disk; `samples`: its own as they are there already, see `kept_samples`."""
+        own = ClassResult(
+            samples, self.forecasts.kept_on(disk, samples),
+            disk.put(self.signals), disk.put(self.proposals), disk.put(self.selection), self.net,
+        )  # fmt: skip
+        return disk.put(own)
+
+
+def kept_samples(samples: Samples, disk: Disk) -> Samples:
+    """The same on disk: features, answers and facts; what says which row is which stays in memory."""
+    targets = {head: disk.put(target) for head, target in samples.targets.items()}
+    return disk.put(replace(samples, targets=targets, facts=disk.put(samples.facts)), "features")
+
 
 @dataclass(frozen=True)
 class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
     `seconds`: model -> wall-clock time of its training. `left_out`: asset class without a single refit -> what it would
-    take.
+    take. `disk`: where the arrays of several classes are.
     """
 
     bars: pl.DataFrame
@@ -74,6 +89,7 @@ class Chain:
     result: Backtest
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    disk: Disk | None = field(default=None, repr=False)
 
     @property
     def forecasts(self) -> dict[str, Forecasts]:
@@ -101,15 +117,15 @@ class Chain:
 class Run:
     """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
 
-    `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, see
-    `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason. `weights`: symbol,
-    time, weight (of the symbol by itself) and book (in the portfolio).
-    `equity`: time, gross, net, equity, benchmark. `classes` holds the arrays behind them, for one asset class each.
+    `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, in
+    memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
+    `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
+    equity, benchmark. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
     """
 
     experiment: Experiment
     bars: pl.DataFrame
-    forecasts_parquet: bytes = field(repr=False)
+    forecasts_parquet: bytes | KeptFile = field(repr=False)
     signals: pl.DataFrame
     weights: pl.DataFrame
     equity: pl.DataFrame
@@ -132,11 +148,15 @@ class Run:
     @property
     def forecasts(self) -> pl.DataFrame:
         """The forecasts, read anew each time: of many symbols better `scan_forecasts`."""
-        return pl.read_parquet(io.BytesIO(self.forecasts_parquet))
+        return pl.read_parquet(self._parquet())
 
     def scan_forecasts(self) -> pl.LazyFrame:
         """The forecasts, of which only what a query asks for is read."""
-        return pl.scan_parquet(io.BytesIO(self.forecasts_parquet))
+        return pl.scan_parquet(self._parquet())
+
+    def _parquet(self) -> io.BytesIO | Path:
+        kept = self.forecasts_parquet
+        return kept.path if isinstance(kept, KeptFile) else io.BytesIO(kept)
 
     def to_frame(self) -> pl.DataFrame:
         """The forecasts."""
@@ -152,26 +172,28 @@ class Run:
         return f"<h3>{escape(self.experiment.name)}</h3><table>{rows}</table>"
 
 
-def forecasts_file(forecasts: Iterable[Forecasts]) -> bytes:
-    """Parquet of `Forecasts.to_frame` of each class in turn, one row group a symbol.
+def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | KeptFile:
+    """Parquet of `Forecasts.to_frame` of each class in turn, one row group a symbol; with `disk` a file there.
 
     As a frame they would take ten times as much memory, of which here one symbol's share is needed at a time.
     """
     import pyarrow.parquet as pq
 
-    sink, writer = io.BytesIO(), None
-    for one in forecasts:
-        for frame in one.frames():
-            if frame.is_empty():
-                continue
-            table = frame.to_arrow()
-            if writer is None:
-                text = [name for name, kind in frame.schema.items() if kind == pl.String]
-                writer = pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=[*text, "step"])
-            writer.write_table(table, row_group_size=len(table))
-    if writer is not None:
-        writer.close()
-    return sink.getvalue()
+    kept = disk.file("parquet") if disk else None
+    with kept.new() if kept else io.BytesIO() as sink:
+        writer = None
+        for one in forecasts:
+            for frame in one.frames():
+                if frame.is_empty():
+                    continue
+                table = frame.to_arrow()
+                if writer is None:
+                    text = [name for name, kind in frame.schema.items() if kind == pl.String]
+                    writer = pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=[*text, "step"])
+                writer.write_table(table, row_group_size=len(table))
+        if writer is not None:
+            writer.close()
+        return kept or cast(io.BytesIO, sink).getvalue()
 
 
 def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:

@@ -43,6 +43,7 @@ from pydantic import BaseModel
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import SAID_ABOVE, Control, Experiment
 from gatecast.forecasting.models import from_state
+from gatecast.forecasting.spill import KeptFile
 from gatecast.forecasting.tuning import Tuning
 from gatecast.results import Run
 
@@ -71,8 +72,8 @@ def save_run(run: Run, folder: str | Path) -> Run:
     Raises `StoreError` when something else is there, or when it cannot be written; then nothing has changed.
     """
     place = check_place(folder)
-    parts = run_parts(run)
-    listed = {name: {"sha256": _sha256(parts[name]), "bytes": len(parts[name])} for name in sorted(parts)}
+    parts = _parts(run)
+    listed = {name: {"sha256": _sha256(parts[name]), "bytes": _size(parts[name])} for name in sorted(parts)}
     manifest = {"format": FORMAT, "version": VERSION, "gatecast": run.provenance.get("gatecast"), "parts": listed}
     with _beside(place) as temporary:
         temporary.mkdir(parents=True)
@@ -136,7 +137,12 @@ def previous(folder: Path) -> Path:
 
 def run_parts(run: Run) -> dict[str, bytes]:
     """Name -> bytes of everything that is saved; the same run gives the same bytes."""
-    parts = {FORECASTS: run.forecasts_parquet}
+    return {name: part if isinstance(part, bytes) else part.read() for name, part in _parts(run).items()}
+
+
+def _parts(run: Run) -> dict[str, bytes | KeptFile]:
+    """The parts of `run_parts`, of which the largest may be a file."""
+    parts: dict[str, bytes | KeptFile] = {FORECASTS: run.forecasts_parquet}
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
     parts["scores.json"] = _json(run.scores)
     parts["provenance.json"] = _json(run.provenance)
@@ -188,8 +194,15 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(content: bytes | KeptFile) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(content: bytes | KeptFile) -> int:
+    return len(content) if isinstance(content, bytes) else content.path.stat().st_size
 
 
 @contextlib.contextmanager
@@ -210,9 +223,13 @@ def _beside(place: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | KeptFile) -> None:
     with path.open("xb") as file:
-        file.write(content)
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.path.open("rb") as kept:
+                shutil.copyfileobj(kept, file)
         file.flush()
         os.fsync(file.fileno())
 

@@ -266,16 +266,17 @@ def many_models(forecasts: Mapping[str, Forecasts], *, draws: int = 500) -> dict
 def daily_losses(forecasts: Mapping[str, Forecasts], head: str) -> tuple[list[str], FloatArray]:
     """The models of a head, and (days, models) their mean losses on the days that all have."""
     names = [name for name, heads in next(iter(forecasts.values())).values.items() if head in heads]
-    days, parts = [], []
-    for one in forecasts.values():
+    days = [one.samples.sessions.astype("datetime64[D]").astype(np.int64) for one in forecasts.values()]
+    every = np.unique(np.concatenate(days))
+    sums, count = np.zeros((len(every), len(names))), np.zeros(len(every), np.int64)
+    for one, day in zip(forecasts.values(), days, strict=True):
         table = np.column_stack([losses(one, head, name) for name in names])
         rows = np.flatnonzero(np.isfinite(table).all(1))
-        days.append(one.samples.sessions[rows].astype("datetime64[D]").astype(np.int64))
-        parts.append(table[rows])
-    _, place = np.unique(np.concatenate(days), return_inverse=True)
-    together = np.concatenate(parts)
-    sums = np.column_stack([np.bincount(place, column) for column in together.T])
-    return names, sums / np.bincount(place)[:, None]
+        place = np.searchsorted(every, day[rows])
+        np.add.at(sums, place, table[rows])  # a class joins the sums of those before it, row by row
+        count += np.bincount(place, minlength=len(every))
+    scored = count > 0
+    return names, sums[scored] / count[scored, None]
 
 
 def _said_of(names: Sequence[str], best: Sequence[int], better: set[int], rival: str) -> str:
@@ -296,8 +297,7 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
     first = next(iter(forecasts.values()))
     for head in RIVALS:
         models = [name for name in first.values if head in first.values[name]]
-        parts = {name: _pooled(forecasts, head, name) for name in models}
-        loss_table = np.column_stack([parts[name]["loss"] for name in models])
+        loss_table = np.column_stack([_pooled_losses(forecasts, head, name) for name in models])
         scored = np.isfinite(loss_table).all(1)
         if not scored.any():
             continue
@@ -307,10 +307,10 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
             row = {"model": name, "head": head, "step": first.samples.horizon, "n": int(scored.sum())}
             tables.append(
                 row
-                | _metrics(head, {key: value[scored] for key, value in parts[name].items()})
+                | _metrics(head, {key: value[scored] for key, value in _pooled(forecasts, head, name).items()})
                 | {"loss": totals[name], "gain": 1 - totals[name] / totals[rival], "rival": name == rival}
             )
-        stamp = parts[models[0]]["year"]
+        stamp = _pooled(forecasts, head, models[0])["year"]
         for year in np.unique(stamp[scored]):
             rows = scored & (stamp == year)
             for column, name in enumerate(models):
@@ -322,19 +322,23 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
 
 
 def _pooled(forecasts: Mapping[str, Forecasts], head: str, model: str) -> dict[str, FloatArray]:
-    """Answers, forecasts, losses, the mean's forecasts and years of all classes, one after the other."""
-    parts: dict[str, list[FloatArray]] = {key: [] for key in ("answer", "forecast", "loss", "mean", "year", "month")}
+    """Answers, forecasts, the mean's forecasts, years and months of all classes, one after the other."""
+    parts: dict[str, list[FloatArray]] = {key: [] for key in ("answer", "forecast", "mean", "year", "month")}
     for one in forecasts.values():
         samples, rows = one.samples, one.rows
         answer, forecast = samples.targets[head].value[samples.ends], one.values[model][head]
         parts["answer"].append((answer[:, -1] if answer.ndim == 2 else answer)[rows])
         parts["forecast"].append((forecast[:, -1] if forecast.ndim == 2 else forecast)[rows])
-        parts["loss"].append(losses(one, head, model)[rows])
         parts["mean"].append(one.values["mean"]["return"][rows, -1])
         months = samples.sessions[rows].astype("datetime64[M]").astype(np.int64)
         parts["month"].append(months.astype(float))
         parts["year"].append((months // 12 + 1970).astype(float))
     return {key: np.concatenate(value) if value else np.zeros(0) for key, value in parts.items()}
+
+
+def _pooled_losses(forecasts: Mapping[str, Forecasts], head: str, model: str) -> FloatArray:
+    """Losses of all classes, in the order of `_pooled`."""
+    return np.concatenate([losses(one, head, model)[one.rows] for one in forecasts.values()])
 
 
 def _metrics(head: str, part: dict[str, FloatArray]) -> dict[str, float]:

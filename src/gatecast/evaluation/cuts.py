@@ -364,14 +364,7 @@ def quick_audit(run: Run, *, cuts: int = 2) -> Audit:
         own = run.bars.filter(pl.col("asset_class") == name)
         broken += early_answers(samples, run.bars) + broken_rules(folds, samples)
         natures += level_features(own, samples.names) + stubborn_scaler(folds[-1:])
-        whole = [*samples_tables(samples), *signals_tables(one.forecasts, one.signals)]
-        whole += forecasts_tables("ensemble", one.forecasts, one.forecasts.values)
-        for moment in _spread(one.forecasts, cuts):
-            try:
-                reactions += _replayed(run, name, up_to(own, moment), whole, moment)
-            except GatecastError as error:  # a feature that fails without later bars
-                text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
-                reactions.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+        reactions += _reactions(run, name, own, cuts)
         samples.forget()
     findings, consequences = first_guilty(reactions, broken, natures)
     return Audit(
@@ -398,6 +391,20 @@ NEVER_SEEN = (
 )
 
 
+def _reactions(run: Run, name: str, bars: pl.DataFrame, cuts: int) -> list[Leak]:
+    """What is said differently of a class at each of the cuts."""
+    one = run.classes[name]
+    whole = [*samples_tables(one.samples), *signals_tables(one.forecasts, one.signals)]
+    found: list[Leak] = []
+    for moment in _spread(one.forecasts, cuts):
+        try:
+            found += _replayed(run, name, up_to(bars, moment), whole, moment)
+        except GatecastError as error:  # a feature that fails without later bars
+            text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
+            found.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+    return found
+
+
 def _spread(forecasts: Forecasts, cuts: int) -> list[np.datetime64]:
     """The newest moment but one, and refits spread evenly: what is learned there may know the least."""
     refits = np.array([fold.cutoff for fold in forecasts.folds])
@@ -409,7 +416,7 @@ def _replayed(run: Run, name: str, bars: pl.DataFrame, whole: list[Table], momen
     """What is said differently when all but the fits is made again, of a class's bars up to the moment."""
     issued, experiment = run.classes[name].forecasts, run.experiment
     samples = experiment.make_samples(bars)[name]
-    tables = samples_tables(samples)
+    tables, said = samples_tables(samples), list(whole)
     past = _past_of(issued, samples, moment)
     if past is None or samples.names != issued.samples.names:
         in_use = [chosen_table(one, issued.folds[:1]) for one in (issued.samples, samples)]
@@ -419,9 +426,10 @@ def _replayed(run: Run, name: str, bars: pl.DataFrame, whole: list[Table], momen
         combined = experiment.combine(past)
         made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
         tables += forecasts_tables("ensemble", combined, made)
+        said += forecasts_tables("ensemble", issued, [model for model in made if model in issued.values])
         tables += signals_tables(combined, make_signals(combined, experiment.signals))
     parts = {(table.stage, table.part) for table in tables}
-    mine = [table for table in whole if (table.stage, table.part) in parts]
+    mine = [table for table in said if (table.stage, table.part) in parts]
     return leaks + differences(mine, tables, moment, "cut")
 
 

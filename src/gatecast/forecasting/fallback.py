@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 LEAST_DAYS = 500  # of record, before anything is learned from it: two years
 CERTAIN = 2.0  # standard errors by which another forecast must have been better
@@ -31,7 +32,7 @@ def choose(forecasts: Forecasts, losses: FloatArray) -> list[int]:
     from gatecast.metrics.significance import hac_mean
 
     chosen, now = [], 0
-    for _, loss in daily_losses(forecasts, losses):
+    for _, loss in daily_losses(forecasts, lambda rows: losses[rows]):
         if len(loss) >= LEAST_DAYS:
             best = int(np.argmin(loss.mean(axis=0)))
             better = hac_mean(loss[:, now] - loss[:, best], 2 * forecasts.samples.horizon_sessions)
@@ -40,22 +41,27 @@ def choose(forecasts: Forecasts, losses: FloatArray) -> list[int]:
     return chosen
 
 
-def daily_losses(forecasts: Forecasts, losses: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
+def daily_losses(
+    forecasts: Forecasts, losses_of: Callable[[IntArray], FloatArray]
+) -> Iterator[tuple[Fold, FloatArray]]:
     """For each fold (days, candidates): the mean over symbols on each day whose answers are known at its cutoff.
 
-    In: (samples, candidates); rows where one is NaN take no part.
+    In: rows of the samples -> (rows, candidates), asked for the rows that became known since the fold before: of all at
+    once they can be a hundred numbers a row. Rows where one is NaN take no part.
     """
     samples = forecasts.samples
     issued = forecasts.rows
-    issued = issued[np.isfinite(losses[issued]).all(axis=1)]
     day = samples.day
-    order = np.argsort(samples.known_at[issued], kind="stable")  # as answers become known
-    known_at, at, loss = samples.known_at[issued][order], day[issued][order], losses[issued][order]
-    total, count, done = np.zeros((int(day.max()) + 1, loss.shape[1])), np.zeros(int(day.max()) + 1), 0
+    issued = issued[np.argsort(samples.known_at[issued], kind="stable")]  # as answers become known, NaT last
+    known_at, candidates = samples.known_at[issued], losses_of(issued[:0]).shape[1]
+    total, count, done = np.zeros((int(day.max()) + 1, candidates)), np.zeros(int(day.max()) + 1), 0
     for fold in forecasts.folds:
         until = int(np.searchsorted(known_at, fold.cutoff, side="right"))
-        np.add.at(total, at[done:until], loss[done:until])
-        count += np.bincount(at[done:until], minlength=len(count))
+        loss = losses_of(issued[done:until])
+        scored = np.isfinite(loss).all(axis=1)
+        at = day[issued[done:until]][scored]
+        np.add.at(total, at, loss[scored])
+        count += np.bincount(at, minlength=len(count))
         done = until
         answered = np.flatnonzero(count)
         yield fold, total[answered] / count[answered, None]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
@@ -43,7 +44,7 @@ def mix_variances(
         logs = np.log(members)
     grid = np.vstack([base, _simplex(members.shape[1], STEPS)])
     distance = np.abs(grid - base).sum(1) / 2
-    for number, (fold, loss) in enumerate(_past_losses(forecasts, _weighted(logs, grid))):
+    for number, (fold, loss) in enumerate(_past_losses(forecasts, logs, grid)):
         if number < since:
             continue
         weights = base
@@ -73,8 +74,13 @@ def correct_variance(
     shares = np.arange(STEPS + 1) / STEPS
     answer = forecasts.samples.targets["volatility"].value[forecasts.samples.ends]
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(variance)[:, None] + shares * correction[:, None]
-    for number, (fold, loss) in enumerate(daily_losses(forecasts, (answer[:, None] - logs) ** 2)):
+        logs = np.log(variance)
+
+    def losses_of(rows: IntArray) -> FloatArray:
+        error: FloatArray = answer[rows, None] - (logs[rows, None] + shares * correction[rows, None])
+        return error**2
+
+    for number, (fold, loss) in enumerate(daily_losses(forecasts, losses_of)):
         if number < since:
             continue
         share = 0.0
@@ -97,11 +103,16 @@ def _exponential_weights(forecasts: Forecasts, loss: FloatArray, distance: Float
     return weights
 
 
-def _past_losses(forecasts: Forecasts, candidates: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
-    """For each fold (days, candidates) past mean QLIKE of (samples, candidates) forecasts of log variance."""
-    samples = forecasts.samples
-    ratio = samples.targets["volatility"].value[samples.ends][:, None] - candidates
-    return daily_losses(forecasts, np.exp(np.minimum(ratio, 50.0)) - ratio - 1)
+def _past_losses(forecasts: Forecasts, logs: FloatArray, grid: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
+    """For each fold (days, sets) past mean QLIKE of each set of weights on (samples, members) logs of variance."""
+    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.ends]
+
+    def losses_of(rows: IntArray) -> FloatArray:
+        ratio = answer[rows, None] - _weighted(logs[rows], grid)
+        loss: FloatArray = np.exp(np.minimum(ratio, 50.0)) - ratio - 1
+        return loss
+
+    return daily_losses(forecasts, losses_of)
 
 
 def _weighted(logs: FloatArray, weights: FloatArray) -> FloatArray:

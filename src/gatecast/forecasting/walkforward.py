@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
+    from gatecast.forecasting.spill import Disk
     from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
@@ -38,14 +39,16 @@ class Forecasts:
     fitted: model -> the last refit's fitted forecaster.
     members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
+
+    Of a class that is finished, beside others, arrays are on disk and read each time they are asked for, see `spill`.
     """
 
     samples: Samples
     folds: tuple[Fold, ...]
-    values: dict[str, dict[str, FloatArray]]
-    scale: dict[str, tuple[FloatArray, ...]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, FloatArray]]
+    scale: Mapping[str, tuple[FloatArray, ...]] = field(default_factory=dict)
     fitted: dict[str, FittedForecaster] = field(default_factory=dict)
-    members: dict[str, tuple[dict[str, FloatArray], ...]] = field(default_factory=dict)
+    members: Mapping[str, tuple[Mapping[str, FloatArray], ...]] = field(default_factory=dict)
     in_force: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -55,9 +58,20 @@ class Forecasts:
             return np.zeros(0, np.int64)
         return np.sort(np.concatenate([fold.test for fold in self.folds]))
 
-    def with_model(self, name: str, heads: dict[str, FloatArray]) -> Forecasts:
+    def with_model(self, name: str, heads: Mapping[str, FloatArray]) -> Forecasts:
         """The same with one more model."""
         return replace(self, values={**self.values, name: heads})
+
+    def kept_on(self, disk: Disk, samples: Samples) -> Forecasts:
+        """The same with its arrays on disk, but for the rows of test blocks; its samples become those given."""
+        return replace(
+            self,
+            samples=samples,
+            folds=tuple(disk.put(fold.on(samples), "train", "validation") for fold in self.folds),
+            values={model: disk.arrays(heads) for model, heads in self.values.items()},
+            scale=disk.blocks(self.scale),
+            members={model: tuple(disk.arrays(one) for one in each) for model, each in self.members.items()},
+        )
 
     def to_frame(self) -> pl.DataFrame:
         """`symbol, time, model, head, step, value, known_at`, sorted by symbol, time, model, head and step."""
@@ -67,10 +81,11 @@ class Forecasts:
         """The parts of `to_frame`, one symbol after the other: a long frame has ten times the bytes of its numbers."""
         rows = self.rows
         number = self.samples.symbol[self.samples.ends[rows]]
+        values = {model: dict(heads) for model, heads in self.values.items()}  # from disk once, not for each symbol
         for place, symbol in enumerate(self.samples.symbols):
-            yield self._frame_of(symbol, rows[number == place])
+            yield self._frame_of(symbol, rows[number == place], values)
 
-    def _frame_of(self, symbol: str, rows: IntArray) -> pl.DataFrame:
+    def _frame_of(self, symbol: str, rows: IntArray, values: dict[str, dict[str, FloatArray]]) -> pl.DataFrame:
         samples = self.samples
         ends = samples.ends[rows]
         keys = pl.DataFrame(
@@ -80,7 +95,7 @@ class Forecasts:
             }
         )
         parts = []
-        for model, heads in self.values.items():
+        for model, heads in values.items():
             for head, array in heads.items():
                 table = array[rows].reshape(len(rows), array[0].size)
                 for column in range(table.shape[1]):

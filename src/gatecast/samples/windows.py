@@ -113,7 +113,7 @@ class Samples:
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("summaries", "table", "known"):
+        for name in ("windows", "summaries", "table", "known"):
             self.__dict__.pop(name, None)
 
     def window(self, rows: IntArray) -> FloatArray:

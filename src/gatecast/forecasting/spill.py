@@ -1,0 +1,182 @@
+"""What a finished asset class leaves, on disk instead of in memory while the run goes on.
+
+Arrays lie as plain .npy in a private temporary folder and are read anew each time they are asked for: never kept, and
+never mapped, since mapped pages count as memory. What is held is what was held before, number for number.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+import numpy as np
+
+from gatecast.errors import StoreError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Kind = TypeVar("Kind")
+
+
+class Disk:
+    """A private temporary folder, removed with the last of what lies in it, at the latest when the program ends.
+
+    A killed program leaves it in the system's folder of temporary files (`TMPDIR`), as `gatecast-*`. Raises
+    `StoreError` where it cannot be made or written to.
+
+    >>> disk = Disk()
+    >>> kept = disk.arrays({"a": np.arange(3)})
+    >>> kept["a"].tolist(), len(list(disk.folder.iterdir()))
+    ([0, 1, 2], 1)
+    """
+
+    def __init__(self) -> None:
+        with _written():
+            self.folder = Path(tempfile.mkdtemp(prefix="gatecast-"))
+        self._number = count()
+        weakref.finalize(self, _remove, self.folder, os.getpid())
+
+    @classmethod
+    def for_classes(cls, classes: int) -> Disk | None:
+        """The one rule: a disk for a run of several classes. With one, what is finished is all that there is."""
+        return cls() if classes > 1 else None
+
+    def file(self, ending: str) -> KeptFile:
+        """A new file, not yet there."""
+        return KeptFile(self, self.folder / f"{next(self._number)}.{ending}")
+
+    def arrays(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The same names and arrays, on disk."""
+        return Kept({name: self._write(array) for name, array in arrays.items()})
+
+    def blocks(self, blocks: Mapping[str, tuple[Array, ...]]) -> Mapping[str, tuple[Array, ...]]:
+        """The same names and arrays of rows, those of a name in one file."""
+        return KeptBlocks(
+            {name: self._write(np.concatenate(own)) for name, own in blocks.items()},
+            {name: np.cumsum([len(one) for one in own])[:-1] for name, own in blocks.items()},
+        )
+
+    def put(self, one: Kind, *names: str) -> Kind:
+        """The same dataclass, the arrays of these fields (of all, if none is named) on disk.
+
+        A copy of it, by `copy.deepcopy` or in another process, is in memory; so is what `dataclasses.replace` makes.
+        """
+        held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
+        away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
+        twin: Any = object.__new__(_twin(cast("Any", type(one))))
+        twin.__dict__.update(held, _kept=self.arrays(away))
+        return cast("Kind", twin)
+
+    def _write(self, array: Array) -> KeptFile:
+        file = self.file("npy")
+        with file.new() as sink:
+            np.save(sink, array, allow_pickle=False)
+        return file
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """A fault of the disk becomes a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            "what a finished class leaves cannot be put into the folder of temporary files: "
+            f"{error.strerror or error}. Make room there, or set TMPDIR to a folder on a disk with room."
+        ) from None
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process has the folder's name, not the folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class KeptFile:
+    """A file on a disk, which stays for as long as anyone has this. A copy in another process is its bytes."""
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self.disk, self.path = disk, path
+
+    @contextmanager
+    def new(self) -> Iterator[BinaryIO]:
+        """To write it. Raises `StoreError` where that cannot be done."""
+        with _written(), self.path.open("xb") as file:
+            yield file
+
+    def read(self) -> bytes:
+        """All of it."""
+        return self.path.read_bytes()
+
+    def array(self) -> Array:
+        """The array of an .npy file."""
+        found: Array = np.load(self.path, allow_pickle=False)
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (self.read(),)
+
+
+class Kept(Mapping[str, Any]):
+    """Name -> array, read from disk each time. A copy in another process is a dict."""
+
+    def __init__(self, files: Mapping[str, KeptFile]) -> None:
+        self._files = files
+
+    def __getitem__(self, name: str) -> Any:
+        return self._files[name].array()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files  # the mixin's would read the array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+class KeptBlocks(Kept):
+    """Name -> arrays that follow each other in one file, cut at `bounds`."""
+
+    def __init__(self, files: Mapping[str, KeptFile], bounds: Mapping[str, Array]) -> None:
+        super().__init__(files)
+        self._bounds = bounds
+
+    def __getitem__(self, name: str) -> tuple[Array, ...]:
+        return tuple(np.split(super().__getitem__(name), self._bounds[name]))
+
+
+class _OnDisk:
+    """Mixed into a dataclass: a field that the instance does not hold is read from disk."""
+
+    def __getattr__(self, name: str) -> Any:
+        kept = self.__dict__.get("_kept", {})
+        if name not in kept:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        return kept[name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        own = type(self).__bases__[1]
+        return own, tuple(getattr(self, field.name) for field in fields(cast("Any", self)))
+
+
+@cache
+def _twin(kind: type) -> type:
+    return type(kind.__name__, (_OnDisk, kind), {"__doc__": kind.__doc__})
