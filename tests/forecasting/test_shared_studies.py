@@ -74,10 +74,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_left() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+    STARTED.clear()
+
+
 def worker(url: str, count: int, pause: float = 0.1) -> subprocess.Popen[bytes]:
     path = {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", WORKER, url, str(count), str(pause)]
-    return subprocess.Popen(command, env={**os.environ, **path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env={**os.environ, **path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    STARTED.append(process)
+    return process
 
 
 def begin(*workers: subprocess.Popen[bytes]) -> None:
@@ -102,7 +119,7 @@ def claims(url: str) -> set[str]:
 
     storage = optuna.storages.RDBStorage(url)
     study = storage.get_study_id_from_name("bowl")
-    found = {one.user_attrs["claimed_by"] for one in storage.get_all_trials(study)}
+    found = {one.user_attrs.get("claimed_by") for one in storage.get_all_trials(study)} - {None}
     storage.engine.dispose()
     return found
 
@@ -126,9 +143,9 @@ def test_two_processes_work_on_one_study_at_once_and_a_lost_one_is_made_up_for(s
         time.sleep(0.05)
     lost.send_signal(signal.SIGKILL)
     lost.wait()
-    for process in (*both, lost):
-        assert process.stdout is not None
-        process.stdout.close()
+    other = worker(server, 28)
+    begin(other)
+    assert other.wait(120) == 0
     found = trials(server, 28)
     assert len(found) == 28
     assert all(one.loss is not None for one in found)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 BATCH = 4  # trials that are asked for together; the first batch of a study is drawn without a model
 STALE_SECONDS = 6 * 3600  # after which a claimed trial of another machine is taken for lost
+NAMELESS_SECONDS = 30  # after which one is whose process died before it had signed its claim
 Params = dict[str, Any]
 Evaluate = Callable[[Sequence[tuple[int, Params]], int], Sequence["FloatArray | str"]]
 """Numbered candidates and a step -> for each the losses of the step's days, or why it failed."""
@@ -249,12 +250,17 @@ class _Work:
     def claim_batch(self, trials: int | None) -> None:
         """Up to a batch of trials that nobody has claimed, out of so many; waits where others are at the last ones."""
         from optuna.samplers import PartialFixedSampler
+        from optuna.trial import TrialState
 
         claimed: list[OptunaTrial] = []
         me = f"{socket.gethostname()} {os.getpid()}"
         while len(claimed) < BATCH and (trials is None or len(_counted(self.study)) < trials):
             self.study.sampler = self.sampler_for(len(self.study.trials), zlib.crc32(me.encode()))
             trial = self.study.ask()
+            before = sum(one.number < trial.number for one in _counted(self.study))
+            if trials is not None and before >= trials:  # another took the last one at the same moment
+                self.study.tell(trial, state=TrialState.FAIL)
+                break
             if trial.number < len(self.guesses):
                 with warnings.catch_warnings(action="ignore"):  # that it is new
                     self.study.sampler = PartialFixedSampler(self.guesses[trial.number], self.study.sampler)
@@ -266,8 +272,9 @@ class _Work:
             time.sleep(0.5)
             _sweep(self.study)
             return
-        before = [one for one in _finished(self.study) if one.number < claimed[0].number]
-        for trial, done in zip(claimed, self.tried([(one.number, one.params) for one in claimed], before), strict=True):
+        earlier = [one for one in _finished(self.study) if one.number < claimed[0].number]
+        made = self.tried([(one.number, one.params) for one in claimed], earlier)
+        for trial, done in zip(claimed, made, strict=True):
             written = self.written(done)
             for key, value in written.user_attrs.items():
                 trial.set_user_attr(key, value)
@@ -417,7 +424,7 @@ def _sweep(study: Study) -> None:
         here = host == socket.gethostname() and pid.isdecimal()
         begun = trial.datetime_start or datetime.datetime.min
         age = (datetime.datetime.now() - begun).total_seconds()
-        if (here and not _runs(int(pid))) or age > STALE_SECONDS:
+        if (here and not _runs(int(pid))) or age > (STALE_SECONDS if host else NAMELESS_SECONDS):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 

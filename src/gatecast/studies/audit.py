@@ -89,25 +89,24 @@ def audit(
 ) -> Audit:
     """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
 
-        Parameters
-        ----------
-        experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
-        full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
-        progress: called with the kind of cut, how many are done and how many there are.
+    Parameters
+    ----------
+    experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
+    full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
+    progress: called with the kind of cut, how many are done and how many there are.
 
-        Returns
-        -------
-        An `Audit`: `.clean`, or `.findings` that name stage, column, row, the two values and the latest later bar that
-        the value reacts to. The first guilty stage is the finding; stages that inherit it are its `consequences`.
+    Returns
+    -------
+    An `Audit`: `.clean`, or `.findings` that name stage, column, row, the two values and the latest later bar that
+    the value reacts to. The first guilty stage is the finding; stages that inherit it are its `consequences`.
 
-        Raises what the chain itself raises on these bars: `HistoryTooShortError`, `BarsError`, `FeatureError`.
+    Raises what the chain itself raises on these bars: `HistoryTooShortError`, `BarsError`, `FeatureError`.
 
-        >>> from gatecast.forecasting.schedule import Schedule
-        >>> from gatecast.forecasting.tuning import Told
-    from gatecast.market import synthetic
-        >>> walk = Experiment(bars=synthetic.a1(500, seed=1), features=("ret_log_1",), schedule=Schedule(refit="6M"))
-        >>> audit(walk, cuts=Cuts(samples=5), full=False).clean
-        True
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> from gatecast.market import synthetic
+    >>> walk = Experiment(bars=synthetic.a1(500, seed=1), features=("ret_log_1",), schedule=Schedule(refit="6M"))
+    >>> audit(walk, cuts=Cuts(samples=5), full=False).clean
+    True
     """
     cuts = cuts or Cuts()
     experiment = experiment.replace(control=None, unfinished=None)
