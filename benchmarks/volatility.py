@@ -5,7 +5,8 @@
 For each horizon three lines. `yardstick`: mean QLIKE of the log-HAR, one a symbol, refitted monthly on all that is
 known. `linear` and `final`: the mean over symbols of each one's ratio to it, in QLIKE and in the mean squared error of
 the log; Diebold-Mariano's t (HLN) of the daily mean loss against the log-HAR; the share of symbols that are better.
-`lstm`: what the correction adds to the linear blend. `--json` prints one line.
+`lstm`: what the correction adds to the linear blend. `--json` prints one line. A file may hold closes and a column of
+realised variances alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,22 @@ LEAST = 200  # forecasts of a symbol before it counts
 LINEAR = ("har_symbol", "har_class", "har_smooth")
 BASE = np.full(3, 1 / 3)
 LINES = ("har", "linear", "final", "ewma")
+
+
+def read(given: argparse.Namespace) -> pl.DataFrame:
+    """The bars; of a file that has closes alone, opens, highs and lows are the closes, so that ranges say nothing."""
+    source: Any = given.bars
+    path = Path(given.bars)
+    if path.suffix in (".parquet", ".csv") and path.is_file():
+        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, try_parse_dates=True)
+        names = {name.lower(): name for name in frame.columns}
+        close = next((names[name] for name in ("close", "close_price", "price") if name in names), None)
+        if close is not None and not names.keys() & {"open", "high", "low"}:
+            source = frame.rename({close: "close"}).with_columns(
+                open=pl.col("close"), high=pl.col("close"), low=pl.col("close")
+            )
+            print("closes alone: ranges and gaps are taken as 0", file=sys.stderr)
+    return read_bars(source, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
 
 
 def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
@@ -125,7 +143,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    bars = read_bars(given.bars, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
+    bars = read(given)
     first = np.datetime64(given.start or "1900-01-01", "D")
     answer: dict[str, Any] = {"horizons": {}, "proxy": given.proxy}
     for horizon in given.horizons:
