@@ -174,7 +174,7 @@ def test_passwords_are_hidden_and_files_are_found() -> None:
         hidden("postgresql+psycopg://me:p4ss@host/x and a://b:c@d")
         == "postgresql+psycopg://me:***@host/x and a://b:***@d"
     )
-    assert file_of("sqlite:////tmp/a.db") == Path("/tmp/a.db")
+    assert file_of("sqlite:////studies/a.db") == Path("/studies/a.db")
     assert file_of(None) is None
 
 
