@@ -212,6 +212,11 @@ class Experiment(Settings):
                     raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
         if self.tuning is not None and "lstm" not in self.models:
             raise ValueError("tuning searches for the settings of the model 'lstm': add it to models, or leave it out.")
+        if self.tuning is not None and self.tuning.head not in ("all", *self.lstm.heads):
+            raise ValueError(
+                f"tuning.head = {self.tuning.head!r}, which the LSTM does not forecast: expected all or one of "
+                f"its heads, {', '.join(self.lstm.heads)}."
+            )
         for model in ("lstm", "logistic", "ridge"):
             if getattr(self, model).label != model:
                 raise ValueError(f"{model}.label: in an experiment a model goes by its own name, {model!r}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
-from gatecast.evaluation.verdict import NAMES
+from gatecast.evaluation.verdict import BOUND, NAMES
 from gatecast.evaluation.windows import LEVEL
 from gatecast.forecasting.search import importance
 from gatecast.forecasting.tuning import DEFAULT
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
 
 MODEL = "lstm"
-NORMAL_90 = 1.6448536269514722
 SETTINGS = {
     "lookback": "lookback", "layers": "layers", "units": "units", "dropout": "dropout",
     "learning_rate": "learning rate", "weight_decay": "weight decay", "batch": "chunks an update",
@@ -66,7 +65,7 @@ def _row(forecasts: Mapping[str, Forecasts], head: str, overlap: int) -> dict[st
     worth = "nothing changed" if same else "no difference" if not sure else "better" if test.statistic > 0 else "worse"
     return {
         "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": 1 - searched / given,
-        "low": (given - searched - NORMAL_90 * error) / given, "high": (given - searched + NORMAL_90 * error) / given,
+        "low": (given - searched - BOUND * error) / given, "high": (given - searched + BOUND * error) / given,
         "statistic": np.nan if same else test.statistic, "pvalue": np.nan if same else test.pvalue, "worth": worth,
     }  # fmt: skip
 

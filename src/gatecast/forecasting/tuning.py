@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from gatecast.forecasting.cluster import active
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
+from gatecast.forecasting.lstm.unfinished import engine_code
 from gatecast.forecasting.schedule import Fold, Period, Window, back
 from gatecast.forecasting.search import Budget, Params, Trial, file_of, open_storage, search
 from gatecast.market.bars import session_date
@@ -200,11 +202,10 @@ class TunedLSTM:
         dated = tuning_dates(folds, self.tuning.every)
         searches = self.search_all([folds[number] for number in dated], jobs)
         fits: list[FittedLSTM] = []
-        for begin, end, found in zip(dated, (*dated[1:], len(folds)), searches, strict=True):
-            settings = with_params(self.lstm, found["chosen"], folds[begin].data)
+        for number, (begin, end) in enumerate(pairwise((*dated, len(folds)))):
+            settings = with_params(self.lstm, searches[number]["chosen"], folds[begin].data)
             own = settings.fit_many(folds[begin:end], jobs=jobs, progress=progress)
-            so_far = tuple(searches[: searches.index(found) + 1])
-            fits += [replace(one, searches=so_far) for one in own]
+            fits += [replace(one, searches=tuple(searches[: number + 1])) for one in own]
         return fits
 
     def search_all(self, folds: Sequence[Fold], jobs: int = 1) -> list[dict[str, Any]]:
@@ -275,8 +276,9 @@ def search_once(
 
         return fan_out(tried, candidates, jobs=jobs)
 
+    day, key = np.datetime_as_string(fold.cutoff, "D"), key_of(lstm, tuning, fold, inner, first)
     trials = search(
-        storage, f"{samples.asset_class} {np.datetime_as_string(fold.cutoff, 'D')} {key_of(lstm, tuning, fold, inner)}",
+        storage, f"{samples.asset_class} {day} {key}",
         space, first, evaluate, steps=len(inner), budget=Budget(tuning.trials, tuning.seconds),
         sampler=tuning.sampler, prune=tuning.prune, shared=tuning.shared,
         seed=lambda number: seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
@@ -346,10 +348,15 @@ def relative_losses(fitted: FittedLSTM, fold: Fold, heads: Sequence[str]) -> Flo
     return means
 
 
-def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold]) -> str:
-    """Short hash of what a study depends on beside its budget: settings, ranges and every number that it may read."""
+def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold], guesses: Sequence[Params]) -> str:
+    """Short hash of what a study depends on beside its budget: engine, settings, ranges and every number that it reads.
+
+    The first guesses are the outcome of another study: where that one has grown, this one begins anew. Not so where
+    outcomes hang on who was how fast: there all must meet in one study.
+    """
     samples = fold.data
-    digest = hashlib.sha256(lstm.model_dump_json(exclude={"label"}).encode())
+    digest = hashlib.sha256(engine_code() + lstm.model_dump_json(exclude={"label"}).encode())
+    digest.update(repr(guesses).encode() if tuning.reproducible else b"")
     digest.update(tuning.model_dump_json(exclude={"trials", "seconds", "every", "storage", "margin"}).encode())
     for one in inner:
         rows = np.r_[one.train, one.validation, one.test]

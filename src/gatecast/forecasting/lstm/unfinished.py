@@ -29,7 +29,7 @@ OF_THE_SERIES = {"seed", "seeds", "every", "warm_start", "label", "features", "w
 
 def key_of(settings: LSTM, lesson: Lesson, seed: int, start: dict[str, NDArray[np.float32]] | None = None) -> str:
     """SHA-256 of everything that one fit depends on; `start`: an earlier fit's weights, None: a cold start."""
-    digest = hashlib.sha256(_code())
+    digest = hashlib.sha256(engine_code())
     digest.update(settings.model_dump_json(exclude=OF_THE_SERIES).encode())
     digest.update(str(seed).encode())
     decisive: list[NDArray[Any]] = [lesson.inputs, lesson.table, lesson.train, lesson.validation, lesson.counts]
@@ -70,7 +70,7 @@ def keep(folder: Path, key: str, fit: Fit) -> None:
 
 
 @cache
-def _code() -> bytes:
+def engine_code() -> bytes:
     """Hash of the engine's own source: a network of older code is not taken up."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
