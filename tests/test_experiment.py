@@ -24,7 +24,8 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.timing import Work
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
-from gatecast.results import Run, periods_of, sessions_of
+from gatecast.market.calendar import periods_of, sessions_of
+from gatecast.results import Run
 
 TINY: dict[str, Any] = {
     "features": ("ret_log_1", "x"),

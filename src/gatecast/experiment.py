@@ -41,6 +41,7 @@ from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
+from gatecast.market.calendar import periods_of
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.results import (
     Chain,
@@ -50,7 +51,6 @@ from gatecast.results import (
     forecasts_file,
     jsonable,
     kept_samples,
-    periods_of,
     scores_of,
     signals_frame,
     weights_frame,

@@ -152,7 +152,7 @@ def continue_forecasts(
 
 def _stored(issued: pl.DataFrame, samples: Samples) -> dict[str, dict[str, FloatArray]]:
     """Stored forecasts as arrays over the samples."""
-    keys = keys_of(samples, samples.ends).with_row_index("row")
+    keys = keys_of(samples, samples.decided).with_row_index("row")
     table = issued.join(keys, on=["symbol", "time"], how="inner")
     values: dict[str, dict[str, FloatArray]] = {}
     for (model, head), part in table.group_by("model", "head", maintain_order=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,7 +24,7 @@ from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.bars import opens_are_real, session_date
-from gatecast.market.classes import asset_class
+from gatecast.market.calendar import periods_of, sessions_of
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import sharpe, tear_sheet
 from gatecast.trading.portfolio import make_book
@@ -201,7 +200,7 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
     parts = []
     for one in classes.values():
         rows = one.forecasts.rows
-        at = one.samples.ends[rows]
+        at = one.samples.decided[rows]
         choice = one.selection
         keys = keys_of(one.samples, at)
         frame = keys.with_columns(
@@ -249,7 +248,7 @@ def weights_frame(classes: dict[str, ClassResult], bars: pl.DataFrame) -> pl.Dat
     """symbol, time, weight of the symbol by itself, and book: its share of the portfolio."""
     parts = []
     for one in classes.values():
-        at = one.samples.ends[one.forecasts.rows]
+        at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort("symbol", "time")
     return weights.with_columns(book=make_book(weights, bars)["weight"])
@@ -269,26 +268,6 @@ def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
 def fills_of(bars: pl.DataFrame) -> dict[str, Literal["open", "close"]]:
     """symbol -> where its orders are filled: the next open where opens are real, else the next close."""
     return {symbol: "open" if real else "close" for symbol, real in opens_are_real(bars).items()}
-
-
-def periods_of(bars: pl.DataFrame) -> float:
-    """Bars a year: `sessions_of` times the bars of a usual session (a median: later bars do not move it)."""
-    per_session = bars.group_by("symbol", session_date(pl.col("time"))).len()["len"].median()
-    return sessions_of(bars) * cast(float, per_session)
-
-
-def sessions_of(bars: pl.DataFrame) -> float:
-    """Sessions a year: the class's own number (the mean over classes), or that of weeks or months for such bars.
-
-    >>> from gatecast.market import synthetic
-    >>> daily = synthetic.a1(500, seed=1)
-    >>> sessions_of(daily), sessions_of(daily[::5])
-    (252.0, 52.0)
-    """
-    spacing = bars.select(pl.col("time").diff().over("symbol").median()).item()
-    if spacing is not None and spacing > timedelta(days=4):
-        return float(round(timedelta(days=365.25) / spacing))
-    return float(np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().sort()]))
 
 
 def scores_of(
@@ -485,7 +464,7 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
 def strategy_table(run: Run) -> list[dict[str, Any]]:
     """Each strategy by itself, before evidence: share of bars in force, Sharpe and net return; then the rivals."""
     chosen = np.concatenate(
-        [one.selection.chosen[one.samples.ends[one.forecasts.rows]] for one in run.classes.values()]
+        [one.selection.chosen[one.samples.decided[one.forecasts.rows]] for one in run.classes.values()]
     )
     nets = session_returns(run)
     returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
@@ -508,7 +487,7 @@ def session_returns(run: Run) -> FloatArray:
     """(sessions, strategies) net return of each strategy, the mean over the symbols forecast in that session."""
     days, nets = [], []
     for one in run.classes.values():
-        at = one.samples.ends[one.forecasts.rows]
+        at = one.samples.decided[one.forecasts.rows]
         days.append(session_date(one.samples.time[at]).astype("datetime64[D]").astype(np.int64))
         nets.append(one.net[at])
     _, day = np.unique(np.concatenate(days), return_inverse=True)
@@ -598,8 +577,8 @@ def short_histories(one: ClassResult) -> list[str]:
     bars, windows, issued, answered = (
         np.bincount(samples.symbol[at], minlength=count)
         for at in (
-            slice(None), samples.ends, samples.ends[one.forecasts.rows],
-            samples.ends[known_by(samples.known_at, last.cutoff)],
+            slice(None), samples.decided, samples.decided[one.forecasts.rows],
+            samples.decided[known_by(samples.known_at, last.cutoff)],
         )
     )  # fmt: skip
     changes = (np.diff(samples.symbol) != 0) | (np.diff(samples.segment) != 0)

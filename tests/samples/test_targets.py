@@ -42,13 +42,14 @@ def test_nothing_is_answered_across_a_gap() -> None:
 
 
 def test_encode_and_decode_are_inverse(samples: Samples) -> None:
-    table = encode(samples.targets, samples.facts)
-    rows = samples.ends[100:140]
-    where, sigma, baseline = columns_of(samples.horizon), samples.facts.sigma[rows], samples.facts.baseline[rows]
-    path = decode("return", table[rows][:, where["return"]], sigma, baseline)
-    np.testing.assert_allclose(path, samples.targets["return"].value[rows], rtol=1e-9)
-    variance = decode("volatility", table[rows][:, where["volatility"]], sigma, baseline)
-    np.testing.assert_allclose(np.log(variance), samples.targets["volatility"].value[rows], rtol=1e-9)
+    rows = np.arange(100, 140)
+    ends, decided = samples.ends[rows], samples.decided[rows]
+    answers = encode(samples.targets, samples.facts, decided, ends)
+    where, sigma, baseline = columns_of(samples.horizon), samples.facts.sigma[ends], samples.facts.baseline[ends]
+    path = decode("return", answers[:, where["return"]], sigma, baseline)
+    np.testing.assert_allclose(path, samples.targets["return"].value[decided], rtol=1e-9)
+    variance = decode("volatility", answers[:, where["volatility"]], sigma, baseline)
+    np.testing.assert_allclose(np.log(variance), samples.targets["volatility"].value[decided], rtol=1e-9)
 
 
 def test_the_level_is_the_quantile_of_what_is_known() -> None:

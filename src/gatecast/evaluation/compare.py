@@ -33,7 +33,7 @@ def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
     `return`: squared error over sigma² · horizon; `direction`, `regime`: Brier; `volatility`: QLIKE.
     """
     samples = forecasts.samples
-    answer = samples.targets[head].value[samples.ends]
+    answer = samples.targets[head].value[samples.decided]
     if model not in forecasts.values or head not in forecasts.values[model]:
         return np.full(len(samples), np.nan)
     forecast = forecasts.values[model][head]
@@ -79,7 +79,7 @@ def day_means(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: 
         rows = np.flatnonzero(np.isfinite(base) & np.isfinite(loss))
         adjusted = size = np.full(len(samples), np.nan)
         if head == "return" and len(rows):
-            answer = samples.targets[head].value[samples.ends, -1]
+            answer = samples.targets[head].value[samples.decided, -1]
             benchmark, forecast = one.values[rival]["return"][:, -1], one.values[model]["return"][:, -1]
             unit = samples.facts.sigma[samples.ends] ** 2 * samples.horizon
             adjusted = 2 * (answer - benchmark) * (forecast - benchmark) / unit
@@ -216,7 +216,7 @@ def _levels(
     found = []
     for name, one in forecasts.items():
         samples, rows = one.samples, one.rows
-        at = samples.ends[rows]
+        at = samples.decided[rows]
         now = np.log(closes[name][at])
         change, forecast = samples.targets["return"].value[at, -1], one.values[model]["return"][rows, -1]
         for number in range(len(samples.symbols)):
@@ -326,7 +326,7 @@ def _pooled(forecasts: Mapping[str, Forecasts], head: str, model: str) -> dict[s
     parts: dict[str, list[FloatArray]] = {key: [] for key in ("answer", "forecast", "mean", "year", "month")}
     for one in forecasts.values():
         samples, rows = one.samples, one.rows
-        answer, forecast = samples.targets[head].value[samples.ends], one.values[model][head]
+        answer, forecast = samples.targets[head].value[samples.decided], one.values[model][head]
         parts["answer"].append((answer[:, -1] if answer.ndim == 2 else answer)[rows])
         parts["forecast"].append((forecast[:, -1] if forecast.ndim == 2 else forecast)[rows])
         parts["mean"].append(one.values["mean"]["return"][rows, -1])

@@ -150,7 +150,7 @@ def forecasts_tables(stage: str, forecasts: Forecasts, models: Iterable[str]) ->
             for k, column in enumerate(np.atleast_2d(values.T))
         }
         if columns:
-            tables.append(rows_table(stage, f"{samples.asset_class} {model}", samples, samples.ends[rows], columns))
+            tables.append(rows_table(stage, f"{samples.asset_class} {model}", samples, samples.decided[rows], columns))
     return tables
 
 
@@ -160,8 +160,8 @@ def signals_tables(forecasts: Forecasts, signals: Signals) -> list[Table]:
     thresholds = {"z": signals.z[rows], "z_confirming": signals.z_confirming[rows]}
     decided = {"signal": signals.signal[rows], "consensus": signals.consensus[rows]}
     return [
-        rows_table("thresholds", samples.asset_class, samples, samples.ends[rows], thresholds),
-        rows_table("signals", samples.asset_class, samples, samples.ends[rows], decided),
+        rows_table("thresholds", samples.asset_class, samples, samples.decided[rows], thresholds),
+        rows_table("signals", samples.asset_class, samples, samples.decided[rows], decided),
     ]
 
 
@@ -444,7 +444,7 @@ def _asked_again(forecasts: Forecasts, samples: Samples, moment: np.datetime64) 
         said = {head: values[before] for head, values in forecasts.values[model].items()}
         for of, rows, heads in ((forecasts.samples, before, said), (samples, now, fitted.predict(samples, now))):
             columns = {f"{model} {head}": np.reshape(values, (len(rows), -1))[:, -1] for head, values in heads.items()}
-            tables.append(rows_table("forecasts", model, of, of.ends[rows], columns))
+            tables.append(rows_table("forecasts", model, of, of.decided[rows], columns))
         leaks += differences(tables[:1], tables[1:], moment, "cut")
     return leaks
 

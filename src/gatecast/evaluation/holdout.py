@@ -244,7 +244,7 @@ def _head(forecasts: Mapping[str, Forecasts], head: str, model: str, day: np.dat
 def _answered_before(forecasts: Forecasts, head: str, model: str, day: np.datetime64) -> FloatArray:
     """A model's forecasts whose answers were known before the day; the others NaN."""
     samples = forecasts.samples
-    known_at = samples.targets[head].known_at[samples.ends]
+    known_at = samples.targets[head].known_at[samples.decided]
     early = ~np.isnat(known_at)
     early[early] = session_date(known_at[early]).astype("datetime64[D]") < day
     values = forecasts.values[model][head]

@@ -147,7 +147,7 @@ def make_intervals(
         return IntervalForecasts(np.full(shape, np.nan), np.full(shape, np.nan), settings.levels)
     variance = heads["volatility"] * samples.facts.ratio[samples.ends]
     unit = np.sqrt(variance[:, None] * np.arange(1, horizon + 1) / horizon)
-    quantiles = _track(samples, (samples.targets["return"].value[samples.ends] - heads["return"]) / unit, settings)
+    quantiles = _track(samples, (samples.targets["return"].value[samples.decided] - heads["return"]) / unit, settings)
     ends = heads["return"][:, :, None] + quantiles * unit[:, :, None]
     return IntervalForecasts(ends[:, :, : shape[2]][:, :, ::-1], ends[:, :, shape[2] :], settings.levels)
 
@@ -191,14 +191,8 @@ def _track(samples: Samples, error: FloatArray, settings: Intervals) -> FloatArr
 
 
 def _known_at(samples: Samples) -> TimeArray:
-    """(samples, horizon) when each step's answer is known: a row's last step ends where an earlier row's did."""
-    known_at = samples.targets["return"].known_at
-    earlier = samples.ends[:, None] - np.arange(samples.horizon)[::-1]
-    ends = np.broadcast_to(samples.ends[:, None], earlier.shape)
-    same = (earlier >= 0) & (samples.symbol[earlier] == samples.symbol[ends])
-    same &= samples.segment[earlier] == samples.segment[ends]
-    answered: TimeArray = known_at[np.where(same, earlier, ends)]
-    return answered
+    """(samples, horizon) when each step's answer is known, NaT where it never is."""
+    return np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, samples.horizon + 1)])
 
 
 def _turbulent(samples: Samples) -> BoolArray:
@@ -217,7 +211,7 @@ def coverage(forecasts: Forecasts, intervals: IntervalForecasts) -> pl.DataFrame
     Classes are pooled by means weighted with `forecasts`.
     """
     samples = forecasts.samples
-    answer = samples.targets["return"].value[samples.ends]
+    answer = samples.targets["return"].value[samples.decided]
     parts = []
     known = np.isfinite(samples.facts.level[samples.ends])
     keys = {

@@ -131,7 +131,7 @@ class Ensemble(Settings):
             else:
                 quantile = ndtri(heads["direction"]) - ndtri(base)
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
-        answer = (samples.targets["return"].value / samples.facts.sigma[:, None])[samples.ends, -1] / steps[-1]
+        answer = samples.answers[:, samples.horizon - 1]
         every = np.stack(opinions, axis=-1) - start[..., None]  # (samples, horizon, members)
         linear = [i for i, name in enumerate(self.opinions_on("return", forecasts)) if name in LINEAR]
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
@@ -167,7 +167,7 @@ class Ensemble(Settings):
         opinions = np.column_stack(
             [_odds(forecasts.values[name][head]) - base for name in self.opinions_on(head, forecasts)]
         )
-        answer = samples.targets[head].value[samples.ends]
+        answer = samples.targets[head].value[samples.decided]
         made = {name: _held(forecasts, name, head, since) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
             for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
@@ -208,7 +208,7 @@ def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, s
     from scipy.special import ndtr
 
     samples = forecasts.samples
-    level, answer = samples.facts.level[samples.ends], samples.targets["volatility"].value[samples.ends]
+    level, answer = samples.facts.level[samples.ends], samples.targets["volatility"].value[samples.decided]
     rival = next(name for name in RIVALS["regime"] if "regime" in forecasts.values.get(name, {}))
     with np.errstate(divide="ignore", invalid="ignore"):
         forecast = np.log(volatility)

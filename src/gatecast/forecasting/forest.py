@@ -57,7 +57,7 @@ class Forest(Settings):
 
         fold = fold.windowed(self.window)
         samples = fold.data
-        table = samples.table[samples.ends[fold.train]]
+        table = samples.answers[fold.train]
         centre, spread = centre_and_spread(table)
         answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
         weight = None if self.half_life is None else fold.recency(self.half_life)  # it decides which rows are drawn
@@ -69,7 +69,7 @@ class Forest(Settings):
         forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
         column = columns_of(samples.horizon)["volatility"].start
         error = (
-            samples.table[samples.ends[fold.validation], column] - forest._outputs(samples, fold.validation)[:, column]
+            samples.answers[fold.validation, column] - forest._outputs(samples, fold.validation)[:, column]
         )
         return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})
 

@@ -144,10 +144,10 @@ class Garch(Settings):
 def known_returns(fold: Fold) -> list[FloatArray]:
     """For each symbol all its returns, (bars,), that are known at the fold's cutoff; histories one after the other."""
     samples = fold.data
-    ends = samples.ends[fold.record]
+    decided = samples.decided[fold.record]
     found = []
     for number in range(len(samples.symbols)):
-        mine = ends[samples.symbol[ends] == number]
+        mine = decided[samples.symbol[decided] == number]
         first = int(np.searchsorted(samples.symbol, number))
         last = int(mine.max()) + samples.horizon + 1 if len(mine) else first  # with the bars of its last answer
         parts = [returns[1:] for _, returns in histories_between(samples, first, last)]

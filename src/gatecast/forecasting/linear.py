@@ -102,8 +102,8 @@ class Ridge(Settings):
         root = np.sqrt(counts)[:, None]
         rows = train * root
         for head in ("return", "volatility"):
-            answers = samples.table[:, where[head]]
-            target, check = answers[samples.ends[fold.train]], answers[samples.ends[fold.validation]]
+            answers = samples.answers[:, where[head]]
+            target, check = answers[fold.train], answers[fold.validation]
             centre = (counts[:, None] * target).mean(0) if head == "volatility" else np.zeros(target.shape[1])
             gram, moment = rows.T @ rows, rows.T @ (root * (target - centre))
             fits = [
@@ -150,7 +150,7 @@ class BayesRidge(Settings):
         inputs = design(samples, rows, "summaries")
         scaler = Scaler.fit(inputs)
         scaled, weight = np.nan_to_num(scaler.transform(inputs)), samples.evidence(rows) * samples.horizon_sessions
-        answers = samples.table[samples.ends[rows], : samples.horizon]
+        answers = samples.answers[rows, : samples.horizon]
         variance = np.maximum(weight @ answers**2 / weight.sum(), 1e-12)  # (horizon,)
         steps = np.arange(1, samples.horizon + 1) / samples.horizon
         noise = variance * np.maximum(1.0, samples.horizon_sessions * steps)  # answers overlap the more, the later

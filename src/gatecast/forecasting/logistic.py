@@ -55,7 +55,7 @@ class Logistic(Settings):
         weights = {}
         for head in self.heads:
             answers = samples.targets[head].value
-            target, check = answers[samples.ends[fold.train]], answers[samples.ends[fold.validation]]
+            target, check = answers[samples.decided[fold.train]], answers[samples.decided[fold.validation]]
             strength = self._strength(train, target, counts, validation, check)
             weights[head] = _regression(inputs, np.r_[target, check], whole_counts, strength)
         return FittedLinear(self.inputs, scaler, weights)

@@ -72,7 +72,7 @@ def correct_variance(
     days whose answers are known: QLIKE hangs on a few days, and sees later whether a correction has substance.
     """
     shares = np.arange(STEPS + 1) / STEPS
-    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.ends]
+    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.decided]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(variance)
 
@@ -105,7 +105,7 @@ def _exponential_weights(forecasts: Forecasts, loss: FloatArray, distance: Float
 
 def _past_losses(forecasts: Forecasts, logs: FloatArray, grid: FloatArray) -> Iterator[tuple[Fold, FloatArray]]:
     """For each fold (days, sets) past mean QLIKE of each set of weights on (samples, members) logs of variance."""
-    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.ends]
+    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.decided]
 
     def losses_of(rows: IntArray) -> FloatArray:
         ratio = answer[rows, None] - _weighted(logs[rows], grid)

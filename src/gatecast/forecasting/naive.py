@@ -50,10 +50,10 @@ class Naive(Settings):
     def _fit(self, fold: Fold) -> FittedNaive:
         samples = fold.data
         rows = fold.record
-        ends = samples.ends[rows]
+        ends, decided = samples.ends[rows], samples.decided[rows]
         learned: dict[str, float] = {}
         per_symbol = np.full(len(samples.symbols), np.nan)
-        rise, turbulent = (samples.targets[head].value[ends] for head in ("direction", "regime"))
+        rise, turbulent = (samples.targets[head].value[decided] for head in ("direction", "regime"))
         if self.rule == "base_rate":
             learned = {
                 "rise": share(rise == 1, np.isfinite(rise)),
@@ -67,7 +67,7 @@ class Naive(Settings):
                 "turns": share(turbulent == 1, known & ~was),
             }
         elif self.rule == "constant":
-            variance = np.exp(samples.targets["volatility"].value[ends])
+            variance = np.exp(samples.targets["volatility"].value[decided])
             for number in range(len(samples.symbols)):
                 of_symbol = variance[samples.symbol[ends] == number]
                 per_symbol[number] = of_symbol.mean() if len(of_symbol) >= 20 else np.nan

@@ -302,7 +302,7 @@ class HiddenMarkov(Settings):
                 )  # fmt: skip
             except TrainingError:  # too short, or constant
                 models.append(None)
-        answer = samples.targets["regime"].value[samples.ends[rows]]
+        answer = samples.targets["regime"].value[samples.decided[rows]]
         rate = share(answer == 1, np.isfinite(answer))
         raw = FittedMarkov(tuple(models), np.array([0.0, 1.0]), rate, samples.symbols, self.states)
         distance = raw.distance(samples, rows)

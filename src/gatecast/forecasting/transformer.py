@@ -136,11 +136,11 @@ class TFT(Settings):
             )
         train, ends = samples.ends[fold.train], samples.ends[np.r_[fold.train, fold.validation]]
         scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))])
-        centre, spread = _scales(samples.table[train], self.horizon)
+        centre, spread = _scales(samples.answers[fold.train], self.horizon)
         seed = seed_of(self.seed, samples.asset_class, fold.cutoff)
         weights = initial_weights(self, len(samples.names), len(samples.symbols), seed)
         blank = FittedTFT(self, scaler, centre, spread, weights, samples.names, samples.symbols)
-        answers = ((samples.table[ends] - centre) / spread).astype(np.float32)
+        answers = ((samples.answers[np.r_[fold.train, fold.validation]] - centre) / spread).astype(np.float32)
         return Lesson(blank, *blank.read(samples, ends), answers, len(train), seed)
 
 

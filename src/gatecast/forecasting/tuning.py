@@ -323,19 +323,20 @@ def relative_losses(fitted: FittedLSTM, fold: Fold, heads: Sequence[str]) -> Flo
     training rows, of log variance against their mean.
     """
     samples, rows = fold.data, fold.test
-    forecast, ends, known = fitted.predict(samples, rows), samples.ends[rows], samples.ends[fold.train]
+    forecast, ends = fitted.predict(samples, rows), samples.ends[rows]
+    decided, known = samples.decided[rows], samples.decided[fold.train]
     total, count = np.zeros(len(rows)), np.zeros(len(rows))
     for head in heads:
         answer, made = samples.targets[head].value, forecast[head]
         if head == "return":
             unit = samples.facts.sigma[ends][:, None] * np.sqrt(np.arange(1, samples.horizon + 1))
-            loss, constant = (((answer[ends] - one) / unit) ** 2 for one in (made, 0.0))
+            loss, constant = (((answer[decided] - one) / unit) ** 2 for one in (made, 0.0))
             loss, constant = loss.mean(1), constant.mean(1)
         else:
             learned = answer[known][np.isfinite(answer[known])]
             made = np.log(made) if head == "volatility" else made
             centre = learned.mean() if len(learned) else np.nan  # early on the class has no level of turbulence yet
-            loss, constant = ((answer[ends] - one) ** 2 for one in (made, centre))
+            loss, constant = ((answer[decided] - one) ** 2 for one in (made, centre))
         there = np.isfinite(constant)
         if there.any():
             total[there] += loss[there] / constant[there].mean()
@@ -361,6 +362,6 @@ def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold], guesse
     for one in inner:
         rows = np.r_[one.train, one.validation, one.test]
         ends = samples.ends[rows]
-        for array in (ends, samples.time[ends], samples.features[ends], samples.table[ends]):
+        for array in (ends, samples.time[ends], samples.features[ends], samples.answers[rows]):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

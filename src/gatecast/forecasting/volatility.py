@@ -71,7 +71,7 @@ class LogHAR(Settings):
         samples = fold.data
         ends = samples.ends[fold.record]
         inputs = np.column_stack([np.ones(len(ends)), samples.facts.har[ends]])
-        answers = samples.targets["volatility"].value[ends]
+        answers = samples.targets["volatility"].value[samples.decided[fold.record]]
         pooled = _least_squares(inputs, answers)
         table = np.tile(pooled, (len(samples.symbols), 1))
         for number in range(len(samples.symbols)):
@@ -145,7 +145,8 @@ class LinearVariance(Settings):
     def _fit(self, fold: Fold) -> FittedLinearVariance:
         samples, record = fold.data, fold.record
         ends = samples.ends[record]
-        inputs, answer = samples.facts.variance[ends], samples.targets["volatility"].value[ends]
+        inputs = samples.facts.variance[ends]
+        answer = samples.targets["volatility"].value[samples.decided[record]]
         centre, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-12
         design = np.column_stack([np.ones(len(ends)), (inputs - centre) / spread])
         symbols = [np.flatnonzero(samples.symbol[ends] == number) for number in range(len(samples.symbols))]
@@ -242,7 +243,7 @@ class SmoothHAR(Settings):
         ends = samples.ends[fold.record]
         scale = _scale(samples, ends)
         design = samples.facts.smoothed[ends] / scale[:, None]
-        answer = np.exp(samples.targets["volatility"].value[ends]) / (samples.horizon * scale)
+        answer = np.exp(samples.targets["volatility"].value[samples.decided[fold.record]]) / (samples.horizon * scale)
         fits = []
         for weight in _memories(fold, self.half_lives):
             weighted = design * weight[:, None]

@@ -87,11 +87,11 @@ class Forecasts:
 
     def _frame_of(self, symbol: str, rows: IntArray, values: dict[str, dict[str, FloatArray]]) -> pl.DataFrame:
         samples = self.samples
-        ends = samples.ends[rows]
+        decided = samples.decided[rows]
         keys = pl.DataFrame(
             {
                 "symbol": pl.Series([symbol], dtype=pl.String).new_from_index(0, len(rows)),
-                "time": pl.Series(samples.time[ends]).dt.replace_time_zone("UTC"),
+                "time": pl.Series(samples.time[decided]).dt.replace_time_zone("UTC"),
             }
         )
         parts = []
@@ -104,19 +104,11 @@ class Forecasts:
                         keys.with_columns(
                             model=pl.lit(model), head=pl.lit(head), step=pl.lit(step, pl.Int32),
                             value=pl.Series(table[:, column]),
-                            known_at=pl.Series(_answered_at(samples, ends, step)).dt.replace_time_zone("UTC"),
+                            known_at=pl.Series(samples.answered_at(decided, step)).dt.replace_time_zone("UTC"),
                         ).filter(pl.col("value").is_not_nan())
                     )  # fmt: skip
         order = ["symbol", "time", "model", "head", "step"]
         return pl.concat(parts).sort(order).select(*order, "value", "known_at")
-
-
-def _answered_at(samples: Samples, ends: IntArray, step: int) -> NDArray[np.datetime64]:
-    """Time of the close `step` bars later in the same segment; NaT where there is none yet."""
-    later = np.minimum(ends + step, len(samples.time) - 1)
-    same = (later == ends + step) & (samples.symbol[later] == samples.symbol[ends])
-    same &= samples.segment[later] == samples.segment[ends]
-    return np.where(same, samples.time[later], np.datetime64("NaT"))
 
 
 def walk_forward(

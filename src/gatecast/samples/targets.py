@@ -217,16 +217,21 @@ def expanding_level(
     return level
 
 
-def encode(targets: dict[str, Target], facts: Facts) -> FloatArray:
-    """What a model learns, (bars, horizon + 3): path over sigma·√k, direction, log variance over trailing, regime."""
-    path = targets["return"].value
+def encode(
+    targets: dict[str, Target], facts: Facts, decided: NDArray[np.int64], ends: NDArray[np.int64]
+) -> FloatArray:
+    """What a model learns, (samples, horizon + 3): path over sigma·√k, direction, log variance over trailing, regime.
+
+    In: bar-level rows at whose closes forecasts are made, and the rows of what was known then.
+    """
+    path = targets["return"].value[decided]
     steps = np.sqrt(np.arange(1, path.shape[1] + 1))
     return np.column_stack(
         [
-            path / (facts.sigma[:, None] * steps),
-            targets["direction"].value,
-            targets["volatility"].value - np.log(facts.baseline),
-            targets["regime"].value,
+            path / (facts.sigma[ends, None] * steps),
+            targets["direction"].value[decided],
+            targets["volatility"].value[decided] - np.log(facts.baseline[ends]),
+            targets["regime"].value[decided],
         ]
     )
 

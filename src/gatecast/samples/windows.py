@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.market.bars import session_date
+from gatecast.market.calendar import listings
 from gatecast.samples.features import available_features, compute_features
 from gatecast.samples.targets import Facts, Target, encode, make_targets, to_array, to_times
 
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
 class Samples:
     """What a model sees of one asset class. Bar-level arrays hold its symbols one after the other, each in time order.
 
-    A sample is a window of `lookback` bars; sample i ends at bar-level row `ends[i]`, and all that is said of a sample
-    (its time, facts and targets) is said of that row. Forecasters, folds and forecasts count in samples.
+    A sample is a forecast to be made: at the close of bar-level row `decided[i]` (its time and its targets), from the
+    window of `lookback` bars and the facts that end at row `ends[i]`, the newest row known by then. The two are the same
+    row where bars are known in time. Forecasters, folds and forecasts count in samples.
 
     Attributes
     ----------
     asset_class: name of the class; `symbols`: its symbols in order.
     features: (bars, features) float64, NaN during warm-up; `names`: their names; `left_out`: name -> reason.
-    symbol: (bars,) index into `symbols`; `time`: (bars,) close, UTC, datetime64[us]; `segment`: (bars,).
-    targets, facts: see `samples.targets`; `ends`: (samples,) bar-level rows; `lookback`, `horizon`: in bars.
+    symbol: (bars,) index into `symbols`; `time`: (bars,) close, UTC, datetime64[us]; `known_at_bar`: (bars,) when each
+        row became known; `segment`, `listing`: (bars,), features never cross a segment, answers never a listing.
+    targets, facts: see `samples.targets`; `ends`, `decided`: (samples,) bar-level rows; `lookback`, `horizon`: in bars.
     context: bars in one piece, with every feature, that end at each sample: at least `lookback`.
     """
 
@@ -45,10 +48,13 @@ class Samples:
     left_out: dict[str, str]
     symbol: NDArray[np.int32]
     segment: NDArray[np.int32]
+    listing: NDArray[np.int32]
     time: NDArray[np.datetime64]
+    known_at_bar: NDArray[np.datetime64]
     targets: dict[str, Target]
     facts: Facts
     ends: IntArray
+    decided: IntArray
     lookback: int
     horizon: int
     context: int
@@ -63,7 +69,7 @@ class Samples:
     @cached_property
     def times(self) -> NDArray[np.datetime64]:
         """(samples,) the close at which each sample's forecast is made."""
-        return self.time[self.ends]
+        return self.time[self.decided]
 
     @cached_property
     def sessions(self) -> NDArray[np.datetime64]:
@@ -94,7 +100,7 @@ class Samples:
     def known_at(self) -> NDArray[np.datetime64]:
         """(samples,) the close at which all of a sample's answers are known; NaT where they never are."""
         latest: NDArray[np.datetime64] = np.maximum.reduce([target.known_at for target in self.targets.values()])
-        return latest[self.ends]
+        return latest[self.decided]
 
     @cached_property
     def windows(self) -> FloatArray:
@@ -102,9 +108,26 @@ class Samples:
         return np.lib.stride_tricks.sliding_window_view(self.features, self.lookback, axis=0)
 
     @cached_property
+    def answers(self) -> FloatArray:
+        """(samples, horizon + 3) the encoded targets, see `samples.targets.encode`."""
+        return encode(self.targets, self.facts, self.decided, self.ends)
+
+    @cached_property
     def table(self) -> FloatArray:
-        """(bars, horizon + 3) the encoded targets, see `samples.targets.encode`."""
-        return encode(self.targets, self.facts)
+        """(bars, horizon + 3) the encoded targets at the row where each window ends: of the first decision from it."""
+        table = np.full((len(self.time), self.horizon + 3), np.nan)
+        table[self.ends[::-1]] = self.answers[::-1]
+        return table
+
+    def answered_at(self, decided: IntArray, step: int) -> NDArray[np.datetime64]:
+        """When the answer `step` bars after bar-level rows is known; NaT where there is none yet."""
+        later = np.minimum(decided + step, len(self.time) - 1)
+        same = (later == decided + step) & (self.symbol[later] == self.symbol[decided])
+        same &= self.listing[later] == self.listing[decided]
+        latest = self.known_at_bar[decided]
+        for ahead in range(1, step + 1):  # the answer is known once every bar on its way is
+            latest = np.maximum(latest, self.known_at_bar[np.minimum(decided + ahead, later)])
+        return np.where(same, latest, np.datetime64("NaT"))
 
     @cached_property
     def known(self) -> dict[Hashable, Any]:
@@ -113,7 +136,7 @@ class Samples:
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "table", "known"):
+        for name in ("windows", "summaries", "answers", "table", "known"):
             self.__dict__.pop(name, None)
 
     def window(self, rows: IntArray) -> FloatArray:
@@ -200,6 +223,7 @@ def _make_class(
     run = np.arange(len(bars)) - start + 1
     ends = np.flatnonzero(usable & (run >= context))
     return Samples(
-        asset_class, symbols, table, tuple(names), left_out, symbol, segment, to_times(bars, "time"), targets, facts,
-        ends.astype(np.int64), lookback, horizon, context,
+        asset_class, symbols, table, tuple(names), left_out, symbol, segment, listings(bars).to_numpy(),
+        to_times(bars, "time"), to_times(bars, "known_at"), targets, facts,
+        ends.astype(np.int64), ends.astype(np.int64), lookback, horizon, context,
     )  # fmt: skip

@@ -228,7 +228,7 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
 
 def _decisions(one: ClassResult) -> list[Table]:
     """Thresholds, signals and the strategy in force at every forecast."""
-    at = one.samples.ends[one.forecasts.rows]
+    at = one.samples.decided[one.forecasts.rows]
     strategy = {"strategy in force": one.selection.chosen[at], "evidence": one.selection.evidence[at]}
     for label, array in (("score", one.selection.score), ("proposed", one.proposals.weights), ("net", one.net)):
         strategy |= {f"{label} of {kind}": array[at, k] for k, kind in enumerate(STRATEGIES)}

@@ -151,7 +151,7 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatA
         return factor
     unit = (samples.facts.sigma[samples.ends] * np.sqrt(samples.horizon)) ** 2
     forecast = forecasts.values["ensemble"]["return"][:, -1]
-    answer = samples.targets["return"].value[samples.ends, -1]
+    answer = samples.targets["return"].value[samples.decided, -1]
     product = 2 * answer * forecast / unit
     rows = np.flatnonzero(np.isfinite(product))
     if len(rows) == 0:

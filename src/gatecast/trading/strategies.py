@@ -82,7 +82,7 @@ def propose(
     settings = settings or StrategySettings()
     samples, horizon = forecasts.samples, forecasts.samples.horizon
     rows = forecasts.rows
-    at = samples.ends[rows]
+    at = samples.decided[rows]
     count = len(samples.time)
 
     def at_bars(values: FloatArray) -> FloatArray:

@@ -319,7 +319,7 @@ class FittedLSTM:
         column = columns_of(settings.horizon)["volatility"].start
         position = int(np.flatnonzero(settings.output_columns == column)[0])
         forecast = np.mean([one.outputs[:, position] for one in members], axis=0)
-        answer = fold.data.table[fold.data.ends[fold.validation], column]
+        answer = fold.data.answers[fold.validation, column]
         return replace(fitted, smear=smearing_factor(answer - forecast))
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:

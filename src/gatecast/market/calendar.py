@@ -1,0 +1,102 @@
+"""Facts of a market's calendar that later bars never change: sessions a year, bars a session, gaps, listings.
+
+Each is read from a symbol's or a class's first bars, or from the bars up to the one it is said of.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from gatecast.market.bars import session_date
+from gatecast.market.classes import ASSET_CLASSES, asset_class
+
+FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
+LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, and what comes back is a new listing
+OTHER_LEVEL = 5.0  # a price this many times another across a gap is another instrument's
+
+
+def usual_spacing(bars: pl.DataFrame) -> timedelta | None:
+    """Time between two bars of a symbol: the median over symbols of the median of each one's first 20 spacings."""
+    steps = (
+        bars.sort("symbol", "time")
+        .group_by("symbol", maintain_order=True)
+        .agg(pl.col("time").head(FIRST + 1).diff().median())
+    )
+    return cast(timedelta | None, steps["time"].median())
+
+
+def bars_per_session(bars: pl.DataFrame) -> float:
+    """Bars of a usual session: the median over the first 20 sessions, of which the last may still go on.
+
+    >>> from gatecast.market import synthetic
+    >>> bars_per_session(synthetic.a1(100, seed=1))
+    1.0
+    """
+    day = session_date(pl.col("time"))
+    counted = bars.group_by("symbol", day.alias("day")).len()
+    days = counted["day"].unique().sort().head(FIRST + 1)
+    over = days.head(FIRST) if len(days) > 1 else days
+    found = counted.filter(pl.col("day").is_in(over.implode()))["len"].median()
+    return cast(float, found) if found is not None else 1.0
+
+
+def sessions_of(bars: pl.DataFrame) -> float:
+    """Sessions a year: the class's own number (the mean over classes), or that of weeks or months for such bars.
+
+    >>> from gatecast.market import synthetic
+    >>> daily = synthetic.a1(500, seed=1)
+    >>> sessions_of(daily), sessions_of(daily[::5])
+    (252.0, 52.0)
+    """
+    spacing = usual_spacing(bars)
+    if spacing is not None and spacing > timedelta(days=4):
+        return float(round(timedelta(days=365.25) / spacing))
+    return float(np.mean([asset_class(name).periods_per_year for name in bars["asset_class"].unique().sort()]))
+
+
+def periods_of(bars: pl.DataFrame) -> float:
+    """Bars a year of one symbol: `sessions_of` times `bars_per_session`."""
+    return sessions_of(bars) * bars_per_session(bars)
+
+
+def missed_sessions(bars: pl.DataFrame) -> pl.Series:
+    """(bars,) where a gap ends, the sessions without a bar since the symbol's bar before; elsewhere 0.
+
+    A gap is where a segment starts. Sessions are weekdays, for markets that never close days. `bars` sorted by symbol
+    and time.
+
+    >>> from datetime import datetime, timezone
+    >>> from gatecast.market.bars import make_bars
+    >>> day = lambda d: datetime(2024, 1, d, 21, tzinfo=timezone.utc)
+    >>> bars = make_bars(pl.DataFrame({
+    ...     "symbol": "A", "time": [day(2), day(3), day(30)], "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
+    ... }))
+    >>> missed_sessions(bars).to_list()
+    [0, 0, 18]
+    """
+    day = session_date(pl.col("time"))
+    before = day.shift().over("symbol")
+    every_day = [name for name, known in ASSET_CLASSES.items() if known.periods_per_year == 365]
+    days = pl.when(pl.col("asset_class").is_in(every_day)).then((day - before).dt.total_days() - 1)
+    missed = days.otherwise(pl.business_day_count(before.dt.offset_by("1d"), day))
+    starts = pl.col("segment").diff().over("symbol") != 0
+    counted = pl.when(starts).then(missed.clip(lower_bound=0)).otherwise(0)
+    return bars.select(counted.fill_null(0).cast(pl.Int32).alias("missed")).to_series()
+
+
+def listings(bars: pl.DataFrame) -> pl.Series:
+    """(bars,) the number of each bar's listing, 0, 1, ... per symbol: within one, what is held is held through gaps.
+
+    A new listing begins after more than 60 sessions without a bar, and where the price after a gap is five times the
+    one before or a fifth of it: that is another instrument under the name. `bars` sorted by symbol and time.
+    """
+    missed = missed_sessions(bars)
+    jump = (pl.col("close") / pl.col("close").shift().over("symbol")).log().abs() > float(np.log(OTHER_LEVEL))
+    gap = pl.col("segment").diff().over("symbol") != 0
+    starts = (pl.col("missed") > LONGEST_HALT) | (gap & jump)
+    number = starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32)
+    return bars.with_columns(missed=missed).select(number.alias("listing")).to_series()
