@@ -174,7 +174,7 @@ def early_answers(samples: Samples, bars: pl.DataFrame) -> list[Leak]:
     number = np.arange(len(bar_known))
     later = np.minimum(number + samples.horizon, len(number) - 1)
     whole = (number + samples.horizon == later) & (samples.symbol == samples.symbol[later])
-    whole &= samples.segment == samples.segment[later]
+    whole &= samples.listing == samples.listing[later]
     leaks = []
     for head, target in samples.targets.items():
         early = ~np.isnat(target.known_at) & (~whole | (target.known_at < bar_known[later]))

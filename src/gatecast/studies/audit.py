@@ -18,11 +18,11 @@ from gatecast.evaluation.cuts import (
     Table,
     bars_table,
     chosen_table,
+    decisions_table,
     differences,
     features_table,
     folds_table,
     forecasts_tables,
-    frame_table,
     rows_table,
     samples_tables,
     scalers_tables,
@@ -223,18 +223,23 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
         name: chain.decide(experiment, one, bars, fills) for name, one in forecasts.items()
     }
     yield [table for one in classes.values() for table in _decisions(one)]
-    yield [frame_table("weights", chain.weights_frame(classes, bars), "weight", "book")] if classes else []
+    yield (
+        [decisions_table("weights", chain.weights_frame(classes, bars), forecasts.values(), "weight", "book")]
+        if classes
+        else []
+    )
 
 
 def _decisions(one: ClassResult) -> list[Table]:
     """Thresholds, signals and the strategy in force at every forecast."""
-    at = one.samples.decided[one.forecasts.rows]
+    rows = one.forecasts.rows
+    at = one.samples.decided[rows]
     strategy = {"strategy in force": one.selection.chosen[at], "evidence": one.selection.evidence[at]}
     for label, array in (("score", one.selection.score), ("proposed", one.proposals.weights), ("net", one.net)):
         strategy |= {f"{label} of {kind}": array[at, k] for k, kind in enumerate(STRATEGIES)}
     return [
         *signals_tables(one.forecasts, one.signals),
-        rows_table("strategy", one.samples.asset_class, one.samples, at, strategy),
+        rows_table("strategy", one.samples.asset_class, one.samples, rows, strategy),
     ]
 
 
