@@ -71,7 +71,8 @@ class ClassResult:
 def kept_samples(samples: Samples, disk: Disk) -> Samples:
     """The same on disk: features, answers and facts; what says which row is which stays in memory."""
     targets = {head: disk.put(target) for head, target in samples.targets.items()}
-    return disk.put(replace(samples, targets=targets, facts=disk.put(samples.facts)), "features")
+    kept = replace(samples, targets=targets, facts=disk.put(samples.facts))
+    return disk.put(kept, "features", "listing", "missed", "known_at_bar", "known_by_bar")
 
 
 @dataclass(frozen=True)

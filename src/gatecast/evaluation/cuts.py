@@ -72,14 +72,28 @@ class Table:
 
     def until(self, moment: np.datetime64) -> Table:
         """The rows that count at a moment."""
-        rows = (self.time if self.since is None else self.since) <= moment
-        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows], since=None)
+        return self._of((self.time if self.since is None else self.since) <= moment)
+
+    def after(self, moment: np.datetime64) -> Table:
+        """The rows that count later than a moment."""
+        return self._of(~((self.time if self.since is None else self.since) <= moment))
 
     def rows_of(self, other: Table) -> Table:
         """The rows that another table has, too."""
+        return self._of(self._in(other))
+
+    def without(self, other: Table) -> Table:
+        """The rows that another table does not have."""
+        return self._of(~self._in(other)) if len(other.time) else self
+
+    def _in(self, other: Table) -> NDArray[np.bool_]:
         theirs = {*zip(other.symbol.tolist(), other.time.tolist(), strict=True)}
         rows = [key in theirs for key in zip(self.symbol.tolist(), self.time.tolist(), strict=True)]
-        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows])
+        return np.array(rows, np.bool_)
+
+    def _of(self, rows: NDArray[np.bool_]) -> Table:
+        since = None if self.since is None else self.since[rows]
+        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows], since=since)
 
     def at(self, symbol: str | None, time: datetime | None, column: str) -> float | None:
         """One value, None where it is missing."""
@@ -253,7 +267,7 @@ def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datet
     """What two runs of the chain say differently of the rows that count at `moment`: one leak a column, its last row.
 
     The rows are matched by symbol and time, never by number; NaN equals NaN. A row that only one of them has is a
-    difference, a column that only one of them has is not.
+    difference, a column that only one of them has is not. `whole` says when a row counts that both have.
     """
     theirs = {(table.stage, table.part): table for table in other}
     leaks = []
@@ -261,7 +275,7 @@ def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datet
         match = theirs.get((table.stage, table.part))
         mine = table.until(moment)
         if match is not None:
-            leaks += _compare(mine, match.until(moment), kind)
+            leaks += _compare(mine, match.until(moment).without(table.after(moment)), kind)
         elif len(mine.time):
             leaks.append(
                 Leak(mine.stage, f"{mine.part} row", kind, str(mine.symbol[-1]), moment_of(mine.time[-1]), None,

@@ -45,6 +45,20 @@ def delays(bars: pl.DataFrame) -> IntArray:
     return delay
 
 
+def read_rows(bars: pl.DataFrame, delay: IntArray, context: int) -> BoolArray:
+    """(bars,) whether a row is ever read: not where it becomes known after the `context` bars that follow it.
+
+    Of a row that is not known at the end of the bars that is not certain before so many have followed.
+    """
+    if not delay.any():
+        return np.ones(len(bars), np.bool_)
+    number = np.arange(len(bars))
+    symbol = bars["symbol"].rle_id().to_numpy()
+    following = np.searchsorted(symbol, symbol, side="right") - number
+    used: BoolArray = np.minimum(delay, following) <= context
+    return used
+
+
 def window_ends(bars: pl.DataFrame, delay: IntArray, context: int) -> IntArray:
     """(bars,) the row at which the window of the decision at each bar ends: the newest known by then; -1 for none.
 
@@ -74,13 +88,15 @@ def window_ends(bars: pl.DataFrame, delay: IntArray, context: int) -> IntArray:
     return newest
 
 
-def known_so_far(bars: pl.DataFrame, used: BoolArray | None = None) -> NDArray[np.datetime64]:
-    """(bars,) when all rows of the symbol up to each one are known, of those that are `used` (None: all)."""
+def known_so_far(bars: pl.DataFrame, used: BoolArray | None = None, context: int = 0) -> NDArray[np.datetime64]:
+    """(bars,) when all rows of the symbol up to each one are known; those not `used` count for `context` bars alone."""
     known_at = to_times(bars, "known_at")
     symbol = bars["symbol"].rle_id().to_numpy()
-    latest = known_at if used is None else np.where(used, known_at, np.datetime64("1678-01-01", "us"))
-    latest = latest.copy()
+    latest = known_at.copy() if used is None else np.where(used, known_at, np.datetime64("1678-01-01", "us"))
     for number in np.unique(symbol):
         own = symbol == number
         latest[own] = np.maximum.accumulate(latest[own])
+    for row in [] if used is None else np.flatnonzero(~used).tolist():
+        near = slice(row, min(row + context, int(np.searchsorted(symbol, symbol[row], side="right"))))
+        latest[near] = np.maximum(latest[near], known_at[row])
     return latest

@@ -74,17 +74,19 @@ class Facts:
     floored: int
 
 
-def make_facts(bars: pl.DataFrame, horizon: int = 5, volatility_proxy: str = "garman_klass") -> Facts:
+def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by: NDArray[np.datetime64]) -> Facts:
     """What is known at each bar of one asset class, but for the regime's level, which its answers make.
 
-    In: Bars of one asset class, sorted by symbol and time; horizon in bars; see `make_targets`. All of it stays inside
-    a segment, but `ratio` and `mean`, which run on over a symbol's segments.
+    In: Bars of one asset class, sorted by symbol and time; horizon in bars; see `make_targets`; `known_by` (bars,) when
+    a row and all before it are known. All of it stays inside a segment, but `ratio` and `mean`, which run on over a
+    symbol's segments.
     """
     group = ["symbol", "segment"]
     log_close = pl.col("close").log()
     own = [volatility_proxy] if volatility_proxy not in PROXIES else []
+    known_at = pl.Series(known_by).dt.replace_time_zone("UTC")  # a value hangs on the rows before it, too
     frame = bars.select(
-        "symbol", "segment", "time", "known_at", pl.col("open", "high", "low", "close", "volume"),
+        "symbol", "segment", "time", known_at.alias("known_at"), pl.col("open", "high", "low", "close", "volume"),
         (log_close - log_close.shift(1)).over(group).alias("r"), *own,
     ).with_columns(proxy=_proxy(volatility_proxy))  # fmt: skip
     frame = frame.with_columns(
@@ -134,7 +136,11 @@ def make_facts(bars: pl.DataFrame, horizon: int = 5, volatility_proxy: str = "ga
 
 
 def make_targets(
-    bars: pl.DataFrame, horizon: int = 5, volatility_proxy: str = "garman_klass", used: BoolArray | None = None
+    bars: pl.DataFrame,
+    horizon: int = 5,
+    volatility_proxy: str = "garman_klass",
+    used: BoolArray | None = None,
+    context: int = 0,
 ) -> tuple[dict[str, Target], Facts]:
     """The answers of all four heads for the bars of one asset class, and what is known at each bar.
 
@@ -143,7 +149,8 @@ def make_targets(
     bars: Bars frame of one asset class, sorted by symbol and time.
     horizon: bars ahead, 1-22.
     volatility_proxy: close_to_close, parkinson, garman_klass, or a column of the bars that holds a variance.
-    used: (bars,) the rows that facts are made from (None: all); the others have none. Answers are made from all rows.
+    used: (bars,) the rows that facts are made from (None: all); the others have none, and no window passes them for
+        `context` bars. Answers are made from all rows.
 
     Returns
     -------
@@ -166,15 +173,14 @@ def make_targets(
             f"volatility proxy {volatility_proxy!r} is neither a range proxy nor a column of the bars. "
             f"{did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
         )
-    if used is None or used.all():
-        used = np.ones(len(bars), np.bool_)
-        facts = make_facts(bars, horizon, volatility_proxy)
-    else:
-        facts = _spread_over(make_facts(bars.filter(pl.Series(used)), horizon, volatility_proxy), used)
+    used = np.ones(len(bars), np.bool_) if used is None else used
+    latest = known_so_far(bars, used, context)
+    facts = make_facts(bars.filter(pl.Series(used)), horizon, volatility_proxy, latest[used])
+    facts = facts if used.all() else _spread_over(facts, used)
     group = ["symbol", "listing"]
     log_close = pl.col("close").log()
     frame = bars.with_columns(
-        listing=listings(bars), latest=pl.Series(known_so_far(bars, used)), floor=pl.Series(facts.baseline)
+        listing=listings(bars), latest=pl.Series(latest), floor=pl.Series(facts.baseline)
     ).with_columns(
         r=(log_close - log_close.shift(1)).over(group),
         floor=(VARIANCE_FLOOR * pl.col("floor").fill_nan(None)).forward_fill().over("symbol"),

@@ -12,7 +12,7 @@ import polars as pl
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import bars_per_session, listings, missed_sessions
 from gatecast.samples.features import available_features, compute_features
-from gatecast.samples.known import delays, known_so_far, window_ends
+from gatecast.samples.known import delays, known_so_far, read_rows, window_ends
 from gatecast.samples.targets import Facts, Target, encode, make_targets, to_array, to_times
 
 if TYPE_CHECKING:
@@ -236,11 +236,11 @@ def _make_class(
     bars = bars.sort("symbol", "time")
     names, left_out = available_features(bars, features)
     delay = delays(bars)
-    used = delay <= context  # what becomes known after its window has passed is never read
+    used = read_rows(bars, delay, context)
     table = np.full((len(bars), len(names)), np.nan)
     if names:  # else no feature ever has a value here, and no window is usable
         table[used] = to_array(compute_features(bars.filter(pl.Series(used)), names), *names).reshape(-1, len(names))
-    targets, facts = make_targets(bars, horizon, volatility_proxy, used)
+    targets, facts = make_targets(bars, horizon, volatility_proxy, used, context)
     symbols = tuple(bars["symbol"].unique(maintain_order=True).to_list())
     number = {symbol: i for i, symbol in enumerate(symbols)}
     symbol = bars["symbol"].replace_strict(number, return_dtype=pl.Int32).to_numpy()
@@ -259,6 +259,6 @@ def _make_class(
     return Samples(
         asset_class, symbols, table, tuple(names), left_out, symbol, segment, listings(bars).to_numpy(),
         missed_sessions(bars).to_numpy(), bars_per_session(bars), to_times(bars, "time"), to_times(bars, "known_at"),
-        known_so_far(bars, used), targets, facts,
+        known_so_far(bars, used, context), targets, facts,
         ends.astype(np.int64), decided.astype(np.int64), lookback, horizon, context,
     )  # fmt: skip

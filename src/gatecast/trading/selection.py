@@ -82,7 +82,8 @@ def select_strategy(
     """
     settings = settings or SelectionSettings()
     samples = forecasts.samples
-    record = fixed_share_record(net, samples.time, proposals.forecast_at, target_per_bar, settings)
+    known = np.maximum(samples.time, samples.known_by_bar)
+    record = fixed_share_record(net, samples.time, proposals.forecast_at, target_per_bar, settings, known)
     edge = proposals.expected / samples.horizon
     evidence = evidence_factor(forecasts, settings)
     count, kinds = proposals.weights.shape
@@ -111,17 +112,20 @@ def fixed_share_record(
     forecast_at: IntArray,
     target_per_bar: float,
     settings: SelectionSettings,
+    known: NDArray[np.datetime64] | None = None,
 ) -> FloatArray:
     """(bars, strategies) net return a bar that each strategy's past record promises beyond flat, known at the close.
 
     The record is the class's: the mean over its symbols at each moment. The log weights of fixed-share experts grow
     with net profit and are mixed with 1/memory of equality, so that the record forgets and can always come back.
+    `known`: (bars,) when each bar's profit is known, where that is later than its `time`.
     """
     moments, inverse = np.unique(time, return_inverse=True)
-    covered = np.zeros(len(time), bool)
-    covered[forecast_at] = True
-    count = np.bincount(inverse[covered], minlength=len(moments))
-    total = np.column_stack([np.bincount(inverse[covered], column[covered], len(moments)) for column in net.T])
+    place = np.searchsorted(moments, time if known is None else known)  # the first moment that knows it
+    counted = forecast_at[place[forecast_at] < len(moments)]
+    at = place[counted]
+    count = np.bincount(at, minlength=len(moments))
+    total = np.column_stack([np.bincount(at, column[counted], len(moments)) for column in net.T])
     gain = total / np.maximum(count, 1)[:, None] / target_per_bar
     kinds, share = net.shape[1], 1.0 / settings.memory_bars
     weights = np.full(kinds, 1.0 / kinds)
