@@ -7,8 +7,9 @@ import tomllib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -56,6 +57,7 @@ from gatecast.results import (
     weights_frame,
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
+from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
@@ -528,6 +530,14 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
     cutoff = schedule.folds(times[first:], known_at[first:])[0].cutoff
     need = int(np.searchsorted(times, cutoff)) + 1
+    wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
+    if have >= need and len(wait) > have / 10:
+        days = cast(timedelta, wait.median()) / timedelta(days=1)
+        return (
+            f"{symbol!r} has {have} bars, but {len(wait)} of them became known after the next fill, half of these "
+            f"{days:.3g} days or more after their close. A forecast needs every bar of its window, and a newest one "
+            f"that is at most {OLDEST_SESSIONS} sessions old. Correct known_at, or get the bars sooner."
+        )
     enough = (
         f"{need} are needed, around {np.datetime_as_string(cutoff, 'D')} at its pace" if need > have
         else f"{need} would do if they were in one piece: gaps or missing values are between them"

@@ -590,7 +590,15 @@ def short_histories(one: ClassResult) -> list[str]:
     for number in np.argsort(samples.symbols).tolist():
         symbol = samples.symbols[number]
         nothing = f"{symbol}: too few bars, nothing was forecast."
-        if windows[number] == 0:
+        rows = samples.symbol == number
+        empty = [name for name, column in zip(samples.names, samples.features.T, strict=True)
+                 if np.isnan(column[rows]).all()]  # fmt: skip
+        if windows[number] == 0 and empty and bars[number] > window:
+            said.append(
+                f"{symbol}: nothing was forecast, because {', '.join(empty)} has no value on any of its {bars[number]} "
+                "bars. Add the column that it needs, or leave the feature out with features."
+            )
+        elif windows[number] == 0:
             said.append(f"{nothing} It has {bars[number]}; {window} in one piece are needed for a first window.")
         elif issued[number] == 0:
             said.append(f"{nothing} Its {bars[number]} end before the first refit of its class, {str(opened)[:10]}.")
