@@ -149,7 +149,7 @@ def test_help_and_version(gatecast: Command) -> None:
         (("rnu",), "Did you mean 'run'?"),
         (("run", "--horizn", "3"), "--horizon"),
         (("run", "--horizon", "many"), "valid integer"),
-        (("run", "--horizon", "50"), "horizon = 50: input should be less than or equal to 20"),
+        (("run", "--horizon", "50"), "horizon = 50: input should be less than or equal to 22"),
         (("run", "--lookback", "5"), "greater than or equal to 10"),
         (("run", "--stamp", "middle"), "'open' or 'close'"),
         (("run", "--refit", "monthly"), "'monthly'"),

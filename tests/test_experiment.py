@@ -84,7 +84,7 @@ def test_the_number_of_cores_is_no_part_of_the_settings() -> None:
         ({"lookback": 9}, "greater than or equal to 10"),
         ({"lookback": 101}, "less than or equal to 100"),
         ({"horizon": 0}, "greater than or equal to 1"),
-        ({"horizon": 21}, "less than or equal to 20"),
+        ({"horizon": 23}, "less than or equal to 22"),
         ({"lstm": {"units": 15}}, "greater than or equal to 16"),
         ({"lstm": {"units": 257}}, "less than or equal to 256"),
         ({"lstm": {"layers": 4}}, "less than or equal to 3"),

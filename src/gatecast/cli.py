@@ -76,7 +76,7 @@ def run(
     date_format: DateFormat = None,
     start: Start = None,
     end: End = None,
-    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-20.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-22.")] = None,
     lookback: Annotated[int | None, typer.Option(help="Bars in a window, 10-100.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,

@@ -140,13 +140,13 @@ class Experiment(Settings):
     >>> Experiment(horizon=50)
     Traceback (most recent call last):
         ...
-    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 20.
+    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 22.
     """
 
     name: str = "experiment"
     seed: Annotated[int, Field(ge=0)] = 0
     lookback: Annotated[int, Field(ge=10, le=100)] = 30
-    horizon: Annotated[int, Field(ge=1, le=20)] = 5
+    horizon: Annotated[int, Field(ge=1, le=22)] = 5
     features: tuple[str, ...] | None = None
     volatility_proxy: str = "garman_klass"
     models: tuple[str, ...] = MODELS
