@@ -20,7 +20,7 @@ OTHER_LEVEL = 5.0  # a price this many times another across a gap is another ins
 
 
 def usual_spacing(bars: pl.DataFrame) -> timedelta | None:
-    """Time between two bars of a symbol, the median of its first 20; of several the median of those that begin first."""
+    """Time between two bars of a symbol, the median of its first 20; of several that of those that begin first."""
     steps = (
         bars.sort("symbol", "time")
         .group_by("symbol", maintain_order=True)
