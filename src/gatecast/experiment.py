@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
@@ -43,6 +44,7 @@ from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of
+from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.results import (
     Chain,
@@ -61,7 +63,7 @@ from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
-from gatecast.trading.backtest import backtest, net_returns
+from gatecast.trading.backtest import backtest, net_of_class
 from gatecast.trading.costs import Costs
 from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
@@ -373,12 +375,14 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     """
     began = time.monotonic()
     reading = experiment.read()
-    chain = make_chain(experiment, reading.bars, progress, plan)
+    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
     nested = [trial for one in chain.forecasts.values() for trial in nested_trials(experiment, one)]
     trials = record_trials([*nested, trial_of(experiment, chain)])
-    verdicts = judge_chain(experiment, chain, [one for one in trials if not one.nested])
+    whole = [one for one in trials if not one.nested]
+    verdicts = judge_chain(experiment, chain, whole)
+    without = judge_chain(experiment, chain.without_default_ends(), whole) if chain.takes_default_terms else None
     finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
-    scores = scores_of(finished, chain, verdicts, trials, reading)
+    scores = scores_of(finished, chain, verdicts, trials, reading, without)
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
@@ -393,11 +397,16 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
 
 
 def make_chain(
-    experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None, plan: Plan | None = None
+    experiment: Experiment,
+    bars: pl.DataFrame,
+    progress: Progress | None = None,
+    plan: Plan | None = None,
+    actions: pl.DataFrame | None = None,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    One class after the other; of several only the one at work is in memory, see `spill`.
+    One class after the other; of several only the one at work is in memory, see `spill`. `actions`: the delistings that
+    are known, see `gatecast.market.ends`.
 
     Raises `HistoryTooShortError` as `run` does.
     """
@@ -418,12 +427,12 @@ def make_chain(
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
-        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills)
+        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills, actions)
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
         del at_work, result  # or they would stay until the next class is done
-    weights = weights_frame(classes, bars)
-    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
+    weights = weights_frame(classes, bars, actions)
+    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
     return Chain(bars, classes, weights, book, seconds, left_out, disk)
 
 
@@ -433,7 +442,7 @@ def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = 
     return judge(
         chain.forecasts, chain.net, chain.benchmark,
         round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
-        periods_per_year=periods_of(chain.bars), sessions=chain.sessions, trials=max(len(trials), 1),
+        periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
         effective_trials=independent_trials(trials, days, held) if trials else None,
     )  # fmt: skip
 
@@ -476,30 +485,28 @@ def decide(
     experiment: Experiment,
     forecasts: Forecasts,
     bars: pl.DataFrame,
-    fills: dict[str, Literal["open", "close"]],
+    fills: NDArray[np.bool_],
+    actions: pl.DataFrame | None = None,
 ) -> ClassResult:
-    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class."""
+    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
+
+    `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
+    known. An end without a bar counts in the records at the class's first forecast at or after it.
+    """
     samples = forecasts.samples
     name = samples.asset_class
-    own = bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    own = bars.filter(pl.col("asset_class") == name)
+    at_open = fills[(bars["asset_class"] == name).to_numpy()]
     periods = periods_of(own)
     per_side = experiment.costs.per_side(name)
     signals = make_signals(forecasts, experiment.signals)
     proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
-    borrow = experiment.costs.borrow_per_bar(name, periods)
-    opens, closes = own["open"].to_numpy(), own["close"].to_numpy()
-    net = np.zeros_like(proposals.weights)
-    for number, symbol in enumerate(samples.symbols):
-        rows = samples.symbol == number
-        net[rows] = net_returns(
-            proposals.weights[rows],
-            opens[rows],
-            closes[rows],
-            samples.segment[rows],
-            per_side,
-            borrow,
-            fills[symbol],
-        )[2]
+    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, find_ends(bars, actions))
+    at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
+    for moment, profit in booked:
+        place = int(np.searchsorted(samples.time[at], moment))
+        if place < len(at):
+            net[at[place]] += profit
     target = experiment.strategies.target_volatility / np.sqrt(periods)
     selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection)
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
@@ -602,7 +609,8 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     )
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
-    chain = make_chain(planted, planted.read().bars, told, asked)
+    reading = planted.read()
+    chain = make_chain(planted, reading.bars, told, asked, reading.actions)
     verdicts = judge_chain(planted, chain, record_trials([trial_of(planted, chain)]))
     scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
     return replace(finish(planted, chain), scores=scores)

@@ -53,7 +53,7 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
     refuse_sealed(run, bars)
     merged, warnings = merge_bars(run.bars, bars)
     samples = experiment.make_samples(merged)
-    fills = fills_of(run.bars)
+    fills = fills_of(merged)
     classes = {}
     for name, one in samples.items():
         if name not in models:

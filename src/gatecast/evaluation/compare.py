@@ -110,7 +110,7 @@ def per_session(returns: FloatArray, sessions: NDArray[np.datetime64]) -> tuple[
     day, first = np.unique(sessions.astype("datetime64[D]"), return_index=True)
     if len(day) == len(returns):
         return day, returns
-    return day, np.multiply.reduceat(1 + returns, first) - 1
+    return day, np.multiply.reduceat(np.maximum(1 + returns, 0.0), first) - 1  # wealth stops at 0
 
 
 def sessions_spanned(forecasts: Mapping[str, Forecasts]) -> int:

@@ -31,7 +31,7 @@ from gatecast.evaluation.ledger import (
 )
 from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
 from gatecast.market.bars import session_date
-from gatecast.metrics.returns import sharpe
+from gatecast.metrics.returns import returns_of_levels, sharpe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,10 +190,9 @@ def measure(
     years) and `sentence`.
     """
     day = np.datetime64(as_day(holdout), "D")
-    wealth = np.r_[1.0, equity["benchmark"].to_numpy()]
     session = session_date(equity["time"].dt.replace_time_zone(None).to_numpy())
     days, net = per_session(equity["net"].to_numpy(), session)
-    held = per_session(np.diff(wealth) / wealth[:-1], session)[1]
+    held = per_session(returns_of_levels(equity["benchmark"].to_numpy()), session)[1]
     after, sessions_a_year = days >= day, periods_per_year * len(days) / len(equity)
     years = float(after.sum() / sessions_a_year)
     ratio = {name: sharpe(net[rows], sessions_a_year) for name, rows in (("before", ~after), ("after", after))}

@@ -7,7 +7,7 @@ never changed in silence; what cannot be known from the file is asked for, never
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from gatecast.market.cleaning import (
     without_repeats,
 )
 from gatecast.market.columns import SPELLINGS, fill_symbols, name_columns, snake, to_numbers, wish_of
+from gatecast.market.ends import no_actions
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
 from gatecast.market.times import Stamp, check_zone, close_times, read_times
 
@@ -45,10 +46,14 @@ Splits = str | Path | pl.DataFrame | Literal[False] | None
 
 @dataclass(frozen=True)
 class Reading:
-    """Bars, and what was done to the rows on the way: left out, filled, adjusted, widened."""
+    """Bars, and what was done to the rows on the way: left out, filled, adjusted, widened.
+
+    `actions`: the delistings that the source tells, see `gatecast.market.ends`.
+    """
 
     bars: pl.DataFrame
     findings: tuple[Finding, ...]
+    actions: pl.DataFrame = field(default_factory=no_actions)
 
 
 def read_bars(

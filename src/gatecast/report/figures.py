@@ -290,7 +290,8 @@ def volatility_data(run: Any) -> Data | None:
     """Forecast and realised volatility over time, annualised: the median over symbols, no overlaps."""
     scores = getattr(run, "scores", None) or {}
     rival = (scores.get("verdicts") or {}).get("volatility", {}).get("rival")
-    periods = (scores.get("backtest") or {}).get("periods_per_year")
+    backtest = scores.get("backtest") or {}
+    periods = backtest.get("bars_per_year", backtest.get("periods_per_year"))
     order = ["ensemble", "lstm"]
     rivals = [name for name in (rival, "har", "ewma", "constant") if name]
     found = _against_outcomes(run, "volatility", order + rivals)
@@ -327,7 +328,7 @@ def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
     if equity is None:
         return None
     days = equity.sort("time").with_columns(
-        gross_wealth=(1 + pl.col("gross").fill_null(0)).cum_prod(),
+        gross_wealth=(1 + pl.col("gross").fill_null(0)).clip(lower_bound=0).cum_prod(),
         drawdown=pl.col("equity") / pl.max_horizontal(pl.col("equity").cum_max(), 1.0) - 1,
         benchmark_drawdown=pl.col("benchmark") / pl.max_horizontal(pl.col("benchmark").cum_max(), 1.0) - 1,
         costs=(pl.col("gross") - pl.col("net")).fill_null(0).cum_sum(),
