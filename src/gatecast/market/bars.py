@@ -195,6 +195,49 @@ def newest_known(rows: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(["symbol", "time"], keep="last", maintain_order=True)
 
 
+def without_idle(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars without the sessions in which nothing was traded, and of each symbol that had some: how many, which.
+
+    In: symbol, time, open, high, low, close, volume, sorted by symbol and time; optionally `traded` (0: nothing was)
+    and `suspended` (1: nothing was). Out: the rows kept, and a frame with symbol, bars, first, last (closes, UTC).
+
+    A row is idle where it is marked so, and where its range is 0, its close that of the symbol's row before (of those
+    not marked) and its volume 0 or null: the price is a copy, no observation. Only the row and the row before decide,
+    and doing it twice changes nothing. A symbol of which but one row without range and volume would be left has none.
+
+    >>> from datetime import datetime, timezone
+    >>> price, volume = [1.0, 1.1, 1.1, 1.2], [5.0, 6.0, 0.0, 7.0]
+    >>> frame = pl.DataFrame({
+    ...     "symbol": "A", "time": [datetime(2024, 1, day, 21, tzinfo=timezone.utc) for day in (2, 3, 4, 5)],
+    ...     "open": price, "high": price, "low": price, "close": price, "volume": volume,
+    ... })
+    >>> kept, counts = without_idle(make_bars(frame))
+    >>> kept["close"].to_list(), counts["bars"].to_list()
+    ([1.0, 1.1, 1.2], [1])
+    """
+    marked = pl.lit(False)
+    if "traded" in bars.columns:
+        marked |= (pl.col("traded") == 0).fill_null(False)
+    if "suspended" in bars.columns:
+        marked |= (pl.col("suspended") == 1).fill_null(False)
+    table = bars.with_columns(marked.alias("_marked"))
+    previous = table.filter(~pl.col("_marked")).with_columns(pl.col("close").shift().over("symbol").alias("_before"))
+    still = (pl.col("high") == pl.col("low")) & (pl.col("volume").is_null() | (pl.col("volume") == 0))
+    copied = previous.select("symbol", "time", (still & (pl.col("close") == pl.col("_before"))).alias("_copied"))
+    table = table.join(copied, on=["symbol", "time"], how="left", maintain_order="left")
+    idle = pl.col("_marked") | pl.col("_copied").fill_null(False)
+    table = table.with_columns(idle.alias("_idle"), still.alias("_still"))
+    only = (~pl.col("_idle")).sum().over("symbol") == 1
+    dead = only & pl.col("_idle").any().over("symbol") & (pl.col("_still") & ~pl.col("_idle")).any().over("symbol")
+    table = table.with_columns((pl.col("_idle") | dead).alias("_idle"))
+    counts = (
+        table.filter("_idle")
+        .group_by("symbol", maintain_order=True)
+        .agg(pl.len().alias("bars"), pl.col("time").first().alias("first"), pl.col("time").last().alias("last"))
+    )
+    return table.filter(~pl.col("_idle")).select(bars.columns), counts
+
+
 def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
     """Coarser bars, each stamped with the close of its last bar: `every` is "4h", "1d", "1w", "1mo", ...
 

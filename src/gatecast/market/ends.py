@@ -13,15 +13,11 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError
+from gatecast.market.actions import SCHEMA
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
-ACTIONS: dict[str, type[pl.DataType] | pl.DataType] = {
-    "symbol": pl.String, "kind": pl.String, "date": pl.Date, "value": pl.Float64, "known_at": UTC_TIME,
-}  # fmt: skip
-"""Columns of a table of actions. A row of kind `delisting`: the symbol's last simple return, to what holders got after
-its last close; a missing value says that it ended on unknown terms."""
 ENDS: dict[str, type[pl.DataType] | pl.DataType] = {
     "symbol": pl.String,
     "time": UTC_TIME,
@@ -31,17 +27,12 @@ ENDS: dict[str, type[pl.DataType] | pl.DataType] = {
 VENDOR_SYMBOLS, VENDOR_SHARE = 3, 0.2  # so many symbols, and of the class, that stop together stop with their vendor
 
 
-def no_actions() -> pl.DataFrame:
-    """A table of actions without rows."""
-    return pl.DataFrame(schema=ACTIONS)
-
-
 def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.DataFrame:
     """The ends of symbols: a frame symbol, time (of booking), kind, value (simple return on the last close).
 
     Parameters
     ----------
-    bars: the Bars. actions: see `ACTIONS`; rows of other kinds, or of symbols that the bars lack, are left out.
+    bars: the Bars. actions: see `market.actions`; rows of other kinds, or of symbols that the bars lack, are left out.
 
     Kinds
     -----
@@ -52,8 +43,8 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
         session: the source ended, the symbols did not. Their value is 0.
 
     An end is booked at the first close at or after it is known. A symbol that shows a bar later has returned. In bars
-    of weeks or months a session is a weekday. Raises `BarsError` for a table without the columns of `ACTIONS`, and for
-    a return below -1.
+    of weeks or months a session is a weekday. Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`,
+    and for a return below -1.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=3)
@@ -112,10 +103,10 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
     """The delistings of symbols that have a bar before."""
     if actions is None or len(actions) == 0:
         return []
-    missing = [name for name in ACTIONS if name not in actions.columns]
+    missing = [name for name in SCHEMA if name not in actions.columns]
     if missing:
-        raise BarsError(f"actions need the columns {', '.join(ACTIONS)}; missing: {', '.join(missing)}.")
-    rows = actions.select(pl.col(name).cast(kind) for name, kind in ACTIONS.items())
+        raise BarsError(f"actions need the columns {', '.join(SCHEMA)}; missing: {', '.join(missing)}.")
+    rows = actions.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     rows = rows.filter((pl.col("kind") == "delisting") & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     wrong = rows.filter((pl.col("value") < -1) | pl.col("value").is_nan())
     if len(wrong):
