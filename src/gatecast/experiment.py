@@ -27,17 +27,18 @@ from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.naive import RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.spill import Disk
 from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
-from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
@@ -259,9 +260,11 @@ class Experiment(Settings):
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
             "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
-        rivals = dict.fromkeys(
-            ("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",)
-        )
+        names = (
+            "har", "har_levels", "har_falls", "har_symbol", "har_class", "har_smooth",
+            "constant", "ewma", "ewma_range", "last",
+        )  # fmt: skip
+        rivals = dict.fromkeys(names, ("volatility",))
         long = {name + LONG: own[name] for name in self._on_both_windows()}
         return {name: own[name] for name in self.models} | long | rivals
 
@@ -321,19 +324,22 @@ class Experiment(Settings):
             getattr(self, name).replace(window=EXPANDING, every=LONG_EVERY, label=name + LONG)
             for name in self._on_both_windows()
         ]
-        rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
-        rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
         return [
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
-            *(Naive(rule=rule) for rule in rules),
+            *(Naive(rule=rule) for rule in RULES),
+            RidgeLag(),
+            LogisticLag(),
             BayesRidge(),
             LogHAR(),
+            HARLevels(),
+            LogHAR(falls=True),
             LinearVariance(),
             LinearVariance(pooled=True),
             SmoothHAR(),
             threshold_rival(),
             har_regime_rival(),
+            har_regime_falls_rival(),
         ]
 
     def to_dict(self) -> dict[str, Any]:
