@@ -19,6 +19,7 @@ from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
@@ -250,8 +251,8 @@ class Experiment(Settings):
         return self
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
-        """The ensemble of the models' forecasts, and intervals around it; `since`: see `Ensemble.combine`."""
-        return with_intervals(self.ensemble.combine(forecasts, since), self.intervals)
+        """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
+        return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
 
     def _heads(self) -> dict[str, tuple[str, ...]]:
         """What each model of the experiment, and each rival that forecasts variance, forecasts."""

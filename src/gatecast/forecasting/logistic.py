@@ -108,4 +108,5 @@ def har_regime_rival() -> Logistic:
 
 def har_regime_falls_rival() -> Logistic:
     """The same with the falls of one and five bars: variance rises after falls (Corsi and Renò 2012)."""
-    return har_regime_rival().replace(inputs="har_falls", label="har_regime_falls")
+    changed: Logistic = har_regime_rival().replace(inputs="har_falls", label="har_regime_falls")
+    return changed

@@ -198,7 +198,8 @@ class FittedHARLevels:
 def har_terms(samples: Samples, ends: IntArray, *, falls: bool = False) -> FloatArray:
     """(bars, 3) logs of mean variance over 1, 5 and 22 bars; with `falls` (bars, 5), the falls of 1 and 5 bars last."""
     har = samples.facts.har[ends]
-    return np.column_stack([har, samples.facts.variance[ends][:, FALLS]]) if falls else har
+    terms: FloatArray = np.column_stack([har, samples.facts.variance[ends][:, FALLS]]) if falls else har
+    return terms
 
 
 def _answered(fold: Fold) -> tuple[Samples, IntArray, FloatArray]:
@@ -212,7 +213,8 @@ def _answered(fold: Fold) -> tuple[Samples, IntArray, FloatArray]:
 def _mean_so_far(samples: Samples, ends: IntArray) -> FloatArray:
     """(bars,) the symbol's mean variance of one bar so far, never 0."""
     mean = samples.facts.smoothed[ends, SMOOTHED.index("mean")]
-    return np.maximum(mean, VARIANCE_FLOOR * _scale(samples, ends))
+    positive: FloatArray = np.maximum(mean, VARIANCE_FLOOR * _scale(samples, ends))
+    return positive
 
 
 def _levels(samples: Samples, ends: IntArray) -> FloatArray:
@@ -226,7 +228,8 @@ def _bounded_line(design: FloatArray, answer: FloatArray, size: FloatArray) -> F
     from scipy.optimize import nnls
 
     weights = nnls(design / size[:, None], answer / size)[0]
-    return np.r_[weights, answer.min(), answer.max(), answer.mean()]
+    line: FloatArray = np.r_[weights, answer.min(), answer.max(), answer.mean()]
+    return line
 
 
 class LinearVariance(Settings):

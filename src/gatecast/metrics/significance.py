@@ -16,7 +16,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -95,7 +95,8 @@ class FixedB(Test):
     def of(cls, test: Test, share: float) -> FixedB:
         """The same effect and error, the p-value by fixed-b; `share` beyond 1 counts as 1."""
         share = min(share, 1.0)
-        return cls(**{**vars(test), "pvalue": fixed_b_pvalue(test.statistic, share)}, share=share)
+        own = {field.name: getattr(test, field.name) for field in fields(Test)}
+        return cls(**{**own, "pvalue": fixed_b_pvalue(test.statistic, share)}, share=share)
 
     @property
     def low(self) -> float:
