@@ -516,6 +516,11 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
     Raises `HistoryTooShortError` when there is none, with what it would take.
     """
     found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
+    if not found and not any(one.names for one in samples.values()):
+        reasons = "; ".join(f"{name}: {why}" for one in samples.values() for name, why in one.left_out.items())
+        raise HistoryTooShortError(
+            f"Nothing moved: there is nothing to judge. No feature has values that vary: {reasons}."
+        )
     if not found:
         raise HistoryTooShortError(history_needed(bars, experiment))
     return found

@@ -231,7 +231,8 @@ def _levels(
             own = (samples.symbol[at] == number) & np.isfinite(change) & np.isfinite(forecast)
             if own.sum() >= 100 and np.ptp(forecast[own]) > 0:
                 pairs = ((now + forecast, now + change), (now, now + change), (forecast, change))
-                found.append([float(np.corrcoef(a[own], b[own])[0, 1]) for a, b in pairs])
+                if all(np.ptp(one[own]) > 0 for pair in pairs for one in pair):
+                    found.append([float(np.corrcoef(a[own], b[own])[0, 1]) for a, b in pairs])
     if not found:
         return None
     return dict(zip(("forecast_price", "todays_price", "change"), np.median(found, axis=0).tolist(), strict=True))

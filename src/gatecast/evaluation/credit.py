@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.evaluation.compare import day_means, sessions_spanned
+from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.rivals import RIVALS
 from gatecast.evaluation.windows import LEVEL
 from gatecast.forecasting.forecaster import fan_out
@@ -122,6 +122,6 @@ def _row(
     before, after = float(days.model.mean()), float(days.rival.mean())
     return [
         {"asset_class": scope, "head": head, "models": list(models), "n": len(days.day),
-         "with": before, "without": after, "more": after / before - 1,
+         "with": before, "without": after, "more": -gain_over(before, after),
          **(dict.fromkeys(scored, np.nan) if same else scored), "worth": "nothing" if same else "unclear"}
     ]  # fmt: skip

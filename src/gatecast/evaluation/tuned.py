@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.evaluation.compare import day_means, sessions_spanned
+from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.rivals import RIVALS
 from gatecast.evaluation.verdict import NAMES
 from gatecast.evaluation.windows import LEVEL
@@ -66,8 +66,8 @@ def _row(forecasts: Mapping[str, Forecasts], head: str, overlap: int) -> dict[st
     error = abs((given - searched) / test.statistic) if test.statistic else np.nan
     worth = "nothing changed" if same else "no difference" if not sure else "better" if test.statistic > 0 else "worse"
     return {
-        "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": 1 - searched / given,
-        "low": (given - searched - BOUND * error) / given, "high": (given - searched + BOUND * error) / given,
+        "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": gain_over(given, searched),
+        "low": gain_over(given, searched + BOUND * error), "high": gain_over(given, searched - BOUND * error),
         "statistic": np.nan if same else test.statistic, "pvalue": np.nan if same else test.pvalue, "worth": worth,
     }  # fmt: skip
 

@@ -95,7 +95,8 @@ class Verdict:
         gain over the rival; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
         `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`).
     n: days (of the strategy those on which something was held; `days`: all); n_effective: as many independent ones;
-        detectable: the smallest effect that they could have shown (80 % power); n_needed: days that it would take at this effect (None where it is not above 0).
+        detectable: the smallest effect that they could have shown (80 % power); n_needed: days that it would take at
+        this effect (None where it is not above 0).
     break_even: effect that costs swallow, and n_break_even the days in which one of that size would show.
     diebold_mariano, non_overlapping: one-sided p-values of the gain by the correction of Harvey, Leybourne and
         Newbold, and from every h-th day alone, which share no bar.
@@ -484,9 +485,10 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         return replace(verdict, sentence=" ".join(said))
     name, rival = NAMES[verdict.head], _rival(verdict)
     gain = f"{MEASURES[verdict.head]} {in_percent(verdict.effect, verdict.low, verdict.high)}"
+    claimed = _claims(verdict, verdict.pvalue_trials, verdict.low)
+    verdict = replace(verdict, verdict=SKILL) if claimed else verdict
     after = [*_gains_beside(verdict), *_set_aside(verdict)]
-    if _claims(verdict, verdict.pvalue_trials, verdict.low):
-        verdict = replace(verdict, verdict=SKILL)
+    if claimed:
         text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}{_but_simple(verdict)}."
         return replace(verdict, sentence=" ".join([text, *_reservations(verdict), *after]))
     outcome = NOTHING if verdict.high < verdict.break_even else CANNOT_TELL

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import day_means, sessions_spanned
+from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
@@ -377,7 +377,7 @@ def _scored(forecasts: dict[str, Forecasts], head: str) -> int:
 def _score(forecasts: dict[str, Forecasts], head: str, name: str) -> Score:
     days = day_means(forecasts, head, name, RIVAL)
     loss, base = (float(part.mean()) if len(part) else np.nan for part in (days.model, days.rival))
-    return Score(head, name, loss, RIVAL, 1 - loss / base, _spread(forecasts, head, name) / loss)
+    return Score(head, name, loss, RIVAL, gain_over(base, loss), 1 - gain_over(loss, _spread(forecasts, head, name)))
 
 
 def _spread(forecasts: dict[str, Forecasts], head: str, name: str) -> float:
