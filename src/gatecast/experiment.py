@@ -21,6 +21,7 @@ from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
@@ -29,17 +30,18 @@ from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.naive import RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.spill import Disk
 from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
-from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
@@ -253,8 +255,8 @@ class Experiment(Settings):
         return self
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
-        """The ensemble of the models' forecasts, and intervals around it; `since`: see `Ensemble.combine`."""
-        return with_intervals(self.ensemble.combine(forecasts, since), self.intervals)
+        """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
+        return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
 
     def _heads(self) -> dict[str, tuple[str, ...]]:
         """What each model of the experiment, and each rival that forecasts variance, forecasts."""
@@ -263,9 +265,11 @@ class Experiment(Settings):
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
             "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
-        rivals = dict.fromkeys(
-            ("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",)
-        )
+        names = (
+            "har", "har_levels", "har_falls", "har_symbol", "har_class", "har_smooth",
+            "constant", "ewma", "ewma_range", "last",
+        )  # fmt: skip
+        rivals = dict.fromkeys(names, ("volatility",))
         long = {name + LONG: own[name] for name in self._on_both_windows()}
         return {name: own[name] for name in self.models} | long | rivals
 
@@ -325,19 +329,22 @@ class Experiment(Settings):
             getattr(self, name).replace(window=EXPANDING, every=LONG_EVERY, label=name + LONG)
             for name in self._on_both_windows()
         ]
-        rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
-        rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
         return [
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
-            *(Naive(rule=rule) for rule in rules),
+            *(Naive(rule=rule) for rule in RULES),
+            RidgeLag(),
+            LogisticLag(),
             BayesRidge(),
             LogHAR(),
+            HARLevels(),
+            LogHAR(falls=True),
             LinearVariance(),
             LinearVariance(pooled=True),
             SmoothHAR(),
             threshold_rival(),
             har_regime_rival(),
+            har_regime_falls_rival(),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -518,6 +525,11 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
     Raises `HistoryTooShortError` when there is none, with what it would take.
     """
     found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
+    if not found and not any(one.names for one in samples.values()):
+        reasons = "; ".join(f"{name}: {why}" for one in samples.values() for name, why in one.left_out.items())
+        raise HistoryTooShortError(
+            f"Nothing moved: there is nothing to judge. No feature has values that vary: {reasons}."
+        )
     if not found:
         raise HistoryTooShortError(history_needed(bars, experiment))
     return found

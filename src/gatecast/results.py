@@ -316,6 +316,7 @@ def scores_of(
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble, jobs=run.experiment.jobs),
         "in_force": changes_of(chain.forecasts),
+        "rivals": rivals_of(chain.forecasts),
         "tuning": tuned_of(chain.forecasts),
         "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
@@ -406,6 +407,9 @@ def headline(
         said = audit.findings[0].sentence
         return {"headline": "The future leaks into this run: no number here can be believed.", "subline": said}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
+    simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
+    alike = [head for head in skilled if head in simple]
+    but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
     other = without_default_ends["strategy"].verdict if without_default_ends else verdicts["strategy"].verdict
     if other != verdicts["strategy"].verdict:
         first = (
@@ -415,9 +419,13 @@ def headline(
     elif "strategy" in skilled:
         first = "The strategy beats buy and hold at its own exposure, net of costs."
     elif "return" in skilled or "direction" in skilled:
-        first = "There is evidence that returns can be forecast here, not yet that trading them pays."
+        first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
     elif skilled:
-        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns."
+        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
+    elif simple:
+        first = (
+            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
+        )
     else:
         first = "There is no evidence of skill in this market."
     second = (
@@ -464,10 +472,19 @@ def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
 
 def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
     """Which forecast was in force from which refit on: one row a class, head and change, `since` the refit's time."""
+    return _changes(forecasts, {name: one.in_force for name, one in forecasts.items()})
+
+
+def rivals_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
+    """Which simple rival was in force from which refit on: rows as in `changes_of`."""
+    return _changes(forecasts, {name: one.rivals for name, one in forecasts.items()})
+
+
+def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
     return [
         {"asset_class": asset_class, "head": head, "since": str(fold.cutoff)[:10], "model": name}
         for asset_class, one in forecasts.items()
-        for head, names in one.in_force.items()
+        for head, names in named[asset_class].items()
         for fold, name, before in zip(one.folds, names, ("", *names), strict=False)
         if name != before
     ]

@@ -43,8 +43,9 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
         session: the source ended, the symbols did not. Their value is 0.
 
     An end is booked at the first close at or after it is known. A symbol that shows a bar later has returned. In bars
-    of weeks or months a session is a weekday. Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`,
-    and for a return below -1.
+    of weeks or months a session is a weekday.
+
+    Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`, and for a return below -1.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=3)
