@@ -499,7 +499,8 @@ def decide(
             fills[symbol],
         )[2]
     target = experiment.strategies.target_volatility / np.sqrt(periods)
-    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection)
+    class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
+    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection, class_starts)
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
 
 
