@@ -17,7 +17,7 @@ import polars as pl
 from gatecast.evaluation.compare import RIVALS, best_rival, day_means, lag_of, losses, sessions_spanned
 from gatecast.evaluation.ledger import Trial, record_trials
 from gatecast.evaluation.verdict import BOUND, LEVEL
-from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, enough_history
+from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, data_of, enough_history
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.timing import Timed
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
@@ -289,7 +289,7 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
         {name: len(one.folds) for name, one in forecasts.items()}, costs,
         tuple(_score(forecasts, head, name) for head in heads for name in MONTHS), tuple(differences),
-        len(record_trials(trials_of(experiment, bars))),
+        len(record_trials(trials_of(experiment, bars, list(samples.values())))),
         tuple(_notes(experiment, samples, sorted(made.keys() - samples.keys()))),
     )  # fmt: skip
 
@@ -313,12 +313,13 @@ def _at(lstm: LSTM, name: str) -> LSTM:
     return changed
 
 
-def trials_of(experiment: Experiment, bars: pl.DataFrame) -> list[Trial]:
+def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samples]) -> list[Trial]:
     """A trial a cadence: its settings are those of a run with that cadence. No book was held, so none has a profit."""
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     symbols = tuple(bars["symbol"].unique().sort().to_list())
     settings = [configuration(experiment.replace(lstm=_at(experiment.lstm, name))) for name in MONTHS]
-    return [Trial(symbols, str(days.min()), str(days.max()), one, None) for one in settings]
+    data = data_of(bars, samples)
+    return [Trial(symbols, str(days.min()), str(days.max()), one, None, data=data) for one in settings]
 
 
 # ── forecasts and cost ────────────────────────────────────────────────────────────────────────────

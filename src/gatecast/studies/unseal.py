@@ -13,8 +13,8 @@ from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.experiment import Experiment, Progress, make_chain
 from gatecast.market.bars import session_date
-from gatecast.provenance import hash_of
 from gatecast.market.calendar import periods_of
+from gatecast.provenance import hash_of
 from gatecast.results import Run, jsonable
 
 
