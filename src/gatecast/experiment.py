@@ -20,7 +20,7 @@ from gatecast import provenance
 from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
-from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
+from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
@@ -61,6 +61,7 @@ from gatecast.results import (
     weights_frame,
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
+from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
@@ -383,11 +384,9 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     began = time.monotonic()
     reading = experiment.read()
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
-    nested = [trial for one in chain.forecasts.values() for trial in nested_trials(experiment, one)]
-    trials = record_trials([*nested, trial_of(experiment, chain)])
-    whole = [one for one in trials if not one.nested]
-    verdicts = judge_chain(experiment, chain, whole)
-    without = judge_chain(experiment, chain.without_default_ends(), whole) if chain.takes_default_terms else None
+    trials = record_chain(experiment, chain)
+    verdicts = judge_chain(experiment, chain, trials)
+    without = judge_chain(experiment, chain.without_default_ends(), trials) if chain.takes_default_terms else None
     finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
     scores = scores_of(finished, chain, verdicts, trials, reading, without)
     cost = asdict(Cost.since(began, len(chain.bars)))
@@ -443,8 +442,28 @@ def make_chain(
     return Chain(bars, classes, weights, book, seconds, left_out, disk)
 
 
-def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = ()) -> dict[str, Verdict]:
-    """The verdicts; `trials` are all those on the same instruments and span, this one included."""
+def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
+    """Adds the chain and the candidates of its searches to the ledger; all trials on the same market and span.
+
+    Nothing is added for what is known already, or inside `ledger.unrecorded`.
+    """
+    trial = trial_of(experiment, chain)
+    nested = [one for each in chain.forecasts.values() for one in nested_trials(experiment, each, trial.data)]
+    return record_trials([*nested, trial])
+
+
+def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] | None = None) -> dict[str, Verdict]:
+    """The verdicts of a chain, corrected for all that was tried on the same market and span.
+
+    This is where a judgement is made, and so where a trial counts: whoever judges a chain has tried it. `make_chain`
+    and `walk_forward` alone claim nothing and leave no trial.
+
+    Parameters
+    ----------
+    trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
+        inside `ledger.unrecorded`, where there are no other trials.
+    """
+    trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
     return judge(
         chain.forecasts, chain.net, chain.benchmark,
@@ -515,7 +534,8 @@ def decide(
         if place < len(at):
             net[at[place]] += profit
     target = experiment.strategies.target_volatility / np.sqrt(periods)
-    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection)
+    class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
+    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection, class_starts)
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
 
 
@@ -584,6 +604,12 @@ def configuration(experiment: Experiment) -> str:
     return provenance.hash_of(settings)
 
 
+def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:
+    """What enters a trial of these bars: returns, and the values of features that are not built in."""
+    own = {name for one in samples for name in one.names} - BUILT_IN
+    return provenance.data_of(bars, samples, own)
+
+
 def trial_of(experiment: Experiment, chain: Chain) -> Trial:
     """What the ledger keeps of a run."""
     from gatecast.metrics.returns import sharpe
@@ -593,16 +619,17 @@ def trial_of(experiment: Experiment, chain: Chain) -> Trial:
     return Trial(
         tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
         configuration(experiment), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
+        data=data_of(chain.bars, [one.samples for one in chain.classes.values()]),
     )  # fmt: skip
 
 
-def nested_trials(experiment: Experiment, forecasts: Forecasts) -> list[Trial]:
+def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | None = None) -> list[Trial]:
     """The candidates of a class's searches: they never saw what is judged, but each was tried."""
     given = experiment.lstm.model_dump(mode="json")
     return [
         Trial(
             forecasts.samples.symbols, found["since"][:10], found["date"][:10],
-            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True,
+            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True, data=data,
         )
         for found in searches_of(forecasts)
         for tried in found["trials"]
@@ -610,7 +637,10 @@ def nested_trials(experiment: Experiment, forecasts: Forecasts) -> list[Trial]:
 
 
 def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | None = None) -> Run | None:
-    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts."""
+    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts.
+
+    Nobody trades on it: it is no trial.
+    """
     if experiment.control is None:
         return None
     bars = experiment.control.make()
@@ -623,7 +653,8 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
     reading = planted.read()
     chain = make_chain(planted, reading.bars, told, asked, reading.actions)
-    verdicts = judge_chain(planted, chain, record_trials([trial_of(planted, chain)]))
+    with unrecorded():
+        verdicts = judge_chain(planted, chain)
     scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
     return replace(finish(planted, chain), scores=scores)
 

@@ -18,7 +18,7 @@ from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
-from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, enough_history
+from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, data_of, enough_history
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.timing import Timed
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
@@ -290,7 +290,7 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
         {name: len(one.folds) for name, one in forecasts.items()}, costs,
         tuple(_score(forecasts, head, name) for head in heads for name in MONTHS), tuple(differences),
-        len(record_trials(trials_of(experiment, bars))),
+        len(record_trials(trials_of(experiment, bars, list(samples.values())))),
         tuple(_notes(experiment, samples, sorted(made.keys() - samples.keys()))),
     )  # fmt: skip
 
@@ -314,12 +314,13 @@ def _at(lstm: LSTM, name: str) -> LSTM:
     return changed
 
 
-def trials_of(experiment: Experiment, bars: pl.DataFrame) -> list[Trial]:
+def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samples]) -> list[Trial]:
     """A trial a cadence: its settings are those of a run with that cadence. No book was held, so none has a profit."""
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     symbols = tuple(bars["symbol"].unique().sort().to_list())
     settings = [configuration(experiment.replace(lstm=_at(experiment.lstm, name))) for name in MONTHS]
-    return [Trial(symbols, str(days.min()), str(days.max()), one, None) for one in settings]
+    data = data_of(bars, samples)
+    return [Trial(symbols, str(days.min()), str(days.max()), one, None, data=data) for one in settings]
 
 
 # ── forecasts and cost ────────────────────────────────────────────────────────────────────────────

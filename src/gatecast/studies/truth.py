@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import LEVEL, SKILL, judge
 from gatecast.experiment import Experiment, Progress, forecast_class, judge_chain, make_chain
@@ -224,10 +225,10 @@ def truth(
 
 
 def _alone(item: tuple[Callable[[int], Found], int]) -> Found:
-    """One run, on one thread: the last digits depend on it."""
+    """One run that is no trial, on one thread: the last digits depend on their number."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
+    with threadpool_limits(1), unrecorded():
         return item[0](item[1])
 
 
