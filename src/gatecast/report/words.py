@@ -45,6 +45,9 @@ WORDS = {
     "n_effective": "days, as independent ones",
     "n_break_even": "days to see the break-even",
     "n_needed": "days needed at this gain",
+    "yardstick_gain": "gain over the plain yardstick",
+    "best_simple_gain": "gain over the best simple model",
+    "best_simple": "best simple model, with hindsight",
     "probabilistic_sharpe": "probabilistic Sharpe ratio",
     "deflated_sharpe": "deflated Sharpe ratio",
     "min_track_record_bars": "shortest record that would do, bars",
@@ -71,8 +74,16 @@ def titled(name: Any) -> str:
     >>> titled("forest"), titled("log-HAR")
     ('Random forest', 'Log-HAR')
     """
-    text = named(name)
-    return text[:1].upper() + text[1:]
+    return begun(named(name))
+
+
+def begun(text: Any) -> str:
+    """The text as a sentence begins, otherwise as it is.
+
+    >>> begun("void: the column my_x is the answer")
+    'Void: the column my_x is the answer'
+    """
+    return str(text)[:1].upper() + str(text)[1:]
 
 
 def known(value: Any) -> TypeGuard[float]:
@@ -176,5 +187,12 @@ def moment(value: Any) -> Any:
 
 
 def tone(verdict: Any) -> str:
-    """The class of a verdict's colour: skill, nothing or unclear."""
-    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(str(verdict), "unclear")
+    """The class of a verdict's colour: skill, nothing, wrong (too good, or void) or unclear, which any other word is.
+
+    >>> [tone(verdict) for verdict in ("evidence of skill", "too good: look for a leak", "void: a leak", "new word")]
+    ['skill', 'wrong', 'wrong', 'unclear']
+    """
+    text = str(verdict)
+    if text.startswith(("too good", "void")):
+        return "wrong"
+    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(text, "unclear")
