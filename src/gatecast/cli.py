@@ -494,6 +494,7 @@ def _start_light() -> None:
     from importlib import import_module
 
     gc.disable()
+    import_module("polars")  # it asks whether pandas is there, once, and reads frames of pandas later
     if "pandas" not in sys.modules:
         sys.modules["pandas"] = None  # type: ignore[assignment]
         try:
@@ -660,10 +661,10 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
     signals = (rows[0]["signal_model"] if rows else "lstm").upper()
     columns = (
         "symbol", "bar", "P(up)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
-        "P(turbulent)", f"{signals}: signal", f"{signals}: z", "strategy", "weight, symbol alone", "weight in the book",
+        "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
     console.print(_table(columns, (_forecast_cells(row) for row in rows)))
-    console.print(Text("P(up), expected log return, s.d., interval and P(turbulent) are the ensemble's."))
+    console.print(Text("All up to P(turbulent) is the ensemble's forecast. Weight alone: of the symbol by itself."))
     book = [row["book"] for row in rows if row["current"] and row["book"] is not None]
     if book:
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
@@ -682,16 +683,21 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
     moment = f"{_moment(row['newest_bar'])}"
     if not row["current"]:
         return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)
-    up, signal = row["probability_up"], int(row["signal"])
-    chance = f"{up:.1%}" + ("" if row["probability_beyond_base_rate"] else " (base rate)")
-    expected = f"{row['expected_return_log']:+.2%}" if row["beyond_base_rate"] else "no forecast beyond the base rate"
-    alone, book = (f"{round(row[name], places) + 0.0:+.{places - 2}%}" for name, places in (("weight", 3), ("book", 4)))
+    base = "base rate" if row["base_rate_up"] is None else f"base rate {row['base_rate_up']:.1%}"
+    beyond = base if row["probability_beyond_base_rate"] else f"not beyond {base}"
+    expected = _share(row["expected_return_log"], "+.2%")
     return (
-        row["symbol"], moment, chance, expected,
-        f"{row['standard_deviation']:.2%}", _ends(row["intervals"]), f"{row['regime_probability']:.1%}",
-        words[signal] + (", consensus" if row["consensus"] else ""),
-        "-" if row["z"] is None else f"{row['z']:+.2f}", row["strategy"], alone, book,
+        row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
+        expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
+        _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
+        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), _share(row["z"], "+.2f"),
+        row["strategy"].replace("_", " "), _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
     )  # fmt: skip
+
+
+def _share(value: float | None, form: str) -> str:
+    """A number in a format, a dash for none; what rounds to 0 is +0."""
+    return "-" if value is None else format(round(value, 6) + 0.0, form)
 
 
 def _ends(intervals: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from gatecast.evaluation.verdict import SKILL
 from gatecast.report.figures import Data
 from gatecast.report.scorecard import simpler, stretch
-from gatecast.report.words import gain, known, named, percent
+from gatecast.report.words import known, named, percent
 
 Row = Mapping[str, Any]
 
@@ -94,12 +94,12 @@ def alone(
 
     >>> rows = [{"model": "lstm", "head": head, "gain": gain} for head, gain in (("return", -0.0041), ("regime", -0.1))]
     >>> verdicts = {"regime": {"verdict": "evidence of skill", "simpler": "har_regime"}}
-    >>> for line in alone(rows, verdicts, "2Y"):
-    ...     print(line)
-    The LSTM alone, on the last 2 years, loses to the simple rival in every head: return −0.41 %, regime −10.0 %.
+    >>> alone(rows[:1], verdicts, "2Y")[0]
+    'The LSTM alone, on the last 2 years, loses to the simple rival in every head, its loss larger by 0.41 % (return).'
+    >>> print(alone(rows, verdicts)[1])
     Shown: skill in regime, by the ensemble of all models. In regime, logistic regression on HAR terms is as good.
     >>> alone([rows[0] | {"gain": 0.001}], {})[0]
-    'The LSTM alone gains on the simple rival in every head: return +0.10 %, which may be luck.'
+    'The LSTM alone gains on the simple rival in every head, its loss smaller by 0.10 % (return; it may be luck).'
     """
     gains = {row["head"]: row["gain"] for row in models if row.get("model") == "lstm" and known(row.get("gain"))}
     if not gains:
@@ -112,17 +112,18 @@ def alone(
     def listed(won: bool) -> str:
         parts = {head: value for head, value in gains.items() if (value > 0) == won}
         return ", ".join(
-            f"{named(head)} {gain(value, 'share', min(abs(value) / 5, 0.02))}"
-            + (", which may be luck" if won and head not in sure else "")
+            f"{percent(abs(value), 2 if abs(value) < 0.1 else 1)} ({named(head)}"
+            + ("; it may be luck)" if won and head not in sure else ")")
             for head, value in parts.items()
         )
 
     learnt = ", on everything known," if window == "expanding" else f", on {stretch(window)}," if window else ""
     won, lost = listed(True), listed(False)
     said = (
-        f"gains on the simple rival in {won}, and loses to it in {lost}" if won and lost
-        else f"gains on the simple rival in every head: {won}" if won
-        else f"loses to the simple rival in every head: {lost}"
+        f"gains on the simple rival in some heads, its loss smaller by {won}, and loses to it in others, its loss "
+        f"larger by {lost}" if won and lost
+        else f"gains on the simple rival in every head, its loss smaller by {won}" if won
+        else f"loses to the simple rival in every head, its loss larger by {lost}"
     )  # fmt: skip
     skilled = [head for head, verdict in verdicts.items() if verdict.get("verdict") == SKILL]
     by = ", by the ensemble of all models" if any(head in FORECASTS for head in skilled) else ""

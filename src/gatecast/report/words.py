@@ -34,8 +34,18 @@ WORDS = {
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
+    "comp": "growth in all",
     "cagr": "growth a year (CAGR)",
     "max_drawdown": "deepest drawdown",
+    "longest_drawdown": "longest drawdown, in periods",
+    "value_at_risk": "value at risk, 95 %",
+    "cvar": "expected shortfall (CVaR), 95 %",
+    "best": "best period",
+    "worst": "worst period",
+    "avg_win": "average win",
+    "avg_loss": "average loss",
+    "consecutive_wins": "most wins in a row",
+    "consecutive_losses": "most losses in a row",
     "break_even_cost_bps": "break-even cost, bps per side",
     "cost_total": "costs in all",
     "diebold_mariano": "p, Diebold-Mariano with HLN",
@@ -127,7 +137,13 @@ def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
 
 
 def measured(value: Any, name: str) -> str:
-    """A value in the unit that its name implies: shares as percentages, everything else as a number."""
+    """A value in the unit that its name implies: shares as percentages, counts whole, everything else as a number.
+
+    >>> measured(0.0123, "cvar"), measured(5.0, "consecutive_wins"), measured(1.25, "sharpe")
+    ('1.2 %', '5', '1.25')
+    """
+    if known(value) and name.startswith(("consecutive_", "longest_")):
+        return number(int(value))
     if isinstance(value, float) and _SHARES.search(name.lower()) and "turnover" not in name and "bps" not in name:
         return percent(value)
     if isinstance(value, int | float):
