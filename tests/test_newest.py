@@ -163,3 +163,26 @@ def test_an_hourly_symbol_that_fell_silent_within_the_session_is_shown() -> None
     frame = pl.DataFrame({"time": hours, "asset_class": "fx", "close": 1.0})
     both = pl.concat([frame.with_columns(symbol=pl.lit("A")), frame[:5].with_columns(symbol=pl.lit("B"))])
     assert [one["today"] for one in newest_rows(both, None, None, None, {})] == ["bar", "no bar"]
+
+
+def test_the_reason_names_the_ensembles_number_and_its_side() -> None:
+    from gatecast.results import _reason
+
+    cases = pl.DataFrame(
+        {
+            "strategy": ["flat", "buy_and_hold", "trend", "trend", "trend"],
+            "score_bps": [0.0, 1.25, 0.5, 0.5, 0.5], "evidence": [0.0, 0.0, 0.4, 1.0, 1.0],
+            "signal": [0, -1, -1, 1, 1], "telling": [False, False, True, True, True],
+            "traded": [False, False, False, False, True], "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
+        }
+    )  # fmt: skip
+    assert cases.select(_reason()).to_series().to_list() == [
+        "no strategy's record and forecast give more than its costs",
+        "buy and hold is in force: record and forecast give 1.25 bps a bar after costs; no evidence of skill yet: shown, "
+        "not traded; the ensemble's expected return is lost in the width of its interval",
+        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows 40 % of it; "
+        "the ensemble's expected return is on the other side than the signal",
+        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it; "
+        "the ensemble's expected return is below the cost of a round trip",
+        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it",
+    ]

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -413,6 +413,7 @@ def forecast(
     date_format: DateFormat = None,
     splits: Annotated[str | None, typer.Option(help="Table of symbol, date, ratio; 1 for a true move.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
+    now: Annotated[str | None, typer.Option(help="Moment that bars are old against.", show_default="the clock")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast from the newest bar with the run's last models; bars are read as the run read its own.
@@ -434,7 +435,7 @@ def forecast(
     newest = read_bars(bars, **options)
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    found = forecast_live(folder, newest, splits=options.get("splits"))
+    found = forecast_live(folder, newest, splits=options.get("splits"), now=_as_moment(now))
     if as_json:
         _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
     else:
@@ -528,6 +529,17 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, through all levels; sections without any are left out."""
     inner = {key: _given(value) if isinstance(value, dict) else value for key, value in options.items()}
     return {key: value for key, value in inner.items() if value is not None and value != {}}
+
+
+def _as_moment(text: str | None) -> datetime | None:
+    """A date or a time, UTC where it has no zone; raises `SettingsError` for anything else."""
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"--now must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _length(text: str | None) -> str | int | None:
@@ -670,8 +682,9 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
         console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
     for row in rows:
-        said = [*row["notes"], *([f"{row['reason'][:1].upper()}{row['reason'][1:]}."] if row.get("reason") else [])]
-        console.print(Text(f"{_shown(row['symbol'])}: {_shown(' '.join(said))}"), soft_wrap=True)
+        reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
+        for said in (*row["notes"], *reason):
+            console.print(Text(f"{_shown(row['symbol'])}: {_shown(said)}"), soft_wrap=True)
     for warning in dict.fromkeys(warnings):
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
 

@@ -223,8 +223,12 @@ def _reason() -> pl.Expr:
     name = pl.col("strategy").str.replace_all("_", " ", literal=True)
     force = (
         pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit("no strategy is expected to earn more than its costs"))
-        .otherwise(pl.format("{} is expected to earn {} bps a bar after costs", name, pl.col("score_bps").round(2)))
+        .then(pl.lit("no strategy's record and forecast give more than its costs"))
+        .otherwise(
+            pl.format(
+                "{} is in force: record and forecast give {} bps a bar after costs", name, pl.col("score_bps").round(2)
+            )
+        )
     )
     held = (
         pl.when(pl.col("strategy") == "flat")
@@ -238,10 +242,10 @@ def _reason() -> pl.Expr:
     small = (
         pl.when((pl.col("signal") == 0) | pl.col("traded"))
         .then(pl.lit(""))
-        .when(pl.col("signal") * pl.col("expected") < 0)
-        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
         .when(~pl.col("telling"))
         .then(pl.lit("; the ensemble's expected return is lost in the width of its interval"))
+        .when(pl.col("signal") * pl.col("expected") < 0)
+        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
         .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
     return pl.concat_str([force, held, small])
