@@ -178,8 +178,8 @@ def test_the_reason_names_the_ensembles_number_and_its_side() -> None:
     )  # fmt: skip
     assert cases.select(_reason()).to_series().to_list() == [
         "no strategy's record and forecast give more than its costs",
-        "buy and hold is in force: record and forecast give 1.25 bps a bar after costs; no evidence of skill yet: shown, "
-        "not traded; the ensemble's expected return is lost in the width of its interval",
+        "buy and hold is in force: record and forecast give 1.25 bps a bar after costs; no evidence of skill yet: "
+        "shown, not traded; the ensemble's expected return is lost in the width of its interval",
         "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows 40 % of it; "
         "the ensemble's expected return is on the other side than the signal",
         "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it; "

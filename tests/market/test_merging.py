@@ -73,6 +73,23 @@ def test_prices_rounded_after_the_split_still_prove_it() -> None:
     np.testing.assert_allclose(merged.bars["close"][RUN:], bars["close"][RUN:], rtol=1e-3)
 
 
+def test_a_last_bar_that_was_finished_since_does_not_hide_the_split() -> None:
+    bars = walk()
+    known = bars[:RUN].with_columns(close=pl.when(pl.int_range(RUN) == RUN - 1).then(pl.col("open")).otherwise("close"))
+    merged = merge_bars(known, scaled(bars, 0.5, 2.0))
+    assert [problem.kind for problem in merged.problems] == ["rescaled", "revised"]
+    assert "1 bars differ" in merged.problems[1].sentence
+    assert merged.bars["close"][RUN:].equals(bars["close"][RUN:])
+
+
+def test_a_listed_split_serves_where_the_common_bars_are_too_few() -> None:
+    bars = walk()
+    listed = pl.DataFrame({"symbol": "AAA", "date": [bars["time"][RUN].date()], "ratio": [2.0]})
+    newer = read_bars(pl.concat([bars[RUN - 1 : RUN], scaled(bars[RUN:], 0.5, 2.0)]), splits=listed)
+    merged = merge_bars(bars[:RUN], newer.select(bars.columns), listed)
+    assert merged.bars.equals(bars)
+
+
 def test_only_the_symbol_that_was_re_based_is_scaled() -> None:
     bars = pl.concat([walk("AAA"), walk("BBB", seed=2)])
     known = pl.concat([walk("AAA")[:RUN], walk("BBB", seed=2)[:RUN]])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -26,6 +26,7 @@ PROVES = 3  # common bars that a factor must hold for, and how many of the lates
 ASKED = 60
 ROUNDING = 0.01  # the largest relative error of a price that was rounded after it was re-based
 LENGTH = 6  # new bars of a symbol that tell how long they are
+AGREE = 0.9  # share of the common numbers that must have the factor; the others were revised besides
 TAIL = 150  # of the run's bars, enough for the trailing volatility that a new bar is compared with
 
 
@@ -89,9 +90,9 @@ def merge_bars(
         problems.append(DataProblem("new symbol", strange, said))
     newer = newer.select(known.columns)
     _refuse_other_reading(known, newer)
-    newer, rescaled = _on_the_runs_level(known, newer, splits)
+    newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
     problems += rescaled
-    problems += _revised(known, newer, {symbol for problem in rescaled for symbol in problem.symbols})
+    problems += _revised(known, newer, rounding)
     problems += _missing(known, newer)
 
     last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
@@ -152,45 +153,47 @@ def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
 
 def _on_the_runs_level(
     known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
-) -> tuple[pl.DataFrame, list[DataProblem]]:
-    """The newer bars divided by each symbol's factor, and a problem a symbol that has one."""
+) -> tuple[pl.DataFrame, list[DataProblem], dict[Any, float]]:
+    """The newer bars divided by each symbol's factor, a problem a symbol that has one, and the rounding of each."""
     both = newer.join(known.select("symbol", "time", *PRICES, "volume"), on=["symbol", "time"], suffix="_known")
     last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
     ends = dict(last.iter_rows())
     listed = read_splits(splits) if splits is not False else read_splits(None)
-    problems, price, volume = [], {}, {}
+    problems, price, volume, rounding, proven = [], {}, {}, {}, set()
     for (symbol,), own in both.sort("time").group_by("symbol", maintain_order=True):
         found = _factor(own.tail(ASKED), PRICES)
-        if found is None or abs(found - 1) <= CHANGED:
+        if found is not None:
+            proven.add(symbol)
+        if found is None or abs(found[0] - 1) <= CHANGED:
             continue
-        price[symbol], volume[symbol] = found, _factor(own.tail(ASKED), ("volume",)) or 1.0
+        price[symbol], rounding[symbol] = found
+        volume[symbol] = (_factor(own.tail(ASKED), ("volume",)) or (1.0, 0.0))[0]
         problems.append(
             DataProblem(
                 "rescaled", (str(symbol),),
                 f"the prices of {symbol!r} were re-based since the run: the latest {min(len(own), ASKED)} common bars "
-                f"are {found:.6g} times the run's. The new bars are divided by it (volume by {volume[symbol]:.6g}).",
+                f"are {found[0]:.6g} times the run's. The new bars are divided by it (volume by {volume[symbol]:.6g}).",
             )
         )  # fmt: skip
-    common = set(both["symbol"].unique())
     for symbol, day, ratio in listed.iter_rows():
-        if symbol in ends and symbol not in common and day > ends[symbol] and ratio != 1:
+        if symbol in ends and symbol not in proven and day > ends[symbol] and ratio != 1:
             price[symbol] = price.get(symbol, 1.0) / ratio
             volume[symbol] = volume.get(symbol, 1.0) * ratio
             said = f"the new bars of {symbol!r} are brought to the run's level by the split of {day}, ratio {ratio:g}."
             problems.append(DataProblem("rescaled", (symbol,), said))
     if not price:
-        return newer, problems
+        return newer, problems, rounding
     by = {
         name: pl.col("symbol").replace_strict(factors, default=1.0, return_dtype=pl.Float64)
         for name, factors in (("price", price), ("volume", volume))
     }
-    return newer.with_columns(pl.col(PRICES) / by["price"], pl.col("volume") / by["volume"]), problems
+    return newer.with_columns(pl.col(PRICES) / by["price"], pl.col("volume") / by["volume"]), problems, rounding
 
 
-def _factor(both: pl.DataFrame, columns: Sequence[str]) -> float | None:
-    """How many times the run's the common bars' numbers are, if it is one number for all of them; else None.
+def _factor(both: pl.DataFrame, columns: Sequence[str]) -> tuple[float, float] | None:
+    """How many times the run's the common numbers are, and the relative rounding, if nine in ten agree; else None.
 
-    Prices may have been rounded since: a tenth of the factor's distance from 1 is allowed, at most 1 %.
+    Of a factor's distance from 1 a tenth may be rounding, at most 1 %.
     """
     usable = pl.all_horizontal(pl.col(name).is_finite() & (pl.col(f"{name}_known") > 0) for name in columns)
     rows = both.filter(usable)
@@ -200,18 +203,20 @@ def _factor(both: pl.DataFrame, columns: Sequence[str]) -> float | None:
     factor = float(ratio.median())  # type: ignore[arg-type]
     if factor <= 0:
         return None
-    furthest = float((ratio / factor - 1).abs().max())  # type: ignore[arg-type]
-    return factor if furthest <= max(CHANGED, min(ROUNDING, abs(factor - 1) / 10)) else None
+    apart = (ratio / factor - 1).abs()
+    rounding = float(apart.quantile(AGREE, "higher"))  # type: ignore[arg-type]
+    return (factor, rounding) if rounding <= max(CHANGED, min(ROUNDING, abs(factor - 1) / 10)) else None
 
 
 # ── what was revised, is missing, or odd ──────────────────────────────────────────────────────────
 
 
-def _revised(known: pl.DataFrame, newer: pl.DataFrame, rescaled: set[str]) -> list[DataProblem]:
+def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
     """Common bars with other numbers, and bars before the run's last that the run did not have."""
     columns = [*PRICES, "volume", *known.columns[len(COLUMNS) :]]
     both = newer.join(known.select("symbol", "time", *columns), on=["symbol", "time"], suffix="_known")
-    limit = pl.when(pl.col("symbol").is_in(list(rescaled))).then(ROUNDING).otherwise(CHANGED)
+    room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
+    limit = pl.col("symbol").replace_strict(room, default=CHANGED, return_dtype=pl.Float64)
     other = {}
     for name in columns:
         now, was = pl.col(name), pl.col(f"{name}_known")
