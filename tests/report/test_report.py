@@ -713,7 +713,7 @@ def test_the_deviation_of_page_chart_and_row_is_one_close_to_close(run: FakeRun,
         expected = np.sqrt(2 * (np.log1p(heads["return_simple"]) - heads["return"]))
         assert row["standard_deviation"] == pytest.approx(expected, rel=1e-9)
         assert percent(row["standard_deviation"]) in page.text
-    shown(page, "s.d., close to close", "From close to close, annualised")
+    shown(page, "s.d., close to", "From close to close, annualised")
 
 
 def test_volatility_forecast_and_realised_are_in_one_unit(run: FakeRun) -> None:
