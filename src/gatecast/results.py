@@ -223,8 +223,9 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
             score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
             telling=pl.Series(one.proposals.telling[at]),
             traded=pl.Series(one.proposals.traded[at]),
+            expected=pl.Series(one.proposals.expected[at]),
         )
-        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded"))
+        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded", "expected"))
     return pl.concat(parts).sort("symbol", "time")
 
 
@@ -233,8 +234,12 @@ def _reason() -> pl.Expr:
     name = pl.col("strategy").str.replace_all("_", " ", literal=True)
     force = (
         pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit("no strategy promises more than its costs"))
-        .otherwise(pl.format("{} promises {} bps a bar net", name, pl.col("score_bps").round(2)))
+        .then(pl.lit("no strategy's record and forecast give more than its costs"))
+        .otherwise(
+            pl.format(
+                "{} is in force: record and forecast give {} bps a bar after costs", name, pl.col("score_bps").round(2)
+            )
+        )
     )
     held = (
         pl.when(pl.col("strategy") == "flat")
@@ -246,11 +251,13 @@ def _reason() -> pl.Expr:
         .otherwise(pl.lit("; evidence allows all of it"))
     )
     small = (
-        pl.when((pl.col("signal") != 0) & ~pl.col("telling"))
-        .then(pl.lit("; the signal's expected move is lost in the width of its interval"))
-        .when((pl.col("signal") != 0) & ~pl.col("traded"))
-        .then(pl.lit("; the signal's expected move is below a round trip"))
-        .otherwise(pl.lit(""))
+        pl.when((pl.col("signal") == 0) | pl.col("traded"))
+        .then(pl.lit(""))
+        .when(~pl.col("telling"))
+        .then(pl.lit("; the ensemble's expected return is lost in the width of its interval"))
+        .when(pl.col("signal") * pl.col("expected") < 0)
+        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
+        .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
     return pl.concat_str([force, held, small])
 
