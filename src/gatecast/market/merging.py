@@ -15,9 +15,10 @@ from typing import Any, Literal
 import polars as pl
 
 from gatecast.errors import BarsError
+from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
 from gatecast.market.classes import ASSET_CLASSES
-from gatecast.market.cleaning import read_splits, refuse_mixed_spacing, refuse_splits
+from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
 from gatecast.market.tables import Notes
 
 Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd"]
@@ -158,7 +159,6 @@ def _on_the_runs_level(
     both = newer.join(known.select("symbol", "time", *PRICES, "volume"), on=["symbol", "time"], suffix="_known")
     last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
     ends = dict(last.iter_rows())
-    listed = read_splits(splits) if splits is not False else read_splits(None)
     problems, price, volume, rounding, proven = [], {}, {}, {}, set()
     for (symbol,), own in both.sort("time").group_by("symbol", maintain_order=True):
         found = _factor(own.tail(ASKED), PRICES)
@@ -175,7 +175,7 @@ def _on_the_runs_level(
                 f"are {found[0]:.6g} times the run's. The new bars are divided by it (volume by {volume[symbol]:.6g}).",
             )
         )  # fmt: skip
-    for symbol, day, ratio in listed.iter_rows():
+    for symbol, day, ratio in read_splits(splits).select("symbol", "date", "value").iter_rows():
         if symbol in ends and symbol not in proven and day > ends[symbol] and ratio != 1:
             price[symbol] = price.get(symbol, 1.0) / ratio
             volume[symbol] = volume.get(symbol, 1.0) * ratio
