@@ -529,7 +529,7 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             move, share = np.where(kind == BAR, move, ended), np.where(kind == BAR, share, 0.0)
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
         gain = move - old
-        aim = _aim(share, moved, before + together(np.where(at_open, gain, 0.0) if shared else gain))
+        aim = _aim(share, moved, before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow)))
         if shared and not at_open.all():  # orders at the close are filled after those at the open have earned
             opened = np.where(at_open, gain + aim * (later - 1) - np.abs(aim - moved) * side, gain) - borrow
             aim = np.where(at_open, aim, _aim(share, moved, before + together(opened)))
