@@ -242,6 +242,155 @@ def test_a_halted_holding_stays_in_the_book_and_new_money_is_shared_without_it()
     assert last == pytest.approx(min(1 / 3, (1 - b / wealth[result.equity["time"][-1]]) / 2), rel=1e-9)
 
 
+# the ends of symbols
+
+
+def equities(lengths: dict[str, int | list[int]], seed: int = 31, count: int = 300, **more: object) -> pl.DataFrame:
+    """Random bars of each symbol: its first so many, or all but those of a range."""
+    frames = []
+    for n, (name, length) in enumerate(lengths.items()):
+        row = pl.int_range(pl.len())
+        kept = row < length if isinstance(length, int) else ~row.is_between(*length, closed="left")
+        frames.append(random_bars(name, count, seed + n, **more).filter(kept))
+    return make_bars(pl.concat(frames).drop("segment"))
+
+
+def last_return(bars: pl.DataFrame, symbol: str, weight: float, **more: object) -> float:
+    """What constant weights of a symbol by itself have earned after its last bar, to the end of the backtest."""
+    ones = bars.select("symbol", "time", weight=pl.lit(weight))
+    own = backtest(ones, bars, FREE, **more).bars.filter(pl.col("symbol") == symbol)
+    bars_of_it = bars.filter(pl.col("symbol") == symbol)
+    assert len(own) == len(bars_of_it) + 1
+    return float(own["net"][-1])
+
+
+def test_an_end_on_unknown_terms_costs_the_long_and_pays_the_short_nothing() -> None:
+    bars = equities({"A": 300, "B": 100})
+    assert last_return(bars, "B", 1.0) == pytest.approx(-0.3, abs=1e-12)
+    held = backtest(bars.select("symbol", "time", weight=pl.lit(-1.0)), bars, FREE, {"B": "close"})
+    drift = bars.filter(pl.col("symbol") == "B")["close"].to_numpy()[-2:]
+    assert drift[0] > 0
+    assert last_return(bars, "B", -1.0) == 0.0
+    assert last_return(bars, "B", 0.0) == 0.0
+    coins = bars.with_columns(asset_class=pl.lit("crypto"))
+    assert last_return(coins, "B", 0.5) == pytest.approx(-0.45, rel=0.05)  # half, as it has drifted
+    funds = bars.with_columns(asset_class=pl.lit("etf"))
+    assert last_return(funds, "B", 1.0) == 0.0
+    assert held.ends == {"known": 0, "default": 1, "vendor": 0, "returned": 0}
+
+
+def test_an_end_on_known_terms_is_what_holders_got() -> None:
+    bars = equities({"A": 300, "B": 100})
+    last = bars.filter(pl.col("symbol") == "B")["time"][-1]
+    for value in (-1.0, -0.8, 0.25):
+        told = pl.DataFrame([("B", "delisting", last.date(), value, None)], schema=ACTIONS, orient="row")
+        assert last_return(bars, "B", 1.0, actions=told) == pytest.approx(value, abs=1e-12)
+        short = backtest(bars.select("symbol", "time", weight=pl.lit(-1.0)), bars, FREE, actions=told)
+        own = short.bars.filter(pl.col("symbol") == "B")
+        weight = np.full(100, -1.0)
+        price = bars.filter(pl.col("symbol") == "B").select("open", "close").to_numpy()
+        assert len(net_returns(weight, price[:, 0], price[:, 1], np.zeros(100, int), 0.0, 0.0)[2]) == len(own) - 1
+        kept = (price[-1, 1] / price[-1, 0]) / (2 - price[-1, 1] / price[-1, 0])  # short since the last open
+        assert own["net"][-1] == pytest.approx(max(-value * kept, -1.0), rel=1e-9)
+        assert short.ends["known"] == 1
+        assert short.ends["default"] == 0
+
+
+def test_the_book_and_the_benchmark_lose_what_they_held() -> None:
+    """Against a trader whose shares lose 30 % of their last price on the sixtieth session without a bar."""
+    bars = equities({"A": 300, "B": 100, "C": 300})
+    result = backtest(bars.select("symbol", "time", weight=pl.lit(1.0)), bars, FREE, dict.fromkeys("ABC", "close"))
+    close = {n: bars.filter(pl.col("symbol") == n)["close"].to_numpy() for n in "ABC"}
+    held = result.equity["benchmark"].to_numpy()
+    shares = {n: 1 / 3 / close[n][1] for n in "ABC"}
+    worth = [sum(shares[n] * close[n][min(t, len(close[n]) - 1)] for n in "ABC") for t in range(159)]
+    np.testing.assert_allclose(held[1:159], worth[1:], rtol=1e-12)
+    after = sum(shares[n] * close[n][159] for n in "AC") + shares["B"] * close["B"][-1] * 0.7
+    assert held[159] == pytest.approx(after, rel=1e-12)
+    # what B brought is shared by the other two: decided at the close after, filled at the next
+    grown = after + sum(shares[n] * (close[n][161] - close[n][159]) for n in "AC")
+    np.testing.assert_allclose(held[-1], grown / 2 * sum(close[n][-1] / close[n][161] for n in "AC"), rtol=1e-12)
+    without = result.equity_without_default_ends
+    assert without is not None
+    assert without["benchmark"][159] - held[159] == pytest.approx(shares["B"] * close["B"][-1] * 0.3, rel=1e-9)
+    assert without["equity"][158] == result.equity["equity"][158]
+    assert without["equity"][159] > result.equity["equity"][159]
+    assert result.without_default_ends().summary()["total_return"] == without["equity"][-1] - 1
+
+
+@pytest.mark.parametrize("away", [70, 100, 150])
+def test_a_symbol_that_returns_has_earned_the_move_to_its_reopening(away: int) -> None:
+    """The default is booked on the sixtieth session and taken back: all in all the holder has the reopening's price."""
+    bars = equities({"A": 300, "B": [100, 100 + away]})
+    result = backtest(bars.select("symbol", "time", weight=pl.lit(1.0)), bars, FREE, dict.fromkeys("AB", "open"))
+    own = result.bars.filter(pl.col("symbol") == "B")
+    b = bars.filter(pl.col("symbol") == "B")
+    assert own["net"][100] == pytest.approx(-0.3, abs=1e-12)
+    assert np.prod(1 + own["net"].to_numpy()[:102]) == pytest.approx(b["open"][100] / b["open"][1], rel=1e-12)
+    assert result.ends == {"known": 0, "default": 1, "vendor": 0, "returned": 1}
+    paying = backtest(bars.select("symbol", "time", weight=pl.lit(1.0)), bars, Costs(), dict.fromkeys("AB", "open"))
+    sale = paying.bars.filter(pl.col("symbol") == "B")["cost"][101]
+    before = np.prod(1 + own["net"].to_numpy()[:101])
+    assert sale == pytest.approx(5e-4 * b["open"][100] / b["open"][1] / before, rel=2e-3)
+
+
+def test_symbols_that_end_with_their_vendor_are_sold_at_their_last_close() -> None:
+    bars = equities({"A": 300, **dict.fromkeys("BCD", 100)})
+    costs = Costs(slippage_bps=20.0, commission_bps=0.0)
+    ones = bars.select("symbol", "time", weight=pl.lit(1.0))
+    result = backtest(ones, bars, costs)
+    assert result.ends == {"known": 0, "default": 0, "vendor": 3, "returned": 0}
+    own = result.bars.filter(pl.col("symbol") == "B")
+    assert own["gross"][-1] == 0
+    assert own["cost"][-1] == pytest.approx(0.002, rel=1e-2)  # of what its own money has become
+    assert result.equity_without_default_ends is None
+    assert result.without_default_ends() is result
+    late = result.bars.filter((pl.col("symbol") == "A") & (pl.col("time") > own["time"][-1]))
+    assert late["book"].to_list() == [1.0] * 140  # all money is A's again
+
+
+def test_another_level_after_a_gap_is_the_worse_of_the_move_and_the_default() -> None:
+    for factor, long, short in ((10.0, -0.3, -1.0), (0.1, -0.9, 0.0)):
+        bars = equities({"A": 300, "B": [100, 130]})
+        other = (pl.col("symbol") == "B") & (pl.int_range(pl.len()).over("symbol") >= 100)
+        price = bars.filter(pl.col("symbol") == "B").select("open", "close")
+        scale = factor * price["close"][99] / price["open"][100]
+        bars = bars.with_columns(
+            pl.when(other).then(pl.col(name) * scale).otherwise(name).alias(name)
+            for name in ("open", "high", "low", "close")
+        )
+        for weight, expected in ((1.0, long), (-1.0, short)):
+            result = backtest(bars.select("symbol", "time", weight=pl.lit(weight)), bars, FREE, {"B": "open"})
+            found = result.bars.filter(pl.col("symbol") == "B")["net"][100]
+            assert found == pytest.approx(expected, abs=1e-9)
+            assert result.ends["default"] == 1
+
+
+def test_silence_at_the_end_of_the_file_books_nothing() -> None:
+    bars = equities({"A": 300, "B": 245})
+    result = backtest(bars.select("symbol", "time", weight=pl.lit(1.0)), bars, FREE)
+    assert result.ends == {"known": 0, "default": 0, "vendor": 0, "returned": 0}
+    assert len(result.returns_of("B")) == 245
+
+
+def test_two_classes_with_other_holidays_are_one_account() -> None:
+    """Coins trade at weekends, equities do not: nothing is lost or gained by it."""
+    every = random_bars("X", 200, 40, asset_class="crypto", start=datetime(2020, 1, 7, 0, tzinfo=UTC))
+    stock = random_bars("A", 200, 41).filter(pl.col("time").dt.weekday() <= 5)
+    bars = pl.concat([stock, every])
+    ones = bars.select("symbol", "time", weight=pl.lit(1.0))
+    both = ones.filter(pl.col("time") >= stock["time"][1])
+    result = backtest(both, bars, FREE, {"A": "close", "X": "close"})
+    assert len(result.equity) == 199
+    assert result.rows_per_year == pytest.approx(365.25, rel=0.01)
+    a, x = stock["close"].to_numpy(), every["close"].to_numpy()
+    assert result.equity["benchmark"][-1] == pytest.approx(a[-1] / a[2] / 2 + x[-1] / x[2] / 2, rel=0.01)
+    # where the coin begins three hours later, money is made for it first
+    late = backtest(ones, bars, FREE, {"A": "close", "X": "close"}).equity["benchmark"]
+    assert np.corrcoef(np.diff(np.log(late))[5:], np.diff(np.log(result.equity["benchmark"]))[4:])[0, 1] > 0.99
+    assert len(late) == 200
+
+
 # the one shift
 
 
