@@ -74,7 +74,7 @@ def parse_known(
     for name, column in spelt.items():
         times = known_times(frame, column, timezone, date_format, notes, optional=True)
         frame = frame.with_columns(times.alias(OWN + name))
-    return frame.drop(set(spelt.values()), strict=False)
+    return frame.drop({*spelt.values(), *(name + SUFFIX for name in known_at)}, strict=False)
 
 
 def take_known(
