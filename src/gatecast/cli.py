@@ -1,7 +1,8 @@
 """The command: parse, call one function, render. Everything heavy is imported inside the command that needs it.
 
 Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors,
-`audit` a leak or `truth` a gate that was missed; 2 for a wrong setting, file or option; 130 when interrupted.
+`audit` a leak, `truth` a gate that was missed or `forecast --strict` bars that are stale, missing or revised; 2 for a
+wrong setting, file or option; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,7 @@ def run(
     versions: Versions = None,
     start: Start = None,
     end: End = None,
-    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-20.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-22.")] = None,
     lookback: Annotated[int | None, typer.Option(help="Bars in a window, 10-100.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
@@ -435,11 +436,18 @@ def forecast(
     splits: Splits = None,
     actions: Actions = None,
     versions: Versions = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
+    now: Annotated[str | None, typer.Option(help="Moment that bars are old against.", show_default="the clock")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast from the newest bar with the run's last models; bars are read as the run read its own."""
-    from gatecast.live import forecast_newest
-    from gatecast.market.sources import read_bars
+    """Forecast from the newest bar with the run's last models; bars are read as the run read its own.
+
+    A history that was re-based as a whole since the run is brought to the run's level; a step that looks like a split
+    and that no common bar explains is refused. Exit status 0 with warnings; with --strict 1 when a symbol's newest bar
+    is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
+    """
+    from gatecast.live import forecast as forecast_live
+    from gatecast.market.sources import read_with_findings
     from gatecast.store import load_run
 
     known = load_run(folder)
@@ -453,14 +461,19 @@ def forecast(
     given = _reading(
         symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
     )
-    newest = read_bars(bars, **_given(own) | _given(given))
+    options = _given(own) | _given(given)
+    reading = read_with_findings(bars, **options)
+    newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
+    splits_read = False if options.get("splits") is False else listed if len(listed) else None
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    rows = forecast_newest(folder, newest)
+    found = forecast_live(folder, newest, splits=splits_read, now=_as_moment(now))
     if as_json:
-        _print_json({"path": str(folder), "forecasts": rows})
+        _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
     else:
-        _show_forecasts(rows, _console())
+        _show_forecasts(found.rows, found.warnings, known.experiment.horizon, _console())
+    if strict and not found.sound:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -514,6 +527,7 @@ def _start_light() -> None:
     from importlib import import_module
 
     gc.disable()
+    import_module("polars")  # it asks whether pandas is there, once, and reads frames of pandas later
     if "pandas" not in sys.modules:
         sys.modules["pandas"] = None  # type: ignore[assignment]
         try:
@@ -551,6 +565,17 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, through all levels; sections without any are left out."""
     inner = {key: _given(value) if isinstance(value, dict) else value for key, value in options.items()}
     return {key: value for key, value in inner.items() if value is not None and value != {}}
+
+
+def _as_moment(text: str | None) -> datetime | None:
+    """A date or a time, UTC where it has no zone; raises `SettingsError` for anything else."""
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"--now must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _length(text: str | None) -> str | int | None:
@@ -677,38 +702,51 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
     console.print(Text(f"Report: {_shown(_brief(page))}"), soft_wrap=True)
 
 
-def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
+def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:
+    """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
     from rich.text import Text
 
-    words = {1: "bullish", 0: "none", -1: "bearish"}
+    signals = (rows[0]["signal_model"] if rows else "lstm").upper()
     columns = (
-        "symbol",
-        "time",
-        "P(up)",
-        "return",
-        "s.d.",
-        "interval",
-        "P(turbulent)",
-        "signal",
-        "z",
-        "strategy",
-        "weight",
-    )
-    table = (
-        (
-            row["symbol"], _moment(row["time"]), f"{row['probability_up']:.1%}",
-            f"{row['expected_return_simple']:+.2%}", f"{row['volatility'] ** 0.5:.2%}", _ends(row["intervals"]),
-            f"{row['regime_probability']:.1%}",
-            words[int(row["signal"])] + (", consensus" if row["consensus"] else ""),
-            "-" if row["z"] is None else f"{row['z']:+.2f}", row["strategy"], f"{round(row['weight'], 2) + 0.0:+.2f}",
-        )
-        for row in rows
+        "symbol", "bar", "P(up)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
+        "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
-    console.print(_table(columns, table))
+    console.print(_table(columns, (_forecast_cells(row) for row in rows)))
+    console.print(Text("All up to P(turbulent) is the ensemble's forecast. Weight alone: of the symbol by itself."))
+    book = [row["book"] for row in rows if row["current"] and row["book"] is not None]
+    if book:
+        long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
+        console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
     for row in rows:
-        console.print(Text(f"{_shown(row['symbol'])}: {_shown(row['reason'])}."), soft_wrap=True)
-    for warning in dict.fromkeys(warning for row in rows for warning in row["warnings"]):
+        reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
+        for said in (*row["notes"], *reason):
+            console.print(Text(f"{_shown(row['symbol'])}: {_shown(said)}"), soft_wrap=True)
+    for warning in dict.fromkeys(warnings):
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
+
+
+def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table of forecasts; dashes where there is none of today's bar."""
+    words = {1: "bullish", 0: "none", -1: "bearish"}
+    states = {"no bar": "no bar today", "no trade": "no trade today"}
+    moment = f"{_moment(row['newest_bar'])}"
+    if not row["current"]:
+        return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)
+    base = "base rate" if row["base_rate_up"] is None else f"base rate {row['base_rate_up']:.1%}"
+    beyond = base if row["probability_beyond_base_rate"] else f"not beyond {base}"
+    expected = _share(row["expected_return_log"], "+.2%")
+    return (
+        row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
+        expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
+        _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
+        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), _share(row["z"], "+.2f"),
+        row["strategy"].replace("_", " "), _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
+    )  # fmt: skip
+
+
+def _share(value: float | None, form: str) -> str:
+    """A number in a format, a dash for none; what rounds to 0 is +0."""
+    return "-" if value is None else format(round(value, 6) + 0.0, form)
 
 
 def _ends(intervals: list[dict[str, Any]]) -> str:

@@ -7,18 +7,21 @@ import tomllib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
-from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
+from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
@@ -27,21 +30,23 @@ from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.naive import RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.spill import Disk
 from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
-from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of
+from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.results import (
     Chain,
@@ -56,10 +61,12 @@ from gatecast.results import (
     weights_frame,
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
+from gatecast.samples.features.catalogue import BUILT_IN
+from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
-from gatecast.trading.backtest import backtest, net_returns
+from gatecast.trading.backtest import backtest, net_of_class
 from gatecast.trading.costs import Costs
 from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
@@ -147,13 +154,13 @@ class Experiment(Settings):
     >>> Experiment(horizon=50)
     Traceback (most recent call last):
         ...
-    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 20.
+    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 22.
     """
 
     name: str = "experiment"
     seed: Annotated[int, Field(ge=0)] = 0
     lookback: Annotated[int, Field(ge=10, le=100)] = 30
-    horizon: Annotated[int, Field(ge=1, le=20)] = 5
+    horizon: Annotated[int, Field(ge=1, le=22)] = 5
     features: tuple[str, ...] | None = None
     volatility_proxy: str = "garman_klass"
     models: tuple[str, ...] = MODELS
@@ -258,8 +265,8 @@ class Experiment(Settings):
         return self
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
-        """The ensemble of the models' forecasts, and intervals around it; `since`: see `Ensemble.combine`."""
-        return with_intervals(self.ensemble.combine(forecasts, since), self.intervals)
+        """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
+        return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
 
     def _heads(self) -> dict[str, tuple[str, ...]]:
         """What each model of the experiment, and each rival that forecasts variance, forecasts."""
@@ -268,9 +275,11 @@ class Experiment(Settings):
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
             "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
-        rivals = dict.fromkeys(
-            ("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",)
-        )
+        names = (
+            "har", "har_levels", "har_falls", "har_symbol", "har_class", "har_smooth",
+            "constant", "ewma", "ewma_range", "last",
+        )  # fmt: skip
+        rivals = dict.fromkeys(names, ("volatility",))
         long = {name + LONG: own[name] for name in self._on_both_windows()}
         return {name: own[name] for name in self.models} | long | rivals
 
@@ -339,19 +348,22 @@ class Experiment(Settings):
             getattr(self, name).replace(window=EXPANDING, every=LONG_EVERY, label=name + LONG)
             for name in self._on_both_windows()
         ]
-        rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
-        rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
         return [
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
-            *(Naive(rule=rule) for rule in rules),
+            *(Naive(rule=rule) for rule in RULES),
+            RidgeLag(),
+            LogisticLag(),
             BayesRidge(),
             LogHAR(),
+            HARLevels(),
+            LogHAR(falls=True),
             LinearVariance(),
             LinearVariance(pooled=True),
             SmoothHAR(),
             threshold_rival(),
             har_regime_rival(),
+            har_regime_falls_rival(),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -389,12 +401,12 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     """
     began = time.monotonic()
     reading = experiment.read()
-    chain = make_chain(experiment, reading.bars, progress, plan)
-    nested = [trial for one in chain.forecasts.values() for trial in nested_trials(experiment, one)]
-    trials = record_trials([*nested, trial_of(experiment, chain)])
-    verdicts = judge_chain(experiment, chain, [one for one in trials if not one.nested])
+    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
+    trials = record_chain(experiment, chain)
+    verdicts = judge_chain(experiment, chain, trials)
+    without = judge_chain(experiment, chain.without_default_ends(), trials) if chain.takes_default_terms else None
     finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
-    scores = scores_of(finished, chain, verdicts, trials, reading)
+    scores = scores_of(finished, chain, verdicts, trials, reading, without)
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
@@ -409,11 +421,16 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
 
 
 def make_chain(
-    experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None, plan: Plan | None = None
+    experiment: Experiment,
+    bars: pl.DataFrame,
+    progress: Progress | None = None,
+    plan: Plan | None = None,
+    actions: pl.DataFrame | None = None,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    One class after the other; of several only the one at work is in memory, see `spill`.
+    One class after the other; of several only the one at work is in memory, see `spill`. `actions`: the delistings that
+    are known, see `gatecast.market.ends`.
 
     Raises `HistoryTooShortError` as `run` does.
     """
@@ -434,22 +451,42 @@ def make_chain(
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
-        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills)
+        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills, actions)
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
         del at_work, result  # or they would stay until the next class is done
-    weights = weights_frame(classes, bars)
-    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
+    weights = weights_frame(classes, bars, actions)
+    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
     return Chain(bars, classes, weights, book, seconds, left_out, disk)
 
 
-def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] = ()) -> dict[str, Verdict]:
-    """The verdicts; `trials` are all those on the same instruments and span, this one included."""
+def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
+    """Adds the chain and the candidates of its searches to the ledger; all trials on the same market and span.
+
+    Nothing is added for what is known already, or inside `ledger.unrecorded`.
+    """
+    trial = trial_of(experiment, chain)
+    nested = [one for each in chain.forecasts.values() for one in nested_trials(experiment, each, trial.data)]
+    return record_trials([*nested, trial])
+
+
+def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] | None = None) -> dict[str, Verdict]:
+    """The verdicts of a chain, corrected for all that was tried on the same market and span.
+
+    This is where a judgement is made, and so where a trial counts: whoever judges a chain has tried it. `make_chain`
+    and `walk_forward` alone claim nothing and leave no trial.
+
+    Parameters
+    ----------
+    trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
+        inside `ledger.unrecorded`, where there are no other trials.
+    """
+    trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
     return judge(
         chain.forecasts, chain.net, chain.benchmark,
         round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
-        periods_per_year=periods_of(chain.bars), sessions=chain.sessions, trials=max(len(trials), 1),
+        periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
         effective_trials=independent_trials(trials, days, held) if trials else None,
     )  # fmt: skip
 
@@ -492,32 +529,31 @@ def decide(
     experiment: Experiment,
     forecasts: Forecasts,
     bars: pl.DataFrame,
-    fills: dict[str, Literal["open", "close"]],
+    fills: NDArray[np.bool_],
+    actions: pl.DataFrame | None = None,
 ) -> ClassResult:
-    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class."""
+    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
+
+    `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
+    known. An end without a bar counts in the records at the class's first forecast at or after it.
+    """
     samples = forecasts.samples
     name = samples.asset_class
-    own = bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    own = bars.filter(pl.col("asset_class") == name)
+    at_open = fills[(bars["asset_class"] == name).to_numpy()]
     periods = periods_of(own)
     per_side = experiment.costs.per_side(name)
     signals = make_signals(forecasts, experiment.signals)
     proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
-    borrow = experiment.costs.borrow_per_bar(name, periods)
-    opens, closes = own["open"].to_numpy(), own["close"].to_numpy()
-    net = np.zeros_like(proposals.weights)
-    for number, symbol in enumerate(samples.symbols):
-        rows = samples.symbol == number
-        net[rows] = net_returns(
-            proposals.weights[rows],
-            opens[rows],
-            closes[rows],
-            samples.segment[rows],
-            per_side,
-            borrow,
-            fills[symbol],
-        )[2]
+    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, find_ends(bars, actions))
+    at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
+    for moment, profit in booked:
+        place = int(np.searchsorted(samples.time[at], moment))
+        if place < len(at):
+            net[at[place]] += profit
     target = experiment.strategies.target_volatility / np.sqrt(periods)
-    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection)
+    class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
+    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection, class_starts)
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
 
 
@@ -527,6 +563,11 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
     Raises `HistoryTooShortError` when there is none, with what it would take.
     """
     found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
+    if not found and not any(one.names for one in samples.values()):
+        reasons = "; ".join(f"{name}: {why}" for one in samples.values() for name, why in one.left_out.items())
+        raise HistoryTooShortError(
+            f"Nothing moved: there is nothing to judge. No feature has values that vary: {reasons}."
+        )
     if not found:
         raise HistoryTooShortError(history_needed(bars, experiment))
     return found
@@ -546,6 +587,14 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
     cutoff = schedule.folds(times[first:], known_at[first:])[0].cutoff
     need = int(np.searchsorted(times, cutoff)) + 1
+    wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
+    if have >= need and len(wait) > have / 10:
+        days = cast(timedelta, wait.median()) / timedelta(days=1)
+        return (
+            f"{symbol!r} has {have} bars, but {len(wait)} of them became known after the next fill, half of these "
+            f"{days:.3g} days or more after their close. A forecast needs every bar of its window, and a newest one "
+            f"that is at most {OLDEST_SESSIONS} sessions old. Correct known_at, or get the bars sooner."
+        )
     enough = (
         f"{need} are needed, around {np.datetime_as_string(cutoff, 'D')} at its pace" if need > have
         else f"{need} would do if they were in one piece: gaps or missing values are between them"
@@ -573,6 +622,12 @@ def configuration(experiment: Experiment) -> str:
     return provenance.hash_of(settings)
 
 
+def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:
+    """What enters a trial of these bars: returns, and the values of features that are not built in."""
+    own = {name for one in samples for name in one.names} - BUILT_IN
+    return provenance.data_of(bars, samples, own)
+
+
 def trial_of(experiment: Experiment, chain: Chain) -> Trial:
     """What the ledger keeps of a run."""
     from gatecast.metrics.returns import sharpe
@@ -582,16 +637,17 @@ def trial_of(experiment: Experiment, chain: Chain) -> Trial:
     return Trial(
         tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
         configuration(experiment), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
+        data=data_of(chain.bars, [one.samples for one in chain.classes.values()]),
     )  # fmt: skip
 
 
-def nested_trials(experiment: Experiment, forecasts: Forecasts) -> list[Trial]:
+def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | None = None) -> list[Trial]:
     """The candidates of a class's searches: they never saw what is judged, but each was tried."""
     given = experiment.lstm.model_dump(mode="json")
     return [
         Trial(
             forecasts.samples.symbols, found["since"][:10], found["date"][:10],
-            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True,
+            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True, data=data,
         )
         for found in searches_of(forecasts)
         for tried in found["trials"]
@@ -599,7 +655,10 @@ def nested_trials(experiment: Experiment, forecasts: Forecasts) -> list[Trial]:
 
 
 def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | None = None) -> Run | None:
-    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts."""
+    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts.
+
+    Nobody trades on it: it is no trial.
+    """
     if experiment.control is None:
         return None
     bars = experiment.control.make()
@@ -610,8 +669,10 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     )
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
-    chain = make_chain(planted, planted.read().bars, told, asked)
-    verdicts = judge_chain(planted, chain, record_trials([trial_of(planted, chain)]))
+    reading = planted.read()
+    chain = make_chain(planted, reading.bars, told, asked, reading.actions)
+    with unrecorded():
+        verdicts = judge_chain(planted, chain)
     scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
     return replace(finish(planted, chain), scores=scores)
 

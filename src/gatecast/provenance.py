@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+
+from gatecast.evaluation.ledger import DIGITS, NO_WEEK, Data, market_of
+from gatecast.market.bars import COLUMNS, session_date
 
 if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.samples.windows import Samples
 
+EPOCH = date(1970, 1, 1).toordinal() - 1  # days since the first Monday of the calendar
 LIBRARIES = ("numpy", "polars", "torch", "scikit-learn", "ta-lib", "scipy", "arch")
 
 
@@ -41,6 +47,33 @@ def hash_of_bars(bars: pl.DataFrame) -> str:
             numbers = column.to_physical().cast(pl.Float64).fill_null(float("nan")).to_numpy()
             digest.update(numbers.astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+def data_of(bars: pl.DataFrame, samples: Iterable[Samples], own: Collection[str]) -> Data:
+    """What enters a trial: its bars' hash and returns, and a fingerprint of the user's columns and features in `own`.
+
+    Columns of the bars that are neither prices nor in `own` do not enter. The fingerprint is of the values that the
+    samples hold, so that a function of the user's that changed under the same name is other data.
+    """
+    market = market_of(bars)
+    exact = hash_of_bars(bars.select(name for name in bars.columns if name in COLUMNS or name in own))
+    sums: dict[int, int] = {}
+    for one in samples:
+        places = [place for place, name in enumerate(one.names) if name in own]
+        if not places:
+            continue
+        days = session_date(one.time).astype("datetime64[D]")
+        week = (days.astype(np.int64) + EPOCH) // 7
+        values = one.features[:, places].astype("<f4")
+        edges = np.flatnonzero(np.r_[True, (np.diff(week) != 0) | (np.diff(one.symbol) != 0)])
+        for begin, end in zip(edges, np.r_[edges[1:], len(week)], strict=True):
+            number = int.from_bytes(hashlib.sha256(values[begin:end].tobytes()).digest()[:8])
+            sums[int(week[begin])] = sums.get(int(week[begin]), 0) + number
+    if not sums:
+        return Data(exact, market_key=market.key, market=market)
+    first, last = min(sums), max(sums)
+    weeks = [f"{sums[week] % 16**DIGITS:0{DIGITS}x}" if week in sums else NO_WEEK for week in range(first, last + 1)]
+    return Data(exact, str(date.fromordinal(first * 7 + 1)), "".join(weeks), market.key, market)
 
 
 def of_run(

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -23,10 +23,12 @@ from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
-from gatecast.market.bars import opens_are_real, session_date
-from gatecast.market.calendar import periods_of, sessions_of
+from gatecast.market.bars import open_fills, session_date
+from gatecast.market.calendar import periods_of
+from gatecast.market.ends import find_ends
 from gatecast.metrics import overfitting
-from gatecast.metrics.returns import sharpe, tear_sheet
+from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
+from gatecast.trading.backtest import rows_per_year
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.strategies import STRATEGIES
 
@@ -97,19 +99,27 @@ class Chain:
         return {name: one.forecasts for name, one in self.classes.items()}
 
     @property
+    def takes_default_terms(self) -> bool:
+        """Whether the backtest books the end of a symbol on terms that nobody knows."""
+        return self.result.equity_without_default_ends is not None
+
+    def without_default_ends(self) -> Chain:
+        """The same with nothing lost where a symbol ends on unknown terms."""
+        return replace(self, result=self.result.without_default_ends())
+
+    @property
     def net(self) -> FloatArray:
-        """(bars,) net simple return of the book."""
+        """(sessions,) net simple return of the book."""
         return self.result.equity["net"].to_numpy()
 
     @property
     def benchmark(self) -> FloatArray:
-        """(bars,) simple return of buy and hold, from its wealth."""
-        wealth = np.r_[1.0, self.result.equity["benchmark"].to_numpy()]
-        return np.asarray(np.diff(wealth) / wealth[:-1], dtype=np.float64)
+        """(sessions,) simple return of buy and hold, from its wealth."""
+        return returns_of_levels(self.result.equity["benchmark"].to_numpy())
 
     @property
     def sessions(self) -> NDArray[np.datetime64]:
-        """(bars,) session date of each."""
+        """(sessions,) date of each."""
         return session_date(self.result.equity["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]")
 
 
@@ -213,8 +223,9 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
             score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
             telling=pl.Series(one.proposals.telling[at]),
             traded=pl.Series(one.proposals.traded[at]),
+            expected=pl.Series(one.proposals.expected[at]),
         )
-        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded"))
+        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded", "expected"))
     return pl.concat(parts).sort("symbol", "time")
 
 
@@ -223,8 +234,12 @@ def _reason() -> pl.Expr:
     name = pl.col("strategy").str.replace_all("_", " ", literal=True)
     force = (
         pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit("no strategy promises more than its costs"))
-        .otherwise(pl.format("{} promises {} bps a bar net", name, pl.col("score_bps").round(2)))
+        .then(pl.lit("no strategy's record and forecast give more than its costs"))
+        .otherwise(
+            pl.format(
+                "{} is in force: record and forecast give {} bps a bar after costs", name, pl.col("score_bps").round(2)
+            )
+        )
     )
     held = (
         pl.when(pl.col("strategy") == "flat")
@@ -236,23 +251,30 @@ def _reason() -> pl.Expr:
         .otherwise(pl.lit("; evidence allows all of it"))
     )
     small = (
-        pl.when((pl.col("signal") != 0) & ~pl.col("telling"))
-        .then(pl.lit("; the signal's expected move is lost in the width of its interval"))
-        .when((pl.col("signal") != 0) & ~pl.col("traded"))
-        .then(pl.lit("; the signal's expected move is below a round trip"))
-        .otherwise(pl.lit(""))
+        pl.when((pl.col("signal") == 0) | pl.col("traded"))
+        .then(pl.lit(""))
+        .when(~pl.col("telling"))
+        .then(pl.lit("; the ensemble's expected return is lost in the width of its interval"))
+        .when(pl.col("signal") * pl.col("expected") < 0)
+        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
+        .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
     return pl.concat_str([force, held, small])
 
 
-def weights_frame(classes: dict[str, ClassResult], bars: pl.DataFrame) -> pl.DataFrame:
-    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio."""
+def weights_frame(
+    classes: dict[str, ClassResult], bars: pl.DataFrame, actions: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio.
+
+    `actions`: the delistings that are known, as the money is not divided among symbols that have ended.
+    """
     parts = []
     for one in classes.values():
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort("symbol", "time")
-    return weights.with_columns(book=make_book(weights, bars)["weight"])
+    return weights.with_columns(book=make_book(weights, bars, find_ends(bars, actions))["weight"])
 
 
 def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
@@ -266,22 +288,34 @@ def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
     )
 
 
-def fills_of(bars: pl.DataFrame) -> dict[str, Literal["open", "close"]]:
-    """symbol -> where its orders are filled: the next open where opens are real, else the next close."""
-    return {symbol: "open" if real else "close" for symbol, real in opens_are_real(bars).items()}
+def fills_of(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether an order that was decided the close before is filled at each bar's open, else at its close."""
+    return open_fills(bars)
 
 
 def scores_of(
-    run: Run, chain: Chain, verdicts: dict[str, Verdict], trials: Sequence[Trial], reading: Reading
+    run: Run,
+    chain: Chain,
+    verdicts: dict[str, Verdict],
+    trials: Sequence[Trial],
+    reading: Reading,
+    without_default_ends: dict[str, Verdict] | None = None,
 ) -> dict[str, Any]:
-    """Everything that `scores.json` and the report say in numbers; undefined numbers are None."""
+    """Everything that `scores.json` and the report say in numbers; undefined numbers are None.
+
+    `without_default_ends`: the verdicts if nothing were lost where a symbol ends on unknown terms; None where none did.
+    """
     models, years = score_tables(chain.forecasts)
-    periods, result, net, audit = periods_of(run.bars), chain.result, chain.net, quick_audit(run)
+    result, net, audit = chain.result, chain.net, quick_audit(run)
+    periods = result.rows_per_year
     symbols = run.bars["symbol"].unique().sort().to_list()
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any()), audit),
+        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any()), audit, without_default_ends),
+        "verdicts_without_default_ends": {
+            head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
+        },
         "audit": audit.to_dict(),
         "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
         "trials": found,
@@ -289,6 +323,7 @@ def scores_of(
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble, jobs=run.experiment.jobs),
         "in_force": changes_of(chain.forecasts),
+        "rivals": rivals_of(chain.forecasts),
         "tuning": tuned_of(chain.forecasts),
         "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
@@ -302,22 +337,63 @@ def scores_of(
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
             "average_exposure": average_exposure(run.weights),
             "periods_per_year": periods,
+            "bars_per_year": periods_of(run.bars),
+            "ends": ends_of(result),
             **deflation(net, trials, found["effective"]),
         },
         "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
         "warnings": warnings_of(run, chain, reading, audit),
-        "fills": {
-            symbol: {"fill": fill, "reason": "opens are real" if fill == "open" else
-                     "opens repeat the previous close: orders are filled at the next close"}
-            for symbol, fill in result.fills.items()
-        },
+        "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},
         "features_left_out": {name: one.samples.left_out for name, one in run.classes.items()},
         "control": control_scores(run.control, run.experiment),
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
+
+
+def fill_in_words(share: float) -> dict[str, str]:
+    """Where a symbol's orders are filled, and why; `share` of its bars have opens that are prices of their own.
+
+    >>> fill_in_words(0.75)["fill"]
+    'open on 75.0 % of bars'
+    """
+    if share == 1:
+        return {"fill": "open", "reason": "opens are real"}
+    reason = "opens repeat the previous close: orders are filled at the next close"
+    if share == 0:
+        return {"fill": "close", "reason": reason}
+    return {"fill": f"open on {100 * share:.1f} % of bars", "reason": f"before the others {reason}"}
+
+
+def ends_of(result: Backtest) -> dict[str, Any]:
+    """How many ends of symbols were booked and how, and the totals with and without those on default terms."""
+    without = result.without_default_ends().summary()
+    names = {"total_return": "strategy", "benchmark_total_return": "benchmark"}
+    return {
+        **result.ends,
+        "total_return": {label: result.summary()[name] for name, label in names.items()},
+        "total_return_without_default": {label: without[name] for name, label in names.items()},
+    }
+
+
+def ends_in_words(result: Backtest) -> list[str]:
+    """A sentence on the symbols that stopped, and what their holder was taken to have had; none where none did."""
+    ends, totals = ends_of(result), []
+    if ends["default"]:
+        found, without = ends["total_return"], ends["total_return_without_default"]
+        totals = [f"{label} {found[label]:+.1%}, without them {without[label]:+.1%}" for label in found]
+    said = {
+        "known": "with the last return that a table of actions gives",
+        "default": f"on unknown terms, with the default loss of the class for who held them ({'; '.join(totals)})",
+        "vendor": "with their source, several in one session: sold at their last close",
+    }
+    booked = [f"{ends[kind]} {words}" for kind, words in said.items() if ends[kind]]
+    if not booked:
+        return []
+    back = f" {ends['returned']} came back: the move to their first fill counts instead." if ends["returned"] else ""
+    return [f"Symbols that ended: {', '.join(booked)}.{back}"]
 
 
 def average_exposure(weights: pl.DataFrame) -> float:
@@ -327,18 +403,36 @@ def average_exposure(weights: pl.DataFrame) -> float:
     )
 
 
-def headline(verdicts: dict[str, Verdict], traded: bool, audit: Audit) -> dict[str, str]:
-    """The verdict in one sentence, and what follows from it in another; `traded`: whether a position was ever held."""
+def headline(
+    verdicts: dict[str, Verdict], traded: bool, audit: Audit, without_default_ends: dict[str, Verdict] | None = None
+) -> dict[str, str]:
+    """The verdict in one sentence, and what follows from it in another; `traded`: whether a position was ever held.
+
+    A strategy's verdict that is another one where nothing is lost at unknown ends is no verdict: that is the headline.
+    """
     if not audit.clean:
         said = audit.findings[0].sentence
         return {"headline": "The future leaks into this run: no number here can be believed.", "subline": said}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
-    if "strategy" in skilled:
+    simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
+    alike = [head for head in skilled if head in simple]
+    but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
+    other = without_default_ends["strategy"].verdict if without_default_ends else verdicts["strategy"].verdict
+    if other != verdicts["strategy"].verdict:
+        first = (
+            "The strategy's verdict hangs on what is assumed of symbols that stopped: "
+            f'"{verdicts["strategy"].verdict}" with the default losses at their ends, "{other}" without them.'
+        )
+    elif "strategy" in skilled:
         first = "The strategy beats buy and hold at its own exposure, net of costs."
     elif "return" in skilled or "direction" in skilled:
-        first = "There is evidence that returns can be forecast here, not yet that trading them pays."
+        first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
     elif skilled:
-        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns."
+        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
+    elif simple:
+        first = (
+            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
+        )
     else:
         first = "There is no evidence of skill in this market."
     second = (
@@ -385,10 +479,19 @@ def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
 
 def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
     """Which forecast was in force from which refit on: one row a class, head and change, `since` the refit's time."""
+    return _changes(forecasts, {name: one.in_force for name, one in forecasts.items()})
+
+
+def rivals_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
+    """Which simple rival was in force from which refit on: rows as in `changes_of`."""
+    return _changes(forecasts, {name: one.rivals for name, one in forecasts.items()})
+
+
+def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
     return [
         {"asset_class": asset_class, "head": head, "since": str(fold.cutoff)[:10], "model": name}
         for asset_class, one in forecasts.items()
-        for head, names in one.in_force.items()
+        for head, names in named[asset_class].items()
         for fold, name, before in zip(one.folds, names, ("", *names), strict=False)
         if name != before
     ]
@@ -474,21 +577,26 @@ def strategy_table(run: Run) -> list[dict[str, Any]]:
         "volatility-targeted long": returns["buy_and_hold"],
     }
     shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
-    sessions = sessions_of(run.bars)
+    periods = rows_per_year(run.equity, run.bars)
     return [
         {
             "strategy": name, "share_of_bars": share,
-            "sharpe_net": sharpe(net, sessions), "total_net": float(np.prod(1 + net) - 1),
+            "sharpe_net": sharpe(net, periods), "total_net": comp(net),
         }
         for (name, net), share in zip((returns | rivals).items(), [*shares, None, None], strict=True)
     ]  # fmt: skip
 
 
 def session_returns(run: Run) -> FloatArray:
-    """(sessions, strategies) net return of each strategy, the mean over the symbols forecast in that session."""
+    """(sessions, strategies) net return of each strategy, the mean over the symbols forecast or held in that session.
+
+    Each row's profit counts, also after a halt, where nothing is forecast; sessions begin with the first forecast.
+    """
     days, nets = [], []
     for one in run.classes.values():
-        at = one.samples.decided[one.forecasts.rows]
+        issued = np.zeros(len(one.samples.time), bool)
+        issued[one.samples.decided[one.forecasts.rows]] = True
+        at = np.flatnonzero(issued | (one.net != 0).any(axis=1))
         days.append(session_date(one.samples.time[at]).astype("datetime64[D]").astype(np.int64))
         nets.append(one.net[at])
     _, day = np.unique(np.concatenate(days), return_inverse=True)
@@ -565,6 +673,7 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
             )
         warnings += short_histories(one)
+    warnings += ends_in_words(chain.result)
     override = run.experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")
@@ -590,7 +699,15 @@ def short_histories(one: ClassResult) -> list[str]:
     for number in np.argsort(samples.symbols).tolist():
         symbol = samples.symbols[number]
         nothing = f"{symbol}: too few bars, nothing was forecast."
-        if windows[number] == 0:
+        rows = samples.symbol == number
+        empty = [name for name, column in zip(samples.names, samples.features.T, strict=True)
+                 if np.isnan(column[rows]).all()]  # fmt: skip
+        if windows[number] == 0 and empty and bars[number] > window:
+            said.append(
+                f"{symbol}: nothing was forecast, because {', '.join(empty)} has no value on any of its {bars[number]} "
+                "bars. Add the column that it needs, or leave the feature out with features."
+            )
+        elif windows[number] == 0:
             said.append(f"{nothing} It has {bars[number]}; {window} in one piece are needed for a first window.")
         elif issued[number] == 0:
             said.append(f"{nothing} Its {bars[number]} end before the first refit of its class, {str(opened)[:10]}.")

@@ -548,8 +548,6 @@ COMMENTS = {
     "strategies.overbought": "RSI above which it sells",
     "selection.memory_bars": "how slowly the record forgets",
     "selection.learning_rate": "weight of one bar's net profit",
-    "selection.weak": "statistic at which positions begin",
-    "selection.strong": "statistic at which they are whole",
     "selection.minimum_days": "of record before anything is held",
     "selection.evidence": "0-1: overrides what the evidence allows, and the report says so",
     "costs.commission_bps": "a side",

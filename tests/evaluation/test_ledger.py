@@ -22,10 +22,17 @@ from gatecast.evaluation.ledger import (
     configurations,
     independent_trials,
     ledger_path,
+    market_of,
     profits,
     read_trials,
     record_trial,
+    record_trials,
+    unrecorded,
 )
+from gatecast.market import synthetic
+from gatecast.market.bars import session_date
+from gatecast.provenance import data_of
+from gatecast.samples.windows import make_samples
 
 ONE = Trial(("NASDAQ", "SP500"), "2001-01-02", "2018-12-31", "a1", 0.02)
 
@@ -273,3 +280,124 @@ def test_trials_without_a_common_day_are_apart() -> None:
     assert independent_trials(trials, days_of(whole)) == pytest.approx(2, abs=0.1)
     assert independent_trials(trials, days_of(profit(1, 500, "2015-01-05"))) == 2  # on none of these days: unknown
     assert 0.01 < best_of_trials(trials, days_of(whole), market).pvalue <= 1
+
+
+# ── data, and markets by their returns ────────────────────────────────────────────────────────────
+
+
+def bars_of(seed: int, bars: int = 600, symbols: int = 1, rename: str = "", **columns: Any) -> pl.DataFrame:
+    made = synthetic.a1(bars, seed, symbols=symbols)
+    if rename:
+        made = made.with_columns(symbol=rename + pl.col("symbol"))
+    return made.with_columns(**columns)
+
+
+def tried(bars: pl.DataFrame, own: tuple[str, ...] = (), settings: str = "a1") -> Trial:
+    samples = make_samples(bars, ("ret_log_1", *own))
+    days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy())
+    symbols = tuple(bars["symbol"].unique().sort().to_list())
+    return Trial(symbols, str(days.min()), str(days.max()), settings, 0.0, data=data_of(bars, samples.values(), own))
+
+
+def column(seed: int, bars: int = 600) -> pl.Series:
+    return pl.Series(np.random.default_rng(seed).standard_normal(bars))
+
+
+def test_other_values_under_one_name_are_other_trials_and_the_same_ones_are_not(file: Path) -> None:
+    for seeds in (range(3), range(3, 207)):
+        found = record_trials([tried(bars_of(1, x=column(seed)), ("x",)) for seed in seeds], file)
+        assert len(found) == seeds[-1] + 1
+    assert len(record_trial(tried(bars_of(1, x=column(5)), ("x",)), file)) == 207
+    assert len(file.read_text().splitlines()) == 207
+    unused = bars_of(1, x=column(5), y=column(9))  # a column that nothing reads is no other data
+    assert len(record_trial(tried(unused, ("x",)), file)) == 207
+
+
+def test_newer_bars_and_corrected_ones_are_the_same_data(file: Path) -> None:
+    x = column(3, 700)
+    record_trial(tried(bars_of(1, x=x[:600]), ("x",)), file)
+    assert len(record_trial(tried(bars_of(1, 700, x=x), ("x",)), file)) == 1
+    corrected = x.clone()
+    corrected[[250, 400]] = 7.0
+    assert len(record_trial(tried(bars_of(1, 700, x=corrected), ("x",)), file)) == 1
+    late = pl.when(pl.int_range(pl.len()) < 400).then(x).otherwise(column(4, 700))
+    assert len(record_trial(tried(bars_of(1, 700, x=late), ("x",)), file)) == 1  # most of it is what it was
+    assert len(record_trial(tried(bars_of(1, 700, x=column(4, 700)), ("x",)), file)) == 2
+    assert len(list((file.parent / "markets").glob("*.parquet"))) == 1
+
+
+def test_a_window_that_slides_on_the_same_column_is_the_same_trial(file: Path) -> None:
+    bars = bars_of(1, 700, x=column(3, 700))
+    record_trial(tried(bars[:600], ("x",)), file)
+    assert len(record_trial(tried(bars[60:], ("x",)), file)) == 1
+    assert len(record_trial(tried(bars.with_columns(x=column(4, 700))[60:], ("x",)), file)) == 2
+
+
+def test_a_name_hides_no_market(file: Path) -> None:
+    record_trial(tried(bars_of(1)), file)
+    assert len(record_trial(tried(bars_of(1, rename="Z"), settings="b2"), file)) == 2
+    assert len(record_trial(tried(bars_of(1, rename="Y")), file)) == 2  # the same data and settings under a third name
+    inverse = bars_of(1, rename="I").with_columns(pl.lit(1).alias(name) / pl.col(name) for name in ("open", "close"))
+    inverse = inverse.with_columns(high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close"))
+    assert len(record_trial(tried(inverse, settings="c3"), file)) == 3
+    noise = 1 + 0.0005 * pl.Series(np.random.default_rng(0).standard_normal(600))
+    assert len(record_trial(tried(bars_of(1, rename="N", close=pl.col("close") * noise), settings="d4"), file)) == 4
+    assert len(record_trial(tried(bars_of(2, rename="O"), settings="e5"), file)) == 1  # another market
+
+
+def test_one_name_of_two_markets_is_two(file: Path) -> None:
+    for seed in range(5):
+        found = record_trial(tried(bars_of(seed)), file)
+    assert len(found) == 1
+    short = [record_trial(tried(bars_of(seed, 200)), file) for seed in (11, 12)]  # too short to tell: by name
+    assert len(short[1]) > 1
+
+
+def test_one_symbol_of_many_is_enough_to_share(file: Path) -> None:
+    many = bars_of(4, symbols=3)
+    record_trial(tried(many), file)
+    one = many.filter(pl.col("symbol") == "A1_1").with_columns(symbol=pl.lit("other"))
+    assert len(record_trial(tried(one), file)) == 2
+    shuffled = many.with_columns(pl.col("symbol").replace({"A1_0": "c", "A1_1": "b", "A1_2": "a"})).sort(
+        "symbol", "time"
+    )
+    assert len(record_trial(tried(shuffled), file)) == 2
+
+
+def test_correlations_are_those_of_numpy() -> None:
+    first, second = market_of(bars_of(1, symbols=2)), market_of(bars_of(1, 500, symbols=3, rename="R")[100:])
+    linked = first.links(second)
+    for i, name in enumerate(first.names):
+        for j, other in enumerate(second.names):
+            parts = [
+                one.returns.filter(pl.col("symbol") == symbol).select("session", pl.col("log_return").cast(pl.Float64))
+                for one, symbol in ((first, name), (second, other))
+            ]
+            both = parts[0].join(parts[1], on="session")
+            expected = abs(np.corrcoef(both["log_return"], both["log_return_right"])[0, 1])
+            assert linked[i, j] == pytest.approx(expected, abs=1e-9)
+
+
+def test_lines_of_older_versions_count_by_name_and_settings(file: Path) -> None:
+    new = tried(bars_of(1, x=column(1)), ("x",))
+    record_trial(replace(new, data=None), file)
+    assert "data" not in json.loads(file.read_text())
+    assert len(record_trial(new, file)) == 1
+    assert len(record_trial(tried(bars_of(1, x=column(2)), ("x",)), file)) == 2
+
+
+def test_returns_that_cannot_be_read_leave_the_names(file: Path) -> None:
+    record_trial(tried(bars_of(1)), file)
+    (kept,) = (file.parent / "markets").glob("*.parquet")
+    kept.write_bytes(b"no parquet")
+    assert len(record_trial(tried(bars_of(2), settings="b2"), file)) == 2
+    assert len(record_trial(tried(bars_of(1, rename="Z"), settings="c3"), file)) == 1
+
+
+def test_what_is_unrecorded_leaves_no_line_and_sees_none(file: Path) -> None:
+    record_trial(ONE, file)
+    other = replace(ONE, settings_hash="b2")
+    with unrecorded():
+        assert record_trial(other, file) == [other]
+    assert len(file.read_text().splitlines()) == 1
+    assert len(record_trial(other, file)) == 2

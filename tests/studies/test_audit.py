@@ -40,7 +40,7 @@ SMALL: dict[str, Any] = {
     "schedule": Schedule(refit="6M"),
     "ensemble": {"members": ("forest",), "volatility_members": ("har", "constant"), "minimum_days": 10},
     "signals": {"model": "ridge", "confirmed_by": "forest", "minimum": 20},
-    "selection": {"minimum_days": 20, "weak": -20.0, "strong": 20.0},
+    "selection": {"minimum_days": 20, "evidence": 0.5},
 }
 
 

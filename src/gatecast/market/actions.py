@@ -51,6 +51,11 @@ def no_actions() -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMA)
 
 
+def read_splits(splits: str | Path | pl.DataFrame | bool | None) -> pl.DataFrame:
+    """A table of splits (symbol, date, ratio) as actions; none for None and for False: every step is a true move."""
+    return no_actions() if splits is None or splits is False else read_actions(splits, "split")
+
+
 def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = None) -> pl.DataFrame:
     """A table of actions: symbol, kind, date, value, known_at (null where the table does not say), sorted.
 

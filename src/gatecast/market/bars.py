@@ -25,7 +25,7 @@ COLUMNS = ("symbol", "asset_class", "time", *PRICES, "volume", "known_at", "segm
 UTC_TIME = pl.Datetime("us", "UTC")
 USUAL_SPACINGS = 20  # a symbol's usual spacing is the median of so many first ones
 
-REPEATS_MIN_BARS, REPEATS_LIMIT = 100, 0.2  # when opens that repeat the previous close are not real
+REPEATS_BARS, REPEATS_MIN_BARS, REPEATS_LIMIT = 250, 20, 0.2  # when opens that repeat the previous close are not real
 SPLIT_RATIOS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 100.0)
 SPLIT_TOLERANCE = 0.035  # how far, relative to the ratio, a step may be from it
 EXTREME_SIGMAS, SIGMA_BARS = 20.0, 100
@@ -300,25 +300,36 @@ def _working_day() -> pl.Expr:
 
 
 def _open_repeats() -> pl.Expr:
-    return (pl.col("open") == pl.col("close").shift().over("symbol", "segment")).fill_null(False)
+    """Whether a bar's open is the close before; of the bars of one symbol."""
+    return (pl.col("open") == pl.col("close").shift()).fill_null(False)
+
+
+def open_fills(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether an order decided at the close before is filled at this bar's open; else at its close.
+
+    An order is filled at the open where opens are prices of their own: where at most a fifth of the opens of the
+    symbol's 250 bars before this one repeat the close before them (the S&P 500 index: 95-100 % in 1999-2005).
+    With fewer than 20 bars before it the open is taken for real. Later bars change nothing. `bars` sorted by
+    symbol and time.
+
+    >>> from gatecast.market import synthetic
+    >>> bool(open_fills(synthetic.a1(300, seed=1)).all())
+    True
+    """
+    real = bars.select(_opens_real_so_far().shift().over("symbol").fill_null(True).alias("real"))["real"]
+    return np.asarray(real.to_numpy(), np.bool_)
 
 
 def opens_are_real(bars: pl.DataFrame) -> dict[str, bool]:
-    """Whether each symbol's opens are prices of their own.
+    """symbol -> whether an order decided at its newest close will be filled at an open, see `open_fills`."""
+    real = bars.with_columns(real=_opens_real_so_far().over("symbol"))
+    return dict(real.group_by("symbol", maintain_order=True).agg(pl.col("real").last()).iter_rows())
 
-    They are not when, in any calendar year with at least 100 bars, more than a fifth of the opens repeat
-    the previous close (the S&P 500 index: 95-100 % in 1999-2005). Orders of such a symbol are filled at the
-    next close.
-    """
-    year = session_date(pl.col("time")).dt.year()
-    years = (
-        bars.with_columns(_open_repeats().alias("repeats"), year.alias("year"))
-        .group_by("symbol", "year", maintain_order=True)
-        .agg(
-            (pl.len() >= REPEATS_MIN_BARS).and_(pl.col("repeats").mean() > REPEATS_LIMIT).alias("unreal"),
-        )
-    )
-    return dict(years.group_by("symbol", maintain_order=True).agg(~pl.col("unreal").any()).iter_rows())
+
+def _opens_real_so_far() -> pl.Expr:
+    """Whether at most a fifth of the opens of a symbol's last 250 bars, this one included, repeat the close before."""
+    share = _open_repeats().cast(pl.Float64).rolling_mean(REPEATS_BARS, min_samples=REPEATS_MIN_BARS)
+    return (share <= REPEATS_LIMIT + 1e-9).fill_null(True)
 
 
 def split_ratio() -> pl.Expr:
@@ -397,7 +408,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     usual = volume.rolling_median(20).shift().over("symbol")
     last = pl.col("time") == pl.col("time").max().over("symbol")
     weekend = (session_date(pl.col("time")).dt.weekday() > 5) & ~_every_day()
-    unreal = pl.col("symbol").is_in([symbol for symbol, real in opens_are_real(bars).items() if not real])
+    table = table.with_columns(at_open=pl.Series(open_fills(bars)))
     per_symbol: list[tuple[Severity, str, pl.Expr, str]] = [
         (
             "info",
@@ -412,8 +423,8 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         (
             "warning",
             "open_repeats_close",
-            unreal & _open_repeats(),
-            "The opens are not real: fills are at the next close.",
+            ~pl.col("at_open"),
+            "Opens before these bars repeat the close before them: orders are filled at these bars' closes.",
         ),
         (
             "info",

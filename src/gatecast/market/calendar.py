@@ -20,11 +20,12 @@ OTHER_LEVEL = 5.0  # a price this many times another across a gap is another ins
 
 
 def usual_spacing(bars: pl.DataFrame) -> timedelta | None:
-    """Time between two bars of a symbol: the median over symbols of the median of each one's first 20 spacings."""
+    """Time between two bars of a symbol, the median of its first 20; of several that of those that begin first."""
     steps = (
         bars.sort("symbol", "time")
         .group_by("symbol", maintain_order=True)
-        .agg(pl.col("time").head(FIRST + 1).diff().median())
+        .agg(pl.col("time").head(FIRST + 1).diff().median(), since=pl.col("time").first())
+        .filter(pl.col("since") == pl.col("since").min())
     )
     return cast(timedelta | None, steps["time"].median())
 

@@ -19,6 +19,9 @@ class AssetClass:
     ends the day. `periods_per_year` is the number of daily bars a year. `cost_bps` is commission and
     slippage together, in basis points of the value traded, per side. `borrow_bps_per_year` is paid on the
     value of a short position. Two bars further apart than `gap_limit` belong to different segments.
+    `end_return` is the simple return that a holder is taken to have had where a symbol ends on unknown terms:
+    -30 % for equities (Shumway 1997, Journal of Finance 52), -90 % for coins (an assumption), 0 for what cannot
+    become worthless from one day to the next.
     """
 
     name: str
@@ -28,6 +31,7 @@ class AssetClass:
     cost_bps: float
     borrow_bps_per_year: float
     gap_limit: timedelta
+    end_return: float = 0.0
 
     def close_of(self, session: pl.Expr) -> pl.Expr:
         """The closing moments (Datetime[us, UTC]) of session dates (a Date expression).
@@ -47,8 +51,10 @@ def _five_pm(name: str, periods: int, cost_bps: float, borrow_bps_per_year: floa
     return AssetClass(name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10))
 
 
-def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float) -> AssetClass:
-    return AssetClass(name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10))
+def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float, end_return: float = 0.0) -> AssetClass:
+    return AssetClass(
+        name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10), end_return
+    )
 
 
 ASSET_CLASSES: dict[str, AssetClass] = {
@@ -56,12 +62,12 @@ ASSET_CLASSES: dict[str, AssetClass] = {
     for known in (
         _four_pm("index", cost_bps=2.0, borrow_bps_per_year=30.0),
         _four_pm("etf", cost_bps=2.0, borrow_bps_per_year=30.0),
-        _four_pm("equity", cost_bps=5.0, borrow_bps_per_year=50.0),
+        _four_pm("equity", cost_bps=5.0, borrow_bps_per_year=50.0, end_return=-0.3),
         _five_pm("future", 252, cost_bps=2.0, borrow_bps_per_year=0.0),
         _five_pm("commodity", 252, cost_bps=3.0, borrow_bps_per_year=0.0),
         _five_pm("metal", 252, cost_bps=3.0, borrow_bps_per_year=50.0),
         _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0),
-        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3)),
+        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3), end_return=-0.9),
     )
 }
 """The classes by name. A short future or currency is the other side of a contract: nothing is borrowed."""

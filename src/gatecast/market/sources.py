@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
-from gatecast.market.actions import join_actions, no_actions, read_actions, take_delistings, with_known_at
+from gatecast.market.actions import join_actions, no_actions, read_actions, read_splits, take_delistings, with_known_at
 from gatecast.market.bars import (
     COLUMNS,
     PRICES,
@@ -226,7 +226,7 @@ def read_with_findings(
     rows, notes = found
     rows = _choose_symbols(rows, wanted, len(notes.files) > 1)
     listed = join_actions(
-        read_actions(splits, "split") if splits is not None and splits is not False else no_actions(),
+        read_splits(splits),
         read_actions(delisting, "delisting") if delisting is not None else no_actions(),
         read_actions(actions) if actions is not None else no_actions(),
     )

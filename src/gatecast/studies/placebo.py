@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
+from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import LEVEL, NAMES
 from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
 from gatecast.forecasting.cluster import code_hash
@@ -286,7 +287,7 @@ def verdicts_of(experiment: Experiment, bars: pl.DataFrame) -> dict[str, Verdict
     """Bars to verdicts, on one core; nothing of it enters the ledger of trials."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # the last digits depend on it
+    with threadpool_limits(1), unrecorded():  # the last digits depend on the number of threads
         return judge_chain(experiment, make_chain(experiment, bars))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.evaluation.ledger import record_trials
 from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
-from gatecast.experiment import Experiment, Progress, enough_history, nested_trials
+from gatecast.experiment import Experiment, Progress, data_of, enough_history, nested_trials
 from gatecast.forecasting.timing import Timed
 from gatecast.forecasting.tuning import Tuning
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
@@ -76,7 +76,8 @@ def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
     samples = enough_history(experiment.make_samples(bars), bars, experiment)
     seconds: dict[str, float] = {}
     forecasts = {name: _forecast(experiment, one, seconds, progress) for name, one in samples.items()}
-    record_trials([trial for name, one in forecasts.items() for trial in nested_trials(experiment, one)])
+    data = data_of(bars, list(samples.values()))
+    record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
     scores = tuned_of(forecasts) or {}
     return Tuned(experiment.name, scores, {name: searches_of(one) for name, one in forecasts.items()}, seconds)
 

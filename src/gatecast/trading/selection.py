@@ -1,24 +1,30 @@
-"""Which strategy is in force, per symbol and bar, `flat` included, and how much of it the evidence allows."""
+"""Which strategy is in force, per symbol and bar, `flat` included, and whether the evidence allows any of it."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from gatecast.market.bars import session_date
+from gatecast.metrics.significance import sequential_mean
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from gatecast.forecasting.walkforward import Forecasts
     from gatecast.trading.strategies import Proposals
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+
+EVIDENCE = 20.0  # of a sequential test, for each class of the run: 1 in 20 markets without skill ever has as much
+GAIN_SESSIONS = 250  # of record, over which a gain below 0 takes the evidence back
+RETIRED = ("weak", "strong")  # settings of older versions
 
 
 class SelectionSettings(Settings):
@@ -27,23 +33,27 @@ class SelectionSettings(Settings):
     Attributes
     ----------
     memory_bars: how slowly the record forgets (fixed share 1/memory). learning_rate: weight of one bar's net profit,
-        in units of the target volatility. weak, strong: the Clark-West statistic of the ensemble's return forecast at
-        which positions begin and at which they are whole. minimum_days: sessions of record before anything is held.
+        in units of the target volatility. minimum_days: sessions of record before anything is held.
         evidence: a number 0-1 that overrides what the record says.
+
+    `weak` and `strong` of older settings files are ignored, with a warning: a sequential test decides now.
     """
 
     memory_bars: Annotated[int, Field(ge=20)] = 504
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
-    weak: float = 2.0
-    strong: float = 3.0
     minimum_days: Annotated[int, Field(ge=20)] = 120
     evidence: Annotated[float, Field(ge=0, le=1)] | None = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> SelectionSettings:
-        if self.weak >= self.strong:
-            raise ValueError(f"weak must lie below strong, got weak = {self.weak:g} and strong = {self.strong:g}.")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, values: Any) -> Any:
+        found = [name for name in RETIRED if isinstance(values, dict) and name in values]
+        if not found:
+            return values
+        names = " and ".join(f"selection.{name}" for name in found)
+        text = "a sequential test decides what is held (see docs/scorecard.md). Remove the line from the settings."
+        warnings.warn(f"{names}: no longer a setting, ignored: {text}", UserWarning, stacklevel=2)
+        return {name: value for name, value in values.items() if name not in RETIRED}
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,8 @@ class Selection:
     """Over the bars of one class, decided at each close.
 
     `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
-    return of a bar. `evidence`: (bars,) factor 0-1. `proposed`: the chosen weight before, `weight` after evidence.
+    return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before, `weight` after
+    evidence.
     """
 
     chosen: IntArray
@@ -68,6 +79,7 @@ def select_strategy(
     cost_per_side: float,
     target_per_bar: float,
     settings: SelectionSettings | None = None,
+    class_starts: ArrayLike = (),
 ) -> Selection:
     """The strategy in force at every bar of one class.
 
@@ -79,28 +91,33 @@ def select_strategy(
     ----------
     net: (bars, strategies) net simple return of each strategy, realised and known at that row's close.
     target_per_bar: target volatility of one bar. cost_per_side: as a fraction.
+    class_starts: see `evidence_factor`.
+
+    What is held through a gap is held: the weight before it is where the next choice within the listing starts from.
     """
     settings = settings or SelectionSettings()
     samples = forecasts.samples
     known = np.maximum(samples.time, samples.known_by_bar)
     record = fixed_share_record(net, samples.time, proposals.forecast_at, target_per_bar, settings, known)
     edge = proposals.expected / samples.horizon
-    evidence = evidence_factor(forecasts, settings)
+    evidence = evidence_factor(forecasts, settings, class_starts)
     count, kinds = proposals.weights.shape
     chosen = np.zeros(count, np.int64)
     score = np.zeros((count, kinds))
     at = proposals.forecast_at
     score[at] = record[at] + proposals.weights[at] * edge[at, None]
     per_unit = cost_per_side / samples.horizon
-    held, kind, previous = 0.0, 0, -2
-    for row in at.tolist():
-        if row != previous + 1 or samples.symbol[row] != samples.symbol[previous]:
+    owner = np.column_stack([samples.symbol, samples.listing])[at]
+    starts = np.r_[True, (owner[1:] != owner[:-1]).any(1)]
+    held, kind = 0.0, 0
+    for row, first in zip(at.tolist(), starts.tolist(), strict=False):
+        if first:
             held, kind = 0.0, 0
         after_cost = score[row] - per_unit * np.abs(proposals.weights[row] - held)
         best = int(np.argmax(after_cost))
         if after_cost[best] > after_cost[kind]:
             kind = best
-        held, previous = proposals.weights[row, kind], row
+        held = proposals.weights[row, kind]
         chosen[row] = kind
     proposed = proposals.weights[np.arange(count), chosen]
     return Selection(chosen, score, evidence, proposed, proposed * evidence)
@@ -139,13 +156,26 @@ def fixed_share_record(
     return promise[inverse]
 
 
-def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatArray:
-    """(bars,) between 0 and 1 from the walk-forward Clark-West statistic of the ensemble's return forecast.
+def evidence_factor(forecasts: Forecasts, settings: SelectionSettings, class_starts: ArrayLike = ()) -> FloatArray:
+    """Forecasts of a class -> (bars,) 1 where a sequential test has found skill in returns, else 0.
 
-    At each close it looks at the answers that became known in earlier sessions, against a forecast of zero; a session
-    counts once, as the mean over the class's symbols of standardised products, and the overlap of answers is allowed
-    for (Bartlett weights). The session that is going on waits for the next: how many answers it will bring is not known
-    before its end. Below `weak` nothing is held, from `strong` on everything.
+    At each close the test knows the sessions that are over, see `session_products`. Against a forecast of zero and
+    against the symbol's past mean its evidence (`sequential_mean`) must both exceed 20 times the number of classes that
+    the run has by then, and the gain over the last 250 sessions of record must not be negative. The factor is then 1
+    until that gain is negative against either, and from there on 0 until a new test, of the sessions since, has found
+    as much. On at most 1 in 20 runs without skill the factor is ever 1, however often it is looked at.
+
+    Parameters
+    ----------
+    class_starts: (classes,) datetime64, the first close of every asset class of the run; empty: one class.
+
+    >>> from gatecast.experiment import Experiment, forecast_class
+    >>> from gatecast.market import synthetic
+    >>> models = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+    >>> experiment = Experiment(features=("x",), schedule={"refit": "1Y"}, **models)
+    >>> samples = experiment.make_samples(synthetic.b1(1500, seed=1, r2=0.1))["index"]
+    >>> sorted(set(evidence_factor(forecast_class(experiment, samples), SelectionSettings()).tolist()))
+    [0.0, 1.0]
     """
     samples = forecasts.samples
     if settings.evidence is not None:
@@ -153,36 +183,64 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings) -> FloatA
     factor = np.zeros(len(samples.time))
     if not forecasts.folds:
         return factor
-    unit = (samples.facts.sigma[samples.ends] * np.sqrt(samples.horizon)) ** 2
-    forecast = forecasts.values["ensemble"]["return"][:, -1]
-    answer = samples.targets["return"].value[samples.decided, -1]
-    product = 2 * answer * forecast / unit
-    rows = np.flatnonzero(np.isfinite(product))
-    if len(rows) == 0:
-        return factor
-    days, day = np.unique(session_date(samples.known_at[rows]), return_inverse=True)
-    mean = np.bincount(day, product[rows]) / np.bincount(day)
-    statistic = expanding_t(mean, samples.horizon_sessions - 1)
-    value = np.clip((statistic - settings.weak) / (settings.strong - settings.weak), 0.0, 1.0)
-    value[: settings.minimum_days] = 0.0
+    days, products = session_products(forecasts)
+    starts = np.sort(session_date(np.asarray(class_starts, dtype="datetime64[us]")))
+    classes = np.maximum(np.searchsorted(starts, days, side="right"), 1)
+    allowed = watch(products, EVIDENCE * classes, settings.minimum_days).astype(float)
     last = np.searchsorted(days, session_date(samples.time)) - 1  # the latest session that is over
-    return np.where(last >= 0, value[np.maximum(last, 0)], 0.0)
+    if len(days):
+        factor = np.where(last >= 0, allowed[np.maximum(last, 0)], 0.0)
+    return factor
 
 
-def expanding_t(values: FloatArray, lags: int) -> FloatArray:
-    """(n,) the t statistic of the mean of values[: i + 1], Bartlett weights over `lags`; 0 where undefined.
+def session_products(forecasts: Forecasts) -> tuple[NDArray[np.datetime64], FloatArray]:
+    """Forecasts of a class -> sessions (n,), and (n, 2) mean Clark-West products known at the end of each.
 
-    >>> expanding_t(np.array([1.0, 2.0, 3.0]), 0).round(4).tolist()
-    [0.0, 4.2426, 4.2426]
+    The rivals are a forecast of zero and the symbol's past mean. The product of a forecast of h bars, 2 (answer -
+    rival) (forecast - rival) in units of the variance at the forecast, is a sum over the bars of its answer, and each
+    bar's part counts in the session in which the bar becomes known (as in Hodrick 1992, Review of Financial Studies 5).
+    So no two sessions share a bar, and there is no overlap to allow for: where returns cannot be forecast the parts are
+    a martingale difference. A session is the mean of the parts of all symbols.
     """
-    count = np.arange(1, len(values) + 1)
-    sums = np.cumsum(values)
-    mean = sums / count
-    total = np.maximum(np.cumsum(values**2) / count - mean**2, 0.0)
-    for lag in range(1, min(lags, len(values) - 1) + 1):
-        product = np.r_[np.zeros(lag), np.cumsum(values[lag:] * values[:-lag])]
-        early = np.r_[np.zeros(lag), sums[:-lag]]  # sum of values[: i + 1 - lag]
-        late = sums - sums[lag - 1]  # sum of values[lag : i + 1]
-        covariance = (product - mean * (early + late) + np.maximum(count - lag, 0) * mean**2) / count
-        total += 2 * (1 - lag / (lags + 1)) * np.where(count > lag, covariance, 0.0)
-    return np.where(total > 1e-300, mean / np.sqrt(np.maximum(total, 1e-300) / count), 0.0)
+    samples, horizon = forecasts.samples, forecasts.samples.horizon
+    unit = samples.facts.sigma[samples.ends] ** 2 * horizon
+    forecast = forecasts.values["ensemble"]["return"][:, -1]
+    bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
+    rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
+    parts = np.stack(
+        [2 * (bars - one[:, None]) * ((forecast - horizon * one) / unit)[:, None] for one in rivals], axis=-1
+    )
+    known = np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, horizon + 1)])
+    usable = np.isfinite(parts).all(-1) & ~np.isnat(known)
+    days, day = np.unique(session_date(known[usable]), return_inverse=True)
+    count = np.bincount(day, minlength=len(days))
+    sums = [np.bincount(day, parts[usable][:, k], len(days)) for k in range(len(rivals))]
+    return days, np.column_stack(sums) / np.maximum(count, 1)[:, None]
+
+
+def watch(products: FloatArray, threshold: FloatArray, minimum: int) -> NDArray[np.bool_]:
+    """(sessions, rivals) products -> (sessions,) whether skill is found at the end of each, from it and those before.
+
+    `threshold`: (sessions,) of evidence; `minimum`: sessions before the first. The rule is that of `evidence_factor`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> products = rng.standard_normal((1500, 1)) + np.repeat([0.3, -0.3, 0.3], (500, 200, 800))[:, None]
+    >>> np.flatnonzero(np.diff(watch(products, np.full(1500, 20.0), 60))).tolist()
+    [136, 615, 858]
+    """
+    count = len(products)
+    found = np.zeros(count, bool)
+    total = np.r_[np.zeros((1, products.shape[1])), products.cumsum(0)]
+    rows = np.arange(1, count + 1)
+    losing = (total[rows] < total[np.maximum(rows - GAIN_SESSIONS, 0)]).any(1)
+    start = 0
+    while start < count:
+        evidence = np.min([sequential_mean(one).evidence for one in products[start:].T], axis=0)
+        passes = (evidence > threshold[start:]) & ~losing[start:] & (rows[start:] >= minimum)
+        if not passes.any():
+            break
+        first = start + int(passes.argmax())
+        stop = first + int(losing[first:].argmax()) if losing[first:].any() else count
+        found[first:stop] = True
+        start = stop
+    return found

@@ -38,7 +38,7 @@ class LSTM(Settings):
 
     Attributes
     ----------
-    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-20. units: 16-256. layers: 1-3.
+    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: 16-256. layers: 1-3.
     dropout: between layers and before the heads. heads: what it forecasts. seeds: networks in the ensemble.
     scaling: of the inputs, on training rows only. epochs, patience: early stopping on the validation block; patience
         counts once the training loss has fallen at all, since a network on a plateau has nothing to overfit.
