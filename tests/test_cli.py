@@ -542,6 +542,46 @@ def test_check_lists_rows_that_are_left_out_and_exits_with_1(gatecast: Command, 
     assert told["bars"] == 399
 
 
+def test_check_says_each_class_with_its_rule_and_doubts_a_name(gatecast: Command, here: Path) -> None:
+    plain_table(synthetic.a1(300, seed=1)).with_columns(Ticker=pl.lit("BTC-USD")).write_csv(here / "bars.csv")
+    answer = gatecast("check", "bars.csv")
+    assert "class equity (built-in default): BTC-USD" in answer.out
+    assert "class_guess" in answer.out
+    told = json.loads(gatecast("check", "bars.csv", "--asset-class", "crypto", "--json").out)
+    assert told["classes"] == [{"symbol": "BTC-USD", "asset_class": "crypto", "rule": "given default"}]
+    assert "class_guess" not in {one["rule"] for one in told["findings"]}
+
+
+def test_a_refused_split_goes_through_with_the_option_it_names(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1))
+    day = table["Date"][150]
+    prices = [name for name in table.columns if name.lower() in ("open", "high", "low", "close")]
+    table = table.with_columns(pl.when(pl.col("Date") < day).then(pl.col(name) * 7).otherwise(name) for name in prices)
+    table.with_columns(pl.lit("A1").alias("Ticker")).write_csv(here / "bars.csv")
+    answer = gatecast("check", "bars.csv")
+    assert answer.status == 2
+    assert "--splits FILE" in answer.err
+    (here / "splits.csv").write_text(f"symbol,date,ratio\nA1,{day},7\n")
+    (here / "actions.csv").write_text(f"symbol,kind,ex_date,value\nA1,split,{day},7\n")
+    for option, file in (("--splits", "splits.csv"), ("--actions", "actions.csv")):
+        told = json.loads(gatecast("check", "bars.csv", option, file, "--json").out)
+        assert [one["value"] for one in told["actions"]] == [7.0]
+        assert "split_applied" in {one["rule"] for one in told["findings"]}
+    assert gatecast("check", "bars.csv", "--splits", "false").status == 0
+
+
+def test_check_reads_the_version_that_is_asked_for(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1)).with_columns(known_at=pl.col("Date") + pl.duration(days=1))
+    later = table.with_columns(known_at=pl.col("Date") + pl.duration(days=9))
+    pl.concat([table, later]).write_csv(here / "bars.csv")
+    for words, severity in (((), "info"), (("--versions", "newest"), "warning")):
+        found = json.loads(gatecast("check", "bars.csv", *words, "--json").out)["findings"]
+        by_rule = {one["rule"]: (one["severity"], one["value"]) for one in found}
+        assert by_rule["revised"] == (severity, 300)
+        assert by_rule["late"] == ("warning", 300)
+    assert gatecast("check", "bars.csv", "--versions", "last").status == 2
+
+
 @pytest.mark.parametrize("symbol", ["\x1b[31mEVIL\x07", "[red]EVIL[/]", "EVIL\u202e"])
 def test_no_symbol_steers_the_terminal(gatecast: Command, here: Path, symbol: str) -> None:
     table = plain_table(synthetic.a1(100, seed=1)).with_columns(Ticker=pl.lit(symbol))

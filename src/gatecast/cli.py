@@ -43,6 +43,9 @@ Timezone = Annotated[str | None, typer.Option(help="Of times without one, such a
 Stamp = Annotated[str | None, typer.Option(help="Whether an intraday time is the bar's open or close.")]
 Resample = Annotated[str | None, typer.Option(help="To coarser bars: 4h, 1d, 1w, 1mo.")]
 DateFormat = Annotated[str | None, typer.Option(help="Of dates like 03/04/2024, such as %d/%m/%Y.")]
+Splits = Annotated[str | None, typer.Option(help="CSV with symbol, date, ratio; false: all such steps are true moves.")]
+Actions = Annotated[Path | None, typer.Option(help="CSV with symbol, kind (split, delisting), date, value.")]
+Versions = Annotated[str | None, typer.Option(help="Of several versions of a row: first (known) or newest.")]
 Start = Annotated[str | None, typer.Option(help="First session, 2005-01-31.")]
 End = Annotated[str | None, typer.Option(help="Last session.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")]
@@ -75,6 +78,9 @@ def run(
     stamp: Stamp = None,
     resample: Resample = None,
     date_format: DateFormat = None,
+    splits: Splits = None,
+    actions: Actions = None,
+    versions: Versions = None,
     start: Start = None,
     end: End = None,
     horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-22.")] = None,
@@ -107,7 +113,9 @@ def run(
         "name": name or (None if config else "embedded" if demonstration else Path(str(bars)).stem or "bars"),
         "seed": seed, "horizon": horizon, "lookback": lookback, "jobs": jobs or _cores(),
         "bars": {"source": bars, "start": start, "end": end}
-        | _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format),
+        | _reading(
+            symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
+        ),
         "schedule": {"refit": _length(refit), "train": _length(train), "expanding": expanding},
         "lstm": {"seeds": seeds},
         "control": {"market": "b1"} if demonstration else None,
@@ -164,6 +172,9 @@ def check(
     stamp: Stamp = None,
     resample: Resample = None,
     date_format: DateFormat = None,
+    splits: Splits = None,
+    actions: Actions = None,
+    versions: Versions = None,
     start: Start = None,
     end: End = None,
     reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
@@ -175,11 +186,15 @@ def check(
     from gatecast.market.bars import findings
     from gatecast.market.sources import read_bars, read_with_findings
 
-    options = _given(_reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format))
+    options = _given(
+        _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions)
+    )
     compared = read_bars(reference, **options) if reference else None
     reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
     rank = {"error": 0, "warning": 1, "info": 2}
-    found = sorted((*reading.findings, *findings(reading.bars)), key=lambda finding: rank[finding.severity])
+    noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
+    odd = [one for one in findings(reading.bars) if (one.rule, one.symbol) not in noticed]
+    found = sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
     if as_json:
@@ -188,6 +203,8 @@ def check(
                 "file": file,
                 "bars": bars,
                 "symbols": names,
+                "classes": reading.classes.to_dicts(),
+                "actions": reading.actions.to_dicts(),
                 "counts": counts,
                 "findings": [asdict(finding) for finding in found],
             }
@@ -200,6 +217,11 @@ def check(
         console = _console()
         if found:
             console.print(_table(("severity", "symbol", "time", "line", "rule", "value", "advice"), rows))
+        for (name, rule), own in reading.classes.group_by("asset_class", "rule", maintain_order=True):
+            shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
+            console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
+        if len(reading.actions):
+            console.print(f"{_count(len(reading.actions), 'action')} apply.", markup=False, soft_wrap=True)
         summary = ", ".join(_count(count, severity) for severity, count in counts.items() if count)
         told = f"{bars:,} bars of {_count(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
         console.print(told, markup=False, soft_wrap=True)
@@ -411,7 +433,9 @@ def forecast(
     stamp: Stamp = None,
     resample: Resample = None,
     date_format: DateFormat = None,
-    splits: Annotated[str | None, typer.Option(help="Table of symbol, date, ratio; 1 for a true move.")] = None,
+    splits: Splits = None,
+    actions: Actions = None,
+    versions: Versions = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
     now: Annotated[str | None, typer.Option(help="Moment that bars are old against.", show_default="the clock")] = None,
     as_json: AsJson = False,
@@ -423,19 +447,27 @@ def forecast(
     is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
     """
     from gatecast.live import forecast as forecast_live
-    from gatecast.market.sources import read_bars
+    from gatecast.market.sources import read_with_findings
     from gatecast.store import load_run
 
     known = load_run(folder)
     names = known.bars["symbol"].unique().sort().to_list()
-    own = known.experiment.bars.model_dump(exclude={"source", "symbols", "start", "end", "as_of"})
+    own = {
+        name: value
+        for name, value in known.experiment.bars.options.items()
+        if name not in ("symbols", "start", "end", "as_of")
+    }
     own["symbols"] = names if len(names) == 1 else None  # a single one names bars that carry no symbol
-    given = _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format) | {"splits": splits}
+    given = _reading(
+        symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
+    )
     options = _given(own) | _given(given)
-    newest = read_bars(bars, **options)
+    reading = read_with_findings(bars, **options)
+    newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
+    splits_read = False if options.get("splits") is False else listed if len(listed) else None
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    found = forecast_live(folder, newest, splits=options.get("splits"), now=_as_moment(now))
+    found = forecast_live(folder, newest, splits=splits_read, now=_as_moment(now))
     if as_json:
         _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
     else:
@@ -515,13 +547,17 @@ def _reading(
     stamp: str | None,
     resample: str | None,
     date_format: str | None,
+    splits: str | None = None,
+    actions: Path | None = None,
+    versions: str | None = None,
 ) -> dict[str, Any]:
     """How bars are to be understood, as `read_bars` takes it."""
     return {
         "symbols": [part.strip() for part in symbols.split(",") if part.strip()] if symbols else None,
         "symbols_file": str(symbols_file) if symbols_file else None,
         "asset_class": asset_class, "timezone": timezone, "stamp": stamp, "resample": resample,
-        "date_format": date_format,
+        "date_format": date_format, "splits": False if splits in ("false", "False") else splits,
+        "actions": str(actions) if actions else None, "versions": versions,
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
-from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
+from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
@@ -100,14 +100,23 @@ class BarsSettings(Settings):
     start: str | None = None
     end: str | None = None
     as_of: str | None = None
+    versions: Literal["first", "newest"] = "first"
+    known_at: dict[str, str] | None = None
     date_format: str | None = None
+    splits: str | Literal[False] | None = None
+    actions: str | None = None
     columns: tuple[str, ...] | None = None
     frame: Any = Field(default=None, exclude=True, repr=False)
 
-    def read(self) -> Reading:
-        """The bars and what was found in them."""
-        options = self.model_dump(exclude={"source"})
-        return read_with_findings(self.source if self.frame is None else self.frame, **options)
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `gatecast.read_bars` but the source; a class that nobody gave is not among them."""
+        unsaid = set() if "asset_class" in self.model_fields_set else {"asset_class"}
+        return self.model_dump(exclude={"source", *unsaid})
+
+    def read(self, sealed: str | None = None) -> Reading:
+        """The bars and what was found in them; nothing that became known in the session `sealed` or later."""
+        return read_with_findings(self.source if self.frame is None else self.frame, sealed=sealed, **self.options)
 
 
 class Control(Settings):
@@ -280,11 +289,20 @@ class Experiment(Settings):
         return [name for name in cheap if name in self.models and getattr(self, name).window != EXPANDING]
 
     def read(self) -> Reading:
-        """The bars and what was found in them; no session of the hold-out is among them."""
-        if self.holdout is None:
-            return self.bars.read()
-        sealed: BarsSettings = self.bars.replace(end=last_session(self.holdout, self.bars.end))
-        return sealed.read()
+        """The bars and what was found in them; no session of the hold-out, nor what became known in it.
+
+        Raises `BarsError` where no price moves at all: there is nothing to forecast.
+        """
+        settings = self.bars
+        if self.holdout is not None:
+            settings = settings.replace(end=last_session(self.holdout, settings.end))
+        reading: Reading = settings.read(sealed=self.holdout)
+        if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
+            names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
+            raise BarsError(
+                f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols."
+            )
+        return reading
 
     @property
     def context(self) -> int:

@@ -165,6 +165,8 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
         mark = pl.col(name).cast(pl.String).str.to_lowercase()
         number = mark.replace_strict(YES_AND_NO, default=mark.cast(pl.Float64, strict=False), return_dtype=pl.Float64)
         frame = frame.with_columns(number.alias(name))
+        if frame[name].null_count() == len(frame):  # words of another meaning
+            frame = frame.drop(name)
     further = [name for name in frame.columns if name not in SPELLINGS and not name.startswith("_")]
     texts = [name for name in (*ours, *further) if frame.schema[name] == pl.String]
     if texts:

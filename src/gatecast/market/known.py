@@ -67,15 +67,14 @@ def parse_known(
     for name, value in known_at.items():
         if name in frame.columns and delay_of(value) is None:
             if snake(value) not in frame.columns:
-                raise BarsFileError(
-                    f"known_at says that {name!r} is known at {value!r}, which is neither a delay such as '16d' nor"
-                    " a column.", file=file, column=value, advice=did_you_mean(snake(value), frame.columns),
-                )  # fmt: skip
+                have = [one for one in frame.columns if not one.startswith("_")]
+                problem = f"known_at says that {name!r} is known at {value!r}: no delay such as '16d', and no column."
+                raise BarsFileError(problem, file=file, advice=did_you_mean(snake(value), have))
             spelt[name] = snake(value)
     for name, column in spelt.items():
         times = known_times(frame, column, timezone, date_format, notes, optional=True)
         frame = frame.with_columns(times.alias(OWN + name))
-    return frame.drop(set(spelt.values()), strict=False)
+    return frame.drop({*spelt.values(), *(name + SUFFIX for name in known_at)}, strict=False)
 
 
 def take_known(

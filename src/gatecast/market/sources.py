@@ -267,18 +267,19 @@ def _without_idle(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """Rows of sessions in which something was traded; one finding for each symbol that had others."""
     kept, counts = without_idle(rows)
     left = set(kept["symbol"].unique())
-    for symbol, count, first, last in counts.iter_rows():
-        row = rows.row(by_predicate=(pl.col("symbol") == symbol) & (pl.col("time") == first), named=True)
-        span = f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
-        if symbol in left:
+    counts = counts.rename({"first": "time", "last": "_last", "bars": "_bars"})
+    starts = rows.join(counts, on=["symbol", "time"], how="inner", maintain_order="left")
+    for row in starts.iter_rows(named=True):
+        span = f"{row['time']:%Y-%m-%d} to {row['_last']:%Y-%m-%d}"
+        if row["symbol"] in left:
             advice = f"Sessions without a trade, {span}: no observations, neither learned from nor scored."
         else:
-            advice = f"Nothing was traded from {span.replace(' to ', ' to ')}: the symbol is left out."
-        notes.add("warning", "no_trade", row, count, advice)
+            advice = f"Nothing was traded, {span}: the symbol is left out."
+        notes.add("warning", "no_trade", row, row["_bars"], advice)
     if kept.is_empty():
         raise BarsError(
             f"nothing was traded: no price of {len(counts)} symbol(s) moves and no volume is above 0 in"
-            f" {counts['bars'].sum()} bars. There is nothing to forecast; give another file or other symbols."
+            f" {counts['_bars'].sum()} bars. There is nothing to forecast; give another file or other symbols."
         )
     return kept
 

@@ -324,8 +324,9 @@ def _two_headers(head: list[list[str]]) -> tuple[list[str], list[str], int] | No
         return None
     index = head[2] if len(head) == 3 and re.fullmatch(r"\D+", head[2][0]) and not any(head[2][1:]) else None
     named = snake(tickers[0]) in ("tickers", *SPELLINGS["symbol"])
-    if index is None and not named and (tickers[0] or any(_is_number(cell) for cell in tickers[1:] if cell)):
-        return None  # the second line is a row of bars
+    below = tickers is head[1]  # where a row of bars stands in other files
+    if below and index is None and not named and (tickers[0] or any(_is_number(cell) for cell in tickers[1:] if cell)):
+        return None
     at = next((line[0] for line in (fields, tickers) if snake(line[0]) in SPELLINGS["time"]), "Date")
     filled = list(tickers)
     for position in range(2, len(filled)):  # a merged cell is empty but for its first column

@@ -287,11 +287,12 @@ def _clocks(
         notes.refuse(frame.row(0, named=True), f"the column holds {kind}.", "Convert it to times.", column)
     wall = wall.cast(pl.Datetime("us"), strict=False)
     faulty = (~wall.dt.year().is_between(1800, 2200)).fill_null(True)
-    bad = frame.filter(faulty)
-    if bad.height:
-        value = values.filter(faulty)[0]
+    bad = values.filter(faulty)
+    if len(bad):
+        far = wall.filter(faulty).is_null()[0] and not kind.is_numeric() and kind != pl.String
+        value = None if bad.is_null()[0] else bad.to_physical()[0] if far else bad[0]
         notes.refuse(
-            bad.row(0, named=True),
+            frame.select("_table", "_line").filter(faulty).row(0, named=True),
             "the time is missing." if value is None else "not a time that is recognised.",
             "Write times as 2024-01-31 or 2024-01-31 16:00:00-05:00, or give date_format=.",
             column,
