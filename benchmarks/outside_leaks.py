@@ -392,9 +392,7 @@ def outcome_of(variant: Variant, seed: int) -> dict:
 
 def shown(found: list[dict]) -> str:
     """The outcomes as a table, a line of reasons below each variant that ends with false evidence."""
-    lines = [
-        f"{'variant':<24}{'kind':<18}{'named':<18}{'outcome':<18}{'false evidence':<30}{'held':>6}{'wealth':>9}"
-    ]
+    lines = [f"{'variant':<24}{'kind':<18}{'named':<18}{'outcome':<18}{'false evidence':<30}{'held':>6}{'wealth':>9}"]
     for one in found:
         too_good = "too good" if one["too_good"] else "void" if one["void"] else "-"
         lines.append(

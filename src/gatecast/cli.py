@@ -1,7 +1,8 @@
 """The command: parse, call one function, render. Everything heavy is imported inside the command that needs it.
 
 Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors,
-`audit` a leak or `truth` a gate that was missed; 2 for a wrong setting, file or option; 130 when interrupted.
+`audit` a leak or `truth` a gate that was missed; 2 for a wrong setting, file or option; 3 when `run` found a leak or an
+outcome too good to be true; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -91,7 +92,10 @@ def run(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
-    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it."""
+    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it.
+
+    Exit status 3 when a leak was found or an outcome is too good to be true; the run and its report are written.
+    """
     from dataclasses import asdict
 
     from gatecast.experiment import Experiment
@@ -132,7 +136,9 @@ def run(
         _show_run(result, page, cost, _console(stderr=as_json))
     if as_json:
         own = {"path": str(place), "report": str(page), "seconds": cost.seconds, "cost": asdict(cost)}
-        _print_json({**own, **result.scores})
+        _print_json({**own, "doubtful": result.doubtful, **result.scores})
+    if result.doubtful:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -173,12 +179,14 @@ def check(
 
     from gatecast.market.bars import findings
     from gatecast.market.sources import read_bars, read_with_findings
+    from gatecast.market.stale import stale_prices
 
     options = _given(_reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format))
     compared = read_bars(reference, **options) if reference else None
     reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
     rank = {"error": 0, "warning": 1, "info": 2}
-    found = sorted((*reading.findings, *findings(reading.bars)), key=lambda finding: rank[finding.severity])
+    odd = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")))
+    found = sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from pydantic import Field, model_validator
 
 from gatecast.market.bars import session_date
 from gatecast.settings import Settings
+from gatecast.trading.plausible import too_good_so_far, too_much_money_so_far
+from gatecast.trading.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
 
 
 class SelectionSettings(Settings):
@@ -52,6 +56,7 @@ class Selection:
 
     `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
     return of a bar. `evidence`: (bars,) factor 0-1. `proposed`: the chosen weight before, `weight` after evidence.
+    `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is held.
     """
 
     chosen: IntArray
@@ -59,6 +64,7 @@ class Selection:
     evidence: FloatArray
     proposed: FloatArray
     weight: FloatArray
+    too_good: BoolArray
 
 
 def select_strategy(
@@ -68,6 +74,7 @@ def select_strategy(
     cost_per_side: float,
     target_per_bar: float,
     settings: SelectionSettings | None = None,
+    allowed: Collection[str] = (),
 ) -> Selection:
     """The strategy in force at every bar of one class.
 
@@ -79,6 +86,7 @@ def select_strategy(
     ----------
     net: (bars, strategies) net simple return of each strategy, realised and known at that row's close.
     target_per_bar: target volatility of one bar. cost_per_side: as a fraction.
+    allowed: what may be better than an honest market allows, see `too_good_so_far`; else such a record holds nothing.
     """
     settings = settings or SelectionSettings()
     samples = forecasts.samples
@@ -102,7 +110,21 @@ def select_strategy(
         held, previous = proposals.weights[row, kind], row
         chosen[row] = kind
     proposed = proposals.weights[np.arange(count), chosen]
-    return Selection(chosen, score, evidence, proposed, proposed * evidence)
+    too_good = _too_good(forecasts, proposals, net, chosen, allowed)
+    evidence = np.where(too_good, 0.0, evidence)
+    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good)
+
+
+def _too_good(
+    forecasts: Forecasts, proposals: Proposals, net: FloatArray, chosen: IntArray, allowed: Collection[str]
+) -> BoolArray:
+    """(bars,) where the record of the forecasts or of the strategies in force is too good to be true so far."""
+    samples = forecasts.samples
+    before = np.r_[0, chosen[:-1]]  # what earned a bar's return was in force at the close before
+    earned = np.where(np.r_[True, np.diff(samples.symbol) != 0], 0.0, net[np.arange(len(net)), before])
+    market = net[:, STRATEGIES.index("buy_and_hold")]
+    money = too_much_money_so_far(samples, earned, market, proposals.forecast_at, allowed)
+    return too_good_so_far(forecasts, allowed) | money
 
 
 def fixed_share_record(
