@@ -78,7 +78,8 @@ def variance_ratio(returns: FloatArray, bars: int) -> tuple[float, float]:
     """Variance of returns over so many bars over that many times the variance of one, and its z for any variance.
 
     In: (n,) log returns. Out: 1 and about N(0, 1) for a random walk; above 1 where returns go on, below where they
-    turn. For two bars the ratio is 1 plus the first autocorrelation. NaN where nothing moves or fewer than four spans fit.
+    turn. For two bars the ratio is 1 plus the first autocorrelation. NaN where nothing moves or fewer than four spans
+    fit.
 
     References
     ----------

@@ -56,7 +56,8 @@ class Selection:
 
     `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
     return of a bar. `evidence`: (bars,) factor 0-1. `proposed`: the chosen weight before, `weight` after evidence.
-    `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is held.
+    `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is held, unless
+    the settings override the evidence.
     """
 
     chosen: IntArray
@@ -111,7 +112,8 @@ def select_strategy(
         chosen[row] = kind
     proposed = proposals.weights[np.arange(count), chosen]
     too_good = _too_good(forecasts, proposals, net, chosen, allowed)
-    evidence = np.where(too_good, 0.0, evidence)
+    if settings.evidence is None:
+        evidence = np.where(too_good, 0.0, evidence)
     return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good)
 
 
