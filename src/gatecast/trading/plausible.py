@@ -33,7 +33,7 @@ SHARPE = 3.0  # a year, of the alpha of a book of daily bars
 LEAST_SESSIONS = 250  # on which something was held, before a Sharpe ratio is looked at
 LEAST_INDEPENDENT = 60  # answers that do not overlap, before an R² is looked at by itself
 FEWEST_INDEPENDENT = 20  # answers that do not overlap, before a running R² is looked at
-BEYOND_LUCK = 2.0  # standard errors that a running R² must lie above its limit
+BEYOND_LUCK = 3.0  # standard errors that a running R² must lie above its limit: it is looked at every day
 PLANTED = "planted"  # allows everything: a market whose optimum is known
 YARDSTICKS = ("zero", "mean")
 
@@ -71,9 +71,10 @@ def too_good_so_far(forecasts: Forecasts, allowed: Collection[str] = ()) -> Bool
     """Where the ensemble's record of returns is better than an honest market allows, from answers known by then.
 
     In: the forecasts of one class with the ensemble in them; `allowed`: names that the user has allowed ("return",
-    "direction", "planted" for all). Out: (bars,) True from the session after the one at which the R² so far lies two
-    standard errors above its limit, or the hits of at least 250 answers that do not overlap above theirs, for good. At
-    each close only answers that became known in earlier sessions are looked at, at least 20 that do not overlap.
+    "direction", "planted" for all). Out: (bars,) True, for good, from the session after the one at which the R² so far
+    is above its limit (of 60 answers that do not overlap, or of 20 by three standard errors), or the share of hits of
+    250 answers that do not overlap above its own. At each close only answers that became known in earlier sessions are
+    looked at.
     """
     samples = forecasts.samples
     found = np.zeros(len(samples.time), bool)
@@ -133,9 +134,12 @@ def _since_r2(forecasts: Forecasts) -> np.datetime64:
     count = np.bincount(day)
     model, *rivals = (np.bincount(day, column) / count for column in losses[rows].T)
     limit, overlap = r2_limit(samples.horizon, bars_a_day(samples)), samples.horizon_sessions
-    above = np.arange(1, len(days) + 1) >= FEWEST_INDEPENDENT * overlap
+    independent = np.arange(1, len(days) + 1) / overlap
+    above = independent >= FEWEST_INDEPENDENT
     for rival in rivals:
-        above &= _running_t((1 - limit) * rival - model, overlap) > BEYOND_LUCK
+        excess = (1 - limit) * rival - model
+        surely = _running_t(excess, overlap) > BEYOND_LUCK
+        above &= surely | ((independent >= LEAST_INDEPENDENT) & (np.cumsum(excess) > 0))
     return days[int(np.argmax(above))] if above.any() else np.datetime64("NaT")
 
 
