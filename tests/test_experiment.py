@@ -339,7 +339,7 @@ def test_the_cut_is_felt_when_what_came_before_changes(planted: pl.DataFrame, wh
 
 
 def test_a_planted_skill_is_found_and_traded() -> None:
-    result = tiny(synthetic.b1(1500, seed=3, r2=0.05, symbols=2))
+    result = tiny(synthetic.b1(1500, seed=3, r2=0.05, symbols=2), too_good="planted")
     assert result.verdicts["return"]["verdict"] == "evidence of skill"
     assert result.verdicts["volatility"]["verdict"] != "evidence of skill"  # its variance is constant
     late = result.weights.tail(600)

@@ -2,7 +2,7 @@
 
 Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors,
 `audit` a leak, `truth` a gate that was missed or `forecast --strict` bars that are stale, missing or revised; 2 for a
-wrong setting, file or option; 130 when interrupted.
+wrong setting, file or option; 3 when `run` found a leak or an outcome too good to be true; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gatecast.errors import GatecastError, InterruptedRunError, SettingsError
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
     from gatecast.experiment import Experiment
@@ -98,7 +99,10 @@ def run(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
-    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it."""
+    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it.
+
+    Exit status 3 when a leak was found or an outcome is too good to be true; the run and its report are written.
+    """
     from dataclasses import asdict
 
     from gatecast.experiment import Experiment
@@ -141,7 +145,9 @@ def run(
         _show_run(result, page, cost, _console(stderr=as_json))
     if as_json:
         own = {"path": str(place), "report": str(page), "seconds": cost.seconds, "cost": asdict(cost)}
-        _print_json({**own, **result.scores})
+        _print_json({**own, "doubtful": result.doubtful, **result.scores})
+    if result.doubtful:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -185,6 +191,7 @@ def check(
 
     from gatecast.market.bars import findings
     from gatecast.market.sources import read_bars, read_with_findings
+    from gatecast.market.stale import stale_prices
 
     options = _given(
         _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions)
@@ -193,7 +200,8 @@ def check(
     reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
     rank = {"error": 0, "warning": 1, "info": 2}
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
-    odd = [one for one in findings(reading.bars) if (one.rule, one.symbol) not in noticed]
+    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")))
+    odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
     found = sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
@@ -464,7 +472,9 @@ def forecast(
     options = _given(own) | _given(given)
     reading = read_with_findings(bars, **options)
     newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
-    splits_read = False if options.get("splits") is False else listed if len(listed) else None
+    splits_read: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
+    if options.get("splits") is False:
+        splits_read = False
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
     found = forecast_live(folder, newest, splits=splits_read, now=_as_moment(now))

@@ -19,8 +19,11 @@ from pydantic import Field, field_validator, model_validator
 from gatecast import provenance
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
+from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
+from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
+from gatecast.evaluation.plausible import ABOUT_RETURNS, too_good, without_what_is_too_good
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
@@ -44,10 +47,12 @@ from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
 from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import periods_of
+from gatecast.market.calendar import periods_of, sessions_of
 from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
+from gatecast.market.stale import untradable
 from gatecast.results import (
     Chain,
     ClassResult,
@@ -61,13 +66,14 @@ from gatecast.results import (
     weights_frame,
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
-from gatecast.samples.features.catalogue import BUILT_IN
+from gatecast.samples.features.catalogue import BUILT_IN, CATALOGUE
 from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
 from gatecast.trading.backtest import backtest, net_of_class
 from gatecast.trading.costs import Costs
+from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
@@ -148,7 +154,9 @@ class Experiment(Settings):
 
     `bars` may also be a path, a Polars or pandas frame. `features` None means the default five. `lookback`, `horizon`
     and `seed` are said once here and given to every model. `holdout` seals the sessions from that day on: nothing reads
-    them but `gatecast unseal`. `jobs` is the number of cores, `unfinished` a folder
+    them but `gatecast unseal`. `too_good` allows outcomes that are else refused as too good to be true, by the names of
+    heads ("return", "direction", "strategy") and of columns, or "planted" for a market whose truth is known; it is then
+    said first. `jobs` is the number of cores, `unfinished` a folder
     that keeps an interrupted run's networks; both change no result.
 
     >>> Experiment(horizon=50)
@@ -166,6 +174,7 @@ class Experiment(Settings):
     models: tuple[str, ...] = MODELS
     bars: BarsSettings = BarsSettings()
     holdout: str | None = None
+    too_good: tuple[str, ...] = ()
     schedule: Schedule = Schedule()
     lstm: LSTM = LSTM()
     forest: Forest = Forest()
@@ -211,6 +220,11 @@ class Experiment(Settings):
             raise ValueError("expected each model once")
         return models
 
+    @field_validator("too_good", mode="before")
+    @classmethod
+    def _one_or_more(cls, names: Any) -> Any:
+        return (names,) if isinstance(names, str) else names
+
     @field_validator("features")
     @classmethod
     def _at_least_one(cls, features: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -236,6 +250,7 @@ class Experiment(Settings):
         for model in ("lstm", "logistic", "ridge"):
             if getattr(self, model).label != model:
                 raise ValueError(f"{model}.label: in an experiment a model goes by its own name, {model!r}.")
+        self._known_as_too_good()
         heads = self._heads()
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members, ("return", "direction")),
@@ -263,6 +278,17 @@ class Experiment(Settings):
                 + (f"those that do here: {', '.join(able)}." if able else "add lstm, forest or logistic to models.")
             )
         return self
+
+    def _known_as_too_good(self) -> None:
+        features = self.features or DEFAULT_FEATURES
+        needed = [need for name in features if name in CATALOGUE for need in CATALOGUE[name].needs]
+        known = list(dict.fromkeys([PLANTED, *ABOUT_RETURNS, *features, *needed]))
+        for name in self.too_good:
+            if name not in known:
+                raise ValueError(
+                    f"too_good names {name!r}: expected a head that may be too good ({', '.join(ABOUT_RETURNS)}), a "
+                    f"feature or column in use, or {PLANTED!r}. {did_you_mean(name, known)}"
+                )
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
         """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
@@ -403,10 +429,13 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     reading = experiment.read()
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
     trials = record_chain(experiment, chain)
-    verdicts = judge_chain(experiment, chain, trials)
-    without = judge_chain(experiment, chain.without_default_ends(), trials) if chain.takes_default_terms else None
+    later = later_of(experiment, chain)
+    verdicts = judge_chain(experiment, chain, trials, later)
+    without = None
+    if chain.takes_default_terms:
+        without = judge_chain(experiment, chain.without_default_ends(), trials, later)
     finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
-    scores = scores_of(finished, chain, verdicts, trials, reading, without)
+    scores = scores_of(finished, chain, verdicts, trials, reading, without, later)
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
@@ -457,7 +486,7 @@ def make_chain(
         del at_work, result  # or they would stay until the next class is done
     weights = weights_frame(classes, bars, actions)
     book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
-    return Chain(bars, classes, weights, book, seconds, left_out, disk)
+    return Chain(bars, classes, weights, book, seconds, left_out, disk, no_actions() if actions is None else actions)
 
 
 def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
@@ -470,8 +499,15 @@ def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
     return record_trials([*nested, trial])
 
 
-def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] | None = None) -> dict[str, Verdict]:
+def judge_chain(
+    experiment: Experiment,
+    chain: Chain,
+    trials: Sequence[Trial] | None = None,
+    later: Sequence[Later] | None = None,
+) -> dict[str, Verdict]:
     """The verdicts of a chain, corrected for all that was tried on the same market and span.
+
+    A claim that one bar of delay ends, and one that is too good to be true, is none.
 
     This is where a judgement is made, and so where a trial counts: whoever judges a chain has tried it. `make_chain`
     and `walk_forward` alone claim nothing and leave no trial.
@@ -480,15 +516,38 @@ def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] | 
     ----------
     trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
         inside `ledger.unrecorded`, where there are no other trials.
+    later: what `later_of` returned; None: found here.
     """
     trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
-    return judge(
+    verdicts = judge(
         chain.forecasts, chain.net, chain.benchmark,
         round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
         periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
         effective_trials=independent_trials(trials, days, held) if trials else None,
     )  # fmt: skip
+    if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
+        return verdicts
+    found = too_good(
+        chain.forecasts, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
+        {name: one.selection.too_good for name, one in chain.classes.items()}, experiment.too_good,
+    )  # fmt: skip
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
+    later = later_of(experiment, chain) if later is None else later
+    if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
+        return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
+    return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
+
+
+def _blamed(chain: Chain, name: str, experiment: Experiment) -> list[tuple[str, float]]:
+    bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    return most_to_blame(bars, chain.classes[name].samples.names, experiment.horizon)
+
+
+def later_of(experiment: Experiment, chain: Chain) -> list[Later]:
+    """The effects of a chain's forecasts of returns and of its book with decisions one bar late."""
+    weights = chain.weights.select("symbol", "time", "weight")
+    return one_bar_later(chain.forecasts, weights, chain.bars, experiment.costs, chain.actions)
 
 
 def forecast_class(
@@ -553,7 +612,9 @@ def decide(
             net[at[place]] += profit
     target = experiment.strategies.target_volatility / np.sqrt(periods)
     class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
-    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection, class_starts)
+    selection = select_strategy(
+        forecasts, proposals, net, per_side, target, experiment.selection, class_starts, experiment.too_good
+    )
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
 
 
@@ -665,8 +726,9 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     extra = tuple(name for name in ("x", "z") if name in bars.columns)
     features = tuple(dict.fromkeys((*(experiment.features or DEFAULT_FEATURES), *extra)))
     planted = experiment.replace(
-        name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None
-    )
+        name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None,
+        too_good=(PLANTED,),
+    )  # fmt: skip
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
     reading = planted.read()

@@ -15,7 +15,9 @@ from gatecast.evaluation.compare import illusions, many_models, per_session, sco
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.holdout import state_of
+from gatecast.evaluation.leaks import knowing_columns, with_knowing
 from gatecast.evaluation.ledger import best_of_trials, independent_trials
+from gatecast.evaluation.plausible import TOO_GOOD, VOID, void
 from gatecast.evaluation.tuned import tuned_of
 from gatecast.evaluation.verdict import SKILL
 from gatecast.evaluation.windows import longer_windows
@@ -23,18 +25,22 @@ from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
 from gatecast.market.calendar import periods_of
 from gatecast.market.ends import find_ends
+from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
 from gatecast.trading.backtest import rows_per_year
+from gatecast.trading.plausible import PLANTED
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.evaluation.delay import Later
     from gatecast.evaluation.leaks import Audit
     from gatecast.evaluation.ledger import Trial
     from gatecast.evaluation.verdict import Verdict
@@ -82,7 +88,7 @@ class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
     `seconds`: model -> wall-clock time of its training. `left_out`: asset class without a single refit -> what it would
-    take. `disk`: where the arrays of several classes are.
+    take. `disk`: where the arrays of several classes are. `actions`: see `market.actions`.
     """
 
     bars: pl.DataFrame
@@ -92,6 +98,7 @@ class Chain:
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
+    actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
 
     @property
     def forecasts(self) -> dict[str, Forecasts]:
@@ -151,9 +158,21 @@ class Run:
         verdicts: dict[str, dict[str, Any]] = self.scores["verdicts"]
         return verdicts
 
+    @property
+    def warning(self) -> str:
+        """What is said before any verdict: a leak, an outcome too good to be true, or that such were allowed; or ""."""
+        summary: dict[str, str] = self.scores.get("summary") or {}
+        return summary.get("headline", "") if self.doubtful or self.experiment.too_good else ""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a leak was found or an outcome is too good to be true: then no number of the run is evidence."""
+        return any(verdict["verdict"] in (VOID, TOO_GOOD) for verdict in self.verdicts.values())
+
     def summary(self) -> str:
-        """The verdicts as plain text, one line each."""
-        return "\n".join(f"{head:<11}{v['verdict']:<24}{v['sentence']}" for head, v in self.verdicts.items())
+        """The verdicts as plain text, one line each, below the warning where there is one."""
+        lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
+        return "\n".join([*([self.warning] if self.warning else []), *lines])
 
     @property
     def forecasts(self) -> pl.DataFrame:
@@ -179,7 +198,8 @@ class Run:
             f"<tr><td>{escape(head)}</td><td><b>{escape(v['verdict'])}</b></td><td>{escape(v['sentence'])}</td></tr>"
             for head, v in self.verdicts.items()
         )
-        return f"<h3>{escape(self.experiment.name)}</h3><table>{rows}</table>"
+        warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
+        return f"<h3>{escape(self.experiment.name)}</h3>{warning}<table>{rows}</table>"
 
 
 def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | KeptFile:
@@ -300,19 +320,26 @@ def scores_of(
     trials: Sequence[Trial],
     reading: Reading,
     without_default_ends: dict[str, Verdict] | None = None,
+    later: Sequence[Later] = (),
 ) -> dict[str, Any]:
     """Everything that `scores.json` and the report say in numbers; undefined numbers are None.
 
-    `without_default_ends`: the verdicts if nothing were lost where a symbol ends on unknown terms; None where none did.
+    Where the audit finds a leak every verdict is void. `without_default_ends`: the verdicts with nothing lost where a
+    symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late.
     """
     models, years = score_tables(chain.forecasts)
-    result, net, audit = chain.result, chain.net, quick_audit(run)
+    result, net, audit = chain.result, chain.net, audit_of(run)
     periods = result.rows_per_year
+    if not audit.clean:
+        verdicts = void(verdicts, audit.findings[0].sentence)
     symbols = run.bars["symbol"].unique().sort().to_list()
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any()), audit, without_default_ends),
+        "one_bar_later": [one.to_dict() for one in later],
+        "summary": headline(
+            verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends
+        ),
         "verdicts_without_default_ends": {
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
         },
@@ -403,16 +430,46 @@ def average_exposure(weights: pl.DataFrame) -> float:
     )
 
 
-def headline(
-    verdicts: dict[str, Verdict], traded: bool, audit: Audit, without_default_ends: dict[str, Verdict] | None = None
-) -> dict[str, str]:
-    """The verdict in one sentence, and what follows from it in another; `traded`: whether a position was ever held.
+def audit_of(run: Run) -> Audit:
+    """The quick audit of a run, and the user's columns and functions that know what is to come, unless allowed."""
+    allowed, leaks = run.experiment.too_good, []
+    for name, one in run.classes.items():
+        own = run.bars.filter(pl.col("asset_class") == name)
+        leaks += knowing_columns(own, one.samples.names, run.experiment.horizon, allowed)
+    return with_knowing(quick_audit(run), leaks, allowed)
 
+
+def headline(
+    verdicts: dict[str, Verdict],
+    traded: bool,
+    audit: Audit,
+    allowed: Sequence[str] = (),
+    without_default_ends: dict[str, Verdict] | None = None,
+) -> dict[str, str]:
+    """The verdict in one sentence, and what follows from it in another.
+
+    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first.
     A strategy's verdict that is another one where nothing is lost at unknown ends is no verdict: that is the headline.
     """
+    said = _headline(verdicts, traded, audit, without_default_ends)
+    if PLANTED in allowed:
+        said["headline"] = f'A planted market (too_good = "{PLANTED}"): nothing is too good here. {said["headline"]}'
+    elif allowed:
+        names = ", ".join(allowed)
+        said["headline"] = f"Allowed by the settings to be too good to be true: {names}. {said['headline']}"
+    return said
+
+
+def _headline(
+    verdicts: dict[str, Verdict], traded: bool, audit: Audit, without_default_ends: dict[str, Verdict] | None
+) -> dict[str, str]:
+    good = [verdict for verdict in verdicts.values() if verdict.verdict == TOO_GOOD]
     if not audit.clean:
         said = audit.findings[0].sentence
-        return {"headline": "The future leaks into this run: no number here can be believed.", "subline": said}
+        first = "The future leaks into this run: no number here can be believed."
+        return {"headline": f"Too good to be true. {first}" if good else first, "subline": said}
+    if good:
+        return {"headline": "Too good to be true: look for a leak.", "subline": good[0].sentence}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
     alike = [head for head in skilled if head in simple]
@@ -660,6 +717,7 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
         for finding in reading.findings if finding.severity != "info"
     ][:100]  # fmt: skip
     warnings += [leak.sentence for leak in audit.findings]
+    warnings += [f"{one.symbol}: {one.advice}" for one in stale_prices(run.bars.sort("symbol", "time"))]
     for name in sorted(set(run.bars["asset_class"].unique()) - set(run.classes)):
         takes = chain.left_out.get(name, "")
         warnings.append(f"{name}: too short a history for a single refit; nothing was forecast. {takes}".strip())

@@ -430,6 +430,7 @@ COMMENTS = {
     "volatility_proxy": "close_to_close, parkinson, garman_klass, or a column of the bars",
     "models": "of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov",
     "holdout": "first session that nothing reads until `gatecast unseal`, once",
+    "too_good": "heads or columns that may be too good to be true, or planted; said first",
     "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
     "bars.symbols": "keep only these",
     "bars.symbols_file": "a CSV with symbol and asset_class",

@@ -49,7 +49,7 @@ CAP = 25.0
 
 def unit_of(samples: Samples) -> FloatArray:
     """(samples,) variance of the return over the horizon as known at each forecast: the unit of a squared error."""
-    unit: FloatArray = samples.facts.sigma[samples.ends] ** 2 * samples.horizon
+    unit: FloatArray = samples.unit[:, -1] ** 2
     return unit
 
 

@@ -38,6 +38,7 @@ from gatecast.results import Chain, jsonable
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
+from gatecast.trading.plausible import PLANTED
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -288,7 +289,7 @@ def found_in_chain(seed: int) -> Found:
     """
     phi, r2, scale = 0.95, 0.05, 0.01
     bars = synthetic.b1(WALK_BARS, seed, scale, r2=r2, phi=phi)
-    experiment = chain((*DEFAULT_FEATURES, "x"))
+    experiment = chain((*DEFAULT_FEATURES, "x")).replace(too_good=(PLANTED,))
     made = make_chain(experiment, bars)
     steps = np.arange(1, experiment.horizon + 1)
     x = bars["x"].to_numpy()[made.classes["index"].samples.ends]

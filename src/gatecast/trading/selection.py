@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from pydantic import Field, model_validator
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import sequential_mean
 from gatecast.settings import Settings
+from gatecast.trading.plausible import too_good_so_far, too_much_money_so_far
+from gatecast.trading.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
 
 EVIDENCE = 20.0  # of a sequential test, for each class of the run: 1 in 20 markets without skill ever has as much
 GAIN_SESSIONS = 250  # of record, over which a gain below 0 takes the evidence back
@@ -62,7 +66,8 @@ class Selection:
 
     `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
     return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before, `weight` after
-    evidence.
+    evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is
+    held, unless the settings override the evidence.
     """
 
     chosen: IntArray
@@ -70,6 +75,7 @@ class Selection:
     evidence: FloatArray
     proposed: FloatArray
     weight: FloatArray
+    too_good: BoolArray
 
 
 def select_strategy(
@@ -80,6 +86,7 @@ def select_strategy(
     target_per_bar: float,
     settings: SelectionSettings | None = None,
     class_starts: ArrayLike = (),
+    allowed: Collection[str] = (),
 ) -> Selection:
     """The strategy in force at every bar of one class.
 
@@ -91,7 +98,8 @@ def select_strategy(
     ----------
     net: (bars, strategies) net simple return of each strategy, realised and known at that row's close.
     target_per_bar: target volatility of one bar. cost_per_side: as a fraction.
-    class_starts: see `evidence_factor`.
+    class_starts: see `evidence_factor`. allowed: what may be better than an honest market allows, see
+        `too_good_so_far`; else such a record holds nothing.
 
     What is held through a gap is held: the weight before it is where the next choice within the listing starts from.
     """
@@ -120,7 +128,22 @@ def select_strategy(
         held = proposals.weights[row, kind]
         chosen[row] = kind
     proposed = proposals.weights[np.arange(count), chosen]
-    return Selection(chosen, score, evidence, proposed, proposed * evidence)
+    too_good = _too_good(forecasts, proposals, net, chosen, allowed)
+    if settings.evidence is None:
+        evidence = np.where(too_good, 0.0, evidence)
+    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good)
+
+
+def _too_good(
+    forecasts: Forecasts, proposals: Proposals, net: FloatArray, chosen: IntArray, allowed: Collection[str]
+) -> BoolArray:
+    """(bars,) where the record of the forecasts or of the strategies in force is too good to be true so far."""
+    samples = forecasts.samples
+    before = np.r_[0, chosen[:-1]]  # what earned a bar's return was in force at the close before
+    earned = np.where(np.r_[True, np.diff(samples.symbol) != 0], 0.0, net[np.arange(len(net)), before])
+    market = net[:, STRATEGIES.index("buy_and_hold")]
+    money = too_much_money_so_far(samples, earned, market, proposals.forecast_at, allowed)
+    return too_good_so_far(forecasts, allowed) | money
 
 
 def fixed_share_record(
@@ -203,7 +226,7 @@ def session_products(forecasts: Forecasts) -> tuple[NDArray[np.datetime64], Floa
     a martingale difference. A session is the mean of the parts of all symbols.
     """
     samples, horizon = forecasts.samples, forecasts.samples.horizon
-    unit = samples.facts.sigma[samples.ends] ** 2 * horizon
+    unit = samples.unit[:, -1] ** 2
     forecast = forecasts.values["ensemble"]["return"][:, -1]
     bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
     rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
