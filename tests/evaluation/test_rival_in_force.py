@@ -257,8 +257,7 @@ def test_a_strategy_beside_a_market_that_earns_the_same_every_day_is_not_judged(
     forecasts = Ensemble().combine(made_up(samples, seed=1))
     cash_fund = np.diff(5 * np.exp(2e-4 * np.arange(1001))) / (5 * np.exp(2e-4 * np.arange(1000)))
     cash_fund[0] = 0.0
-    found = judge({"index": forecasts}, 0.5 * cash_fund, cash_fund, round_trip=0.001, periods_per_year=252.0)[
-        "strategy"
-    ]
+    every = judge({"index": forecasts}, 0.5 * cash_fund, cash_fund, round_trip=0.001, periods_per_year=252.0)
+    found = every["strategy"]
     assert found.verdict == CANNOT_TELL
     assert found.sentence == "Buy and hold earned the same every day: there is nothing to judge."
