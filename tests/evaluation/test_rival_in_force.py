@@ -250,3 +250,14 @@ def test_the_strategy_counts_the_days_on_which_something_was_held(samples: Sampl
     every_day = judged(forecasts, np.where(book == 0, 1e-12, book))["strategy"]
     assert every_day.statistic == pytest.approx(found.statistic, rel=1e-6)
     assert every_day.pvalue < found.pvalue  # fewer days that tell make the same statistic less certain
+
+
+def test_a_strategy_beside_a_market_that_earns_the_same_every_day_is_not_judged(samples: Samples) -> None:
+    """A cash fund: its returns differ by rounding alone, which explains nothing of a profit."""
+    forecasts = Ensemble().combine(made_up(samples, seed=1))
+    cash_fund = np.diff(5 * np.exp(2e-4 * np.arange(1001))) / (5 * np.exp(2e-4 * np.arange(1000)))
+    cash_fund[0] = 0.0
+    every = judge({"index": forecasts}, 0.5 * cash_fund, cash_fund, round_trip=0.001, periods_per_year=252.0)
+    found = every["strategy"]
+    assert found.verdict == CANNOT_TELL
+    assert found.sentence == "Buy and hold earned the same every day: there is nothing to judge."

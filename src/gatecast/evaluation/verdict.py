@@ -27,7 +27,7 @@ from gatecast.evaluation.compare import (
 )
 from gatecast.evaluation.hindsight import best_simple, gain_of
 from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
-from gatecast.evaluation.scope import too_little
+from gatecast.evaluation.scope import SAME, too_little
 from gatecast.metrics import significance
 from gatecast.metrics.significance import BOUND
 
@@ -367,6 +367,9 @@ def _judge_strategy(
             f"{LEAST_TRADED} are the least."
         )
         return replace(blank, sentence=text), None
+    usual = np.quantile(benchmark, [0.01, 0.99])  # entering costs on one day, and earns nothing on the first
+    if np.ptp(usual) <= SAME * np.abs(usual).max():
+        return replace(blank, sentence="Buy and hold earned the same every day: there is nothing to judge."), None
     whole = estimate_alpha(strategy, benchmark, periods)
     if not np.isfinite(whole.statistic):
         reason = significance.hac_alpha(strategy, benchmark, whole.lag).reason
