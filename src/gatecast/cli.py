@@ -16,13 +16,14 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gatecast.errors import GatecastError, InterruptedRunError, SettingsError
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
     from gatecast.experiment import Experiment
@@ -464,10 +465,12 @@ def forecast(
     options = _given(own) | _given(given)
     reading = read_with_findings(bars, **options)
     newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
-    splits_read = False if options.get("splits") is False else listed if len(listed) else None
+    table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
+    if options.get("splits") is False:
+        table = False
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    found = forecast_live(folder, newest, splits=splits_read, now=_as_moment(now))
+    found = forecast_live(folder, newest, splits=table, now=_as_moment(now))
     if as_json:
         _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
     else:
