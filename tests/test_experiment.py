@@ -314,7 +314,10 @@ def test_at_the_cut_of_hourly_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     bars = bars.with_columns(time=hour, known_at=hour).filter(pl.int_range(pl.len()) % 101 != 0)
     schedule = Schedule(train=600, refit=168, minimum=500)
     whole = tiny(bars, schedule=schedule, **EARLY)
-    assert whole.scores["backtest"]["periods_per_year"] == 24 * 365
+    days = (whole.equity["time"][-1] - whole.equity["time"][0]).total_seconds() / 86_400
+    assert whole.scores["backtest"]["bars_per_year"] == 24 * 365
+    assert whole.scores["backtest"]["periods_per_year"] == pytest.approx(365.25 * len(whole.equity) / days)
+    assert len(whole.equity) <= days + 2  # a row a session
     assert 0.01 < whole.signals["evidence"].mean() < 0.99
     (one,) = whole.classes.values()
     moments = np.unique(one.samples.times[one.forecasts.rows])

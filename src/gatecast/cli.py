@@ -674,7 +674,7 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
         (
             head, verdict["verdict"],
             _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
-            verdict["rival"].replace("_", " "),
+            (verdict.get("most_in_force") or verdict["rival"]).replace("_", " "),
         )
         for head, verdict in run.verdicts.items()
     )  # fmt: skip

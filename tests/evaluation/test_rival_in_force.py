@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
+from gatecast.results import headline
 from gatecast.samples.windows import Samples, make_samples
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -137,6 +140,13 @@ def test_a_simple_regression_that_is_as_good_is_named_in_the_first_sentence(samp
     assert "It gains +" in rest
     assert "over the plain yardstick, the log-HAR" in rest
     assert found.simple_is_as_good
+    clean: Any = SimpleNamespace(clean=True)
+    said = headline({"volatility": found, "regime": found}, False, clean)["headline"]
+    assert said.endswith("none in returns, but a simple regression is as good in volatility and regime.")
+    alone = replace(found, verdict=CANNOT_TELL)
+    assert "in volatility a simple regression is as good" in headline({"volatility": alone}, False, clean)["headline"]
+    better = replace(found, simpler="")
+    assert "regression" not in headline({"volatility": better}, False, clean)["headline"]
 
 
 # ── what is not scored ────────────────────────────────────────────────────────────────────────────

@@ -57,7 +57,7 @@ NAMES = {
 }
 RIVAL_NAMES = {
     RIVAL: "the best simple forecast so far",
-    "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the symbol's past share",
+    "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
     "ridge_lag": "the ridge regression on the last return",
     "logistic_lag": "the logistic regression on the last return",
     "ewma": "the EWMA of squared returns", "ewma_range": "the EWMA of the range",

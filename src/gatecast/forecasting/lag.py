@@ -69,11 +69,13 @@ class RidgeLag(Settings):
         ends = samples.ends[rows]
         lag, weight = last_return(samples, ends), 1.0 / samples.horizon_sessions
         pooled = weight * lag @ answer / (weight * lag @ lag + PRIOR_ROWS)
-        table = np.tile(pooled, (len(samples.symbols), 1))
-        for number in np.unique(samples.symbol[ends]):
-            mine = samples.symbol[ends] == number
-            own, left = lag[mine], answer[mine] - lag[mine, None] * pooled
-            table[number] += weight * own @ left / (weight * own @ own + PRIOR_ROWS)
+        symbol, count = samples.symbol[ends], len(samples.symbols)
+        square = np.bincount(symbol, lag**2, count)
+        left = (
+            np.bincount(symbol, lag * (column - lag * slope), count)
+            for column, slope in zip(answer.T, pooled, strict=True)
+        )
+        table = pooled + weight * np.column_stack(list(left)) / (weight * square + PRIOR_ROWS)[:, None]
         return FittedLag("return", np.zeros(len(table)), table, 0.0, pooled, samples.symbols)
 
 
@@ -104,13 +106,10 @@ class LogisticLag(Settings):
         symbol, overlap = samples.symbol[ends], samples.horizon_sessions
         shares, of_class = symbol_shares(answer, symbol, len(samples.symbols), overlap)
         offset, lag = _odds(shares), last_return(samples, ends)
-        pooled = _slope(lag, answer, offset[symbol], 1.0 / overlap, 0.0)
-        table = np.full((len(shares), 1), pooled)
-        for number in np.unique(symbol):
-            mine = symbol == number
-            table[number] = _slope(lag[mine], answer[mine], offset[symbol[mine]], 1.0 / overlap, pooled)
+        pooled = _slopes(lag, answer, offset[symbol], np.zeros_like(symbol), 1, 1.0 / overlap, 0.0)
+        own = _slopes(lag, answer, offset[symbol], symbol, len(shares), 1.0 / overlap, float(pooled[0]))
         base = float(_odds(np.array([of_class]))[0])
-        return FittedLag("direction", offset, table, base, np.array([pooled]), samples.symbols)
+        return FittedLag("direction", offset, own[:, None], base, pooled, samples.symbols)
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,23 @@ class FittedLag:
         return cls(settings["head"], offset, table, settings["base"], pooled, tuple(settings["symbols"]))
 
 
-def _slope(lag: FloatArray, answer: FloatArray, offset: FloatArray, weight: float, centre: float) -> float:
-    """The most probable slope of a logistic regression with fixed offsets; its prior is normal around `centre`."""
-    slope = centre
+def _slopes(
+    lag: FloatArray, answer: FloatArray, offset: FloatArray, group: NDArray[np.int32], groups: int, weight: float,
+    centre: float,
+) -> FloatArray:  # fmt: skip
+    """(groups,) the most probable slope of each group's logistic regression with fixed offsets; Newton's method.
+
+    The prior of a slope is normal around `centre`; a group without rows keeps that.
+    """
+    slopes, precision = np.full(groups, centre), 1 / PRIOR_ODDS**2
     for _ in range(NEWTON_STEPS):  # the loss is strictly convex, and the prior keeps every step small
-        chance = 1 / (1 + np.exp(-np.clip(offset + slope * lag, -30, 30)))
-        gradient = weight * lag @ (chance - answer) + (slope - centre) / PRIOR_ODDS**2
-        step = gradient / (weight * lag**2 @ (chance * (1 - chance)) + 1 / PRIOR_ODDS**2)
-        slope -= float(step)
-        if abs(step) < 1e-12:
+        chance = 1 / (1 + np.exp(-np.clip(offset + slopes[group] * lag, -30, 30)))
+        gradient = weight * np.bincount(group, lag * (chance - answer), groups) + precision * (slopes - centre)
+        step = gradient / (weight * np.bincount(group, lag**2 * chance * (1 - chance), groups) + precision)
+        slopes = slopes - step
+        if np.abs(step).max() < 1e-12:
             break
-    return float(slope)
+    return slopes
 
 
 def _odds(share: FloatArray) -> FloatArray:

@@ -127,9 +127,9 @@ class HARLevels(Settings):
 
     Everything is a multiple of the symbol's mean variance so far. Coefficients >= 0 by least squares of relative errors
     (each row over the geometric mean of its HAR terms, weighted .2, .4, .4), on the whole record known at the cutoff; a
-    symbol with fewer than `minimum` rows takes the class's. A forecast beyond all answers it was fitted on is no
-    forecast: the mean of these answers stands in (the insanity filter of Bollerslev, Patton and Quaedvlieg 2016,
-    Journal of Econometrics 192).
+    symbol with fewer than `minimum` rows takes the class's. With such coefficients no forecast is ever below 0 or
+    absurd, so that none is replaced: the training mean in place of forecasts beyond the training range would lose most
+    where it matters, in the first days of a crisis.
 
     >>> HARLevels().name
     'har_levels'
@@ -165,7 +165,7 @@ class HARLevels(Settings):
 
 @dataclass(frozen=True)
 class FittedHARLevels:
-    """(symbols, 7) intercept, three terms, then least, largest and mean answer; and the same pooled, (7,)."""
+    """(symbols, 4) intercept and three terms, none below 0; and the same pooled, (4,)."""
 
     table: FloatArray
     pooled: FloatArray
@@ -180,9 +180,7 @@ class FittedHARLevels:
         forecast = np.zeros(len(ends))
         for column in range(design.shape[1]):
             forecast = forecast + weights[:, column] * design[:, column]
-        least, most, mean = weights[:, -3:].T
-        sane = (forecast >= least) & (forecast <= most)
-        variance = np.where(sane, forecast, mean) * _mean_so_far(samples, ends)
+        variance = forecast * _mean_so_far(samples, ends)
         return {"volatility": samples.horizon * np.maximum(variance, VARIANCE_FLOOR * _scale(samples, ends))}
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -224,12 +222,11 @@ def _levels(samples: Samples, ends: IntArray) -> FloatArray:
 
 
 def _bounded_line(design: FloatArray, answer: FloatArray, size: FloatArray) -> FloatArray:
-    """(7,) coefficients >= 0 of least squares of errors over `size`, then least, largest and mean answer."""
+    """(4,) coefficients >= 0 of least squares of errors over `size`."""
     from scipy.optimize import nnls
 
-    weights = nnls(design / size[:, None], answer / size)[0]
-    line: FloatArray = np.r_[weights, answer.min(), answer.max(), answer.mean()]
-    return line
+    weights: FloatArray = nnls(design / size[:, None], answer / size)[0]
+    return weights
 
 
 class LinearVariance(Settings):

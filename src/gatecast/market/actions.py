@@ -52,7 +52,7 @@ def no_actions() -> pl.DataFrame:
 
 
 def read_splits(splits: str | Path | pl.DataFrame | bool | None) -> pl.DataFrame:
-    """A table of splits (symbol, date, ratio) as actions; none for None and for False: every step is a true move."""
+    """A table of splits (symbol, date, ratio) as actions; none for None, and for False: every step is a true move."""
     return no_actions() if splits is None or splits is False else read_actions(splits, "split")
 
 

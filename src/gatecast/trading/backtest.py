@@ -504,6 +504,7 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
     wealth = np.ones((1, accounts) if shared else shape)
     value, wanted = np.zeros(shape), np.zeros(shape)  # holdings in money at the last close, orders as shares of wealth
     parked, booked = np.zeros(shape), np.zeros(shape)  # holdings whose end was booked, and what it has brought
+    cut_off = np.full(shape, KEEP)  # orders for which there was not the money
     gross, cost, turnover, ordered, gained, charged = np.zeros((6, count, accounts))
     path = np.zeros((len(bounds) - 1, accounts))
 
@@ -529,7 +530,7 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             move, share = np.where(kind == BAR, move, ended), np.where(kind == BAR, share, 0.0)
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
         gain = move - old
-        aim = _aim(share, moved, before + together(np.where(at_open, gain, 0.0) if shared else gain))
+        aim = _aim(share, moved, before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow)))
         if shared and not at_open.all():  # orders at the close are filled after those at the open have earned
             opened = np.where(at_open, gain + aim * (later - 1) - np.abs(aim - moved) * side, gain) - borrow
             aim = np.where(at_open, aim, _aim(share, moved, before + together(opened)))
@@ -542,7 +543,11 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             now = np.where(ruined, 0.0 if shared else 1.0, now)
             for kept in (value, wanted, parked, booked):
                 kept[slice(None) if shared else symbol] *= ~ruined
-        decided = _within_means(weight[place], value, wanted, symbol, now) if shared else weight[place]
+        decided = weight[place]
+        if shared:  # an order that was cut is repeated where there is no other
+            asked = np.where(np.isnan(decided), cut_off[symbol], decided)
+            decided = _within_means(asked, value, wanted, symbol, now)
+            cut_off[symbol] = np.where(decided != asked, asked, KEEP)
         wanted[symbol] = decided
         unit = np.divide(1.0, before, out=np.zeros_like(before), where=before > 0)
         gross[place], cost[place], turnover[place] = gain * unit, paid * unit, traded * unit
