@@ -472,12 +472,12 @@ def forecast(
     options = _given(own) | _given(given)
     reading = read_with_findings(bars, **options)
     newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
-    splits_read: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
+    table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if options.get("splits") is False:
-        splits_read = False
+        table = False
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    found = forecast_live(folder, newest, splits=splits_read, now=_as_moment(now))
+    found = forecast_live(folder, newest, splits=table, now=_as_moment(now))
     if as_json:
         _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
     else:

@@ -225,3 +225,21 @@ def test_reading_bars_again_changes_nothing() -> None:
     bars = read(versions(5), known_at={"x": "3d"})
     assert_frame_equal(make_bars(bars), bars)
     assert_frame_equal(read_bars(bars), bars)
+
+
+def test_the_whole_reading_does_not_change_when_more_becomes_known() -> None:
+    """Idle rows, versions and a delayed column together: what was known at each close reads the same for ever."""
+    long = synthetic.a1(300, seed=4).drop("segment")
+    noise = np.random.default_rng(4).standard_normal(300)
+    idle = pl.int_range(pl.len()).is_between(100, 120)
+    names = ("open", "high", "low", "close")
+    still = [pl.when(idle).then(long["close"][99]).otherwise(name).alias(name) for name in names]
+    first = long.with_columns(*still, volume=pl.when(idle).then(0.0).otherwise(5.0), x=pl.Series(noise))
+    later = first.gather_every(7).with_columns(x=pl.col("x") + 9, known_at=pl.col("known_at") + timedelta(days=3))
+    rows = pl.concat([later, first])
+    options = {"known_at": {"x": "2d"}, "splits": False}
+    whole = read(rows, **options)
+    assert whole.height == 279
+    for moment in long["time"][20::13]:
+        part = read(rows.filter(pl.col("known_at") <= moment), **options)
+        assert_frame_equal(part, whole.filter(pl.col("time") <= moment))
