@@ -17,6 +17,7 @@ import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
+from gatecast.evaluation.plausible import TOO_GOOD
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import LEVEL, SKILL, judge
 from gatecast.experiment import Experiment, Progress, forecast_class, judge_chain, make_chain
@@ -242,11 +243,11 @@ def chain(features: tuple[str, ...]) -> Experiment:
 
 
 def walk(market: str, seed: int) -> Found:
-    """One market with nothing to find: head -> 1 where the verdict claims skill, else 0."""
+    """One market with nothing to find: head -> 1 where the verdict claims skill or finds it too good, else 0."""
     bars = synthetic.MARKETS[market](WALK_BARS, seed)
     noise = tuple(name for name in bars.columns if name.startswith("noise_"))
     verdicts = verdicts_of(chain((*DEFAULT_FEATURES, *noise)), bars)
-    return {head: float(verdicts[head].verdict == SKILL) for head in NULL_HEADS[market]}
+    return {head: float(verdicts[head].verdict in (SKILL, TOO_GOOD)) for head in NULL_HEADS[market]}
 
 
 def allowed(runs: int) -> int:
