@@ -336,6 +336,7 @@ def scores_of(
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
+        "actions": chain.actions.with_columns(pl.col("date", "known_at").dt.to_string("iso")).to_dicts(),
         "one_bar_later": [one.to_dict() for one in later],
         "summary": headline(
             verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends
@@ -474,11 +475,12 @@ def _headline(
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
     alike = [head for head in skilled if head in simple]
     but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
-    other = without_default_ends["strategy"].verdict if without_default_ends else verdicts["strategy"].verdict
-    if other != verdicts["strategy"].verdict:
+    told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
+    other = without_default_ends["strategy"].verdict if without_default_ends else told
+    if other != told:
         first = (
             "The strategy's verdict hangs on what is assumed of symbols that stopped: "
-            f'"{verdicts["strategy"].verdict}" with the default losses at their ends, "{other}" without them.'
+            f'"{told}" with the default losses at their ends, "{other}" without them.'
         )
     elif "strategy" in skilled:
         first = "The strategy beats buy and hold at its own exposure, net of costs."

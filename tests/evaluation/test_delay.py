@@ -10,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_what_dies
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.market import synthetic
 from gatecast.samples.windows import make_samples
@@ -25,7 +26,7 @@ CLAIM = Verdict(
 def test_the_forecast_of_a_bar_earlier_stands_against_the_answer_that_begins_now() -> None:
     bars = synthetic.a1(1400, 1)
     samples = make_samples(bars, ("ret_log_1",), horizon=1)["index"]
-    one = made_up(samples)
+    one = with_rival(made_up(samples))
     answer = samples.targets["return"].value[samples.decided]
     knows = np.where(np.isfinite(one.values["zero"]["return"]), answer, np.nan)
     earlier = np.r_[answer[1:], [[np.nan]]]  # knows the bar after the next one
@@ -35,7 +36,7 @@ def test_the_forecast_of_a_bar_earlier_stands_against_the_answer_that_begins_now
     found = {}
     for name, made in (("now", knows), ("later", earlier)):
         model = with_values(one, "ensemble", **{"return": made, "direction": half})
-        (found[name],) = [x for x in one_bar_later({"index": model}, flat, bars, Costs(), {}) if x.head == "return"]
+        (found[name],) = [x for x in one_bar_later({"index": model}, flat, bars, Costs()) if x.head == "return"]
     assert found["now"].effect < -0.5  # the answer of one bar says nothing of the next: R² near -1
     assert not found["now"].lives
     assert found["later"].effect == pytest.approx(1.0)
@@ -46,19 +47,20 @@ def test_the_book_one_bar_later_is_the_backtest_of_shifted_weights() -> None:
     bars = synthetic.a1(900, 2)
     side = np.sign(np.diff(np.log(bars["close"].to_numpy()), append=0.0))
     later = np.r_[side[1:], 0.0]  # known two bars ahead: what is decided late still earns
-    one = made_up(make_samples(bars, ("ret_log_1",))["index"])
+    one = with_rival(made_up(make_samples(bars, ("ret_log_1",))["index"]))
     half = np.full(len(one.samples), 0.5)
     model = {"index": with_values(one, "ensemble", **{"return": one.values["zero"]["return"], "direction": half})}
-    costs, fills, found = Costs(), {"A1": "close"}, {}
+    costs, found = Costs(), {}
     for name, weight in (("next", side), ("second", later)):
         weights = bars.select("symbol", "time", weight=pl.Series(weight))
-        (found[name],) = [x for x in one_bar_later(model, weights, bars, costs, fills) if x.head == "strategy"]
+        (found[name],) = [x for x in one_bar_later(model, weights, bars, costs) if x.head == "strategy"]
     shifted = bars.select("symbol", "time", weight=pl.Series(np.r_[0.0, later[:-1]]))
-    equity = backtest(shifted, bars, costs, fills).equity
+    result = backtest(shifted, bars, costs)
+    equity = result.equity
     wealth = np.r_[1.0, equity["benchmark"].to_numpy()]
     exogenous = sm.add_constant(np.diff(wealth) / wealth[:-1])
     alpha = sm.OLS(equity["net"].to_numpy(), exogenous).fit().params[0]
-    assert found["second"].effect == pytest.approx(252 * alpha)
+    assert found["second"].effect == pytest.approx(result.rows_per_year * alpha)
     assert found["next"].effect < found["second"].effect
 
 

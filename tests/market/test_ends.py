@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
+from gatecast.market.actions import SCHEMA as ACTIONS
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars, session_date
-from gatecast.market.ends import ACTIONS, find_ends, no_actions
+from gatecast.market.ends import find_ends
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 

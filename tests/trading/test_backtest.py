@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import BarsError, SettingsError
+from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.bars import make_bars
 from gatecast.market.classes import ASSET_CLASSES
-from gatecast.market.ends import ACTIONS
 from gatecast.trading.backtest import backtest, net_returns
 from gatecast.trading.costs import Costs
 from gatecast.trading.portfolio import make_book

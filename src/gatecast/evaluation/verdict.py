@@ -360,7 +360,7 @@ def _judge_strategy(
     blank = replace(blank, days=len(strategy))
     if held == 0:
         text = "The evidence never allowed a position, so there is no profit or loss to judge."
-        return replace(blank, sentence=text), None
+        return replace(blank, effect=0.0, sentence=text), None
     if held < LEAST_TRADED:
         text = (
             f"Something was held on {held} of {len(strategy):,} days, too few for any verdict: "

@@ -68,9 +68,7 @@ class Forest(Settings):
         ).fit(samples.summaries[fold.train].astype(np.float32), answers, weight)  # fmt: skip
         forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
         column = columns_of(samples.horizon)["volatility"].start
-        error = (
-            samples.answers[fold.validation, column] - forest._outputs(samples, fold.validation)[:, column]
-        )
+        error = samples.answers[fold.validation, column] - forest._outputs(samples, fold.validation)[:, column]
         return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})
 
 

@@ -36,6 +36,7 @@ from gatecast.evaluation.leaks import (
     broken_rules,
     early_answers,
     first_guilty,
+    knowing_columns,
     level_features,
     moment_of,
     stubborn_scaler,
@@ -162,7 +163,9 @@ def _without_reruns(experiment: Experiment, whole: Rerun) -> tuple[list[Leak], l
     """What columns are by nature, and the rules that the folds break."""
     natures, broken = [], []
     for name, one in whole.samples.items():
-        natures += level_features(whole.bars.filter(pl.col("asset_class") == name), one.names)
+        own_bars = whole.bars.filter(pl.col("asset_class") == name)
+        natures += level_features(own_bars, one.names)
+        natures += knowing_columns(own_bars, one.names, experiment.horizon, experiment.too_good)
         broken += early_answers(one, whole.bars)
         own = [fold.on(one) for fold in experiment.schedule.folds(one.times, one.known_at)]
         for folds in whole.folds.get(name) or [own]:

@@ -163,16 +163,16 @@ def fixed_share_record(
     moments, inverse = np.unique(time, return_inverse=True)
     place = np.searchsorted(moments, time if known is None else known)  # the first moment that knows it
     counted = forecast_at[place[forecast_at] < len(moments)]
-    at = place[counted]
-    count = np.bincount(at, minlength=len(moments))
-    total = np.column_stack([np.bincount(at, column[counted], len(moments)) for column in net.T])
+    count = np.bincount(place[counted], minlength=len(moments))
+    every = np.flatnonzero(place < len(moments))  # what is held goes on to earn where no forecast is made
+    total = np.column_stack([np.bincount(place[every], column[every], len(moments)) for column in net.T])
     gain = total / np.maximum(count, 1)[:, None] / target_per_bar
     kinds, share = net.shape[1], 1.0 / settings.memory_bars
     weights = np.full(kinds, 1.0 / kinds)
     promise = np.zeros((len(moments), kinds))
     unit = target_per_bar / (settings.learning_rate * settings.memory_bars)
     for i in range(len(moments)):
-        if count[i]:
+        if count[i] or total[i].any():
             weights = weights * np.exp(settings.learning_rate * np.clip(gain[i], -10, 10))
             weights = (1 - share) * weights / weights.sum() + share / kinds
         promise[i] = np.log(weights / weights[0]) * unit
