@@ -19,6 +19,7 @@ from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
+from gatecast.market.actions import read_actions
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
@@ -103,7 +104,8 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
     merged = merge_bars(run.bars, bars, splits)
     problems = (*merged.problems, *stale(merged.bars, now or datetime.now(UTC)))
     warnings = [problem.sentence for problem in problems]
-    fills = fills_of(merged.bars)
+    fills, delistings = fills_of(merged.bars), run.scores.get("delistings")
+    actions = read_actions(pl.DataFrame(delistings)) if delistings else None
     classes = {}
     for name, one in samples_as_run(run, merged.bars).items():
         if name not in models:
@@ -113,12 +115,12 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
         combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
-        classes[name] = decide(experiment, combined, merged.bars, fills)
+        classes[name] = decide(experiment, combined, merged.bars, fills, actions)
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes), weights_frame(classes, merged.bars), run.verdicts,
+        signals_frame(classes), weights_frame(classes, merged.bars, actions), run.verdicts,
         signal_model=experiment.signals.model, abstain=experiment.strategies.abstain,
     )  # fmt: skip
     told = []

@@ -336,7 +336,9 @@ def scores_of(
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "actions": chain.actions.with_columns(pl.col("date", "known_at").dt.to_string("iso")).to_dicts(),
+        "delistings": chain.actions.filter(kind="delisting")
+        .with_columns(pl.col("date", "known_at").dt.to_string("iso"))
+        .to_dicts(),
         "one_bar_later": [one.to_dict() for one in later],
         "summary": headline(
             verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends
