@@ -197,10 +197,10 @@ def line_of(name: str, found: Sequence[dict[str, bool]]) -> NullLine:
 
 
 def experiment_of(null: Null) -> Experiment:
-    """The experiment that runs on a null: no networks, a forest of 100 trees, a refit a quarter, else the defaults."""
+    """The experiment that runs on a null: no networks, a forest of 50 trees, two refits a year, else the defaults."""
     return Experiment(
-        features=null.features, horizon=null.horizon, models=MODELS, forest=Forest(trees=100),
-        schedule=Schedule(refit="3M"), signals=SignalSettings(model="ridge", confirmed_by="forest"),
+        features=null.features, horizon=null.horizon, models=MODELS, forest=Forest(trees=50),
+        schedule=Schedule(refit="6M"), signals=SignalSettings(model="ridge", confirmed_by="forest"),
     )  # fmt: skip
 
 
