@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import SettingsError, did_you_mean
@@ -124,7 +125,8 @@ class Nulls:
         for line in self.lines:
             left_out = [head for head in ALL_HEADS if head not in line.counts]
             if left_out:
-                said.append(f"  {line.null}: {', '.join(left_out)} ({line.not_counted})")
+                text = f"{line.null}: {', '.join(left_out)} ({line.not_counted})"
+                said.append(fill(text, 100, initial_indent="  ", subsequent_indent="    "))
         return "\n".join([*said, "", self.sentence])
 
     def to_dict(self) -> dict[str, Any]:
