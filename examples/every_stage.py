@@ -52,13 +52,13 @@ def main() -> None:
     signals = make_signals(combined)
     proposals = propose(combined, signals, bars, costs.round_trip("index"), YEAR)
     opens, closes = bars["open"].to_numpy(), bars["close"].to_numpy()
-    net = net_returns(proposals.weights, opens, closes, samples.segment, per_side, borrow, fills["B1"])[2]
+    net = net_returns(proposals.weights, opens, closes, samples.listing, per_side, borrow, fills)[2]
     target = StrategySettings().target_volatility / np.sqrt(YEAR)
     selection = select_strategy(combined, proposals, net, per_side, target)
     classes = {"index": ClassResult(samples, combined, signals, proposals, selection, net)}
     weights = weights_frame(classes, bars)
     print(signals_frame(classes).tail(2))
-    result = backtest(weights.select("symbol", "time", "weight"), bars, costs, fills)
+    result = backtest(weights.select("symbol", "time", "weight"), bars, costs)
     print(result.equity.tail(2))
 
     # evaluation/: what it was worth, head by head, against each head's own best simple rival.

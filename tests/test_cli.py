@@ -149,7 +149,7 @@ def test_help_and_version(gatecast: Command) -> None:
         (("rnu",), "Did you mean 'run'?"),
         (("run", "--horizn", "3"), "--horizon"),
         (("run", "--horizon", "many"), "valid integer"),
-        (("run", "--horizon", "50"), "horizon = 50: input should be less than or equal to 20"),
+        (("run", "--horizon", "50"), "horizon = 50: input should be less than or equal to 22"),
         (("run", "--lookback", "5"), "greater than or equal to 10"),
         (("run", "--stamp", "middle"), "'open' or 'close'"),
         (("run", "--refit", "monthly"), "'monthly'"),
@@ -450,7 +450,60 @@ def test_forecast_takes_the_symbols_that_the_run_took(gatecast: Command, data: P
         (row,) = json.loads(gatecast("forecast", "one", "--bars", file, "--json").out)["forecasts"]
         assert row["symbol"] == "G1_1"
         assert row["time"].startswith(str(table["Date"].max()))
-        assert row["warnings"] == []
+        assert row["warnings"] == [f"equity: the newest bar is of {row['time'][:10]} 20:00 UTC, more than 10 days old."]
+
+
+def test_forecast_is_strict_on_request_and_says_what_is_wrong_with_the_bars(
+    gatecast: Command, finished: Path, data: Path, here: Path
+) -> None:
+    table = pl.read_csv(data / "newest.csv")
+    days = table["Date"].unique().sort()
+    now = ("--now", f"{days[-1]}T23:00")
+
+    def forecast(rows: pl.DataFrame, *words: str) -> tuple[int, dict[str, Any]]:
+        rows.write_csv(here / "now.csv")
+        answer = gatecast("forecast", finished, "--bars", here / "now.csv", "--json", "--strict", *words)
+        return answer.status, json.loads(answer.out.splitlines()[-1])
+
+    status, told = forecast(table, *now)
+    assert (status, told["data_problems"], told["new_symbols"], told["sound"]) == (0, [], [], True)
+    first = pl.col("Ticker") == "G1_0"
+    price = pl.when(first & (pl.col("Date") == days[-40])).then(pl.col("close") * 1.0001).otherwise("close")
+    cases = {
+        "missing": table.filter(first),
+        "revised": table.with_columns(close=price),
+    }
+    for kind, rows in cases.items():
+        status, told = forecast(rows, *now)
+        assert status == 1, kind
+        assert kind in {one["kind"] for one in told["data_problems"]}
+        assert gatecast("forecast", finished, "--bars", here / "now.csv", *now).status == 0
+    status, told = forecast(table)  # by the clock the bars are decades old
+    assert (status, [one["kind"] for one in told["data_problems"]]) == (1, ["stale"])
+    strange = pl.concat([table, table.filter(first).with_columns(Ticker=pl.lit("NEW"))])
+    status, told = forecast(strange, *now)
+    assert (status, told["new_symbols"]) == (0, ["NEW"])
+    assert gatecast("forecast", finished, "--bars", here / "now.csv", "--now", "soon").status == 2
+
+
+def test_forecast_names_both_weights_and_shows_a_silent_symbol(
+    gatecast: Command, finished: Path, data: Path, here: Path
+) -> None:
+    table = pl.read_csv(data / "newest.csv")
+    kept = (pl.col("Ticker") == "G1_0") | (pl.col("Date") < table["Date"].max())
+    table.filter(kept).write_csv(here / "late.csv")
+    shown = " ".join(gatecast("forecast", finished, "--bars", here / "late.csv").out.split())
+    for words in ("weight alone", "weight in", "bars, close", "LSTM z", "no bar today", "The book of all symbols"):
+        assert words in shown, words
+
+
+def test_a_light_start_still_reads_frames_of_pandas() -> None:
+    code = (
+        "from gatecast import cli; cli._start_light(); import pandas, polars;"
+        "print(polars.from_pandas(pandas.DataFrame({'a': [1, 2]}))['a'].sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3"]
 
 
 def test_forecast_refuses_a_damaged_run(gatecast: Command, finished: Path, data: Path, tmp_path: Path) -> None:
@@ -487,6 +540,46 @@ def test_check_lists_rows_that_are_left_out_and_exits_with_1(gatecast: Command, 
     assert fault["symbol"] == "A1"
     assert told["counts"]["error"] == 1
     assert told["bars"] == 399
+
+
+def test_check_says_each_class_with_its_rule_and_doubts_a_name(gatecast: Command, here: Path) -> None:
+    plain_table(synthetic.a1(300, seed=1)).with_columns(Ticker=pl.lit("BTC-USD")).write_csv(here / "bars.csv")
+    answer = gatecast("check", "bars.csv")
+    assert "class equity (built-in default): BTC-USD" in answer.out
+    assert "class_guess" in answer.out
+    told = json.loads(gatecast("check", "bars.csv", "--asset-class", "crypto", "--json").out)
+    assert told["classes"] == [{"symbol": "BTC-USD", "asset_class": "crypto", "rule": "given default"}]
+    assert "class_guess" not in {one["rule"] for one in told["findings"]}
+
+
+def test_a_refused_split_goes_through_with_the_option_it_names(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1))
+    day = table["Date"][150]
+    prices = [name for name in table.columns if name.lower() in ("open", "high", "low", "close")]
+    table = table.with_columns(pl.when(pl.col("Date") < day).then(pl.col(name) * 7).otherwise(name) for name in prices)
+    table.with_columns(pl.lit("A1").alias("Ticker")).write_csv(here / "bars.csv")
+    answer = gatecast("check", "bars.csv")
+    assert answer.status == 2
+    assert "--splits FILE" in answer.err
+    (here / "splits.csv").write_text(f"symbol,date,ratio\nA1,{day},7\n")
+    (here / "actions.csv").write_text(f"symbol,kind,ex_date,value\nA1,split,{day},7\n")
+    for option, file in (("--splits", "splits.csv"), ("--actions", "actions.csv")):
+        told = json.loads(gatecast("check", "bars.csv", option, file, "--json").out)
+        assert [one["value"] for one in told["actions"]] == [7.0]
+        assert "split_applied" in {one["rule"] for one in told["findings"]}
+    assert gatecast("check", "bars.csv", "--splits", "false").status == 0
+
+
+def test_check_reads_the_version_that_is_asked_for(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1)).with_columns(known_at=pl.col("Date") + pl.duration(days=1))
+    later = table.with_columns(known_at=pl.col("Date") + pl.duration(days=9))
+    pl.concat([table, later]).write_csv(here / "bars.csv")
+    for words, severity in (((), "info"), (("--versions", "newest"), "warning")):
+        found = json.loads(gatecast("check", "bars.csv", *words, "--json").out)["findings"]
+        by_rule = {one["rule"]: (one["severity"], one["value"]) for one in found}
+        assert by_rule["revised"] == (severity, 300)
+        assert by_rule["late"] == ("warning", 300)
+    assert gatecast("check", "bars.csv", "--versions", "last").status == 2
 
 
 @pytest.mark.parametrize("symbol", ["\x1b[31mEVIL\x07", "[red]EVIL[/]", "EVIL\u202e"])

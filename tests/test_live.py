@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +15,8 @@ from gatecast.experiment import Experiment, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
-from gatecast.live import forecast_newest, merge_bars
+from gatecast.live import forecast, forecast_newest
+from gatecast.market.bars import make_bars
 from gatecast.store import save_run
 
 SETTINGS = {
@@ -22,6 +25,17 @@ SETTINGS = {
     "forest": Forest(trees=5),
     "schedule": Schedule(refit="3M"),
 }
+
+
+def now_of(bars: pl.DataFrame) -> datetime:
+    """An hour after the newest bar."""
+    newest: datetime = bars["time"].to_list()[-1]
+    return newest + timedelta(hours=1)
+
+
+def same_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without what is said of the data."""
+    return {name: value for name, value in row.items() if name not in ("warnings", "data_problems", "close")}
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +68,16 @@ def test_live_is_what_a_later_run_says(saved: tuple[Path, pl.DataFrame, pl.DataF
         assert got["probability_up"] == chance
 
 
-def test_the_path_widens_with_the_root_of_time(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
+def test_the_deviation_is_that_of_close_to_close(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
     folder, _, market = saved
-    row = forecast_newest(folder, market)[0]
-    assert len(row["path"]) == 5
-    np.testing.assert_allclose(np.array(row["sigma_path"]) ** 2, row["volatility"] * np.arange(1, 6) / 5)
+    one = run(Experiment(bars=market, **SETTINGS)).classes["index"]
+    variance = one.forecasts.values["ensemble"]["volatility"] * one.samples.facts.ratio[one.samples.ends]
+    for number, row in enumerate(forecast_newest(folder, market)):
+        assert len(row["path"]) == 5
+        np.testing.assert_allclose(np.array(row["sigma_path"]) ** 2, row["volatility"] * np.arange(1, 6) / 5)
+        last = one.forecasts.rows[one.samples.symbol[one.samples.decided[one.forecasts.rows]] == number][-1]
+        np.testing.assert_allclose(row["standard_deviation"], np.sqrt(variance[last]), rtol=1e-9)
+        np.testing.assert_allclose(row["expected_return_simple"], np.expm1(row["path"][-1] + variance[last] / 2))
 
 
 def test_a_strange_symbol_is_refused_or_left_out(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
@@ -66,20 +85,92 @@ def test_a_strange_symbol_is_refused_or_left_out(saved: tuple[Path, pl.DataFrame
     strange = market.with_columns(symbol=pl.lit("ELSE") + pl.col("symbol"))
     with pytest.raises(BarsError, match="none of the run's symbols"):
         forecast_newest(folder, strange)
-    rows = forecast_newest(folder, pl.concat([market, strange]))
-    assert {row["symbol"] for row in rows} == set(market["symbol"])
-    assert any("ELSE" in warning for warning in rows[0]["warnings"])
+    found = forecast(folder, pl.concat([market, strange]), now=now_of(market))
+    assert {row["symbol"] for row in found.rows} == set(market["symbol"])
+    assert any("ELSE" in warning for warning in found.rows[0]["warnings"])
+    assert found.to_dict()["new_symbols"] == sorted(strange["symbol"].unique())
+    assert found.sound
 
 
 def test_a_correction_changes_no_forecast_that_was_made(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
-    _, early, market = saved
-    corrected = market.with_columns(pl.col("open", "high", "low", "close") * 1.01)
-    merged, warnings = merge_bars(early, corrected)
-    assert merged.filter(pl.col("time") <= early["time"].max())["close"].equals(early["close"])
-    assert any("revised_input" in warning for warning in warnings)
+    folder, early, market = saved
+    wrong = pl.col("time") == early["time"].unique().sort()[-30]
+    corrected = market.with_columns(pl.when(wrong).then(pl.col("close") * 1.001).otherwise("close").alias("close"))
+    corrected = make_bars(corrected.with_columns(pl.max_horizontal("high", "close").alias("high")))
+    found = forecast(folder, corrected, now=now_of(market))
+    for got, expected in zip(found.rows, forecast_newest(folder, market, now=now_of(market)), strict=True):
+        assert same_numbers(got) == same_numbers(expected)
+    assert any("revised_input" in warning for warning in found.warnings)
+    assert not found.sound
+
+
+@pytest.mark.parametrize("factor", [0.5, 1 / 3, 1.01])
+def test_a_re_based_history_is_forecast_as_it_was(
+    saved: tuple[Path, pl.DataFrame, pl.DataFrame], factor: float
+) -> None:
+    folder, _, market = saved
+    found = forecast(folder, market.with_columns(pl.col("open", "high", "low", "close") * factor), now=now_of(market))
+    assert [problem.kind for problem in found.problems] == ["rescaled"] * 2
+    assert found.sound
+    for got, expected in zip(found.rows, forecast_newest(folder, market, now=now_of(market)), strict=True):
+        for name in ("z", "probability_up", "expected_return_log", "volatility", "weight", "book"):
+            assert got[name] == pytest.approx(expected[name], rel=1e-6, abs=1e-12), name
 
 
 def test_a_file_without_news_says_so(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
     folder, early, _ = saved
     rows = forecast_newest(folder, early)
     assert any("no bar that is newer" in warning for warning in rows[0]["warnings"])
+
+
+def test_silent_missing_and_old_symbols_are_told(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
+    folder, _, market = saved
+    first, second = sorted(market["symbol"].unique())
+    days = market["time"].unique().sort()
+    short = market.filter((pl.col("symbol") == first) | (pl.col("time") <= days[-2]))
+    found = forecast(folder, short, now=now_of(market))
+    states = {row["symbol"]: (row["today"], row["sessions_behind"]) for row in found.rows}
+    assert states == {first: ("bar", 0), second: ("no bar", 1)}
+    assert found.sound  # one session behind may be a late file
+    shorter = market.filter((pl.col("symbol") == first) | (pl.col("time") <= days[-3]))
+    found = forecast(folder, shorter, now=now_of(market))
+    assert [(one.kind, one.symbols) for one in found.problems] == [("stale", (second,))]
+    assert not found.sound
+    found = forecast(folder, market.filter(pl.col("symbol") == first), now=now_of(market))
+    assert ("missing", (second,)) in [(one.kind, one.symbols) for one in found.problems]
+    assert {row["symbol"]: row["current"] for row in found.rows} == {first: True, second: False}
+    old = forecast(folder, market, now=now_of(market) + timedelta(days=11))
+    assert [one.kind for one in old.problems] == ["stale"]
+    assert any("more than 10 days old" in warning for warning in old.warnings)
+
+
+VOLUME = {**SETTINGS, "features": ("ret_log_1", "volume_ratio_20")}
+
+
+def test_the_runs_own_features_decide_on_a_longer_file(
+    market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Volume was constant in the run, so its ratio was left out: a bar with another volume does not bring it back."""
+    days = market["time"].unique().sort()
+    flat = market.with_columns(volume=pl.lit(1e6))
+    early = flat.filter(pl.col("time") <= days[-4])
+    folder = tmp_path_factory.mktemp("features") / "run"
+    done = run(Experiment(bars=early, **VOLUME))
+    assert done.scores["features_left_out"] == {"index": {"volume_ratio_20": "always 1"}}
+    save_run(done, folder)
+    last = pl.col("time") > days[-4]
+    changed = flat.with_columns(volume=pl.when(last).then(2e6 + pl.int_range(pl.len())).otherwise("volume"))
+    same, other = (forecast_newest(folder, bars, now=now_of(market)) for bars in (flat, changed))
+    assert [same_numbers(row) for row in same] == [same_numbers(row) for row in other]
+    assert same[0]["time"] == days[-1]
+
+
+def test_new_bars_without_a_column_of_the_runs_features_are_refused(
+    market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    days = market["time"].unique().sort()
+    folder = tmp_path_factory.mktemp("columns") / "run"
+    save_run(run(Experiment(bars=market.filter(pl.col("time") <= days[-4]), **SETTINGS)), folder)
+    fresh = pl.col("time") > days[-4]
+    with pytest.raises(BarsError, match="the run's feature 'x' needs the column 'x'"):
+        forecast_newest(folder, market.with_columns(x=pl.when(fresh).then(None).otherwise("x")))

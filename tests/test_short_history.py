@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.errors import HistoryTooShortError
 from gatecast.experiment import Experiment, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
@@ -119,3 +120,22 @@ def test_a_symbol_alone_in_its_class_is_its_class() -> None:
     finished = walked(bars.filter((pl.col("time") <= bars["time"][200]) | (pl.col("time") >= gap)))
     assert short_histories(finished.classes["index"]) == []
     assert not [text for text in finished.scores["warnings"] if "too few bars" in text]
+
+
+def test_bars_that_all_come_too_late_are_refused_with_how_late_they_are() -> None:
+    bars = synthetic.b1(900, seed=1, r2=0.05).with_columns(known_at=pl.col("time") + timedelta(days=14))
+    with pytest.raises(HistoryTooShortError, match="14 days or more after their close"):
+        run(Experiment(bars=bars, features=("ret_log_1", "x")))
+
+
+def test_a_symbol_without_a_column_that_a_feature_needs_is_named_with_the_feature() -> None:
+    first = shortened("FIRST", "index", 0, 800, 1)
+    later = shortened("LATER", "index", 100, 800, 2).with_columns(volume=pl.lit(None, pl.Float64))
+    made = run(
+        Experiment(
+            bars=pl.concat([first, later]), features=("ret_log_1", "volume_ratio_20"), models=("ridge", "logistic"),
+            signals={"model": "ridge", "confirmed_by": "ridge"}, schedule=Schedule(refit="1Y"),
+        )
+    )  # fmt: skip
+    (said,) = [text for text in short_histories(made.classes["index"]) if text.startswith("LATER")]
+    assert "volume_ratio_20 has no value on any of its 700 bars" in said

@@ -250,7 +250,7 @@ def test_loading_runs_no_code(folder: Path) -> None:
 def test_a_stored_model_is_rebuilt_from_a_closed_list() -> None:
     kinds = {
         "lstm", "forest", "linear", "har", "linear_variance", "smooth_har", "highway", "markov", "tft", "garch",
-        "naive",
+        "naive", "lag", "har_levels",
     }  # fmt: skip
     assert FITTED.keys() == kinds
     with pytest.raises(StoreError, match=r"'forrest'.*Did you mean 'forest'"):

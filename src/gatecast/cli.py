@@ -1,7 +1,8 @@
 """The command: parse, call one function, render. Everything heavy is imported inside the command that needs it.
 
 Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors,
-`audit` a leak or `truth` a gate that was missed; 2 for a wrong setting, file or option; 130 when interrupted.
+`audit` a leak, `truth` a gate that was missed or `forecast --strict` bars that are stale, missing or revised; 2 for a
+wrong setting, file or option; 3 when `run` found a leak or an outcome too good to be true; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import re
 import sys
 import time
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gatecast.errors import GatecastError, InterruptedRunError, SettingsError
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
     from gatecast.experiment import Experiment
@@ -42,6 +44,9 @@ Timezone = Annotated[str | None, typer.Option(help="Of times without one, such a
 Stamp = Annotated[str | None, typer.Option(help="Whether an intraday time is the bar's open or close.")]
 Resample = Annotated[str | None, typer.Option(help="To coarser bars: 4h, 1d, 1w, 1mo.")]
 DateFormat = Annotated[str | None, typer.Option(help="Of dates like 03/04/2024, such as %d/%m/%Y.")]
+Splits = Annotated[str | None, typer.Option(help="CSV with symbol, date, ratio; false: all such steps are true moves.")]
+Actions = Annotated[Path | None, typer.Option(help="CSV with symbol, kind (split, delisting), date, value.")]
+Versions = Annotated[str | None, typer.Option(help="Of several versions of a row: first (known) or newest.")]
 Start = Annotated[str | None, typer.Option(help="First session, 2005-01-31.")]
 End = Annotated[str | None, typer.Option(help="Last session.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")]
@@ -74,9 +79,12 @@ def run(
     stamp: Stamp = None,
     resample: Resample = None,
     date_format: DateFormat = None,
+    splits: Splits = None,
+    actions: Actions = None,
+    versions: Versions = None,
     start: Start = None,
     end: End = None,
-    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-20.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-22.")] = None,
     lookback: Annotated[int | None, typer.Option(help="Bars in a window, 10-100.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
@@ -91,7 +99,10 @@ def run(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
-    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it."""
+    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it.
+
+    Exit status 3 when a leak was found or an outcome is too good to be true; the run and its report are written.
+    """
     from dataclasses import asdict
 
     from gatecast.experiment import Experiment
@@ -106,7 +117,9 @@ def run(
         "name": name or (None if config else "embedded" if demonstration else Path(str(bars)).stem or "bars"),
         "seed": seed, "horizon": horizon, "lookback": lookback, "jobs": jobs or _cores(),
         "bars": {"source": bars, "start": start, "end": end}
-        | _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format),
+        | _reading(
+            symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
+        ),
         "schedule": {"refit": _length(refit), "train": _length(train), "expanding": expanding},
         "lstm": {"seeds": seeds},
         "control": {"market": "b1"} if demonstration else None,
@@ -132,7 +145,9 @@ def run(
         _show_run(result, page, cost, _console(stderr=as_json))
     if as_json:
         own = {"path": str(place), "report": str(page), "seconds": cost.seconds, "cost": asdict(cost)}
-        _print_json({**own, **result.scores})
+        _print_json({**own, "doubtful": result.doubtful, **result.scores})
+    if result.doubtful:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -163,6 +178,9 @@ def check(
     stamp: Stamp = None,
     resample: Resample = None,
     date_format: DateFormat = None,
+    splits: Splits = None,
+    actions: Actions = None,
+    versions: Versions = None,
     start: Start = None,
     end: End = None,
     reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
@@ -173,12 +191,18 @@ def check(
 
     from gatecast.market.bars import findings
     from gatecast.market.sources import read_bars, read_with_findings
+    from gatecast.market.stale import stale_prices
 
-    options = _given(_reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format))
+    options = _given(
+        _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions)
+    )
     compared = read_bars(reference, **options) if reference else None
     reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
     rank = {"error": 0, "warning": 1, "info": 2}
-    found = sorted((*reading.findings, *findings(reading.bars)), key=lambda finding: rank[finding.severity])
+    noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
+    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")))
+    odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
+    found = sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
     if as_json:
@@ -187,6 +211,8 @@ def check(
                 "file": file,
                 "bars": bars,
                 "symbols": names,
+                "classes": reading.classes.to_dicts(),
+                "actions": reading.actions.to_dicts(),
                 "counts": counts,
                 "findings": [asdict(finding) for finding in found],
             }
@@ -199,6 +225,11 @@ def check(
         console = _console()
         if found:
             console.print(_table(("severity", "symbol", "time", "line", "rule", "value", "advice"), rows))
+        for (name, rule), own in reading.classes.group_by("asset_class", "rule", maintain_order=True):
+            shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
+            console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
+        if len(reading.actions):
+            console.print(f"{_count(len(reading.actions), 'action')} apply.", markup=False, soft_wrap=True)
         summary = ", ".join(_count(count, severity) for severity, count in counts.items() if count)
         told = f"{bars:,} bars of {_count(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
         console.print(told, markup=False, soft_wrap=True)
@@ -426,26 +457,49 @@ def forecast(
     stamp: Stamp = None,
     resample: Resample = None,
     date_format: DateFormat = None,
+    splits: Splits = None,
+    actions: Actions = None,
+    versions: Versions = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
+    now: Annotated[str | None, typer.Option(help="Moment that bars are old against.", show_default="the clock")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast from the newest bar with the run's last models; bars are read as the run read its own."""
-    from gatecast.live import forecast_newest
-    from gatecast.market.sources import read_bars
+    """Forecast from the newest bar with the run's last models; bars are read as the run read its own.
+
+    A history that was re-based as a whole since the run is brought to the run's level; a step that looks like a split
+    and that no common bar explains is refused. Exit status 0 with warnings; with --strict 1 when a symbol's newest bar
+    is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
+    """
+    from gatecast.live import forecast as forecast_live
+    from gatecast.market.sources import read_with_findings
     from gatecast.store import load_run
 
     known = load_run(folder)
     names = known.bars["symbol"].unique().sort().to_list()
-    own = known.experiment.bars.model_dump(exclude={"source", "symbols", "start", "end", "as_of"})
+    own = {
+        name: value
+        for name, value in known.experiment.bars.options.items()
+        if name not in ("symbols", "start", "end", "as_of")
+    }
     own["symbols"] = names if len(names) == 1 else None  # a single one names bars that carry no symbol
-    given = _reading(symbols, symbols_file, asset_class, timezone, stamp, resample, date_format)
-    newest = read_bars(bars, **_given(own) | _given(given))
+    given = _reading(
+        symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
+    )
+    options = _given(own) | _given(given)
+    reading = read_with_findings(bars, **options)
+    newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
+    table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
+    if options.get("splits") is False:
+        table = False
     if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    rows = forecast_newest(folder, newest)
+    found = forecast_live(folder, newest, splits=table, now=_as_moment(now))
     if as_json:
-        _print_json({"path": str(folder), "forecasts": rows})
+        _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
     else:
-        _show_forecasts(rows, _console())
+        _show_forecasts(found.rows, found.warnings, known.experiment.horizon, _console())
+    if strict and not found.sound:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -499,6 +553,7 @@ def _start_light() -> None:
     from importlib import import_module
 
     gc.disable()
+    import_module("polars")  # it asks whether pandas is there, once, and reads frames of pandas later
     if "pandas" not in sys.modules:
         sys.modules["pandas"] = None  # type: ignore[assignment]
         try:
@@ -518,13 +573,17 @@ def _reading(
     stamp: str | None,
     resample: str | None,
     date_format: str | None,
+    splits: str | None = None,
+    actions: Path | None = None,
+    versions: str | None = None,
 ) -> dict[str, Any]:
     """How bars are to be understood, as `read_bars` takes it."""
     return {
         "symbols": [part.strip() for part in symbols.split(",") if part.strip()] if symbols else None,
         "symbols_file": str(symbols_file) if symbols_file else None,
         "asset_class": asset_class, "timezone": timezone, "stamp": stamp, "resample": resample,
-        "date_format": date_format,
+        "date_format": date_format, "splits": False if splits in ("false", "False") else splits,
+        "actions": str(actions) if actions else None, "versions": versions,
     }  # fmt: skip
 
 
@@ -532,6 +591,17 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, through all levels; sections without any are left out."""
     inner = {key: _given(value) if isinstance(value, dict) else value for key, value in options.items()}
     return {key: value for key, value in inner.items() if value is not None and value != {}}
+
+
+def _as_moment(text: str | None) -> datetime | None:
+    """A date or a time, UTC where it has no zone; raises `SettingsError` for anything else."""
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"--now must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _length(text: str | None) -> str | int | None:
@@ -627,7 +697,7 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
         (
             head, verdict["verdict"],
             _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
-            verdict["rival"].replace("_", " "),
+            (verdict.get("most_in_force") or verdict["rival"]).replace("_", " "),
         )
         for head, verdict in run.verdicts.items()
     )  # fmt: skip
@@ -658,38 +728,51 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
     console.print(Text(f"Report: {_shown(_brief(page))}"), soft_wrap=True)
 
 
-def _show_forecasts(rows: list[dict[str, Any]], console: Console) -> None:
+def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:
+    """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
     from rich.text import Text
 
-    words = {1: "bullish", 0: "none", -1: "bearish"}
+    signals = (rows[0]["signal_model"] if rows else "lstm").upper()
     columns = (
-        "symbol",
-        "time",
-        "P(up)",
-        "return",
-        "s.d.",
-        "interval",
-        "P(turbulent)",
-        "signal",
-        "z",
-        "strategy",
-        "weight",
-    )
-    table = (
-        (
-            row["symbol"], _moment(row["time"]), f"{row['probability_up']:.1%}",
-            f"{row['expected_return_simple']:+.2%}", f"{row['volatility'] ** 0.5:.2%}", _ends(row["intervals"]),
-            f"{row['regime_probability']:.1%}",
-            words[int(row["signal"])] + (", consensus" if row["consensus"] else ""),
-            "-" if row["z"] is None else f"{row['z']:+.2f}", row["strategy"], f"{round(row['weight'], 2) + 0.0:+.2f}",
-        )
-        for row in rows
+        "symbol", "bar", "P(up)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
+        "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
-    console.print(_table(columns, table))
+    console.print(_table(columns, (_forecast_cells(row) for row in rows)))
+    console.print(Text("All up to P(turbulent) is the ensemble's forecast. Weight alone: of the symbol by itself."))
+    book = [row["book"] for row in rows if row["current"] and row["book"] is not None]
+    if book:
+        long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
+        console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
     for row in rows:
-        console.print(Text(f"{_shown(row['symbol'])}: {_shown(row['reason'])}."), soft_wrap=True)
-    for warning in dict.fromkeys(warning for row in rows for warning in row["warnings"]):
+        reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
+        for said in (*row["notes"], *reason):
+            console.print(Text(f"{_shown(row['symbol'])}: {_shown(said)}"), soft_wrap=True)
+    for warning in dict.fromkeys(warnings):
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
+
+
+def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table of forecasts; dashes where there is none of today's bar."""
+    words = {1: "bullish", 0: "none", -1: "bearish"}
+    states = {"no bar": "no bar today", "no trade": "no trade today"}
+    moment = f"{_moment(row['newest_bar'])}"
+    if not row["current"]:
+        return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)
+    base = "base rate" if row["base_rate_up"] is None else f"base rate {row['base_rate_up']:.1%}"
+    beyond = base if row["probability_beyond_base_rate"] else f"not beyond {base}"
+    expected = _share(row["expected_return_log"], "+.2%")
+    return (
+        row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
+        expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
+        _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
+        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), _share(row["z"], "+.2f"),
+        row["strategy"].replace("_", " "), _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
+    )  # fmt: skip
+
+
+def _share(value: float | None, form: str) -> str:
+    """A number in a format, a dash for none; what rounds to 0 is +0."""
+    return "-" if value is None else format(round(value, 6) + 0.0, form)
 
 
 def _ends(intervals: list[dict[str, Any]]) -> str:

@@ -7,18 +7,24 @@ import tomllib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
-from gatecast.errors import HistoryTooShortError, SettingsError, did_you_mean
+from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
+from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
+from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
+from gatecast.evaluation.plausible import ABOUT_RETURNS, too_good, without_what_is_too_good
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
@@ -27,22 +33,26 @@ from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.naive import RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.spill import Disk
 from gatecast.forecasting.timing import Cost, Timed, Work
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
-from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import periods_of
+from gatecast.market.calendar import periods_of, sessions_of
+from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
+from gatecast.market.stale import untradable
 from gatecast.results import (
     Chain,
     ClassResult,
@@ -56,12 +66,14 @@ from gatecast.results import (
     weights_frame,
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
-from gatecast.samples.features.catalogue import BUILT_IN
+from gatecast.samples.features.catalogue import BUILT_IN, CATALOGUE
+from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings
-from gatecast.trading.backtest import backtest, net_returns
+from gatecast.trading.backtest import backtest, net_of_class
 from gatecast.trading.costs import Costs
+from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings, select_strategy
 from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
@@ -94,14 +106,23 @@ class BarsSettings(Settings):
     start: str | None = None
     end: str | None = None
     as_of: str | None = None
+    versions: Literal["first", "newest"] = "first"
+    known_at: dict[str, str] | None = None
     date_format: str | None = None
+    splits: str | Literal[False] | None = None
+    actions: str | None = None
     columns: tuple[str, ...] | None = None
     frame: Any = Field(default=None, exclude=True, repr=False)
 
-    def read(self) -> Reading:
-        """The bars and what was found in them."""
-        options = self.model_dump(exclude={"source"})
-        return read_with_findings(self.source if self.frame is None else self.frame, **options)
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `gatecast.read_bars` but the source; a class that nobody gave is not among them."""
+        unsaid = set() if "asset_class" in self.model_fields_set else {"asset_class"}
+        return self.model_dump(exclude={"source", *unsaid})
+
+    def read(self, sealed: str | None = None) -> Reading:
+        """The bars and what was found in them; nothing that became known in the session `sealed` or later."""
+        return read_with_findings(self.source if self.frame is None else self.frame, sealed=sealed, **self.options)
 
 
 class Control(Settings):
@@ -133,24 +154,27 @@ class Experiment(Settings):
 
     `bars` may also be a path, a Polars or pandas frame. `features` None means the default five. `lookback`, `horizon`
     and `seed` are said once here and given to every model. `holdout` seals the sessions from that day on: nothing reads
-    them but `gatecast unseal`. `jobs` is the number of cores, `unfinished` a folder
+    them but `gatecast unseal`. `too_good` allows outcomes that are else refused as too good to be true, by the names of
+    heads ("return", "direction", "strategy") and of columns, or "planted" for a market whose truth is known; it is then
+    said first. `jobs` is the number of cores, `unfinished` a folder
     that keeps an interrupted run's networks; both change no result.
 
     >>> Experiment(horizon=50)
     Traceback (most recent call last):
         ...
-    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 20.
+    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 22.
     """
 
     name: str = "experiment"
     seed: Annotated[int, Field(ge=0)] = 0
     lookback: Annotated[int, Field(ge=10, le=100)] = 30
-    horizon: Annotated[int, Field(ge=1, le=20)] = 5
+    horizon: Annotated[int, Field(ge=1, le=22)] = 5
     features: tuple[str, ...] | None = None
     volatility_proxy: str = "garman_klass"
     models: tuple[str, ...] = MODELS
     bars: BarsSettings = BarsSettings()
     holdout: str | None = None
+    too_good: tuple[str, ...] = ()
     schedule: Schedule = Schedule()
     lstm: LSTM = LSTM()
     forest: Forest = Forest()
@@ -196,6 +220,11 @@ class Experiment(Settings):
             raise ValueError("expected each model once")
         return models
 
+    @field_validator("too_good", mode="before")
+    @classmethod
+    def _one_or_more(cls, names: Any) -> Any:
+        return (names,) if isinstance(names, str) else names
+
     @field_validator("features")
     @classmethod
     def _at_least_one(cls, features: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -221,6 +250,7 @@ class Experiment(Settings):
         for model in ("lstm", "logistic", "ridge"):
             if getattr(self, model).label != model:
                 raise ValueError(f"{model}.label: in an experiment a model goes by its own name, {model!r}.")
+        self._known_as_too_good()
         heads = self._heads()
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members, ("return", "direction")),
@@ -249,9 +279,20 @@ class Experiment(Settings):
             )
         return self
 
+    def _known_as_too_good(self) -> None:
+        features = self.features or DEFAULT_FEATURES
+        needed = [need for name in features if name in CATALOGUE for need in CATALOGUE[name].needs]
+        known = list(dict.fromkeys([PLANTED, *ABOUT_RETURNS, *features, *needed]))
+        for name in self.too_good:
+            if name not in known:
+                raise ValueError(
+                    f"too_good names {name!r}: expected a head that may be too good ({', '.join(ABOUT_RETURNS)}), a "
+                    f"feature or column in use, or {PLANTED!r}. {did_you_mean(name, known)}"
+                )
+
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
-        """The ensemble of the models' forecasts, and intervals around it; `since`: see `Ensemble.combine`."""
-        return with_intervals(self.ensemble.combine(forecasts, since), self.intervals)
+        """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
+        return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
 
     def _heads(self) -> dict[str, tuple[str, ...]]:
         """What each model of the experiment, and each rival that forecasts variance, forecasts."""
@@ -260,9 +301,11 @@ class Experiment(Settings):
             "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
             "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
         }  # fmt: skip
-        rivals = dict.fromkeys(
-            ("har", "har_symbol", "har_class", "har_smooth", "constant", "ewma", "last"), ("volatility",)
-        )
+        names = (
+            "har", "har_levels", "har_falls", "har_symbol", "har_class", "har_smooth",
+            "constant", "ewma", "ewma_range", "last",
+        )  # fmt: skip
+        rivals = dict.fromkeys(names, ("volatility",))
         long = {name + LONG: own[name] for name in self._on_both_windows()}
         return {name: own[name] for name in self.models} | long | rivals
 
@@ -272,11 +315,20 @@ class Experiment(Settings):
         return [name for name in cheap if name in self.models and getattr(self, name).window != EXPANDING]
 
     def read(self) -> Reading:
-        """The bars and what was found in them; no session of the hold-out is among them."""
-        if self.holdout is None:
-            return self.bars.read()
-        sealed: BarsSettings = self.bars.replace(end=last_session(self.holdout, self.bars.end))
-        return sealed.read()
+        """The bars and what was found in them; no session of the hold-out, nor what became known in it.
+
+        Raises `BarsError` where no price moves at all: there is nothing to forecast.
+        """
+        settings = self.bars
+        if self.holdout is not None:
+            settings = settings.replace(end=last_session(self.holdout, settings.end))
+        reading: Reading = settings.read(sealed=self.holdout)
+        if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
+            names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
+            raise BarsError(
+                f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols."
+            )
+        return reading
 
     @property
     def context(self) -> int:
@@ -322,19 +374,22 @@ class Experiment(Settings):
             getattr(self, name).replace(window=EXPANDING, every=LONG_EVERY, label=name + LONG)
             for name in self._on_both_windows()
         ]
-        rules: tuple[Literal["zero", "mean", "last", "ewma", "base_rate", "constant"], ...]
-        rules = ("zero", "mean", "last", "ewma", "base_rate", "constant")
         return [
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
-            *(Naive(rule=rule) for rule in rules),
+            *(Naive(rule=rule) for rule in RULES),
+            RidgeLag(),
+            LogisticLag(),
             BayesRidge(),
             LogHAR(),
+            HARLevels(),
+            LogHAR(falls=True),
             LinearVariance(),
             LinearVariance(pooled=True),
             SmoothHAR(),
             threshold_rival(),
             har_regime_rival(),
+            har_regime_falls_rival(),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -372,11 +427,15 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     """
     began = time.monotonic()
     reading = experiment.read()
-    chain = make_chain(experiment, reading.bars, progress, plan)
+    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
     trials = record_chain(experiment, chain)
-    verdicts = judge_chain(experiment, chain, trials)
+    later = later_of(experiment, chain)
+    verdicts = judge_chain(experiment, chain, trials, later)
+    without = None
+    if chain.takes_default_terms:
+        without = judge_chain(experiment, chain.without_default_ends(), trials, later)
     finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
-    scores = scores_of(finished, chain, verdicts, trials, reading)
+    scores = scores_of(finished, chain, verdicts, trials, reading, without, later)
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
@@ -391,11 +450,16 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
 
 
 def make_chain(
-    experiment: Experiment, bars: pl.DataFrame, progress: Progress | None = None, plan: Plan | None = None
+    experiment: Experiment,
+    bars: pl.DataFrame,
+    progress: Progress | None = None,
+    plan: Plan | None = None,
+    actions: pl.DataFrame | None = None,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    One class after the other; of several only the one at work is in memory, see `spill`.
+    One class after the other; of several only the one at work is in memory, see `spill`. `actions`: the delistings that
+    are known, see `gatecast.market.ends`.
 
     Raises `HistoryTooShortError` as `run` does.
     """
@@ -416,13 +480,13 @@ def make_chain(
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
-        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills)
+        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills, actions)
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
         del at_work, result  # or they would stay until the next class is done
-    weights = weights_frame(classes, bars)
-    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, fills)
-    return Chain(bars, classes, weights, book, seconds, left_out, disk)
+    weights = weights_frame(classes, bars, actions)
+    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
+    return Chain(bars, classes, weights, book, seconds, left_out, disk, no_actions() if actions is None else actions)
 
 
 def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
@@ -435,8 +499,15 @@ def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
     return record_trials([*nested, trial])
 
 
-def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] | None = None) -> dict[str, Verdict]:
+def judge_chain(
+    experiment: Experiment,
+    chain: Chain,
+    trials: Sequence[Trial] | None = None,
+    later: Sequence[Later] | None = None,
+) -> dict[str, Verdict]:
     """The verdicts of a chain, corrected for all that was tried on the same market and span.
+
+    A claim that one bar of delay ends, and one that is too good to be true, is none.
 
     This is where a judgement is made, and so where a trial counts: whoever judges a chain has tried it. `make_chain`
     and `walk_forward` alone claim nothing and leave no trial.
@@ -445,15 +516,38 @@ def judge_chain(experiment: Experiment, chain: Chain, trials: Sequence[Trial] | 
     ----------
     trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
         inside `ledger.unrecorded`, where there are no other trials.
+    later: what `later_of` returned; None: found here.
     """
     trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
-    return judge(
+    verdicts = judge(
         chain.forecasts, chain.net, chain.benchmark,
         round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
-        periods_per_year=periods_of(chain.bars), sessions=chain.sessions, trials=max(len(trials), 1),
+        periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
         effective_trials=independent_trials(trials, days, held) if trials else None,
     )  # fmt: skip
+    if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
+        return verdicts
+    found = too_good(
+        chain.forecasts, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
+        {name: one.selection.too_good for name, one in chain.classes.items()}, experiment.too_good,
+    )  # fmt: skip
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
+    later = later_of(experiment, chain) if later is None else later
+    if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
+        return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
+    return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
+
+
+def _blamed(chain: Chain, name: str, experiment: Experiment) -> list[tuple[str, float]]:
+    bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    return most_to_blame(bars, chain.classes[name].samples.names, experiment.horizon)
+
+
+def later_of(experiment: Experiment, chain: Chain) -> list[Later]:
+    """The effects of a chain's forecasts of returns and of its book with decisions one bar late."""
+    weights = chain.weights.select("symbol", "time", "weight")
+    return one_bar_later(chain.forecasts, weights, chain.bars, experiment.costs, chain.actions)
 
 
 def forecast_class(
@@ -494,33 +588,33 @@ def decide(
     experiment: Experiment,
     forecasts: Forecasts,
     bars: pl.DataFrame,
-    fills: dict[str, Literal["open", "close"]],
+    fills: NDArray[np.bool_],
+    actions: pl.DataFrame | None = None,
 ) -> ClassResult:
-    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class."""
+    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
+
+    `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
+    known. An end without a bar counts in the records at the class's first forecast at or after it.
+    """
     samples = forecasts.samples
     name = samples.asset_class
-    own = bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    own = bars.filter(pl.col("asset_class") == name)
+    at_open = fills[(bars["asset_class"] == name).to_numpy()]
     periods = periods_of(own)
     per_side = experiment.costs.per_side(name)
     signals = make_signals(forecasts, experiment.signals)
     proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
-    borrow = experiment.costs.borrow_per_bar(name, periods)
-    opens, closes = own["open"].to_numpy(), own["close"].to_numpy()
-    net = np.zeros_like(proposals.weights)
-    for number, symbol in enumerate(samples.symbols):
-        rows = samples.symbol == number
-        net[rows] = net_returns(
-            proposals.weights[rows],
-            opens[rows],
-            closes[rows],
-            samples.segment[rows],
-            per_side,
-            borrow,
-            fills[symbol],
-        )[2]
+    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, find_ends(bars, actions))
+    at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
+    for moment, profit in booked:
+        place = int(np.searchsorted(samples.time[at], moment))
+        if place < len(at):
+            net[at[place]] += profit
     target = experiment.strategies.target_volatility / np.sqrt(periods)
     class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
-    selection = select_strategy(forecasts, proposals, net, per_side, target, experiment.selection, class_starts)
+    selection = select_strategy(
+        forecasts, proposals, net, per_side, target, experiment.selection, class_starts, experiment.too_good
+    )
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
 
 
@@ -530,6 +624,11 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
     Raises `HistoryTooShortError` when there is none, with what it would take.
     """
     found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
+    if not found and not any(one.names for one in samples.values()):
+        reasons = "; ".join(f"{name}: {why}" for one in samples.values() for name, why in one.left_out.items())
+        raise HistoryTooShortError(
+            f"Nothing moved: there is nothing to judge. No feature has values that vary: {reasons}."
+        )
     if not found:
         raise HistoryTooShortError(history_needed(bars, experiment))
     return found
@@ -549,6 +648,14 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
     cutoff = schedule.folds(times[first:], known_at[first:])[0].cutoff
     need = int(np.searchsorted(times, cutoff)) + 1
+    wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
+    if have >= need and len(wait) > have / 10:
+        days = cast(timedelta, wait.median()) / timedelta(days=1)
+        return (
+            f"{symbol!r} has {have} bars, but {len(wait)} of them became known after the next fill, half of these "
+            f"{days:.3g} days or more after their close. A forecast needs every bar of its window, and a newest one "
+            f"that is at most {OLDEST_SESSIONS} sessions old. Correct known_at, or get the bars sooner."
+        )
     enough = (
         f"{need} are needed, around {np.datetime_as_string(cutoff, 'D')} at its pace" if need > have
         else f"{need} would do if they were in one piece: gaps or missing values are between them"
@@ -619,11 +726,13 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     extra = tuple(name for name in ("x", "z") if name in bars.columns)
     features = tuple(dict.fromkeys((*(experiment.features or DEFAULT_FEATURES), *extra)))
     planted = experiment.replace(
-        name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None
-    )
+        name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None,
+        too_good=(PLANTED,),
+    )  # fmt: skip
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
-    chain = make_chain(planted, planted.read().bars, told, asked)
+    reading = planted.read()
+    chain = make_chain(planted, reading.bars, told, asked, reading.actions)
     with unrecorded():
         verdicts = judge_chain(planted, chain)
     scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})

@@ -1,24 +1,31 @@
 """A new bar in, a forecast out: the run's own stages on the newest bars, with the models of its last refit.
 
 Whatever the run has said stays as it was said; only rows after its last forecast are new. They pass through the same
-functions as in `experiment.run`, so that a forecast made live is the forecast that a later run makes of that bar.
+functions as in `experiment.run`, so that a forecast made live is the forecast that a later run makes of that bar. The
+features are the run's, by name and class: what it left out stays left out on the longer file.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
-from gatecast.forecasting.conformal import HIGH, LOW, IntervalForecasts
+from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.market.bars import make_bars, session_date
-from gatecast.results import Run, fills_of, keys_of, signals_frame, weights_frame
+from gatecast.market.bars import session_date
+from gatecast.market.calendar import usual_spacing
+from gatecast.market.classes import asset_class
+from gatecast.market.merging import DataProblem, merge_bars
+from gatecast.newest import newest_rows
+from gatecast.results import ClassResult, Run, fills_of, keys_of, signals_frame, weights_frame
+from gatecast.samples.features.compute import find_features
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples
 from gatecast.store import load_models, load_run, load_scale
@@ -28,34 +35,77 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
+BEHIND = 1  # sessions that a symbol may be behind its class before it is stale
+FAILS = ("stale", "missing", "revised")
+"""Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
+Splits = str | pl.DataFrame | Literal[False] | None
 
-def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, Any]]:
-    """The newest forecast of every symbol of a saved run, one dictionary a symbol.
+
+@dataclass(frozen=True)
+class Newest:
+    """What `forecast` found: a row a symbol, problems of the data, and what else must be said.
+
+    `rows`: see `gatecast.newest.newest_rows`; each has `warnings` (those of all symbols and its own) and
+    `data_problems` (its own, and those of all) as well. `problems`: what is wrong or new about the bars. `warnings`:
+    sentences.
+    """
+
+    rows: list[dict[str, Any]]
+    problems: tuple[DataProblem, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether no data are stale, missing or revised."""
+        return not any(problem.kind in FAILS for problem in self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`forecasts`, `data_problems` (kind, symbols, sentence), `new_symbols`, `warnings`, `sound`."""
+        strange = [symbol for problem in self.problems if problem.kind == "new symbol" for symbol in problem.symbols]
+        return {
+            "forecasts": self.rows,
+            "data_problems": [asdict(problem) for problem in self.problems],
+            "new_symbols": strange,
+            "warnings": list(self.warnings),
+            "sound": self.sound,
+        }
+
+
+def forecast_newest(
+    folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None
+) -> list[dict[str, Any]]:
+    """The newest forecast of every symbol of a saved run, one dictionary a symbol: the rows of `forecast`."""
+    return forecast(folder, bars, splits=splits, now=now).rows
+
+
+def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None) -> Newest:
+    """The newest forecast of every symbol of a saved run, and what is wrong with the bars.
 
     Parameters
     ----------
     folder: a run on disk. bars: Bars frame with the newest bars; it may repeat those of the run, and what it has beyond
-        them is added. Symbols that the run does not know are left out and named in `warnings`.
+        them is added. Symbols that the run does not know are left out and named. splits: the table with which the bars
+        were read, see `market.merging.merge_bars`. now: the moment against which bars are stale (default: the
+        computer's clock).
 
     Returns
     -------
-    symbol, time (close at which the forecast is made), signal, z, consensus, strategy, weight (the symbol's own),
-    evidence, reason, probability_up, expected_return_simple, volatility (variance over the horizon, close to close),
-    regime_probability, path (expected cumulative log returns over 1..h bars), sigma_path (their standard deviations),
-    intervals (one a level: `level`, `low` and `high` of the path), warnings.
+    Newest. Its rows have the fields of `gatecast.newest.newest_rows`.
 
-    Raises `BarsError` when no symbol of the run is among the bars, `StoreError` for a run that cannot be trusted,
+    Raises `BarsError` when no symbol of the run is among the bars, when they do not go on from the run's (an unlisted
+    split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
     run = load_run(folder)
     models, scales = load_models(folder), load_scale(folder)
     experiment = run.experiment
     refuse_sealed(run, bars)
-    merged, warnings = merge_bars(run.bars, bars)
-    samples = experiment.make_samples(merged)
-    fills = fills_of(run.bars)
+    merged = merge_bars(run.bars, bars, splits)
+    problems = (*merged.problems, *stale(merged.bars, now or datetime.now(UTC)))
+    warnings = [problem.sentence for problem in problems]
+    fills = fills_of(merged.bars)
     classes = {}
-    for name, one in samples.items():
+    for name, one in samples_as_run(run, merged.bars).items():
         if name not in models:
             warnings.append(f"{name}: the run has no fitted models of this asset class.")
             continue
@@ -63,22 +113,98 @@ def forecast_newest(folder: str | Path, bars: pl.DataFrame) -> list[dict[str, An
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
         combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
-        classes[name] = decide(experiment, combined, merged, fills)
+        classes[name] = decide(experiment, combined, merged.bars, fills)
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
-    table = signals_frame(classes).join(weights_frame(classes, merged), on=["symbol", "time"])
-    newest = table.group_by("symbol", maintain_order=True).last()
-    details = {
-        symbol: found for one in classes.values() for symbol, found in _details(one.samples, one.forecasts).items()
-    }
-    rows = []
-    for row in newest.iter_rows(named=True):
-        late = merged.filter(pl.col("symbol") == row["symbol"])["time"][-1]
-        own = (
-            [] if late == row["time"] else [f"no forecast at the newest bar, {late.isoformat()}: its window has gaps."]
-        )
-        rows.append({**row, **details[row["symbol"]], "warnings": warnings + own})
-    return rows
+    rows = newest_rows(
+        merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
+        signals_frame(classes), weights_frame(classes, merged.bars), run.verdicts,
+        signal_model=experiment.signals.model, abstain=experiment.strategies.abstain,
+    )  # fmt: skip
+    told = []
+    for row in rows:
+        own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
+        told.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": [asdict(one) for one in own]})
+    return Newest(told, problems, tuple(dict.fromkeys(warnings)))
+
+
+def _not_today(row: dict[str, Any]) -> list[str]:
+    """Why a row's forecast is not of today's bar."""
+    return [] if row["current"] else row["notes"][:1]
+
+
+def samples_as_run(run: Run, bars: pl.DataFrame) -> dict[str, Samples]:
+    """Asset class -> samples of longer bars, with the features that the run had of that class, by name and in order.
+
+    Raises `BarsError` where new bars have none of a column that a feature needs.
+    """
+    recorded = run.provenance.get("features") or {}
+    ends = run.bars.group_by("symbol").agg(last=pl.col("time").max())
+    found: dict[str, Samples] = {}
+    for name in bars["asset_class"].unique().sort().to_list():
+        own = bars.filter(pl.col("asset_class") == name)
+        names = tuple(recorded.get(name) or ())
+        if not names:  # the run forecast nothing of this class
+            continue
+        fresh = own.join(ends, on="symbol").filter(pl.col("time") > pl.col("last"))
+        _refuse_empty_columns(run.bars, fresh, names)
+        found |= run.experiment.replace(features=names).make_samples(own)
+        lost = [feature for feature in names if feature not in found[name].names]
+        if lost:
+            why = found[name].left_out.get(lost[0], "the samples do not have it")
+            raise BarsError(f"{name}: the run's models use the feature {lost[0]!r}, these bars do not have it: {why}.")
+    return found
+
+
+def _refuse_empty_columns(known: pl.DataFrame, fresh: pl.DataFrame, names: tuple[str, ...]) -> None:
+    """Raises `BarsError` for a symbol whose new bars have none of a column that the run's features need."""
+    for feature in find_features(fresh, names):
+        for column in (name for name in feature.needs if name in fresh.columns):
+            empty = fresh.group_by("symbol").agg(pl.col(column).is_null().all()).filter(pl.col(column))
+            had = known.group_by("symbol").agg(pl.col(column).is_not_null().any()).filter(pl.col(column))
+            lost = sorted(set(empty["symbol"]) & set(had["symbol"]))
+            if lost:
+                raise BarsError(
+                    f"the run's feature {feature.name!r} needs the column {column!r}, which the new bars of "
+                    f"{lost[0]!r} do not have: add it."
+                )
+
+
+def newest_frame(classes: dict[str, ClassResult]) -> pl.LazyFrame:
+    """The forecasts of each symbol's newest row alone, as `Forecasts.to_frame` has them."""
+    parts = []
+    for one in classes.values():
+        samples, rows = one.samples, one.forecasts.rows
+        number = samples.symbol[samples.decided[rows]]
+        last = [rows[number == place][-1] for place in range(len(samples.symbols)) if (number == place).any()]
+        fold = replace(one.forecasts.folds[-1], test=np.array(last, np.int64))
+        parts.append(replace(one.forecasts, folds=(fold,)).to_frame())
+    return pl.concat(parts).lazy()
+
+
+def stale(bars: pl.DataFrame, now: datetime) -> tuple[DataProblem, ...]:
+    """Symbols behind their class by more than a session, and classes whose newest bar is older than a gap may be.
+
+    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that ended before the class's
+    gap are no longer expected.
+    """
+    problems = []
+    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
+        usual = usual_spacing(own)
+        limit = asset_class(str(name)).gap_limit
+        limit = max(limit, 5 * usual) if usual else limit
+        ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
+        newest = max(ends["time"].to_list())
+        if now - newest > limit:
+            said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."
+            problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
+        days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
+        for symbol, time in ends.iter_rows():
+            behind = int((days > pl.select(session_date(pl.lit(time))).item()).sum())
+            if behind > BEHIND and newest - time <= limit:
+                said = f"{symbol!r} has no bar since {time:%Y-%m-%d %H:%M} UTC, {behind} sessions behind its class."
+                problems.append(DataProblem("stale", (symbol,), said))
+    return tuple(problems)
 
 
 def refuse_sealed(run: Run, bars: pl.DataFrame) -> None:
@@ -91,41 +217,6 @@ def refuse_sealed(run: Run, bars: pl.DataFrame) -> None:
             f"the sessions from {first} on are sealed, and these bars have some: open them with `gatecast unseal`, or "
             "make a run without holdout to forecast from today's bars."
         )
-
-
-def merge_bars(known: pl.DataFrame, newer: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """The run's bars and what is newer, and what must be said about the two.
-
-    The run's rows win: a forecast that was made is never changed by a later correction, which is named.
-    """
-    symbols = known["symbol"].unique()
-    strange = newer.filter(~pl.col("symbol").is_in(symbols.implode()))["symbol"].unique().sort().to_list()
-    newer = newer.filter(pl.col("symbol").is_in(symbols.implode()))
-    if len(newer) == 0:
-        raise BarsError(
-            f"none of the run's symbols ({', '.join(symbols.sort().to_list()[:10])}) is among the bars"
-            + (f" ({', '.join(strange[:10])})" if strange else "")
-            + ": give a file with the same symbols, or name the symbol with --symbols."
-        )
-    warnings = [f"{symbol!r} is not in the run and was left out." for symbol in strange]
-    both = newer.join(known.select("symbol", "time", was="close"), on=["symbol", "time"], how="inner")
-    changed = both.filter((pl.col("close") / pl.col("was") - 1).abs() > 1e-9)
-    if len(changed):
-        symbol, time = changed.row(0, named=True)["symbol"], changed.row(0, named=True)["time"]
-        warnings.append(
-            f"{len(changed)} bars differ from those the run saw, the first {symbol!r} {time.isoformat()}: "
-            "the run's are kept (revised_input). Run again to learn from the corrected ones."
-        )
-    last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
-    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
-    first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
-    added = added.with_columns(segment=(pl.col("before") + pl.col("segment") - first).cast(pl.Int32))
-    if len(added) == 0:
-        return known, [*warnings, "the file has no bar that is newer than the run's."]
-    missing = [name for name in known.columns if name not in added.columns]
-    if missing:
-        raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
-    return make_bars(pl.concat([known, added.select(known.columns)])), warnings
 
 
 def continue_forecasts(
@@ -165,32 +256,3 @@ def _stored(issued: pl.DataFrame, samples: Samples) -> dict[str, dict[str, Float
             array[rows] = part["value"].to_numpy()
         values.setdefault(str(model), {})[str(head)] = array
     return values
-
-
-def _details(samples: Samples, forecasts: Forecasts) -> dict[str, dict[str, Any]]:
-    """symbol -> the ensemble's numbers at its newest forecast."""
-    found = {}
-    ensemble, rows = forecasts.values["ensemble"], forecasts.rows
-    made = IntervalForecasts.of_heads(ensemble)
-    steps = np.arange(1, samples.horizon + 1)
-    for number, symbol in enumerate(samples.symbols):
-        own = rows[samples.symbol[samples.ends[rows]] == number]
-        if len(own) == 0:
-            continue
-        row = own[-1]
-        variance = float(ensemble["volatility"][row] * samples.facts.ratio[samples.ends[row]])
-        found[symbol] = {
-            "probability_up": float(ensemble["direction"][row]),
-            "expected_return_simple": float(ensemble["return_simple"][row]),
-            "volatility": variance,
-            "regime_probability": float(ensemble["regime"][row]),
-            "path": ensemble["return"][row].tolist(),
-            "sigma_path": np.sqrt(variance * steps / samples.horizon).tolist(),
-            "intervals": [
-                {"level": level, "low": made.low[row, :, i].tolist(), "high": made.high[row, :, i].tolist()}
-                for i, level in enumerate(made.levels)
-            ]
-            if made
-            else [],
-        }
-    return found

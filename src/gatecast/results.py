@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,9 @@ from gatecast.evaluation.compare import illusions, many_models, per_session, sco
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.holdout import state_of
+from gatecast.evaluation.leaks import knowing_columns, with_knowing
 from gatecast.evaluation.ledger import best_of_trials, independent_trials
+from gatecast.evaluation.plausible import TOO_GOOD, VOID, void
 from gatecast.evaluation.tuned import tuned_of
 from gatecast.evaluation.verdict import SKILL
 from gatecast.evaluation.windows import longer_windows
@@ -23,16 +25,22 @@ from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
-from gatecast.market.bars import opens_are_real, session_date
-from gatecast.market.calendar import periods_of, sessions_of
+from gatecast.market.actions import no_actions
+from gatecast.market.bars import open_fills, session_date
+from gatecast.market.calendar import periods_of
+from gatecast.market.ends import find_ends
+from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
-from gatecast.metrics.returns import sharpe, tear_sheet
+from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
+from gatecast.trading.backtest import rows_per_year
+from gatecast.trading.plausible import PLANTED
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.evaluation.delay import Later
     from gatecast.evaluation.leaks import Audit
     from gatecast.evaluation.ledger import Trial
     from gatecast.evaluation.verdict import Verdict
@@ -71,7 +79,8 @@ class ClassResult:
 def kept_samples(samples: Samples, disk: Disk) -> Samples:
     """The same on disk: features, answers and facts; what says which row is which stays in memory."""
     targets = {head: disk.put(target) for head, target in samples.targets.items()}
-    return disk.put(replace(samples, targets=targets, facts=disk.put(samples.facts)), "features")
+    kept = replace(samples, targets=targets, facts=disk.put(samples.facts))
+    return disk.put(kept, "features", "listing", "missed", "known_at_bar", "known_by_bar")
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
     `seconds`: model -> wall-clock time of its training. `left_out`: asset class without a single refit -> what it would
-    take. `disk`: where the arrays of several classes are.
+    take. `disk`: where the arrays of several classes are. `actions`: see `market.actions`.
     """
 
     bars: pl.DataFrame
@@ -89,6 +98,7 @@ class Chain:
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
+    actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
 
     @property
     def forecasts(self) -> dict[str, Forecasts]:
@@ -96,19 +106,27 @@ class Chain:
         return {name: one.forecasts for name, one in self.classes.items()}
 
     @property
+    def takes_default_terms(self) -> bool:
+        """Whether the backtest books the end of a symbol on terms that nobody knows."""
+        return self.result.equity_without_default_ends is not None
+
+    def without_default_ends(self) -> Chain:
+        """The same with nothing lost where a symbol ends on unknown terms."""
+        return replace(self, result=self.result.without_default_ends())
+
+    @property
     def net(self) -> FloatArray:
-        """(bars,) net simple return of the book."""
+        """(sessions,) net simple return of the book."""
         return self.result.equity["net"].to_numpy()
 
     @property
     def benchmark(self) -> FloatArray:
-        """(bars,) simple return of buy and hold, from its wealth."""
-        wealth = np.r_[1.0, self.result.equity["benchmark"].to_numpy()]
-        return np.asarray(np.diff(wealth) / wealth[:-1], dtype=np.float64)
+        """(sessions,) simple return of buy and hold, from its wealth."""
+        return returns_of_levels(self.result.equity["benchmark"].to_numpy())
 
     @property
     def sessions(self) -> NDArray[np.datetime64]:
-        """(bars,) session date of each."""
+        """(sessions,) date of each."""
         return session_date(self.result.equity["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]")
 
 
@@ -140,9 +158,21 @@ class Run:
         verdicts: dict[str, dict[str, Any]] = self.scores["verdicts"]
         return verdicts
 
+    @property
+    def warning(self) -> str:
+        """What is said before any verdict: a leak, an outcome too good to be true, or that such were allowed; or ""."""
+        summary: dict[str, str] = self.scores.get("summary") or {}
+        return summary.get("headline", "") if self.doubtful or self.experiment.too_good else ""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a leak was found or an outcome is too good to be true: then no number of the run is evidence."""
+        return any(verdict["verdict"] in (VOID, TOO_GOOD) for verdict in self.verdicts.values())
+
     def summary(self) -> str:
-        """The verdicts as plain text, one line each."""
-        return "\n".join(f"{head:<11}{v['verdict']:<24}{v['sentence']}" for head, v in self.verdicts.items())
+        """The verdicts as plain text, one line each, below the warning where there is one."""
+        lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
+        return "\n".join([*([self.warning] if self.warning else []), *lines])
 
     @property
     def forecasts(self) -> pl.DataFrame:
@@ -168,7 +198,8 @@ class Run:
             f"<tr><td>{escape(head)}</td><td><b>{escape(v['verdict'])}</b></td><td>{escape(v['sentence'])}</td></tr>"
             for head, v in self.verdicts.items()
         )
-        return f"<h3>{escape(self.experiment.name)}</h3><table>{rows}</table>"
+        warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
+        return f"<h3>{escape(self.experiment.name)}</h3>{warning}<table>{rows}</table>"
 
 
 def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | KeptFile:
@@ -212,8 +243,9 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
             score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
             telling=pl.Series(one.proposals.telling[at]),
             traded=pl.Series(one.proposals.traded[at]),
+            expected=pl.Series(one.proposals.expected[at]),
         )
-        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded"))
+        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded", "expected"))
     return pl.concat(parts).sort("symbol", "time")
 
 
@@ -222,8 +254,12 @@ def _reason() -> pl.Expr:
     name = pl.col("strategy").str.replace_all("_", " ", literal=True)
     force = (
         pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit("no strategy promises more than its costs"))
-        .otherwise(pl.format("{} promises {} bps a bar net", name, pl.col("score_bps").round(2)))
+        .then(pl.lit("no strategy's record and forecast give more than its costs"))
+        .otherwise(
+            pl.format(
+                "{} is in force: record and forecast give {} bps a bar after costs", name, pl.col("score_bps").round(2)
+            )
+        )
     )
     held = (
         pl.when(pl.col("strategy") == "flat")
@@ -235,23 +271,30 @@ def _reason() -> pl.Expr:
         .otherwise(pl.lit("; evidence allows all of it"))
     )
     small = (
-        pl.when((pl.col("signal") != 0) & ~pl.col("telling"))
-        .then(pl.lit("; the signal's expected move is lost in the width of its interval"))
-        .when((pl.col("signal") != 0) & ~pl.col("traded"))
-        .then(pl.lit("; the signal's expected move is below a round trip"))
-        .otherwise(pl.lit(""))
+        pl.when((pl.col("signal") == 0) | pl.col("traded"))
+        .then(pl.lit(""))
+        .when(~pl.col("telling"))
+        .then(pl.lit("; the ensemble's expected return is lost in the width of its interval"))
+        .when(pl.col("signal") * pl.col("expected") < 0)
+        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
+        .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
     return pl.concat_str([force, held, small])
 
 
-def weights_frame(classes: dict[str, ClassResult], bars: pl.DataFrame) -> pl.DataFrame:
-    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio."""
+def weights_frame(
+    classes: dict[str, ClassResult], bars: pl.DataFrame, actions: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio.
+
+    `actions`: the delistings that are known, as the money is not divided among symbols that have ended.
+    """
     parts = []
     for one in classes.values():
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort("symbol", "time")
-    return weights.with_columns(book=make_book(weights, bars)["weight"])
+    return weights.with_columns(book=make_book(weights, bars, find_ends(bars, actions))["weight"])
 
 
 def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
@@ -265,22 +308,41 @@ def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
     )
 
 
-def fills_of(bars: pl.DataFrame) -> dict[str, Literal["open", "close"]]:
-    """symbol -> where its orders are filled: the next open where opens are real, else the next close."""
-    return {symbol: "open" if real else "close" for symbol, real in opens_are_real(bars).items()}
+def fills_of(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether an order that was decided the close before is filled at each bar's open, else at its close."""
+    return open_fills(bars)
 
 
 def scores_of(
-    run: Run, chain: Chain, verdicts: dict[str, Verdict], trials: Sequence[Trial], reading: Reading
+    run: Run,
+    chain: Chain,
+    verdicts: dict[str, Verdict],
+    trials: Sequence[Trial],
+    reading: Reading,
+    without_default_ends: dict[str, Verdict] | None = None,
+    later: Sequence[Later] = (),
 ) -> dict[str, Any]:
-    """Everything that `scores.json` and the report say in numbers; undefined numbers are None."""
+    """Everything that `scores.json` and the report say in numbers; undefined numbers are None.
+
+    Where the audit finds a leak every verdict is void. `without_default_ends`: the verdicts with nothing lost where a
+    symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late.
+    """
     models, years = score_tables(chain.forecasts)
-    periods, result, net, audit = periods_of(run.bars), chain.result, chain.net, quick_audit(run)
+    result, net, audit = chain.result, chain.net, audit_of(run)
+    periods = result.rows_per_year
+    if not audit.clean:
+        verdicts = void(verdicts, audit.findings[0].sentence)
     symbols = run.bars["symbol"].unique().sort().to_list()
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "summary": headline(verdicts, bool((run.weights["weight"] != 0).any()), audit),
+        "one_bar_later": [one.to_dict() for one in later],
+        "summary": headline(
+            verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends
+        ),
+        "verdicts_without_default_ends": {
+            head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
+        },
         "audit": audit.to_dict(),
         "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
         "trials": found,
@@ -288,6 +350,7 @@ def scores_of(
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble, jobs=run.experiment.jobs),
         "in_force": changes_of(chain.forecasts),
+        "rivals": rivals_of(chain.forecasts),
         "tuning": tuned_of(chain.forecasts),
         "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
@@ -301,22 +364,63 @@ def scores_of(
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
             "average_exposure": average_exposure(run.weights),
             "periods_per_year": periods,
+            "bars_per_year": periods_of(run.bars),
+            "ends": ends_of(result),
             **deflation(net, trials, found["effective"]),
         },
         "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
         "warnings": warnings_of(run, chain, reading, audit),
-        "fills": {
-            symbol: {"fill": fill, "reason": "opens are real" if fill == "open" else
-                     "opens repeat the previous close: orders are filled at the next close"}
-            for symbol, fill in result.fills.items()
-        },
+        "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},
         "features_left_out": {name: one.samples.left_out for name, one in run.classes.items()},
         "control": control_scores(run.control, run.experiment),
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
+
+
+def fill_in_words(share: float) -> dict[str, str]:
+    """Where a symbol's orders are filled, and why; `share` of its bars have opens that are prices of their own.
+
+    >>> fill_in_words(0.75)["fill"]
+    'open on 75.0 % of bars'
+    """
+    if share == 1:
+        return {"fill": "open", "reason": "opens are real"}
+    reason = "opens repeat the previous close: orders are filled at the next close"
+    if share == 0:
+        return {"fill": "close", "reason": reason}
+    return {"fill": f"open on {100 * share:.1f} % of bars", "reason": f"before the others {reason}"}
+
+
+def ends_of(result: Backtest) -> dict[str, Any]:
+    """How many ends of symbols were booked and how, and the totals with and without those on default terms."""
+    without = result.without_default_ends().summary()
+    names = {"total_return": "strategy", "benchmark_total_return": "benchmark"}
+    return {
+        **result.ends,
+        "total_return": {label: result.summary()[name] for name, label in names.items()},
+        "total_return_without_default": {label: without[name] for name, label in names.items()},
+    }
+
+
+def ends_in_words(result: Backtest) -> list[str]:
+    """A sentence on the symbols that stopped, and what their holder was taken to have had; none where none did."""
+    ends, totals = ends_of(result), []
+    if ends["default"]:
+        found, without = ends["total_return"], ends["total_return_without_default"]
+        totals = [f"{label} {found[label]:+.1%}, without them {without[label]:+.1%}" for label in found]
+    said = {
+        "known": "with the last return that a table of actions gives",
+        "default": f"on unknown terms, with the default loss of the class for who held them ({'; '.join(totals)})",
+        "vendor": "with their source, several in one session: sold at their last close",
+    }
+    booked = [f"{ends[kind]} {words}" for kind, words in said.items() if ends[kind]]
+    if not booked:
+        return []
+    back = f" {ends['returned']} came back: the move to their first fill counts instead." if ends["returned"] else ""
+    return [f"Symbols that ended: {', '.join(booked)}.{back}"]
 
 
 def average_exposure(weights: pl.DataFrame) -> float:
@@ -326,18 +430,66 @@ def average_exposure(weights: pl.DataFrame) -> float:
     )
 
 
-def headline(verdicts: dict[str, Verdict], traded: bool, audit: Audit) -> dict[str, str]:
-    """The verdict in one sentence, and what follows from it in another; `traded`: whether a position was ever held."""
+def audit_of(run: Run) -> Audit:
+    """The quick audit of a run, and the user's columns and functions that know what is to come, unless allowed."""
+    allowed, leaks = run.experiment.too_good, []
+    for name, one in run.classes.items():
+        own = run.bars.filter(pl.col("asset_class") == name)
+        leaks += knowing_columns(own, one.samples.names, run.experiment.horizon, allowed)
+    return with_knowing(quick_audit(run), leaks, allowed)
+
+
+def headline(
+    verdicts: dict[str, Verdict],
+    traded: bool,
+    audit: Audit,
+    allowed: Sequence[str] = (),
+    without_default_ends: dict[str, Verdict] | None = None,
+) -> dict[str, str]:
+    """The verdict in one sentence, and what follows from it in another.
+
+    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first.
+    A strategy's verdict that is another one where nothing is lost at unknown ends is no verdict: that is the headline.
+    """
+    said = _headline(verdicts, traded, audit, without_default_ends)
+    if PLANTED in allowed:
+        said["headline"] = f'A planted market (too_good = "{PLANTED}"): nothing is too good here. {said["headline"]}'
+    elif allowed:
+        names = ", ".join(allowed)
+        said["headline"] = f"Allowed by the settings to be too good to be true: {names}. {said['headline']}"
+    return said
+
+
+def _headline(
+    verdicts: dict[str, Verdict], traded: bool, audit: Audit, without_default_ends: dict[str, Verdict] | None
+) -> dict[str, str]:
+    good = [verdict for verdict in verdicts.values() if verdict.verdict == TOO_GOOD]
     if not audit.clean:
         said = audit.findings[0].sentence
-        return {"headline": "The future leaks into this run: no number here can be believed.", "subline": said}
+        first = "The future leaks into this run: no number here can be believed."
+        return {"headline": f"Too good to be true. {first}" if good else first, "subline": said}
+    if good:
+        return {"headline": "Too good to be true: look for a leak.", "subline": good[0].sentence}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
-    if "strategy" in skilled:
+    simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
+    alike = [head for head in skilled if head in simple]
+    but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
+    other = without_default_ends["strategy"].verdict if without_default_ends else verdicts["strategy"].verdict
+    if other != verdicts["strategy"].verdict:
+        first = (
+            "The strategy's verdict hangs on what is assumed of symbols that stopped: "
+            f'"{verdicts["strategy"].verdict}" with the default losses at their ends, "{other}" without them.'
+        )
+    elif "strategy" in skilled:
         first = "The strategy beats buy and hold at its own exposure, net of costs."
     elif "return" in skilled or "direction" in skilled:
-        first = "There is evidence that returns can be forecast here, not yet that trading them pays."
+        first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
     elif skilled:
-        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns."
+        first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
+    elif simple:
+        first = (
+            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
+        )
     else:
         first = "There is no evidence of skill in this market."
     second = (
@@ -384,10 +536,19 @@ def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
 
 def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
     """Which forecast was in force from which refit on: one row a class, head and change, `since` the refit's time."""
+    return _changes(forecasts, {name: one.in_force for name, one in forecasts.items()})
+
+
+def rivals_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
+    """Which simple rival was in force from which refit on: rows as in `changes_of`."""
+    return _changes(forecasts, {name: one.rivals for name, one in forecasts.items()})
+
+
+def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
     return [
         {"asset_class": asset_class, "head": head, "since": str(fold.cutoff)[:10], "model": name}
         for asset_class, one in forecasts.items()
-        for head, names in one.in_force.items()
+        for head, names in named[asset_class].items()
         for fold, name, before in zip(one.folds, names, ("", *names), strict=False)
         if name != before
     ]
@@ -473,21 +634,26 @@ def strategy_table(run: Run) -> list[dict[str, Any]]:
         "volatility-targeted long": returns["buy_and_hold"],
     }
     shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
-    sessions = sessions_of(run.bars)
+    periods = rows_per_year(run.equity, run.bars)
     return [
         {
             "strategy": name, "share_of_bars": share,
-            "sharpe_net": sharpe(net, sessions), "total_net": float(np.prod(1 + net) - 1),
+            "sharpe_net": sharpe(net, periods), "total_net": comp(net),
         }
         for (name, net), share in zip((returns | rivals).items(), [*shares, None, None], strict=True)
     ]  # fmt: skip
 
 
 def session_returns(run: Run) -> FloatArray:
-    """(sessions, strategies) net return of each strategy, the mean over the symbols forecast in that session."""
+    """(sessions, strategies) net return of each strategy, the mean over the symbols forecast or held in that session.
+
+    Each row's profit counts, also after a halt, where nothing is forecast; sessions begin with the first forecast.
+    """
     days, nets = [], []
     for one in run.classes.values():
-        at = one.samples.decided[one.forecasts.rows]
+        issued = np.zeros(len(one.samples.time), bool)
+        issued[one.samples.decided[one.forecasts.rows]] = True
+        at = np.flatnonzero(issued | (one.net != 0).any(axis=1))
         days.append(session_date(one.samples.time[at]).astype("datetime64[D]").astype(np.int64))
         nets.append(one.net[at])
     _, day = np.unique(np.concatenate(days), return_inverse=True)
@@ -551,6 +717,7 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
         for finding in reading.findings if finding.severity != "info"
     ][:100]  # fmt: skip
     warnings += [leak.sentence for leak in audit.findings]
+    warnings += [f"{one.symbol}: {one.advice}" for one in stale_prices(run.bars.sort("symbol", "time"))]
     for name in sorted(set(run.bars["asset_class"].unique()) - set(run.classes)):
         takes = chain.left_out.get(name, "")
         warnings.append(f"{name}: too short a history for a single refit; nothing was forecast. {takes}".strip())
@@ -564,6 +731,7 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
             )
         warnings += short_histories(one)
+    warnings += ends_in_words(chain.result)
     override = run.experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")
@@ -589,7 +757,15 @@ def short_histories(one: ClassResult) -> list[str]:
     for number in np.argsort(samples.symbols).tolist():
         symbol = samples.symbols[number]
         nothing = f"{symbol}: too few bars, nothing was forecast."
-        if windows[number] == 0:
+        rows = samples.symbol == number
+        empty = [name for name, column in zip(samples.names, samples.features.T, strict=True)
+                 if np.isnan(column[rows]).all()]  # fmt: skip
+        if windows[number] == 0 and empty and bars[number] > window:
+            said.append(
+                f"{symbol}: nothing was forecast, because {', '.join(empty)} has no value on any of its {bars[number]} "
+                "bars. Add the column that it needs, or leave the feature out with features."
+            )
+        elif windows[number] == 0:
             said.append(f"{nothing} It has {bars[number]}; {window} in one piece are needed for a first window.")
         elif issued[number] == 0:
             said.append(f"{nothing} Its {bars[number]} end before the first refit of its class, {str(opened)[:10]}.")

@@ -430,6 +430,7 @@ COMMENTS = {
     "volatility_proxy": "close_to_close, parkinson, garman_klass, or a column of the bars",
     "models": "of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov",
     "holdout": "first session that nothing reads until `gatecast unseal`, once",
+    "too_good": "heads or columns that may be too good to be true, or planted; said first",
     "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
     "bars.symbols": "keep only these",
     "bars.symbols_file": "a CSV with symbol and asset_class",
@@ -440,7 +441,11 @@ COMMENTS = {
     "bars.start": "first session",
     "bars.end": "last session",
     "bars.as_of": "only what was known then",
+    "bars.versions": "of several versions of a row: the first known, which forecasts could use, or the newest",
+    "bars.known_at": "when further columns become known: a delay after the row's close, or a column of times",
     "bars.date_format": "of dates like 03/04/2024",
+    "bars.splits": "a table of symbol, date, ratio; false: every step is a true move",
+    "bars.actions": "a table of symbol, kind (split, delisting), date, value",
     "bars.columns": "further columns to read; left out: all that hold numbers",
     "schedule.train": "window of what is known: 2Y, 18M, 60W, or a number of bars",
     "schedule.refit": "1M, 1W, 3M, 1Y, or a number of bars",
@@ -580,7 +585,9 @@ EXAMPLES: dict[str, Any] = {
     "tuning.storage": "postgresql+psycopg://user@host/studies", "holdout": "2017-01-01", "lstm.chunk": 16,
     "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
     "bars.timezone": "Europe/Berlin", "bars.stamp": "open", "bars.resample": "1w", "bars.start": "2005-01-01",
-    "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y", "bars.columns": ["sentiment"],
+    "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y",
+    "bars.known_at": {"short_interest": "16d"}, "bars.splits": "splits.csv",
+    "bars.actions": "actions.csv", "bars.columns": ["sentiment"],
     "selection.evidence": 1.0,
     **{f"{model}.window": "expanding" for model in ("lstm", "forest", "logistic", "ridge", "tft", "markov")},
     **{f"{model}.half_life": 4.0 for model in ("lstm", "forest", "logistic", "ridge")},
@@ -620,7 +627,12 @@ def _section(prefix: str, settings: BaseModel, active: bool) -> list[str]:
         if place in SECTIONS or (place in _SAID_ABOVE and value == field.default):
             continue
         shown = EXAMPLES.get(place) if value is None else value
-        line = tomli_w.dumps({key: shown}).strip()
+        inner = (
+            ", ".join(tomli_w.dumps({name: one}).strip() for name, one in shown.items())
+            if isinstance(shown, dict)
+            else ""
+        )
+        line = f"{key} = {{{inner}}}" if inner else tomli_w.dumps({key: shown}).strip()
         line = line.replace("[\n    ", "[").replace(",\n    ", ", ").replace(",\n]", "]")
         comment = "; ".join(part for part in (COMMENTS.get(place, ""), _allowed(field)) if part)
         lines.append(("" if active and value is not None else "# ") + line + (f"  # {comment}" if comment else ""))

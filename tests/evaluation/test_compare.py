@@ -14,18 +14,17 @@ from scipy.stats import norm, t, ttest_1samp
 from sklearn.metrics import brier_score_loss, log_loss
 
 from gatecast.evaluation.compare import (
-    RIVALS,
     Days,
     best_of_coins,
     day_means,
     illusions,
-    losses,
     many_models,
     overlap_of,
     per_session,
     score_tables,
     sessions_spanned,
 )
+from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
@@ -68,15 +67,15 @@ def test_every_number_by_its_formula(forecasts: Forecasts, samples: Samples) -> 
     assert found["hit_rate"] == pytest.approx(np.mean((chance > 0.5) == (up == 1)))
 
 
-def test_gains_are_against_the_better_rival(forecasts: Forecasts) -> None:
+def test_gains_are_against_the_rival_in_force(forecasts: Forecasts) -> None:
     tables, _ = score_tables({"index": forecasts})
-    for head, rivals in RIVALS.items():
-        loss = {name: row_of(tables, head, name)["loss"] for name in rivals}
-        best = min(loss, key=loss.__getitem__)
-        assert [row["model"] for row in tables if row["head"] == head and row["rival"]] == [best]
+    for head in RIVALS:
+        base = row_of(tables, head, "rival")["loss"]
+        assert base == pytest.approx(np.nanmean(losses(with_rival(forecasts), head, RIVAL)))
+        assert [row["model"] for row in tables if row["head"] == head and row["rival"]] == ["rival"]
         for row in tables:
             if row["head"] == head:
-                assert row["gain"] == pytest.approx(1 - row["loss"] / loss[best])
+                assert row["gain"] == pytest.approx(1 - row["loss"] / base)
 
 
 def test_every_model_is_scored_on_the_rows_that_all_have(forecasts: Forecasts) -> None:
@@ -90,7 +89,7 @@ def test_every_model_is_scored_on_the_rows_that_all_have(forecasts: Forecasts) -
 def test_years_add_up(forecasts: Forecasts, samples: Samples) -> None:
     tables, years = score_tables({"index": forecasts})
     rival = next(row["model"] for row in tables if row["head"] == "direction" and row["rival"])
-    model, base = losses(forecasts, "direction", "lstm"), losses(forecasts, "direction", rival)
+    model, base = losses(forecasts, "direction", "lstm"), losses(with_rival(forecasts), "direction", rival)
     scored = np.isfinite(model) & np.isfinite(base)
     calendar = samples.sessions.astype("datetime64[Y]").astype(int) + 1970
     for row in years:

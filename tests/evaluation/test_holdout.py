@@ -25,6 +25,7 @@ from gatecast.evaluation.holdout import (
     state_of,
 )
 from gatecast.evaluation.ledger import Trial, record_trial
+from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.samples.windows import Samples
 
@@ -72,10 +73,13 @@ def test_the_gains_are_those_of_the_rows_on_either_side(samples: Samples) -> Non
         gain, base = (
             np.array([values[rows][days == one].mean() for one in np.unique(days)]) for values in (rival - model, rival)
         )
-        lag = max(4, int(4 * (len(gain) / 100) ** (2 / 9)))
+        width = max(10, min(50, len(gain) // 10))
+        lag, b = width - 1, width / len(gain)
+        bound = 1.6449 + 2.1859 * b + 0.3142 * b**2 - 0.3427 * b**3  # Kiefer and Vogelsang
         fit = sm.OLS(gain, np.ones(len(gain))).fit(cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": False})
         assert by_head["direction"][side] == pytest.approx(gain.mean() / base.mean())
-        assert by_head["direction"][f"{side}_low"] == pytest.approx((gain.mean() - 1.645 * fit.bse[0]) / base.mean())
+        low = (gain.mean() - bound * fit.bse[0]) / base.mean()
+        assert by_head["direction"][f"{side}_low"] == pytest.approx(low, rel=1e-4)
         assert by_head["direction"][f"n_{side}"] == len(gain)
     frame = equity(samples, 0.0)
     wealth, net = np.r_[1.0, frame["benchmark"].to_numpy()], frame["net"].to_numpy()
@@ -112,11 +116,11 @@ def test_too_little_to_measure_is_said(samples: Samples) -> None:
     assert np.isnan(found["heads"][-1]["after"])
     assert "held next to nothing in the hold-out" in found["heads"][-1]["sentence"]
     same = skilled.with_model(
-        "ensemble", {**skilled.values["ensemble"], "volatility": skilled.values["constant"]["volatility"]}
+        "ensemble", {**skilled.values["ensemble"], "volatility": with_rival(skilled).values["rival"]["volatility"]}
     )
     found = measure({"index": same}, flat, DAY, periods_per_year=252)
-    assert found["heads"][2]["rival"] == "constant"
-    assert "that of the rival, a constant variance, throughout" in found["heads"][2]["sentence"]
+    assert found["heads"][2]["rival"] == "rival"
+    assert "that of the rival, the best simple forecast so far, throughout" in found["heads"][2]["sentence"]
     nothing = measure({"index": skilled}, flat, "1999-01-01", periods_per_year=252)
     assert all(np.isnan(one["before"]) for one in nothing["heads"])
 

@@ -15,18 +15,18 @@ from sklearn.metrics import log_loss
 
 from gatecast.forecasting.forecaster import seed_of
 from gatecast.forecasting.forest import FittedForest, Forest
+from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, FittedLinear, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_rival, threshold_rival
+from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models import from_state
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.naive import RULES, Naive
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import LogHAR
+from gatecast.forecasting.volatility import HARLevels, LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 
-RULES = ("zero", "mean", "last", "ewma", "base_rate", "constant")
 ALL = [
     LSTM(units=16, layers=1, seeds=1, epochs=2),
     Forest(trees=5),
@@ -35,7 +35,12 @@ ALL = [
     Logistic(),
     threshold_rival(),
     har_regime_rival(),
+    har_regime_falls_rival(),
     LogHAR(),
+    LogHAR(falls=True),
+    HARLevels(),
+    RidgeLag(),
+    LogisticLag(),
     *(Naive(rule=rule) for rule in RULES),
 ]
 
@@ -207,8 +212,11 @@ def test_the_naive_rules_are_what_they_say(samples: Samples, fold: Fold, market:
     ewma = (weights * returns**2).sum() / weights.sum()
     expected = 5 * ewma / samples.facts.ratio[row]
     np.testing.assert_allclose(fits["ewma"]["volatility"][3], expected, rtol=1e-9)
-    rises = samples.targets["direction"].value[record]
-    np.testing.assert_allclose(fits["base_rate"]["direction"], (rises.sum() + 1) / (len(rises) + 2))
+    proxies = np.exp(samples.facts.har[: row + 1, 0][samples.symbol[: row + 1] == symbol])
+    proxies = proxies[np.isfinite(proxies)]
+    weights = 0.94 ** np.arange(len(proxies))[::-1]
+    expected = 5 * (weights * proxies).sum() / weights.sum()
+    np.testing.assert_allclose(fits["ewma_range"]["volatility"][3], expected, rtol=1e-9)
     mine = record[samples.symbol[record] == symbol]
     past = np.exp(samples.targets["volatility"].value[mine]).mean()
     np.testing.assert_allclose(fits["constant"]["volatility"][3], past, rtol=1e-9)

@@ -17,6 +17,7 @@ from gatecast.market import (
     compare_levels,
     findings,
     make_bars,
+    open_fills,
     opens_are_real,
     resample,
     session_date,
@@ -282,18 +283,33 @@ def test_resample_refuses_what_is_no_length() -> None:
 # --- opens and findings ---------------------------------------------------------------------------------------
 
 
-def test_opens_that_repeat_the_previous_close_are_not_real() -> None:
-    times = weekdays(520)
-    real, unreal = walk(times), walk(times, "B", 1)
-    repeats = pl.col("close").shift().fill_null(pl.col("open"))
-    early = pl.int_range(pl.len()) < 60  # 60 of the first year's 260: 23 %
-    unreal = unreal.with_columns(open=pl.when(early).then(repeats).otherwise("open")).with_columns(
+def with_repeats(bars: pl.DataFrame, repeats: pl.Expr) -> pl.DataFrame:
+    """Bars whose opens are the close before on some rows."""
+    opens = pl.when(repeats).then(pl.col("close").shift().fill_null(pl.col("open"))).otherwise("open")
+    return bars.with_columns(open=opens).with_columns(
         high=pl.max_horizontal("open", "high"), low=pl.min_horizontal("open", "low")
     )
-    few = walk(times[:90], "C", 2).with_columns(open=repeats)
-    few = few.with_columns(high=pl.max_horizontal("open", "high"), low=pl.min_horizontal("open", "low"))
-    bars = make_bars(pl.concat([real, unreal, few]))
-    assert opens_are_real(bars) == {"A": True, "B": False, "C": True}
+
+
+def test_whether_an_order_is_filled_at_the_open_is_asked_of_the_bars_before() -> None:
+    times, row = weekdays(520), pl.int_range(pl.len())
+    real = walk(times)
+    early = with_repeats(walk(times, "B", 1), row < 60)
+    few = with_repeats(walk(times[:21], "C", 2), row >= 0)
+    bars = make_bars(pl.concat([real, early, few]))
+    repeats = np.zeros(520, bool)
+    repeats[1:60] = True  # the first bar has no close before
+    by_hand = [i < 20 or repeats[max(0, i - 250) : i].mean() <= 0.2 for i in range(520)]
+    found = open_fills(bars)
+    assert found[:520].all()
+    assert found[520:1040].tolist() == by_hand
+    assert found[1040:].tolist() == [True] * 20 + [False]
+    assert opens_are_real(bars) == {"A": True, "B": True, "C": False}  # of the next bar
+    for cut in (19, 20, 21, 100, 299, 310, 519):
+        known = make_bars(bars.filter(pl.col("time") <= times[cut]).drop("segment"))
+        assert open_fills(known).tolist() == found[(bars["time"] <= times[cut]).to_numpy()].tolist()
+    named = [one for one in findings(bars) if one.rule == "open_repeats_close"]
+    assert [(one.symbol, one.value) for one in named] == [("B", by_hand.count(False)), ("C", 1)]
 
 
 def rules_of(bars: pl.DataFrame) -> dict[str, object]:

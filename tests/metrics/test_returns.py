@@ -54,6 +54,20 @@ def test_a_loss_on_the_first_bar_is_a_drawdown() -> None:
     assert measures.max_drawdown([-1.0, 0.1]) == -1.0
 
 
+@pytest.mark.parametrize("returns", [[0.0, -1.9, 0.01, -1.86, 0.0], [-1.0, 5.0], [0.5, -3.0, -3.0]])
+def test_wealth_stops_at_nothing(returns: list[float]) -> None:
+    """Two losses of more than everything are no gain; quantstats multiplies on."""
+    wealth = [1.0]
+    for value in returns:  # by hand: what is lost is lost
+        wealth.append(wealth[-1] * (1 + value) if wealth[-1] > 0 and value > -1 else 0.0)
+    sheet = measures.tear_sheet(returns)
+    assert measures.levels(returns).tolist() == pytest.approx(wealth[1:])
+    assert (sheet["comp"], sheet["cagr"], sheet["max_drawdown"], sheet["calmar"]) == (-1.0, -1.0, -1.0, -1.0)
+    earned = measures.returns_of_levels(wealth[1:])
+    assert measures.comp(earned) == -1.0
+    np.testing.assert_allclose(np.cumprod(1 + earned), wealth[1:], atol=1e-15)
+
+
 def test_missing_bars_are_left_out(series: pd.Series) -> None:
     holed = series.to_numpy().copy()
     holed[[3, 77]] = np.nan

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from gatecast.metrics.many import model_confidence_set, step_m
 from gatecast.metrics.overfitting import (
@@ -22,6 +24,9 @@ from gatecast.metrics.significance import (
     block_length,
     clark_west,
     diebold_mariano,
+    fixed_b_critical,
+    fixed_b_mean,
+    fixed_b_pvalue,
     hac_alpha,
     hac_mean,
     holm,
@@ -530,3 +535,60 @@ def test_no_ratio_raises_or_gives_a_number_that_it_says_is_none(
         min_track_record_length(sharpe, variance, skew, kurtosis, trials),
     ):
         assert np.isfinite(number) != hasattr(number, "reason")
+
+
+# ── fixed-b ───────────────────────────────────────────────────────────────────────────────────────
+
+PUBLISHED = {  # Kiefer and Vogelsang (2005), table I, Bartlett kernel: quantile, then the coefficients of b, b², b³
+    0.100: (1.2816, 1.3040, 0.5135, -0.3386),
+    0.050: (1.6449, 2.1859, 0.3142, -0.3427),
+    0.025: (1.9600, 2.9694, 0.4160, -0.5324),
+    0.010: (2.3263, 4.1618, 0.5368, -0.9060),
+}
+
+
+@pytest.mark.parametrize("level", PUBLISHED)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.1, 0.3, 1.0])
+def test_fixed_b_critical_values_are_the_published_ones(level: float, share: float) -> None:
+    """The two that the polynomials go through to the digit; those between and beside them nearly."""
+    z, *coefficients = PUBLISHED[level]
+    published = z + sum(one * share ** (power + 1) for power, one in enumerate(coefficients))
+    rel = 1e-9 if level in (0.05, 0.01) else 0.02 if share <= 0.1 else 0.06
+    assert fixed_b_critical(z, share) == pytest.approx(published, rel=rel)
+    assert fixed_b_pvalue(published, share) == pytest.approx(level, rel=0.15)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 1.0])
+def test_fixed_b_pvalues_invert_and_fall_with_the_statistic(share: float) -> None:
+    statistics = np.linspace(-30, 30, 301)
+    pvalues = np.array([fixed_b_pvalue(one, share) for one in statistics])
+    assert (np.diff(pvalues) <= 0).all()
+    np.testing.assert_allclose(pvalues + pvalues[::-1], 1.0)
+    for z in (0.3, 1.0, 2.0, 3.5, 6.0):
+        assert fixed_b_pvalue(fixed_b_critical(z, share), share) == pytest.approx(norm.sf(z), rel=1e-9)
+    if share == 0:
+        np.testing.assert_allclose(pvalues, norm.sf(statistics), rtol=1e-9)
+
+
+def test_fixed_b_refuses_what_cannot_be_meant() -> None:
+    for share in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            fixed_b_critical(1.6449, share)
+    with pytest.raises(ValueError, match="overlap must be a whole number"):
+        fixed_b_mean(np.arange(50.0), 0)
+    assert np.isnan(fixed_b_pvalue(np.nan, 0.1))
+    nothing = fixed_b_mean(np.ones(50))
+    assert nothing.reason == "the values are constant"
+    assert np.isnan([nothing.pvalue, nothing.low, nothing.high]).all()
+
+
+@pytest.mark.parametrize(("n", "overlap", "width"), [(4500, 5, 50), (1000, 20, 100), (4500, 1, 10), (60, 5, 10)])
+def test_a_fixed_b_mean_is_statsmodels_error_and_the_published_bound(n: int, overlap: int, width: int) -> None:
+    values = np.convolve(np.random.default_rng(n).standard_normal(n + overlap - 1), np.ones(overlap), "valid") + 0.1
+    found, share = fixed_b_mean(values, overlap), width / n
+    fit = sm.OLS(values, np.ones(n)).fit(cov_type="HAC", cov_kwds={"maxlags": width - 1, "use_correction": False})
+    bound = 1.6449 + 2.1859 * share + 0.3142 * share**2 - 0.3427 * share**3
+    assert found.statistic == pytest.approx(fit.tvalues[0])
+    assert found.effect - found.low == pytest.approx(bound * fit.bse[0], rel=1e-4)
+    assert found.high - found.effect == pytest.approx(bound * fit.bse[0], rel=1e-4)
+    assert (found.pvalue < 0.05) == (found.low > 0)

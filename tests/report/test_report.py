@@ -686,13 +686,139 @@ def test_fan_starts_at_the_newest_close_and_widens_with_the_root_of_time(run: Fa
     newest = run.forecasts.filter(
         pl.col("symbol") == "SP500", pl.col("time") == pl.col("time").max(), pl.col("model") == "ensemble"
     )
-    variance = newest.filter(pl.col("head") == "volatility")["value"].item()
+    simple = newest.filter(pl.col("head") == "return_simple")["value"].item()
     path = newest.filter(pl.col("head") == "return").sort("step")["value"].to_numpy()
     close = run.bars.filter(pl.col("symbol") == "SP500")["close"][-1]
+    variance = 2 * (np.log1p(simple) - path[-1])  # close to close: the simple return has half of it
     width = np.sqrt(variance * np.arange(1, HORIZON + 1) / HORIZON)
+    assert fan["bands"] == ["± 1 s.d., close to close", "± 2 s.d., close to close"]
     np.testing.assert_allclose(fan["path"][1:], close * np.exp(path), rtol=1e-5)
     np.testing.assert_allclose(fan["low_2"][1:], close * np.exp(path - 2 * width), rtol=1e-5)
     np.testing.assert_allclose(fan["high_1"][1:], close * np.exp(path + width), rtol=1e-5)
+
+
+def test_the_deviation_of_page_chart_and_row_is_one_close_to_close(run: FakeRun, page: Tags) -> None:
+    ratio = 1.44  # of squared returns over the range proxy
+    narrow = pl.when(pl.col("head") == "volatility").then(pl.col("value") / ratio).otherwise("value")
+    proxied = replace(run, forecasts=run.forecasts.with_columns(value=narrow))
+    assert figures.candles_data(proxied, "SP500") == figures.candles_data(run, "SP500")
+    assert figures.volatility_data(proxied) == figures.volatility_data(run)
+    rows, before = report_data(proxied)["newest"], report_data(run)["newest"]
+    for row, same in zip(rows, before, strict=True):
+        assert row["standard_deviation"] == same["standard_deviation"]
+        newest = run.forecasts.filter(
+            pl.col("symbol") == row["symbol"], pl.col("time") == pl.col("time").max(), pl.col("model") == "ensemble"
+        )
+        heads = dict(newest.sort("step").select("head", "value").iter_rows())
+        expected = np.sqrt(2 * (np.log1p(heads["return_simple"]) - heads["return"]))
+        assert row["standard_deviation"] == pytest.approx(expected, rel=1e-9)
+        assert percent(row["standard_deviation"]) in page.text
+    shown(page, "s.d., close to", "From close to close, annualised")
+
+
+def test_volatility_forecast_and_realised_are_in_one_unit(run: FakeRun) -> None:
+    bars = run.bars
+    variance = figures.outcomes(bars, HORIZON)["variance"].fill_null(1e-4).to_numpy()
+    keys = bars.select("symbol", "time", known_at="time")
+    parts = [("return", 0.0 * variance), ("return_simple", np.expm1(variance / 2)), ("volatility", variance / 1.96)]
+    perfect = pl.concat(
+        keys.with_columns(
+            model=pl.lit("ensemble"), head=pl.lit(head), step=pl.lit(HORIZON, pl.Int32), value=pl.Series(v)
+        )
+        for head, v in parts
+    )
+    data = figures.volatility_data(replace(run, forecasts=perfect))
+    assert data is not None
+    np.testing.assert_allclose(data["series"][0]["volatility"], data["realised"], rtol=2e-3)  # three digits are kept
+
+
+def test_the_newest_row_says_whose_numbers_are_whose_and_what_says_nothing(run: FakeRun) -> None:
+    newest = pl.col("time") == pl.col("time").max()
+    first = pl.col("symbol") == "SP500"
+    value = (
+        pl.when(newest & first & (pl.col("head") == "direction") & (pl.col("model") == "ensemble")).then(0.601)
+        .when(newest & first & (pl.col("head") == "direction") & (pl.col("model") == "base_rate")).then(0.6009)
+        .when(newest & first & (pl.col("head") == "return")).then(0.0)
+        .otherwise("value")
+    )  # fmt: skip
+    bearish = run.signals.with_columns(signal=pl.lit(-1, pl.Int8), z=pl.lit(-1.6))
+    flat = replace(run, forecasts=run.forecasts.with_columns(value=value), signals=bearish)
+    text = Tags(render(flat)).text
+    assert "no forecast beyond the base rate, 60.1 %" in text
+    assert "The LSTM alone is bearish: the ensemble has no forecast beyond the base rate." in text
+    row = next(row for row in report_data(flat)["newest"] if row["symbol"] == "SP500")
+    assert not row["beyond_base_rate"]
+    assert not row["probability_beyond_base_rate"]
+    rises = pl.when(pl.col("head") == "return").then(0.02).when(pl.col("head") == "return_simple").then(0.0206)
+    higher = pl.when(newest & first & pl.col("head").str.starts_with("return")).then(rises).otherwise("value")
+    loud = replace(run, forecasts=run.forecasts.with_columns(value=higher), signals=bearish)
+    assert "LSTM and ensemble disagree: the LSTM is bearish, the ensemble expects +2.00%" in Tags(render(loud)).text
+
+
+def test_a_symbol_without_a_bar_today_shows_no_forecast(run: FakeRun) -> None:
+    kept = (pl.col("symbol") == "SP500") | (pl.col("time") < pl.col("time").max() - pl.duration(days=3))
+    parts = {name: getattr(run, name).filter(kept) for name in ("bars", "forecasts", "signals", "weights")}
+    silent = replace(run, **parts)
+    text = Tags(render(silent)).text
+    assert text.count("no bar today") == len(run.bars["symbol"].unique()) - 1
+    assert "nothing is forecast from today" in text
+
+
+def test_the_page_says_what_the_lstm_alone_is_worth(run: FakeRun) -> None:
+    rows = [
+        {"model": model, "head": head, "step": HORIZON, "gain": gain, "loss": 1.0}
+        for model, head, gain in (("lstm", "return", -0.0245), ("lstm", "regime", -0.796), ("ensemble", "regime", 0.03))
+    ]
+    text = said(run, models=rows)
+    sentence = (
+        "The LSTM alone loses to the simple rival in every head, its loss larger by 2.45 % (return), 79.6 % (regime)."
+    )
+    assert sentence in text
+    assert text.index(sentence) < text.index("Evidence factor now")
+    assert (
+        "Shown: skill in volatility, by the ensemble of all models. In volatility, ridge regression is as good." in text
+    )
+    mixed = said(run, models=[{**rows[0], "gain": 0.01}, rows[1]])
+    assert "in some heads, its loss smaller by 1.00 % (return; it may be luck), and loses to it in others" in mixed
+    table = {"return": {"models": [{"model": "lstm", "gain": 0.01, "beats_rival": True}], "rival": "mean"}}
+    assert "smaller by 1.00 % (return)," in said(run, models=[{**rows[0], "gain": 0.01}, rows[1]], many=table)
+
+
+@pytest.mark.parametrize("word", ["too good: look for a leak", "void: column my_x leaks", "some new word"])
+def test_verdicts_that_the_page_does_not_know_are_shown_as_they_are(run: FakeRun, word: str) -> None:
+    verdicts = {**VERDICTS, "return": {**VERDICTS["return"], "verdict": word}}
+    control = {**run.scores["control"], "verdicts": {"return": {"verdict": word}}}
+    parsed = Tags(render(replace(run, scores={**run.scores, "verdicts": verdicts, "control": control})))
+    assert parsed.text.count(word[0].upper() + word[1:]) == 2
+    colour = "unclear" if word.startswith("some") else "wrong"
+    assert ("div", {"class": f"verdict {colour}"}) in parsed.tags
+    assert ("Use: nothing of it before the cause is found." in parsed.text) == (not word.startswith("some"))
+
+
+def test_gains_over_yardstick_and_best_simple_model_are_shown_where_they_are_known(run: FakeRun) -> None:
+    more = {
+        "yardstick": "har", "yardstick_gain": 0.118, "best_simple": "har_smooth", "best_simple_gain": -0.011,
+        "best_simple_low": -0.03, "best_simple_high": 0.012,
+    }  # fmt: skip
+    verdicts = {**VERDICTS, "volatility": {**VERDICTS["volatility"], **more}}
+    text = said(run, verdicts=verdicts)
+    assert "+11.80 % over the log-HAR" in text
+    assert "−1.1 % (−3.0 % to +1.2 %) over the HAR of smoothed variances" in text
+    assert "Use: the HAR of smoothed variances." in text
+    assert use({**VERDICTS["volatility"], **more, "best_simple_low": 0.001}) == "the ensemble"
+
+
+def test_one_bar_later_and_ends_are_shown_in_whatever_form(run: FakeRun) -> None:
+    backtest = {**run.scores["backtest"], "ends": {"booked": 3, "default return": -0.3}}
+    later = [
+        {"head": "strategy", "gain": 0.01, "verdict": "dies"},
+        {"head": "return", "gain": None, "verdict": "holds"},
+    ]
+    text = said(run, backtest=backtest, one_bar_later=later)
+    for words in ("Symbols that ended", "default return", "One bar later", "dies"):
+        assert words in text
+    assert "One bar later" not in said(run, backtest=run.scores["backtest"])
+    assert "the claim stands" in said(run, one_bar_later={"return": "the claim stands"})
 
 
 def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:

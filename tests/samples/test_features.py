@@ -225,16 +225,20 @@ def test_volume_that_is_missing_leaves_the_feature_out_by_name(bars: pl.DataFram
     assert available_features(bars) == (list(DEFAULT_FEATURES), {})
 
 
-def test_features_without_values_or_movement_are_left_out_with_the_reason(bars: pl.DataFrame) -> None:
-    own = bars.with_columns(same=pl.lit(3.0), empty=pl.lit(None, pl.Float64))
-    assert available_features(own, ["same", "empty", "rv_1"]) == (
-        ["rv_1"],
-        {"same": "always 3", "empty": "no empty"},
-    )
-    assert available_features(bars[:100], ["rsi_14", "rv_5"]) == (
-        ["rv_5"],
-        {"rsi_14": "no bar is past its warm-up of 250 bars"},
-    )
+def test_a_column_that_is_not_there_at_first_leaves_its_feature_out_whatever_comes_later(bars: pl.DataFrame) -> None:
+    place = pl.int_range(pl.len()).over("symbol")
+    own = bars.with_columns(same=pl.lit(3.0), empty=pl.lit(None, pl.Float64), late=pl.when(place >= 60).then("close"))
+    for part in (own, own.filter(place < 50), own.filter(place < 100)):
+        assert available_features(part, ["same", "empty", "late", "rsi_14"]) == (
+            ["same", "rsi_14"],
+            {"empty": "no empty", "late": "no late"},
+        )
+
+
+def test_a_symbol_that_begins_later_without_volume_changes_nothing_for_the_others(bars: pl.DataFrame) -> None:
+    first = bars.filter(pl.col("symbol") == "AAA")
+    other = first[100:].with_columns(symbol=pl.lit("CCC"), volume=pl.lit(None, pl.Float64))
+    assert available_features(pl.concat([first, other])) == available_features(first) == (list(DEFAULT_FEATURES), {})
 
 
 def test_bars_without_movement_or_trade_stay_finite() -> None:

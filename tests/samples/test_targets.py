@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 import pytest
 
 from gatecast.errors import SettingsError
 from gatecast.market import synthetic
+from gatecast.market.bars import PRICES, make_bars
 from gatecast.samples.targets import columns_of, decode, encode, expanding_level, make_targets
 from gatecast.samples.windows import Samples, make_samples
 
@@ -30,21 +33,60 @@ def test_answers_are_the_formulas(market: pl.DataFrame) -> None:
     assert facts.ratio[900] == pytest.approx((returns[:900] ** 2).sum() / garman_klass[1:901].sum(), rel=1e-9)
 
 
-def test_nothing_is_answered_across_a_gap() -> None:
-    bars = synthetic.a1(400, seed=2).with_columns(segment=(pl.int_range(pl.len()) >= 200).cast(pl.Int32))
+def _moved(bars: pl.DataFrame, row: int, days: int) -> pl.DataFrame:
+    """The bars from a row on, so many days later."""
+    late = pl.when(pl.int_range(pl.len()) >= row).then(timedelta(days=days)).otherwise(timedelta())
+    return make_bars(bars.drop("segment").with_columns(pl.col("time", "known_at") + late))
+
+
+def test_an_answer_goes_on_over_a_halt_and_is_known_at_the_reopening() -> None:
+    bars = _moved(synthetic.a1(400, seed=2), 200, 28)
     targets, facts = make_targets(bars, horizon=5)
-    assert np.isnan(targets["return"].value[195:200, -1]).all()
-    assert np.isnan(targets["volatility"].value[195:200]).all()
-    assert np.isfinite(targets["return"].value[194]).all()
+    logs = np.log(bars["close"].to_numpy())
+    for row in range(190, 205):
+        np.testing.assert_allclose(targets["return"].value[row], logs[row + 1 : row + 6] - logs[row], rtol=1e-9)
+        assert targets["return"].known_at[row] == bars["time"][row + 5].replace(tzinfo=None)
+    assert np.isfinite(targets["volatility"].value[195:200]).all()
     assert np.isnan(facts.sigma[200:221]).all()
     samples = make_samples(bars, ("ret_log_1",))["index"]
     assert not np.isin(np.arange(200, 200 + 29), samples.ends).any()
 
 
+def test_an_answer_over_a_halt_is_measured_in_the_sessions_that_it_spans() -> None:
+    bars = _moved(synthetic.a1(400, seed=2), 200, 28)  # twenty weekdays without a bar
+    samples = make_samples(bars, ("ret_log_1",))["index"]
+    sigma = samples.facts.sigma[samples.ends]
+    (row,) = np.flatnonzero(samples.decided == 197)
+    np.testing.assert_allclose(samples.unit[row] / sigma[row], np.sqrt([1, 2, 3 + 20, 4 + 20, 5 + 20]))
+    (row,) = np.flatnonzero(samples.decided == 150)
+    np.testing.assert_allclose(samples.unit[row] / sigma[row], np.sqrt([1, 2, 3, 4, 5]))
+
+
+def test_no_answer_passes_the_end_of_a_listing() -> None:
+    gone, other = _moved(synthetic.a1(400, seed=2), 200, 100), _moved(synthetic.a1(400, seed=2), 200, 28)
+    after = pl.int_range(pl.len()) >= 200
+    other = make_bars(other.with_columns(pl.when(after).then(pl.col(PRICES) * 50).otherwise(pl.col(PRICES))))
+    for bars in (gone, other):
+        targets, _ = make_targets(bars, horizon=5)
+        assert np.isnan(targets["return"].value[195:200, -1]).all()
+        assert np.isnan(targets["volatility"].value[195:200]).all()
+        assert np.isnat(targets["return"].known_at[195:200]).all()
+        assert np.isfinite(targets["return"].value[194]).all()
+
+
+def test_a_price_that_is_where_it_was_is_neither_a_rise_nor_a_fall() -> None:
+    bars = synthetic.a1(200, seed=3)
+    flat = pl.when(pl.int_range(pl.len()).is_between(100, 120)).then(bars["close"][100])
+    bars = bars.with_columns(flat.otherwise(pl.col(name)).alias(name) for name in PRICES)
+    direction = make_targets(bars, horizon=5)[0]["direction"].value
+    assert np.isnan(direction[100:116]).all()
+    assert np.isfinite(direction[:95]).all()
+
+
 def test_encode_and_decode_are_inverse(samples: Samples) -> None:
     rows = np.arange(100, 140)
     ends, decided = samples.ends[rows], samples.decided[rows]
-    answers = encode(samples.targets, samples.facts, decided, ends)
+    answers = encode(samples.targets, samples.facts, decided, ends, samples.unit[rows])
     where, sigma, baseline = columns_of(samples.horizon), samples.facts.sigma[ends], samples.facts.baseline[ends]
     path = decode("return", answers[:, where["return"]], sigma, baseline)
     np.testing.assert_allclose(path, samples.targets["return"].value[decided], rtol=1e-9)

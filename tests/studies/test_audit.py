@@ -26,7 +26,7 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic
 from gatecast.samples import targets, windows
 from gatecast.samples.features import CATALOGUE, register
-from gatecast.samples.targets import Target
+from gatecast.samples.targets import Target, to_times
 from gatecast.studies.audit import Cuts, audit
 from gatecast.trading import signals
 
@@ -351,6 +351,25 @@ def hourly(count: int) -> pl.DataFrame:
     return bars.with_columns(time=hour, known_at=hour).filter(pl.int_range(pl.len()) % 101 != 0)
 
 
+def late(seed: int) -> pl.DataFrame:
+    """Two symbols, one row in thirty known days later, one halt of a month."""
+    bars = synthetic.b1(600, seed=seed, r2=0.05, symbols=2)
+    rng = np.random.default_rng(seed)
+    days = np.where(rng.random(len(bars)) < 1 / 30, rng.choice([1, 2, 4, 8, 90], len(bars)), 0)
+    wait = pl.Series([timedelta(days=int(one)) for one in days], dtype=pl.Duration("us"))
+    place = pl.int_range(pl.len()).over("symbol")
+    halt = pl.when((pl.col("symbol") == "B1_1") & (place >= 380)).then(timedelta(days=28)).otherwise(timedelta())
+    return make_bars(bars.with_columns(time=pl.col("time") + halt, known_at=pl.col("time") + halt + wait))
+
+
+def sessions_of_seven(count: int) -> pl.DataFrame:
+    """Hourly bars of a market that is open for seven hours."""
+    day = pl.lit(np.datetime64("2023-01-02")).cast(pl.Date).dt.add_business_days(pl.int_range(pl.len()) // 7)
+    close = day.cast(pl.Datetime("us")) + pl.duration(hours=15 + pl.int_range(pl.len()) % 7)
+    bars = synthetic.a1(count, seed=8).with_columns(close.dt.replace_time_zone("UTC").alias("time"))
+    return make_bars(bars.drop("segment").with_columns(known_at=pl.col("time")))
+
+
 @pytest.mark.parametrize(
     "experiment",
     [
@@ -358,14 +377,25 @@ def hourly(count: int) -> pl.DataFrame:
         small(hourly(900), features=("ret_log_1", "x"), schedule=Schedule(train=400, refit=168, minimum=300)),
         small(features=("rsi_14", "atr_14", "turn_of_month"), horizon=12, lookback=12,
               schedule=Schedule(expanding=True, refit="3M", minimum=120)),
+        small(late(4), features=("x", "ret_log_1"), schedule=Schedule(refit="3M", minimum=200)),
+        small(sessions_of_seven(900), features=("ret_log_1",), horizon=7,
+              schedule=Schedule(train=300, refit=140, minimum=300)),
     ],
-    ids=["two symbols", "hourly", "expanding"],
+    ids=["two symbols", "hourly", "expanding", "known late", "a horizon of one session"],
 )  # fmt: skip
 def test_nothing_is_found_in_a_clean_chain(experiment: Experiment) -> None:
     found = audit(experiment, cuts=FEW)
     assert found.findings == ()
     assert found.consequences == ()
     assert any("survivorship" in text for text in found.not_checked)
+
+
+def test_bars_read_before_they_are_known_are_named(monkeypatch: Patch) -> None:
+    experiment = small(late(4), features=("x", "ret_log_1"), schedule=Schedule(refit="3M", minimum=200))
+    monkeypatch.setattr(windows, "delays", lambda bars: np.zeros(len(bars), np.int64))
+    monkeypatch.setattr(windows, "known_so_far", lambda bars, used, context: to_times(bars, "time"))
+    found = audit(experiment, cuts=Cuts(samples=60, fits=2), full=False)
+    assert "features" in found.guilty
 
 
 def test_an_own_honest_feature_is_left_in_peace() -> None:

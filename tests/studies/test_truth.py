@@ -265,10 +265,37 @@ def test_no_line_of_the_table_is_wider_than_100() -> None:
             | dict.fromkeys((*bench.VARIANCE_MODELS, "constant"), 1.1)
         ] * 20,
         "statistics": [{"rejected": 0.0123456}] * 10,
+        "claims": [dict.fromkeys(bench.TRIVIAL, 0.0123456)] * 400,
+        "size": [SIZES] * 40,
     }  # fmt: skip
     lines = [line for part in PARTS for line in part.lines(runs[part.group])]
     assert max(map(len, Truth(True, tuple(lines)).summary().splitlines())) <= 100
     assert all(line.kind in bench.KINDS for line in lines)
+
+
+SIZES = {
+    f"{overlap} {level} {bars} {phi}": level * 1.0123
+    for overlap in bench.OVERLAPS for level in bench.SIZE_GATES for bars in bench.LENGTHS for phi in bench.PERSISTENCE
+}  # fmt: skip
+
+
+def test_the_gate_of_sizes_asks_every_series() -> None:
+    """One size outside the bounds is enough, and it is the one that is shown."""
+    (part,) = (part for part in PARTS if part.group == "size")
+    assert all(line.passed for line in part.lines([SIZES] * 40))
+    assert [line.gate for line in part.lines([SIZES] * 40)] == [".04-.06", ".007-.013"] * 3
+    wrong = SIZES | {"20 0.05 4500 0.99": 0.061}
+    (missed,) = (line for line in part.lines([wrong] * 40) if line.passed is False)
+    assert missed.measure == "rejects at 5%: fixed-b, h = 20"
+    assert missed.measured == pytest.approx(0.061)
+    assert all(line.passed is None for line in part.lines([wrong] * 2))  # too few series
+
+
+def test_rivals_as_the_model_hardly_ever_claim() -> None:
+    """Twelve walks of the 400 on which the gate of 7 % rests."""
+    found = [bench.trivial_claims(seed) for seed in range(12)]
+    assert all(sum(one[name] for one in found) <= 2 for name in bench.TRIVIAL)
+    assert {line.gate for line in bench._trivial_lines(found)} == {"<= 0.07"}
 
 
 def test_what_cannot_be_run_is_refused() -> None:
@@ -280,7 +307,19 @@ def test_what_cannot_be_run_is_refused() -> None:
 
 
 def test_every_kind_is_in_the_bench_with_the_runs_that_its_gates_were_made_for() -> None:
-    assert GROUPS == ("walks", "chain", "b1", "return", "b2", "b3", "states", "variance", "statistics")
+    assert GROUPS == (
+        "walks",
+        "chain",
+        "b1",
+        "return",
+        "b2",
+        "b3",
+        "states",
+        "variance",
+        "statistics",
+        "claims",
+        "size",
+    )
     walks = [part for part in PARTS if part.group == "walks"]
     assert [(part.short, part.long) for part in walks] == [(2, 25)] * 4
     (b1,) = (part for part in PARTS if part.group == "b1")

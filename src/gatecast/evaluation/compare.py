@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.evaluation.rivals import CAP, RIVAL, each_with_rival, uncapped_losses, unit_of
+from gatecast.evaluation.rivals import RIVALS as RIVALS
+from gatecast.evaluation.rivals import losses as losses
 from gatecast.metrics import forecast as metric
 from gatecast.metrics import many, significance
 
@@ -19,39 +22,14 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
-RIVALS: dict[str, tuple[str, ...]] = {
-    "return": ("zero", "mean"),
-    "direction": ("base_rate",),
-    "volatility": ("har", "constant"),
-    "regime": ("har_regime", "threshold", "base_rate"),
-}
-
-
-def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
-    """(samples,) volatility-standardised loss of each answered out-of-sample forecast over the horizon, else NaN.
-
-    `return`: squared error over sigma² · horizon; `direction`, `regime`: Brier; `volatility`: QLIKE.
-    """
-    samples = forecasts.samples
-    answer = samples.targets[head].value[samples.decided]
-    if model not in forecasts.values or head not in forecasts.values[model]:
-        return np.full(len(samples), np.nan)
-    forecast = forecasts.values[model][head]
-    if head == "return":
-        error: FloatArray = answer[:, -1] - forecast[:, -1]
-        return error**2 / (samples.facts.sigma[samples.ends] ** 2 * samples.horizon)
-    if head == "volatility":
-        ratio = answer - np.log(forecast)
-        return np.exp(ratio) - ratio - 1
-    return (answer - forecast) ** 2
-
 
 @dataclass(frozen=True)
 class Days:
     """A model beside its rival, one row a day: means over the symbols of that day, all (days,).
 
     `day`: the session, datetime64[D]. `rival`, `model`: standardised losses. For returns also `adjusted`, Clark-West's
-    2 · e · (f - b) with e the rival's error, and `size`, (f - b)², both standardised; else NaN.
+    2 · e · (f - b) with e the rival's error, at most five standard deviations of the return, and `size`, (f - b)²,
+    both standardised; else NaN.
     """
 
     day: NDArray[np.datetime64]
@@ -81,8 +59,9 @@ def day_means(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: 
         if head == "return" and len(rows):
             answer = samples.targets[head].value[samples.decided, -1]
             benchmark, forecast = one.values[rival]["return"][:, -1], one.values[model]["return"][:, -1]
-            unit = samples.facts.sigma[samples.ends] ** 2 * samples.horizon
-            adjusted = 2 * (answer - benchmark) * (forecast - benchmark) / unit
+            unit = unit_of(samples)
+            most = np.sqrt(CAP * unit)
+            adjusted = 2 * np.clip(answer - benchmark, -most, most) * (forecast - benchmark) / unit
             size = (forecast - benchmark) ** 2 / unit
         days = samples.sessions.astype("datetime64[D]").astype(np.int64)
         parts.append([array[rows] for array in (days, base, loss, adjusted, size)])
@@ -93,11 +72,37 @@ def day_means(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: 
     return Days(day.astype("datetime64[D]"), *means)
 
 
-def best_rival(forecasts: Mapping[str, Forecasts], head: str, model: str) -> tuple[str, Days]:
-    """The simple rival with the smallest loss, and the model beside it."""
-    daily = {rival: day_means(forecasts, head, model, rival) for rival in RIVALS[head]}
-    best = min(daily, key=lambda name: float(daily[name].rival.mean()) if len(daily[name].day) else np.inf)
-    return best, daily[best]
+@dataclass(frozen=True)
+class SetAside:
+    """Forecasts whose answers do not count in full: `ties`, prices that stood still, are not scored for direction;
+
+    `capped`: the model's or the rival's loss was above `CAP`, and counts as that.
+    """
+
+    ties: int
+    capped: int
+
+
+def set_aside(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: str = RIVAL) -> SetAside:
+    """How many of a model's forecasts count not at all or not in full, over all asset classes."""
+    ties = capped = 0
+    for one in forecasts.values():
+        at = one.samples.decided[one.rows]
+        if head == "direction":
+            moved, rose = one.samples.targets["return"].value[at, -1], one.samples.targets["direction"].value[at]
+            ties += int(np.count_nonzero(np.isfinite(moved) & np.isnan(rose)))
+        both = [uncapped_losses(one, head, name)[one.rows] > CAP for name in (model, rival)]
+        capped += int(np.count_nonzero(both[0] | both[1]))
+    return SetAside(ties, capped)
+
+
+def gain_over(base: float, loss: float) -> float:
+    """The share of a loss that a smaller one saves, 1 - loss / base; NaN where there was nothing to lose.
+
+    >>> gain_over(0.5, 0.4), gain_over(0.0, 0.0)
+    (0.19999999999999996, nan)
+    """
+    return float(1 - loss / base) if base > 0 else float("nan")
 
 
 def per_session(returns: FloatArray, sessions: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], FloatArray]:
@@ -110,7 +115,7 @@ def per_session(returns: FloatArray, sessions: NDArray[np.datetime64]) -> tuple[
     day, first = np.unique(sessions.astype("datetime64[D]"), return_index=True)
     if len(day) == len(returns):
         return day, returns
-    return day, np.multiply.reduceat(1 + returns, first) - 1
+    return day, np.multiply.reduceat(np.maximum(1 + returns, 0.0), first) - 1  # wealth stops at 0
 
 
 def sessions_spanned(forecasts: Mapping[str, Forecasts]) -> int:
@@ -128,7 +133,10 @@ def sessions_spanned(forecasts: Mapping[str, Forecasts]) -> int:
 
 
 def lag_of(n: int, overlap: int = 1) -> int:
-    """Lags of a long-run variance over n days: the overlap, and at least Newey and West's 4 (n / 100)^(2/9)."""
+    """Lags of a variance that is watched as days come in: the overlap, and at least 4 (n / 100)^(2/9).
+
+    A test made once uses `significance.bandwidth_of`, whose critical values know the bandwidth.
+    """
     return max(overlap - 1, int(4 * (n / 100) ** (2 / 9)))
 
 
@@ -159,7 +167,7 @@ def illusions(
     correlation with the price h bars later of the forecast price and of today's price, and of the forecast change
     with the change. None where there is nothing to show.
     """
-    _, days = best_rival(forecasts, "return", model)
+    days = day_means(each_with_rival(forecasts), "return", model, RIVAL)
     overlap = sessions_spanned(forecasts)
     return {
         "best_of": _best_of(forecasts, len(days.day), overlap, tries),
@@ -193,7 +201,7 @@ def _best_of(forecasts: Mapping[str, Forecasts], days: int, overlap: int, tries:
     first = next(iter(forecasts.values()))
     hits: dict[str, float] = {}
     for name, heads in first.values.items():
-        if "return" in heads and not RIVALS["return"].count(name):
+        if "return" in heads and name not in (*RIVALS["return"], RIVAL):
             part = _pooled(forecasts, "return", name)
             known = np.isfinite(part["answer"]) & np.isfinite(part["forecast"])
             hits[name] = metric.hit_rate(part["answer"][known], part["forecast"][known])
@@ -223,7 +231,8 @@ def _levels(
             own = (samples.symbol[at] == number) & np.isfinite(change) & np.isfinite(forecast)
             if own.sum() >= 100 and np.ptp(forecast[own]) > 0:
                 pairs = ((now + forecast, now + change), (now, now + change), (forecast, change))
-                found.append([float(np.corrcoef(a[own], b[own])[0, 1]) for a, b in pairs])
+                if all(np.ptp(one[own]) > 0 for pair in pairs for one in pair):
+                    found.append([float(np.corrcoef(a[own], b[own])[0, 1]) for a, b in pairs])
     if not found:
         return None
     return dict(zip(("forecast_price", "todays_price", "change"), np.median(found, axis=0).tolist(), strict=True))
@@ -236,29 +245,29 @@ def many_models(forecasts: Mapping[str, Forecasts], *, draws: int = 500) -> dict
     (StepM, 5 % for all of them together); `pvalue_spa`: whether the best of them beats the rival; a `sentence`.
     """
     found = {}
-    overlap = sessions_spanned(forecasts)
+    forecasts, overlap = each_with_rival(forecasts), sessions_spanned(forecasts)
     for head in RIVALS:
         names, table = daily_losses(forecasts, head)
-        if len(table) < significance.BARS_PER_HORIZON * overlap:
+        if RIVAL not in names or len(table) < significance.BARS_PER_HORIZON * overlap:
             continue
-        mean = table.mean(axis=0)
-        rival = min((name for name in RIVALS[head] if name in names), key=lambda name: float(mean[names.index(name)]))
-        base = names.index(rival)
+        mean, base = table.mean(axis=0), names.index(RIVAL)
+        if mean[base] <= 0:  # nothing moved: no model can lose less
+            continue
         others = [place for place in range(len(names)) if place != base]
         block = max(float(overlap), significance.block_length(table[:, others] - table[:, [base]]))
         against = table[:, base], table[:, others]
         best = many.model_confidence_set(table, block=block, draws=draws)
         better = {others[place] for place in many.step_m(*against, block=block, draws=draws).models}
         rows = [
-            {"model": name, "gain": 1 - mean[place] / mean[base], "pvalue_mcs": best.pvalues[place],
+            {"model": name, "gain": gain_over(mean[base], mean[place]), "pvalue_mcs": best.pvalues[place],
              "in_best_set": place in best.included, "beats_rival": place in better}
             for place, name in enumerate(names)
         ]  # fmt: skip
         found[head] = {
             "models": sorted(rows, key=lambda row: -float(row["gain"])),
-            "rival": rival,
+            "rival": RIVAL,
             "pvalue_spa": significance.spa(*against, block=block, draws=draws).pvalue,
-            "sentence": _said_of(names, best.included, better, rival),
+            "sentence": _said_of(names, best.included, better),
         }
     return found
 
@@ -279,44 +288,46 @@ def daily_losses(forecasts: Mapping[str, Forecasts], head: str) -> tuple[list[st
     return names, sums[scored] / count[scored, None]
 
 
-def _said_of(names: Sequence[str], best: Sequence[int], better: set[int], rival: str) -> str:
+def _said_of(names: Sequence[str], best: Sequence[int], better: set[int]) -> str:
     """Which can be the best and which beat the rival, in words."""
     able = "any of them" if len(best) == len(names) else ", ".join(names[place] for place in best)
     beat = ", ".join(names[place] for place in sorted(better)) or "none of them"
-    return f"The best can be: {able}. The rival ({rival}) is beaten for certain by: {beat}."
+    return f"The best can be: {able}. The rival in force is beaten for certain by: {beat}."
 
 
 def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(rows by model and head, rows by year) over all asset classes together.
 
     Rows have `model, head, step, n` and the head's metrics; the yearly ones `year, head, model, metric, value`, the
-    metric being the gain over the head's rival in standardised loss. Every model is scored on the rows all models have.
+    metric being the gain over the head's rival in force, in standardised loss. Every model is scored on the rows that
+    all models have.
     """
     tables: list[dict[str, Any]] = []
     years: list[dict[str, Any]] = []
+    forecasts = each_with_rival(forecasts)
     first = next(iter(forecasts.values()))
     for head in RIVALS:
         models = [name for name in first.values if head in first.values[name]]
         loss_table = np.column_stack([_pooled_losses(forecasts, head, name) for name in models])
         scored = np.isfinite(loss_table).all(1)
-        if not scored.any():
+        if not scored.any() or RIVAL not in models:
             continue
         totals = dict(zip(models, loss_table[scored].mean(0), strict=True))
-        rival = min((name for name in RIVALS[head] if name in totals), key=lambda name: totals[name])
         for name in models:
             row = {"model": name, "head": head, "step": first.samples.horizon, "n": int(scored.sum())}
             tables.append(
                 row
                 | _metrics(head, {key: value[scored] for key, value in _pooled(forecasts, head, name).items()})
-                | {"loss": totals[name], "gain": 1 - totals[name] / totals[rival], "rival": name == rival}
+                | {"loss": totals[name], "gain": gain_over(totals[RIVAL], totals[name]), "rival": name == RIVAL}
             )
         stamp = _pooled(forecasts, head, models[0])["year"]
         for year in np.unique(stamp[scored]):
             rows = scored & (stamp == year)
             for column, name in enumerate(models):
                 if name in ("lstm", "forest", "logistic", "ridge", "ensemble"):
-                    gain = 1 - loss_table[rows, column].mean() / loss_table[rows, models.index(rival)].mean()
-                    row = {"year": int(year), "head": head, "model": name, "metric": "gain", "value": float(gain)}
+                    base = float(loss_table[rows, models.index(RIVAL)].mean())
+                    gain = gain_over(base, float(loss_table[rows, column].mean()))
+                    row = {"year": int(year), "head": head, "model": name, "metric": "gain", "value": gain}
                     years.append(row)
     return tables, years
 

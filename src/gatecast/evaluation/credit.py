@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
+from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
+from gatecast.evaluation.rivals import RIVALS
 from gatecast.evaluation.windows import LEVEL
 from gatecast.forecasting.forecaster import fan_out
 from gatecast.metrics import significance
@@ -32,7 +33,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     still starts from the linear forecasts. A model without which nothing would be left has no row.
 
     Out: `asset_class` ("all": every class together, where there are several); `head`; `models`: those left out, one, or
-    the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss (see `compare.losses`), the mean over
+    the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss (see `rivals.losses`), the mean over
     symbols of each day; `more`: without / with - 1, the loss that the model saves; `statistic`, `pvalue`:
     Diebold-Mariano with the correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the model helps;
     `pvalue_holm`: the same for all models of the class and head together; `worth`: "helps", "hurts", "unclear" where
@@ -123,6 +124,6 @@ def _row(
     before, after = float(days.model.mean()), float(days.rival.mean())
     return [
         {"asset_class": scope, "head": head, "models": list(models), "n": len(days.day),
-         "with": before, "without": after, "more": after / before - 1,
+         "with": before, "without": after, "more": -gain_over(before, after),
          **(dict.fromkeys(scored, np.nan) if same else scored), "worth": "nothing" if same else "unclear"}
     ]  # fmt: skip

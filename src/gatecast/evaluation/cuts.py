@@ -35,6 +35,7 @@ from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.features import compute_features
+from gatecast.samples.known import known_so_far
 from gatecast.samples.targets import to_array, to_times
 from gatecast.trading.signals import Signals, make_signals
 
@@ -71,14 +72,28 @@ class Table:
 
     def until(self, moment: np.datetime64) -> Table:
         """The rows that count at a moment."""
-        rows = (self.time if self.since is None else self.since) <= moment
-        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows], since=None)
+        return self._of((self.time if self.since is None else self.since) <= moment)
+
+    def after(self, moment: np.datetime64) -> Table:
+        """The rows that count later than a moment."""
+        return self._of(~((self.time if self.since is None else self.since) <= moment))
 
     def rows_of(self, other: Table) -> Table:
         """The rows that another table has, too."""
+        return self._of(self._in(other))
+
+    def without(self, other: Table) -> Table:
+        """The rows that another table does not have."""
+        return self._of(~self._in(other)) if len(other.time) else self
+
+    def _in(self, other: Table) -> NDArray[np.bool_]:
         theirs = {*zip(other.symbol.tolist(), other.time.tolist(), strict=True)}
         rows = [key in theirs for key in zip(self.symbol.tolist(), self.time.tolist(), strict=True)]
-        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows])
+        return np.array(rows, np.bool_)
+
+    def _of(self, rows: NDArray[np.bool_]) -> Table:
+        since = None if self.since is None else self.since[rows]
+        return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows], since=since)
 
     def at(self, symbol: str | None, time: datetime | None, column: str) -> float | None:
         """One value, None where it is missing."""
@@ -94,7 +109,8 @@ def bars_table(bars: pl.DataFrame) -> Table:
     names = tuple(name for name in bars.columns if name not in NOT_NUMBERS)
     bars = bars.sort("symbol", "time")
     numbers = bars.select(pl.col(names).exclude("known_at"), pl.col("known_at").dt.epoch("us"))
-    return Table("bars", "", tuple(numbers.columns), _names(bars), to_times(bars, "time"), _matrix(numbers))
+    known_at = to_times(bars, "known_at")
+    return Table("bars", "", tuple(numbers.columns), _names(bars), to_times(bars, "time"), _matrix(numbers), known_at)
 
 
 def features_table(bars: pl.DataFrame, names: tuple[str, ...]) -> Table:
@@ -102,7 +118,7 @@ def features_table(bars: pl.DataFrame, names: tuple[str, ...]) -> Table:
     bars = bars.sort("symbol", "time")
     value = _matrix(compute_features(bars, names).select(names))
     part = f"{bars['asset_class'][0]} features"
-    return Table("features", part, names, _names(bars), to_times(bars, "time"), value)
+    return Table("features", part, names, _names(bars), to_times(bars, "time"), value, known_so_far(bars))
 
 
 def samples_tables(samples: Samples) -> list[Table]:
@@ -122,9 +138,10 @@ def samples_tables(samples: Samples) -> list[Table]:
         for k, column in enumerate(np.atleast_2d(array.T))
     }
     level = {"level": facts.pop("level")}
+    known = np.maximum(samples.time, samples.known_by_bar)
     tables = [
-        table("features", "features", dict(zip(samples.names, samples.features.T, strict=True))),
-        table("features", "facts", facts),
+        table("features", "features", dict(zip(samples.names, samples.features.T, strict=True)), known),
+        table("features", "facts", facts, known),
         table("regimes", "level", level),
     ]
     for head, target in samples.targets.items():
@@ -132,10 +149,10 @@ def samples_tables(samples: Samples) -> list[Table]:
             head if target.value.ndim == 1 else f"{head}_{k + 1}": column
             for k, column in enumerate(np.atleast_2d(target.value.T))
         }
-        known = np.where(np.isnat(target.known_at), np.nan, target.known_at.astype(np.int64))
+        moment = np.where(np.isnat(target.known_at), np.nan, target.known_at.astype(np.int64))
         stage = "regimes" if head == "regime" else "targets"  # its answers are what they are by the level
         tables.append(table(stage, head, answers, target.known_at))
-        tables.append(table("targets", f"{head} known_at", {f"{head} known_at": known}, target.known_at))
+        tables.append(table("targets", f"{head} known_at", {f"{head} known_at": moment}, target.known_at))
     return tables
 
 
@@ -150,7 +167,7 @@ def forecasts_tables(stage: str, forecasts: Forecasts, models: Iterable[str]) ->
             for k, column in enumerate(np.atleast_2d(values.T))
         }
         if columns:
-            tables.append(rows_table(stage, f"{samples.asset_class} {model}", samples, samples.decided[rows], columns))
+            tables.append(rows_table(stage, f"{samples.asset_class} {model}", samples, rows, columns))
     return tables
 
 
@@ -160,8 +177,8 @@ def signals_tables(forecasts: Forecasts, signals: Signals) -> list[Table]:
     thresholds = {"z": signals.z[rows], "z_confirming": signals.z_confirming[rows]}
     decided = {"signal": signals.signal[rows], "consensus": signals.consensus[rows]}
     return [
-        rows_table("thresholds", samples.asset_class, samples, samples.decided[rows], thresholds),
-        rows_table("signals", samples.asset_class, samples, samples.decided[rows], decided),
+        rows_table("thresholds", samples.asset_class, samples, rows, thresholds),
+        rows_table("signals", samples.asset_class, samples, rows, decided),
     ]
 
 
@@ -214,16 +231,25 @@ def _folds_table(
     )
 
 
-def rows_table(stage: str, part: str, samples: Samples, at: IntArray, columns: Mapping[str, NDArray[Any]]) -> Table:
-    """Columns at bar-level rows `at` of the samples."""
+def rows_table(stage: str, part: str, samples: Samples, rows: IntArray, columns: Mapping[str, NDArray[Any]]) -> Table:
+    """Columns of some samples, which count once all that these are made from is known."""
     value = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
-    return Table(stage, part, tuple(columns), np.array(samples.symbols)[samples.symbol[at]], samples.time[at], value)
+    at = samples.decided[rows]
+    symbol = np.array(samples.symbols)[samples.symbol[at]]
+    return Table(stage, part, tuple(columns), symbol, samples.time[at], value, samples.since[rows])
 
 
-def frame_table(stage: str, frame: pl.DataFrame, *columns: str) -> Table:
-    """Columns of a frame with symbol and time."""
-    frame = frame.sort("symbol", "time")
-    return Table(stage, "", columns, _names(frame), to_times(frame, "time"), _matrix(frame.select(columns)))
+def decisions_table(stage: str, frame: pl.DataFrame, forecasts: Iterable[Forecasts], *columns: str) -> Table:
+    """Columns of a frame with symbol and time, a row for each forecast of all classes."""
+    parts = []
+    for one in forecasts:
+        at, complete = one.samples.decided[one.rows], pl.Series(one.samples.since[one.rows])
+        names = pl.Series(np.array(one.samples.symbols, dtype=object)[one.samples.symbol[at]], dtype=pl.String)
+        time = pl.Series(one.samples.time[at]).dt.replace_time_zone("UTC")
+        parts.append(pl.DataFrame({"symbol": names, "time": time, "since": complete.dt.replace_time_zone("UTC")}))
+    frame = frame.join(pl.concat(parts), on=["symbol", "time"], how="left").sort("symbol", "time")
+    value, since = _matrix(frame.select(columns)), to_times(frame, "since")
+    return Table(stage, "", columns, _names(frame), to_times(frame, "time"), value, since)
 
 
 def _names(frame: pl.DataFrame) -> NDArray[np.str_]:
@@ -241,7 +267,7 @@ def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datet
     """What two runs of the chain say differently of the rows that count at `moment`: one leak a column, its last row.
 
     The rows are matched by symbol and time, never by number; NaN equals NaN. A row that only one of them has is a
-    difference, a column that only one of them has is not.
+    difference, a column that only one of them has is not. `whole` says when a row counts that both have.
     """
     theirs = {(table.stage, table.part): table for table in other}
     leaks = []
@@ -249,7 +275,7 @@ def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datet
         match = theirs.get((table.stage, table.part))
         mine = table.until(moment)
         if match is not None:
-            leaks += _compare(mine, match.until(moment), kind)
+            leaks += _compare(mine, match.until(moment).without(table.after(moment)), kind)
         elif len(mine.time):
             leaks.append(
                 Leak(mine.stage, f"{mine.part} row", kind, str(mine.symbol[-1]), moment_of(mine.time[-1]), None,
@@ -280,8 +306,22 @@ def _compare(mine: Table, other: Table, kind: Kind) -> list[Leak]:
 
 
 def up_to(bars: pl.DataFrame, moment: np.datetime64) -> pl.DataFrame:
-    """The bars that have closed by a moment."""
+    """The bars that have closed by a moment; what is not known of them by then has another value.
+
+    That a session was there is known at its close, what happened in it once the row is known.
+    """
+    hidden = pl.Series(to_times(bars, "known_at") > moment)
+    bars = _hidden(bars, hidden) if hidden.any() else bars
     return bars.filter(pl.Series(to_times(bars, "time") <= moment))
+
+
+def _hidden(bars: pl.DataFrame, hidden: pl.Series) -> pl.DataFrame:
+    """The same with other numbers in some rows."""
+    names = [name for name, kind in bars.schema.items() if kind.is_numeric() and name != "segment"]
+    other = [pl.col(name) * 1.03 if name in (*PRICES, "volume") else 1.0 - 2.0 * pl.col(name) for name in names]
+    return bars.with_columns(
+        pl.when(hidden).then(new).otherwise(name).alias(name) for name, new in zip(names, other, strict=True)
+    )
 
 
 class Garbage:
@@ -328,12 +368,14 @@ class Garbage:
     def after(self, moment: np.datetime64) -> pl.DataFrame:
         """The bars with all rows after the moment replaced."""
         later = pl.Series(to_times(self.bars, "time") > moment)
+        late = pl.Series(to_times(self.bars, "known_at") > moment)
         last = pl.col("close").filter(~pl.col("later")).last().over("symbol")
         true, walk = (frame.with_columns(later=later).select(last).to_series() for frame in (self.bars, self.other))
         new = self.other.with_columns(pl.col(PRICES) * (true / walk).fill_null(1.0))
         names = [name for name in self.bars.columns if name not in NOT_NUMBERS]
-        return self.bars.with_columns(
-            pl.when(later).then(new[name]).otherwise(self.bars[name]).alias(name) for name in names
+        true_bars = _hidden(self.bars, late) if (late & ~later).any() else self.bars
+        return true_bars.with_columns(
+            pl.when(later).then(new[name]).otherwise(true_bars[name]).alias(name) for name in names
         )
 
 
@@ -444,7 +486,7 @@ def _asked_again(forecasts: Forecasts, samples: Samples, moment: np.datetime64) 
         said = {head: values[before] for head, values in forecasts.values[model].items()}
         for of, rows, heads in ((forecasts.samples, before, said), (samples, now, fitted.predict(samples, now))):
             columns = {f"{model} {head}": np.reshape(values, (len(rows), -1))[:, -1] for head, values in heads.items()}
-            tables.append(rows_table("forecasts", model, of, of.decided[rows], columns))
+            tables.append(rows_table("forecasts", model, of, rows, columns))
         leaks += differences(tables[:1], tables[1:], moment, "cut")
     return leaks
 

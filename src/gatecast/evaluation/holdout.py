@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.evaluation.compare import RIVALS, best_rival, day_means, per_session, sessions_spanned
+from gatecast.evaluation.compare import day_means, per_session, sessions_spanned
 from gatecast.evaluation.ledger import (
     append_lines,
     configurations,
@@ -29,9 +29,10 @@ from gatecast.evaluation.ledger import (
     read_trials,
     symbols_in,
 )
+from gatecast.evaluation.rivals import RIVAL, RIVALS, each_with_rival
 from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
 from gatecast.market.bars import session_date
-from gatecast.metrics.returns import sharpe
+from gatecast.metrics.returns import returns_of_levels, sharpe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,7 +151,7 @@ def seen_without_seal(symbols: Iterable[str], first: str, path: Path | None = No
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """A gain before the hold-out (validation) and in it, with 90 % intervals, over the rival chosen before.
+    """A gain before the hold-out (validation) and in it, with 90 % intervals, over the rival in force.
 
     `shrinkage` is the share of the gain that is gone, 1 - after / before, NaN where there was none to lose.
     """
@@ -189,11 +190,10 @@ def measure(
     (dictionaries of `Shrinkage`), `sharpe` (before, after, and the standard error of a yearly Sharpe ratio over so many
     years) and `sentence`.
     """
-    day = np.datetime64(as_day(holdout), "D")
-    wealth = np.r_[1.0, equity["benchmark"].to_numpy()]
+    forecasts, day = each_with_rival(forecasts), np.datetime64(as_day(holdout), "D")
     session = session_date(equity["time"].dt.replace_time_zone(None).to_numpy())
     days, net = per_session(equity["net"].to_numpy(), session)
-    held = per_session(np.diff(wealth) / wealth[:-1], session)[1]
+    held = per_session(returns_of_levels(equity["benchmark"].to_numpy()), session)[1]
     after, sessions_a_year = days >= day, periods_per_year * len(days) / len(equity)
     years = float(after.sum() / sessions_a_year)
     ratio = {name: sharpe(net[rows], sessions_a_year) for name, rows in (("before", ~after), ("after", after))}
@@ -234,11 +234,10 @@ def _head(forecasts: Mapping[str, Forecasts], head: str, model: str, day: np.dat
         name: one.with_model(model, {**one.values[model], head: _answered_before(one, head, model, day)})
         for name, one in forecasts.items()
     }
-    rival, before = best_rival(answered, head, model)
-    whole = day_means(forecasts, head, model, rival)
+    before, whole = (day_means(some, head, model, RIVAL) for some in (answered, forecasts))
     after = whole.of(whole.day >= day)
-    both = [estimate_gain(days, head, overlap) if len(days.day) >= LEAST_DAYS else None for days in (before, after)]
-    return _shrinkage(head, rival, "share of the rival's loss", both[0], len(before.day), both[1], len(after.day))
+    both = [estimate_gain(days, overlap) if len(days.day) >= LEAST_DAYS else None for days in (before, after)]
+    return _shrinkage(head, RIVAL, "share of the rival's loss", both[0], len(before.day), both[1], len(after.day))
 
 
 def _answered_before(forecasts: Forecasts, head: str, model: str, day: np.datetime64) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.knowing import knowing
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.features import compute_features
 from gatecast.samples.targets import to_array, to_times
 from gatecast.samples.windows import Samples
+from gatecast.trading.plausible import PLANTED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,7 +176,7 @@ def early_answers(samples: Samples, bars: pl.DataFrame) -> list[Leak]:
     number = np.arange(len(bar_known))
     later = np.minimum(number + samples.horizon, len(number) - 1)
     whole = (number + samples.horizon == later) & (samples.symbol == samples.symbol[later])
-    whole &= samples.segment == samples.segment[later]
+    whole &= samples.listing == samples.listing[later]
     leaks = []
     for head, target in samples.targets.items():
         early = ~np.isnat(target.known_at) & (~whole | (target.known_at < bar_known[later]))
@@ -291,6 +293,37 @@ def _r_squared(x: FloatArray, y: FloatArray) -> float:
     if both.sum() < 100 or np.ptp(x[both]) == 0 or np.ptp(y[both]) == 0:
         return 0.0
     return float(np.corrcoef(x[both], y[both])[0, 1] ** 2)
+
+
+def knowing_columns(
+    bars: pl.DataFrame, names: Iterable[str], horizon: int, allowed: Collection[str] = ()
+) -> list[Leak]:
+    """What `knowing` finds in bars of one class, as leaks of the features: `value` is the R², `other` the limit.
+
+    `allowed`: columns that are not named; "planted" for all.
+    """
+    if PLANTED in allowed:
+        return []
+    return [
+        Leak("features", column, "nature", one.symbol, None, None, one.r2, one.limit, one.sentence)
+        for one in knowing(bars.sort("symbol", "time"), names, horizon)
+        if not set(one.columns) & set(allowed)
+        for column in one.columns
+    ]
+
+
+def with_knowing(audit: Audit, leaks: Sequence[Leak], allowed: Collection[str] = ()) -> Audit:
+    """The audit with columns that know too much, each named once; without those natures that the user has allowed."""
+    kept = [
+        leak for leak in audit.findings
+        if not (leak.kind == "nature" and leak.column in allowed)
+        and not (PLANTED in allowed and leak.other == IMPLAUSIBLE_R2)
+    ]  # fmt: skip
+    named = {leak.column for leak in leaks}
+    kept = [leak for leak in kept if not (leak.column in named and leak.kind == "nature")]
+    order = sorted([*kept, *leaks], key=lambda leak: STAGES.index(leak.stage))
+    checked = "columns and functions of the user's for knowledge of coming returns and variance"
+    return replace(audit, findings=tuple(order), checked=(*audit.checked, checked))
 
 
 # ── what was found ───────────────────────────────────────────────────────────────────────────────

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
-from gatecast.evaluation.verdict import BOUND, NAMES
+from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
+from gatecast.evaluation.rivals import RIVALS
+from gatecast.evaluation.verdict import NAMES
 from gatecast.evaluation.windows import LEVEL
 from gatecast.forecasting.search import importance
 from gatecast.forecasting.tuning import DEFAULT
 from gatecast.metrics import significance
+from gatecast.metrics.significance import BOUND
 
 if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
@@ -34,7 +36,7 @@ def tuned_of(forecasts: Mapping[str, Forecasts]) -> dict[str, Any] | None:
     """What the searches of a run were worth; None without any.
 
     In: asset class -> forecasts with the models `lstm` and `lstm_default`. Out: `heads`, one row each: `n` days,
-    `given` and `searched` (mean daily standardised losses, see `compare.losses`), `gain` (share of the given settings'
+    `given` and `searched` (mean daily standardised losses, see `rivals.losses`), `gain` (share of the given settings'
     loss that the search saved) with its 90 % interval `low` to `high`, `statistic` and `pvalue` (Diebold-Mariano, the
     correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the search is better), `worth` ("better",
     "worse", "no difference" where luck may be all of it, or "nothing changed"); `classes`, one row each: `dates` (of
@@ -64,8 +66,8 @@ def _row(forecasts: Mapping[str, Forecasts], head: str, overlap: int) -> dict[st
     error = abs((given - searched) / test.statistic) if test.statistic else np.nan
     worth = "nothing changed" if same else "no difference" if not sure else "better" if test.statistic > 0 else "worse"
     return {
-        "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": 1 - searched / given,
-        "low": (given - searched - BOUND * error) / given, "high": (given - searched + BOUND * error) / given,
+        "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": gain_over(given, searched),
+        "low": gain_over(given, searched + BOUND * error), "high": gain_over(given, searched - BOUND * error),
         "statistic": np.nan if same else test.statistic, "pvalue": np.nan if same else test.pvalue, "worth": worth,
     }  # fmt: skip
 

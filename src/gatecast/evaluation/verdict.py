@@ -1,8 +1,10 @@
 """The verdict: is there any evidence of skill, in plain words, one a head and one for the strategy.
 
 The unit of evidence is the day: the mean over symbols of volatility-standardised losses, at the one horizon that was
-declared before the run. P-values are corrected for the number of verdicts (Holm) and for the number of trials that
-were made on the same instruments and span; beside them stands what the claim rests on.
+declared before the run. Each head is tested against the simple rival in force, the best so far at each refit (see
+`rivals`); returns must also beat zero by Clark-West. T statistics of answers that overlap have fixed-b critical values.
+P-values are corrected for the number of verdicts (Holm) and for the number of trials that were made on the same
+instruments and span; beside them stands what the claim rests on.
 """
 
 from __future__ import annotations
@@ -14,20 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.evaluation.compare import (
-    RIVALS,
-    best_rival,
+    Days,
     day_means,
+    gain_over,
     lag_of,
     overlap_of,
     per_session,
     sessions_spanned,
+    set_aside,
 )
+from gatecast.evaluation.hindsight import best_simple, gain_of
+from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
+from gatecast.evaluation.scope import SAME, too_little
 from gatecast.metrics import significance
+from gatecast.metrics.significance import BOUND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.evaluation.compare import Days
     from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
@@ -35,10 +41,13 @@ if TYPE_CHECKING:
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 LEVEL = 0.05
-BOUND = 1.645  # standard errors to either end of the 90 % interval
-POWER = 1.645 + 0.842  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
-LEAST_TRADED = 60  # days of profit or loss, before the strategy can be judged
+BEYOND = 0.842  # standard errors beyond the critical value at which an effect is found in 80 of 100 cases
+POWER = BOUND + BEYOND  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
+LEAST_TRADED = 60  # days on which something was held, before the strategy can be judged
 LEAST_REST = 60  # days that must be left when a year is dropped
+FLOOR = 1e-4
+"""The least gain that can be skill, in units of the loss, however certain it is: what moving a probability by one
+percentage point to where it belongs brings, or a variance by 1.4 %; of returns an R² of .01 %."""
 NAMES = {
     "return": "The return forecast",
     "direction": "The probability of a rise",
@@ -47,7 +56,13 @@ NAMES = {
     "strategy": "The strategy",
 }
 RIVAL_NAMES = {
+    RIVAL: "the best simple forecast so far",
     "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
+    "ridge_lag": "the ridge regression on the last return",
+    "logistic_lag": "the logistic regression on the last return",
+    "ewma": "the EWMA of squared returns", "ewma_range": "the EWMA of the range",
+    "har_levels": "the HAR in levels", "har_falls": "the log-HAR with falls",
+    "har_regime_falls": "the logistic regression on the HAR's terms and falls",
     "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
     "har_regime": "the logistic regression on the HAR's terms",
     "bayes": "the Bayesian ridge regression",
@@ -61,14 +76,8 @@ MEASURES = {
     "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
     "strategy": "alpha a year",
 }  # fmt: skip
+RULES = ("zero", "mean", "base_rate", "constant", "ewma", "ewma_range")  # simple models that fit no slope
 HELD = "buy and hold at the same average exposure"
-SIMPLER = {
-    "return": ("bayes", "ridge", "ridge_long"),
-    "direction": ("logistic", "logistic_long"),
-    "volatility": ("har_symbol", "har_class", "har_smooth", "ridge"),
-    "regime": ("logistic", "logistic_long"),
-}
-"""The linear models of each head: where the model does not beat the best of them, that is the one to use."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +87,16 @@ class Verdict:
     Attributes
     ----------
     effect, low, high: gain over the rival and its 90 % interval, as a share of the rival's loss (for returns an R²;
-        for the strategy: yearly alpha, and `beta` is its exposure to buy and hold).
-    pvalue: one-sided; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
+        for the strategy: yearly alpha, and `beta` is its exposure to buy and hold). The rival is the one in force at
+        each refit; `most_in_force` is its name at most of them; `rival_loss` its mean standardised loss.
+    plain_gain, plain_low, plain_high: the gain over the plain yardstick, `plain`, likewise; simple_gain, simple_low,
+        simple_high: over `simple`, the simple model that lost least, chosen with hindsight.
+    pvalue: one-sided, fixed-b; of returns the larger one of `clark_west`, against forecasting no change, and of the
+        gain over the rival; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
         `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`).
-    n: days; n_effective: as many independent ones; detectable: the smallest effect that they could have shown (80 %
-        power); n_needed: days that it would take at this effect (None where it is not above 0).
+    n: days (of the strategy those on which something was held; `days`: all); n_effective: as many independent ones;
+        detectable: the smallest effect that they could have shown (80 % power); n_needed: days that it would take at
+        this effect (None where it is not above 0).
     break_even: effect that costs swallow, and n_break_even the days in which one of that size would show.
     diebold_mariano, non_overlapping: one-sided p-values of the gain by the correction of Harvey, Leybourne and
         Newbold, and from every h-th day alone, which share no bar.
@@ -90,7 +104,8 @@ class Verdict:
     best_year: the year that brought most; without_best_year: the effect of the others; survives: whether a claim is
         still one without it (None where nothing is claimed).
     seed_spread: standard deviation over the LSTM's seeds of its gain over the rival (NaN where seeds are unknown).
-    simpler: a linear model that is as good, else empty.
+    simpler: `simple`, where the gain over it is not above 0 for certain, else empty.
+    ties, capped: forecasts that are not scored because the price stood still; whose loss counts as `rivals.CAP`.
     pvalue_watched: one-sided, of the same days, valid for a page that is looked at every day (see `sequential_mean`).
     """
 
@@ -126,6 +141,25 @@ class Verdict:
     seed_spread: float = np.nan
     simpler: str = ""
     pvalue_watched: float = np.nan
+    clark_west: float = np.nan
+    most_in_force: str = ""
+    rival_loss: float = np.nan
+    plain: str = ""
+    plain_gain: float = np.nan
+    plain_low: float = np.nan
+    plain_high: float = np.nan
+    simple: str = ""
+    simple_gain: float = np.nan
+    simple_low: float = np.nan
+    simple_high: float = np.nan
+    days: int = 0
+    ties: int = 0
+    capped: int = 0
+
+    @property
+    def simple_is_as_good(self) -> bool:
+        """Whether what was gained over the plain yardstick, or is claimed, a simple model gains as well."""
+        return bool(self.simpler) and (self.verdict == SKILL or self.plain_low > 0)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined numbers are None."""
@@ -134,38 +168,36 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An effect with its standard error, the statistic of the test, and how the days speak for it.
+    """An effect with its standard error, the statistic and p-value of the test, and how the days speak for it.
 
-    `series`: (days,) contributions to the effect; `tested`: those that the test looks at, whose long-run variance
-    reaches up to `lag`; `detectable`: see `Verdict`.
+    `series`: (days,) contributions to the effect; `tested`: series that must all be above 0 on average, whose variance
+    is watched over `lag`; `n`: days that tell; `share`: of them, those that the error's variance spans (b of fixed-b);
+    `clark_west`: the p-value against forecasting no change; `detectable`: see `Verdict`.
     """
 
     effect: float
     error: float
     statistic: float
+    pvalue: float
     series: FloatArray
+    n: int
     n_effective: float
     detectable: float
+    share: float
     lag: int
-    tested: FloatArray
+    tested: tuple[FloatArray, ...]
     beta: float = np.nan
-
-    @property
-    def pvalue(self) -> float:
-        """One-sided."""
-        from scipy.special import ndtr
-
-        return float(ndtr(-self.statistic))
+    clark_west: float = np.nan
 
     @property
     def low(self) -> float:
         """Lower end of the 90 % interval."""
-        return self.effect - BOUND * self.error
+        return self.effect - significance.fixed_b_critical(BOUND, self.share) * self.error
 
     @property
     def high(self) -> float:
         """Upper end of the 90 % interval."""
-        return self.effect + BOUND * self.error
+        return self.effect + significance.fixed_b_critical(BOUND, self.share) * self.error
 
 
 def judge(
@@ -194,6 +226,7 @@ def judge(
         forecasts every trial counts.
     """
     count = max(trials, 1)
+    forecasts = each_with_rival(forecasts)
     found = {head: _judge_head(forecasts, head, model, round_trip) for head in RIVALS}
     found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
     worth = dict.fromkeys(found, float(count))
@@ -202,24 +235,32 @@ def judge(
     heads = list(found)
     raw = np.array([found[head][0].pvalue for head in heads])
     verdicts = {}
+
+    def corrected(place: int, pvalue: float) -> tuple[float, float]:
+        """A p-value in the place of a verdict's: after Holm, and after the trials, too."""
+        holm = float(significance.holm(np.r_[raw[:place], pvalue, raw[place + 1 :]])[place])
+        return holm, _after_trials(holm, worth[heads[place]])
+
     for place, head in enumerate(heads):
         verdict, without = found[head]
-        holm, rest = significance.holm(raw)[place], np.nan
-        if without is not None:  # the claim as it would stand without its best year, all else equal
-            holm_without = significance.holm(np.r_[raw[:place], without.pvalue, raw[place + 1 :]])[place]
-            rest = _after_trials(holm_without, worth[head])
+        holm, after = corrected(place, verdict.pvalue)
         verdict = replace(
-            verdict, pvalue_holm=float(holm), pvalue_trials=_after_trials(holm, worth[head]),
-            trials=count, effective_trials=worth[head],
+            verdict, pvalue_holm=holm, pvalue_trials=after, trials=count, effective_trials=worth[head]
         )  # fmt: skip
-        if _claims(verdict.pvalue_trials, verdict.low):
-            verdict = replace(verdict, survives=None if without is None else _claims(rest, without.low))
-        verdicts[head] = _conclude(verdict)
+        if _claims(verdict, after, verdict.low):  # as it would stand without its best year, all else equal
+            rest = None if without is None else _claims(verdict, corrected(place, without.pvalue)[1], without.low)
+            verdict = replace(verdict, survives=rest)
+        verdicts[head] = _conclude(verdict, corrected(place, verdict.clark_west))
     return verdicts
 
 
-def _claims(pvalue: float, low: float) -> bool:
-    return bool(pvalue < LEVEL and low > 0)
+def _claims(verdict: Verdict, pvalue: float, low: float) -> bool:
+    return bool(pvalue < LEVEL and low > 0) and not _too_small(verdict)
+
+
+def _too_small(verdict: Verdict) -> bool:
+    """Whether a gain is below what can matter, see `FLOOR`; of a strategy, which is money already, never."""
+    return bool(verdict.effect * verdict.rival_loss < FLOOR)
 
 
 def _after_trials(pvalue: float, trials: float) -> float:
@@ -233,46 +274,77 @@ def _after_trials(pvalue: float, trials: float) -> float:
 def _judge_head(
     forecasts: Mapping[str, Forecasts], head: str, model: str, round_trip: float
 ) -> tuple[Verdict, Estimate | None]:
-    rival, days = best_rival(forecasts, head, model)
+    days = day_means(forecasts, head, model, RIVAL)
     horizon, n = next(iter(forecasts.values())).samples.horizon, len(days.day)
-    name = "Clark-West" if head == "return" else "Diebold-Mariano"
-    blank = _blank(head, name, n, _break_even(forecasts, head, round_trip), horizon, rival, "share of the rival's loss")
+    name = "Clark-West and Diebold-Mariano" if head == "return" else "Diebold-Mariano"
+    blank = _blank(head, name, n, _break_even(forecasts, head, round_trip), horizon, RIVAL, "share of the rival's loss")
+    aside = set_aside(forecasts, head, model)
+    blank = replace(
+        blank, days=n, ties=aside.ties, capped=aside.capped, most_in_force=most_in_force(forecasts, head)
+    )  # fmt: skip
     overlap = sessions_spanned(forecasts)
-    least = significance.BARS_PER_HORIZON * overlap
-    if n < least:
-        text = f"{n} days are too few for any verdict: {least} are the least."
-        return replace(blank, test="none", sentence=text), None
-    whole = estimate_gain(days, head, overlap)
-    if not np.isfinite(whole.statistic) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
-        return replace(blank, effect=whole.effect, sentence="The forecasts are the rival's own."), None
+    if reason := too_little(forecasts, head, model, overlap):
+        return replace(blank, test="none", sentence=reason), None
+    zero = day_means(forecasts, head, model, "zero") if head == "return" else None
+    whole = estimate_gain(days, overlap, zero)
+    blank = replace(blank, effect=whole.effect, rival_loss=float(days.rival.mean()))
+    if not np.isfinite(whole.error) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
+        return replace(blank, sentence="The forecasts are the rival's own."), None
+    if not np.isfinite(whole.statistic):
+        return replace(blank, sentence="The forecasts are no change throughout: there is nothing to test."), None
     years = days.day.astype("datetime64[Y]").astype(np.int64) + 1970
     tests = overlap_of(days, overlap)
     verdict = replace(
-        blank,
+        _beside(blank, forecasts, model, overlap),
         diebold_mariano=tests["diebold_mariano"],
         non_overlapping=tests["non_overlapping"],
-        seed_spread=_seed_spread(forecasts, head, rival),
-        simpler=_as_good(forecasts, head, model, overlap),
+        seed_spread=_seed_spread(forecasts, head, RIVAL),
     )
-    return _measured(verdict, whole, years, lambda rows: estimate_gain(days.of(rows), head, overlap))
+    return _measured(verdict, whole, years, lambda rows: estimate_gain(days.of(rows), overlap, zero))
 
 
-def estimate_gain(days: Days, head: str, overlap: int) -> Estimate:
-    """The gain as a share of the rival's loss; returns are tested by Clark-West, all else by Diebold-Mariano.
+def _beside(verdict: Verdict, forecasts: Mapping[str, Forecasts], model: str, overlap: int) -> Verdict:
+    """The verdict with the gains over the plain yardstick and over the best simple model, where there are such."""
+    plain = gain_of(forecasts, verdict.head, model, PLAIN[verdict.head], overlap)
+    simple = best_simple(forecasts, verdict.head, model, overlap)
+    if plain:
+        verdict = replace(
+            verdict, plain=plain.over, plain_gain=plain.gain, plain_low=plain.low, plain_high=plain.high
+        )  # fmt: skip
+    if simple:
+        verdict = replace(
+            verdict, simple=simple.over, simple_gain=simple.gain, simple_low=simple.low, simple_high=simple.high,
+            simpler="" if simple.low > 0 else simple.over,
+        )  # fmt: skip
+    return verdict
 
-    What is `detectable` of returns is the R² of a calibrated forecast that Clark-West finds: with one symbol and no
-    overlap 6.2 / n. Otherwise it is the gain at the standard error that there is.
+
+def estimate_gain(days: Days, overlap: int, zero: Days | None = None) -> Estimate:
+    """The gain over the rival as a share of its loss, tested by Diebold-Mariano with fixed-b critical values.
+
+    With `zero`, the same returns beside forecasting no change, skill needs Clark-West against that, too: the larger
+    p-value counts. What is `detectable` then is the R² of a calibrated forecast, whose gain is found last: with one
+    symbol and no overlap 24.7 / n. Otherwise it is the gain at the standard error that there is.
     """
-    lag, scale = lag_of(len(days.day), overlap), float(days.rival.mean())
-    gain = significance.hac_mean(days.gain, lag)
-    test = significance.hac_mean(days.adjusted, lag) if head == "return" else gain
-    tested = days.adjusted if head == "return" else days.gain
-    detectable = POWER * gain.standard_error / scale
-    if head == "return":
-        detectable = (POWER * test.standard_error) ** 2 / (4 * scale * max(float(days.size.mean()), 1e-300))
+    n, scale = len(days.day), float(days.rival.mean())
+    gain = significance.fixed_b_mean(days.gain, overlap)
+    statistic, pvalue, clark_west = gain.statistic, gain.pvalue, np.nan
+    tested: tuple[FloatArray, ...] = (days.gain,)
+    reach = significance.fixed_b_critical(BOUND, gain.share) + BEYOND
+    detectable = reach * gain.standard_error / scale if scale > 0 else np.nan
+    if zero is not None:
+        against = zero.of(np.isin(zero.day, days.day))
+        signal = significance.fixed_b_mean(against.adjusted, overlap)
+        clark_west, tested = signal.pvalue, (days.gain, against.adjusted)
+        if not signal.pvalue <= pvalue:  # it is larger, or undefined
+            statistic, pvalue = signal.statistic, signal.pvalue
+        base, size = float(against.rival.mean()), float(against.size.mean())
+        detectable = (reach * signal.standard_error) ** 2 / max(base * size, 1e-300)
     return Estimate(
-        gain.effect / scale, gain.standard_error / scale, test.statistic, days.gain / scale,
-        _effective(tested, test.standard_error), detectable, lag, tested,
+        gain.effect / scale if scale > 0 else np.nan, gain.standard_error / scale if scale > 0 else 0.0,
+        statistic, pvalue, days.gain / scale if scale > 0 else days.gain, n,
+        _effective(days.gain, gain.standard_error), detectable, gain.share, lag_of(n, overlap), tested,
+        clark_west=clark_west,
     )  # fmt: skip
 
 
@@ -283,30 +355,44 @@ def _judge_strategy(
         bars = len(strategy)
         (days, strategy), (_, benchmark) = (per_session(returns, sessions) for returns in (strategy, benchmark))
         sessions, periods = days, periods * len(days) / max(bars, 1)
-    blank = _blank("strategy", "HAC alpha", len(strategy), 0.0, 1, HELD, "alpha a year, net of costs")
-    traded = int(np.count_nonzero(strategy))
-    if traded == 0:
+    held = int(np.count_nonzero(strategy))
+    blank = _blank("strategy", "HAC alpha", held, 0.0, 1, HELD, "alpha a year, net of costs")
+    blank = replace(blank, days=len(strategy))
+    if held == 0:
         text = "The evidence never allowed a position, so there is no profit or loss to judge."
         return replace(blank, sentence=text), None
-    if traded < LEAST_TRADED:
-        text = f"There was profit or loss on {traded} days, too few for any verdict: {LEAST_TRADED} are the least."
+    if held < LEAST_TRADED:
+        text = (
+            f"Something was held on {held} of {len(strategy):,} days, too few for any verdict: "
+            f"{LEAST_TRADED} are the least."
+        )
         return replace(blank, sentence=text), None
+    usual = np.quantile(benchmark, [0.01, 0.99])  # entering costs on one day, and earns nothing on the first
+    if np.ptp(usual) <= SAME * np.abs(usual).max():
+        return replace(blank, sentence="Buy and hold earned the same every day: there is nothing to judge."), None
     whole = estimate_alpha(strategy, benchmark, periods)
     if not np.isfinite(whole.statistic):
-        reason = significance.hac_alpha(strategy, benchmark, lag_of(len(strategy))).reason
+        reason = significance.hac_alpha(strategy, benchmark, whole.lag).reason
         return replace(blank, sentence=f"There is nothing to test: {reason}."), None
     years = None if sessions is None else sessions.astype("datetime64[Y]").astype(np.int64) + 1970
     return _measured(blank, whole, years, lambda rows: estimate_alpha(strategy[rows], benchmark[rows], periods))
 
 
 def estimate_alpha(strategy: FloatArray, benchmark: FloatArray, periods: float) -> Estimate:
-    """The yearly return beyond beta times buy and hold: what its average exposure to the market does not explain."""
-    lag = lag_of(len(strategy))
-    test = significance.hac_alpha(strategy, benchmark, lag)
-    beyond = strategy - test.slope * benchmark if np.isfinite(test.slope) else strategy
+    """The yearly return beyond beta times buy and hold: what its average exposure to the market does not explain.
+
+    Only days on which something was held tell; the variance of alpha spans so much of them.
+    """
+    held = int(np.count_nonzero(strategy))
+    width = significance.bandwidth_of(len(strategy))
+    line = significance.hac_alpha(strategy, benchmark, width - 1)
+    test = significance.FixedB.of(line, width / max(held, 1))
+    beyond = strategy - line.slope * benchmark if np.isfinite(line.slope) else strategy
+    reach = significance.fixed_b_critical(BOUND, test.share) + BEYOND
     return Estimate(
-        test.effect * periods, test.standard_error * periods, test.statistic, beyond * periods,
-        _effective(beyond, test.standard_error), POWER * test.standard_error * periods, lag, beyond, test.slope,
+        test.effect * periods, test.standard_error * periods, test.statistic, test.pvalue, beyond * periods, held,
+        min(_effective(beyond, test.standard_error), held), reach * test.standard_error * periods, test.share,
+        lag_of(len(strategy)), (beyond,), line.slope,
     )  # fmt: skip
 
 
@@ -321,13 +407,13 @@ def _measured(
     verdict: Verdict, whole: Estimate, years: NDArray[np.int64] | None, again: Callable[[BoolArray], Estimate]
 ) -> tuple[Verdict, Estimate | None]:
     """The verdict with its numbers, and the estimate without the best year, where that leaves enough."""
-    n = len(whole.series)
-    total = float(whole.series.sum())
+    n, total = whole.n, float(whole.series.sum())
     best = np.sort(whole.series)[-max(1, int(np.ceil(n / 100))) :]
     verdict = replace(
         verdict,
         effect=whole.effect, low=whole.low, high=whole.high, statistic=whole.statistic, pvalue=whole.pvalue,
-        pvalue_watched=significance.sequential_mean(whole.tested, whole.lag).pvalue,
+        pvalue_watched=float(np.max([significance.sequential_mean(one, whole.lag).pvalue for one in whole.tested])),
+        clark_west=whole.clark_west,
         n_effective=whole.n_effective, detectable=whole.detectable, beta=whole.beta,
         n_needed=_days_needed(whole.statistic, n),
         n_break_even=_days_for(verdict.break_even, whole.detectable, n, verdict.head),
@@ -337,10 +423,9 @@ def _measured(
         return verdict, None
     of_year = {int(year): float(whole.series[years == year].sum()) for year in np.unique(years)}
     year = max(of_year, key=lambda one: of_year[one])
-    rest = years != year
-    if rest.sum() < LEAST_REST:
+    without = again(years != year)
+    if without.n < LEAST_REST or not np.isfinite(without.statistic):
         return replace(verdict, best_year=year), None
-    without = again(rest)
     return replace(verdict, best_year=year, without_best_year=without.effect), without
 
 
@@ -371,25 +456,8 @@ def _seed_spread(forecasts: Mapping[str, Forecasts], head: str, rival: str) -> f
     for seed in range(seeds):
         alone = {name: one.with_model("lstm", members[name][seed]) for name, one in forecasts.items()}
         days = day_means(alone, head, "lstm", rival)
-        gains.append(float(days.gain.mean() / days.rival.mean()))
+        gains.append(gain_over(float(days.rival.mean()), float(days.model.mean())))
     return float(np.std(gains, ddof=1))
-
-
-def _as_good(forecasts: Mapping[str, Forecasts], head: str, model: str, overlap: int) -> str:
-    """The best linear model of the head, if the model's gain over it is not above 0 for certain."""
-    able = [
-        name for name in SIMPLER[head]
-        if name != model and all(head in one.values.get(name, {}) for one in forecasts.values())
-    ]  # fmt: skip
-    compared = {name: day_means(forecasts, head, model, name) for name in able}
-    compared = {name: days for name, days in compared.items() if len(days.day)}
-    if not compared:
-        return ""
-    linear = min(compared, key=lambda name: float(compared[name].rival.mean()))
-    days = compared[linear]
-    gain = significance.hac_mean(days.gain, lag_of(len(days.day), overlap))
-    better = np.isfinite(gain.statistic) and gain.effect > BOUND * gain.standard_error
-    return "" if better else linear
 
 
 def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float) -> float:
@@ -410,27 +478,84 @@ def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _conclude(verdict: Verdict) -> Verdict:
-    """The outcome and its sentence, once all p-values are corrected."""
+def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) -> Verdict:
+    """The outcome and its sentence, once all p-values are corrected.
+
+    `signal`: Clark-West's p-value against no change in the place of the verdict's, after Holm, and after the trials.
+    """
     if verdict.sentence or not np.isfinite(verdict.pvalue_holm):
-        return replace(verdict, sentence=verdict.sentence or "There is nothing to test.")
-    name, rival = NAMES[verdict.head], HELD if verdict.head == "strategy" else RIVAL_NAMES[verdict.rival]
+        said = [verdict.sentence or "There is nothing to test.", *_set_aside(verdict)]
+        return replace(verdict, sentence=" ".join(said))
+    name, rival = NAMES[verdict.head], _rival(verdict)
     gain = f"{MEASURES[verdict.head]} {in_percent(verdict.effect, verdict.low, verdict.high)}"
-    if _claims(verdict.pvalue_trials, verdict.low):
-        text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}."
-        return replace(verdict, verdict=SKILL, sentence=" ".join([text, *_reservations(verdict)]))
+    claimed = _claims(verdict, verdict.pvalue_trials, verdict.low)
+    verdict = replace(verdict, verdict=SKILL) if claimed else verdict
+    after = [*_gains_beside(verdict), *_set_aside(verdict)]
+    if claimed:
+        text = f"{name} beats {rival} out of sample: {gain}, {_odds(verdict)}{_but_simple(verdict)}."
+        return replace(verdict, sentence=" ".join([text, *_reservations(verdict), *after]))
     outcome = NOTHING if verdict.high < verdict.break_even else CANNOT_TELL
-    if verdict.pvalue_trials < LEVEL and verdict.effect < 0:  # of returns alone: all else is tested by the gain itself
-        text = (
+    first = [f"{name} gains {_plain(verdict)}{_but_simple(verdict)}."] if verdict.simple_is_as_good else []
+    if verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
+        outcome = NOTHING
+        text = f"{name} brings nothing that matters: {gain} against {rival}, of a loss of {verdict.rival_loss:.1g}."
+        said = [f"{text} It is certain ({_odds(verdict)}) and too small to use. Use {rival}."]
+    elif signal[1] < LEVEL and verdict.effect < 0:
+        said = [
             f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}, but "
-            f"{verdict.test} finds signal, {_odds(verdict)}. Smaller forecasts would do better; use {rival} until then."
-        )
-        return replace(verdict, verdict=outcome, sentence=text)
-    if outcome == NOTHING:
+            f"Clark-West finds signal against no change, {_odds(verdict, signal)}. Smaller forecasts would do better; "
+            f"use {rival} until then."
+        ]
+    elif outcome == NOTHING:
         needed = f", below the {_percent(verdict.break_even)} that it would have to bring"
         text = f"{name} brings nothing worth trading: {gain} against {rival}{needed if verdict.break_even > 0 else ''}."
-        return replace(verdict, verdict=outcome, sentence=f"{text} Use {rival}.")
-    return replace(verdict, verdict=outcome, sentence=" ".join(_undecided(verdict, name, rival, gain)))
+        said = [f"{text} Use {rival}."]
+    else:
+        said = _undecided(verdict, name, rival, gain, signal)
+    return replace(verdict, verdict=outcome, sentence=" ".join([*first, *said, *after]))
+
+
+def _rival(verdict: Verdict) -> str:
+    """The rival in words, with its name at most refits."""
+    if verdict.head == "strategy":
+        return HELD
+    mostly = f" (mostly {RIVAL_NAMES[verdict.most_in_force]})" if verdict.most_in_force else ""
+    return RIVAL_NAMES[verdict.rival] + mostly
+
+
+def _plain(verdict: Verdict) -> str:
+    gain = in_percent(verdict.plain_gain, verdict.plain_low, verdict.plain_high)
+    return f"{gain} over the plain yardstick, {RIVAL_NAMES[verdict.plain]}"
+
+
+def _but_simple(verdict: Verdict) -> str:
+    """That a simple model is as good, or better, and which; empty where none is."""
+    if not verdict.simpler:
+        return ""
+    kind = "rule" if verdict.simpler in RULES else "regression"
+    how = "better" if verdict.simple_high < 0 else "as good"
+    return f", but a simple {kind} is {how}: {RIVAL_NAMES[verdict.simpler]}"
+
+
+def _gains_beside(verdict: Verdict) -> list[str]:
+    """The gains over the plain yardstick and over the best simple model, apart; the first where it is not said yet."""
+    said = []
+    if verdict.plain and (verdict.verdict == SKILL or not verdict.simple_is_as_good):
+        said.append(f"It gains {_plain(verdict)}.")
+    if verdict.simple:
+        gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
+        said.append(f"Over the best simple model with hindsight, {RIVAL_NAMES[verdict.simple]}: {gain}.")
+    return said
+
+
+def _set_aside(verdict: Verdict) -> list[str]:
+    """How many answers were not scored, or not in full."""
+    said = []
+    if verdict.ties:
+        said.append(f"{verdict.ties:,} forecasts are not scored: the price stood still.")
+    if verdict.capped:
+        said.append(f"{verdict.capped:,} losses were above {CAP:g} units and count as that.")
+    return said
 
 
 def in_percent(effect: float, low: float, high: float) -> str:
@@ -462,10 +587,12 @@ def _days(count: int) -> str:
     return f"{round(count, -digits):,} days"
 
 
-def _odds(verdict: Verdict) -> str:
+def _odds(verdict: Verdict, pvalues: tuple[float, float] | None = None) -> str:
+    """A p-value in words: the verdict's own, or others after Holm and after the trials."""
+    holm, trials = pvalues or (verdict.pvalue_holm, verdict.pvalue_trials)
     if verdict.trials <= 1:
-        return f"{_p(verdict.pvalue_holm)} after Holm"
-    return f"{_p(verdict.pvalue_trials)} after Holm and the {verdict.trials:,} trials so far"
+        return f"{_p(holm)} after Holm"
+    return f"{_p(trials)} after Holm and the {verdict.trials:,} trials so far"
 
 
 def _reservations(verdict: Verdict) -> list[str]:
@@ -484,13 +611,12 @@ def _reservations(verdict: Verdict) -> list[str]:
         found.append("Without the best 1 % of days nothing is left of it.")
     elif verdict.best_days > 0.5:
         found.append(f"The best 1 % of days brought {verdict.best_days:.0%} of it.")
-    if verdict.simpler:
-        simple = RIVAL_NAMES[verdict.simpler]
-        found.append(f"{simple[0].upper() + simple[1:]} alone is as good: use that, it is simpler.")
+    if verdict.n < verdict.days:
+        found.append(f"Something was held on {verdict.n:,} of {verdict.days:,} days.")
     return found
 
 
-def _undecided(verdict: Verdict, name: str, rival: str, gain: str) -> list[str]:
+def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
     """Why it cannot be told, what could have been seen, what it would take, and what to use until then."""
     what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
     year = " a year" if verdict.head == "strategy" else ""
@@ -500,13 +626,14 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str) -> list[str]:
             f"As a first try it would count ({_p(verdict.pvalue_holm)}), "
             f"as the best of {verdict.trials:,} trials it does not ({_p(verdict.pvalue_trials)})."
         )
-    elif verdict.pvalue_trials < LEVEL:
+    elif signal[1] < LEVEL:
         longer = verdict.n * ((verdict.high - verdict.effect) * POWER / BOUND / max(verdict.effect, 1e-9)) ** 2
         said.append(
-            f"{verdict.test} finds signal ({_odds(verdict)}), but the gain's own interval includes 0: at this effect "
-            f"it would take about {_days(int(longer))} until it does not."
+            f"Clark-West finds signal ({_odds(verdict, signal)}), but the gain itself is not certain: at this effect "
+            f"it would take about {_days(int(longer))} until it is."
         )
-    seen = f"With {verdict.n:,} days you could have seen {what} {_percent(verdict.detectable)}{year}"
+    held = f" on which something was held, of {verdict.days:,}," if verdict.n < verdict.days else ""
+    seen = f"With {verdict.n:,} days{held} you could have seen {what} {_percent(verdict.detectable)}{year}"
     if verdict.effect > 0 and verdict.n_needed and verdict.n_needed > verdict.n:
         seen += f"; at this effect you would need about {_days(verdict.n_needed)}"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:

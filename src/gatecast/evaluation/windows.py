@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.evaluation.compare import RIVALS, day_means, sessions_spanned
+from gatecast.evaluation.compare import day_means, sessions_spanned
+from gatecast.evaluation.rivals import RIVALS
 from gatecast.forecasting.schedule import LONG
 from gatecast.metrics import significance
 
@@ -21,7 +22,7 @@ def longer_windows(forecasts: Mapping[str, Forecasts]) -> list[dict[str, Any]]:
     """One row a head and model that ran on both windows, on the days that both forecast.
 
     In: asset class -> forecasts. Out: `head, model`; `sliding`, `everything`: mean standardised loss of each (see
-    `compare.losses`), the mean over symbols of each day; `since`: year of the oldest row known; `n`: days;
+    `rivals.losses`), the mean over symbols of each day; `since`: year of the oldest row known; `n`: days;
     `statistic`, `pvalue`: Diebold-Mariano with the correction of Harvey, Leybourne and Newbold, two-sided, above 0
     where the sliding window is worse; `longer`: "better", "worse", or "no difference" where luck may be all of it.
     """

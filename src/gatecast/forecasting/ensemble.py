@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-RIVALS = {"return": ("bayes", "zero"), "direction": ("base_rate",), "regime": ("har_regime", "base_rate")}
+RIVALS = {
+    "return": ("bayes", "zero"),
+    "direction": ("base_rate",),
+    "regime": ("har_regime_falls", "har_regime", "base_rate"),
+}
 """What a head starts from: the first of these that forecasts."""
 EQUAL, STACKED = "equal_weight", "stacked"
 LINEAR = ("ridge", "ridge_long", "logistic", "logistic_long")

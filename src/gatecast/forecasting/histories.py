@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def histories_between(samples: Samples, first: int, last: int) -> Iterator[tuple[int, FloatArray]]:
     """First bar-level row and log returns of each segment within the rows `first` to `last` (exclusive) of one symbol.
 
-    A segment's first return is NaN. The return of bar t is the one-bar step that was ahead of bar t - 1.
+    A segment's first return is NaN, that of a bar which became known too late to be read 0.
     """
-    step = samples.targets["return"].value[:, 0]
+    step = samples.facts.step
     breaks = np.flatnonzero(np.diff(samples.segment[first:last])) + first + 1
     for begin, end in zip([first, *breaks], [*breaks, last], strict=True):
         if end > begin:
-            yield int(begin), np.r_[np.nan, step[begin : end - 1]]
+            yield int(begin), np.r_[np.nan, np.nan_to_num(step[begin + 1 : end])]
 
 
 def histories_until(

@@ -16,6 +16,7 @@ from gatecast.forecasting.forecaster import Progress, fan_out
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
+from gatecast.samples.variance import VARIANCE_INPUTS
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
+FALLS = [VARIANCE_INPUTS.index("fall"), VARIANCE_INPUTS.index("fall_5")]
+"""Columns of `facts.variance`: the fall of a bar and the mean fall of five, in trailing volatilities."""
+
 
 @dataclass(frozen=True)
 class FittedLinear:
@@ -33,7 +37,7 @@ class FittedLinear:
 
     Heads that are probabilities pass through the logistic function. `smear` as in the LSTM. `inputs` names what it
     reads: `summaries` of the window, the `distance` of recent variance to the regime's level, or with it that of the
-    mean variance over 1, 5 and 22 bars (`har`).
+    mean variance over 1, 5 and 22 bars (`har`), and with these the falls of 1 and 5 bars (`har_falls`).
     """
 
     inputs: str
@@ -184,9 +188,10 @@ def design(samples: Samples, rows: IntArray, inputs: str) -> FloatArray:
         return samples.summaries[rows]
     ends, facts = samples.ends[rows], samples.facts
     variances = facts.recent[ends, None]
-    if inputs == "har":
+    if inputs in ("har", "har_falls"):
         variances = np.column_stack([facts.har[ends], variances])
-    return np.nan_to_num(variances - facts.level[ends, None])
+    distances = np.nan_to_num(variances - facts.level[ends, None])
+    return np.column_stack([distances, facts.variance[ends][:, FALLS]]) if inputs == "har_falls" else distances
 
 
 def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray, FloatArray]:

@@ -104,3 +104,9 @@ def har_regime_rival() -> Logistic:
     return Logistic(
         inputs="har", heads=("regime",), strengths=(1.0,), window=EXPANDING, half_life=4.0, label="har_regime"
     )
+
+
+def har_regime_falls_rival() -> Logistic:
+    """The same with the falls of one and five bars: variance rises after falls (Corsi and Renò 2012)."""
+    changed: Logistic = har_regime_rival().replace(inputs="har_falls", label="har_regime_falls")
+    return changed

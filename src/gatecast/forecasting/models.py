@@ -8,12 +8,13 @@ from gatecast.errors import StoreError, did_you_mean
 from gatecast.forecasting.forest import FittedForest
 from gatecast.forecasting.garch import FittedGarch
 from gatecast.forecasting.highway import FittedHighway
+from gatecast.forecasting.lag import FittedLag
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.lstm import FittedLSTM
 from gatecast.forecasting.naive import FittedNaive
 from gatecast.forecasting.regimes import FittedMarkov
 from gatecast.forecasting.transformer import FittedTFT
-from gatecast.forecasting.volatility import FittedLinearVariance, FittedLogHAR, FittedSmoothHAR
+from gatecast.forecasting.volatility import FittedHARLevels, FittedLinearVariance, FittedLogHAR, FittedSmoothHAR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 Fitted = (
     type[FittedLSTM] | type[FittedForest] | type[FittedLinear] | type[FittedLinearVariance] | type[FittedLogHAR]
     | type[FittedSmoothHAR] | type[FittedHighway] | type[FittedNaive] | type[FittedMarkov] | type[FittedTFT]
-    | type[FittedGarch]
+    | type[FittedGarch] | type[FittedHARLevels] | type[FittedLag]
 )  # fmt: skip
 
 FITTED: dict[str, Fitted] = {
     "lstm": FittedLSTM,
     "forest": FittedForest,
     "linear": FittedLinear,
+    "lag": FittedLag,
     "har": FittedLogHAR,
+    "har_levels": FittedHARLevels,
     "linear_variance": FittedLinearVariance,
     "smooth_har": FittedSmoothHAR,
     "highway": FittedHighway,

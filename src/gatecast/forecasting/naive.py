@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import polars as pl
 
 from gatecast.forecasting.forecaster import Progress, fan_out
 from gatecast.forecasting.schedule import Fold
-from gatecast.samples.targets import decode
+from gatecast.forecasting.shares import symbol_shares
+from gatecast.samples.targets import DECAY, decode, to_array
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-Rule = Literal["zero", "mean", "last", "ewma", "base_rate", "constant"]
+Rule = Literal["zero", "mean", "last", "ewma", "ewma_range", "base_rate", "constant"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+"""Every simple rule."""
 
 
 class Naive(Settings):
@@ -29,8 +33,10 @@ class Naive(Settings):
 
     - `zero`: return 0. `mean`: the symbol's mean return so far, times the steps.
     - `last`: the last return, variance and regime go on (the regime's chance to stay is counted on the past).
-    - `ewma`: the exponentially weighted variance, decay .94, goes on (RiskMetrics 1996).
-    - `base_rate`: the class's past share of rises and of turbulent spells. `constant`: the symbol's past mean variance.
+    - `ewma`: the exponentially weighted variance of returns, decay .94, goes on (RiskMetrics 1996); `ewma_range`: that
+      of the variance proxy itself.
+    - `base_rate`: the symbol's past share of rises and of turbulent spells, see `shares`.
+    - `constant`: the symbol's past mean variance.
 
     >>> Naive(rule="zero").name
     'zero'
@@ -52,13 +58,13 @@ class Naive(Settings):
         rows = fold.record
         ends, decided = samples.ends[rows], samples.decided[rows]
         learned: dict[str, float] = {}
-        per_symbol = np.full(len(samples.symbols), np.nan)
+        symbol, count = samples.symbol[ends], len(samples.symbols)
+        per_symbol = np.full(count, np.nan)
         rise, turbulent = (samples.targets[head].value[decided] for head in ("direction", "regime"))
         if self.rule == "base_rate":
-            learned = {
-                "rise": share(rise == 1, np.isfinite(rise)),
-                "turbulent": share(turbulent == 1, np.isfinite(turbulent)),
-            }
+            both = [symbol_shares(one, symbol, count, samples.horizon_sessions) for one in (rise, turbulent)]
+            learned = {"rise": both[0][1], "turbulent": both[1][1]}
+            per_symbol = np.column_stack([both[0][0], both[1][0]])
         elif self.rule == "last":
             was = samples.facts.recent[ends] > samples.facts.level[ends]
             known = np.isfinite(turbulent)
@@ -68,8 +74,9 @@ class Naive(Settings):
             }
         elif self.rule == "constant":
             variance = np.exp(samples.targets["volatility"].value[decided])
-            for number in range(len(samples.symbols)):
-                of_symbol = variance[samples.symbol[ends] == number]
+            symbol, variance = symbol[np.isfinite(variance)], variance[np.isfinite(variance)]
+            for number in range(count):
+                of_symbol = variance[symbol == number]
                 per_symbol[number] = of_symbol.mean() if len(of_symbol) >= 20 else np.nan
             learned = {"pooled": float(variance.mean())}
         return FittedNaive(self.rule, learned, per_symbol, samples.symbols)
@@ -77,7 +84,7 @@ class Naive(Settings):
 
 @dataclass(frozen=True)
 class FittedNaive:
-    """The counted shares, and one number a symbol where the rule has one."""
+    """The counted shares, and a row a symbol where the rule has one: (symbols,), of `base_rate` (symbols, 2)."""
 
     rule: Rule
     learned: dict[str, float]
@@ -94,11 +101,13 @@ class FittedNaive:
             return {"return": facts.mean[ends, None] * steps}
         if self.rule == "ewma":
             return {"volatility": facts.baseline[ends]}
+        if self.rule == "ewma_range":
+            return {"volatility": samples.horizon * range_average(samples)[ends]}
         if self.rule == "base_rate":
-            return {
-                "direction": np.full(len(rows), self.learned["rise"]),
-                "regime": np.full(len(rows), self.learned["turbulent"]),
-            }
+            number = match_symbols(samples, self.symbols, ends)
+            own, of_class = self.per_symbol[number], (self.learned["rise"], self.learned["turbulent"])
+            shares = np.where((number >= 0)[:, None], own, of_class)
+            return {"direction": shares[:, 0], "regime": shares[:, 1]}
         if self.rule == "constant":
             number = match_symbols(samples, self.symbols, ends)
             mean = np.where(number >= 0, self.per_symbol[number], np.nan)
@@ -125,6 +134,19 @@ class FittedNaive:
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedNaive:
         """The inverse of `state`."""
         return cls(settings["rule"], settings["learned"], arrays["per_symbol"], tuple(settings["symbols"]))
+
+
+def range_average(samples: Samples) -> FloatArray:
+    """(bars,) exponentially weighted mean of the variance proxy of one bar, decay .94, within each segment."""
+    key = "range_average"
+    if key not in samples.known:
+        frame = pl.DataFrame(
+            {"symbol": samples.symbol, "segment": samples.segment, "proxy": np.exp(samples.facts.har[:, 0])}
+        )
+        average = pl.col("proxy").fill_nan(None).ewm_mean(alpha=1 - DECAY, ignore_nulls=True)
+        samples.known[key] = to_array(frame.select(average.over("symbol", "segment")), "proxy")
+    found: FloatArray = samples.known[key]
+    return found
 
 
 def share(hit: NDArray[np.bool_], of: NDArray[np.bool_]) -> float:

@@ -76,6 +76,8 @@ PRIOR: dict[str, tuple[float, float, float]] = {
     "highway": (5e-3, 0, 1.6e-6), "garch": (1e-3, 0, 7e-7), "gjr": (1e-3, 0, 7e-7), "tft": (0.5, 1e-3, 0),
     "markov": (5e-3, 2e-5, 0), "ridge_long": (1e-3, 0, 1.2e-7), "logistic_long": (7e-3, 0, 1.3e-6),
     "har": (1e-3, 0, 1.5e-7), "har_symbol": (1e-3, 0, 1e-7), "har_class": (1e-3, 0, 1e-7),
+    "har_falls": (1e-3, 0, 2e-7), "har_levels": (1e-3, 0, 3e-7), "ridge_lag": (5e-4, 0, 1e-7),
+    "logistic_lag": (1e-3, 0, 5e-7), "har_regime_falls": (3e-3, 0, 7e-7),
     "threshold": (1.5e-3, 4e-7, 0), "har_regime": (3e-3, 0, 5e-7), "ensemble": (0.01, 0, 1.2e-6),
     "scores": (0.05, 0, 8e-6),
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 `rivals` has these and all other simple forecasts of variance.
 
-The yardstick is the log-HAR of Corsi (2009), one a symbol. The extended ones add what else is known of a bar's
+The yardstick is the log-HAR of Corsi (2009), one a symbol; beside it stand one with terms of falls and one in levels.
+The extended ones add what else is known of a bar's
 variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets. The
 last is linear in variances themselves, not in their logs: it follows large shocks further.
 """
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out, one_thread
 from gatecast.forecasting.garch import Garch
+from gatecast.forecasting.linear import FALLS
 from gatecast.forecasting.naive import Naive, match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import VARIANCE_FLOOR
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
+HAR_TERMS = 3
 HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)]
 """Years after which a row counts half, one for each fit that is averaged; None: never."""
 
@@ -40,38 +43,44 @@ HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(mi
 def rivals() -> list[Forecaster]:
     """Every simple forecast of variance, each scaled to the proxy from the past alone.
 
-    >>> [one.name for one in rivals()]
-    ['constant', 'ewma', 'garch', 'gjr', 'har', 'har_symbol', 'har_class', 'har_smooth']
+    >>> [one.name for one in rivals()]  # doctest: +ELLIPSIS
+    ['constant', 'ewma', 'ewma_range', 'garch', 'gjr', 'har', 'har_levels', 'har_falls', 'har_symbol', ...]
     """
     return [
-        Naive(rule="constant"), Naive(rule="ewma"), Garch(), Garch(asymmetric=True),
-        LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(),
+        Naive(rule="constant"), Naive(rule="ewma"), Naive(rule="ewma_range"), Garch(), Garch(asymmetric=True),
+        LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(),
     ]  # fmt: skip
 
 
 class LogHAR(Settings):
     """Log variance over the next h bars on logs of mean variance over 1, 5 and 22 bars, by least squares per symbol.
 
-    Fitted on the whole record known at the cutoff; a symbol with fewer than `minimum` rows takes the class's pooled
-    coefficients. Lognormal correction: half the residual variance. Corsi (2009), Journal of Financial Econometrics 7.
+    With `falls` also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities: variance rises after
+    falls. Fitted on the whole record known at the cutoff; a symbol with fewer than `minimum` rows takes the class's
+    pooled coefficients. Lognormal correction: half the residual variance.
+
+    References
+    ----------
+    Corsi (2009), Journal of Financial Econometrics 7; Corsi and Renò (2012), Journal of Business & Economic Statistics
+    30: the terms of falls.
     """
 
+    falls: bool = False
     minimum: int = 250
 
     @property
     def name(self) -> str:
-        """`har`."""
-        return "har"
+        """`har`, or `har_falls`."""
+        return "har_falls" if self.falls else "har"
 
     def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLogHAR]:
         """One set of per-symbol regressions a fold."""
         return fan_out(self._fit, folds, light=True, progress=progress)
 
     def _fit(self, fold: Fold) -> FittedLogHAR:
-        samples = fold.data
-        ends = samples.ends[fold.record]
-        inputs = np.column_stack([np.ones(len(ends)), samples.facts.har[ends]])
-        answers = samples.targets["volatility"].value[samples.decided[fold.record]]
+        samples, rows, answers = _answered(fold)
+        ends = samples.ends[rows]
+        inputs = np.column_stack([np.ones(len(ends)), har_terms(samples, ends, falls=self.falls)])
         pooled = _least_squares(inputs, answers)
         table = np.tile(pooled, (len(samples.symbols), 1))
         for number in range(len(samples.symbols)):
@@ -83,7 +92,10 @@ class LogHAR(Settings):
 
 @dataclass(frozen=True)
 class FittedLogHAR:
-    """Coefficients (symbols, 5): intercept, three terms, half the residual variance; and the same pooled, (5,)."""
+    """Coefficients (symbols, terms + 2): intercept, terms, half the residual variance; and the same pooled.
+
+    Of three terms they are those of the HAR, of five those of the falls beside them.
+    """
 
     table: FloatArray
     pooled: FloatArray
@@ -94,7 +106,10 @@ class FittedLogHAR:
         ends = samples.ends[rows]
         number = match_symbols(samples, self.symbols, ends)
         weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
-        log_variance = weights[:, 0] + (weights[:, 1:4] * samples.facts.har[ends]).sum(1) + weights[:, 4]
+        terms = har_terms(samples, ends, falls=len(self.pooled) > HAR_TERMS + 2)
+        log_variance = weights[:, 0] + weights[:, -1]
+        for column in range(terms.shape[1]):
+            log_variance = log_variance + weights[:, column + 1] * terms[:, column]
         return {"volatility": np.exp(np.clip(log_variance, -60, 20))}
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -105,6 +120,113 @@ class FittedLogHAR:
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLogHAR:
         """The inverse of `state`."""
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+
+
+class HARLevels(Settings):
+    """Mean variance of the next h bars, linear in the mean variances of 1, 5 and 22 bars, per symbol.
+
+    Everything is a multiple of the symbol's mean variance so far. Coefficients >= 0 by least squares of relative errors
+    (each row over the geometric mean of its HAR terms, weighted .2, .4, .4), on the whole record known at the cutoff; a
+    symbol with fewer than `minimum` rows takes the class's. With such coefficients no forecast is ever below 0 or
+    absurd, so that none is replaced: the training mean in place of forecasts beyond the training range would lose most
+    where it matters, in the first days of a crisis.
+
+    >>> HARLevels().name
+    'har_levels'
+    """
+
+    minimum: int = 250
+
+    @property
+    def name(self) -> str:
+        """`har_levels`."""
+        return "har_levels"
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[FittedHARLevels]:
+        """One set of per-symbol regressions a fold."""
+        return fan_out(self._fit, folds, light=True, progress=progress)
+
+    def _fit(self, fold: Fold) -> FittedHARLevels:
+        samples, rows, answers = _answered(fold)
+        ends = samples.ends[rows]
+        mean = _mean_so_far(samples, ends)
+        answer = np.exp(answers) / (samples.horizon * mean)
+        design, size = _levels(samples, ends), _scale(samples, ends) / mean
+        pooled = _bounded_line(design, answer, size)
+        table = np.tile(pooled, (len(samples.symbols), 1))
+        for number in range(len(samples.symbols)):
+            mine = samples.symbol[ends] == number
+            if np.count_nonzero(mine) >= self.minimum:
+                table[number] = _bounded_line(design[mine], answer[mine], size[mine])
+        return FittedHARLevels(table, pooled, samples.symbols)
+
+
+@dataclass(frozen=True)
+class FittedHARLevels:
+    """(symbols, 4) intercept and three terms, none below 0; and the same pooled, (4,)."""
+
+    table: FloatArray
+    pooled: FloatArray
+    symbols: tuple[str, ...]
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        ends = samples.ends[rows]
+        number = match_symbols(samples, self.symbols, ends)
+        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        design = _levels(samples, ends)
+        forecast = np.zeros(len(ends))
+        for column in range(design.shape[1]):
+            forecast = forecast + weights[:, column] * design[:, column]
+        variance = forecast * _mean_so_far(samples, ends)
+        return {"volatility": samples.horizon * np.maximum(variance, VARIANCE_FLOOR * _scale(samples, ends))}
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        return {"table": self.table, "pooled": self.pooled}, {"kind": "har_levels", "symbols": list(self.symbols)}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHARLevels:
+        """The inverse of `state`."""
+        return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+
+
+def har_terms(samples: Samples, ends: IntArray, *, falls: bool = False) -> FloatArray:
+    """(bars, 3) logs of mean variance over 1, 5 and 22 bars; with `falls` (bars, 5), the falls of 1 and 5 bars last."""
+    har = samples.facts.har[ends]
+    terms: FloatArray = np.column_stack([har, samples.facts.variance[ends][:, FALLS]]) if falls else har
+    return terms
+
+
+def _answered(fold: Fold) -> tuple[Samples, IntArray, FloatArray]:
+    """The samples, the rows whose log variance is known at the cutoff, and these answers."""
+    samples, rows = fold.data, fold.record
+    answers = samples.targets["volatility"].value[samples.decided[rows]]
+    known = np.isfinite(answers)
+    return samples, rows[known], answers[known]
+
+
+def _mean_so_far(samples: Samples, ends: IntArray) -> FloatArray:
+    """(bars,) the symbol's mean variance of one bar so far, never 0."""
+    mean = samples.facts.smoothed[ends, SMOOTHED.index("mean")]
+    positive: FloatArray = np.maximum(mean, VARIANCE_FLOOR * _scale(samples, ends))
+    return positive
+
+
+def _levels(samples: Samples, ends: IntArray) -> FloatArray:
+    """(bars, 4) one, and the mean variances of 1, 5 and 22 bars over the symbol's mean so far."""
+    over = np.exp(samples.facts.har[ends]) / _mean_so_far(samples, ends)[:, None]
+    return np.column_stack([np.ones(len(ends)), over])
+
+
+def _bounded_line(design: FloatArray, answer: FloatArray, size: FloatArray) -> FloatArray:
+    """(4,) coefficients >= 0 of least squares of errors over `size`."""
+    from scipy.optimize import nnls
+
+    weights: FloatArray = nnls(design / size[:, None], answer / size)[0]
+    return weights
 
 
 class LinearVariance(Settings):

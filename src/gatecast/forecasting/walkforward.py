@@ -39,6 +39,7 @@ class Forecasts:
     fitted: model -> the last refit's fitted forecaster.
     members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
+    rivals: head -> for each fold the name of the simple rival in force, see `evaluation.rivals`.
 
     Of a class that is finished, beside others, arrays are on disk and read each time they are asked for, see `spill`.
     """
@@ -50,6 +51,7 @@ class Forecasts:
     fitted: dict[str, FittedForecaster] = field(default_factory=dict)
     members: Mapping[str, tuple[Mapping[str, FloatArray], ...]] = field(default_factory=dict)
     in_force: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rivals: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> IntArray:

@@ -25,7 +25,7 @@ COLUMNS = ("symbol", "asset_class", "time", *PRICES, "volume", "known_at", "segm
 UTC_TIME = pl.Datetime("us", "UTC")
 USUAL_SPACINGS = 20  # a symbol's usual spacing is the median of so many first ones
 
-REPEATS_MIN_BARS, REPEATS_LIMIT = 100, 0.2  # when opens that repeat the previous close are not real
+REPEATS_BARS, REPEATS_MIN_BARS, REPEATS_LIMIT = 250, 20, 0.2  # when opens that repeat the previous close are not real
 SPLIT_RATIOS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 100.0)
 SPLIT_TOLERANCE = 0.035  # how far, relative to the ratio, a step may be from it
 EXTREME_SIGMAS, SIGMA_BARS = 20.0, 100
@@ -195,6 +195,49 @@ def newest_known(rows: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(["symbol", "time"], keep="last", maintain_order=True)
 
 
+def without_idle(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars without the sessions in which nothing was traded, and of each symbol that had some: how many, which.
+
+    In: symbol, time, open, high, low, close, volume, sorted by symbol and time; optionally `traded` (0: nothing was)
+    and `suspended` (1: nothing was). Out: the rows kept, and a frame with symbol, bars, first, last (closes, UTC).
+
+    A row is idle where it is marked so, and where its range is 0, its close that of the symbol's row before (of those
+    not marked) and its volume 0 or null: the price is a copy, no observation. Only the row and the row before decide,
+    and doing it twice changes nothing. A symbol of which but one row without range and volume would be left has none.
+
+    >>> from datetime import datetime, timezone
+    >>> price, volume = [1.0, 1.1, 1.1, 1.2], [5.0, 6.0, 0.0, 7.0]
+    >>> frame = pl.DataFrame({
+    ...     "symbol": "A", "time": [datetime(2024, 1, day, 21, tzinfo=timezone.utc) for day in (2, 3, 4, 5)],
+    ...     "open": price, "high": price, "low": price, "close": price, "volume": volume,
+    ... })
+    >>> kept, counts = without_idle(make_bars(frame))
+    >>> kept["close"].to_list(), counts["bars"].to_list()
+    ([1.0, 1.1, 1.2], [1])
+    """
+    marked = pl.lit(False)
+    if "traded" in bars.columns:
+        marked |= (pl.col("traded") == 0).fill_null(False)
+    if "suspended" in bars.columns:
+        marked |= (pl.col("suspended") == 1).fill_null(False)
+    table = bars.with_columns(marked.alias("_marked"))
+    previous = table.filter(~pl.col("_marked")).with_columns(pl.col("close").shift().over("symbol").alias("_before"))
+    still = (pl.col("high") == pl.col("low")) & (pl.col("volume").is_null() | (pl.col("volume") == 0))
+    copied = previous.select("symbol", "time", (still & (pl.col("close") == pl.col("_before"))).alias("_copied"))
+    table = table.join(copied, on=["symbol", "time"], how="left", maintain_order="left")
+    idle = pl.col("_marked") | pl.col("_copied").fill_null(False)
+    table = table.with_columns(idle.alias("_idle"), still.alias("_still"))
+    only = (~pl.col("_idle")).sum().over("symbol") == 1
+    dead = only & pl.col("_idle").any().over("symbol") & (pl.col("_still") & ~pl.col("_idle")).any().over("symbol")
+    table = table.with_columns((pl.col("_idle") | dead).alias("_idle"))
+    counts = (
+        table.filter("_idle")
+        .group_by("symbol", maintain_order=True)
+        .agg(pl.len().alias("bars"), pl.col("time").first().alias("first"), pl.col("time").last().alias("last"))
+    )
+    return table.filter(~pl.col("_idle")).select(bars.columns), counts
+
+
 def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
     """Coarser bars, each stamped with the close of its last bar: `every` is "4h", "1d", "1w", "1mo", ...
 
@@ -257,25 +300,36 @@ def _working_day() -> pl.Expr:
 
 
 def _open_repeats() -> pl.Expr:
-    return (pl.col("open") == pl.col("close").shift().over("symbol", "segment")).fill_null(False)
+    """Whether a bar's open is the close before; of the bars of one symbol."""
+    return (pl.col("open") == pl.col("close").shift()).fill_null(False)
+
+
+def open_fills(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether an order decided at the close before is filled at this bar's open; else at its close.
+
+    An order is filled at the open where opens are prices of their own: where at most a fifth of the opens of the
+    symbol's 250 bars before this one repeat the close before them (the S&P 500 index: 95-100 % in 1999-2005).
+    With fewer than 20 bars before it the open is taken for real. Later bars change nothing. `bars` sorted by
+    symbol and time.
+
+    >>> from gatecast.market import synthetic
+    >>> bool(open_fills(synthetic.a1(300, seed=1)).all())
+    True
+    """
+    real = bars.select(_opens_real_so_far().shift().over("symbol").fill_null(True).alias("real"))["real"]
+    return np.asarray(real.to_numpy(), np.bool_)
 
 
 def opens_are_real(bars: pl.DataFrame) -> dict[str, bool]:
-    """Whether each symbol's opens are prices of their own.
+    """symbol -> whether an order decided at its newest close will be filled at an open, see `open_fills`."""
+    real = bars.with_columns(real=_opens_real_so_far().over("symbol"))
+    return dict(real.group_by("symbol", maintain_order=True).agg(pl.col("real").last()).iter_rows())
 
-    They are not when, in any calendar year with at least 100 bars, more than a fifth of the opens repeat
-    the previous close (the S&P 500 index: 95-100 % in 1999-2005). Orders of such a symbol are filled at the
-    next close.
-    """
-    year = session_date(pl.col("time")).dt.year()
-    years = (
-        bars.with_columns(_open_repeats().alias("repeats"), year.alias("year"))
-        .group_by("symbol", "year", maintain_order=True)
-        .agg(
-            (pl.len() >= REPEATS_MIN_BARS).and_(pl.col("repeats").mean() > REPEATS_LIMIT).alias("unreal"),
-        )
-    )
-    return dict(years.group_by("symbol", maintain_order=True).agg(~pl.col("unreal").any()).iter_rows())
+
+def _opens_real_so_far() -> pl.Expr:
+    """Whether at most a fifth of the opens of a symbol's last 250 bars, this one included, repeat the close before."""
+    share = _open_repeats().cast(pl.Float64).rolling_mean(REPEATS_BARS, min_samples=REPEATS_MIN_BARS)
+    return (share <= REPEATS_LIMIT + 1e-9).fill_null(True)
 
 
 def split_ratio() -> pl.Expr:
@@ -354,7 +408,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     usual = volume.rolling_median(20).shift().over("symbol")
     last = pl.col("time") == pl.col("time").max().over("symbol")
     weekend = (session_date(pl.col("time")).dt.weekday() > 5) & ~_every_day()
-    unreal = pl.col("symbol").is_in([symbol for symbol, real in opens_are_real(bars).items() if not real])
+    table = table.with_columns(at_open=pl.Series(open_fills(bars)))
     per_symbol: list[tuple[Severity, str, pl.Expr, str]] = [
         (
             "info",
@@ -369,8 +423,8 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         (
             "warning",
             "open_repeats_close",
-            unreal & _open_repeats(),
-            "The opens are not real: fills are at the next close.",
+            ~pl.col("at_open"),
+            "Opens before these bars repeat the close before them: orders are filled at these bars' closes.",
         ),
         (
             "info",

@@ -20,11 +20,12 @@ OTHER_LEVEL = 5.0  # a price this many times another across a gap is another ins
 
 
 def usual_spacing(bars: pl.DataFrame) -> timedelta | None:
-    """Time between two bars of a symbol: the median over symbols of the median of each one's first 20 spacings."""
+    """Time between two bars of a symbol, the median of its first 20; of several that of those that begin first."""
     steps = (
         bars.sort("symbol", "time")
         .group_by("symbol", maintain_order=True)
-        .agg(pl.col("time").head(FIRST + 1).diff().median())
+        .agg(pl.col("time").head(FIRST + 1).diff().median(), since=pl.col("time").first())
+        .filter(pl.col("since") == pl.col("since").min())
     )
     return cast(timedelta | None, steps["time"].median())
 
@@ -100,3 +101,18 @@ def listings(bars: pl.DataFrame) -> pl.Series:
     starts = (pl.col("missed") > LONGEST_HALT) | (gap & jump)
     number = starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32)
     return bars.with_columns(missed=missed).select(number.alias("listing")).to_series()
+
+
+def fill_times(bars: pl.DataFrame) -> pl.Series:
+    """(bars,) by when a row must be known to take part in the decision at its close: half a bar later.
+
+    A bar's length is the symbol's usual spacing, the median of its first 20. A decision is filled at the next open,
+    which comes no earlier. `bars` sorted by symbol and time.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(30, seed=1)
+    >>> fill_times(bars)[0] - bars["time"][0]
+    datetime.timedelta(seconds=43200)
+    """
+    usual = pl.col("time").head(FIRST + 1).diff().median().over("symbol")
+    return bars.select((pl.col("time") + (usual / 2).fill_null(timedelta())).alias("fill")).to_series()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import time, timedelta
 
@@ -18,6 +19,9 @@ class AssetClass:
     ends the day. `periods_per_year` is the number of daily bars a year. `cost_bps` is commission and
     slippage together, in basis points of the value traded, per side. `borrow_bps_per_year` is paid on the
     value of a short position. Two bars further apart than `gap_limit` belong to different segments.
+    `end_return` is the simple return that a holder is taken to have had where a symbol ends on unknown terms:
+    -30 % for equities (Shumway 1997, Journal of Finance 52), -90 % for coins (an assumption), 0 for what cannot
+    become worthless from one day to the next.
     """
 
     name: str
@@ -27,6 +31,7 @@ class AssetClass:
     cost_bps: float
     borrow_bps_per_year: float
     gap_limit: timedelta
+    end_return: float = 0.0
 
     def close_of(self, session: pl.Expr) -> pl.Expr:
         """The closing moments (Datetime[us, UTC]) of session dates (a Date expression).
@@ -46,8 +51,10 @@ def _five_pm(name: str, periods: int, cost_bps: float, borrow_bps_per_year: floa
     return AssetClass(name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10))
 
 
-def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float) -> AssetClass:
-    return AssetClass(name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10))
+def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float, end_return: float = 0.0) -> AssetClass:
+    return AssetClass(
+        name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10), end_return
+    )
 
 
 ASSET_CLASSES: dict[str, AssetClass] = {
@@ -55,12 +62,12 @@ ASSET_CLASSES: dict[str, AssetClass] = {
     for known in (
         _four_pm("index", cost_bps=2.0, borrow_bps_per_year=30.0),
         _four_pm("etf", cost_bps=2.0, borrow_bps_per_year=30.0),
-        _four_pm("equity", cost_bps=5.0, borrow_bps_per_year=50.0),
+        _four_pm("equity", cost_bps=5.0, borrow_bps_per_year=50.0, end_return=-0.3),
         _five_pm("future", 252, cost_bps=2.0, borrow_bps_per_year=0.0),
         _five_pm("commodity", 252, cost_bps=3.0, borrow_bps_per_year=0.0),
         _five_pm("metal", 252, cost_bps=3.0, borrow_bps_per_year=50.0),
         _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0),
-        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3)),
+        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3), end_return=-0.9),
     )
 }
 """The classes by name. A short future or currency is the other side of a contract: nothing is borrowed."""
@@ -76,3 +83,61 @@ def asset_class(name: str) -> AssetClass:
         return ASSET_CLASSES[name]
     except KeyError:
         raise BarsError(f"asset class {name!r} is unknown. {did_you_mean(name, ASSET_CLASSES)}") from None
+
+
+CURRENCIES = {
+    "USD", "EUR", "GBP", "JPY", "CHF", "AUD", "NZD", "CAD", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF", "RON", "TRY",
+    "ZAR", "MXN", "BRL", "CLP", "COP", "CNY", "CNH", "HKD", "SGD", "KRW", "INR", "THB", "IDR", "MYR", "PHP", "TWD",
+    "ILS", "RUB", "SAR", "AED",
+}  # fmt: skip
+COINS = {
+    "BTC", "XBT", "ETH", "XRP", "LTC", "BCH", "ADA", "SOL", "DOGE", "DOT", "AVAX", "MATIC", "LINK", "BNB", "XMR",
+    "XLM", "TRX", "EOS", "ATOM", "UNI", "SHIB", "ETC", "NEAR", "ALGO", "FIL", "AAVE", "ICP", "APT", "ARB", "OP", "SUI",
+    "TON", "PEPE",
+}  # fmt: skip
+STABLE = {"USDT", "USDC", "BUSD", "TUSD", "DAI", "FDUSD"}
+METALS = {"XAU", "XAG", "XPT", "XPD"}
+ALSO_FITS = {"future": {"commodity", "metal", "index"}, "metal": {"commodity", "future"}, "crypto": {"future"}}
+"""Other classes that a name of this look may rightly have."""
+
+
+def class_by_name(symbol: str) -> str | None:
+    """The asset class that a symbol's name looks like, None where it looks like no class in particular.
+
+    A guess for a warning, never for a decision.
+
+    >>> [class_by_name(name) for name in ("BTC-USD", "ETH/EUR", "EURUSD", "USDJPY=X", "CL=F", "^GSPC", "XAUUSD", "KO")]
+    ['crypto', 'crypto', 'fx', 'fx', 'future', 'index', 'metal', None]
+    """
+    name = symbol.strip().upper()
+    if name.startswith("^"):
+        return "index"
+    if name.endswith("=F"):
+        return "future"
+    yahoo_fx = name.endswith("=X")
+    name = re.sub(r"^[A-Z]+:|=X$|\.(FOREX|CC|FX|P)$|[-_]?PERP$|[-_]SWAP$", "", name)
+    if yahoo_fx and name in CURRENCIES:  # JPY=X is dollars in yen
+        return "fx"
+    pair = re.fullmatch(r"([A-Z0-9]{2,10})[-/_.]([A-Z]{3,5})", name)
+    splits = [(pair[1], pair[2])] if pair else [(name[:-size], name[-size:]) for size in (3, 4, 5) if len(name) > size]
+    money = CURRENCIES | STABLE | {"BTC", "ETH"}
+    for base, quote in splits:
+        if quote not in money:
+            continue
+        if base in METALS:
+            return "metal"
+        if base in CURRENCIES and quote in CURRENCIES:
+            return "fx"
+        if base in COINS or (quote in STABLE and len(base) >= 2) or (pair and quote == "USD" and "." not in symbol):
+            return "crypto"
+    return "fx" if yahoo_fx else "crypto" if name in COINS - {"OP", "TON", "LINK", "DOT", "UNI", "NEAR"} else None
+
+
+def looks_like_another(symbol: str, name: str) -> str | None:
+    """The class that a symbol of the class `name` looks like, where the two do not go together; else None.
+
+    >>> looks_like_another("BTC-USD", "equity"), looks_like_another("SI=F", "metal")
+    ('crypto', None)
+    """
+    guess = class_by_name(symbol)
+    return None if guess is None or name == guess or name in ALSO_FITS.get(guess, ()) else guess

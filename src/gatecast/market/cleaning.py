@@ -6,13 +6,14 @@ Rows carry `table` and `line`, so that every refusal and every finding names its
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
-from gatecast.errors import BarsError
 from gatecast.market.bars import PRICES, newest_known, session_date, split_ratio
-from gatecast.market.tables import Notes, read_tables
+from gatecast.market.tables import Notes
+
+Versions = Literal["first", "newest"]
 
 WIDEN_LIMIT = 0.05  # a settlement so far outside the traded range widens it; further out is a bad bar
 SPIKE_LIMIT = 5.0  # a low under a fifth of open and close, or a high over five times both, is a bad bar
@@ -20,8 +21,11 @@ PRICE_LIMITS = (1e-10, 1e10)
 BAD_SHARE, BAD_MIN = 0.05, 5  # a larger share of bad bars refuses the symbol, from so many bad bars on
 
 
-def without_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """One row a bar: exact repeats dropped, versions told apart by known_at, other values refused."""
+def without_repeats(rows: pl.DataFrame, notes: Notes, versions: Versions = "first") -> pl.DataFrame:
+    """One row a bar: exact repeats dropped, versions told apart by known_at, other values refused.
+
+    `versions`: of several versions of a row the "first" known stays, which forecasts could use, or the "newest".
+    """
     content = [name for name in rows.columns if name not in ("_table", "_line", "segment")]
     repeated = ~pl.struct(content).is_first_distinct()
     notes.add_counts("info", "duplicate", rows.filter(repeated), "Rows that repeat another are dropped.")
@@ -38,8 +42,14 @@ def without_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
             column,
             second[column],
         )
-    versions = once.filter(~once.select(pl.struct("symbol", "time").is_first_distinct()).to_series())
-    notes.add_counts("info", "revised", versions, "Several versions of a bar: as_of= reads the older ones.")
+    once = once.sort("symbol", "time", "known_at", maintain_order=True)
+    revisions = once.filter(~once.select(pl.struct("symbol", "time").is_first_distinct()).to_series())
+    if versions == "first":
+        advice = "Rows with later versions: the first known is read; as_of= or versions='newest' read later ones."
+        notes.add_counts("info", "revised", revisions, advice)
+        return once.unique(["symbol", "time"], keep="first", maintain_order=True)
+    advice = "Rows of which the newest version is read: nothing before its known_at may use it."
+    notes.add_counts("warning", "revised", revisions, advice)
     return newest_known(once).sort("symbol", "time", maintain_order=True)
 
 
@@ -123,34 +133,13 @@ def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return rows.filter(pl.col("_rule").is_null()).drop("_rule")
 
 
-def read_splits(splits: str | Path | pl.DataFrame | None) -> pl.DataFrame:
-    """A table of splits: symbol, date (its first session), ratio (2 = two for one)."""
-    if splits is None:
-        return pl.DataFrame(schema={"symbol": pl.String, "date": pl.Date, "ratio": pl.Float64})
-    frame = splits if isinstance(splits, pl.DataFrame) else read_tables(Path(splits))[0].frame
-    try:
-        date = pl.col("date").str.to_date() if frame.schema.get("date") == pl.String else pl.col("date")
-        table = frame.select(pl.col("symbol").cast(pl.String), date.cast(pl.Date), pl.col("ratio").cast(pl.Float64))
-    except pl.exceptions.PolarsError:
-        table = None
-    if (
-        table is None
-        or not table.select((pl.col("ratio") > 0).all() & pl.all_horizontal(pl.all().is_not_null().all())).item()
-    ):
-        raise BarsError(
-            "a table of splits needs the columns symbol, date (such as 2014-06-09) and ratio (positive, such"
-            f" as 7 or 0.125); found the columns {', '.join(frame.columns)}."
-        )
-    return table
-
-
 def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Prices scaled by the adjusted close over the close, then by the splits, which scale volume too."""
+    """Prices scaled by the adjusted close over the close, then by the splits (actions), which scale volume too."""
     factor = (pl.col("adjusted_close") / pl.col("close")).fill_null(1.0)
     advice = "All four prices are scaled by the adjusted close over the close; volume is as it was."
     notes.add_counts("info", "adjusted", rows.filter((factor - 1).abs() > 1e-9), advice)
     rows = rows.with_columns(pl.col(PRICES) * factor)
-    for symbol, day, ratio in splits.iter_rows():
+    for symbol, day, ratio in splits.select("symbol", "date", "value").iter_rows():
         before = (pl.col("symbol") == symbol) & (session_date(pl.col("time")) < day)
         if ratio != 1:
             advice = f"Prices before {day} are divided by {ratio:g}, volume multiplied."
@@ -162,7 +151,7 @@ def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFra
 
 def refuse_splits(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> None:
     """A step that looks like a split has to be listed, with ratio 1 where it was a true move."""
-    true_moves = splits.filter(pl.col("ratio") == 1).select("symbol", session="date")
+    true_moves = splits.filter(pl.col("value") == 1).select("symbol", session="date")
     previous = pl.col("close").shift().over("symbol")
     steps = rows.with_columns(
         split_ratio().alias("ratio"),
@@ -178,19 +167,20 @@ def refuse_splits(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> Non
             row,
             f"{row['symbol']!r} steps from {row['previous']:g} to {row['open']:g} on {row['session']}: that"
             f" looks like a split with ratio {row['ratio']:g} which the prices do not contain{many}.",
-            "List it in splits= (symbol, date, ratio; ratio 1 for a true move), or say splits=False if all"
-            " such steps are true moves.",
+            "List it in a table with the columns symbol, date and ratio (1 for a true move): splits= in Python,"
+            ' splits = "FILE" under [bars] in the settings, --splits FILE of the command. Where all such steps are true'
+            " moves, say splits=False (splits = false, --splits false).",
             "open",
             row["open"],
         )
 
 
 def widen(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """High and low enclose open and close; a symbol whose volume is always 0 has none."""
+    """High and low enclose open and close; before a symbol's first volume above 0 it has none. `rows` are sorted."""
     highest, lowest = pl.max_horizontal(PRICES), pl.min_horizontal(PRICES)
     outside = (highest > pl.col("high") * (1 + 1e-9)) | (lowest < pl.col("low") * (1 - 1e-9))
     advice = "Open or close lie up to 5 % outside high and low, which now include them."
     notes.add_counts("warning", "range_widened", rows.filter(outside), advice)
-    traded = (pl.col("volume") > 0).any().over("symbol")
+    traded = (pl.col("volume") > 0).fill_null(False).cum_max().over("symbol")
     volume = pl.when(traded).then("volume").alias("volume")
     return rows.with_columns(highest.alias("high"), lowest.alias("low"), volume)

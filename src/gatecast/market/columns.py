@@ -12,42 +12,15 @@ import polars as pl
 
 from gatecast.errors import BarsFileError
 from gatecast.market.bars import PRICES
+from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Notes, Table, Wish
-
-SPELLINGS: dict[str, tuple[str, ...]] = {
-    "time": (
-        "time", "datetime", "timestamp", "date_time", "date", "ts", "trade_date", "trading_date", "gmt_time",
-        "local_time", "utc_time", "time_utc", "unix", "unix_timestamp", "epoch", "t", "dt", "day",
-    ),
-    "open_time": ("open_time", "opentime", "start_time", "bar_start"),
-    "close_time": ("close_time", "closetime", "end_time", "bar_end"),
-    "symbol": ("symbol", "ticker", "sym", "instrument", "tic", "ric", "name", "asset", "code", "security"),
-    "asset_class": ("asset_class", "assetclass"),
-    "open": ("open", "o", "open_price", "price_open", "px_open", "opening_price", "first"),
-    "high": ("high", "h", "high_price", "price_high", "px_high", "max"),
-    "low": ("low", "l", "low_price", "price_low", "px_low", "min"),
-    "close": (
-        "close", "c", "close_price", "price_close", "px_last", "closing_price", "close_last", "last",
-        "settle", "settlement", "price",
-    ),
-    "adjusted_close": ("adjusted_close", "adj_close", "adjclose", "close_adj", "close_adjusted"),
-    "volume": ("volume", "v", "vol", "total_volume", "trade_volume", "tick_volume", "tickvol"),
-    "known_at": ("known_at", "knowledge_time", "available_at"),
-    "segment": ("segment",),
-}  # fmt: skip
-"""Column names, lower-case with underscores, by what they are; earlier spellings win."""
 
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "<na>")
 TIMES = {"time", "open_time", "close_time"}
-
-
-def snake(name: str) -> str:
-    """Lower case, underscores, no number in front.
-
-    >>> [snake(name) for name in ("Adj Close", "<OPEN>", "1. open")]
-    ['adj_close', 'open', 'open']
-    """
-    return re.sub(r"^\d+_", "", re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_"))
+DATES = ("date", "trade_date", "trading_date", "dtyyyymmdd", "day", "dt")  # beside which a column time is a clock
+EARLIEST, LATEST = date(1800, 1, 1), date(2200, 12, 31)  # no bar is older or newer
+MARKS = ("traded", "suspended")
+YES_AND_NO = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}
 
 
 def name_columns(table: Table) -> pl.DataFrame:
@@ -69,9 +42,12 @@ def name_columns(table: Table) -> pl.DataFrame:
                     advice="Keep one of them.",
                 )
             ours[meaning] = first
-    dates = [name for name in spelt if spelt[name] == "date"]
-    if dates and "time" in ours and spelt[ours["time"]] == "time" and _is_clock(frame[ours["time"]]):
-        ours["_clock"], ours["time"] = ours["time"], dates[0]
+    dates = [name for meaning in DATES for name in spelt if spelt[name] == meaning]
+    if dates and "time" in ours and spelt[ours["time"]] == "time":
+        clock = _clock_of(frame[ours["time"]])
+        if clock is not None:
+            ours["_clock"], ours["time"] = ours["time"], dates[0]
+            frame = frame.with_columns(clock.alias(ours["_clock"]))
     if not TIMES & set(ours) and unnamed:
         ours["time"] = unnamed[0]
 
@@ -133,7 +109,7 @@ def wish_of(
     kind = schema[time] if time else None
     if time and (kind == pl.Date or isinstance(kind, pl.Datetime)):
         for day, margin, sign in ((first, -370, 1), (last, 7, -1)):
-            if day is not None:
+            if day is not None and EARLIEST < day < LATEST:
                 zone = ZoneInfo(kind.time_zone) if isinstance(kind, pl.Datetime) and kind.time_zone else None
                 bound = datetime.combine(day, clock(), zone) + timedelta(days=margin)
                 limit = pl.lit(bound.date() if kind == pl.Date else bound).cast(kind)
@@ -144,10 +120,27 @@ def wish_of(
     return Wish(kept, rows, by)
 
 
-def _is_clock(values: pl.Series) -> bool:
+def _clock_of(values: pl.Series) -> pl.Series | None:
+    """A column of times of day as text such as 09:30:00, or None where it holds something else.
+
+    A vendor may write 093000 or 0930, as text or as a whole number.
+    """
     if values.dtype == pl.Time:
-        return True
-    return values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"^\s*\d{1,2}:\d{2}").all())
+        return values.cast(pl.String)
+    if values.dtype.is_integer():
+        digits = 6 if (values.max() or 0) >= 10_000 else 4  # type: ignore[operator]
+        text = values.cast(pl.String).str.zfill(digits)
+    elif values.dtype == pl.String:
+        text = values.str.strip_chars()
+    else:
+        return None
+    shown = text.drop_nulls()
+    if bool(shown.str.contains(r"^\d{1,2}:\d{2}").all()):
+        return text
+    if not bool(shown.str.contains(r"^(\d{4}|\d{6})$").all()):
+        return None
+    whole = text.str.pad_end(6, "0")
+    return whole.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "$1:$2:$3")
 
 
 def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
@@ -162,8 +155,18 @@ def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
-    """Prices, volume and all further numbers as Float64 (NaN is null); other columns of text are dropped."""
-    ours = [name for name in (*PRICES, "adjusted_close", "volume") if name in frame.columns]
+    """Prices, volume and all further numbers as Float64 (NaN is null); other columns of text are dropped.
+
+    Marks of sessions without trade (true, yes, 1) are 1 and 0.
+    """
+    ours = [name for name in (*PRICES, "adjusted_close", "volume", "delisting") if name in frame.columns]
+    frame = _without_nested(frame, notes)
+    for name in (name for name in MARKS if name in frame.columns):
+        mark = pl.col(name).cast(pl.String).str.to_lowercase()
+        number = mark.replace_strict(YES_AND_NO, default=mark.cast(pl.Float64, strict=False), return_dtype=pl.Float64)
+        frame = frame.with_columns(number.alias(name))
+        if frame[name].null_count() == len(frame):  # words of another meaning
+            frame = frame.drop(name)
     further = [name for name in frame.columns if name not in SPELLINGS and not name.startswith("_")]
     texts = [name for name in (*ours, *further) if frame.schema[name] == pl.String]
     if texts:
@@ -185,8 +188,19 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
             frame = frame.drop(name)
     lacking = [name for name in ("adjusted_close", "volume") if name not in frame.columns]
     frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
-    floats = [name for name in (*ours, *further) if name in frame.columns]
+    floats = [name for name in (*ours, *further, *MARKS) if name in frame.columns]
     return frame.with_columns(pl.col(floats).cast(pl.Float64).fill_nan(None))
+
+
+def _without_nested(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Columns of lists, bytes and Python objects are dropped, or refused where bars need them."""
+    for name, kind in frame.schema.items():
+        if kind.is_nested() or kind in (pl.Object, pl.Binary):
+            if name in SPELLINGS and frame.height:
+                row = frame.select("_table", "_line").row(0, named=True)
+                notes.refuse(row, f"the column holds {kind}.", "Convert it to numbers, text or times.", name)
+            frame = frame.drop(name)
+    return frame
 
 
 def _volume_number() -> pl.Expr:

@@ -6,49 +6,72 @@ never changed in silence; what cannot be known from the file is asked for, never
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-import narwhals as nw
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
-from gatecast.market.bars import COLUMNS, PRICES, UTC_TIME, Finding, compare_levels, make_bars, session_date
+from gatecast.market.actions import join_actions, no_actions, read_actions, read_splits, take_delistings, with_known_at
+from gatecast.market.bars import (
+    COLUMNS,
+    PRICES,
+    UTC_TIME,
+    Finding,
+    compare_levels,
+    make_bars,
+    session_date,
+    without_idle,
+)
 from gatecast.market.bars import resample as resample_bars
-from gatecast.market.classes import ASSET_CLASSES, AssetClass
+from gatecast.market.calendar import fill_times
+from gatecast.market.classes import ASSET_CLASSES, AssetClass, looks_like_another
 from gatecast.market.classes import asset_class as class_named
 from gatecast.market.cleaning import (
     BAD_MIN,
     BAD_SHARE,
+    Versions,
     adjust,
     quarantine,
-    read_splits,
     refuse_mixed_spacing,
     refuse_splits,
     widen,
     without_repeats,
 )
-from gatecast.market.columns import SPELLINGS, fill_symbols, name_columns, snake, to_numbers, wish_of
+from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of
+from gatecast.market.frames import read_frame
+from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, take_known
+from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
 from gatecast.market.times import Stamp, check_zone, close_times, read_times
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
-OWN = {"_table", "_line", *SPELLINGS, "_day", "_stamp"}
-"""Columns of rows that are no further ones."""
-Splits = str | Path | pl.DataFrame | Literal[False] | None
+ActionsTable = str | Path | pl.DataFrame | None
+Splits = ActionsTable | Literal[False]
+CLASS_RULES = {"file": "symbols file", "column": "column", "given": "given default", "built-in": "built-in default"}
+"""Where a symbol's asset class may come from, in words."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Bars, and what was done to the rows on the way: left out, filled, adjusted, widened."""
+    """Bars, and what was done to the rows on the way: left out, filled, adjusted, widened.
+
+    `actions`: splits and delistings as `gatecast.market.actions.read_actions` gives them, with `known_at` filled.
+    `classes`: symbol, asset_class and rule, the rule (in words) that the class came from.
+    """
 
     bars: pl.DataFrame
     findings: tuple[Finding, ...]
+    actions: pl.DataFrame = field(default_factory=no_actions)
+    classes: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=dict.fromkeys(("symbol", "asset_class", "rule"), pl.String))
+    )
 
 
 def read_bars(
@@ -56,17 +79,21 @@ def read_bars(
     *,
     symbols: str | Sequence[str] | None = None,
     symbols_file: str | Path | None = None,
-    asset_class: str = "equity",
+    asset_class: str | None = None,
     timezone: str | None = None,
     stamp: Stamp | None = None,
     resample: str | None = None,
     start: str | date | None = None,
     end: str | date | None = None,
     as_of: str | date | None = None,
+    versions: Versions = "first",
+    known_at: Mapping[str, str] | None = None,
     date_format: str | None = None,
     header: Sequence[str] | None = None,
     scale: float | None = None,
     splits: Splits = None,
+    actions: ActionsTable = None,
+    delisting: ActionsTable = None,
     now: datetime | None = None,
     columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
@@ -76,17 +103,23 @@ def read_bars(
       glob, a pandas or Polars frame, or "embedded" (S&P 500 and NASDAQ, daily 1999-2018: SP500, NASDAQ).
     - symbols: keep only these; a single one names bars that carry no symbol (else the file's name does).
     - symbols_file: a CSV with `symbol`, `asset_class` (or `class`) and, if wanted, `close`, such as
-      "17:30 Europe/Berlin". asset_class: of symbols that neither it nor a column of the source classifies.
+      "17:30 Europe/Berlin". asset_class: of symbols that neither it nor a column of the source classifies ("equity").
     - timezone: of times without one. stamp: whether an intraday, weekly or monthly time is the bar's "open"
       or "close"; a daily date stands for its session, which ends at the close of its class.
     - resample: coarser bars, as `gatecast.market.bars.resample` makes them.
     - start, end: first and last session date, both included. as_of: only what was known at that moment (a
-      date: at its end, UTC).
+      date: at its end, UTC), of several versions of a row the newest then.
+    - versions: of several versions of a row (same symbol and time, another known_at) the "first" known, which forecasts
+      could use, or the "newest". known_at: of further columns, when their values become known: a delay after the row's
+      close ("16d", "2h", "3w") or the name of a time column; a column `<name>_known_at` does so by itself. Each row
+      then has the latest value that was known by its fill, see `gatecast.market.known`.
     - date_format: of dates like 03/04/2024, which are refused without it ("%d/%m/%Y").
     - header: column names of a file without a header line. scale: what prices are multiplied by.
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
-    - now: bars that close after it are left out as unfinished (default: the computer's clock).
+    - actions: a table of symbol, kind (split or delisting), date, value and, if wanted, known_at. delisting: a table of
+      symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
+    - now: bars that close after it (a time with a zone) are left out as unfinished (default: the computer's clock).
     - columns: further columns to keep (default: all that hold numbers).
 
     Parquet is scanned: of a file, or of a folder partitioned as `asset_class=equity/symbol=AAPL/` or by one of the two,
@@ -113,10 +146,14 @@ def read_bars(
         start=start,
         end=end,
         as_of=as_of,
+        versions=versions,
+        known_at=known_at,
         date_format=date_format,
         header=header,
         scale=scale,
         splits=splits,
+        actions=actions,
+        delisting=delisting,
         now=now,
         columns=columns,
     ).bars
@@ -127,42 +164,59 @@ def read_with_findings(
     *,
     symbols: str | Sequence[str] | None = None,
     symbols_file: str | Path | None = None,
-    asset_class: str = "equity",
+    asset_class: str | None = None,
     timezone: str | None = None,
     stamp: Stamp | None = None,
     resample: str | None = None,
     start: str | date | None = None,
     end: str | date | None = None,
     as_of: str | date | None = None,
+    versions: Versions = "first",
+    known_at: Mapping[str, str] | None = None,
     date_format: str | None = None,
     header: Sequence[str] | None = None,
     scale: float | None = None,
     splits: Splits = None,
+    actions: ActionsTable = None,
+    delisting: ActionsTable = None,
     now: datetime | None = None,
     columns: Sequence[str] | None = None,
     reference: pl.DataFrame | None = None,
+    sealed: str | date | None = None,
 ) -> Reading:
-    """As `read_bars`, with the list of what was left out, filled, adjusted or widened on the way.
+    """As `read_bars`, with the list of what was left out, filled, adjusted or widened on the way, and the actions.
 
-    `reference` is a second Bars frame whose closes are compared (`gatecast.market.bars.compare_levels`). What
-    is odd in the bars that were kept is told by `gatecast.market.bars.findings`.
+    `sealed` is the first session of a hold-out: nothing is read that became known in it or later, be it a row, a
+    version of a row, a column's value or an action. `reference` is a second Bars frame whose closes are compared
+    (`gatecast.market.bars.compare_levels`). What is odd in the bars that were kept is told by
+    `gatecast.market.bars.findings`.
     """
     if stamp not in (None, "open", "close"):
         raise BarsError(f"stamp must be 'open' or 'close', got {stamp!r}.")
+    if versions not in ("first", "newest"):
+        raise BarsError(f"versions must be 'first' or 'newest', got {versions!r}.")
+    if now is not None and (not isinstance(now, datetime) or now.tzinfo is None):
+        raise BarsError(f"now must be a time with a zone, such as datetime.now(timezone.utc), got {now!r}.")
     check_zone(timezone)
-    class_named(asset_class)
+    class_named(asset_class or "equity")
     wanted = [symbols] if isinstance(symbols, str) else symbols
     classes = _read_classes(symbols_file)
+    delays = check_known(known_at)
+    moment = None if as_of is None else _as_moment(as_of)
+    seal = None if sealed is None else _as_date(sealed, "sealed")
 
     first, last = (None if day is None else _as_date(day, name) for day, name in ((start, "start"), (end, "end")))
-    whole = partial(wish_of, columns=columns)
+    kept = None if columns is None else [*columns, *(f"{name}{SUFFIX}" for name in columns), *delays, *delays.values()]
+    whole = partial(wish_of, columns=kept)
     chosen = partial(whole, symbols=wanted, first=first, last=last)
 
     def read(choose: Choose) -> tuple[pl.DataFrame, Notes] | None:
         tables = _load(source, header, wanted, choose)
         notes = Notes(tuple(table.file for table in tables))
-        rows = [_read_rows(table, n, timezone, stamp, date_format, scale, notes) for n, table in enumerate(tables)]
-        return (pl.concat(rows, how="diagonal_relaxed"), notes) if rows else None
+        rows = [
+            _read_rows(table, n, timezone, stamp, date_format, scale, delays, notes) for n, table in enumerate(tables)
+        ]
+        return (_join_files(pl.concat(rows, how="diagonal_relaxed"), tables, wanted, notes), notes) if rows else None
 
     found = read(chosen)
     if found is None or not set(wanted or ()) <= set(found[0]["symbol"].unique()):
@@ -170,25 +224,86 @@ def read_with_findings(
     if found is None:
         raise BarsError("the source has no rows: give a file with bars.")
     rows, notes = found
-    rows = _choose_symbols(rows, wanted)
-    if columns is not None:
-        rows = rows.drop(set(rows.columns) - set(columns) - OWN)
-    rows = _classify(rows, classes, asset_class, end, notes)
+    rows = _choose_symbols(rows, wanted, len(notes.files) > 1)
+    listed = join_actions(
+        read_splits(splits),
+        read_actions(delisting, "delisting") if delisting is not None else no_actions(),
+        read_actions(actions) if actions is not None else no_actions(),
+    )
+    rows, told = _classify(rows, classes, asset_class, end, notes)
     rows = close_times(rows, notes)
-    rows = _cut(rows, start, end, as_of, now, notes)
-    rows = without_repeats(rows, notes)
+    rows = _cut(rows, start, end, moment, seal, now, notes)
+    order = rows.columns
+    rows, events = take_known(rows, delays, as_of=moment, sealed=seal)
+    rows = without_repeats(rows, notes, versions if moment is None else "newest")
+    rows = join_known(rows, events, order)
+    if columns is not None:
+        rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
+    rows, ends = take_delistings(rows, notes)
+    listed = with_known_at(join_actions(listed, ends), rows)
+    if moment is not None:
+        listed = listed.filter(pl.col("known_at") <= moment)
+    if seal is not None:
+        listed = listed.filter(session_date(pl.col("known_at")) < seal)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
-    listed = read_splits(None if splits is False else splits)
-    rows = adjust(rows, listed, notes)
+    applied = listed.filter(pl.col("kind") == "split")
+    rows = adjust(rows, applied, notes)
     if splits is not False:
-        refuse_splits(rows, listed, notes)
+        refuse_splits(rows, applied, notes)
     rows = widen(rows, notes)
+    rows = _without_idle(rows, notes)
+    if columns is not None:
+        rows = rows.drop(set(MARKS) - set(columns), strict=False)
     bars = make_bars(rows.drop("_table", "_line", "adjusted_close"))
     if resample is not None:
         bars = resample_bars(bars, resample)
     compared = compare_levels(bars, reference) if reference is not None else []
-    return Reading(bars, (*notes.findings, *compared))
+    told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
+    return Reading(bars, (*notes.findings, *_late(bars), *_guesses(told), *compared), listed, told)
+
+
+def _without_idle(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Rows of sessions in which something was traded; one finding for each symbol that had others."""
+    kept, counts = without_idle(rows)
+    left = set(kept["symbol"].unique())
+    counts = counts.rename({"first": "time", "last": "_last", "bars": "_bars"})
+    starts = rows.join(counts, on=["symbol", "time"], how="inner", maintain_order="left")
+    for row in starts.iter_rows(named=True):
+        span = f"{row['time']:%Y-%m-%d} to {row['_last']:%Y-%m-%d}"
+        if row["symbol"] in left:
+            advice = f"Sessions without a trade, {span}: no observations, neither learned from nor scored."
+        else:
+            advice = f"Nothing was traded, {span}: the symbol is left out."
+        notes.add("warning", "no_trade", row, row["_bars"], advice)
+    if kept.is_empty():
+        raise BarsError(
+            f"nothing was traded: no price of {len(counts)} symbol(s) moves and no volume is above 0 in"
+            f" {counts['_bars'].sum()} bars. There is nothing to forecast; give another file or other symbols."
+        )
+    return kept
+
+
+def _late(bars: pl.DataFrame) -> list[Finding]:
+    """Symbols with bars that are known only after their fill, with their number."""
+    rows = bars.with_columns(fill_times(bars).alias("_fill")).filter(pl.col("known_at") > pl.col("_fill"))
+    counted = rows.group_by("symbol", maintain_order=True).agg(pl.col("time").first(), pl.len())
+    advice = "Bars known only after their next fill: nothing is forecast at them until they are known."
+    return [Finding("warning", symbol, at, "late", count, advice) for symbol, at, count in counted.iter_rows()]
+
+
+def _guesses(classes: pl.DataFrame) -> list[Finding]:
+    """Symbols whose name looks like another class than the one they have."""
+    found = []
+    for symbol, name, rule in classes.iter_rows():
+        guess = looks_like_another(symbol, name)
+        if guess is not None:
+            advice = (
+                f"The name looks like {guess}, but the class is {name} ({rule}), with its costs, hours and bars a year."
+                f" If it is {guess}: asset_class='{guess}', or a symbols file."
+            )
+            found.append(Finding("warning", symbol, None, "class_guess", guess, advice))
+    return found
 
 
 def _load(source: Source, header: Sequence[str] | None, wanted: Sequence[str] | None, choose: Choose) -> list[Table]:
@@ -205,7 +320,7 @@ def _load(source: Source, header: Sequence[str] | None, wanted: Sequence[str] | 
             choose = partial(_named, choose=choose, symbol=wanted[0])
         tables = [table for path in files for table in read_tables(path, header, choose)]
     else:
-        tables = _from_frame(source)
+        tables = read_frame(source)
     if wanted is not None and len(wanted) == 1 and len(tables) == 1:
         return [replace(tables[0], symbol=wanted[0])]
     return tables
@@ -221,42 +336,9 @@ def _embedded() -> list[Table]:
 
     tables = []
     for symbol, load in (("SP500", sp500.load), ("NASDAQ", nasdaq.load)):
-        (table,) = _from_frame(load())
+        (table,) = read_frame(load())
         frame = table.frame.drop("Adj Close").with_columns(pl.lit("index").alias("asset_class"))
         tables.append(replace(table, frame=frame, symbol=symbol))
-    return tables
-
-
-def _from_frame(source: Any) -> list[Table]:
-    """A frame in memory; rows count from 1."""
-    if isinstance(source, pl.LazyFrame):
-        source = source.collect()
-    if nw.dependencies.is_pandas_dataframe(source):
-        if source.columns.nlevels > 1:
-            return _side_by_side(source)
-        index = source.index
-        if index.nlevels > 1 or index.name is not None or index.dtype.kind == "M":
-            names = [str(name) if name is not None else "time" for name in index.names]
-            source = source.rename_axis(index=names).reset_index()
-        source = source.rename(columns=str)
-    try:
-        return [Table(nw.from_native(source, eager_only=True).to_polars(), None, 1)]
-    except TypeError:
-        raise BarsError(
-            "bars are read from a path, a list of paths, a folder, a glob, 'embedded', or a pandas or Polars"
-            f" frame; got {type(source).__name__}."
-        ) from None
-
-
-def _side_by_side(source: Any) -> list[Table]:
-    """A pandas frame with columns (field, ticker) or (ticker, field): one table per ticker."""
-    spellings = {spelling for group in SPELLINGS.values() for spelling in group}
-    fields_first = any(snake(str(name)) in spellings for name in source.columns.get_level_values(0))
-    level = 1 if fields_first else 0
-    tables = []
-    for ticker in source.columns.get_level_values(level).unique():
-        (table,) = _from_frame(source.xs(ticker, axis=1, level=level))
-        tables.append(replace(table, symbol=str(ticker)))
     return tables
 
 
@@ -267,6 +349,7 @@ def _read_rows(
     stamp: Stamp | None,
     date_format: str | None,
     scale: float | None,
+    known_at: Mapping[str, str],
     notes: Notes,
 ) -> pl.DataFrame:
     """One table's rows with a price: their place, symbol, day or time with its stamp, and numbers."""
@@ -286,9 +369,15 @@ def _read_rows(
     ):
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(value).alias(name))
+    frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
     frame = fill_symbols(to_numbers(frame, table, notes), notes)
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
+    if "delisting" in frame.columns:
+        ends = frame.filter(empty & pl.col("delisting").is_not_null())
+        if ends.height:
+            problem, advice = "the row of a delisting has no price.", "Put it into the last row that has one."
+            notes.refuse(ends.row(0, named=True), problem, advice, "delisting", ends["delisting"][0])
     notes.add_counts("info", "empty_row", frame.filter(empty), "Rows without any price are left out.")
     frame = frame.filter(~empty)
     if frame.is_empty():
@@ -301,7 +390,9 @@ def _read_rows(
         frame = frame.with_columns(pl.col(*PRICES, "adjusted_close") * scale)
     are_bars = set(table.frame.columns) >= set(COLUMNS)
     frame = read_times(frame, timezone, stamp, date_format, are_bars, notes)
-    further = [name for name in frame.columns if name not in SPELLINGS and not name.startswith("_")]
+    further = [name for name in frame.columns if name not in SPELLINGS and not re.match("_(?!known:)", name)]
+    further += [name for name in ("delisting", *MARKS) if name in frame.columns]
+    frame = frame.with_columns(pl.col("asset_class").cast(pl.String))
     return frame.select(
         *("_table", "_line", "symbol", "asset_class", "_day", "time", "_stamp"),
         *(*PRICES, "adjusted_close", "volume", "known_at", pl.col("segment").cast(pl.Int32, strict=False)),
@@ -309,13 +400,62 @@ def _read_rows(
     )
 
 
-def _choose_symbols(rows: pl.DataFrame, wanted: Sequence[str] | None) -> pl.DataFrame:
+def _join_files(
+    rows: pl.DataFrame, tables: Sequence[Table], wanted: Sequence[str] | None, notes: Notes
+) -> pl.DataFrame:
+    """Several files of one symbol, which none is named after and no column says, as that symbol's rows.
+
+    They are files whose names are the symbol and a number or date (BTC-2024, BTC-2025), or the same name but for digits
+    (2024-01, 2024-02), and that do not overlap in time.
+    """
+    if wanted is None or len(wanted) != 1 or len(tables) < 2 or wanted[0] in rows["symbol"].unique():
+        return rows
+    (symbol,) = wanted
+    unnamed = [
+        n for n, table in enumerate(tables)
+        if table.file and table.symbol and not {snake(name) for name in table.frame.columns} & {*SPELLINGS["symbol"]}
+    ]  # fmt: skip
+    own = [n for n in unnamed if _is_part_of(str(tables[n].symbol), symbol)]
+    letters = {re.sub(r"[\W\d_]+", "", str(tables[n].symbol)).lower() for n in unnamed}
+    if not own and len(letters) == 1 and len(unnamed) == len(tables):
+        own = unnamed
+    if not own:
+        return rows
+    shown = pl.coalesce("time", pl.col("_day").cast(UTC_TIME))
+    parts = rows.filter(pl.col("_table").is_in(own))
+    spans = parts.group_by("_table").agg(shown.min().alias("first"), shown.max().alias("last")).sort("first")
+    overlap = spans.filter(pl.col("first") <= pl.col("last").shift())
+    if overlap.height:
+        at = spans["_table"].to_list().index(overlap["_table"][0])
+        one, other = (tables[spans["_table"][n]].file for n in (at - 1, at))
+        raise BarsFileError(
+            f"the file overlaps in time with {one}, so they are not read as one symbol {symbol!r}.", file=other,
+            advice="Files without a symbol column are named by their stem: give each a column symbol, or cut one.",
+        )  # fmt: skip
+    joined = parts.with_columns(pl.lit(symbol).alias("symbol"))
+    advice = f"{len(own)} files without a symbol column, which follow one another, are read as this symbol."
+    notes.add("info", "joined_files", joined.drop("time").row(0, named=True), len(own), advice)
+    return pl.concat([rows.filter(~pl.col("_table").is_in(own)), joined])
+
+
+def _is_part_of(stem: str, symbol: str) -> bool:
+    """Whether a file's stem is a symbol's name with a number, date or mark of its own before or after it.
+
+    >>> [_is_part_of(stem, "BTC") for stem in ("BTC-2024", "2024_btc", "BTC2-2024", "BTCUSDT-1d-2024")]
+    [True, True, False, False]
+    """
+    name = re.escape(symbol)
+    return re.search(rf"^{name}([-_. ]|(19|20)\d\d)|[-_. ]{name}$", stem, re.IGNORECASE) is not None
+
+
+def _choose_symbols(rows: pl.DataFrame, wanted: Sequence[str] | None, by_stem: bool) -> pl.DataFrame:
     if wanted is None:
         return rows
     have = rows["symbol"].unique().to_list()
     for symbol in wanted:
         if symbol not in have:
-            raise BarsError(f"the source has no bars of {symbol!r}. {did_you_mean(symbol, have)}")
+            files = " A file without a symbol column stands for the symbol it is named after." if by_stem else ""
+            raise BarsError(f"the source has no bars of {symbol!r}. {did_you_mean(symbol, have)}{files}")
     return rows.filter(pl.col("symbol").is_in(wanted))
 
 
@@ -366,16 +506,26 @@ def _with_close(known: AssetClass, close: str | None, path: Path, line: int) -> 
 
 
 def _classify(
-    rows: pl.DataFrame, classes: dict[str, AssetClass], default: str, end: str | date | None, notes: Notes
-) -> pl.DataFrame:
-    """Adds the class (symbols file, own column, default) and `session_close`, when the row's day ends.
+    rows: pl.DataFrame, classes: dict[str, AssetClass], default: str | None, end: str | date | None, notes: Notes
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with the class (symbols file, own column, default) and `session_close`, when the row's day ends; and of each
+    symbol its class and the rule it came from.
 
-    Currencies, metals and futures that have bars dated Sunday have days that end at midnight UTC: a day that
-    ends at 17:00 in New York has none.
+    Currencies, metals and futures that have bars dated Sunday have days that end at midnight UTC, a day that ends at
+    17:00 in New York has none: all days where a Sunday is among the symbol's first three weeks, else those from the
+    first Sunday on.
     """
     listed = {symbol: known.name for symbol, known in classes.items()}
     in_file = pl.col("symbol").replace_strict(listed, default=None, return_dtype=pl.String)
-    rows = rows.with_columns(pl.coalesce(in_file, "asset_class", pl.lit(default)).alias("asset_class"))
+    rule = (
+        pl.when(in_file.is_not_null()).then(pl.lit(CLASS_RULES["file"]))
+        .when(pl.col("asset_class").is_not_null()).then(pl.lit(CLASS_RULES["column"]))
+        .otherwise(pl.lit(CLASS_RULES["given" if default else "built-in"]))
+    )  # fmt: skip
+    by_default = pl.lit(default or "equity")
+    rows = rows.with_columns(rule.alias("_rule"), pl.coalesce(in_file, "asset_class", by_default).alias("asset_class"))
+    told = rows.select("symbol", "asset_class", rule="_rule").unique("symbol", keep="first", maintain_order=True)
+    rows = rows.drop("_rule")
     for name in rows["asset_class"].unique():
         class_named(name)
     if classes:
@@ -391,22 +541,27 @@ def _classify(
     sunday = (pl.col("_day").dt.weekday() == 7).fill_null(False)
     if end is not None:  # what comes later has no say in when earlier days ended
         sunday &= (pl.col("_day") <= _as_date(end, "end")).fill_null(False)
-    to_midnight = sunday.any().over("symbol") & pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
+    since = pl.col("_day").filter(sunday).min().over("symbol")
+    early = since < pl.col("_day").min().over("symbol") + timedelta(weeks=3)
+    to_midnight = (early | (pl.col("_day") >= since)).fill_null(False)
+    to_midnight &= pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
     advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
     notes.add_counts("warning", "sunday", rows.filter(to_midnight & sunday).drop("time"), advice)
     midnight = ASSET_CLASSES["crypto"].close_of(pl.col("_day"))
-    return rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("_session_close"))
+    rows = rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("_session_close"))
+    return rows, told.sort("symbol")
 
 
 def _cut(
     rows: pl.DataFrame,
     start: str | date | None,
     end: str | date | None,
-    as_of: str | date | None,
+    as_of: datetime | None,
+    sealed: date | None,
     now: datetime | None,
     notes: Notes,
 ) -> pl.DataFrame:
-    """The sessions from start to end, as known at as_of, without bars that have not closed yet."""
+    """The sessions from start to end, known at as_of and before the sealed session, without bars still to close."""
     closed = pl.col("time") <= (now or datetime.now(UTC))
     unfinished = rows.filter(~closed)
     if unfinished.height > max(BAD_SHARE * rows.height, BAD_MIN):
@@ -419,11 +574,13 @@ def _cut(
         closed,
         pl.lit(True) if start is None else session >= _as_date(start, "start"),
         pl.lit(True) if end is None else session <= _as_date(end, "end"),
-        pl.lit(True) if as_of is None else pl.col("known_at") <= _as_moment(as_of),
+        pl.lit(True) if as_of is None else pl.col("known_at") <= as_of,
+        pl.lit(True) if sealed is None else session_date(pl.col("known_at")) < sealed,
     )
     if kept.is_empty():
         first, last = rows["time"].min(), rows["time"].max()
-        cut = ", ".join(f"{k}={v}" for k, v in (("start", start), ("end", end), ("as_of", as_of)) if v is not None)
+        given = (("start", start), ("end", end), ("as_of", as_of), ("holdout", sealed))
+        cut = ", ".join(f"{name}={value}" for name, value in given if value is not None)
         raise BarsError(f"no bars are left with {cut or 'the present clock'}; the source has {first!s} to {last!s}.")
     return kept
 
@@ -443,7 +600,7 @@ def _as_moment(value: str | date) -> datetime:
         if isinstance(value, str):
             given = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         if not isinstance(given, datetime) and isinstance(given, date):
-            return datetime.combine(given, time(), UTC) + timedelta(days=1)
+            return datetime.combine(min(given, date(9999, 12, 30)), time(), UTC) + timedelta(days=1)
         if isinstance(given, datetime) and given.tzinfo is not None:
             return given
     except ValueError:

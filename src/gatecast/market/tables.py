@@ -13,13 +13,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 import polars as pl
 
 from gatecast.errors import BarsFileError
-from gatecast.market.bars import Finding, Severity
+from gatecast.market.bars import PRICES, Finding, Severity
+from gatecast.market.spellings import SPELLINGS, snake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_BYTES = 2**30
 MAX_LINE_BYTES = 2**20
@@ -28,6 +32,7 @@ MAX_ROWS = 100_000_000
 SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet", ".pq")
 
 LEAN_TRADES = ("date", "open", "high", "low", "close", "volume")
+OFFSET = r"[+-]\d{2}:?\d{2}"  # a time zone that is a fixed distance from UTC, such as +05:30
 LEAN_QUOTES = ("date", *(f"{side}_{part}" for side in ("bid", "ask") for part in (*LEAN_TRADES[1:5], "size")))
 
 
@@ -168,8 +173,14 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
                 value=str(column.type),
                 advice="Write the file without that column.",
             )
+    zoned = [column.name for column in schema if not _zone_is_known(column.type)]
     try:
-        lazy = _with_folders(pl.scan_parquet(path, hive_partitioning=False), folders)
+        if zoned:  # Polars has no such zone: the offset goes into the text
+            with pq.ParquetFile(path) as opened:
+                table = opened.read()
+            lazy = _with_folders(from_arrow(table, path).lazy(), folders)
+        else:
+            lazy = _with_folders(pl.scan_parquet(path, hive_partitioning=False), folders)
         if choose is None:
             return [Table(lazy.collect(), str(path), 1, _stem(path))]
         wish = choose(lazy.collect_schema(), _stem(path))
@@ -180,9 +191,73 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
         frame = chosen.collect() if wish.rows is None else chosen.filter(wish.rows).collect()
         if wish.symbol and frame[wish.symbol].null_count():  # an empty cell may be filled if the file has one symbol
             frame = chosen.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
+    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        problem = f"not a readable Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
+        raise BarsFileError(problem, file=path) from None
     return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
+
+
+def _zone_is_known(kind: pa.DataType) -> bool:
+    """Whether Polars has the time zone of an Arrow type; types without a zone need none."""
+    zone = getattr(kind, "tz", None)
+    return zone is None or zone_is_known(zone)
+
+
+def zone_is_known(zone: str) -> bool:
+    """Whether Polars has a time zone of that name. A fixed offset such as +05:30 is no name.
+
+    >>> zone_is_known("Asia/Kolkata"), zone_is_known("+05:30")
+    (True, False)
+    """
+    if re.fullmatch(OFFSET, zone):
+        return False
+    try:
+        pl.select(pl.lit(0).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone))
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
+    """An Arrow table as a Polars frame; times with a fixed offset become text that ends with it.
+
+    Raises BarsFileError for a column that is there twice, and for a time zone that nobody knows.
+
+    >>> import pyarrow as pa
+    >>> from_arrow(pa.table({"at": pa.array([0], pa.timestamp("s", "+05:30"))})).item()
+    '1970-01-01 05:30:00.000000+05:30'
+    """
+    import pyarrow as pa
+
+    refuse_twice(table.column_names, file)
+    texts = {}
+    for position, column in enumerate(table.schema):
+        if _zone_is_known(column.type):
+            continue
+        zone = column.type.tz
+        if not re.fullmatch(OFFSET, zone):
+            raise BarsFileError(
+                "the time zone is unknown.", file=file, column=column.name, value=zone,
+                advice="Write the times in UTC, or in a zone such as America/New_York.",
+            )  # fmt: skip
+        hours, minutes = int(zone[1:3]), int(zone[-2:])
+        ahead = pl.duration(minutes=(60 * hours + minutes) * (-1 if zone[0] == "-" else 1))
+        moments = pl.Series(column.name, table.column(position).cast(pa.timestamp("us", "UTC"), safe=False))
+        wall = pl.col(column.name).dt.replace_time_zone(None) + ahead
+        texts[column.name] = moments.to_frame().select(wall.dt.strftime("%Y-%m-%d %H:%M:%S%.6f") + zone).to_series()
+    plain = pl.DataFrame(pl.from_arrow(table.drop_columns(list(texts))))
+    return plain.with_columns(**texts).select(table.column_names)
+
+
+def refuse_twice(names: Sequence[object], file: str | Path | None = None, line: int | None = None) -> None:
+    """Raises BarsFileError where two columns have the same name."""
+    have = list(names)
+    twice = next((name for name in have if have.count(name) > 1), None)
+    if twice is not None:
+        shown = ", ".join(map(str, twice)) if isinstance(twice, tuple) else str(twice)
+        raise BarsFileError(
+            "the column is there twice.", file=file, line=line, column=shown, advice="Rename or drop one of them."
+        )
 
 
 def _within(path: Path, what: str, have: int, limit: int) -> None:
@@ -203,8 +278,9 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
     first = head[0]
     _within(path, "columns", len(first), MAX_COLUMNS)
 
-    if len(head) == 3 and first[0].lower() == "price" and head[1][0].lower() == "ticker":
-        yield from _read_side_by_side(path, data, skipped, separator, head)
+    two = _two_headers(head)
+    if two is not None:
+        yield from _read_side_by_side(path, data, skipped, separator, *two)
         return
     lean = False
     headless = any(_is_number(cell) for cell in first)
@@ -227,28 +303,47 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
             f"header= names {len(names)} columns, the file has {len(first)}.", file=path, line=skipped + 1
         )
     names = [name or f"unnamed_{position}" for position, name in enumerate(names)]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BarsFileError(
-            "the column is there twice.",
-            file=path,
-            line=skipped + 1,
-            column=twice,
-            advice="Rename or drop one of them.",
-        )
+    refuse_twice(names, path, skipped + 1)
     start = skipped if headless else skipped + 1
     frame = _body(path, data, start, separator, names)
     yield Table(frame, str(path), start + 1, _stem(path), lean, decimal_comma=separator != ",")
 
 
-def _read_side_by_side(path: Path, data: bytes, skipped: int, separator: str, head: list[list[str]]) -> Iterator[Table]:
-    """The three header lines Price, Ticker, Date: one table per ticker."""
-    fields, tickers, time_name = head[0][1:], head[1][1:], head[2][0] or "Date"
-    names = [time_name, *(str(position) for position in range(len(fields)))]
-    frame = _body(path, data, skipped + 3, separator, names)
-    for ticker in dict.fromkeys(tickers):
-        own = {str(position): fields[position] for position, name in enumerate(tickers) if name == ticker}
-        yield Table(frame.select(time_name, *own).rename(own), str(path), skipped + 4, ticker)
+def _two_headers(head: list[list[str]]) -> tuple[list[str], list[str], int] | None:
+    """Fields, tickers and the number of header lines, where two lines name each column together; else None.
+
+    The line of fields has names for open, high, low and close; the other one tickers, of which no cell in front is a
+    date. A third line may name the index, as pandas writes it. The first field is the column of times.
+    """
+    if len(head) < 2 or len(head[0]) != len(head[1]):
+        return None
+    price_names = [set(SPELLINGS[price]) for price in PRICES]
+    scores = [sum(any(snake(cell) in names for cell in line[1:]) for names in price_names) for line in head[:2]]
+    fields, tickers = (head[0], head[1]) if scores[0] >= scores[1] else (head[1], head[0])
+    if max(scores) < len(PRICES) or not any(tickers[1:]) or re.search(r"\d", tickers[0]):
+        return None
+    index = head[2] if len(head) == 3 and re.fullmatch(r"\D+", head[2][0]) and not any(head[2][1:]) else None
+    named = snake(tickers[0]) in ("tickers", *SPELLINGS["symbol"])
+    below = tickers is head[1]  # where a row of bars stands in other files
+    if below and index is None and not named and (tickers[0] or any(_is_number(cell) for cell in tickers[1:] if cell)):
+        return None
+    at = next((line[0] for line in (fields, tickers) if snake(line[0]) in SPELLINGS["time"]), "Date")
+    filled = list(tickers)
+    for position in range(2, len(filled)):  # a merged cell is empty but for its first column
+        filled[position] = filled[position] or filled[position - 1]
+    return [index[0] if index else at, *fields[1:]], filled, 3 if index else 2
+
+
+def _read_side_by_side(
+    path: Path, data: bytes, skipped: int, separator: str, fields: list[str], tickers: list[str], lines: int
+) -> Iterator[Table]:
+    """The columns under header lines of fields and tickers: one table per ticker."""
+    refuse_twice(list(zip(fields, tickers, strict=True)), path, skipped + 1)
+    time_name = fields[0]
+    frame = _body(path, data, skipped + lines, separator, [time_name, *(str(n) for n in range(1, len(fields)))])
+    for ticker in dict.fromkeys(tickers[1:]):
+        own = {str(n): fields[n] for n in range(1, len(fields)) if tickers[n] == ticker}
+        yield Table(frame.select(time_name, *own).rename(own), str(path), skipped + lines + 1, ticker)
 
 
 def _decoded(path: Path) -> bytes:

@@ -14,6 +14,7 @@ import polars as pl
 
 from gatecast.errors import BarsError
 from gatecast.market.bars import UTC_TIME
+from gatecast.market.calendar import FIRST
 from gatecast.market.tables import Notes
 
 Stamp = Literal["open", "close"]
@@ -28,9 +29,18 @@ EPOCH_UNITS = {  # how many make a second; counts between 1e8 and 1e10 seconds a
     "microseconds": 10**6,
     "nanoseconds": 10**9,
 }
-ZONE = r"\s*(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+ZONE = r"\s*(Z|z|UTC|GMT|(?:UTC|GMT)?[+-]\d{1,2}:?\d{2}|(?:UTC|GMT)?[+-]\d{2})$"
+FURTHEST = 15 * 60  # minutes; no clock is further from UTC
 DAILY = timedelta(hours=20)  # times at least so far apart are of daily or coarser bars
 COARSE = timedelta(days=5)  # dates usually so far apart are weekly or coarser
+JITTER = timedelta(seconds=5)  # a stamp so near to a whole minute is that minute
+GRAINS = tuple(timedelta(minutes=minutes) for minutes in (24 * 60, 30, 15, 5, 1))
+LIVE_MIN = 5  # rows on a grid of times before a last row off that grid is a live one
+ZONES = (
+    "America/New_York", "America/Chicago", "America/Toronto", "America/Sao_Paulo", "Europe/London", "Europe/Berlin",
+    "Europe/Helsinki", "Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo", "Australia/Sydney",
+)  # fmt: skip
+"""Zones of exchanges, whose midnights are recognised in times that are shown in UTC."""
 
 
 def check_zone(name: str | None) -> None:
@@ -62,31 +72,178 @@ def read_times(
         stamp = "open"
     wall, moment = _clocks(frame, column, timezone, date_format, notes)
     frame = frame.with_columns(wall.alias("_wall"), moment.alias("_moment"), pl.lit(stamp, pl.String).alias("_stamp"))
-    exact = column == "close_time" or are_bars or (stamp == "close" and moment.null_count() == 0)
+    exact = column == "close_time" or are_bars
+    frame = _at_whole_minutes(frame, exact, notes)
+    if not exact:
+        frame = _without_live_rows(frame, notes)
+        exact = stamp == "close" and frame["_moment"].null_count() == 0
+    if not exact:
+        frame = _midnights_in(frame, column, timezone, stamp, notes)
     if not exact and _are_dates(frame):
-        frame = frame.with_columns(wall.dt.date().alias("_day"), pl.lit(None, UTC_TIME).alias("time"))
+        frame = frame.with_columns(pl.col("_wall").dt.date().alias("_day"), pl.lit(None, UTC_TIME).alias("time"))
     else:
+        if not exact:
+            _refuse_mixture(frame, column, notes)
         _refuse_unplaced(frame, column, timezone, notes)
-        at = pl.col("_moment")
-        if column == "close_time":  # 11:59:59.999 is noon
-            noon = (at + timedelta(seconds=1)).dt.truncate("1m")
-            at = pl.when(at.dt.second() == 59).then(noon).otherwise(at)
-        frame = frame.with_columns(pl.lit(None, pl.Date).alias("_day"), at.alias("time"))
+        frame = frame.with_columns(pl.lit(None, pl.Date).alias("_day"), pl.col("_moment").alias("time"))
     if "known_at" not in frame.columns:
         return frame.with_columns(pl.lit(None, UTC_TIME).alias("known_at"))
-    wall, known = _clocks(frame, "known_at", timezone, date_format, notes)
-    if not are_bars and bool((wall.dt.time() == time()).all()):
-        known = (wall + timedelta(days=1)).dt.replace_time_zone("UTC")
-    return frame.with_columns(known.alias("known_at"))
+    known = known_times(frame, "known_at", timezone, date_format, notes)
+    close = pl.when(pl.col("time").is_between(known, known + JITTER)).then("time").otherwise(known)
+    return frame.with_columns(close.alias("known_at"))
+
+
+def known_times(
+    frame: pl.DataFrame,
+    column: str,
+    timezone: str | None,
+    date_format: str | None,
+    notes: Notes,
+    *,
+    optional: bool = False,
+) -> pl.Series:
+    """A column of moments at which something became known, in UTC. A date means the end of that day, UTC.
+
+    `optional`: empty cells stay empty; elsewhere they are refused, as is a clock time without a zone.
+    """
+    given = frame.filter(pl.col(column).is_not_null()) if optional else frame
+    if given.is_empty():
+        return pl.Series(column, [None] * len(frame), UTC_TIME)
+    wall, moment = _clocks(given, column, None, date_format, notes)  # moments only where the data say a zone
+    local = pl.lit(None, UTC_TIME) if timezone is None else _moments_in(wall, timezone)
+    table = given.select(
+        "_table", "_line", pl.col(column).cast(pl.String).alias("value"),
+        wall=wall, moment=moment, local=local,
+    )  # fmt: skip
+    end_of_day = (pl.col("wall") + timedelta(days=1)).dt.replace_time_zone("UTC")
+    by_clock = pl.when(pl.col("wall").dt.time() == time()).then(end_of_day).otherwise("local")
+    table = table.with_columns(pl.coalesce("moment", by_clock).alias("known"))
+    unplaced = table.filter(pl.col("known").is_null())
+    if unplaced.height:
+        row = unplaced.row(0, named=True)
+        advice = "Say which with timezone=, or give times with their offset."
+        notes.refuse(row, "the time has no zone, or its clock shows it twice.", advice, column, row["value"])
+    if not optional:
+        return table["known"].alias(column)
+    known = frame.select(at=pl.int_range(pl.len()), given=pl.col(column).is_not_null())
+    placed = known.filter("given").with_columns(table["known"])
+    return known.join(placed, on="at", how="left", maintain_order="left")["known"].alias(column)
+
+
+def read_dates(frame: pl.DataFrame, column: str, notes: Notes) -> pl.Series:
+    """A column of dates in any notation as dates; a cell that is none is refused with its line."""
+    return _clocks(frame, column, None, None, notes)[0].dt.date().alias(column)
+
+
+def _first_steps(column: str) -> pl.Expr:
+    """The symbol's first distances between its different times, seconds apart or more."""
+    return pl.col(column).dt.round("10s").unique().sort().diff().drop_nulls().head(FIRST)
+
+
+def _at_whole_minutes(frame: pl.DataFrame, closes: bool, notes: Notes) -> pl.DataFrame:
+    """Times within five seconds of a whole minute are that minute, for bars of a minute or longer.
+
+    Clocks of vendors are late by milliseconds; a bar stamped at 00:00:00.002 would belong to the next session, and
+    would not meet the bar of another symbol. `closes`: 11:59:59.999 is how a vendor writes noon, and is not told.
+    """
+    whole = pl.col("_wall").dt.round("1m")
+    move = whole - pl.col("_wall")
+    if bool(frame.select((move == timedelta()).all()).item()):
+        return frame
+    usual = frame.group_by("symbol").agg(_first_steps("_wall").median().alias("_usual"))
+    frame = frame.join(usual, on="symbol", how="left", maintain_order="left")
+    long = (pl.col("_usual") >= timedelta(minutes=1)).fill_null(True)
+    moved = long & (move.abs() <= JITTER) & (move != timedelta())
+    if not closes:
+        advice = "Times within 5 seconds of a whole minute are read as that minute."
+        notes.add_counts("info", "rounded_time", frame.filter(moved).drop("time", strict=False), advice)
+    move = pl.when(moved).then(move).otherwise(timedelta())
+    return frame.with_columns(pl.col("_wall") + move, pl.col("_moment") + move).drop("_usual")
+
+
+def _without_live_rows(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """A symbol's last row is left out where its clock is off the grid of all others: its bar is unfinished.
+
+    The grid are midnights, half hours, quarters, five minutes or minutes: the first of them that holds all others.
+    """
+    clock = pl.col("_wall") - pl.col("_wall").dt.truncate("1d")
+    is_last = pl.col("_wall") == pl.col("_wall").max().over("symbol")
+    fits = [(pl.col("_clock_of_row") % grain.total_seconds() == 0) for grain in GRAINS]
+    table = frame.with_columns((clock.dt.total_microseconds() / 1e6).alias("_clock_of_row"), is_last.alias("_last"))
+    others = ~pl.col("_last")
+    grids = table.group_by("symbol").agg(
+        pl.col("_wall").filter(others).n_unique().alias("_others"),
+        *(fit.filter(others).all().alias(f"_all_{n}") for n, fit in enumerate(fits)),
+    )
+    table = table.join(grids, on="symbol", how="left", maintain_order="left")
+    off = pl.lit(False)
+    for n, fit in reversed(list(enumerate(fits))):
+        off = pl.when(pl.col(f"_all_{n}")).then(~fit).otherwise(off)
+    live = pl.col("_last") & off & (pl.col("_others") >= LIVE_MIN)
+    rows = table.filter(live)
+    if rows.is_empty():
+        return frame
+    for row in rows.unique(["symbol", "_wall"], maintain_order=True).iter_rows(named=True):
+        advice = "The last row's clock is off the times of all others: its bar is unfinished and left out."
+        notes.add("warning", "unfinished", {**row, "time": row["_moment"]}, f"{row['_wall']}", advice)
+    return table.filter(~live.fill_null(False)).select(frame.columns)
+
+
+def _midnights_in(
+    frame: pl.DataFrame, column: str, timezone: str | None, stamp: Stamp | None, notes: Notes
+) -> pl.DataFrame:
+    """Daily moments that are midnights in `timezone` show that zone's dates: 05:00 UTC is New York's midnight.
+
+    Where they are midnights of an exchange that nobody named, or a bar's open whose day would end on the next one, the
+    refusal asks for what is missing.
+    """
+    clocks = frame["_wall"].dt.time()
+    if bool((clocks == time()).all()) or not _are_daily(frame):
+        return frame
+
+    def shown_in(zone: str) -> pl.Series:
+        return frame["_moment"].dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+    if frame["_moment"].null_count() == 0:
+        if timezone is not None and bool((shown_in(timezone).dt.time() == time()).all()):
+            return frame.with_columns(shown_in(timezone).alias("_wall"))
+        for zone in ZONES:
+            wall = shown_in(zone)
+            at_midnight = bool((wall.dt.time() == time()).all())
+            if at_midnight and not (stamp == "open" and bool((wall.dt.weekday() > 5).any())):
+                row = frame.row(0, named=True)
+                problem = f"the daily times are midnights of {zone}, shown in another zone."
+                notes.refuse(row, problem, f"Say timezone={zone!r}.", column, str(row["_wall"]))
+    wall = frame["_wall"] if timezone is None or frame["_moment"].null_count() else shown_in(timezone)
+    if stamp == "open" and bool((wall.dt.weekday() == 5).any()) and not bool((wall.dt.weekday() > 5).any()):
+        row = frame.filter(wall.dt.weekday() == 5).row(0, named=True)
+        if bool((clocks != time()).sum() > len(frame) / 2):
+            problem = "daily bars of weekdays that begin at this time would end a day later, Friday's on Saturday."
+            advice = "Give the date of each session without a clock, or its close with stamp='close'."
+            notes.refuse(row, problem, advice, column, str(row["_wall"]))
+    return frame
+
+
+def _are_daily(frame: pl.DataFrame) -> bool:
+    """Whether each symbol's different times are almost a day apart, or more."""
+    steps = frame.sort("symbol", "_wall").select(pl.col("_wall").diff().over("symbol")).to_series()
+    closest = steps.filter(steps > timedelta()).min()
+    return not isinstance(closest, timedelta) or closest >= DAILY
+
+
+def _refuse_mixture(frame: pl.DataFrame, column: str, notes: Notes) -> None:
+    """A few rows with a clock among dates are refused by their place; nothing is said of rows that are right."""
+    shows_clock = frame["_wall"].dt.time() != time()
+    odd, dates = frame.filter(shows_clock), frame.filter(~shows_clock)
+    if 0 < odd.height <= max(LIVE_MIN, len(frame) // 20) and odd.height < dates.height and _are_daily(dates):
+        row = odd.row(0, named=True)
+        problem = f"{odd.height} of {len(frame)} rows have a clock, the others are dates; this is the first."
+        notes.refuse(row, problem, "Give the row its session's date, or leave it out.", column, str(row["_wall"]))
 
 
 def _are_dates(frame: pl.DataFrame) -> bool:
     """Whether the clock always shows midnight, at most once a day for each symbol."""
-    if not bool((frame["_wall"].dt.time() == time()).all()):
-        return False
-    steps = frame.sort("symbol", "_wall").select(pl.col("_wall").diff().over("symbol")).to_series()
-    closest = steps.filter(steps > timedelta()).min()
-    return not isinstance(closest, timedelta) or closest >= DAILY
+    return bool((frame["_wall"].dt.time() == time()).all()) and _are_daily(frame)
 
 
 def _refuse_unplaced(frame: pl.DataFrame, column: str, timezone: str | None, notes: Notes) -> None:
@@ -111,6 +268,8 @@ def _clocks(
 ) -> tuple[pl.Series, pl.Series]:
     """What the clock on the wall shows, and the moments in UTC (null where no zone is known)."""
     values = frame[column]
+    if column == "time" and "_clock" in frame.columns:
+        values, date_format = _with_clock(values, frame["_clock"], date_format)
     kind = values.dtype
     if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
         wall, moment = values.dt.replace_time_zone(None), values.dt.convert_time_zone("UTC")
@@ -119,8 +278,6 @@ def _clocks(
     elif kind.is_numeric():
         wall, moment = _from_numbers(frame, column, values.cast(pl.Float64), notes)
     elif kind == pl.String:
-        if column == "time" and "_clock" in frame.columns:
-            values = values + " " + frame["_clock"].cast(pl.String)
         counts = values.drop_nulls().str.contains(r"^([0-9]{1,11}(\.0*)?|[0-9]{13}|[0-9]{16}|[0-9]{19})$")
         if date_format is None and bool(counts.all()) and counts.len():
             wall, moment = _from_numbers(frame, column, values.cast(pl.Float64), notes)
@@ -128,23 +285,46 @@ def _clocks(
             wall, moment = _from_text(frame, column, values, date_format, notes)
     else:
         notes.refuse(frame.row(0, named=True), f"the column holds {kind}.", "Convert it to times.", column)
-    wall = wall.cast(pl.Datetime("us"))
-    bad = frame.filter((~wall.dt.year().is_between(1800, 2200)).fill_null(True))
-    if bad.height:
-        value = bad[column][0]
+    wall = wall.cast(pl.Datetime("us"), strict=False)
+    faulty = (~wall.dt.year().is_between(1800, 2200)).fill_null(True)
+    bad = values.filter(faulty)
+    if len(bad):
+        far = wall.filter(faulty).is_null()[0] and not kind.is_numeric() and kind != pl.String
+        value = None if bad.is_null()[0] else bad.to_physical()[0] if far else bad[0]
         notes.refuse(
-            bad.row(0, named=True),
+            frame.select("_table", "_line").filter(faulty).row(0, named=True),
             "the time is missing." if value is None else "not a time that is recognised.",
             "Write times as 2024-01-31 or 2024-01-31 16:00:00-05:00, or give date_format=.",
             column,
             None if value is None else str(value),
         )
     if moment is None and timezone is not None:
-        local = wall.dt.replace_time_zone(timezone, ambiguous="null", non_existent="null")
-        moment = local.dt.convert_time_zone("UTC")
+        moment = _moments_in(wall, timezone)
+    elif moment is not None and moment.null_count() and timezone is not None:
+        moment = moment.fill_null(_moments_in(wall, timezone))  # rows without an offset among others
     if moment is None:
         moment = pl.Series([None] * len(wall), dtype=UTC_TIME)
     return wall, moment.cast(UTC_TIME)
+
+
+def _moments_in(wall: pl.Series, timezone: str) -> pl.Series:
+    """What a clock in the zone shows, in UTC; null where it shows that twice or never."""
+    local = wall.dt.replace_time_zone(timezone, ambiguous="null", non_existent="null")
+    return local.dt.convert_time_zone("UTC").cast(UTC_TIME)
+
+
+def _with_clock(days: pl.Series, clock: pl.Series, date_format: str | None) -> tuple[pl.Series, str | None]:
+    """A column of dates and the times of day beside it as one text, and the format of both."""
+    if days.dtype == pl.Date or isinstance(days.dtype, pl.Datetime):
+        days = days.dt.strftime("%Y-%m-%d")
+    elif days.dtype.is_integer():
+        days = days.cast(pl.String)
+    elif days.dtype != pl.String:
+        return days, date_format
+    if date_format is not None and "%H" not in date_format and "%I" not in date_format:
+        long = bool(clock.drop_nulls().str.contains(r"^\d{1,2}:\d{2}:\d{2}").all())
+        date_format += " %H:%M:%S%.f" if long else " %H:%M"
+    return days + " " + clock, date_format
 
 
 def _from_numbers(
@@ -190,12 +370,16 @@ def _from_text(
         for known in FORMATS:
             if wall.null_count():
                 wall = wall.fill_null(text.str.strptime(pl.Datetime("us"), known, strict=False))
-    if zone.null_count():
+    if zone.null_count() == len(zone):
         return wall, None
-    digits = zone.str.replace_all(r"[^0-9]", "").str.pad_end(4, "0").cast(pl.Int64)
-    minutes = digits // 100 * 60 + digits % 100
-    signed = minutes.zip_with(~zone.str.starts_with("-"), -minutes)
-    return wall, (wall - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC")
+    parts = r"([+-])(\d{1,2}?):?(\d{2})?$"  # none in Z, UTC and GMT
+    hours, minutes = (zone.str.extract(parts, group).cast(pl.Int64).fill_null(0) for group in (2, 3))
+    sign = zone.str.contains("-", literal=True).fill_null(False)
+    total = hours * 60 + minutes
+    ahead = (total.zip_with(~sign, -total) * 60_000_000).cast(pl.Duration("us"))
+    wall = wall.set((total > FURTHEST) | (minutes > 59), None)
+    moment = (wall - ahead).dt.replace_time_zone("UTC")
+    return wall, moment.set(zone.is_null(), None)
 
 
 def _year_first(frame: pl.DataFrame, column: str, text: pl.Series, notes: Notes) -> pl.Series:
@@ -216,13 +400,15 @@ def _year_first(frame: pl.DataFrame, column: str, text: pl.Series, notes: Notes)
 def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """Rows sorted by symbol and time, where `time` is the bar's close and `known_at` is filled with it.
 
-    A day ends at `session_close`. A stamp at the open is moved by the symbol's usual spacing; a week, month,
-    quarter or year stamped with its first day ends with its last.
+    A day ends at `session_close`. A stamp at the open is moved by the most frequent of the symbol's first 20 spacings;
+    a week, month, quarter or year stamped with its first day ends with its last.
     """
     rows = rows.with_columns(pl.coalesce("time", pl.col("_day").cast(UTC_TIME)).alias("_shown"))
     rows = rows.sort("symbol", "_shown", maintain_order=True)
     steps = rows.select("symbol", _step=pl.col("_shown").diff().over("symbol")).filter(pl.col("_step") > timedelta())
-    usual = steps.group_by("symbol").agg(pl.col("_step").mode().min(), pl.len().alias("_steps"))
+    usual = steps.group_by("symbol", maintain_order=True).agg(
+        pl.col("_step").head(FIRST).mode().min(), pl.len().alias("_steps")
+    )
     rows = rows.join(usual, on="symbol", how="left", maintain_order="left")
     is_open, is_day = (pl.col("_stamp") == "open").fill_null(False), pl.col("_day").is_not_null()
     coarse = is_day & (pl.col("_step") >= COARSE) & (pl.col("_steps") >= 4)

@@ -3,6 +3,10 @@
 `returns` are **simple** returns, one a bar, as fractions (0.01 is one per cent), in order of time, without a
 risk-free rate; NaN bars are left out. A drawdown is a fraction at or below 0. Measures of spread divide by
 n - 1. A measure that is undefined (no bars, no spread, no losses) is NaN.
+
+Wealth stops at 0: after a loss of 100 % or more nothing is left to earn with, so that the compounded return and
+the deepest drawdown are -1 whatever follows. quantstats goes on with negative wealth there, and two losses of
+more than 100 % make a gain; for returns above -1 the two agree.
 """
 
 from __future__ import annotations
@@ -51,25 +55,44 @@ def volatility(returns: ArrayLike, periods_per_year: float = 252) -> float:
     return _deviation(_observed(returns)) * math.sqrt(periods_per_year)
 
 
-def comp(returns: ArrayLike) -> float:
-    """Compounded return over all bars.
+def levels(returns: ArrayLike) -> FloatArray:
+    """Wealth after each bar that is not NaN, from 1 before the first; 0 from the first loss of 100 % or more on.
 
-    >>> round(comp([0.1, 0.1]), 6)
-    0.21
+    >>> levels([0.1, -0.5]).tolist(), levels([-1.5, 2.0]).tolist()
+    ([1.1, 0.55], [0.0, 0.0])
     """
-    values = _observed(returns)
-    return float(np.prod(1 + values) - 1) if values.size else np.nan
+    return np.asarray(np.cumprod(np.maximum(1 + _observed(returns), 0.0)), np.float64)
+
+
+def returns_of_levels(wealth: ArrayLike) -> FloatArray:
+    """Simple return of each bar from the wealth after it, which starts from 1; 0 where nothing was left before.
+
+    >>> returns_of_levels([1.1, 0.55, 0.0, 0.0]).round(6).tolist()
+    [0.1, -0.5, -1.0, 0.0]
+    """
+    after = np.asarray(wealth, np.float64)
+    before = np.r_[1.0, after[:-1]]
+    return np.asarray(np.divide(after - before, before, out=np.zeros(len(after)), where=before > 0), np.float64)
+
+
+def comp(returns: ArrayLike) -> float:
+    """Compounded return over all bars, at least -1.
+
+    >>> round(comp([0.1, 0.1]), 6), comp([-1.9, 0.0, -1.9])
+    (0.21, -1.0)
+    """
+    wealth = levels(returns)
+    return float(wealth[-1] - 1) if wealth.size else np.nan
 
 
 def cagr(returns: ArrayLike, periods_per_year: float = 252) -> float:
-    """Compounded return a year; NaN once more than everything is lost.
+    """Compounded return a year, -1 once everything is lost.
 
     >>> round(cagr([0.1, 0.1], periods_per_year=1), 6)
     0.1
     """
     values = _observed(returns)
-    wealth = comp(values) + 1
-    return float(wealth ** (periods_per_year / values.size) - 1) if wealth >= 0 else np.nan
+    return float((comp(values) + 1) ** (periods_per_year / values.size) - 1) if values.size else np.nan
 
 
 def drawdown(returns: ArrayLike) -> FloatArray:
@@ -78,7 +101,7 @@ def drawdown(returns: ArrayLike) -> FloatArray:
     >>> drawdown([0.1, -0.5, 1.0]).tolist()
     [0.0, -0.5, 0.0]
     """
-    wealth = np.cumprod(1 + _observed(returns))
+    wealth = levels(returns)
     return np.asarray(wealth / np.maximum(np.maximum.accumulate(wealth), 1.0) - 1, np.float64)
 
 

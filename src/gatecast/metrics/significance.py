@@ -16,7 +16,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -31,6 +31,20 @@ from gatecast.metrics.many import holm as holm
 
 BARS_PER_HORIZON = 15
 """A test over overlapping answers of h bars has too few rows for a verdict below this many times h."""
+
+BOUND = 1.6448536269514722
+"""The quantile of the standard normal distribution at either end of a 90 % interval."""
+
+
+def _through(at_5: float, at_1: float) -> tuple[float, float]:
+    """a and c of a z + c z³ through two values: at 1.6449 (5 %) and at 2.3263 (1 %)."""
+    points = np.array([1.6449, 2.3263])
+    a, c = np.linalg.solve(np.column_stack([points, points**3]), np.array([at_5, at_1]))
+    return float(a), float(c)
+
+
+FIXED_B = np.array([_through(2.1859, 4.1618), _through(0.3142, 0.5368), _through(-0.3427, -0.9060)]).T
+"""(2, 3) of z and z³ in the coefficients of b, b² and b³: Kiefer and Vogelsang (2005), Bartlett kernel."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,33 @@ class Regression(Test):
 
     intercept: float = np.nan
     slope: float = np.nan
+
+
+@dataclass(frozen=True)
+class FixedB(Test):
+    """`Test`, one-sided for an effect above 0, with critical values for the share of rows that its variance spans.
+
+    `share`: b, the bandwidth over the number of rows.
+    """
+
+    share: float = 0.0
+
+    @classmethod
+    def of(cls, test: Test, share: float) -> FixedB:
+        """The same effect and error, the p-value by fixed-b; `share` beyond 1 counts as 1."""
+        share = min(share, 1.0)
+        own = {field.name: getattr(test, field.name) for field in fields(Test)}
+        return cls(**{**own, "pvalue": fixed_b_pvalue(test.statistic, share)}, share=share)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 90 % interval of the effect."""
+        return self.effect - fixed_b_critical(BOUND, self.share) * self.standard_error
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 90 % interval of the effect."""
+        return self.effect + fixed_b_critical(BOUND, self.share) * self.standard_error
 
 
 @dataclass(frozen=True)
@@ -245,6 +286,87 @@ def hac_mean(values: ArrayLike, lag: int) -> Test:
     return _mean_test(values, _checked_lag(lag), "two-sided", enough=values.size >= BARS_PER_HORIZON)
 
 
+def fixed_b_critical(z: float, share: float) -> float:
+    """The value that a t statistic with Bartlett weights exceeds as often as a standard normal number exceeds `z`.
+
+    Parameters
+    ----------
+    z: a quantile of the standard normal distribution, such as 1.645 for 5 % one-sided.
+    share: b, the bandwidth over the number of rows, from 0 (the answer is z) to 1.
+
+    Returns
+    -------
+    z + A b + B b² + C b³. A, B and C are odd cubic polynomials of z through the published coefficients at 5 % and
+    1 % one-sided, so that any level has a value; it rises with z for every b up to 1.
+
+    Raises
+    ------
+    ValueError for a share outside 0 to 1.
+
+    References
+    ----------
+    Kiefer and Vogelsang (2005), Econometric Theory 21.
+
+    >>> round(fixed_b_critical(1.6449, 0.1), 4), round(fixed_b_critical(2.3263, 0.1), 4)
+    (1.8663, 2.7469)
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be the bandwidth over the number of rows, from 0 to 1, got {share}.")
+    powers = share ** np.arange(1, 4)
+    return float(z + (FIXED_B[0] * z + FIXED_B[1] * z**3) @ powers)
+
+
+def fixed_b_pvalue(statistic: float, share: float) -> float:
+    """The one-sided p-value of a t statistic with Bartlett weights, the inverse of `fixed_b_critical`; NaN of NaN.
+
+    `share`: b, the bandwidth over the number of rows, from 0 to 1; `ValueError` for any other.
+
+    >>> round(fixed_b_pvalue(1.8663, 0.1), 3), round(fixed_b_pvalue(-1.8663, 0.1), 3), fixed_b_pvalue(0.0, 0.5)
+    (0.05, 0.95, 0.5)
+    """
+    from scipy.special import ndtr
+
+    size = min(abs(statistic), 1e6)  # beyond it every p-value is 0
+    low, high = 0.0, size
+    if not np.isfinite(size):
+        return float("nan")
+    for _ in range(200):  # the critical value is never below z, and rises with it
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if fixed_b_critical(middle, share) < size else (low, middle)
+    return float(ndtr(-high if statistic > 0 else high))
+
+
+def bandwidth_of(n: int, overlap: int = 1) -> int:
+    """Rows that a long-run variance of n rows reaches over, where each shares bars with `overlap` - 1 after it.
+
+    Ten times the overlap, at most a tenth of the rows, at least 10 (of fewer rows all): with fixed-b critical values
+    the size of the test is near its level at overlaps of 1, 5 and 20, see `gatecast truth`.
+
+    >>> bandwidth_of(4500, 5), bandwidth_of(1000, 20), bandwidth_of(4500), bandwidth_of(60, 5)
+    (50, 100, 10, 10)
+    """
+    return max(1, min(n, max(10, min(10 * overlap, n // 10))))
+
+
+def fixed_b_mean(values: ArrayLike, overlap: int = 1, rows_of: int | None = None) -> FixedB:
+    """Is the mean above 0? One-sided, for rows that share bars with the `overlap` - 1 rows after them.
+
+    A long-run variance with Bartlett weights over `bandwidth_of` rows and Kiefer and Vogelsang's critical values.
+    `effect` is the mean, `standard_error` its own, `low` and `high` its 90 % interval. `rows_of`: the number of rows
+    that tell something, where it is smaller than that of all (None: all).
+
+    >>> test = fixed_b_mean(np.sin(np.arange(200.0)) + 0.2)
+    >>> test.low < test.effect < test.high, test.pvalue < 0.01
+    (True, True)
+    """
+    (values,) = rows(values, allow_infinite=True)
+    width = bandwidth_of(values.size, _checked_overlap(overlap))
+    test = _mean_test(values, width - 1, "greater", values.size >= BARS_PER_HORIZON * overlap)
+    return FixedB.of(test, width / max(1, min(values.size, rows_of or values.size)))
+
+
 def sequential_mean(values: ArrayLike, lag: int = 0, *, learning: int = 60, effect: float = 0.1) -> Sequential:
     """Is the mean above 0, asked again on every row? One-sided; evidence of 20 once is significant at 5 %, for good.
 
@@ -362,6 +484,12 @@ def _checked_lag(lag: int) -> int:
     if not isinstance(lag, (int, np.integer)) or lag < 0:
         raise ValueError(f"lag must be a whole number of bars, 0 or more, got {lag}.")
     return lag
+
+
+def _checked_overlap(overlap: int) -> int:
+    if not isinstance(overlap, (int, np.integer)) or overlap < 1:
+        raise ValueError(f"overlap must be a whole number of rows, 1 or more, got {overlap}.")
+    return int(overlap)
 
 
 def _unusable(least: int, *series: FloatArray) -> str:

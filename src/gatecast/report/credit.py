@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gatecast.evaluation.verdict import SKILL
 from gatecast.report.figures import Data
+from gatecast.report.scorecard import simpler, stretch
 from gatecast.report.words import known, named, percent
 
 Row = Mapping[str, Any]
@@ -79,6 +81,58 @@ def gains(verdicts: Mapping[str, Row], rows: Iterable[Row]) -> list[Data]:
     return found
 
 
+def alone(
+    models: Iterable[Row],
+    verdicts: Mapping[str, Row],
+    window: str | int | None = None,
+    many: Mapping[str, Row] | None = None,
+) -> list[str]:
+    """What the LSTM is worth by itself, and what the run shows: two sentences, or none without an LSTM.
+
+    In: rows of `scores["models"]`, whose `gain` is over the strongest simple rival, as a share of its loss; head ->
+    verdict; the window that the LSTM learns from; `scores["many"]`, which says whether luck explains a gain.
+
+    >>> rows = [{"model": "lstm", "head": head, "gain": gain} for head, gain in (("return", -0.0041), ("regime", -0.1))]
+    >>> verdicts = {"regime": {"verdict": "evidence of skill", "simpler": "har_regime"}}
+    >>> alone(rows[:1], verdicts, "2Y")[0]
+    'The LSTM alone, on the last 2 years, loses to the simple rival in every head, its loss larger by 0.41 % (return).'
+    >>> print(alone(rows, verdicts)[1])
+    Shown: skill in regime, by the ensemble of all models. In regime, logistic regression on HAR terms is as good.
+    >>> alone([rows[0] | {"gain": 0.001}], {})[0]
+    'The LSTM alone gains on the simple rival in every head, its loss smaller by 0.10 % (return; it may be luck).'
+    """
+    gains = {row["head"]: row["gain"] for row in models if row.get("model") == "lstm" and known(row.get("gain"))}
+    if not gains:
+        return []
+    sure = {
+        head for head, one in (many or {}).items() for row in one.get("models") or ()
+        if row.get("model") == "lstm" and row.get("beats_rival")
+    }  # fmt: skip
+
+    def listed(won: bool) -> str:
+        parts = {head: value for head, value in gains.items() if (value > 0) == won}
+        return ", ".join(
+            f"{percent(abs(value), 2 if abs(value) < 0.1 else 1)} ({named(head)}"
+            + ("; it may be luck)" if won and head not in sure else ")")
+            for head, value in parts.items()
+        )
+
+    learnt = ", on everything known," if window == "expanding" else f", on {stretch(window)}," if window else ""
+    won, lost = listed(True), listed(False)
+    said = (
+        f"gains on the simple rival in some heads, its loss smaller by {won}, and loses to it in others, its loss "
+        f"larger by {lost}" if won and lost
+        else f"gains on the simple rival in every head, its loss smaller by {won}" if won
+        else f"loses to the simple rival in every head, its loss larger by {lost}"
+    )  # fmt: skip
+    skilled = [head for head, verdict in verdicts.items() if verdict.get("verdict") == SKILL]
+    by = ", by the ensemble of all models" if any(head in FORECASTS for head in skilled) else ""
+    shown = f"skill in {' and '.join(named(head) for head in skilled)}{by}" if skilled else "no skill in any head"
+    simple = {head: simpler(verdicts[head]) for head in skilled}
+    as_good = [f"In {named(head)}, {named(name)} is as good." for head, name in simple.items() if name]
+    return [f"The LSTM alone{learnt} {said}.", " ".join([f"Shown: {shown}.", *as_good])]
+
+
 def chosen(changes: Iterable[Row]) -> str:
     """Which forecast of a head was in force, and since when.
 
@@ -136,7 +190,7 @@ def others(rows: Iterable[Row]) -> str:
     >>> others(rows)
     'Missed would be: random forest (1.00 %). Better left out: constant (0.50 %).'
     >>> others(rows[2:])
-    'Of the other models none is missed and none does harm, beyond what luck explains.'
+    'The other models neither help nor harm by more than luck explains.'
     """
     rest = [row for row in rows if tuple(row["models"]) not in NETWORKS]
     parts = []
@@ -146,7 +200,7 @@ def others(rows: Iterable[Row]) -> str:
             parts.append(f"{start}: {', '.join(names)}.")
     if not rest:
         return ""
-    return " ".join(parts) or "Of the other models none is missed and none does harm, beyond what luck explains."
+    return " ".join(parts) or "The other models neither help nor harm by more than luck explains."
 
 
 def label(row: Row) -> str:

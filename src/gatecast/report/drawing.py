@@ -372,7 +372,7 @@ def draw_wealth(data: Data) -> Any:
         yaxis=_wealth_axis(data["net"], data["gross"], data["benchmark"], domain=[0.46, 1], hoverformat=".3f"),
         yaxis2=_value_axis(domain=[0.2, 0.39], side="right", tickformat=".0%", hoverformat=".1%", nticks=4),
         yaxis3=_value_axis(
-            domain=[0, 0.13], side="right", tickformat=".1%", hoverformat=".2%", nticks=3, rangemode="tozero"
+            domain=[0, 0.13], side="right", tickformat=".2~%", hoverformat=".2%", nticks=3, rangemode="tozero"
         ),
         annotations=[_panel_title("drawdown", 0.39), _panel_title("costs so far, share of wealth", 0.13)],
     )

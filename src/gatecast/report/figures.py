@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.market.bars import session_date
+from gatecast.newest import variance_ratios
 
 Data = dict[str, Any]
 
@@ -126,7 +127,10 @@ def candles_data(run: Any, symbol: str, most: int = 500) -> Data | None:
 
 
 def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
-    """Expected price and its s.d. in log price at steps 0..h after the newest forecast's bar."""
+    """Expected price and its intervals (or s.d. close to close) at steps 0..h after the newest forecast's bar.
+
+    Without the ensemble, from which the unit of a variance close to close follows, there is no width.
+    """
     forecasts = forecasts_of(run)
     if forecasts is None:
         return None
@@ -146,10 +150,11 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
     mid = np.array([0.0, *path["value"].to_list()])
     close = bars["close"][at]
     spread, width_from = None, None
+    ratio = variance_ratios(own.lazy()).filter(pl.col("time") == origin).collect()
     variances = own.filter(pl.col("head") == "volatility", pl.col("time") == origin, pl.col("value") > 0)
-    for width_from in _preferred(variances["model"].to_list(), ["ensemble", "lstm", "har", "ewma"], 1):
+    for width_from in _preferred(variances["model"].to_list(), ["ensemble"], ratio.height):
         row = variances.filter(pl.col("model") == width_from).sort("step").tail(1)
-        spread = np.sqrt(row["value"][0] * np.array(steps) / row["step"][0])
+        spread = np.sqrt(row["value"][0] * ratio["ratio"][0] * np.array(steps) / row["step"][0])
 
     def price(log_move: np.ndarray[Any, Any]) -> list[float | None]:
         return _rounded(pl.Series(close * np.exp(log_move)), 6)
@@ -161,7 +166,7 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
             f"{side}_{n}": price(mid + sign * n * spread) for n in (1, 2) for side, sign in (("low", -1), ("high", 1))
         }
     )
-    names = ["± 1 s.d.", "± 2 s.d."]
+    names = ["± 1 s.d., close to close", "± 2 s.d., close to close"]
     ends = own.filter(
         pl.col("time") == origin, pl.col("model") == model, pl.col("head").str.contains("^return_(low|high)_")
     ).sort("step")
@@ -287,16 +292,27 @@ def reliability_data(run: Any) -> Data | None:
 
 
 def volatility_data(run: Any) -> Data | None:
-    """Forecast and realised volatility over time, annualised: the median over symbols, no overlaps."""
+    """Forecast and realised volatility over time, close to close, annualised: the median over symbols, no overlaps.
+
+    Forecasts in the unit of a range proxy are brought to that of the squared returns from close to close.
+    """
     scores = getattr(run, "scores", None) or {}
     rival = (scores.get("verdicts") or {}).get("volatility", {}).get("rival")
-    periods = (scores.get("backtest") or {}).get("periods_per_year")
+    backtest = scores.get("backtest") or {}
+    periods = backtest.get("bars_per_year", backtest.get("periods_per_year"))
     order = ["ensemble", "lstm"]
     rivals = [name for name in (rival, "har", "ewma", "constant") if name]
     found = _against_outcomes(run, "volatility", order + rivals)
     if found is None or periods is None:
         return None
     step, frame = found
+    forecasts = forecasts_of(run)
+    if forecasts is not None:  # else nothing was found
+        ratios = variance_ratios(forecasts).collect()
+        frame = frame.join(ratios, on=["symbol", "time"], how="inner", maintain_order="left")
+        frame = frame.with_columns(value=pl.col("value") * pl.col("ratio"))
+    if frame.is_empty():
+        return None
     present = frame["model"].unique().to_list()
     models = _preferred(present, order, 1) + _preferred(present, rivals, 1)
     days = (
@@ -327,7 +343,7 @@ def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
     if equity is None:
         return None
     days = equity.sort("time").with_columns(
-        gross_wealth=(1 + pl.col("gross").fill_null(0)).cum_prod(),
+        gross_wealth=(1 + pl.col("gross").fill_null(0)).clip(lower_bound=0).cum_prod(),
         drawdown=pl.col("equity") / pl.max_horizontal(pl.col("equity").cum_max(), 1.0) - 1,
         benchmark_drawdown=pl.col("benchmark") / pl.max_horizontal(pl.col("benchmark").cum_max(), 1.0) - 1,
         costs=(pl.col("gross") - pl.col("net")).fill_null(0).cum_sum(),

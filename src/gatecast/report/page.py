@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.newest import newest_rows
 from gatecast.report import drawing, figures, words
-from gatecast.report.credit import credit, gains
+from gatecast.report.credit import alone, credit, gains
 from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
@@ -38,7 +39,7 @@ METRICS = {
 }
 """Score -> its words, and 1 where higher is better, -1 where lower is."""
 
-FORMATS = ("named", "titled", "number", "percent", "measured", "gain", "odds", "moment", "tone")
+FORMATS = ("named", "titled", "begun", "number", "percent", "measured", "gain", "odds", "moment", "tone")
 """Functions of `words` that the templates use."""
 
 SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows")
@@ -101,6 +102,7 @@ def report_data(run: Any) -> Data:
         "headline": summary.get("headline") or _headline(verdicts),
         "subline": summary.get("subline"),
         "span": _span(run, folds),
+        "alone": alone(scores.get("models") or [], verdicts, _window(experiment), scores.get("many")),
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(plain({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
@@ -119,6 +121,7 @@ def report_data(run: Any) -> Data:
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
         "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k != "tear_sheet"},
+        "one_bar_later": scores.get("one_bar_later") or None,
         "tear_sheet": _tear_sheet((scores.get("backtest") or {}).get("tear_sheet") or {}),
         "signals": scores.get("signals") or {},
         "folds": folds,
@@ -152,6 +155,14 @@ def _span(run: Any, folds: list[Any]) -> Data:
         "asset_classes": classes,
         "refits": len(folds) or None,
     }
+
+
+def _window(experiment: Any) -> str | int | None:
+    """What the LSTM learns from at a refit; None where the settings do not say."""
+    schedule = getattr(experiment, "schedule", None)
+    if getattr(schedule, "expanding", False):
+        return "expanding"
+    return getattr(getattr(experiment, "lstm", None), "window", None) or getattr(schedule, "train", None)
 
 
 def _bars_judged(run: Any) -> int | None:
@@ -201,7 +212,7 @@ def _follows(head: str, money: Data) -> str | None:
     if head == "return" and traded is not None:
         return f"{money['signals']:,} signals were shown, {traded:,} of them traded."
     if head == "direction":
-        return "Feeds the expected move, which must exceed the round trip's cost before anything is traded."
+        return "Feeds the expected return, which must exceed the cost of a round trip before anything is traded."
     if head == "volatility":
         return "Sets the size of every position and the width of the fan."
     if head == "regime":
@@ -219,35 +230,21 @@ def _follows(head: str, money: Data) -> str | None:
 
 
 def _newest(run: Any, most: int = 40) -> list[Data]:
-    """The newest bar of each symbol: close, forecasts, signal, strategy, weight and the reason."""
+    """The newest forecast of each symbol, see `gatecast.newest`, with its times as text."""
     bars = part(run, "bars", "symbol", "time", "close")
     if bars is None:
         return []
-    rows = bars.sort("symbol", "time").group_by("symbol", maintain_order=True).last()
-    rows = rows.select("symbol", "time", "close").head(most)
-    for name in ("signals", "weights"):
-        frame = part(run, name, "symbol", "time")
-        if frame is not None:
-            rows = rows.join(frame, on=["symbol", "time"], how="left")
-    forecasts = figures.forecasts_of(run)
-    if forecasts is not None:
-        newest_keys = rows.select("symbol", "time").lazy()
-        now = forecasts.join(newest_keys, on=["symbol", "time"], how="semi").collect().sort("step")
-        for column, head, order in (
-            ("probability", "direction", ["ensemble", "lstm", "logistic"]),
-            ("expected", "return_simple", ["ensemble"]),
-            ("variance", "volatility", ["ensemble", "lstm", "har", "ewma"]),
-            ("turbulence", "regime", ["ensemble", "lstm", "logistic"]),
-        ):
-            of_head = now.filter(pl.col("head") == head, pl.col("value").is_finite())
-            present = set(of_head["model"])
-            model = next((name for name in order if name in present), "")
-            newest = of_head.filter(pl.col("model") == model).group_by("symbol").agg(pl.col("value").last())
-            rows = rows.join(newest.rename({"value": column}), on="symbol", how="left")
-        rows = rows.with_columns(spread=pl.col("variance").sqrt())
+    settings: Any = getattr(run, "experiment", None)
+    scores = getattr(run, "scores", None) or {}
+    rows = newest_rows(
+        bars, figures.forecasts_of(run), part(run, "signals", "symbol", "time"), part(run, "weights", "symbol", "time"),
+        scores.get("verdicts") or {},
+        signal_model=getattr(getattr(settings, "signals", None), "model", "lstm"),
+        abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05),
+    )[:most]  # fmt: skip
     daily = figures.is_daily(bars.filter(pl.col("symbol") == bars["symbol"][0])["time"])
-    times = figures.bar_labels(rows["time"], daily)
-    return [{**row, "time": time} for row, time in zip(rows.to_dicts(), times, strict=True)]
+    times = figures.bar_labels(pl.Series([row["newest_bar"] for row in rows]), daily)
+    return [{**row, "newest_bar": time} for row, time in zip(rows, times, strict=True)]
 
 
 def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> list[Data]:

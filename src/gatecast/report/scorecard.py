@@ -13,7 +13,7 @@ from typing import Any
 from gatecast.evaluation.holdout import how_little
 from gatecast.evaluation.verdict import HELD, RIVAL_NAMES
 from gatecast.report.figures import Data
-from gatecast.report.words import counted, gain, known, named, number, odds, percent
+from gatecast.report.words import counted, gain, known, named, number, odds, percent, tone
 
 Scores = Mapping[str, Any]
 
@@ -75,13 +75,31 @@ def use(verdict: Scores) -> str:
     'the log-HAR'
     """
     effect, claimed = verdict.get("effect"), verdict.get("verdict") == "evidence of skill"
+    if tone(verdict.get("verdict")) == "wrong":
+        return "nothing of it before the cause is found"
     if verdict.get("verdict") == "nothing worth trading" or (known(effect) and effect <= 0):
         return rival_of(verdict)
-    if verdict.get("simpler"):
-        return RIVAL_NAMES.get(verdict["simpler"], named(verdict["simpler"]))
+    if simpler(verdict):
+        return RIVAL_NAMES.get(simpler(verdict), named(simpler(verdict)))
     if claimed:
         return "the strategy" if verdict.get("head") == "strategy" else "the ensemble"
     return "open" if known(effect) else rival_of(verdict) if verdict.get("rival") else ""
+
+
+def simpler(verdict: Scores) -> str:
+    """The simple model that is as good as the forecast in force, or nothing.
+
+    It is the best simple one with hindsight, where the interval of the gain over it contains 0.
+
+    >>> simpler({"best_simple": "har_smooth", "best_simple_low": -0.01, "best_simple_high": 0.02})
+    'har_smooth'
+    >>> simpler({"best_simple": "har_smooth", "best_simple_low": 0.01, "best_simple_high": 0.02})
+    ''
+    """
+    low = verdict.get("best_simple_low")
+    if verdict.get("best_simple") and known(low):
+        return str(verdict["best_simple"]) if low <= 0 else ""
+    return str(verdict.get("simpler") or "")
 
 
 def forest(verdict: Scores) -> Data | None:
@@ -155,12 +173,36 @@ def _seen(verdict: Scores) -> str:
     return gain(least, verdict.get("unit"), width_of(verdict)) if known(least) else ""
 
 
+def _over(name: str) -> Callable[[Scores], str]:
+    """The gain over another model than the rival, with its interval where there is one, and the model's name."""
+
+    def answer(verdict: Scores) -> str:
+        value, low, high = (
+            verdict.get(f"{name}_gain{end}" if not end else f"{name}{end}") for end in ("", "_low", "_high")
+        )
+        if not known(value):
+            return ""
+        width = high - low if known(low) and known(high) else None
+        shown = gain(value, verdict.get("unit"), width)
+        if known(low) and known(high):
+            shown += f" ({gain(low, verdict.get('unit'), width)} to {gain(high, verdict.get('unit'), width)})"
+        other = str(verdict.get(name) or "")
+        return f"{shown} over {RIVAL_NAMES.get(other, named(other))}" if other else shown
+
+    return answer
+
+
 def _luck(name: str) -> Callable[[Scores], str]:
     return lambda verdict: odds(verdict[name]) if known(verdict.get(name)) else ""
 
 
 _RESTS: dict[str, tuple[str, Callable[[Scores], str]]] = {
     "Use": ("the simplest that is as good", use),
+    "Over the plain yardstick": ("the gain over the simplest forecast in use", _over("yardstick")),
+    "Over the best simple model": (
+        "chosen with hindsight; where its range contains 0 it is as good",
+        _over("best_simple"),
+    ),
     "Days judged": ("and as many independent ones they are worth", _days),
     "Could have been seen": ("the smallest gain that so many days show four times in five", _seen),
     "Days needed": ("for a gain of this size to show four times in five", _needed),

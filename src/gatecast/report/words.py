@@ -26,7 +26,14 @@ WORDS = {
     "har_smooth": "HAR of smoothed variances",
     "highway": "LSTM correction",
     "density": "turbulence implied by the volatility forecast",
+    "har_levels": "HAR in levels",
+    "har_falls": "log-HAR with falls",
     "har_regime": "logistic regression on HAR terms",
+    "har_regime_falls": "logistic regression on HAR terms and falls",
+    "ewma_range": "EWMA of the range",
+    "ridge_lag": "ridge regression on the last return",
+    "logistic_lag": "logistic regression on the last return",
+    "rival": "best simple forecast so far",
     "tft": "Temporal Fusion Transformer",
     "garch": "GARCH-t",
     "gjr": "GJR-GARCH-t",
@@ -34,17 +41,43 @@ WORDS = {
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
+    "comp": "growth in all",
     "cagr": "growth a year (CAGR)",
     "max_drawdown": "deepest drawdown",
+    "longest_drawdown": "longest drawdown, in periods",
+    "value_at_risk": "value at risk, 95 %",
+    "cvar": "expected shortfall (CVaR), 95 %",
+    "best": "best period",
+    "worst": "worst period",
+    "avg_win": "average win",
+    "avg_loss": "average loss",
+    "consecutive_wins": "most wins in a row",
+    "consecutive_losses": "most losses in a row",
     "break_even_cost_bps": "break-even cost, bps per side",
     "cost_total": "costs in all",
     "diebold_mariano": "p, Diebold-Mariano with HLN",
     "non_overlapping": "p, days that share no bar",
+    "clark_west": "p, Clark-West against no change",
+    "most_in_force": "rival in force at most refits",
+    "rival_loss": "mean loss of the rival in force",
+    "plain": "plain yardstick",
+    "plain_gain": "gain over the plain yardstick",
+    "plain_low": "its interval from",
+    "plain_high": "its interval to",
+    "simple": "best simple model with hindsight",
+    "simple_gain": "gain over that model",
+    "simple_low": "that interval from",
+    "simple_high": "that interval to",
+    "ties": "not scored: the price stood still",
+    "capped": "losses above 25 units",
     "pvalue_trials": "p, after Holm and trials",
     "pvalue_watched": "p, looked at every day",
     "n_effective": "days, as independent ones",
     "n_break_even": "days to see the break-even",
     "n_needed": "days needed at this gain",
+    "yardstick_gain": "gain over the plain yardstick",
+    "best_simple_gain": "gain over the best simple model",
+    "best_simple": "best simple model, with hindsight",
     "probabilistic_sharpe": "probabilistic Sharpe ratio",
     "deflated_sharpe": "deflated Sharpe ratio",
     "min_track_record_bars": "shortest record that would do, bars",
@@ -71,8 +104,16 @@ def titled(name: Any) -> str:
     >>> titled("forest"), titled("log-HAR")
     ('Random forest', 'Log-HAR')
     """
-    text = named(name)
-    return text[:1].upper() + text[1:]
+    return begun(named(name))
+
+
+def begun(text: Any) -> str:
+    """The text as a sentence begins, otherwise as it is.
+
+    >>> begun("void: the column my_x is the answer")
+    'Void: the column my_x is the answer'
+    """
+    return str(text)[:1].upper() + str(text)[1:]
 
 
 def known(value: Any) -> TypeGuard[float]:
@@ -116,7 +157,13 @@ def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
 
 
 def measured(value: Any, name: str) -> str:
-    """A value in the unit that its name implies: shares as percentages, everything else as a number."""
+    """A value in the unit that its name implies: shares as percentages, counts whole, everything else as a number.
+
+    >>> measured(0.0123, "cvar"), measured(5.0, "consecutive_wins"), measured(1.25, "sharpe")
+    ('1.2 %', '5', '1.25')
+    """
+    if known(value) and name.startswith(("consecutive_", "longest_")):
+        return number(int(value))
     if isinstance(value, float) and _SHARES.search(name.lower()) and "turnover" not in name and "bps" not in name:
         return percent(value)
     if isinstance(value, int | float):
@@ -176,5 +223,12 @@ def moment(value: Any) -> Any:
 
 
 def tone(verdict: Any) -> str:
-    """The class of a verdict's colour: skill, nothing or unclear."""
-    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(str(verdict), "unclear")
+    """The class of a verdict's colour: skill, nothing, wrong (too good, or void) or unclear, which any other word is.
+
+    >>> [tone(verdict) for verdict in ("evidence of skill", "too good: look for a leak", "void: a leak", "new word")]
+    ['skill', 'wrong', 'wrong', 'unclear']
+    """
+    text = str(verdict)
+    if text.startswith(("too good", "void")):
+        return "wrong"
+    return {"evidence of skill": "skill", "nothing worth trading": "nothing"}.get(text, "unclear")

@@ -7,24 +7,30 @@ wild year decides what a model learns. `encode` and `decode` are the only places
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.market.calendar import listings
+from gatecast.samples.arrays import to_array as to_array
+from gatecast.samples.arrays import to_times as to_times
+from gatecast.samples.known import known_so_far
 from gatecast.samples.variance import smoothed_variances, variance_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    BoolArray = NDArray[np.bool_]
     FloatArray = NDArray[np.float64]
 
 HEADS = ("return", "direction", "volatility", "regime")
 PROXIES = ("close_to_close", "parkinson", "garman_klass")
 DECAY = 0.94  # RiskMetrics' daily decay
 VARIANCE_FLOOR = 0.01  # a realised variance below this share of the trailing one is raised to it, and counted
+STANDS_STILL = 1e-12  # a log return of no more is rounding: the price is where it was
 LEVEL_QUANTILE = 2 / 3  # turbulent: the upper tercile
 LEVEL_MINIMUM = 250  # answers known before a level means anything
 
@@ -33,7 +39,7 @@ LEVEL_MINIMUM = 250  # answers known before a level means anything
 class Target:
     """One head's answers: `value` (bars,) or (bars, horizon), NaN where there is none; `known_at` (bars,).
 
-    `known_at` is the close at which the answer exists (NaT where it never does).
+    `known_at` is when the answer exists, once every bar up to its end is known (NaT where it never does).
     """
 
     value: FloatArray
@@ -44,6 +50,7 @@ class Target:
 class Facts:
     """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), and the last two.
 
+    Rows that become known too late to be used have none: NaN. `step`: log return of the bar, NaN for a segment's first.
     `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
     `ratio`: mean squared return over mean variance proxy so far: turns the proxy's unit into close-to-close variance.
     `baseline`: trailing variance over the horizon in the proxy's unit, horizon * sigma² / ratio.
@@ -53,6 +60,7 @@ class Facts:
     `variance`, `smoothed`: (bars, inputs) what else is known about variance, in logs and not, see `samples.variance`.
     """
 
+    step: FloatArray
     sigma: FloatArray
     ratio: FloatArray
     baseline: FloatArray
@@ -66,50 +74,21 @@ class Facts:
     floored: int
 
 
-def make_targets(
-    bars: pl.DataFrame, horizon: int = 5, volatility_proxy: str = "garman_klass"
-) -> tuple[dict[str, Target], Facts]:
-    """The answers of all four heads for the bars of one asset class, and what is known at each bar.
+def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by: NDArray[np.datetime64]) -> Facts:
+    """What is known at each bar of one asset class, but for the regime's level, which its answers make.
 
-    Parameters
-    ----------
-    bars: Bars frame of one asset class, sorted by symbol and time.
-    horizon: bars ahead, 1-20.
-    volatility_proxy: close_to_close, parkinson, garman_klass, or a column of the bars that holds a variance.
-
-    Returns
-    -------
-    `return`: cumulative log returns over the next 1..horizon bars, (bars, horizon); `direction`: 1.0 where the last of
-    them is above 0; `volatility`: log of the proxy summed over the next horizon bars; `regime`: 1.0 where that exceeds
-    the class's level known at the bar. All are known at the close of bar t + horizon, and only inside a segment.
-
-    References
-    ----------
-    Parkinson (1980), Journal of Business 53; Garman and Klass (1980), Journal of Business 53.
-
-    >>> from gatecast.market import synthetic
-    >>> targets, facts = make_targets(synthetic.a1(600, seed=1), horizon=5)
-    >>> targets["return"].value.shape, bool(np.isnan(targets["direction"].value[-1]))
-    ((600, 5), True)
+    In: Bars of one asset class, sorted by symbol and time; horizon in bars; see `make_targets`; `known_by` (bars,) when
+    a row and all before it are known. All of it stays inside a segment, but `ratio` and `mean`, which run on over a
+    symbol's segments.
     """
-    if volatility_proxy not in PROXIES and volatility_proxy not in bars.columns:
-        raise SettingsError(
-            f"volatility proxy {volatility_proxy!r} is neither a range proxy nor a column of the bars. "
-            f"{did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
-        )
     group = ["symbol", "segment"]
     log_close = pl.col("close").log()
-    step = (log_close - log_close.shift(1)).over(group)
+    own = [volatility_proxy] if volatility_proxy not in PROXIES else []
+    known_at = pl.Series(known_by).dt.replace_time_zone("UTC")  # a value hangs on the rows before it, too
     frame = bars.select(
-        "symbol",
-        "segment",
-        "time",
-        "known_at",
-        pl.col("open", "high", "low", "close", "volume"),
-        step.alias("r"),
-        *([volatility_proxy] if volatility_proxy not in PROXIES else []),
-    )
-    frame = frame.with_columns(proxy=_proxy(volatility_proxy))
+        "symbol", "segment", "time", known_at.alias("known_at"), pl.col("open", "high", "low", "close", "volume"),
+        (log_close - log_close.shift(1)).over(group).alias("r"), *own,
+    ).with_columns(proxy=_proxy(volatility_proxy))  # fmt: skip
     frame = frame.with_columns(
         variance=pl.col("r").pow(2).ewm_mean(alpha=1 - DECAY, adjust=True, min_samples=22).over(group),
         ratio=(
@@ -125,9 +104,7 @@ def make_targets(
             .then("ratio")
             .otherwise(1.0)
         )
-        .with_columns(
-            sigma=pl.col("variance").sqrt().clip(lower_bound=1e-6),
-        )
+        .with_columns(sigma=pl.col("variance").sqrt().clip(lower_bound=1e-6))
         .with_columns(unit=pl.col("sigma").pow(2) / pl.col("ratio"))
     )
     floor = VARIANCE_FLOOR * pl.col("unit")
@@ -135,44 +112,114 @@ def make_targets(
         pl.max_horizontal(pl.col("proxy").rolling_mean(n), floor).log().over(group).alias(f"har_{n}")
         for n in (1, 5, 22)
     ]
-    ahead = [(log_close.shift(-k) - log_close).over(group).alias(f"ahead_{k}") for k in range(1, horizon + 1)]
-    total = pl.col("proxy").rolling_sum(horizon).shift(-horizon).over(group)
     frame = frame.with_columns(
         *har,
-        *ahead,
-        total=total,
         recent=pl.max_horizontal(pl.col("proxy").rolling_sum(horizon).over(group), horizon * floor).log(),
         mean=(pl.col("r").fill_null(0.0).cum_sum() / pl.col("count").clip(lower_bound=1)).over("symbol"),
         past_return=(log_close - log_close.shift(horizon)).over(group),
-        answered_at=pl.col("known_at").shift(-horizon).over(group),
     )
-    floored = frame.select(((pl.col("total") < horizon * floor) & pl.col("total").is_not_null()).sum()).item()
-    frame = frame.with_columns(log_variance=pl.max_horizontal("total", horizon * floor).log())
-    frame = frame.with_columns(log_variance=pl.when(pl.col("total").is_not_null()).then("log_variance"))
-
-    path = to_array(frame, *(f"ahead_{k}" for k in range(1, horizon + 1))).reshape(len(frame), horizon)
-    log_variance, unit = to_array(frame, "log_variance"), to_array(frame, "unit")
-    times, known_at = to_times(frame, "time"), to_times(frame, "answered_at")
-    level = expanding_level(log_variance, known_at, times)
-    last = path[:, -1]
-    direction = np.where(np.isnan(last), np.nan, (last > 0).astype(float))
-    regime = np.where(np.isnan(log_variance) | np.isnan(level), np.nan, (log_variance > level).astype(float))
-    values = {"return": path, "direction": direction, "volatility": log_variance, "regime": regime}
     inputs = variance_inputs(frame.with_columns(floor=floor))
-    facts = Facts(
+    return Facts(
+        step=to_array(frame, "r"),
         sigma=to_array(frame, "sigma"),
         ratio=to_array(frame, "ratio"),
-        baseline=horizon * unit,
+        baseline=horizon * to_array(frame, "unit"),
         har=to_array(frame, "har_1", "har_5", "har_22"),
         recent=to_array(frame, "recent"),
-        level=level,
+        level=np.full(len(frame), np.nan),
         past_return=to_array(frame, "past_return"),
         mean=to_array(frame, "mean"),
         variance=inputs,
         smoothed=smoothed_variances(frame.with_columns(floor=floor), inputs),
-        floored=int(floored),
+        floored=0,
     )
+
+
+def make_targets(
+    bars: pl.DataFrame,
+    horizon: int = 5,
+    volatility_proxy: str = "garman_klass",
+    used: BoolArray | None = None,
+    context: int = 0,
+) -> tuple[dict[str, Target], Facts]:
+    """The answers of all four heads for the bars of one asset class, and what is known at each bar.
+
+    Parameters
+    ----------
+    bars: Bars frame of one asset class, sorted by symbol and time.
+    horizon: bars ahead, 1-22.
+    volatility_proxy: close_to_close, parkinson, garman_klass, or a column of the bars that holds a variance.
+    used: (bars,) the rows that facts are made from (None: all); the others have none, and no window passes them for
+        `context` bars. Answers are made from all rows.
+
+    Returns
+    -------
+    `return`: cumulative log returns over the next 1..horizon bars, (bars, horizon); `direction`: 1.0 where the last of
+    them is above 0, 0.0 below, NaN where the price is where it was; `volatility`: log of the proxy summed over the next
+    horizon bars; `regime`: 1.0 where that exceeds the class's level known at the bar. An answer goes on over a gap, and
+    is known at the reopening; it never passes the end of a listing, see `market.calendar.listings`.
+
+    References
+    ----------
+    Parkinson (1980), Journal of Business 53; Garman and Klass (1980), Journal of Business 53.
+
+    >>> from gatecast.market import synthetic
+    >>> targets, facts = make_targets(synthetic.a1(600, seed=1), horizon=5)
+    >>> targets["return"].value.shape, bool(np.isnan(targets["direction"].value[-1]))
+    ((600, 5), True)
+    """
+    if volatility_proxy not in PROXIES and volatility_proxy not in bars.columns:
+        raise SettingsError(
+            f"volatility proxy {volatility_proxy!r} is neither a range proxy nor a column of the bars. "
+            f"{did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
+        )
+    used = np.ones(len(bars), np.bool_) if used is None else used
+    latest = known_so_far(bars, used, context)
+    facts = make_facts(bars.filter(pl.Series(used)), horizon, volatility_proxy, latest[used])
+    facts = facts if used.all() else _spread_over(facts, used)
+    group = ["symbol", "listing"]
+    log_close = pl.col("close").log()
+    frame = bars.with_columns(
+        listing=listings(bars), latest=pl.Series(latest), floor=pl.Series(facts.baseline)
+    ).with_columns(
+        r=(log_close - log_close.shift(1)).over(group),
+        floor=(VARIANCE_FLOOR * pl.col("floor").fill_nan(None)).forward_fill().over("symbol"),
+    )
+    frame = frame.with_columns(proxy=_proxy(volatility_proxy)).with_columns(
+        *((log_close.shift(-k) - log_close).over(group).alias(f"ahead_{k}") for k in range(1, horizon + 1)),
+        total=pl.col("proxy").rolling_sum(horizon).shift(-horizon).over(group),
+        answered_at=pl.max_horizontal(  # every row that facts are made from, and every row on the way
+            pl.col("latest").dt.replace_time_zone("UTC").shift(-horizon),
+            *(pl.col("known_at").shift(-k) for k in range(horizon + 1)),
+        ).over(group),
+        closes=pl.col("close").shift(-horizon).over(group).is_not_null(),
+    )
+    frame = frame.with_columns(
+        answered_at=pl.when("closes").then("answered_at"),
+        log_variance=pl.when(pl.col("total").is_not_null()).then(pl.max_horizontal("total", "floor").log()),
+    )
+    floored = frame.select(((pl.col("total") < pl.col("floor")) & pl.col("total").is_not_null()).sum()).item()
+    path = to_array(frame, *(f"ahead_{k}" for k in range(1, horizon + 1))).reshape(len(frame), horizon)
+    log_variance = to_array(frame, "log_variance")
+    times, known_at = to_times(frame, "time"), to_times(frame, "answered_at")
+    level = expanding_level(log_variance, known_at, times)
+    last = path[:, -1]
+    direction = np.where(np.abs(last) > STANDS_STILL, (last > 0).astype(float), np.nan)
+    regime = np.where(np.isnan(log_variance) | np.isnan(level), np.nan, (log_variance > level).astype(float))
+    values = {"return": path, "direction": direction, "volatility": log_variance, "regime": regime}
+    facts = replace(facts, level=level, floored=int(floored))
     return {head: Target(value, known_at) for head, value in values.items()}, facts
+
+
+def _spread_over(facts: Facts, used: BoolArray) -> Facts:
+    """Facts of some rows laid over all of them, NaN between."""
+    arrays: dict[str, Any] = {}
+    for field in fields(facts):
+        value = getattr(facts, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = np.full((len(used), *value.shape[1:]), np.nan)
+            arrays[field.name][used] = value
+    return replace(facts, **arrays)
 
 
 def expanding_level(
@@ -218,17 +265,15 @@ def expanding_level(
 
 
 def encode(
-    targets: dict[str, Target], facts: Facts, decided: NDArray[np.int64], ends: NDArray[np.int64]
+    targets: dict[str, Target], facts: Facts, decided: NDArray[np.int64], ends: NDArray[np.int64], unit: FloatArray
 ) -> FloatArray:
-    """What a model learns, (samples, horizon + 3): path over sigma·√k, direction, log variance over trailing, regime.
+    """What a model learns, (samples, horizon + 3): path over its unit, direction, log variance over trailing, regime.
 
-    In: bar-level rows at whose closes forecasts are made, and the rows of what was known then.
+    In: bar-level rows at whose closes forecasts are made, the rows of what was known then, and `Samples.unit`.
     """
-    path = targets["return"].value[decided]
-    steps = np.sqrt(np.arange(1, path.shape[1] + 1))
     return np.column_stack(
         [
-            path / (facts.sigma[ends, None] * steps),
+            targets["return"].value[decided] / unit,
             targets["direction"].value[decided],
             targets["volatility"].value[decided] - np.log(facts.baseline[ends]),
             targets["regime"].value[decided],
@@ -272,14 +317,3 @@ def _proxy(name: str) -> pl.Expr:
 
 def _numeric(bars: pl.DataFrame) -> list[str]:
     return [name for name, kind in bars.schema.items() if kind.is_numeric()]
-
-
-def to_array(frame: pl.DataFrame, *names: str) -> FloatArray:
-    """Columns as float64 with NaN for null: (rows,) for one name, (rows, names) for several."""
-    table = frame.select(pl.col(*names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    return np.ascontiguousarray(table[:, 0] if len(names) == 1 else table)
-
-
-def to_times(frame: pl.DataFrame, name: str) -> NDArray[np.datetime64]:
-    """A UTC time column as datetime64[us]."""
-    return frame[name].dt.replace_time_zone(None).cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import listings
+from gatecast.market.calendar import bars_per_session, listings, missed_sessions
 from gatecast.samples.features import available_features, compute_features
+from gatecast.samples.known import delays, known_so_far, read_rows, window_ends
 from gatecast.samples.targets import Facts, Target, encode, make_targets, to_array, to_times
 
 if TYPE_CHECKING:
@@ -28,15 +29,17 @@ class Samples:
     """What a model sees of one asset class. Bar-level arrays hold its symbols one after the other, each in time order.
 
     A sample is a forecast to be made: at the close of bar-level row `decided[i]` (its time and its targets), from the
-    window of `lookback` bars and the facts that end at row `ends[i]`, the newest row known by then. The two are the same
-    row where bars are known in time. Forecasters, folds and forecasts count in samples.
+    window of `lookback` bars and the facts that end at row `ends[i]`, the newest row known by then. They are one row
+    where bars are known in time. Forecasters, folds and forecasts count in samples.
 
     Attributes
     ----------
     asset_class: name of the class; `symbols`: its symbols in order.
     features: (bars, features) float64, NaN during warm-up; `names`: their names; `left_out`: name -> reason.
-    symbol: (bars,) index into `symbols`; `time`: (bars,) close, UTC, datetime64[us]; `known_at_bar`: (bars,) when each
-        row became known; `segment`, `listing`: (bars,), features never cross a segment, answers never a listing.
+    symbol: (bars,) index into `symbols`; `time`: (bars,) close, UTC, datetime64[us].
+    segment, listing: (bars,) features never cross a segment, answers never a listing; `missed`: (bars,) sessions
+        without a bar before it, where a gap ends; `session_bars`: bars of a usual session.
+    known_at_bar: (bars,) when each row became known; `known_by_bar`: when it and all rows before it that are read were.
     targets, facts: see `samples.targets`; `ends`, `decided`: (samples,) bar-level rows; `lookback`, `horizon`: in bars.
     context: bars in one piece, with every feature, that end at each sample: at least `lookback`.
     """
@@ -49,8 +52,11 @@ class Samples:
     symbol: NDArray[np.int32]
     segment: NDArray[np.int32]
     listing: NDArray[np.int32]
+    missed: NDArray[np.int32]
+    session_bars: float
     time: NDArray[np.datetime64]
     known_at_bar: NDArray[np.datetime64]
+    known_by_bar: NDArray[np.datetime64]
     targets: dict[str, Target]
     facts: Facts
     ends: IntArray
@@ -93,8 +99,21 @@ class Samples:
     @cached_property
     def horizon_sessions(self) -> int:
         """Sessions that a horizon spans: fewer than bars where a session has several."""
-        pairs = len(np.unique(np.column_stack([self.symbol[self.ends], self.sessions.astype(np.int64)]), axis=0))
-        return max(1, int(np.ceil(self.horizon * max(pairs, 1) / max(len(self), 1))))
+        return max(1, int(np.ceil(self.horizon / self.session_bars)))
+
+    @cached_property
+    def unit(self) -> FloatArray:
+        """(samples, horizon) standard deviation that each step's answer is measured in: trailing volatility · √bars.
+
+        Each session of a gap that an answer passes counts like a session of bars: in what is learned and scored, never
+        in a forecast, for which no gap is known.
+        """
+        steps = np.arange(1, self.horizon + 1)
+        gaps = np.cumsum(self.missed, dtype=np.int64)
+        later = np.minimum(self.decided[:, None] + steps, len(gaps) - 1)
+        spanned = steps + self.session_bars * np.maximum(gaps[later] - gaps[self.decided, None], 0)
+        unit: FloatArray = self.facts.sigma[self.ends, None] * np.sqrt(spanned)
+        return unit
 
     @cached_property
     def known_at(self) -> NDArray[np.datetime64]:
@@ -110,7 +129,7 @@ class Samples:
     @cached_property
     def answers(self) -> FloatArray:
         """(samples, horizon + 3) the encoded targets, see `samples.targets.encode`."""
-        return encode(self.targets, self.facts, self.decided, self.ends)
+        return encode(self.targets, self.facts, self.decided, self.ends, self.unit)
 
     @cached_property
     def table(self) -> FloatArray:
@@ -124,10 +143,15 @@ class Samples:
         later = np.minimum(decided + step, len(self.time) - 1)
         same = (later == decided + step) & (self.symbol[later] == self.symbol[decided])
         same &= self.listing[later] == self.listing[decided]
-        latest = self.known_at_bar[decided]
-        for ahead in range(1, step + 1):  # the answer is known once every bar on its way is
+        latest = self.known_by_bar[later]
+        for ahead in range(step + 1):  # the answer is known once every bar on its way is
             latest = np.maximum(latest, self.known_at_bar[np.minimum(decided + ahead, later)])
         return np.where(same, latest, np.datetime64("NaT"))
+
+    @cached_property
+    def since(self) -> NDArray[np.datetime64]:
+        """(samples,) when all that a forecast is made from is known: its time, or later where a row came after it."""
+        return np.maximum(self.times, self.known_by_bar[self.ends])
 
     @cached_property
     def known(self) -> dict[Hashable, Any]:
@@ -136,8 +160,13 @@ class Samples:
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "answers", "table", "known"):
+        for name in ("windows", "summaries", "unit", "answers", "table", "known"):
             self.__dict__.pop(name, None)
+
+    def first_of_end(self, rows: IntArray) -> IntArray:
+        """Of samples whose windows end at the same row, as late bars make them, the first alone: one answer a row."""
+        first: IntArray = rows[np.diff(self.ends, prepend=-1)[rows] != 0]
+        return first
 
     def window(self, rows: IntArray) -> FloatArray:
         """(rows, lookback, features) the windows of the given samples, copied out of the view."""
@@ -172,8 +201,8 @@ def make_samples(
     """Bars -> asset class -> Samples; a class is made from its own bars alone.
 
     `features` are names of the catalogue or columns of the bars (None: the default five). A sample exists where the
-    last `lookback` bars (`context`, if that is more) are in one segment and have every feature, and the trailing
-    volatility is known.
+    last `lookback` bars (`context`, if that is more) are in one segment and have every feature, the trailing volatility
+    is known, and all of them are known by the fill of the decision; see `samples.known` for bars that come late.
 
     >>> from gatecast.market import synthetic
     >>> samples = make_samples(synthetic.b1(500, seed=1), ("ret_log_1", "x"), lookback=30)["index"]
@@ -206,10 +235,12 @@ def _make_class(
 ) -> Samples:
     bars = bars.sort("symbol", "time")
     names, left_out = available_features(bars, features)
-    table = np.zeros((len(bars), 0))
+    delay = delays(bars)
+    used = read_rows(bars, delay, context)
+    table = np.full((len(bars), len(names)), np.nan)
     if names:  # else no feature ever has a value here, and no window is usable
-        table = to_array(compute_features(bars, names), *names).reshape(len(bars), len(names))
-    targets, facts = make_targets(bars, horizon, volatility_proxy)
+        table[used] = to_array(compute_features(bars.filter(pl.Series(used)), names), *names).reshape(-1, len(names))
+    targets, facts = make_targets(bars, horizon, volatility_proxy, used, context)
     symbols = tuple(bars["symbol"].unique(maintain_order=True).to_list())
     number = {symbol: i for i, symbol in enumerate(symbols)}
     symbol = bars["symbol"].replace_strict(number, return_dtype=pl.Int32).to_numpy()
@@ -221,9 +252,13 @@ def _make_class(
     fresh[1:] = (np.diff(symbol) != 0) | (np.diff(segment) != 0) | ~usable[:-1]
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(bars)), 0))
     run = np.arange(len(bars)) - start + 1
-    ends = np.flatnonzero(usable & (run >= context))
+    newest = window_ends(bars, delay, context)
+    whole = usable & (run >= context)
+    decided = np.flatnonzero((newest >= 0) & whole[newest])
+    ends = newest[decided]
     return Samples(
         asset_class, symbols, table, tuple(names), left_out, symbol, segment, listings(bars).to_numpy(),
-        to_times(bars, "time"), to_times(bars, "known_at"), targets, facts,
-        ends.astype(np.int64), ends.astype(np.int64), lookback, horizon, context,
+        missed_sessions(bars).to_numpy(), bars_per_session(bars), to_times(bars, "time"), to_times(bars, "known_at"),
+        known_so_far(bars, used, context), targets, facts,
+        ends.astype(np.int64), decided.astype(np.int64), lookback, horizon, context,
     )  # fmt: skip

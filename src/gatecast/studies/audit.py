@@ -18,11 +18,11 @@ from gatecast.evaluation.cuts import (
     Table,
     bars_table,
     chosen_table,
+    decisions_table,
     differences,
     features_table,
     folds_table,
     forecasts_tables,
-    frame_table,
     rows_table,
     samples_tables,
     scalers_tables,
@@ -223,18 +223,27 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
         name: chain.decide(experiment, one, bars, fills) for name, one in forecasts.items()
     }
     yield [table for one in classes.values() for table in _decisions(one)]
-    yield [frame_table("weights", chain.weights_frame(classes, bars), "weight", "book")] if classes else []
+    yield (
+        [decisions_table("weights", chain.weights_frame(classes, bars), forecasts.values(), "weight", "book")]
+        if classes
+        else []
+    )
 
 
 def _decisions(one: ClassResult) -> list[Table]:
     """Thresholds, signals and the strategy in force at every forecast."""
-    at = one.samples.decided[one.forecasts.rows]
+    rows = one.forecasts.rows
+    at = one.samples.decided[rows]
     strategy = {"strategy in force": one.selection.chosen[at], "evidence": one.selection.evidence[at]}
-    for label, array in (("score", one.selection.score), ("proposed", one.proposals.weights), ("net", one.net)):
+    for label, array in (("score", one.selection.score), ("proposed", one.proposals.weights)):
         strategy |= {f"{label} of {kind}": array[at, k] for k, kind in enumerate(STRATEGIES)}
+    profit = {f"net of {kind}": one.net[at, k] for k, kind in enumerate(STRATEGIES)}
+    profits = rows_table("strategy", f"{one.samples.asset_class} net", one.samples, rows, profit)
+    known = np.maximum(one.samples.times, one.samples.known_by_bar[one.samples.decided])[rows]
     return [
         *signals_tables(one.forecasts, one.signals),
-        rows_table("strategy", one.samples.asset_class, one.samples, at, strategy),
+        rows_table("strategy", one.samples.asset_class, one.samples, rows, strategy),
+        replace(profits, since=known),
     ]
 
 
@@ -379,8 +388,15 @@ def _with_reach(
     experiment: Experiment, whole: Rerun, raw: pl.DataFrame, garbage: Garbage, leak: Leak, moment: np.datetime64
 ) -> Leak:
     """The leak with the latest later bar that moves it, by bisection over where the other future begins."""
-    step = next(step for step, tables in whole.tables.items() if any(leak.column in one.columns for one in tables
-                if one.stage == leak.stage))  # fmt: skip
+    steps = (
+        step
+        for step, tables in whole.tables.items()
+        for one in tables
+        if one.stage == leak.stage and leak.column in one.columns
+    )
+    step = next(steps, None)
+    if step is None:  # a row that only one of the two has
+        return leak
     if _said(rerun(experiment, raw, step), step, leak) != _said(whole, step, leak):
         text = f"{leak.stage}: {leak.column!r} is another one when the same bars are run again: no cut can judge it."
         return replace(leak, sentence=text)

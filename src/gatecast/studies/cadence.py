@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import RIVALS, best_rival, day_means, lag_of, losses, sessions_spanned
+from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, record_trials
-from gatecast.evaluation.verdict import BOUND, LEVEL
+from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
+from gatecast.evaluation.verdict import LEVEL
 from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, data_of, enough_history
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.timing import Timed
@@ -362,7 +363,8 @@ def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], 
     wanted = {name for names in RIVALS.values() for name in names}
     rivals = [one for one in experiment.forecasters() if one.name in wanted]
     counted = [_Counted(one, costs) for one in lstms.values()]
-    return walk_forward([*counted, *rivals], samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+    forecasts = walk_forward([*counted, *rivals], samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+    return with_rival(forecasts)
 
 
 # ── scores ────────────────────────────────────────────────────────────────────────────────────────
@@ -374,9 +376,9 @@ def _scored(forecasts: dict[str, Forecasts], head: str) -> int:
 
 
 def _score(forecasts: dict[str, Forecasts], head: str, name: str) -> Score:
-    rival, days = best_rival(forecasts, head, name)
+    days = day_means(forecasts, head, name, RIVAL)
     loss, base = (float(part.mean()) if len(part) else np.nan for part in (days.model, days.rival))
-    return Score(head, name, loss, rival, 1 - loss / base, _spread(forecasts, head, name) / loss)
+    return Score(head, name, loss, RIVAL, gain_over(base, loss), 1 - gain_over(loss, _spread(forecasts, head, name)))
 
 
 def _spread(forecasts: dict[str, Forecasts], head: str, name: str) -> float:
@@ -414,9 +416,9 @@ def difference(head: str, name: str, other: str, days: Days, overlap: int, cost:
     if not test.enough:
         least = significance.BARS_PER_HORIZON * overlap
         return replace(blank, reason=f"{n} days are too few, {least} are the least" if n < least else test.reason)
-    mean, scale = significance.hac_mean(days.gain, lag_of(n, overlap)), float(days.rival.mean())
-    gain, width = mean.effect / scale, BOUND * mean.standard_error / scale
-    return replace(blank, gain=gain, low=gain - width, high=gain + width, statistic=test.statistic, pvalue=test.pvalue)
+    mean, scale = significance.fixed_b_mean(days.gain, overlap), float(days.rival.mean())
+    low, high = mean.low / scale, mean.high / scale
+    return replace(blank, gain=mean.effect / scale, low=low, high=high, statistic=test.statistic, pvalue=test.pvalue)
 
 
 def _notes(experiment: Experiment, samples: dict[str, Samples], left_out: Sequence[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -16,11 +17,14 @@ import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
-from gatecast.evaluation.verdict import LEVEL, SKILL
+from gatecast.evaluation.plausible import TOO_GOOD
+from gatecast.evaluation.rivals import with_rival
+from gatecast.evaluation.verdict import LEVEL, SKILL, judge
 from gatecast.experiment import Experiment, Progress, forecast_class, judge_chain, make_chain
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster, fan_out
 from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.lag import RidgeLag
 from gatecast.forecasting.linear import Ridge
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
@@ -35,6 +39,7 @@ from gatecast.results import Chain, jsonable
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
+from gatecast.trading.plausible import PLANTED
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -184,7 +189,7 @@ def truth(
     ----------
     long: as many runs as the gates were made for, instead of a few; a run's data are the same.
     seed: of the first run of each part; the others count on from it. runs: of each part, instead of the form's own.
-    only: some of `GROUPS`: walks, chain, b1, return, b2, b3, states, variance, statistics.
+    only: some of `GROUPS`: walks, chain, b1, return, b2, b3, states, variance, statistics, claims, size.
     jobs: cores, one run each; changes no result. progress: called with a group, its runs done and its runs.
 
     Raises
@@ -238,11 +243,11 @@ def chain(features: tuple[str, ...]) -> Experiment:
 
 
 def walk(market: str, seed: int) -> Found:
-    """One market with nothing to find: head -> 1 where the verdict claims skill, else 0."""
+    """One market with nothing to find: head -> 1 where the verdict claims skill or finds it too good, else 0."""
     bars = synthetic.MARKETS[market](WALK_BARS, seed)
     noise = tuple(name for name in bars.columns if name.startswith("noise_"))
     verdicts = verdicts_of(chain((*DEFAULT_FEATURES, *noise)), bars)
-    return {head: float(verdicts[head].verdict == SKILL) for head in NULL_HEADS[market]}
+    return {head: float(verdicts[head].verdict in (SKILL, TOO_GOOD)) for head in NULL_HEADS[market]}
 
 
 def allowed(runs: int) -> int:
@@ -285,7 +290,7 @@ def found_in_chain(seed: int) -> Found:
     """
     phi, r2, scale = 0.95, 0.05, 0.01
     bars = synthetic.b1(WALK_BARS, seed, scale, r2=r2, phi=phi)
-    experiment = chain((*DEFAULT_FEATURES, "x"))
+    experiment = chain((*DEFAULT_FEATURES, "x")).replace(too_good=(PLANTED,))
     made = make_chain(experiment, bars)
     steps = np.arange(1, experiment.horizon + 1)
     x = bars["x"].to_numpy()[made.classes["index"].samples.ends]
@@ -650,6 +655,81 @@ def _size_lines(name: str, found: list[Found]) -> list[Line]:
     return [line.gated(f"<= {SIZE_GATE}", share <= SIZE_GATE, 1000)]
 
 
+# ── the size of what a verdict rests on ──────────────────────────────────────────────────────────
+
+OVERLAPS, PERSISTENCE, LENGTHS = (1, 5, 20), (0.95, 0.99), (1000, 4500)
+BATCH = 500  # series in a run
+SIZE_GATES = {0.05: (0.04, 0.06), 0.01: (0.007, 0.013)}
+
+
+def fixed_b_size(seed: int) -> Found:
+    """Shares of `BATCH` series on which a mean of 0 is rejected, by overlap, level, series' length and persistence.
+
+    A row is a sum of the next h standard normal numbers times a forecast that has nothing to do with it, a stationary
+    AR(1): what a gain or Clark-West's numbers are where there is nothing to find.
+    """
+    from scipy.signal import lfilter
+
+    found = {}
+    for bars, phi in product(LENGTHS, PERSISTENCE):
+        draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(bars, round(100 * phi))))
+        steps, shocks = draw.standard_normal((BATCH, bars + max(OVERLAPS))), draw.standard_normal((BATCH, bars))
+        shocks[:, 0] /= np.sqrt(1 - phi**2)
+        forecast = lfilter([1.0], [1.0, -phi], shocks, axis=1)
+        total = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+        for overlap in OVERLAPS:
+            table = (total[:, overlap : overlap + bars] - total[:, :bars]) * forecast
+            pvalues = np.array([test.fixed_b_mean(row, overlap).pvalue for row in table])
+            for level in SIZE_GATES:
+                found[f"{overlap} {level} {bars} {phi}"] = float(np.mean(pvalues < level))
+    return found
+
+
+def _fixed_b_lines(found: list[Found]) -> list[Line]:
+    """A line an overlap and level: the size that is farthest from its level, and those of all series below it."""
+    lines, runs = [], len(found) * BATCH
+    for overlap, (level, (least, most)) in product(OVERLAPS, SIZE_GATES.items()):
+        sizes = {bars: [_mean(found, f"{overlap} {level} {bars} {phi}") for phi in PERSISTENCE] for bars in LENGTHS}
+        every = np.concatenate(list(sizes.values()))
+        worst = float(every[np.argmax(np.abs(every - level))])
+        said = (f"{bars:,} rows {' and '.join(f'{share:.4f}' for share in shares)}" for bars, shares in sizes.items())
+        note = f"AR(.95) and AR(.99): {', '.join(said)}"
+        line = Line("", "statistic", f"rejects at {level:.0%}: fixed-b, h = {overlap}", worst, level, runs, note=note)
+        held = bool(((every >= least) & (every <= most)).all())
+        lines.append(line.gated(f"{least:g}-{most:g}".replace("0.", "."), held, 20_000))
+    return lines
+
+
+CLAIMS_GATE = 0.07
+TRIVIAL = ("zero", "mean", "ridge_lag")
+"""Forecasts of returns that are themselves rivals: as the model they must hardly ever be skill."""
+
+
+def trivial_claims(seed: int) -> Found:
+    """A Gaussian walk forecast by each of `TRIVIAL` as the model: 1 where the verdict on returns claims at 5 %.
+
+    Before Holm's correction, which would hide the size of one verdict behind the number of all.
+    """
+    samples = make_samples(synthetic.a1(WALK_BARS, seed), ("ret_log_1",))["index"]
+    models: list[Forecaster] = [Naive(rule="zero"), Naive(rule="mean"), RidgeLag()]
+    forecasts = {"index": with_rival(walk_forward(models, samples, Schedule(refit="3M")))}
+    nothing = np.zeros(0)
+    found = {}
+    for name in TRIVIAL:
+        verdict = judge(forecasts, nothing, nothing, round_trip=0.0, periods_per_year=252.0, model=name)["return"]
+        found[name] = float(verdict.pvalue < LEVEL and verdict.low > 0)
+    return found
+
+
+def _trivial_lines(found: list[Found]) -> list[Line]:
+    lines = []
+    for name in TRIVIAL:
+        share = _mean(found, name)
+        line = Line("A1", "one model", f"skill in returns at 5 %: {name}", share, None, len(found))
+        lines.append(line.gated(f"<= {CLAIMS_GATE}", share <= CLAIMS_GATE, 400))
+    return lines
+
+
 # ── the bench ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -674,6 +754,8 @@ PARTS = (
         for name, short in (("g1", 2), ("g3", 0), ("g4", 2))
     ),
     *(Part("statistics", partial(size, name), partial(_size_lines, name), 10, 10) for name in STATISTICS),
+    Part("claims", trivial_claims, _trivial_lines, 40, 400),
+    Part("size", fixed_b_size, _fixed_b_lines, 2, 40),
 )
 GROUPS = tuple(dict.fromkeys(part.group for part in PARTS))
 """What `only` chooses from."""

@@ -13,7 +13,7 @@ from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.experiment import Experiment, Progress, make_chain
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import periods_of
+from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of
 from gatecast.results import Run, jsonable
 
@@ -55,8 +55,8 @@ def unseal(
     seen = holdout.seen_without_seal(symbols, sealed.holdout)
     opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
     whole = _whole(opened, symbols, sealed.holdout)
-    chain = make_chain(opened, whole, progress)
-    periods = periods_of(chain.bars)
+    chain = make_chain(opened, whole.bars, progress, actions=whole.actions)
+    periods = chain.result.rows_per_year
     found = holdout.measure(chain.forecasts, chain.result.equity, sealed.holdout, periods_per_year=periods)
     same = holdout.same_past(run.forecasts, chain.forecasts)
     earlier = holdout.refuse_second(symbols, sealed.holdout, again=again)  # somebody else, in the meantime
@@ -73,12 +73,13 @@ def unseal(
     return replace(run, scores={**run.scores, "holdout": jsonable(found)})
 
 
-def _whole(opened: Experiment, symbols: list[str], first: str) -> pl.DataFrame:
+def _whole(opened: Experiment, symbols: list[str], first: str) -> Reading:
     """All bars of the run's symbols, and of no other, which would be seen without being recorded.
 
     Raises `SettingsError` where a symbol is missing or there are too few sessions to open.
     """
-    bars = opened.read().bars.filter(pl.col("symbol").is_in(symbols))
+    reading = opened.read()
+    bars = reading.bars.filter(pl.col("symbol").is_in(symbols))
     missing = sorted(set(symbols) - set(bars["symbol"].unique()))
     if missing:
         raise SettingsError(f"the bars have nothing of {', '.join(missing)}: give a file with all symbols of the run.")
@@ -89,4 +90,4 @@ def _whole(opened: Experiment, symbols: list[str], first: str) -> pl.DataFrame:
             f"there are {have} sessions from {first} on (the bars end on {days[-1]}), and {least} are the least that "
             "show anything: nothing was opened. Wait for them, or give a newer file with --bars (bars=)."
         )
-    return bars
+    return replace(reading, bars=bars)

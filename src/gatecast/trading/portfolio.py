@@ -9,47 +9,67 @@ import narwhals.stable.v2 as nw
 import polars as pl
 
 from gatecast.errors import SettingsError
+from gatecast.market.ends import find_ends
 
-SILENCE = timedelta(days=10)  # a symbol whose last bar is older is no longer counted as alive
+SILENCE = timedelta(days=10)  # a symbol that is not held and whose last bar is older is no longer alive
+INSTANT = timedelta(microseconds=1)
 
 
-def make_book(weights: Any, bars: pl.DataFrame) -> Any:
+def make_book(weights: Any, bars: pl.DataFrame, ends: pl.DataFrame | None = None) -> Any:
     """Each symbol's weight divided by the number of symbols alive when it was decided.
 
-    In: frame symbol, time, weight (decided at the close `time`, in [-1, 1]), Polars or pandas, and the
-    Bars. Out: the same frame with the weight in the portfolio. Gross exposure is at most 1, since no weight
-    exceeds 1.
+    In: frame symbol, time, weight (decided at the close `time`, in [-1, 1]), Polars or pandas, the Bars, and the ends
+    of symbols (None: those that the bars show by themselves, see `gatecast.market.ends`). Out: the same frame with the
+    weight in the portfolio. What is decided at one close has a gross exposure of at most 1.
 
     Raises `SettingsError` for a weight outside [-1, 1].
 
     >>> from datetime import datetime, timezone
+    >>> from gatecast.market.bars import make_bars
     >>> days = [datetime(2024, 1, day, 21, tzinfo=timezone.utc) for day in (2, 3)]
-    >>> bars = pl.DataFrame({"symbol": ["A", "A", "B"], "time": [*days, days[1]]})
-    >>> make_book(bars.with_columns(weight=pl.lit(1.0)), bars)["weight"].to_list()
+    >>> bars = make_bars(pl.DataFrame({
+    ...     "symbol": ["A", "A", "B"], "time": [*days, days[1]], "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
+    ... }))
+    >>> make_book(bars.select("symbol", "time", weight=pl.lit(1.0)), bars)["weight"].to_list()
     [1.0, 0.5, 0.5]
     """
     frame = weights if isinstance(weights, pl.DataFrame) else nw.from_native(weights, eager_only=True).to_polars()
     beyond = frame.filter(~pl.col("weight").is_between(-1, 1) & pl.col("weight").is_not_nan())
     if len(beyond):
         raise SettingsError(f"weights must lie in [-1, 1], {len(beyond)} do not, the first: {beyond.row(0)}.")
-    alive = symbols_alive(frame["time"], bars)
+    alive = symbols_alive(frame["time"], frame, bars, find_ends(bars) if ends is None else ends)
     book = frame.with_columns(weight=pl.col("weight") / alive.clip(1))
     return book if isinstance(weights, pl.DataFrame) else book.to_pandas()
 
 
-def symbols_alive(times: pl.Series, bars: pl.DataFrame) -> pl.Series:
-    """At each time, how many symbols have begun and have shown a bar within the last ten days.
+def symbols_alive(times: pl.Series, weights: pl.DataFrame, bars: pl.DataFrame, ends: pl.DataFrame) -> pl.Series:
+    """At each time, among how many symbols the money is divided: those that trade and those that are held.
 
-    Only bars up to that time are asked: that a symbol will come back, or never will, is not known then.
+    A symbol is alive from its first bar on, until ten days after its last; where it was held or bought at its last two
+    bars it stays alive through a halt, to the close at which its end is booked (`ends`: symbol, time) or its return.
+    Only bars, weights and ends up to that time count: that a symbol will come back, or never will, is not known then.
     """
-    runs = (
-        bars.select("symbol", "time")
-        .sort("symbol", "time")
-        .with_columns(run=(pl.col("time").diff() > SILENCE).fill_null(False).cum_sum().over("symbol"))
-        .group_by("symbol", "run")
-        .agg(since=pl.col("time").min(), until=pl.col("time").max() + SILENCE)
+    held, time = pl.col("weight").fill_nan(0).fill_null(0) != 0, pl.col("time")
+    clock = bars.schema["time"]
+    decided = weights.select("symbol", time.cast(clock), "weight")
+    table = bars.select("symbol", "time").join(decided, on=["symbol", "time"], how="left").sort("symbol", "time")
+    table = table.with_columns(
+        held=held | held.shift().over("symbol").fill_null(False),  # an order of the last bar waits for the next
+        back=time.shift(-1).over("symbol"),
     )
-    times = times.cast(runs.schema["since"])
-    begun = runs["since"].sort().search_sorted(times, side="right").cast(pl.Int64)
-    ended = runs["until"].sort().search_sorted(times, side="left").cast(pl.Int64)
+    stops = pl.col("back").is_null() | (pl.col("back") - time > SILENCE)
+    runs = (
+        table.with_columns(run=stops.shift().over("symbol").fill_null(False).cum_sum().over("symbol"))
+        .group_by("symbol", "run", maintain_order=True)
+        .agg(since=time.min(), last=time.max(), held=pl.col("held").last(), back=pl.col("back").last())
+        .sort("last")
+        .join_asof(
+            ends.select("symbol", end=time.cast(clock)).sort("end"),
+            left_on="last", right_on="end", by="symbol", strategy="forward", check_sortedness=False,
+        )
+    )  # fmt: skip
+    silent = pl.when(~pl.col("held")).then(pl.col("last") + SILENCE)
+    until = runs.select(until=pl.min_horizontal(silent, "end", pl.col("back") - INSTANT))["until"]
+    begun = runs["since"].sort().search_sorted(times.cast(clock), side="right").cast(pl.Int64)
+    ended = until.drop_nulls().sort().search_sorted(times.cast(clock), side="left").cast(pl.Int64)
     return begun - ended

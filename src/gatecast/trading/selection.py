@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from pydantic import Field, model_validator
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import sequential_mean
 from gatecast.settings import Settings
+from gatecast.trading.plausible import too_good_so_far, too_much_money_so_far
+from gatecast.trading.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
 
 EVIDENCE = 20.0  # of a sequential test, for each class of the run: 1 in 20 markets without skill ever has as much
 GAIN_SESSIONS = 250  # of record, over which a gain below 0 takes the evidence back
@@ -63,7 +67,8 @@ class Selection:
 
     `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
     return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before, `weight` after
-    evidence.
+    evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is
+    held, unless the settings override the evidence.
     """
 
     chosen: IntArray
@@ -71,6 +76,7 @@ class Selection:
     evidence: FloatArray
     proposed: FloatArray
     weight: FloatArray
+    too_good: BoolArray
 
 
 def select_strategy(
@@ -81,6 +87,7 @@ def select_strategy(
     target_per_bar: float,
     settings: SelectionSettings | None = None,
     class_starts: ArrayLike = (),
+    allowed: Collection[str] = (),
 ) -> Selection:
     """The strategy in force at every bar of one class.
 
@@ -92,13 +99,15 @@ def select_strategy(
     ----------
     net: (bars, strategies) net simple return of each strategy, realised and known at that row's close.
     target_per_bar: target volatility of one bar. cost_per_side: as a fraction.
-    class_starts: see `evidence_factor`.
+    class_starts: see `evidence_factor`. allowed: what may be better than an honest market allows, see
+        `too_good_so_far`; else such a record holds nothing.
 
     What is held through a gap is held: the weight before it is where the next choice within the listing starts from.
     """
     settings = settings or SelectionSettings()
     samples = forecasts.samples
-    record = fixed_share_record(net, samples.time, proposals.forecast_at, target_per_bar, settings)
+    known = np.maximum(samples.time, samples.known_by_bar)
+    record = fixed_share_record(net, samples.time, proposals.forecast_at, target_per_bar, settings, known)
     edge = proposals.expected / samples.horizon
     evidence = evidence_factor(forecasts, settings, class_starts)
     count, kinds = proposals.weights.shape
@@ -120,7 +129,22 @@ def select_strategy(
         held = proposals.weights[row, kind]
         chosen[row] = kind
     proposed = proposals.weights[np.arange(count), chosen]
-    return Selection(chosen, score, evidence, proposed, proposed * evidence)
+    too_good = _too_good(forecasts, proposals, net, chosen, allowed)
+    if settings.evidence is None:
+        evidence = np.where(too_good, 0.0, evidence)
+    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good)
+
+
+def _too_good(
+    forecasts: Forecasts, proposals: Proposals, net: FloatArray, chosen: IntArray, allowed: Collection[str]
+) -> BoolArray:
+    """(bars,) where the record of the forecasts or of the strategies in force is too good to be true so far."""
+    samples = forecasts.samples
+    before = np.r_[0, chosen[:-1]]  # what earned a bar's return was in force at the close before
+    earned = np.where(np.r_[True, np.diff(samples.symbol) != 0], 0.0, net[np.arange(len(net)), before])
+    market = net[:, STRATEGIES.index("buy_and_hold")]
+    money = too_much_money_so_far(samples, earned, market, proposals.forecast_at, allowed)
+    return too_good_so_far(forecasts, allowed) | money
 
 
 def fixed_share_record(
@@ -129,17 +153,20 @@ def fixed_share_record(
     forecast_at: IntArray,
     target_per_bar: float,
     settings: SelectionSettings,
+    known: NDArray[np.datetime64] | None = None,
 ) -> FloatArray:
     """(bars, strategies) net return a bar that each strategy's past record promises beyond flat, known at the close.
 
     The record is the class's: the mean over its symbols at each moment. The log weights of fixed-share experts grow
     with net profit and are mixed with 1/memory of equality, so that the record forgets and can always come back.
+    `known`: (bars,) when each bar's profit is known, where that is later than its `time`.
     """
     moments, inverse = np.unique(time, return_inverse=True)
-    covered = np.zeros(len(time), bool)
-    covered[forecast_at] = True
-    count = np.bincount(inverse[covered], minlength=len(moments))
-    total = np.column_stack([np.bincount(inverse[covered], column[covered], len(moments)) for column in net.T])
+    place = np.searchsorted(moments, time if known is None else known)  # the first moment that knows it
+    counted = forecast_at[place[forecast_at] < len(moments)]
+    at = place[counted]
+    count = np.bincount(at, minlength=len(moments))
+    total = np.column_stack([np.bincount(at, column[counted], len(moments)) for column in net.T])
     gain = total / np.maximum(count, 1)[:, None] / target_per_bar
     kinds, share = net.shape[1], 1.0 / settings.memory_bars
     weights = np.full(kinds, 1.0 / kinds)
@@ -201,13 +228,14 @@ def session_products(forecasts: Forecasts, late: int = 0) -> tuple[NDArray[np.da
 
     The rivals are a forecast of zero and the symbol's past mean. The product of a forecast of h bars, 2 (answer -
     rival) (forecast - rival) in units of the variance at the forecast, is a sum over the bars of its answer, and each
-    bar's part counts in the session in which the bar becomes known (as in Hodrick 1992, Review of Financial Studies 5).
-    So no two sessions share a bar, and there is no overlap to allow for: where returns cannot be forecast the parts are
-    a martingale difference. A session is the mean of the parts of all symbols. `late`: bars by which every forecast is
-    late; it is then held against the answer of the close so many bars after its own.
+    bar's part (after a halt, in units of the sessions that the bar spans) counts in the session in which the bar
+    becomes known (as in Hodrick 1992, Review of Financial Studies 5). So no two sessions share a bar, and there is no
+    overlap to allow for: where returns cannot be forecast the parts are a martingale difference. A session is the mean
+    of the parts of all symbols. `late`: bars by which every forecast is late; it is then held against the answer of the
+    close so many bars after its own.
     """
     samples, horizon = forecasts.samples, forecasts.samples.horizon
-    unit = samples.facts.sigma[samples.ends] ** 2 * horizon
+    spans = np.diff(samples.unit**2, axis=1, prepend=0.0)  # of each bar of the answer: more over a halt
     issued = np.full(len(samples.time), np.nan)
     issued[samples.decided] = forecasts.values["ensemble"]["return"][:, -1]
     before = samples.decided - late
@@ -217,7 +245,7 @@ def session_products(forecasts: Forecasts, late: int = 0) -> tuple[NDArray[np.da
     bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
     rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
     parts = np.stack(
-        [2 * (bars - one[:, None]) * ((forecast - horizon * one) / unit)[:, None] for one in rivals], axis=-1
+        [2 * (bars - one[:, None]) * (forecast - horizon * one)[:, None] / (horizon * spans) for one in rivals], axis=-1
     )
     known = np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, horizon + 1)])
     usable = np.isfinite(parts).all(-1) & ~np.isnat(known)

@@ -96,7 +96,7 @@ def propose(
         deviation = np.maximum(at_bars(intervals.deviation), 1e-12)
         least = settings.abstain * ndtri(0.5 + intervals.levels[0] / 2) * deviation
     else:
-        deviation = np.sqrt(at_bars(ensemble["volatility"]) * samples.facts.ratio)
+        deviation = np.sqrt(at_bars(ensemble["volatility"] * samples.facts.ratio[samples.ends]))
         least = np.zeros(count)
     per_bar = settings.target_volatility / np.sqrt(periods_per_year)
     size = np.zeros(count)
@@ -111,7 +111,9 @@ def propose(
     agreed = _held_for(signal * traded * consensus, group, horizon) == side
     boost = np.where((side != 0) & agreed, settings.consensus_boost, 1.0)
     boosted = boost / _past_mean(boost, side != 0, samples.time)
-    rules = _rules(bars, settings)
+    known = np.zeros(count, np.int64)
+    known[at] = samples.ends[rows]  # the newest row known at each decision
+    rules = {name: sign[known] for name, sign in _rules(bars, settings).items()}
     weights = {
         "flat": np.zeros(count),
         "buy_and_hold": size,

@@ -38,7 +38,7 @@ class LSTM(Settings):
 
     Attributes
     ----------
-    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-20. units: 16-256. layers: 1-3.
+    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: 16-256. layers: 1-3.
     dropout: between layers and before the heads. heads: what it forecasts. seeds: networks in the ensemble.
     scaling: of the inputs, on training rows only. epochs, patience: early stopping on the validation block; patience
         counts once the training loss has fallen at all, since a network on a plateau has nothing to overfit.
@@ -229,7 +229,7 @@ class LSTM(Settings):
                 f"the samples have {samples.context} bars of context and horizon {samples.horizon}, the LSTM lookback "
                 f"{self.lookback} and horizon {self.horizon}: make samples with as much, or give both the same."
             )
-        train, validation = samples.ends[fold.train], samples.ends[fold.validation]
+        train, validation = (samples.ends[samples.first_of_end(rows)] for rows in (fold.train, fold.validation))
         scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling)
         inputs, rows = read_windows(scaler, samples, np.r_[train, validation], self.lookback)
         table = samples.table[:, self.output_columns]
@@ -243,7 +243,7 @@ class LSTM(Settings):
         read = bars_read(np.r_[train, validation], self.lookback, len(table))
         scaled = ((table[read] - centre) / spread).astype(np.float32)
         counts = np.ones(len(inputs), np.float32)
-        counts[rows[: len(train)]] = fold.recency(self.half_life)
+        counts[rows[: len(train)]] = fold.recency(self.half_life)[np.isin(fold.train, samples.first_of_end(fold.train))]
         return Lesson(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :], counts)
 
 

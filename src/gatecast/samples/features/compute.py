@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gatecast.errors import FeatureError
 from gatecast.market.bars import make_bars, session_date
+from gatecast.market.calendar import FIRST
 from gatecast.samples.features.catalogue import DEFAULT_FEATURES, NOT_FEATURES, Feature, find_feature
 
 FloatArray = NDArray[np.float64]
@@ -57,8 +58,9 @@ def compute_features(bars: Any, names: Iterable[str] | None = None) -> Any:
 def available_features(bars: Any, names: Iterable[str] | None = None) -> tuple[list[str], dict[str, str]]:
     """Which features the bars of one asset class can have, and why the others are left out.
 
-    A feature is left out where a symbol of the class has none of a column that it needs (no volume: nothing
-    is filled with zeros), where no bar is past the warm-up, and where it never changes.
+    A feature is left out where a symbol that is there in the class's first 20 sessions has none of a column that the
+    feature needs in them (no volume: nothing is filled with zeros). Later bars never change that: a symbol that begins
+    later without the column gets no forecast.
 
     Returns
     -------
@@ -71,8 +73,10 @@ def available_features(bars: Any, names: Iterable[str] | None = None) -> tuple[l
     """
     frame = _as_bars(bars)
     features = find_features(frame, names)
-    computed = _by_segment(frame.sort("symbol", "time"), features)
-    reasons = {feature.name: _why_not(frame, feature, computed[feature.name]) for feature in features}
+    day = session_date(pl.col("time"))
+    first = frame.select(day.unique().sort().head(FIRST).last()).item()
+    opening = frame.filter(day <= first)
+    reasons = {feature.name: _why_not(opening, feature) for feature in features}
     return [name for name, why in reasons.items() if not why], {name: why for name, why in reasons.items() if why}
 
 
@@ -147,7 +151,7 @@ def _columns(bars: pl.DataFrame, names: set[str]) -> Columns:
     return columns
 
 
-def _why_not(bars: pl.DataFrame, feature: Feature, values: FloatArray) -> str:
+def _why_not(bars: pl.DataFrame, feature: Feature) -> str:
     symbols = bars["symbol"].n_unique()
     for column in feature.needs:
         if column == "session_date":
@@ -156,7 +160,4 @@ def _why_not(bars: pl.DataFrame, feature: Feature, values: FloatArray) -> str:
         without = bars.group_by("symbol").agg(present.any()).filter(~pl.col(column))["symbol"].sort().to_list()
         if without:
             return f"no {column}" + (f" in {', '.join(without)}" if len(without) < symbols else "")
-    known = values[~np.isnan(values)]
-    if len(known) == 0:
-        return f"no bar is past its warm-up of {feature.warmup} bars"
-    return f"always {known[0]:g}" if known.min() == known.max() else ""
+    return ""

@@ -1,0 +1,143 @@
+"""Every claim in returns or money once more with decisions one bar late: stale and bouncing prices do not survive it.
+
+A price that repeats an old one, a mean of old prices, or a trade now at the bid and now at the ask can be forecast and
+not be traded: who decides a bar later has no more of it. Where prices are means over several bars, decisions are also
+made as many bars late as returns go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.evaluation.compare import day_means, sessions_spanned
+from gatecast.evaluation.rivals import RIVAL
+from gatecast.evaluation.verdict import LEVEL, SKILL, Estimate, Verdict, estimate_alpha, estimate_gain
+from gatecast.market.stale import untradable
+from gatecast.metrics.returns import returns_of_levels
+from gatecast.trading.backtest import backtest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.trading.costs import Costs
+
+    FloatArray = NDArray[np.float64]
+
+DIES = "no evidence: dies with one bar of delay (stale or bouncing prices)"
+MODEL = "ensemble"
+
+
+@dataclass(frozen=True)
+class Later:
+    """A head's effect with every decision so many bars late, its 90 % interval, the one-sided p-value, and days.
+
+    In the unit of the head's verdict, before any correction.
+    """
+
+    head: str
+    bars: int
+    effect: float
+    low: float
+    high: float
+    pvalue: float
+    n: int
+
+    @property
+    def lives(self) -> bool:
+        """Whether the effect would still be significant by itself."""
+        return bool(self.pvalue < LEVEL and self.low > 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "lives": self.lives}
+
+
+def one_bar_later(
+    forecasts: Mapping[str, Forecasts],
+    weights: pl.DataFrame,
+    bars: pl.DataFrame,
+    costs: Costs,
+    actions: pl.DataFrame | None = None,
+) -> list[Later]:
+    """The effects of "return", "direction" and "strategy" with decisions one bar late; only those that are defined.
+
+    A forecast of a return: the one issued a bar earlier stands against the answer that begins now. The strategy: each
+    symbol's weight is the one that was decided a bar earlier, through the same backtest. Where `untradable` finds
+    smoothed prices, each effect is there a second time, as many bars late as returns go together.
+
+    Parameters
+    ----------
+    forecasts: asset class -> forecasts with the ensemble in them.
+    weights: symbol, time, weight in [-1, 1], decided at the close `time`; bars, costs, actions: as for `backtest`.
+    """
+    spans = [one.span for one, kind in untradable(bars.sort("symbol", "time")).values() if kind == "smoothed"]
+    overlap = sessions_spanned(forecasts)
+    found = []
+    for late in sorted({1, *(span for span in spans if span > 1)}):
+        delayed = {name: _delayed(one, late) for name, one in forecasts.items()}
+        for head in ("return", "direction"):
+            days = day_means(delayed, head, MODEL, RIVAL)
+            zero = day_means(delayed, head, MODEL, "zero") if head == "return" else None
+            if len(days.day) > 2 * overlap:
+                found.append(_later(head, late, estimate_gain(days, overlap, zero)))
+        if (weights["weight"] != 0).any():
+            found.append(_strategy_later(weights, bars, costs, actions, late))
+    return [one for one in found if np.isfinite(one.pvalue)]
+
+
+def _later(head: str, late: int, found: Estimate) -> Later:
+    return Later(head, late, found.effect, found.low, found.high, found.pvalue, len(found.series))
+
+
+def _delayed(forecasts: Forecasts, late: int) -> Forecasts:
+    """The ensemble's forecasts so many bars late: each sample has that of an earlier bar, where that bar had one."""
+    samples = forecasts.samples
+    before = np.full(len(samples.time), -1)
+    before[samples.decided] = np.arange(len(samples))
+    at = samples.decided - late
+    same = (at >= 0) & (samples.symbol[at] == samples.symbol[samples.decided])
+    same &= samples.segment[at] == samples.segment[samples.decided]
+    place = np.where(same, before[at], -1)
+    own = forecasts.values[MODEL]
+    heads = {}
+    for head in ("return", "direction"):
+        values = own[head][np.maximum(place, 0)].copy()
+        values[place < 0] = np.nan
+        heads[head] = values
+    return forecasts.with_model(MODEL, {**own, **heads})
+
+
+def _strategy_later(
+    weights: pl.DataFrame, bars: pl.DataFrame, costs: Costs, actions: pl.DataFrame | None, late: int
+) -> Later:
+    """The alpha a year of the same weights, each decided so many bars late."""
+    rows = weights.sort("symbol", "time").select(
+        "symbol", "time", pl.col("weight").shift(late).over("symbol").fill_null(0.0).alias("weight")
+    )
+    result = backtest(rows, bars, costs, actions=actions)
+    held = returns_of_levels(result.equity["benchmark"].to_numpy())
+    return _later("strategy", late, estimate_alpha(result.equity["net"].to_numpy(), held, result.rows_per_year))
+
+
+def without_what_dies(verdicts: Mapping[str, Verdict], later: Sequence[Later]) -> dict[str, Verdict]:
+    """The verdicts, in which a claim of returns or money that does not outlive the delay is no evidence any more."""
+    dead = {one.head: one for one in reversed(later) if not one.lives}
+    return {
+        head: _dead(verdict, dead[head]) if head in dead and verdict.verdict == SKILL else verdict
+        for head, verdict in verdicts.items()
+    }
+
+
+def _dead(verdict: Verdict, late: Later) -> Verdict:
+    when = "one bar later" if late.bars == 1 else f"{late.bars} bars later, over which its prices are smoothed,"
+    text = (
+        f"With decisions {when} {late.effect:+.2%} is left ({late.low:+.2%} to {late.high:+.2%}): the claim lives on "
+        f"stale or bouncing prices, at which nobody can trade. At once: {verdict.sentence}"
+    )
+    return replace(verdict, verdict=DIES, sentence=text)

@@ -1,0 +1,303 @@
+"""Columns and functions that know what is to come: they explain coming returns or variance better than the past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gatecast.market.calendar import bars_per_session
+from gatecast.metrics.many import long_run_variance
+from gatecast.samples.features import compute_features
+from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE
+from gatecast.samples.targets import make_targets, to_array
+from gatecast.trading.plausible import r2_limit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+LEAST_ROWS = 250  # of a symbol, or of a third of its history, before a column is tested on it
+CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
+TIMES_THE_PAST = 4.0  # R² of the future over that of the past from which a certain column is named
+LUCK = 0.001  # chance that any of a run's tests has so large a t: in a short file luck alone passes a limit of R²
+VOLUME_BARS = 20
+PARTS = ("first third", "second third", "last third")
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """A column, or several that only together know it, and how much of what they explain.
+
+    `r2`: share explained of the "return" or "variance" (`of`) over the next `bars`; `past`: of the same over the last;
+    `limit`: the largest R² that is believed (returns), or None; `t`: of the explanation. `symbol`: None for the class.
+    """
+
+    columns: tuple[str, ...]
+    of: str
+    bars: int
+    r2: float
+    past: float
+    limit: float | None
+    t: float
+    symbol: str | None
+
+    @property
+    def excess(self) -> float:
+        """How far beyond what is believed, to choose the worst of one column's."""
+        return self.r2 / self.limit if self.limit else self.t / CERTAIN
+
+    @property
+    def sentence(self) -> str:
+        """What it explains, why that is not believed, and where to look."""
+        many = len(self.columns) > 1
+        what = f"{_listed(self.columns)} together explain" if many else f"{self.columns[0]!r} explains"
+        where = f" of {self.symbol}" if self.symbol else ""
+        ahead = "the next bar" if self.bars == 1 else f"the next {self.bars} bars"
+        amount = f"{self.r2:.1%} of the {self.of}{where} over {ahead}"
+        if self.limit is not None and self.r2 > self.limit:
+            why = f"more than {self.limit:.0%} is not believed of anything that is known at the close"
+        else:
+            why = f"and only {self.past:.1%} of the past one, as nothing does that is known at the close"
+        return (
+            f"features: {what} {amount}; {why}. Made with later rows, joined a row early, filled backwards or revised?"
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be explained, standardised, (bars,) each: the coming one, the past one, and what is known of both."""
+
+    of: str
+    bars: int
+    future: FloatArray
+    past: FloatArray
+    controls: FloatArray
+    past_controls: FloatArray
+    limit: float | None
+
+
+def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[Knowing]:
+    """The columns and registered functions of a run that know too much of the next bars; the worst of each.
+
+    Tested are the columns of the bars and the functions of the user's own among `names`, the columns that these need,
+    and volume where a feature needs it; features of the catalogue are recomputed at every cut instead. Each is tested
+    per symbol, on its whole history and on thirds of it, and what is left is tested together in one regression over all
+    symbols, beyond the catalogue's features of the run.
+
+    A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows
+    (by more than luck over all tests: the
+    t of a chance of .001), or when its t is above 8 and its R² of the future more than four times that of the past. The
+    variance of the next `horizon` bars is explained beyond the terms of the HAR, that of the past beyond those before.
+    A column that honestly knows of coming events (a calendar of announcements) passes for one that knows too much:
+    allow it by name. `bars`: of one asset class, sorted by symbol and time. t statistics are of the product of the two,
+    with a long-run variance (Bartlett, twice the bars ahead).
+    """
+    names = list(dict.fromkeys(names))
+    tested = _tested(bars, names)
+    if not tested:
+        return []
+    columns = _values(bars, tested)
+    tasks = list(_tasks(bars, horizon))
+    number = bars["symbol"].rle_id().to_numpy()
+    symbols = [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
+    luck = beyond_luck(len(columns) * len(symbols) * len(tasks) * len(("whole", *PARTS)))
+    found: dict[str, Knowing] = {}
+    for name, value in columns.items():
+        for rows in symbols:
+            for task in tasks:
+                for one in _alone(name, value, task, rows, str(bars["symbol"][int(rows[0])]), luck):
+                    if name not in found or one.excess > found[name].excess:
+                        found[name] = one
+    rest = {name: value for name, value in columns.items() if name not in found}
+    built_in = [name for name in names if name in BUILT_IN]
+    base = _values(bars, built_in) if rest and built_in else {}
+    together = max(
+        (one for task in tasks for one in _together(rest, base, task, symbols, bars)),
+        key=lambda one: one.excess,
+        default=None,
+    )
+    return [*found.values(), *([together] if together else [])]
+
+
+def most_to_blame(bars: pl.DataFrame, names: Iterable[str], horizon: int) -> list[tuple[str, float]]:
+    """The features with the largest R² of the return over the next `horizon` bars over all symbols, at most three."""
+    values = _values(bars, list(names))
+    task = next(one for one in _tasks(bars, horizon) if one.of == "return" and one.bars == horizon)
+    found = [(name, _explained(value, task.future, horizon)[0]) for name, value in values.items()]
+    return sorted((one for one in found if one[1] > 0.01), key=lambda one: -one[1])[:3]
+
+
+# ── what is tested, on what ──────────────────────────────────────────────────────────────────────
+
+
+def _tested(bars: pl.DataFrame, names: list[str]) -> list[str]:
+    """The user's own among the features, the columns that their functions need, and volume where it is needed."""
+    own = [name for name in names if name not in BUILT_IN]
+    needs = [need for name in own if name in CATALOGUE for need in CATALOGUE[name].needs]
+    own += [need for need in needs if need not in BAR_COLUMNS and need in bars.columns]
+    needs += [need for name in names if name in BUILT_IN for need in CATALOGUE[name].needs]
+    return list(dict.fromkeys([*own, *(["volume"] if "volume" in needs else [])]))
+
+
+def _values(bars: pl.DataFrame, names: list[str]) -> dict[str, FloatArray]:
+    """Name -> (bars,), NaN where there is none; volume as the log of its ratio to the mean of 20 bars."""
+    features = [name for name in names if name != "volume"]
+    frame = compute_features(bars, features) if features else bars
+    found = {name: to_array(frame, name) for name in features}
+    if "volume" in names:
+        mean = pl.col("volume").rolling_mean(VOLUME_BARS).over("symbol", "segment")
+        value = to_array(bars.select(ratio=(pl.col("volume") / mean).log()), "ratio")
+        found["volume"] = np.where(np.isfinite(value), value, np.nan)
+    return found
+
+
+def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
+    """Returns over the next 1 to `horizon` bars beside those over as many past ones, and the variance over `horizon`.
+
+    All in units of what is known at the bar: returns of the trailing volatility, variances as logs.
+    """
+    targets, facts = make_targets(bars, horizon)
+    day = bars_per_session(bars)
+    none = np.zeros((len(bars), 0))
+    close = pl.col("close").log()
+    for k in range(1, horizon + 1):
+        past = to_array(bars.select(past=(close - close.shift(k)).over("symbol", "segment")), "past")
+        unit = facts.sigma * np.sqrt(k)
+        yield _Task("return", k, targets["return"].value[:, k - 1] / unit, past / unit, none, none, r2_limit(k, day))
+    group = bars.select(pl.struct("symbol", "segment").rle_id()).to_series().to_numpy()
+    earlier = np.full_like(facts.har, np.nan)
+    same = group[horizon:] == group[:-horizon]
+    earlier[horizon:] = np.where(same[:, None], facts.har[:-horizon], np.nan)
+    yield _Task("variance", horizon, targets["volatility"].value, facts.recent, facts.har, earlier, None)
+
+
+# ── one column, all columns ──────────────────────────────────────────────────────────────────────
+
+
+def beyond_luck(tests: int) -> float:
+    """The t that one of so many tests exceeds in either direction with a chance of at most .001.
+
+    >>> round(beyond_luck(1), 2), round(beyond_luck(60), 2), round(beyond_luck(1000), 2)
+    (3.29, 4.31, 4.89)
+    """
+    from scipy.special import ndtri
+
+    return float(-ndtri(LUCK / (2 * tests)))
+
+
+def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: str, luck: float) -> Iterator[Knowing]:
+    """One column of one symbol, on its whole history and on each third that is long enough."""
+    rows = rows[np.isfinite(value[rows]) & np.isfinite(task.future[rows]) & np.isfinite(task.controls[rows]).all(1)]
+    parts = [rows, *(np.array_split(rows, len(PARTS)) if len(rows) >= len(PARTS) * LEAST_ROWS else [])]
+    for part in parts:
+        if len(part) < LEAST_ROWS:
+            continue
+        r2, t = _explained(value[part], task.future[part], task.bars, task.controls[part])
+        too_much = task.limit is not None and r2 > task.limit and t > luck
+        if not too_much and t <= CERTAIN:
+            continue
+        before = part[np.isfinite(task.past[part]) & np.isfinite(task.past_controls[part]).all(1)]
+        past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
+        if too_much or r2 > TIMES_THE_PAST * past:
+            yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _explained(
+    value: FloatArray, answer: FloatArray, ahead: int, controls: FloatArray | None = None
+) -> tuple[float, float]:
+    """R² and the absolute t of a column for answers over so many bars, beyond controls; 0, 0 where undefined.
+
+    In: (rows,) in order of time; controls (rows, k). Rows in which a number is missing are left out.
+    """
+    both = np.isfinite(value) & np.isfinite(answer)
+    if both.sum() < 30:
+        return 0.0, 0.0
+    known = np.column_stack([np.ones(both.sum()), *([] if controls is None else [controls[both]])])
+    pair = np.column_stack([value[both], answer[both]])
+    x, y = (pair - known @ np.linalg.lstsq(known, pair, rcond=None)[0]).T
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    if x @ x <= 1e-18 * (value[both] @ value[both]) or size <= 0:
+        return 0.0, 0.0
+    product = x * y
+    variance = long_run_variance(product, 2 * ahead)
+    t = abs(product.mean()) * np.sqrt(len(product) / variance) if variance > 0 else 0.0
+    return float((x @ y / size) ** 2), float(t)
+
+
+def _together(
+    columns: dict[str, FloatArray],
+    base: dict[str, FloatArray],
+    task: _Task,
+    symbols: list[IntArray],
+    bars: pl.DataFrame,
+) -> Iterator[Knowing]:
+    """The smallest set of columns that together explain too much in one regression over all symbols, if there is one.
+
+    R² is adjusted for the number of columns, each answer counted once for the bars that it spans, and each moment once
+    for all symbols.
+    """
+    if not columns:
+        return
+    others = [*base.values(), *task.controls.T]
+    table = np.column_stack([task.future, *columns.values(), *others])
+    rows = np.concatenate([np.flatnonzero(np.isfinite(table[own]).all(1)) + own[0] for own in symbols])
+    independent = len(np.unique(bars["time"].to_numpy()[rows])) / task.bars
+    if independent * task.bars < LEAST_ROWS or independent < 4 * table.shape[1]:
+        return
+    answer, known, made = (
+        _within(values, symbols, rows)
+        for values in (task.future[:, None], table[:, 1 + len(columns) :], np.column_stack([*columns.values()]))
+    )
+    chosen: list[int] = []
+    names = list(columns)
+    while len(chosen) < len(names):
+        left = [place for place in range(len(names)) if place not in chosen]
+        gains = [_beyond(answer, known, made[:, [*chosen, place]], independent) for place in left]
+        chosen.append(left[int(np.argmax(gains))])
+        r2, t = max(gains), float(np.sqrt(max(max(gains), 0.0) * independent))
+        too_much = task.limit is not None and r2 > task.limit and t > beyond_luck(len(names)) + np.sqrt(len(chosen))
+        if not too_much and t <= CERTAIN:
+            continue
+        past_rows = rows[np.isfinite(task.past[rows]) & np.isfinite(task.past_controls[rows]).all(1)]
+        before, held = (
+            _within(values, symbols, past_rows)
+            for values in (task.past[:, None], np.column_stack([task.past_controls, np.zeros(len(bars))]))
+        )
+        past = _beyond(before, held, _within(np.column_stack([*columns.values()]), symbols, past_rows)[:, chosen],
+                       independent)  # fmt: skip
+        if too_much or r2 > TIMES_THE_PAST * max(past, 0.0):
+            yield Knowing(tuple(names[place] for place in chosen), task.of, task.bars, r2, max(past, 0.0), task.limit,
+                          t, None)  # fmt: skip
+            return
+
+
+def _within(values: FloatArray, symbols: list[IntArray], rows: IntArray) -> FloatArray:
+    """(rows, columns) each symbol's own in its standard deviations from its mean; 0 for what never changes."""
+    table = np.zeros((len(rows), values.shape[1]))
+    for own in symbols:
+        place = np.flatnonzero(np.isin(rows, own))
+        part = values[rows[place]]
+        if len(part):
+            spread = part.std(0)
+            table[place] = np.where(spread > 1e-12, (part - part.mean(0)) / np.where(spread > 1e-12, spread, 1.0), 0.0)
+    return table
+
+
+def _beyond(answer: FloatArray, known: FloatArray, made: FloatArray, independent: float) -> float:
+    """The adjusted share of what `known` leaves unexplained that `made` explains as well."""
+    residuals = []
+    for table in (known, np.column_stack([known, made])):
+        rest = answer - table @ np.linalg.lstsq(table, answer, rcond=None)[0] if table.shape[1] else answer
+        residuals.append(float((rest**2).sum()) / max(independent - 1 - table.shape[1], 1.0))
+    return 1 - residuals[1] / residuals[0] if residuals[0] > 0 else 0.0
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    quoted = [repr(name) for name in names]
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"

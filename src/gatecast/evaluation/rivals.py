@@ -1,0 +1,133 @@
+"""The simple rivals of each head, what a forecast loses, and which rival is in force: the best so far, at each refit.
+
+A claim of skill is made against the rival in force, never against one that was chosen with hindsight or one that is
+known to be weak. Everything here uses, at each refit, only answers that were known by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatecast.forecasting.fallback import daily_losses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.samples.windows import Samples
+
+    FloatArray = NDArray[np.float64]
+
+RIVALS: dict[str, tuple[str, ...]] = {
+    "return": ("zero", "mean", "ridge_lag"),
+    "direction": ("base_rate", "logistic_lag"),
+    "volatility": ("constant", "ewma", "ewma_range", "har", "har_levels", "har_falls"),
+    "regime": ("base_rate", "threshold", "har_regime", "har_regime_falls"),
+}
+"""Head -> its simple rivals, the simplest first. One with semivariances has no column to read here, and is left out."""
+PLAIN = {"return": "zero", "direction": "base_rate", "volatility": "har", "regime": "har_regime"}
+"""Head -> its plain yardstick: in force until there is a record, and what the field compares with."""
+REGRESSIONS = {
+    "return": ("bayes", "ridge", "ridge_long"),
+    "direction": ("logistic", "logistic_long"),
+    "volatility": ("har_symbol", "har_class", "har_smooth", "ridge"),
+    "regime": ("logistic", "logistic_long"),
+}
+"""Head -> gatecast's own linear models: with the rivals they are the simple models that are compared with hindsight."""
+RIVAL = "rival"
+"""The name of the forecast that was the rival in force at each refit."""
+RECORD_DAYS = 250
+"""Days of record before the best so far replaces the plain yardstick."""
+CAP = 25.0
+"""The most that a single forecast can lose, in units of the loss: five standard deviations of a return."""
+
+
+def unit_of(samples: Samples) -> FloatArray:
+    """(samples,) variance of the return over the horizon as known at each forecast: the unit of a squared error."""
+    unit: FloatArray = samples.unit[:, -1] ** 2
+    return unit
+
+
+def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
+    """(samples,) standardised loss over the horizon of each answered out-of-sample forecast, at most `CAP`, else NaN.
+
+    `return`: squared error over sigma² · horizon; `direction`, `regime`: Brier; `volatility`: QLIKE. Where the answer
+    is NaN there is no loss: a price that stands still is neither a rise nor a fall.
+    """
+    return np.minimum(uncapped_losses(forecasts, head, model), CAP)
+
+
+def uncapped_losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
+    """(samples,) the losses before any is lowered to `CAP`."""
+    samples = forecasts.samples
+    answer = samples.targets[head].value[samples.decided]
+    if model not in forecasts.values or head not in forecasts.values[model]:
+        return np.full(len(samples), np.nan)
+    forecast = forecasts.values[model][head]
+    if head == "return":
+        error: FloatArray = answer[:, -1] - forecast[:, -1]
+        return error**2 / unit_of(samples)
+    if head == "volatility":
+        ratio = answer - np.log(forecast)
+        return np.exp(np.minimum(ratio, 50.0)) - ratio - 1
+    return (answer - forecast) ** 2
+
+
+def with_rival(forecasts: Forecasts) -> Forecasts:
+    """The forecasts with one more model, `rival`: at each refit the head's rival that has lost least so far.
+
+    The record is the mean standardised loss, over the days whose answers are known at the refit, of each day's mean
+    over symbols. Until it has `RECORD_DAYS` days the plain yardstick is in force; of equals, the simpler one. The
+    names, one a refit, are in `Forecasts.rivals`. Forecasts without a refit stay as they are.
+
+    >>> from gatecast.forecasting.naive import Naive
+    >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.samples.windows import make_samples
+    >>> samples = make_samples(synthetic.a3(1800, seed=1), ("ret_log_1",))["index"]
+    >>> forecasts = walk_forward([Naive(rule="zero"), Naive(rule="mean")], samples, Schedule(refit="1Y"))
+    >>> with_rival(forecasts).rivals["return"]
+    ('zero', 'zero', 'mean', 'mean', 'mean')
+    """
+    if not forecasts.folds:
+        return forecasts
+    found = {head: _in_force(forecasts, head) for head in RIVALS}
+    heads = {head: values for head, (values, names) in found.items() if names}
+    named = {head: names for head, (_, names) in found.items() if names}
+    return replace(forecasts.with_model(RIVAL, heads), rivals=named)
+
+
+def each_with_rival(forecasts: Mapping[str, Forecasts]) -> dict[str, Forecasts]:
+    """Asset class -> `with_rival` of its forecasts, where they have no rival yet."""
+    return {name: one if RIVAL in one.values else with_rival(one) for name, one in forecasts.items()}
+
+
+def most_in_force(forecasts: Mapping[str, Forecasts], head: str) -> str:
+    """The rival that was in force at most refits of all classes; of equals the simpler; empty without any."""
+    names = [name for one in forecasts.values() for name in one.rivals.get(head, ())]
+    return max((name for name in RIVALS[head] if name in names), key=names.count, default="")
+
+
+def _in_force(forecasts: Forecasts, head: str) -> tuple[FloatArray, tuple[str, ...]]:
+    """The forecasts of the rival in force, NaN where nothing was forecast, and its name at each fold; none, no name."""
+    able = [name for name in RIVALS[head] if head in forecasts.values.get(name, {})]
+    if not able:
+        return np.zeros(0), ()
+    table = np.column_stack([losses(forecasts, head, name) for name in able])
+    issued = {name: forecasts.values[name][head] for name in able}
+    values = np.full_like(issued[able[0]], np.nan)
+    plain = PLAIN[head] if PLAIN[head] in able else able[0]
+    names = []
+    for fold, record in daily_losses(forecasts, lambda rows: table[rows]):
+        name = plain
+        if len(record) >= RECORD_DAYS:
+            mean = record.mean(axis=0)
+            name = able[int(np.argmax(mean <= mean.min() * (1 + 1e-9)))]
+        values[fold.test] = issued[name][fold.test]
+        names.append(name)
+    return values, tuple(names)

@@ -1,0 +1,216 @@
+"""The actions of companies that prices alone do not say: splits, and the last return of a symbol that ends.
+
+An actions table has a row per symbol, kind and date. `known_at` says when the row became known, so that nothing that
+decides at a time uses a later one. See `read_actions`.
+"""
+
+from __future__ import annotations
+
+from datetime import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gatecast.errors import BarsError, BarsFileError, did_you_mean
+from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.classes import ASSET_CLASSES
+from gatecast.market.frames import read_frame
+from gatecast.market.spellings import SPELLINGS, snake
+from gatecast.market.tables import Notes, Table, read_tables
+from gatecast.market.times import known_times, read_dates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
+    "delisting": (lambda value: value >= -1, "the last return as a fraction, such as -0.3, at least -1"),
+}
+"""Kinds of actions: what a value must be, as a rule and in words."""
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "symbol": pl.String,
+    "kind": pl.String,
+    "date": pl.Date,
+    "value": pl.Float64,
+    "known_at": UTC_TIME,
+}
+DATE_NAMES = ("ex_date", "date", "exdate", "effective_date")
+VALUE_NAMES = {
+    "split": ("value", "ratio", "split_ratio"),
+    "delisting": ("value", *SPELLINGS["delisting"], "return", "ratio"),
+}
+
+
+def no_actions() -> pl.DataFrame:
+    """An empty frame of actions: symbol, kind, date, value, known_at (Datetime[us, UTC]).
+
+    >>> no_actions().columns
+    ['symbol', 'kind', 'date', 'value', 'known_at']
+    """
+    return pl.DataFrame(schema=SCHEMA)
+
+
+def read_splits(splits: str | Path | pl.DataFrame | bool | None) -> pl.DataFrame:
+    """A table of splits (symbol, date, ratio) as actions; none for None, and for False: every step is a true move."""
+    return no_actions() if splits is None or splits is False else read_actions(splits, "split")
+
+
+def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = None) -> pl.DataFrame:
+    """A table of actions: symbol, kind, date, value, known_at (null where the table does not say), sorted.
+
+    Parameters
+    ----------
+    source: CSV or Parquet file, or frame, with the columns symbol, kind, date (or ex_date: the first session that it
+        moves; of a delisting the last one), value, and optionally known_at; others, such as source, are left out.
+    kind: of every row of a table without that column: "split" (its value may be called ratio) or "delisting".
+
+    Of several versions of an action the first known stays. Raises BarsError for a column that is missing, BarsFileError
+    with the line for an unknown kind, a value that is none of its kind, and two values of one action known together.
+
+    >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "ex_date": ["2014-06-09"], "value": [7.0]})
+    >>> read_actions(table).row(0)
+    ('A', 'split', datetime.date(2014, 6, 9), 7.0, None)
+    """
+    table = _table_of(source)
+    named = {snake(name): name for name in reversed(table.frame.columns)}
+
+    def column_of(names: tuple[str, ...]) -> str | None:
+        return next((named[name] for name in names if name in named), None)
+
+    values = VALUE_NAMES[kind] if kind else ("value",)
+    columns = {"symbol": column_of(SPELLINGS["symbol"]), "date": column_of(DATE_NAMES), "value": column_of(values)}
+    columns |= {"kind": column_of(("kind", "type", "action"))} if kind is None else {}
+    missing = [name for name, found in columns.items() if found is None]
+    if missing:
+        plural, wanted = {
+            "split": ("splits", "symbol, date and ratio (such as 7 or 0.125)"),
+            "delisting": ("delistings", "symbol, date and value (such as -0.3)"),
+        }.get(kind or "", ("actions", "symbol, kind (split or delisting), date and value"))
+        raise BarsError(
+            f"a table of {plural} needs the columns {wanted}; missing: {', '.join(missing)}; found the columns"
+            f" {', '.join(table.frame.columns)}."
+        )
+    known_at = column_of(SPELLINGS["known_at"])
+    notes = Notes((table.file,))
+    rows = table.frame.with_row_index("_line", table.first_line).select(
+        pl.lit(0).alias("_table"),
+        "_line",
+        pl.col(str(columns["symbol"])).cast(pl.String).str.strip_chars().alias("symbol"),
+        (pl.lit(kind) if kind else pl.col(str(columns["kind"])).cast(pl.String).str.strip_chars()).alias("kind"),
+        pl.col(str(columns["date"])).alias("date"),
+        pl.col(str(columns["value"])).cast(pl.Float64, strict=False).alias("value"),
+        (pl.lit(None, pl.String) if known_at is None else pl.col(known_at)).alias("known_at"),
+    )
+    rows = rows.filter(~pl.all_horizontal(pl.col("symbol", "date", "value").is_null()))
+    if rows.is_empty():
+        return no_actions()
+    for row in rows.iter_rows(named=True):
+        _refuse_unsound(row, notes)
+    rows = rows.with_columns(
+        read_dates(rows, "date", notes), known_times(rows, "known_at", None, None, notes, optional=True)
+    )
+    return _first_known(rows, notes).select(list(SCHEMA)).cast(SCHEMA)  # type: ignore[arg-type]
+
+
+def _table_of(source: Any) -> Table:
+    if not isinstance(source, str | Path):
+        return read_frame(source)[0]
+    if not Path(source).is_file():
+        raise BarsFileError("there is no such table of actions.", file=source, advice="Check the path.")
+    return read_tables(Path(source))[0]
+
+
+def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
+    if row["symbol"] is None:
+        notes.refuse(row, "the symbol is missing.", "Fill the cell.", "symbol")
+    if row["kind"] not in KINDS:
+        notes.refuse(row, "the kind of action is unknown.", did_you_mean(str(row["kind"]), KINDS), "kind", row["kind"])
+    fits, words = KINDS[row["kind"]]
+    value = row["value"]
+    if value is None or not fits(value) or value == float("inf"):
+        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected {words}.", "value", value)
+
+
+def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """One row an action: the version known first; two values that are known together are refused."""
+    key = ["symbol", "kind", "date"]
+    once = rows.unique([*key, "value", "known_at"], keep="first", maintain_order=True)
+    clash = once.filter(once.select(*key, "known_at").is_duplicated())
+    if clash.height:
+        row = clash.row(1, named=True)
+        problem = f"{row['symbol']!r} has two values of its {row['kind']} on {row['date']}."
+        notes.refuse(row, problem, "Keep one, or say with known_at which came later.", "value", row["value"])
+    first = once.sort("known_at", nulls_last=False, maintain_order=True).unique(key, keep="first", maintain_order=True)
+    return first.sort(key)
+
+
+def join_actions(*tables: pl.DataFrame) -> pl.DataFrame:
+    """Tables of actions as one. Raises BarsError where two of them say different values of one action.
+
+    >>> split = read_actions(pl.DataFrame({"symbol": ["A"], "date": ["2014-06-09"], "ratio": [7.0]}), kind="split")
+    >>> join_actions(split, split).height
+    1
+    """
+    key = ["symbol", "kind", "date"]
+    rows = pl.concat([no_actions(), *tables]).unique([*key, "value"], keep="first", maintain_order=True)
+    clash = rows.filter(rows.select(key).is_duplicated())
+    if clash.height:
+        symbol, kind, day, value, _ = clash.row(0)
+        raise BarsError(
+            f"two tables differ in the {kind} of {symbol!r} on {day}: {value:g} and {clash['value'][1]:g}. Keep one."
+        )
+    return rows.sort(key)
+
+
+def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Actions with `known_at` filled: a split's at the start of its date (UTC), a delisting's at that session's close.
+
+    `bars` has symbol, time (the close, UTC) and asset_class. The session's close is that of the symbol's bar on the
+    date, else that of its class. An action of a symbol without bars is left out.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(30, seed=1)
+    >>> table = {"symbol": [bars["symbol"][0]], "date": [bars["time"][-1].date()], "value": [-0.3]}
+    >>> ends = with_known_at(read_actions(pl.DataFrame(table), kind="delisting"), bars)
+    >>> ends["known_at"][0] == bars["time"][-1]
+    True
+    """
+    own = bars.group_by("symbol", session_date(pl.col("time")).alias("date")).agg(pl.col("time").max().alias("_close"))
+    classes = bars.group_by("symbol").agg(pl.col("asset_class").first())
+    rows = actions.join(classes, on="symbol", how="inner", maintain_order="left")
+    rows = rows.join(own, on=["symbol", "date"], how="left", maintain_order="left")
+    usual = pl.lit(None, UTC_TIME)
+    for name in rows["asset_class"].unique().sort():
+        usual = (
+            pl.when(pl.col("asset_class") == name).then(ASSET_CLASSES[name].close_of(pl.col("date"))).otherwise(usual)
+        )
+    start = pl.col("date").dt.combine(time()).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    default = pl.when(pl.col("kind") == "split").then(start).otherwise(pl.coalesce("_close", usual))
+    return rows.with_columns(pl.coalesce("known_at", default).alias("known_at")).select(list(SCHEMA))
+
+
+def take_delistings(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows without the column `delisting`, and its values as actions: the last return on the symbol's last row.
+
+    `rows` sorted by symbol and time. Raises BarsFileError for a value on any other row and for one below -1.
+    """
+    if "delisting" not in rows.columns:
+        return rows, no_actions()
+    last = pl.col("time") == pl.col("time").max().over("symbol")
+    stated = rows.with_columns(last.alias("_last")).filter(pl.col("delisting").is_not_null())
+    early = stated.filter(~pl.col("_last"))
+    if early.height:
+        advice = "Leave the cells of all other rows empty, or give the table delisting= (symbol, date, value)."
+        problem = "a delisting is the last return, on the symbol's last row alone."
+        notes.refuse(early.row(0, named=True), problem, advice, "delisting", early["delisting"][0])
+    for row in stated.iter_rows(named=True):
+        _refuse_unsound({**row, "kind": "delisting", "value": row["delisting"]}, notes)
+    actions = stated.select(
+        "symbol",
+        pl.lit("delisting").alias("kind"),
+        session_date(pl.col("time")).alias("date"),
+        pl.col("delisting").alias("value"),
+        "known_at",
+    )
+    return rows.drop("delisting"), actions

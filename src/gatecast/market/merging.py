@@ -1,0 +1,315 @@
+"""Two readings of the same symbols become one: the bars a run saw, and newer ones, with the checks of a single reading.
+
+The run's bars stay as they are. A history that was re-based as a whole (a split, a dividend) is told by the bars that
+both have: they differ by one factor, and the new bars are brought to the run's level. A step that looks like a split
+and that no common bar explains is refused, as `read_bars` refuses it inside one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import polars as pl
+
+from gatecast.errors import BarsError
+from gatecast.market.actions import read_splits
+from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
+from gatecast.market.classes import ASSET_CLASSES
+from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
+from gatecast.market.tables import Notes
+
+Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd"]
+CHANGED = 1e-9  # a relative difference beyond which a number is another one
+PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
+ASKED = 60
+ROUNDING = 0.01  # the largest relative error of a price that was rounded after it was re-based
+LENGTH = 6  # new bars of a symbol that tell how long they are
+AGREE = 0.9  # share of the common numbers that must have the factor; the others were revised besides
+TAIL = 150  # of the run's bars, enough for the trailing volatility that a new bar is compared with
+
+
+@dataclass(frozen=True)
+class DataProblem:
+    """One thing to be said of new bars: its kind, the symbols it concerns (none: all of them), and a sentence."""
+
+    kind: Kind
+    symbols: tuple[str, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The bars of both readings, and what must be said of them."""
+
+    bars: pl.DataFrame
+    problems: tuple[DataProblem, ...]
+
+
+def merge_bars(
+    known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None = None
+) -> Merged:
+    """The run's bars and after them the newer ones of the same symbols, on the run's level.
+
+    Parameters
+    ----------
+    known: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
+    splits: as `read_bars` takes it, and as the newer bars were read: splits after the run's last bar scale new bars
+        that share none with the run; ratio 1 marks a true move; False: every step is a true move.
+
+    Returns
+    -------
+    Merged: `known` and the later rows; `problems` name what was revised, re-based, is missing, new or odd.
+
+    Raises `BarsError` when no symbol is common, a column is missing, a class or the time of the closes is another one,
+    or a step onto a new bar looks like a split.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(300, seed=1)
+    >>> half = bars.with_columns(pl.col("open", "high", "low", "close") / 2)
+    >>> merged = merge_bars(bars[:290], half)
+    >>> merged.bars["close"].equals(bars["close"]), [problem.kind for problem in merged.problems]
+    (True, ['rescaled'])
+    """
+    problems: list[DataProblem] = []
+    symbols = known["symbol"].unique().sort().to_list()
+    strange = tuple(sorted(set(newer["symbol"].unique()) - set(symbols)))
+    newer = newer.filter(pl.col("symbol").is_in(symbols))
+    if len(newer) == 0:
+        raise BarsError(
+            f"none of the run's symbols ({', '.join(symbols[:10])}) is among the bars"
+            + (f" ({', '.join(strange[:10])})" if strange else "")
+            + ": give a file with the same symbols, or name the symbol with --symbols."
+        )
+    missing = [name for name in known.columns if name not in newer.columns]
+    if missing:
+        raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
+    if strange:
+        said = f"{_names(strange)} {'is' if len(strange) == 1 else 'are'} not in the run and left out."
+        problems.append(DataProblem("new symbol", strange, said))
+    newer = newer.select(known.columns)
+    _refuse_other_reading(known, newer)
+    newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
+    problems += rescaled
+    problems += _revised(known, newer, rounding)
+    problems += _missing(known, newer)
+
+    last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
+    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
+    if len(added) == 0:
+        return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
+    first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
+    added = added.with_columns(segment=(pl.col("before") + pl.col("segment") - first).cast(pl.Int32))
+    bars = make_bars(pl.concat([known, added.select(known.columns)]))
+    _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
+    return Merged(bars, (*problems, *_odd(bars, last)))
+
+
+_NO_NEWS = "the file has no bar that is newer than the run's."
+
+
+def _names(symbols: Sequence[str], most: int = 10) -> str:
+    """The symbols in quotes, of many the first ten and how many more."""
+    more = f" and {len(symbols) - most} more" if len(symbols) > most else ""
+    return ", ".join(repr(symbol) for symbol in symbols[:most]) + more
+
+
+def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
+    """Raises `BarsError` where the newer bars were read in another way: another class, or other times of the closes."""
+    kinds = known.group_by("symbol").agg(pl.col("asset_class").last())
+    other = newer.join(kinds, on="symbol", suffix="_known").filter(pl.col("asset_class") != pl.col("asset_class_known"))
+    if len(other):
+        row = other.row(0, named=True)
+        raise BarsError(
+            f"{row['symbol']!r} is of the class {row['asset_class_known']} in the run and {row['asset_class']} in the "
+            "new bars: read them as the run's were (--symbols-file or --asset-class)."
+        )
+    usual = known.group_by("symbol").agg(usual=pl.col("time").diff().median())
+    steps = newer.group_by("symbol").agg(pl.len(), now=pl.col("time").diff().median()).filter(pl.col("len") >= LENGTH)
+    lengths = steps.join(usual, on="symbol").sort("symbol")
+    lengths = lengths.filter((pl.col("now") > pl.col("usual") * 2) | (pl.col("now") < pl.col("usual") / 2))
+    if len(lengths):
+        row = lengths.row(0, named=True)
+        raise BarsError(
+            f"the new bars of {row['symbol']!r} are {row['now']} long, the run's {row['usual']}: give bars of the same "
+            "length, or read them with the run's --resample."
+        )
+    sessions = known.join(usual.filter(pl.col("usual") >= timedelta(hours=20)), on="symbol")
+    day = session_date(pl.col("time")).alias("day")
+    closes = sessions.group_by("symbol", day).agg(close_known=pl.col("time").last())
+    moved = newer.with_columns(day).join(closes, on=["symbol", "day"]).filter(pl.col("time") != pl.col("close_known"))
+    if len(moved):
+        row = moved.row(0, named=True)
+        raise BarsError(
+            f"the bar of {row['symbol']!r} on {row['day']} closes at {row['time']:%Y-%m-%d %H:%M} UTC in the new bars "
+            f"and at {row['close_known']:%Y-%m-%d %H:%M} in the run: read them as the run's were (timezone, stamp, "
+            "symbols file)."
+        )
+
+
+# ── one factor for a whole history ────────────────────────────────────────────────────────────────
+
+
+def _on_the_runs_level(
+    known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+) -> tuple[pl.DataFrame, list[DataProblem], dict[Any, float]]:
+    """The newer bars divided by each symbol's factor, a problem a symbol that has one, and the rounding of each."""
+    both = newer.join(known.select("symbol", "time", *PRICES, "volume"), on=["symbol", "time"], suffix="_known")
+    last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
+    ends = dict(last.iter_rows())
+    problems, price, volume, rounding, proven = [], {}, {}, {}, set()
+    for (symbol,), own in both.sort("time").group_by("symbol", maintain_order=True):
+        found = _factor(own.tail(ASKED), PRICES)
+        if found is not None:
+            proven.add(symbol)
+        if found is None or abs(found[0] - 1) <= CHANGED:
+            continue
+        price[symbol], rounding[symbol] = found
+        volume[symbol] = (_factor(own.tail(ASKED), ("volume",)) or (1.0, 0.0))[0]
+        problems.append(
+            DataProblem(
+                "rescaled", (str(symbol),),
+                f"the prices of {symbol!r} were re-based since the run: the latest {min(len(own), ASKED)} common bars "
+                f"are {found[0]:.6g} times the run's. The new bars are divided by it (volume by {volume[symbol]:.6g}).",
+            )
+        )  # fmt: skip
+    for symbol, day, ratio in read_splits(splits).select("symbol", "date", "value").iter_rows():
+        if symbol in ends and symbol not in proven and day > ends[symbol] and ratio != 1:
+            price[symbol] = price.get(symbol, 1.0) / ratio
+            volume[symbol] = volume.get(symbol, 1.0) * ratio
+            said = f"the new bars of {symbol!r} are brought to the run's level by the split of {day}, ratio {ratio:g}."
+            problems.append(DataProblem("rescaled", (symbol,), said))
+    if not price:
+        return newer, problems, rounding
+    by = {
+        name: pl.col("symbol").replace_strict(factors, default=1.0, return_dtype=pl.Float64)
+        for name, factors in (("price", price), ("volume", volume))
+    }
+    return newer.with_columns(pl.col(PRICES) / by["price"], pl.col("volume") / by["volume"]), problems, rounding
+
+
+def _factor(both: pl.DataFrame, columns: Sequence[str]) -> tuple[float, float] | None:
+    """How many times the run's the common numbers are, and the relative rounding, if nine in ten agree; else None.
+
+    Of a factor's distance from 1 a tenth may be rounding, at most 1 %.
+    """
+    usable = pl.all_horizontal(pl.col(name).is_finite() & (pl.col(f"{name}_known") > 0) for name in columns)
+    rows = both.filter(usable)
+    if len(rows) < PROVES:
+        return None
+    ratio = pl.concat([(rows[name] / rows[f"{name}_known"]).alias("ratio") for name in columns])
+    factor = float(ratio.median())  # type: ignore[arg-type]
+    if factor <= 0:
+        return None
+    apart = (ratio / factor - 1).abs()
+    rounding = float(apart.quantile(AGREE, "higher"))  # type: ignore[arg-type]
+    return (factor, rounding) if rounding <= max(CHANGED, min(ROUNDING, abs(factor - 1) / 10)) else None
+
+
+# ── what was revised, is missing, or odd ──────────────────────────────────────────────────────────
+
+
+def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
+    """Common bars with other numbers, and bars before the run's last that the run did not have."""
+    columns = [*PRICES, "volume", *known.columns[len(COLUMNS) :]]
+    both = newer.join(known.select("symbol", "time", *columns), on=["symbol", "time"], suffix="_known")
+    room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
+    limit = pl.col("symbol").replace_strict(room, default=CHANGED, return_dtype=pl.Float64)
+    other = {}
+    for name in columns:
+        now, was = pl.col(name), pl.col(f"{name}_known")
+        apart = (now - was).abs() > limit * pl.max_horizontal(now.abs(), was.abs())
+        other[name] = apart.fill_null(False) | (now.is_null() != was.is_null())
+    changed = both.with_columns(**{f"{name}_other": fault for name, fault in other.items()}).filter(
+        pl.any_horizontal(f"{name}_other" for name in columns)
+    )
+    problems = []
+    if len(changed):
+        row = changed.row(0, named=True)
+        which = ", ".join(name for name in columns if changed[f"{name}_other"].any())
+        said = (
+            f"{len(changed)} bars differ from those the run saw ({which}), the first {row['symbol']!r} "
+            f"{row['time'].isoformat()}: the run's are kept (revised_input). Run again to learn from the others."
+        )
+        problems.append(DataProblem("revised", tuple(changed["symbol"].unique().sort()), said))
+    last = known.group_by("symbol").agg(last=pl.col("time").max())
+    late = newer.join(known.select("symbol", "time"), on=["symbol", "time"], how="anti").join(last, on="symbol")
+    span = known.group_by("symbol").agg(begin=pl.col("time").min())
+    late = late.join(span, on="symbol").filter(pl.col("time").is_between("begin", "last"))
+    if len(late):
+        row = late.row(0, named=True)
+        said = (
+            f"{len(late)} bars that the run did not have lie before its last one, the first {row['symbol']!r} "
+            f"{row['time'].isoformat()}: they are left out (revised_input)."
+        )
+        problems.append(DataProblem("revised", tuple(late["symbol"].unique().sort()), said))
+    return problems
+
+
+def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
+    """Symbols that traded at the run's end and have no new reading, the run's bars that are gone, and holes between."""
+    problems = []
+    newest = pl.col("time").max()
+    gap = pl.col("asset_class").last().replace_strict(
+        {name: one.gap_limit for name, one in ASSET_CLASSES.items()}, return_dtype=pl.Duration("us")
+    )  # fmt: skip
+    span = known.group_by("symbol").agg(
+        pl.col("asset_class").last(), gap=gap, last=newest, longest=pl.col("time").diff().max()
+    )
+    alive = span.filter(pl.col("last") + pl.col("gap") >= pl.col("last").max().over("asset_class"))
+    silent = tuple(alive.filter(~pl.col("symbol").is_in(newer["symbol"].unique().to_list()))["symbol"].sort())
+    if silent:
+        problems.append(DataProblem("missing", silent, f"the new bars have none of {_names(silent)}."))
+    ends = newer.group_by("symbol").agg(begin=pl.col("time").min(), end=newest)
+    inside = known.join(ends, on="symbol").filter(pl.col("time").is_between("begin", "end"))
+    gone = inside.join(newer.select("symbol", "time"), on=["symbol", "time"], how="anti")
+    if len(gone):
+        row = gone.row(0, named=True)
+        said = (
+            f"{len(gone)} of the run's bars are not in the new file, the first {row['symbol']!r} "
+            f"{row['time'].isoformat()}: the run's are kept."
+        )
+        problems.append(DataProblem("missing", tuple(gone["symbol"].unique().sort()), said))
+    after = newer.join(span, on="symbol").filter(pl.col("time") > pl.col("last"))
+    hole = after.group_by("symbol").agg(pl.col("time").min(), pl.col("last", "longest").first())
+    hole = hole.filter(pl.col("time") - pl.col("last") > pl.col("longest")).sort("symbol")
+    for row in hole.iter_rows(named=True):
+        said = (
+            f"{row['symbol']!r} has no bar between {row['last']:%Y-%m-%d %H:%M} and {row['time']:%Y-%m-%d %H:%M} UTC: "
+            "longer than any pause of the run's bars. Give the bars between."
+        )
+        problems.append(DataProblem("missing", (row["symbol"],), said))
+    return problems
+
+
+def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None) -> None:
+    """`read_bars`' refusals of a split that nobody listed and of bars of another length, from the run's last bar on."""
+    placed = bars.with_columns(_table=pl.lit(0), _line=pl.lit(None, pl.Int64))
+    notes = Notes((None,))
+    try:
+        if splits is not False:
+            refuse_splits(placed.filter(pl.col("time") >= pl.col("last")), read_splits(splits), notes)
+        refuse_mixed_spacing(placed, notes)
+    except BarsError as error:
+        raise BarsError(
+            f"the new bars do not go on from the run's: {error} A file that repeats some of the run's bars shows "
+            "whether its history was re-based."
+        ) from None
+
+
+def _odd(bars: pl.DataFrame, last: pl.DataFrame) -> list[DataProblem]:
+    """What `findings` says of single new bars: extreme returns, gaps, jumps of level."""
+    ends = dict(last.select("symbol", "last").iter_rows())
+    placed = bars.join(last, on="symbol", maintain_order="left")
+    new = pl.col("time") > pl.col("last")
+    recent = placed.filter(pl.int_range(pl.len()).over("symbol") >= (~new).sum().over("symbol") - TAIL)
+    return [
+        DataProblem(
+            "odd", (one.symbol,), f"{one.symbol!r} {one.time.isoformat()}: {one.rule} {one.value:.4g}. {one.advice}"
+        )
+        for one in findings(recent.select(bars.columns))
+        if one.rule in ("extreme", "gap", "level_jump") and one.symbol and one.time and one.time > ends[one.symbol]
+        and isinstance(one.value, float)
+    ]  # fmt: skip

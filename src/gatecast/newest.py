@@ -1,0 +1,322 @@
+"""The newest forecast of each symbol: whose number each is, what is beyond the base rate, and what must be said of it.
+
+`gatecast forecast` and the report's table of newest bars are made of the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.evaluation.verdict import SKILL
+from gatecast.forecasting.conformal import HIGH, LOW
+from gatecast.market.bars import session_date
+from gatecast.market.calendar import usual_spacing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+ENSEMBLE = "ensemble"
+TITLES = {"lstm": "LSTM"}
+"""Models that a sentence calls by another name than their own."""
+SAME = 1e-3  # of a standard deviation: a return forecast so near to its rival's is the rival's
+SAME_CHANCE = 5e-4  # a probability so near to the base rate is shown as the same
+NARROWEST = 1.2816  # half width of an 80 % interval in standard deviations, where there are no intervals
+DENSITY = 1 / math.sqrt(2 * math.pi)  # of the normal distribution at 0: from a shift in s.d. to one in probability
+SIDES = {1: "bullish", -1: "bearish"}
+NOTHING = "no forecast beyond the base rate"
+
+Values = Mapping[tuple[str, str], Mapping[int, float]]
+"""(model, head) -> step -> value, of one symbol and time."""
+
+
+def variance_ratios(forecasts: pl.LazyFrame) -> pl.LazyFrame:
+    """symbol, time, `ratio`: what turns a variance forecast in the proxy's unit into one from close to close.
+
+    A range proxy has no overnight gaps. The ensemble's simple return contains half the variance close to close,
+    exp(r + variance / 2) - 1, from which the ratio of each forecast follows: `Facts.ratio` at the row it was made from.
+    In: columns `symbol, time, model, head, step, value`. Rows without the ensemble's three heads are left out.
+    """
+    own = forecasts.filter(pl.col("model") == ENSEMBLE, pl.col("value").is_finite())
+    last = pl.col("step") == pl.col("step").max().over("symbol", "time", "head")
+    heads = [
+        own.filter(pl.col("head") == head).filter(last).select("symbol", "time", pl.col("value").alias(head))
+        for head in ("return", "return_simple", "volatility")
+    ]
+    keys = ["symbol", "time"]
+    return (
+        heads[0]
+        .join(heads[1], on=keys)
+        .join(heads[2], on=keys)
+        .select(*keys, ratio=2 * (pl.col("return_simple").log1p() - pl.col("return")) / pl.col("volatility"))
+        .filter(pl.col("ratio") > 0)
+    )
+
+
+def newest_rows(
+    bars: pl.DataFrame,
+    forecasts: pl.LazyFrame | None,
+    signals: pl.DataFrame | None,
+    weights: pl.DataFrame | None,
+    verdicts: Mapping[str, Mapping[str, Any]],
+    *,
+    signal_model: str = "lstm",
+    abstain: float = 0.05,
+) -> list[dict[str, Any]]:
+    """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
+
+    Parameters
+    ----------
+    bars: Bars frame, or at least `symbol, time, close`. forecasts, signals, weights: frames of a run; None: unknown.
+    verdicts: head -> verdict of the run. signal_model: whose forecast signals. abstain: share of the narrowest
+        interval's half width below which an expected return says nothing.
+
+    Returns
+    -------
+    Of the bar: `symbol, asset_class, close, newest_bar` (its time), `today` ("bar", "no bar" where others of the class
+    have a later session, "no trade" where volume and range are 0), `sessions_behind` (of its class), `time` (the close
+    at which the forecast was made), `current` (whether the forecast is of today's bar).
+
+    Of `signal_model`: `signal, z, consensus, signal_return_log` (its own expected log return over the horizon).
+
+    Of the ensemble, `forecast_model`: `probability_up`, `base_rate_up`, `probability_beyond_base_rate`;
+    `expected_return_log` (the return head's), `half_variance` (what the conversion adds), `expected_return_simple`,
+    `beyond_base_rate`; `volatility` (variance over the horizon, close to close) and `standard_deviation`, its root;
+    `regime_probability`; `path` (expected cumulative log returns over 1..h bars), `sigma_path` (their standard
+    deviations, close to close), `intervals` (one a level: `level`, `low` and `high` of the path).
+
+    Of the book: `strategy, evidence, reason, weight` (of the symbol by itself), `book` (in the portfolio).
+
+    `disagree`: whether the signal and the ensemble point to different sides; `notes`: sentences to show with the row.
+    """
+    rows = _bars_today(bars)
+    at = _forecast_times(forecasts, signals)
+    found = _values_at(forecasts, at)
+    tables = [_last_rows(frame) for frame in (signals, weights)]
+    result = []
+    for row in rows:
+        symbol = row["symbol"]
+        merged: dict[str, Any] = {**row, "time": at.get(symbol)}
+        for table in tables:
+            merged |= {key: value for key, value in table.get(symbol, {}).items() if key not in ("symbol", "time")}
+        merged["current"] = merged["today"] == "bar" and merged["time"] == merged["newest_bar"]
+        merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain)
+        merged["disagree"] = bool(_sides_against(merged))
+        result.append({**merged, "notes": _notes(merged)})
+    return result
+
+
+def _bars_today(bars: pl.DataFrame) -> list[dict[str, Any]]:
+    """The last bar of each symbol and whether it traded there."""
+    frame = bars.sort("symbol", "time")
+    if "asset_class" not in frame.columns:
+        frame = frame.with_columns(asset_class=pl.lit("equity"))
+    still = pl.lit(False)
+    if {"volume", "high", "low"} <= set(frame.columns):
+        traded = (pl.col("volume") > 0).any()
+        still = traded & (pl.col("volume").last() == 0) & (pl.col("high").last() == pl.col("low").last())
+    rows = (
+        frame.group_by("symbol", maintain_order=True)
+        .agg(
+            pl.col("asset_class", "close").last(),
+            newest_bar=pl.col("time").last(),
+            still=still.fill_null(False),
+        )
+        .to_dicts()
+    )
+    sessions, spacing = {}, {}
+    for (name,), own in frame.group_by("asset_class"):
+        sessions[name] = own.select(session_date(pl.col("time")).unique().sort()).to_series()
+        spacing[name] = usual_spacing(own)
+    newest = {name: max(row["newest_bar"] for row in rows if row["asset_class"] == name) for name in sessions}
+    for row in rows:
+        name, time = row["asset_class"], row["newest_bar"]
+        own_session = pl.select(session_date(pl.lit(time))).item()
+        behind = int((sessions[name] > own_session).sum())
+        usual = spacing[name]
+        late = usual is not None and usual < timedelta(hours=20) and newest[name] - time > 2 * usual
+        row["sessions_behind"], row["class_newest_bar"] = behind, newest[name]
+        row["today"] = "no bar" if behind or late else "no trade" if row["still"] else "bar"
+        del row["still"]
+    return rows
+
+
+def _forecast_times(forecasts: pl.LazyFrame | None, signals: pl.DataFrame | None) -> dict[str, datetime]:
+    """symbol -> the close at which its newest forecast was made."""
+    if signals is not None:
+        return dict(signals.group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    if forecasts is None:
+        return {}
+    issued = forecasts.filter(pl.col("value").is_finite()).group_by("symbol").agg(pl.col("time").max())
+    return dict(issued.collect().iter_rows())
+
+
+def _values_at(forecasts: pl.LazyFrame | None, at: Mapping[str, datetime]) -> dict[str, Values]:
+    """symbol -> its forecasts at those times."""
+    if forecasts is None or not at:
+        return {}
+    keys = pl.LazyFrame({"symbol": list(at), "time": list(at.values())}).cast({"time": pl.Datetime("us", "UTC")})
+    rows = forecasts.join(keys, on=["symbol", "time"], how="semi").filter(pl.col("value").is_finite())
+    found: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
+    columns = ("symbol", "model", "head", "step", "value")
+    for symbol, model, head, step, value in rows.select(columns).sort(columns[:4]).collect().iter_rows():
+        found.setdefault(symbol, {}).setdefault((model, head), {})[step] = value
+    return dict(found)
+
+
+def _last_rows(frame: pl.DataFrame | None) -> dict[str, dict[str, Any]]:
+    """symbol -> its newest row."""
+    if frame is None:
+        return {}
+    last = frame.sort("symbol", "time").group_by("symbol", maintain_order=True).last()
+    return {row["symbol"]: row for row in last.iter_rows(named=True)}
+
+
+# ── numbers ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _numbers(
+    values: Values, verdicts: Mapping[str, Mapping[str, Any]], signal_model: str, abstain: float
+) -> dict[str, Any]:
+    """What the ensemble says, beside the base rates, and the signalling model's own return."""
+
+    def last(model: str, head: str) -> float | None:
+        steps = values.get((model, head))
+        return None if not steps else steps[max(steps)]
+
+    path = list((values.get((ENSEMBLE, "return")) or {}).values())
+    log_return, simple = last(ENSEMBLE, "return"), last(ENSEMBLE, "return_simple")
+    half = None if log_return is None or simple is None else float(np.log1p(simple)) - log_return
+    variance = None if half is None or half <= 0 else 2 * half
+    deviation = None if variance is None else math.sqrt(variance)
+    intervals = _intervals(values)
+    width = _half_width(intervals, deviation)
+    least = None if width is None else abstain * width
+    up, base = last(ENSEMBLE, "direction"), _first(last, _rivals("direction", verdicts, "base_rate"), "direction")
+    rivals = [last(name, "return") for name in _rivals("return", verdicts, "mean")]
+    return {
+        "signal_model": signal_model,
+        "signal_return_log": last(signal_model, "return"),
+        "forecast_model": ENSEMBLE,
+        "probability_up": up,
+        "base_rate_up": base,
+        "probability_beyond_base_rate": _chance_tells(up, base, least, deviation, _skilled("direction", verdicts)),
+        "expected_return_log": log_return,
+        "half_variance": half,
+        "expected_return_simple": simple,
+        "beyond_base_rate": _return_tells(log_return, rivals, least, deviation, _skilled("return", verdicts)),
+        "volatility": variance,
+        "standard_deviation": deviation,
+        "regime_probability": last(ENSEMBLE, "regime"),
+        "path": path,
+        "sigma_path": []
+        if variance is None
+        else np.sqrt(variance * np.arange(1, len(path) + 1) / max(len(path), 1)).tolist(),
+        "intervals": intervals,
+    }
+
+
+def _skilled(head: str, verdicts: Mapping[str, Mapping[str, Any]]) -> bool:
+    return (verdicts.get(head) or {}).get("verdict") == SKILL
+
+
+def _rivals(head: str, verdicts: Mapping[str, Mapping[str, Any]], simplest: str) -> list[str]:
+    """Names under which a head's rival may stand among the forecasts."""
+    return [str((verdicts.get(head) or {}).get("rival") or ""), "rival", simplest]
+
+
+def _first(last: Any, names: list[str], head: str) -> float | None:
+    return next((value for name in names if (value := last(name, head)) is not None), None)
+
+
+def _return_tells(
+    log_return: float | None,
+    rivals: list[float | None],
+    least: float | None,
+    deviation: float | None,
+    skilled: bool,
+) -> bool:
+    """Whether a return forecast says more than no change and its rivals say."""
+    if log_return is None or least is None or deviation is None:
+        return False
+    same = any(abs(log_return - value) <= SAME * deviation for value in (0.0, *rivals) if value is not None)
+    return not same and (skilled or abs(log_return) >= least)
+
+
+def _chance_tells(
+    up: float | None, base: float | None, least: float | None, deviation: float | None, skilled: bool
+) -> bool:
+    """Whether a probability of a rise says more than the base rate, by the same share of the interval as a return."""
+    if up is None or base is None or abs(up - base) < SAME_CHANCE:
+        return False
+    return skilled or (least is not None and bool(deviation) and abs(up - base) >= DENSITY * least / (deviation or 1.0))
+
+
+def _intervals(values: Values) -> list[dict[str, Any]]:
+    """The ensemble's intervals, the narrowest first: `level`, and ends of the path in log returns."""
+    levels = sorted(
+        float(head.removeprefix(LOW)) for model, head in values if model == ENSEMBLE and head.startswith(LOW)
+    )
+    return [
+        {
+            "level": round(level / 100, 9),
+            "low": list(values[ENSEMBLE, f"{LOW}{level:g}"].values()),
+            "high": list(values[ENSEMBLE, f"{HIGH}{level:g}"].values()),
+        }
+        for level in levels
+        if (ENSEMBLE, f"{HIGH}{level:g}") in values
+    ]
+
+
+def _half_width(intervals: list[dict[str, Any]], deviation: float | None) -> float | None:
+    """Half the narrowest interval of the last step, a log return."""
+    if intervals:
+        return float(intervals[0]["high"][-1] - intervals[0]["low"][-1]) / 2
+    return None if deviation is None else NARROWEST * deviation
+
+
+# ── words ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sides_against(row: Mapping[str, Any]) -> list[str]:
+    """The ensemble's numbers beyond the base rate that point to the other side than the signal, in words."""
+    signal = int(row.get("signal") or 0)
+    against = []
+    if row["beyond_base_rate"] and signal * row["expected_return_log"] < 0:
+        against.append(f"expects {row['expected_return_log']:+.2%}")
+    if row["probability_beyond_base_rate"] and signal * (row["probability_up"] - 0.5) < 0:
+        against.append(f"gives a rise {row['probability_up']:.1%}")
+    return against
+
+
+def _notes(row: Mapping[str, Any]) -> list[str]:
+    """What a reader of the row must know, in sentences."""
+    notes = []
+    newest, time = row["newest_bar"], row["time"]
+    if row["today"] == "no bar":
+        behind = row["sessions_behind"]
+        late = f"{behind} session{'s' * (behind != 1)} behind its class" if behind else "behind its class"
+        notes.append(f"No bar since {newest:%Y-%m-%d %H:%M}, {late}: nothing is forecast from today.")
+    elif row["today"] == "no trade":
+        notes.append("No trade today: the newest bar has no volume and no range.")
+    if time is None:
+        notes.append("Nothing was forecast for this symbol.")
+    elif time != newest:
+        notes.append(f"No forecast at the newest bar, {newest:%Y-%m-%d %H:%M}: its window has gaps.")
+    signal = int(row.get("signal") or 0)
+    if not row["current"] or not signal:
+        return notes
+    name = TITLES.get(row["signal_model"], row["signal_model"])
+    if row["disagree"]:
+        said = " and ".join(_sides_against(row))
+        notes.append(f"{name} and ensemble disagree: the {name} is {SIDES[signal]}, the ensemble {said}.")
+    elif not row["beyond_base_rate"] and not row["probability_beyond_base_rate"]:
+        notes.append(f"The {name} alone is {SIDES[signal]}: the ensemble has {NOTHING}.")
+    return notes

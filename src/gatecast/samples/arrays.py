@@ -1,0 +1,24 @@
+"""Columns of a frame as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+
+def to_array(frame: pl.DataFrame, *names: str) -> FloatArray:
+    """Columns as float64 with NaN for null: (rows,) for one name, (rows, names) for several."""
+    table = frame.select(pl.col(*names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    return np.ascontiguousarray(table[:, 0] if len(names) == 1 else table)
+
+
+def to_times(frame: pl.DataFrame, name: str) -> NDArray[np.datetime64]:
+    """A UTC time column as datetime64[us]."""
+    return frame[name].dt.replace_time_zone(None).cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")

@@ -1,0 +1,160 @@
+"""The table of actions: splits and last returns, when they are known, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from gatecast.errors import BarsError, BarsFileError
+from gatecast.experiment import BarsSettings, Experiment
+from gatecast.market import read_bars, read_with_findings, synthetic
+from gatecast.market.actions import no_actions, read_actions
+
+PRICES = ("open", "high", "low", "close")
+WALK = synthetic.a1(80, seed=5).with_columns(symbol=pl.lit("A"), asset_class=pl.lit("equity"))
+DAY = WALK["time"][40].date()
+LAST = WALK["time"][-1].date()
+
+
+def unadjusted(ratio: float = 7.0) -> pl.DataFrame:
+    """A split on the 41st day that the prices do not contain."""
+    before = pl.col("time") < WALK["time"][40]
+    return WALK.with_columns(
+        pl.when(before).then(pl.col(name) * ratio).otherwise(name) for name in ("open", "high", "low", "close")
+    )
+
+
+def table(**columns: Any) -> pl.DataFrame:
+    row = {"symbol": "A", "kind": "split", "date": DAY, "value": 7.0} | columns
+    return pl.DataFrame({name: value if isinstance(value, list) else [value] for name, value in row.items()})
+
+
+def test_a_split_of_the_table_does_what_the_splits_do(tmp_path: Path) -> None:
+    splits = pl.DataFrame({"symbol": ["A"], "date": [DAY], "ratio": [7.0]})
+    table(source="exchange").write_csv(tmp_path / "actions.csv")
+    table().rename({"date": "ex_date"}).write_parquet(tmp_path / "actions.parquet")
+    expected = read_with_findings(unadjusted(), splits=splits)
+    for actions in (table(), table().to_pandas(), tmp_path / "actions.csv", str(tmp_path / "actions.parquet")):
+        found = read_with_findings(unadjusted(), actions=actions)
+        assert_frame_equal(found.bars, expected.bars)
+        assert_frame_equal(found.actions, expected.actions)
+        assert found.findings == expected.findings
+    assert expected.bars["close"].to_list() == pytest.approx(WALK["close"].to_list())
+    assert expected.actions.rows() == [("A", "split", DAY, 7.0, datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC))]
+    both = read_with_findings(unadjusted(), splits=splits, actions=table())
+    assert_frame_equal(both.bars, expected.bars)
+    with pytest.raises(BarsError, match="two tables differ in the split of 'A'"):
+        read_bars(unadjusted(), splits=splits, actions=table(value=8.0))
+
+
+def test_a_true_move_is_listed_with_ratio_1() -> None:
+    assert_frame_equal(read_bars(unadjusted(), actions=table(value=1.0)), read_bars(unadjusted(), splits=False))
+
+
+def test_a_refused_split_names_every_way_out(tmp_path: Path) -> None:
+    with pytest.raises(BarsFileError) as caught:
+        read_bars(unadjusted())
+    for way in ("splits= in Python", 'splits = "FILE" under [bars]', "--splits FILE", "splits=False", "--splits false"):
+        assert way in str(caught.value)
+    (tmp_path / "splits.csv").write_text(f"symbol,date,ratio\nA,{DAY},7\n")
+    settings = BarsSettings(source="frame", frame=unadjusted(), splits=str(tmp_path / "splits.csv"))
+    assert Experiment(bars=settings).read().actions["value"].to_list() == [7.0]
+    assert BarsSettings(source="frame", frame=unadjusted(), splits=False).read().bars.height == 80
+
+
+def test_a_last_return_in_a_column_and_in_a_table() -> None:
+    last = pl.col("time") == WALK["time"][-1]
+    column = WALK.with_columns(delisting=pl.when(last).then(-0.3))
+    rows = [("A", "delisting", LAST, -0.3, WALK["time"][-1])]
+    for options in (
+        {"source": column},
+        {"source": WALK, "delisting": table(value=-0.3).drop("kind")},
+        {"source": WALK, "delisting": pl.DataFrame({"symbol": ["A"], "date": [str(LAST)], "return": [-0.3]})},
+        {"source": WALK, "actions": table(kind="delisting", value=-0.3, date=LAST)},
+    ):
+        if "delisting" in options and "value" in options["delisting"].columns:
+            options["delisting"] = options["delisting"].with_columns(date=pl.lit(LAST))
+        reading = read_with_findings(**options)
+        assert reading.actions.rows() == rows
+        assert reading.bars.columns == WALK.columns
+    assert read_with_findings(column, end=LAST - timedelta(days=1)).actions.height == 0
+
+
+def test_a_last_return_elsewhere_is_refused() -> None:
+    with pytest.raises(BarsFileError, match="last row alone") as caught:
+        read_bars(WALK.with_columns(delisting=pl.lit(0.0)))
+    assert (caught.value.line, caught.value.column) == (1, "delisting")
+    last = pl.col("time") == WALK["time"][-1]
+    with pytest.raises(BarsFileError, match="at least -1"):
+        read_bars(WALK.with_columns(delisting=pl.when(last).then(-30.0)))
+    names = ("open", "high", "low", "close")
+    without = WALK.with_columns(
+        *(pl.when(~last).then(name).alias(name) for name in names), dlret=pl.when(last).then(-0.3)
+    )
+    with pytest.raises(BarsFileError, match="no price"):
+        read_bars(without)
+
+
+def test_a_delisting_after_the_last_bar_is_known_at_the_close_of_its_class() -> None:
+    day = date(2030, 7, 1)
+    reading = read_with_findings(WALK, delisting=pl.DataFrame({"symbol": ["A"], "date": [day], "value": [-0.5]}))
+    assert reading.actions["known_at"].to_list() == [datetime(2030, 7, 1, 20, tzinfo=UTC)]
+
+
+def test_what_is_known_later_is_left_out_and_of_versions_the_first_stays() -> None:
+    two = table(
+        value=[7.0, 8.0], symbol=["A"] * 2, kind=["split"] * 2, date=[DAY] * 2, known_at=["2000-01-05", "2000-01-03"]
+    )
+    assert read_actions(two).select("value", "known_at").rows() == [(8.0, datetime(2000, 1, 4, tzinfo=UTC))]
+    later = table(value=1.0, known_at=str(LAST + timedelta(days=1)))
+    assert read_with_findings(WALK, actions=later).actions.height == 1
+    assert read_with_findings(WALK, actions=later, as_of=str(LAST)).actions.height == 0
+    settings = BarsSettings(source="frame", frame=WALK)
+    assert settings.read(sealed=str(LAST)).actions.equals(no_actions())
+
+
+def test_actions_of_symbols_without_bars_are_left_out() -> None:
+    reading = read_with_findings(WALK, actions=table(symbol="ZZ"))
+    assert reading.actions.height == 0
+    assert read_with_findings(WALK).actions.schema == no_actions().schema
+
+
+@pytest.mark.parametrize(
+    ("columns", "place", "text"),
+    [
+        ({"kind": "dividend"}, "kind", "Known: delisting, split"),
+        ({"kind": "splits"}, "kind", "Did you mean 'split'"),
+        ({"value": 0.0}, "value", "positive ratio"),
+        ({"value": None}, "value", "positive ratio"),
+        ({"kind": "delisting", "value": -1.5}, "value", "at least -1"),
+        ({"symbol": None}, "symbol", "missing"),
+        ({"date": "soon"}, "date", "not a time"),
+        ({"known_at": "2019-01-02 10:00"}, "known_at", "no zone"),
+    ],
+)
+def test_rows_that_are_no_actions_are_refused_with_their_line(
+    columns: dict[str, Any], place: str, text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "actions.csv"
+    pl.concat([table(date=str(DAY)), table(**{"date": str(DAY)} | columns)], how="diagonal_relaxed").write_csv(path)
+    with pytest.raises(BarsFileError, match=text) as caught:
+        read_actions(path)
+    assert (caught.value.file, caught.value.line, caught.value.column) == (str(path), 3, place)
+
+
+def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BarsError, match="missing: kind"):
+        read_actions(table().drop("kind"))
+    with pytest.raises(BarsError, match="needs the columns symbol, date and ratio"):
+        read_actions(pd.DataFrame({"symbol": ["A"]}), kind="split")
+    with pytest.raises(BarsFileError, match="no such table"):
+        read_actions(tmp_path / "absent.csv")
+    with pytest.raises(BarsFileError, match="two values"):
+        read_actions(pl.concat([table(), table(value=8.0)]))
+    assert read_actions(table().clear()).equals(no_actions())

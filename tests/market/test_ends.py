@@ -1,0 +1,148 @@
+"""When a symbol has ended: known terms, sixty sessions of silence, vendors that stop; nothing of it from later bars."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.errors import BarsError
+from gatecast.market.bars import make_bars, session_date
+from gatecast.market.ends import ACTIONS, find_ends, no_actions
+
+START = datetime(2020, 1, 6, 21, tzinfo=UTC)
+
+
+def days(count: int, *, start: datetime = START, every: int = 1) -> list[datetime]:
+    """Closes of weekdays."""
+    found = np.busday_offset(np.datetime64(start.date()), np.arange(0, count * every, every)).astype(object)
+    return [datetime(day.year, day.month, day.day, 21, tzinfo=UTC) for day in found]
+
+
+def symbol_bars(symbol: str, times: list[datetime], asset_class: str = "equity") -> pl.DataFrame:
+    price = 100 * np.exp(0.01 * np.random.default_rng(len(times)).standard_normal(len(times)).cumsum())
+    return pl.DataFrame(
+        {
+            "symbol": symbol, "asset_class": asset_class, "time": pl.Series(times, dtype=pl.Datetime("us", "UTC")),
+            "open": price, "high": price, "low": price, "close": price,
+        }
+    )  # fmt: skip
+
+
+def market(times: dict[str, list[datetime]], **classes: str) -> pl.DataFrame:
+    return make_bars(pl.concat([symbol_bars(name, own, classes.get(name, "equity")) for name, own in times.items()]))
+
+
+def rows(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[tuple[object, ...]]:
+    return find_ends(bars, actions).rows()
+
+
+def delisting(*told: tuple[str, date, float | None, datetime | None]) -> pl.DataFrame:
+    values = [(symbol, "delisting", day, value, known) for symbol, day, value, known in told]
+    return pl.DataFrame(values, schema=ACTIONS, orient="row")
+
+
+def test_sixty_sessions_without_a_bar_while_half_of_the_class_trades_are_an_end() -> None:
+    all_days = days(300)
+    bars = market({"A": all_days, "B": all_days[:100]})
+    assert rows(bars) == [("B", all_days[159], "default", -0.3)]  # bars 100 to 159 are sixty
+    coins = market({"A": all_days, "B": all_days[:100]}, A="crypto", B="crypto")
+    assert rows(coins) == [("B", all_days[159], "default", -0.9)]
+    assert rows(market({"A": all_days, "B": all_days[:241]})) == []  # fifty-nine to the end of the file
+    assert rows(market({"A": all_days, "B": all_days[:240]})) == [("B", all_days[-1], "default", -0.3)]
+    assert rows(market({"A": all_days[:100]})) == []
+
+
+def test_no_session_counts_while_most_of_the_class_is_silent() -> None:
+    """Four of five stand still for eighty sessions: a closed market, nobody has ended."""
+    all_days = days(300)
+    halted = [day for n, day in enumerate(all_days) if not 100 <= n < 180]
+    # they stop one session after the other, so that no vendor stops
+    paused = {name: [*all_days[: 96 + n], *halted[100:]] for n, name in enumerate("BCDE")}
+    assert rows(market({"A": all_days, **paused})) == []
+    # B is away for twenty sessions more, while half trade: with the four before the market closed not sixty
+    longer = {**paused, "B": [*all_days[:96], *all_days[200:]]}
+    assert rows(market({"A": all_days, **longer})) == []
+    # forty sessions more, and the count is reached
+    longest = {**paused, "B": [*all_days[:96], *all_days[260:]]}
+    counted = 96 + np.flatnonzero(np.cumsum([True] * 2 + [False] * 82 + [True] * 80) >= 60)[0]
+    assert rows(market({"A": all_days, **longest})) == [("B", all_days[counted], "default", -0.3)]
+
+
+def test_symbols_that_stop_together_stop_with_their_vendor() -> None:
+    all_days = days(300)
+    goes_on = {f"A{n}": all_days for n in range(7)}
+    three = dict.fromkeys("BCD", all_days[:100])
+    assert rows(market({**goes_on, **three})) == [(name, all_days[159], "vendor", 0.0) for name in "BCD"]
+    two = dict.fromkeys("BC", all_days[:100])  # too few
+    assert {kind for _, _, kind, _ in rows(market({**goes_on, **two}))} == {"default"}
+    many = {f"A{n:02}": all_days for n in range(13)}  # three of sixteen are less than a fifth
+    assert {kind for _, _, kind, _ in rows(market({**many, **three}))} == {"default"}
+    most = dict.fromkeys("BCDEFGHIJK", all_days[:100])  # ten of twelve: half of the class never trades again
+    assert {kind for _, _, kind, _ in rows(market({"A": all_days, "A2": all_days, **most}))} == {"vendor"}
+    whole = dict.fromkeys("BCD", all_days[:100])  # all of a class, while another goes on
+    found = rows(market({**whole, "X": all_days}, X="crypto"))
+    assert found == [(name, all_days[159], "vendor", 0.0) for name in "BCD"]
+
+
+def test_known_terms_are_booked_once_they_are_known() -> None:
+    all_days = days(300)
+    bars = market({"A": all_days, "B": all_days[:100]})
+    last = all_days[99]
+    told = delisting(("B", last.date(), -0.8, None))
+    assert rows(bars, told) == [("B", last, "known", -0.8)]
+    late = delisting(("B", last.date(), -0.8, all_days[120] - timedelta(hours=3)))
+    assert rows(bars, late) == [("B", all_days[120], "known", -0.8)]
+    later = delisting(("B", last.date(), -0.8, all_days[200]))  # the default is booked meanwhile
+    assert rows(bars, later) == [("B", all_days[159], "default", -0.3), ("B", all_days[200], "known", -0.8)]
+    unknown = delisting(("B", last.date(), None, None))  # it ended, nobody says with what
+    assert rows(bars, unknown) == [("B", last, "default", -0.3)]
+    other = told.with_columns(kind=pl.lit("split"))
+    assert rows(bars, other) == rows(bars, no_actions()) == rows(bars)
+    alone = market({"B": all_days[:100]})
+    after = delisting(("B", all_days[101].date(), -1.0, None))
+    assert rows(alone, after) == [("B", all_days[101] - timedelta(hours=1), "known", -1.0)]  # four in New York, summer
+    with pytest.raises(BarsError, match="at least -1"):
+        find_ends(bars, told.with_columns(value=pl.lit(-1.2)))
+    with pytest.raises(BarsError, match="missing: known_at"):
+        find_ends(bars, told.drop("known_at"))
+
+
+def test_weeks_and_hours_count_by_sessions() -> None:
+    weekly = days(150, every=5)
+    assert rows(market({"A": weekly, "B": weekly[:100]})) == [("B", weekly[111], "default", -0.3)]  # twelve weeks
+    sessions = days(200)
+    hourly = [day - timedelta(hours=6 - n) for day in sessions for n in range(7)]
+    found = rows(market({"A": hourly, "B": [time for time in hourly if time <= sessions[99]]}))
+    assert found == [("B", sessions[159] - timedelta(hours=6), "default", -0.3)]
+
+
+def test_holidays_of_another_class_do_not_count() -> None:
+    """Coins trade every day: an equity's sixty sessions are those of equities."""
+    all_days = days(300)
+    every = [START - timedelta(hours=21) + timedelta(days=n + 1) for n in range(420)]
+    bars = market({"A": all_days, "B": all_days[:100], "X": every, "Y": every[:100]}, X="crypto", Y="crypto")
+    assert rows(bars) == [("B", all_days[159], "default", -0.3), ("Y", every[159], "default", -0.9)]
+
+
+def test_later_bars_never_change_an_end() -> None:
+    rng = np.random.default_rng(3)
+    all_days = days(500)
+    times = {}
+    for n in range(12):
+        keep = np.ones(500, bool)
+        for _ in range(2):
+            start = int(rng.integers(20, 450))
+            keep[start : start + int(rng.integers(5, 140))] = False
+        times[f"S{n:02}"] = [day for day, kept in zip(all_days, keep, strict=True) if kept]
+    times |= {f"V{n}": all_days[:200] for n in range(4)}
+    bars = market(times)
+    told = delisting(("S03", all_days[300].date(), -0.5, all_days[310]))
+    whole = find_ends(bars, told)
+    assert {"default", "vendor", "known"} <= set(whole["kind"])
+    for cut in all_days[60::7]:
+        known = find_ends(bars.filter(pl.col("time") <= cut), told.filter(pl.col("known_at") <= cut))
+        assert known.equals(whole.filter(pl.col("time") <= cut)), cut
+    assert (session_date(whole["time"].dt.replace_time_zone(None).to_numpy()) >= np.datetime64("2020-01-06")).all()

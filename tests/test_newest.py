@@ -1,0 +1,188 @@
+"""The newest row of each symbol: one unit of deviation, what is beyond the base rate, whose number each is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.newest import newest_rows, variance_ratios
+
+HORIZON, RATIO = 5, 1.69
+VARIANCE = 4e-4  # of the range proxy over the horizon
+DEVIATION = np.sqrt(RATIO * VARIANCE)
+DAYS = [datetime(2024, 1, day, 21, tzinfo=UTC) for day in (2, 3, 4, 5, 8, 9, 10)]
+
+
+def bars(symbol: str = "A", days: int = 7, volume: float = 1e5, still: bool = False) -> pl.DataFrame:
+    close = np.linspace(100, 103, days)
+    frame = pl.DataFrame(
+        {"symbol": symbol, "asset_class": "equity", "time": DAYS[:days], "close": close, "volume": 1e5}
+    ).with_columns(high=pl.col("close") * 1.01, low=pl.col("close") / 1.01)
+    last = pl.int_range(pl.len()) == days - 1
+    return frame.with_columns(
+        volume=pl.when(last).then(volume).otherwise("volume"),
+        high=pl.when(last & pl.lit(still)).then("low").otherwise("high"),
+    )
+
+
+def forecasts(
+    time: datetime = DAYS[-1], symbol: str = "A", log_return: float = 0.0, up: float = 0.55, base: float = 0.55,
+    mean: float = 0.002, width: float = 1.2816, lstm: float = -0.01,
+) -> pl.DataFrame:  # fmt: skip
+    """What the ensemble and its rivals say of one bar."""
+    steps = np.arange(1, HORIZON + 1) / HORIZON
+    half = RATIO * VARIANCE / 2
+    rows: list[tuple[str, str, int, float]] = [
+        ("ensemble", "return_simple", HORIZON, float(np.expm1(log_return + half))),
+        ("ensemble", "volatility", HORIZON, VARIANCE), ("ensemble", "direction", HORIZON, up),
+        ("ensemble", "regime", HORIZON, 0.3), ("base_rate", "direction", HORIZON, base),
+    ]  # fmt: skip
+    for step, share in enumerate(steps, start=1):
+        rows += [
+            ("ensemble", "return", step, log_return * share), ("mean", "return", step, mean * share),
+            ("zero", "return", step, 0.0), ("lstm", "return", step, lstm * share),
+            ("ensemble", "return_low_80", step, log_return * share - width * DEVIATION * np.sqrt(share)),
+            ("ensemble", "return_high_80", step, log_return * share + width * DEVIATION * np.sqrt(share)),
+        ]  # fmt: skip
+    table = pl.DataFrame(rows, schema=["model", "head", "step", "value"], orient="row")
+    return table.with_columns(symbol=pl.lit(symbol), time=pl.lit(time), step=pl.col("step").cast(pl.Int32))
+
+
+def row(signal: int = 0, verdicts: dict[str, Any] | None = None, **said: Any) -> dict[str, Any]:
+    signals = pl.DataFrame({"symbol": "A", "time": [DAYS[-1]], "signal": [signal], "z": [1.6 * signal]})
+    (found,) = newest_rows(bars(), forecasts(**said).lazy(), signals, None, verdicts or {})
+    return found
+
+
+def test_the_deviation_is_close_to_close_and_grows_with_the_root_of_time() -> None:
+    found = row(log_return=0.004)
+    assert found["standard_deviation"] == pytest.approx(DEVIATION, rel=1e-9)
+    assert found["volatility"] == pytest.approx(RATIO * VARIANCE, rel=1e-9)
+    np.testing.assert_allclose(found["sigma_path"], DEVIATION * np.sqrt(np.arange(1, 6) / 5), rtol=1e-9)
+    (ratio,) = variance_ratios(forecasts(log_return=0.004).lazy()).collect()["ratio"]
+    assert ratio == pytest.approx(RATIO, rel=1e-9)
+
+
+def test_the_parts_of_an_expected_return_stand_apart() -> None:
+    found = row(log_return=0.004)
+    assert found["expected_return_log"] == 0.004
+    assert found["half_variance"] == pytest.approx(RATIO * VARIANCE / 2, rel=1e-9)
+    assert found["expected_return_simple"] == np.expm1(0.004 + RATIO * VARIANCE / 2)
+
+
+@pytest.mark.parametrize(
+    ("log_return", "verdict", "beyond"),
+    [
+        (0.0, "evidence of skill", False),  # no change, whatever half the variance adds
+        (0.002, "evidence of skill", False),  # the mean's own
+        (0.00201, "evidence of skill", False),  # the mean's but for rounding
+        (0.0006, "evidence of skill", True),
+        (0.0006, "cannot tell", False),  # below .05 of the half width, 1.2816 s.d.
+        (0.05 * 1.2816 * DEVIATION * 0.99, "too good: look for a leak", False),
+        (0.05 * 1.2816 * DEVIATION * 1.01, "cannot tell", True),
+        (-0.004, "cannot tell", True),
+    ],
+)
+def test_half_the_variance_and_the_rivals_own_are_no_forecast(log_return: float, verdict: str, beyond: bool) -> None:
+    found = row(log_return=log_return, verdicts={"return": {"verdict": verdict, "rival": "mean"}})
+    assert found["beyond_base_rate"] is beyond
+
+
+@pytest.mark.parametrize(
+    ("up", "verdict", "beyond"),
+    [
+        (0.55, "evidence of skill", False),
+        (0.5504, "evidence of skill", False),
+        (0.552, "evidence of skill", True),
+        (0.56, "cannot tell", False),  # 1 point; .05 * 1.2816 s.d. shift a normal probability by 2.56
+        (0.5755, "cannot tell", False),
+        (0.5757, "cannot tell", True),
+        (0.50, "cannot tell", True),
+    ],
+)
+def test_the_base_rate_is_no_forecast_of_direction(up: float, verdict: str, beyond: bool) -> None:
+    found = row(up=up, verdicts={"direction": {"verdict": verdict, "rival": "base_rate"}})
+    assert found["probability_beyond_base_rate"] is beyond
+    assert found["base_rate_up"] == 0.55
+
+
+def test_lstm_and_ensemble_that_disagree_say_so() -> None:
+    found = row(signal=-1, log_return=0.01, up=0.6)
+    assert found["disagree"]
+    assert found["notes"] == [
+        "LSTM and ensemble disagree: the LSTM is bearish, the ensemble expects +1.00% and gives a rise 60.0%."
+    ]
+    agreed = row(signal=-1, log_return=-0.01, up=0.45)
+    assert (agreed["disagree"], agreed["notes"]) == (False, [])
+    assert row(signal=0, log_return=0.01, up=0.6)["notes"] == []
+    alone = row(signal=1)
+    assert not alone["disagree"]
+    assert alone["notes"] == ["The LSTM alone is bullish: the ensemble has no forecast beyond the base rate."]
+    assert (alone["signal_model"], alone["signal_return_log"], alone["forecast_model"]) == ("lstm", -0.01, "ensemble")
+
+
+def test_a_symbol_without_a_bar_or_without_a_trade_today_is_shown_as_such() -> None:
+    frame = pl.concat([bars("A"), bars("B", days=5), bars("C", volume=0.0, still=True), bars("D", volume=0.0)])
+    said = pl.concat(forecasts(DAYS[-1 if symbol != "B" else 4], symbol) for symbol in "ABCD")
+    rows = {one["symbol"]: one for one in newest_rows(frame, said.lazy(), None, None, {})}
+    assert [(one["today"], one["current"], one["sessions_behind"]) for one in rows.values()] == [
+        ("bar", True, 0), ("no bar", False, 2), ("no trade", False, 0), ("bar", True, 0),
+    ]  # fmt: skip
+    assert rows["B"]["notes"] == [
+        "No bar since 2024-01-08 21:00, 2 sessions behind its class: nothing is forecast from today."
+    ]
+    assert rows["C"]["notes"] == ["No trade today: the newest bar has no volume and no range."]
+
+
+def test_a_symbol_that_never_has_volume_is_not_suspended() -> None:
+    frame = bars(still=True).with_columns(volume=pl.lit(0.0))
+    assert newest_rows(frame, forecasts().lazy(), None, None, {})[0]["today"] == "bar"
+
+
+def test_a_forecast_that_is_older_than_the_newest_bar_is_not_current() -> None:
+    (found,) = newest_rows(bars(), forecasts(DAYS[3]).lazy(), None, None, {})
+    assert (found["time"], found["current"]) == (DAYS[3], False)
+    assert found["notes"] == ["No forecast at the newest bar, 2024-01-10 21:00: its window has gaps."]
+    (nothing,) = newest_rows(bars(), None, None, None, {})
+    assert nothing["notes"] == ["Nothing was forecast for this symbol."]
+    assert nothing["probability_up"] is None
+
+
+def test_closes_at_other_hours_of_one_session_are_not_behind() -> None:
+    early = bars("E").with_columns(pl.col("time") - timedelta(hours=4))
+    rows = newest_rows(pl.concat([bars("A"), early]), None, None, None, {})
+    assert {one["today"] for one in rows} == {"bar"}
+
+
+def test_an_hourly_symbol_that_fell_silent_within_the_session_is_shown() -> None:
+    hours = [datetime(2024, 1, 2, hour, tzinfo=UTC) for hour in range(10, 20)]
+    frame = pl.DataFrame({"time": hours, "asset_class": "fx", "close": 1.0})
+    both = pl.concat([frame.with_columns(symbol=pl.lit("A")), frame[:5].with_columns(symbol=pl.lit("B"))])
+    assert [one["today"] for one in newest_rows(both, None, None, None, {})] == ["bar", "no bar"]
+
+
+def test_the_reason_names_the_ensembles_number_and_its_side() -> None:
+    from gatecast.results import _reason
+
+    cases = pl.DataFrame(
+        {
+            "strategy": ["flat", "buy_and_hold", "trend", "trend", "trend"],
+            "score_bps": [0.0, 1.25, 0.5, 0.5, 0.5], "evidence": [0.0, 0.0, 0.4, 1.0, 1.0],
+            "signal": [0, -1, -1, 1, 1], "telling": [False, False, True, True, True],
+            "traded": [False, False, False, False, True], "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
+        }
+    )  # fmt: skip
+    assert cases.select(_reason()).to_series().to_list() == [
+        "no strategy's record and forecast give more than its costs",
+        "buy and hold is in force: record and forecast give 1.25 bps a bar after costs; no evidence of skill yet: "
+        "shown, not traded; the ensemble's expected return is lost in the width of its interval",
+        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows 40 % of it; "
+        "the ensemble's expected return is on the other side than the signal",
+        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it; "
+        "the ensemble's expected return is below the cost of a round trip",
+        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it",
+    ]
