@@ -287,13 +287,29 @@ def unseal(
 @app.command()
 def truth(
     long: Annotated[bool, typer.Option("--long", help="With as many runs as the gates were made for.")] = False,
+    nulls: Annotated[
+        bool, typer.Option("--nulls", help="Instead: markets without skill, and who claims some.")
+    ] = False,
+    runs: Annotated[int | None, typer.Option(help="Of each null; the limits were made for 30.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the bench of planted markets: measured beside the best attainable; exit status 1 when a gate is missed."""
+    """Run the bench of planted markets: measured beside the best attainable; exit status 1 when a gate is missed.
+
+    With --nulls the chain without its networks runs 30 times on each of 14 markets without skill.
+    """
+    from gatecast.studies.nulls import RUNS, Nulls
+    from gatecast.studies.nulls import nulls as run_nulls
+    from gatecast.studies.truth import Truth
     from gatecast.studies.truth import truth as run_bench
 
+    if runs is not None and not nulls:
+        raise SettingsError("--runs is for --nulls: the other bench has --long.")
+    found: Nulls | Truth
     with _Stages() as progress:
-        found = run_bench(long=long, jobs=_cores(), progress=progress)
+        if nulls:
+            found = run_nulls(runs=RUNS if runs is None else runs, jobs=_cores(), progress=progress)
+        else:
+            found = run_bench(long=long, jobs=_cores(), progress=progress)
     if as_json:
         _print_json(found.to_dict())
     else:

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from gatecast.errors import SettingsError
 from gatecast.forecasting import ensemble
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.fallback import choose
@@ -444,3 +445,34 @@ def test_the_combination_does_not_depend_on_the_number_of_cores(
     with threadpool_limits(2, user_api="blas"):
         Ensemble().combine(forecasts)
     assert seen == {1}  # with two, sums over a long record end in other digits
+
+
+# ── members without an opinion on a head ──────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("members", "without"),
+    [(("ridge",), ("direction", "regime")), (("logistic",), ()), (("nobody",), ("return", "direction"))],
+)
+def test_a_head_on_which_no_member_has_an_opinion_is_its_rivals(
+    forecasts: Forecasts, members: tuple[str, ...], without: tuple[str, ...]
+) -> None:
+    ridge = {"return": forecasts.values["lstm"]["return"]}
+    known = forecasts.with_model("ridge", ridge)
+    combined = Ensemble(members=members).combine(known)
+    rivals = {"return": "zero", "direction": "base_rate", "regime": "har_regime"}
+    for head, rival in rivals.items():
+        own, theirs = combined.values["ensemble"][head], known.values[rival][head]
+        np.testing.assert_array_equal(np.isfinite(own), np.isfinite(theirs))
+        if head in without and head != "regime":  # of which the variance has an opinion always
+            np.testing.assert_array_equal(own, theirs)
+            assert set(combined.in_force[head]) == {rival}
+    folds = len(known.folds)
+    again = Ensemble(members=members).combine(combined, since=folds // 2)
+    for head in rivals:
+        np.testing.assert_array_equal(again.values["ensemble"][head], combined.values["ensemble"][head])
+
+
+def test_an_ensemble_without_a_forecast_of_variance_says_which_there_are(forecasts: Forecasts) -> None:
+    with pytest.raises(SettingsError, match=r"ensemble.volatility_members = gjr: expected .* lstm, forest, har"):
+        Ensemble(volatility_members=("gjr",)).combine(forecasts)

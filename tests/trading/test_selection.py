@@ -285,6 +285,27 @@ def test_both_rivals_must_be_beaten() -> None:
     assert not watch(np.column_stack([bad, good]), threshold, 60).any()
 
 
+def test_skill_that_is_gone_a_bar_later_holds_nothing() -> None:
+    rng = np.random.default_rng(1)
+    good, gone = rng.standard_normal((800, 2)) + 0.3, rng.standard_normal((800, 2))
+    threshold = np.full(800, 20.0)
+    assert watch(good, threshold, 60, good + 0.1 * gone).any()
+    assert not watch(good, threshold, 60, gone).any()
+
+
+def test_a_late_forecast_is_held_against_the_answer_of_a_later_close(forecasts: Forecasts) -> None:
+    """The same products as of forecasts that were moved by hand to the next row of their symbol."""
+    samples = forecasts.samples
+    values = forecasts.values["ensemble"]["return"]
+    moved = np.full_like(values, np.nan)
+    moved[1:] = values[:-1]
+    moved[1:][np.diff(samples.symbol[samples.ends]) != 0] = np.nan
+    moved[~np.isfinite(values[:, -1])] = np.nan
+    other = forecasts.with_model("ensemble", {**forecasts.values["ensemble"], "return": moved})
+    for one, two in zip(session_products(forecasts, late=1), session_products(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_at_most_one_series_in_twenty_without_skill_is_ever_held() -> None:
     """1,000 series of 1,500 sessions, products of persistent forecasts: the size is below its nominal 5 %."""
     rng = np.random.default_rng(7)
@@ -307,6 +328,9 @@ def skilled(forecasts: Forecasts, skill: float = 0.2) -> Forecasts:
     unit = samples.facts.sigma[samples.ends] * np.sqrt(samples.horizon)
     values = forecasts.values["ensemble"]["return"].copy()
     answer = np.nan_to_num(samples.targets["return"].value[samples.ends, -1])
+    for number in range(len(samples.symbols)):  # a forecast that lasts for some days
+        own = samples.symbol[samples.ends] == number
+        answer[own] = 3 * np.convolve(answer[own], np.ones(5) / 5)[4:]
     noise = np.random.default_rng(5).standard_normal(len(samples)) * unit
     values[:, -1] = np.where(np.isfinite(values[:, -1]), skill * (0.2 * answer + noise), np.nan)
     return forecasts.with_model("ensemble", {**forecasts.values["ensemble"], "return": values})
@@ -317,7 +341,12 @@ def test_evidence_begins_when_it_is_known_and_not_before_its_minimum(forecasts: 
     samples = good.samples
     days, products = session_products(good)
     factor = evidence_factor(good, SelectionSettings(minimum_days=20))
-    allowed = watch(products, np.full(len(days), 20.0), 20)
+    late = [session_products(good, bars) for bars in (1, 2)]
+    assert all(set(known) <= set(days) for known, _ in late)
+    table = np.zeros((len(days), 4))
+    for k, (known, one) in enumerate(late):
+        table[np.isin(days, known), 2 * k : 2 * k + 2] = one
+    allowed = watch(products, np.full(len(days), 20.0), 20, table)
     first = days[int(allowed.argmax())]
     assert set(factor.tolist()) == {0.0, 1.0}
     assert samples.time[factor == 1].min() == samples.time[session_date(samples.time) > first].min()

@@ -75,7 +75,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
 def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -> Forecasts:
     """The forecasts with one more model, `without`: what the ensemble would have said had it not had `models`.
 
-    It has the heads that `models` have a part in, and of these those for which a member is left.
+    It has the heads that `models` have a part in: where no member of a head is left, the rival's forecast.
     """
     variances = _variance_members(forecasts, ensemble)
     members = tuple(name for name in ensemble.members if name not in models) or ensemble.members
@@ -105,7 +105,9 @@ def _left_out(forecasts: Forecasts, ensemble: Ensemble) -> list[tuple[str, ...]]
     variances = _variance_members(forecasts, ensemble)
     corrections = tuple(name for name in (CORRECTION,) if name in forecasts.values)
     members = tuple(name for name in ensemble.members if name in forecasts.values)
-    found: list[tuple[str, ...]] = [(name,) for name in dict.fromkeys((*members, *variances, *corrections))]
+    names = dict.fromkeys((*members, *variances, *corrections))
+    alone = variances == corrections  # without it there would be no variance
+    found: list[tuple[str, ...]] = [(name,) for name in names if not (alone and name == CORRECTION)]
     return [*found, BOTH_NETWORKS] if corrections and BOTH_NETWORKS[0] in variances else found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from gatecast.errors import SettingsError
 from gatecast.forecasting.fallback import choose
 from gatecast.forecasting.forecaster import one_thread
 from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
@@ -47,7 +48,8 @@ class Ensemble(Settings):
 
     Attributes
     ----------
-    members: the models combined, those of them that forecast the head (a probability of a rise stands for a return).
+    members: the models combined, those of them that forecast the head (a probability of a rise stands for a return);
+        a head that none of them forecasts is its rival's.
     prior_sd: standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones.
     minimum_days: days of record before any slope leaves 0.
     volatility_members: forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past
@@ -127,8 +129,10 @@ class Ensemble(Settings):
         rival = next(name for name in RIVALS["return"] if "return" in forecasts.values.get(name, {}))
         start = forecasts.values[rival]["return"] / unit
         base = forecasts.values["base_rate"]["direction"]
-        opinions = []
-        for name in self.opinions_on("return", forecasts):
+        names, opinions = self.opinions_on("return", forecasts), []
+        if not names:
+            return _rivals_own(forecasts, "return", rival, since, samples.horizon)
+        for name in names:
             heads = forecasts.values[name]
             if "return" in heads:
                 opinions.append(heads["return"] / unit)
@@ -137,7 +141,7 @@ class Ensemble(Settings):
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
         answer = samples.answers[:, samples.horizon - 1]
         every = np.stack(opinions, axis=-1) - start[..., None]  # (samples, horizon, members)
-        linear = [i for i, name in enumerate(self.opinions_on("return", forecasts)) if name in LINEAR]
+        linear = [i for i, name in enumerate(names) if name in LINEAR]
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
         equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
         made = {name: _held(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
@@ -152,6 +156,12 @@ class Ensemble(Settings):
     def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
         names = [name for name in self.volatility_members if "volatility" in forecasts.values.get(name, {})]
+        if not names:
+            able = [name for name, heads in forecasts.values.items() if "volatility" in heads]
+            raise SettingsError(
+                f"ensemble.volatility_members = {', '.join(self.volatility_members)}: expected at least one that "
+                f"forecasts volatility here. Those that do: {', '.join(able) or 'none'}."
+            )
         members = [forecasts.values[name]["volatility"] for name in names]
         base = np.array([float(name in self.volatility_base) for name in names])
         if not base.any():
@@ -167,10 +177,11 @@ class Ensemble(Settings):
         """Slopes of what the members' log-odds add to the rival's."""
         samples = forecasts.samples
         rival = next(name for name in RIVALS[head] if head in forecasts.values.get(name, {}))
+        names = self.opinions_on(head, forecasts)
+        if not names:
+            return _rivals_own(forecasts, head, rival, since)
         base = _odds(forecasts.values[rival][head])
-        opinions = np.column_stack(
-            [_odds(forecasts.values[name][head]) - base for name in self.opinions_on(head, forecasts)]
-        )
+        opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in names])
         answer = samples.targets[head].value[samples.decided]
         made = {name: _held(forecasts, name, head, since) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
@@ -188,6 +199,15 @@ class InForce:
 
     values: dict[str, FloatArray]
     in_force: tuple[str, ...]
+
+
+def _rivals_own(forecasts: Forecasts, head: str, rival: str, since: int, *width: int) -> InForce:
+    """A head on which no member has an opinion: every candidate is the rival's forecast."""
+    made = {name: _held(forecasts, name, head, since, *width) for name in (EQUAL, STACKED, "ensemble")}
+    for fold in forecasts.folds[since:]:
+        for values in made.values():
+            values[fold.test] = forecasts.values[rival][head][fold.test]
+    return InForce({**made, rival: forecasts.values[rival][head]}, (rival,) * len(forecasts.folds))
 
 
 def _in_force(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EVIDENCE = 20.0  # of a sequential test, for each class of the run: 1 in 20 markets without skill ever has as much
 GAIN_SESSIONS = 250  # of record, over which a gain below 0 takes the evidence back
+LATE_BARS = (1, 2)  # of delay that skill must survive
 RETIRED = ("weak", "strong")  # settings of older versions
 
 
@@ -182,11 +183,13 @@ def fixed_share_record(
 def evidence_factor(forecasts: Forecasts, settings: SelectionSettings, class_starts: ArrayLike = ()) -> FloatArray:
     """Forecasts of a class -> (bars,) 1 where a sequential test has found skill in returns, else 0.
 
-    At each close the test knows the sessions that are over, see `session_products`. Against a forecast of zero and
-    against the symbol's past mean its evidence (`sequential_mean`) must both exceed 20 times the number of classes that
-    the run has by then, and the gain over the last 250 sessions of record must not be negative. The factor is then 1
-    until that gain is negative against either, and from there on 0 until a new test, of the sessions since, has found
-    as much. On at most 1 in 20 runs without skill the factor is ever 1, however often it is looked at.
+    At each close the test knows the sessions that are over, see `session_products`. There are six series: against a
+    forecast of zero and against the symbol's past mean, at once and with the forecast one and two bars late (stale,
+    smoothed and bouncing prices can be forecast, and not traded: bars later little is left of it). The evidence of each
+    (`sequential_mean`) must exceed 20 times the number of classes that the run has by then, and the gain at once must
+    not be negative over the last 250 sessions of record against either rival. The factor is then 1 until it is, and
+    from there on 0 until a new test, of the sessions since, has found as much. On at most 1 in 20 runs without skill
+    the factor is ever 1, however often it is looked at.
 
     Parameters
     ----------
@@ -207,31 +210,42 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings, class_sta
     if not forecasts.folds:
         return factor
     days, products = session_products(forecasts)
+    late = np.zeros((len(days), len(LATE_BARS) * products.shape[1]))
+    for place, bars in enumerate(LATE_BARS):
+        known, found = session_products(forecasts, bars)
+        late[np.searchsorted(days, known), 2 * place : 2 * place + 2] = found
     starts = np.sort(session_date(np.asarray(class_starts, dtype="datetime64[us]")))
     classes = np.maximum(np.searchsorted(starts, days, side="right"), 1)
-    allowed = watch(products, EVIDENCE * classes, settings.minimum_days).astype(float)
+    allowed = watch(products, EVIDENCE * classes, settings.minimum_days, late).astype(float)
     last = np.searchsorted(days, session_date(samples.time)) - 1  # the latest session that is over
     if len(days):
         factor = np.where(last >= 0, allowed[np.maximum(last, 0)], 0.0)
     return factor
 
 
-def session_products(forecasts: Forecasts) -> tuple[NDArray[np.datetime64], FloatArray]:
+def session_products(forecasts: Forecasts, late: int = 0) -> tuple[NDArray[np.datetime64], FloatArray]:
     """Forecasts of a class -> sessions (n,), and (n, 2) mean Clark-West products known at the end of each.
 
     The rivals are a forecast of zero and the symbol's past mean. The product of a forecast of h bars, 2 (answer -
     rival) (forecast - rival) in units of the variance at the forecast, is a sum over the bars of its answer, and each
-    bar's part counts in the session in which the bar becomes known (as in Hodrick 1992, Review of Financial Studies 5).
-    So no two sessions share a bar, and there is no overlap to allow for: where returns cannot be forecast the parts are
-    a martingale difference. A session is the mean of the parts of all symbols.
+    bar's part (after a halt, in units of the sessions that the bar spans) counts in the session in which the bar
+    becomes known (as in Hodrick 1992, Review of Financial Studies 5). So no two sessions share a bar, and there is no
+    overlap to allow for: where returns cannot be forecast the parts are a martingale difference. A session is the mean
+    of the parts of all symbols. `late`: bars by which every forecast is late; it is then held against the answer of the
+    close so many bars after its own.
     """
     samples, horizon = forecasts.samples, forecasts.samples.horizon
-    unit = samples.unit[:, -1] ** 2
-    forecast = forecasts.values["ensemble"]["return"][:, -1]
+    spans = np.diff(samples.unit**2, axis=1, prepend=0.0)  # of each bar of the answer: more over a halt
+    issued = np.full(len(samples.time), np.nan)
+    issued[samples.decided] = forecasts.values["ensemble"]["return"][:, -1]
+    before = samples.decided - late
+    same = (before >= 0) & (samples.symbol[before] == samples.symbol[samples.decided])
+    same &= samples.listing[before] == samples.listing[samples.decided]
+    forecast = np.where(same & np.isfinite(issued[samples.decided]), issued[before], np.nan)
     bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
     rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
     parts = np.stack(
-        [2 * (bars - one[:, None]) * ((forecast - horizon * one) / unit)[:, None] for one in rivals], axis=-1
+        [2 * (bars - one[:, None]) * (forecast - horizon * one)[:, None] / (horizon * spans) for one in rivals], axis=-1
     )
     known = np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, horizon + 1)])
     usable = np.isfinite(parts).all(-1) & ~np.isnat(known)
@@ -241,10 +255,13 @@ def session_products(forecasts: Forecasts) -> tuple[NDArray[np.datetime64], Floa
     return days, np.column_stack(sums) / np.maximum(count, 1)[:, None]
 
 
-def watch(products: FloatArray, threshold: FloatArray, minimum: int) -> NDArray[np.bool_]:
+def watch(
+    products: FloatArray, threshold: FloatArray, minimum: int, late: FloatArray | None = None
+) -> NDArray[np.bool_]:
     """(sessions, rivals) products -> (sessions,) whether skill is found at the end of each, from it and those before.
 
-    `threshold`: (sessions,) of evidence; `minimum`: sessions before the first. The rule is that of `evidence_factor`.
+    `threshold`: (sessions,) of evidence; `minimum`: sessions before the first; `late`: (sessions, series) products of
+    late forecasts, whose evidence must be as strong. The rule is that of `evidence_factor`.
 
     >>> rng = np.random.default_rng(0)
     >>> products = rng.standard_normal((1500, 1)) + np.repeat([0.3, -0.3, 0.3], (500, 200, 800))[:, None]
@@ -256,9 +273,10 @@ def watch(products: FloatArray, threshold: FloatArray, minimum: int) -> NDArray[
     total = np.r_[np.zeros((1, products.shape[1])), products.cumsum(0)]
     rows = np.arange(1, count + 1)
     losing = (total[rows] < total[np.maximum(rows - GAIN_SESSIONS, 0)]).any(1)
+    series = products if late is None else np.column_stack([products, late])
     start = 0
     while start < count:
-        evidence = np.min([sequential_mean(one).evidence for one in products[start:].T], axis=0)
+        evidence = np.min([sequential_mean(one).evidence for one in series[start:].T], axis=0)
         passes = (evidence > threshold[start:]) & ~losing[start:] & (rows[start:] >= minimum)
         if not passes.any():
             break
