@@ -150,13 +150,12 @@ VOLUME = {**SETTINGS, "features": ("ret_log_1", "volume_ratio_20")}
 def test_the_runs_own_features_decide_on_a_longer_file(
     market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Volume was constant in the run, so its ratio was left out: a bar with another volume does not bring it back."""
+    """Volume was constant in the run, so that no model could learn of it: a bar with another volume changes nothing."""
     days = market["time"].unique().sort()
     flat = market.with_columns(volume=pl.lit(1e6))
     early = flat.filter(pl.col("time") <= days[-4])
     folder = tmp_path_factory.mktemp("features") / "run"
     done = run(Experiment(bars=early, **VOLUME))
-    assert done.scores["features_left_out"] == {"index": {"volume_ratio_20": "always 1"}}
     save_run(done, folder)
     last = pl.col("time") > days[-4]
     changed = flat.with_columns(volume=pl.when(last).then(2e6 + pl.int_range(pl.len())).otherwise("volume"))

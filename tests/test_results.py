@@ -14,7 +14,7 @@ from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment, judge_chain, make_chain
 from gatecast.market import synthetic
 from gatecast.market.bars import make_bars
-from gatecast.market.ends import ACTIONS
+from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.results import Chain, ends_in_words, ends_of, fill_in_words, headline
 from gatecast.trading.strategies import STRATEGIES
 
@@ -123,9 +123,9 @@ def test_a_verdict_that_hangs_on_unknown_ends_is_the_headline(chain: Chain) -> N
     clean = Audit((), (), (), ())
     skilled = {**verdicts, "strategy": replace(verdicts["strategy"], verdict=SKILL)}
     none = {**verdicts, "strategy": replace(verdicts["strategy"], verdict=NOTHING)}
-    assert "hangs on what is assumed of symbols that stopped" in headline(skilled, True, clean, none)["headline"]
-    assert "hangs" in headline(none, True, clean, skilled)["headline"]
-    assert headline(skilled, True, clean, skilled) == headline(skilled, True, clean)
+    assert "hangs on what is assumed of symbols that stopped" in headline(skilled, True, clean, (), none)["headline"]
+    assert "hangs" in headline(none, True, clean, (), skilled)["headline"]
+    assert headline(skilled, True, clean, (), skilled) == headline(skilled, True, clean)
 
 
 def test_a_year_has_as_many_rows_as_the_equity(chain: Chain) -> None:

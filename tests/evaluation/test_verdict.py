@@ -162,7 +162,7 @@ def test_a_book_that_was_never_held_is_not_judged(skilled: Forecasts) -> None:
     found = verdicts(skilled)["strategy"]
     assert found.verdict == CANNOT_TELL
     assert found.sentence.startswith("The evidence never allowed a position")
-    assert found.to_dict()["effect"] is None
+    assert found.to_dict()["effect"] == 0.0  # nothing held, nothing earned
 
 
 def test_a_handful_of_lucky_days_is_no_record(skilled: Forecasts) -> None:

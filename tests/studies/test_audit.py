@@ -39,6 +39,7 @@ SMALL: dict[str, Any] = {
     "features": ("ret_log_1", "rv_5"),
     "schedule": Schedule(refit="6M"),
     "ensemble": {"members": ("forest",), "volatility_members": ("har", "constant"), "minimum_days": 10},
+    "too_good": ("planted",),
     "signals": {"model": "ridge", "confirmed_by": "forest", "minimum": 20},
     "selection": {"minimum_days": 20, "evidence": 0.5},
 }

@@ -296,7 +296,8 @@ def found_in_chain(seed: int) -> Found:
     x = bars["x"].to_numpy()[made.classes["index"].samples.ends]
     known = scale * r2**0.5 * x[:, None] * (1 - phi**steps) / (1 - phi)
     judged = {"return": made, "oracle": _with_returns(made, known)}
-    return {name: float(judge_chain(experiment, one)["return"].verdict == SKILL) for name, one in judged.items()}
+    with unrecorded():
+        return {name: float(judge_chain(experiment, one)["return"].verdict == SKILL) for name, one in judged.items()}
 
 
 def _with_returns(made: Chain, known: FloatArray) -> Chain:
