@@ -119,7 +119,8 @@ def test_the_verdict_is_repeated_without_default_losses(chain: Chain) -> None:
 
 
 def test_a_verdict_that_hangs_on_unknown_ends_is_the_headline(chain: Chain) -> None:
-    verdicts: dict[str, Verdict] = judge_chain(Experiment(bars=chain.bars, **LINEAR), chain)
+    planted = Experiment(bars=chain.bars, too_good=("planted",), **LINEAR)
+    verdicts: dict[str, Verdict] = judge_chain(planted, chain)
     clean = Audit((), (), (), ())
     skilled = {**verdicts, "strategy": replace(verdicts["strategy"], verdict=SKILL)}
     none = {**verdicts, "strategy": replace(verdicts["strategy"], verdict=NOTHING)}
