@@ -690,6 +690,8 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
+    from gatecast.evaluation.verdict import RIVAL_NAMES
+
     summary, scores = run.scores.get("summary") or {}, run.scores
     console.print(Text(_shown(summary.get("headline", "")), style="bold"))
     console.print(Text(_shown(summary.get("subline", ""))))
@@ -697,7 +699,7 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
         (
             head, verdict["verdict"],
             _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
-            (verdict.get("most_in_force") or verdict["rival"]).replace("_", " "),
+            RIVAL_NAMES.get(rival := verdict.get("most_in_force") or verdict["rival"], rival),
         )
         for head, verdict in run.verdicts.items()
     )  # fmt: skip

@@ -40,6 +40,7 @@ RIVALS = {
 EQUAL, STACKED = "equal_weight", "stacked"
 LINEAR = ("ridge", "ridge_long", "logistic", "logistic_long")
 DENSITY_DAYS = 60  # of record, before the spread of the forecasts' errors means anything
+LARGEST_LOG_RETURN = 20.0  # a variance that has lost its scale is no expected return beyond it
 DENSITY = "density"  # the probability of turbulence that follows from the forecast of variance
 
 
@@ -102,7 +103,8 @@ class Ensemble(Settings):
         beside = {"volatility": volatility}
         if "return" in found:
             variance = volatility * samples.facts.ratio[samples.ends]  # close to close
-            beside = {"return_simple": np.expm1(found["return"].values["ensemble"][:, -1] + variance / 2), **beside}
+            expected = found["return"].values["ensemble"][:, -1] + variance / 2
+            beside = {"return_simple": np.expm1(np.minimum(expected, LARGEST_LOG_RETURN)), **beside}
         for name in (EQUAL, STACKED, "ensemble"):
             own = {head: one.values[name] for head, one in found.items()}
             known = known.with_model(name, own | beside if name == "ensemble" else own)

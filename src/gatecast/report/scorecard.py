@@ -105,9 +105,9 @@ def simpler(verdict: Scores) -> str:
 def forest(verdict: Scores) -> Data | None:
     """The line of one verdict: its interval, its effect, what costs ask for and what could have been seen.
 
-    Marks beyond twice the interval's ends would squeeze it and are left to the table; None without an effect.
+    Marks beyond twice the interval's ends would squeeze it and are left to the table; None without an interval.
     """
-    if not known(verdict.get("effect")):
+    if not (known(verdict.get("effect")) and known(verdict.get("low"))):
         return None
     bounds = {name: verdict.get(name) for name in ("low", "effect", "high")}
     reach = 2 * max(abs(value) for value in bounds.values() if known(value))
