@@ -23,7 +23,7 @@ from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
-from gatecast.evaluation.plausible import ABOUT_RETURNS, too_good, without_what_is_too_good
+from gatecast.evaluation.plausible import ABOUT_RETURNS, TOO_GOOD, too_good, without_what_is_too_good
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
@@ -57,6 +57,7 @@ from gatecast.results import (
     Chain,
     ClassResult,
     Run,
+    audit_of,
     fills_of,
     forecasts_file,
     jsonable,
@@ -434,8 +435,14 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     without = None
     if chain.takes_default_terms:
         without = judge_chain(experiment, chain.without_default_ends(), trials, later)
-    finished = replace(finish(experiment, chain), control=run_control(experiment, progress, plan))
-    scores = scores_of(finished, chain, verdicts, trials, reading, without, later)
+    finished = finish(experiment, chain)
+    audit = audit_of(finished)
+    doubted = not audit.clean or any(verdict.verdict == TOO_GOOD for verdict in verdicts.values())
+    if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
+        chain = chain.with_nothing_held(experiment.costs)
+        finished = finish(experiment, chain)
+    finished = replace(finished, control=run_control(experiment, progress, plan))
+    scores = scores_of(finished, chain, verdicts, trials, reading, without, later, audit)
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
@@ -677,7 +684,7 @@ def _bars(length: str | int, pace: np.timedelta64) -> int:
 
 def configuration(experiment: Experiment) -> str:
     """Hash of what makes a trial. How its data are called, and what is held out, make no other configuration."""
-    left_out = ("name", "bars", "control", "holdout")
+    left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
     return provenance.hash_of(settings)

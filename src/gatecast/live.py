@@ -104,6 +104,8 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
     merged = merge_bars(run.bars, bars, splits)
     problems = (*merged.problems, *stale(merged.bars, now or datetime.now(UTC)))
     warnings = [problem.sentence for problem in problems]
+    if run.doubtful:
+        warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     fills, delistings = fills_of(merged.bars), run.scores.get("delistings")
     actions = read_actions(pl.DataFrame(delistings)) if delistings else None
     classes = {}
@@ -115,7 +117,9 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
         combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
-        classes[name] = decide(experiment, combined, merged.bars, fills, actions)
+        decided = decide(experiment, combined, merged.bars, fills, actions)
+        doubted = run.doubtful and experiment.selection.evidence is None
+        classes[name] = decided.with_nothing_held() if doubted else decided
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     rows = newest_rows(

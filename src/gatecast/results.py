@@ -67,6 +67,13 @@ class ClassResult:
     selection: Selection
     net: FloatArray
 
+    def with_nothing_held(self) -> ClassResult:
+        """The same with every weight 0, and no evidence."""
+        choice = self.selection
+        nothing = np.zeros(len(choice.weight))
+        flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, np.ones(len(nothing), bool))
+        return replace(self, selection=flat)
+
     def kept_on(self, disk: Disk, samples: Samples) -> ClassResult:
         """The same with its arrays on disk; `samples`: its own as they are there already, see `kept_samples`."""
         own = ClassResult(
@@ -99,6 +106,13 @@ class Chain:
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
     actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
+
+    def with_nothing_held(self, costs: Costs) -> Chain:
+        """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
+        classes = {name: one.with_nothing_held() for name, one in self.classes.items()}
+        weights = self.weights.with_columns(pl.col("weight", "book") * 0.0)
+        flat = backtest(weights.select("symbol", "time", "weight"), self.bars, costs, actions=self.actions)
+        return replace(self, classes=classes, weights=weights, result=flat)
 
     @property
     def forecasts(self) -> dict[str, Forecasts]:
@@ -170,9 +184,11 @@ class Run:
         return any(verdict["verdict"] in (VOID, TOO_GOOD) for verdict in self.verdicts.values())
 
     def summary(self) -> str:
-        """The verdicts as plain text, one line each, below the warning where there is one."""
+        """The headline, the verdicts as plain text, one line each, and what must be known before they are believed."""
         lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
-        return "\n".join([*([self.warning] if self.warning else []), *lines])
+        first = (self.scores.get("summary") or {}).get("headline", "")
+        warnings = [f"warning: {text}" for text in self.scores.get("warnings") or ()]
+        return "\n".join([*([first] if first else []), *lines, *warnings])
 
     @property
     def forecasts(self) -> pl.DataFrame:
@@ -321,6 +337,7 @@ def scores_of(
     reading: Reading,
     without_default_ends: dict[str, Verdict] | None = None,
     later: Sequence[Later] = (),
+    audit: Audit | None = None,
 ) -> dict[str, Any]:
     """Everything that `scores.json` and the report say in numbers; undefined numbers are None.
 
@@ -328,7 +345,8 @@ def scores_of(
     symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late.
     """
     models, years = score_tables(chain.forecasts)
-    result, net, audit = chain.result, chain.net, audit_of(run)
+    result, net = chain.result, chain.net
+    audit = audit_of(run) if audit is None else audit
     periods = result.rows_per_year
     if not audit.clean:
         verdicts = void(verdicts, audit.findings[0].sentence)
@@ -476,7 +494,7 @@ def _headline(
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
     alike = [head for head in skilled if head in simple]
-    but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
+    but = f", but a simple model is as good in {' and '.join(alike)}" if alike else ""
     told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
     other = without_default_ends["strategy"].verdict if without_default_ends else told
     if other != told:
@@ -485,15 +503,13 @@ def _headline(
             f'"{told}" with the default losses at their ends, "{other}" without them.'
         )
     elif "strategy" in skilled:
-        first = "The strategy beats buy and hold at its own exposure, net of costs."
+        first = f"The strategy beats buy and hold at its own exposure, net of costs{but}."
     elif "return" in skilled or "direction" in skilled:
         first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
     elif skilled:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
     elif simple:
-        first = (
-            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
-        )
+        first = f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple model is as good."
     else:
         first = "There is no evidence of skill in this market."
     second = (
@@ -635,7 +651,6 @@ def strategy_table(run: Run) -> list[dict[str, Any]]:
     returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
     rivals: dict[str, FloatArray] = {
         "equal weight of all strategies": nets[:, 1:].mean(1),
-        "volatility-targeted long": returns["buy_and_hold"],
     }
     shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
     periods = rows_per_year(run.equity, run.bars)
@@ -644,7 +659,7 @@ def strategy_table(run: Run) -> list[dict[str, Any]]:
             "strategy": name, "share_of_bars": share,
             "sharpe_net": sharpe(net, periods), "total_net": comp(net),
         }
-        for (name, net), share in zip((returns | rivals).items(), [*shares, None, None], strict=True)
+        for (name, net), share in zip((returns | rivals).items(), [*shares, None], strict=True)
     ]  # fmt: skip
 
 

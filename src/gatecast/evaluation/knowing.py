@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 LEAST_ROWS = 250  # of a symbol, or of a third of its history, before a column is tested on it
+ABOVE = 3.0  # standard errors that the root of an R² must lie above its limit's
 CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
 TIMES_THE_PAST = 4.0  # R² of the future over that of the past from which a certain column is named
 LUCK = 0.001  # chance that any of a run's tests has so large a t: in a short file luck alone passes a limit of R²
@@ -199,13 +200,18 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
         if len(part) < LEAST_ROWS:
             continue
         r2, t = _explained(value[part], task.future[part], task.bars, task.controls[part])
-        too_much = task.limit is not None and r2 > task.limit and t > luck
+        too_much = t > luck and _surely_above(r2, t, task.limit)
         if not too_much and t <= CERTAIN:
             continue
         before = part[np.isfinite(task.past[part]) & np.isfinite(task.past_controls[part]).all(1)]
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
         if too_much or r2 > TIMES_THE_PAST * past:
             yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _surely_above(r2: float, t: float, limit: float | None) -> bool:
+    """Whether an R² is above the limit by three standard errors of its root, of which t is the root over its own."""
+    return limit is not None and t > ABOVE and bool(np.sqrt(max(r2, 0.0)) * (1 - ABOVE / t) > np.sqrt(limit))
 
 
 def _explained(
@@ -261,7 +267,7 @@ def _together(
         gains = [_beyond(answer, known, made[:, [*chosen, place]], independent) for place in left]
         chosen.append(left[int(np.argmax(gains))])
         r2, t = max(gains), float(np.sqrt(max(max(gains), 0.0) * independent))
-        too_much = task.limit is not None and r2 > task.limit and t > beyond_luck(len(names)) + np.sqrt(len(chosen))
+        too_much = t > beyond_luck(len(names)) + np.sqrt(len(chosen)) and _surely_above(r2, t, task.limit)
         if not too_much and t <= CERTAIN:
             continue
         past_rows = rows[np.isfinite(task.past[rows]) & np.isfinite(task.past_controls[rows]).all(1)]

@@ -56,7 +56,8 @@ class TooGood:
     def sentence(self) -> str:
         """The measure beside its limit, in words."""
         if np.isnan(self.value):  # the whole record is within the limit
-            return f"{self.measure} ({self.asset_class}) was above what honest markets allow at some time"
+            digits = ".1f" if self.head == "strategy" else ".1%"
+            return f"{self.measure} ({self.asset_class}) was at some time above the {self.limit:{digits}} of honest markets"
         digits = ".1f" if self.measure.startswith("Sharpe") else ".1%"
         where = f" ({self.asset_class})" if self.asset_class else ""
         limit = f"above the {self.limit:{digits}} that honest markets allow"
@@ -97,11 +98,23 @@ def too_good(
         found += [each for each in own if each.head not in allowed]
         if so_far is not None and so_far[name].any():
             head = "return" if too_good_so_far(one, allowed).any() else "strategy"
-            found.append(TooGood(head, name, "The record so far", np.nan, np.nan))
+            found.append(_at_some_time(head, name, one))
     if "strategy" not in allowed:
         day = max((bars_a_day(one.samples) for one in forecasts.values()), default=1.0)
         found += _money(strategy, benchmark, sessions, sessions_per_year, sharpe_limit(day))
     return found
+
+
+def _at_some_time(head: str, name: str, forecasts: Forecasts) -> TooGood:
+    """A record that was above a limit while it ran."""
+    samples = forecasts.samples
+    day = bars_a_day(samples)
+    if head == "strategy":
+        return TooGood(head, name, "The yearly Sharpe ratio of the strategies' alpha", np.nan, sharpe_limit(day))
+    return TooGood(
+        head, name, f"The R² of returns over {samples.horizon} bars (or the share of hits)", np.nan,
+        r2_limit(samples.horizon, day),
+    )  # fmt: skip
 
 
 def _returns(name: str, forecasts: Forecasts) -> list[TooGood]:

@@ -255,7 +255,15 @@ def judge(
 
 
 def _claims(verdict: Verdict, pvalue: float, low: float) -> bool:
-    return bool(pvalue < LEVEL and low > 0) and not _too_small(verdict)
+    return bool(pvalue < LEVEL and low > 0) and not _too_small(verdict) and not _below_plain(verdict)
+
+
+def _below_plain(verdict: Verdict) -> bool:
+    """Whether the gain over the plain yardstick is not certain: a rival that was the best once can fall behind it.
+
+    Not asked of returns, which Clark-West tests against no change, the plain yardstick.
+    """
+    return bool(verdict.head != "return" and verdict.plain_low <= 0)
 
 
 def _too_small(verdict: Verdict) -> bool:
@@ -496,7 +504,13 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         return replace(verdict, sentence=" ".join([text, *_reservations(verdict), *after]))
     outcome = NOTHING if verdict.high < verdict.break_even else CANNOT_TELL
     first = [f"{name} gains {_plain(verdict)}{_but_simple(verdict)}."] if verdict.simple_is_as_good else []
-    if verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
+    if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
+        said = [
+            f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat the "
+            f"plain yardstick for certain: the rival was the best once and has fallen behind. Use "
+            f"{RIVAL_NAMES[verdict.plain]}."
+        ]
+    elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
         text = f"{name} brings nothing that matters: {gain} against {rival}, of a loss of {verdict.rival_loss:.1g}."
         said = [f"{text} It is certain ({_odds(verdict)}) and too small to use. Use {rival}."]
@@ -541,7 +555,7 @@ def _gains_beside(verdict: Verdict) -> list[str]:
     """The gains over the plain yardstick and over the best simple model, apart; the first where it is not said yet."""
     said = []
     if verdict.plain and (verdict.verdict == SKILL or not verdict.simple_is_as_good):
-        said.append(f"It gains {_plain(verdict)}.")
+        said.append(f"{NAMES[verdict.head]} gains {_plain(verdict)}.")
     if verdict.simple:
         gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
         said.append(f"Over the best simple model with hindsight, {RIVAL_NAMES[verdict.simple]}: {gain}.")
@@ -554,7 +568,7 @@ def _set_aside(verdict: Verdict) -> list[str]:
     if verdict.ties:
         said.append(f"{verdict.ties:,} forecasts are not scored: the price stood still.")
     if verdict.capped:
-        said.append(f"{verdict.capped:,} losses were above {CAP:g} units and count as that.")
+        said.append(f"{verdict.capped:,} losses were above {CAP:g} times the usual and count as that much.")
     return said
 
 
@@ -598,15 +612,13 @@ def _odds(verdict: Verdict, pvalues: tuple[float, float] | None = None) -> str:
 def _reservations(verdict: Verdict) -> list[str]:
     """What a reader of a claim must know."""
     found = []
+    without = f"{verdict.without_best_year:+.{_decimals(verdict.high - verdict.low)}%}"
     if verdict.high < verdict.break_even:
         found.append(f"It is too little to trade: costs ask for {_percent(verdict.break_even)}.")
     if verdict.survives is False:
-        found.append(
-            f"It rests on {verdict.best_year}: without that year the effect is {verdict.without_best_year:+.1%}, "
-            "which is no evidence."
-        )
+        found.append(f"Without {verdict.best_year} the effect is {without} and no longer certain.")
     elif verdict.survives:
-        found.append(f"It survives without its best year, {verdict.best_year} ({verdict.without_best_year:+.1%}).")
+        found.append(f"It stays certain without its best year, {verdict.best_year} ({without}).")
     if verdict.best_days >= 1:
         found.append("Without the best 1 % of days nothing is left of it.")
     elif verdict.best_days > 0.5:

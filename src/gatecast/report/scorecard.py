@@ -79,6 +79,9 @@ def use(verdict: Scores) -> str:
         return "nothing of it before the cause is found"
     if verdict.get("verdict") == "nothing worth trading" or (known(effect) and effect <= 0):
         return rival_of(verdict)
+    plain, low = verdict.get("plain"), verdict.get("plain_low")
+    if plain and known(low) and low <= 0:  # the simplest is as good, too
+        return RIVAL_NAMES.get(str(plain), named(str(plain)))
     if simpler(verdict):
         return RIVAL_NAMES.get(simpler(verdict), named(simpler(verdict)))
     if claimed:
