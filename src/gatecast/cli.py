@@ -2,7 +2,8 @@
 
 Results go to standard output, everything else to standard error. Exit status: 0; 1 when `check` found errors,
 `audit` a leak, `truth` a gate that was missed or `forecast --strict` bars that are stale, missing or revised; 2 for a
-wrong setting, file or option; 3 when `run` found a leak or an outcome too good to be true; 130 when interrupted.
+wrong setting, file or option; 3 when `run` found a leak or an outcome too good to be true, or `forecast` goes on from
+such a run; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -495,9 +496,11 @@ def forecast(
         newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
     found = forecast_live(folder, newest, splits=table, now=_as_moment(now))
     if as_json:
-        _print_json({"path": str(folder), "strict": strict, **found.to_dict()})
+        _print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
     else:
         _show_forecasts(found.rows, found.warnings, known.experiment.horizon, _console())
+    if known.doubtful:
+        raise typer.Exit(3)
     if strict and not found.sound:
         raise typer.Exit(1)
 

@@ -32,9 +32,10 @@ from gatecast.market.ends import find_ends
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
-from gatecast.trading.backtest import rows_per_year
+from gatecast.trading.backtest import backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.portfolio import make_book
+from gatecast.trading.selection import Selection
 from gatecast.trading.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from gatecast.market.sources import Reading
     from gatecast.samples.windows import Samples
     from gatecast.trading.backtest import Backtest
-    from gatecast.trading.selection import Selection
+    from gatecast.trading.costs import Costs
     from gatecast.trading.signals import Signals
     from gatecast.trading.strategies import Proposals
 
@@ -260,8 +261,9 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
             telling=pl.Series(one.proposals.telling[at]),
             traded=pl.Series(one.proposals.traded[at]),
             expected=pl.Series(one.proposals.expected[at]),
+            doubted=pl.Series(choice.too_good[at]),
         )
-        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded", "expected"))
+        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded", "expected", "doubted"))
     return pl.concat(parts).sort("symbol", "time")
 
 
@@ -280,6 +282,8 @@ def _reason() -> pl.Expr:
     held = (
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit(""))
+        .when(pl.col("doubted") & (pl.col("evidence") <= 0))
+        .then(pl.lit("; nothing is held: too good to be true, or a leak was found"))
         .when(pl.col("evidence") <= 0)
         .then(pl.lit("; no evidence of skill yet: shown, not traded"))
         .when(pl.col("evidence") < 1)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 LEAST_ROWS = 250  # of a symbol, or of a third of its history, before a column is tested on it
+REACH = 8.0  # robust standard deviations from the median, beyond which a cell counts as that far
+SLOW_BARS, SLOW_LIMIT, SLOW_T = 22, 0.10, 4.5  # bars ahead, R² and t of a column that knows the coming month slowly
 ABOVE = 3.0  # standard errors that the root of an R² must lie above its limit's
 CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
 TIMES_THE_PAST = 4.0  # R² of the future over that of the past from which a certain column is named
@@ -81,6 +83,7 @@ class _Task:
     controls: FloatArray
     past_controls: FloatArray
     limit: float | None
+    slow: bool = False
 
 
 def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[Knowing]:
@@ -171,6 +174,13 @@ def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
         past = to_array(bars.select(past=(close - close.shift(k)).over("symbol", "segment")), "past")
         unit = facts.sigma * np.sqrt(k)
         yield _Task("return", k, targets["return"].value[:, k - 1] / unit, past / unit, none, none, r2_limit(k, day))
+    if horizon < SLOW_BARS:
+        k, over = SLOW_BARS, ("symbol", "segment")
+        ahead, past = (
+            to_array(bars.select(x=move.over(over)), "x") for move in (close.shift(-k) - close, close - close.shift(k))
+        )
+        unit = facts.sigma * np.sqrt(k)
+        yield _Task("return", k, ahead / unit, past / unit, none, none, SLOW_LIMIT, slow=True)
     group = bars.select(pl.struct("symbol", "segment").rle_id()).to_series().to_numpy()
     earlier = np.full_like(facts.har, np.nan)
     same = group[horizon:] == group[:-horizon]
@@ -201,12 +211,26 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
             continue
         r2, t = _explained(value[part], task.future[part], task.bars, task.controls[part])
         too_much = t > luck and _surely_above(r2, t, task.limit)
+        if task.slow:  # of a column that is spread over many bars; honest ones, however persistent, have no such R²
+            too_much = r2 > SLOW_LIMIT and t > SLOW_T
+            if not too_much:
+                continue
         if not too_much and t <= CERTAIN:
             continue
         before = part[np.isfinite(task.past[part]) & np.isfinite(task.past_controls[part]).all(1)]
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
         if too_much or r2 > TIMES_THE_PAST * past:
             yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _within_reach(values: FloatArray) -> FloatArray:
+    """Values no further than 8 robust standard deviations from their median: a few wild cells hide no answer.
+
+    Where most values are the same, as they are.
+    """
+    middle = np.median(values)
+    spread = np.median(np.abs(values - middle)) / 0.6745
+    return np.clip(values, middle - REACH * spread, middle + REACH * spread) if spread > 0 else values
 
 
 def _surely_above(r2: float, t: float, limit: float | None) -> bool:
@@ -225,7 +249,7 @@ def _explained(
     if both.sum() < 30:
         return 0.0, 0.0
     known = np.column_stack([np.ones(both.sum()), *([] if controls is None else [controls[both]])])
-    pair = np.column_stack([value[both], answer[both]])
+    pair = np.column_stack([_within_reach(value[both]), answer[both]])
     x, y = (pair - known @ np.linalg.lstsq(known, pair, rcond=None)[0]).T
     size = float(np.sqrt((x @ x) * (y @ y)))
     if x @ x <= 1e-18 * (value[both] @ value[both]) or size <= 0:
@@ -248,7 +272,7 @@ def _together(
     R² is adjusted for the number of columns, each answer counted once for the bars that it spans, and each moment once
     for all symbols.
     """
-    if not columns:
+    if not columns or task.slow:
         return
     others = [*base.values(), *task.controls.T]
     table = np.column_stack([task.future, *columns.values(), *others])
@@ -288,7 +312,7 @@ def _within(values: FloatArray, symbols: list[IntArray], rows: IntArray) -> Floa
     table = np.zeros((len(rows), values.shape[1]))
     for own in symbols:
         place = np.flatnonzero(np.isin(rows, own))
-        part = values[rows[place]]
+        part = np.column_stack([_within_reach(column) for column in values[rows[place]].T])
         if len(part):
             spread = part.std(0)
             table[place] = np.where(spread > 1e-12, (part - part.mean(0)) / np.where(spread > 1e-12, spread, 1.0), 0.0)

@@ -506,8 +506,8 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
     first = [f"{name} gains {_plain(verdict)}{_but_simple(verdict)}."] if verdict.simple_is_as_good else []
     if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
         said = [
-            f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat the "
-            f"plain yardstick for certain: the rival was the best once and has fallen behind. Use "
+            f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat "
+            f"the plain yardstick for certain: the rival was the best once and has fallen behind. Use "
             f"{RIVAL_NAMES[verdict.plain]}."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim

@@ -309,10 +309,13 @@ def _proxy(name: str) -> pl.Expr:
     if name == "close_to_close":
         return pl.col("r").pow(2)
     if name == "parkinson":
-        return high_low.pow(2) / float(4 * np.log(2))
-    if name == "garman_klass":
-        return 0.5 * high_low.pow(2) - float(2 * np.log(2) - 1) * (pl.col("close") / pl.col("open")).log().pow(2)
-    return pl.col(name)
+        ranged = high_low.pow(2) / float(4 * np.log(2))
+    elif name == "garman_klass":
+        ranged = 0.5 * high_low.pow(2) - float(2 * np.log(2) - 1) * (pl.col("close") / pl.col("open")).log().pow(2)
+    else:
+        return pl.col(name)
+    # closes alone have no range: the squared return stands in, or a known number, the floor, would be the answer
+    return pl.when(pl.col("high") == pl.col("low")).then(pl.col("r").pow(2).fill_null(0.0)).otherwise(ranged)
 
 
 def _numeric(bars: pl.DataFrame) -> list[str]:
