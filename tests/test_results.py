@@ -13,8 +13,8 @@ from gatecast.evaluation.leaks import Audit
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment, judge_chain, make_chain
 from gatecast.market import synthetic
-from gatecast.market.bars import make_bars
 from gatecast.market.actions import SCHEMA as ACTIONS
+from gatecast.market.bars import make_bars
 from gatecast.results import Chain, ends_in_words, ends_of, fill_in_words, headline
 from gatecast.trading.strategies import STRATEGIES
 

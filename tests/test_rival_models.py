@@ -25,7 +25,8 @@ HEADS = {
 
 def experiment(bars: pl.DataFrame) -> Experiment:
     return Experiment(
-        bars=bars, features=("ret_log_1", "x"), too_good=("planted",), models=NAMED, schedule={"refit": "3M", "minimum": "2Y"},
+        bars=bars, features=("ret_log_1", "x"), too_good=("planted",), models=NAMED,
+        schedule={"refit": "3M", "minimum": "2Y"},
         lstm={"units": 16, "layers": 1, "seeds": 1, "epochs": 1}, forest={"trees": 3},
         tft={"units": 4, "epochs": 1, "attention_heads": 1}, garch={"minimum": 400, "every": 1}, markov={"starts": 1},
         ensemble={"members": ("lstm", "forest", "logistic", "tft"), "volatility_members": ("tft", "har", "gjr"),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 250  # of a symbol, or of a third of its history, before a column is tested on it
 REACH = 8.0  # robust standard deviations from the median, beyond which a cell counts as that far
-SLOW_BARS, SLOW_LIMIT, SLOW_T = 22, 0.10, 4.5  # bars ahead, R² and t of a column that knows the coming month slowly
+SLOW_BARS, SLOW_LIMIT = 22, 0.10  # bars ahead and R² of a column that knows the coming month slowly
+SLOW_T, SLOW_ABOVE = 4.5, 1.0  # its least t, and the standard errors of its root above that of the limit
 ABOVE = 3.0  # standard errors that the root of an R² must lie above its limit's
 CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
 TIMES_THE_PAST = 4.0  # R² of the future over that of the past from which a certain column is named
@@ -212,7 +213,7 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
         r2, t = _explained(value[part], task.future[part], task.bars, task.controls[part])
         too_much = t > luck and _surely_above(r2, t, task.limit)
         if task.slow:  # of a column that is spread over many bars; honest ones, however persistent, have no such R²
-            too_much = r2 > SLOW_LIMIT and t > SLOW_T
+            too_much = part is rows and t > SLOW_T and np.sqrt(r2) * (1 - SLOW_ABOVE / t) > np.sqrt(SLOW_LIMIT)
             if not too_much:
                 continue
         if not too_much and t <= CERTAIN:
@@ -312,7 +313,9 @@ def _within(values: FloatArray, symbols: list[IntArray], rows: IntArray) -> Floa
     table = np.zeros((len(rows), values.shape[1]))
     for own in symbols:
         place = np.flatnonzero(np.isin(rows, own))
-        part = np.column_stack([_within_reach(column) for column in values[rows[place]].T])
+        part = values[rows[place]]
+        for k in range(part.shape[1] if len(part) else 0):
+            part[:, k] = _within_reach(part[:, k])
         if len(part):
             spread = part.std(0)
             table[place] = np.where(spread > 1e-12, (part - part.mean(0)) / np.where(spread > 1e-12, spread, 1.0), 0.0)

@@ -57,7 +57,8 @@ class TooGood:
         """The measure beside its limit, in words."""
         if np.isnan(self.value):  # the whole record is within the limit
             digits = ".1f" if self.head == "strategy" else ".1%"
-            return f"{self.measure} ({self.asset_class}) was at some time above the {self.limit:{digits}} of honest markets"
+            limit = f"the {self.limit:{digits}} that honest markets allow"
+            return f"{self.measure} ({self.asset_class}) was at some time above {limit}"
         digits = ".1f" if self.measure.startswith("Sharpe") else ".1%"
         where = f" ({self.asset_class})" if self.asset_class else ""
         limit = f"above the {self.limit:{digits}} that honest markets allow"

@@ -1,0 +1,117 @@
+"""A run whose outcome is in doubt holds nothing, says so first, and what goes on from it does, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.evaluation.knowing import knowing
+from gatecast.evaluation.rivals import RIVAL, with_rival
+from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, judge
+from gatecast.experiment import Experiment, configuration, run
+from gatecast.live import forecast
+from gatecast.market import synthetic
+from gatecast.market.bars import PRICES, make_bars
+from gatecast.samples.targets import make_targets
+from gatecast.samples.windows import Samples, make_samples
+from gatecast.store import save_run
+from tests.made_up import made_up, with_values
+
+FAST: dict[str, Any] = {
+    "models": ("ridge", "logistic"),
+    "schedule": {"refit": "6M"},
+    "signals": {"model": "ridge", "confirmed_by": "ridge"},
+    "features": ("ret_log_1", "x"),
+}
+
+
+def coming(bars: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The bars with a column x that holds the return over the next k bars."""
+    close = pl.col("close").log()
+    return bars.with_columns(x=(close.shift(-k) - close).fill_null(0.0))
+
+
+def test_a_run_with_a_leak_holds_nothing_and_a_forecast_from_it_says_so_first(tmp_path: Path) -> None:
+    bars = coming(synthetic.a1(1100, seed=3), 5)
+    done = run(Experiment(bars=bars[:1090], **FAST))
+    assert done.doubtful
+    assert (done.weights["weight"] == 0).all()
+    assert (done.equity["equity"] == 1).all()
+    assert done.signals["reason"].str.contains("nothing is held").any()
+    save_run(done, tmp_path / "run")
+    newest = forecast(tmp_path / "run", bars, now=bars["time"][-1])
+    assert newest.warnings[0].endswith("Nothing is held until the cause is found.")
+    assert [row["weight"] for row in newest.rows] == [0.0]
+
+
+def test_allowing_an_outcome_by_name_is_no_other_trial() -> None:
+    plain = Experiment(bars=synthetic.a1(600, seed=1), features=("ret_log_1",))
+    assert configuration(plain) == configuration(plain.replace(too_good=("return",)))
+
+
+def test_beating_a_rival_that_has_fallen_behind_the_plain_yardstick_is_no_skill(samples: Samples) -> None:
+    one = with_rival(made_up(samples, 4))
+    share = one.values["base_rate"]["direction"]
+    noise = share + 0.2 * np.random.default_rng(1).standard_normal(len(share))
+    rival = {**one.values[RIVAL], "direction": np.clip(noise, 0.01, 0.99)}
+    one = with_values(one, "ensemble", **{head: one.values["base_rate"][head] for head in ("regime",)},
+                      direction=share + 0.001, volatility=one.values["har"]["volatility"],
+                      **{"return": one.values["zero"]["return"]})  # fmt: skip
+    flat = np.zeros(500)
+    found = judge({"index": one.with_model(RIVAL, rival)}, flat, flat, round_trip=0.001, periods_per_year=252)
+    assert found["direction"].pvalue_trials < 0.01
+    assert found["direction"].low > 0
+    assert found["direction"].verdict == CANNOT_TELL
+    assert "does not beat the plain yardstick for certain" in found["direction"].sentence
+    better = with_values(one, "base_rate", direction=np.clip(noise, 0.01, 0.99)).with_model(RIVAL, rival)
+    assert judge({"index": better}, flat, flat, round_trip=0.001, periods_per_year=252)["direction"].verdict == SKILL
+
+
+# ── columns that know too much, and those that do not ─────────────────────────────────────────────
+
+
+def walk(seed: int, count: int = 2500) -> pl.DataFrame:
+    return make_bars(synthetic.a1(count, seed=seed).drop("segment"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_quarter_that_is_filled_back_is_named(seed: int) -> None:
+    bars = walk(seed)
+    close = np.log(bars["close"].to_numpy())
+    ends = np.minimum((np.arange(len(close)) // 63 + 1) * 63, len(close) - 1)
+    starts = np.arange(len(close)) // 63 * 63
+    filled = bars.with_columns(x=pl.Series(close[ends] - close[starts]))
+    assert [one.columns for one in knowing(filled, ["x"])] == [("x",)]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_wild_cells_hide_no_answer(seed: int) -> None:
+    bars = coming(walk(seed, 1750), 5)
+    rng = np.random.default_rng(seed)
+    x = bars["x"].to_numpy() + 3 * bars["x"].std() * rng.standard_normal(len(bars))  # type: ignore[operator]
+    assert knowing(bars.with_columns(x=pl.Series(x)), ["x"])
+    x[[2, 740, 1460]] = -9999.0
+    assert knowing(bars.with_columns(x=pl.Series(x)), ["x"])
+
+
+def test_an_honest_column_below_the_limit_is_left_in_peace() -> None:
+    for seed in range(6):
+        bars = synthetic.b1(2000, seed=seed, r2=0.01, symbols=3)
+        assert knowing(bars, ["x"]) == []
+
+
+def test_closes_alone_have_the_squared_return_for_a_variance() -> None:
+    """Without a range the answer would be a floor, which is known: a walk would be skilled in turbulence."""
+    bars = walk(5, 600)
+    closes = bars.with_columns(pl.col("close").alias(name) for name in PRICES)
+    targets, facts = make_targets(closes, 5)
+    steps = np.diff(np.log(bars["close"].to_numpy()))
+    np.testing.assert_allclose(targets["volatility"].value[300], np.log((steps[300:305] ** 2).sum()), rtol=1e-9)
+    assert facts.ratio[300] == pytest.approx(1.0)
+    samples = make_samples(closes, ("ret_log_1",))["index"]
+    true = float(np.std(steps))
+    assert float(np.nanmedian(samples.facts.sigma)) == pytest.approx(true, rel=0.2)
