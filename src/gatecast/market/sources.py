@@ -18,7 +18,15 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
-from gatecast.market.actions import join_actions, no_actions, read_actions, read_splits, take_delistings, with_known_at
+from gatecast.market.actions import (
+    join_actions,
+    no_actions,
+    read_actions,
+    read_splits,
+    refuse_contradicted,
+    take_delistings,
+    with_known_at,
+)
 from gatecast.market.bars import (
     COLUMNS,
     PRICES,
@@ -245,6 +253,7 @@ def read_with_findings(
         listed = listed.filter(pl.col("known_at") <= moment)
     if seal is not None:
         listed = listed.filter(session_date(pl.col("known_at")) < seal)
+    refuse_contradicted(listed, rows, first)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind") == "split")
