@@ -16,7 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from gatecast.errors import BarsError, BarsFileError
-from gatecast.market import read_bars, read_with_findings, tables
+from gatecast.market import read_bars, read_with_findings, synthetic, tables
 
 HEADER = "date,open,high,low,close,volume"
 NOON = datetime(2024, 3, 4, 12, tzinfo=UTC)
@@ -618,3 +618,13 @@ def test_a_late_sunday_does_not_move_earlier_closes() -> None:
     whole = read_bars(pl.concat([rows, sunday]), symbols=["EURUSD"], asset_class="fx")["time"]
     assert whole.head(len(short)).equals(short["time"])
     assert whole[-1] == datetime(2024, 3, 4, tzinfo=UTC)
+
+
+def test_a_symbol_has_one_class_in_all_rows() -> None:
+    bars = synthetic.a1(60, seed=1).drop("asset_class")
+    kinds = ["equity", None, "fx"] * 20
+    with pytest.raises(BarsFileError, match="of the class equity in its first row") as caught:
+        read_bars(bars.with_columns(asset_class=pl.Series(kinds)))
+    assert (caught.value.line, caught.value.column, caught.value.value) == (3, "asset_class", "fx")
+    some = pl.Series([None if kind == "equity" else "fx" for kind in kinds])
+    assert read_bars(bars.with_columns(asset_class=some))["asset_class"].unique().to_list() == ["fx"]

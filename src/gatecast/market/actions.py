@@ -241,7 +241,7 @@ def refuse_contradicted(actions: pl.DataFrame, bars: pl.DataFrame, start: date |
         for number, day in enumerate(days):
             cleared = cleared_by(day, length_of(own))
             later = sessions.filter(sessions > cleared)
-            after = sessions.filter(sessions > day).min()
+            after = next((session for session in sessions.to_list() if session > day), None)
             if len(later) and sessions_between(day, later[0], every_day) <= LONGEST_HALT:
                 raise BarsError(
                     f"{symbol!r} has a delisting on {day}, but trades on: its next bar is that of {after}. A"
