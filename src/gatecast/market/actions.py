@@ -20,7 +20,7 @@ from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.frames import read_frame
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Notes, Table, read_tables
-from gatecast.market.times import known_times, read_dates
+from gatecast.market.times import known_times, read_dates, within_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +107,7 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
     rows = rows.filter(~pl.all_horizontal(pl.col("symbol", "date", "value").is_null()))
     if rows.is_empty():
         return no_actions()
+    rows = within_reach(rows, ("date", "known_at"), notes)
     for row in rows.iter_rows(named=True):
         _refuse_unsound(row, notes)
     rows = rows.with_columns(

@@ -57,7 +57,7 @@ from gatecast.market.frames import read_frame
 from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, take_known
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
-from gatecast.market.times import Stamp, check_zone, close_times, read_times
+from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
 ActionsTable = str | Path | pl.DataFrame | None
@@ -408,6 +408,9 @@ def _read_rows(
     line = (pl.int_range(pl.len()) if table.rows is None else pl.lit(table.rows)) + table.first_line
     frame = frame.with_columns(blank.alias("_blank"), line.alias("_line"), pl.lit(number).alias("_table"))
     frame = frame.filter(~pl.col("_blank")).drop("_blank")
+    moments = {"time", "open_time", "close_time", "known_at", *(snake(name) for name in known_at.values())}
+    moments |= {name for name in frame.columns if name.endswith(SUFFIX)}
+    frame = within_reach(frame, moments, notes)
     for name, value in (
         ("symbol", table.symbol or "UNNAMED"),
         ("asset_class", None),
