@@ -628,3 +628,24 @@ def test_a_symbol_has_one_class_in_all_rows() -> None:
     assert (caught.value.line, caught.value.column, caught.value.value) == (3, "asset_class", "fx")
     some = pl.Series([None if kind == "equity" else "fx" for kind in kinds])
     assert read_bars(bars.with_columns(asset_class=some))["asset_class"].unique().to_list() == ["fx"]
+
+
+@pytest.mark.parametrize("mark", ["2", "maybe", "-1", "nan?"])
+def test_a_mark_that_is_neither_yes_nor_no_is_refused(mark: str) -> None:
+    bars = synthetic.a1(60, seed=1)
+    marks = ["1", "true", "Yes", "0", mark, *["1"] * 55]
+    for name in ("traded", "suspended"):
+        with pytest.raises(BarsFileError, match="Expected 1, true or yes") as caught:
+            read_bars(bars.with_columns(pl.Series(name, marks)))
+        assert (caught.value.line, caught.value.column, caught.value.value) == (5, name, mark)
+
+
+def test_columns_that_no_file_has_are_refused() -> None:
+    bars = synthetic.a1(60, seed=1).with_columns(sentiment=pl.lit(1.0), note=pl.lit("x"))
+    assert "sentiment" in read_bars(bars, columns=["sentiment"]).columns
+    for name, advice in (("sentimant", "Did you mean 'sentiment'?"), ("nope", "Known: sentiment."), ("note", "Known")):
+        with pytest.raises(BarsError, match=f"columns names '{name}'") as caught:
+            read_bars(bars, columns=[name])
+        assert advice in str(caught.value)
+    with pytest.raises(BarsError, match="It has none"):
+        read_bars(bars.drop("sentiment"), columns=["nope"])

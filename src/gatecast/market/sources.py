@@ -54,7 +54,7 @@ from gatecast.market.cleaning import (
 )
 from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of
 from gatecast.market.frames import read_frame
-from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, take_known
+from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, refuse_text, take_known
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
 from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
@@ -248,6 +248,11 @@ def read_with_findings(
     rows = without_repeats(rows, notes, versions if moment is None else "newest")
     rows = join_known(rows, events, order)
     if columns is not None:
+        unknown = next((name for name in columns if name not in rows.columns), None)
+        if unknown is not None:
+            have = [name for name in rows.columns if name[0] != "_" and name not in SPELLINGS]
+            advice = did_you_mean(unknown, have) if have else "It has none."
+            raise BarsError(f"columns names {unknown!r}, which is no further column of numbers of the source. {advice}")
         rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
     rows, ends = take_delistings(rows, notes)
     listed = with_known_at(join_actions(listed, ends), rows)
@@ -420,6 +425,7 @@ def _read_rows(
             frame = frame.with_columns(pl.lit(value).alias(name))
     frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
     frame = fill_symbols(to_numbers(frame, table, notes), notes)
+    refuse_text(frame, table.file)
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
     if "delisting" in frame.columns:
