@@ -202,3 +202,11 @@ def test_a_row_weighs_half_for_every_half_life_of_age() -> None:
     np.testing.assert_allclose(np.diff(np.log2(weights)), -np.diff(years) / 2, atol=1e-12)
     assert weights.mean() == pytest.approx(1)
     assert (fold.recency(None) == 1).all()
+
+
+@pytest.mark.parametrize("length", ["999999Y", "10001D", "201Y", "9" * 5000 + "D"])
+def test_lengths_have_an_end(length: str) -> None:
+    for name in ("train", "refit", "minimum"):
+        with pytest.raises(ValueError, match="at most 10,000 of its unit and 200 years"):
+            Schedule(**{name: length})
+    assert Schedule(train="10000D", refit="200Y").refit == "200Y"

@@ -91,7 +91,7 @@ def test_a_last_return_elsewhere_is_refused() -> None:
         read_bars(WALK.with_columns(delisting=pl.lit(0.0)))
     assert (caught.value.line, caught.value.column) == (1, "delisting")
     last = pl.col("time") == WALK["time"][-1]
-    with pytest.raises(BarsFileError, match="at least -1"):
+    with pytest.raises(BarsFileError, match="from -1 to 1; got -30"):
         read_bars(WALK.with_columns(delisting=pl.when(last).then(-30.0)))
     names = ("open", "high", "low", "close")
     without = WALK.with_columns(
@@ -103,7 +103,8 @@ def test_a_last_return_elsewhere_is_refused() -> None:
 
 def test_a_delisting_after_the_last_bar_is_known_at_the_close_of_its_class() -> None:
     day = date(2030, 7, 1)
-    reading = read_with_findings(WALK, delisting=pl.DataFrame({"symbol": ["A"], "date": [day], "value": [-0.5]}))
+    told = pl.DataFrame({"symbol": ["A"], "date": [day], "value": [-0.5]})
+    reading = read_with_findings(WALK, delisting=told, now=datetime(2031, 1, 1, tzinfo=UTC))
     assert reading.actions["known_at"].to_list() == [datetime(2030, 7, 1, 20, tzinfo=UTC)]
 
 
@@ -122,6 +123,14 @@ def test_what_is_known_later_is_left_out_and_of_versions_the_first_stays() -> No
 def test_actions_of_symbols_without_bars_are_left_out() -> None:
     reading = read_with_findings(WALK, actions=table(symbol="ZZ"))
     assert reading.actions.height == 0
+    (told,) = (one for one in reading.findings if one.rule == "action_unmatched")
+    assert (told.severity, told.symbol) == ("warning", "ZZ")
+    assert "Known: A." in told.advice
+    spelt = read_with_findings(WALK, actions=table(symbol="a"), symbols="A").findings
+    assert "Did you mean 'A'?" in next(one.advice for one in spelt if one.rule == "action_unmatched")
+    assert not read_with_findings(WALK, actions=table(symbol="ZZ"), symbols="A").findings
+    many = pl.concat([table(symbol=f"Z{n}") for n in range(30)])
+    assert sum(one.rule == "action_unmatched" for one in read_with_findings(WALK, actions=many).findings) == 21
     assert read_with_findings(WALK).actions.schema == no_actions().schema
 
 
@@ -132,7 +141,7 @@ def test_actions_of_symbols_without_bars_are_left_out() -> None:
         ({"kind": "splits"}, "kind", "Did you mean 'split'"),
         ({"value": 0.0}, "value", "positive ratio"),
         ({"value": None}, "value", "positive ratio"),
-        ({"kind": "delisting", "value": -1.5}, "value", "at least -1"),
+        ({"kind": "delisting", "value": 30.0}, "value", "a fraction, such as -0.3, from -1 to 1; got 30"),
         ({"symbol": None}, "symbol", "missing"),
         ({"date": "soon"}, "date", "not a time"),
         ({"known_at": "2019-01-02 10:00"}, "known_at", "no zone"),
@@ -158,3 +167,49 @@ def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BarsFileError, match="two values"):
         read_actions(pl.concat([table(), table(value=8.0)]))
     assert read_actions(table().clear()).equals(no_actions())
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        ([40], "'A' has a delisting on .*, but trades on: its next bar is that of"),
+        ([-200], "comes before the symbol's first bar"),
+        ([78, 79], "and another on .*, but no bar between them"),
+    ],
+)
+def test_a_delisting_that_its_own_bars_contradict_is_refused(days: list[int], text: str) -> None:
+    dates = [WALK["time"][day].date() if day >= 0 else WALK["time"][0].date() + timedelta(days=day) for day in days]
+    told = pl.DataFrame({"symbol": ["A"] * len(days), "date": dates, "value": [-0.5] * len(days)})
+    with pytest.raises(BarsError, match=text):
+        read_bars(WALK, delisting=told)
+    if days == [-200]:  # the bars before it are cut off
+        read_bars(WALK, delisting=told, start=WALK["time"][5].date())
+
+
+def test_last_trades_are_cleared_after_a_delisting_and_a_symbol_may_come_back() -> None:
+    told = pl.DataFrame({"symbol": ["A"], "date": [WALK["time"][76].date()], "value": [-0.5]})
+    assert read_with_findings(WALK, delisting=told).actions.height == 1
+    back = WALK.with_columns(
+        pl.when(pl.col("time") > WALK["time"][60])
+        .then(pl.col("time").dt.offset_by("120d"))
+        .otherwise("time")
+        .alias("time")
+    )
+    back = back.with_columns(known_at="time")
+    early = told.with_columns(date=pl.lit(WALK["time"][60].date()))
+    assert read_with_findings(back, delisting=early).actions.height == 1
+
+
+@pytest.mark.parametrize("kind", ["split", "delisting"])
+def test_an_action_that_has_not_come_yet_is_not_applied_and_told(kind: str) -> None:
+    reading = read_with_findings(WALK, actions=table(kind=kind, date=date(2190, 6, 1), value=0.5))
+    assert_frame_equal(reading.bars, read_bars(WALK))
+    assert reading.actions.height == 0
+    assert [(one.rule, one.symbol) for one in reading.findings] == [("action_to_come", "A")]
+
+
+@pytest.mark.parametrize("ratio", [1e300, 1e-300, 1e-11])
+def test_prices_stay_within_their_bounds_after_splits(ratio: float) -> None:
+    with pytest.raises(BarsFileError, match=r"beyond 1e-10 to 1e10\. Correct the ratio") as caught:
+        read_bars(WALK, actions=table(value=ratio))
+    assert (caught.value.line, caught.value.column) == (1, "open")

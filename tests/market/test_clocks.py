@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from gatecast.errors import BarsError, BarsFileError
-from gatecast.market import Reading, read_bars, read_with_findings, session_date
+from gatecast.market import Reading, read_bars, read_with_findings, session_date, synthetic
 
 DAYS = pd.bdate_range("2019-01-02", periods=60)
 EVERY_DAY = pd.date_range("2021-01-01", periods=60)
@@ -241,3 +241,46 @@ def test_counts_of_days_beyond_any_calendar_are_refused() -> None:
 def test_now_needs_a_zone() -> None:
     with pytest.raises(BarsError, match="now must be a time with a zone"):
         read_bars(frame_of(DAYS), symbols="A", now=datetime(2019, 3, 26))
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+@pytest.mark.parametrize("count", [2**63 - 1, -(2**63 - 1)])
+def test_times_beyond_all_reckoning_are_refused(
+    unit: Literal["ms", "us", "ns"], zone: str | None, count: int, tmp_path: Path
+) -> None:
+    bars = synthetic.a1(60, seed=1).drop("known_at", "segment")
+    usual = bars["time"].dt.replace_time_zone(None)
+    counts = usual.dt.timestamp(unit).to_list()
+    odd = pl.Series([*counts[:7], count, *counts[8:]]).cast(pl.Datetime(unit))
+    odd = odd if zone is None else odd.cast(pl.Datetime(unit, zone))
+    split = pl.DataFrame({"symbol": "A", "kind": "split", "value": 1.0, "date": [usual[5].date()] * 60})
+    for column in ("time", "known_at", "x_known_at", "other"):
+        table = bars.with_columns(x=pl.lit(1.0)).with_columns(odd.alias(column))
+        table.write_parquet(tmp_path / "bars.parquet")
+        for source in (table, tmp_path / "bars.parquet"):
+            if column == "other":
+                assert read_bars(source, stamp="close", timezone="UTC").height == 60
+                continue
+            with pytest.raises(BarsFileError) as caught:
+                read_bars(source, stamp="close", timezone="UTC")
+            assert caught.value.column == column
+            assert caught.value.line == 8
+    for column in ("date", "known_at"):
+        with pytest.raises(BarsFileError, match="not a time") as caught:
+            read_bars(bars, actions=split.with_columns(odd.alias(column)), stamp="close")
+        assert (caught.value.line, caught.value.column) == (8, column)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "+05:30"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize("count", [2**63 - 1, -(2**63 - 1)])
+def test_arrow_tables_do_not_wrap_such_times(unit: str, zone: str | None, count: int) -> None:
+    bars = synthetic.a1(60, seed=1).drop("known_at", "segment", "time")
+    days = pa.array([1_600_000_000 + 86_400 * day for day in range(60)], pa.timestamp("s"))
+    counts = days.cast(pa.timestamp(unit)).cast(pa.int64()).to_pylist()
+    counts[7] = count
+    table = bars.to_arrow().append_column("time", pa.array(counts, pa.int64()).cast(pa.timestamp(unit, zone)))
+    with pytest.raises(BarsFileError, match="not a time") as caught:
+        read_bars(table, stamp="close", timezone="UTC")
+    assert (caught.value.line, caught.value.column) == (8, "time")

@@ -106,10 +106,22 @@ def test_known_terms_are_booked_once_they_are_known() -> None:
     alone = market({"B": all_days[:100]})
     after = delisting(("B", all_days[101].date(), -1.0, None))
     assert rows(alone, after) == [("B", all_days[101] - timedelta(hours=1), "known", -1.0)]  # four in New York, summer
-    with pytest.raises(BarsError, match="at least -1"):
+    with pytest.raises(BarsError, match=r"from -1 to 1, got -1.2"):
         find_ends(bars, told.with_columns(value=pl.lit(-1.2)))
+    with pytest.raises(BarsError, match=r"from -1 to 1, got 30"):
+        find_ends(bars, told.with_columns(value=pl.lit(30.0)))
     with pytest.raises(BarsError, match="missing: known_at"):
         find_ends(bars, told.drop("known_at"))
+
+
+def test_bars_that_clear_last_trades_after_known_terms_book_no_second_end() -> None:
+    all_days = days(300)
+    bars = market({"A": all_days, "B": all_days[:100]})
+    for before in (3, 30):  # bars after the date; with more than a few, the symbol has come back and falls silent
+        told = delisting(("B", all_days[99 - before].date(), -0.8, None))
+        assert rows(bars, told) == [("B", all_days[99 - before], "known", -0.8)]
+    long_ago = delisting(("B", all_days[20].date(), -0.8, None))
+    assert [kind for _, _, kind, _ in rows(bars, long_ago)] == ["known", "default"]
 
 
 def test_weeks_and_hours_count_by_sessions() -> None:

@@ -243,3 +243,15 @@ def test_the_whole_reading_does_not_change_when_more_becomes_known() -> None:
     for moment in long["time"][20::13]:
         part = read(rows.filter(pl.col("known_at") <= moment), **options)
         assert_frame_equal(part, whole.filter(pl.col("time") <= moment))
+
+
+def test_known_times_of_text_and_of_keys_are_refused() -> None:
+    bars = synthetic.a1(60, seed=1)
+    at = pl.col("time").dt.offset_by("1d")
+    with pytest.raises(BarsFileError, match="holds no numbers, but has known times") as caught:
+        read_bars(bars.with_columns(x=pl.lit("abc"), x_known_at=at))
+    assert caught.value.column == "x"
+    for name in ("symbol", "time", "segment", "asset_class"):
+        with pytest.raises(BarsFileError, match="known with its row") as caught:
+            read_bars(bars.with_columns(at.alias(f"{name}_known_at")))
+        assert caught.value.column == f"{name}_known_at"

@@ -16,7 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from gatecast.errors import BarsError, BarsFileError
-from gatecast.market import read_bars, read_with_findings, tables
+from gatecast.market import read_bars, read_with_findings, synthetic, tables
 
 HEADER = "date,open,high,low,close,volume"
 NOON = datetime(2024, 3, 4, 12, tzinfo=UTC)
@@ -618,3 +618,34 @@ def test_a_late_sunday_does_not_move_earlier_closes() -> None:
     whole = read_bars(pl.concat([rows, sunday]), symbols=["EURUSD"], asset_class="fx")["time"]
     assert whole.head(len(short)).equals(short["time"])
     assert whole[-1] == datetime(2024, 3, 4, tzinfo=UTC)
+
+
+def test_a_symbol_has_one_class_in_all_rows() -> None:
+    bars = synthetic.a1(60, seed=1).drop("asset_class")
+    kinds = ["equity", None, "fx"] * 20
+    with pytest.raises(BarsFileError, match="of the class equity in its first row") as caught:
+        read_bars(bars.with_columns(asset_class=pl.Series(kinds)))
+    assert (caught.value.line, caught.value.column, caught.value.value) == (3, "asset_class", "fx")
+    some = pl.Series([None if kind == "equity" else "fx" for kind in kinds])
+    assert read_bars(bars.with_columns(asset_class=some))["asset_class"].unique().to_list() == ["fx"]
+
+
+@pytest.mark.parametrize("mark", ["2", "maybe", "-1", "nan?"])
+def test_a_mark_that_is_neither_yes_nor_no_is_refused(mark: str) -> None:
+    bars = synthetic.a1(60, seed=1)
+    marks = ["1", "true", "Yes", "0", mark, *["1"] * 55]
+    for name in ("traded", "suspended"):
+        with pytest.raises(BarsFileError, match="Expected 1, true or yes") as caught:
+            read_bars(bars.with_columns(pl.Series(name, marks)))
+        assert (caught.value.line, caught.value.column, caught.value.value) == (5, name, mark)
+
+
+def test_columns_that_no_file_has_are_refused() -> None:
+    bars = synthetic.a1(60, seed=1).with_columns(sentiment=pl.lit(1.0), note=pl.lit("x"))
+    assert "sentiment" in read_bars(bars, columns=["sentiment"]).columns
+    for name, advice in (("sentimant", "Did you mean 'sentiment'?"), ("nope", "Known: sentiment."), ("note", "Known")):
+        with pytest.raises(BarsError, match=f"columns names '{name}'") as caught:
+            read_bars(bars, columns=[name])
+        assert advice in str(caught.value)
+    with pytest.raises(BarsError, match="It has none"):
+        read_bars(bars.drop("sentiment"), columns=["nope"])

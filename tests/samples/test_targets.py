@@ -140,3 +140,10 @@ def test_another_symbol_or_class_changes_no_sample(market: pl.DataFrame) -> None
     both = make_samples(market, ("ret_log_1", "x"))["index"]
     np.testing.assert_array_equal(alone.features, both.features[both.symbol == 0])
     np.testing.assert_array_equal(alone.facts.sigma, both.facts.sigma[both.symbol == 0])
+
+
+@pytest.mark.parametrize("name", ["close", "high", "volume", "symbol", "segment", "time"])
+def test_a_price_or_a_key_is_no_variance(name: str) -> None:
+    with pytest.raises(SettingsError, match="own columns, which hold no variance") as caught:
+        make_targets(synthetic.a1(300, seed=1), volatility_proxy=name)
+    assert "Known: close_to_close, garman_klass, parkinson." in str(caught.value) or name == "close"

@@ -25,9 +25,24 @@ if TYPE_CHECKING:
     TimeArray = NDArray[np.datetime64]
 
 
+LONGEST = 10_000
+"""The largest count of a calendar length, in any unit."""
+MOST_BARS = 10_000_000
+"""The largest length in bars."""
+
+
 def _a_length(value: str | int) -> str | int:
     if isinstance(value, str) and not re.fullmatch(r"[1-9]\d*[DWMY]", value):
         raise ValueError(f"expected a length such as '2Y', '3M', '1W' or a number of bars, got {value!r}")
+    return value if isinstance(value, int) else _bounded(value)
+
+
+def _bounded(value: str) -> str:
+    """The calendar length; a count beyond `LONGEST`, or a length beyond 200 years, is refused."""
+    days = {"D": 1, "W": 7, "M": 31, "Y": 366}
+    count = value[:-1]
+    if len(count) > len(str(LONGEST)) or int(count) > LONGEST or int(count) * days[value[-1]] > days["Y"] * 200:
+        raise ValueError(f"a length is at most {LONGEST:,} of its unit and 200 years, got {value!r}: use a shorter one")
     return value
 
 
@@ -35,16 +50,16 @@ def _a_window(value: str | int) -> str | int:
     return value if value == "expanding" else _a_length(value)
 
 
-Length = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_length)]
+Length = Annotated[str | Annotated[int, Field(ge=20, le=MOST_BARS)], AfterValidator(_a_length)]
 """A calendar length such as "2Y", "18M", "60W", "500D", or a number of bars."""
-Window = Annotated[str | Annotated[int, Field(ge=20)], AfterValidator(_a_window)]
+Window = Annotated[str | Annotated[int, Field(ge=20, le=MOST_BARS)], AfterValidator(_a_window)]
 """What a model learns from: a `Length`, or "expanding" for everything known."""
 
 
 def _a_period(value: str) -> str:
     if not re.fullmatch(r"[1-9]\d*[DWMY]", value):
         raise ValueError(f"expected a period such as '1Y', '3M' or '1M', got {value!r}")
-    return value
+    return _bounded(value)
 
 
 Period = Annotated[str, AfterValidator(_a_period)]
@@ -191,7 +206,7 @@ class Schedule(Settings):
     """
 
     train: Length = "2Y"
-    refit: Annotated[str | Annotated[int, Field(ge=1)], AfterValidator(_a_length)] = "1M"
+    refit: Annotated[str | Annotated[int, Field(ge=1, le=MOST_BARS)], AfterValidator(_a_length)] = "1M"
     expanding: bool = False
     validation: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     minimum: Length = "1Y"

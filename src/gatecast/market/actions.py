@@ -6,26 +6,28 @@ decides at a time uses a later one. See `read_actions`.
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
 from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.frames import read_frame
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Notes, Table, read_tables
-from gatecast.market.times import known_times, read_dates
+from gatecast.market.times import known_times, read_dates, within_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
-    "delisting": (lambda value: value >= -1, "the last return as a fraction, such as -0.3, at least -1"),
+    "delisting": (lambda value: -1 <= value <= 1, "a last return is a fraction, such as -0.3, from -1 to 1"),
 }
 """Kinds of actions: what a value must be, as a rule and in words."""
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -105,6 +107,7 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
     rows = rows.filter(~pl.all_horizontal(pl.col("symbol", "date", "value").is_null()))
     if rows.is_empty():
         return no_actions()
+    rows = within_reach(rows, ("date", "known_at"), notes)
     for row in rows.iter_rows(named=True):
         _refuse_unsound(row, notes)
     rows = rows.with_columns(
@@ -129,7 +132,8 @@ def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
     fits, words = KINDS[row["kind"]]
     value = row["value"]
     if value is None or not fits(value) or value == float("inf"):
-        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected {words}.", "value", value)
+        shown = "nothing" if value is None else f"{value:g}"
+        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected: {words}; got {shown}.", "value", value)
 
 
 def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -193,7 +197,7 @@ def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 def take_delistings(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows without the column `delisting`, and its values as actions: the last return on the symbol's last row.
 
-    `rows` sorted by symbol and time. Raises BarsFileError for a value on any other row and for one below -1.
+    `rows` sorted by symbol and time. Raises BarsFileError for a value on any other row and for one outside -1 to 1.
     """
     if "delisting" not in rows.columns:
         return rows, no_actions()
@@ -214,3 +218,59 @@ def take_delistings(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, pl.
         "known_at",
     )
     return rows.drop("delisting"), actions
+
+
+def refuse_contradicted(actions: pl.DataFrame, bars: pl.DataFrame, start: date | None = None) -> None:
+    """Raises BarsError for a delisting that the symbol's own bars contradict.
+
+    So does a bar within 60 sessions after it, but for those of the first five weekdays, in which last trades are still
+    cleared; a delisting before the symbol's first bar (where `start` does not cut these off); and two delistings
+    without a bar between them. `bars`: symbol, time (the close, UTC) and asset_class.
+    """
+    told = actions.filter(pl.col("kind") == "delisting").sort("symbol", "date")
+    named = bars.filter(pl.col("symbol").is_in(told["symbol"].unique().implode()))
+    for (symbol,), own in named.sort("symbol", "time").group_by("symbol", maintain_order=True):
+        rows = told.filter(pl.col("symbol") == symbol)
+        sessions = own.select(session_date(pl.col("time"))).to_series().unique().sort()
+        days = rows["date"].to_list()
+        if start is None and days[0] < sessions[0] - timedelta(days=length_of(own)):
+            raise BarsError(
+                f"the delisting of {symbol!r} on {days[0]} comes before the symbol's first bar, of {sessions[0]}."
+                " Correct the date or the symbol, or leave the row out."
+            )
+        every_day = ASSET_CLASSES[own["asset_class"][0]].periods_per_year == 365
+        for number, day in enumerate(days):
+            cleared = cleared_by(day, length_of(own))
+            later = sessions.filter(sessions > cleared)
+            after = next((session for session in sessions.to_list() if session > day), None)
+            if len(later) and sessions_between(day, later[0], every_day) <= LONGEST_HALT:
+                raise BarsError(
+                    f"{symbol!r} has a delisting on {day}, but trades on: its next bar is that of {after}. A"
+                    " delisting is the last return, on the symbol's last session. Correct the date, or leave the row"
+                    " out."
+                )
+            if number + 1 < len(days) and not (len(later) and later[0] <= days[number + 1]):
+                raise BarsError(
+                    f"{symbol!r} has a delisting on {day} and another on {days[number + 1]}, but no bar between them."
+                    " Keep one of them."
+                )
+
+
+def length_of(bars: pl.DataFrame) -> int:
+    """Days that a bar of weeks or months reaches back from its session; 0 of a finer one."""
+    days = (usual_spacing(bars) or timedelta()).days
+    return days if days > 4 else 0
+
+
+def cleared_by(day: date, length: int) -> date:
+    """Until when bars after a delisting clear its last trades: five weekdays, or the bar of `length` days it lies in.
+
+    >>> cleared_by(date(2024, 1, 5), 0), cleared_by(date(2024, 1, 5), 31)
+    (datetime.date(2024, 1, 12), datetime.date(2024, 2, 5))
+    """
+    return day + timedelta(days=max(7, length))
+
+
+def sessions_between(day: date, later: date, every_day: bool) -> int:
+    """Sessions after a day up to a later one: weekdays, or all days of a market that never closes."""
+    return (later - day).days if every_day else int(np.busday_count(day + timedelta(days=1), later + timedelta(days=1)))

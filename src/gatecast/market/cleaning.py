@@ -146,6 +146,12 @@ def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFra
             notes.add_counts("info", "split_applied", rows.filter(before), advice)
             divisor = pl.when(before).then(ratio).otherwise(1.0)
             rows = rows.with_columns(pl.col(PRICES) / divisor, pl.col("volume") * divisor)
+    far = rows.filter(~pl.all_horizontal(pl.col(PRICES).is_between(*PRICE_LIMITS)))
+    if far.height:
+        row = far.row(0, named=True)
+        column = next(name for name in PRICES if not PRICE_LIMITS[0] <= row[name] <= PRICE_LIMITS[1])
+        problem = f"after splits and the adjusted close, a price of {row['symbol']!r} is beyond 1e-10 to 1e10."
+        notes.refuse(row, problem, "Correct the ratio of the split or the adjusted close.", column, row[column])
     return rows
 
 

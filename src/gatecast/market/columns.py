@@ -157,16 +157,23 @@ def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
 def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
     """Prices, volume and all further numbers as Float64 (NaN is null); other columns of text are dropped.
 
-    Marks of sessions without trade (true, yes, 1) are 1 and 0.
+    Marks of sessions without trade (true, yes, 1) are 1 and 0; a column of mostly other numbers holds amounts.
     """
     ours = [name for name in (*PRICES, "adjusted_close", "volume", "delisting") if name in frame.columns]
     frame = _without_nested(frame, notes)
     for name in (name for name in MARKS if name in frame.columns):
         mark = pl.col(name).cast(pl.String).str.to_lowercase()
         number = mark.replace_strict(YES_AND_NO, default=mark.cast(pl.Float64, strict=False), return_dtype=pl.Float64)
-        frame = frame.with_columns(number.alias(name))
-        if frame[name].null_count() == len(frame):  # words of another meaning
-            frame = frame.drop(name)
+        cells = frame.select("_table", "_line", text=mark.str.strip_chars(), number=number)
+        given = cells.filter(~pl.col("text").is_in(MISSING))
+        known = given.filter(pl.col("number").is_in([0.0, 1.0]))
+        if given.is_empty() or (known.is_empty() and given["number"].null_count() == len(given)):
+            frame = frame.drop(name)  # words of another meaning
+        elif len(known) < len(given) and not (given["number"].null_count() == 0 and 2 * len(known) < len(given)):
+            row = given.filter(~pl.col("number").is_in([0.0, 1.0]).fill_null(False)).row(0, named=True)
+            notes.refuse(row, "no mark.", "Expected 1, true or yes, or 0, false or no.", name, row["text"])
+        else:
+            frame = frame.with_columns(number.alias(name))
     further = [name for name in frame.columns if name not in SPELLINGS and not name.startswith("_")]
     texts = [name for name in (*ours, *further) if frame.schema[name] == pl.String]
     if texts:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError
-from gatecast.market.actions import SCHEMA
+from gatecast.market.actions import SCHEMA, cleared_by, length_of, sessions_between
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES, asset_class
@@ -42,10 +42,12 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
     vendor: three or more symbols, and at least a fifth of the class, have had no bar for 60 sessions since the same
         session: the source ended, the symbols did not. Their value is 0.
 
-    An end is booked at the first close at or after it is known. A symbol that shows a bar later has returned. In bars
+    An end is booked at the first close at or after it is known. A symbol that shows a bar later has returned; one that
+    does so within five weekdays of known terms clears its last trades, and a silence that begins within 60 sessions of
+    known terms is their end, which is booked once. In bars
     of weeks or months a session is a weekday.
 
-    Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`, and for a return below -1.
+    Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`, and for a return outside -1 to 1.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=3)
@@ -72,9 +74,13 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
 
 @dataclass(frozen=True)
 class _Terms:
-    """A delisting: when it is booked, its return (None: unknown), and the session of the symbol's next bar, if any."""
+    """A delisting: its date, when it is booked, its return (None: unknown), and the session of the symbol's return.
+
+    Bars of the first five weekdays after the date clear its last trades: they are no return.
+    """
 
     symbol: str
+    day: date
     time: datetime
     value: float | None
     back: date | None
@@ -109,9 +115,13 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
         raise BarsError(f"actions need the columns {', '.join(SCHEMA)}; missing: {', '.join(missing)}.")
     rows = actions.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     rows = rows.filter((pl.col("kind") == "delisting") & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
-    wrong = rows.filter((pl.col("value") < -1) | pl.col("value").is_nan())
+    wrong = rows.filter(~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan())
     if len(wrong):
-        raise BarsError(f"a last return is a fraction of at least -1 (all is lost), got: {wrong.row(0, named=True)}.")
+        row = wrong.row(0, named=True)
+        raise BarsError(
+            f"a last return is a fraction, such as -0.3, from -1 to 1, got {row['value']:g} for {row['symbol']!r} on"
+            f" {row['date']}."
+        )
     moments = bars["time"].unique().sort()
     found = []
     for row in rows.sort("symbol", "known_at", "date").iter_rows(named=True):
@@ -120,9 +130,11 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
         known = close if row["known_at"] is None else max(close, row["known_at"])
         place = int(moments.search_sorted(known, side="left"))
         time = moments[place] if place < len(moments) else known
-        if own["time"][0] <= time:
-            later = own.filter(pl.col("time") > time)["time"]
-            found.append(_Terms(row["symbol"], time, row["value"], _session(later[0]) if len(later) else None))
+        if own["time"][0] <= time and _session(own["time"][0]) <= cleared_by(row["date"], length_of(own)):
+            cleared = cleared_by(row["date"], length_of(own))
+            later = own.filter(pl.col("time") > time, session_date(pl.col("time")) > cleared)["time"]
+            back = _session(later[0]) if len(later) else None
+            found.append(_Terms(row["symbol"], row["date"], time, row["value"], back))
     return found
 
 
@@ -174,7 +186,14 @@ def _ends_of_class(
         while booked < len(terms) and _session(terms[booked].time) <= session:
             end_on_terms(terms[booked])
             booked += 1
-        active = [one for one in waiting if one.covers(session) and one.symbol not in gone]
+        active = [
+            one for one in waiting
+            if one.covers(session) and one.symbol not in gone and not any(
+                row.symbol == one.symbol and row.day <= one.before
+                and sessions_between(row.day, one.before, every_day) <= LONGEST_HALT
+                for row in terms[:booked]
+            )
+        ]  # fmt: skip
         for one in active:
             if one.passed < 0:
                 one.traded, one.passed = traded, passed

@@ -63,6 +63,9 @@ def parse_known(
         if name in spelt:
             problem, advice = "prices and volume have no known time of their own.", "Call it known_at."
             raise BarsFileError(problem, file=file, column=spelt[name], advice=advice)
+    for name in (name for name in spelt if name in SPELLINGS and name in frame.columns):
+        problem = f"{name} is known with its row and has no known time of its own."
+        raise BarsFileError(problem, file=file, column=spelt[name], advice="Call it known_at, or leave it out.")
     spelt = {name: column for name, column in spelt.items() if name in frame.columns and name not in known_at}
     for name, value in known_at.items():
         if name in frame.columns and delay_of(value) is None:
@@ -75,6 +78,15 @@ def parse_known(
         times = known_times(frame, column, timezone, date_format, notes, optional=True)
         frame = frame.with_columns(times.alias(OWN + name))
     return frame.drop({*spelt.values(), *(name + SUFFIX for name in known_at)}, strict=False)
+
+
+def refuse_text(frame: pl.DataFrame, file: str | None) -> None:
+    """Raises BarsFileError for a column with its own known times that was no column of numbers, and so was dropped."""
+    for name in (name.removeprefix(OWN) for name in frame.columns if name.startswith(OWN)):
+        if name not in frame.columns:
+            advice = "Convert it to numbers, or leave both columns out."
+            problem = f"the column holds no numbers, but has known times ({name}{SUFFIX}, or by known_at=)."
+            raise BarsFileError(problem, file=file, column=name, advice=advice)
 
 
 def take_known(

@@ -18,7 +18,15 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
-from gatecast.market.actions import join_actions, no_actions, read_actions, read_splits, take_delistings, with_known_at
+from gatecast.market.actions import (
+    join_actions,
+    no_actions,
+    read_actions,
+    read_splits,
+    refuse_contradicted,
+    take_delistings,
+    with_known_at,
+)
 from gatecast.market.bars import (
     COLUMNS,
     PRICES,
@@ -46,16 +54,17 @@ from gatecast.market.cleaning import (
 )
 from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of
 from gatecast.market.frames import read_frame
-from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, take_known
+from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, refuse_text, take_known
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
-from gatecast.market.times import Stamp, check_zone, close_times, read_times
+from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
 ActionsTable = str | Path | pl.DataFrame | None
 Splits = ActionsTable | Literal[False]
 CLASS_RULES = {"file": "symbols file", "column": "column", "given": "given default", "built-in": "built-in default"}
 """Where a symbol's asset class may come from, in words."""
+TOLD = 20  # symbols whose actions do not apply that are told one by one
 
 
 @dataclass(frozen=True)
@@ -230,6 +239,7 @@ def read_with_findings(
         read_actions(delisting, "delisting") if delisting is not None else no_actions(),
         read_actions(actions) if actions is not None else no_actions(),
     )
+    listed = _listed_here(listed, found[0]["symbol"].unique().to_list(), wanted, now, notes)
     rows, told = _classify(rows, classes, asset_class, end, notes)
     rows = close_times(rows, notes)
     rows = _cut(rows, start, end, moment, seal, now, notes)
@@ -238,6 +248,11 @@ def read_with_findings(
     rows = without_repeats(rows, notes, versions if moment is None else "newest")
     rows = join_known(rows, events, order)
     if columns is not None:
+        unknown = next((name for name in columns if name not in rows.columns), None)
+        if unknown is not None:
+            have = [name for name in rows.columns if name[0] != "_" and name not in SPELLINGS]
+            advice = did_you_mean(unknown, have) if have else "It has none."
+            raise BarsError(f"columns names {unknown!r}, which is no further column of numbers of the source. {advice}")
         rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
     rows, ends = take_delistings(rows, notes)
     listed = with_known_at(join_actions(listed, ends), rows)
@@ -245,6 +260,7 @@ def read_with_findings(
         listed = listed.filter(pl.col("known_at") <= moment)
     if seal is not None:
         listed = listed.filter(session_date(pl.col("known_at")) < seal)
+    refuse_contradicted(listed, rows, first)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind") == "split")
@@ -261,6 +277,41 @@ def read_with_findings(
     compared = compare_levels(bars, reference) if reference is not None else []
     told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     return Reading(bars, (*notes.findings, *_late(bars), *_guesses(told), *compared), listed, told)
+
+
+def _listed_here(
+    actions: pl.DataFrame, known: Sequence[str], wanted: Sequence[str] | None, now: datetime | None, notes: Notes
+) -> pl.DataFrame:
+    """Actions dated up to now, of symbols that the source has; the others are findings.
+
+    Where only some symbols are `wanted`, nothing is told of others, but for another spelling of one of them.
+    """
+    today = session_date(pl.lit(now or datetime.now(UTC)).cast(UTC_TIME))
+    unmatched = actions.filter(~pl.col("symbol").is_in(list(known)))
+    if wanted is not None:
+        spelt = [name.lower() for name in wanted]
+        unmatched = unmatched.filter(pl.col("symbol").str.to_lowercase().is_in(spelt))
+    names = unmatched["symbol"].unique(maintain_order=True).to_list()
+    for name in names[:TOLD]:
+        row = unmatched.filter(pl.col("symbol") == name).row(0, named=True)
+        advice = f"A {row['kind']} on {row['date']} of a symbol without bars: not applied. {_meant(name, known)}"
+        notes.findings.append(Finding("warning", name, None, "action_unmatched", row["value"], advice))
+    if names[TOLD:]:
+        advice = f"Actions of as many further symbols without bars are not applied, the first {names[TOLD]!r}."
+        notes.findings.append(Finding("warning", None, None, "action_unmatched", len(names) - TOLD, advice))
+    actions = actions.filter(pl.col("symbol").is_in(list(known)))
+    for row in actions.filter(pl.col("date") > today).iter_rows(named=True):
+        advice = f"A {row['kind']} dated {row['date']}, which has not come yet: not applied. Correct the date, or wait."
+        notes.findings.append(Finding("warning", row["symbol"], None, "action_to_come", row["value"], advice))
+    return actions.filter(pl.col("date") <= today)
+
+
+def _meant(symbol: str, known: Sequence[str]) -> str:
+    same = [name for name in known if name.lower() == symbol.lower()]
+    if same:
+        return f"Did you mean {same[0]!r}?"
+    advice = did_you_mean(symbol, known)
+    return advice if len(known) <= TOLD or advice.startswith("Did") else "Correct the symbol, or leave the row out."
 
 
 def _without_idle(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -362,6 +413,9 @@ def _read_rows(
     line = (pl.int_range(pl.len()) if table.rows is None else pl.lit(table.rows)) + table.first_line
     frame = frame.with_columns(blank.alias("_blank"), line.alias("_line"), pl.lit(number).alias("_table"))
     frame = frame.filter(~pl.col("_blank")).drop("_blank")
+    moments = {"time", "open_time", "close_time", "known_at", *(snake(name) for name in known_at.values())}
+    moments |= {name for name in frame.columns if name.endswith(SUFFIX)}
+    frame = within_reach(frame, moments, notes)
     for name, value in (
         ("symbol", table.symbol or "UNNAMED"),
         ("asset_class", None),
@@ -371,6 +425,7 @@ def _read_rows(
             frame = frame.with_columns(pl.lit(value).alias(name))
     frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
     frame = fill_symbols(to_numbers(frame, table, notes), notes)
+    refuse_text(frame, table.file)
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
     if "delisting" in frame.columns:
@@ -517,11 +572,19 @@ def _classify(
     """
     listed = {symbol: known.name for symbol, known in classes.items()}
     in_file = pl.col("symbol").replace_strict(listed, default=None, return_dtype=pl.String)
+    stated = rows.filter(pl.col("asset_class").is_not_null() & ~pl.col("symbol").is_in(list(listed)))
+    stated = stated.with_columns(pl.col("asset_class").first().over("symbol").alias("_first"))
+    other = stated.filter(pl.col("asset_class") != pl.col("_first"))
+    if other.height:
+        row = other.row(0, named=True)
+        problem = f"{row['symbol']!r} is of the class {row['_first']} in its first row, and of another here."
+        notes.refuse(row, problem, "Give a symbol one class in all rows.", "asset_class", row["asset_class"])
     rule = (
         pl.when(in_file.is_not_null()).then(pl.lit(CLASS_RULES["file"]))
         .when(pl.col("asset_class").is_not_null()).then(pl.lit(CLASS_RULES["column"]))
         .otherwise(pl.lit(CLASS_RULES["given" if default else "built-in"]))
     )  # fmt: skip
+    rows = rows.with_columns(pl.col("asset_class").fill_null(pl.col("asset_class").drop_nulls().first().over("symbol")))
     by_default = pl.lit(default or "equity")
     rows = rows.with_columns(rule.alias("_rule"), pl.coalesce(in_file, "asset_class", by_default).alias("asset_class"))
     told = rows.select("symbol", "asset_class", rule="_rule").unique("symbol", keep="first", maintain_order=True)

@@ -230,6 +230,9 @@ def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
     import pyarrow as pa
 
     refuse_twice(table.column_names, file)
+    for position, column in enumerate(table.schema):
+        if pa.types.is_timestamp(column.type):
+            table = table.set_column(position, column.name, _within_years(table.column(position)))
     texts = {}
     for position, column in enumerate(table.schema):
         if _zone_is_known(column.type):
@@ -247,6 +250,20 @@ def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
         texts[column.name] = moments.to_frame().select(wall.dt.strftime("%Y-%m-%d %H:%M:%S%.6f") + zone).to_series()
     plain = pl.DataFrame(pl.from_arrow(table.drop_columns(list(texts))))
     return plain.with_columns(**texts).select(table.column_names)
+
+
+def _within_years(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times of an Arrow column that Polars cannot hold or shift, as ones of the years 1 and 9999, which none takes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = moments.type
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+    counts = moments.cast(pa.int64())
+    for limit, clip in ((-62_130_000_000, pc.max_element_wise), (253_400_000_000, pc.min_element_wise)):
+        if abs(limit) * per_second < 2**63:
+            counts = clip(counts, pa.scalar(limit * per_second, pa.int64()), skip_nulls=False)
+    return counts.cast(kind)
 
 
 def refuse_twice(names: Sequence[object], file: str | Path | None = None, line: int | None = None) -> None:

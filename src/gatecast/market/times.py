@@ -6,7 +6,8 @@ the bar's start or its end.
 
 from __future__ import annotations
 
-from datetime import time, timedelta
+from collections.abc import Container
+from datetime import date, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,8 @@ EPOCH_UNITS = {  # how many make a second; counts between 1e8 and 1e10 seconds a
     "microseconds": 10**6,
     "nanoseconds": 10**9,
 }
+UNIT_NAMES = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+REACH = ((date(2, 1, 1) - date(1970, 1, 1)).days, (date(9998, 12, 31) - date(1970, 1, 1)).days)
 ZONE = r"\s*(Z|z|UTC|GMT|(?:UTC|GMT)?[+-]\d{1,2}:?\d{2}|(?:UTC|GMT)?[+-]\d{2})$"
 FURTHEST = 15 * 60  # minutes; no clock is further from UTC
 DAILY = timedelta(hours=20)  # times at least so far apart are of daily or coarser bars
@@ -91,6 +94,27 @@ def read_times(
     known = known_times(frame, "known_at", timezone, date_format, notes)
     close = pl.when(pl.col("time").is_between(known, known + JITTER)).then("time").otherwise(known)
     return frame.with_columns(close.alias("known_at"))
+
+
+def within_reach(frame: pl.DataFrame, wanted: Container[str], notes: Notes) -> pl.DataFrame:
+    """The frame without dates and times outside the years 2 to 9998, with which nothing can reckon.
+
+    Such a cell of a `wanted` column is refused with its place; of any other it becomes empty.
+    """
+    for name, kind in frame.schema.items():
+        if kind != pl.Date and not isinstance(kind, pl.Datetime):
+            continue
+        counts = frame[name].to_physical().cast(pl.Int64)
+        unit = kind.time_unit if isinstance(kind, pl.Datetime) else None
+        per_day = 86_400 * EPOCH_UNITS[UNIT_NAMES[unit]] if unit is not None else 1
+        far = (~(counts // per_day).is_between(*REACH)).fill_null(False)
+        if far.any() and name in wanted:
+            row = frame.select("_table", "_line").filter(far).row(0, named=True)
+            advice = "Write times as 2024-01-31 or 2024-01-31 16:00:00-05:00, or give date_format=."
+            notes.refuse(row, "not a time that is recognised.", advice, name, str(counts.filter(far)[0]))
+        if far.any():
+            frame = frame.with_columns(frame[name].set(far, None))
+    return frame
 
 
 def known_times(

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.market.bars import COLUMNS
 from gatecast.market.calendar import listings
 from gatecast.samples.arrays import to_array as to_array
 from gatecast.samples.arrays import to_times as to_times
@@ -168,10 +169,11 @@ def make_targets(
     >>> targets["return"].value.shape, bool(np.isnan(targets["direction"].value[-1]))
     ((600, 5), True)
     """
-    if volatility_proxy not in PROXIES and volatility_proxy not in bars.columns:
+    if volatility_proxy not in PROXIES and volatility_proxy not in _numeric(bars):
+        own = "one of the bars' own columns, which hold no variance" if volatility_proxy in bars.columns else "unknown"
         raise SettingsError(
-            f"volatility proxy {volatility_proxy!r} is neither a range proxy nor a column of the bars. "
-            f"{did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
+            f"volatility proxy {volatility_proxy!r} is {own}: expected a range proxy, or a further column of the bars "
+            f"with a variance. {did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
         )
     used = np.ones(len(bars), np.bool_) if used is None else used
     latest = known_so_far(bars, used, context)
@@ -319,4 +321,6 @@ def _proxy(name: str) -> pl.Expr:
 
 
 def _numeric(bars: pl.DataFrame) -> list[str]:
-    return [name for name, kind in bars.schema.items() if kind.is_numeric()]
+    """Further columns of numbers, none of prices, volume or keys."""
+    own = (*COLUMNS, "listing", "traded", "suspended")
+    return [name for name, kind in bars.schema.items() if kind.is_numeric() and name not in own]
