@@ -479,6 +479,8 @@ def test_a_companion_that_is_damaged_or_gone_is_said(file: Path, folder: str, ha
     assert f"{kept} cannot be read" in text
     assert len(text.splitlines()) == 1
     assert "may be missing" in text or "counts in full" in text
+    record_trial(replace(tried(bars_of(1)), profit=profit(1)), file)  # the same run again writes it anew
+    assert said(replace(other, profit=profit(2)), file)[1] == ""
 
 
 def test_the_line_is_written_though_its_companions_cannot_be(file: Path) -> None:

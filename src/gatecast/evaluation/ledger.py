@@ -54,6 +54,8 @@ MOST_SYMBOLS = 256  # of a run whose returns are kept: those with the longest hi
 SAME_COLUMNS = 0.5  # share of the weeks of two data sets in which the user's columns must agree: the rest is corrected
 DIGITS = 4  # hexadecimal, of a week's fingerprint
 NO_WEEK = "-" * DIGITS
+PROFIT_COLUMNS: dict[str, type[pl.DataType]] = {"session": pl.Date, "net": pl.Float32}
+RUN_AGAIN = "Restore it from a copy, or make that run again, which writes it anew."
 TOO_SMALL = "earlier trials may be missing, so that the correction for trials may be too small"
 
 
@@ -298,8 +300,8 @@ def _say(sentence: str) -> None:
         found.append(sentence)
 
 
-def _say_unread(what: str, why: object, follows: str) -> None:
-    _say(f"{what} cannot be read ({reason(why)}): {follows}. Mend or remove what cannot be read.")
+def _say_unread(what: str, why: object, follows: str, advice: str = "Mend or remove what cannot be read.") -> None:
+    _say(f"{what} cannot be read ({reason(why)}): {follows}. {advice}")
 
 
 def reason(why: object) -> str:
@@ -427,7 +429,7 @@ def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
 
     if fresh:
         attempt(path, lambda: _begin(path))  # before its companions: without them it would look lost
-    for market in {one.data.market_key: one.data.market for one in fresh if one.data}.values():
+    for market in {one.data.market_key: one.data.market for one in trials if one.data}.values():
         if market is not None:
             attempt(_market_file(path, market.key), partial(_keep_market, path, market))
     for trial in trials:
@@ -577,7 +579,7 @@ def _with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Tria
             "trials on this market under another name may be missing, so that the correction for trials may be too "
             "small"
         )
-        _say_unread(_those(unread, path.with_name("markets")), unread[0][1], follows)
+        _say_unread(_those(unread, path.with_name("markets")), unread[0][1], follows, RUN_AGAIN)
     return found
 
 
@@ -594,9 +596,9 @@ def _bytes_of(profit: pl.DataFrame) -> bytes:
 
 
 def _keep_profit(path: Path, trial: Trial, profit: pl.DataFrame, *, again: bool) -> None:
-    """Writes the profit, `again` although there is a file. Raises `OSError`."""
+    """Writes the profit, `again` although it can be read. Raises `OSError`."""
     file = _file(path, trial)
-    if again or not file.exists():
+    if again or isinstance(_read_table(file, PROFIT_COLUMNS), OSError):
         write_whole(file, _bytes_of(profit))
 
 
@@ -606,7 +608,7 @@ def _read_profits(path: Path, trials: Sequence[Trial]) -> dict[Trial, pl.DataFra
     unread = []
     for trial in trials:
         file = _file(path, trial)
-        kept = _read_table(file, {"session": pl.Date, "net": pl.Float32})
+        kept = _read_table(file, PROFIT_COLUMNS)
         if isinstance(kept, OSError):
             found[trial] = None
             had_one = trial.sharpe is not None and trial.data is not None  # not every trial has a profit
@@ -615,7 +617,7 @@ def _read_profits(path: Path, trials: Sequence[Trial]) -> dict[Trial, pl.DataFra
             found[trial] = kept.drop_nans().drop_nulls().unique("session", keep="last", maintain_order=True)
     if unread:
         follows = "how alike these trials are to others is unknown, and each counts in full"
-        _say_unread(_those(unread, path.with_suffix("")), unread[0][1], follows)
+        _say_unread(_those(unread, path.with_suffix("")), unread[0][1], follows, RUN_AGAIN)
     return found
 
 
