@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -504,6 +505,24 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert count == 1
     assert "cannot be written" in text
     assert "set GATECAST_DATA to a folder that can be written" in text
+
+
+def test_a_name_that_the_system_refuses_is_said(tmp_path: Path) -> None:
+    count, text = said(replace(tried(bars_of(1)), profit=profit(1)), tmp_path / ("n" * 300) / "trials.jsonl")
+    assert count == 1
+    assert "cannot be read" in text
+    assert "cannot be written" in text
+
+
+def test_a_full_disk_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    count, text = said(replace(tried(bars_of(1)), profit=profit(1)), file)
+    assert count == 1
+    assert f"{file} cannot be written (No space left on device)" in text
+    assert not list(file.parent.rglob("*.part"))
 
 
 def test_what_an_inner_call_found_the_outer_one_has_too(tmp_path: Path) -> None:

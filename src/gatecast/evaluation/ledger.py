@@ -464,7 +464,7 @@ def _those(files: Sequence[tuple[Path, object]], folder: Path) -> str:
 
 def read_trials(path: Path) -> list[Trial]:
     """All trials on file, without their profits; lines that are none are passed over, and `problems` has them."""
-    if not path.exists():
+    if not os.path.exists(path):  # that of pathlib raises where a folder may not be searched
         beside = [f"{name}/" for name in ("markets", path.stem) if _has_files(path.with_name(name))]
         if beside:
             _say(f"{path} is missing, while {' and '.join(beside)} beside it hold earlier trials: {TOO_SMALL}.")
