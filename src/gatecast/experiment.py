@@ -22,7 +22,15 @@ from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
-from gatecast.evaluation.ledger import Data, Trial, daily_profit, independent_trials, record_trials, unrecorded
+from gatecast.evaluation.ledger import (
+    Data,
+    Trial,
+    daily_profit,
+    independent_trials,
+    problems,
+    record_trials,
+    unrecorded,
+)
 from gatecast.evaluation.plausible import ABOUT_RETURNS, TOO_GOOD, too_good, without_what_is_too_good
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.tuned import searches_of
@@ -429,7 +437,8 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     began = time.monotonic()
     reading = experiment.read()
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
-    trials = record_chain(experiment, chain)
+    with problems() as found:
+        trials = record_chain(experiment, chain)
     later = later_of(experiment, chain)
     verdicts = judge_chain(experiment, chain, trials, later)
     without = None
@@ -442,7 +451,9 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
         chain = chain.with_nothing_held(experiment.costs)
         finished = finish(experiment, chain)
     finished = replace(finished, control=run_control(experiment, progress, plan))
-    scores = scores_of(finished, chain, verdicts, trials, reading, without, later, audit)
+    with problems() as more:
+        scores = scores_of(finished, chain, verdicts, trials, reading, without, later, audit)
+    scores["warnings"] = [*dict.fromkeys([*found, *more]), *scores["warnings"]]
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 

@@ -220,6 +220,16 @@ def test_a_sealed_run_says_who_has_looked_already(tmp_path: Path) -> None:
     assert "opened on 2026-01-02" in state_of(SYMBOLS, DAY, path=openings, ledger=trials)["sentence"]
 
 
+@pytest.mark.parametrize("name", ["openings.jsonl", "trials.jsonl"])
+def test_a_record_that_cannot_be_read_promises_no_first_look(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{garbage\n")
+    state = state_of(SYMBOLS, DAY, path=tmp_path / "openings.jsonl", ledger=tmp_path / "trials.jsonl")
+    assert "It cannot be known whether they were read or opened before: 1 line of" in state["sentence"]
+    assert name in state["sentence"]
+    (said,) = holdout.reservations([], 0, 1.0, ["1 line of it cannot be read."])
+    assert said == "It cannot be known whether this hold-out was read or opened before: 1 line of it cannot be read."
+
+
 @pytest.mark.parametrize("wrong", ["2017", "2017-13-01", "soon", 2017])
 def test_what_is_no_date_is_refused(wrong: object) -> None:
     from gatecast.experiment import Experiment

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,6 +25,7 @@ from gatecast.evaluation.ledger import (
     independent_trials,
     ledger_path,
     market_of,
+    problems,
     profits,
     read_trials,
     record_trial,
@@ -401,3 +404,132 @@ def test_what_is_unrecorded_leaves_no_line_and_sees_none(file: Path) -> None:
         assert record_trial(other, file) == [other]
     assert len(file.read_text().splitlines()) == 1
     assert len(record_trial(other, file)) == 2
+
+
+# ── what cannot be read or written is said ────────────────────────────────────────────────────────
+
+
+def said(trial: Trial, file: Path) -> tuple[int, str]:
+    """The number of trials found, and all sentences."""
+    with problems() as found:
+        count = len(record_trial(trial, file))
+    return count, "\n".join(found)
+
+
+def pipe(path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes on this system")
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def test_a_whole_ledger_leaves_nothing_to_say(file: Path) -> None:
+    one = replace(tried(bars_of(1)), profit=profit(1))
+    assert said(one, file) == (1, "")
+    assert said(replace(one, settings_hash="b2"), file) == (2, "")
+    with file.open("a") as stream:
+        stream.write("\n\n")  # an empty line is no trial
+    assert said(one, file) == (2, "")
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: str(one)[:30])
+def test_lines_that_cannot_be_read_are_said(file: Path, wrong: str | dict[str, Any]) -> None:
+    record_trial(ONE, file)
+    right = json.loads(file.read_text())
+    text = wrong if isinstance(wrong, str) else json.dumps(right | {"settings_hash": "w"} | wrong)
+    with file.open("ab") as stream:
+        stream.write((text.encode("latin-1") + b"\n") * 2)
+    count, text = said(replace(ONE, settings_hash="b2"), file)
+    assert count == 2
+    assert text.startswith(f"2 lines of {file} cannot be read")
+    assert "earlier trials may be missing, so that the correction for trials may be too small" in text
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, pipe])
+def test_a_ledger_that_is_no_regular_file_is_said_and_never_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "trials.jsonl")
+    count, text = said(tried(bars_of(1)), tmp_path / "trials.jsonl")
+    assert count == 1
+    assert "trials.jsonl cannot be read (it is a folder, pipe or device" in text
+    assert "trials.jsonl cannot be written" in text
+    assert "this trial is not on file" in text
+
+
+def test_a_ledger_that_is_missing_beside_its_companions_is_said(file: Path) -> None:
+    record_trial(replace(tried(bars_of(1)), profit=profit(1)), file)
+    file.unlink()
+    count, text = said(tried(bars_of(1), settings="b2"), file)
+    assert count == 1
+    assert f"{file} is missing, while markets/ and trials/ beside it hold earlier trials" in text
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("harm", [damaged, pipe, Path.unlink])
+@pytest.mark.parametrize("folder", ["markets", "trials"])
+def test_a_companion_that_is_damaged_or_gone_is_said(file: Path, folder: str, harm: Callable[[Path], None]) -> None:
+    record_trial(replace(tried(bars_of(1)), profit=profit(1)), file)
+    (kept,) = (file.parent / folder).glob("*.parquet")
+    harm(kept)
+    other = tried(bars_of(2 if folder == "markets" else 1), settings="b2")
+    _, text = said(replace(other, profit=profit(2)), file)
+    assert f"{kept} cannot be read" in text
+    assert len(text.splitlines()) == 1
+    assert "may be missing" in text or "counts in full" in text
+    record_trial(replace(tried(bars_of(1)), profit=profit(1)), file)  # the same run again writes it anew
+    assert said(replace(other, profit=profit(2)), file)[1] == ""
+
+
+def test_the_line_is_written_though_its_companions_cannot_be(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    for name in ("markets", "trials"):
+        (file.parent / name).touch()
+    count, text = said(replace(tried(bars_of(1)), profit=profit(1)), file)
+    assert count == 1
+    assert f"2 files in {file.parent} (the first is " in text
+    assert "cannot be written" in text
+    assert len(read_trials(file)) == 1
+    count, text = said(tried(bars_of(1), settings="b2"), file)
+    assert count == 2
+    assert "cannot be read" in text
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    count, text = said(ONE, blocked / "trials.jsonl")
+    assert count == 1
+    assert "cannot be written" in text
+    assert "set GATECAST_DATA to a folder that can be written" in text
+
+
+def test_a_name_that_the_system_refuses_is_said(tmp_path: Path) -> None:
+    count, text = said(replace(tried(bars_of(1)), profit=profit(1)), tmp_path / ("n" * 300) / "trials.jsonl")
+    assert count == 1
+    assert "cannot be read" in text
+    assert "cannot be written" in text
+
+
+def test_a_full_disk_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    count, text = said(replace(tried(bars_of(1)), profit=profit(1)), file)
+    assert count == 1
+    assert f"{file} cannot be written (No space left on device)" in text
+    assert not list(file.parent.rglob("*.part"))
+
+
+def test_what_an_inner_call_found_the_outer_one_has_too(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").write_text("{")
+    with problems() as outer:
+        for _ in range(2):
+            with problems() as inner:
+                read_trials(tmp_path / "trials.jsonl")
+            assert inner == outer
+    assert len(outer) == 1

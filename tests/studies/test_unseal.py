@@ -11,6 +11,7 @@ import pytest
 
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.evaluation.holdout import Opening, openings_path, read_openings, record_opening
+from gatecast.evaluation.ledger import ledger_path
 from gatecast.experiment import Experiment, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
@@ -110,6 +111,19 @@ def test_an_opening_in_the_meantime_is_a_second_look(market: pl.DataFrame, seale
     with pytest.raises(SettingsError, match="a second look is none"):
         unseal(sealed, bars=market, progress=in_the_meantime)
     assert read_openings() == [theirs]
+
+
+def test_a_damaged_record_is_said_by_the_run_and_at_the_opening(market: pl.DataFrame, sealed: Run) -> None:
+    for path in (ledger_path(), openings_path()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{garbage\n")
+    found = run(Experiment(bars=market, holdout=DAY, **QUICK)).scores
+    for scores in (found, unseal(sealed, bars=market).scores):
+        assert "It cannot be known whether th" in scores["holdout"]["sentence"]
+        for path in (ledger_path(), openings_path()):
+            start = f"1 line of {path} cannot be read"
+            assert start in scores["holdout"]["sentence"]
+            assert len([text for text in scores["warnings"] if text.startswith(start)]) == 1
 
 
 def test_too_few_sessions_to_show_anything_stay_sealed(market: pl.DataFrame, sealed: Run) -> None:

@@ -25,6 +25,7 @@ from gatecast.evaluation.ledger import (
     day_in,
     ledger_path,
     overlaps,
+    problems,
     read_records,
     read_trials,
     symbols_in,
@@ -96,8 +97,8 @@ def openings_path() -> Path:
 
 
 def read_openings(path: Path | None = None) -> list[Opening]:
-    """All openings on file, oldest first; lines that are none are passed over."""
-    return read_records(path or openings_path(), _opening_of)
+    """All openings on file, oldest first; lines that are none are passed over, and `problems` has them."""
+    return read_records(path or openings_path(), _opening_of, "earlier openings of a hold-out may be missing")
 
 
 def _opening_of(line: dict[str, Any]) -> Opening:
@@ -302,26 +303,39 @@ def state_of(
     `seen` is how many trials have read days from `holdout` on without a seal.
     """
     symbols, first = tuple(symbols), str(as_day(holdout))
-    opened = [one.opened for one in read_openings(path) if one.concerns(symbols, first)]
-    seen = seen_without_seal(symbols, first, ledger)
+    with problems() as unread:
+        opened = [one.opened for one in read_openings(path) if one.concerns(symbols, first)]
+        seen = seen_without_seal(symbols, first, ledger)
     said = [f"Sessions from {first} on are sealed: nothing in this run has read them."]
     if opened:
         said.append(f"They are no longer untouched: they were opened on {opened[-1][:10]}.")
     elif seen:
         said.append(f"They are no longer untouched: {_runs(seen)} read them without a seal.")
+    elif unread:
+        said.append(f"They can be opened once. {cannot_know(unread)}")
     else:
         said.append("They can be opened once.")
     return {"first": first, "opened": opened, "seen": seen, "heads": [], "sentence": f"{' '.join(said)} {FORWARD}"}
 
 
-def reservations(earlier: Sequence[Opening], seen: int, same: float) -> list[str]:
-    """Why an opening shows less than it seems: it is not the first, or the past is no longer the same."""
+def cannot_know(unread: Sequence[str]) -> str:
+    """That earlier looks may have left no trace, and why: the sentences of `ledger.problems`."""
+    return f"It cannot be known whether they were read or opened before: {' '.join(unread)}"
+
+
+def reservations(earlier: Sequence[Opening], seen: int, same: float, unread: Sequence[str] = ()) -> list[str]:
+    """Why an opening shows less than it seems: it is not the first, or may not be, or the past is not the same.
+
+    `unread`: what `ledger.problems` has of looking for earlier ones.
+    """
     said = []
     if earlier:
         times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
         said.append(f"This is no first look: it was opened {times} before, last on {earlier[-1].opened[:10]}.")
     elif seen:
         said.append(f"This is no untouched hold-out: {_runs(seen)} had read it without a seal.")
+    elif unread:
+        said.append(cannot_know(unread).replace("they were", "this hold-out was"))
     if same < 0.999:
         said.append(
             f"Of the sealed run's forecasts {same:.1%} came out the same: its bars or the program have changed."

@@ -4,6 +4,8 @@ A trial is a pair of data and configuration. The same settings again on the same
 slid on or under another name are no new trial; other values in a column of the user's are. Which trials count together
 is decided by the returns of their symbols, see `Market`, and by their names where returns are not known.
 
+A ledger that cannot be read or written stops no run; what was missed is said, see `problems`.
+
 `trials.jsonl` in the user's data folder (or `$GATECAST_DATA`) has one line a trial, `trials/` beside it the daily net
 profit of each, `markets/` the returns. All of it is outside every run: deleting a run forgets no trial. What is judged
 inside `unrecorded` leaves no line.
@@ -16,13 +18,14 @@ import io
 import json
 import math
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,6 +54,9 @@ MOST_SYMBOLS = 256  # of a run whose returns are kept: those with the longest hi
 SAME_COLUMNS = 0.5  # share of the weeks of two data sets in which the user's columns must agree: the rest is corrected
 DIGITS = 4  # hexadecimal, of a week's fingerprint
 NO_WEEK = "-" * DIGITS
+PROFIT_COLUMNS: dict[str, type[pl.DataType]] = {"session": pl.Date, "net": pl.Float32}
+RUN_AGAIN = "Restore it from a copy, or make that run again, which writes it anew."
+TOO_SMALL = "earlier trials may be missing, so that the correction for trials may be too small"
 
 
 @dataclass(frozen=True)
@@ -257,6 +263,52 @@ def _market(trial: Trial) -> Market | None:
     return trial.data.market if trial.data else None
 
 
+# ── what cannot be read or written ────────────────────────────────────────────────────────────────
+
+_PROBLEMS: ContextVar[list[str] | None] = ContextVar("gatecast_ledger_problems", default=None)
+
+
+@contextmanager
+def problems() -> Iterator[list[str]]:
+    """Collects a sentence on everything on file that could not be read or written inside, each once.
+
+    It holds for the thread that entered it. Of two inside each other, both have what the inner one found.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "trials.jsonl"
+    >>> file.write_text("no trial")
+    8
+    >>> with problems() as found:
+    ...     read_trials(file)
+    []
+    >>> found[0].startswith("1 line of "), found[0].endswith("Mend or remove what cannot be read.")
+    (True, True)
+    """
+    found: list[str] = []
+    token = _PROBLEMS.set(found)
+    try:
+        yield found
+    finally:
+        _PROBLEMS.reset(token)
+        for sentence in found:
+            _say(sentence)
+
+
+def _say(sentence: str) -> None:
+    found = _PROBLEMS.get()
+    if found is not None and sentence not in found:
+        found.append(sentence)
+
+
+def _say_unread(what: str, why: object, follows: str, advice: str = "Mend or remove what cannot be read.") -> None:
+    _say(f"{what} cannot be read ({reason(why)}): {follows}. {advice}")
+
+
+def reason(why: object) -> str:
+    """Why the system refused, in its words."""
+    return str(why.strerror or why) if isinstance(why, OSError) else str(why)
+
+
 # ── what is not recorded ──────────────────────────────────────────────────────────────────────────
 
 _RECORDED: ContextVar[bool] = ContextVar("gatecast_trials_recorded", default=True)
@@ -330,7 +382,8 @@ def ledger_path() -> Path:
 def record_trial(trial: Trial, path: Path | None = None) -> list[Trial]:
     """Adds the trial unless it is known, and returns all trials that share its instruments and span, itself included.
 
-    A folder that cannot be written is no reason to lose a run: the trial is then counted for this call only.
+    A folder that cannot be written is no reason to lose a run: the trial is then counted for this call only, and
+    `problems` has it.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "trials.jsonl"
@@ -356,24 +409,74 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
         or not same_data(trial, old)
         or (trial.last >= old.last and trial != old)
     ]  # fmt: skip
-    try:
-        for market in {one.data.market_key: one.data.market for one in fresh if one.data}.values():
-            _keep_market(path, market)
-        for trial in trials:  # before the lines: one without its profit would stay without
-            if trial.profit is not None and (trial in fresh or not _file(path, trial).exists()):
-                write_whole(_file(path, trial), _bytes_of(trial.profit))
-        append_lines(path, [_line(trial) for trial in fresh])
-    except OSError:
-        pass
+    _write(path, trials, fresh)
     last = trials[-1]
     company = configurations([trial for trial in (*known, *fresh) if trial.shares(last)])
     own = {trial: trial.profit for trial in trials if trial.profit is not None}
-    return [replace(trial, profit=own[trial] if trial in own else _read_profit(path, trial)) for trial in company]
+    others = _read_profits(path, [one for one in company if one not in own])
+    return [replace(trial, profit=own[trial] if trial in own else others[trial]) for trial in company]
+
+
+def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
+    """Returns and profits first, as a line without its profit would stay without; then the lines, whatever failed."""
+    failed: list[tuple[Path, OSError]] = []
+
+    def attempt(file: Path, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            failed.append((file, error))
+
+    if fresh:
+        attempt(path, lambda: _begin(path))  # before its companions: without them it would look lost
+    for market in {one.data.market_key: one.data.market for one in trials if one.data}.values():
+        if market is not None:
+            attempt(_market_file(path, market.key), partial(_keep_market, path, market))
+    for trial in trials:
+        if trial.profit is not None:
+            attempt(_file(path, trial), partial(_keep_profit, path, trial, trial.profit, again=trial in fresh))
+    attempt(path, lambda: append_lines(path, [_line(trial) for trial in fresh]))
+    advice = "Make room, or set GATECAST_DATA to a folder that can be written."
+    lines = [error for file, error in failed if file == path]
+    files = [(file, error) for file, error in failed if file != path]
+    if lines:
+        _say(
+            f"{path} cannot be written ({reason(lines[-1])}): this trial is not on file, so that later runs count "
+            f"too few. {advice}"
+        )
+    elif files:
+        _say(
+            f"{_those(files, path.parent)} cannot be written ({reason(files[0][1])}): later runs may not tell on which "
+            f"market this trial was, or how alike it was to others. {advice}"
+        )
+
+
+def _begin(path: Path) -> None:
+    """The empty file where there is none. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def _those(files: Sequence[tuple[Path, object]], folder: Path) -> str:
+    """One file by its name, several by their number and the first."""
+    return str(files[0][0]) if len(files) == 1 else f"{len(files)} files in {folder} (the first is {files[0][0]})"
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """All trials on file, without their profits; lines that are none are passed over."""
-    return read_records(path, _trial_of)
+    """All trials on file, without their profits; lines that are none are passed over, and `problems` has them."""
+    if not os.path.exists(path):  # that of pathlib raises where a folder may not be searched
+        beside = [f"{name}/" for name in ("markets", path.stem) if _has_files(path.with_name(name))]
+        if beside:
+            _say(f"{path} is missing, while {' and '.join(beside)} beside it hold earlier trials: {TOO_SMALL}.")
+            return []
+    return read_records(path, _trial_of, TOO_SMALL)
+
+
+def _has_files(folder: Path) -> bool:
+    try:
+        return any(file.suffix == ".parquet" for file in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _trial_of(line: dict[str, Any]) -> Trial:
@@ -430,25 +533,29 @@ def _market_file(path: Path, key: str) -> Path:
     return path.with_name("markets") / f"{key}.parquet"
 
 
-def _keep_market(path: Path, market: Market | None) -> None:
+def _keep_market(path: Path, market: Market) -> None:
     """Writes the returns unless as many are on file. Raises `OSError`."""
-    if market is None:
-        return
     file = _market_file(path, market.key)
     known = _read_market(file)
-    if known is None or len(known.returns) < len(market.returns):
+    if not isinstance(known, Market) or len(known.returns) < len(market.returns):
         buffer = io.BytesIO()
         market.returns.write_parquet(buffer)
         write_whole(file, buffer.getvalue())
 
 
-def _read_market(file: Path) -> Market | None:
-    """None where there is no file, or one that holds no returns."""
-    schema = {"symbol": pl.String, "session": pl.Date, "log_return": pl.Float32}
+def _read_market(file: Path) -> Market | OSError:
+    """What is on file, or why it cannot be read."""
+    found = _read_table(file, {"symbol": pl.String, "session": pl.Date, "log_return": pl.Float32})
+    return found if isinstance(found, OSError) else Market(found.drop_nulls().drop_nans())
+
+
+def _read_table(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame | OSError:
     try:
-        return Market(pl.read_parquet(file, schema=schema, glob=False).drop_nulls().drop_nans())
-    except (OSError, pl.exceptions.PolarsError):
-        return None
+        return pl.read_parquet(io.BytesIO(content_of(file)), schema=schema)
+    except OSError as error:
+        return error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # polars panics over some damaged files
+        return OSError("it is damaged or no table of this program")
 
 
 def _with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Trial]:
@@ -456,14 +563,23 @@ def _with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Tria
     markets: dict[str, Market | None] = {"": None}
     if like.data and like.data.market:
         markets[like.data.market_key] = like.data.market
-    found = []
+    found, unread = [], []
     for trial in trials:
         if trial.data and trial.first <= like.last and like.first <= trial.last:
             key = trial.data.market_key
             if key not in markets:
-                markets[key] = _read_market(_market_file(path, key))
+                file = _market_file(path, key)
+                known = _read_market(file)
+                markets[key] = None if isinstance(known, OSError) else known
+                unread += [(file, known)] if isinstance(known, OSError) else []
             trial = replace(trial, data=replace(trial.data, market=markets[key]))
         found.append(trial)
+    if unread:
+        follows = (
+            "trials on this market under another name may be missing, so that the correction for trials may be too "
+            "small"
+        )
+        _say_unread(_those(unread, path.with_name("markets")), unread[0][1], follows, RUN_AGAIN)
     return found
 
 
@@ -479,30 +595,64 @@ def _bytes_of(profit: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _read_profit(path: Path, trial: Trial) -> pl.DataFrame | None:
-    """None where there is no file, or one that is no profit."""
-    try:
-        kept = pl.read_parquet(_file(path, trial), schema={"session": pl.Date, "net": pl.Float32}, glob=False)
-    except (OSError, pl.exceptions.PolarsError):
-        return None
-    return kept.drop_nans().drop_nulls().unique("session", keep="last", maintain_order=True)
+def _keep_profit(path: Path, trial: Trial, profit: pl.DataFrame, *, again: bool) -> None:
+    """Writes the profit, `again` although it can be read. Raises `OSError`."""
+    file = _file(path, trial)
+    if again or isinstance(_read_table(file, PROFIT_COLUMNS), OSError):
+        write_whole(file, _bytes_of(profit))
 
 
-def read_records(path: Path, make: Callable[[dict[str, Any]], Record]) -> list[Record]:
+def _read_profits(path: Path, trials: Sequence[Trial]) -> dict[Trial, pl.DataFrame | None]:
+    """The profits on file; None where there is no file, or one that is no profit."""
+    found: dict[Trial, pl.DataFrame | None] = {}
+    unread = []
+    for trial in trials:
+        file = _file(path, trial)
+        kept = _read_table(file, PROFIT_COLUMNS)
+        if isinstance(kept, OSError):
+            found[trial] = None
+            had_one = trial.sharpe is not None and trial.data is not None  # not every trial has a profit
+            unread += [(file, kept)] if had_one or not isinstance(kept, FileNotFoundError) else []
+        else:
+            found[trial] = kept.drop_nans().drop_nulls().unique("session", keep="last", maintain_order=True)
+    if unread:
+        follows = "how alike these trials are to others is unknown, and each counts in full"
+        _say_unread(_those(unread, path.with_suffix("")), unread[0][1], follows, RUN_AGAIN)
+    return found
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a regular file. Raises `OSError` for all else, a pipe or device included, which is not opened."""
+    _refuse_irregular(path)
+    return path.read_bytes()
+
+
+def _refuse_irregular(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is a folder, pipe or device: a regular file was expected")
+
+
+def read_records(path: Path, make: Callable[[dict[str, Any]], Record], follows: str) -> list[Record]:
     """What `make` makes of a file's JSON objects, one a line; what is none, or was cut short, is passed over.
 
-    `make` raises `KeyError`, `TypeError` or `ValueError` for an object that it cannot use.
+    `make` raises `KeyError`, `TypeError` or `ValueError` for an object that it cannot use. `problems` has what was
+    passed over, and what `follows` from it.
     """
-    found = []
+    found, wrong = [], 0
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = content_of(path).split(b"\n")
+    except FileNotFoundError:
         return []
-    for line in lines:
+    except OSError as error:
+        _say_unread(str(path), error, follows)
+        return []
+    for line in filter(bytes.strip, lines):
         try:
             found.append(make(json.loads(line)))
         except (KeyError, TypeError, ValueError, RecursionError):
-            continue
+            wrong += 1
+    if wrong:
+        _say_unread(f"{wrong} {'line' if wrong == 1 else 'lines'} of {path}", "damaged or cut short", follows)
     return found
 
 
@@ -526,6 +676,8 @@ def append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     if not lines:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _refuse_irregular(path)
     with path.open("a+b", buffering=0) as file:
         torn = False
         if file.seek(0, os.SEEK_END):

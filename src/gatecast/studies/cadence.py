@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
-from gatecast.evaluation.ledger import Trial, record_trials
+from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
 from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, data_of, enough_history
@@ -285,13 +285,14 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
     heads = [head for head in HEADS if head in experiment.lstm.heads]
     differences = compared(forecasts, heads, costs)
     rows, span = _scored(forecasts, heads[0]), day_means(forecasts, heads[0], MONTHLY, NEVER).day
+    with problems() as unread:
+        tried = len(record_trials(trials_of(experiment, bars, list(samples.values()))))
     return Cadences(
         {name: len(one.symbols) for name, one in samples.items()}, experiment.lstm.seeds, rows, len(span),
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
         {name: len(one.folds) for name, one in forecasts.items()}, costs,
         tuple(_score(forecasts, head, name) for head in heads for name in MONTHS), tuple(differences),
-        len(record_trials(trials_of(experiment, bars, list(samples.values())))),
-        tuple(_notes(experiment, samples, sorted(made.keys() - samples.keys()))),
+        tried, (*_notes(experiment, samples, sorted(made.keys() - samples.keys())), *unread),
     )  # fmt: skip
 
 

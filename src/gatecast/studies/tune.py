@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from gatecast.evaluation.ledger import record_trials
+from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
 from gatecast.experiment import Experiment, Progress, data_of, enough_history, nested_trials
 from gatecast.forecasting.timing import Timed
@@ -24,24 +24,26 @@ class Tuned:
     """What was found: `scores` as in `evaluation.tuned.tuned_of`, `seconds` model -> time of its training.
 
     `searches`: asset class -> every search with all its candidates, see `forecasting.tuning.search_once`.
+    `warnings`: what the ledger of trials could not read or write.
     """
 
     name: str
     scores: Mapping[str, Any]
     searches: Mapping[str, tuple[dict[str, Any], ...]]
     seconds: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-able; undefined numbers are None."""
         found: dict[str, Any] = jsonable(
             {"name": self.name, **self.scores, "searches": dict(self.searches), "seconds": dict(self.seconds),
-             "sentences": said_of(self.scores, self.seconds)}
+             "sentences": [*said_of(self.scores, self.seconds), *self.warnings]}
         )  # fmt: skip
         return found
 
     def summary(self) -> str:
         """In words: whether it paid, what mattered, and the settings in force from each date on."""
-        lines = [fill(one, 100) for one in said_of(self.scores, self.seconds)]
+        lines = [fill(one, 100) for one in (*said_of(self.scores, self.seconds), *self.warnings)]
         for one in self.scores["classes"]:
             lines += ["", f"{one['asset_class']}. {searched(one)}"]
             for name, share in sorted(one["importance"].items(), key=lambda item: -item[1]):
@@ -77,9 +79,12 @@ def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
     seconds: dict[str, float] = {}
     forecasts = {name: _forecast(experiment, one, seconds, progress) for name, one in samples.items()}
     data = data_of(bars, list(samples.values()))
-    record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
+    with problems() as unread:
+        record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
     scores = tuned_of(forecasts) or {}
-    return Tuned(experiment.name, scores, {name: searches_of(one) for name, one in forecasts.items()}, seconds)
+    return Tuned(
+        experiment.name, scores, {name: searches_of(one) for name, one in forecasts.items()}, seconds, tuple(unread)
+    )
 
 
 def _forecast(

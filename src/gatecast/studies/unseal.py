@@ -11,6 +11,7 @@ import polars as pl
 
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
+from gatecast.evaluation.ledger import problems
 from gatecast.experiment import Experiment, Progress, make_chain
 from gatecast.market.bars import session_date
 from gatecast.market.sources import Reading
@@ -51,8 +52,9 @@ def unseal(
     elif source.source == "frame" and source.frame is None:
         raise SettingsError("the run's bars were a frame, which is not kept: give bars=, or --bars FILE.")
     symbols = run.bars["symbol"].unique().sort().to_list()
-    holdout.refuse_second(symbols, sealed.holdout, again=again)
-    seen = holdout.seen_without_seal(symbols, sealed.holdout)
+    with problems() as unread:
+        holdout.refuse_second(symbols, sealed.holdout, again=again)
+        seen = holdout.seen_without_seal(symbols, sealed.holdout)
     opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
     whole = _whole(opened, symbols, sealed.holdout)
     chain = make_chain(opened, whole.bars, progress, actions=whole.actions)
@@ -65,12 +67,13 @@ def unseal(
         hash_of(sealed.to_dict()),
     )  # fmt: skip
     holdout.record_opening(opening)  # before anything is shown
-    said = [*holdout.reservations(earlier, seen, same), found["sentence"]]
+    said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]
     found |= {
         "opened": [one.opened for one in (*earlier, opening)], "seen": seen, "same_past": same,
         "sentence": " ".join(said),
     }  # fmt: skip
-    return replace(run, scores={**run.scores, "holdout": jsonable(found)})
+    warnings = list(dict.fromkeys([*unread, *run.scores.get("warnings", [])]))
+    return replace(run, scores={**run.scores, "holdout": jsonable(found), "warnings": warnings})
 
 
 def _whole(opened: Experiment, symbols: list[str], first: str) -> Reading:
