@@ -649,3 +649,17 @@ def test_columns_that_no_file_has_are_refused() -> None:
         assert advice in str(caught.value)
     with pytest.raises(BarsError, match="It has none"):
         read_bars(bars.drop("sentiment"), columns=["nope"])
+
+
+def test_codes_for_missing_values_in_further_columns_are_told_and_infinite_cells_emptied() -> None:
+    bars = synthetic.a1(60, seed=1)
+    wave = [float(np.sin(n)) for n in range(60)]
+    cells = pl.Series([*wave[:7], -9999.0, float("inf"), *wave[9:]])
+    reading = read_with_findings(bars.with_columns(x=cells, flag=pl.Series([0.0] * 59 + [1.0])))
+    told = {one.rule: one for one in reading.findings}
+    assert (told["far_out"].value, told["far_out"].line, told["far_out"].severity) == (-9999.0, 8, "warning")
+    assert "'x'" in told["far_out"].advice
+    assert told["not_finite"].line == 9
+    assert reading.bars["x"].to_list()[6:10] == [wave[6], -9999.0, None, wave[9]]
+    assert len(reading.findings) == 2
+    assert not read_with_findings(bars.with_columns(x=cells, y=pl.Series(wave)), columns=["y"]).findings

@@ -5,6 +5,7 @@ Rows carry `table` and `line`, so that every refusal and every finding names its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -18,6 +19,7 @@ Versions = Literal["first", "newest"]
 WIDEN_LIMIT = 0.05  # a settlement so far outside the traded range widens it; further out is a bad bar
 SPIKE_LIMIT = 5.0  # a low under a fifth of open and close, or a high over five times both, is a bad bar
 PRICE_LIMITS = (1e-10, 1e10)
+FAR_OUT = 50  # robust standard deviations from the median, beyond which a cell of a further column is told
 BAD_SHARE, BAD_MIN = 0.05, 5  # a larger share of bad bars refuses the symbol, from so many bad bars on
 
 
@@ -131,6 +133,30 @@ def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         rule, column, _, problem = rules[row["_rule"]]
         notes.add("error", rule, row, row[column], f"{problem} The bar is left out.")
     return rows.filter(pl.col("_rule").is_null()).drop("_rule")
+
+
+def look_over(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> pl.DataFrame:
+    """The rows with infinite cells of the further columns `names` emptied; those and cells far out are findings.
+
+    Far out: more than 50 robust standard deviations (1.4826 times the median distance from the median) from the median
+    of the symbol's column.
+    """
+    for name in (name for name in names if name[0] != "_" and rows.schema[name].is_float()):
+        cell = pl.col(name)
+        advice = f"Infinite cells of the column {name!r}: read as empty."
+        notes.add_counts("warning", "not_finite", rows.filter(cell.is_infinite()), advice)
+        rows = rows.with_columns(pl.when(cell.is_finite()).then(cell).alias(name))
+        distance = (cell - cell.median().over("symbol")).abs()
+        spread = 1.4826 * distance.median().over("symbol")
+        far = rows.filter((spread > 0) & (distance > FAR_OUT * spread))
+        for _, own in far.group_by("symbol", maintain_order=True):
+            row = own.row(0, named=True)
+            advice = (
+                f"{own.height} cell(s) of the column {name!r} lie more than {FAR_OUT} robust standard deviations from"
+                " its median; this is the first: a code for a missing value, such as -9999? Empty the cell."
+            )
+            notes.add("warning", "far_out", row, row[name], advice)
+    return rows
 
 
 def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFrame:

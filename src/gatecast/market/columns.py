@@ -164,8 +164,8 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
     for name in (name for name in MARKS if name in frame.columns):
         mark = pl.col(name).cast(pl.String).str.to_lowercase()
         number = mark.replace_strict(YES_AND_NO, default=mark.cast(pl.Float64, strict=False), return_dtype=pl.Float64)
-        cells = frame.select("_table", "_line", text=mark.str.strip_chars(), number=number)
-        given = cells.filter(~pl.col("text").is_in(MISSING))
+        shown = frame.select("_table", "_line", text=mark.str.strip_chars(), number=number)
+        given = shown.filter(~pl.col("text").is_in(MISSING))
         known = given.filter(pl.col("number").is_in([0.0, 1.0]))
         if given.is_empty() or (known.is_empty() and given["number"].null_count() == len(given)):
             frame = frame.drop(name)  # words of another meaning

@@ -46,6 +46,7 @@ from gatecast.market.cleaning import (
     BAD_SHARE,
     Versions,
     adjust,
+    look_over,
     quarantine,
     refuse_mixed_spacing,
     refuse_splits,
@@ -244,6 +245,11 @@ def read_with_findings(
     rows = close_times(rows, notes)
     rows = _cut(rows, start, end, moment, seal, now, notes)
     order = rows.columns
+    rows = look_over(
+        rows,
+        [name for name in order if name not in SPELLINGS and name in (order if columns is None else columns)],
+        notes,
+    )
     rows, events = take_known(rows, delays, as_of=moment, sealed=seal)
     rows = without_repeats(rows, notes, versions if moment is None else "newest")
     rows = join_known(rows, events, order)
