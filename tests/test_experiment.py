@@ -34,6 +34,7 @@ TINY: dict[str, Any] = {
     "forest": Forest(trees=5),
     "logistic": Logistic(strengths=(1e-2,)),
     "schedule": Schedule(refit="3M"),
+    "too_good": ("planted",),
 }
 WALK = TINY | {"features": ("ret_log_1", "volume_ratio_20")}
 

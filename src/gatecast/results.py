@@ -68,12 +68,13 @@ class ClassResult:
     selection: Selection
     net: FloatArray
 
-    def with_nothing_held(self) -> ClassResult:
-        """The same with every weight 0, and no evidence."""
+    def with_nothing_held(self, disk: Disk | None = None) -> ClassResult:
+        """The same with every weight 0, and no evidence; of several classes, on disk."""
         choice = self.selection
         nothing = np.zeros(len(choice.weight))
         flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, np.ones(len(nothing), bool))
-        return replace(self, selection=flat)
+        own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net)
+        return disk.put(replace(own, selection=disk.put(flat))) if disk else own
 
     def kept_on(self, disk: Disk, samples: Samples) -> ClassResult:
         """The same with its arrays on disk; `samples`: its own as they are there already, see `kept_samples`."""
@@ -110,7 +111,7 @@ class Chain:
 
     def with_nothing_held(self, costs: Costs) -> Chain:
         """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
-        classes = {name: one.with_nothing_held() for name, one in self.classes.items()}
+        classes = {name: one.with_nothing_held(self.disk) for name, one in self.classes.items()}
         weights = self.weights.with_columns(pl.col("weight", "book") * 0.0)
         flat = backtest(weights.select("symbol", "time", "weight"), self.bars, costs, actions=self.actions)
         return replace(self, classes=classes, weights=weights, result=flat)
@@ -498,7 +499,7 @@ def _headline(
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
     alike = [head for head in skilled if head in simple]
-    but = f", but a simple model is as good in {' and '.join(alike)}" if alike else ""
+    but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
     told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
     other = without_default_ends["strategy"].verdict if without_default_ends else told
     if other != told:
@@ -513,7 +514,9 @@ def _headline(
     elif skilled:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
     elif simple:
-        first = f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple model is as good."
+        first = (
+            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
+        )
     else:
         first = "There is no evidence of skill in this market."
     second = (

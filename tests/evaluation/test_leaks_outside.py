@@ -148,15 +148,15 @@ def test_limits_scale_with_bars_a_day() -> None:
     bars = bars.with_columns(known_at="time", segment=pl.lit(0, pl.Int32))
 
     def weak(r: Array, g: np.random.Generator) -> Array:
-        return np.sqrt(0.008) * unit(coming(r, 1)) + g.standard_normal(len(r))
+        return np.sqrt(0.016) * unit(coming(r, 1)) + g.standard_normal(len(r))
 
     hourly = with_column(bars, weak)
     (one,) = knowing(hourly, NAMES, 1)
     assert one.limit == pytest.approx(0.02 / 7)
     daily = with_column(
-        synthetic.a1(4200, 10), lambda r, g: np.sqrt(0.008) * unit(coming(r, 1)) + g.standard_normal(len(r))
+        synthetic.a1(4200, 10), lambda r, g: np.sqrt(0.016) * unit(coming(r, 1)) + g.standard_normal(len(r))
     )
-    assert knowing(daily, NAMES, 1) == []  # 0.8 % of the next day is believed, of the next hour not
+    assert knowing(daily, NAMES, 1) == []  # 1.6 % of the next day is believed, of the next hour not
 
 
 def test_a_chance_of_one_in_a_thousand_over_all_tests() -> None:

@@ -137,7 +137,7 @@ def test_a_simple_regression_that_is_as_good_is_named_in_the_first_sentence(samp
     assert found.simple_low <= 0
     first, rest = found.sentence.split(". ", 1)
     assert first.endswith("but a simple regression is as good: the HAR of smoothed variances")
-    assert "It gains +" in rest
+    assert "forecast gains +" in rest
     assert "over the plain yardstick, the log-HAR" in rest
     assert found.simple_is_as_good
     clean: Any = SimpleNamespace(clean=True)
@@ -173,7 +173,7 @@ def test_a_loss_beyond_the_cap_counts_as_the_cap(samples: Samples) -> None:
     assert set_aside({"index": with_rival(changed)}, "return", "ensemble").capped == 1
     found = judged(changed)["return"]
     assert found.capped == 1
-    assert "1 losses were above 25 units" in found.sentence
+    assert "1 losses were above 25 times the usual" in found.sentence
     assert np.nanmax(losses(changed, "return", "lstm")) <= CAP
 
 
