@@ -173,7 +173,8 @@ def test_the_reason_names_the_ensembles_number_and_its_side() -> None:
             "strategy": ["flat", "buy_and_hold", "trend", "trend", "trend"],
             "score_bps": [0.0, 1.25, 0.5, 0.5, 0.5], "evidence": [0.0, 0.0, 0.4, 1.0, 1.0],
             "signal": [0, -1, -1, 1, 1], "telling": [False, False, True, True, True],
-            "traded": [False, False, False, False, True], "doubted": [False] * 5, "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
+            "traded": [False, False, False, False, True], "doubted": [False] * 5,
+            "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
         }
     )  # fmt: skip
     assert cases.select(_reason()).to_series().to_list() == [
