@@ -22,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
-from gatecast.forecasting.lstm.forecaster import bars_read, read_windows
+from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
 from gatecast.samples.targets import columns_of, decode

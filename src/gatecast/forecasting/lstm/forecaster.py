@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of, stream_out
+from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
+from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
 from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
-from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import Settings
+from gatecast.samples.targets import columns_of, decode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,32 +30,20 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
-MANY_ROWS = 5_000
-
-
-class LSTM(Settings):
-    """Stacked LSTM of Hochreiter and Schmidhuber (1997), trained with Adam on chunks of bars.
+class LSTM(Recipe):
+    """Seed ensembles of stacked LSTMs, refitted on schedule, trained on chunks of bars.
 
     Attributes
     ----------
-    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: 16-256. layers: 1-3.
-    dropout: between layers and before the heads. heads: what it forecasts. seeds: networks in the ensemble.
-    scaling: of the inputs, on training rows only. epochs, patience: early stopping on the validation block; patience
-        counts once the training loss has fallen at all, since a network on a plateau has nothing to overfit.
-    averaging: share of the earlier epochs in the running mean of the weights that is validated and kept (Izmailov et
-        al. 2018); 0 keeps the last epoch's alone.
-    chunk, batch: labels in a chunk (K) and chunks in an update (B). None: 32, and 16 where there are `MANY_ROWS` to
-        train on or more, which then need the finer steps. clip: largest gradient norm.
-    training: "chunks", or "windows" as the reference. engine: "compiled", or "torch", its readable twin.
-    unfinished: folder in which finished networks are kept, and looked for; changes no result.
-    burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
-    selection: weigh the features at each bar before the first layer, see `lstm.selection`.
+    lookback, horizon, units, layers, dropout, heads, training and the like: see `Recipe`.
+    scaling: of the inputs, on training rows only. seeds: networks in the ensemble. seed: what they begin from.
     features: those of the samples that it reads; None: all.
     window: what it learns from (None: the schedule's). half_life: years of age that halve a label's weight in the loss.
     every: refits from one training to the next. warm_start: begin with the weights of the newest earlier fit that has
         seen no answer of the new validation block (see `schedule.warm_starts`), member by member; without such a fit,
         and in `fit`, cold. Inputs and answers are scaled anew at every fit, and the weights go on in the new scales.
     label: its name in the forecasts, where there are several.
+    unfinished: folder in which finished networks are kept, and looked for; changes no result.
 
     Examples
     --------
@@ -67,44 +55,16 @@ class LSTM(Settings):
     (2, 5)
     """
 
-    lookback: Annotated[int, Field(ge=10, le=100)] = 30
-    units: Annotated[int, Field(ge=16, le=256)] = 64
-    layers: Annotated[int, Field(ge=1, le=3)] = 2
-    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
-    horizon: Annotated[int, Field(ge=1, le=22)] = 5
-    heads: tuple[str, ...] = HEADS
     scaling: Literal["zscore", "minmax"] = "zscore"
-    training: Literal["chunks", "windows"] = "chunks"
-    engine: Literal["compiled", "torch"] = "compiled"
-    burn_in_gradient: bool = True
-    selection: bool = False
     features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     window: Window | None = None
     half_life: HalfLife | None = None
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 60
-    patience: Annotated[int, Field(ge=1, le=1000)] = 5
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    chunk: Annotated[int, Field(ge=1, le=500)] | None = None
-    batch: Annotated[int, Field(ge=1, le=512)] = 4
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
     every: Annotated[int, Field(ge=1)] = 1
     warm_start: bool = False
     label: str = Field(default="lstm", exclude=True)
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
-
-    @field_validator("heads")
-    @classmethod
-    def _known_heads(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
-        for head in heads:
-            if head not in HEADS:
-                raise ValueError(f"unknown head {head!r}. {did_you_mean(head, HEADS)}")
-        if not heads:
-            raise ValueError(f"expected at least one of {', '.join(HEADS)}, got none")
-        return tuple(head for head in HEADS if head in heads)
 
     @property
     def name(self) -> str:
@@ -121,25 +81,6 @@ class LSTM(Settings):
         columns = [samples.names.index(name) for name in self.features]
         return replace(samples, features=np.ascontiguousarray(samples.features[:, columns]), names=self.features)
 
-    def labels(self, rows: int) -> int:
-        """Labels in a chunk where there are so many rows to train on."""
-        return self.chunk or (32 if rows < MANY_ROWS else 16)
-
-    @cached_property
-    def output_columns(self) -> IntArray:
-        """Columns of the encoded table that the heads need, in order."""
-        where = columns_of(self.horizon)
-        return np.concatenate([np.arange(where[head].start, where[head].stop) for head in self.heads])
-
-    @cached_property
-    def binary_columns(self) -> tuple[bool, ...]:
-        """Which outputs are log-odds."""
-        return tuple(
-            head in ("direction", "regime")
-            for head in self.heads
-            for _ in range(self.horizon if head == "return" else 1)
-        )
-
     def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedLSTM:
         """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
         rows = np.flatnonzero(~np.isnat(samples.known_at))
@@ -153,7 +94,7 @@ class LSTM(Settings):
         served = len(folds)
         folds = [fold.windowed(self.window) for fold in folds[:: self.every]]
         starts = warm_starts(folds) if self.warm_start else [None] * len(folds)
-        members: dict[tuple[int, int], Member] = {}
+        members: dict[tuple[int, int], TrainedNetwork] = {}
 
         for wave in _waves(starts):
             members |= self._fit_wave({number: folds[number] for number in wave}, starts, members, jobs, progress)
@@ -169,44 +110,44 @@ class LSTM(Settings):
         return [fits[number // self.every] for number in range(served)]
 
     def _fit_wave(
-        self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], Member],
+        self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], TrainedNetwork],
         jobs: int, progress: Progress | None,
-    ) -> dict[tuple[int, int], Member]:  # fmt: skip
+    ) -> dict[tuple[int, int], TrainedNetwork]:  # fmt: skip
         """(fold, member) -> network, for folds whose starts are `known`; those that an interrupted run kept are taken.
 
         Kept by the machine that asks, wherever they are trained.
         """
 
-        def train(job: Job) -> Member:
+        def train(job: TrainingJob) -> TrainedNetwork:
             lesson = job.lesson
             fit = train_network(
                 self, lesson.inputs, lesson.table, lesson.train, lesson.validation, job.seed, lesson.counts, job.start
             )
-            return self._judged(fit, lesson)
+            return self._with_validation_outputs(fit, lesson)
 
-        found: dict[tuple[int, int], Member] = {}
+        found: dict[tuple[int, int], TrainedNetwork] = {}
         begun: list[tuple[tuple[int, int], str]] = []  # each network that is not kept yet, and its key, as it sets out
 
-        def missing() -> Iterator[Job]:
+        def missing() -> Iterator[TrainingJob]:
             for number, fold in folds.items():
                 lesson, earlier = self._prepare(fold), starts[number]
                 for member in range(self.seeds):
                     start = None if earlier is None else known[earlier, member].fit.weights
-                    job = Job(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member), start)
+                    job = TrainingJob(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member), start)
                     key = key_of(self, lesson, job.seed, start) if self.unfinished else ""
                     fit = recall(self.unfinished, key) if self.unfinished else None
                     if fit is None:
                         begun.append(((number, member), key))
                         yield job
                     else:
-                        found[number, member] = self._judged(fit, lesson)
+                        found[number, member] = self._with_validation_outputs(fit, lesson)
 
-        told = 0
+        reported = 0
 
-        def tell() -> None:
-            nonlocal told
-            more = len(found) - told
-            told += more
+        def report() -> None:
+            nonlocal reported
+            more = len(found) - reported
+            reported += more
             if progress and more:
                 progress(more)
 
@@ -214,15 +155,15 @@ class LSTM(Settings):
             found[place] = network
             if self.unfinished:
                 keep(self.unfinished, key, network.fit)
-            tell()
-        tell()
+            report()
+        report()
         return found
 
-    def _judged(self, fit: Fit, lesson: Lesson) -> Member:
+    def _with_validation_outputs(self, fit: Fit, lesson: PreparedFold) -> TrainedNetwork:
         outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
-        return Member(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
+        return TrainedNetwork(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
 
-    def _prepare(self, fold: Fold) -> Lesson:
+    def _prepare(self, fold: Fold) -> PreparedFold:
         samples = self.reads(fold.data)
         if samples.context < self.lookback or samples.horizon != self.horizon:
             raise SettingsError(
@@ -244,37 +185,20 @@ class LSTM(Settings):
         scaled = ((table[read] - centre) / spread).astype(np.float32)
         counts = np.ones(len(inputs), np.float32)
         counts[rows[: len(train)]] = fold.recency(self.half_life)[np.isin(fold.train, samples.first_of_end(fold.train))]
-        return Lesson(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :], counts)
+        return PreparedFold(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :], counts)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One fold, ready for the network: scaled inputs and answers of the bars it reads, rows counted among those.
-
-    `counts`: (bars,) how much each label counts.
-    """
-
-    scaler: Scaler
-    centre: FloatArray
-    spread: FloatArray
-    inputs: NDArray[np.float32]
-    table: NDArray[np.float32]
-    train: IntArray
-    validation: IntArray
-    counts: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One network to train: all that it takes, and no more than that."""
 
-    lesson: Lesson
+    lesson: PreparedFold
     seed: int
     start: dict[str, NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True)
-class Member:
+class TrainedNetwork:
     """One network of an ensemble: its fit, its `outputs` on the validation rows, and the scales that it learned on."""
 
     fit: Fit
@@ -306,7 +230,7 @@ class FittedLSTM:
     searches: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def assemble(cls, settings: LSTM, fold: Fold, members: Sequence[Member]) -> FittedLSTM:
+    def assemble(cls, settings: LSTM, fold: Fold, members: Sequence[TrainedNetwork]) -> FittedLSTM:
         """The members of one fold together, with the variance's smearing factor from its validation rows."""
         first = members[0]
         fitted = cls(
@@ -424,20 +348,3 @@ def outputs_of(
     binary = np.array(settings.binary_columns)
     raw = predict_windows(weights, settings, inputs, ends, len(binary)).astype(np.float64)
     return np.where(binary, 1 / (1 + np.exp(-np.clip(raw, -30, 30))), raw * spread + centre)
-
-
-def bars_read(ends: IntArray, lookback: int, bars: int) -> NDArray[np.bool_]:
-    """(bars,) which bar-level rows the windows that end at `ends` read."""
-    read = np.zeros(bars, bool)
-    for step in range(lookback):
-        read[ends - step] = True
-    return read
-
-
-def read_windows(
-    scaler: Scaler, samples: Samples, ends: IntArray, lookback: int
-) -> tuple[NDArray[np.float32], IntArray]:
-    """The scaled bars that these windows read, and where each ends among them: windows stay whole, runs apart."""
-    read = bars_read(ends, lookback, len(samples.features))
-    inputs = scaler.transform(samples.features[read]).astype(np.float32)
-    return inputs, (np.cumsum(read) - 1)[ends]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.lstm.forecaster import LSTM
     from gatecast.forecasting.lstm.network import Network
+    from gatecast.forecasting.lstm.recipe import Recipe
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
@@ -123,7 +123,7 @@ class Engine(Protocol):
 
 
 def train_network(
-    settings: LSTM, inputs: FloatArray, table: FloatArray, train: IntArray, validation: IntArray, seed: int,
+    settings: Recipe, inputs: FloatArray, table: FloatArray, train: IntArray, validation: IntArray, seed: int,
     counts: FloatArray | None = None, start: Weights | None = None,
 ) -> Fit:  # fmt: skip
     """One network on one fold, on one thread.
@@ -172,7 +172,7 @@ def train_network(
     return Fit(best, best_epoch + 1, tuple(train_losses), tuple(validation_losses))
 
 
-def first_forecasts(answers: FloatArray, settings: LSTM) -> NDArray[np.float32]:
+def first_forecasts(answers: FloatArray, settings: Recipe) -> NDArray[np.float32]:
     """(outputs,) what the heads begin with: the share of ones as log-odds, elsewhere 0, which is the mean.
 
     Were it .5, learning the share alone would look like learning, and end the patience with a plateau.
@@ -184,7 +184,7 @@ def first_forecasts(answers: FloatArray, settings: LSTM) -> NDArray[np.float32]:
     return np.asarray(np.log(shares / (1 - shares)), dtype=np.float32)
 
 
-def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Weights:
+def initial_weights(settings: Recipe, inputs: int, outputs: int, seed: int) -> Weights:
     """Uniform in ±1/√units, forget bias 1, heads from zero: the first forecast is the mean."""
     draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     units = settings.units
@@ -204,7 +204,7 @@ def initial_weights(settings: LSTM, inputs: int, outputs: int, seed: int) -> Wei
     return weights
 
 
-def head_weights(table: FloatArray, settings: LSTM, counts: FloatArray | None) -> FloatArray:
+def head_weights(table: FloatArray, settings: Recipe, counts: FloatArray | None) -> FloatArray:
     """(bars, outputs) weight of each answer: 0 where there is none; the steps of the return path share one weight.
 
     `counts`: (bars,) multiplies those of each bar.
@@ -255,7 +255,7 @@ class CompiledEngine:
     """The kernel with its buffers."""
 
     def __init__(
-        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int,
+        self, settings: Recipe, inputs: FloatArray, table: FloatArray, start: Weights, seed: int,
         counts: FloatArray | None = None,
     ) -> None:  # fmt: skip
         self.kernel = kernel()
@@ -312,7 +312,7 @@ class TorchEngine:
     """The same updates with `torch.nn.LSTM` and autograd."""
 
     def __init__(
-        self, settings: LSTM, inputs: FloatArray, table: FloatArray, start: Weights, seed: int,
+        self, settings: Recipe, inputs: FloatArray, table: FloatArray, start: Weights, seed: int,
         counts: FloatArray | None = None,
     ) -> None:  # fmt: skip
         import torch
@@ -406,7 +406,7 @@ def flatten(shape, weights: Weights) -> FloatArray:  # type: ignore[no-untyped-d
     return flat
 
 
-def predict_windows(weights: Weights, settings: LSTM, inputs: FloatArray, ends: IntArray, outputs: int) -> FloatArray:
+def predict_windows(weights: Weights, settings: Recipe, inputs: FloatArray, ends: IntArray, outputs: int) -> FloatArray:
     """(rows, outputs) from exactly the last T bars of each row; a row's bytes depend on nothing else."""
     module = kernel()
     shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs, settings.selection)

@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.training import Fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.lstm.forecaster import LSTM, Lesson
+    from gatecast.forecasting.lstm.lesson import PreparedFold
 
 
-OF_THE_SERIES = {"seed", "seeds", "every", "warm_start", "label", "features", "window", "half_life"}
-"""Settings that decide which networks there are, where they start and what they read, not what becomes of one."""
-
-
-def key_of(settings: LSTM, lesson: Lesson, seed: int, start: dict[str, NDArray[np.float32]] | None = None) -> str:
+def key_of(
+    settings: Recipe, lesson: PreparedFold, seed: int, start: dict[str, NDArray[np.float32]] | None = None
+) -> str:
     """SHA-256 of everything that one fit depends on; `start`: an earlier fit's weights, None: a cold start."""
     digest = hashlib.sha256(engine_code())
-    digest.update(settings.model_dump_json(exclude=OF_THE_SERIES).encode())
+    digest.update(settings.model_dump_json(include=set(Recipe.model_fields)).encode())
     digest.update(str(seed).encode())
     decisive: list[NDArray[Any]] = [lesson.inputs, lesson.table, lesson.train, lesson.validation, lesson.counts]
     if start is not None:
