@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gatecast.forecasting.forecaster import fan_out
+from gatecast.compute.parallel import fan_out
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.training import predict_windows, train_network
 from gatecast.forecasting.schedule import Schedule

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forecaster import fan_out
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.tuning import Tuning

@@ -15,13 +15,13 @@ import pytest
 import tomli_w
 from polars.testing import assert_frame_equal
 
+from gatecast.compute.estimate import Work
 from gatecast.errors import HistoryTooShortError, SettingsError
 from gatecast.experiment import BarsSettings, Control, Experiment, merge, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.timing import Work
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of, sessions_of

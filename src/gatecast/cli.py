@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
+    from gatecast.compute.estimate import Cost, Work
     from gatecast.experiment import Experiment
-    from gatecast.forecasting.timing import Cost, Work
     from gatecast.results import Run
 
 app = typer.Typer(
@@ -106,10 +106,10 @@ def run(
     """
     from dataclasses import asdict
 
+    from gatecast.compute.cluster import cluster
+    from gatecast.compute.estimate import Cost
     from gatecast.experiment import Experiment
     from gatecast.experiment import run as run_experiment
-    from gatecast.forecasting.cluster import cluster
-    from gatecast.forecasting.timing import Cost
     from gatecast.report import render
     from gatecast.store import check_place, discard, save_run, studies, unfinished, write_page
 
@@ -377,8 +377,8 @@ def tune(
     Candidates are kept as they end: stopped, the same command goes on, and `gatecast run` with the same settings makes
     no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
     """
+    from gatecast.compute.cluster import cluster
     from gatecast.experiment import Experiment
-    from gatecast.forecasting.cluster import cluster
     from gatecast.store import check_place, discard, studies, unfinished
     from gatecast.studies.tune import tune as search
 
@@ -829,7 +829,7 @@ class _Progress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        from gatecast.forecasting.timing import Estimate
+        from gatecast.compute.estimate import Estimate
 
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
@@ -893,9 +893,9 @@ def _about(seconds: float) -> str:
 
 def _usual_costs(experiment: Experiment) -> dict[str, float]:
     """Model -> how many times the default settings' work it has, over the cores that share it."""
+    from gatecast.compute.estimate import PRIOR
     from gatecast.experiment import KNOWN_MODELS
     from gatecast.forecasting.schedule import LONG
-    from gatecast.forecasting.timing import PRIOR
     from gatecast.forecasting.tuning import DEFAULT
 
     cores, lstm, forest = min(experiment.jobs, _cores()), experiment.lstm, experiment.forest

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
+from gatecast.compute.disk import Disk
+from gatecast.compute.estimate import Cost, Work
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
@@ -37,7 +39,7 @@ from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forecaster import Forecaster
+from gatecast.forecasting.forecaster import Forecaster, Timed
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
@@ -47,9 +49,7 @@ from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
-from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
-from gatecast.forecasting.spill import Disk
-from gatecast.forecasting.timing import Cost, Timed, Work
+from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule, work_of
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
 from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
@@ -476,8 +476,8 @@ def make_chain(
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    One class after the other; of several only the one at work is in memory, see `spill`. `actions`: the delistings that
-    are known, see `gatecast.market.ends`.
+    One class after the other; of several only the one at work is in memory, see `compute.disk`. `actions`: the
+    delistings that are known, see `gatecast.market.ends`.
 
     Raises `HistoryTooShortError` as `run` does.
     """
@@ -493,7 +493,7 @@ def make_chain(
         for name in made if name not in samples
     }  # fmt: skip
     if plan:
-        plan({name: Work.of(one, experiment.schedule.folds(one.times, one.known_at)) for name, one in samples.items()})
+        plan({name: work_of(one, experiment.schedule.folds(one.times, one.known_at)) for name, one in samples.items()})
     seconds: dict[str, float] = {}
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():

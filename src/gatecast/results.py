@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import polars as pl
 
+from gatecast.compute.disk import Disk, KeptFile
 from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
@@ -23,7 +24,6 @@ from gatecast.evaluation.verdict import SKILL
 from gatecast.evaluation.windows import longer_windows
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.schedule import known_by
-from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date

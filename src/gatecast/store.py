@@ -40,10 +40,10 @@ import polars as pl
 import tomli_w
 from pydantic import BaseModel
 
+from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import SAID_ABOVE, Control, Experiment
 from gatecast.forecasting.models import from_state
-from gatecast.forecasting.spill import KeptFile
 from gatecast.forecasting.tuning import Tuning
 from gatecast.results import Run
 

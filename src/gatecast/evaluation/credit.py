@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.rivals import RIVALS
 from gatecast.evaluation.windows import LEVEL
-from gatecast.forecasting.forecaster import fan_out
 from gatecast.metrics import significance
 from gatecast.metrics.many import holm
 

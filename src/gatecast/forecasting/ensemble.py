@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from gatecast.compute.parallel import one_thread
 from gatecast.errors import SettingsError
 from gatecast.forecasting.fallback import choose
-from gatecast.forecasting.forecaster import one_thread
 from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.schedule import known_by
 from gatecast.settings import Settings

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
+import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-
-from gatecast.forecasting.cluster import active
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Progress = Callable[[int], None]
 
 
@@ -68,81 +64,6 @@ class Forecaster(Protocol):
         ...
 
 
-def fan_out(
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    jobs: int = 1,
-    processes: bool = False,
-    light: bool = False,
-    progress: Progress | None = None,
-) -> list[Result]:
-    """`[work(item) for item in items]` over the cores, in order; results depend on neither `jobs` nor the machine.
-
-    Threads where the work releases the interpreter's lock, `processes` where it does not. Inside `cluster` the
-    cluster's machines do it instead, but for `light` work, which takes less time than sending it would.
-    """
-    results = []
-    with closing(stream_out(work, items, jobs=jobs, processes=processes, light=light)) as stream:
-        for result in stream:
-            results.append(result)
-            if progress:
-                progress(1)
-    return results
-
-
-def stream_out(
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    jobs: int = 1,
-    processes: bool = False,
-    light: bool = False,
-) -> Generator[Result]:
-    """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
-    away = None if light else active()
-    with one_thread():
-        stream = away.stream(work, items) if away else _stream(work, items, jobs, processes)
-        try:
-            for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
-                yield result
-        except (KeyboardInterrupt, GeneratorExit):
-            _abandon(stream)
-            if processes and jobs > 1 and not away:  # they would finish what they are at, and leave their locks behind
-                from joblib.externals.loky import get_reusable_executor
-
-                get_reusable_executor().shutdown(wait=True, kill_workers=True)
-            raise
-
-
-def _abandon(stream: object) -> None:
-    """Ends a stream before its time, on purpose: joblib need not warn of the jobs that nobody waits for."""
-    if isinstance(stream, Generator):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            stream.close()
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[object] = threadpool_limits(1)
-    return limits
-
-
-def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:
-    if jobs == 1:
-        return map(work, items)
-    from joblib import Parallel, delayed
-
-    backend = "loky" if processes else "threading"
-    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
-        delayed(work)(item) for item in items
-    )
-    return stream
-
-
 def centre_and_spread(answers: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(columns,) means and standard deviations of the answers that are known: 0 and 1 where there is nothing to see.
 
@@ -167,3 +88,33 @@ def seed_of(seed: int, asset_class: str, cutoff: np.datetime64, member: int = 0)
     moment = int(cutoff.astype("datetime64[s]").astype(np.int64))
     key = (zlib.crc32(asset_class.encode()), moment, member)
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A forecaster that adds the wall-clock seconds of its training to `seconds`, under its name.
+
+    >>> from gatecast.forecasting.naive import Naive
+    >>> seconds: dict[str, float] = {}
+    >>> Timed(Naive(rule="zero"), seconds).fit_many([])
+    []
+    >>> list(seconds)
+    ['zero']
+    """
+
+    forecaster: Forecaster
+    seconds: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """The forecaster's own."""
+        return self.forecaster.name
+
+    def fit_many(
+        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
+    ) -> Sequence[FittedForecaster]:
+        """The forecaster's own fits."""
+        begin = time.perf_counter()
+        fits = self.forecaster.fit_many(folds, jobs=jobs, progress=progress)
+        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - begin
+        return fits

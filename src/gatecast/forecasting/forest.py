@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, centre_and_spread, fan_out, seed_of
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of
 from gatecast.forecasting.scaling import smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import Progress
 from gatecast.forecasting.histories import histories_between, histories_until
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import decode

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import Progress
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.schedule import Fold, Schedule

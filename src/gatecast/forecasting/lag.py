@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import Progress
 from gatecast.forecasting.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.shares import symbol_shares

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import Progress
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode

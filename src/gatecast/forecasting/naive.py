@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.forecaster import Progress, fan_out
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import Progress
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import DECAY, decode, to_array

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out, seed_of
+from gatecast.forecasting.forecaster import Forecaster, Progress, seed_of
 from gatecast.forecasting.histories import histories_between, histories_until
 from gatecast.forecasting.logistic import har_regime_rival, threshold_rival
 from gatecast.forecasting.naive import Naive, match_symbols, share

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from gatecast.compute.estimate import Work
 from gatecast.errors import TrainingError
 from gatecast.market.bars import session_date
 from gatecast.settings import Settings
@@ -305,3 +306,11 @@ def back(day: np.datetime64, length: str) -> np.datetime64:
     last = (target + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
     earlier: np.datetime64 = min(target.astype("datetime64[D]") + offset, last)
     return earlier
+
+
+def work_of(samples: Samples, folds: Sequence[Fold]) -> Work:
+    """The work of a class's refits, before anything is fitted."""
+    known_at = np.sort(samples.known_at[~np.isnat(samples.known_at)])
+    record = np.searchsorted(known_at, [fold.cutoff for fold in folds], side="right")
+    rows = sum(len(fold.train) + len(fold.validation) for fold in folds)
+    return Work(len(samples.time), len(samples.symbols), len(folds), rows, int(record.sum()))

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.forecaster import Progress, seed_of
 from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window

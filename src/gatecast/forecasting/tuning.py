@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
 
+from gatecast.compute.cluster import active
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import GatecastError, did_you_mean
-from gatecast.forecasting.cluster import active
-from gatecast.forecasting.forecaster import Progress, fan_out, seed_of
+from gatecast.forecasting.forecaster import Progress, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.lstm.unfinished import engine_code

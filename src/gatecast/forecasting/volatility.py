@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Forecaster, Progress, fan_out, one_thread
+from gatecast.compute.parallel import fan_out, one_thread
+from gatecast.forecasting.forecaster import Forecaster, Progress
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.linear import FALLS
 from gatecast.forecasting.naive import Naive, match_symbols

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.forecaster import SeedEnsemble, fan_out
+from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.forecaster import SeedEnsemble
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.compute.disk import Disk
     from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
-    from gatecast.forecasting.spill import Disk
     from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
@@ -41,7 +42,7 @@ class Forecasts:
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
     rivals: head -> for each fold the name of the simple rival in force, see `evaluation.rivals`.
 
-    Of a class that is finished, beside others, arrays are on disk and read each time they are asked for, see `spill`.
+    Of a class that is finished, beside others, arrays are on disk and read when they are asked for, see `compute.disk`.
     """
 
     samples: Samples

@@ -19,8 +19,8 @@ from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
 from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, data_of, enough_history
+from gatecast.forecasting.forecaster import Timed
 from gatecast.forecasting.schedule import EXPANDING, Schedule
-from gatecast.forecasting.timing import Timed
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
-from gatecast.forecasting.forecaster import fan_out
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.compute.cluster import code_hash
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import LEVEL, NAMES
 from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
-from gatecast.forecasting.cluster import code_hash
-from gatecast.forecasting.forecaster import fan_out
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import polars as pl
 
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.plausible import TOO_GOOD
@@ -22,7 +23,7 @@ from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import LEVEL, SKILL, judge
 from gatecast.experiment import Experiment, Progress, forecast_class, judge_chain, make_chain
 from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forecaster import Forecaster, fan_out
+from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lag import RidgeLag
 from gatecast.forecasting.linear import Ridge

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
 from gatecast.experiment import Experiment, Progress, data_of, enough_history, nested_trials
-from gatecast.forecasting.timing import Timed
+from gatecast.forecasting.forecaster import Timed
 from gatecast.forecasting.tuning import Tuning
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.results import jsonable

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from gatecast.compute.parallel import stream_out
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of, stream_out
+from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares

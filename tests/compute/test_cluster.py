@@ -19,11 +19,11 @@ import polars as pl
 import pytest
 
 from gatecast import cli
+from gatecast.compute import cluster as module
+from gatecast.compute.cluster import active, cluster
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import ClusterError, GatecastError, SettingsError, TrainingError
 from gatecast.experiment import Experiment, run
-from gatecast.forecasting import cluster as module
-from gatecast.forecasting.cluster import active, cluster
-from gatecast.forecasting.forecaster import fan_out
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.lstm import LSTM

@@ -20,9 +20,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gatecast import live, report, store
+from gatecast.compute.disk import Disk, Kept, KeptFile
 from gatecast.errors import StoreError
 from gatecast.experiment import Experiment, make_chain, run
-from gatecast.forecasting.spill import Disk, Kept, KeptFile
 from gatecast.market import synthetic
 from gatecast.results import Run
 
@@ -113,7 +113,7 @@ def test_nothing_is_left_behind_however_the_program_ends(tmp_path: Path, end: st
 import sys, tempfile
 tempfile.tempdir = {str(tmp_path)!r}
 import numpy as np
-from gatecast.forecasting.spill import Disk
+from gatecast.compute.disk import Disk
 kept = Disk().arrays({{"a": np.arange(3)}})
 print(kept["a"].sum())
 {end}

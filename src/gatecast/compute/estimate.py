@@ -7,44 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import numpy as np
-
-from gatecast.forecasting.forecaster import FittedForecaster, Forecaster, Progress
-from gatecast.forecasting.schedule import Fold
-from gatecast.samples.windows import Samples
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A forecaster that adds the wall-clock seconds of its training to `seconds`, under its name.
-
-    >>> from gatecast.forecasting.naive import Naive
-    >>> seconds: dict[str, float] = {}
-    >>> Timed(Naive(rule="zero"), seconds).fit_many([])
-    []
-    >>> list(seconds)
-    ['zero']
-    """
-
-    forecaster: Forecaster
-    seconds: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        """The forecaster's own."""
-        return self.forecaster.name
-
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> Sequence[FittedForecaster]:
-        """The forecaster's own fits."""
-        begin = time.perf_counter()
-        fits = self.forecaster.fit_many(folds, jobs=jobs, progress=progress)
-        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - begin
-        return fits
 
 
 @dataclass(frozen=True)
@@ -60,14 +24,6 @@ class Work:
     refits: int
     rows: int
     record: int
-
-    @classmethod
-    def of(cls, samples: Samples, folds: Sequence[Fold]) -> Work:
-        """The work of a class's refits."""
-        known_at = np.sort(samples.known_at[~np.isnat(samples.known_at)])
-        record = np.searchsorted(known_at, [fold.cutoff for fold in folds], side="right")
-        rows = sum(len(fold.train) + len(fold.validation) for fold in folds)
-        return cls(len(samples.time), len(samples.symbols), len(folds), rows, int(record.sum()))
 
 
 PRIOR: dict[str, tuple[float, float, float]] = {

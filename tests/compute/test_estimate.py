@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatecast.forecasting.schedule import Schedule, known_by
-from gatecast.forecasting.timing import PER_BAR, PRIOR, Cost, Estimate, Work, peak_memory
+from gatecast.compute.estimate import PER_BAR, PRIOR, Cost, Estimate, Work, peak_memory
+from gatecast.forecasting.schedule import Schedule, known_by, work_of
 from gatecast.samples.windows import Samples
 
 MODELS = ("lstm", "forest", "logistic", "har", "ensemble", "scores")
@@ -51,11 +51,11 @@ def played(classes: dict[str, Work], until: str) -> tuple[Estimate, float]:
 
 def test_the_work_is_counted_from_the_folds(samples: Samples) -> None:
     folds = [fold.on(samples) for fold in Schedule(refit="3M").folds(samples.times, samples.known_at)]
-    work = Work.of(samples, folds)
+    work = work_of(samples, folds)
     assert (work.bars, work.symbols, work.refits) == (len(samples.time), 2, len(folds))
     assert work.rows == sum(len(fold.train) + len(fold.validation) for fold in folds)
     assert work.record == sum(np.count_nonzero(known_by(samples.known_at, fold.cutoff)) for fold in folds)
-    assert Work.of(samples, []) == Work(len(samples.time), 2, 0, 0, 0)
+    assert work_of(samples, []) == Work(len(samples.time), 2, 0, 0, 0)
 
 
 def test_a_small_class_tells_how_long_a_large_one_takes() -> None:

@@ -1,0 +1,90 @@
+"""One list of jobs over the cores, or over a cluster: results in order, the same bytes wherever they are made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, closing
+from typing import TypeVar
+
+from gatecast.compute.cluster import active
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[int], None]
+"""Called with how many more are done."""
+
+
+def fan_out(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    jobs: int = 1,
+    processes: bool = False,
+    light: bool = False,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """`[work(item) for item in items]` over the cores, in order; results depend on neither `jobs` nor the machine.
+
+    Threads where the work releases the interpreter's lock, `processes` where it does not. Inside `cluster` the
+    cluster's machines do it instead, but for `light` work, which takes less time than sending it would.
+    """
+    results = []
+    with closing(stream_out(work, items, jobs=jobs, processes=processes, light=light)) as stream:
+        for result in stream:
+            results.append(result)
+            if progress:
+                progress(1)
+    return results
+
+
+def stream_out(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    jobs: int = 1,
+    processes: bool = False,
+    light: bool = False,
+) -> Generator[Result]:
+    """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
+    away = None if light else active()
+    with one_thread():
+        stream = away.stream(work, items) if away else _stream(work, items, jobs, processes)
+        try:
+            for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
+                yield result
+        except (KeyboardInterrupt, GeneratorExit):
+            _abandon(stream)
+            if processes and jobs > 1 and not away:  # they would finish what they are at, and leave their locks behind
+                from joblib.externals.loky import get_reusable_executor
+
+                get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            raise
+
+
+def _abandon(stream: object) -> None:
+    """Ends a stream before its time, on purpose: joblib need not warn of the jobs that nobody waits for."""
+    if isinstance(stream, Generator):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            stream.close()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
+
+
+def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:
+    if jobs == 1:
+        return map(work, items)
+    from joblib import Parallel, delayed
+
+    backend = "loky" if processes else "threading"
+    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
+        delayed(work)(item) for item in items
+    )
+    return stream
