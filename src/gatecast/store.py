@@ -19,7 +19,6 @@ that it replaces stays as `<run>.previous`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -27,7 +26,6 @@ import re
 import shutil
 import tomllib
 import typing
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +41,7 @@ from pydantic import BaseModel
 from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import SAID_ABOVE, Control, Experiment
+from gatecast.files import beside, sha256_of, sync_folder, write
 from gatecast.forecasting.models import from_state
 from gatecast.forecasting.tuning import Tuning
 from gatecast.results import Run
@@ -73,15 +72,15 @@ def save_run(run: Run, folder: str | Path) -> Run:
     """
     place = check_place(folder)
     parts = _parts(run)
-    listed = {name: {"sha256": _sha256(parts[name]), "bytes": _size(parts[name])} for name in sorted(parts)}
+    listed = {name: {"sha256": sha256_of(_content(parts[name])), "bytes": _size(parts[name])} for name in sorted(parts)}
     manifest = {"format": FORMAT, "version": VERSION, "gatecast": run.provenance.get("gatecast"), "parts": listed}
     with _beside(place) as temporary:
         temporary.mkdir(parents=True)
-        for name, content in {**parts, MANIFEST: _json(manifest)}.items():
+        for name, part in {**parts, MANIFEST: _json(manifest)}.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            _write(temporary / name, content)
+            write(temporary / name, _content(part))
         for inner in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
-            _sync(inner)
+            sync_folder(inner)
         _swap(temporary, place)
     return replace(run, path=place)
 
@@ -158,9 +157,9 @@ def write_page(folder: str | Path, html: str) -> Path:
     """Puts `report.html` into a run's folder, whole or not at all; returns its path."""
     page = Path(folder).expanduser().resolve() / PAGE
     with _beside(page) as temporary:
-        _write(temporary, html.encode("utf-8", "backslashreplace"))
+        write(temporary, html.encode("utf-8", "backslashreplace"))
         os.replace(temporary, page)
-        _sync(page.parent)
+        sync_folder(page.parent)
     return page
 
 
@@ -194,11 +193,8 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _sha256(content: bytes | KeptFile) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _content(part: bytes | KeptFile) -> bytes | Path:
+    return part if isinstance(part, bytes) else part.path
 
 
 def _size(content: bytes | KeptFile) -> int:
@@ -207,10 +203,10 @@ def _size(content: bytes | KeptFile) -> int:
 
 @contextlib.contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    """A name beside `place` to write to first; removed whatever happens. A fault of the disk becomes a StoreError."""
-    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.part")
+    """See `files.beside`; a fault of the disk becomes a StoreError."""
     try:
-        yield temporary
+        with beside(place) as temporary:
+            yield temporary
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -218,30 +214,6 @@ def _beside(place: Path) -> Iterator[Path]:
             f"{place} cannot be written: {error.strerror or error}. What was there is unchanged; "
             "make room or give another folder, then save again."
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes | KeptFile) -> None:
-    with path.open("xb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            with content.path.open("rb") as kept:
-                shutil.copyfileobj(kept, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Brings a folder's entries to the disk, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _swap(temporary: Path, place: Path) -> None:
@@ -260,7 +232,7 @@ def _swap(temporary: Path, place: Path) -> None:
         if replaces:
             os.replace(undo, place)
         raise
-    _sync(place.parent)
+    sync_folder(place.parent)
 
 
 def _is_run(folder: Path) -> bool:
@@ -356,7 +328,7 @@ def _verified(folder: Path, *within: str) -> dict[str, bytes]:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from None
-        if len(content) != size or _sha256(content) != sha256:
+        if len(content) != size or sha256_of(content) != sha256:
             raise StoreError(f"{path} is damaged or was changed: it is not what the manifest lists. {_remedy(folder)}")
         parts[name] = content
     return parts

@@ -19,7 +19,6 @@ import polars as pl
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.compare import day_means, per_session, sessions_spanned
 from gatecast.evaluation.ledger import (
-    append_lines,
     configurations,
     data_folder,
     day_in,
@@ -32,6 +31,7 @@ from gatecast.evaluation.ledger import (
 )
 from gatecast.evaluation.rivals import RIVAL, RIVALS, each_with_rival
 from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
+from gatecast.files import append_lines
 from gatecast.market.bars import session_date
 from gatecast.metrics.returns import returns_of_levels, sharpe
 

@@ -18,8 +18,6 @@ import io
 import json
 import math
 import os
-import stat
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +31,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.compare import per_session
+from gatecast.files import append_lines, read, write_whole
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.metrics.overfitting import effective_trials
@@ -551,7 +550,7 @@ def _read_market(file: Path) -> Market | OSError:
 
 def _read_table(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame | OSError:
     try:
-        return pl.read_parquet(io.BytesIO(content_of(file)), schema=schema)
+        return pl.read_parquet(io.BytesIO(read(file)), schema=schema)
     except OSError as error:
         return error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # polars panics over some damaged files
@@ -621,17 +620,6 @@ def _read_profits(path: Path, trials: Sequence[Trial]) -> dict[Trial, pl.DataFra
     return found
 
 
-def content_of(path: Path) -> bytes:
-    """The bytes of a regular file. Raises `OSError` for all else, a pipe or device included, which is not opened."""
-    _refuse_irregular(path)
-    return path.read_bytes()
-
-
-def _refuse_irregular(path: Path) -> None:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is a folder, pipe or device: a regular file was expected")
-
-
 def read_records(path: Path, make: Callable[[dict[str, Any]], Record], follows: str) -> list[Record]:
     """What `make` makes of a file's JSON objects, one a line; what is none, or was cut short, is passed over.
 
@@ -640,7 +628,7 @@ def read_records(path: Path, make: Callable[[dict[str, Any]], Record], follows: 
     """
     found, wrong = [], 0
     try:
-        lines = content_of(path).split(b"\n")
+        lines = read(path).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -666,41 +654,6 @@ def symbols_in(line: dict[str, Any]) -> tuple[str, ...]:
 def day_in(line: dict[str, Any], name: str) -> str:
     """A date of a record, ISO. Raises as `read_records` wants it."""
     return date.fromisoformat(line[name]).isoformat()
-
-
-def append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Adds objects to a file, one a line, with a single write that is brought to the disk. Raises `OSError`.
-
-    It begins with an empty line where a crash left half of one, so that nothing is joined to it.
-    """
-    if not lines:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        _refuse_irregular(path)
-    with path.open("a+b", buffering=0) as file:
-        torn = False
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
-        text = "\n" * torn + "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
-        if file.write(text.encode()) != len(text.encode()):
-            raise OSError(f"{path} could be written in part only")
-        os.fsync(file.fileno())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ── what follows from them ────────────────────────────────────────────────────────────────────────

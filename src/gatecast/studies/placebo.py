@@ -6,7 +6,6 @@ A copy is the user's own market with the sign of each day drawn anew: see `flipp
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import LEVEL, NAMES
 from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
+from gatecast.files import append_lines
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
@@ -326,26 +326,20 @@ def read_copies(file: Path, key: str) -> dict[int, dict[str, float]]:
 
 
 def _opened(folder: Path) -> Path:
-    """The file, there and ready for another line. Raises SettingsError where that cannot be."""
+    """The file, there and ready for lines. Raises SettingsError where that cannot be."""
     file = folder / FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with file.open("ab+") as opened:
-            opened.seek(max(opened.tell() - 1, 0))
-            if opened.read() not in (b"", b"\n"):  # a crash cut the last line short
-                opened.write(b"\n")
+        file.open("ab").close()
     except OSError as error:
         raise SettingsError(f"{file}: copies cannot be kept there: {error.strerror}. Give another folder.") from None
     return file
 
 
 def _append(file: Path, fields: Mapping[str, Any]) -> None:
-    """One line, in one write to the end of the file: whole or cut short by a crash, never mixed with another's."""
-    line = json.dumps(fields, sort_keys=True) + "\n"
+    """One line, see `append_lines`; never mixed with another process's."""
     try:
-        with file.open("ab", buffering=0) as opened:
-            opened.write(line.encode())
-            os.fsync(opened.fileno())
+        append_lines(file, [fields])
     except OSError as error:
         raise StoreError(f"{file}: a copy cannot be kept: {error.strerror}. What is there stays good.") from None
 

@@ -8,13 +8,14 @@ it.
 from __future__ import annotations
 
 import hashlib
-import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.files import beside
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.training import Fit
 
@@ -58,14 +59,12 @@ def keep(folder: Path, key: str, fit: Fit) -> None:
     from safetensors.numpy import save_file
 
     place = folder / f"{key}.safetensors"
-    part = place.with_suffix(f".{os.getpid()}.part")
     losses = {"train_loss": np.array(fit.train_loss), "validation_loss": np.array(fit.validation_loss)}
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({**fit.weights, "best_epoch": np.array([fit.best_epoch]), **losses}, part)
-        part.replace(place)
-    except OSError:
-        part.unlink(missing_ok=True)
+        with beside(place) as part:
+            save_file({**fit.weights, "best_epoch": np.array([fit.best_epoch]), **losses}, part)
+            part.replace(place)
 
 
 @cache

@@ -1,0 +1,111 @@
+"""Files that are there whole or not at all: written beside their place, brought to the disk, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Content = bytes | Path
+"""What a file shall hold: bytes, or a file that is copied."""
+
+
+@contextmanager
+def beside(place: Path) -> Iterator[Path]:
+    """A free name in the folder of `place`, to write to first; whatever is left of it in the end is removed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with beside(Path(folder) / "a") as temporary:
+    ...         write(temporary, b"half")
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: Content) -> None:
+    """Writes a new file and brings it to the disk. Raises `OSError`; the file may then be there in part."""
+    with path.open("xb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, content: Content) -> None:
+    """Writes or replaces a file, whole or not at all; its folder is made. Raises `OSError`; then nothing changed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with beside(path) as temporary:
+        write(temporary, content)
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def append_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Adds objects to a file, one a line as JSON, with a single write that is brought to the disk. Raises `OSError`.
+
+    It begins with an empty line where a crash left half of one, so that nothing is joined to it.
+    """
+    if not lines:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _refuse_irregular(path)
+    with path.open("a+b", buffering=0) as file:
+        torn = False
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        text = ("\n" * torn + "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)).encode()
+        if file.write(text) != len(text):
+            raise OSError(f"{path} could be written in part only")
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a regular file. Raises `OSError` for all else, a pipe or device included, which is not opened."""
+    _refuse_irregular(path)
+    return path.read_bytes()
+
+
+def _refuse_irregular(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is a folder, pipe or device: a regular file was expected")
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's entries to the disk, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sha256_of(content: Content) -> str:
+    """SHA-256 of bytes or of a file, as hexadecimal digits.
+
+    >>> sha256_of(b"")[:8]
+    'e3b0c442'
+    """
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
