@@ -339,4 +339,4 @@ def test_every_feature_says_what_it_is() -> None:
         assert feature.name == name
         assert feature.unit
         assert feature.description
-    assert [name for name, feature in CATALOGUE.items() if feature.needs_volume] == ["volume_ratio_20"]
+    assert [name for name, feature in CATALOGUE.items() if "volume" in feature.needs] == ["volume_ratio_20"]

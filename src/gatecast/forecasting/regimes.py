@@ -17,10 +17,9 @@ from pydantic import Field
 
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import Forecaster, Progress, seed_of
+from gatecast.forecasting.forecaster import Progress, seed_of
 from gatecast.forecasting.histories import histories_between, histories_until
-from gatecast.forecasting.logistic import har_regime_rival, threshold_rival
-from gatecast.forecasting.naive import Naive, match_symbols, share
+from gatecast.forecasting.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
 from gatecast.samples.targets import decode
 from gatecast.settings import Settings
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
 
 BEGINNING = 20  # iterations after which only the best start goes on
 VARIANCE_FLOOR = 0.01  # of the returns' variance: a state that holds a few equal returns has no likelihood to offer
-
-
-def rivals() -> list[Forecaster]:
-    """Every simple forecast of the regime: the base rate, persistence, two logistic regressions, hidden states.
-
-    >>> [one.name for one in rivals()]
-    ['base_rate', 'last', 'threshold', 'har_regime', 'markov']
-    """
-    return [Naive(rule="base_rate"), Naive(rule="last"), threshold_rival(), har_regime_rival(), HiddenMarkov()]
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.compute.parallel import fan_out, one_thread
-from gatecast.forecasting.forecaster import Forecaster, Progress
-from gatecast.forecasting.garch import Garch
+from gatecast.forecasting.forecaster import Progress
 from gatecast.forecasting.linear import FALLS
-from gatecast.forecasting.naive import Naive, match_symbols
+from gatecast.forecasting.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED
@@ -39,18 +38,6 @@ if TYPE_CHECKING:
 HAR_TERMS = 3
 HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)]
 """Years after which a row counts half, one for each fit that is averaged; None: never."""
-
-
-def rivals() -> list[Forecaster]:
-    """Every simple forecast of variance, each scaled to the proxy from the past alone.
-
-    >>> [one.name for one in rivals()]  # doctest: +ELLIPSIS
-    ['constant', 'ewma', 'ewma_range', 'garch', 'gjr', 'har', 'har_levels', 'har_falls', 'har_symbol', ...]
-    """
-    return [
-        Naive(rule="constant"), Naive(rule="ewma"), Naive(rule="ewma_range"), Garch(), Garch(asymmetric=True),
-        LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(),
-    ]  # fmt: skip
 
 
 class LogHAR(Settings):

@@ -43,11 +43,6 @@ class Feature:
     unit: str = ""
     description: str = ""
 
-    @property
-    def needs_volume(self) -> bool:
-        """Whether it is left out where there is no volume."""
-        return "volume" in self.needs
-
 
 def _family(
     name: str,
