@@ -109,11 +109,11 @@ class BarsSettings(Settings):
     asset_class: str = "equity"
     """class of the symbols that neither symbols_file nor the source classifies"""
     timezone: str | None = Field(default=None, examples=["Europe/Berlin"])
-    """of times without one"""
+    """zone of times without one"""
     stamp: Literal["open", "close"] | None = Field(default=None, examples=["open"])
     """which end of its bar an intraday, weekly or monthly time is"""
     resample: str | None = Field(default=None, examples=["1w"])
-    """to coarser bars"""
+    """coarser bars to make of these"""
     start: str | None = Field(default=None, examples=["2005-01-01"])
     """first session"""
     end: str | None = Field(default=None, examples=["2018-12-31"])
@@ -125,7 +125,7 @@ class BarsSettings(Settings):
     known_at: dict[str, str] | None = Field(default=None, examples=[{"short_interest": "16d"}])
     """when further columns become known: a delay after the row's close, or a column of times"""
     date_format: str | None = Field(default=None, examples=["%d/%m/%Y"])
-    """of dates like 03/04/2024, which are refused without it"""
+    """format of dates like 03/04/2024, which are refused without it"""
     splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
     """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
     actions: str | None = Field(default=None, examples=["actions.csv"])
@@ -154,9 +154,9 @@ class Control(Settings):
     r2: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """share of each bar's variance that can be forecast; of b1 alone"""
     bars: Annotated[int, Field(ge=700, le=100_000)] = 2500
-    """its length in bars"""
+    """length in bars"""
     seed: Annotated[int, Field(ge=0)] = 0
-    """of the planted path"""
+    """seed of the planted path"""
 
     @field_validator("market")
     @classmethod
@@ -194,9 +194,9 @@ class Experiment(Settings):
     features: tuple[str, ...] | None = Field(default=None, examples=[["ret_log_1", "rsi_14"]])
     """names of the catalogue or columns of the bars; left out: the default five"""
     volatility_proxy: str = "garman_klass"
-    """close_to_close, parkinson, garman_klass, or a column of the bars"""
+    """measure of variance: close_to_close, parkinson, garman_klass, or a column of the bars"""
     models: tuple[str, ...] = MODELS
-    """of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov"""
+    """models that run, of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov"""
     bars: BarsSettings = BarsSettings()
     """Where the bars come from, and how they are to be understood."""
     holdout: str | None = Field(default=None, examples=["2017-01-01"])

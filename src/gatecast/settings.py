@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from gatecast.errors import SettingsError, did_you_mean
 
 SHARED: Final = "shared"
-"""Metadata of a setting that, in a section, is said once above: by the setting of the same name that is no section's."""
+"""Metadata of a setting that a section takes from the setting of the same name above all sections."""
 
 
 class Settings(BaseModel):

@@ -62,7 +62,7 @@ class Ensemble(Settings):
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     """standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones"""
     minimum_days: Annotated[int, Field(ge=1)] = 60
-    """of record before a slope leaves 0"""
+    """days of record before a slope leaves 0"""
 
     def combine(
         self,

@@ -84,7 +84,7 @@ class Ridge(Settings):
     """
 
     penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
-    """to choose from on the validation block, head by head; in units of rows"""
+    """penalties to choose from on the validation block, head by head; in units of rows"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""
     half_life: HalfLife | None = None

@@ -274,11 +274,11 @@ class HiddenMarkov(Settings):
     """
 
     states: Annotated[int, Field(ge=2, le=6)] = 2
-    """of the market, ordered by variance"""
+    """states of the market, ordered by variance"""
     starts: Annotated[int, Field(ge=1)] = 4
     """beginnings of the fit, of which the best is kept"""
     minimum: Annotated[int, Field(ge=50)] = 250
-    """returns of a symbol; with fewer it takes the share of turbulent spells"""
+    """returns that a symbol needs; with fewer it takes the share of turbulent spells"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""
     seed: Annotated[int, SHARED] = 0

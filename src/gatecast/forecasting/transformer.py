@@ -69,11 +69,11 @@ class TFT(Settings):
     units: Annotated[int, Field(ge=4, le=256)] = 16
     """width of every layer"""
     attention_heads: Annotated[int, Field(ge=1, le=16)] = 2
-    """a divisor of the units"""
+    """attention heads, a divisor of the units"""
     dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """share dropped in the gated residual networks and before the gates"""
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
-    """of the return, ascending and around .5; their mean is the forecast"""
+    """quantiles of the return, ascending and around .5; their mean is the forecast"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
     """step size of Adam"""
     clip: Annotated[float, Field(gt=0)] = 1.0

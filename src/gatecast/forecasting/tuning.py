@@ -73,7 +73,7 @@ class Tuning(Settings):
     seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[3600.0])
     """instead, as many candidates as begin in so much time; cannot be repeated exactly"""
     every: Period = "1Y"
-    """from one search to the next, the first at the first refit: 1Y, 3M, 1M"""
+    """time from one search to the next, the first at the first refit: 1Y, 3M, 1M"""
     slice: Window = "2Y"
     """what a search sees, the latest before its date; its last two fifths are scored"""
     folds: Annotated[int, Field(ge=1, le=10)] = 2

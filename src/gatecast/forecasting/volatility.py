@@ -69,7 +69,7 @@ class LogHAR(Settings):
     falls: bool = False
     """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
     minimum: int = 250
-    """rows of a symbol; with fewer it takes the class's pooled coefficients"""
+    """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
 
     @property
     def name(self) -> str:
@@ -139,7 +139,7 @@ class HARLevels(Settings):
     """
 
     minimum: int = 250
-    """rows of a symbol; with fewer it takes the class's coefficients"""
+    """rows that a symbol needs; with fewer it takes the class's coefficients"""
 
     @property
     def name(self) -> str:
@@ -250,7 +250,7 @@ class LinearVariance(Settings):
     penalty: Annotated[float, Field(ge=0)] = 100.0
     """rows, times the horizon, that the ridge on inputs beyond the HAR's counts as"""
     minimum: int = 250
-    """rows of a symbol; with fewer it takes the class's numbers"""
+    """rows that a symbol needs; with fewer it takes the class's numbers"""
 
     @property
     def name(self) -> str:

@@ -78,7 +78,7 @@ class Cuts(Settings):
     light: bool = True
     """small models instead of the experiment's own, since a leak of the chain shows in any model"""
     seed: Annotated[int, Field(ge=0)] = 0
-    """of the random moments and of the garbage"""
+    """seed of the random moments and of the garbage"""
 
 
 def audit(

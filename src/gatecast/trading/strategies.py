@@ -31,13 +31,13 @@ class StrategySettings(Settings):
     """What the strategies have in common."""
 
     target_volatility: Annotated[float, Field(gt=0, le=2)] = 0.15
-    """yearly, of a full position; a weight never exceeds 1"""
+    """yearly volatility of a full position; a weight never exceeds 1"""
     consensus_boost: Annotated[float, Field(ge=1, le=5)] = 1.5
     """how much larger positions are when both models of the signal agree, at equal average risk"""
     abstain: Annotated[float, Field(ge=0, le=1)] = 0.05
     """share of the narrowest interval's half width below which an expected return is not entered"""
     trend_bars: Annotated[int, Field(ge=2)] = 120
-    """of past return whose sign is the trend"""
+    """bars of past return whose sign is the trend"""
     oversold: Annotated[float, Field(gt=0, lt=50)] = 30.0
     """RSI below which mean reversion buys"""
     overbought: Annotated[float, Field(gt=50, lt=100)] = 70.0

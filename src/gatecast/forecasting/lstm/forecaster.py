@@ -46,11 +46,11 @@ class LSTM(Recipe):
     """
 
     scaling: Literal["zscore", "minmax"] = "zscore"
-    """of inputs, fitted on training rows only"""
+    """scale of inputs, fitted on training rows only"""
     features: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None, examples=[["ret_log_1", "rsi_14"]]
     )
-    """those of the samples that it reads; left out: all"""
+    """features of the samples that it reads; left out: all"""
     window: Window | None = None
     """what it learns from: 4Y, a number of bars, expanding; left out: the schedule's"""
     half_life: HalfLife | None = None
