@@ -51,7 +51,8 @@ class Settings(BaseModel):
         lines = [f"{name}: {meaning(field)}" for name, field in cls.model_fields.items()]
         lines = [textwrap.fill(line, 116, subsequent_indent="    ") for line in lines]
         if lines:
-            cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines])
+            text = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines]
+            cls.__doc__ = "\n".join(text).lstrip()
 
     def replace(self, **changes: Any) -> Any:
         """A copy with some settings changed, checked like a new one."""
