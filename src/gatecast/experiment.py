@@ -107,7 +107,7 @@ class BarsSettings(Settings):
     symbols_file: str | None = Field(default=None, examples=["symbols.csv"])
     """a CSV with symbol and asset_class"""
     asset_class: str = "equity"
-    """class of the symbols that neither symbols_file nor the source classifies"""
+    """for symbols without a class of their own"""
     timezone: str | None = Field(default=None, examples=["Europe/Berlin"])
     """zone of times without one"""
     stamp: Literal["open", "close"] | None = Field(default=None, examples=["open"])
