@@ -1,22 +1,51 @@
-"""Writes what in docs/ is made by the code: all settings with their defaults, and the table of features."""
+"""Writes what in docs/ is made by the code: the pages of all settings and of all features."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 
-from gatecast.experiment import Experiment
+from gatecast.experiment import SAID_ABOVE, Experiment
 from gatecast.samples.features import CATALOGUE
-from gatecast.store import to_toml
+from gatecast.settings import Settings, allowed, section, words
 
 HERE = Path(__file__).parent
 
 
-def main() -> None:
-    (HERE / "settings.toml").write_text(to_toml(Experiment()), encoding="utf-8")
-    rows = [f"| `{f.name}` | {f.unit} | {f.warmup} | {f.description} |" for f in CATALOGUE.values()]
-    head = "# The catalogue of features\n\n| name | unit | warm-up, bars | what it is |\n|---|---|---|---|\n"
-    (HERE / "catalogue.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+def settings_page() -> str:
+    """All settings: section by section their names, defaults, ranges and words."""
+    lines = [
+        "# Settings",
+        "",
+        "`gatecast init` writes them all into a file, each with its default and these words.",
+        *_table(Experiment),
+    ]
+    for name, field in Experiment.model_fields.items():
+        if (kind := section(field)) is not None:
+            lines += ["", f"## [{name}]", "", words(field), *_table(kind, SAID_ABOVE.get(name, set()))]
+    return "\n".join(lines) + "\n"
 
+
+def _table(kind: type[Settings], above: Collection[str] = ()) -> list[str]:
+    lines = ["", "| setting | default | range | what it is |", "|---|---|---|---|"]
+    for name, value in kind().model_dump(mode="json", exclude=set(above)).items():
+        field = kind.model_fields[name]
+        if section(field) is None:
+            default = "not set" if value is None else f"`{json.dumps(value)}`"
+            lines.append(f"| `{name}` | {default} | {allowed(field)} | {words(field)} |")
+    return lines
+
+
+def features_page() -> str:
+    """The features of the catalogue: their names, units, warm-ups and words."""
+    head = "# The catalogue of features\n\n| name | unit | warm-up, bars | what it is |\n|---|---|---|---|\n"
+    rows = [f"| `{f.name}` | {f.unit} | {f.warmup} | {f.description} |" for f in CATALOGUE.values()]
+    return head + "\n".join(rows) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "catalogue.md": features_page}
 
 if __name__ == "__main__":
-    main()
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")

@@ -15,6 +15,7 @@ from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report.page import render, report_data
 from gatecast.results import Run
+from gatecast.settings import to_toml
 
 NAMED = ("lstm", "forest", "logistic", "tft", "garch", "gjr", "markov")
 HEADS = {
@@ -114,7 +115,7 @@ def test_they_are_no_part_of_the_defaults() -> None:
 def test_their_settings_are_said_once_and_come_back(tmp_path: Path) -> None:
     one = Experiment(models=NAMED, horizon=3, lookback=20, seed=7, garch={"every": 6}, tft={"window": "4Y"})
     file = tmp_path / "one.toml"
-    file.write_text(store.to_toml(one), encoding="utf-8")
+    file.write_text(to_toml(one), encoding="utf-8")
     assert Experiment.from_toml(file) == one
     of = {forecaster.name: forecaster for forecaster in one.forecasters()}
     assert (of["tft"].horizon, of["tft"].lookback, of["tft"].seed, of["markov"].seed) == (3, 20, 7, 7)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +18,10 @@ import pytest
 
 from gatecast import store
 from gatecast.errors import StoreError
-from gatecast.experiment import Control, Experiment, run
+from gatecast.experiment import Experiment, run
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.models import FITTED, from_state
 from gatecast.forecasting.scaling import Scaler
-from gatecast.forecasting.tuning import Tuning
 from gatecast.market import synthetic
 from gatecast.results import Run
 
@@ -155,6 +153,12 @@ def test_a_model_name_cannot_leave_the_folder(small: Run, tmp_path: Path) -> Non
     store.save_run(replace(small, classes=classes), tmp_path / "runs" / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert store.load_models(tmp_path / "runs" / "run")["index"].keys() == fitted.keys()
+
+
+def test_the_settings_say_that_the_bars_were_handed_over_in_memory(kept: Path) -> None:
+    lines = (kept / "experiment.toml").read_text(encoding="utf-8").splitlines()
+    place = next(number for number, line in enumerate(lines) if "handed over in memory" in line)
+    assert lines[place + 3] == "[bars]"
 
 
 # ── damage ────────────────────────────────────────────────────────────────────────────────────────
@@ -360,58 +364,3 @@ def test_the_page_can_be_drawn_again_beside_the_parts(folder: Path) -> None:
     assert page == folder / "report.html"
     assert page.read_text(encoding="utf-8") == "<p>two \\ud800"
     load_all(folder)
-
-
-# ── settings as TOML ──────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    "experiment",
-    [
-        Experiment(),
-        Experiment(name='quoted "name"\n', lookback=40, horizon=3, features=("x", "z"), control=Control(bars=900)),
-        Experiment(lookback=40, seed=3, lstm={"lookback": 40, "seed": 3, "scaling": "minmax", "learning_rate": 1e-5}),
-        Experiment(
-            bars={"source": "a\\b.csv", "symbols": ["Ä\t", "]", "#"], "stamp": "open", "as_of": "2018-01-01"},
-            schedule={"refit": 21, "train": "18M", "expanding": True}, costs={"slippage_bps": 0.0},
-            selection={"evidence": 0.5},
-        ),
-    ],
-)  # fmt: skip
-def test_settings_read_back_into_the_same_experiment(experiment: Experiment, tmp_path: Path) -> None:
-    file = tmp_path / "experiment.toml"
-    file.write_text(store.to_toml(experiment), encoding="utf-8")
-    assert Experiment.from_toml(file) == experiment
-
-
-def test_settings_are_said_once(tmp_path: Path) -> None:
-    file = tmp_path / "experiment.toml"
-    file.write_text(store.to_toml(Experiment()).replace("lookback = 30", "lookback = 50"), encoding="utf-8")
-    changed = Experiment.from_toml(file)
-    assert changed.lookback == 50  # not contradicted by a second mention under [lstm]
-    assert changed.forecasters()[0].lookback == 50  # type: ignore[attr-defined]
-
-
-def test_every_setting_stands_in_the_file_with_a_comment() -> None:
-    text = store.to_toml(Experiment())
-    for name, value in Experiment(control=Control(), tuning=Tuning()).model_dump().items():
-        if not isinstance(value, dict):
-            assert name in store.COMMENTS
-            continue
-        assert f"[{name}]" in text
-        assert name in store.SECTIONS
-        missing = {f"{name}.{key}" for key in value} - store.COMMENTS.keys()
-        assert not missing
-    bare = [line for line in text.splitlines() if " = " in line and "  # " not in line]
-    assert bare == []
-
-
-def test_what_is_commented_out_can_be_used_as_it_stands() -> None:
-    lines = [
-        line.removeprefix("# ") if " = " in line or line.startswith("# [") else line
-        for line in store.to_toml(Experiment()).splitlines()
-    ]
-    used = Experiment(**tomllib.loads("\n".join(lines)))
-    assert used.control == Control()
-    assert used.bars.symbols == ("SP500",)
-    assert used.costs.slippage_bps == 2.0

@@ -158,7 +158,7 @@ def init(
 ) -> None:
     """Write a commented settings file with all defaults."""
     from gatecast.experiment import Experiment
-    from gatecast.store import to_toml
+    from gatecast.settings import to_toml
 
     if file.exists() and not force:
         raise SettingsError(f"{file} is there already: give another name, or --force to overwrite it.")

@@ -79,7 +79,7 @@ from gatecast.samples.features.catalogue import BUILT_IN, CATALOGUE
 from gatecast.samples.known import OLDEST_SESSIONS, delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
-from gatecast.settings import Settings
+from gatecast.settings import Settings, said_above
 from gatecast.trading.backtest import backtest, net_of_class
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
@@ -89,11 +89,6 @@ from gatecast.trading.strategies import StrategySettings, propose
 
 MODELS = ("lstm", "forest", "logistic", "ridge", "highway", "garch")
 KNOWN_MODELS = (*MODELS, "tft", "gjr", "markov")
-SAID_ABOVE = {
-    "lstm": {"lookback", "horizon", "seed"}, "forest": {"seed"}, "highway": {"lookback", "horizon", "seed"},
-    "tft": {"lookback", "horizon", "seed"}, "markov": {"seed"},
-}  # fmt: skip
-"""Settings of models that the experiment says for all of them."""
 LONG_EVERY = 3  # refits that a rival on everything known stays in force: a month hardly changes twenty years
 SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Progress = Callable[[str, int, int], None]
@@ -106,22 +101,39 @@ class BarsSettings(Settings):
     """Where bars come from and how they are to be understood; see `gatecast.read_bars`."""
 
     source: str = "embedded"
-    symbols: tuple[str, ...] | None = None
-    symbols_file: str | None = None
+    """a CSV or Parquet file, a folder, a glob, or embedded"""
+    symbols: tuple[str, ...] | None = Field(default=None, examples=[["SP500"]])
+    """keep only these"""
+    symbols_file: str | None = Field(default=None, examples=["symbols.csv"])
+    """a CSV with symbol and asset_class"""
     asset_class: str = "equity"
-    timezone: str | None = None
-    stamp: Literal["open", "close"] | None = None
-    resample: str | None = None
-    start: str | None = None
-    end: str | None = None
-    as_of: str | None = None
+    """for symbols without a class of their own"""
+    timezone: str | None = Field(default=None, examples=["Europe/Berlin"])
+    """zone of times without one"""
+    stamp: Literal["open", "close"] | None = Field(default=None, examples=["open"])
+    """which end of its bar an intraday, weekly or monthly time is"""
+    resample: str | None = Field(default=None, examples=["1w"])
+    """coarser bars to make of these"""
+    start: str | None = Field(default=None, examples=["2005-01-01"])
+    """first session"""
+    end: str | None = Field(default=None, examples=["2018-12-31"])
+    """last session"""
+    as_of: str | None = Field(default=None, examples=["2018-12-31"])
+    """only what was known then; a date: at its end, UTC"""
     versions: Literal["first", "newest"] = "first"
-    known_at: dict[str, str] | None = None
-    date_format: str | None = None
-    splits: str | Literal[False] | None = None
-    actions: str | None = None
-    columns: tuple[str, ...] | None = None
+    """of several versions of a row: the first known, which forecasts could use, or the newest"""
+    known_at: dict[str, str] | None = Field(default=None, examples=[{"short_interest": "16d"}])
+    """when further columns become known: a delay after the row's close, or a column of times"""
+    date_format: str | None = Field(default=None, examples=["%d/%m/%Y"])
+    """format of dates like 03/04/2024, which are refused without it"""
+    splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
+    """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
+    actions: str | None = Field(default=None, examples=["actions.csv"])
+    """a table of symbol, kind, date, value; the kind is split or delisting"""
+    columns: tuple[str, ...] | None = Field(default=None, examples=[["sentiment"]])
+    """further columns to read; left out: all that hold numbers"""
     frame: Any = Field(default=None, exclude=True, repr=False)
+    """bars handed over in memory, instead of a source; in no file"""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -135,15 +147,16 @@ class BarsSettings(Settings):
 
 
 class Control(Settings):
-    """A planted market that runs through the same chain, so that a reader sees what skill would look like.
-
-    `market` is a name of `gatecast.market.synthetic`, `r2` the share of each bar's variance that can be forecast (b1).
-    """
+    """A planted market that runs through the same chain, so that a reader sees what skill would look like."""
 
     market: str = "b1"
+    """a name of gatecast.market.synthetic"""
     r2: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """share of each bar's variance that can be forecast; of b1 alone"""
     bars: Annotated[int, Field(ge=700, le=100_000)] = 2500
+    """length in bars"""
     seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the planted path"""
 
     @field_validator("market")
     @classmethod
@@ -161,49 +174,76 @@ class Control(Settings):
 class Experiment(Settings):
     """Everything that decides a run, frozen; to and from TOML.
 
-    `bars` may also be a path, a Polars or pandas frame. `features` None means the default five. `lookback`, `horizon`
-    and `seed` are said once here and given to every model. `holdout` seals the sessions from that day on: nothing reads
-    them but `gatecast unseal`. `too_good` allows outcomes that are else refused as too good to be true, by the names of
-    heads ("return", "direction", "strategy") and of columns, or "planted" for a market whose truth is known; it is then
-    said first. `jobs` is the number of cores, `unfinished` a folder
-    that keeps an interrupted run's networks; both change no result.
+    `bars` may also be a path, a Polars or pandas frame. `lookback`, `horizon` and `seed` are said once here and given
+    to every model.
 
     >>> Experiment(horizon=50)
     Traceback (most recent call last):
         ...
-    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 22.
+    gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 22 (bars ahead, h).
     """
 
     name: str = "experiment"
+    """names the run and its folder"""
     seed: Annotated[int, Field(ge=0)] = 0
+    """everything random follows from it"""
     lookback: Annotated[int, Field(ge=10, le=100)] = 30
+    """bars in a window, T"""
     horizon: Annotated[int, Field(ge=1, le=22)] = 5
-    features: tuple[str, ...] | None = None
+    """bars ahead, h"""
+    features: tuple[str, ...] | None = Field(default=None, examples=[["ret_log_1", "rsi_14"]])
+    """names of the catalogue or columns of the bars; left out: the default five"""
     volatility_proxy: str = "garman_klass"
+    """measure of variance: close_to_close, parkinson, garman_klass, or a column of the bars"""
     models: tuple[str, ...] = MODELS
+    """models that run, of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov"""
     bars: BarsSettings = BarsSettings()
-    holdout: str | None = None
+    """Where the bars come from, and how they are to be understood."""
+    holdout: str | None = Field(default=None, examples=["2017-01-01"])
+    """first session that nothing reads until `gatecast unseal`, once"""
     too_good: tuple[str, ...] = ()
+    """heads or columns that may be too good to be true, which is refused otherwise; heads: return, direction, strategy;
+    planted: a market whose truth is known; said first"""
     schedule: Schedule = Schedule()
+    """Walk-forward: when models are refitted, and on what."""
     lstm: LSTM = LSTM()
+    """The LSTM; lookback, horizon and seed are said once, above."""
     forest: Forest = Forest()
+    """The random forest."""
     logistic: Logistic = Logistic()
+    """The logistic regression."""
     ridge: Ridge = Ridge()
+    """The ridge regression, the linear yardstick."""
     highway: Highway = Highway()
+    """The LSTM that corrects the linear forecasts of variance."""
     tft: TFT = TFT()
+    """The Temporal Fusion Transformer, where models name tft; lookback, horizon and seed are said above."""
     garch: Garch = Garch()
+    """GARCH and GJR-GARCH with t innovations, where models name garch or gjr."""
     markov: HiddenMarkov = HiddenMarkov()
+    """The hidden Markov model of regimes, where models name markov; its seed is said above."""
     ensemble: Ensemble = Ensemble()
+    """How the models' forecasts become one."""
     intervals: Intervals = Intervals()
+    """Intervals around the ensemble's path."""
     signals: SignalSettings = SignalSettings()
+    """When a forecast is a signal."""
     strategies: StrategySettings = StrategySettings()
+    """What the strategies have in common."""
     selection: SelectionSettings = SelectionSettings()
+    """Which strategy is in force, and how evidence reaches the money."""
     costs: Costs = Costs()
+    """Costs of trading in basis points; left out: those of the asset class."""
     tuning: Tuning | None = None
+    """Bayesian search for the LSTM's settings, one study a class and date: off until the line below is there."""
     control: Control | None = None
+    """A planted market through the same chain, to see what evidence of skill looks like."""
     jobs: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, exclude=True)
+    """number of cores; changes no result"""
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
+    """folder that keeps an interrupted run's networks; changes no result"""
     studies: Path | None = Field(default=None, exclude=True, repr=False)
+    """file that keeps the searches for settings, where tuning names no storage"""
 
     @field_validator("bars", mode="before")
     @classmethod
@@ -420,6 +460,10 @@ class Experiment(Settings):
         if isinstance(settings.get("bars"), str):
             settings["bars"] = {"source": settings["bars"]}
         return cls(**merge(settings, changes))
+
+
+SAID_ABOVE = said_above(Experiment)
+"""Section -> the settings in it that the experiment says once, for all of them."""
 
 
 def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:

@@ -1,12 +1,27 @@
-"""What every settings object has in common: frozen, closed, and refused with a sentence that helps."""
+"""What every settings object has in common: frozen, closed, in words, and refused with a sentence that helps.
+
+The words of a setting stand once, as the string under its field: a phrase that says what it is, up to the first
+semicolon, and then what is to be known about it. `help`, `to_toml`, docs/settings.md and errors are made from them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import textwrap
+import typing
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, Final, Literal
 
+import annotated_types
+import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from gatecast.errors import SettingsError, did_you_mean
+
+SHARED: Final = "shared"
+"""Metadata of a setting that a section takes from the setting of the same name above all sections."""
 
 
 class Settings(BaseModel):
@@ -21,7 +36,7 @@ class Settings(BaseModel):
     gatecast.errors.SettingsError: Schedule: unknown setting 'trian'. Did you mean 'train'?
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -29,9 +44,76 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(explain(error, type(self))) from None
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Ends the docstring with the settings and their words, so that `help` shows them."""
+        super().__pydantic_init_subclass__(**options)
+        lines = [f"{name}: {meaning(field)}" for name, field in cls.model_fields.items()]
+        lines = [textwrap.fill(line, 116, subsequent_indent="    ") for line in lines]
+        if lines:
+            text = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines]
+            cls.__doc__ = "\n".join(text).lstrip()
+
     def replace(self, **changes: Any) -> Any:
         """A copy with some settings changed, checked like a new one."""
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+
+# ── what a field says about itself ────────────────────────────────────────────────────────────────
+
+
+def meaning(field: FieldInfo) -> str:
+    """The words of a setting, then its range or choices."""
+    return "; ".join(part for part in (words(field), allowed(field)) if part)
+
+
+def words(field: FieldInfo) -> str:
+    """The string under the field, on one line; "" without any."""
+    return " ".join((field.description or "").split())
+
+
+def allowed(field: FieldInfo) -> str:
+    """The range or the choices of a setting, in words; "" where it has none."""
+    field = _given(field)
+    if typing.get_origin(field.annotation) is Literal:
+        return " or ".join(typing.get_args(field.annotation))
+    low = high = ""
+    for bound in field.metadata:
+        match bound:
+            case annotated_types.Ge(ge):
+                low = f"{ge} or more"
+            case annotated_types.Gt(gt):
+                low = f"above {gt}"
+            case annotated_types.Le(le):
+                high = f"at most {le}"
+            case annotated_types.Lt(lt):
+                high = f"below {lt}"
+    if low.endswith(" or more") and high.startswith("at most "):
+        return f"{low.removesuffix(' or more')} to {high.removeprefix('at most ')}"
+    return ", ".join(part for part in (low, high) if part)
+
+
+def section(field: FieldInfo) -> type[Settings] | None:
+    """The class of a field that is a section, None for a plain setting."""
+    kind = _given(field).annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+
+
+def said_above(owner: type[Settings]) -> dict[str, set[str]]:
+    """Section -> the settings in it that `owner` says once, for all its sections."""
+    inner = {name: kind.model_fields for name, field in owner.model_fields.items() if (kind := section(field))}
+    found = {name: {key for key, one in fields.items() if SHARED in one.metadata} for name, fields in inner.items()}
+    return {name: shared for name, shared in found.items() if shared}
+
+
+def _given(field: FieldInfo) -> FieldInfo:
+    """A field that may be None, as it is where it is given."""
+    kinds = typing.get_args(field.annotation)
+    rest = [kind for kind in kinds if kind is not NoneType]
+    return FieldInfo.from_annotation(rest[0]) if len(rest) == 1 < len(kinds) else field
+
+
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def explain(error: ValidationError, owner: type[BaseModel]) -> str:
@@ -39,21 +121,79 @@ def explain(error: ValidationError, owner: type[BaseModel]) -> str:
     sentences = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
+        model, field = _find(owner, fault["loc"])
         if fault["type"] == "extra_forbidden":
-            known = _fields_at(owner, fault["loc"][:-1])
-            sentences.append(f"unknown setting {place!r}. {did_you_mean(str(fault['loc'][-1]), known)}")
+            sentences.append(f"unknown setting {place!r}. {did_you_mean(str(fault['loc'][-1]), model.model_fields)}")
         elif fault["type"] == "value_error":
             text = fault["msg"].removeprefix("Value error, ")
             sentences.append(f"{place}: {text}" if place else text)
         else:
-            sentences.append(f"{place} = {fault['input']!r}: {fault['msg'].lower()}.")
+            about = words(field).split(";")[0].rstrip(".") if field else ""
+            what = f" ({about})" if about else ""
+            sentences.append(f"{place} = {fault['input']!r}: {fault['msg'].lower()}{what}.")
     return f"{owner.__name__}: " + " ".join(sentences)
 
 
-def _fields_at(owner: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+def _find(owner: type[BaseModel], path: tuple[str | int, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The section that a path leads into, and the setting there, if there is such a one."""
+    field = None
     for part in path:
-        annotation = owner.model_fields[str(part)].annotation if str(part) in owner.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        owner = annotation
-    return list(owner.model_fields)
+        field = owner.model_fields.get(str(part))
+        inner = section(field) if field else None
+        if inner is None:
+            break
+        owner = inner
+    return owner, field
+
+
+# ── settings as commented TOML ────────────────────────────────────────────────────────────────────
+
+
+def to_toml(settings: Settings, notes: Mapping[str, str] | None = None) -> str:
+    """Commented TOML that reads back into the same settings; what is not set is commented out, with an example.
+
+    A section that is not set is shown with its defaults, commented out. `notes`: section -> a sentence above it.
+
+    >>> from gatecast.forecasting.garch import Garch
+    >>> print(to_toml(Garch(every=3)).splitlines()[2])
+    every = 3  # refits from one fit of the parameters to the next; the variance goes on bar by bar; 1 to 1000
+    """
+    kind, notes = type(settings), notes or {}
+    head = f"# Settings of a gatecast {kind.__name__.lower()}. What is commented out is not set: the line shows how."
+    lines = [head, "", *_lines(settings)]
+    above = said_above(kind)
+    for name, field in kind.model_fields.items():
+        if (inner := section(field)) is not None:
+            given = getattr(settings, name)
+            mark = "# " if given is None else ""
+            lines += ["", f"# {notes[name]}"] if name in notes else []
+            lines += ["", f"# {words(field)}", f"{mark}[{name}]"]
+            lines += _lines(inner() if given is None else given, mark, above.get(name, set()))
+    return "\n".join(lines) + "\n"
+
+
+def _lines(settings: Settings, mark: str = "", above: typing.Collection[str] = ()) -> list[str]:
+    """One line a setting: `key = value  # what it is; what it may be`; what is said above only where it differs."""
+    lines = []
+    for key, value in settings.model_dump(mode="json").items():
+        field = type(settings).model_fields[key]
+        if section(field) is None and not (key in above and value == field.default):
+            comment = "said at the top" if key in above else meaning(field)
+            line = _assignment(key, _example(field) if value is None else value)
+            lines.append(("# " if value is None else mark) + line + (f"  # {comment}" if comment else ""))
+    return lines
+
+
+def _example(field: FieldInfo) -> Any:
+    """What a setting that is left out could look like; None where its field has no example."""
+    return next(iter(field.examples or _given(field).examples or ()), None)
+
+
+def _assignment(key: str, value: Any) -> str:
+    """`key = value` on one line."""
+    if value is None:
+        return f"{key} ="
+    if isinstance(value, dict) and value:
+        return f"{key} = {{{', '.join(_assignment(name, one) for name, one in value.items())}}}"
+    text = tomli_w.dumps({key: value}).strip()
+    return text.replace("[\n    ", "[").replace(",\n    ", ", ").replace(",\n]", "]")

@@ -25,30 +25,25 @@ import os
 import re
 import shutil
 import tomllib
-import typing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-import annotated_types
 import numpy as np
 import polars as pl
-import tomli_w
-from pydantic import BaseModel
 
 from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
-from gatecast.experiment import SAID_ABOVE, Control, Experiment
+from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
 from gatecast.forecasting.models import from_state
-from gatecast.forecasting.tuning import Tuning
 from gatecast.results import Run
+from gatecast.settings import to_toml
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pydantic.fields import FieldInfo
 
     from gatecast.forecasting.forecaster import FittedForecaster
 
@@ -57,6 +52,7 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
 FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
+IN_MEMORY = "These bars were handed over in memory; they are in bars.parquet, beside this file."
 _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
 
 
@@ -145,7 +141,8 @@ def _parts(run: Run) -> dict[str, bytes | KeptFile]:
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
     parts["scores.json"] = _json(run.scores)
     parts["provenance.json"] = _json(run.provenance)
-    parts["experiment.toml"] = to_toml(run.experiment).encode()
+    notes = {"bars": IN_MEMORY} if run.experiment.bars.source == "frame" else {}
+    parts["experiment.toml"] = to_toml(run.experiment, notes).encode()
     for name in run.classes:
         parts |= _class_parts(run, name)
     if not run.classes and run.path is not None:  # a run that was loaded: its models come along
@@ -368,264 +365,3 @@ def _remedy(folder: Path) -> str:
     undo = previous(folder)
     again = "Restore it from a copy, or run the experiment again."
     return f"{again} The run before is in {undo}." if (undo / MANIFEST).is_file() else again
-
-
-# ── settings as commented TOML ────────────────────────────────────────────────────────────────────
-
-SECTIONS = {
-    "bars": "Where the bars come from, and how they are to be understood.",
-    "schedule": "Walk-forward: when models are refitted, and on what.",
-    "lstm": "The LSTM; lookback, horizon and seed are said once, above.",
-    "forest": "The random forest.",
-    "logistic": "The logistic regression.",
-    "ridge": "The ridge regression, the linear yardstick.",
-    "highway": "The LSTM that corrects the linear forecasts of variance.",
-    "tft": "The Temporal Fusion Transformer, where models name tft; lookback, horizon and seed are said above.",
-    "garch": "GARCH and GJR-GARCH with t innovations, where models name garch or gjr.",
-    "markov": "The hidden Markov model of regimes, where models name markov; its seed is said above.",
-    "ensemble": "How the models' forecasts become one.",
-    "intervals": "Intervals around the ensemble's path.",
-    "signals": "When a forecast is a signal.",
-    "strategies": "What the strategies have in common.",
-    "selection": "Which strategy is in force, and how evidence reaches the money.",
-    "costs": "Costs of trading in basis points; left out: those of the asset class.",
-    "tuning": "Bayesian search for the LSTM's settings, one study a class and date: off until the line below is there.",
-    "control": "A planted market through the same chain, to see what evidence of skill looks like.",
-}
-
-COMMENTS = {
-    "name": "names the run and its folder",
-    "seed": "everything random follows from it",
-    "lookback": "bars in a window (T)",
-    "horizon": "bars ahead (h)",
-    "features": "names of the catalogue or columns of the bars; left out: the default five",
-    "volatility_proxy": "close_to_close, parkinson, garman_klass, or a column of the bars",
-    "models": "of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov",
-    "holdout": "first session that nothing reads until `gatecast unseal`, once",
-    "too_good": "heads or columns that may be too good to be true, or planted; said first",
-    "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
-    "bars.symbols": "keep only these",
-    "bars.symbols_file": "a CSV with symbol and asset_class",
-    "bars.asset_class": "of symbols that nothing else classifies",
-    "bars.timezone": "of times without one",
-    "bars.stamp": "what an intraday time stands for: open or close of the bar",
-    "bars.resample": "to coarser bars",
-    "bars.start": "first session",
-    "bars.end": "last session",
-    "bars.as_of": "only what was known then",
-    "bars.versions": "of several versions of a row: the first known, which forecasts could use, or the newest",
-    "bars.known_at": "when further columns become known: a delay after the row's close, or a column of times",
-    "bars.date_format": "of dates like 03/04/2024",
-    "bars.splits": "a table of symbol, date, ratio; false: every step is a true move",
-    "bars.actions": "a table of symbol, kind (split, delisting), date, value",
-    "bars.columns": "further columns to read; left out: all that hold numbers",
-    "schedule.train": "window of what is known: 2Y, 18M, 60W, or a number of bars",
-    "schedule.refit": "1M, 1W, 3M, 1Y, or a number of bars",
-    "schedule.expanding": "keep all since the first bar",
-    "schedule.validation": "latest share of the window, for early stopping",
-    "schedule.minimum": "history before the first refit",
-    "lstm.lookback": "said at the top",
-    "lstm.horizon": "said at the top",
-    "lstm.units": "units in a layer",
-    "lstm.layers": "layers",
-    "lstm.dropout": "between layers and before the heads",
-    "lstm.heads": "what it forecasts",
-    "lstm.scaling": "of inputs, fitted on training rows only",
-    "lstm.training": "on chunks of bars, or window by window as the reference",
-    "lstm.engine": "the compiled kernel, or its readable twin",
-    "lstm.burn_in_gradient": "gradients run through the bars before a chunk",
-    "lstm.selection": "weigh the features at each bar before the first layer",
-    "lstm.features": "those that it reads; left out: all",
-    "lstm.window": "what it learns from: 4Y, a number of bars, expanding; left out: the schedule's",
-    "lstm.half_life": "years of age that halve a label's weight in the loss",
-    "lstm.learning_rate": "of Adam",
-    "lstm.weight_decay": "of Adam",
-    "lstm.clip": "largest norm of the gradient",
-    "lstm.epochs": "at most",
-    "lstm.patience": "epochs without improvement before it stops, once anything has been learned",
-    "lstm.averaging": "share of the earlier epochs in the running mean of the weights that is kept",
-    "lstm.chunk": "labels in a chunk; without it 32, or 16 where there are 5,000 rows or more",
-    "lstm.batch": "chunks in an update",
-    "lstm.seeds": "networks in the ensemble",
-    "lstm.seed": "said at the top",
-    "lstm.every": "refits from one training to the next",
-    "lstm.warm_start": "begin with the weights of the newest fit that saw no answer of the new validation block",
-    "lstm.label": "its name in the forecasts",
-    "forest.trees": "number of trees",
-    "forest.depth": "of a tree, at most",
-    "forest.leaf": "rows in a leaf, at least",
-    "forest.columns": "share of inputs tried at a split",
-    "forest.rows": "share of the rows drawn for each tree",
-    "forest.window": "what it learns from; left out: the schedule's",
-    "forest.half_life": "years of age that halve a row's weight",
-    "forest.seed": "said at the top",
-    "logistic.inputs": "summaries of the window, distance of recent variance to the regime's level, or har: of three",
-    "logistic.heads": "what it forecasts",
-    "logistic.strengths": "inverse penalties to choose from on the validation block",
-    "logistic.window": "what it learns from; left out: the schedule's",
-    "logistic.half_life": "years of age that halve a row's weight",
-    "logistic.every": "refits from one training to the next",
-    "logistic.label": "its name in the forecasts",
-    "ridge.penalties": "to choose from on the validation block",
-    "ridge.window": "what it learns from; left out: the schedule's",
-    "ridge.half_life": "years of age that halve a row's weight",
-    "ridge.every": "refits from one training to the next",
-    "highway.lookback": "said at the top",
-    "highway.horizon": "said at the top",
-    "highway.units": "units in a layer",
-    "highway.layers": "layers",
-    "highway.dropout": "between layers and before the head",
-    "highway.epochs": "at most; more overfit a residual",
-    "highway.learning_rate": "of Adam",
-    "highway.seeds": "networks",
-    "highway.every": "refits from one training to the next",
-    "highway.seed": "said at the top",
-    "tft.lookback": "said at the top",
-    "tft.horizon": "said at the top",
-    "tft.units": "width of every layer",
-    "tft.attention_heads": "a divisor of the units",
-    "tft.dropout": "in the gated residual networks and before the gates",
-    "tft.quantiles": "of the return, ascending and around .5",
-    "tft.learning_rate": "of Adam",
-    "tft.clip": "largest norm of the gradient",
-    "tft.batch": "windows in an update",
-    "tft.epochs": "at most",
-    "tft.patience": "epochs without improvement before it stops",
-    "tft.every": "refits from one training to the next",
-    "tft.window": "what it learns from; left out: the schedule's",
-    "tft.seed": "said at the top",
-    "garch.every": "refits from one fit of the parameters to the next; the variance goes on bar by bar",
-    "garch.minimum": "returns of a symbol; with fewer it is forecast by its trailing variance",
-    "markov.states": "of the market, ordered by variance",
-    "markov.starts": "beginnings of the fit, of which the best is kept",
-    "markov.minimum": "returns of a symbol; with fewer it takes the share of turbulent spells",
-    "markov.window": "what it learns from; left out: the schedule's",
-    "markov.seed": "said at the top",
-    "ensemble.members": "models that are combined, those of them that run",
-    "ensemble.volatility_members": "forecasts of variance whose weights are learned from their past",
-    "ensemble.volatility_base": "those in force before there is a record",
-    "ensemble.prior_sd": "of the calibration slopes, around 0",
-    "ensemble.minimum_days": "of record before a slope leaves 0",
-    "intervals.levels": "shares of the answers that should lie inside, ascending",
-    "intervals.rate": "how fast the ends follow what came out, in standard deviations",
-    "intervals.minimum_days": "days of record before the ends leave the normal quantile",
-    "signals.threshold": "standard deviations of the forecast's own past",
-    "signals.minimum": "earlier forecasts that a z-score needs",
-    "signals.model": "whose forecast signals",
-    "signals.confirmed_by": "whose agreement makes a consensus",
-    "strategies.target_volatility": "yearly, of a full position",
-    "strategies.consensus_boost": "larger positions when both models agree",
-    "strategies.abstain": "share of an interval's half width below which an expected return is not entered",
-    "strategies.trend_bars": "of past return whose sign is the trend",
-    "strategies.oversold": "RSI below which mean reversion buys",
-    "strategies.overbought": "RSI above which it sells",
-    "selection.memory_bars": "how slowly the record forgets",
-    "selection.learning_rate": "weight of one bar's net profit",
-    "selection.minimum_days": "of record before anything is held",
-    "selection.evidence": "0-1: overrides what the evidence allows, and the report says so",
-    "costs.commission_bps": "a side",
-    "costs.slippage_bps": "a side: half the spread and the impact",
-    "costs.borrow_bps_per_year": "of what is held short",
-    "tuning.trials": "candidates a study, the settings above among them",
-    "tuning.seconds": "instead, as many as begin in so much time; cannot be repeated exactly",
-    "tuning.every": "from one search to the next: 1Y, 3M, 1M",
-    "tuning.slice": "what a search sees, the latest before its date",
-    "tuning.folds": "blocks of the slice, one after the other, on which candidates are scored",
-    "tuning.seeds": "networks a candidate",
-    "tuning.head": "whose loss counts: all, or one of the LSTM's heads",
-    "tuning.margin": "standard errors by which a candidate must beat the settings above to replace them",
-    "tuning.sampler": "Parzen estimators, or a Gaussian process",
-    "tuning.prune": "give up candidates that are worse than the median after a block",
-    "tuning.lookback": "from and to",
-    "tuning.layers": "from and to",
-    "tuning.units": "from and to",
-    "tuning.dropout": "from and to",
-    "tuning.learning_rate": "from and to",
-    "tuning.weight_decay": "from and to",
-    "tuning.batch": "from and to",
-    "tuning.windows": "what may be learned from; no more than the slice is seen in the search",
-    "tuning.features": "whether each feature may be left out",
-    "tuning.storage": "a file, or a PostgreSQL server that several machines share; left out: a file beside the run",
-    "control.market": "a name of gatecast.market.synthetic",
-    "control.r2": "share of each bar's variance that can be forecast",
-    "control.bars": "its length",
-    "control.seed": "of the planted path",
-}  # fmt: skip
-
-EXAMPLES: dict[str, Any] = {
-    "features": ["ret_log_1", "rsi_14"], "lstm.features": ["ret_log_1", "rsi_14"], "tuning.seconds": 3600.0,
-    "tuning.storage": "postgresql+psycopg://user@host/studies", "holdout": "2017-01-01", "lstm.chunk": 16,
-    "bars.symbols": ["SP500"], "bars.symbols_file": "symbols.csv",
-    "bars.timezone": "Europe/Berlin", "bars.stamp": "open", "bars.resample": "1w", "bars.start": "2005-01-01",
-    "bars.end": "2018-12-31", "bars.as_of": "2018-12-31", "bars.date_format": "%d/%m/%Y",
-    "bars.known_at": {"short_interest": "16d"}, "bars.splits": "splits.csv",
-    "bars.actions": "actions.csv", "bars.columns": ["sentiment"],
-    "selection.evidence": 1.0,
-    **{f"{model}.window": "expanding" for model in ("lstm", "forest", "logistic", "ridge", "tft", "markov")},
-    **{f"{model}.half_life": 4.0 for model in ("lstm", "forest", "logistic", "ridge")},
-    "costs.commission_bps": 1.0, "costs.slippage_bps": 2.0, "costs.borrow_bps_per_year": 50.0,
-}  # fmt: skip
-"""What a setting that is left out could look like."""
-
-LEFT_OUT: dict[str, BaseModel] = {"tuning": Tuning(), "control": Control()}
-"""What a section would say that is not set."""
-
-_SAID_ABOVE = {f"{model}.{name}" for model, names in SAID_ABOVE.items() for name in names}
-
-
-def to_toml(experiment: Experiment) -> str:
-    """Commented TOML that `Experiment.from_toml` reads back into the same settings; what is left out is commented.
-
-    >>> tomllib.loads(to_toml(Experiment(horizon=3)))["horizon"]
-    3
-    """
-    lines = ["# Settings of a gatecast experiment. What is commented out is not set: the line shows how.", ""]
-    lines += _section("", experiment, active=True)
-    if experiment.bars.source == "frame":
-        lines += ["", "# These bars were handed over in memory; they are in bars.parquet, beside this file."]
-    for name, comment in SECTIONS.items():
-        settings = getattr(experiment, name)
-        active = settings is not None
-        lines += ["", f"# {comment}", f"[{name}]" if active else f"# [{name}]"]
-        lines += _section(f"{name}.", settings if active else LEFT_OUT[name], active)
-    return "\n".join(lines) + "\n"
-
-
-def _section(prefix: str, settings: BaseModel, active: bool) -> list[str]:
-    """One line a setting: `key = value  # what it is (what it may be)`."""
-    lines = []
-    for key, value in settings.model_dump(mode="json").items():
-        place, field = prefix + key, type(settings).model_fields[key]
-        if place in SECTIONS or (place in _SAID_ABOVE and value == field.default):
-            continue
-        shown = EXAMPLES.get(place) if value is None else value
-        inner = (
-            ", ".join(tomli_w.dumps({name: one}).strip() for name, one in shown.items())
-            if isinstance(shown, dict)
-            else ""
-        )
-        line = f"{key} = {{{inner}}}" if inner else tomli_w.dumps({key: shown}).strip()
-        line = line.replace("[\n    ", "[").replace(",\n    ", ", ").replace(",\n]", "]")
-        comment = "; ".join(part for part in (COMMENTS.get(place, ""), _allowed(field)) if part)
-        lines.append(("" if active and value is not None else "# ") + line + (f"  # {comment}" if comment else ""))
-    return lines
-
-
-def _allowed(field: FieldInfo) -> str:
-    """The range or the choices of a setting, in words."""
-    if typing.get_origin(field.annotation) is Literal:
-        return " or ".join(typing.get_args(field.annotation))
-    low = high = ""
-    for bound in field.metadata:
-        match bound:
-            case annotated_types.Ge(ge):
-                low = f"{ge} or more"
-            case annotated_types.Gt(gt):
-                low = f"above {gt}"
-            case annotated_types.Le(le):
-                high = f"at most {le}"
-            case annotated_types.Lt(lt):
-                high = f"below {lt}"
-    if low.endswith(" or more") and high.startswith("at most "):
-        return f"{low.removesuffix(' or more')} to {high.removeprefix('at most ')}"
-    return ", ".join(part for part in (low, high) if part)

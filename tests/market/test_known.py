@@ -199,7 +199,7 @@ def test_rows_known_only_in_the_hold_out_are_sealed() -> None:
 
 
 def test_settings_of_known_times_go_through_toml(tmp_path: Path) -> None:
-    from gatecast.store import to_toml
+    from gatecast.settings import to_toml
 
     settings = BarsSettings(source="a.csv", known_at={"x": "16d", "y z": "published"}, versions="newest", splits=False)
     experiment = Experiment(bars=settings)

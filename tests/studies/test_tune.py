@@ -26,7 +26,8 @@ from gatecast.forecasting.tuning import Tuning
 from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report import render
-from gatecast.store import save_run, to_toml
+from gatecast.settings import to_toml
+from gatecast.store import save_run
 from gatecast.studies.audit import audit
 from gatecast.studies.tune import tune
 

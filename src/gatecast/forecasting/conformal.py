@@ -40,19 +40,15 @@ LOW, HIGH = "return_low_", "return_high_"
 
 
 class Intervals(Settings):
-    """How intervals of the return path are made.
-
-    Attributes
-    ----------
-    levels: shares of the answers that should lie inside, ascending.
-    rate: standard deviations that an end moves after a day on which every answer lay beyond it, for the class and once
-        more for the regime; of step k, whose answers overlap, a √k-th of it.
-    minimum_days: days of record before an end leaves the normal quantile.
-    """
+    """How intervals of the return path are made."""
 
     levels: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (0.8, 0.95)
+    """shares of the answers that should lie inside, ascending"""
     rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """standard deviations that an end moves after a day on which every answer lay beyond it; for the class and once
+    more for the regime; of step k, whose answers overlap, a √k-th of it"""
     minimum_days: Annotated[int, Field(ge=1)] = 60
+    """days of record before an end leaves the normal quantile"""
 
     @field_validator("levels")
     @classmethod

@@ -45,28 +45,24 @@ DENSITY = "density"  # the probability of turbulence that follows from the forec
 
 
 class Ensemble(Settings):
-    """How the members' forecasts become one.
-
-    Attributes
-    ----------
-    members: the models combined, those of them that forecast the head (a probability of a rise stands for a return);
-        a head that none of them forecasts is its rival's.
-    prior_sd: standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones.
-    minimum_days: days of record before any slope leaves 0.
-    volatility_members: forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past
-        out-of-sample QLIKE, and what `highway` learned corrects it as far as that has paid. volatility_base: those that
-        share the weight before there is a record.
-    """
+    """How the members' forecasts become one."""
 
     members: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "lstm", "forest", "logistic", "ridge", "logistic_long", "ridge_long",
     )  # fmt: skip
+    """models that are combined, those of them that run and forecast the head; a probability of a rise stands for a
+    return; a head that none of them forecasts is its rival's"""
     volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
         "har_symbol", "har_class", "har_smooth", "lstm", "constant", "garch",
     )  # fmt: skip
+    """forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past out-of-sample
+    QLIKE, and what highway learned corrects it as far as that has paid"""
     volatility_base: tuple[str, ...] = ("har_symbol", "har_class", "har_smooth")
+    """those that share the weight before there is a record"""
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
+    """standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones"""
     minimum_days: Annotated[int, Field(ge=1)] = 60
+    """days of record before a slope leaves 0"""
 
     def combine(
         self,

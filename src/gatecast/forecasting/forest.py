@@ -14,7 +14,7 @@ from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of
 from gatecast.forecasting.scaling import smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
-from gatecast.settings import Settings
+from gatecast.settings import SHARED, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,23 +26,24 @@ if TYPE_CHECKING:
 
 
 class Forest(Settings):
-    """Breiman's random forest (2001, Machine Learning 45) with the mean of all heads in every leaf.
-
-    Attributes
-    ----------
-    trees, depth, leaf: number of trees, their depth, rows in a leaf at least. columns: share tried at each split.
-    rows: share drawn for each tree; answers over h bars overlap, so that most rows of a window say the same.
-    window: what it learns from (None: the schedule's). half_life: years of age that halve a row's weight.
-    """
+    """Breiman's random forest (2001, Machine Learning 45) with the mean of all heads in every leaf."""
 
     trees: Annotated[int, Field(ge=1, le=2000)] = 60
+    """number of trees"""
     depth: Annotated[int, Field(ge=1, le=30)] = 6
+    """depth of a tree, at most"""
     leaf: Annotated[int, Field(ge=1)] = 20
+    """rows in a leaf, at least"""
     columns: Annotated[float, Field(gt=0, le=1)] = 0.33
+    """share of inputs tried at a split"""
     rows: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """share of the rows drawn for each tree; answers over h bars overlap, so that most rows of a window say the same"""
     window: Window | None = None
+    """what it learns from; left out: the schedule's"""
     half_life: HalfLife | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    """years of age that halve a row's weight; left out: none do"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what is drawn follows from it"""
 
     @property
     def name(self) -> str:

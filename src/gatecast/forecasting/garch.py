@@ -119,8 +119,11 @@ class Garch(Settings):
     """
 
     every: Annotated[int, Field(ge=1, le=1000)] = 12
+    """refits from one fit of the parameters to the next; the variance goes on bar by bar"""
     minimum: Annotated[int, Field(ge=100)] = 500
+    """returns that a symbol needs; with fewer it is forecast by its trailing variance"""
     asymmetric: bool = Field(default=False, exclude=True)
+    """GJR-GARCH instead of GARCH"""
 
     @property
     def name(self) -> str:

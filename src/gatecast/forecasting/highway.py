@@ -17,7 +17,7 @@ from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
 from gatecast.samples.variance import VARIANCE_INPUTS
-from gatecast.settings import Settings
+from gatecast.settings import SHARED, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,24 +34,30 @@ class Highway(Settings):
     A small LSTM, pooled over the class, is trained on the log variance that the two leave unexplained, from windows of
     the same inputs, on all that is known; its head starts at zero. The linear part is refitted at every refit, the
     network at every `every`-th.
-
-    Attributes
-    ----------
-    lookback, horizon, seed: said once in the experiment. units, layers, dropout, epochs, learning_rate, seeds: as in
-        `LSTM`. every: refits from one training to the next.
     """
 
-    lookback: Annotated[int, Field(ge=10, le=100)] = 30
-    horizon: Annotated[int, Field(ge=1, le=22)] = 5
+    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
+    """bars in a window, T"""
+    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
+    """bars ahead, h"""
     units: Annotated[int, Field(ge=16, le=256)] = 32
+    """units in a layer"""
     layers: Annotated[int, Field(ge=1, le=3)] = 1
+    """layers, one upon the other"""
     dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
+    """share dropped between layers and before the head"""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 8
+    """passes through the training rows, at most; more overfit a residual"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    """step size of Adam"""
     seeds: Annotated[int, Field(ge=1, le=100)] = 2
+    """networks"""
     every: Annotated[int, Field(ge=1, le=1000)] = 12
-    seed: Annotated[int, Field(ge=0)] = 0
+    """refits from one training to the next"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what the networks begin from"""
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
+    """folder in which finished networks are kept, and looked for; changes no result"""
 
     @property
     def name(self) -> str:

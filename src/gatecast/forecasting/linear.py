@@ -79,16 +79,20 @@ class FittedLinear:
 class Ridge(Settings):
     """Ridge regression of the standardised return path and log variance on the window's summaries.
 
-    The penalty is the one of `penalties` (in units of rows) with the smaller validation error, head by head; returns
-    have no intercept. `window` is what it learns from (None: the schedule's), `half_life` the years of age that halve
-    a row's weight, `every` how many refits a fit stays in force. Hoerl and Kennard (1970), Technometrics 12.
+    The penalty is the one of `penalties` with the smaller validation error; returns have no intercept. Hoerl and
+    Kennard (1970), Technometrics 12.
     """
 
     penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    """penalties to choose from on the validation block, head by head; in units of rows"""
     window: Window | None = None
+    """what it learns from; left out: the schedule's"""
     half_life: HalfLife | None = None
+    """years of age that halve a row's weight; left out: none do"""
     every: Annotated[int, Field(ge=1, le=1000)] = 1
+    """refits from one training to the next"""
     label: str = Field(default="ridge", exclude=True)
+    """its name in the forecasts, where there are several"""
 
     @property
     def name(self) -> str:
@@ -137,9 +141,11 @@ class BayesRidge(Settings):
     """
 
     nothing: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """prior probability that nothing can be forecast"""
     shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
         0.0025, 0.005, 0.01, 0.02, 0.04, 0.08,
     )  # fmt: skip
+    """shares of the variance that the weights explain, one for each prior"""
 
     @property
     def name(self) -> str:

@@ -24,18 +24,25 @@ if TYPE_CHECKING:
 class Logistic(Settings):
     """L2-penalised logistic regression of `heads` on the window's summaries, or on distances to the regime's level.
 
-    The penalty is the one of `strengths` (inverse, as scikit-learn's C) with the smallest validation log loss; with it
-    the weights are learned from training and validation rows together. `window` is what it learns from (None: the
-    schedule's), `half_life` the years of age that halve a row's weight, `every` how many refits it stays in force.
+    The penalty is the one of `strengths` with the smallest validation log loss; with it the weights are learned from
+    training and validation rows together.
     """
 
     inputs: str = "summaries"
+    """summaries of the window, distance of recent variance to the regime's level, har: also of the mean variances over
+    1, 5 and 22 bars, or har_falls: also the falls of 1 and 5 bars"""
     heads: tuple[str, ...] = ("direction", "regime")
+    """what it forecasts"""
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    """inverse penalties, scikit-learn's C, to choose from on the validation block"""
     window: Window | None = None
+    """what it learns from; left out: the schedule's"""
     half_life: HalfLife | None = None
+    """years of age that halve a row's weight; left out: none do"""
     every: Annotated[int, Field(ge=1, le=1000)] = 1
+    """refits from one training to the next"""
     label: str = "logistic"
+    """its name in the forecasts"""
 
     @property
     def name(self) -> str:

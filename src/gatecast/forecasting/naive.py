@@ -44,6 +44,7 @@ class Naive(Settings):
     """
 
     rule: Rule
+    """name of the rule"""
 
     @property
     def name(self) -> str:

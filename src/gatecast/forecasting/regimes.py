@@ -22,7 +22,7 @@ from gatecast.forecasting.histories import histories_between, histories_until
 from gatecast.forecasting.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
 from gatecast.samples.targets import decode
-from gatecast.settings import Settings
+from gatecast.settings import SHARED, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -264,10 +264,15 @@ class HiddenMarkov(Settings):
     """
 
     states: Annotated[int, Field(ge=2, le=6)] = 2
+    """states of the market, ordered by variance"""
     starts: Annotated[int, Field(ge=1)] = 4
+    """beginnings of the fit, of which the best is kept"""
     minimum: Annotated[int, Field(ge=50)] = 250
+    """returns that a symbol needs; with fewer it takes the share of turbulent spells"""
     window: Window | None = None
-    seed: int = 0
+    """what it learns from; left out: the schedule's"""
+    seed: Annotated[int, SHARED] = 0
+    """the beginnings follow from it"""
 
     @property
     def name(self) -> str:

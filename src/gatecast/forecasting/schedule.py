@@ -53,7 +53,9 @@ def _a_window(value: str | int) -> str | int:
 
 Length = Annotated[str | Annotated[int, Field(ge=20, le=MOST_BARS)], AfterValidator(_a_length)]
 """A calendar length such as "2Y", "18M", "60W", "500D", or a number of bars."""
-Window = Annotated[str | Annotated[int, Field(ge=20, le=MOST_BARS)], AfterValidator(_a_window)]
+Window = Annotated[
+    str | Annotated[int, Field(ge=20, le=MOST_BARS)], Field(examples=["expanding"]), AfterValidator(_a_window)
+]
 """What a model learns from: a `Length`, or "expanding" for everything known."""
 
 
@@ -65,7 +67,7 @@ def _a_period(value: str) -> str:
 
 Period = Annotated[str, AfterValidator(_a_period)]
 """A calendar length such as "1Y" or "3M"."""
-HalfLife = Annotated[float, Field(gt=0)]
+HalfLife = Annotated[float, Field(gt=0, examples=[4.0])]
 """Years of age at which a row weighs half as much as one of today."""
 EXPANDING = "expanding"
 LONG = "_long"
@@ -192,14 +194,6 @@ class Fold:
 class Schedule(Settings):
     """Walk-forward refits: at the first session of each period, on a window of what is known by then.
 
-    Attributes
-    ----------
-    train: length of the training window: "2Y", "18M", "60W", "500D" (calendar) or a number of bars.
-    refit: period between refits: "1M", "1W", "3M", "1Y", or a number of bars.
-    expanding: keep everything since the first bar instead of sliding.
-    validation: share of the window, the latest in time, kept for early stopping.
-    minimum: the first refit waits until the rows reach back this far.
-
     >>> times = np.arange("2015-01-01T21", "2018-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
     >>> folds = Schedule(train="1Y").folds(times, times + np.timedelta64(5, "D"))
     >>> len(folds), str(folds[0].cutoff)[:10], len(folds[0].train), len(folds[0].validation)
@@ -207,10 +201,15 @@ class Schedule(Settings):
     """
 
     train: Length = "2Y"
+    """window of what is known: 2Y, 18M, 60W, 500D, or a number of bars"""
     refit: Annotated[str | Annotated[int, Field(ge=1, le=MOST_BARS)], AfterValidator(_a_length)] = "1M"
+    """period between refits: 1M, 1W, 3M, 1Y, or a number of bars"""
     expanding: bool = False
+    """keep all since the first bar, instead of sliding"""
     validation: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """latest share of the window, for early stopping"""
     minimum: Length = "1Y"
+    """history before the first refit, a length like the window's"""
 
     def folds(self, times: TimeArray, known_at: TimeArray) -> list[Fold]:
         """The refits of a history.

@@ -27,7 +27,7 @@ from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
 from gatecast.samples.targets import columns_of, decode
-from gatecast.settings import Settings
+from gatecast.settings import SHARED, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,16 +50,6 @@ class TFT(Settings):
     made by numbers learned at a cutoff up to a year earlier, never at a later one. One network a year, where the LSTM
     trains three a month, keeps the whole below the LSTM's cost.
 
-    The return forecast is the mean of the `quantiles`, which lie symmetrically around .5.
-
-    Attributes
-    ----------
-    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: width of every layer.
-    attention_heads: a divisor of the units. dropout: in the gated residual networks and before the gates.
-    quantiles: of the return, ascending.
-    learning_rate, clip, batch, epochs, patience: Adam on windows in random order, stopped on the validation block.
-    every: folds from one fit to the next. window: what it learns from; None: the schedule's.
-
     Examples
     --------
     >>> from gatecast.market import synthetic
@@ -72,20 +62,34 @@ class TFT(Settings):
     ['ret_log_1', 'x']
     """
 
-    lookback: Annotated[int, Field(ge=10, le=100)] = 30
-    horizon: Annotated[int, Field(ge=1, le=22)] = 5
+    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
+    """bars in a window, T"""
+    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
+    """bars ahead, h"""
     units: Annotated[int, Field(ge=4, le=256)] = 16
+    """width of every layer"""
     attention_heads: Annotated[int, Field(ge=1, le=16)] = 2
+    """attention heads, a divisor of the units"""
     dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    """share dropped in the gated residual networks and before the gates"""
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
+    """quantiles of the return, ascending and around .5; their mean is the forecast"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
+    """step size of Adam"""
     clip: Annotated[float, Field(gt=0)] = 1.0
+    """largest norm of the gradient"""
     batch: Annotated[int, Field(ge=1, le=4096)] = 128
+    """windows in an update, in random order"""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 15
+    """passes through the training rows, at most"""
     patience: Annotated[int, Field(ge=1, le=1000)] = 3
+    """epochs without a better validation loss before it stops"""
     every: Annotated[int, Field(ge=1, le=1000)] = 12
+    """refits from one training to the next"""
     window: Window | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    """what it learns from; left out: the schedule's"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what the network begins from"""
 
     @field_validator("quantiles")
     @classmethod

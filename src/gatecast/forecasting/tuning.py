@@ -55,43 +55,39 @@ def _ordered(value: tuple[Any, Any]) -> tuple[Any, Any]:
     return value
 
 
-Whole = Annotated[tuple[int, int], AfterValidator(_ordered)]
-Real = Annotated[tuple[float, float], AfterValidator(_ordered)]
+ENDS = Field(description="from and to; widened where the given setting lies outside")
+Whole = Annotated[tuple[int, int], AfterValidator(_ordered), ENDS]
+Real = Annotated[tuple[float, float], AfterValidator(_ordered), ENDS]
 """Both ends of a range."""
 
 
 class Tuning(Settings):
     """What is searched for, where and for how long. One study for each asset class and date.
 
-    Attributes
-    ----------
-    trials: candidates a study, the settings that were given among them. seconds: instead, as many as begin in so much
-        time; such a study cannot be repeated exactly.
-    every: from one date to the next, the first at the first refit. slice: what a search sees, the latest before the
-        date; its last two fifths are scored in `folds` blocks. seeds: networks a candidate.
-    head: whose loss counts; "all" for the mean of the LSTM's heads. margin: standard errors of the daily loss by which
-        a candidate must beat the given settings to replace them.
-    sampler: "tpe" (Bergstra et al. 2011), or "gp", a Gaussian process. prune: give up a candidate whose loss after a
-        fold is worse than the median of earlier ones.
-    lookback, layers, units, dropout, learning_rate, weight_decay, batch: ends of the ranges, widened where the given
-        setting lies outside; windows: what may be learned from (no more than the slice is seen in the search);
-        features: whether each feature may be left out.
-    storage: address of the studies, sqlite:///FILE or a PostgreSQL server that several machines share.
-
     >>> Tuning(every="3M").trials
     8
     """
 
     trials: Annotated[int, Field(ge=1, le=10_000)] = 8
-    seconds: Annotated[float, Field(gt=0)] | None = None
+    """candidates a study, the settings that were given among them"""
+    seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[3600.0])
+    """instead, as many candidates as begin in so much time; cannot be repeated exactly"""
     every: Period = "1Y"
+    """time from one search to the next, the first at the first refit: 1Y, 3M, 1M"""
     slice: Window = "2Y"
+    """what a search sees, the latest before its date; its last two fifths are scored"""
     folds: Annotated[int, Field(ge=1, le=10)] = 2
+    """blocks of the slice, one after the other, on which candidates are scored"""
     seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    """networks a candidate"""
     head: str = "all"
+    """whose loss counts: all for the mean of the LSTM's heads, or one of them"""
     margin: Annotated[float, Field(ge=0)] = 1.0
+    """standard errors of the daily loss by which a candidate must beat the given settings to replace them"""
     sampler: Literal["tpe", "gp"] = "tpe"
+    """Parzen estimators, see Bergstra et al. 2011, or a Gaussian process"""
     prune: bool = True
+    """give up candidates that are worse than the median after a block"""
     lookback: Whole = (10, 100)
     layers: Whole = (1, 3)
     units: Whole = (16, 256)
@@ -100,8 +96,11 @@ class Tuning(Settings):
     weight_decay: Real = (1e-4, 1e-1)
     batch: Whole = (4, 16)
     windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("1Y", "2Y")
+    """what may be learned from; no more than the slice is seen in the search"""
     features: bool = False
-    storage: str | None = None
+    """whether each feature may be left out"""
+    storage: str | None = Field(default=None, examples=["postgresql+psycopg://user@host/studies"])
+    """sqlite:///FILE, or a PostgreSQL server that several machines share; left out: a file beside the run"""
 
     @field_serializer("storage")
     def _without_password(self, storage: str | None) -> str | None:

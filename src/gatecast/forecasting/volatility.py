@@ -54,7 +54,9 @@ class LogHAR(Settings):
     """
 
     falls: bool = False
+    """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
     minimum: int = 250
+    """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
 
     @property
     def name(self) -> str:
@@ -124,6 +126,7 @@ class HARLevels(Settings):
     """
 
     minimum: int = 250
+    """rows that a symbol needs; with fewer it takes the class's coefficients"""
 
     @property
     def name(self) -> str:
@@ -228,9 +231,13 @@ class LinearVariance(Settings):
     """
 
     pooled: bool = False
+    """one regression of the class, instead of one a symbol"""
     half_lives: HalfLives = (2.0, None)
+    """years after which a row counts half, one for each fit that is averaged; None: never"""
     penalty: Annotated[float, Field(ge=0)] = 100.0
+    """rows, times the horizon, that the ridge on inputs beyond the HAR's counts as"""
     minimum: int = 250
+    """rows that a symbol needs; with fewer it takes the class's numbers"""
 
     @property
     def name(self) -> str:
@@ -333,6 +340,7 @@ class SmoothHAR(Settings):
     """
 
     half_lives: HalfLives = (2.0, None)
+    """years after which a row counts half, one for each fit that is averaged; None: never"""
 
     @property
     def name(self) -> str:

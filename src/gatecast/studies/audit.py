@@ -69,20 +69,16 @@ EARLY = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # bars from a start, w
 
 
 class Cuts(Settings):
-    """Where the chain is cut.
-
-    Attributes
-    ----------
-    samples: random moments for the stages that fit nothing, and as many, up to 39, in the first bars of a few series.
-    fits: moments around refits and between them, for the stages that fit.
-    light: small models instead of the experiment's own, since a leak of the chain shows in any model.
-    seed: of the random moments and of the garbage.
-    """
+    """Where the chain is cut."""
 
     samples: Annotated[int, Field(ge=1)] = 200
+    """random moments for the stages that fit nothing, and as many, up to 39, in the first bars of a few series"""
     fits: Annotated[int, Field(ge=1)] = 12
+    """moments around refits and between them, for the stages that fit"""
     light: bool = True
+    """small models instead of the experiment's own, since a leak of the chain shows in any model"""
     seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the random moments and of the garbage"""
 
 
 def audit(

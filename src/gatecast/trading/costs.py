@@ -16,22 +16,18 @@ BasisPoints = Annotated[float, Field(ge=0)]
 class Costs(Settings):
     """Costs of every asset class, where None means the class's own default; never 0 unless 0 is asked for.
 
-    Attributes
-    ----------
-    commission_bps: basis points of the value traded, per side; None: 0, as the default slippage covers both.
-    slippage_bps: half the spread and the market's impact, in basis points a side; None: the class's
-        `cost_bps`.
-    borrow_bps_per_year: basis points a year of the value held short; None: the class's.
-
     Raises `SettingsError` for a number that is negative or not finite.
 
     >>> Costs().per_side("equity"), Costs(commission_bps=1.0, slippage_bps=1.0).per_side("equity")
     (0.0005, 0.0002)
     """
 
-    commission_bps: BasisPoints | None = None
-    slippage_bps: BasisPoints | None = None
-    borrow_bps_per_year: BasisPoints | None = None
+    commission_bps: BasisPoints | None = Field(default=None, examples=[1.0])
+    """basis points of the value traded, a side; left out: 0, as the default slippage covers both"""
+    slippage_bps: BasisPoints | None = Field(default=None, examples=[2.0])
+    """half the spread and the market's impact, basis points a side; left out: the class's"""
+    borrow_bps_per_year: BasisPoints | None = Field(default=None, examples=[50.0])
+    """basis points a year of the value held short; left out: the class's"""
 
     def per_side(self, asset_class: str) -> float:
         """Cost of one purchase or one sale, as a fraction of the value traded."""

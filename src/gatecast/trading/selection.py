@@ -35,19 +35,17 @@ RETIRED = ("weak", "strong")  # settings of older versions
 class SelectionSettings(Settings):
     """How strategies are scored and how evidence reaches the money.
 
-    Attributes
-    ----------
-    memory_bars: how slowly the record forgets (fixed share 1/memory). learning_rate: weight of one bar's net profit,
-        in units of the target volatility. minimum_days: sessions of record before anything is held.
-        evidence: a number 0-1 that overrides what the record says.
-
     `weak` and `strong` of older settings files are ignored, with a warning: a sequential test decides now.
     """
 
     memory_bars: Annotated[int, Field(ge=20)] = 504
+    """how slowly the record forgets: a fixed share of 1 / memory_bars each bar"""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """weight of one bar's net profit, in units of the target volatility"""
     minimum_days: Annotated[int, Field(ge=20)] = 120
-    evidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    """sessions of record before anything is held"""
+    evidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, examples=[1.0])
+    """overrides what the evidence allows, and the report says so"""
 
     @model_validator(mode="before")
     @classmethod

@@ -20,19 +20,16 @@ if TYPE_CHECKING:
 
 
 class SignalSettings(Settings):
-    """When a forecast is a signal.
-
-    Attributes
-    ----------
-    threshold: standard deviations beyond which a forecast is bullish or bearish.
-    minimum: earlier forecasts of the same fit that a z-score needs.
-    model, confirmed_by: whose forecast signals, and whose agreement makes a consensus.
-    """
+    """When a forecast is a signal."""
 
     threshold: Annotated[float, Field(gt=0)] = 1.0
+    """standard deviations of the forecast's own past beyond which it is bullish or bearish"""
     minimum: Annotated[int, Field(ge=2)] = 60
+    """earlier forecasts of the same fit that a z-score needs"""
     model: str = "lstm"
+    """whose forecast signals"""
     confirmed_by: str = "forest"
+    """whose agreement makes a consensus"""
 
 
 @dataclass(frozen=True)

@@ -28,22 +28,20 @@ STRATEGIES = (
 
 
 class StrategySettings(Settings):
-    """What the strategies have in common.
-
-    Attributes
-    ----------
-    target_volatility: yearly volatility that a full position is sized to; a weight never exceeds 1.
-    consensus_boost: how much larger a position is when LSTM and forest agree, at equal average risk.
-    abstain: an expected return below this share of the narrowest interval's half width says nothing: it is not entered.
-    trend_bars: bars of past return whose sign is the trend. oversold, overbought: RSI levels of mean reversion.
-    """
+    """What the strategies have in common."""
 
     target_volatility: Annotated[float, Field(gt=0, le=2)] = 0.15
+    """yearly volatility of a full position; a weight never exceeds 1"""
     consensus_boost: Annotated[float, Field(ge=1, le=5)] = 1.5
+    """how much larger positions are when both models of the signal agree, at equal average risk"""
     abstain: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """share of the narrowest interval's half width below which an expected return is not entered"""
     trend_bars: Annotated[int, Field(ge=2)] = 120
+    """bars of past return whose sign is the trend"""
     oversold: Annotated[float, Field(gt=0, lt=50)] = 30.0
+    """RSI below which mean reversion buys"""
     overbought: Annotated[float, Field(gt=50, lt=100)] = 70.0
+    """RSI above which it sells"""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
 from gatecast.samples.targets import columns_of, decode
+from gatecast.settings import SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,18 +35,6 @@ if TYPE_CHECKING:
 class LSTM(Recipe):
     """Seed ensembles of stacked LSTMs, refitted on schedule, trained on chunks of bars.
 
-    Attributes
-    ----------
-    lookback, horizon, units, layers, dropout, heads, training and the like: see `Recipe`.
-    scaling: of the inputs, on training rows only. seeds: networks in the ensemble. seed: what they begin from.
-    features: those of the samples that it reads; None: all.
-    window: what it learns from (None: the schedule's). half_life: years of age that halve a label's weight in the loss.
-    every: refits from one training to the next. warm_start: begin with the weights of the newest earlier fit that has
-        seen no answer of the new validation block (see `schedule.warm_starts`), member by member; without such a fit,
-        and in `fit`, cold. Inputs and answers are scaled anew at every fit, and the weights go on in the new scales.
-    label: its name in the forecasts, where there are several.
-    unfinished: folder in which finished networks are kept, and looked for; changes no result.
-
     Examples
     --------
     >>> from gatecast.market import synthetic
@@ -57,15 +46,28 @@ class LSTM(Recipe):
     """
 
     scaling: Literal["zscore", "minmax"] = "zscore"
-    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """scale of inputs, fitted on training rows only"""
+    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None, examples=[["ret_log_1", "rsi_14"]]
+    )
+    """features of the samples that it reads; left out: all"""
     window: Window | None = None
+    """what it learns from: 4Y, a number of bars, expanding; left out: the schedule's"""
     half_life: HalfLife | None = None
+    """years of age that halve a label's weight in the loss; left out: none do"""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    """networks in the ensemble"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what the networks begin from"""
     every: Annotated[int, Field(ge=1)] = 1
+    """refits from one training to the next"""
     warm_start: bool = False
+    """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;
+    without such a fit, cold; inputs and answers are scaled anew, and the weights go on in the new scales"""
     label: str = Field(default="lstm", exclude=True)
+    """its name in the forecasts, where there are several"""
     unfinished: Path | None = Field(default=None, exclude=True, repr=False)
+    """folder in which finished networks are kept, and looked for; changes no result"""
 
     @property
     def name(self) -> str:

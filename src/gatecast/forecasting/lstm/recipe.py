@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from gatecast.errors import did_you_mean
 from gatecast.samples.targets import HEADS, columns_of
-from gatecast.settings import Settings
+from gatecast.settings import SHARED, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,41 +21,47 @@ MANY_ROWS = 5_000
 
 
 class Recipe(Settings):
-    """One network's shape and training: stacked LSTM of Hochreiter and Schmidhuber (1997), Adam, early stopping.
+    """One network's shape and training: stacked LSTM of Hochreiter and Schmidhuber (1997), Adam, early stopping."""
 
-    Attributes
-    ----------
-    lookback: bars in a window (T), 10-100. horizon: bars ahead, 1-22. units: 16-256. layers: 1-3.
-    dropout: between layers and before the heads. heads: what it forecasts.
-    selection: weigh the features at each bar before the first layer, see `lstm.selection`.
-    epochs, patience: early stopping on the validation block; patience counts once the training loss has fallen at all,
-        since a network on a plateau has nothing to overfit.
-    averaging: share of the earlier epochs in the running mean of the weights that is validated and kept (Izmailov et
-        al. 2018); 0 keeps the last epoch's alone.
-    chunk, batch: labels in a chunk (K) and chunks in an update (B). None: 32, and 16 where there are `MANY_ROWS` to
-        train on or more, which then need the finer steps. clip: largest gradient norm.
-    training: "chunks", or "windows" as the reference. engine: "compiled", or "torch", its readable twin.
-    burn_in_gradient: let gradients run through the bars before a chunk's labels; without it memory ends at K bars.
-    """
-
-    lookback: Annotated[int, Field(ge=10, le=100)] = 30
+    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
+    """bars in a window, T"""
     units: Annotated[int, Field(ge=16, le=256)] = 64
+    """units in a layer"""
     layers: Annotated[int, Field(ge=1, le=3)] = 2
+    """layers, one upon the other"""
     dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
-    horizon: Annotated[int, Field(ge=1, le=22)] = 5
+    """share dropped between layers and before the heads"""
+    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
+    """bars ahead, h"""
     heads: tuple[str, ...] = HEADS
+    """what it forecasts"""
     training: Literal["chunks", "windows"] = "chunks"
+    """on chunks of bars, or window by window as the reference"""
     engine: Literal["compiled", "torch"] = "compiled"
+    """the compiled kernel, or its readable twin"""
     burn_in_gradient: bool = True
+    """gradients run through the bars before a chunk's labels; without it memory ends at the chunk's length"""
     selection: bool = False
+    """weigh the features at each bar before the first layer"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3
+    """step size of Adam"""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
+    """weight decay of Adam"""
     clip: Annotated[float, Field(gt=0)] = 1.0
+    """largest norm of the gradient"""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 60
+    """passes through the training rows, at most"""
     patience: Annotated[int, Field(ge=1, le=1000)] = 5
+    """epochs without a better validation loss before it stops; counted once the training loss has fallen at all, since
+    a network on a plateau has nothing to overfit"""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    chunk: Annotated[int, Field(ge=1, le=500)] | None = None
+    """share of the earlier epochs in the running mean of the weights that is validated and kept, see Izmailov et al.
+    2018; 0: the last epoch's alone"""
+    chunk: Annotated[int, Field(ge=1, le=500)] | None = Field(default=None, examples=[16])
+    """labels in a chunk, K; left out: 32, or 16 where there are 5,000 rows to train on or more, which then need the
+    finer steps"""
     batch: Annotated[int, Field(ge=1, le=512)] = 4
+    """chunks in an update, B"""
 
     @field_validator("heads")
     @classmethod

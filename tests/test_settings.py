@@ -1,0 +1,190 @@
+"""Settings in words: one string under each field is what the file, the docs, `help` and errors say."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import pydoc
+import runpy
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+import gatecast
+from gatecast.errors import SettingsError
+from gatecast.experiment import Control, Experiment
+from gatecast.settings import SHARED, Settings, said_above, section, to_toml, words
+from gatecast.studies.audit import Cuts
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+class Inner(Settings):
+    """A model of a user."""
+
+    seed: Annotated[int, SHARED] = 0
+    """what its draws begin from"""
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, examples=[0.5])
+    """how fast it learns;
+    left out: as fast as it can"""
+
+
+class Outer(Settings):
+    """Settings of a user, with two sections."""
+
+    seed: int = 3
+    """everything random follows from it"""
+    path: str | None = None
+    wanted: Inner = Inner()
+    """The model that runs."""
+    further: Inner | None = None
+    """Another model, off until the line below is there."""
+
+
+TEXT = """# Settings of a gatecast outer. What is commented out is not set: the line shows how.
+
+seed = 3  # everything random follows from it
+# path =
+
+# Handed over.
+
+# The model that runs.
+[wanted]
+# rate = 0.5  # how fast it learns; left out: as fast as it can; above 0, below 1
+
+# Another model, off until the line below is there.
+# [further]
+# rate = 0.5  # how fast it learns; left out: as fast as it can; above 0, below 1
+"""
+
+
+def every_class() -> Iterator[type[Settings]]:
+    """All settings of the package."""
+    for module in pkgutil.walk_packages(gatecast.__path__, "gatecast."):
+        importlib.import_module(module.name)
+    waiting = [Settings]
+    for kind in waiting:
+        waiting += kind.__subclasses__()
+        if kind.__module__.startswith("gatecast."):
+            yield kind
+
+
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        Experiment(),
+        Experiment(name='quoted "name"\n', lookback=40, horizon=3, features=("x", "z"), control=Control(bars=900)),
+        Experiment(lookback=40, seed=3, lstm={"lookback": 40, "seed": 3, "scaling": "minmax", "learning_rate": 1e-5}),
+        Experiment(
+            bars={"source": "a\\b.csv", "symbols": ["Ä\t", "]", "#"], "stamp": "open", "as_of": "2018-01-01"},
+            schedule={"refit": 21, "train": "18M", "expanding": True}, costs={"slippage_bps": 0.0},
+            selection={"evidence": 0.5},
+        ),
+    ],
+)  # fmt: skip
+def test_settings_read_back_into_the_same_experiment(experiment: Experiment, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(to_toml(experiment), encoding="utf-8")
+    assert Experiment.from_toml(file) == experiment
+
+
+def test_settings_are_said_once(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(to_toml(Experiment()).replace("lookback = 30", "lookback = 50"), encoding="utf-8")
+    changed = Experiment.from_toml(file)
+    assert changed.lookback == 50  # not contradicted by a second mention under [lstm]
+    assert changed.forecasters()[0].lookback == 50  # type: ignore[attr-defined]
+
+
+def test_every_setting_stands_in_the_file_with_a_comment() -> None:
+    lines = [line.removeprefix("# ") for line in to_toml(Experiment()).splitlines()]
+    shown = [line.split(" = ")[0] for line in lines if " = " in line]
+    said = {f"{name}.{key}" for name, keys in said_above(Experiment).items() for key in keys}
+    expected = []
+    for name, value in Experiment(tuning={}, control={}).model_dump().items():
+        if isinstance(value, dict):
+            assert f"[{name}]" in lines
+            expected += [key for key in value if f"{name}.{key}" not in said]
+        else:
+            expected.append(name)
+    assert sorted(shown) == sorted(expected)
+    assert [line for line in lines if " = " in line and "  # " not in line] == []
+
+
+def test_what_is_commented_out_can_be_used_as_it_stands() -> None:
+    lines = [
+        line.removeprefix("# ") if " = " in line or line.startswith("# [") else line
+        for line in to_toml(Experiment()).splitlines()
+    ]
+    used = Experiment(**tomllib.loads("\n".join(lines)))
+    assert used.control == Control()
+    assert used.bars.symbols == ("SP500",)
+    assert used.costs.slippage_bps == 2.0
+
+
+def test_any_settings_become_a_commented_file() -> None:
+    text = to_toml(Outer(), {"wanted": "Handed over."})
+    assert text == TEXT
+    assert Outer(**tomllib.loads(text)) == Outer()
+    changed = Outer(path="a", wanted={"seed": 5, "rate": 0.1}, further={})
+    text = to_toml(changed)
+    assert "seed = 5  # said at the top\n" in text
+    assert Outer(**tomllib.loads(text)) == changed
+    assert "seed = 0  # what its draws begin from\n" in to_toml(Inner())  # no section: nothing is said above
+
+
+# ── their words ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_setting_has_words() -> None:
+    found = list(every_class())
+    assert {Experiment, Cuts} <= set(found)
+    silent = [f"{kind.__name__}.{name}" for kind in found for name, one in kind.model_fields.items() if not words(one)]
+    assert silent == []
+
+
+def test_help_shows_the_settings_with_their_words() -> None:
+    for kind in (gatecast.LSTM, Experiment, Cuts):
+        text = " ".join(pydoc.plain(pydoc.render_doc(kind)).replace("|", "").split())
+        for name, field in kind.model_fields.items():
+            assert f"{name}: {words(field)}" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"horizon": 50}, "horizon = 50: input should be less than or equal to 22 (bars ahead, h)."),
+        ({"lstm": {"units": "many"}}, "unable to parse string as an integer (units in a layer)."),
+        ({"lstm": {"chunk": 0}}, "greater than or equal to 1 (labels in a chunk, K)."),  # what it is, no more than that
+        ({"lstm": 3}, "(The LSTM)."),
+        ({"selection": {"evidence": 1.5}}, "less than or equal to 1 (overrides what the evidence allows, and the"),
+        ({"ensemble": {"members": [3]}}, "should be a valid string (models that are combined, those of them that run"),
+    ],
+)
+def test_an_error_says_what_the_setting_is(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Experiment(**settings)
+    assert text in str(caught.value)
+
+
+# ── the docs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_pages_that_the_code_makes_are_as_it_makes_them() -> None:
+    for name, page in runpy.run_path(str(DOCS / "make.py"))["PAGES"].items():
+        assert (DOCS / name).read_text(encoding="utf-8") == page(), f"docs/{name} is old: make docs"
+
+
+def test_the_page_of_settings_has_them_all() -> None:
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
+    for name, field in Experiment.model_fields.items():
+        if not field.exclude:
+            assert words(field) in text
+            assert f"## [{name}]" in text if section(field) else f"| `{name}` |" in text
