@@ -124,8 +124,9 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes), weights_frame(classes, merged.bars, actions), run.verdicts,
-        signal_model=experiment.signals.model, abstain=experiment.strategies.abstain,
+        signals_frame(classes, experiment.signals), weights_frame(classes, merged.bars, actions), run.verdicts,
+        signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
+        abstain=experiment.strategies.abstain,
     )  # fmt: skip
     told = []
     for row in rows:

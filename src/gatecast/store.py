@@ -434,7 +434,7 @@ COMMENTS = {
     "bars.source": "a CSV or Parquet file, a folder, a glob, or embedded",
     "bars.symbols": "keep only these",
     "bars.symbols_file": "a CSV with symbol and asset_class",
-    "bars.asset_class": "of symbols that nothing else classifies",
+    "bars.asset_class": "for symbols without a class of their own",
     "bars.timezone": "of times without one",
     "bars.stamp": "what an intraday time stands for: open or close of the bar",
     "bars.resample": "to coarser bars",

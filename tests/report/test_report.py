@@ -167,7 +167,7 @@ VERDICTS: dict[str, dict[str, Any]] = {
         "test": "deflated Sharpe",
         "pvalue": 0.4,
         "pvalue_holm": 0.93,
-        "rival": "buy_and_hold",
+        "rival": "buy and hold at the same average exposure",
         "sentence": "Net of costs the book did no better than holding at the same average exposure.",
     },
 }
@@ -287,12 +287,12 @@ def fake_run(symbols: list[str] | None = None, n: int = 900, seed: int = 7) -> F
     forecasts = fake_forecasts(bars, seed)
     rows = bars.height
     z = random.standard_normal(rows)
-    names = ["flat", "buy_and_hold", "trend", "lstm_signal", "ensemble_signal"]
+    names = ["flat", "held_long", "trend", "model_signal", "ensemble_signal"]
     signal = np.sign(z) * (np.abs(z) > 1)
     evidence = np.clip(np.linspace(0, 0.5, rows), 0, 1)
     block = np.random.default_rng(seed + 1).choice(len(names), rows // 20 + 1, p=[0.3, 0.3, 0.2, 0.1, 0.1])
     strategy = np.array(names)[np.repeat(block, 20)[:rows]]
-    weight = np.where(strategy == "flat", 0.0, np.where(strategy == "buy_and_hold", 0.3, 0.4 * signal))
+    weight = np.where(strategy == "flat", 0.0, np.where(strategy == "held_long", 0.3, 0.4 * signal))
     keys = bars.select("symbol", "time")
     signals = keys.with_columns(
         z=pl.Series(z),

@@ -277,10 +277,10 @@ def _in_words(
         if n >= LEAST_DAYS:
             return f"{name} was that of the rival, {rival}, throughout the hold-out: there is nothing to measure."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."
-    said = f"{name} against {rival}: {in_percent(*after)} in the hold-out"
+    said = f"{name} against {rival}: {in_percent(*after)} measured in the hold-out"
     if not np.isfinite(before[0]):
         return f"{said}; before it there was nothing to measure."
-    said += f", {in_percent(*before)} before it"
+    said += f", {in_percent(*before)} on the development record before it"
     if before[0] <= 0:
         return f"{said}: there was nothing to confirm."
     gone = 1 - after[0] / before[0]
@@ -288,8 +288,11 @@ def _in_words(
     if after[1] > 0:
         return f"{said}: {kept}, and the whole interval is above 0."
     if after[2] < before[0]:
-        return f"{said}: {kept}; what was promised before is outside the interval."
-    return f"{said}: {kept}; the hold-out is too short to tell, both 0 and what was promised are in the interval."
+        return f"{said}: {kept}; the gain measured before, on the development record, is outside the interval."
+    return (
+        f"{said}: {kept}; the hold-out is too short to tell: both 0 and the gain measured on the development record "
+        "are in the interval."
+    )
 
 
 # ── who has seen it ───────────────────────────────────────────────────────────────────────────────

@@ -107,6 +107,8 @@ class Verdict:
     simpler: `simple`, where the gain over it is not above 0 for certain, else empty.
     ties, capped: forecasts that are not scored because the price stood still; whose loss counts as `rivals.CAP`.
     pvalue_watched: one-sided, of the same days, valid for a page that is looked at every day (see `sequential_mean`).
+        It decides nothing: the verdict goes by `pvalue_trials`, and what is held by the evidence factor, a sequential
+        test of its own (see `gatecast.trading.selection.evidence_factor`).
     """
 
     head: str
@@ -507,23 +509,23 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
     if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
         said = [
             f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat "
-            f"the plain yardstick for certain: the rival was the best once and has fallen behind. Use "
-            f"{RIVAL_NAMES[verdict.plain]}."
+            f"the plain yardstick for certain: the rival was the best once and has fallen behind. The plain yardstick, "
+            f"{RIVAL_NAMES[verdict.plain]}, may be as good."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
         text = f"{name} brings nothing that matters: {gain} against {rival}, of a loss of {verdict.rival_loss:.1g}."
-        said = [f"{text} It is certain ({_odds(verdict)}) and too small to use. Use {rival}."]
+        said = [f"{text} It is certain ({_odds(verdict)}) and too small to matter."]
     elif signal[1] < LEVEL and verdict.effect < 0:
         said = [
             f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}, but "
-            f"Clark-West finds signal against no change, {_odds(verdict, signal)}. Smaller forecasts would do better; "
-            f"use {rival} until then."
+            f"Clark-West finds signal against no change, {_odds(verdict, signal)}. Smaller forecasts may do better. "
+            f"As it is, {rival} loses less."
         ]
     elif outcome == NOTHING:
         needed = f", below the {_percent(verdict.break_even)} that it would have to bring"
         text = f"{name} brings nothing worth trading: {gain} against {rival}{needed if verdict.break_even > 0 else ''}."
-        said = [f"{text} Use {rival}."]
+        said = [text]
     else:
         said = _undecided(verdict, name, rival, gain, signal)
     return replace(verdict, verdict=outcome, sentence=" ".join([*first, *said, *after]))
@@ -614,7 +616,7 @@ def _reservations(verdict: Verdict) -> list[str]:
     found = []
     without = f"{verdict.without_best_year:+.{_decimals(verdict.high - verdict.low)}%}"
     if verdict.high < verdict.break_even:
-        found.append(f"It is too little to trade: costs ask for {_percent(verdict.break_even)}.")
+        found.append(f"It is too little to trade: the costs take {_percent(verdict.break_even)}.")
     if verdict.survives is False:
         found.append(f"Without {verdict.best_year} the effect is {without} and no longer certain.")
     elif verdict.survives:
@@ -629,7 +631,7 @@ def _reservations(verdict: Verdict) -> list[str]:
 
 
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
-    """Why it cannot be told, what could have been seen, what it would take, and what to use until then."""
+    """Why it cannot be told, what could have been seen, what it would take, and whether the rival is as good."""
     what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
     year = " a year" if verdict.head == "strategy" else ""
     said = [f"{name} against {rival}: {gain}. That is not enough to tell."]
@@ -650,10 +652,10 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
         seen += f"; at this effect you would need about {_days(verdict.n_needed)}"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:
         seen += (
-            f"; for the {_percent(verdict.break_even)} that costs ask for you would need about "
+            f"; for the {_percent(verdict.break_even)} that would pay the costs you would need about "
             f"{_days(verdict.n_break_even)}"
         )
     said.append(seen + ".")
     if verdict.effect <= 0:
-        said.append(f"Until more is known use {rival}: it is as good.")
+        said.append("So far the rival is as good.")
     return said

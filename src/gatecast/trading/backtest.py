@@ -18,8 +18,8 @@ reopening, where all is sold. A price at another level after a gap (five times t
 instrument's: the holder of the old one gets the worse of the move and the default terms. What is open at the end of the
 bars stays open, at its last price.
 
-Wealth stops at 0: a loss of more is a loss of all. The book then holds nothing more; a symbol's own record goes on with
-new money.
+Wealth stops at 0: a loss of more is a loss of all. What was lost before a fill is not traded at it, and costs nothing.
+The book then holds nothing more; a symbol's own record goes on with new money.
 """
 
 from __future__ import annotations
@@ -530,15 +530,20 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             move, share = np.where(kind == BAR, move, ended), np.where(kind == BAR, share, 0.0)
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
         gain = move - old
-        aim = _aim(share, moved, before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow)))
+        means = before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow))
+        aim = _aim(share, moved, means)
         if shared and not at_open.all():  # orders at the close are filled after those at the open have earned
             opened = np.where(at_open, gain + aim * (later - 1) - np.abs(aim - moved) * side, gain) - borrow
-            aim = np.where(at_open, aim, _aim(share, moved, before + together(opened)))
+            means = np.where(at_open, means, before + together(opened))
+            aim = np.where(at_open, aim, _aim(share, moved, means))
         traded = np.abs(aim - moved)
         gain, paid = gain + aim * (later - 1), traded * side + borrow
         value[symbol] = aim * later
         now = before + together(gain - paid)
         if (ruined := now <= 0).any():  # of a shared account also later, when it holds nothing
+            traded = np.where(ruined & (means <= 0), 0.0, traded)  # no money is left at the fill: nothing is traded
+            paid = traded * side + borrow
+            now = before + together(gain - paid)
             gain = np.where(ruined, gain - now / (len(place) if shared else 1), gain)
             now = np.where(ruined, 0.0 if shared else 1.0, now)
             for kept in (value, wanted, parked, booked):
