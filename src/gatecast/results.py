@@ -297,11 +297,7 @@ def _reason(titles: dict[str, str]) -> pl.Expr:
         .when(pl.col("evidence") <= 0)
         .then(pl.lit("; evidence factor 0: nothing is held"))
         .when(pl.col("evidence") < 1)
-        .then(
-            pl.format(
-                "; evidence factor below 1: {} % of it is held", (pl.col("evidence") * 100).round(0).cast(pl.Int32)
-            )
-        )
+        .then(pl.format("; evidence factor {}: so much of it is held", pl.col("evidence").round(2)))
         .otherwise(pl.lit("; evidence factor 1: all of it is held"))
     )
     small = (
@@ -842,7 +838,7 @@ def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any
     over = f"{horizon} bar{'s' * (horizon != 1)}"
     measured = []
     for name, score, words in (
-        ("r2", "r2_zero", "R² of the return"), ("hit_rate", "hit_rate", "share of rises and falls foreseen")
+        ("r2", "r2_zero", "R² of the ensemble's return forecast"), ("hit_rate", "hit_rate", "share of directions right")
     ):  # fmt: skip
         of_one, by_horizon = truth.pop(name, None), truth.pop(f"{name}_by_horizon", None)
         best = by_horizon.get(horizon) if isinstance(by_horizon, dict) else of_one if horizon == 1 else None

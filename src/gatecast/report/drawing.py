@@ -409,7 +409,7 @@ def draw_strategies(data: Data) -> Any:
                 key=lambda s: order.index(s["strategy"]) if s["strategy"] in order else len(order),
             )
         ],
-        340,
+        420,
         barmode="stack",
         bargap=0.25,
         xaxis=_axis(tickformat="d"),

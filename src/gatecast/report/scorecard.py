@@ -72,9 +72,9 @@ def as_good(verdict: Scores) -> str:
 
     That is a comparison, no claim of skill for the simpler one.
 
-    >>> as_good({"verdict": "cannot tell", "effect": -0.01, "rival": "har"})
+    >>> as_good({"verdict": "cannot tell", "effect": -0.01, "low": -0.05, "rival": "har"})
     'the log-HAR'
-    >>> as_good({"verdict": "cannot tell", "effect": 0.01, "rival": "har"})
+    >>> as_good({"verdict": "cannot tell", "effect": 0.01, "low": -0.01, "rival": "har"})
     ''
     """
     effect, low = verdict.get("effect"), verdict.get("low")
@@ -93,14 +93,14 @@ def simpler(verdict: Scores) -> str:
 
     It is the best simple one with hindsight, where the interval of the gain over it contains 0.
 
-    >>> simpler({"best_simple": "har_smooth", "best_simple_low": -0.01, "best_simple_high": 0.02})
+    >>> simpler({"simple": "har_smooth", "simple_low": -0.01, "simple_high": 0.02})
     'har_smooth'
-    >>> simpler({"best_simple": "har_smooth", "best_simple_low": 0.01, "best_simple_high": 0.02})
+    >>> simpler({"simple": "har_smooth", "simple_low": 0.01, "simple_high": 0.02})
     ''
     """
-    low = verdict.get("best_simple_low")
-    if verdict.get("best_simple") and known(low):
-        return str(verdict["best_simple"]) if low <= 0 else ""
+    low = verdict.get("simple_low")
+    if verdict.get("simple") and known(low):
+        return str(verdict["simple"]) if low <= 0 else ""
     return str(verdict.get("simpler") or "")
 
 
@@ -179,9 +179,7 @@ def _over(name: str) -> Callable[[Scores], str]:
     """The gain over another model than the rival, with its interval where there is one, and the model's name."""
 
     def answer(verdict: Scores) -> str:
-        value, low, high = (
-            verdict.get(f"{name}_gain{end}" if not end else f"{name}{end}") for end in ("", "_low", "_high")
-        )
+        value, low, high = (verdict.get(f"{name}{end}") for end in ("_gain", "_low", "_high"))
         if not known(value):
             return ""
         width = high - low if known(low) and known(high) else None
@@ -200,13 +198,13 @@ def _luck(name: str) -> Callable[[Scores], str]:
 
 _RESTS: dict[str, tuple[str, Callable[[Scores], str]]] = {
     "As good and simpler": (
-        "the simplest forecast that the record cannot tell from it: no claim for that one",
+        "the simplest forecast that the record cannot tell from it; that is no claim for it",
         as_good,
     ),
-    "Over the plain yardstick": ("the gain over the simplest forecast in use", _over("yardstick")),
+    "Over the plain yardstick": ("the gain over the simplest forecast in use", _over("plain")),
     "Over the best simple model": (
         "chosen with hindsight; where its range contains 0 it is as good",
-        _over("best_simple"),
+        _over("simple"),
     ),
     "Days judged": ("and as many independent ones they are worth", _days),
     "Could have been seen": ("the smallest gain that so many days show four times in five", _seen),

@@ -17,7 +17,7 @@ WORDS = {
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
-    "comp": "growth in all",
+    "comp": "total return",
     "cagr": "growth a year (CAGR)",
     "max_drawdown": "deepest drawdown",
     "longest_drawdown": "longest drawdown, in periods",
@@ -31,6 +31,9 @@ WORDS = {
     "consecutive_losses": "most losses in a row",
     "break_even_cost_bps": "break-even cost, bps per side",
     "cost_total": "costs in all",
+    "turnover_per_year": "turnover a year, one-sided, in portfolios",
+    "average_exposure": "average exposure, of capital",
+    "periods_per_year": "sessions a year",
     "diebold_mariano": "p, Diebold-Mariano with HLN",
     "non_overlapping": "p, days that share no bar",
     "clark_west": "p, Clark-West against no change",
@@ -51,9 +54,6 @@ WORDS = {
     "n_effective": "days, as independent ones",
     "n_break_even": "days to see the break-even",
     "n_needed": "days needed at this gain",
-    "yardstick_gain": "gain over the plain yardstick",
-    "best_simple_gain": "gain over the best simple model",
-    "best_simple": "best simple model, with hindsight",
     "probabilistic_sharpe": "probabilistic Sharpe ratio",
     "deflated_sharpe": "deflated Sharpe ratio",
     "min_track_record_bars": "shortest record that would do, bars",
@@ -61,7 +61,7 @@ WORDS = {
 
 _SHARES = re.compile(
     "cagr|return|total|(?<!longest_)drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
-    "|ytd|comp$|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
+    "|ytd|comp$|kelly|ulcer|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
 )
 
 

@@ -75,9 +75,9 @@ def strategy_titles(model: str = "", confirmed_by: str = "") -> dict[str, str]:
     >>> titles["held_long"], titles["model_signal"], titles["consensus_signal"]
     ('held long, sized by volatility', 'ridge regression signal', 'ridge regression signal, larger with random forest')
     >>> strategy_titles()["model_signal"]
-    "one model's signal"
+    'signal of one model'
     """
-    signal = f"{model_title(model)} signal" if model else "one model's signal"
+    signal = f"{model_title(model)} signal" if model else "signal of one model"
     other = model_title(confirmed_by) if confirmed_by else "another model"
     titles = {
         "flat": "flat",
