@@ -129,7 +129,11 @@ def test_too_little_to_measure_is_said(samples: Samples) -> None:
     ("before", "after", "said"),
     [
         ((0.10, 0.05, 0.15), (0.06, 0.01, 0.11), "40% of it is gone, and the whole interval is above 0"),
-        ((0.10, 0.05, 0.15), (-0.02, -0.1, 0.06), "all of it is gone; what was promised before is outside"),
+        (
+            (0.10, 0.05, 0.15),
+            (-0.02, -0.1, 0.06),
+            "all of it is gone; the gain measured before, on the development record, is outside",
+        ),
         ((0.10, 0.05, 0.15), (0.04, -0.1, 0.18), "60% of it is gone; the hold-out is too short to tell"),
         ((0.10, 0.05, 0.15), (0.12, -0.1, 0.34), "none of it is gone; the hold-out is too short to tell"),
         ((-0.1, -0.2, 0.01), (0.12, -0.1, 0.34), "there was nothing to confirm"),

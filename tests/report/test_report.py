@@ -29,7 +29,7 @@ HORIZON = 5
 @dataclass(frozen=True)
 class FakeExperiment:
     name: str = "two indices"
-    signals: SignalSettings = SignalSettings()
+    signals: SignalSettings = field(default_factory=SignalSettings)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -778,7 +778,7 @@ def test_a_run_without_an_lstm_shows_none(run: FakeRun) -> None:
         assert words in text
     assert "ridge regression signal" in figures_shown
     unknown = render(replace(bare, experiment=None))
-    assert "one model's signal" in unknown.replace("\\u0027", "'")
+    assert "signal of one model" in unknown
 
 
 def test_the_benchmark_and_the_strategy_that_is_sized_have_names_of_their_own(run: FakeRun) -> None:
