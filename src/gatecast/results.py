@@ -838,7 +838,7 @@ def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any
     over = f"{horizon} bar{'s' * (horizon != 1)}"
     measured = []
     for name, score, words in (
-        ("r2", "r2_zero", "R² of the ensemble's return forecast"), ("hit_rate", "hit_rate", "share of directions right")
+        ("r2", "r2_zero", "R² of the return forecast"), ("hit_rate", "hit_rate", "share of directions right")
     ):  # fmt: skip
         of_one, by_horizon = truth.pop(name, None), truth.pop(f"{name}_by_horizon", None)
         best = by_horizon.get(horizon) if isinstance(by_horizon, dict) else of_one if horizon == 1 else None
