@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.experiment import KNOWN_MODELS
 from gatecast.newest import newest_rows
 from gatecast.report import drawing, figures, words
 from gatecast.report.credit import alone, credit, gains
@@ -133,7 +134,7 @@ def report_data(run: Any) -> Data:
         "fills": scores.get("fills") or {},
         "features_left_out": {k: v for k, v in (scores.get("features_left_out") or {}).items() if v},
         "warnings": scores.get("warnings") or [],
-        "settings": experiment.to_dict() if hasattr(experiment, "to_dict") else {},
+        "settings": _settings(experiment.to_dict()) if hasattr(experiment, "to_dict") else {},
         "provenance": getattr(run, "provenance", None) or {},
     }
     return plain(data)  # type: ignore[no-any-return]
@@ -168,6 +169,19 @@ def _window(experiment: Any) -> str | int | None:
     if getattr(schedule, "expanding", False):
         return "expanding"
     return getattr(getattr(experiment, "lstm", None), "window", None) or getattr(schedule, "train", None)
+
+
+def _settings(settings: Mapping[str, Any]) -> Data:
+    """The settings without the sections of models that the run does not have.
+
+    >>> _settings({"models": ["forest", "gjr"], "lstm": {"units": 64}, "garch": {"window": "4Y"}, "seed": 0})
+    {'models': ['forest', 'gjr'], 'garch': {'window': '4Y'}, 'seed': 0}
+    """
+    models = settings.get("models")
+    if models is None:
+        return dict(settings)
+    used = {"garch" if name == "gjr" else name for name in models}
+    return {key: value for key, value in settings.items() if key not in KNOWN_MODELS or key in used}
 
 
 def _signalling(experiment: Any) -> dict[str, str]:
