@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from gatecast import provenance
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
-from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
+from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
@@ -446,7 +446,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
         without = judge_chain(experiment, chain.without_default_ends(), trials, later)
     finished = finish(experiment, chain)
     audit = audit_of(finished)
-    doubted = not audit.clean or any(verdict.verdict == TOO_GOOD for verdict in verdicts.values())
+    doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held(experiment.costs)
         finished = finish(experiment, chain)

@@ -106,6 +106,8 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
     warnings = [problem.sentence for problem in problems]
     if run.doubtful:
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
+    elif run.untradable:
+        warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
     fills, delistings = fills_of(merged.bars), run.scores.get("delistings")
     actions = read_actions(pl.DataFrame(delistings)) if delistings else None
     classes = {}
@@ -118,7 +120,7 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
         combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
         decided = decide(experiment, combined, merged.bars, fills, actions)
-        doubted = run.doubtful and experiment.selection.evidence is None
+        doubted = (run.doubtful or run.untradable) and experiment.selection.evidence is None
         classes[name] = decided.with_nothing_held() if doubted else decided
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")

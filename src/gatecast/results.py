@@ -14,6 +14,7 @@ import polars as pl
 from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
+from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.leaks import knowing_columns, with_knowing
 from gatecast.evaluation.ledger import best_of_trials, independent_trials
@@ -187,6 +188,11 @@ class Run:
         """Whether a leak was found or an outcome is too good to be true: then no number of the run is evidence."""
         return any(verdict["verdict"] in (VOID, TOO_GOOD) for verdict in self.verdicts.values())
 
+    @property
+    def untradable(self) -> bool:
+        """Whether a claim of returns or money is gone with decisions a bar late: then nothing is held."""
+        return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
+
     def summary(self) -> str:
         """The headline, the verdicts as plain text, one line each, and what must be known before they are believed."""
         lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
@@ -293,7 +299,7 @@ def _reason(titles: dict[str, str]) -> pl.Expr:
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit(""))
         .when(pl.col("doubted") & (pl.col("evidence") <= 0))
-        .then(pl.lit("; nothing is held: too good to be true, or a leak was found"))
+        .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
         .when(pl.col("evidence") <= 0)
         .then(pl.lit("; evidence factor 0: nothing is held"))
         .when(pl.col("evidence") < 1)
