@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import StoreError
+from gatecast.evaluation.knowing import knowing
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.hours import ByHour, FittedByHour, HourEffects, hour_effects
 from gatecast.forecasting.logistic import har_regime_falls_rival, har_regime_rival, threshold_rival
@@ -158,6 +159,16 @@ def test_a_row_is_forecast_by_itself_as_among_others_and_a_stored_model_forecast
         from_state({name: array for name, array in arrays.items() if name != "table"}, settings)
     with pytest.raises(StoreError, match="lacks or mangles the number of its symbols"):
         from_state(arrays, settings | {"symbols": ["A"]})
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 5])
+def test_a_column_with_the_hour_is_no_leak_and_one_with_the_coming_variance_is(horizon: int) -> None:
+    bars = nulls.hourly(1)
+    assert knowing(bars, ("hour",), horizon) == []
+    range_ = (pl.col("high") / pl.col("low")).log().log()
+    leaking = bars.with_columns(seen=range_.shift(-1).over("symbol").fill_null(strategy="forward"))
+    (found,) = knowing(leaking, ("seen",), horizon)
+    assert (found.columns, found.of) == (("seen",), "variance")
 
 
 # ── the law of the past ───────────────────────────────────────────────────────────────────────────

@@ -199,6 +199,21 @@ def hour_effects(values: FloatArray, group: IntArray, place: IntArray, overlap: 
     return effects
 
 
+def without_means(values: FloatArray, cell: IntArray) -> FloatArray:
+    """Values, (rows,) or (rows, columns), less the mean of those of the same cell; NaN stays NaN and counts nowhere.
+
+    >>> without_means(np.array([1.0, 3.0, 5.0, np.nan]), np.array([0, 0, 1, 1])).tolist()
+    [-1.0, 1.0, 0.0, nan]
+    """
+    table = values.reshape(len(values), -1)
+    made = np.empty_like(table)
+    for column in range(table.shape[1]):
+        known = np.isfinite(table[:, column])
+        mean = _means(table[known, column, None], cell[known], int(cell.max(initial=0)) + 1)
+        made[:, column] = table[:, column] - mean[cell, 0]
+    return made.reshape(values.shape)
+
+
 def _means(values: FloatArray, cell: IntArray, cells: int) -> FloatArray:
     """(cells, columns) means, 0 of none."""
     count = np.maximum(np.bincount(cell, minlength=cells), 1)
