@@ -188,7 +188,7 @@ def hour_effects(values: FloatArray, group: IntArray, place: IntArray, overlap: 
     cell = group * places + place
     count = np.bincount(cell, minlength=groups * places)
     mean = _means(values, cell, groups * places)
-    off = mean.reshape(groups, places, -1) - _means(values, group, groups)[:, None]
+    off = mean.reshape(groups, places, values.shape[1]) - _means(values, group, groups)[:, None]
     luck = ((values - mean[cell]) ** 2).sum(axis=0) / max(len(values) - np.count_nonzero(count), 1)
     independent = count.reshape(groups, places, 1) / overlap
     total = independent.sum(axis=1)
