@@ -1,7 +1,7 @@
 """Markets without skill on which false claims were once found: dead and halted symbols, stale prices, odd calendars.
 
-Every function gives a Bars frame of about `bars` sessions (`hourly`: bars) from a seed, which decides everything. Where a
-market has variants, the seed's remainder chooses: runs of many seeds have each as often. They are made of
+Every function gives a Bars frame of about `bars` sessions (`hourly`: bars) from a seed, which decides everything. Where
+a market has variants, the seed's remainder chooses: runs of many seeds have each as often. They are made of
 `synthetic.a1`, a walk of 1 % a day, and of a second stream of random numbers for what is done to it.
 """
 
