@@ -41,11 +41,12 @@ from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.hours import ByHour
 from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, Ridge
 from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import RULES, Naive
+from gatecast.forecasting.naive import RULES, VARIANCE_RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
 from gatecast.forecasting.spill import Disk
@@ -386,20 +387,18 @@ class Experiment(Settings):
         return [
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
-            *(Naive(rule=rule) for rule in RULES),
+            *(ByHour(Naive(rule=rule)) if rule in VARIANCE_RULES else Naive(rule=rule) for rule in RULES),
             RidgeLag(),
             LogisticLag(),
             BayesRidge(),
-            LogHAR(),
-            HARLevels(),
-            LogHAR(falls=True),
-            LinearVariance(),
-            LinearVariance(pooled=True),
-            SmoothHAR(),
-            threshold_rival(),
-            har_regime_rival(),
-            har_regime_falls_rival(),
-        ]
+            *(
+                ByHour(one)
+                for one in (
+                    LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(), LinearVariance(pooled=True),
+                    SmoothHAR(), threshold_rival(), har_regime_rival(), har_regime_falls_rival(),
+                )
+            ),
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.hours import without_means
 from gatecast.market.calendar import bars_per_session
 from gatecast.metrics.many import long_run_variance
 from gatecast.samples.features import compute_features
@@ -98,7 +99,8 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows
     (by more than luck over all tests: the
     t of a chance of .001), or when its t is above 8 and its R² of the future more than four times that of the past. The
-    variance of the next `horizon` bars is explained beyond the terms of the HAR, that of the past beyond those before.
+    variance of the next `horizon` bars is explained beyond the terms of the HAR, that of the past beyond those before,
+    all of them without what the hour of the session says where a session has several bars.
     A column that honestly knows of coming events (a calendar of announcements) passes for one that knows too much:
     allow it by name. `bars`: of one asset class, sorted by symbol and time. t statistics are of the product of the two,
     with a long-run variance (Bartlett, twice the bars ahead).
@@ -186,7 +188,12 @@ def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
     earlier = np.full_like(facts.har, np.nan)
     same = group[horizon:] == group[:-horizon]
     earlier[horizon:] = np.where(same[:, None], facts.har[:-horizon], np.nan)
-    yield _Task("variance", horizon, targets["volatility"].value, facts.recent, facts.har, earlier, None)
+    variances = [targets["volatility"].value, facts.recent, facts.har, earlier]
+    if day > 1:  # the hour is known in advance: a column that says which it is knows nothing of what is to come
+        place = bars.select(pl.struct("symbol", minutes=pl.Series(facts.minutes)).rank("dense") - 1)
+        variances = [without_means(values, place.to_series().to_numpy()) for values in variances]
+    future, recent, terms, terms_before = variances
+    yield _Task("variance", horizon, future, recent, terms, terms_before, None)
 
 
 # ── one column, all columns ──────────────────────────────────────────────────────────────────────
