@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from gatecast import provenance
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
-from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_what_dies
+from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
@@ -61,7 +61,7 @@ from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of, sessions_of
 from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
-from gatecast.market.stale import untradable
+from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.results import (
     Chain,
     ClassResult,
@@ -545,6 +545,7 @@ def judge_chain(
     )  # fmt: skip
     if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
         return verdicts
+    verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
         chain.forecasts, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
         {name: one.selection.too_good for name, one in chain.classes.items()}, experiment.too_good,
