@@ -372,7 +372,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         (
             "warning",
             "extreme",
-            sigmas > EXTREME_SIGMAS,
+            (sigmas > EXTREME_SIGMAS) & sigmas.is_not_nan(),  # 0 / 0 of a price that stands still
             pl.col("ret").exp() - 1,
             "A simple return beyond 20 standard deviations: compare with a second source.",
         ),

@@ -14,6 +14,7 @@ from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import problems
 from gatecast.experiment import Experiment, Progress, make_chain
 from gatecast.market.bars import session_date
+from gatecast.market.merging import refuse_other_market
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of
 from gatecast.results import Run, jsonable
@@ -36,8 +37,9 @@ def unseal(
     ISO, this one last), `seen` (earlier trials that read these days without a seal) and `same_past` (the share of the
     sealed run's forecasts that came out the same). All else in the run stays sealed.
 
-    Raises `SettingsError` where there is nothing to open or it was opened before, `StoreError` when the opening
-    cannot be recorded, and what reading and the chain raise. Nothing is recorded or shown then.
+    Raises `SettingsError` where there is nothing to open or it was opened before, `BarsError` where the bars are of
+    another market than the run's (`market.merging.refuse_other_market`), `StoreError` when the opening cannot be
+    recorded, and what reading and the chain raise. Nothing is recorded or shown then.
     """
     sealed = run.experiment
     if sealed.holdout is None:
@@ -57,6 +59,7 @@ def unseal(
         seen = holdout.seen_without_seal(symbols, sealed.holdout)
     opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
     whole = _whole(opened, symbols, sealed.holdout)
+    refuse_other_market(run.bars, whole.bars)
     chain = make_chain(opened, whole.bars, progress, actions=whole.actions)
     periods = chain.result.rows_per_year
     found = holdout.measure(chain.forecasts, chain.result.equity, sealed.holdout, periods_per_year=periods)
