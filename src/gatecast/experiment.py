@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
@@ -406,6 +407,7 @@ class Experiment(Settings):
         return self.model_dump(mode="json", exclude=SAID_ABOVE)
 
     @classmethod
+    @checked
     def from_toml(cls, path: str | Path, **changes: Any) -> Experiment:
         """From a settings file; `changes` (nested by section) win over it.
 
@@ -422,6 +424,7 @@ class Experiment(Settings):
         return cls(**merge(settings, changes))
 
 
+@checked
 def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
 

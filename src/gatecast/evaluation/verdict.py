@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gatecast.arguments import checked
 from gatecast.evaluation.compare import (
     Days,
     day_means,
@@ -28,16 +30,12 @@ from gatecast.evaluation.compare import (
 from gatecast.evaluation.hindsight import best_simple, gain_of
 from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
+from gatecast.forecasting.walkforward import Forecasts
 from gatecast.metrics import significance
 from gatecast.metrics.significance import BOUND
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gatecast.forecasting.walkforward import Forecasts
-
-    FloatArray = NDArray[np.float64]
-    BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 LEVEL = 0.05
@@ -200,6 +198,7 @@ class Estimate:
         return self.effect + significance.fixed_b_critical(BOUND, self.share) * self.error
 
 
+@checked
 def judge(
     forecasts: Mapping[str, Forecasts],
     strategy: FloatArray,

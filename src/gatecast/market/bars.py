@@ -31,6 +31,7 @@ SPLIT_TOLERANCE = 0.035  # how far, relative to the ratio, a step may be from it
 EXTREME_SIGMAS, SIGMA_BARS = 20.0, 100
 PARTIAL_VOLUME = 0.25  # of the median of the twenty bars before
 SHORT_HISTORY = 252
+WEEKEND_SHARE = 0.2  # of a symbol's bars at weekends, from which on its market never closes (2 days of 7 are .29)
 
 Severity = Literal["info", "warning", "error"]
 
@@ -407,7 +408,9 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     no_volume = volume.is_null().all().over("symbol")
     usual = volume.rolling_median(20).shift().over("symbol")
     last = pl.col("time") == pl.col("time").max().over("symbol")
-    weekend = (session_date(pl.col("time")).dt.weekday() > 5) & ~_every_day()
+    at_weekend = session_date(pl.col("time")).dt.weekday() > 5
+    never_closes = (at_weekend.mean() >= WEEKEND_SHARE).over("symbol")
+    weekend = at_weekend & ~_every_day()
     table = table.with_columns(at_open=pl.Series(open_fills(bars)))
     per_symbol: list[tuple[Severity, str, pl.Expr, str]] = [
         (
@@ -419,7 +422,14 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         ("info", "zero_volume", volume == 0, "Bars without trades: fills there are doubtful."),
         ("info", "volume_missing", volume.is_null(), "Volume features are left out where a symbol has none."),
         ("warning", "volume_gaps", volume.is_null() & ~no_volume, "Volume is missing on some bars only."),
-        ("warning", "weekend", weekend, "Short weekend bars; resample='1d' joins them to Monday."),
+        ("warning", "weekend", weekend & ~never_closes, "Short weekend bars; resample='1d' joins them to Monday."),
+        (
+            "warning",
+            "weekend",
+            weekend & never_closes,
+            "As many bars at weekends as on other days: a market that never closes, such as a coin, in a class that"
+            " does. Give its class: asset_class='crypto', or a symbols file.",
+        ),
         (
             "warning",
             "open_repeats_close",

@@ -22,7 +22,7 @@ from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
 from gatecast.market.tables import Notes
 
-Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd"]
+Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd", "left out"]
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
@@ -91,9 +91,7 @@ def merge_bars(
     missing = [name for name in known.columns if name not in newer.columns]
     if missing:
         raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
-    if strange:
-        said = f"{_names(strange)} {'is' if len(strange) == 1 else 'are'} not in the run and left out."
-        problems.append(DataProblem("new symbol", strange, said))
+    problems += new_symbols(strange)
     newer = newer.select(known.columns)
     _refuse_other_reading(known, newer)
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
@@ -113,6 +111,14 @@ def merge_bars(
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(known, newer)  # of one or two common bars a split may be the better reason
     return Merged(bars, (*problems, *_odd(bars, last)))
+
+
+def new_symbols(symbols: Sequence[str]) -> list[DataProblem]:
+    """What is said of symbols that the run does not have; nothing where there are none."""
+    if not symbols:
+        return []
+    said = f"{_names(symbols)} {'is' if len(symbols) == 1 else 'are'} not in the run and left out: nothing is forecast."
+    return [DataProblem("new symbol", tuple(symbols), f"{said} Make a run on bars that have them.")]
 
 
 _NO_NEWS = "the file has no bar that is newer than the run's."

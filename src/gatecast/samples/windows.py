@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import bars_per_session, listings, missed_sessions
 from gatecast.samples.features import available_features, compute_features
@@ -189,6 +190,7 @@ class Samples:
         )
 
 
+@checked
 def make_samples(
     bars: pl.DataFrame,
     features: tuple[str, ...] | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import problems
@@ -20,6 +21,7 @@ from gatecast.provenance import hash_of
 from gatecast.results import Run, jsonable
 
 
+@checked
 def unseal(
     run: Run, *, bars: str | Path | pl.DataFrame | None = None, again: bool = False, jobs: int = 1,
     progress: Progress | None = None,

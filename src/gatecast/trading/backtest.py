@@ -36,6 +36,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.market.bars import open_fills, session_date
 from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
@@ -181,6 +182,7 @@ def net_of_class(
     return net, list(zip(times, settled.net[~is_bar], strict=True))
 
 
+@checked
 def backtest(
     weights: Any,
     bars: pl.DataFrame,
