@@ -26,7 +26,7 @@ class Strange:
 
 STRANGE: tuple[Any, ...] = (
     5, 2.5, float("nan"), True, "text", b"bytes", None, [], [5], {}, {"a": 5}, (1, "a"), {3}, Strange(), np.arange(3),
-    pl.DataFrame({"a": [1]}), object, print, 1j,
+    pl.DataFrame({"a": [1]}), print, 1j,
 )  # fmt: skip
 FUNCTIONS = sorted(name for name in gatecast.__all__ if inspect.isfunction(getattr(gatecast, name)))
 
@@ -74,7 +74,8 @@ def test_every_argument_takes_its_type_or_an_error_of_ours(name: str, argument: 
     function = getattr(gatecast, name)
     given = good(tmp_path)[name]
     said = []
-    for value in STRANGE if name != "truth" else (*STRANGE[:6], *STRANGE[8:9], Strange()):
+    strange = STRANGE if name != "truth" else (*STRANGE[:6], [5], Strange())  # of nothing it would run all there is
+    for value in strange:
         try:
             function(**given | {argument: value})
         except GatecastError as error:

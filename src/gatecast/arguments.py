@@ -6,7 +6,7 @@ import functools
 import inspect
 import reprlib
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime
 from numbers import Integral, Real
 from pathlib import Path
@@ -76,9 +76,9 @@ def checked(function: Any = None, *, error: type[GatecastError] = SettingsError)
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return function(*args, **kwargs)  # Python says which argument is missing or unknown
-        for name, value in given.items():
-            if not fits(value, kinds()[name]):
-                raise error(refusal(function.__name__, name, kinds()[name], value)) from None
+        wrong = [refusal(name, kinds()[name], value) for name, value in given.items() if not fits(value, kinds()[name])]
+        if wrong:
+            raise error(f"{function.__name__}: {' '.join(wrong)}")
         return function(*args, **kwargs)
 
     return call
@@ -87,7 +87,7 @@ def checked(function: Any = None, *, error: type[GatecastError] = SettingsError)
 def fits(value: object, kind: Any) -> bool:
     """Whether a value is of the kind that an annotation says.
 
-    >>> fits(["A"], Sequence[str] | None), fits("A", Sequence[str]), fits(True, int), fits({"a": 1}, Mapping[str, str])
+    >>> fits(["A"], list[str] | None), fits("A", list[str]), fits(True, int), fits({"a": 1}, dict[str, str])
     (True, False, False, False)
     """
     origin, of = get_origin(kind), get_args(kind)
@@ -113,7 +113,7 @@ def fits(value: object, kind: Any) -> bool:
         return callable(value)
     if isinstance(origin, type) and issubclass(origin, Iterable):
         right = not isinstance(value, str | bytes | Mapping) and isinstance(value, origin)
-        return right and (not isinstance(value, Sequence) or all(fits(one, of[0]) for one in value))
+        return right and (not isinstance(value, Collection) or all(fits(one, of[0]) for one in value))
     return isinstance(value, origin or kind)
 
 
@@ -122,18 +122,18 @@ def _dtypes(of: tuple[Any, ...]) -> str:
     return "M" if "datetime64" in str(of) else "fiub"
 
 
-def refusal(function: str, name: str, kind: Any, value: object) -> str:
-    """The text of the error for an argument of another type."""
+def refusal(name: str, kind: Any, value: object) -> str:
+    """What is said of an argument of another type."""
     parts = [one for one in ADVICE if one in str(kind)]
     advice = ADVICE[parts[0]] if parts else "Correct this argument."
     came = f"{reprlib.repr(value)} ({type(value).__name__})"
-    return f"{function}: {name} must be {in_words(kind)}; got {' '.join(came.split())}. {advice}"
+    return f"{name} must be {in_words(kind)}; got {' '.join(came.split())}. {advice}"
 
 
 def in_words(kind: Any) -> str:
     """An annotation in words.
 
-    >>> in_words(str | Sequence[str] | None), in_words(Mapping[str, float])
+    >>> in_words(str | list[str] | None), in_words(dict[str, float])
     ('text, a list (each: text) or None', 'a dictionary (keys: text, values: a number)')
     """
     origin, of = get_origin(kind), get_args(kind)

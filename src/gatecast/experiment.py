@@ -541,12 +541,13 @@ def judge_chain(
     """
     trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
-    verdicts = judge(
-        chain.forecasts, chain.net, chain.benchmark,
-        round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
-        periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
-        effective_trials=independent_trials(trials, days, held) if trials else None,
-    )  # fmt: skip
+    with unrecorded():  # the trials on file are counted above
+        verdicts = judge(
+            chain.forecasts, chain.net, chain.benchmark,
+            round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
+            periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
+            effective_trials=independent_trials(trials, days, held) if trials else None,
+        )  # fmt: skip
     if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
         return verdicts
     found = too_good(

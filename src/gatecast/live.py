@@ -22,7 +22,7 @@ from gatecast.experiment import decide
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.actions import read_actions
-from gatecast.market.bars import PRICES, Finding, session_date
+from gatecast.market.bars import PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.merging import DataProblem, merge_bars, new_symbols
@@ -112,6 +112,7 @@ def forecast(
     split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
+    refuse_lacking(bars)
     run = load_run(folder)
     models, scales = load_models(folder), load_scale(folder)
     experiment = run.experiment
@@ -171,7 +172,7 @@ def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.D
     ):
         for own in placed.filter(fault).partition_by("symbol"):
             symbol = str(own["symbol"][0])
-            first = f"the first of {own['time'].min():%Y-%m-%d %H:%M} UTC"
+            first = f"the first of {min(own['time'].to_list()):%Y-%m-%d %H:%M} UTC"
             said = f"{symbol!r}: {len(own)} bar(s) are left out, {first}, as they {why}."
             problems.append(DataProblem("left out", (symbol,), said))
     kept = placed.filter(~future, ~newer | priced).select(bars.columns)

@@ -54,6 +54,16 @@ class Finding:
     line: int | None = None
 
 
+def refuse_lacking(bars: pl.DataFrame) -> None:
+    """Raises `BarsError` for a frame that lacks a column of Bars."""
+    missing = [name for name in COLUMNS if name not in bars.columns]
+    if missing:
+        raise BarsError(
+            f"this frame is no Bars frame: it has the columns {', '.join(bars.columns[:10]) or 'none'}, and lacks "
+            f"{', '.join(missing)}. Read it with gatecast.read_bars."
+        )
+
+
 def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
     """The canonical Bars frame from clean columns.
 

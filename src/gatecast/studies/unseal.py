@@ -12,7 +12,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
-from gatecast.evaluation.ledger import problems
+from gatecast.evaluation.ledger import market_of, problems
 from gatecast.experiment import Experiment, Progress, make_chain
 from gatecast.market.bars import session_date
 from gatecast.market.merging import refuse_other_market
@@ -56,9 +56,10 @@ def unseal(
     elif source.source == "frame" and source.frame is None:
         raise SettingsError("the run's bars were a frame, which is not kept: give bars=, or --bars FILE.")
     symbols = run.bars["symbol"].unique().sort().to_list()
+    market = market_of(run.bars)
     with problems() as unread:
-        holdout.refuse_second(symbols, sealed.holdout, again=again)
-        seen = holdout.seen_without_seal(symbols, sealed.holdout)
+        holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)
+        seen = holdout.seen_without_seal(symbols, sealed.holdout, market=market)
     opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
     whole = _whole(opened, symbols, sealed.holdout)
     refuse_other_market(run.bars, whole.bars)
@@ -66,12 +67,13 @@ def unseal(
     periods = chain.result.rows_per_year
     found = holdout.measure(chain.forecasts, chain.result.equity, sealed.holdout, periods_per_year=periods)
     same = holdout.same_past(run.forecasts, chain.forecasts)
-    earlier = holdout.refuse_second(symbols, sealed.holdout, again=again)  # somebody else, in the meantime
+    market = market_of(whole.bars)
+    earlier = holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)  # somebody, in the meantime
     opening = holdout.Opening(
         tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
         hash_of(sealed.to_dict()),
     )  # fmt: skip
-    holdout.record_opening(opening)  # before anything is shown
+    holdout.record_opening(opening, market=market)  # before anything is shown
     said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]
     found |= {
         "opened": [one.opened for one in (*earlier, opening)], "seen": seen, "same_past": same,
