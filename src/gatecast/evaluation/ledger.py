@@ -497,10 +497,9 @@ def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
 def _begin(path: Path) -> None:
     """The empty file where there is none. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
+    if not path.exists() and _written(path) is None:
+        _keep_count(path, 0)  # so that an empty file was begun, and not emptied
     path.touch()
-    if new:
-        _keep_count(path, 0)
 
 
 def _those(files: Sequence[tuple[Path, object]], folder: Path) -> str:
