@@ -112,7 +112,7 @@ def fits(value: object, kind: Any) -> bool:
     if isinstance(origin, type) and issubclass(origin, Callable):  # type: ignore[arg-type]
         return callable(value)
     if isinstance(origin, type) and issubclass(origin, Iterable):
-        right = not isinstance(value, str | bytes | Mapping) and isinstance(value, origin)
+        right = not isinstance(value, str | bytes) and isinstance(value, origin)
         return right and (not isinstance(value, Collection) or all(fits(one, of[0]) for one in value))
     return isinstance(value, origin or kind)
 

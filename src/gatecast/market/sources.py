@@ -32,6 +32,7 @@ from gatecast.market.bars import (
     COLUMNS,
     PRICES,
     UTC_TIME,
+    WEEKEND_SHARE,
     Finding,
     compare_levels,
     make_bars,
@@ -656,8 +657,11 @@ def _classify(
     early = since < pl.col("_day").min().over("symbol") + timedelta(weeks=3)
     to_midnight = (early | (pl.col("_day") >= since)).fill_null(False)
     to_midnight &= pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
-    advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
-    notes.add_counts("warning", "sunday", rows.filter(to_midnight & sunday).drop("time"), advice)
+    advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York"
+    never_closes = (pl.col("_day").dt.weekday() > 5).mean().over("symbol") >= WEEKEND_SHARE
+    for some, then in ((~never_closes, "; resample='1d' joins Sunday to Monday."), (never_closes, ".")):
+        dated = rows.filter(to_midnight & sunday & some.fill_null(then != "."))
+        notes.add_counts("warning", "sunday", dated.drop("time"), advice + then)
     midnight = ASSET_CLASSES["crypto"].close_of(pl.col("_day"))
     rows = rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("_session_close"))
     return rows, told.sort("symbol")
