@@ -68,7 +68,7 @@ class _Answer:
     step: FloatArray
     lags: range
     scales: tuple[float, ...] = (1.0,)
-    simple: bool = False  # a simple return: its means by group are those of the log return, but for a constant
+    fitted_only: bool = False  # its noise is only nearly that of the steps, or its means are nearly those of another
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,17 @@ class Answers:
         for k in dict.fromkeys([*range(1, horizon + 1), SLOW_BARS]):
             ahead = to_array(bars.select(x=(log.shift(-k) - log).over("symbol")), "x")
             units = tuple(dict.fromkeys((1.0, 1.0 / k, 100.0, 100.0 / k)))
-            yield _Answer("return", k, np.expm1(ahead), changes, range(1, k + 1), units, simple=True)
+            yield _Answer("return", k, np.expm1(ahead), changes, range(1, k + 1), units, True)
             yield _Answer("return", k, ahead, changes, range(1, k + 1), units)
         rises = np.where(np.isfinite(move), (move > 0).astype(float), np.nan)
         yield _Answer("return", 1, self._summed(rises, 1), self._centred(rises), range(1, 2))
+        if horizon > 1:
+            ahead = self._summed(move, horizon)
+            up = np.where(np.isfinite(ahead), (ahead > 0).astype(float), np.nan)
+            ahead_of = range(1, horizon + 1)
+            yield _Answer("return", horizon, up, self._centred(rises) / np.sqrt(horizon), ahead_of, (1.0,), True)
+            for size, step in ((ahead**2, move**2), (np.abs(ahead), np.abs(move) / np.sqrt(horizon))):
+                yield _Answer("variance", horizon, size, self._centred(step), ahead_of, (1.0, 1 / horizon), True)
         yield _Answer("return", 0, np.expm1(move), changes, range(1))
         for size in (move**2, np.abs(move)):
             step = self._centred(size)
@@ -144,17 +151,26 @@ class Answers:
         return total
 
     def _centred(self, step: FloatArray) -> FloatArray:
-        """(bars,) less the symbol's mean; 0 where there is none."""
+        """(bars,) less the symbol's mean; 0 where there is none.
+
+        Smaller where the steps take each other back (a bounce between bid and ask, a peg): by the root of the ratio of
+        the variance over 22 bars to 22 times that of one.
+        """
         centred = np.zeros(len(step))
         for rows in self._own:
             there = rows[np.isfinite(step[rows])]
-            centred[there] = step[there] - (step[there].mean() if len(there) else 0.0)
+            if len(there) <= SLOW_BARS:
+                continue
+            own = step[there] - step[there].mean()
+            total = np.cumsum(own)
+            slow, fast = np.var(total[SLOW_BARS:] - total[:-SLOW_BARS]), SLOW_BARS * np.var(own)
+            centred[there] = own * np.sqrt(min(1.0, slow / fast) if fast > 0 else 1.0)
         return centred
 
     def _correlation(self) -> FloatArray:
         """(symbols, symbols) correlation of returns on the same bars."""
         move = self._centred(self._move)
-        table = np.column_stack([self._by_time[:, rows] @ move[rows] for rows in self._own])
+        table = np.column_stack([np.asarray(self._by_time[:, rows] @ move[rows]) for rows in self._own])
         size = np.maximum(np.sqrt((table**2).sum(0)), 1e-300)
         found = table.T @ table / np.outer(size, size)
         np.fill_diagonal(found, 1.0)
@@ -232,7 +248,7 @@ class Answers:
         """Values on a line with the means of the answers in the rows that have them."""
         tables = [(unit, found) for unit in self._units if (found := _groups(value, unit.rows))]
         for answer in self._answers if tables else []:
-            if answer.simple:
+            if answer.fitted_only:
                 continue
             fits: list[list[_Fit]] = [[] for _ in SHAPES]
             for unit, (rows, table) in tables:
@@ -261,7 +277,7 @@ class Answers:
         if not inputs or len(inputs) > MOST_INPUTS:
             return
         table = np.column_stack([*inputs.values()])
-        whole: BoolArray = np.isfinite(table).all(axis=1)
+        whole = np.asarray(np.isfinite(table).all(axis=1))
         for unit in self._units:
             rows = unit.rows[whole[unit.rows] & np.isfinite(value[unit.rows])]
             if len(rows) < max(LEAST_ROWS, 10 * table.shape[1]):
@@ -303,7 +319,7 @@ def _too_close(explained: float, left: float, degrees: float, share: float, colu
 
     The second does not depend on the size of the noise, which the first takes from single bars.
     """
-    if degrees < 1 or left > NOISE_LEFT * degrees:
+    if degrees < 1 or left > NOISE_LEFT * min(degrees, explained + left):
         return False
     if stats.chi2.cdf(left * share, degrees * share) > CHANCE:
         return False
