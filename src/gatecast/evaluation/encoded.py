@@ -96,13 +96,12 @@ class Answers:
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(1000, seed=1)
-    >>> coming = pl.col("close").log().diff().shift(-1)
-    >>> season = bars.select(x=coming.mean().over(pl.col("time").dt.month()))["x"].to_numpy()
+    >>> month = bars["time"].dt.month().to_numpy()
+    >>> coming = np.diff(np.log(bars["close"].to_numpy()), append=np.nan)
+    >>> season = np.array([np.nanmean(coming[month == k]) for k in range(1, 13)])[month - 1]
     >>> answers = Answers(bars, 1)
-    >>> answers.made(season).how
-    'groups'
-    >>> answers.made(bars["time"].dt.month().cast(float).to_numpy()) is None
-    True
+    >>> answers.made(season).how, answers.made(1 + 2 * season).how, answers.made(month.astype(float))
+    ('fitted', 'groups', None)
     """
 
     def __init__(self, bars: pl.DataFrame, horizon: int) -> None:
@@ -286,9 +285,12 @@ class Answers:
             spread = part.std(0)
             part = np.column_stack([np.ones(len(rows)), (part - part.mean(0))[:, spread > 0] / spread[spread > 0]])
             v = value[rows] - value[rows].mean()
-            rest = v - part @ np.linalg.lstsq(part, v, rcond=None)[0]
+            slopes = np.linalg.lstsq(part, v, rcond=None)[0]
+            rest = v - part @ slopes
             if not v @ v > 0 or rest @ rest > IN_SPAN * (v @ v):
                 continue
+            part = part[:, np.abs(slopes) > np.sqrt(IN_SPAN) * v.std()]  # inputs of which it is no function add noise
+            part = np.column_stack([np.ones(len(rows)), part])
             for answer in self._answers:
                 there = np.isfinite(answer.value[rows])
                 if answer.bars == 0 or there.sum() < LEAST_ROWS:
