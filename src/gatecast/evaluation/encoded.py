@@ -276,30 +276,35 @@ class Answers:
         if not inputs or len(inputs) > MOST_INPUTS:
             return
         table = np.column_stack([*inputs.values()])
-        whole = np.asarray(np.isfinite(table).all(axis=1))
         for unit in self._units:
-            rows = unit.rows[whole[unit.rows] & np.isfinite(value[unit.rows])]
-            if len(rows) < max(LEAST_ROWS, 10 * table.shape[1]):
+            used = np.arange(table.shape[1])
+            for _ in range(2):  # inputs of which the column is no function would add noise, and may lack other rows
+                rows = unit.rows[np.isfinite(np.column_stack([value, table[:, used]])[unit.rows]).all(axis=1)]
+                if len(rows) < max(LEAST_ROWS, 10 * len(used)) or not len(used):
+                    break
+                part, v = table[np.ix_(rows, used)], value[rows] - value[rows].mean()
+                spread = part.std(0)
+                part = (part - part.mean(0)) / np.where(spread > 0, spread, np.inf)
+                slopes = np.linalg.lstsq(part, v, rcond=None)[0]
+                rest = v - part @ slopes
+                if not v @ v > 0 or rest @ rest > IN_SPAN * (v @ v):
+                    break
+                used = used[np.abs(slopes) > np.sqrt(IN_SPAN) * v.std()]
+            else:
+                yield from self._beside(value, unit, rows, np.column_stack([np.ones(len(rows)), part]))
+
+    def _beside(self, value: FloatArray, unit: _Unit, rows: IntArray, part: FloatArray) -> Iterator[Made]:
+        """A column of the span of its inputs, (rows, k), that leaves nothing of what they explain."""
+        v = value[rows]
+        for answer in self._answers:
+            there = np.isfinite(answer.value[rows])
+            if answer.bars == 0 or there.sum() < LEAST_ROWS:
                 continue
-            part = table[rows]
-            spread = part.std(0)
-            part = np.column_stack([np.ones(len(rows)), (part - part.mean(0))[:, spread > 0] / spread[spread > 0]])
-            v = value[rows] - value[rows].mean()
-            slopes = np.linalg.lstsq(part, v, rcond=None)[0]
-            rest = v - part @ slopes
-            if not v @ v > 0 or rest @ rest > IN_SPAN * (v @ v):
-                continue
-            part = part[:, np.abs(slopes) > np.sqrt(IN_SPAN) * v.std()]  # inputs of which it is no function add noise
-            part = np.column_stack([np.ones(len(rows)), part])
-            for answer in self._answers:
-                there = np.isfinite(answer.value[rows])
-                if answer.bars == 0 or there.sum() < LEAST_ROWS:
-                    continue
-                kept = rows[there]
-                y = answer.value[kept]
-                fit = _on_a_line(part[there], v[there], y, self._spread(answer, unit, kept, part[there]))
-                if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
-                    yield _made("fitted", answer, v[there], y, float(np.sqrt(fit.explained)), unit.symbol)
+            kept = rows[there]
+            y = answer.value[kept]
+            fit = _on_a_line(part[there], v[there], y, self._spread(answer, unit, kept, part[there]))
+            if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
+                yield _made("fitted", answer, v[there], y, float(np.sqrt(fit.explained)), unit.symbol)
 
     def _closer(self, fits: list[_Fit]) -> tuple[float, bool]:
         """Chance of so small a rest over all symbols, and whether it is too close; symbols move together."""
