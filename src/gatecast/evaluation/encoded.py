@@ -34,6 +34,8 @@ SLOW_BARS = 22  # bars of the longest answer, beside those of the horizon
 SAME_DIGITS = 11  # decimals, in units of the largest value, to which two values of a column are the same
 SMALLEST = 0.05  # eigenvalue of the correlation of moments, below which a direction is left out
 IN_SPAN = 1e-9  # share of a column that its inputs may leave, where it is a linear function of them
+PAST_BARS = (1, 2, 3, 5, 10, 22, 66)  # whose returns a column may follow, before it is compared with the calendar
+HARMONICS = 3  # of the year
 OWN_BAR = 0.5  # share of the variance of the own bar, from which a column is a function of that bar and no mean
 SHAPES: tuple[Callable[[FloatArray], FloatArray], ...] = (  # the column of a variance may be its root or its log
     np.asarray,
@@ -116,6 +118,10 @@ class Answers:
         if len(self._own) > 1:
             self._units.append(_Unit(np.arange(len(bars)), None))
         self._answers = list(self._all(bars, horizon))
+        self._calendars = _calendars(bars)
+        log, over = pl.col("close").log(), "symbol"
+        past = bars.select((log - log.shift(k)).over(over).alias(str(k)) for k in PAST_BARS)
+        self._past = np.nan_to_num(np.column_stack([to_array(past, name) for name in past.columns]))
 
     def _all(self, bars: pl.DataFrame, horizon: int) -> Iterator[_Answer]:
         move = self._move
@@ -204,7 +210,12 @@ class Answers:
         looked for where a column has few values; fitted values everywhere, those of `inputs` also in other units.
         """
         value = np.where(np.isfinite(value), value, np.nan)
-        for find in (self._fitted(value), self._of_groups(value), self._of_inputs(value, inputs or {})):
+        for find in (
+            self._fitted(value),
+            self._of_groups(value),
+            self._of_inputs(value, inputs or {}),
+            self._of_calendar(value),
+        ):
             for one in find:
                 return one
         return None
@@ -306,6 +317,42 @@ class Answers:
             if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
                 yield _made("fitted", answer, v[there], y, float(np.sqrt(fit.explained)), unit.symbol)
 
+    def _of_calendar(self, value: FloatArray) -> Iterator[Made]:
+        """Sums by month, weekday and hour, and along the year, that are those of the coming returns.
+
+        Of a smoothed season, of means that leave each row itself out, and of both among other things. A column that
+        follows past returns has sums like the coming ones, a bar later: what it has of past returns is taken off first.
+        """
+        rest = np.full(len(value), np.nan)
+        for rows in self._own:
+            kept = rows[np.isfinite(value[rows])]
+            if len(kept) < LEAST_ROWS:
+                continue
+            known = np.column_stack([np.ones(len(kept)), self._past[kept]])
+            off = value[kept] - known @ np.linalg.lstsq(known, value[kept], rcond=None)[0]
+            if off @ off > IN_SPAN * float(((value[kept] - value[kept].mean()) ** 2).sum()):
+                rest[kept] = off
+        for answer in self._answers:
+            if answer.of != "return" or answer.fitted_only or not 0 < answer.bars < SLOW_BARS:
+                continue
+            for calendar in self._calendars:
+                fits: list[_Fit] = []
+                for unit in self._units:
+                    rows = _both(rest, answer, unit.rows)
+                    if len(rows) < LEAST_ROWS:
+                        continue
+                    table, y = calendar[rows], answer.value[rows]
+                    table = table[:, np.abs(table).sum(0) > LEAST_OF_GROUP]
+                    fit = _on_a_line(table, rest[rows], y, self._spread(answer, unit, rows, table))
+                    if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
+                        yield _made("groups", answer, rest[rows], y, float(np.sqrt(fit.explained)), unit.symbol)
+                    if fit and unit.symbol:
+                        fits.append(fit)
+                if len(fits) > 1 and self._closer(fits)[1]:
+                    rows = _both(rest, answer, np.arange(len(value)))
+                    total = float(np.sqrt(sum(fit.explained for fit in fits)))
+                    yield _made("groups", answer, rest[rows], answer.value[rows], total, None)
+
     def _closer(self, fits: list[_Fit]) -> tuple[float, bool]:
         """Chance of so small a rest over all symbols, and whether it is too close; symbols move together."""
         degrees = np.array([fit.degrees for fit in fits], float)
@@ -388,6 +435,21 @@ def _groups(value: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray] | 
         return None
     place = np.cumsum(large) - 1
     return rows[kept], (place[group[kept]][:, None] == np.arange(int(large.sum()))).astype(float)
+
+
+def _calendars(bars: pl.DataFrame) -> list[FloatArray]:
+    """(bars, groups) each: 1 where a bar is of a month, a weekday, an hour; the waves of the year."""
+    time = pl.col("time")
+    parts = bars.select(
+        month=time.dt.month(), weekday=time.dt.weekday(), hour=time.dt.hour(), day=time.dt.ordinal_day()
+    )
+    found = []
+    for name in ("month", "weekday", "hour"):
+        group = np.unique(parts[name].to_numpy(), return_inverse=True)[1]
+        if group.max() > 2:
+            found.append((group[:, None] == np.arange(group.max() + 1)).astype(float))
+    angle = 2 * np.pi * parts["day"].to_numpy()[:, None] / 365.25 * np.arange(1, HARMONICS + 1)
+    return [*found, np.column_stack([np.ones(len(bars)), np.cos(angle), np.sin(angle)])]
 
 
 def _share_of_groups(table: FloatArray, answer: FloatArray) -> float:
