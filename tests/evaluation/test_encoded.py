@@ -12,6 +12,8 @@ from gatecast.evaluation.encoded import Answers
 from gatecast.evaluation.knowing import knowing
 from gatecast.evaluation.leaks import knowing_columns
 from gatecast.market import synthetic
+from gatecast.samples.features import DEFAULT_FEATURES, compute_features
+from gatecast.samples.targets import to_array
 
 Array = np.ndarray
 Maker = Callable[[Array, Array, Array, np.random.Generator], Array]
@@ -108,6 +110,45 @@ def test_an_honest_column_with_few_values_is_not(name: str, market: Callable[...
     assert knowing(with_x(market(1750, 4, symbols=3), HONEST[name]), NAMES) == []
 
 
+def left_out(group: Array, answers: Array) -> Array:
+    """(bars,) mean answer of the other rows of each row's group."""
+    answers = np.nan_to_num(answers)
+    return (np.bincount(group, answers)[group] - answers) / (np.bincount(group)[group] - 1)
+
+
+def smoothed(answers: Array, width: float = 10.0) -> Array:
+    """(bars,) mean answer of near days of the year, so many business days wide."""
+    day = np.arange(len(answers)) % 261
+    apart = np.abs(day[:, None] - day[None, :])
+    near = np.exp(-0.5 * (np.minimum(apart, 261 - apart) / width) ** 2)
+    return near @ np.nan_to_num(answers) / near.sum(1)
+
+
+HIDDEN: dict[str, Maker] = {
+    "means that leave each row out": lambda r, m, y, g: left_out(m, ahead(r)),
+    "a mean by month under as much noise": lambda r, m, y, g: (
+        mean_by(m, ahead(r)) + np.std(mean_by(m, ahead(r))) * g.standard_normal(len(r))
+    ),
+    "a mean by month and momentum": lambda r, m, y, g: (
+        mean_by(m, ahead(r)) + 0.05 * np.convolve(np.nan_to_num(r), np.ones(20))[: len(r)]
+    ),
+    "a smoothed season": lambda r, m, y, g: smoothed(ahead(r)),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_sums_by_the_calendar_show_what_has_many_values(name: str) -> None:
+    (one,) = knowing(with_x(synthetic.a1(1750, 3, symbols=4), HIDDEN[name]), NAMES)
+    assert (one.columns, one.made) == (("x",), "groups")
+
+
+@pytest.mark.parametrize("market", [synthetic.a1, synthetic.a2])
+def test_features_of_the_past_have_no_such_sums(market: Callable[..., pl.DataFrame]) -> None:
+    bars = market(1750, 12, symbols=3)
+    answers, features = Answers(bars, 5), compute_features(bars, DEFAULT_FEATURES)
+    assert [name for name in DEFAULT_FEATURES if answers.made(to_array(features, name))] == []
+
+
 def test_a_mean_over_all_symbols_is_named() -> None:
     bars = synthetic.a1(1750, 5, symbols=4).with_columns(month=pl.col("time").dt.month())
     coming = (pl.col("close").log().shift(-1) - pl.col("close").log()).over("symbol")
@@ -163,5 +204,5 @@ def test_what_is_said_of_it_and_that_a_name_allows_it() -> None:
     bars = with_x(synthetic.a1(1750, 3), MADE["in other units"])
     (leak,) = knowing_columns(bars, NAMES, 5)
     assert leak.column == "x"
-    assert "lie on the means of the return of A1 over the next bar in the rows of each" in leak.sentence
+    assert "lies on the means of the return of A1 over the next bar by its own values" in leak.sentence
     assert knowing_columns(bars, NAMES, 5, ("x",)) == []

@@ -3,6 +3,10 @@
 Both explain little, so that no limit of R² shows them. They fit too exactly. The mean answer of a group of rows is
 known to no honest column better than the noise of that mean; a column that lies on the means is made of them. A
 regression leaves residuals that are orthogonal to its fitted values; a forecast made from the past does not.
+
+Groups are the values of the column itself and those of the calendar. Not found are answers by other groups under
+noise, the sign of a mean, fitted values in other units without their inputs, and means of so few symbols that noise
+hides the fit.
 """
 
 from __future__ import annotations

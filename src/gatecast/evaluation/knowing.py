@@ -83,7 +83,7 @@ class Knowing:
         ahead = {0: "the bar itself", 1: "the next bar"}.get(self.bars, f"the next {self.bars} bars")
         what = f"the {self.of}{where} over {ahead}"
         if self.made == "groups":
-            how = f"has few values, and they lie on the means of {what} in the rows of each, closer than chance allows"
+            how = f"lies on the means of {what} by its own values or by the calendar, closer than chance allows"
         else:
             how = f"is fitted to {what}: what it leaves of it is orthogonal to it, more exactly than chance allows"
         return (
