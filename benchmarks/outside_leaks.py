@@ -451,8 +451,7 @@ FURTHER = (
     Variant("fitted", "fitted", "regression on ten random inputs, whole file, 4 symbols", fitted, WITH_X),
     Variant("fitted_in_units", "fitted", "the same of one symbol, standardised, beside its inputs", fitted_in_units,
             (*WITH_X, *(f"input_{k}" for k in range(10)))),
-    Variant("season_by_day", "mean by group", "smooth mean by day of the year, 15 days wide", season_by_day, WITH_X,
-            why=SMALL),
+    Variant("season_by_day", "mean by group", "smooth mean by day of the year, 15 days wide", season_by_day, WITH_X),
     Variant("good_months", "mean by group", "sign of the mean by month", good_months, WITH_X, why=SMALL),
 )  # fmt: skip
 
