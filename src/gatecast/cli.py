@@ -472,7 +472,7 @@ def forecast(
     is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
     """
     from gatecast.live import forecast as forecast_live
-    from gatecast.market.sources import read_with_findings
+    from gatecast.market.sources import read_with_findings, symbols_of
     from gatecast.store import load_run
 
     known = load_run(folder)
@@ -492,9 +492,15 @@ def forecast(
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if options.get("splits") is False:
         table = False
-    if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
-        newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    found = forecast_live(folder, newest, splits=table, now=_as_moment(now))
+    chosen = (
+        symbols is not None or known.experiment.bars.symbols is not None
+    )  # of more: who chooses knows of the others
+    if chosen and newest["symbol"].is_in(names).any():
+        newest = newest.filter(newest["symbol"].is_in(names))
+    others = symbols_of(bars) if len(names) == 1 and not chosen else []
+    found = forecast_live(
+        folder, newest, splits=table, now=_as_moment(now), findings=reading.findings, others=others
+    )  # fmt: skip
     if as_json:
         _print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
     else:

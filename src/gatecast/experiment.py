@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
@@ -405,6 +406,7 @@ class Experiment(Settings):
         return self.model_dump(mode="json", exclude=SAID_ABOVE)
 
     @classmethod
+    @checked
     def from_toml(cls, path: str | Path, **changes: Any) -> Experiment:
         """From a settings file; `changes` (nested by section) win over it.
 
@@ -421,6 +423,7 @@ class Experiment(Settings):
         return cls(**merge(settings, changes))
 
 
+@checked
 def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
 
@@ -537,12 +540,13 @@ def judge_chain(
     """
     trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
-    verdicts = judge(
-        chain.forecasts, chain.net, chain.benchmark,
-        round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
-        periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
-        effective_trials=independent_trials(trials, days, held) if trials else None,
-    )  # fmt: skip
+    with unrecorded():  # the trials on file are counted above
+        verdicts = judge(
+            chain.forecasts, chain.net, chain.benchmark,
+            round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
+            periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
+            effective_trials=independent_trials(trials, days, held) if trials else None,
+        )  # fmt: skip
     if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))

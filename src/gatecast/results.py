@@ -17,7 +17,7 @@ from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.leaks import knowing_columns, with_knowing
-from gatecast.evaluation.ledger import best_of_trials, independent_trials
+from gatecast.evaluation.ledger import best_of_trials, independent_trials, market_of
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, void
 from gatecast.evaluation.tuned import tuned_of
 from gatecast.evaluation.verdict import SKILL
@@ -371,6 +371,7 @@ def scores_of(
     if not audit.clean:
         verdicts = void(verdicts, audit.findings[0].sentence)
     symbols = run.bars["symbol"].unique().sort().to_list()
+    holdout = run.experiment.holdout
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
@@ -385,7 +386,7 @@ def scores_of(
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
         },
         "audit": audit.to_dict(),
-        "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
+        "holdout": state_of(symbols, holdout, market=market_of(run.bars)) if holdout else None,
         "trials": found,
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.encoded import Answers, Made
 from gatecast.forecasting.hours import without_means
 from gatecast.market.calendar import bars_per_session
 from gatecast.metrics.many import long_run_variance
 from gatecast.samples.features import compute_features
-from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE
+from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE, NOT_FEATURES
 from gatecast.samples.targets import make_targets, to_array
 from gatecast.trading.plausible import r2_limit
 
@@ -41,6 +42,7 @@ class Knowing:
 
     `r2`: share explained of the "return" or "variance" (`of`) over the next `bars`; `past`: of the same over the last;
     `limit`: the largest R² that is believed (returns), or None; `t`: of the explanation. `symbol`: None for the class.
+    `made`: "groups" or "fitted" where the column is made of the very answers (`encoded`), which needs no large R².
     """
 
     columns: tuple[str, ...]
@@ -51,6 +53,7 @@ class Knowing:
     limit: float | None
     t: float
     symbol: str | None
+    made: str = ""
 
     @property
     def excess(self) -> float:
@@ -60,6 +63,8 @@ class Knowing:
     @property
     def sentence(self) -> str:
         """What it explains, why that is not believed, and where to look."""
+        if self.made:
+            return self._made_of_answers
         many = len(self.columns) > 1
         what = f"{_listed(self.columns)} together explain" if many else f"{self.columns[0]!r} explains"
         where = f" of {self.symbol}" if self.symbol else ""
@@ -71,6 +76,20 @@ class Knowing:
             why = f"and only {self.past:.1%} of the past one, as nothing does that is known at the close"
         return (
             f"features: {what} {amount}; {why}. Made with later rows, joined a row early, filled backwards or revised?"
+        )
+
+    @property
+    def _made_of_answers(self) -> str:
+        where = f" of {self.symbol}" if self.symbol else ""
+        ahead = {0: "the bar itself", 1: "the next bar"}.get(self.bars, f"the next {self.bars} bars")
+        what = f"the {self.of}{where} over {ahead}"
+        if self.made == "groups":
+            how = f"lies on the means of {what} by its own values or by the calendar, closer than chance allows"
+        else:
+            how = f"is fitted to {what}: what it leaves of it is orthogonal to it, more exactly than chance allows"
+        return (
+            f"features: {self.columns[0]!r} {how} (R² {self.r2:.1%}). Made with the answers of the whole file? Make it "
+            f"of earlier rows alone."
         )
 
 
@@ -99,8 +118,14 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows
     (by more than luck over all tests: the
     t of a chance of .001), or when its t is above 8 and its R² of the future more than four times that of the past. The
+<<<<<<< HEAD
     variance of the next `horizon` bars is explained beyond the terms of the HAR, that of the past beyond those before,
     all of them without what the hour of the session says where a session has several bars.
+=======
+    variance of the next `horizon` bars is explained beyond the terms of the HAR, that of the past beyond those before.
+    However little it explains, a column is named that fits the answers better than their noise allows: means of the
+    answers by group, values fitted to them (`encoded`).
+>>>>>>> knows
     A column that honestly knows of coming events (a calendar of announcements) passes for one that knows too much:
     allow it by name. `bars`: of one asset class, sorted by symbol and time. t statistics are of the product of the two,
     with a long-run variance (Bartlett, twice the bars ahead).
@@ -124,6 +149,8 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     rest = {name: value for name, value in columns.items() if name not in found}
     built_in = [name for name in names if name in BUILT_IN]
     base = _values(bars, built_in) if rest and built_in else {}
+    found |= {one.columns[0]: one for one in _made_of_answers(rest, base, bars, horizon)}
+    rest = {name: value for name, value in rest.items() if name not in found}
     together = max(
         (one for task in tasks for one in _together(rest, base, task, symbols, bars)),
         key=lambda one: one.excess,
@@ -229,6 +256,22 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
         if too_much or r2 > TIMES_THE_PAST * past:
             yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _made_of_answers(
+    columns: dict[str, FloatArray], base: dict[str, FloatArray], bars: pl.DataFrame, horizon: int
+) -> Iterator[Knowing]:
+    """The columns that are means of the answers by group, or fitted to them; inputs: the bars' columns and features."""
+    if not columns:
+        return
+    answers = Answers(bars, horizon)
+    further = [name for name in bars.columns if name not in NOT_FEATURES and name not in columns]
+    others = {name: to_array(bars, name) for name in further if bars.schema[name].is_numeric()}
+    for name, value in columns.items():
+        inputs = {other: given for other, given in columns.items() if other != name}
+        made: Made | None = answers.made(value, {**inputs, **others, **base})
+        if made:
+            yield Knowing((name,), made.of, made.bars, made.r2, 0.0, None, made.t, made.symbol, made.how)
 
 
 def _within_reach(values: FloatArray) -> FloatArray:

@@ -9,12 +9,15 @@ instruments and span; beside them stands what the claim rests on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError
 from gatecast.evaluation.compare import (
     Days,
     day_means,
@@ -26,18 +29,15 @@ from gatecast.evaluation.compare import (
     set_aside,
 )
 from gatecast.evaluation.hindsight import best_simple, gain_of
+from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
 from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
+from gatecast.forecasting.walkforward import Forecasts
 from gatecast.metrics import significance
 from gatecast.metrics.significance import BOUND
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gatecast.forecasting.walkforward import Forecasts
-
-    FloatArray = NDArray[np.float64]
-    BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 LEVEL = 0.05
@@ -202,6 +202,7 @@ class Estimate:
         return self.effect + significance.fixed_b_critical(BOUND, self.share) * self.error
 
 
+@checked
 def judge(
     forecasts: Mapping[str, Forecasts],
     strategy: FloatArray,
@@ -222,12 +223,21 @@ def judge(
     strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; `sessions`: (bars,) their dates,
         by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
-    trials: configurations tried on these instruments so far, this one included; `effective_trials` what their books
-        are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects the strategy's
+    trials: configurations tried on these instruments so far, this one included. The ledger's trials on this market and
+        span count where they are more (`ledger.trials_on`), and every sentence says so. `effective_trials`: what their
+        books are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects a strategy's
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
         forecasts every trial counts.
     """
-    count = max(trials, 1)
+    if not forecasts:
+        raise SettingsError(
+            "judge: forecasts has no asset class; expected asset class -> forecasts with the ensemble in them. Give "
+            "{samples.asset_class: forecasts}."
+        )
+    on_file = trials_on(forecasts)
+    count = max(trials, len(on_file), 1)
+    if len(on_file) > trials:
+        effective_trials = _worth(on_file, benchmark, sessions, effective_trials)
     forecasts = each_with_rival(forecasts)
     found = {head: _judge_head(forecasts, head, model, round_trip) for head in RIVALS}
     found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
@@ -253,7 +263,22 @@ def judge(
             rest = None if without is None else _claims(verdict, corrected(place, without.pvalue)[1], without.low)
             verdict = replace(verdict, survives=rest)
         verdicts[head] = _conclude(verdict, corrected(place, verdict.clark_west))
+    if len(on_file) > trials:
+        said = f"The ledger has {len(on_file):,} trials on this market and {trials:,} was given: {count:,} count."
+        return {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
     return verdicts
+
+
+def _worth(
+    trials: Sequence[Trial],
+    benchmark: FloatArray,
+    sessions: NDArray[np.datetime64] | None,
+    least: float | None,
+) -> float | None:
+    """As how many independent trials those on file count, at least `least`; None: in full, for want of dates."""
+    if sessions is None:
+        return None
+    return max(least or 1.0, independent_trials(trials, *per_session(benchmark, sessions)))
 
 
 def _claims(verdict: Verdict, pvalue: float, low: float) -> bool:

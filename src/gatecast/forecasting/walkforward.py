@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.forecaster import SeedEnsemble, fan_out
+from gatecast.arguments import checked
+from gatecast.forecasting.forecaster import Forecaster, SeedEnsemble, fan_out
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
+from gatecast.samples.windows import Samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
+    from gatecast.forecasting.forecaster import FittedForecaster
     from gatecast.forecasting.spill import Disk
-    from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -113,6 +114,7 @@ class Forecasts:
         return pl.concat(parts).sort(order).select(*order, "value", "known_at")
 
 
+@checked
 def walk_forward(
     forecasters: Sequence[Forecaster],
     samples: Samples,

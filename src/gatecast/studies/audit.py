@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from gatecast import experiment as _experiment
+from gatecast.arguments import checked
 from gatecast.errors import BarsError
 from gatecast.evaluation.cuts import (
     NEVER_SEEN,
@@ -85,6 +86,7 @@ class Cuts(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+@checked
 def audit(
     experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None
 ) -> Audit:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import LEVEL, NAMES
@@ -143,6 +144,7 @@ class Placebo:
         }  # fmt: skip
 
 
+@checked
 def placebo(
     experiment: Experiment,
     *,

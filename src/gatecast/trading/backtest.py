@@ -36,8 +36,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.market.bars import open_fills, session_date
+from gatecast.market.bars import open_fills, refuse_lacking, session_date
 from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import find_ends
@@ -181,6 +182,7 @@ def net_of_class(
     return net, list(zip(times, settled.net[~is_bar], strict=True))
 
 
+@checked
 def backtest(
     weights: Any,
     bars: pl.DataFrame,
@@ -215,6 +217,7 @@ def backtest(
     True
     """
     costs = costs or Costs()
+    refuse_lacking(bars)
     ends = find_ends(bars, actions)
     table = _with_weights(weights, _with_facts(bars, _fills_chosen(fills or {}, bars)))
     keys = table.select("symbol", "time", "weight")
@@ -299,7 +302,13 @@ def _fills_chosen(fills: Mapping[str, Fill], bars: pl.DataFrame) -> BoolArray:
 def _with_weights(weights: Any, bars: pl.DataFrame) -> pl.DataFrame:
     """The bars from the first decision on, each with its weight."""
     if not isinstance(weights, pl.DataFrame):
-        weights = nw.from_native(weights, eager_only=True).to_polars()
+        try:
+            weights = nw.from_native(weights, eager_only=True).to_polars()
+        except TypeError:
+            raise SettingsError(
+                "backtest: weights must be a frame of Polars or pandas with symbol, time and weight; got "
+                f"{type(weights).__name__}. Make one, such as bars.select('symbol', 'time', weight=polars.lit(1.0))."
+            ) from None
     missing = [name for name in ("symbol", "time", "weight") if name not in weights.columns]
     if missing or len(weights) == 0:
         raise SettingsError(
