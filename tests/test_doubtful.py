@@ -141,6 +141,23 @@ def test_an_honest_column_below_the_limit_is_left_in_peace() -> None:
         assert knowing(bars, ["x"]) == []
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_declared_limit_is_a_limit_over_a_month_too(seed: int) -> None:
+    """An R² of 1.5 % a bar is below the limit of 2 %, though it makes 16 % over 22 bars of a column that persists."""
+    assert knowing(synthetic.b1(2500, seed=seed, r2=0.015, symbols=4), ["x"]) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_variance_of_the_coming_month_is_named(seed: int) -> None:
+    bars = walk(seed, 1700)
+    steps = np.diff(np.log(bars["close"].to_numpy()))
+    coming = [np.log(steps[i : i + 22].std()) if i + 22 <= len(steps) else -4.6 for i in range(len(bars))]
+    x = np.array(coming) + 0.1 * np.random.default_rng([seed, 3]).standard_normal(len(bars))
+    assert [one.of for one in knowing(bars.with_columns(x=pl.Series(x)), ["x"])] == ["variance"]
+    past = np.r_[np.full(22, -4.6), coming[:-22]]  # the same, known in time
+    assert knowing(bars.with_columns(x=pl.Series(past)), ["x"]) == []
+
+
 def test_closes_alone_have_the_squared_return_for_a_variance() -> None:
     """Without a range the answer would be a floor, which is known: a walk would be skilled in turbulence."""
     bars = walk(5, 600)

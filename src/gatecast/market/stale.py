@@ -165,7 +165,7 @@ def untradable(bars: pl.DataFrame) -> dict[str, tuple[Texture, str]]:
 
 
 def repeated_ranges(bars: pl.DataFrame) -> dict[str, float]:
-    """Symbols of which more than 5 % of bars repeat the high and the low of the bar before, and that share.
+    """Symbols of which more than 5 % of bars repeat the high and low of the bar before, not its close; and that share.
 
     A week's high and low on each of its days make a range that its first day could not know. Bars without a range,
     and those without a trade, do not count, nor do symbols whose usual range is under twenty of their smallest steps:
@@ -173,7 +173,8 @@ def repeated_ranges(bars: pl.DataFrame) -> dict[str, float]:
     """
     high, low = pl.col("high"), pl.col("low")
     group = ("symbol", "segment")
-    repeats = (high == high.shift(1).over(group)) & (low == low.shift(1).over(group))
+    same = {name: pl.col(name) == pl.col(name).shift(1).over(group) for name in ("high", "low", "close")}
+    repeats = same["high"] & same["low"] & ~same["close"]
     ranged = bars.with_columns(repeats=repeats).filter((high > low) & (pl.col("volume") != 0).fill_null(True))
     shares = (
         ranged.group_by("symbol", maintain_order=True)
