@@ -49,7 +49,7 @@ def main() -> None:
         # 4. The next day: forecast from the newest bar with the models that were kept.
         newest = gatecast.read_bars(folder / "newest.csv", asset_class="equity")
         for forecast in forecast_newest(run.path, newest):
-            print(f"{forecast['symbol']} {forecast['time']:%Y-%m-%d}: P(up) {forecast['probability_up']:.2f}")
+            print(f"{forecast['symbol']} {forecast['time']:%Y-%m-%d}: P(rise) {forecast['probability_up']:.2f}")
 
 
 if __name__ == "__main__":

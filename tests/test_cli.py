@@ -486,6 +486,55 @@ def test_forecast_is_strict_on_request_and_says_what_is_wrong_with_the_bars(
     assert gatecast("forecast", finished, "--bars", here / "now.csv", "--now", "soon").status == 2
 
 
+def test_forecast_drops_nothing_in_silence(gatecast: Command, finished: Path, data: Path, here: Path) -> None:
+    table = pl.read_csv(data / "newest.csv")
+    days = table["Date"].unique().sort()
+    now = ("--now", f"{days[-1]}T23:00")
+    newest = (pl.col("Ticker") == "G1_0") & (pl.col("Date") == days[-1])
+    prices = [name for name in table.columns if name.lower() in ("open", "high", "low", "close")]
+    after = table.filter(newest).with_columns(Date=pl.lit("2135-01-03").cast(table.schema["Date"]))
+    cases = {
+        "missing price": table.with_columns(close=pl.when(newest).then(None).otherwise("close")),
+        "newest without price": table.with_columns(
+            pl.when(newest).then(None).otherwise(name).alias(name) for name in prices
+        ),
+        "unfinished": pl.concat([table, after]),
+    }
+    cases["newest without price, the newest first"] = cases["newest without price"].reverse()
+    for why, rows in cases.items():
+        rows.write_csv(here / "holed.csv")
+        answer = gatecast("forecast", finished, "--bars", here / "holed.csv", "--json", "--strict", *now)
+        told = json.loads(answer.out.splitlines()[-1])
+        assert answer.status == 1, why
+        (problem,) = told["data_problems"]
+        assert (problem["kind"], problem["symbols"]) == ("left out", ["G1_0"]), why
+        assert why.split(",")[0] in problem["sentence"]
+        assert problem["sentence"] in told["warnings"]
+        shown = " ".join(gatecast("forecast", finished, "--bars", here / "holed.csv", *now).out.split())
+        assert f"warning: {problem['sentence']}" in shown
+    old = (pl.col("Ticker") == "G1_0") & (pl.col("Date") == days[-30])
+    table.with_columns(pl.when(old).then(None).otherwise(name).alias(name) for name in prices).write_csv(
+        here / "old.csv"
+    )
+    told = json.loads(gatecast("forecast", finished, "--bars", here / "old.csv", "--json", *now).out)
+    assert "left out" not in {one["kind"] for one in told["data_problems"]}
+
+
+def test_a_run_of_one_symbol_names_a_new_one(gatecast: Command, data: Path, here: Path) -> None:
+    table = pl.read_csv(data / "newest.csv")
+    first = pl.col("Ticker") == "G1_0"
+    pl.read_csv(data / "bars.csv").filter(first).write_csv(here / "alone.csv")
+    words = ("--out", "alone", "--quiet")
+    assert gatecast("run", data / "small.toml", "--bars", here / "alone.csv", *words).status == 0
+    table.write_csv(here / "both.csv")
+    table.write_parquet(here / "both.parquet")
+    for file in ("both.csv", "both.parquet"):
+        told = json.loads(gatecast("forecast", "alone", "--bars", here / file, "--json").out)
+        assert told["new_symbols"] == ["G1_1"], file
+        assert any("'G1_1' is not in the run and left out" in said for said in told["warnings"])
+        assert [row["symbol"] for row in told["forecasts"]] == ["G1_0"]
+
+
 def test_forecast_names_both_weights_and_shows_a_silent_symbol(
     gatecast: Command, finished: Path, data: Path, here: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "hello_world.py": "return     evidence of skill",  # 5 % of each bar's variance is there to be found
-    "own_data.py": "P(up)",
+    "own_data.py": "P(rise)",
     "every_stage.py": "one window: (1, 30, 3)",
 }
 

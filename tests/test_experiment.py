@@ -459,3 +459,34 @@ def test_the_planted_market_is_judged_and_no_more(market: pl.DataFrame) -> None:
     alone = run(done.control.experiment)
     assert done.control.verdicts == alone.verdicts
     assert_frame_equal(done.control.equity, alone.equity)
+
+
+def test_what_the_planted_market_allows_stands_beside_what_was_measured(market: pl.DataFrame) -> None:
+    done = tiny(market, features=("ret_log_1",), control=Control(bars=700, r2=0.05))
+    assert done.control is not None
+    (one,) = done.control.classes.values()
+    forecasts, samples = one.forecasts, one.samples
+    rows = [  # those that every model forecast
+        row for row in forecasts.rows
+        if all(np.isfinite(heads["return"][row]).all() for heads in forecasts.values.values() if "return" in heads)
+    ]  # fmt: skip
+    answer = samples.targets["return"].value[samples.decided][rows, -1]
+    forecast = forecasts.values["ensemble"]["return"][rows, -1]
+    answer, forecast = (values[np.isfinite(answer)] for values in (answer, forecast))
+    found = done.scores["control"]
+    r2, hits = found["measured"]
+    horizon = done.experiment.horizon
+    assert r2["best"] == pytest.approx(synthetic.b1_r2(0.05, 0.95, horizon), abs=1e-12)
+    assert r2["measured"] == pytest.approx(1 - np.sum((answer - forecast) ** 2) / np.sum(answer**2), abs=1e-9)
+    assert hits["best"] == pytest.approx(0.5 + np.arcsin(np.sqrt(r2["best"])) / np.pi, abs=1e-12)
+    assert hits["measured"] == pytest.approx(np.mean(np.sign(answer) == np.sign(forecast)), abs=0.01)
+    assert not {"r2", "hit_rate"} & set(found["truth"])  # no optimum is said without what was measured
+
+
+def test_the_benchmark_is_a_row_of_its_own_beside_what_is_sized(market: pl.DataFrame) -> None:
+    done = tiny(market)
+    rows = {row["strategy"]: row for row in done.scores["strategies"]}
+    assert rows["held_long"]["title"] == "held long, sized by volatility"
+    assert rows["benchmark"]["title"] == "benchmark: bought once, equally weighted, and held"
+    assert rows["benchmark"]["total_net"] == pytest.approx(done.equity["benchmark"][-1] - 1, rel=1e-9)
+    assert rows["held_long"]["total_net"] != pytest.approx(rows["benchmark"]["total_net"], rel=0.01)

@@ -173,3 +173,36 @@ def test_new_bars_without_a_column_of_the_runs_features_are_refused(
     fresh = pl.col("time") > days[-4]
     with pytest.raises(BarsError, match="the run's feature 'x' needs the column 'x'"):
         forecast_newest(folder, market.with_columns(x=pl.when(fresh).then(None).otherwise("x")))
+
+
+def test_newer_bars_without_a_price_and_of_the_future_are_left_out_and_named(
+    saved: tuple[Path, pl.DataFrame, pl.DataFrame],
+) -> None:
+    folder, _, market = saved
+    first, second = sorted(market["symbol"].unique())
+    days = market["time"].unique().sort()
+    at_end = (pl.col("symbol") == first) & (pl.col("time") == days[-1])
+    holed = market.with_columns(close=pl.when(at_end).then(None).otherwise("close"))
+    found = forecast(folder, holed, now=now_of(market))
+    assert [(one.kind, one.symbols) for one in found.problems] == [("left out", (first,))]
+    assert "1 bar(s) are left out, the first of" in found.problems[0].sentence
+    assert "lack a price" in found.problems[0].sentence
+    assert {row["symbol"]: row["today"] for row in found.rows} == {first: "no bar", second: "bar"}
+    assert not found.sound
+    far = market.filter(at_end).with_columns(pl.col("time", "known_at").dt.offset_by("25y"))
+    found = forecast(folder, make_bars(pl.concat([market, far])), now=now_of(market))
+    assert [(one.kind, one.symbols) for one in found.problems] == [("left out", (first,))]
+    assert "close after the present moment" in found.problems[0].sentence
+    assert {row["time"] for row in found.rows} == {days[-1]}
+    with pytest.raises(BarsError, match="no bar is left to forecast from"):
+        forecast(folder, market.with_columns(pl.col("time", "known_at").dt.offset_by("90y")), now=now_of(market))
+
+
+def test_another_market_under_a_symbol_of_the_run_is_refused(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
+    folder, early, market = saved
+    names = sorted(market["symbol"].unique())
+    swapped = make_bars(market.with_columns(pl.col("symbol").replace(dict(zip(names, names[::-1], strict=True)))))
+    with pytest.raises(BarsError, match="are another market's than the run's"):
+        forecast_newest(folder, swapped)
+    later = swapped.filter(pl.col("time") > early["time"].max())
+    assert forecast_newest(folder, later)  # nothing in common: the seam decides

@@ -165,25 +165,42 @@ def test_an_hourly_symbol_that_fell_silent_within_the_session_is_shown() -> None
     assert [one["today"] for one in newest_rows(both, None, None, None, {})] == ["bar", "no bar"]
 
 
-def test_the_reason_names_the_ensembles_number_and_its_side() -> None:
+def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side() -> None:
     from gatecast.results import _reason
+    from gatecast.trading.strategies import strategy_titles
 
     cases = pl.DataFrame(
         {
-            "strategy": ["flat", "buy_and_hold", "trend", "trend", "trend"],
+            "strategy": ["flat", "held_long", "model_signal", "trend", "trend"],
             "score_bps": [0.0, 1.25, 0.5, 0.5, 0.5], "evidence": [0.0, 0.0, 0.4, 1.0, 1.0],
             "signal": [0, -1, -1, 1, 1], "telling": [False, False, True, True, True],
             "traded": [False, False, False, False, True], "doubted": [False] * 5,
             "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
         }
     )  # fmt: skip
-    assert cases.select(_reason()).to_series().to_list() == [
-        "no strategy's record and forecast give more than its costs",
-        "buy and hold is in force: record and forecast give 1.25 bps a bar after costs; no evidence of skill yet: "
-        "shown, not traded; the ensemble's expected return is lost in the width of its interval",
-        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows 40 % of it; "
-        "the ensemble's expected return is on the other side than the signal",
-        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it; "
-        "the ensemble's expected return is below the cost of a round trip",
-        "trend is in force: record and forecast give 0.5 bps a bar after costs; evidence allows all of it",
+    assert cases.select(_reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
+        "in force: flat, no other strategy is estimated to earn more than the cost of entering it",
+        "in force: held long, sized by volatility, estimated at 1.25 bps a bar from its past record and the forecast; "
+        "evidence factor 0: nothing is held; the ensemble's expected return is too small for the width of its interval",
+        "in force: ridge regression signal, estimated at 0.5 bps a bar from its past record and the forecast; "
+        "evidence factor 0.4: so much of it is held; the ensemble's expected return is on the other side than the "
+        "signal",
+        "in force: trend, estimated at 0.5 bps a bar from its past record and the forecast; evidence factor 1: "
+        "all of it is held; the ensemble's expected return is below the cost of a round trip",
+        "in force: trend, estimated at 0.5 bps a bar from its past record and the forecast; evidence factor 1: "
+        "all of it is held",
+    ]
+
+
+def test_a_run_without_an_lstm_names_the_model_that_signals() -> None:
+    signals = pl.DataFrame(
+        {"symbol": ["A"], "time": DAYS[-1:], "signal": [1], "z": [1.5], "consensus": [False],
+         "strategy": ["model_signal"]}
+    ).with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))  # fmt: skip
+    (found,) = newest_rows(
+        bars(), forecasts().lazy(), signals, None, {}, signal_model="ridge", confirmed_by="logistic"
+    )  # fmt: skip
+    assert found["strategy_title"] == "ridge regression signal"
+    assert found["notes"] == [
+        "The ridge regression alone is bullish: the ensemble has no forecast beyond the base rate."
     ]

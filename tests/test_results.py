@@ -80,7 +80,7 @@ def test_ends_and_halts_change_no_earlier_decision(market: pl.DataFrame, told: p
 def test_the_records_of_strategies_hold_through_halts_and_lose_at_ends(chain: Chain, market: pl.DataFrame) -> None:
     """The move to the reopening is in the record at the reopening; an end at the next forecast of the class."""
     (one,) = chain.classes.values()
-    samples, held = one.samples, STRATEGIES.index("buy_and_hold")
+    samples, held = one.samples, STRATEGIES.index("held_long")
     names = market["symbol"].unique().sort().to_list()
     own = np.flatnonzero(samples.symbol == samples.symbols.index(names[2]))
     reopening = own[900]

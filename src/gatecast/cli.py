@@ -40,7 +40,7 @@ app = typer.Typer(
 
 Symbols = Annotated[str | None, typer.Option(help="Keep only these, separated by commas.")]
 SymbolsFile = Annotated[Path | None, typer.Option(help="CSV with symbol and asset_class.")]
-AssetClass = Annotated[str | None, typer.Option(help="Of symbols that nothing else classifies: index, equity, fx, ...")]
+AssetClass = Annotated[str | None, typer.Option(help="For symbols without their own: index, equity, fx, ...")]
 Timezone = Annotated[str | None, typer.Option(help="Of times without one, such as Europe/Berlin.")]
 Stamp = Annotated[str | None, typer.Option(help="Whether an intraday time is the bar's open or close.")]
 Resample = Annotated[str | None, typer.Option(help="To coarser bars: 4h, 1d, 1w, 1mo.")]
@@ -265,7 +265,7 @@ def audit(
 def unseal(
     folder: RunFolder,
     bars: Annotated[str | None, typer.Option(help="Where the run's bars are now, if they were moved.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Although it was opened before; the report says so.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Open it once more; the report says so.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Open the hold-out of a sealed run, once: the chain without the seal, and what is left of each gain."""
@@ -472,7 +472,7 @@ def forecast(
     is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
     """
     from gatecast.live import forecast as forecast_live
-    from gatecast.market.sources import read_with_findings
+    from gatecast.market.sources import read_with_findings, symbols_of
     from gatecast.store import load_run
 
     known = load_run(folder)
@@ -492,9 +492,15 @@ def forecast(
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if options.get("splits") is False:
         table = False
-    if known.experiment.bars.symbols and newest["symbol"].is_in(names).any():
-        newest = newest.filter(newest["symbol"].is_in(names))  # the run chose among them, too
-    found = forecast_live(folder, newest, splits=table, now=_as_moment(now))
+    chosen = (
+        symbols is not None or known.experiment.bars.symbols is not None
+    )  # of more: who chooses knows of the others
+    if chosen and newest["symbol"].is_in(names).any():
+        newest = newest.filter(newest["symbol"].is_in(names))
+    others = symbols_of(bars) if len(names) == 1 and not chosen else []
+    found = forecast_live(
+        folder, newest, splits=table, now=_as_moment(now), findings=reading.findings, others=others
+    )  # fmt: skip
     if as_json:
         _print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
     else:
@@ -707,7 +713,11 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
         for head, verdict in run.verdicts.items()
     )  # fmt: skip
     console.print(
-        _table(("head", "verdict", "gain % (90 % interval)", "p", "against"), rows, _shown(run.experiment.name))
+        _table(
+            ("head", "verdict", "gain % (90 % interval)", "p, corrected", "against"),
+            rows,
+            _shown(run.experiment.name),
+        )
     )
     control = scores.get("control")
     if control:
@@ -737,13 +747,15 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
     """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
     from rich.text import Text
 
-    signals = (rows[0]["signal_model"] if rows else "lstm").upper()
+    from gatecast.forecasting.titles import model_title
+
+    signals = model_title(rows[0]["signal_model"]) if rows else "model"
     columns = (
-        "symbol", "bar", "P(up)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
+        "symbol", "bar", "P(rise)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
         "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
     console.print(_table(columns, (_forecast_cells(row) for row in rows)))
-    console.print(Text("All up to P(turbulent) is the ensemble's forecast. Weight alone: of the symbol by itself."))
+    console.print(Text("P(rise) to turbulent: the ensemble's forecast. Weight alone: of the symbol by itself."))
     book = [row["book"] for row in rows if row["current"] and row["book"] is not None]
     if book:
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
@@ -770,8 +782,8 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
         expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
         _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
-        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), _share(row["z"], "+.2f"),
-        row["strategy"].replace("_", " "), _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
+        words[int(row["signal"])] + (", agreed" if row["consensus"] else ""), _share(row["z"], "+.2f"),
+        row["strategy_title"], _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
     )  # fmt: skip
 
 

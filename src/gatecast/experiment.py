@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from gatecast import provenance
+from gatecast.arguments import checked
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Cost, Work
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
-from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
+from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.holdout import as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
@@ -43,11 +44,12 @@ from gatecast.forecasting.forecaster import Forecaster, Timed
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.hours import ByHour
 from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, Ridge
 from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import RULES, Naive
+from gatecast.forecasting.naive import RULES, VARIANCE_RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule, work_of
 from gatecast.forecasting.transformer import TFT
@@ -60,7 +62,7 @@ from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of, sessions_of
 from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
-from gatecast.market.stale import untradable
+from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.results import (
     Chain,
     ClassResult,
@@ -426,26 +428,25 @@ class Experiment(Settings):
         return [
             *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
             *long,
-            *(Naive(rule=rule) for rule in RULES),
+            *(ByHour(Naive(rule=rule)) if rule in VARIANCE_RULES else Naive(rule=rule) for rule in RULES),
             RidgeLag(),
             LogisticLag(),
             BayesRidge(),
-            LogHAR(),
-            HARLevels(),
-            LogHAR(falls=True),
-            LinearVariance(),
-            LinearVariance(pooled=True),
-            SmoothHAR(),
-            threshold_rival(),
-            har_regime_rival(),
-            har_regime_falls_rival(),
-        ]
+            *(
+                ByHour(one)
+                for one in (
+                    LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(), LinearVariance(pooled=True),
+                    SmoothHAR(), threshold_rival(), har_regime_rival(), har_regime_falls_rival(),
+                )
+            ),
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""
         return self.model_dump(mode="json", exclude=SAID_ABOVE)
 
     @classmethod
+    @checked
     def from_toml(cls, path: str | Path, **changes: Any) -> Experiment:
         """From a settings file; `changes` (nested by section) win over it.
 
@@ -466,6 +467,7 @@ SAID_ABOVE = said_above(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
 
 
+@checked
 def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
 
@@ -490,7 +492,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
         without = judge_chain(experiment, chain.without_default_ends(), trials, later)
     finished = finish(experiment, chain)
     audit = audit_of(finished)
-    doubted = not audit.clean or any(verdict.verdict == TOO_GOOD for verdict in verdicts.values())
+    doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held(experiment.costs)
         finished = finish(experiment, chain)
@@ -506,7 +508,7 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
-        signals_frame(chain.classes), chain.weights, chain.result.equity, {},
+        signals_frame(chain.classes, experiment.signals), chain.weights, chain.result.equity, {},
         provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
     )  # fmt: skip
 
@@ -582,14 +584,16 @@ def judge_chain(
     """
     trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
-    verdicts = judge(
-        chain.forecasts, chain.net, chain.benchmark,
-        round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
-        periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
-        effective_trials=independent_trials(trials, days, held) if trials else None,
-    )  # fmt: skip
+    with unrecorded():  # the trials on file are counted above
+        verdicts = judge(
+            chain.forecasts, chain.net, chain.benchmark,
+            round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
+            periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
+            effective_trials=independent_trials(trials, days, held) if trials else None,
+        )  # fmt: skip
     if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
         return verdicts
+    verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
         chain.forecasts, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
         {name: one.selection.too_good for name, one in chain.classes.items()}, experiment.too_good,

@@ -7,6 +7,7 @@ features are the run's, by name and class: what it left out stays left out on th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.actions import read_actions
-from gatecast.market.bars import session_date
+from gatecast.market.bars import PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.merging import DataProblem, merge_bars
+from gatecast.market.merging import DataProblem, merge_bars, new_symbols
+from gatecast.market.sources import LEFT_OUT
 from gatecast.newest import newest_rows
 from gatecast.results import ClassResult, Run, fills_of, keys_of, signals_frame, weights_frame
 from gatecast.samples.features.compute import find_features
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 BEHIND = 1  # sessions that a symbol may be behind its class before it is stale
-FAILS = ("stale", "missing", "revised")
+FAILS = ("stale", "missing", "revised", "left out")
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
@@ -72,6 +75,7 @@ class Newest:
         }
 
 
+@checked
 def forecast_newest(
     folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None
 ) -> list[dict[str, Any]]:
@@ -79,15 +83,26 @@ def forecast_newest(
     return forecast(folder, bars, splits=splits, now=now).rows
 
 
-def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None) -> Newest:
+@checked
+def forecast(
+    folder: str | Path,
+    bars: pl.DataFrame,
+    *,
+    splits: Splits = None,
+    now: datetime | None = None,
+    findings: Sequence[Finding] = (),
+    others: Sequence[str] = (),
+) -> Newest:
     """The newest forecast of every symbol of a saved run, and what is wrong with the bars.
 
     Parameters
     ----------
     folder: a run on disk. bars: Bars frame with the newest bars; it may repeat those of the run, and what it has beyond
-        them is added. Symbols that the run does not know are left out and named. splits: the table with which the bars
-        were read, see `market.merging.merge_bars`. now: the moment against which bars are stale (default: the
-        computer's clock).
+        them is added. Symbols that the run does not know are left out and named, and so are newer bars without a price
+        and bars that close after `now`. splits: the table with which the bars were read, see
+        `market.merging.merge_bars`. now: the moment against which bars are stale (default: the computer's clock).
+    findings: of the reading (`Reading.findings`): rows newer than the run's that it left out are named. others: symbols
+        of the source beyond those of `bars`, which are named as well.
 
     Returns
     -------
@@ -97,15 +112,23 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
     split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
+    refuse_lacking(bars)
     run = load_run(folder)
     models, scales = load_models(folder), load_scale(folder)
     experiment = run.experiment
+    moment = now or datetime.now(UTC)
+    bars, unusable = usable(run.bars, bars, moment)
     refuse_sealed(run, bars)
     merged = merge_bars(run.bars, bars, splits)
-    problems = (*merged.problems, *stale(merged.bars, now or datetime.now(UTC)))
+    problems = (
+        *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
+        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment),
+    )  # fmt: skip
     warnings = [problem.sentence for problem in problems]
     if run.doubtful:
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
+    elif run.untradable:
+        warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
     fills, delistings = fills_of(merged.bars), run.scores.get("delistings")
     actions = read_actions(pl.DataFrame(delistings)) if delistings else None
     classes = {}
@@ -118,20 +141,65 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
         combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
         decided = decide(experiment, combined, merged.bars, fills, actions)
-        doubted = run.doubtful and experiment.selection.evidence is None
+        doubted = (run.doubtful or run.untradable) and experiment.selection.evidence is None
         classes[name] = decided.with_nothing_held() if doubted else decided
     if not classes:
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes), weights_frame(classes, merged.bars, actions), run.verdicts,
-        signal_model=experiment.signals.model, abstain=experiment.strategies.abstain,
+        signals_frame(classes, experiment.signals), weights_frame(classes, merged.bars, actions), run.verdicts,
+        signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
+        abstain=experiment.strategies.abstain,
     )  # fmt: skip
     told = []
     for row in rows:
         own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
         told.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": [asdict(one) for one in own]})
     return Newest(told, problems, tuple(dict.fromkeys(warnings)))
+
+
+def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, list[DataProblem]]:
+    """The bars without those later than the run's that have no price, or that close after `now`; and what they were.
+
+    Raises `BarsError` where none is left.
+    """
+    ends = known.group_by("symbol").agg(_last=pl.col("time").max())
+    placed = bars.join(ends, on="symbol", how="left", maintain_order="left")
+    newer = (pl.col("time") > pl.col("_last")).fill_null(False)
+    priced = pl.all_horizontal((pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(False) for name in PRICES)
+    future = pl.col("time") > now
+    problems = []
+    for fault, why in (
+        (future, f"close after the present moment, {now:%Y-%m-%d %H:%M} UTC: correct the dates or the clock (--now)"),
+        (newer & ~priced & ~future, "lack a price: fill them, or wait for it"),
+    ):
+        for own in placed.filter(fault).partition_by("symbol"):
+            symbol = str(own["symbol"][0])
+            first = f"the first of {min(own['time'].to_list()):%Y-%m-%d %H:%M} UTC"
+            said = f"{symbol!r}: {len(own)} bar(s) are left out, {first}, as they {why}."
+            problems.append(DataProblem("left out", (symbol,), said))
+    kept = placed.filter(~future, ~newer | priced).select(bars.columns)
+    if len(kept) == 0 and len(bars):
+        raise BarsError(f"no bar is left to forecast from. {' '.join(problem.sentence for problem in problems)}")
+    return kept, problems
+
+
+def left_out(known: pl.DataFrame, findings: Sequence[Finding]) -> list[DataProblem]:
+    """What a reading left out of the run's symbols after the run's last bar, or where it cannot say when."""
+    ends = dict(known.group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    return [
+        DataProblem(
+            "left out", (str(one.symbol),), f"{one.symbol!r}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
+        )
+        for one in findings
+        if one.rule in LEFT_OUT and one.symbol in ends and (one.time is None or one.time > ends[one.symbol])
+    ]
+
+
+def _place(one: Finding) -> str:
+    """When and where the row of a finding is."""
+    at = f" {one.time:%Y-%m-%d %H:%M} UTC" if one.time else ""
+    return f"{at} (line {one.line})" if one.line else at
 
 
 def _not_today(row: dict[str, Any]) -> list[str]:

@@ -15,8 +15,10 @@ import polars as pl
 
 from gatecast.evaluation.verdict import SKILL
 from gatecast.forecasting.conformal import HIGH, LOW
+from gatecast.forecasting.titles import model_title
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
+from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 ENSEMBLE = "ensemble"
-TITLES = {"lstm": "LSTM"}
-"""Models that a sentence calls by another name than their own."""
 SAME = 1e-3  # of a standard deviation: a return forecast so near to its rival's is the rival's
 SAME_CHANCE = 5e-4  # a probability so near to the base rate is shown as the same
 NARROWEST = 1.2816  # half width of an 80 % interval in standard deviations, where there are no intervals
@@ -68,6 +68,7 @@ def newest_rows(
     verdicts: Mapping[str, Mapping[str, Any]],
     *,
     signal_model: str = "lstm",
+    confirmed_by: str = "forest",
     abstain: float = 0.05,
 ) -> list[dict[str, Any]]:
     """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
@@ -75,8 +76,8 @@ def newest_rows(
     Parameters
     ----------
     bars: Bars frame, or at least `symbol, time, close`. forecasts, signals, weights: frames of a run; None: unknown.
-    verdicts: head -> verdict of the run. signal_model: whose forecast signals. abstain: share of the narrowest
-        interval's half width below which an expected return says nothing.
+    verdicts: head -> verdict of the run. signal_model: whose forecast signals; confirmed_by: whose agreement makes
+        a consensus. abstain: share of the narrowest interval's half width below which an expected return says nothing.
 
     Returns
     -------
@@ -92,7 +93,8 @@ def newest_rows(
     `regime_probability`; `path` (expected cumulative log returns over 1..h bars), `sigma_path` (their standard
     deviations, close to close), `intervals` (one a level: `level`, `low` and `high` of the path).
 
-    Of the book: `strategy, evidence, reason, weight` (of the symbol by itself), `book` (in the portfolio).
+    Of the book: `strategy`, `strategy_title` (in words), `evidence, reason, weight` (of the symbol by itself), `book`
+    (in the portfolio).
 
     `disagree`: whether the signal and the ensemble point to different sides; `notes`: sentences to show with the row.
     """
@@ -100,6 +102,7 @@ def newest_rows(
     at = _forecast_times(forecasts, signals)
     found = _values_at(forecasts, at)
     tables = [_last_rows(frame) for frame in (signals, weights)]
+    titles = strategy_titles(signal_model, confirmed_by)
     result = []
     for row in rows:
         symbol = row["symbol"]
@@ -107,6 +110,8 @@ def newest_rows(
         for table in tables:
             merged |= {key: value for key, value in table.get(symbol, {}).items() if key not in ("symbol", "time")}
         merged["current"] = merged["today"] == "bar" and merged["time"] == merged["newest_bar"]
+        if "strategy" in merged:
+            merged["strategy_title"] = titles.get(merged["strategy"], merged["strategy"])
         merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain)
         merged["disagree"] = bool(_sides_against(merged))
         result.append({**merged, "notes": _notes(merged)})
@@ -313,10 +318,11 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     signal = int(row.get("signal") or 0)
     if not row["current"] or not signal:
         return notes
-    name = TITLES.get(row["signal_model"], row["signal_model"])
+    name = model_title(row["signal_model"])
+    first = name[:1].upper() + name[1:]
     if row["disagree"]:
         said = " and ".join(_sides_against(row))
-        notes.append(f"{name} and ensemble disagree: the {name} is {SIDES[signal]}, the ensemble {said}.")
+        notes.append(f"{first} and ensemble disagree: the {name} is {SIDES[signal]}, the ensemble {said}.")
     elif not row["beyond_base_rate"] and not row["probability_beyond_base_rate"]:
         notes.append(f"The {name} alone is {SIDES[signal]}: the ensemble has {NOTHING}.")
     return notes

@@ -15,9 +15,10 @@ from gatecast.compute.disk import Disk, KeptFile
 from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
+from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.leaks import knowing_columns, with_knowing
-from gatecast.evaluation.ledger import best_of_trials, independent_trials
+from gatecast.evaluation.ledger import best_of_trials, independent_trials, market_of
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, void
 from gatecast.evaluation.tuned import tuned_of
 from gatecast.evaluation.verdict import SKILL
@@ -36,7 +37,7 @@ from gatecast.trading.backtest import backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.selection import Selection
-from gatecast.trading.strategies import STRATEGIES
+from gatecast.trading.strategies import STRATEGIES, strategy_titles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,10 +52,12 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import Samples
     from gatecast.trading.backtest import Backtest
     from gatecast.trading.costs import Costs
-    from gatecast.trading.signals import Signals
+    from gatecast.trading.signals import Signals, SignalSettings
     from gatecast.trading.strategies import Proposals
 
     FloatArray = NDArray[np.float64]
+
+BENCHMARK = "benchmark: bought once, equally weighted, and held"
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,11 @@ class Run:
         """Whether a leak was found or an outcome is too good to be true: then no number of the run is evidence."""
         return any(verdict["verdict"] in (VOID, TOO_GOOD) for verdict in self.verdicts.values())
 
+    @property
+    def untradable(self) -> bool:
+        """Whether a claim of returns or money is gone with decisions a bar late: then nothing is held."""
+        return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
+
     def summary(self) -> str:
         """The headline, the verdicts as plain text, one line each, and what must be known before they are believed."""
         lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
@@ -244,9 +252,12 @@ def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> 
         return kept or cast(io.BytesIO, sink).getvalue()
 
 
-def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
-    """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast."""
-    parts = []
+def signals_frame(classes: dict[str, ClassResult], settings: SignalSettings) -> pl.DataFrame:
+    """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast.
+
+    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models.
+    """
+    parts, titles = [], strategy_titles(settings.model, settings.confirmed_by)
     for one in classes.values():
         rows = one.forecasts.rows
         at = one.samples.decided[rows]
@@ -264,19 +275,23 @@ def signals_frame(classes: dict[str, ClassResult]) -> pl.DataFrame:
             expected=pl.Series(one.proposals.expected[at]),
             doubted=pl.Series(choice.too_good[at]),
         )
-        parts.append(frame.with_columns(reason=_reason()).drop("score_bps", "telling", "traded", "expected", "doubted"))
+        parts.append(
+            frame.with_columns(reason=_reason(titles)).drop("score_bps", "telling", "traded", "expected", "doubted")
+        )
     return pl.concat(parts).sort("symbol", "time")
 
 
-def _reason() -> pl.Expr:
-    """One sentence a row: why this strategy, and whether it is held."""
-    name = pl.col("strategy").str.replace_all("_", " ", literal=True)
+def _reason(titles: dict[str, str]) -> pl.Expr:
+    """One sentence a row: why this strategy, by its title, and whether it is held."""
+    name = pl.col("strategy").replace(titles)
     force = (
         pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit("no strategy's record and forecast give more than its costs"))
+        .then(pl.lit("in force: flat, no other strategy is estimated to earn more than the cost of entering it"))
         .otherwise(
             pl.format(
-                "{} is in force: record and forecast give {} bps a bar after costs", name, pl.col("score_bps").round(2)
+                "in force: {}, estimated at {} bps a bar from its past record and the forecast",
+                name,
+                pl.col("score_bps").round(2),
             )
         )
     )
@@ -284,18 +299,18 @@ def _reason() -> pl.Expr:
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit(""))
         .when(pl.col("doubted") & (pl.col("evidence") <= 0))
-        .then(pl.lit("; nothing is held: too good to be true, or a leak was found"))
+        .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
         .when(pl.col("evidence") <= 0)
-        .then(pl.lit("; no evidence of skill yet: shown, not traded"))
+        .then(pl.lit("; evidence factor 0: nothing is held"))
         .when(pl.col("evidence") < 1)
-        .then(pl.format("; evidence allows {} % of it", (pl.col("evidence") * 100).round(0).cast(pl.Int32)))
-        .otherwise(pl.lit("; evidence allows all of it"))
+        .then(pl.format("; evidence factor {}: so much of it is held", pl.col("evidence").round(2)))
+        .otherwise(pl.lit("; evidence factor 1: all of it is held"))
     )
     small = (
         pl.when((pl.col("signal") == 0) | pl.col("traded"))
         .then(pl.lit(""))
         .when(~pl.col("telling"))
-        .then(pl.lit("; the ensemble's expected return is lost in the width of its interval"))
+        .then(pl.lit("; the ensemble's expected return is too small for the width of its interval"))
         .when(pl.col("signal") * pl.col("expected") < 0)
         .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
         .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
@@ -356,6 +371,7 @@ def scores_of(
     if not audit.clean:
         verdicts = void(verdicts, audit.findings[0].sentence)
     symbols = run.bars["symbol"].unique().sort().to_list()
+    holdout = run.experiment.holdout
     found = trials_of(chain, trials)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
@@ -370,7 +386,7 @@ def scores_of(
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
         },
         "audit": audit.to_dict(),
-        "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
+        "holdout": state_of(symbols, holdout, market=market_of(run.bars)) if holdout else None,
         "trials": found,
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),
@@ -650,7 +666,13 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
 
 
 def strategy_table(run: Run) -> list[dict[str, Any]]:
-    """Each strategy by itself, before evidence: share of bars in force, Sharpe and net return; then the rivals."""
+    """Each strategy by itself, before evidence: share of bars in force, Sharpe and net return; then the rivals.
+
+    `title`: the row in words. The strategy "held_long" is sized by forecast volatility; the benchmark, bought once and
+    held, is a row of its own, the last.
+    """
+    signals = run.experiment.signals
+    titles = strategy_titles(signals.model, signals.confirmed_by)
     chosen = np.concatenate(
         [one.selection.chosen[one.samples.decided[one.forecasts.rows]] for one in run.classes.values()]
     )
@@ -658,15 +680,17 @@ def strategy_table(run: Run) -> list[dict[str, Any]]:
     returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
     rivals: dict[str, FloatArray] = {
         "equal weight of all strategies": nets[:, 1:].mean(1),
+        "benchmark": returns_of_levels(run.equity["benchmark"].to_numpy()),
     }
+    titles |= {"benchmark": BENCHMARK}
     shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
     periods = rows_per_year(run.equity, run.bars)
     return [
         {
-            "strategy": name, "share_of_bars": share,
+            "strategy": name, "title": titles.get(name, name), "share_of_bars": share,
             "sharpe_net": sharpe(net, periods), "total_net": comp(net),
         }
-        for (name, net), share in zip((returns | rivals).items(), [*shares, None], strict=True)
+        for (name, net), share in zip((returns | rivals).items(), [*shares, *[None] * len(rivals)], strict=True)
     ]  # fmt: skip
 
 
@@ -804,7 +828,11 @@ def short_histories(one: ClassResult) -> list[str]:
 
 
 def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any] | None:
-    """The planted market's truth, verdicts and wealth, for the page of the real one."""
+    """The planted market's truth, what was measured beside it, verdicts and wealth, for the page of the real one.
+
+    `measured`: rows of `quantity`, `best` (the most that any forecast can reach) and `measured` (of the ensemble, out
+    of sample), both shares, over `days`. `truth`: the other figures of the market, which the run does not measure.
+    """
     if control is None or experiment.control is None:
         return None
     from gatecast.market.synthetic import truth_of
@@ -812,17 +840,25 @@ def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any
     planted, horizon = experiment.control, experiment.horizon
     known = {"r2": planted.r2} if planted.market == "b1" else {}
     truth: dict[str, Any] = dict(truth_of(planted.market, **known))
-    for name in ("r2_by_horizon", "hit_rate_by_horizon"):  # of interest is the horizon that was forecast
-        by_horizon = truth.pop(name, None)
-        if isinstance(by_horizon, dict) and horizon in by_horizon:
-            best = "best R²" if name.startswith("r2") else "best share of hits"
-            truth[f"{best} over {horizon} bars"] = f"{by_horizon[horizon]:.1%}"
-    if planted.market == "b1":
-        truth = {key: value for key, value in truth.items() if key not in ("r2", "hit_rate")}
+    models, _ = score_tables({name: one.forecasts for name, one in control.classes.items()})
+    found = next((row for row in models if row["model"] == "ensemble" and row["head"] == "return"), {})
+    over = f"{horizon} bar{'s' * (horizon != 1)}"
+    measured = []
+    for name, score, words in (
+        ("r2", "r2_zero", "R² of the return forecast"), ("hit_rate", "hit_rate", "share of directions right")
+    ):  # fmt: skip
+        of_one, by_horizon = truth.pop(name, None), truth.pop(f"{name}_by_horizon", None)
+        best = by_horizon.get(horizon) if isinstance(by_horizon, dict) else of_one if horizon == 1 else None
+        if best is not None:
+            measured.append({"quantity": f"{words} over {over}", "best": best, "measured": found.get(score)})
+        elif of_one is not None:
+            truth[f"best {words} over 1 bar, not measured here"] = f"{of_one:.1%}".replace("%", " %")
     equity = control.equity.select("time", "equity", "benchmark")
     return {
         "name": planted.market.upper(),
         "truth": truth,
+        "measured": measured,
+        "days": control.verdicts["return"]["n"],
         "verdicts": control.verdicts,
         "sentence": f"The same chain on a simulated market in which {planted.r2:.0%} of each bar's variance can be "
         "forecast: this is what evidence of skill looks like."

@@ -34,6 +34,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
@@ -59,6 +60,7 @@ _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
 # ── save ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@checked
 def save_run(run: Run, folder: str | Path) -> Run:
     """Writes a run into `folder` and returns it with its `path`.
 
@@ -250,6 +252,7 @@ def _foreign(folder: Path) -> list[str]:
 # ── load ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@checked
 def load_run(folder: str | Path) -> Run:
     """The run of a folder, every part checked against the manifest before it is read.
 
@@ -271,6 +274,7 @@ def load_run(folder: str | Path) -> Run:
     return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=place)
 
 
+@checked
 def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     """Asset class -> model -> the fitted forecaster of the last refit. Raises `StoreError` as `load_run` does."""
     place = Path(folder).expanduser().resolve()

@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
-from gatecast.evaluation.ledger import ledger_path, read_trials, unrecorded
+import gatecast
+from gatecast.errors import SettingsError
+from gatecast.evaluation.ledger import ledger_path, market_of, market_of_answers, read_trials, unrecorded
+from gatecast.evaluation.verdict import Verdict
 from gatecast.experiment import Control, Experiment, judge_chain, make_chain, run
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.samples.features.catalogue import CATALOGUE, register
+from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
 
 QUICK: dict[str, Any] = {
@@ -75,3 +80,41 @@ def test_planted_markets_and_copies_are_no_trials() -> None:
     with unrecorded():
         assert tried(experiment.replace(horizon=4)) == 1
     assert ledger_path().read_bytes() == before
+
+
+def test_judge_counts_the_trials_of_the_ledger_where_they_are_more() -> None:
+    experiment = Experiment(bars=market(), **QUICK)
+    chain = make_chain(experiment, experiment.read().bars)
+    words: dict[str, Any] = {"round_trip": 0.001, "periods_per_year": 252.0, "sessions": chain.sessions}
+
+    def judged(**given: Any) -> dict[str, Verdict]:
+        return gatecast.judge(chain.forecasts, chain.net, chain.benchmark, **words | given)
+
+    assert {one.trials for one in judged().values()} == {1}
+    for horizon in (2, 3, 4):
+        tried(experiment.replace(horizon=horizon))
+    tried(Experiment(bars=market(seed=2), **QUICK))  # another market of the same name
+    renamed = market().with_columns(symbol=pl.lit("renamed"))
+    tried(Experiment(bars=renamed, horizon=6, **QUICK))
+    for given in ({}, {"trials": 2}, {"trials": 2, "effective_trials": 1.0}):
+        for verdict in judged(**given).values():
+            assert verdict.trials == 4
+            assert f"The ledger has 4 trials on this market and {given.get('trials', 1)} was given" in verdict.sentence
+            assert verdict.pvalue_trials >= verdict.pvalue_holm or np.isnan(verdict.pvalue_holm)
+    raw = judged()["return"]
+    assert raw.pvalue_trials == pytest.approx(1 - (1 - raw.pvalue_holm) ** 4)
+    assert {one.trials for one in judged(trials=9).values()} == {9}
+    assert "The ledger has" not in judged(trials=4)["return"].sentence
+    with unrecorded():
+        assert judged()["return"].trials == 1
+    assert len(read_trials(ledger_path())) == 5  # nothing is recorded by judging alone
+    with pytest.raises(SettingsError, match="forecasts has no asset class"):
+        gatecast.judge({}, chain.net, chain.benchmark, round_trip=0.0, periods_per_year=252.0)
+
+
+def test_the_returns_of_samples_are_those_of_their_bars() -> None:
+    bars = synthetic.a1(400, 3, symbols=2)
+    samples = make_samples(bars, ("ret_log_1",))
+    by_answers, by_bars = market_of_answers(samples.values()), market_of(bars)
+    assert by_answers.names == by_bars.names
+    np.testing.assert_allclose(by_answers.links(by_bars).diagonal(), 1.0, atol=1e-5)

@@ -24,9 +24,10 @@ from gatecast.evaluation.holdout import (
     sharpe_error,
     state_of,
 )
-from gatecast.evaluation.ledger import Trial, record_trial
+from gatecast.evaluation.ledger import Data, Trial, market_of, record_trial
 from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.ensemble import Ensemble
+from gatecast.market import synthetic
 from gatecast.samples.windows import Samples
 
 DAY = "2004-01-01"
@@ -129,7 +130,11 @@ def test_too_little_to_measure_is_said(samples: Samples) -> None:
     ("before", "after", "said"),
     [
         ((0.10, 0.05, 0.15), (0.06, 0.01, 0.11), "40% of it is gone, and the whole interval is above 0"),
-        ((0.10, 0.05, 0.15), (-0.02, -0.1, 0.06), "all of it is gone; what was promised before is outside"),
+        (
+            (0.10, 0.05, 0.15),
+            (-0.02, -0.1, 0.06),
+            "all of it is gone; the gain measured before, on the development record",
+        ),
         ((0.10, 0.05, 0.15), (0.04, -0.1, 0.18), "60% of it is gone; the hold-out is too short to tell"),
         ((0.10, 0.05, 0.15), (0.12, -0.1, 0.34), "none of it is gone; the hold-out is too short to tell"),
         ((-0.1, -0.2, 0.01), (0.12, -0.1, 0.34), "there was nothing to confirm"),
@@ -236,3 +241,44 @@ def test_what_is_no_date_is_refused(wrong: object) -> None:
 
     with pytest.raises(SettingsError, match="expected a date such as 2017-01-01"):
         Experiment(holdout=wrong)
+
+
+def test_a_holdout_is_seen_under_any_name_and_by_no_namesake(tmp_path: Path) -> None:
+    """What was seen goes by the returns before the seal, in the ledger and among the openings."""
+    openings, trials = tmp_path / "openings.jsonl", tmp_path / "trials.jsonl"
+    bars = synthetic.a1(900, seed=1)
+    day = str(bars["time"][600].date())
+    own = market_of(bars.filter(pl.col("time") < bars["time"][600]))  # what a sealed run has
+    names, last = ("A1",), str(bars["time"].max().date())
+
+    def ledger_with(seed: int, name: str) -> None:
+        market = market_of(synthetic.a1(900, seed=seed).with_columns(symbol=pl.lit(name)))
+        record_trial(
+            Trial((name,), "2000-01-03", last, "a", 0.0, data=Data("", market_key=market.key, market=market)), trials
+        )
+
+    def seen() -> int:
+        return int(state_of(names, day, market=own, path=openings, ledger=trials)["seen"])
+
+    ledger_with(2, "A1")  # another market of the same name
+    ledger_with(3, "OTHER")
+    assert seen() == 0
+    assert state_of(names, day, path=openings, ledger=trials)["seen"] == 1  # by name, where returns are not known
+    ledger_with(1, "RENAMED")
+    assert seen() == 1
+    opening = Opening(("RENAMED",), day, last, "2026-01-02T03:04:05+00:00", "a")
+    namesake = Opening(names, day, last, "2026-01-01T03:04:05+00:00", "a")
+    record_opening(namesake, openings, market_of(synthetic.a1(900, seed=2)))
+    assert not refuse_second(names, day, market=own, path=openings)
+    record_opening(opening, openings, market_of(bars.with_columns(symbol=pl.lit("RENAMED"))))
+    with pytest.raises(SettingsError, match="was opened on 2026-01-02 03:04 UTC, for RENAMED"):
+        refuse_second(names, day, market=own, path=openings)
+    assert "opened on 2026-01-02" in state_of(names, day, market=own, path=openings, ledger=trials)["sentence"]
+
+
+def test_openings_that_were_emptied_promise_no_first_look(tmp_path: Path) -> None:
+    openings, trials = tmp_path / "openings.jsonl", tmp_path / "trials.jsonl"
+    record_opening(Opening(SYMBOLS, DAY, DAY, "2026-01-02T03:04:05+00:00", "a"), openings)
+    openings.write_bytes(b"")
+    said = state_of(SYMBOLS, DAY, path=openings, ledger=trials)["sentence"]
+    assert f"It cannot be known whether they were read or opened before: {openings} has 0 of the 1 lines" in said

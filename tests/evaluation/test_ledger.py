@@ -465,6 +465,46 @@ def test_a_ledger_that_is_missing_beside_its_companions_is_said(file: Path) -> N
     assert f"{file} is missing, while markets/ and trials/ beside it hold earlier trials" in text
 
 
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def without_the_first_line(path: Path) -> None:
+    path.write_bytes(path.read_bytes().split(b"\n", 1)[1])
+
+
+def cut_in_two(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:10])
+
+
+@pytest.mark.parametrize(
+    ("harm", "left"), [(emptied, 0), (without_the_first_line, 1), (cut_in_two, 1), (Path.unlink, 0)]
+)
+def test_a_ledger_that_lost_lines_does_not_look_fresh(file: Path, harm: Callable[[Path], None], left: int) -> None:
+    record_trial(ONE, file)
+    record_trial(replace(ONE, settings_hash="b2"), file)
+    assert said(ONE, file) == (2, "")
+    kept = file.read_bytes()
+    harm(file)
+    _, text = said(replace(ONE, settings_hash="c3"), file)
+    assert f"{file} has {left} of the 2 lines that were written to it" in text
+    assert "earlier trials may be missing, so that the correction for trials may be too small" in text
+    assert "Restore it from a copy" in text
+    assert "of the 3 lines that were written to it" in said(ONE, file)[1]  # the next run does not hide it
+    file.with_suffix(".count").unlink()  # taken out on purpose
+    assert "lines that were written" not in said(ONE, file)[1]
+    file.write_bytes(kept)
+    record_trial(ONE, file)
+    assert said(ONE, file) == (2, "")
+
+
+def test_an_emptied_ledger_of_an_older_version_is_told_by_its_companions(file: Path) -> None:
+    record_trial(replace(tried(bars_of(1)), profit=profit(1)), file)
+    emptied(file)
+    file.with_suffix(".count").unlink()
+    assert f"{file} is empty, while markets/ and trials/ beside it hold earlier trials" in said(ONE, file)[1]
+
+
 def damaged(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 

@@ -228,7 +228,7 @@ def test_a_certain_gain_that_is_next_to_nothing_is_no_skill(samples: Samples) ->
         found = judged(with_values(forecasts, "ensemble", direction=half + shift * side))["direction"]
         assert found.pvalue_holm < 0.001
         assert found.verdict == verdict
-        assert ("too small to use" in found.sentence) == (verdict == NOTHING)
+        assert ("too small to matter" in found.sentence) == (verdict == NOTHING)
 
 
 # ── the strategy's days ───────────────────────────────────────────────────────────────────────────

@@ -373,3 +373,21 @@ def test_levels_are_compared_with_a_reference() -> None:
     other = make_bars(walk(weekdays(100), seed=5))
     assert "other_moves" in {found.rule for found in compare_levels(bars, other)}
     assert [found.rule for found in compare_levels(bars, make_bars(walk(weekdays(9), "B")))] == ["no_reference"]
+
+
+def test_weekend_advice_goes_by_the_calendar_of_the_class() -> None:
+    days = [datetime(2023, 1, 2, 21, tzinfo=UTC) + timedelta(days=n) for n in range(300)]
+    close = 100 + np.sin(np.arange(300.0))
+    coin = pl.DataFrame({"symbol": "C", "time": days, "open": close, "high": close, "low": close, "close": close})
+
+    def advice(asset_class: str, bars: pl.DataFrame) -> list[str]:
+        made = make_bars(bars.with_columns(asset_class=pl.lit(asset_class)))
+        return [one.advice for one in findings(made) if one.rule == "weekend"]
+
+    assert advice("crypto", coin) == []
+    (said,) = advice("equity", coin)
+    assert "a market that never closes" in said
+    assert "asset_class='crypto'" in said
+    assert "Monday" not in said
+    few = coin.filter((pl.col("time").dt.weekday() < 6) | (pl.int_range(pl.len()) % 50 == 5))
+    assert advice("fx", few) == ["Short weekend bars; resample='1d' joins them to Monday."]

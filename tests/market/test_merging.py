@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -192,3 +193,96 @@ def test_bars_that_were_read_in_another_way_are_refused() -> None:
         merge_bars(bars[:RUN], bars.drop("news"))
     with pytest.raises(BarsError, match="none of the run's symbols"):
         merge_bars(bars[:RUN], walk("ZZZ"))
+
+
+# ── another market under a symbol of the run ──────────────────────────────────────────────────────
+
+
+def other_market(kind: str, bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars of another market that a file calls by the run's symbol, at the run's level or not."""
+    other = walk(seed=9)
+    last = bars["close"][RUN - 1]
+    alike = np.exp(0.9 * np.log(bars["close"] / 100).to_numpy() + 0.3 * np.log(other["close"] / 100).to_numpy())
+    level = {
+        "other": other["close"].to_numpy(),
+        "other that meets at the end": (other["close"] * (last / other["close"][RUN - 1])).to_numpy(),
+        "one that moves alike": 40 * alike,
+        "the other way round": (last**2 / bars["close"]).to_numpy(),
+        "a session late": np.r_[bars["close"][0], bars["close"].to_numpy()[:-1]],
+        "backwards": bars["close"].to_numpy()[::-1],
+        "other from the latest 100 on": np.r_[
+            bars["close"].to_numpy()[: RUN - 100], other["close"].to_numpy()[RUN - 100 :]
+        ],
+        "made up of noise": 100 * np.exp(np.random.default_rng(5).normal(0, 0.1, len(bars))),
+    }[kind]
+    close = pl.Series(level)
+    return make_bars(
+        bars.with_columns(open=close, high=close * 1.004, low=close / 1.004, close=close)
+    )  # fmt: skip
+
+
+KINDS = (
+    "other", "other that meets at the end", "one that moves alike", "the other way round", "a session late",
+    "backwards", "other from the latest 100 on", "made up of noise",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("asset_class", ["equity", "index"])
+@pytest.mark.parametrize("splits", [None, False])
+def test_another_market_under_the_runs_symbol_is_refused(
+    kind: str, asset_class: str, splits: Literal[False] | None
+) -> None:
+    bars = walk(asset_class=asset_class)
+    with pytest.raises(BarsError, match="are another market's than the run's: of 300 common bars") as refused:
+        merge_bars(bars[:RUN], other_market(kind, bars), splits)
+    said = str(refused.value)
+    assert "the run has" in said
+    assert "leave the symbol out with --symbols" in said
+    with pytest.raises(BarsError, match="are another market's"):  # nor without a newer bar
+        merge_bars(bars[:RUN], other_market(kind, bars)[:RUN], splits)
+
+
+@pytest.mark.parametrize("common", [1, 2])
+def test_one_common_bar_at_another_level_is_enough(common: int) -> None:
+    bars = walk(asset_class="index")
+    with pytest.raises(BarsError, match=f"of {common} common bars {common} disagree"):
+        merge_bars(bars[:RUN], scaled(bars[RUN - common :], 1.4))
+    finished = bars.with_columns(close=pl.when(pl.int_range(pl.len()) == RUN - 1).then("high").otherwise("close"))
+    assert kinds(bars[:RUN], finished[RUN - 1 :]) == ["revised"]  # a bar that was not finished when the run saw it
+
+
+def test_a_file_with_nothing_in_common_is_left_to_the_seam() -> None:
+    bars = walk(asset_class="index")
+    assert kinds(bars[:RUN], bars[RUN:]) == []
+    assert kinds(bars[:RUN], scaled(bars[RUN:], 1.4)) == ["odd"]
+
+
+def test_swapped_symbols_are_refused_and_all_are_named() -> None:
+    one, two = walk("AAA"), walk("BBB", seed=2)
+    known = pl.concat([one[:RUN], two[:RUN]])
+    swapped = make_bars(pl.concat([one, two]).with_columns(pl.col("symbol").replace({"AAA": "BBB", "BBB": "AAA"})))
+    with pytest.raises(
+        BarsError, match=r"of 'AAA' are another market's than the run's \(2 symbols are: 'AAA', 'BBB'\)"
+    ):
+        merge_bars(known, swapped)
+
+
+def test_corrections_and_other_adjustments_are_no_other_market() -> None:
+    bars = walk()
+    random = np.random.default_rng(4)
+    third = pl.Series(np.where(random.random(len(bars)) < 0.3, np.exp(random.normal(0, 0.05, len(bars))), 1.0))
+    corrected = make_bars(bars.with_columns(pl.col(PRICES) * third))
+    assert merge_bars(bars[:RUN], pl.concat([corrected[:RUN], bars[RUN:]])).problems[0].kind == "revised"
+    dividends = pl.Series(0.99 ** (np.arange(len(bars))[::-1] // 60))  # one a quarter, in the new file alone
+    (revised,) = merge_bars(bars[:RUN], bars.with_columns(pl.col(PRICES) * dividends)).problems[-1:]
+    assert revised.kind == "revised"
+    still = walk().with_columns(pl.lit(50.0).alias(name) for name in PRICES)
+    assert kinds(still[:RUN], still) == []
+
+
+def test_prices_in_cents_of_a_small_stock_still_prove_a_split() -> None:
+    bars = walk().with_columns((pl.col(PRICES) / 5).round(2))
+    merged = merge_bars(bars[:RUN], make_bars(bars.with_columns((pl.col(PRICES) / 10).round(2))))
+    assert merged.problems[0].kind == "rescaled"
+    np.testing.assert_allclose(merged.bars["close"][RUN:], bars["close"][RUN:], rtol=0.011)

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from gatecast.market import synthetic
-from gatecast.market.bars import make_bars
+from gatecast.market.bars import PRICES, make_bars
 from gatecast.market.sources import read_bars
-from gatecast.market.stale import stale_prices, texture, untradable, variance_ratio
+from gatecast.market.stale import repeated_ranges, stale_prices, texture, untradable, variance_ratio
 
 Array = np.ndarray
 
@@ -90,3 +90,25 @@ def test_bars_without_a_trade_do_not_count(returns: Array) -> None:
         volume=pl.when(idle).then(0.0).otherwise("volume"),
     )
     assert untradable(stopped) == {}
+
+
+def with_ranges(bars: pl.DataFrame, days: int) -> pl.DataFrame:
+    """Bars whose high and low are those of blocks of so many bars."""
+    block = pl.int_range(pl.len()) // days
+    return bars.with_columns(pl.col("high").max().over(block), pl.col("low").min().over(block))
+
+
+def test_highs_and_lows_of_several_bars_are_named() -> None:
+    bars = synthetic.a1(1000, seed=2)
+    assert repeated_ranges(bars) == {}
+    assert repeated_ranges(with_ranges(bars, 5)) == {bars["symbol"][0]: pytest.approx(0.8, abs=0.005)}
+    assert [one.rule for one in stale_prices(with_ranges(bars, 5))] == ["repeated_ranges"]
+
+
+def test_coarse_ticks_repeat_by_chance_and_are_not_named() -> None:
+    bars = synthetic.a1(1000, seed=2)
+    tick = 0.02 * float(bars["close"].mean())  # type: ignore[arg-type]
+    coarse = bars.with_columns((pl.col(name) / tick).round() * tick for name in PRICES)
+    pair = (coarse["high"].diff() == 0) & (coarse["low"].diff() == 0) & (coarse["high"] > coarse["low"])
+    assert pair.mean() > 0.05  # type: ignore[operator]
+    assert repeated_ranges(coarse) == {}

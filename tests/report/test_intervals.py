@@ -32,7 +32,7 @@ def test_the_page_says_what_held_and_names_the_year_that_did_not() -> None:
         "Off by more than 5 points: 2008.",
         "The 95 % intervals held 94.7 % of 2,500 answers; worst year 2008 with 94.0 %.",
     ]
-    assert found["promised"] == "80 and 95 %"
+    assert found["levels"] == "80 and 95 %"
     page = render(SimpleNamespace(scores={"coverage": ROWS}))
     assert found["says"][0] in page
     assert "How wide, and how often right" in page

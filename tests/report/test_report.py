@@ -19,8 +19,9 @@ from plotly.offline import get_plotlyjs
 
 from gatecast.report import drawing, figures, render, render_data, report_data
 from gatecast.report.page import plain
-from gatecast.report.scorecard import dumbbell, forest, kept, placed, scorecard, use
+from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, scorecard
 from gatecast.report.words import number, percent
+from gatecast.trading.signals import SignalSettings
 
 HORIZON = 5
 
@@ -28,6 +29,7 @@ HORIZON = 5
 @dataclass(frozen=True)
 class FakeExperiment:
     name: str = "two indices"
+    signals: SignalSettings = field(default_factory=SignalSettings)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,7 +169,7 @@ VERDICTS: dict[str, dict[str, Any]] = {
         "test": "deflated Sharpe",
         "pvalue": 0.4,
         "pvalue_holm": 0.93,
-        "rival": "buy_and_hold",
+        "rival": "buy and hold at the same average exposure",
         "sentence": "Net of costs the book did no better than holding at the same average exposure.",
     },
 }
@@ -287,12 +289,12 @@ def fake_run(symbols: list[str] | None = None, n: int = 900, seed: int = 7) -> F
     forecasts = fake_forecasts(bars, seed)
     rows = bars.height
     z = random.standard_normal(rows)
-    names = ["flat", "buy_and_hold", "trend", "lstm_signal", "ensemble_signal"]
+    names = ["flat", "held_long", "trend", "model_signal", "ensemble_signal"]
     signal = np.sign(z) * (np.abs(z) > 1)
     evidence = np.clip(np.linspace(0, 0.5, rows), 0, 1)
     block = np.random.default_rng(seed + 1).choice(len(names), rows // 20 + 1, p=[0.3, 0.3, 0.2, 0.1, 0.1])
     strategy = np.array(names)[np.repeat(block, 20)[:rows]]
-    weight = np.where(strategy == "flat", 0.0, np.where(strategy == "buy_and_hold", 0.3, 0.4 * signal))
+    weight = np.where(strategy == "flat", 0.0, np.where(strategy == "held_long", 0.3, 0.4 * signal))
     keys = bars.select("symbol", "time")
     signals = keys.with_columns(
         z=pl.Series(z),
@@ -755,6 +757,43 @@ def test_the_newest_row_says_whose_numbers_are_whose_and_what_says_nothing(run: 
     assert "LSTM and ensemble disagree: the LSTM is bearish, the ensemble expects +2.00%" in Tags(render(loud)).text
 
 
+def test_a_run_without_an_lstm_shows_none(run: FakeRun) -> None:
+    """Everywhere on the page the model that gives the signal is the run's own."""
+    own = replace(run.experiment, signals=SignalSettings(model="ridge", confirmed_by="logistic"), settings={})
+    forecasts = run.forecasts.filter(pl.col("model") != "lstm")
+    verdicts = {head: {**one, "seed_spread": None, "sentence": ""} for head, one in run.scores["verdicts"].items()}
+    many, table = run.scores["many"], {"models": [], "sentence": "", "rival": "har"}
+    rows = [row for row in run.scores["models"] if row["model"] != "lstm"]
+    scores = {
+        **run.scores, "verdicts": verdicts, "models": rows, "credit": [], "years": [], "selection": {},
+        "many": dict.fromkeys(many, table),
+    }  # fmt: skip
+    provenance = {"version": "0.1.0"}
+    bare = replace(run, experiment=own, forecasts=forecasts, scores=scores, provenance=provenance)
+    page = render(bare).split('<script type="application/json" id="figures">')
+    text, figures_shown = Tags(page[0]).text, page[1].split("</script>")[0]
+    assert "LSTM" not in text
+    assert "LSTM" not in figures_shown
+    for words in ("Ridge regression", "those of the ridge regression", "logistic regression agrees"):
+        assert words in text
+    assert "ridge regression signal" in figures_shown
+    unknown = render(replace(bare, experiment=None))
+    assert "signal of one model" in unknown
+
+
+def test_the_benchmark_and_the_strategy_that_is_sized_have_names_of_their_own(run: FakeRun) -> None:
+    text = said(run)
+    assert "buy and hold" not in text.lower().replace("benchmark, buy and hold", "").replace(
+        "buy and hold at the same", ""
+    )
+    assert "held long, sized by volatility" in text.lower()
+    former = run.signals.with_columns(pl.col("strategy").replace({"held_long": "buy_and_hold"}))
+    old = [{**row, "strategy": "buy_and_hold", "title": None} for row in run.scores["strategies"][:1]]
+    page = render(replace(run, signals=former, scores={**run.scores, "strategies": old}))
+    assert "buy_and_hold" not in page.split('id="figures"')[0]
+    assert "Held long, sized by volatility" in Tags(page).text
+
+
 def test_a_symbol_without_a_bar_today_shows_no_forecast(run: FakeRun) -> None:
     kept = (pl.col("symbol") == "SP500") | (pl.col("time") < pl.col("time").max() - pl.duration(days=3))
     parts = {name: getattr(run, name).filter(kept) for name in ("bars", "forecasts", "signals", "weights")}
@@ -792,33 +831,47 @@ def test_verdicts_that_the_page_does_not_know_are_shown_as_they_are(run: FakeRun
     assert parsed.text.count(word[0].upper() + word[1:]) == 2
     colour = "unclear" if word.startswith("some") else "wrong"
     assert ("div", {"class": f"verdict {colour}"}) in parsed.tags
-    assert ("Use: nothing of it before the cause is found." in parsed.text) == (not word.startswith("some"))
+    assert ("No number of it is evidence before the cause is found." in parsed.text) == (not word.startswith("some"))
 
 
 def test_gains_over_yardstick_and_best_simple_model_are_shown_where_they_are_known(run: FakeRun) -> None:
     more = {
-        "yardstick": "har", "yardstick_gain": 0.118, "best_simple": "har_smooth", "best_simple_gain": -0.011,
-        "best_simple_low": -0.03, "best_simple_high": 0.012,
+        "plain": "har", "plain_gain": 0.118, "plain_low": 0.07, "plain_high": 0.16,
+        "simple": "har_smooth", "simple_gain": -0.011, "simple_low": -0.03, "simple_high": 0.012,
     }  # fmt: skip
     verdicts = {**VERDICTS, "volatility": {**VERDICTS["volatility"], **more}}
     text = said(run, verdicts=verdicts)
-    assert "+11.80 % over the log-HAR" in text
+    assert "+11.8 % (+7.0 % to +16.0 %) over the log-HAR" in text
     assert "−1.1 % (−3.0 % to +1.2 %) over the HAR of smoothed variances" in text
-    assert "Use: the HAR of smoothed variances." in text
-    assert use({**VERDICTS["volatility"], **more, "best_simple_low": 0.001}) == "the ensemble"
+    assert "As good and simpler: the HAR of smoothed variances." in text
+    assert as_good({**VERDICTS["volatility"], **more, "simple_low": 0.001}) == ""
 
 
-def test_one_bar_later_and_ends_are_shown_in_whatever_form(run: FakeRun) -> None:
-    backtest = {**run.scores["backtest"], "ends": {"booked": 3, "default return": -0.3}}
+def test_delays_and_ends_have_one_unit_a_column(run: FakeRun) -> None:
+    """Percentages with the same digits, never a bare share beside them; nothing where there was nothing."""
+    ends = {
+        "known": 1, "default": 2, "vendor": 0, "returned": 0,
+        "total_return": {"strategy": -0.12345, "benchmark": 0.5},
+        "total_return_without_default": {"strategy": 0.001, "benchmark": 1.0 / 3},
+    }  # fmt: skip
     later = [
-        {"head": "strategy", "gain": 0.01, "verdict": "dies"},
-        {"head": "return", "gain": None, "verdict": "holds"},
-    ]
-    text = said(run, backtest=backtest, one_bar_later=later)
-    for words in ("Symbols that ended", "default return", "One bar later", "dies"):
-        assert words in text
-    assert "One bar later" not in said(run, backtest=run.scores["backtest"])
-    assert "the claim stands" in said(run, one_bar_later={"return": "the claim stands"})
+        {"head": "return", "bars": 1, "effect": 0.00012, "low": -0.003, "high": 0.1, "pvalue": 0.31234, "n": 2399,
+         "lives": False},
+        {"head": "strategy", "bars": 3, "effect": 0.05, "low": 0.01, "high": 0.09, "pvalue": 0.002, "n": 2399,
+         "lives": True},
+    ]  # fmt: skip
+    text = said(run, backtest={**run.scores["backtest"], "ends": ends}, one_bar_later=later)
+    for words in (
+        "on unknown terms, with the default loss of the class 2", "−12.3 % +0.1 %", "+50.0 % +33.3 %",
+        "return 1 +0.04 % +0.01 % −0.30 % to +10.00 % 0.312 2,399 no",  # at once is the verdict's own
+        "strategy 3 +11.00 % +5.00 % +1.00 % to +9.00 % 0.002 2,399 yes",
+    ):  # fmt: skip
+        assert words in " ".join(text.split())
+    assert "0.12345" not in text
+    plain = said(run, backtest=run.scores["backtest"])
+    assert "One bar later" not in plain
+    assert "Symbols that ended" not in plain
+    assert "With default losses" not in said(run, backtest={"ends": {**ends, "default": 0}})
 
 
 def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:
@@ -900,8 +953,9 @@ def test_verdict_says_what_it_rests_on(page: Tags) -> None:
         "+1.2 %",  # could have been seen
         *("2,400, worth 810", "611", "0.12 % (55 million days to see it)"),
         *("1 in 1,400", "1 in 200", "2.1 %", "18 % false alarms in three years"),  # luck, after trials, watched
+        *("this decides the verdict", "shown for comparison, decides nothing"),
         *("+0.7 % without 2010: falls", "37 %", "± 0.31 points"),
-        *("Use: the ridge regression.", "Use: the past share."),
+        *("As good and simpler: the ridge regression.", "As good and simpler: the past share."),
     )
 
 
@@ -1001,7 +1055,7 @@ def test_many_models_are_ordered_by_gain_with_the_rival_named(run: FakeRun, page
     assert [row["model"] for row in table["models"]] == ["lstm", "har", "ewma"]
     shown(
         page,
-        "Which models can be the best",
+        "All models in one test",
         "The LSTM and the log-HAR can be the best.",
         "against the log-HAR",
         "−21.0 %",
@@ -1011,7 +1065,14 @@ def test_many_models_are_ordered_by_gain_with_the_rival_named(run: FakeRun, page
 def test_old_runs_show_nothing_of_the_scorecard_but_their_verdicts(run: FakeRun) -> None:
     old = {key: value for key, value in run.scores.items() if key not in HONEST}
     text = Tags(render(replace(run, scores=old))).text
-    for words in ("illusions", "How far to believe", "hold-out,", "Leaks", "can be the best", "The future leaks"):
+    for words in (
+        "illusions",
+        "How far to believe",
+        "hold-out,",
+        "Leaks",
+        "All models in one test",
+        "The future leaks",
+    ):
         assert words not in text
     assert VERDICTS["return"]["sentence"] in text
 
@@ -1025,14 +1086,22 @@ def test_numbers_of_the_scorecard_are_the_scores_own(run: FakeRun) -> None:
     assert {**card["holdout"], **SEALED} == card["holdout"]
 
 
-def test_use_names_the_rival_the_simpler_or_the_ensemble() -> None:
-    skill = {"head": "return", "verdict": "evidence of skill", "effect": 0.1, "rival": "zero", "simpler": ""}
-    assert use(skill) == "the ensemble"
-    assert use({**skill, "head": "strategy"}) == "the strategy"
-    assert use({**skill, "simpler": "ridge"}) == "the ridge regression"
-    assert use({**skill, "verdict": "nothing worth trading"}) == "forecasting no change"
-    assert use({**skill, "verdict": "cannot tell", "effect": -0.1}) == "forecasting no change"
-    assert use({**skill, "verdict": "cannot tell"}) == "open"
+def test_what_is_as_good_is_a_comparison_and_no_claim() -> None:
+    skill = {
+        "head": "return", "verdict": "evidence of skill", "effect": 0.1, "low": 0.05, "rival": "zero", "simpler": "",
+    }  # fmt: skip
+    assert as_good(skill) == ""  # nothing simpler is: that is the verdict's to say
+    assert as_good({**skill, "simpler": "ridge"}) == "the ridge regression"
+    assert as_good({**skill, "verdict": "nothing worth trading"}) == "forecasting no change"
+    assert as_good({**skill, "verdict": "cannot tell", "effect": -0.1, "rival": "ridge"}) == "the ridge regression"
+    plain = {"plain": "zero", "plain_low": -0.2}
+    assert as_good({**skill, "verdict": "cannot tell", "effect": -0.1, "rival": "ridge", **plain}) == (
+        "forecasting no change"  # the simplest, where neither is told from it
+    )
+    assert as_good({**skill, "verdict": "cannot tell"}) == ""
+    assert as_good({**skill, "verdict": "void: a leak was found"}) == ""
+    nothing_held = {"head": "strategy", "verdict": "cannot tell", "effect": 0.0, "low": None}
+    assert as_good(nothing_held) == ""  # no comparison was made: no word for buy and hold
 
 
 @given(

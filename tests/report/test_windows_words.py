@@ -25,9 +25,9 @@ SHARES = {
 @pytest.mark.parametrize(
     ("longer", "pvalue", "end"),
     [
-        ("better", 0.0001, "a longer window is better. Luck does as well: 1 in 10,000."),
-        ("worse", 0.01, "a longer window is worse. Luck does as well: 1.0 %."),
-        ("no difference", 0.31, "the difference may be luck. Luck does as well: 31 %."),
+        ("better", 0.0001, "a longer window is better. Luck alone does as well: 1 in 10,000."),
+        ("worse", 0.01, "a longer window is worse. Luck alone does as well: 1.0 %."),
+        ("no difference", 0.31, "the difference may be luck. Luck alone does as well: 31 %."),
         ("no difference", None, "the difference may be luck."),
     ],
 )

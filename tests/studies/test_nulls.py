@@ -82,6 +82,9 @@ def test_the_others_are_what_they_are_called() -> None:
     np.testing.assert_allclose(ticks, np.round(ticks), atol=1e-6)
     rolled = moves(markets.rolls(1))
     assert rolled[61::63].mean() == pytest.approx(0.01, abs=0.008)
+    hourly = markets.hourly(1).with_columns(move=pl.col("close").log().diff().over("symbol"))
+    variance = hourly.group_by("hour").agg(pl.col("move").pow(2).mean()).sort("hour")["move"].to_numpy()
+    np.testing.assert_allclose(variance / markets.HOURLY_SCALE**2, markets.U_SHAPE, rtol=0.2)
     days = markets.missing_days(1)["time"].dt.convert_time_zone("America/New_York").dt.weekday()
     assert set(days.unique().to_list()) == {1, 2, 3, 4, 5, 7}
 
@@ -103,7 +106,8 @@ def test_a_run_counts_once_and_verdicts_that_are_no_null_do_not_count() -> None:
 def test_all_nulls_together_have_a_limit(claims: int, held: int, passed: bool) -> None:
     runs = [QUIET | {"return": k < claims, "held": k < held} for k in range(30)]
     found = Nulls(tuple(line_of(name, runs) for name in NULLS))
-    assert (found.claiming, found.holding) == (14 * claims, 14 * held)
+    assert (found.claiming, found.holding) == (len(NULLS) * claims, len(NULLS) * held)
+    assert f"of {30 * len(NULLS)} runs of {len(NULLS)} nulls" in found.sentence
     assert found.passed == passed
 
 
@@ -134,6 +138,11 @@ def test_three_nulls_of_five_runs_neither_claim_nor_hold_and_leave_no_trial() ->
     assert max(found.claiming, found.holding) <= 2  # of 15; 5 % of them are .75
     assert told[-1] == ("nulls: GARCH-t", 5, 5)
     assert not ledger_path().exists()
+
+
+def test_what_the_hour_alone_says_is_no_skill() -> None:
+    (line,) = nulls(runs=2, only=("hourly U-shape",)).lines  # 20 of 20 claimed volatility and regime before rivals knew
+    assert line.claims == dict.fromkeys(ALL_HEADS, 0)
 
 
 def test_the_command_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:

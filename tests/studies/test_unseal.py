@@ -17,6 +17,7 @@ from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast_newest
+from gatecast.market.bars import make_bars
 from gatecast.results import Run
 from gatecast.store import load_run, save_run
 from gatecast.studies.unseal import unseal
@@ -153,3 +154,19 @@ def test_forecasting_from_sealed_bars_is_refused(market: pl.DataFrame, sealed: R
     with pytest.raises(SettingsError, match="are sealed"):
         forecast_newest(tmp_path / "run", market)
     assert forecast_newest(tmp_path / "run", market.filter(pl.col("time") <= sealed.bars["time"].max()))
+
+
+def test_another_market_under_the_runs_names_opens_nothing(market: pl.DataFrame, sealed: Run) -> None:
+    swapped = make_bars(market.with_columns(pl.col("symbol").replace({"B1_0": "B1_1", "B1_1": "B1_0"})))
+    with pytest.raises(BarsError, match="are another market's than the run's"):
+        unseal(sealed, bars=swapped)
+    assert not openings_path().exists()
+
+
+def test_a_run_of_the_market_under_another_name_has_seen_it(market: pl.DataFrame, sealed: Run) -> None:
+    renamed = market.with_columns(symbol=pl.lit("NEW_") + pl.col("symbol"))
+    run(Experiment(bars=renamed, **QUICK))
+    found = unseal(sealed, bars=market).scores["holdout"]
+    assert found["seen"] == 1
+    with pytest.raises(SettingsError, match="a second look is none"):
+        unseal(run(Experiment(bars=renamed, holdout=DAY, **QUICK)), bars=renamed)

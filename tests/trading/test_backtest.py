@@ -609,6 +609,44 @@ def test_what_has_lost_everything_stays_at_nothing() -> None:
     np.testing.assert_allclose(result.returns_of("A"), [0, 0, -1, 0.7, -1], atol=1e-12)
 
 
+@pytest.mark.parametrize("fill", ["open", "close"])
+def test_who_has_lost_everything_before_the_fill_buys_nothing_back(fill: str) -> None:
+    """A short of the whole wealth at 10, 30 at the next fill: no money is left to buy back with, nothing is traded."""
+    open_, close = np.array([10.0, 10, 30, 30, 31, 32]), np.array([10.0, 10, 30, 31, 32, 33])
+    bars = some_bars("A", open_, close)
+    result = backtest(with_weights(bars, [-1.0] * 6), bars, Costs(slippage_bps=10.0, borrow_bps_per_year=0.0),
+                      {"A": fill})  # fmt: skip
+    # numpy: shorted at 10 for wealth 1, less the cost of that; worth 1 - (30 / 10 - 1) < 0 at the fill after
+    shorted = np.array([0, 1.0, 0, 0, 0, 0])
+    equity = np.clip(np.cumprod(np.r_[1.0, 1 - 0.001, 1 - (close[2] / close[1] - 1), 1, 1, 1]), 0, None)
+    np.testing.assert_allclose(result.equity["equity"], equity, atol=1e-12)
+    assert result.turnover_per_year == pytest.approx(shorted.sum() / 2 / (5 / 365.25), rel=1e-12)
+    assert result.summary()["sum_of_costs"] == pytest.approx(0.001 * shorted.sum(), rel=1e-12)
+    assert result.equity["net"][2:].to_list() == pytest.approx([-1.0, 0.0, 0.0, 0.0], abs=1e-15)
+    np.testing.assert_allclose(result.bars["turnover"][:3], shorted[:3], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("fill", ["open", "close"])
+def test_a_ruined_book_sells_nothing_of_its_other_symbol(fill: str) -> None:
+    """Half short of A, half long of B: A goes to five times its price and takes the whole book with it."""
+    a = some_bars("A", [10.0, 10, 50, 50, 51], [10.0, 10, 50, 51, 52])
+    b = some_bars("B", [10.0, 10, 11, 11, 12], [10.0, 10, 11, 12, 12])
+    bars = pl.concat([a, b])
+    weights = pl.concat([with_weights(a, [-1.0, -1, -0.5, -1, -1]), with_weights(b, [1.0, 1, 0.2, 1, 1])])
+    result = backtest(weights, bars, FREE, {"A": fill, "B": fill})
+    assert 1 - 0.5 * (50 / 10 - 1) + 0.5 * (11 / 10 - 1) < 0
+    assert result.equity["equity"].to_list() == pytest.approx([1, 1, 0, 0, 0])
+    assert result.turnover_per_year == pytest.approx((0.5 + 0.5) / 2 / (4 / 365.25))
+
+
+def test_a_trade_before_the_ruin_counts() -> None:
+    """Turned from long to short at the open, ruined by the close: 2 were traded that day, the buy-back never."""
+    bars = some_bars("A", [10.0, 10, 10, 10, 30], [10.0, 10, 10, 25, 30])
+    result = backtest(with_weights(bars, [1.0, 1, -1, -1, -1]), bars, FREE, {"A": "open"})
+    assert result.equity["equity"].to_list() == pytest.approx([1, 1, 1, 0, 0])
+    assert result.turnover_per_year == pytest.approx((1 + 2) / 2 / (4 / 365.25))
+
+
 # many strategies at once, other people's tear sheets, refusals
 
 

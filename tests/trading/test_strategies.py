@@ -51,8 +51,8 @@ def size_of(forecasts: Forecasts, at: np.ndarray[Any, Any]) -> FloatArray:
 def test_buy_and_hold_is_sized_by_forecast_volatility(forecasts: Forecasts, proposals: Proposals) -> None:
     at = proposals.forecast_at
     np.testing.assert_array_equal(at, forecasts.samples.ends[forecasts.rows])
-    np.testing.assert_allclose(weight(proposals, "buy_and_hold")[at], size_of(forecasts, at), rtol=1e-12)
-    assert 0 < weight(proposals, "buy_and_hold")[at].min() < weight(proposals, "buy_and_hold")[at].max() <= 1
+    np.testing.assert_allclose(weight(proposals, "held_long")[at], size_of(forecasts, at), rtol=1e-12)
+    assert 0 < weight(proposals, "held_long")[at].min() < weight(proposals, "held_long")[at].max() <= 1
 
 
 def test_nothing_is_proposed_where_nothing_was_forecast(proposals: Proposals) -> None:
@@ -121,7 +121,7 @@ def test_a_signal_is_held_for_a_horizon_and_only_where_it_pays_its_round_trip(
 ) -> None:
     side, _ = lstm_side(forecasts, signals, proposals.expected)
     at = proposals.forecast_at
-    np.testing.assert_allclose(weight(proposals, "lstm_signal")[at], side[at] * size_of(forecasts, at), rtol=1e-12)
+    np.testing.assert_allclose(weight(proposals, "model_signal")[at], side[at] * size_of(forecasts, at), rtol=1e-12)
     shown = proposals.signal != 0
     assert 0 < proposals.traded.sum() < shown.sum()  # all are shown, some are traded
     assert not proposals.traded[~shown].any()
@@ -130,7 +130,7 @@ def test_a_signal_is_held_for_a_horizon_and_only_where_it_pays_its_round_trip(
 
 def test_dear_trading_means_none(forecasts: Forecasts, signals: Signals, market: pl.DataFrame) -> None:
     dear = propose(forecasts, signals, market, 0.5, PERIODS)
-    for name in ("lstm_signal", "consensus_signal", "ensemble_signal"):
+    for name in ("model_signal", "consensus_signal", "ensemble_signal"):
         assert (weight(dear, name) == 0).all()
     assert (dear.signal != 0).any()
 
@@ -139,10 +139,10 @@ def test_consensus_enlarges_at_equal_average_risk(
     forecasts: Forecasts, signals: Signals, proposals: Proposals, market: pl.DataFrame
 ) -> None:
     side, agreed = lstm_side(forecasts, signals, proposals.expected)
-    single, both = weight(proposals, "lstm_signal"), weight(proposals, "consensus_signal")
+    single, both = weight(proposals, "model_signal"), weight(proposals, "consensus_signal")
     small = propose(forecasts, signals, market, ROUND_TRIP, PERIODS, StrategySettings(target_volatility=0.01))
     ratio = np.divide(
-        weight(small, "consensus_signal"), weight(small, "lstm_signal"), where=side != 0, out=np.ones(len(side))
+        weight(small, "consensus_signal"), weight(small, "model_signal"), where=side != 0, out=np.ones(len(side))
     )
     held = side != 0
     assert (ratio[held & agreed] > 1).all()
@@ -187,7 +187,7 @@ def test_a_gap_ends_what_is_held(forecasts: Forecasts, signals: Signals, market:
     gap = replace(forecasts, samples=replace(samples, segment=segment))
     apart = propose(gap, signals, market.with_columns(segment=pl.Series(segment)), ROUND_TRIP, PERIODS)
     fresh = apart.signal * apart.traded
-    side = np.sign(weight(apart, "lstm_signal"))
+    side = np.sign(weight(apart, "model_signal"))
     assert side[cut] == fresh[cut]
     np.testing.assert_array_equal(weight(apart, "trend")[cut : cut + 120], np.zeros(120))
 
@@ -203,7 +203,7 @@ def test_positions_are_sized_by_the_interval_and_shrink_where_it_has_been_too_na
         for rate in (0, 0.05)
     )
     plain = propose(timid, signals, market, ROUND_TRIP, PERIODS, small)
-    size = [weight(one, "buy_and_hold") for one in (plain, normal, learned)]
+    size = [weight(one, "held_long") for one in (plain, normal, learned)]
     np.testing.assert_allclose(size[1], size[0], rtol=1e-9)  # the normal interval is the volatility
     last = timid.samples.ends[timid.folds[-1].test]
     assert size[2][last].mean() < 0.8 * size[0][last].mean()
@@ -222,5 +222,5 @@ def test_an_expected_return_that_is_lost_in_its_interval_is_not_entered(
         expected = np.abs(found.expected[found.forecast_at])
         np.testing.assert_array_equal(found.telling[found.forecast_at], expected >= abstain * half)
         assert not (found.traded & ~found.telling).any()
-        entered[abstain] = [np.count_nonzero(weight(found, name)) for name in ("lstm_signal", "ensemble_signal")]
+        entered[abstain] = [np.count_nonzero(weight(found, name)) for name in ("model_signal", "ensemble_signal")]
     assert entered[0.0] > entered[0.3] > entered[1.0]

@@ -11,6 +11,7 @@ import numpy as np
 from gatecast.evaluation.rivals import CAP, RIVAL, each_with_rival, uncapped_losses, unit_of
 from gatecast.evaluation.rivals import RIVALS as RIVALS
 from gatecast.evaluation.rivals import losses as losses
+from gatecast.forecasting.titles import model_title
 from gatecast.metrics import forecast as metric
 from gatecast.metrics import many, significance
 
@@ -289,10 +290,13 @@ def daily_losses(forecasts: Mapping[str, Forecasts], head: str) -> tuple[list[st
 
 
 def _said_of(names: Sequence[str], best: Sequence[int], better: set[int]) -> str:
-    """Which can be the best and which beat the rival, in words."""
-    able = "any of them" if len(best) == len(names) else ", ".join(names[place] for place in best)
-    beat = ", ".join(names[place] for place in sorted(better)) or "none of them"
-    return f"The best can be: {able}. The rival in force is beaten for certain by: {beat}."
+    """Which may have the smallest loss and which lose less than the rival, by their titles."""
+    able = "any of them" if len(best) == len(names) else ", ".join(model_title(names[place]) for place in best)
+    beat = ", ".join(model_title(names[place]) for place in sorted(better)) or "none"
+    return (
+        f"The smallest loss, at 90 % confidence, may be that of: {able}. "
+        f"Losing less than the rival in force, at 5 % for all models together: {beat}."
+    )
 
 
 def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

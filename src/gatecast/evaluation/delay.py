@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 DIES = "no evidence: dies with one bar of delay (stale or bouncing prices)"
+REPEATED = "no evidence: highs and lows repeat from bar to bar"
 MODEL = "ensemble"
 
 
@@ -132,6 +133,25 @@ def without_what_dies(verdicts: Mapping[str, Verdict], later: Sequence[Later]) -
         head: _dead(verdict, dead[head]) if head in dead and verdict.verdict == SKILL else verdict
         for head, verdict in verdicts.items()
     }
+
+
+def without_repeated_ranges(verdicts: Mapping[str, Verdict], symbols: Sequence[str]) -> dict[str, Verdict]:
+    """The verdicts, without claims of variance where highs and lows are not the bars' own (`symbols`: whose)."""
+    if not symbols:
+        return dict(verdicts)
+    return {
+        head: replace(verdict, verdict=REPEATED, sentence=_repeated(symbols, verdict.sentence))
+        if head in ("volatility", "regime") and verdict.verdict == SKILL
+        else verdict
+        for head, verdict in verdicts.items()
+    }
+
+
+def _repeated(symbols: Sequence[str], sentence: str) -> str:
+    return (
+        f"Highs and lows repeat from bar to bar in {', '.join(symbols)}: they belong to several bars, the first of "
+        f"which could not know them. As they stand: {sentence}"
+    )
 
 
 def _dead(verdict: Verdict, late: Later) -> Verdict:

@@ -8,7 +8,7 @@ Openings are kept beside the ledger of trials, outside every run: `openings.json
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +19,23 @@ import polars as pl
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.compare import day_means, per_session, sessions_spanned
 from gatecast.evaluation.ledger import (
+    Data,
+    Market,
+    Trial,
+    append_records,
     configurations,
     data_folder,
     day_in,
+    keep_market,
     ledger_path,
-    overlaps,
     problems,
     read_records,
     read_trials,
     symbols_in,
+    with_markets,
 )
 from gatecast.evaluation.rivals import RIVAL, RIVALS, each_with_rival
 from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
-from gatecast.files import append_lines
 from gatecast.market.bars import session_date
 from gatecast.metrics.returns import returns_of_levels, sharpe
 
@@ -78,17 +82,23 @@ def as_day(value: str | date) -> date:
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening: the instruments, the first and last session that it showed, when (UTC) and of which settings."""
+    """One opening: the instruments, the first and last session that it showed, when (UTC) and of which settings.
+
+    `market`: key of the instruments' returns on file, see `ledger.Market`; empty in an opening of an older version.
+    """
 
     symbols: tuple[str, ...]
     first: str
     last: str
     opened: str
     settings_hash: str
+    market: str = ""
 
-    def concerns(self, symbols: Iterable[str], first: str) -> bool:
-        """Whether it showed some of these instruments on some day from `first` (ISO) on."""
-        return overlaps(self.symbols, self.first, self.last, symbols, first, LAST_DAY)
+    @property
+    def as_trial(self) -> Trial:
+        """As the ledger compares markets and spans."""
+        data = Data("", market_key=self.market) if self.market else None
+        return Trial(self.symbols, self.first, self.last, self.settings_hash, None, data=data)
 
 
 def openings_path() -> Path:
@@ -104,21 +114,45 @@ def read_openings(path: Path | None = None) -> list[Opening]:
 def _opening_of(line: dict[str, Any]) -> Opening:
     """Raises `KeyError`, `TypeError` or `ValueError` for what is no opening."""
     first, last = day_in(line, "first"), day_in(line, "last")
-    return Opening(symbols_in(line), first, last, str(line["opened"]), str(line["settings_hash"]))
+    market = str(line.get("market") or "")
+    return Opening(symbols_in(line), first, last, str(line["opened"]), str(line["settings_hash"]), market)
+
+
+def openings_of(
+    symbols: Iterable[str], first: str, market: Market | None = None, path: Path | None = None
+) -> list[Opening]:
+    """The openings that showed any of these instruments, by their returns or by name, from `first` (ISO) on."""
+    path, openings = path or openings_path(), read_openings(path)
+    like = _from(symbols, first, market)
+    trials = with_markets(path, [one.as_trial for one in openings], like)
+    return [one for one, trial in zip(openings, trials, strict=True) if trial.shares(like)]
+
+
+def _from(symbols: Iterable[str], first: str, market: Market | None) -> Trial:
+    """What the ledger compares trials with: these instruments from `first` (ISO) on."""
+    data = None if market is None else Data("", market_key=market.key, market=market)
+    return Trial(tuple(symbols), first, LAST_DAY, "", None, data=data)
 
 
 def refuse_second(
-    symbols: Iterable[str], first: str, *, again: bool = False, path: Path | None = None
+    symbols: Iterable[str],
+    first: str,
+    *,
+    market: Market | None = None,
+    again: bool = False,
+    path: Path | None = None,
 ) -> list[Opening]:
     """The earlier openings that showed any of these instruments from `first` (ISO) on; none, unless `again`.
+
+    `market`: the instruments' returns (`ledger.market_of`), by which they are known under any name; None: by name.
 
     Raises `SettingsError` that says when it was opened and what to do.
     """
     symbols = tuple(symbols)
-    earlier = [one for one in read_openings(path) if one.concerns(symbols, first)]
+    earlier = openings_of(symbols, first, market, path)
     if earlier and not again:
         newest = earlier[-1]
-        shared = ", ".join(sorted(set(newest.symbols) & set(symbols)))
+        shared = ", ".join(sorted(set(newest.symbols) & set(symbols) or newest.symbols))
         raise SettingsError(
             f"the hold-out from {first} was opened on {newest.opened[:16].replace('T', ' ')} UTC, for {shared} from "
             f"{newest.first} to {newest.last}: a second look is none. Sessions after {newest.last} are still sealed "
@@ -128,11 +162,17 @@ def refuse_second(
     return earlier
 
 
-def record_opening(opening: Opening, path: Path | None = None) -> None:
-    """Writes it down. Raises `StoreError` where that fails: an opening that leaves no trace is not allowed."""
+def record_opening(opening: Opening, path: Path | None = None, market: Market | None = None) -> None:
+    """Writes it down, with the returns by which its instruments are known.
+
+    Raises `StoreError` where that fails: an opening that leaves no trace is not allowed.
+    """
     path = path or openings_path()
     try:
-        append_lines(path, [asdict(opening)])
+        if market is not None:
+            keep_market(path, market)
+            opening = replace(opening, market=market.key)
+        append_records(path, [asdict(opening)])
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}. A hold-out is opened only where that can be "
@@ -140,11 +180,13 @@ def record_opening(opening: Opening, path: Path | None = None) -> None:
         ) from None
 
 
-def seen_without_seal(symbols: Iterable[str], first: str, path: Path | None = None) -> int:
-    """How many trials on these instruments have read days from `first` (ISO) on, without a seal."""
-    symbols = tuple(symbols)
-    trials = configurations(read_trials(path or ledger_path()))
-    return sum(overlaps(one.symbols, one.first, one.last, symbols, first, LAST_DAY) for one in trials)
+def seen_without_seal(
+    symbols: Iterable[str], first: str, path: Path | None = None, market: Market | None = None
+) -> int:
+    """How many trials on these instruments, by their returns or by name, have read days from `first` on (ISO)."""
+    path, like = path or ledger_path(), _from(symbols, first, market)
+    trials = configurations(with_markets(path, read_trials(path), like))
+    return sum(one.shares(like) for one in trials)
 
 
 # ── what it showed ────────────────────────────────────────────────────────────────────────────────
@@ -277,10 +319,10 @@ def _in_words(
         if n >= LEAST_DAYS:
             return f"{name} was that of the rival, {rival}, throughout the hold-out: there is nothing to measure."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."
-    said = f"{name} against {rival}: {in_percent(*after)} in the hold-out"
+    said = f"{name} against {rival}: {in_percent(*after)} measured in the hold-out"
     if not np.isfinite(before[0]):
         return f"{said}; before it there was nothing to measure."
-    said += f", {in_percent(*before)} before it"
+    said += f", {in_percent(*before)} on the development record before it"
     if before[0] <= 0:
         return f"{said}: there was nothing to confirm."
     gone = 1 - after[0] / before[0]
@@ -288,24 +330,32 @@ def _in_words(
     if after[1] > 0:
         return f"{said}: {kept}, and the whole interval is above 0."
     if after[2] < before[0]:
-        return f"{said}: {kept}; what was promised before is outside the interval."
-    return f"{said}: {kept}; the hold-out is too short to tell, both 0 and what was promised are in the interval."
+        return f"{said}: {kept}; the gain measured before, on the development record, is outside the interval."
+    return (
+        f"{said}: {kept}; the hold-out is too short to tell: both 0 and the gain measured on the development record "
+        "are in the interval."
+    )
 
 
 # ── who has seen it ───────────────────────────────────────────────────────────────────────────────
 
 
 def state_of(
-    symbols: Iterable[str], holdout: str | date, *, path: Path | None = None, ledger: Path | None = None
+    symbols: Iterable[str],
+    holdout: str | date,
+    *,
+    market: Market | None = None,
+    path: Path | None = None,
+    ledger: Path | None = None,
 ) -> dict[str, Any]:
     """What a sealed run says of its hold-out: `first`, `opened` (when earlier runs opened it, ISO), `seen`, `sentence`.
 
-    `seen` is how many trials have read days from `holdout` on without a seal.
+    `seen` is how many trials have read days from `holdout` on without a seal. `market`: see `refuse_second`.
     """
     symbols, first = tuple(symbols), str(as_day(holdout))
     with problems() as unread:
-        opened = [one.opened for one in read_openings(path) if one.concerns(symbols, first)]
-        seen = seen_without_seal(symbols, first, ledger)
+        opened = [one.opened for one in openings_of(symbols, first, market, path)]
+        seen = seen_without_seal(symbols, first, ledger, market)
     said = [f"Sessions from {first} on are sealed: nothing in this run has read them."]
     if opened:
         said.append(f"They are no longer untouched: they were opened on {opened[-1][:10]}.")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.encoded import Answers, Made
+from gatecast.forecasting.hours import without_means
 from gatecast.market.calendar import bars_per_session
 from gatecast.metrics.many import long_run_variance
 from gatecast.samples.features import compute_features
-from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE
+from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE, NOT_FEATURES
 from gatecast.samples.targets import make_targets, to_array
 from gatecast.trading.plausible import r2_limit
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 250  # of a symbol, or of a third of its history, before a column is tested on it
 REACH = 8.0  # robust standard deviations from the median, beyond which a cell counts as that far
-SLOW_BARS, SLOW_LIMIT = 22, 0.10  # bars ahead and R² of a column that knows the coming month slowly
+SLOW_BARS, SLOW_LIMIT = 22, 0.25  # bars ahead and R² of a column that knows the coming month slowly
 SLOW_T, SLOW_ABOVE = 4.5, 1.0  # its least t, and the standard errors of its root above that of the limit
 ABOVE = 3.0  # standard errors that the root of an R² must lie above its limit's
 CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
@@ -40,6 +42,7 @@ class Knowing:
 
     `r2`: share explained of the "return" or "variance" (`of`) over the next `bars`; `past`: of the same over the last;
     `limit`: the largest R² that is believed (returns), or None; `t`: of the explanation. `symbol`: None for the class.
+    `made`: "groups" or "fitted" where the column is made of the very answers (`encoded`), which needs no large R².
     """
 
     columns: tuple[str, ...]
@@ -50,6 +53,7 @@ class Knowing:
     limit: float | None
     t: float
     symbol: str | None
+    made: str = ""
 
     @property
     def excess(self) -> float:
@@ -59,6 +63,8 @@ class Knowing:
     @property
     def sentence(self) -> str:
         """What it explains, why that is not believed, and where to look."""
+        if self.made:
+            return self._made_of_answers
         many = len(self.columns) > 1
         what = f"{_listed(self.columns)} together explain" if many else f"{self.columns[0]!r} explains"
         where = f" of {self.symbol}" if self.symbol else ""
@@ -70,6 +76,20 @@ class Knowing:
             why = f"and only {self.past:.1%} of the past one, as nothing does that is known at the close"
         return (
             f"features: {what} {amount}; {why}. Made with later rows, joined a row early, filled backwards or revised?"
+        )
+
+    @property
+    def _made_of_answers(self) -> str:
+        where = f" of {self.symbol}" if self.symbol else ""
+        ahead = {0: "the bar itself", 1: "the next bar"}.get(self.bars, f"the next {self.bars} bars")
+        what = f"the {self.of}{where} over {ahead}"
+        if self.made == "groups":
+            how = f"lies on the means of {what} by its own values or by the calendar, closer than chance allows"
+        else:
+            how = f"is fitted to {what}: what it leaves of it is orthogonal to it, more exactly than chance allows"
+        return (
+            f"features: {self.columns[0]!r} {how} (R² {self.r2:.1%}). Made with the answers of the whole file? Make it "
+            f"of earlier rows alone."
         )
 
 
@@ -95,10 +115,13 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     per symbol, on its whole history and on thirds of it, and what is left is tested together in one regression over all
     symbols, beyond the catalogue's features of the run.
 
-    A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows
-    (by more than luck over all tests: the
-    t of a chance of .001), or when its t is above 8 and its R² of the future more than four times that of the past. The
-    variance of the next `horizon` bars is explained beyond the terms of the HAR, that of the past beyond those before.
+    A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows (by
+    more than luck over all tests: the t of a chance of .001), or when its t is above 8 and its R² of the future more
+    than four times that of the past. The variance of the next `horizon` bars is explained beyond the terms of the HAR,
+    that of the past beyond those before, all of them without what the hour of the session says where a session has
+    several bars. Over 22 bars R² may not lie above .25 for certain: of returns not at all, of squared returns not
+    where it is more than four times that of the past. However little it explains, a column is named that fits the
+    answers better than their noise allows: means of the answers by group, values fitted to them (`encoded`).
     A column that honestly knows of coming events (a calendar of announcements) passes for one that knows too much:
     allow it by name. `bars`: of one asset class, sorted by symbol and time. t statistics are of the product of the two,
     with a long-run variance (Bartlett, twice the bars ahead).
@@ -122,6 +145,8 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     rest = {name: value for name, value in columns.items() if name not in found}
     built_in = [name for name in names if name in BUILT_IN]
     base = _values(bars, built_in) if rest and built_in else {}
+    found |= {one.columns[0]: one for one in _made_of_answers(rest, base, bars, horizon)}
+    rest = {name: value for name, value in rest.items() if name not in found}
     together = max(
         (one for task in tasks for one in _together(rest, base, task, symbols, bars)),
         key=lambda one: one.excess,
@@ -163,7 +188,7 @@ def _values(bars: pl.DataFrame, names: list[str]) -> dict[str, FloatArray]:
 
 
 def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
-    """Returns over the next 1 to `horizon` bars beside those over as many past ones, and the variance over `horizon`.
+    """Returns over the next 1 to `horizon` bars beside as many past ones, and variances over `horizon` and a month.
 
     All in units of what is known at the bar: returns of the trailing volatility, variances as logs.
     """
@@ -186,7 +211,23 @@ def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
     earlier = np.full_like(facts.har, np.nan)
     same = group[horizon:] == group[:-horizon]
     earlier[horizon:] = np.where(same[:, None], facts.har[:-horizon], np.nan)
-    yield _Task("variance", horizon, targets["volatility"].value, facts.recent, facts.har, earlier, None)
+    variances = [targets["volatility"].value, facts.recent, facts.har, earlier, *_squares(bars, SLOW_BARS)]
+    if day > 1:  # the hour is known in advance: a column that says which it is knows nothing of what is to come
+        place = bars.select(pl.struct("symbol", minutes=pl.Series(facts.minutes)).rank("dense") - 1)
+        variances = [without_means(values, place.to_series().to_numpy()) for values in variances]
+    future, recent, terms, terms_before, coming, gone = variances
+    yield _Task("variance", horizon, future, recent, terms, terms_before, None)
+    yield _Task("variance", SLOW_BARS, coming, gone, none, none, None, slow=True)
+
+
+def _squares(bars: pl.DataFrame, k: int) -> tuple[FloatArray, FloatArray]:
+    """(bars,) log of the sum of squared returns over the next k bars, and over the last k; NaN where it is 0."""
+    square = pl.col("close").log().diff().pow(2).rolling_sum(k).log().over("symbol", "segment")
+    frame = bars.select("symbol", "segment", gone=square).with_columns(
+        coming=pl.col("gone").shift(-k).over("symbol", "segment")
+    )
+    coming, gone = (to_array(frame, name) for name in ("coming", "gone"))
+    return np.where(np.isfinite(coming), coming, np.nan), np.where(np.isfinite(gone), gone, np.nan)
 
 
 # ── one column, all columns ──────────────────────────────────────────────────────────────────────
@@ -213,15 +254,32 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
         r2, t = _explained(value[part], task.future[part], task.bars, task.controls[part])
         too_much = t > luck and _surely_above(r2, t, task.limit)
         if task.slow:  # of a column that is spread over many bars; honest ones, however persistent, have no such R²
-            too_much = part is rows and t > SLOW_T and np.sqrt(r2) * (1 - SLOW_ABOVE / t) > np.sqrt(SLOW_LIMIT)
-            if not too_much:
+            surely = t > SLOW_T and np.sqrt(r2) * (1 - SLOW_ABOVE / t) > np.sqrt(SLOW_LIMIT)
+            if part is not rows or not surely:
                 continue
-        if not too_much and t <= CERTAIN:
+            too_much = task.of == "return"  # variance persists: what explains the past as well is honest
+        elif not too_much and t <= CERTAIN:
             continue
         before = part[np.isfinite(task.past[part]) & np.isfinite(task.past_controls[part]).all(1)]
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
         if too_much or r2 > TIMES_THE_PAST * past:
             yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _made_of_answers(
+    columns: dict[str, FloatArray], base: dict[str, FloatArray], bars: pl.DataFrame, horizon: int
+) -> Iterator[Knowing]:
+    """The columns that are means of the answers by group, or fitted to them; inputs: the bars' columns and features."""
+    if not columns:
+        return
+    answers = Answers(bars, horizon)
+    further = [name for name in bars.columns if name not in NOT_FEATURES and name not in columns]
+    others = {name: to_array(bars, name) for name in further if bars.schema[name].is_numeric()}
+    for name, value in columns.items():
+        inputs = {other: given for other, given in columns.items() if other != name}
+        made: Made | None = answers.made(value, {**inputs, **others, **base})
+        if made:
+            yield Knowing((name,), made.of, made.bars, made.r2, 0.0, None, made.t, made.symbol, made.how)
 
 
 def _within_reach(values: FloatArray) -> FloatArray:

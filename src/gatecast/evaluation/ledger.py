@@ -6,6 +6,8 @@ is decided by the returns of their symbols, see `Market`, and by their names whe
 
 A ledger that cannot be read or written stops no run; what was missed is said, see `problems`.
 
+Lines that were taken out of it, up to all of them, are said: `trials.count` has how many were written.
+
 `trials.jsonl` in the user's data folder (or `$GATECAST_DATA`) has one line a trial, `trials/` beside it the daily net
 profit of each, `markets/` the returns. All of it is outside every run: deleting a run forgets no trial. What is judged
 inside `unrecorded` leaves no line.
@@ -18,8 +20,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -38,6 +40,9 @@ from gatecast.metrics.overfitting import effective_trials
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
@@ -236,6 +241,21 @@ def market_of(bars: pl.DataFrame) -> Market:
     return Market(kept.select("symbol", "session", "log_return"))
 
 
+def market_of_answers(samples: Iterable[Samples]) -> Market:
+    """The daily returns of samples' symbols, as `market_of` has them of bars: out of the returns over the next bar."""
+    parts = []
+    for one in samples:
+        same = np.flatnonzero(one.symbol[1:] == one.symbol[:-1])
+        step = one.targets["return"].value[same, 0]
+        session = session_date(one.time[same + 1]).astype("datetime64[D]")
+        names = np.array(one.symbols)[one.symbol[same + 1]]
+        parts.append(pl.DataFrame({"symbol": names.tolist(), "session": session, "log_return": step}))
+    whole = pl.concat(parts).filter(pl.col("log_return").is_finite())
+    daily = whole.group_by("symbol", "session").agg(pl.col("log_return").sum().cast(pl.Float32))
+    longest = daily.group_by("symbol").len().sort(["len", "symbol"], descending=[True, False]).head(MOST_SYMBOLS)
+    return Market(daily.filter(pl.col("symbol").is_in(longest["symbol"].implode())).sort("symbol", "session"))
+
+
 def same_market(one: Trial, other: Trial) -> bool:
     """Whether two trials have a symbol in common: by returns, and by name where returns do not say otherwise."""
     names = set(one.symbols) & set(other.symbols)
@@ -400,7 +420,7 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
         return []
     if not _RECORDED.get():
         return configurations(trials)
-    known = _with_markets(path, read_trials(path), trials[-1])
+    known = with_markets(path, read_trials(path), trials[-1])
     newest = {trial.start: trial for trial in sorted(known, key=lambda one: one.last)}
     fresh = [
         trial for trial in trials
@@ -414,6 +434,29 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
     own = {trial: trial.profit for trial in trials if trial.profit is not None}
     others = _read_profits(path, [one for one in company if one not in own])
     return [replace(trial, profit=own[trial] if trial in own else others[trial]) for trial in company]
+
+
+def trials_on(forecasts: Mapping[str, Forecasts], path: Path | None = None) -> list[Trial]:
+    """All trials on file, with their profits, on the market and span of these forecasts, by asset class.
+
+    None of a search's candidates, which never saw what is judged. Nothing is recorded; inside `unrecorded` there are
+    none.
+    """
+    path = path or ledger_path()
+    if not forecasts or not _RECORDED.get():
+        return []
+    all_samples = [one.samples for one in forecasts.values()]
+    market = market_of_answers(all_samples)
+    days = [session_date(one.time[[one.time.argmin(), one.time.argmax()]]) for one in all_samples if len(one.time)]
+    symbols = tuple(sorted(symbol for one in all_samples for symbol in one.symbols))
+    like = Trial(
+        symbols, str(min(day[0] for day in days)), str(max(day[1] for day in days)), "", None,
+        data=Data("", market_key=market.key, market=market),
+    )  # fmt: skip
+    known = with_markets(path, [one for one in read_trials(path) if not one.nested], like)
+    company = configurations([one for one in known if one.shares(like)])
+    profit = _read_profits(path, company)
+    return [replace(one, profit=profit[one]) for one in company]
 
 
 def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
@@ -430,11 +473,11 @@ def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
         attempt(path, lambda: _begin(path))  # before its companions: without them it would look lost
     for market in {one.data.market_key: one.data.market for one in trials if one.data}.values():
         if market is not None:
-            attempt(_market_file(path, market.key), partial(_keep_market, path, market))
+            attempt(_market_file(path, market.key), partial(keep_market, path, market))
     for trial in trials:
         if trial.profit is not None:
             attempt(_file(path, trial), partial(_keep_profit, path, trial, trial.profit, again=trial in fresh))
-    attempt(path, lambda: append_lines(path, [_line(trial) for trial in fresh]))
+    attempt(path, lambda: append_records(path, [_line(trial) for trial in fresh]))
     advice = "Make room, or set GATECAST_DATA to a folder that can be written."
     lines = [error for file, error in failed if file == path]
     files = [(file, error) for file, error in failed if file != path]
@@ -453,6 +496,8 @@ def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
 def _begin(path: Path) -> None:
     """The empty file where there is none. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() and _written(path) is None:
+        _keep_count(path, 0)  # so that an empty file was begun, and not emptied
     path.touch()
 
 
@@ -463,10 +508,12 @@ def _those(files: Sequence[tuple[Path, object]], folder: Path) -> str:
 
 def read_trials(path: Path) -> list[Trial]:
     """All trials on file, without their profits; lines that are none are passed over, and `problems` has them."""
-    if not os.path.exists(path):  # that of pathlib raises where a folder may not be searched
+    found = os.path.exists(path)  # that of pathlib raises where a folder may not be searched
+    if not found or (_written(path) is None and path.stat().st_size == 0):
         beside = [f"{name}/" for name in ("markets", path.stem) if _has_files(path.with_name(name))]
         if beside:
-            _say(f"{path} is missing, while {' and '.join(beside)} beside it hold earlier trials: {TOO_SMALL}.")
+            how, names = "empty" if found else "missing", " and ".join(beside)
+            _say(f"{path} is {how}, while {names} beside it hold earlier trials: {TOO_SMALL}.")
             return []
     return read_records(path, _trial_of, TOO_SMALL)
 
@@ -532,7 +579,7 @@ def _market_file(path: Path, key: str) -> Path:
     return path.with_name("markets") / f"{key}.parquet"
 
 
-def _keep_market(path: Path, market: Market) -> None:
+def keep_market(path: Path, market: Market) -> None:
     """Writes the returns unless as many are on file. Raises `OSError`."""
     file = _market_file(path, market.key)
     known = _read_market(file)
@@ -557,7 +604,7 @@ def _read_table(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFram
         return OSError("it is damaged or no table of this program")
 
 
-def _with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Trial]:
+def with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Trial]:
     """The trials with the returns on file, of those that have a day in common with `like`."""
     markets: dict[str, Market | None] = {"": None}
     if like.data and like.data.market:
@@ -628,13 +675,19 @@ def read_records(path: Path, make: Callable[[dict[str, Any]], Record], follows: 
     """
     found, wrong = [], 0
     try:
-        lines = read(path).split(b"\n")
+        lines = [line for line in read(path).split(b"\n") if line.strip()]
     except FileNotFoundError:
-        return []
+        lines = []
     except OSError as error:
         _say_unread(str(path), error, follows)
         return []
-    for line in filter(bytes.strip, lines):
+    written = _written(path) or 0
+    if len(lines) < written:
+        _say(
+            f"{path} has {len(lines)} of the {written} lines that were written to it: {follows}. Restore it from a "
+            f"copy, or remove {_count_file(path)} if they were taken out on purpose."
+        )
+    for line in lines:
         try:
             found.append(make(json.loads(line)))
         except (KeyError, TypeError, ValueError, RecursionError):
@@ -654,6 +707,32 @@ def symbols_in(line: dict[str, Any]) -> tuple[str, ...]:
 def day_in(line: dict[str, Any], name: str) -> str:
     """A date of a record, ISO. Raises as `read_records` wants it."""
     return date.fromisoformat(line[name]).isoformat()
+
+
+def append_records(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """See `append_lines`; how many lines were ever written is kept beside the file. Raises `OSError`."""
+    if lines:
+        append_lines(path, lines)
+        have = sum(1 for line in read(path).split(b"\n") if line.strip())
+        _keep_count(path, max((_written(path) or 0) + len(lines), have))
+
+
+def _count_file(path: Path) -> Path:
+    return path.with_suffix(".count")
+
+
+def _keep_count(path: Path, lines: int) -> None:
+    """How many lines were written to a file, in a file beside it; where that fails no line is missed later."""
+    with suppress(OSError):
+        write_whole(_count_file(path), f"{lines}\n".encode())
+
+
+def _written(path: Path) -> int | None:
+    """How many lines were written to a file; None where it is not known."""
+    try:
+        return int(read(_count_file(path)))
+    except (OSError, ValueError):
+        return None
 
 
 # ── what follows from them ────────────────────────────────────────────────────────────────────────

@@ -9,12 +9,15 @@ instruments and span; beside them stands what the claim rests on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError
 from gatecast.evaluation.compare import (
     Days,
     day_means,
@@ -26,18 +29,15 @@ from gatecast.evaluation.compare import (
     set_aside,
 )
 from gatecast.evaluation.hindsight import best_simple, gain_of
+from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
 from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
+from gatecast.forecasting.walkforward import Forecasts
 from gatecast.metrics import significance
 from gatecast.metrics.significance import BOUND
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gatecast.forecasting.walkforward import Forecasts
-
-    FloatArray = NDArray[np.float64]
-    BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 LEVEL = 0.05
@@ -107,6 +107,8 @@ class Verdict:
     simpler: `simple`, where the gain over it is not above 0 for certain, else empty.
     ties, capped: forecasts that are not scored because the price stood still; whose loss counts as `rivals.CAP`.
     pvalue_watched: one-sided, of the same days, valid for a page that is looked at every day (see `sequential_mean`).
+        It decides nothing: the verdict goes by `pvalue_trials`, and what is held by the evidence factor, a sequential
+        test of its own (see `gatecast.trading.selection.evidence_factor`).
     """
 
     head: str
@@ -200,6 +202,7 @@ class Estimate:
         return self.effect + significance.fixed_b_critical(BOUND, self.share) * self.error
 
 
+@checked
 def judge(
     forecasts: Mapping[str, Forecasts],
     strategy: FloatArray,
@@ -220,12 +223,21 @@ def judge(
     strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; `sessions`: (bars,) their dates,
         by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
-    trials: configurations tried on these instruments so far, this one included; `effective_trials` what their books
-        are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects the strategy's
+    trials: configurations tried on these instruments so far, this one included. The ledger's trials on this market and
+        span count where they are more (`ledger.trials_on`), and every sentence says so. `effective_trials`: what their
+        books are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects a strategy's
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
         forecasts every trial counts.
     """
-    count = max(trials, 1)
+    if not forecasts:
+        raise SettingsError(
+            "judge: forecasts has no asset class; expected asset class -> forecasts with the ensemble in them. Give "
+            "{samples.asset_class: forecasts}."
+        )
+    on_file = trials_on(forecasts)
+    count = max(trials, len(on_file), 1)
+    if len(on_file) > trials:
+        effective_trials = _worth(on_file, benchmark, sessions, effective_trials)
     forecasts = each_with_rival(forecasts)
     found = {head: _judge_head(forecasts, head, model, round_trip) for head in RIVALS}
     found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
@@ -251,7 +263,22 @@ def judge(
             rest = None if without is None else _claims(verdict, corrected(place, without.pvalue)[1], without.low)
             verdict = replace(verdict, survives=rest)
         verdicts[head] = _conclude(verdict, corrected(place, verdict.clark_west))
+    if len(on_file) > trials:
+        said = f"The ledger has {len(on_file):,} trials on this market and {trials:,} was given: {count:,} count."
+        return {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
     return verdicts
+
+
+def _worth(
+    trials: Sequence[Trial],
+    benchmark: FloatArray,
+    sessions: NDArray[np.datetime64] | None,
+    least: float | None,
+) -> float | None:
+    """As how many independent trials those on file count, at least `least`; None: in full, for want of dates."""
+    if sessions is None:
+        return None
+    return max(least or 1.0, independent_trials(trials, *per_session(benchmark, sessions)))
 
 
 def _claims(verdict: Verdict, pvalue: float, low: float) -> bool:
@@ -507,23 +534,23 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
     if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
         said = [
             f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat "
-            f"the plain yardstick for certain: the rival was the best once and has fallen behind. Use "
-            f"{RIVAL_NAMES[verdict.plain]}."
+            f"the plain yardstick for certain: the rival was the best once and has fallen behind. The plain yardstick, "
+            f"{RIVAL_NAMES[verdict.plain]}, may be as good."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
         text = f"{name} brings nothing that matters: {gain} against {rival}, of a loss of {verdict.rival_loss:.1g}."
-        said = [f"{text} It is certain ({_odds(verdict)}) and too small to use. Use {rival}."]
+        said = [f"{text} It is certain ({_odds(verdict)}) and too small to matter."]
     elif signal[1] < LEVEL and verdict.effect < 0:
         said = [
             f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}, but "
-            f"Clark-West finds signal against no change, {_odds(verdict, signal)}. Smaller forecasts would do better; "
-            f"use {rival} until then."
+            f"Clark-West finds signal against no change, {_odds(verdict, signal)}. Smaller forecasts may do better. "
+            f"As it is, {rival} loses less."
         ]
     elif outcome == NOTHING:
         needed = f", below the {_percent(verdict.break_even)} that it would have to bring"
         text = f"{name} brings nothing worth trading: {gain} against {rival}{needed if verdict.break_even > 0 else ''}."
-        said = [f"{text} Use {rival}."]
+        said = [text]
     else:
         said = _undecided(verdict, name, rival, gain, signal)
     return replace(verdict, verdict=outcome, sentence=" ".join([*first, *said, *after]))
@@ -614,7 +641,7 @@ def _reservations(verdict: Verdict) -> list[str]:
     found = []
     without = f"{verdict.without_best_year:+.{_decimals(verdict.high - verdict.low)}%}"
     if verdict.high < verdict.break_even:
-        found.append(f"It is too little to trade: costs ask for {_percent(verdict.break_even)}.")
+        found.append(f"It is too little to trade: the costs take {_percent(verdict.break_even)}.")
     if verdict.survives is False:
         found.append(f"Without {verdict.best_year} the effect is {without} and no longer certain.")
     elif verdict.survives:
@@ -629,7 +656,7 @@ def _reservations(verdict: Verdict) -> list[str]:
 
 
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
-    """Why it cannot be told, what could have been seen, what it would take, and what to use until then."""
+    """Why it cannot be told, what could have been seen, what it would take, and whether the rival is as good."""
     what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
     year = " a year" if verdict.head == "strategy" else ""
     said = [f"{name} against {rival}: {gain}. That is not enough to tell."]
@@ -650,10 +677,10 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
         seen += f"; at this effect you would need about {_days(verdict.n_needed)}"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:
         seen += (
-            f"; for the {_percent(verdict.break_even)} that costs ask for you would need about "
+            f"; for the {_percent(verdict.break_even)} that would pay the costs you would need about "
             f"{_days(verdict.n_break_even)}"
         )
     said.append(seen + ".")
     if verdict.effect <= 0:
-        said.append(f"Until more is known use {rival}: it is as good.")
+        said.append("So far the rival is as good.")
     return said

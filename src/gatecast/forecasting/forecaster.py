@@ -49,6 +49,7 @@ class SeedEnsemble(FittedForecaster, Protocol):
         ...
 
 
+@runtime_checkable
 class Forecaster(Protocol):
     """Settings only; `fit` is `fit_many` of one fold, and `fit_many` is what fans refits out over the cores."""
 

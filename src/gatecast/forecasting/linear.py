@@ -38,7 +38,8 @@ class FittedLinear:
 
     Heads that are probabilities pass through the logistic function. `smear` as in the LSTM. `inputs` names what it
     reads: `summaries` of the window, the `distance` of recent variance to the regime's level, or with it that of the
-    mean variance over 1, 5 and 22 bars (`har`), and with these the falls of 1 and 5 bars (`har_falls`).
+    mean variance over 1, 5 and 22 bars (`har`), and with these the falls of 1 and 5 bars (`har_falls`). All
+    but the summaries have what the hour adds to the variance to come, where a session has several bars.
     """
 
     inputs: str
@@ -198,6 +199,8 @@ def design(samples: Samples, rows: IntArray, inputs: str) -> FloatArray:
     if inputs in ("har", "har_falls"):
         variances = np.column_stack([facts.har[ends], variances])
     distances = np.nan_to_num(variances - facts.level[ends, None])
+    if samples.session_bars > 1:
+        distances = np.column_stack([distances, facts.season[ends]])
     return np.column_stack([distances, facts.variance[ends][:, FALLS]]) if inputs == "har_falls" else distances
 
 

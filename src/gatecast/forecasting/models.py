@@ -8,6 +8,8 @@ from gatecast.errors import StoreError, did_you_mean
 from gatecast.forecasting.forest import FittedForest
 from gatecast.forecasting.garch import FittedGarch
 from gatecast.forecasting.highway import FittedHighway
+from gatecast.forecasting.hours import KIND as BY_HOUR
+from gatecast.forecasting.hours import FittedByHour, HourEffects
 from gatecast.forecasting.lag import FittedLag
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.lstm import FittedLSTM
@@ -56,11 +58,32 @@ def from_state(arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Fit
     'zero'
     """
     kind = settings.get("kind")
+    if kind == BY_HOUR:
+        return _by_hour(arrays, settings)
     if kind not in FITTED:
         raise StoreError(f"a stored model is of the unknown kind {kind!r}. {did_you_mean(str(kind), FITTED)}")
     try:
         return FITTED[kind].from_state(arrays, settings)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"a stored model of kind {kind!r} lacks or mangles {error}: it was written by another version, or damaged."
-        ) from None
+        raise _mangled(kind, error) from None
+
+
+def _by_hour(arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedByHour:
+    """A model that knows the hour, around one of the list."""
+    own = {name.removeprefix("of/"): array for name, array in arrays.items() if name.startswith("of/")}
+    try:
+        symbols, of = tuple(settings["symbols"]), dict(settings["of"])
+        effects = HourEffects(arrays["minutes"], arrays["pooled"], arrays["table"], symbols)
+        if of.get("kind") == BY_HOUR or effects.table.shape != (len(symbols), *effects.pooled.shape):
+            raise ValueError("the number of its symbols")
+        if len(effects.pooled) != len(effects.minutes):
+            raise ValueError("the number of its hours")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _mangled(BY_HOUR, error) from None
+    return FittedByHour(effects, from_state(own, of))
+
+
+def _mangled(kind: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"a stored model of kind {kind!r} lacks or mangles {error}: it was written by another version, or damaged."
+    )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Rule = Literal["zero", "mean", "last", "ewma", "ewma_range", "base_rate", "constant"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 """Every simple rule."""
+VARIANCE_RULES: tuple[Rule, ...] = ("ewma", "ewma_range", "constant")
+"""Those that forecast variance alone."""
 
 
 class Naive(Settings):

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import SeedEnsemble
+from gatecast.forecasting.forecaster import Forecaster, SeedEnsemble
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
+from gatecast.samples.windows import Samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.compute.disk import Disk
-    from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
-    from gatecast.samples.windows import Samples
+    from gatecast.forecasting.forecaster import FittedForecaster
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -114,6 +115,7 @@ class Forecasts:
         return pl.concat(parts).sort(order).select(*order, "value", "known_at")
 
 
+@checked
 def walk_forward(
     forecasters: Sequence[Forecaster],
     samples: Samples,

@@ -31,6 +31,7 @@ SPLIT_TOLERANCE = 0.035  # how far, relative to the ratio, a step may be from it
 EXTREME_SIGMAS, SIGMA_BARS = 20.0, 100
 PARTIAL_VOLUME = 0.25  # of the median of the twenty bars before
 SHORT_HISTORY = 252
+WEEKEND_SHARE = 0.2  # of a symbol's bars at weekends, from which on its market never closes (2 days of 7 are .29)
 
 Severity = Literal["info", "warning", "error"]
 
@@ -51,6 +52,16 @@ class Finding:
     advice: str
     file: str | None = None
     line: int | None = None
+
+
+def refuse_lacking(bars: pl.DataFrame) -> None:
+    """Raises `BarsError` for a frame that lacks a column of Bars."""
+    missing = [name for name in COLUMNS if name not in bars.columns]
+    if missing:
+        raise BarsError(
+            f"this frame is no Bars frame: it has the columns {', '.join(bars.columns[:10]) or 'none'}, and lacks "
+            f"{', '.join(missing)}. Read it with gatecast.read_bars."
+        )
 
 
 def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
@@ -372,7 +383,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         (
             "warning",
             "extreme",
-            sigmas > EXTREME_SIGMAS,
+            (sigmas > EXTREME_SIGMAS) & sigmas.is_not_nan(),  # 0 / 0 of a price that stands still
             pl.col("ret").exp() - 1,
             "A simple return beyond 20 standard deviations: compare with a second source.",
         ),
@@ -407,7 +418,9 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     no_volume = volume.is_null().all().over("symbol")
     usual = volume.rolling_median(20).shift().over("symbol")
     last = pl.col("time") == pl.col("time").max().over("symbol")
-    weekend = (session_date(pl.col("time")).dt.weekday() > 5) & ~_every_day()
+    at_weekend = session_date(pl.col("time")).dt.weekday() > 5
+    never_closes = (at_weekend.mean() >= WEEKEND_SHARE).over("symbol")
+    weekend = at_weekend & ~_every_day()
     table = table.with_columns(at_open=pl.Series(open_fills(bars)))
     per_symbol: list[tuple[Severity, str, pl.Expr, str]] = [
         (
@@ -419,7 +432,14 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         ("info", "zero_volume", volume == 0, "Bars without trades: fills there are doubtful."),
         ("info", "volume_missing", volume.is_null(), "Volume features are left out where a symbol has none."),
         ("warning", "volume_gaps", volume.is_null() & ~no_volume, "Volume is missing on some bars only."),
-        ("warning", "weekend", weekend, "Short weekend bars; resample='1d' joins them to Monday."),
+        ("warning", "weekend", weekend & ~never_closes, "Short weekend bars; resample='1d' joins them to Monday."),
+        (
+            "warning",
+            "weekend",
+            weekend & never_closes,
+            "As many bars at weekends as on other days: a market that never closes, such as a coin, in a class that"
+            " does. Give its class: asset_class='crypto', or a symbols file.",
+        ),
         (
             "warning",
             "open_repeats_close",

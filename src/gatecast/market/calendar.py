@@ -16,6 +16,8 @@ from gatecast.market.classes import ASSET_CLASSES, asset_class
 
 FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
 LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, and what comes back is a new listing
+NIGHT = timedelta(hours=4)  # a longer break inside a market's week starts a new session
+ROUND_THE_CLOCK = timedelta(hours=20)  # a market whose usual session is at least so long has no first bar
 OTHER_LEVEL = 5.0  # a price this many times another across a gap is another instrument's
 
 
@@ -43,6 +45,37 @@ def bars_per_session(bars: pl.DataFrame) -> float:
     over = days.head(FIRST) if len(days) > 1 else days
     found = counted.filter(pl.col("day").is_in(over.implode()))["len"].median()
     return cast(float, found) if found is not None else 1.0
+
+
+def session_minutes(bars: pl.DataFrame) -> pl.Series:
+    """(bars,) the place of each bar in its session, in minutes, Float64; 0 where a session has one bar.
+
+    Minutes from the close of the session's first bar, so that summer time changes nothing; a break of more than four
+    hours ends a session. Of a market that trades round the clock it is the time of day in the class's time zone. Known
+    at the bar, whatever bars come later. `bars` of one asset class, sorted by symbol and time.
+
+    >>> from datetime import datetime, timezone
+    >>> from gatecast.market.bars import make_bars
+    >>> closes = [datetime(2024, 3, day, hour, tzinfo=timezone.utc) for day in (7, 8) for hour in (15, 16, 18)]
+    >>> closes += [datetime(2024, 3, 11, hour, tzinfo=timezone.utc) for hour in (14, 15, 17)]  # New York's summer time
+    >>> bars = make_bars(pl.DataFrame({
+    ...     "symbol": "A", "time": closes, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
+    ... }))
+    >>> session_minutes(bars).to_list()
+    [0.0, 60.0, 180.0, 0.0, 60.0, 180.0, 0.0, 60.0, 180.0]
+    """
+    spacing, count = usual_spacing(bars), bars_per_session(bars)
+    time = pl.col("time")
+    if spacing is None or count <= 1:
+        minutes = pl.lit(0.0)
+    elif spacing * count >= ROUND_THE_CLOCK:
+        local = time.dt.convert_time_zone(asset_class(bars["asset_class"][0]).timezone).dt.round("1m")
+        minutes = local.dt.hour().cast(pl.Float64) * 60 + local.dt.minute()
+    else:
+        starts = (time.diff().over("symbol") > NIGHT).fill_null(True)
+        first = pl.when(starts).then(time).forward_fill().over("symbol")
+        minutes = ((time - first) / timedelta(minutes=1)).round()
+    return bars.select(pl.repeat(0.0, pl.len()).alias("minutes") + minutes).to_series()
 
 
 def sessions_of(bars: pl.DataFrame) -> float:

@@ -2,7 +2,8 @@
 
 The run's bars stay as they are. A history that was re-based as a whole (a split, a dividend) is told by the bars that
 both have: they differ by one factor, and the new bars are brought to the run's level. A step that looks like a split
-and that no common bar explains is refused, as `read_bars` refuses it inside one file.
+and that no common bar explains is refused, as `read_bars` refuses it inside one file. Bars of another market under a
+symbol of the run are refused by the bars that both have, see `refuse_other_market`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
 from gatecast.market.tables import Notes
 
-Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd"]
+Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd", "left out"]
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
 ROUNDING = 0.01  # the largest relative error of a price that was rounded after it was re-based
 LENGTH = 6  # new bars of a symbol that tell how long they are
 AGREE = 0.9  # share of the common numbers that must have the factor; the others were revised besides
+ALIKE = 0.25  # of the market's usual move, by which two readings of a close may differ
+ALIKE_STEP = 0.05  # and two readings of a step, or the closes of a history that was re-based
+VENDORS = 1e-4  # and by which they always may: the quotes of two sources
+UNFINISHED = 4.0  # usual moves by which a close may differ where fewer than three bars are common: it may have gone on
 TAIL = 150  # of the run's bars, enough for the trailing volatility that a new bar is compared with
 
 
@@ -64,7 +69,7 @@ def merge_bars(
     Merged: `known` and the later rows; `problems` name what was revised, re-based, is missing, new or odd.
 
     Raises `BarsError` when no symbol is common, a column is missing, a class or the time of the closes is another one,
-    or a step onto a new bar looks like a split.
+    the common bars of a symbol are another market's, or a step onto a new bar looks like a split.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1)
@@ -86,12 +91,11 @@ def merge_bars(
     missing = [name for name in known.columns if name not in newer.columns]
     if missing:
         raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
-    if strange:
-        said = f"{_names(strange)} {'is' if len(strange) == 1 else 'are'} not in the run and left out."
-        problems.append(DataProblem("new symbol", strange, said))
+    problems += new_symbols(strange)
     newer = newer.select(known.columns)
     _refuse_other_reading(known, newer)
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
+    refuse_other_market(known, newer, least=PROVES)
     problems += rescaled
     problems += _revised(known, newer, rounding)
     problems += _missing(known, newer)
@@ -99,12 +103,22 @@ def merge_bars(
     last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
     if len(added) == 0:
+        refuse_other_market(known, newer)
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
     added = added.with_columns(segment=(pl.col("before") + pl.col("segment") - first).cast(pl.Int32))
     bars = make_bars(pl.concat([known, added.select(known.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
+    refuse_other_market(known, newer)  # of one or two common bars a split may be the better reason
     return Merged(bars, (*problems, *_odd(bars, last)))
+
+
+def new_symbols(symbols: Sequence[str]) -> list[DataProblem]:
+    """What is said of symbols that the run does not have; nothing where there are none."""
+    if not symbols:
+        return []
+    said = f"{_names(symbols)} {'is' if len(symbols) == 1 else 'are'} not in the run and left out: nothing is forecast."
+    return [DataProblem("new symbol", tuple(symbols), f"{said} Make a run on bars that have them.")]
 
 
 _NO_NEWS = "the file has no bar that is newer than the run's."
@@ -147,6 +161,71 @@ def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
             f"and at {row['close_known']:%Y-%m-%d %H:%M} in the run: read them as the run's were (timezone, stamp, "
             "symbols file)."
         )
+
+
+def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int = 1) -> None:
+    """Raises `BarsError` for a symbol whose newer bars are another market's than the known ones: by the common closes.
+
+    A common bar agrees where its close differs from the known one by at most a quarter of the market's usual move (the
+    mean absolute log step of the common bars), or its step from the common bar before by a twentieth; a hundredth of a
+    percent always may. Fewer than half that agree, of all common bars or of the latest 60, are another market:
+    corrections explain no more. Fewer than three common bars have no steps to go by; their closes may differ by four
+    usual moves, as that of an unfinished bar. Nothing is said of a symbol with fewer than `least` common bars. A level
+    that changed as a whole is no other market.
+
+    >>> from gatecast.market import synthetic
+    >>> one, other = (synthetic.a1(300, seed=seed).with_columns(symbol=pl.lit("A")) for seed in (1, 2))
+    >>> refuse_other_market(one, one.with_columns(pl.col("close") * 1.0005))
+    >>> refuse_other_market(one, other)
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.BarsError: ...
+    """
+    both = _common_bars(known, newer)
+    last = pl.int_range(pl.len()).reverse().over("symbol") < ASKED
+    fewer = pl.col("agrees").sum() < (pl.col("agrees") | pl.col("moves")).sum().clip(lower_bound=1) / 2
+    other = pl.concat(
+        [part.group_by("symbol").agg(fewer.alias("other"), pl.len()) for part in (both, both.filter(last))]
+    )
+    names = other.filter("other", pl.col("len") >= least)["symbol"].unique().sort().to_list()
+    if not names:
+        return
+    own = both.filter(pl.col("symbol") == names[0])
+    wrong = own.filter(~pl.col("agrees"))
+    first, newest = (
+        f"{row['time']:%Y-%m-%d %H:%M} UTC (close {row['close']:.6g}, the run has {row['was']:.6g})"
+        for row in (wrong.row(0, named=True), wrong.row(-1, named=True))
+    )
+    several = f" ({len(names)} symbols are: {_names(names)})" if len(names) > 1 else ""
+    raise BarsError(
+        f"the new bars of {names[0]!r} are another market's than the run's{several}: of {len(own)} common bars "
+        f"{len(wrong)} disagree, from {first} to {newest}. Expected are closes within {own['room'][0]:.2%} of the "
+        "run's, or the same steps, on half of them, once a split or another adjustment of the whole history is undone. "
+        "Give the bars of the market that the run saw, leave the symbol out with --symbols, or make a new run on these "
+        "bars."
+    )
+
+
+def _common_bars(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
+    """The bars that both have: symbol, time, close, `was` (the known close), `room` (by which the closes may differ),
+    `agrees`, and `moves` (whether the market did, so that a like step shows something)."""
+    usual = known.group_by("symbol").agg(usual=pl.col("close").log().diff().abs().mean().fill_null(0.0))
+    both = newer.join(known.select("symbol", "time", was="close"), on=["symbol", "time"]).join(usual, on="symbol")
+    many = pl.len().over("symbol") >= PROVES
+    both = both.sort("symbol", "time").with_columns(
+        step=pl.col("close").log().diff().over("symbol"), moved=pl.col("was").log().diff().over("symbol")
+    )
+    move = pl.when(many).then(pl.col("moved").abs().mean().over("symbol")).otherwise("usual")
+    near = pl.max_horizontal(move * ALIKE_STEP, VENDORS)
+    both = both.with_columns(
+        room=pl.max_horizontal(move * pl.when(many).then(ALIKE).otherwise(UNFINISHED), VENDORS),
+        moves=(many & (pl.col("moved").abs() > near)).fill_null(False),
+        like=((pl.col("step") - pl.col("moved")).abs() <= near).fill_null(False),
+    )
+    level = (pl.col("close") / pl.col("was")).log().abs() <= pl.col("room")
+    return both.select(
+        "symbol", "time", "close", "was", "room", "moves", agrees=level | (pl.col("moves") & pl.col("like"))
+    )
 
 
 # ── one factor for a whole history ────────────────────────────────────────────────────────────────
@@ -193,7 +272,8 @@ def _on_the_runs_level(
 def _factor(both: pl.DataFrame, columns: Sequence[str]) -> tuple[float, float] | None:
     """How many times the run's the common numbers are, and the relative rounding, if nine in ten agree; else None.
 
-    Of a factor's distance from 1 a tenth may be rounding, at most 1 %.
+    Of a factor's distance from 1 a tenth may be rounding, at most 1 %; more than a twentieth of the usual move between
+    two bars only where the numbers have so few decimals. Markets that move alike have no factor.
     """
     usable = pl.all_horizontal(pl.col(name).is_finite() & (pl.col(f"{name}_known") > 0) for name in columns)
     rows = both.filter(usable)
@@ -205,7 +285,21 @@ def _factor(both: pl.DataFrame, columns: Sequence[str]) -> tuple[float, float] |
         return None
     apart = (ratio / factor - 1).abs()
     rounding = float(apart.quantile(AGREE, "higher"))  # type: ignore[arg-type]
-    return (factor, rounding) if rounding <= max(CHANGED, min(ROUNDING, abs(factor - 1) / 10)) else None
+    usual = rows[f"{columns[-1]}_known"].log().diff().abs().mean() or 0.0
+    few = sum(_half_step(rows[end]) for name in columns[-1:] for end in (name, f"{name}_known"))
+    may = min(ROUNDING, abs(factor - 1) / 10, max(ALIKE_STEP * float(usual), few))  # type: ignore[arg-type]
+    return (factor, rounding) if rounding <= max(CHANGED, may) else None
+
+
+def _half_step(values: pl.Series) -> float:
+    """The largest relative error of values that were rounded to the decimals that they have; 0 for more than eight.
+
+    >>> _half_step(pl.Series([0.25, 0.5])), _half_step(pl.Series([1 / 3]))
+    (0.02, 0.0)
+    """
+    digits = next((digits for digits in range(9) if (values.round(digits) == values).all()), None)
+    least = values.filter(values > 0).min()
+    return 0.0 if digits is None or least is None else 0.5 * 10**-digits / float(least)  # type: ignore[arg-type]
 
 
 # ── what was revised, is missing, or odd ──────────────────────────────────────────────────────────
@@ -225,27 +319,32 @@ def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float
     changed = both.with_columns(**{f"{name}_other": fault for name, fault in other.items()}).filter(
         pl.any_horizontal(f"{name}_other" for name in columns)
     )
-    problems = []
-    if len(changed):
-        row = changed.row(0, named=True)
-        which = ", ".join(name for name in columns if changed[f"{name}_other"].any())
-        said = (
-            f"{len(changed)} bars differ from those the run saw ({which}), the first {row['symbol']!r} "
-            f"{row['time'].isoformat()}: the run's are kept (revised_input). Run again to learn from the others."
-        )
-        problems.append(DataProblem("revised", tuple(changed["symbol"].unique().sort()), said))
-    last = known.group_by("symbol").agg(last=pl.col("time").max())
-    late = newer.join(known.select("symbol", "time"), on=["symbol", "time"], how="anti").join(last, on="symbol")
-    span = known.group_by("symbol").agg(begin=pl.col("time").min())
-    late = late.join(span, on="symbol").filter(pl.col("time").is_between("begin", "last"))
-    if len(late):
-        row = late.row(0, named=True)
-        said = (
-            f"{len(late)} bars that the run did not have lie before its last one, the first {row['symbol']!r} "
-            f"{row['time'].isoformat()}: they are left out (revised_input)."
-        )
-        problems.append(DataProblem("revised", tuple(late["symbol"].unique().sort()), said))
-    return problems
+    which = ", ".join(name for name in columns if changed[f"{name}_other"].any())
+    what = f"differ from those the run saw ({which})"
+    follows = "the run's are kept (revised_input). Run again to learn from the others."
+    return [
+        *_of_bars("revised", changed, "bars", what, follows),
+        *_of_bars(
+            "revised", _only_in(newer, known), "bars that the run did not have", "lie before its last one",
+            "they are left out (revised_input).",
+        ),
+    ]  # fmt: skip
+
+
+def _only_in(bars: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """The bars that `other` has not, between its first and its last bar of the symbol."""
+    span = other.group_by("symbol").agg(begin=pl.col("time").min(), end=pl.col("time").max())
+    inside = bars.join(span, on="symbol", maintain_order="left").filter(pl.col("time").is_between("begin", "end"))
+    return inside.join(other.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
+
+
+def _of_bars(kind: Kind, bars: pl.DataFrame, noun: str, what: str, follows: str) -> list[DataProblem]:
+    """The problem that these bars are, said with their number and the first of them; none where there are no bars."""
+    if len(bars) == 0:
+        return []
+    row = bars.row(0, named=True)
+    said = f"{len(bars)} {noun} {what}, the first {row['symbol']!r} {row['time'].isoformat()}: {follows}"
+    return [DataProblem(kind, tuple(bars["symbol"].unique().sort()), said)]
 
 
 def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
@@ -262,16 +361,8 @@ def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
     silent = tuple(alive.filter(~pl.col("symbol").is_in(newer["symbol"].unique().to_list()))["symbol"].sort())
     if silent:
         problems.append(DataProblem("missing", silent, f"the new bars have none of {_names(silent)}."))
-    ends = newer.group_by("symbol").agg(begin=pl.col("time").min(), end=newest)
-    inside = known.join(ends, on="symbol").filter(pl.col("time").is_between("begin", "end"))
-    gone = inside.join(newer.select("symbol", "time"), on=["symbol", "time"], how="anti")
-    if len(gone):
-        row = gone.row(0, named=True)
-        said = (
-            f"{len(gone)} of the run's bars are not in the new file, the first {row['symbol']!r} "
-            f"{row['time'].isoformat()}: the run's are kept."
-        )
-        problems.append(DataProblem("missing", tuple(gone["symbol"].unique().sort()), said))
+    gone = _only_in(known, newer)
+    problems += _of_bars("missing", gone, "of the run's bars", "are not in the new file", "the run's are kept.")
     after = newer.join(span, on="symbol").filter(pl.col("time") > pl.col("last"))
     hole = after.group_by("symbol").agg(pl.col("time").min(), pl.col("last", "longest").first())
     hole = hole.filter(pl.col("time") - pl.col("last") > pl.col("longest")).sort("symbol")

@@ -1,11 +1,13 @@
 """Markets without skill on which false claims were once found: dead and halted symbols, stale prices, odd calendars.
 
-Every function gives a Bars frame of about `bars` sessions from a seed, which decides everything. Where a market has
-variants, the seed's remainder chooses: runs of many seeds have each as often. They are made of `synthetic.a1`, a walk
-of 1 % a day, and of a second stream of random numbers for what is done to it.
+Every function gives a Bars frame of about `bars` sessions (`hourly`: bars) from a seed, which decides everything. Where
+a market has variants, the seed's remainder chooses: runs of many seeds have each as often. They are made of
+`synthetic.a1`, a walk of 1 % a day, and of a second stream of random numbers for what is done to it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -20,6 +22,9 @@ FloatArray = NDArray[np.float64]
 
 BARS = 1750  # seven years of business days
 SCALE = 0.01  # standard deviation of a session's log return
+HOURLY_BARS = 3000
+HOURLY_SCALE = 0.004  # standard deviation of an hour's log return, in the root mean square over the session
+U_SHAPE = (2.2, 1.1, 0.6, 0.4, 0.5, 0.8, 1.4)  # variance of each bar of a session, 1 in the mean
 
 
 def dead(seed: int, bars: int = BARS) -> pl.DataFrame:
@@ -150,6 +155,41 @@ def walk(seed: int, bars: int = BARS) -> pl.DataFrame:
 def garch(seed: int, bars: int = BARS) -> pl.DataFrame:
     """GARCH with t5 innovations: the variance can be forecast, returns cannot."""
     return synthetic.a2(bars, seed, SCALE).drop("h_true")
+
+
+def hourly(seed: int, bars: int = HOURLY_BARS, market: Callable[..., pl.DataFrame] = synthetic.a1) -> pl.DataFrame:
+    """Two walks in seven bars a session whose variance is a U over the session, half-days without the last four bars.
+
+    The clock is New York's, so that the hours of UTC change twice a year; a column `hour` counts the session's bars
+    from 0. `bars` of each symbol before half-days; `market` is what the U is laid over.
+
+    References
+    ----------
+    Wood, McInish and Ord (1985), Journal of Finance 40; Andersen and Bollerslev (1997), Journal of Empirical Finance 4.
+
+    >>> made = hourly(0, bars=700)
+    >>> made["hour"].max(), made.filter(pl.col("symbol") == "A1_0").height <= 700
+    (6.0, True)
+    """
+    hour = np.arange(bars) % len(U_SHAPE)
+    session = np.arange(bars) // len(U_SHAPE)
+    half = _draws("hourly", seed).random(session[-1] + 1) < 0.02
+    days = np.busday_offset(synthetic.FIRST_SESSION, session)
+    clock = pl.col("day").cast(pl.Datetime("us")) + pl.duration(hours=10 + pl.col("hour"))
+    frames = []
+    for _, own in market(bars, seed, HOURLY_SCALE, symbols=2).group_by("symbol", maintain_order=True):
+        logs = np.log(own.select("open", "high", "low", "close").to_numpy())
+        before = np.r_[np.log(synthetic.FIRST_CLOSE), logs[:-1, 3]]
+        stretched = (logs - before[:, None]) * np.sqrt(np.array(U_SHAPE)[hour, None])
+        path = np.cumsum(stretched[:, 3])
+        new = synthetic.FIRST_CLOSE * np.exp(np.r_[0.0, path[:-1]][:, None] + stretched)
+        moved = own.with_columns(
+            *(pl.Series(name, new[:, at]) for at, name in enumerate(("open", "high", "low", "close"))),
+            day=pl.Series(days), hour=pl.Series(hour.astype(float)),
+        ).with_columns(time=clock.dt.replace_time_zone("America/New_York").dt.convert_time_zone("UTC"))  # fmt: skip
+        moved = moved.filter(pl.Series(~(half[session] & (hour >= 3)))).with_columns(known_at=pl.col("time"))
+        frames.append(moved.drop("day", "segment"))
+    return make_bars(pl.concat(frames))
 
 
 # ── what they are made of ─────────────────────────────────────────────────────────────────────────

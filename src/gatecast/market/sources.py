@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
 from gatecast.market.actions import (
     join_actions,
@@ -31,6 +32,7 @@ from gatecast.market.bars import (
     COLUMNS,
     PRICES,
     UTC_TIME,
+    WEEKEND_SHARE,
     Finding,
     compare_levels,
     make_bars,
@@ -65,6 +67,12 @@ ActionsTable = str | Path | pl.DataFrame | None
 Splits = ActionsTable | Literal[False]
 CLASS_RULES = {"file": "symbols file", "column": "column", "given": "given default", "built-in": "built-in default"}
 """Where a symbol's asset class may come from, in words."""
+NEWEST_EMPTY = "newest_without_price"
+LEFT_OUT = (
+    NEWEST_EMPTY, "unfinished", "missing_price", "not_finite", "non_positive", "out_of_bounds", "high_below_low",
+    "outside_range", "spike", "bad_volume",
+)  # fmt: skip
+"""Rules of findings about rows that were left out."""
 TOLD = 20  # symbols whose actions do not apply that are told one by one
 
 
@@ -84,6 +92,7 @@ class Reading:
     )
 
 
+@checked(error=BarsError)
 def read_bars(
     source: Source,
     *,
@@ -169,6 +178,7 @@ def read_bars(
     ).bars
 
 
+@checked(error=BarsError)
 def read_with_findings(
     source: Source,
     *,
@@ -434,12 +444,13 @@ def _read_rows(
     refuse_text(frame, table.file)
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
+    without = frame.filter(empty)
     if "delisting" in frame.columns:
         ends = frame.filter(empty & pl.col("delisting").is_not_null())
         if ends.height:
             problem, advice = "the row of a delisting has no price.", "Put it into the last row that has one."
             notes.refuse(ends.row(0, named=True), problem, advice, "delisting", ends["delisting"][0])
-    notes.add_counts("info", "empty_row", frame.filter(empty), "Rows without any price are left out.")
+    notes.add_counts("info", "empty_row", without, "Rows without any price are left out.")
     frame = frame.filter(~empty)
     if frame.is_empty():
         advice = "Give a file with bars."
@@ -451,6 +462,7 @@ def _read_rows(
         frame = frame.with_columns(pl.col(*PRICES, "adjusted_close") * scale)
     are_bars = set(table.frame.columns) >= set(COLUMNS)
     frame = read_times(frame, timezone, stamp, date_format, are_bars, notes)
+    _tell_newest_empty(without, frame, notes)
     further = [name for name in frame.columns if name not in SPELLINGS and not re.match("_(?!known:)", name)]
     further += [name for name in ("delisting", *MARKS) if name in frame.columns]
     frame = frame.with_columns(pl.col("asset_class").cast(pl.String))
@@ -459,6 +471,37 @@ def _read_rows(
         *(*PRICES, "adjusted_close", "volume", "known_at", pl.col("segment").cast(pl.Int32, strict=False)),
         *further,
     )
+
+
+def _tell_newest_empty(empty: pl.DataFrame, rows: pl.DataFrame, notes: Notes) -> None:
+    """A finding for each symbol whose newest rows, by their place in the table, have no price at all."""
+    if empty.is_empty():
+        return
+    moment = pl.coalesce("time", pl.col("_day").cast(UTC_TIME))
+    ends = rows.group_by("symbol").agg(
+        first=pl.col("_line").min(), last=pl.col("_line").max(),
+        forward=moment.sort_by("_line").first() <= moment.sort_by("_line").last(),
+    )  # fmt: skip
+    later = pl.when("forward").then(pl.col("_line") > pl.col("last")).otherwise(pl.col("_line") < pl.col("first"))
+    newest = empty.join(ends, on="symbol", maintain_order="left").filter(later)
+    advice = "The newest rows have no price: they are left out, and nothing is forecast from them. Fill them, or wait."
+    notes.add_counts("warning", NEWEST_EMPTY, newest.drop("time", strict=False), advice)
+
+
+def symbols_of(source: Source) -> list[str]:
+    """The symbols that a column of the source names, sorted; nothing else is read of it, or interpreted."""
+
+    def only_symbols(schema: Mapping[str, pl.DataType], _: str) -> Wish | None:
+        named = [name for name in schema if snake(name) in SPELLINGS["symbol"]]
+        return Wish(named, None, None) if named else None
+
+    found: set[str] = set()
+    for table in _load(source, None, None, only_symbols):
+        for name in table.frame.columns:
+            if snake(name) in SPELLINGS["symbol"]:
+                found |= set(table.frame[name].cast(pl.String).str.strip_chars().drop_nulls().unique())
+                break
+    return sorted(found - {""})
 
 
 def _join_files(
@@ -614,8 +657,11 @@ def _classify(
     early = since < pl.col("_day").min().over("symbol") + timedelta(weeks=3)
     to_midnight = (early | (pl.col("_day") >= since)).fill_null(False)
     to_midnight &= pl.col("asset_class").is_in(["fx", "metal", "future", "commodity"])
-    advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York; resample='1d' joins Sunday to Monday."
-    notes.add_counts("warning", "sunday", rows.filter(to_midnight & sunday).drop("time"), advice)
+    advice = "Bars dated Sunday: days end at 00:00 UTC, not 17:00 New York"
+    never_closes = (pl.col("_day").dt.weekday() > 5).mean().over("symbol") >= WEEKEND_SHARE
+    for some, then in ((~never_closes, "; resample='1d' joins Sunday to Monday."), (never_closes, ".")):
+        dated = rows.filter(to_midnight & sunday & some.fill_null(then != "."))
+        notes.add_counts("warning", "sunday", dated.drop("time"), advice + then)
     midnight = ASSET_CLASSES["crypto"].close_of(pl.col("_day"))
     rows = rows.with_columns(pl.when(to_midnight).then(midnight).otherwise(close).alias("_session_close"))
     return rows, told.sort("symbol")

@@ -24,6 +24,7 @@ LEAST = 250  # returns, before a symbol is judged
 CERTAIN = 4.0  # robust standard errors that an autocorrelation must lie beyond 0
 LONGEST = 10  # bars over which prices may be smoothed
 VARIANCE_RATIO_BARS = 5
+REPEATED = 0.05  # share of bars with the high and low of the bar before, beyond which ranges are not the bars' own
 INTRADAY_UNCHANGED = 3.0  # an hour's price stands still more often than a day's
 
 
@@ -163,8 +164,35 @@ def untradable(bars: pl.DataFrame) -> dict[str, tuple[Texture, str]]:
     return found
 
 
+def repeated_ranges(bars: pl.DataFrame) -> dict[str, float]:
+    """Symbols of which more than 5 % of bars repeat the high and low of the bar before, not its close; and that share.
+
+    A week's high and low on each of its days make a range that its first day could not know. Bars without a range,
+    and those without a trade, do not count, nor do symbols whose usual range is under twenty of their smallest steps:
+    there both repeat by chance. `bars`: Bars, sorted by symbol and time.
+    """
+    high, low = pl.col("high"), pl.col("low")
+    group = ("symbol", "segment")
+    same = {name: pl.col(name) == pl.col(name).shift(1).over(group) for name in ("high", "low", "close")}
+    repeats = same["high"] & same["low"] & ~same["close"]
+    ranged = bars.with_columns(repeats=repeats).filter((high > low) & (pl.col("volume") != 0).fill_null(True))
+    shares = (
+        ranged.group_by("symbol", maintain_order=True)
+        .agg(
+            share=pl.col("repeats").mean(),
+            n=pl.len(),
+            range=(high - low).median(),
+            step=high.unique().sort().diff().drop_nulls().min(),
+        )
+        .filter(pl.col("n") >= LEAST, pl.col("share") > REPEATED, pl.col("range") >= 20 * pl.col("step"))
+    )
+    return dict(shares.select("symbol", "share").iter_rows())
+
+
 def stale_prices(bars: pl.DataFrame) -> list[Finding]:
-    """One warning a symbol whose closes are stale, smoothed or bouncing, by the rules of `untradable`.
+    """One warning a symbol whose closes are stale, smoothed or bouncing, or whose highs and lows repeat.
+
+    The rules are those of `untradable` and `repeated_ranges`.
 
     >>> from gatecast.market import synthetic
     >>> stale_prices(synthetic.a1(600, seed=1))
@@ -173,7 +201,14 @@ def stale_prices(bars: pl.DataFrame) -> list[Finding]:
     return [
         Finding("warning", symbol, _first(bars, symbol), f"{kind}_prices", *_words(kind, one))
         for symbol, (one, kind) in untradable(bars).items()
-    ]
+    ] + [
+        Finding(
+            "warning", symbol, _first(bars, symbol), "repeated_ranges", round(share, 4),
+            f"High and low are those of the bar before on {share:.0%} of bars: they belong to several bars, and the "
+            "first of these could not know them. Volatility and turbulence cannot be judged. Give each bar its own.",
+        )
+        for symbol, share in repeated_ranges(bars).items()
+    ]  # fmt: skip
 
 
 def _first(bars: pl.DataFrame, symbol: str) -> Any:

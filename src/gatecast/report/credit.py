@@ -141,7 +141,7 @@ def chosen(changes: Iterable[Row]) -> str:
     >>> chosen(rows)
     'In force: equal weight from 2001-03-01, a weight for each model from 2009-05-04.'
     >>> chosen([*rows[:1], {"asset_class": "fx", "since": "2004-01-05", "model": "base_rate"}])
-    'In force: index: equal weight from 2001-03-01; fx: base rate from 2004-01-05.'
+    'In force: index: equal weight from 2001-03-01; fx: past share from 2004-01-05.'
     >>> chosen([])
     ''
     """

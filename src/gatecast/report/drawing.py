@@ -11,6 +11,7 @@ import numpy as np
 from gatecast.evaluation.tuned import setting_named
 from gatecast.report.figures import Data
 from gatecast.report.words import named
+from gatecast.trading.strategies import FORMER_NAMES
 
 LIGHT = {
     "paper": "#fbfaf7",
@@ -41,10 +42,10 @@ DARK = {
 
 STRATEGY_COLOURS = {
     "flat": LIGHT["line"],
-    "buy_and_hold": LIGHT["grey"],
+    "held_long": LIGHT["grey"],
     "trend": "#7d8fb3",
     "mean_reversion": "#b99ac0",
-    "lstm_signal": LIGHT["accent"],
+    "model_signal": LIGHT["accent"],
     "consensus_signal": "#4d9aa8",
     "ensemble_signal": LIGHT["good"],
 }
@@ -207,7 +208,7 @@ def draw_candles(data: Data) -> Any:
         )
     for strategy in dict.fromkeys(s for s in data["strategy"] if s is not None):
         x = [t for t, s in zip(times, data["strategy"], strict=True) if s == strategy]
-        colour = STRATEGY_COLOURS.get(strategy, LIGHT["unsure"])
+        colour = _colour(strategy)
         traces.append(
             {
                 "type": "bar",
@@ -215,7 +216,7 @@ def draw_candles(data: Data) -> Any:
                 "y": [1] * len(x),
                 "width": 1,
                 "yaxis": "y3",
-                "name": escape(named(strategy)),
+                "name": escape(data["titles"].get(strategy, named(strategy))),
                 "legend": "legend2",
                 "marker": {"color": colour, "line": {"width": 0}},
                 "hovertemplate": "in force",
@@ -248,6 +249,10 @@ def draw_candles(data: Data) -> Any:
         yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
         annotations=[_panel_title("weight decided", 0.22), _panel_title("strategy in force", 0.045)],
     )
+
+
+def _colour(strategy: str) -> str:
+    return STRATEGY_COLOURS.get(FORMER_NAMES.get(strategy, strategy), LIGHT["unsure"])
 
 
 def _panel_title(text: str, y: float) -> Data:
@@ -342,7 +347,7 @@ def draw_wealth(data: Data) -> Any:
     x = data["time"]
     return _figure(
         [
-            _line(x, data["benchmark"], "benchmark", LIGHT["grey"]),
+            _line(x, data["benchmark"], "benchmark, bought and held", LIGHT["grey"]),
             _line(x, data["gross"], "before costs", LIGHT["good"], 1, line={"dash": "dot"}),
             _line(x, data["net"], "net of costs", LIGHT["good"], 2),
             _line(
@@ -372,7 +377,13 @@ def draw_wealth(data: Data) -> Any:
         yaxis=_wealth_axis(data["net"], data["gross"], data["benchmark"], domain=[0.46, 1], hoverformat=".3f"),
         yaxis2=_value_axis(domain=[0.2, 0.39], side="right", tickformat=".0%", hoverformat=".1%", nticks=4),
         yaxis3=_value_axis(
-            domain=[0, 0.13], side="right", tickformat=".2~%", hoverformat=".2%", nticks=3, rangemode="tozero"
+            domain=[0, 0.13],
+            side="right",
+            tickformat=".2~%",
+            hoverformat=".2%",
+            nticks=3,
+            rangemode="tozero",
+            range=None if any(data["costs"]) else [0, 0.01],  # else plotly shows 0 to 100 % where nothing was paid
         ),
         annotations=[_panel_title("drawdown", 0.39), _panel_title("costs so far, share of wealth", 0.13)],
     )
@@ -387,9 +398,9 @@ def draw_strategies(data: Data) -> Any:
                 "type": "bar",
                 "x": data["year"],
                 "y": s["share"],
-                "name": escape(named(s["strategy"])),
+                "name": escape(data["titles"].get(s["strategy"], named(s["strategy"]))),
                 "marker": {
-                    "color": STRATEGY_COLOURS.get(s["strategy"], LIGHT["unsure"]),
+                    "color": _colour(s["strategy"]),
                     "line": {"width": 0},
                 },
             }
@@ -398,7 +409,7 @@ def draw_strategies(data: Data) -> Any:
                 key=lambda s: order.index(s["strategy"]) if s["strategy"] in order else len(order),
             )
         ],
-        340,
+        420,
         barmode="stack",
         bargap=0.25,
         xaxis=_axis(tickformat="d"),
@@ -433,7 +444,7 @@ def draw_control(data: Data) -> Any:
     """Wealth on the planted market, small."""
     return _figure(
         [
-            _line(data["time"], data["benchmark"], "benchmark", LIGHT["grey"]),
+            _line(data["time"], data["benchmark"], "benchmark, bought and held", LIGHT["grey"]),
             _line(data["time"], data["net"], "net of costs", LIGHT["good"], 2),
         ],
         230,

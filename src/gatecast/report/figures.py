@@ -14,6 +14,7 @@ import polars as pl
 
 from gatecast.market.bars import session_date
 from gatecast.newest import variance_ratios
+from gatecast.trading.strategies import strategy_titles
 
 Data = dict[str, Any]
 
@@ -34,6 +35,12 @@ def forecasts_of(run: Any) -> pl.LazyFrame | None:
         return None if frame is None else frame.lazy()
     lazy: pl.LazyFrame = run.scan_forecasts()
     return lazy
+
+
+def titles_of(run: Any) -> dict[str, str]:
+    """Strategy -> title, with the models that give the run's signals; "one model" where the run does not say which."""
+    signals = getattr(getattr(run, "experiment", None), "signals", None)
+    return strategy_titles(getattr(signals, "model", ""), getattr(signals, "confirmed_by", ""))
 
 
 def is_daily(times: pl.Series) -> bool:
@@ -122,6 +129,7 @@ def candles_data(run: Any, symbol: str, most: int = 500) -> Data | None:
         "consensus": bars["consensus"].fill_null(False).to_list(),
         "traded": (side > 0).fill_null(False).to_list(),
         "strategy": bars["strategy"].to_list(),
+        "titles": titles_of(run),
         "fan": _fan(run, symbol, bars),
     }
 
@@ -377,6 +385,7 @@ def strategies_data(run: Any) -> Data | None:
     shares = {(y, s): v for y, s, v in counts.select("year", "strategy", "share").iter_rows()}
     return {
         "year": years,
+        "titles": titles_of(run),
         "series": [
             {"strategy": s, "share": [round(shares.get((y, s), 0.0), 4) for y in years]}
             for s in counts["strategy"].unique().sort().to_list()

@@ -15,7 +15,7 @@ FAR = 0.05  # from the level, in a year or regime: named
 
 
 def intervals(rows: Iterable[Row]) -> Data | None:
-    """`says`: a sentence a level of the last step; `rows`: the table without years; `promised`: the levels drawn."""
+    """`says`: a sentence a level of the last step; `rows`: the table without years; `levels`: those drawn."""
     every = [row for row in rows if row["days"] >= LEAST_DAYS or row["scope"] != "year"]
     if not every:
         return None
@@ -25,7 +25,7 @@ def intervals(rows: Iterable[Row]) -> Data | None:
         "says": [sentence([row for row in every if row["step"] == last and row["level"] == level]) for level in levels],
         "rows": [row for row in every if row["scope"] != "year"],
         "horizon": last,
-        "promised": " and ".join(f"{100 * level:g}" for level in dict.fromkeys((levels[0], levels[-1]))) + " %",
+        "levels": " and ".join(f"{100 * level:g}" for level in dict.fromkeys((levels[0], levels[-1]))) + " %",
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.experiment import KNOWN_MODELS
 from gatecast.newest import newest_rows
 from gatecast.report import drawing, figures, words
 from gatecast.report.credit import alone, credit, gains
@@ -39,7 +40,7 @@ METRICS = {
 }
 """Score -> its words, and 1 where higher is better, -1 where lower is."""
 
-FORMATS = ("named", "titled", "begun", "number", "percent", "measured", "gain", "odds", "moment", "tone")
+FORMATS = ("named", "titled", "begun", "number", "decimals", "percent", "measured", "gain", "odds", "moment", "tone")
 """Functions of `words` that the templates use."""
 
 SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows")
@@ -120,15 +121,20 @@ def report_data(run: Any) -> Data:
         "intervals": intervals(scores.get("coverage") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
-        "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k != "tear_sheet"},
-        "one_bar_later": scores.get("one_bar_later") or None,
+        "signalling": _signalling(experiment),
+        "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k not in ("tear_sheet", "ends")},
+        "ends": _ends((scores.get("backtest") or {}).get("ends") or {}),
+        "later": [
+            {**row, "at_once": (verdicts.get(row["head"]) or {}).get("effect")}
+            for row in scores.get("one_bar_later") or []
+        ],
         "tear_sheet": _tear_sheet((scores.get("backtest") or {}).get("tear_sheet") or {}),
         "signals": scores.get("signals") or {},
         "folds": folds,
         "fills": scores.get("fills") or {},
         "features_left_out": {k: v for k, v in (scores.get("features_left_out") or {}).items() if v},
         "warnings": scores.get("warnings") or [],
-        "settings": experiment.to_dict() if hasattr(experiment, "to_dict") else {},
+        "settings": _settings(experiment.to_dict()) if hasattr(experiment, "to_dict") else {},
         "provenance": getattr(run, "provenance", None) or {},
     }
     return plain(data)  # type: ignore[no-any-return]
@@ -163,6 +169,52 @@ def _window(experiment: Any) -> str | int | None:
     if getattr(schedule, "expanding", False):
         return "expanding"
     return getattr(getattr(experiment, "lstm", None), "window", None) or getattr(schedule, "train", None)
+
+
+def _settings(settings: Mapping[str, Any]) -> Data:
+    """The settings without the sections of models that the run does not have.
+
+    >>> _settings({"models": ["forest", "gjr"], "lstm": {"units": 64}, "garch": {"window": "4Y"}, "seed": 0})
+    {'models': ['forest', 'gjr'], 'garch': {'window': '4Y'}, 'seed': 0}
+    """
+    models = settings.get("models")
+    if models is None:
+        return dict(settings)
+    used = {"garch" if name == "gjr" else name for name in models}
+    return {key: value for key, value in settings.items() if key not in KNOWN_MODELS or key in used}
+
+
+def _signalling(experiment: Any) -> dict[str, str]:
+    """The titles of the models whose forecasts make signals and whose agreement confirms them."""
+    signals = getattr(experiment, "signals", None)
+    unknown = {"model": "one model", "confirmed_by": "another model"}
+    return {role: words.named(getattr(signals, role, name)) for role, name in unknown.items()}
+
+
+ENDS = {
+    "known": "with the last return that a table of actions gives",
+    "default": "on unknown terms, with the default loss of the class",
+    "vendor": "with their source, several in one session: sold at their last close",
+    "returned": "came back: the move to the first fill counts instead",
+}
+"""How an end of a symbol is booked -> its words."""
+
+
+def _ends(found: Mapping[str, Any]) -> Data | None:
+    """How many symbols ended and how each was booked, and the total returns with and without default losses.
+
+    In: `results.ends_of`. Totals only where default losses were booked; None where no symbol ended.
+    """
+    if not any(found.get(kind) for kind in ENDS):
+        return None
+    total, without = (found.get(name) or {} for name in ("total_return", "total_return_without_default"))
+    names = {"strategy": "book", "benchmark": "benchmark, bought and held"}
+    return {
+        "counts": [{"booked": said, "symbols": found.get(kind, 0)} for kind, said in ENDS.items()],
+        "totals": [
+            {"of": said, "with": total.get(name), "without": without.get(name)} for name, said in names.items()
+        ] if found.get("default") else [],
+    }  # fmt: skip
 
 
 def _bars_judged(run: Any) -> int | None:
@@ -239,7 +291,8 @@ def _newest(run: Any, most: int = 40) -> list[Data]:
     rows = newest_rows(
         bars, figures.forecasts_of(run), part(run, "signals", "symbol", "time"), part(run, "weights", "symbol", "time"),
         scores.get("verdicts") or {},
-        signal_model=getattr(getattr(settings, "signals", None), "model", "lstm"),
+        signal_model=getattr(getattr(settings, "signals", None), "model", "one model"),
+        confirmed_by=getattr(getattr(settings, "signals", None), "confirmed_by", "another model"),
         abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05),
     )[:most]  # fmt: skip
     daily = figures.is_daily(bars.filter(pl.col("symbol") == bars["symbol"][0])["time"])

@@ -6,7 +6,6 @@ the template `scorecard.html.j2`. A part that the scores lack is None or empty, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -68,25 +67,25 @@ def rival_of(row: Scores) -> str:
     return HELD if row.get("head") == "strategy" else RIVAL_NAMES.get(rival, named(rival))
 
 
-def use(verdict: Scores) -> str:
-    """What to use until more is known: the rival where it is as good, else the simplest that is.
+def as_good(verdict: Scores) -> str:
+    """The simplest forecast that the record cannot tell from this one, or that beats it; empty where it shows none.
 
-    >>> use({"verdict": "cannot tell", "effect": -0.01, "rival": "har"})
+    That is a comparison, no claim of skill for the simpler one.
+
+    >>> as_good({"verdict": "cannot tell", "effect": -0.01, "low": -0.05, "rival": "har"})
     'the log-HAR'
+    >>> as_good({"verdict": "cannot tell", "effect": 0.01, "low": -0.01, "rival": "har"})
+    ''
     """
-    effect, claimed = verdict.get("effect"), verdict.get("verdict") == "evidence of skill"
-    if tone(verdict.get("verdict")) == "wrong":
-        return "nothing of it before the cause is found"
-    if verdict.get("verdict") == "nothing worth trading" or (known(effect) and effect <= 0):
-        return rival_of(verdict)
-    plain, low = verdict.get("plain"), verdict.get("plain_low")
-    if plain and known(low) and low <= 0:  # the simplest is as good, too
+    effect, low = verdict.get("effect"), verdict.get("low")
+    if tone(verdict.get("verdict")) == "wrong" or not (known(effect) and known(low)):
+        return ""
+    plain, plain_low = verdict.get("plain"), verdict.get("plain_low")
+    if plain and known(plain_low) and plain_low <= 0:
         return RIVAL_NAMES.get(str(plain), named(str(plain)))
-    if simpler(verdict):
-        return RIVAL_NAMES.get(simpler(verdict), named(simpler(verdict)))
-    if claimed:
-        return "the strategy" if verdict.get("head") == "strategy" else "the ensemble"
-    return "open" if known(effect) else rival_of(verdict) if verdict.get("rival") else ""
+    if verdict.get("verdict") == "nothing worth trading" or effect <= 0:
+        return rival_of(verdict)
+    return RIVAL_NAMES.get(simpler(verdict), named(simpler(verdict))) if simpler(verdict) else ""
 
 
 def simpler(verdict: Scores) -> str:
@@ -94,19 +93,19 @@ def simpler(verdict: Scores) -> str:
 
     It is the best simple one with hindsight, where the interval of the gain over it contains 0.
 
-    >>> simpler({"best_simple": "har_smooth", "best_simple_low": -0.01, "best_simple_high": 0.02})
+    >>> simpler({"simple": "har_smooth", "simple_low": -0.01, "simple_high": 0.02})
     'har_smooth'
-    >>> simpler({"best_simple": "har_smooth", "best_simple_low": 0.01, "best_simple_high": 0.02})
+    >>> simpler({"simple": "har_smooth", "simple_low": 0.01, "simple_high": 0.02})
     ''
     """
-    low = verdict.get("best_simple_low")
-    if verdict.get("best_simple") and known(low):
-        return str(verdict["best_simple"]) if low <= 0 else ""
+    low = verdict.get("simple_low")
+    if verdict.get("simple") and known(low):
+        return str(verdict["simple"]) if low <= 0 else ""
     return str(verdict.get("simpler") or "")
 
 
 def forest(verdict: Scores) -> Data | None:
-    """The line of one verdict: its interval, its effect, what costs ask for and what could have been seen.
+    """The line of one verdict: its interval, its effect, the gain that pays the costs and what could have been seen.
 
     Marks beyond twice the interval's ends would squeeze it and are left to the table; None without an interval.
     """
@@ -149,7 +148,7 @@ def _costs(verdict: Scores) -> str:
     if not known(asked) or verdict.get("head") == "strategy":
         return "paid already" if known(asked) else ""
     if asked == 0:
-        return "free to use"
+        return "none: nothing is traded on it alone"
     return percent(asked, 2 if asked < 0.1 else 1) + (f" ({counted(days)} days to see it)" if known(days) else "")
 
 
@@ -180,9 +179,7 @@ def _over(name: str) -> Callable[[Scores], str]:
     """The gain over another model than the rival, with its interval where there is one, and the model's name."""
 
     def answer(verdict: Scores) -> str:
-        value, low, high = (
-            verdict.get(f"{name}_gain{end}" if not end else f"{name}{end}") for end in ("", "_low", "_high")
-        )
+        value, low, high = (verdict.get(f"{name}{end}") for end in ("_gain", "_low", "_high"))
         if not known(value):
             return ""
         width = high - low if known(low) and known(high) else None
@@ -200,20 +197,26 @@ def _luck(name: str) -> Callable[[Scores], str]:
 
 
 _RESTS: dict[str, tuple[str, Callable[[Scores], str]]] = {
-    "Use": ("the simplest that is as good", use),
-    "Over the plain yardstick": ("the gain over the simplest forecast in use", _over("yardstick")),
+    "As good and simpler": (
+        "the simplest forecast that the record cannot tell from it; that is no claim for it",
+        as_good,
+    ),
+    "Over the plain yardstick": ("the gain over the simplest forecast in use", _over("plain")),
     "Over the best simple model": (
         "chosen with hindsight; where its range contains 0 it is as good",
-        _over("best_simple"),
+        _over("simple"),
     ),
     "Days judged": ("and as many independent ones they are worth", _days),
     "Could have been seen": ("the smallest gain that so many days show four times in five", _seen),
     "Days needed": ("for a gain of this size to show four times in five", _needed),
-    "Costs ask for": ("the gain that a round trip swallows", _costs),
-    "Luck does as well": ("once, and taken as the only question", _luck("pvalue")),
-    "… after all questions and tries": ("what the verdict goes by", _luck("pvalue_trials")),
+    "Gain that pays the costs": ("of a round trip", _costs),
+    "Luck alone does as well": ("the whole record looked at once, and the only question", _luck("pvalue")),
+    "… after all questions and tries": (
+        "likewise, corrected for all that was asked and tried: this decides the verdict",
+        _luck("pvalue_trials"),
+    ),
     "… looked at every day": (
-        "holds however often you look; a 5 % test watched daily gives 18 % false alarms in three years",
+        "for a reader who looks daily and stops at the best day: shown for comparison, decides nothing",
         _luck("pvalue_watched"),
     ),
     "Without its best year": ("whether a claim still stands", _without),
@@ -354,7 +357,7 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None) -> Data | N
     facts = {
         "Settings tried": f"{counted(count)}"
         + (f", worth {worth:.1f} independent" if known(worth) and count > 1 else ""),
-        "Luck does as well": odds(best.get("pvalue")) if known(best.get("pvalue")) else None,
+        "Luck alone does as well": odds(best.get("pvalue")) if known(best.get("pvalue")) else None,
         "Shortest record that would do": _record(backtest, bars) if rows else None,
     }
     return {"says": says, "rows": rows, "facts": {label: text for label, text in facts.items() if text}}
@@ -432,9 +435,7 @@ def many(found: Mapping[str, Scores]) -> list[Data]:
     tables = []
     for head, one in ((head, one) for head, one in found.items() if one):
         rows = sorted(one.get("models") or [], key=size, reverse=True)
-        names = {row["model"]: named(row["model"]) for row in rows}
-        words = re.sub(r"\w+", lambda word, names=names: names.get(word[0], word[0]), one.get("sentence") or "")
-        tables.append({"head": head, **one, "models": rows, "sentence": words})
+        tables.append({"head": head, **one, "models": rows})
     return tables
 
 
@@ -455,7 +456,7 @@ def windows(rows: Iterable[Scores]) -> list[Data]:
             "says": f"On everything known since {row.get('since')} {named(row.get('model'))} had a loss of "
             f"{number(row.get('everything'), 3)}, on {stretch(row.get('window'))} {number(row.get('sliding'), 3)}: "
             f"{said.get(str(row.get('longer')), 'the difference may be luck')}."
-            + (f" Luck does as well: {odds(row['pvalue'])}." if known(row.get("pvalue")) else ""),
+            + (f" Luck alone does as well: {odds(row['pvalue'])}." if known(row.get("pvalue")) else ""),
         }
         for row in rows
     ]

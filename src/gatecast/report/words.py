@@ -6,42 +6,18 @@ import math
 import re
 from typing import Any, TypeGuard
 
+from gatecast.forecasting.titles import TITLES
+from gatecast.trading.strategies import strategy_titles
+
 MISSING = "–"
 
 WORDS = {
-    "lstm": "LSTM",
-    "lstm_signal": "LSTM signal",
-    "forest": "random forest",
-    "logistic": "logistic regression",
-    "ridge": "ridge regression",
-    "logistic_long": "logistic regression on everything known",
-    "ridge_long": "ridge regression on everything known",
-    "mean": "historical mean",
-    "bayes": "Bayesian ridge regression",
-    "last": "last value",
-    "ewma": "EWMA",
-    "har": "log-HAR",
-    "har_symbol": "extended log-HAR per symbol",
-    "har_class": "extended log-HAR of the class",
-    "har_smooth": "HAR of smoothed variances",
-    "highway": "LSTM correction",
-    "density": "turbulence implied by the volatility forecast",
-    "har_levels": "HAR in levels",
-    "har_falls": "log-HAR with falls",
-    "har_regime": "logistic regression on HAR terms",
-    "har_regime_falls": "logistic regression on HAR terms and falls",
-    "ewma_range": "EWMA of the range",
-    "ridge_lag": "ridge regression on the last return",
-    "logistic_lag": "logistic regression on the last return",
-    "rival": "best simple forecast so far",
-    "tft": "Temporal Fusion Transformer",
-    "garch": "GARCH-t",
-    "gjr": "GJR-GARCH-t",
-    "markov": "hidden Markov model",
+    **TITLES,
+    **strategy_titles(),
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
-    "comp": "growth in all",
+    "comp": "total return",
     "cagr": "growth a year (CAGR)",
     "max_drawdown": "deepest drawdown",
     "longest_drawdown": "longest drawdown, in periods",
@@ -55,6 +31,9 @@ WORDS = {
     "consecutive_losses": "most losses in a row",
     "break_even_cost_bps": "break-even cost, bps per side",
     "cost_total": "costs in all",
+    "turnover_per_year": "turnover a year, one-sided, in portfolios",
+    "average_exposure": "average exposure, of capital",
+    "periods_per_year": "sessions a year",
     "diebold_mariano": "p, Diebold-Mariano with HLN",
     "non_overlapping": "p, days that share no bar",
     "clark_west": "p, Clark-West against no change",
@@ -71,13 +50,10 @@ WORDS = {
     "ties": "not scored: the price stood still",
     "capped": "losses above 25 units",
     "pvalue_trials": "p, after Holm and trials",
-    "pvalue_watched": "p, looked at every day",
+    "pvalue_watched": "p, looked at every day (decides nothing)",
     "n_effective": "days, as independent ones",
     "n_break_even": "days to see the break-even",
     "n_needed": "days needed at this gain",
-    "yardstick_gain": "gain over the plain yardstick",
-    "best_simple_gain": "gain over the best simple model",
-    "best_simple": "best simple model, with hindsight",
     "probabilistic_sharpe": "probabilistic Sharpe ratio",
     "deflated_sharpe": "deflated Sharpe ratio",
     "min_track_record_bars": "shortest record that would do, bars",
@@ -85,15 +61,17 @@ WORDS = {
 
 _SHARES = re.compile(
     "cagr|return|total|(?<!longest_)drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
-    "|ytd|comp$|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
+    "|ytd|comp$|kelly|ulcer|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
 )
 
 
 def named(name: Any) -> str:
     """A model, head, strategy or measure in words.
 
-    >>> named("lstm"), named("buy_and_hold")
-    ('LSTM', 'buy and hold')
+    A strategy that follows a model's signal is named after the model by `strategy_titles`, given the run's settings.
+
+    >>> named("lstm"), named("mean_reversion")
+    ('LSTM', 'mean reversion')
     """
     return WORDS.get(str(name), str(name).replace("_", " "))
 
@@ -141,6 +119,15 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
         places = digits if value == 0 else min(4, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
         text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
     return text.replace("-", "−")
+
+
+def decimals(value: Any, digits: int = 2) -> str:
+    """A number with so many decimals, the same in a whole column.
+
+    >>> decimals(0.4321), decimals(-0.0784), decimals(None), decimals(-0.001)
+    ('0.43', '−0.08', '–', '0.00')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") if known(value) else MISSING
 
 
 def percent(value: Any, digits: int = 1, sign: bool = False) -> str:

@@ -15,7 +15,7 @@ import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.market.bars import COLUMNS
-from gatecast.market.calendar import listings
+from gatecast.market.calendar import listings, session_minutes
 from gatecast.samples.arrays import to_array as to_array
 from gatecast.samples.arrays import to_times as to_times
 from gatecast.samples.known import known_so_far
@@ -49,15 +49,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known at each bar beside the features; every array is (bars,) but `har`, (bars, 3), and the last two.
+    """What is known at each bar beside the features; every array is (bars,) but `har`, `variance` and `smoothed`.
 
     Rows that become known too late to be used have none: NaN. `step`: log return of the bar, NaN for a segment's first.
     `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
     `ratio`: mean squared return over mean variance proxy so far: turns the proxy's unit into close-to-close variance.
     `baseline`: trailing variance over the horizon in the proxy's unit, horizon * sigma² / ratio.
-    `har`: logs of the mean proxy over 1, 5 and 22 bars. `recent`: log variance over the last horizon bars.
+    `har`: (bars, 3) logs of the mean proxy over 1, 5 and 22 bars. `recent`: log variance over the last horizon bars.
     `level`: the class's expanding upper-tercile level of log variance, from answers known at the bar.
     `past_return`: log return over the last horizon bars. `mean`: mean log return of one bar so far.
+    `minutes`: the bar's place in its session, see `market.calendar.session_minutes`. `season`: what the hour alone adds
+    to the log variance to come: 0 but where `forecasting.hours` has learned it.
     `variance`, `smoothed`: (bars, inputs) what else is known about variance, in logs and not, see `samples.variance`.
     """
 
@@ -70,6 +72,8 @@ class Facts:
     level: FloatArray
     past_return: FloatArray
     mean: FloatArray
+    minutes: FloatArray
+    season: FloatArray
     variance: FloatArray
     smoothed: FloatArray
     floored: int
@@ -130,6 +134,8 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
         level=np.full(len(frame), np.nan),
         past_return=to_array(frame, "past_return"),
         mean=to_array(frame, "mean"),
+        minutes=session_minutes(bars).to_numpy(),
+        season=np.zeros(len(frame)),
         variance=inputs,
         smoothed=smoothed_variances(frame.with_columns(floor=floor), inputs),
         floored=0,

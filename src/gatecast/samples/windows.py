@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.market.bars import session_date
+from gatecast.arguments import checked
+from gatecast.market.bars import refuse_lacking, session_date
 from gatecast.market.calendar import bars_per_session, listings, missed_sessions
 from gatecast.samples.features import available_features, compute_features
 from gatecast.samples.known import delays, known_so_far, read_rows, window_ends
@@ -189,6 +190,7 @@ class Samples:
         )
 
 
+@checked
 def make_samples(
     bars: pl.DataFrame,
     features: tuple[str, ...] | None = None,
@@ -209,6 +211,7 @@ def make_samples(
     >>> samples.window(np.array([0])).shape, samples.names
     ((1, 30, 2), ('ret_log_1', 'x'))
     """
+    refuse_lacking(bars)
     classes = bars["asset_class"].unique().sort().to_list()
     return {
         name: _make_class(

@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import Field, PrivateAttr
 
 from gatecast import experiment as _experiment
+from gatecast.arguments import checked
 from gatecast.errors import BarsError
 from gatecast.evaluation.cuts import (
     NEVER_SEEN,
@@ -81,6 +82,7 @@ class Cuts(Settings):
     """seed of the random moments and of the garbage"""
 
 
+@checked
 def audit(
     experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None
 ) -> Audit:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
@@ -242,6 +243,7 @@ def _cell(one: Difference | None) -> str:
     return f"{gain} ({low} to {high}) {one.statistic:.1f}"
 
 
+@checked
 def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cadences:
     """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
 

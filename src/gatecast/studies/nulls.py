@@ -1,7 +1,8 @@
 """The bench of nulls: the whole chain on markets without skill, and how many runs claim some or hold anything.
 
-The markets are those of `market.nulls`, on which false claims were once found. They are judged together: of 14 nulls
-with 30 runs each at most 30 runs may claim, at most 30 may ever hold a position, and of no null more than 6.
+The markets are those of `market.nulls`, on which false claims were once found. They are judged together: of all nulls
+with 30 runs each at most 30 runs may claim, at most 30 may ever hold a position, and of no null more than 6. The limits
+were made for 14 nulls; with more of them they are stricter.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Null:
     reason: str = ""
     features: tuple[str, ...] = DEFAULT_FEATURES
     horizon: int = 5
+    refit: str = "6M"
+    minimum: str = "1Y"
 
 
 AUTOCORRELATED = "its prices are no martingale: direction, ranges and their regime can be forecast, not traded"
@@ -63,6 +66,7 @@ NULLS: dict[str, Null] = {
     "strong trend": Null(markets.trend, ALL_HEADS),
     "h = 20": Null(markets.walk, ALL_HEADS, horizon=20),
     "GARCH-t": Null(markets.garch, ABOUT_RETURNS, "its variance can be forecast"),
+    "hourly U-shape": Null(markets.hourly, ALL_HEADS, features=(*DEFAULT_FEATURES, "hour"), refit="2M", minimum="4M"),
 }
 """The nulls by name."""
 
@@ -111,7 +115,11 @@ class Nulls:
         """The totals beside their limits."""
         runs = sum(line.runs for line in self.lines)
         worst = [line.null for line in self.lines if not line.passed]
-        text = f"{self.claiming} of {runs} runs claim skill (limit {MOST}), {self.holding} ever hold (limit {MOST})."
+        nulls = f"{len(self.lines)} null{'s' if len(self.lines) > 1 else ''}"
+        text = (
+            f"{self.claiming} of {runs} runs of {nulls} claim skill (limit {MOST}), "
+            f"{self.holding} ever hold (limit {MOST})."
+        )
         return f"{text} More than {MOST_OF_ONE} of one null: {', '.join(worst)}." if worst else text
 
     def summary(self) -> str:
@@ -199,10 +207,11 @@ def line_of(name: str, found: Sequence[dict[str, bool]]) -> NullLine:
 
 
 def experiment_of(null: Null) -> Experiment:
-    """The experiment that runs on a null: no networks, a forest of 50 trees, two refits a year, else the defaults."""
+    """The experiment that runs on a null: no networks, a forest of 50 trees, its own refits, else the defaults."""
     return Experiment(
         features=null.features, horizon=null.horizon, models=MODELS, forest=Forest(trees=50),
-        schedule=Schedule(refit="6M"), signals=SignalSettings(model="ridge", confirmed_by="forest"),
+        schedule=Schedule(refit=null.refit, minimum=null.minimum),
+        signals=SignalSettings(model="ridge", confirmed_by="forest"),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.compute.cluster import code_hash
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, StoreError
@@ -143,6 +144,7 @@ class Placebo:
         }  # fmt: skip
 
 
+@checked
 def placebo(
     experiment: Experiment,
     *,

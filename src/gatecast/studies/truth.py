@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
@@ -175,6 +176,7 @@ class Part:
     long: int
 
 
+@checked
 def truth(
     long: bool = False,
     *,

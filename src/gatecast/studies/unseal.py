@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
-from gatecast.evaluation.ledger import problems
+from gatecast.evaluation.ledger import market_of, problems
 from gatecast.experiment import Experiment, Progress, make_chain
 from gatecast.market.bars import session_date
+from gatecast.market.merging import refuse_other_market
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of
 from gatecast.results import Run, jsonable
 
 
+@checked
 def unseal(
     run: Run, *, bars: str | Path | pl.DataFrame | None = None, again: bool = False, jobs: int = 1,
     progress: Progress | None = None,
@@ -36,8 +39,9 @@ def unseal(
     ISO, this one last), `seen` (earlier trials that read these days without a seal) and `same_past` (the share of the
     sealed run's forecasts that came out the same). All else in the run stays sealed.
 
-    Raises `SettingsError` where there is nothing to open or it was opened before, `StoreError` when the opening
-    cannot be recorded, and what reading and the chain raise. Nothing is recorded or shown then.
+    Raises `SettingsError` where there is nothing to open or it was opened before, `BarsError` where the bars are of
+    another market than the run's (`market.merging.refuse_other_market`), `StoreError` when the opening cannot be
+    recorded, and what reading and the chain raise. Nothing is recorded or shown then.
     """
     sealed = run.experiment
     if sealed.holdout is None:
@@ -52,21 +56,24 @@ def unseal(
     elif source.source == "frame" and source.frame is None:
         raise SettingsError("the run's bars were a frame, which is not kept: give bars=, or --bars FILE.")
     symbols = run.bars["symbol"].unique().sort().to_list()
+    market = market_of(run.bars)
     with problems() as unread:
-        holdout.refuse_second(symbols, sealed.holdout, again=again)
-        seen = holdout.seen_without_seal(symbols, sealed.holdout)
+        holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)
+        seen = holdout.seen_without_seal(symbols, sealed.holdout, market=market)
     opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
     whole = _whole(opened, symbols, sealed.holdout)
+    refuse_other_market(run.bars, whole.bars)
     chain = make_chain(opened, whole.bars, progress, actions=whole.actions)
     periods = chain.result.rows_per_year
     found = holdout.measure(chain.forecasts, chain.result.equity, sealed.holdout, periods_per_year=periods)
     same = holdout.same_past(run.forecasts, chain.forecasts)
-    earlier = holdout.refuse_second(symbols, sealed.holdout, again=again)  # somebody else, in the meantime
+    market = market_of(whole.bars)
+    earlier = holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)  # somebody, in the meantime
     opening = holdout.Opening(
         tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
         hash_of(sealed.to_dict()),
     )  # fmt: skip
-    holdout.record_opening(opening)  # before anything is shown
+    holdout.record_opening(opening, market=market)  # before anything is shown
     said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]
     found |= {
         "opened": [one.opened for one in (*earlier, opening)], "seen": seen, "same_past": same,

@@ -18,8 +18,8 @@ reopening, where all is sold. A price at another level after a gap (five times t
 instrument's: the holder of the old one gets the worse of the move and the default terms. What is open at the end of the
 bars stays open, at its last price.
 
-Wealth stops at 0: a loss of more is a loss of all. The book then holds nothing more; a symbol's own record goes on with
-new money.
+Wealth stops at 0: a loss of more is a loss of all. What was lost before a fill is not traded at it, and costs nothing.
+The book then holds nothing more; a symbol's own record goes on with new money.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.market.bars import open_fills, session_date
+from gatecast.market.bars import open_fills, refuse_lacking, session_date
 from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import find_ends
@@ -181,6 +182,7 @@ def net_of_class(
     return net, list(zip(times, settled.net[~is_bar], strict=True))
 
 
+@checked
 def backtest(
     weights: Any,
     bars: pl.DataFrame,
@@ -215,6 +217,7 @@ def backtest(
     True
     """
     costs = costs or Costs()
+    refuse_lacking(bars)
     ends = find_ends(bars, actions)
     table = _with_weights(weights, _with_facts(bars, _fills_chosen(fills or {}, bars)))
     keys = table.select("symbol", "time", "weight")
@@ -299,7 +302,13 @@ def _fills_chosen(fills: Mapping[str, Fill], bars: pl.DataFrame) -> BoolArray:
 def _with_weights(weights: Any, bars: pl.DataFrame) -> pl.DataFrame:
     """The bars from the first decision on, each with its weight."""
     if not isinstance(weights, pl.DataFrame):
-        weights = nw.from_native(weights, eager_only=True).to_polars()
+        try:
+            weights = nw.from_native(weights, eager_only=True).to_polars()
+        except TypeError:
+            raise SettingsError(
+                "backtest: weights must be a frame of Polars or pandas with symbol, time and weight; got "
+                f"{type(weights).__name__}. Make one, such as bars.select('symbol', 'time', weight=polars.lit(1.0))."
+            ) from None
     missing = [name for name in ("symbol", "time", "weight") if name not in weights.columns]
     if missing or len(weights) == 0:
         raise SettingsError(
@@ -530,15 +539,20 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             move, share = np.where(kind == BAR, move, ended), np.where(kind == BAR, share, 0.0)
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
         gain = move - old
-        aim = _aim(share, moved, before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow)))
+        means = before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow))
+        aim = _aim(share, moved, means)
         if shared and not at_open.all():  # orders at the close are filled after those at the open have earned
             opened = np.where(at_open, gain + aim * (later - 1) - np.abs(aim - moved) * side, gain) - borrow
-            aim = np.where(at_open, aim, _aim(share, moved, before + together(opened)))
+            means = np.where(at_open, means, before + together(opened))
+            aim = np.where(at_open, aim, _aim(share, moved, means))
         traded = np.abs(aim - moved)
         gain, paid = gain + aim * (later - 1), traded * side + borrow
         value[symbol] = aim * later
         now = before + together(gain - paid)
         if (ruined := now <= 0).any():  # of a shared account also later, when it holds nothing
+            traded = np.where(ruined & (means <= 0), 0.0, traded)  # no money is left at the fill: nothing is traded
+            paid = traded * side + borrow
+            now = before + together(gain - paid)
             gain = np.where(ruined, gain - now / (len(place) if shared else 1), gain)
             now = np.where(ruined, 0.0 if shared else 1.0, now)
             for kept in (value, wanted, parked, booked):

@@ -140,7 +140,7 @@ def _too_good(
     samples = forecasts.samples
     before = np.r_[0, chosen[:-1]]  # what earned a bar's return was in force at the close before
     earned = np.where(np.r_[True, np.diff(samples.symbol) != 0], 0.0, net[np.arange(len(net)), before])
-    market = net[:, STRATEGIES.index("buy_and_hold")]
+    market = net[:, STRATEGIES.index("held_long")]
     money = too_much_money_so_far(samples, earned, market, proposals.forecast_at, allowed)
     return too_good_so_far(forecasts, allowed) | money
 

@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from gatecast.forecasting.conformal import IntervalForecasts
+from gatecast.forecasting.titles import model_title
 from gatecast.samples.targets import to_array
 from gatecast.settings import Settings
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 STRATEGIES = (
-    "flat", "buy_and_hold", "trend", "mean_reversion", "lstm_signal", "consensus_signal", "ensemble_signal",
+    "flat", "held_long", "trend", "mean_reversion", "model_signal", "consensus_signal", "ensemble_signal",
 )  # fmt: skip
+FORMER_NAMES = {"buy_and_hold": "held_long", "lstm_signal": "model_signal"}
+"""Names of strategies in the folders of older runs."""
 
 
 class StrategySettings(Settings):
@@ -59,6 +62,31 @@ class Proposals:
     signal: FloatArray
     telling: NDArray[np.bool_]
     traded: NDArray[np.bool_]
+
+
+def strategy_titles(model: str = "", confirmed_by: str = "") -> dict[str, str]:
+    """Strategy -> its title for a reader, former names included.
+
+    `model`, `confirmed_by`: the models whose forecasts make a run's signals (`SignalSettings`); empty: unknown.
+
+    >>> titles = strategy_titles("ridge", "forest")
+    >>> titles["held_long"], titles["model_signal"], titles["consensus_signal"]
+    ('held long, sized by volatility', 'ridge regression signal', 'ridge regression signal, larger with random forest')
+    >>> strategy_titles()["model_signal"]
+    'signal of one model'
+    """
+    signal = f"{model_title(model)} signal" if model else "signal of one model"
+    other = model_title(confirmed_by) if confirmed_by else "another model"
+    titles = {
+        "flat": "flat",
+        "held_long": "held long, sized by volatility",
+        "trend": "trend",
+        "mean_reversion": "mean reversion",
+        "model_signal": signal,
+        "consensus_signal": f"{signal}, larger with {other}",
+        "ensemble_signal": "ensemble signal",
+    }
+    return titles | {former: titles[name] for former, name in FORMER_NAMES.items()}
 
 
 def propose(
@@ -114,10 +142,10 @@ def propose(
     rules = {name: sign[known] for name, sign in _rules(bars, settings).items()}
     weights = {
         "flat": np.zeros(count),
-        "buy_and_hold": size,
+        "held_long": size,
         "trend": size * rules["trend"],
         "mean_reversion": size * rules["mean_reversion"],
-        "lstm_signal": size * side,
+        "model_signal": size * side,
         "consensus_signal": np.clip(size * side * boosted, -1.0, 1.0),
         "ensemble_signal": size * _until_it_turns(expected, np.maximum(round_trip, least), group),
     }

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gatecast.arguments import checked
 from gatecast.errors import FeatureError
 from gatecast.market.bars import make_bars, session_date
 from gatecast.market.calendar import FIRST
@@ -20,6 +21,7 @@ FloatArray = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 
 
+@checked(error=FeatureError)
 def compute_features(bars: Any, names: Iterable[str] | None = None) -> Any:
     """The features of bars, on the same rows.
 
