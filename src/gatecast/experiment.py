@@ -53,7 +53,7 @@ from gatecast.forecasting.naive import RULES, VARIANCE_RULES, Naive
 from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule, work_of
 from gatecast.forecasting.transformer import TFT
-from gatecast.forecasting.tuning import DEFAULT, Told, TunedLSTM, Tuning
+from gatecast.forecasting.tuning import DEFAULT, SearchProgress, TunedLSTM, Tuning
 from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -393,7 +393,7 @@ class Experiment(Settings):
             volatility_proxy=self.volatility_proxy, context=self.context,
         )  # fmt: skip
 
-    def lstms(self, told: Told | None = None) -> list[Forecaster]:
+    def lstms(self, told: SearchProgress | None = None) -> list[Forecaster]:
         """The LSTM; with `tuning` the one whose settings are searched for, and beside it the one with those given."""
         lstm: LSTM = self.lstm.replace(
             lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
@@ -407,7 +407,7 @@ class Experiment(Settings):
             lstm.replace(label="lstm" + DEFAULT),
         ]
 
-    def forecasters(self, told: Told | None = None) -> list[Forecaster]:
+    def forecasters(self, told: SearchProgress | None = None) -> list[Forecaster]:
         """The models of the experiment and every task's simple rivals; `told` hears how far searches have come."""
         own: dict[str, Forecaster] = {
             "forest": self.forest.replace(seed=self.seed),

@@ -262,7 +262,7 @@ def _dask(scheduler: str | None) -> Iterator[Cluster]:
 
     large = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # samples are meant to stay with the scheduler
     with dask.config.set(large), _silence("distributed.client"):
-        _knock(scheduler)
+        _check_reachable(scheduler)
         with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
             _check(client, scheduler)
 
@@ -292,7 +292,7 @@ def _silence(name: str) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _knock(scheduler: str) -> None:
+def _check_reachable(scheduler: str) -> None:
     """Whether a scheduler is there; a client that found none, or something else, would be long in closing."""
     import asyncio
 

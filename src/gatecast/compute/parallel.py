@@ -47,15 +47,17 @@ def stream_out(
     light: bool = False,
 ) -> Generator[Result]:
     """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
-    away = None if light else active()
+    cluster = None if light else active()
     with one_thread():
-        stream = away.stream(work, items) if away else _stream(work, items, jobs, processes)
+        stream = cluster.stream(work, items) if cluster else _stream(work, items, jobs, processes)
         try:
             for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
                 yield result
         except (KeyboardInterrupt, GeneratorExit):
             _abandon(stream)
-            if processes and jobs > 1 and not away:  # they would finish what they are at, and leave their locks behind
+            if (
+                processes and jobs > 1 and not cluster
+            ):  # they would finish what they are at, and leave their locks behind
                 from joblib.externals.loky import get_reusable_executor
 
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)

@@ -214,7 +214,7 @@ class Shrinkage:
 
     @property
     def shrinkage(self) -> float:
-        """See above."""
+        """Share of the gain that is gone in the hold-out, 1 - after / before."""
         return 1 - self.after / self.before if self.before > 0 else float("nan")
 
 

@@ -93,7 +93,7 @@ class Ensemble(Settings):
             if "direction" in heads:
                 found["direction"] = self._probability(known, "direction", since)
             if "regime" in heads:
-                density = turbulence(forecasts, volatility, _held(forecasts, DENSITY, "regime", since), since)
+                density = turbulence(forecasts, volatility, _already_issued(forecasts, DENSITY, "regime", since), since)
                 known = forecasts.with_model(DENSITY, {"regime": density})
                 found["regime"] = self._probability(known, "regime", since)
         beside = {"volatility": volatility}
@@ -142,7 +142,7 @@ class Ensemble(Settings):
         linear = [i for i, name in enumerate(names) if name in LINEAR]
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
         equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
-        made = {name: _held(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
+        made = {name: _already_issued(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days)[since:]:
             for name, inputs, spread in ((EQUAL, equal, self.prior_sd), (STACKED, every, own)):
                 slopes = _slopes(inputs[record, -1], answer[record] - start[record, -1], weight, spread)
@@ -164,7 +164,7 @@ class Ensemble(Settings):
         base = np.array([float(name in self.volatility_base) for name in names])
         if not base.any():
             base[0] = 1.0
-        held = _held(forecasts, "ensemble", "volatility", since)
+        held = _already_issued(forecasts, "ensemble", "volatility", since)
         if "highway" not in forecasts.values:
             return mix_variances(forecasts, np.column_stack(members), base / base.sum(), held, since)
         mixed = mix_variances(forecasts, np.column_stack(members), base / base.sum(), np.full_like(held, np.nan))
@@ -181,7 +181,7 @@ class Ensemble(Settings):
         base = _odds(forecasts.values[rival][head])
         opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in names])
         answer = samples.targets[head].value[samples.decided]
-        made = {name: _held(forecasts, name, head, since) for name in (EQUAL, STACKED)}
+        made = {name: _already_issued(forecasts, name, head, since) for name in (EQUAL, STACKED)}
         for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
             for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
                 spread = self.prior_sd / np.sqrt(inputs.shape[1])
@@ -201,7 +201,7 @@ class InForce:
 
 def _rivals_own(forecasts: Forecasts, head: str, rival: str, since: int, *width: int) -> InForce:
     """A head on which no member has an opinion: every candidate is the rival's forecast."""
-    made = {name: _held(forecasts, name, head, since, *width) for name in (EQUAL, STACKED, "ensemble")}
+    made = {name: _already_issued(forecasts, name, head, since, *width) for name in (EQUAL, STACKED, "ensemble")}
     for fold in forecasts.folds[since:]:
         for values in made.values():
             values[fold.test] = forecasts.values[rival][head][fold.test]
@@ -215,7 +215,7 @@ def _in_force(
     numbers = choose(forecasts, np.column_stack(losses))
     names = tuple(list(values)[number] for number in numbers)
     width = () if next(iter(values.values())).ndim == 1 else next(iter(values.values())).shape[1:]
-    result = _held(forecasts, "ensemble", head, since, *width)
+    result = _already_issued(forecasts, "ensemble", head, since, *width)
     for fold, name in list(zip(forecasts.folds, names, strict=True))[since:]:
         result[fold.test] = values[name][fold.test]
     return InForce({**values, "ensemble": result}, names)
@@ -245,7 +245,7 @@ def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, s
     return held
 
 
-def _held(forecasts: Forecasts, model: str, head: str, since: int, *width: int) -> FloatArray:
+def _already_issued(forecasts: Forecasts, model: str, head: str, since: int, *width: int) -> FloatArray:
     """What the folds before `since` hold already; NaN elsewhere."""
     if since == 0:
         return np.full((len(forecasts.samples), *width), np.nan)

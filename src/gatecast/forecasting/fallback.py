@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-LEAST_DAYS = 500  # of record, before anything is learned from it: two years
-CERTAIN = 2.0  # standard errors by which another forecast must have been better
+MIN_RECORD_DAYS = 500  # of record, before anything is learned from it: two years
+SWITCH_Z = 2.0  # standard errors by which another forecast must have been better
 
 
 def choose(forecasts: Forecasts, losses: FloatArray) -> list[int]:
@@ -33,10 +33,10 @@ def choose(forecasts: Forecasts, losses: FloatArray) -> list[int]:
 
     chosen, now = [], 0
     for _, loss in daily_losses(forecasts, lambda rows: losses[rows]):
-        if len(loss) >= LEAST_DAYS:
+        if len(loss) >= MIN_RECORD_DAYS:
             best = int(np.argmin(loss.mean(axis=0)))
             better = hac_mean(loss[:, now] - loss[:, best], 2 * forecasts.samples.horizon_sessions)
-            now = best if better.statistic > CERTAIN else now
+            now = best if better.statistic > SWITCH_Z else now
         chosen.append(now)
     return chosen
 

@@ -102,7 +102,7 @@ def _regression(inputs: FloatArray, target: FloatArray, counts: FloatArray, stre
 
 
 def threshold_rival() -> Logistic:
-    """A label made by a threshold is partly known from the distance to it: the regime head's own rival."""
+    """Logistic regression of the regime on log variance minus the regime's level: a baseline of that head."""
     return Logistic(inputs="distance", heads=("regime",), strengths=(1.0,), label="threshold")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.fallback import LEAST_DAYS, daily_losses
+from gatecast.forecasting.fallback import MIN_RECORD_DAYS, daily_losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
-RELUCTANCE = 3.0  # log odds against all of a correction, before there is a record
+PRIOR_LOG_ODDS_AGAINST_CORRECTION = 3.0  # log odds against all of a correction, before there is a record
 
 
 def mix_variances(
@@ -48,7 +48,7 @@ def mix_variances(
         if number < since:
             continue
         weights = base
-        if len(loss) >= LEAST_DAYS:
+        if len(loss) >= MIN_RECORD_DAYS:
             weights = _exponential_weights(forecasts, loss, distance) @ grid
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
@@ -84,8 +84,8 @@ def correct_variance(
         if number < since:
             continue
         share = 0.0
-        if len(loss) >= LEAST_DAYS:
-            share = float(_exponential_weights(forecasts, loss, RELUCTANCE * shares) @ shares)
+        if len(loss) >= MIN_RECORD_DAYS:
+            share = float(_exponential_weights(forecasts, loss, PRIOR_LOG_ODDS_AGAINST_CORRECTION * shares) @ shares)
         held[fold.test] = variance[fold.test] * np.exp(share * correction[fold.test])
     return held
 

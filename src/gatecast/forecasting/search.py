@@ -73,7 +73,7 @@ def open_storage(url: str | None) -> Iterator[BaseStorage]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    with _quiet(), _alone(file_of(url)):
+    with _quiet(), _file_lock(file_of(url)):
         storage = _connected(url) if url else optuna.storages.InMemoryStorage()
         try:
             yield storage
@@ -98,7 +98,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _alone(file: Path | None) -> Iterator[None]:
+def _file_lock(file: Path | None) -> Iterator[None]:
     """Keeps other processes out of a file of studies."""
     from filelock import FileLock, Timeout
 
@@ -203,7 +203,7 @@ def search(
     work = _Work(study, space, list(guesses), evaluate, steps, sampler, prune, seed)
     began = time.monotonic()
     if shared:
-        _sweep(study)
+        _fail_stale_claims(study)
     while True:
         known = _finished(study)
         if budget.seconds is None and not shared:
@@ -270,7 +270,7 @@ class _Work:
             claimed.append(trial)
         if not claimed:
             time.sleep(0.5)
-            _sweep(self.study)
+            _fail_stale_claims(self.study)
             return
         earlier = [one for one in _finished(self.study) if one.number < claimed[0].number]
         made = self.tried([(one.number, one.params) for one in claimed], earlier)
@@ -413,7 +413,7 @@ def _read(trial: FrozenTrial) -> Trial:
     )  # fmt: skip
 
 
-def _sweep(study: Study) -> None:
+def _fail_stale_claims(study: Study) -> None:
     """Claims of processes that are no more: of this machine at once, of another after `STALE_SECONDS`."""
     import datetime
 
@@ -424,11 +424,11 @@ def _sweep(study: Study) -> None:
         here = host == socket.gethostname() and pid.isdecimal()
         begun = trial.datetime_start or datetime.datetime.min
         age = (datetime.datetime.now() - begun).total_seconds()
-        if (here and not _runs(int(pid))) or age > (STALE_SECONDS if host else NAMELESS_SECONDS):
+        if (here and not _process_alive(int(pid))) or age > (STALE_SECONDS if host else NAMELESS_SECONDS):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _runs(pid: int) -> bool:
+def _process_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 SCORED = 0.4  # share of a slice, the latest, on which candidates are scored
 PASSED_ON = 2  # settings of one date that are among the first guesses of the next
-Told = Callable[[int, int, str], None]
+SearchProgress = Callable[[int, int, str], None]
 """Hears how many candidates were tried, of how many, and the best so far in words."""
 DEFAULT = "_default"
 """Ends the name of the model with the settings that were given, beside the one whose settings are searched for."""
@@ -190,7 +190,7 @@ class TunedLSTM:
     lstm: LSTM
     tuning: Tuning
     storage: str | None = None
-    told: Told | None = None
+    told: SearchProgress | None = None
 
     @property
     def name(self) -> str:
@@ -244,7 +244,7 @@ def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
 
 def search_once(
     lstm: LSTM, tuning: Tuning, fold: Fold, guesses: Sequence[Params], storage: BaseStorage, *,
-    jobs: int = 1, told: Told | None = None,
+    jobs: int = 1, told: SearchProgress | None = None,
 ) -> tuple[dict[str, Any], list[Params]]:  # fmt: skip
     """The search of one date, and the settings that the next one should try first.
 

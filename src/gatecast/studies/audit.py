@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
     from gatecast.forecasting.schedule import Fold
-    from gatecast.forecasting.tuning import Told
+    from gatecast.forecasting.tuning import SearchProgress
     from gatecast.results import ClassResult
     from gatecast.samples.windows import Samples
 
@@ -282,7 +282,7 @@ class _Watched(Experiment):
         """The folds that they were given: usually the same for all."""
         return list({id(watch.folds): watch.folds for watch in self._watches}.values())
 
-    def forecasters(self, told: Told | None = None) -> list[Forecaster]:
+    def forecasters(self, told: SearchProgress | None = None) -> list[Forecaster]:
         """The experiment's, watched."""
         self._watches = [_Watch(forecaster) for forecaster in super().forecasters(told)]
         return [*self._watches]

@@ -188,7 +188,7 @@ def nulls(
             name = plan[done - 1][0]
             progress(f"nulls: {name}", sum(other == name for other, _ in plan[:done]), runs)
 
-    found = iter(fan_out(_alone, plan, jobs=jobs, processes=True, progress=report))
+    found = iter(fan_out(_single_threaded, plan, jobs=jobs, processes=True, progress=report))
     return Nulls(tuple(line_of(name, [next(found) for _ in range(runs)]) for name in names))
 
 
@@ -225,7 +225,7 @@ def run_of(null: Null, seed: int) -> dict[str, bool]:
     return found | {"held": bool((chain.weights["weight"] != 0).any())}
 
 
-def _alone(item: tuple[str, int]) -> dict[str, bool]:
+def _single_threaded(item: tuple[str, int]) -> dict[str, bool]:
     """One run on one thread: the last digits depend on their number."""
     from threadpoolctl import threadpool_limits
 

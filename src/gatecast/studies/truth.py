@@ -220,7 +220,9 @@ def truth(
         if progress:
             progress(f"truth: {group}", groups[:done].count(group), groups.count(group))
 
-    found = iter(fan_out(_alone, [(part.work, one) for part, one in plan], jobs=jobs, processes=True, progress=report))
+    found = iter(
+        fan_out(_single_threaded, [(part.work, one) for part, one in plan], jobs=jobs, processes=True, progress=report)
+    )
     lines = [
         line
         for part, own in zip(parts, count, strict=True) if own
@@ -229,7 +231,7 @@ def truth(
     return Truth(long, tuple(_with_all_walks(lines)))
 
 
-def _alone(item: tuple[Callable[[int], Found], int]) -> Found:
+def _single_threaded(item: tuple[Callable[[int], Found], int]) -> Found:
     """One run that is no trial, on one thread: the last digits depend on their number."""
     from threadpoolctl import threadpool_limits
 
