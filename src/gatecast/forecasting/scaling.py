@@ -48,15 +48,14 @@ class Scaler:
         return np.clip((values - self.centre) / self.spread, -self.limit, self.limit)
 
 
-def limit_far(values: FloatArray) -> FloatArray:
-    """(rows, columns) training data in which a value further than `FAR` robust s.d. from the median counts as that far.
+def robust_spread(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(columns,) median and robust standard deviation of (rows, columns) values.
 
-    The robust standard deviation of a column is 1.4826 times the median distance from its median; where most values
-    are the median, that of the others. A column of which more than a share `OUTLIERS` is so far away stays as it is.
-    Where nothing is that far, the same array comes back.
+    The latter is 1.4826 times the median distance from the median; where most values are the median, that of the
+    others; infinite where all are.
 
-    >>> limit_far(np.array([[-1.0], [0.0], [1.0], [0.0], [1e6]])).ravel().round(2).tolist()
-    [-1.0, 0.0, 1.0, 0.0, 29.65]
+    >>> robust_spread(np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 5.0]]))
+    (array([2., 0.]), array([1.4826, 7.413 ]))
     """
     with np.errstate(invalid="ignore"):
         middle = np.median(values, axis=0)
@@ -66,10 +65,23 @@ def limit_far(values: FloatArray) -> FloatArray:
     for column in np.flatnonzero(typical <= rounding):
         others = away[:, column][away[:, column] > rounding[column]]
         typical[column] = np.median(others) if len(others) else np.inf
-    most = FAR * 1.4826 * typical
-    far = away > most
+    return middle, 1.4826 * typical
+
+
+def limit_far(values: FloatArray) -> FloatArray:
+    """(rows, columns) training data in which a value further than `FAR` robust s.d. from the median counts as that far.
+
+    A column of which more than a share `OUTLIERS` is so far away stays as it is: it has more than one scale. Where
+    nothing is that far, the same array comes back.
+
+    >>> limit_far(np.array([[-1.0], [0.0], [1.0], [0.0], [1e6]])).ravel().round(2).tolist()
+    [-1.0, 0.0, 1.0, 0.0, 29.65]
+    """
+    middle, spread = robust_spread(values)
+    with np.errstate(invalid="ignore"):
+        far = np.abs(values - middle) > FAR * spread
     far &= far.mean(axis=0) <= OUTLIERS
-    return np.where(far, np.clip(values, middle - most, middle + most), values) if far.any() else values
+    return np.where(far, np.clip(values, middle - FAR * spread, middle + FAR * spread), values) if far.any() else values
 
 
 def smearing_factor(log_error: FloatArray) -> float:
