@@ -68,20 +68,30 @@ def robust_spread(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     return middle, 1.4826 * typical
 
 
-def limit_far(values: FloatArray) -> FloatArray:
-    """(rows, columns) training data in which a value further than `FAR` robust s.d. from the median counts as that far.
+def far_limits(values: FloatArray) -> FloatArray | None:
+    """(2, columns) the least and the most that a value counts as, from (rows, columns) training data; None: no limit.
 
-    A column of which more than a share `OUTLIERS` is so far away stays as it is: it has more than one scale. Where
-    nothing is that far, the same array comes back.
+    They are `FAR` robust standard deviations from the median, in the columns that have a value further away. A column
+    of which more than a share `OUTLIERS` is so far away has none: it has more than one scale.
 
-    >>> limit_far(np.array([[-1.0], [0.0], [1.0], [0.0], [1e6]])).ravel().round(2).tolist()
-    [-1.0, 0.0, 1.0, 0.0, 29.65]
+    >>> limits = far_limits(np.array([[-1.0], [0.0], [1.0], [0.0], [1e6]]))
+    >>> limits.round(2).tolist(), far_limits(np.array([[-1.0], [0.0], [1.0]])) is None
+    ([[-29.65], [29.65]], True)
     """
     middle, spread = robust_spread(values)
     with np.errstate(invalid="ignore"):
         far = np.abs(values - middle) > FAR * spread
-    far &= far.mean(axis=0) <= OUTLIERS
-    return np.where(far, np.clip(values, middle - FAR * spread, middle + FAR * spread), values) if far.any() else values
+    limited = far.any(axis=0) & (far.mean(axis=0) <= OUTLIERS)
+    if not limited.any():
+        return None
+    reach = np.where(limited, FAR * spread, np.inf)
+    return np.stack([middle - reach, middle + reach])
+
+
+def limit_far(values: FloatArray) -> FloatArray:
+    """(rows, columns) training data within their `far_limits`; the same array where there are none."""
+    limits = far_limits(values)
+    return values if limits is None else np.clip(values, *limits)
 
 
 def smearing_factor(log_error: FloatArray) -> float:
