@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from gatecast.evaluation.leaks import Audit
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
-from gatecast.experiment import Experiment, judge_chain, make_chain
+from gatecast.experiment import Experiment, judge_chain, make_chain, run
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.bars import make_bars
@@ -139,3 +140,43 @@ def test_where_orders_are_filled_in_words() -> None:
     assert fill_in_words(1.0) == {"fill": "open", "reason": "opens are real"}
     assert fill_in_words(0.0)["fill"] == "close"
     assert fill_in_words(0.625)["fill"] == "open on 62.5 % of bars"
+
+
+def test_columns_that_symbols_lack_or_have_in_another_unit_are_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named column is the class's while one symbol has it; what cannot be used is among the warnings."""
+    monkeypatch.setenv("GATECAST_DATA", str(tmp_path))
+    bars = synthetic.b1(700, seed=4, r2=0.08, symbols=4).drop("segment")
+    names, own = bars["symbol"].unique().sort().to_list(), pl.col("symbol")
+    x = pl.when(own == names[0]).then(None).when(own == names[1]).then(pl.col("x") * 1e-9).otherwise("x")
+    bars = make_bars(bars.with_columns(x=x, y=pl.lit(None, pl.Float64)))
+    told = run(Experiment(bars=bars, **{**LINEAR, "features": ("x", "y", "ret_log_1")}))
+    assert told.classes["index"].samples.names == ("x", "ret_log_1")
+    assert set(told.forecasts["symbol"]) == set(names[1:])
+    said = told.scores["warnings"]
+    assert "index: the feature 'y' is not used: no y in its first sessions." in said
+    assert any(one.startswith(f"{names[0]}: nothing was forecast, because x has no value") for one in said)
+    (unit,) = [one for one in said if "the same unit" in one]
+    assert unit.startswith(f"{names[1]}: its values of 'x' spread ")
+    ratio = float(unit.split("spread ")[1].split(" times")[0])
+    spread = [np.median(np.abs(one - np.median(one))) for one in (bars.filter(symbol=name)["x"] for name in names[1:])]
+    assert ratio == pytest.approx(spread[0] / np.median(spread), rel=0.1)
+
+
+def test_a_symbol_that_alone_turns_the_gain_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cash fund beside planted symbols: its sure drift decides the class's R², and the run says so."""
+    monkeypatch.setenv("GATECAST_DATA", str(tmp_path))
+    bars = synthetic.b1(1300, seed=1, r2=0.05, symbols=3).drop("segment")
+    rng, first = np.random.default_rng(5), bars["symbol"][0]
+    path = 100 * np.exp(np.cumsum(1e-4 + 2e-5 * rng.standard_normal(1300)))
+    cash = bars.filter(symbol=first).with_columns(
+        symbol=pl.lit("CASH"), open=path, high=path * 1.00001, low=path / 1.00001, close=path,
+        x=rng.standard_normal(1300),
+    )  # fmt: skip
+    told = run(Experiment(bars=make_bars(pl.concat([bars, cash])), **LINEAR))
+    assert told.verdicts["return"]["effect"] < -0.2
+    (row,) = [row for row in told.scores["without_symbol"] if row["head"] == "return"]
+    assert row["symbol"] == "CASH"
+    assert row["gain"] > 0.01
+    assert f"Without CASH the gain in return would be {100 * row['gain']:+.1f} %." in told.scores["warnings"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
+from gatecast.evaluation.compare import gains_without, illusions, many_models, per_session, score_tables
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.delay import DIES
@@ -19,10 +19,12 @@ from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.leaks import knowing_columns, with_knowing
 from gatecast.evaluation.ledger import best_of_trials, independent_trials, market_of
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, void
+from gatecast.evaluation.rivals import each_with_rival
 from gatecast.evaluation.tuned import tuned_of
-from gatecast.evaluation.verdict import SKILL
+from gatecast.evaluation.verdict import NAMES, SKILL
 from gatecast.evaluation.windows import longer_windows
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
+from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
@@ -33,6 +35,7 @@ from gatecast.market.ends import find_ends
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
+from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.trading.backtest import backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.portfolio import make_book
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 BENCHMARK = "benchmark: bought once, equally weighted, and held"
+OTHER_UNIT = 100.0  # times that a symbol's spread of a column is the median symbol's: another unit
 
 
 @dataclass(frozen=True)
@@ -373,6 +377,7 @@ def scores_of(
     symbols = run.bars["symbol"].unique().sort().to_list()
     holdout = run.experiment.holdout
     found = trials_of(chain, trials)
+    turning = turning_symbols(chain.forecasts, verdicts)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
         "delistings": chain.actions.filter(kind="delisting")
@@ -391,6 +396,7 @@ def scores_of(
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble, jobs=run.experiment.jobs),
+        "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),
         "rivals": rivals_of(chain.forecasts),
         "tuning": tuned_of(chain.forecasts),
@@ -413,7 +419,7 @@ def scores_of(
         "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
-        "warnings": warnings_of(run, chain, reading, audit),
+        "warnings": warnings_of(run, chain, reading, audit) + turning_in_words(turning),
         "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},
         "features_left_out": {name: one.samples.left_out for name, one in run.classes.items()},
         "control": control_scores(run.control, run.experiment),
@@ -760,6 +766,61 @@ def fold_table(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def turning_symbols(forecasts: dict[str, Forecasts], verdicts: dict[str, Verdict]) -> list[dict[str, Any]]:
+    """head, symbol, gain: the symbols without which a head's gain over the rival has the other sign.
+
+    Only where that gain lies outside the verdict's 90 % interval: else it is within its luck.
+    """
+    every = each_with_rival(forecasts)
+    return [
+        {"head": head, "symbol": symbol, "gain": gain}
+        for head, one in verdicts.items()
+        if head in NAMES and head != "strategy" and np.isfinite(one.effect)
+        for symbol, gain in gains_without(every, head, "ensemble").items()
+        if gain * one.effect < 0 and not one.low <= gain <= one.high
+    ]
+
+
+def turning_in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on each of `turning_symbols`.
+
+    >>> turning_in_words([{"head": "return", "symbol": "CASH", "gain": 0.03}])
+    ['Without CASH the gain in return would be +3.0 %.']
+    """
+    return [f"Without {row['symbol']} the gain in {row['head']} would be {100 * row['gain']:+.1f} %." for row in rows]
+
+
+def other_units(samples: Samples) -> list[str]:
+    """A sentence on each symbol whose values of a user's column are of another size than the class's.
+
+    Their robust standard deviation is more than 100 times the median of the class's symbols, or less than 1/100 of it.
+    """
+    said = []
+    for name, column in zip(samples.names, samples.features.T, strict=True):
+        if name in BUILT_IN:
+            continue
+        values = [column[(samples.symbol == number) & np.isfinite(column)] for number in range(len(samples.symbols))]
+        spread = np.array([float(robust_spread(one[:, None])[1][0]) if len(one) else np.inf for one in values])
+        varies = np.isfinite(spread)
+        if not varies.any():
+            continue
+        ratio = spread / np.median(spread[varies])
+        said += [
+            f"{samples.symbols[number]}: its values of {name!r} spread {ratio[number]:.2g} times as far as those of the"
+            f" class's median symbol. Models learn one scale for {samples.asset_class}: give all symbols the same unit."
+            for number in np.flatnonzero(varies & ((ratio > OTHER_UNIT) | (ratio < 1 / OTHER_UNIT))).tolist()
+        ]
+    return said
+
+
+def unused_features(samples: Samples) -> list[str]:
+    """A sentence on each feature that was asked for by name and that the class has none of."""
+    return [
+        f"{samples.asset_class}: the feature {name!r} is not used: {why} in its first sessions."
+        for name, why in samples.left_out.items()
+    ]
+
+
 def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[str]:
     """What a reader must know before believing a number."""
     warnings = [
@@ -781,6 +842,8 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
             )
         warnings += short_histories(one)
+        warnings += unused_features(one.samples) if run.experiment.features is not None else []
+        warnings += other_units(one.samples)
     warnings += ends_in_words(chain.result)
     override = run.experiment.selection.evidence
     if override is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -255,7 +256,7 @@ def test_signal_that_the_model_wastes_is_said_to_be_wasted(skilled: Forecasts) -
     assert found.clark_west < 0.01
     assert found.effect < 0
     assert found.verdict != SKILL
-    assert "There is signal, the model wastes it: the return forecast has R² -" in found.sentence
+    assert "There is signal, the model wastes it: the return forecast has R² worse than -100%" in found.sentence
     assert "Clark-West finds signal" in found.sentence
 
 
@@ -331,6 +332,22 @@ def test_a_wild_symbol_does_not_decide() -> None:
 
 def test_the_symbols_of_a_day_are_averaged_not_counted(samples: Samples, faint: Forecasts) -> None:
     assert verdicts(faint)["direction"].n == len(np.unique(samples.sessions[faint.rows])) - 5  # the last five are open
+
+
+@pytest.mark.parametrize("head", ["return", "direction"])
+def test_costs_and_losses_beyond_a_hundred_percent_are_said_in_words(hopeless: Forecasts, head: str) -> None:
+    """A round trip that costs more than the price moves asks for no R² of 1,099 %."""
+    wild = {**hopeless.values["lstm"], "return": 30 * hopeless.values["lstm"]["return"]}
+    for forecasts in (hopeless, hopeless.with_model("ensemble", wild)):
+        found = verdicts(forecasts, round_trip=0.5)[head]
+        assert found.verdict == NOTHING
+        assert found.break_even > 1
+        assert "a round trip costs more than the price usually moves" in found.sentence
+        numbers = [float(number.replace(",", "")) for number in re.findall(r"([\d.,]+) ?%", found.sentence)]
+        assert all(number <= 100 for number in numbers), found.sentence
+    if head == "return":
+        assert found.effect < -1
+        assert "R² worse than -100% (a loss more than twice as large)" in found.sentence
 
 
 def test_numbers_are_plain(skilled: Forecasts) -> None:

@@ -73,6 +73,34 @@ def day_means(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: 
     return Days(day.astype("datetime64[D]"), *means)
 
 
+def gains_without(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: str = RIVAL) -> dict[str, float]:
+    """Symbol -> the model's gain over the rival, a share of its loss, if that symbol were not there.
+
+    The gain is that of a verdict: means over symbols by day, then over days. Of one symbol alone nothing is left: no
+    row. A symbol stands in every asset class for itself.
+    """
+    parts = []
+    for one in forecasts.values():
+        base, loss = losses(one, head, rival), losses(one, head, model)
+        rows = np.flatnonzero(np.isfinite(base) & np.isfinite(loss))
+        name = np.array(one.samples.symbols, dtype=object)[one.samples.symbol[one.samples.decided[rows]]]
+        parts.append((name, one.samples.sessions[rows].astype("datetime64[D]"), base[rows], loss[rows]))
+    symbols, days, base, loss = (np.concatenate(column) for column in zip(*parts, strict=True))
+    _, day = np.unique(days, return_inverse=True)
+    sums = [np.bincount(day, weights) for weights in (None, base, loss)]
+    found = {}
+    for symbol in sorted(set(symbols)):
+        own = symbols == symbol
+        rest = [
+            every - np.bincount(day[own], weights, len(every))
+            for every, weights in zip(sums, (None, base[own], loss[own]), strict=True)
+        ]
+        left = rest[0] > 0
+        if left.any():
+            found[symbol] = gain_over(*(float((one[left] / rest[0][left]).mean()) for one in rest[1:]))
+    return found
+
+
 @dataclass(frozen=True)
 class SetAside:
     """Forecasts whose answers do not count in full: `ties`, prices that stood still, are not scored for direction;

@@ -18,6 +18,7 @@ FIRST = 20  # spacings or sessions that a usual spacing or a usual session is th
 LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, and what comes back is a new listing
 NIGHT = timedelta(hours=4)  # a longer break inside a market's week starts a new session
 ROUND_THE_CLOCK = timedelta(hours=20)  # a market whose usual session is at least so long has no first bar
+WITHIN_SESSION = timedelta(hours=20)  # bars closer than that follow each other within a session
 OTHER_LEVEL = 5.0  # a price this many times another across a gap is another instrument's
 
 
@@ -137,15 +138,23 @@ def listings(bars: pl.DataFrame) -> pl.Series:
 
 
 def fill_times(bars: pl.DataFrame) -> pl.Series:
-    """(bars,) by when a row must be known to take part in the decision at its close: half a bar later.
+    """(bars,) by when a row must be known to take part in the decision at its close: no later than the next open.
 
-    A bar's length is the symbol's usual spacing, the median of its first 20. A decision is filled at the next open,
-    which comes no earlier. `bars` sorted by symbol and time.
+    Where trading goes on at the close (markets that never close; bars within a session) that is the close itself. Where
+    a session ends it is half a bar later, or the class's `pause` where that is shorter. A bar's length is the symbol's
+    usual spacing, the median of its first 20. `bars` sorted by symbol and time.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(30, seed=1)
     >>> fill_times(bars)[0] - bars["time"][0]
     datetime.timedelta(seconds=43200)
+    >>> coins = bars.with_columns(asset_class=pl.lit("crypto"))
+    >>> fill_times(coins)[0] - coins["time"][0]
+    datetime.timedelta(0)
     """
     usual = pl.col("time").head(FIRST + 1).diff().median().over("symbol")
-    return bars.select((pl.col("time") + (usual / 2).fill_null(timedelta())).alias("fill")).to_series()
+    pause = pl.col("asset_class").replace_strict(
+        {name: known.pause for name, known in ASSET_CLASSES.items()}, return_dtype=pl.Duration("us")
+    )
+    wait = pl.when(usual > WITHIN_SESSION).then(pl.min_horizontal(usual / 2, pause)).otherwise(timedelta())
+    return bars.select((pl.col("time") + wait).alias("fill")).to_series()
