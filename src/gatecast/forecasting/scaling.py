@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["zscore", "minmax"]
 
+ROUNDING = 1e-15  # a spread that the rounding of numbers around 1 makes by itself
+
 
 @dataclass(frozen=True)
 class Scaler:
@@ -34,7 +36,7 @@ class Scaler:
             centre, spread = values.min(0), np.ptp(values, axis=0)
         else:
             centre, spread = values.mean(0), values.std(0)
-        constant = spread <= 1e-12 * np.maximum(1.0, np.abs(centre))
+        constant = spread <= np.maximum(ROUNDING, 1e-12 * np.abs(centre))
         return cls(centre, np.where(constant, np.inf, spread))
 
     def transform(self, values: FloatArray) -> FloatArray:

@@ -90,18 +90,18 @@ def merge_bars(
         said = f"{_names(strange)} {'is' if len(strange) == 1 else 'are'} not in the run and left out."
         problems.append(DataProblem("new symbol", strange, said))
     newer = newer.select(known.columns)
-    _refuse_other_reading(known, newer)
+    _refuse_other_reading(known.select(COLUMNS), newer.select(COLUMNS))
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
     problems += rescaled
     problems += _revised(known, newer, rounding)
-    problems += _missing(known, newer)
+    problems += _missing(known.select(COLUMNS), newer.select(COLUMNS))
 
-    last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
-    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
+    last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
+    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
     if len(added) == 0:
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
-    added = added.with_columns(segment=(pl.col("before") + pl.col("segment") - first).cast(pl.Int32))
+    added = added.with_columns(segment=(pl.col("_before") + pl.col("segment") - first).cast(pl.Int32))
     bars = make_bars(pl.concat([known, added.select(known.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     return Merged(bars, (*problems, *_odd(bars, last)))
@@ -156,7 +156,8 @@ def _on_the_runs_level(
     known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
 ) -> tuple[pl.DataFrame, list[DataProblem], dict[Any, float]]:
     """The newer bars divided by each symbol's factor, a problem a symbol that has one, and the rounding of each."""
-    both = newer.join(known.select("symbol", "time", *PRICES, "volume"), on=["symbol", "time"], suffix="_known")
+    keys = ("symbol", "time", *PRICES, "volume")
+    both = newer.select(keys).join(known.select(keys), on=["symbol", "time"], suffix="_known")
     last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
     ends = dict(last.iter_rows())
     problems, price, volume, rounding, proven = [], {}, {}, {}, set()
@@ -214,28 +215,33 @@ def _factor(both: pl.DataFrame, columns: Sequence[str]) -> tuple[float, float] |
 def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
     """Common bars with other numbers, and bars before the run's last that the run did not have."""
     columns = [*PRICES, "volume", *known.columns[len(COLUMNS) :]]
-    both = newer.join(known.select("symbol", "time", *columns), on=["symbol", "time"], suffix="_known")
+    then = known.select("symbol", "time", pl.col(columns).name.prefix("_then_"))
+    both = newer.join(then, on=["symbol", "time"])
     room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
     limit = pl.col("symbol").replace_strict(room, default=CHANGED, return_dtype=pl.Float64)
     other = {}
     for name in columns:
-        now, was = pl.col(name), pl.col(f"{name}_known")
+        now, was = pl.col(name), pl.col(f"_then_{name}")
         apart = (now - was).abs() > limit * pl.max_horizontal(now.abs(), was.abs())
         other[name] = apart.fill_null(False) | (now.is_null() != was.is_null())
-    changed = both.with_columns(**{f"{name}_other": fault for name, fault in other.items()}).filter(
-        pl.any_horizontal(f"{name}_other" for name in columns)
+    changed = both.with_columns(**{f"_other_{name}": fault for name, fault in other.items()}).filter(
+        pl.any_horizontal(f"_other_{name}" for name in columns)
     )
     problems = []
     if len(changed):
         row = changed.row(0, named=True)
-        which = ", ".join(name for name in columns if changed[f"{name}_other"].any())
+        which = ", ".join(name for name in columns if changed[f"_other_{name}"].any())
         said = (
             f"{len(changed)} bars differ from those the run saw ({which}), the first {row['symbol']!r} "
             f"{row['time'].isoformat()}: the run's are kept (revised_input). Run again to learn from the others."
         )
         problems.append(DataProblem("revised", tuple(changed["symbol"].unique().sort()), said))
     last = known.group_by("symbol").agg(last=pl.col("time").max())
-    late = newer.join(known.select("symbol", "time"), on=["symbol", "time"], how="anti").join(last, on="symbol")
+    late = (
+        newer.select(COLUMNS)
+        .join(known.select("symbol", "time"), on=["symbol", "time"], how="anti")
+        .join(last, on="symbol")
+    )
     span = known.group_by("symbol").agg(begin=pl.col("time").min())
     late = late.join(span, on="symbol").filter(pl.col("time").is_between("begin", "last"))
     if len(late):
@@ -290,7 +296,7 @@ def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False
     notes = Notes((None,))
     try:
         if splits is not False:
-            refuse_splits(placed.filter(pl.col("time") >= pl.col("last")), read_splits(splits), notes)
+            refuse_splits(placed.filter(pl.col("time") >= pl.col("_last")), read_splits(splits), notes)
         refuse_mixed_spacing(placed, notes)
     except BarsError as error:
         raise BarsError(
@@ -301,9 +307,9 @@ def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False
 
 def _odd(bars: pl.DataFrame, last: pl.DataFrame) -> list[DataProblem]:
     """What `findings` says of single new bars: extreme returns, gaps, jumps of level."""
-    ends = dict(last.select("symbol", "last").iter_rows())
+    ends = dict(last.select("symbol", "_last").iter_rows())
     placed = bars.join(last, on="symbol", maintain_order="left")
-    new = pl.col("time") > pl.col("last")
+    new = pl.col("time") > pl.col("_last")
     recent = placed.filter(pl.int_range(pl.len()).over("symbol") >= (~new).sum().over("symbol") - TAIL)
     return [
         DataProblem(
