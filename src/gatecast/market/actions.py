@@ -151,8 +151,9 @@ def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
     value = row["value"]
     if value is None or not fits(value) or value == float("inf"):
         text = row.get("_text")
-        shown = f"{value:g}" if text is None and value is not None else repr(text)[:80] if text else "an empty cell"
-        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected: {words}; got {shown}.", "value", text)
+        shown = f"{value:g}" if value is not None else repr(text)[:80] if text else "an empty cell"
+        found = text if value is None else value
+        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected: {words}; got {shown}.", "value", found)
 
 
 def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:

@@ -169,7 +169,6 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes, needed: Containe
     are. Marks of sessions without trade (true, yes, 1) are 1 and 0; a column of mostly other numbers holds amounts.
     """
     ours = [name for name in (*PRICES, "adjusted_close", "volume", "delisting") if name in frame.columns]
-    frame = _without_nested(frame, notes)
     for name in (name for name in MARKS if name in frame.columns):
         mark = pl.col(name).cast(pl.String).str.to_lowercase()
         number = mark.replace_strict(YES_AND_NO, default=mark.cast(pl.Float64, strict=False), return_dtype=pl.Float64)
@@ -226,7 +225,7 @@ def _tell_text(
     words = f"{bad.height} cell(s) of the column {name!r} are text, the first {cell['text'][:40]!r}"
     if needed:
         advice = "Correct or empty the cell, or leave the column out."
-        notes.refuse(cell, f"the column is needed, and {words}: no number.", advice, name, cell["text"])
+        notes.refuse(cell, f"the column is asked for, but {words}.", advice, name, cell["text"])
     if numbers > bad.height:
         row = frame.select("symbol", "_table", "_line").row(parsed["text"].eq(cell["text"]).arg_max() or 0, named=True)
         advice = f"{words}: the whole column is left out. Correct or empty the cell."
@@ -264,7 +263,7 @@ def with_points(cells: pl.Series) -> pl.Series:
     return cells.str.replace(",", ".", literal=True) if numbers.all() and decimal.any() else cells
 
 
-def _without_nested(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+def without_nested(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """Columns of lists, bytes and Python objects are dropped, or refused where bars need them."""
     for name, kind in frame.schema.items():
         if kind.is_nested() or kind in (pl.Object, pl.Binary):

@@ -41,7 +41,7 @@ def check_known(known_at: Mapping[str, str] | None) -> dict[str, str]:
     for name, value in wanted.items():
         if _meaning_of(name) is not None:
             raise BarsError(
-                f"known_at names {name!r}, which is known with its row, as prices and volume are (by the row's column"
+                f"known_at names {name!r}: prices, volume and the row's own columns are known with their row (column"
                 " known_at). Name further columns of numbers."
             )
         if not isinstance(value, str) or not value.strip():

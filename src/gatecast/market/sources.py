@@ -54,7 +54,7 @@ from gatecast.market.cleaning import (
     widen,
     without_repeats,
 )
-from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of
+from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of, without_nested
 from gatecast.market.frames import read_frame
 from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
 from gatecast.market.spellings import SPELLINGS, snake
@@ -440,7 +440,8 @@ def _read_rows(
             frame = frame.with_columns(pl.lit(value).alias(name))
     frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
     timed = [name.removeprefix(OWN) for name in frame.columns if name.startswith(OWN)]
-    frame = to_numbers(fill_symbols(frame, notes), table, notes, {*timed, *known_at, *needed})
+    frame = fill_symbols(without_nested(frame, notes), notes)
+    frame = to_numbers(frame, table, notes, {*timed, *known_at, *needed})
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
     if "delisting" in frame.columns:

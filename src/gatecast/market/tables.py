@@ -143,14 +143,14 @@ def find_files(source: str | Path) -> list[Path]:
 _CHECK = "Check the path."
 
 
-def shown_path(path: str | Path) -> str:
+def shown_path(path: str | Path) -> str | Path:
     """A path as an error shows it: of a long one the beginning.
 
     >>> shown_path("bars.csv")
     'bars.csv'
     """
     text = str(path)
-    return text if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"
+    return path if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"
 
 
 def read_tables(
