@@ -387,16 +387,28 @@ def test_a_value_that_is_none_is_shown_with_its_line(tmp_path: Path, kind: str, 
     assert (caught.value.line, caught.value.column) == (2, "value")
 
 
+def test_what_is_no_table_of_actions_is_refused_as_such() -> None:
+    for source in ({"symbol": ["A"]}, 5, [1]):
+        with pytest.raises(BarsError, match="a table of actions is a CSV or Parquet file, or a frame"):
+            read(BARS, actions=source)
+
+
+def test_a_delisting_among_the_bars_may_be_per_cent(tmp_path: Path) -> None:
+    reading = read(csv_of(tmp_path / "A.csv", {"delisting": [""] * 59 + ["-55%"]}))
+    assert reading.actions["value"].to_list() == [-0.55]
+
+
 def test_tables_of_actions_that_are_cut_off_empty_or_nested_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,kind,date,value\nA,delisting,2018-06-13")
     with pytest.raises(BarsFileError, match="got an empty cell") as caught:
         read(BARS, actions=path)
     assert caught.value.line == 2
-    for text in ("", "symbol,kind,date,value\n"):
-        path.write_text(text)
-        with pytest.raises(BarsFileError, match="Give a file with actions"):
-            read(BARS, actions=path)
+    path.write_text("")
+    with pytest.raises(BarsFileError, match="Give a file with actions"):
+        read(BARS, actions=path)
+    path.write_text("symbol,kind,date,value\n")
+    assert read(BARS, actions=path).actions.is_empty()
     row = {"symbol": ["A"], "kind": ["split"], "date": ["2018-06-13"]}
     for value in ([[1.0]], [{"a": 1.0}]):
         with pytest.raises(BarsFileError, match="the column holds") as caught:

@@ -125,7 +125,13 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
 
 def _table_of(source: Any) -> Table:
     if not isinstance(source, str | Path):
-        return read_frame(source)[0]
+        try:
+            return read_frame(source)[0]
+        except BarsFileError:
+            raise
+        except BarsError:
+            kind = type(source).__name__
+            raise BarsError(f"a table of actions is a CSV or Parquet file, or a frame; got {kind}.") from None
     if not is_file(source):
         raise BarsFileError("there is no such table of actions.", file=shown_path(source), advice="Check the path.")
     return read_tables(Path(source), holds="actions: symbol, kind, date, value")[0]

@@ -188,7 +188,8 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes, needed: Containe
         cells = pl.col(texts)
         frame = frame.with_columns(pl.when(~cells.str.to_lowercase().is_in(MISSING)).then(cells))
         frame = _without_commas(frame, table, [name for name in texts if name in ours], notes)
-        frame = _without_signs(frame, table, [name for name in texts if name not in ours], notes)
+        signs = [name for name in texts if name == "delisting" or name not in ours]
+        frame = _without_signs(frame, table, signs, notes)
     for name in texts:
         number = _volume_number() if name == "volume" else pl.col(name).cast(pl.Float64, strict=False)
         parsed = frame.select("_line", "_table", pl.col(name).alias("text"), number.alias("number"))
