@@ -20,6 +20,7 @@ WIDEN_LIMIT = 0.05  # a settlement so far outside the traded range widens it; fu
 SPIKE_LIMIT = 5.0  # a low under a fifth of open and close, or a high over five times both, is a bad bar
 PRICE_LIMITS = (1e-10, 1e10)
 FAR_OUT = 50  # robust standard deviations from the median, beyond which a cell of a further column is told
+PLACE = ("symbol", "time", "_table", "_line")  # what a finding shows of a row
 BAD_SHARE, BAD_MIN = 0.05, 5  # a larger share of bad bars refuses the symbol, from so many bad bars on
 
 
@@ -161,32 +162,35 @@ def look_over(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> pl.Data
     numbers beyond 1e30, or with none of 1e-13, is refused: nothing can be computed from it.
     """
     largest = FURTHER_LIMITS[1]
+    cleaned = []
     for name in (name for name in names if not name.startswith(INTERNAL) and rows.schema[name].is_float()):
         cell = pl.col(name)
+        own = rows.select(*PLACE, cell)
         advice = f"Infinite cells of the column {name!r}: read as empty."
-        notes.add_counts("warning", "not_finite", rows.filter(cell.is_infinite()), advice)
-        rows = rows.with_columns(pl.when(cell.is_finite()).then(cell).alias(name))
-        beyond = rows.filter(cell.abs() > largest)
-        few = beyond.height <= max(BAD_SHARE * rows[name].count(), BAD_MIN)
-        problem = odd_scale(rows[name] if not few else rows[name].filter(rows[name].abs() <= largest))
+        notes.add_counts("warning", "not_finite", own.filter(cell.is_infinite()), advice)
+        own = own.with_columns(pl.when(cell.is_finite()).then(cell).alias(name))
+        size = own[name].abs()
+        beyond = own.filter(size > largest)
+        few = beyond.height <= max(BAD_SHARE * size.count(), BAD_MIN)
+        problem = odd_scale(own[name].filter(size <= largest) if few else own[name])
         if problem:
-            size = rows[name].abs()
-            row = rows.row(size.arg_max() or 0, named=True)
+            row = own.row(size.arg_max() or 0, named=True)
             notes.refuse(row, f"the column {problem}", "", name, row[name])
         advice = f"Cells of the column {name!r} are beyond {largest:g}: read as empty."
         notes.add_counts("warning", "out_of_bounds", beyond, advice)
-        rows = rows.with_columns(pl.when(cell.abs() <= largest).then(cell).alias(name))
+        own = own.with_columns(pl.when(cell.abs() <= largest).then(cell).alias(name))
+        cleaned.append(own[name])
         distance = (cell - cell.median().over("symbol")).abs()
         spread = 1.4826 * distance.median().over("symbol")
-        far = rows.filter((spread > 0) & (distance > FAR_OUT * spread))
-        for _, own in far.group_by("symbol", maintain_order=True):
-            row = own.row(0, named=True)
+        far = own.filter((spread > 0) & (distance > FAR_OUT * spread))
+        for _, cells in far.group_by("symbol", maintain_order=True):
+            row = cells.row(0, named=True)
             advice = (
-                f"{own.height} cell(s) of the column {name!r} lie more than {FAR_OUT} robust standard deviations from"
+                f"{cells.height} cell(s) of the column {name!r} lie more than {FAR_OUT} robust standard deviations from"
                 " its median; this is the first: a code for a missing value, such as -9999? Empty the cell."
             )
             notes.add("warning", "far_out", row, row[name], advice)
-    return rows
+    return rows.with_columns(cleaned)
 
 
 def tell_ends(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> None:
@@ -194,28 +198,28 @@ def tell_ends(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> None:
 
     A column has stopped where more bars at the symbol's end are empty than ever lay between two of its values.
     """
-    at = pl.int_range(pl.len()).over("symbol")
+    places = rows.select(*PLACE, pl.int_range(pl.len()).over("symbol").alias("_at"))
     for name in (name for name in names if not name.startswith(INTERNAL)):
-        given = rows.select("symbol", pl.col(name).is_not_null().alias("_given"), at.alias("_at"))
+        given = places.with_columns(rows[name].is_not_null().alias("_given"))
         spans = given.group_by("symbol", maintain_order=True).agg(
             pl.len().alias("_bars"),
             pl.col("_at").filter("_given").max().alias("_last"),
             pl.col("_at").filter("_given").diff().max().fill_null(1).alias("_pause"),
         )
-        firsts = rows.unique("symbol", keep="first", maintain_order=True)
-        ends = rows.with_columns(at.alias("_at")).join(spans, on="symbol", how="left", maintain_order="left")
-        ends = ends.filter((pl.col("_at") == pl.col("_last")) & (pl.col("_bars") - pl.col("_last") > pl.col("_pause")))
-        for row in ends.iter_rows(named=True):
+        never = pl.col("_last").is_null()
+        spans = spans.filter(never | (pl.col("_bars") - pl.col("_last") > pl.col("_pause")))
+        told = places.join(spans, on="symbol", maintain_order="left")
+        for row in told.filter(pl.col("_at") == pl.col("_last").fill_null(0)).iter_rows(named=True):
+            if row["_last"] is None:
+                advice = f"The column {name!r} has no value on any bar: no forecast can read it."
+                notes.add("warning", "column_empty", row, row["_bars"], advice)
+                continue
             left = row["_bars"] - 1 - row["_last"]
             advice = (
                 f"The column {name!r} has its last value here; the {left} bar(s) after it have none, and no forecast"
                 " that reads it."
             )
             notes.add("warning", "column_ends", row, left, advice)
-        never = firsts.join(spans.filter(pl.col("_last").is_null()), on="symbol", maintain_order="left")
-        for row in never.iter_rows(named=True):
-            advice = f"The column {name!r} has no value on any bar: no forecast can read it."
-            notes.add("warning", "column_empty", row, row["_bars"], advice)
 
 
 def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFrame:
