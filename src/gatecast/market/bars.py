@@ -465,7 +465,8 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
             "warning",
             "open_repeats_close",
             ~pl.col("at_open"),
-            "Opens before these bars repeat the close before them: orders are filled at these bars' closes.",
+            "Opens before these bars are no prices of their own (the close before, or closes alone): orders are"
+            " filled at these bars' closes.",
         ),
         (
             "info",

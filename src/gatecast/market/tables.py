@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
@@ -88,6 +89,7 @@ class Notes:
     def add(self, severity: Severity, rule: str, row: Mapping[str, Any], value: object, advice: str) -> None:
         """Collect a finding with the row's place."""
         file, time = self.files[row["_table"]], row.get("time")
+        time = time if isinstance(time, datetime) else None  # a file's own text is no close yet
         self.findings.append(Finding(severity, row["symbol"], time, rule, value, advice, file, row["_line"]))
 
     def add_counts(self, severity: Severity, rule: str, rows: pl.DataFrame, advice: str) -> None:
