@@ -96,7 +96,7 @@ def test_columns_of_every_helpers_name_are_read_as_those_of_neutral_names(
     assert one.bars.columns == [*COLUMNS, *names]
     assert_frame_equal(one.bars.rename(dict(zip(one.bars.columns, other.bars.columns, strict=True))), other.bars)
     assert [(f.rule, f.value) for f in one.findings] == [(f.rule, f.value) for f in other.findings]
-    delayed = dict.fromkeys(("at", "known", "value", "row", "symbols"), "2d")
+    delayed = dict.fromkeys(("at", "known", "value", "row", "r"), "2d")
     late = read(odd.select(*COLUMNS, *delayed), known_at=delayed).bars
     expected = read(odd.select(*COLUMNS, x="row"), known_at={"x": "2d"}).bars
     assert late["row"].equals(expected["x"].alias("row"))
