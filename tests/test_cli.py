@@ -619,6 +619,20 @@ def test_a_refused_split_goes_through_with_the_option_it_names(gatecast: Command
     assert gatecast("check", "bars.csv", "--splits", "false").status == 0
 
 
+def test_the_command_speaks_of_its_own_options(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1))
+    clocks = table.with_columns(pl.col("Date").cast(pl.String) + " 10:00")
+    clocks.write_csv(here / "clocks.csv")
+    answer = gatecast("check", "clocks.csv")
+    assert "Say which with --timezone, for example --timezone America/New_York." in answer.err
+    answer = gatecast("check", "clocks.csv", "--timezone", "UTC")
+    assert "Say --stamp open or --stamp close." in answer.err
+    table.write_csv(here / "bars.csv")
+    assert "left with --end 1990-01-01" in gatecast("check", "bars.csv", "--end", "1990-01-01").err
+    (here / "actions.csv").write_text(f"symbol,kind,date,value\nA1,delisting,{table['Date'][-1]},-30%\n")
+    assert "1 action applies." in gatecast("check", "bars.csv", "--actions", "actions.csv").out
+
+
 def test_check_reads_the_version_that_is_asked_for(gatecast: Command, here: Path) -> None:
     table = plain_table(synthetic.a1(300, seed=1)).with_columns(known_at=pl.col("Date") + pl.duration(days=1))
     later = table.with_columns(known_at=pl.col("Date") + pl.duration(days=9))

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -188,7 +189,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """List what is wrong or odd in bars; exit status 1 when rows had to be left out."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from gatecast.market.bars import findings
     from gatecast.market.sources import read_bars, read_with_findings
@@ -203,7 +204,10 @@ def check(
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
     noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")))
     odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
-    found = sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
+    found = [
+        replace(one, advice=_with_options(one.advice))
+        for one in sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
+    ]
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
     if as_json:
@@ -230,7 +234,8 @@ def check(
             shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
             console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
         if len(reading.actions):
-            console.print(f"{_count(len(reading.actions), 'action')} apply.", markup=False, soft_wrap=True)
+            verb = "applies" if len(reading.actions) == 1 else "apply"
+            console.print(f"{_count(len(reading.actions), 'action')} {verb}.", markup=False, soft_wrap=True)
         summary = ", ".join(_count(count, severity) for severity, count in counts.items() if count)
         told = f"{bars:,} bars of {_count(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
         console.print(told, markup=False, soft_wrap=True)
@@ -542,7 +547,7 @@ def main() -> None:
             _complain("interrupted.")
     except (GatecastError, typer.TyperException) as error:
         status = 130 if isinstance(error, InterruptedRunError) else 2
-        text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        text = error.format_message() if isinstance(error, typer.TyperException) else _with_options(str(error))
         _complain(text)
         if "--json" in sys.argv:
             _print_json({"error": text, "kind": type(error).__name__})
@@ -594,6 +599,28 @@ def _reading(
         "date_format": date_format, "splits": False if splits in ("false", "False") else splits,
         "actions": str(actions) if actions else None, "versions": versions,
     }  # fmt: skip
+
+
+def _with_options(text: str) -> str:
+    """A text that speaks of arguments (timezone='UTC') with the options of the command that runs (--timezone UTC).
+
+    Arguments that the command has no option for stay as they are, and so does a text that names options itself.
+    """
+    if "--" in text:
+        return text
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = commands.get(next(iter(sys.argv[1:]), ""))
+    reading = {*signature(_reading).parameters, "start", "end", "reference", "now"}
+    options = reading & {param.name for param in command.params} if command else set()
+
+    def spelt(found: re.Match[str]) -> str:
+        name, value = found[1], found[2] or ""
+        if name not in options or (name == "asset_class" and "/" in value):  # else a folder's name
+            return found[0]
+        value = value.strip("'") if re.fullmatch(r"'[\w/:.+-]+'", value) else value
+        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+
+    return re.sub(r"(?<![\w/-])([a-z_]+)=('[^']*'|[^\s,;.)('\[]+)?", spelt, text)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import periods_of, sessions_of
+from gatecast.market.calendar import OLDEST_SESSIONS, periods_of, sessions_of
 from gatecast.market.ends import find_ends
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.market.stale import repeated_ranges, untradable
@@ -78,7 +78,7 @@ from gatecast.results import (
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
 from gatecast.samples.features.catalogue import BUILT_IN, CATALOGUE
-from gatecast.samples.known import OLDEST_SESSIONS, delays
+from gatecast.samples.known import delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings

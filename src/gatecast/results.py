@@ -30,7 +30,7 @@ from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
-from gatecast.market.calendar import periods_of
+from gatecast.market.calendar import FIRST, periods_of
 from gatecast.market.ends import find_ends
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
@@ -436,7 +436,7 @@ def fill_in_words(share: float) -> dict[str, str]:
     """
     if share == 1:
         return {"fill": "open", "reason": "opens are real"}
-    reason = "opens repeat the previous close: orders are filled at the next close"
+    reason = "opens are no prices of their own (the close before, or closes alone): orders are filled at the next close"
     if share == 0:
         return {"fill": "close", "reason": reason}
     return {"fill": f"open on {100 * share:.1f} % of bars", "reason": f"before the others {reason}"}
@@ -833,6 +833,11 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
         takes = chain.left_out.get(name, "")
         warnings.append(f"{name}: too short a history for a single refit; nothing was forecast. {takes}".strip())
     for name, one in run.classes.items():
+        if run.experiment.features is not None:
+            warnings += [
+                f"{name}: the feature {feature!r} is left out: {why} in the first {FIRST} sessions. No model reads it."
+                for feature, why in one.samples.left_out.items()
+            ]
         rows = one.forecasts.rows
         years = (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
         if years < 5:

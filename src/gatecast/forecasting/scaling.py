@@ -17,6 +17,8 @@ FAR = 20.0  # robust standard deviations from the median: a value further away c
 OUTLIERS = 0.25  # share of a column's values that can be outliers; where more are far, the column has several scales
 CONSTANT = 1e-12  # a spread of no more, in units of the value or of 1, is rounding
 
+ROUNDING = 1e-15  # a spread that the rounding of numbers around 1 makes by itself
+
 
 @dataclass(frozen=True)
 class Scaler:
@@ -40,7 +42,7 @@ class Scaler:
             centre, spread = values.min(0), np.ptp(values, axis=0)
         else:
             centre, spread = values.mean(0), values.std(0)
-        constant = spread <= CONSTANT * np.maximum(1.0, np.abs(centre))
+        constant = spread <= np.maximum(ROUNDING, CONSTANT * np.abs(centre))
         return cls(centre, np.where(constant, np.inf, spread))
 
     def transform(self, values: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from gatecast.market.bars import session_date
+from gatecast.market.bars import COLUMNS, session_date
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
 FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
@@ -19,6 +19,7 @@ LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, an
 NIGHT = timedelta(hours=4)  # a longer break inside a market's week starts a new session
 ROUND_THE_CLOCK = timedelta(hours=20)  # a market whose usual session is at least so long has no first bar
 WITHIN_SESSION = timedelta(hours=20)  # bars closer than that follow each other within a session
+OLDEST_SESSIONS = 3  # a window may end at a row that is so many sessions older than the decision, not at an older one
 OTHER_LEVEL = 5.0  # a price this many times another across a gap is another instrument's
 
 
@@ -134,7 +135,7 @@ def listings(bars: pl.DataFrame) -> pl.Series:
     gap = pl.col("segment").diff().over("symbol") != 0
     starts = (pl.col("missed") > LONGEST_HALT) | (gap & jump)
     number = starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32)
-    return bars.with_columns(missed=missed).select(number.alias("listing")).to_series()
+    return bars.select(COLUMNS).with_columns(missed=missed).select(number.alias("listing")).to_series()
 
 
 def fill_times(bars: pl.DataFrame) -> pl.Series:

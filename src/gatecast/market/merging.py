@@ -93,20 +93,20 @@ def merge_bars(
         raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
     problems += new_symbols(strange)
     newer = newer.select(known.columns)
-    _refuse_other_reading(known, newer)
+    _refuse_other_reading(known.select(COLUMNS), newer.select(COLUMNS))
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
     refuse_other_market(known, newer, least=PROVES)
     problems += rescaled
     problems += _revised(known, newer, rounding)
-    problems += _missing(known, newer)
+    problems += _missing(known.select(COLUMNS), newer.select(COLUMNS))
 
-    last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
-    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
+    last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
+    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
     if len(added) == 0:
         refuse_other_market(known, newer)
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
-    added = added.with_columns(segment=(pl.col("before") + pl.col("segment") - first).cast(pl.Int32))
+    added = added.with_columns(segment=(pl.col("_before") + pl.col("segment") - first).cast(pl.Int32))
     bars = make_bars(pl.concat([known, added.select(known.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(known, newer)  # of one or two common bars a split may be the better reason
@@ -235,7 +235,8 @@ def _on_the_runs_level(
     known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
 ) -> tuple[pl.DataFrame, list[DataProblem], dict[Any, float]]:
     """The newer bars divided by each symbol's factor, a problem a symbol that has one, and the rounding of each."""
-    both = newer.join(known.select("symbol", "time", *PRICES, "volume"), on=["symbol", "time"], suffix="_known")
+    keys = ("symbol", "time", *PRICES, "volume")
+    both = newer.select(keys).join(known.select(keys), on=["symbol", "time"], suffix="_known")
     last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
     ends = dict(last.iter_rows())
     problems, price, volume, rounding, proven = [], {}, {}, {}, set()
@@ -308,25 +309,26 @@ def _half_step(values: pl.Series) -> float:
 def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
     """Common bars with other numbers, and bars before the run's last that the run did not have."""
     columns = [*PRICES, "volume", *known.columns[len(COLUMNS) :]]
-    both = newer.join(known.select("symbol", "time", *columns), on=["symbol", "time"], suffix="_known")
+    then = known.select("symbol", "time", pl.col(columns).name.prefix("_then_"))
+    both = newer.join(then, on=["symbol", "time"])
     room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
     limit = pl.col("symbol").replace_strict(room, default=CHANGED, return_dtype=pl.Float64)
     other = {}
     for name in columns:
-        now, was = pl.col(name), pl.col(f"{name}_known")
+        now, was = pl.col(name), pl.col(f"_then_{name}")
         apart = (now - was).abs() > limit * pl.max_horizontal(now.abs(), was.abs())
         other[name] = apart.fill_null(False) | (now.is_null() != was.is_null())
-    changed = both.with_columns(**{f"{name}_other": fault for name, fault in other.items()}).filter(
-        pl.any_horizontal(f"{name}_other" for name in columns)
+    changed = both.with_columns(**{f"_other_{name}": fault for name, fault in other.items()}).filter(
+        pl.any_horizontal(f"_other_{name}" for name in columns)
     )
-    which = ", ".join(name for name in columns if changed[f"{name}_other"].any())
+    which = ", ".join(name for name in columns if changed[f"_other_{name}"].any())
     what = f"differ from those the run saw ({which})"
     follows = "the run's are kept (revised_input). Run again to learn from the others."
     return [
         *_of_bars("revised", changed, "bars", what, follows),
         *_of_bars(
-            "revised", _only_in(newer, known), "bars that the run did not have", "lie before its last one",
-            "they are left out (revised_input).",
+            "revised", _only_in(newer.select(COLUMNS), known), "bars that the run did not have",
+            "lie before its last one", "they are left out (revised_input).",
         ),
     ]  # fmt: skip
 
@@ -381,7 +383,7 @@ def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False
     notes = Notes((None,))
     try:
         if splits is not False:
-            refuse_splits(placed.filter(pl.col("time") >= pl.col("last")), read_splits(splits), notes)
+            refuse_splits(placed.filter(pl.col("time") >= pl.col("_last")), read_splits(splits), notes)
         refuse_mixed_spacing(placed, notes)
     except BarsError as error:
         raise BarsError(
@@ -392,9 +394,9 @@ def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False
 
 def _odd(bars: pl.DataFrame, last: pl.DataFrame) -> list[DataProblem]:
     """What `findings` says of single new bars: extreme returns, gaps, jumps of level."""
-    ends = dict(last.select("symbol", "last").iter_rows())
+    ends = dict(last.select("symbol", "_last").iter_rows())
     placed = bars.join(last, on="symbol", maintain_order="left")
-    new = pl.col("time") > pl.col("last")
+    new = pl.col("time") > pl.col("_last")
     recent = placed.filter(pl.int_range(pl.len()).over("symbol") >= (~new).sum().over("symbol") - TAIL)
     return [
         DataProblem(

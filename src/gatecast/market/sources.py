@@ -40,7 +40,7 @@ from gatecast.market.bars import (
     without_idle,
 )
 from gatecast.market.bars import resample as resample_bars
-from gatecast.market.calendar import fill_times
+from gatecast.market.calendar import OLDEST_SESSIONS, fill_times
 from gatecast.market.classes import ASSET_CLASSES, AssetClass, looks_like_another
 from gatecast.market.classes import asset_class as class_named
 from gatecast.market.cleaning import (
@@ -52,14 +52,15 @@ from gatecast.market.cleaning import (
     quarantine,
     refuse_mixed_spacing,
     refuse_splits,
+    tell_ends,
     widen,
     without_repeats,
 )
-from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of
+from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of, without_nested
 from gatecast.market.frames import read_frame
-from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, refuse_text, take_known
+from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
 from gatecast.market.spellings import SPELLINGS, snake
-from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
+from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
@@ -220,6 +221,8 @@ def read_with_findings(
     check_zone(timezone)
     class_named(asset_class or "equity")
     wanted = [symbols] if isinstance(symbols, str) else symbols
+    if wanted is not None and not wanted:
+        raise BarsError("symbols is an empty list: name at least one symbol, or leave symbols out to read all.")
     classes = _read_classes(symbols_file)
     delays = check_known(known_at)
     moment = None if as_of is None else _as_moment(as_of)
@@ -234,7 +237,8 @@ def read_with_findings(
         tables = _load(source, header, wanted, choose)
         notes = Notes(tuple(table.file for table in tables))
         rows = [
-            _read_rows(table, n, timezone, stamp, date_format, scale, delays, notes) for n, table in enumerate(tables)
+            _read_rows(table, n, timezone, stamp, date_format, scale, delays, columns or (), notes)
+            for n, table in enumerate(tables)
         ]
         return (_join_files(pl.concat(rows, how="diagonal_relaxed"), tables, wanted, notes), notes) if rows else None
 
@@ -285,6 +289,7 @@ def read_with_findings(
         refuse_splits(rows, applied, notes)
     rows = widen(rows, notes)
     rows = _without_idle(rows, notes)
+    tell_ends(rows, [name for name in order if name not in SPELLINGS and name in rows.columns], notes)
     if columns is not None:
         rows = rows.drop(set(MARKS) - set(columns), strict=False)
     bars = make_bars(rows.drop("_table", "_line", "adjusted_close"))
@@ -355,7 +360,10 @@ def _late(bars: pl.DataFrame) -> list[Finding]:
     """Symbols with bars that are known only after their fill, with their number."""
     rows = bars.with_columns(fill_times(bars).alias("_fill")).filter(pl.col("known_at") > pl.col("_fill"))
     counted = rows.group_by("symbol", maintain_order=True).agg(pl.col("time").first(), pl.len())
-    advice = "Bars known only after their next fill: nothing is forecast at them until they are known."
+    advice = (
+        "Bars known only after their next fill: a forecast at such a close is made from the bars known by then, if the"
+        f" newest is at most {OLDEST_SESSIONS} sessions old; else there is none."
+    )
     return [Finding("warning", symbol, at, "late", count, advice) for symbol, at, count in counted.iter_rows()]
 
 
@@ -367,7 +375,7 @@ def _guesses(classes: pl.DataFrame) -> list[Finding]:
         if guess is not None:
             advice = (
                 f"The name looks like {guess}, but the class is {name} ({rule}), with its costs, hours and bars a year."
-                f" If it is {guess}: asset_class='{guess}', or a symbols file."
+                f" If it is {guess}, give that asset class, or a symbols file."
             )
             found.append(Finding("warning", symbol, None, "class_guess", guess, advice))
     return found
@@ -417,10 +425,11 @@ def _read_rows(
     date_format: str | None,
     scale: float | None,
     known_at: Mapping[str, str],
+    needed: Sequence[str],
     notes: Notes,
 ) -> pl.DataFrame:
     """One table's rows with a price: their place, symbol, day or time with its stamp, and numbers."""
-    frame = name_columns(table)
+    frame, alone = name_columns(table)
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     if texts:
         stripped = pl.col(texts).str.strip_chars()
@@ -440,8 +449,9 @@ def _read_rows(
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(value).alias(name))
     frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
-    frame = fill_symbols(to_numbers(frame, table, notes), notes)
-    refuse_text(frame, table.file)
+    timed = [name.removeprefix(OWN) for name in frame.columns if name.startswith(OWN)]
+    frame = fill_symbols(without_nested(frame, notes), notes)
+    frame = to_numbers(frame, table, notes, {*timed, *known_at, *needed})
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
     without = frame.filter(empty)
@@ -452,6 +462,12 @@ def _read_rows(
             notes.refuse(ends.row(0, named=True), problem, advice, "delisting", ends["delisting"][0])
     notes.add_counts("info", "empty_row", without, "Rows without any price are left out.")
     frame = frame.filter(~empty)
+    if alone:
+        advice = (
+            "No columns for open, high and low: all are the close. No range and no open is known: volatility is that of"
+            " squared returns, and orders are filled at the next close. If other columns hold them, rename these."
+        )
+        notes.add_counts("warning", "closes_only", frame, advice)
     if frame.is_empty():
         advice = "Give a file with bars."
         raise BarsFileError("no row has a price.", file=table.file, line=table.first_line, advice=advice)
@@ -568,9 +584,9 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
     if symbols_file is None:
         return {}
     path = Path(symbols_file)
-    if not path.is_file():
-        raise BarsFileError("there is no such symbols file.", file=path, advice="Check the path.")
-    table = read_tables(path)[0]
+    if not is_file(path):
+        raise BarsFileError("there is no such symbols file.", file=shown_path(path), advice="Check the path.")
+    table = read_tables(path, holds="symbols and their classes")[0]
     names = {snake(name): name for name in reversed(table.frame.columns)}
     kind = names.get("asset_class", names.get("class", ""))
     if "symbol" not in names or not kind:

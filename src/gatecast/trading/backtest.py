@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.market.bars import open_fills, refuse_lacking, session_date
+from gatecast.market.bars import COLUMNS, open_fills, refuse_lacking, session_date
 from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import find_ends
@@ -281,7 +281,7 @@ def rows_per_year(equity: pl.DataFrame, bars: pl.DataFrame) -> float:
 def _with_facts(bars: pl.DataFrame, at_open: BoolArray) -> pl.DataFrame:
     """The bars with `starts` (a listing begins at the bar) and `at_open` (its orders are filled at its open)."""
     starts = (pl.col("listing").diff().over("symbol") != 0).fill_null(False)
-    table = bars.with_columns(at_open=pl.Series(at_open), listing=listings(bars))
+    table = bars.select(COLUMNS).with_columns(at_open=pl.Series(at_open), listing=listings(bars))
     return table.with_columns(starts=starts).drop("listing")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import FeatureError
-from gatecast.market.bars import make_bars, session_date
+from gatecast.market.bars import FURTHER_LIMITS, make_bars, session_date
 from gatecast.market.calendar import FIRST
 from gatecast.samples.features.catalogue import DEFAULT_FEATURES, NOT_FEATURES, Feature, find_feature
 
@@ -47,12 +47,12 @@ def compute_features(bars: Any, names: Iterable[str] | None = None) -> Any:
     """
     frame = _as_bars(bars)
     features = find_features(frame, names)
-    rows = frame.with_row_index("row").sort("symbol", "time", maintain_order=True)
+    rows = frame.with_row_index("_row").sort("symbol", "time", maintain_order=True)
     computed = _by_segment(rows, features)
     result = (
-        rows.select("row", "symbol", "time", *(pl.Series(f.name, computed[f.name]).fill_nan(None) for f in features))
-        .sort("row")
-        .drop("row")
+        rows.select("_row", "symbol", "time", *(pl.Series(f.name, computed[f.name]).fill_nan(None) for f in features))
+        .sort("_row")
+        .drop("_row")
     )
     return result if isinstance(bars, pl.DataFrame) else result.to_pandas()
 
@@ -131,6 +131,12 @@ def _of_segment(feature: Feature, inputs: list[NDArray[Any]]) -> FloatArray:
         )
     values = values[feature.warmup :]
     finite = np.isfinite(values)
+    largest = float(np.abs(values, where=finite, out=np.zeros_like(values)).max(initial=0))
+    if largest > FURTHER_LIMITS[1]:
+        raise FeatureError(
+            f"feature {feature.name!r} reaches {largest:.3g}, beyond {FURTHER_LIMITS[1]:g}: divide it by a power of "
+            "ten, or return its log."
+        )
     if finite.all():
         return values
     if all(np.isfinite(column).all() for column in inputs if column.dtype.kind == "f"):
