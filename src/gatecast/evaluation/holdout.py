@@ -29,6 +29,7 @@ from gatecast.evaluation.ledger import (
     read_records,
     read_trials,
     symbols_in,
+    text_in,
 )
 from gatecast.evaluation.rivals import RIVAL, RIVALS, each_with_rival
 from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
@@ -104,7 +105,7 @@ def read_openings(path: Path | None = None) -> list[Opening]:
 def _opening_of(line: dict[str, Any]) -> Opening:
     """Raises `KeyError`, `TypeError` or `ValueError` for what is no opening."""
     first, last = day_in(line, "first"), day_in(line, "last")
-    return Opening(symbols_in(line), first, last, str(line["opened"]), str(line["settings_hash"]))
+    return Opening(symbols_in(line), first, last, text_in(line, "opened"), text_in(line, "settings_hash"))
 
 
 def refuse_second(
