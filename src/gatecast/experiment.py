@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -14,13 +15,13 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gatecast import provenance
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.delay import Later, one_bar_later, without_what_dies
-from gatecast.evaluation.holdout import as_day, last_session
+from gatecast.evaluation.holdout import FIRST_DAY, NEWEST_DAY, as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
     Data,
@@ -124,6 +125,14 @@ class BarsSettings(Settings):
     actions: str | None = None
     columns: tuple[str, ...] | None = None
     frame: Any = Field(default=None, exclude=True, repr=False)
+
+    @field_validator("start", "end", "as_of", mode="before")
+    @classmethod
+    def _on_a_day_of_markets(cls, value: Any, about: ValidationInfo) -> Any:
+        """Refuses years in which no market has bars; what is no date is refused by `read_bars`."""
+        if isinstance(value, str) and re.match(r"\d{4}", value) and not FIRST_DAY[:4] <= value[:4] <= NEWEST_DAY[:4]:
+            as_day(value[:10], str(about.field_name))
+        return value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -276,7 +285,11 @@ class Experiment(Settings):
                 continue  # those of the default that forecast here take part
             for name in names:
                 if name in KNOWN_MODELS and name not in self.models:
-                    raise ValueError(f"{place} needs the model {name!r}: add it to models.")
+                    there = [one for one in self.models if one in able]
+                    other = (
+                        f', or set {setting} = "{there[0]}" under [{section}]' if there and section == "signals" else ""
+                    )
+                    raise ValueError(f"{place} needs the model {name!r}: add it to models{other}.")
                 if name not in able:
                     raise ValueError(
                         f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "

@@ -370,7 +370,8 @@ def scores_of(
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
         },
         "audit": audit.to_dict(),
-        "holdout": state_of(symbols, run.experiment.holdout) if run.experiment.holdout else None,
+        "holdout": None if run.experiment.holdout is None
+        else state_of(symbols, run.experiment.holdout, settings_hash=run.provenance["settings_hash"]),
         "trials": found,
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),

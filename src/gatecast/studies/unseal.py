@@ -64,7 +64,7 @@ def unseal(
     earlier = holdout.refuse_second(symbols, sealed.holdout, again=again)  # somebody else, in the meantime
     opening = holdout.Opening(
         tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
-        hash_of(sealed.to_dict()),
+        hash_of(sealed.to_dict()), jsonable({**found, "same_past": same}),
     )  # fmt: skip
     holdout.record_opening(opening)  # before anything is shown
     said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]
