@@ -148,7 +148,7 @@ def run(
     if replaced:
         _say(replaced)
     if as_json:
-        own = {"path": str(place), "report": str(page) if page else None, "replaced": replaced or None}
+        own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None, "replaced": replaced or None}
         own |= {"seconds": cost.seconds, "cost": asdict(cost), "doubtful": result.doubtful}
         _print_json({**own, **result.scores})
     if result.doubtful:

@@ -285,10 +285,8 @@ class Experiment(Settings):
                 continue  # those of the default that forecast here take part
             for name in names:
                 if name in KNOWN_MODELS and name not in self.models:
-                    there = [one for one in self.models if one in able]
-                    other = (
-                        f', or set {setting} = "{there[0]}" under [{section}]' if there and section == "signals" else ""
-                    )
+                    there = [one for one in self.models if one in able and section == "signals"]
+                    other = f', or set {setting} = "{there[0]}" under [{section}]' if there else ""
                     raise ValueError(f"{place} needs the model {name!r}: add it to models{other}.")
                 if name not in able:
                     raise ValueError(

@@ -170,8 +170,8 @@ def replacement(run: Run) -> str:
         other = []
     differs = f" (other {' and other '.join(other)})" if other else ""
     return (
-        f"The run that was in {run.path} before{differs} is now in {undo}, in place of any older one there. To go back, "
-        f"move {run.path.name} elsewhere and rename {undo.name} to {run.path.name}."
+        f"The run that was in {run.path} before{differs} is now in {undo}, in place of any older one there. To go "
+        f"back, move {run.path.name} elsewhere and rename {undo.name} to {run.path.name}."
     )
 
 

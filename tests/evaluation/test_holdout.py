@@ -26,6 +26,7 @@ from gatecast.evaluation.holdout import (
 )
 from gatecast.evaluation.ledger import Trial, record_trial
 from gatecast.evaluation.rivals import with_rival
+from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.samples.windows import Samples
 
@@ -232,9 +233,7 @@ def test_a_record_that_cannot_be_read_promises_no_first_look(tmp_path: Path, nam
 
 @pytest.mark.parametrize("wrong", ["2017", "2017-13-01", "soon", 2017])
 def test_what_is_no_date_is_refused(wrong: object) -> None:
-    from gatecast.experiment import Experiment
-
-    with pytest.raises(SettingsError, match="expected a date such as 2017-01-01"):
+    with pytest.raises(SettingsError, match="expected a date from 1700 to 2200, such as 2017-01-01"):
         Experiment(holdout=wrong)
 
 
