@@ -28,7 +28,9 @@ from gatecast.evaluation.ledger import (
     Trial,
     daily_profit,
     independent_trials,
+    ledger_path,
     problems,
+    read_trials,
     record_trials,
     unrecorded,
 )
@@ -449,6 +451,8 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     """
     began = time.monotonic()
     reading = experiment.read()
+    with problems() as early:  # what cannot be read is found before hours of work, not after them
+        read_trials(ledger_path())
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
     with problems() as found:
         trials = record_chain(experiment, chain)
@@ -466,7 +470,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     finished = replace(finished, control=run_control(experiment, progress, plan))
     with problems() as more:
         scores = scores_of(finished, chain, verdicts, trials, reading, without, later, audit)
-    scores["warnings"] = [*dict.fromkeys([*found, *more]), *scores["warnings"]]
+    scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
