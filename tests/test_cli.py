@@ -349,6 +349,69 @@ def test_quiet_says_nothing(gatecast: Command, data: Path, here: Path) -> None:
     assert load_run(here / "x").forecasts["step"].max() == 2
 
 
+CHEAP = """
+name = "cheap"
+models = ["ridge", "logistic", "forest"]
+signals = {model = "ridge"}
+forest = {trees = 3}
+schedule = {refit = "1Y"}
+"""
+
+
+def test_a_run_that_is_replaced_is_named_with_the_way_back(gatecast: Command, data: Path, here: Path) -> None:
+    (here / "cheap.toml").write_text(CHEAP)
+    words = ("run", "cheap.toml", "--bars", data / "bars.csv", "--jobs", 1, "--quiet", "--json")
+    first = gatecast(*words)
+    assert json.loads(first.out.splitlines()[-1])["replaced"] is None
+    assert "previous" not in first.err
+    same = gatecast(*words)
+    place = (here / "runs" / "cheap").resolve()
+    assert f"The run that was in {place} before is now in {place}.previous" in same.err
+    other = gatecast(*words, "--horizon", 2)
+    assert f"The run that was in {place} before (other settings) is now in" in other.err
+    told = json.loads(other.out.splitlines()[-1])["replaced"]
+    assert "To go back, move cheap elsewhere and rename cheap.previous to cheap." in told
+    assert load_run(f"{place}.previous").experiment.horizon == 5
+    newer = gatecast(*words, "--horizon", 2, "--start", "2000-06-01")
+    assert "(other settings and other bars)" in newer.err
+
+
+def test_a_page_that_cannot_be_written_costs_neither_verdict_nor_status(
+    gatecast: Command, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "cheap.toml").write_text(CHEAP)
+    rename = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).name == "report.html":
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    answer = gatecast("run", "cheap.toml", "--bars", data / "bars.csv", "--jobs", 1, "--json")
+    assert answer.status in (0, 3)
+    told = json.loads(answer.out.splitlines()[-1])
+    assert told["report"] is None
+    assert told["verdicts"]
+    assert "report.html cannot be written: No space left on device. The run itself is saved" in answer.err
+    assert "`gatecast report runs/cheap` draws the page" in answer.err.replace(str(here) + "/", "")
+    assert load_run(told["path"]).scores["verdicts"] == told["verdicts"]
+    drawn = gatecast("report", told["path"])
+    assert drawn.status == 2
+    assert "The run itself is saved" in drawn.err
+
+
+def test_a_file_as_run_is_refused(gatecast: Command, data: Path) -> None:
+    answer = gatecast("forecast", data / "bars.csv", "--bars", data / "bars.csv")
+    assert answer.status == 2
+    assert "bars.csv is a file: give the folder of a run" in answer.err
+
+
+def test_the_package_is_the_command() -> None:
+    told = subprocess.run([sys.executable, "-m", "gatecast", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("gatecast ")
+
+
 def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: Path) -> None:
     page = finished / "report.html"
     first = page.read_bytes()

@@ -111,8 +111,7 @@ def run(
     from gatecast.experiment import run as run_experiment
     from gatecast.forecasting.cluster import cluster
     from gatecast.forecasting.timing import Cost
-    from gatecast.report import render
-    from gatecast.store import check_place, discard, save_run, studies, unfinished, write_page
+    from gatecast.store import check_place, discard, replacement, save_run, studies, unfinished
 
     demonstration = config is None and bars is None
     changes = {
@@ -139,15 +138,20 @@ def run(
         raise InterruptedRunError(
             f"interrupted. {networks} kept in {_shown(kept)}: the same command goes on from there."
         ) from None
+    replaces = place.is_dir() and any(place.iterdir())
     result = save_run(result, place)
+    replaced = replacement(result) if replaces else ""
     discard(kept)
-    page = write_page(place, render(result))
+    page = _draw(result, place)
     cost = Cost.since(began, len(result.bars))
     if not quiet:
         _show_run(result, page, cost, _console(stderr=as_json))
+    if replaced:
+        _say(replaced)
     if as_json:
-        own = {"path": str(place), "report": str(page), "seconds": cost.seconds, "cost": asdict(cost)}
-        _print_json({**own, "doubtful": result.doubtful, **result.scores})
+        own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None, "replaced": replaced or None}
+        own |= {"seconds": cost.seconds, "cost": asdict(cost), "doubtful": result.doubtful}
+        _print_json({**own, **result.scores})
     if result.doubtful:
         raise typer.Exit(3)
 
@@ -274,20 +278,21 @@ def unseal(
     as_json: AsJson = False,
 ) -> None:
     """Open the hold-out of a sealed run, once: the chain without the seal, and what is left of each gain."""
-    from gatecast.report import render
-    from gatecast.store import load_run, save_run, write_page
+    from gatecast.store import load_run, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
     with _Stages() as progress:
         run = open_holdout(load_run(folder), bars=bars, again=again, jobs=_cores(), progress=progress)
     run = save_run(run, folder)
-    page = write_page(folder, render(run))
+    replaced = replacement(run)
+    page = _draw(run, folder)
     found = run.scores["holdout"]
     if as_json:
-        _print_json({"path": str(folder), "report": str(page), **found})
+        _print_json({"path": str(folder), "report": str(page) if page else None, "replaced": replaced, **found})
     else:
-        for line in (*(one["sentence"] for one in found["heads"]), found["sentence"], f"Report: {_brief(page)}"):
+        for line in (*(one["sentence"] for one in found["heads"]), found["sentence"], *_where(page)):
             _console().print(_shown(line), markup=False, soft_wrap=True)
+    _say(replaced)
 
 
 @app.command()
@@ -669,6 +674,32 @@ def _shown(value: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
 
 
+def _say(text: str) -> None:
+    """A line that is no result, on standard error."""
+    _console(stderr=True).print(_shown(text), markup=False, soft_wrap=True)
+
+
+def _draw(run: Run, folder: Path) -> Path | None:
+    """Draws the page of a saved run and returns its path; where it cannot be written, says so and returns None.
+
+    The run is saved without it, so that this is no reason to end without a verdict.
+    """
+    from gatecast.errors import StoreError
+    from gatecast.report import render
+    from gatecast.store import write_page
+
+    try:
+        return write_page(folder, render(run))
+    except StoreError as error:
+        _say(f"warning: {error}")
+        return None
+
+
+def _where(page: Path | None) -> list[str]:
+    """The line that says where the page is; none where it could not be written."""
+    return [f"Report: {_brief(page)}"] if page else []
+
+
 def _complain(text: str) -> None:
     from rich.text import Text
 
@@ -722,7 +753,7 @@ def _brief(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
+def _show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
@@ -767,7 +798,8 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
     console.print(
         Text(f"{len(run.bars):,} bars of {symbols}: {memory}{cost.bars_per_second:,.1f} bars a second, all included.")
     )
-    console.print(Text(f"Report: {_shown(_brief(page))}"), soft_wrap=True)
+    for line in _where(page) or [f"Run: {run.path}"]:
+        console.print(Text(_shown(line)), soft_wrap=True)
 
 
 def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:

@@ -391,7 +391,9 @@ def scores_of(
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
         },
         "audit": audit.to_dict(),
-        "holdout": state_of(symbols, holdout, market=market_of(run.bars)) if holdout else None,
+        "holdout": state_of(
+            symbols, holdout, market=market_of(run.bars), settings_hash=run.provenance["settings_hash"]
+        ) if holdout else None,
         "trials": found,
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),
