@@ -269,9 +269,9 @@ HONEST: dict[str, Any] = {
     "many": {
         "volatility": {
             "models": [
-                {"model": "har", "gain": 0.0, "pvalue_mcs": 0.31, "in_best_set": True, "beats_rival": False},
-                {"model": "lstm", "gain": 0.0214, "pvalue_mcs": 1.0, "in_best_set": True, "beats_rival": True},
-                {"model": "ewma", "gain": -0.21, "pvalue_mcs": 0.01, "in_best_set": False, "beats_rival": False},
+                {"model": "har", "gain": 0.0, "pvalue_best": 0.31, "can_be_best": True, "beats_rival": False},
+                {"model": "lstm", "gain": 0.0214, "pvalue_best": 1.0, "can_be_best": True, "beats_rival": True},
+                {"model": "ewma", "gain": -0.21, "pvalue_best": 0.01, "can_be_best": False, "beats_rival": False},
             ],
             "rival": "har",
             "pvalue_spa": 0.021,
@@ -1004,8 +1004,9 @@ def test_illusions_without_numbers_say_so(run: FakeRun) -> None:
 def test_tries_are_counted_and_the_sharpe_ratio_deflated(run: FakeRun, page: Tags) -> None:
     shown(
         page,
-        "12 settings have been tried on these instruments and days, so alike that they count as 4.3 independent tries.",
-        "no more than luck gives the best of so many",
+        "12 settings have been tried on these instruments and days, of which some are alike: they count as 4.3 "
+        "independent tries.",
+        "Whether the profit is more than luck the verdict on the strategy says: ",
         *("91.4 %", "44.2 %", "27 %", "4,300 bars, 17 years; there are 900"),
     )
     one = scorecard({"trials": {"count": 1, "effective": 1.0, "best_of": {"pvalue": None, "reason": "no profit"}}})

@@ -655,6 +655,19 @@ def _reservations(verdict: Verdict) -> list[str]:
     return found
 
 
+def _not_seen(verdict: Verdict) -> str:
+    """Why a gain as large as could have been seen is not enough; empty for a smaller one."""
+    if not verdict.effect >= verdict.detectable:
+        return ""
+    if verdict.pvalue_trials >= LEVEL:
+        alone = "it would be certain" if verdict.pvalue < LEVEL else "it is not even certain then"
+        return (
+            f"The gain is as large as that, which holds for a single question asked once: {alone} "
+            f"({_p(verdict.pvalue)}), and after all questions and tries it is not ({_odds(verdict)})."
+        )
+    return "The gain is as large as that, but its interval or the gain over the plain yardstick reaches 0."
+
+
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
     """Why it cannot be told, what could have been seen, what it would take, and whether the rival is as good."""
     what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
@@ -680,7 +693,7 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
             f"; for the {_percent(verdict.break_even)} that would pay the costs you would need about "
             f"{_days(verdict.n_break_even)}"
         )
-    said.append(seen + ".")
+    said.append(f"{seen}. {_not_seen(verdict)}".strip())
     if verdict.effect <= 0:
         said.append("So far the rival is as good.")
     return said
