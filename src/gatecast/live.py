@@ -127,8 +127,8 @@ def forecast(
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
     if override is not None:
-        said = how_held(override)
-        warnings.insert(0, f"{said[:1].upper()}{said[1:]}, whatever the record says. {run.warning}".strip())
+        said, verdict = how_held(override), run.warning.removeprefix(f"The settings set evidence = {override:g}. ")
+        warnings.insert(0, f"{said[:1].upper()}{said[1:]}, whatever the record says. {verdict}".strip())
     elif run.doubtful:
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:

@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from gatecast.report import drawing, figures, render, render_data, report_data
 from gatecast.report.page import plain
-from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, scorecard
+from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, rests, scorecard, tried
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
 
@@ -1010,9 +1010,7 @@ def test_tries_are_counted_and_the_sharpe_ratio_deflated(run: FakeRun, page: Tag
         *("91.4 %", "44.2 %", "27 %", "4,300 bars, 17 years; there are 900"),
     )
     one = scorecard({"trials": {"count": 1, "effective": 1.0, "best_of": {"pvalue": None, "reason": "no profit"}}})
-    assert one["tried"]["says"].endswith(
-        "nothing was picked from many. Whether that beats luck cannot be tested: no profit."
-    )
+    assert one["tried"]["says"].endswith("nothing was picked from many.")
     assert one["tried"]["rows"] == []
 
 
@@ -1151,3 +1149,34 @@ def test_a_share_of_nothing_has_no_sign() -> None:
     assert percent(-0.00001, sign=True) == percent(-0.00001) == "0.0 %"
     assert percent(0.00001, sign=True) == "0.0 %"
     assert percent(0.01, sign=True) == "+1.0 %"
+
+
+def test_the_panel_of_trials_claims_no_more_money_than_the_verdict() -> None:
+    luck = {"count": 4, "effective": 4.0, "best_of": {"pvalue": 0.006}}
+    sure = {"probabilistic_sharpe": 0.976, "deflated_sharpe": 0.976, "min_track_record_bars": 800}
+    told = tried(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
+    assert told
+    assert "more than luck the verdict on the strategy says: cannot tell" in told["says"]
+    assert "so different that each counts" in told["says"]
+    assert not any(row["mine"] for row in told["rows"])
+    told = tried(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
+    assert told
+    assert all(row["mine"] for row in told["rows"])
+    unknown = {**luck, "best_of": {"pvalue": None, "reason": "one trial had a profit or loss of its own"}}
+    told = tried(unknown, {**sure, "deflated_sharpe": None}, 1055, {"verdict": "cannot tell"})
+    assert told
+    assert told["says"].endswith("cannot be computed: one trial had a profit or loss of its own.")
+    assert told["rows"][-1]["text"] == "cannot be computed"
+
+
+def test_days_are_worth_no_more_than_there_are() -> None:
+    answers = rests({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
+    days = next(row["answers"] for row in answers if row["question"] == "Days judged")
+    assert days == {"return": "709, worth 709", "regime": "709, worth 61"}
+
+
+def test_years_are_marked_once() -> None:
+    axis = drawing.draw_coverage(
+        {"series": [{"level": 0.8, "year": [2020, 2021, 2022], "coverage": [0.8, 0.81, 0.79], "forecasts": [9, 9, 9]}]}
+    ).to_plotly_json()["layout"]["xaxis"]
+    assert (axis["tick0"], axis["dtick"]) == (2020, 1)
