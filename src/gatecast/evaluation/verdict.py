@@ -656,16 +656,19 @@ def _reservations(verdict: Verdict) -> list[str]:
 
 
 def _not_seen(verdict: Verdict) -> str:
-    """Why a gain as large as could have been seen is not enough; empty for a smaller one."""
-    if not verdict.effect >= verdict.detectable:
+    """Why a gain that could have been seen, or whose interval is above 0, is not enough; empty for any other."""
+    seen = "as large as could have been seen" if verdict.effect >= verdict.detectable else "above 0 in all its interval"
+    if not (verdict.effect >= verdict.detectable or verdict.low > 0):
+        return ""
+    if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:  # which is said already
         return ""
     if verdict.pvalue_trials >= LEVEL:
         alone = "it would be certain" if verdict.pvalue < LEVEL else "it is not even certain then"
         return (
-            f"The gain is as large as that, which holds for a single question asked once: {alone} "
-            f"({_p(verdict.pvalue)}), and after all questions and tries it is not ({_odds(verdict)})."
+            f"The gain is {seen}, which holds for a single question asked once: {alone} ({_p(verdict.pvalue)}), "
+            f"and after all questions and tries it is not ({_odds(verdict)})."
         )
-    return "The gain is as large as that, but its interval or the gain over the plain yardstick reaches 0."
+    return f"The gain is {seen}, but its interval or that of the gain over the plain yardstick reaches 0."
 
 
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
