@@ -180,14 +180,18 @@ def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side()
     )  # fmt: skip
     assert cases.select(_reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
         "in force: flat, no other strategy is estimated to earn more than the cost of entering it",
-        "in force: held long, sized by volatility, estimated at 1.25 bps a bar from its past record and the forecast; "
+        "in force: held long, sized by volatility, its past record and the forecast together score 1.25 bps a bar, "
+        "a rank among the strategies and no profit to expect; "
         "evidence factor 0: nothing is held; the ensemble's expected return is too small for the width of its interval",
-        "in force: ridge regression signal, estimated at 0.5 bps a bar from its past record and the forecast; "
+        "in force: ridge regression signal, its past record and the forecast together score 0.5 bps a bar, "
+        "a rank among the strategies and no profit to expect; "
         "evidence factor 0.4: so much of it is held; the ensemble's expected return is on the other side than the "
         "signal",
-        "in force: trend, estimated at 0.5 bps a bar from its past record and the forecast; evidence factor 1: "
+        "in force: trend, its past record and the forecast together score 0.5 bps a bar, "
+        "a rank among the strategies and no profit to expect; evidence factor 1: "
         "all of it is held; the ensemble's expected return is below the cost of a round trip",
-        "in force: trend, estimated at 0.5 bps a bar from its past record and the forecast; evidence factor 1: "
+        "in force: trend, its past record and the forecast together score 0.5 bps a bar, "
+        "a rank among the strategies and no profit to expect; evidence factor 1: "
         "all of it is held",
     ]
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
 
 from gatecast.evaluation.leaks import Audit
+from gatecast.evaluation.ledger import Trial
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment, judge_chain, make_chain, run
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.bars import make_bars
-from gatecast.results import Chain, ends_in_words, ends_of, fill_in_words, headline
+from gatecast.results import Chain, deflation, ends_in_words, ends_of, fill_in_words, headline, signals_frame
+from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import STRATEGIES
 
 LINEAR: dict[str, Any] = {
@@ -180,3 +183,43 @@ def test_a_symbol_that_alone_turns_the_gain_is_named(tmp_path: Path, monkeypatch
     assert row["symbol"] == "CASH"
     assert row["gain"] > 0.01
     assert f"Without CASH the gain in return would be {100 * row['gain']:+.1f} %." in told.scores["warnings"]
+
+
+def test_evidence_that_the_settings_set_is_said_first() -> None:
+    audit, verdict = (
+        Audit((), (), (), ()),
+        cast("Verdict", SimpleNamespace(verdict="cannot tell", simple_is_as_good=False)),
+    )
+    said = headline({"return": verdict}, True, audit, override=1.0)
+    assert said["headline"].startswith("The settings set evidence = 1. There is no evidence of skill")
+    assert said["subline"] == "Positions were held because the settings set evidence = 1, whatever the record says."
+    assert "known at the time allowed" in headline({"return": verdict}, True, audit)["subline"]
+
+
+def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() -> None:
+    audit = Audit((), (), (), ())
+    for effect, named in ((0.01, True), (-0.007, False)):
+        own = SimpleNamespace(verdict="cannot tell", simple_is_as_good=True, effect=effect)
+        said = headline({"regime": cast("Verdict", own)}, False, audit)["headline"]
+        assert ("in regime a simple regression is as good" in said) == named
+
+
+def test_what_is_held_by_the_settings_is_no_evidence_in_any_row(chain: Chain) -> None:
+    settings = SignalSettings()
+    for override, words in (
+        (1.0, "held because the settings set evidence = 1"),
+        (0.0, "nothing is held: the settings"),
+    ):
+        held = signals_frame(chain.classes, settings, override).filter(pl.col("strategy") != "flat")
+        assert held["reason"].str.contains(words, literal=True).all()
+        assert not held["reason"].str.contains("evidence factor").any()
+
+
+def test_what_luck_gives_the_best_takes_two_that_earned_something() -> None:
+    net = np.random.default_rng(0).normal(0.001, 0.01, 500)
+    one, flat = (Trial(("A",), "2020-01-01", "2021-01-01", str(ratio), ratio) for ratio in (0.1, None))
+    found = deflation(net, [one, flat, flat], 3.0)
+    assert np.isnan(found["deflated_sharpe"])
+    assert found["probabilistic_sharpe"] > 0.5
+    other = Trial(("A",), "2020-01-01", "2021-01-01", "b", -0.05)
+    assert deflation(net, [one, other], 2.0)["deflated_sharpe"] < found["probabilistic_sharpe"]

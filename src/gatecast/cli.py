@@ -809,6 +809,9 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
     from gatecast.forecasting.titles import model_title
 
     signals = model_title(rows[0]["signal_model"]) if rows else "model"
+    overridden = [one for one in dict.fromkeys(warnings) if "the settings set evidence = " in one][:1]
+    for first in overridden:
+        console.print(Text(_shown(first), style="yellow"), soft_wrap=True)
     columns = (
         "symbol", "bar", "P(rise)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
         "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
@@ -823,7 +826,7 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
         reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
         for said in (*row["notes"], *reason):
             console.print(Text(f"{_shown(row['symbol'])}: {_shown(said)}"), soft_wrap=True)
-    for warning in dict.fromkeys(warnings):
+    for warning in [one for one in dict.fromkeys(warnings) if one not in overridden]:
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
 
 

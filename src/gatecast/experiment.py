@@ -481,7 +481,8 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
-        signals_frame(chain.classes, experiment.signals), chain.weights, chain.result.equity, {},
+        signals_frame(chain.classes, experiment.signals, experiment.selection.evidence), chain.weights,
+        chain.result.equity, {},
         provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from gatecast.market.classes import asset_class
 from gatecast.market.merging import DataProblem, merge_bars, new_symbols
 from gatecast.market.sources import LEFT_OUT
 from gatecast.newest import newest_rows
-from gatecast.results import ClassResult, Run, fills_of, keys_of, signals_frame, weights_frame
+from gatecast.results import ClassResult, Run, fills_of, how_held, keys_of, signals_frame, weights_frame
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples
@@ -125,7 +125,11 @@ def forecast(
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment),
     )  # fmt: skip
     warnings = [problem.sentence for problem in problems]
-    if run.doubtful:
+    override = experiment.selection.evidence
+    if override is not None:
+        said, verdict = how_held(override), run.warning.removeprefix(f"The settings set evidence = {override:g}. ")
+        warnings.insert(0, f"{said[:1].upper()}{said[1:]}, whatever the record says. {verdict}".strip())
+    elif run.doubtful:
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
@@ -147,7 +151,8 @@ def forecast(
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes, experiment.signals), weights_frame(classes, merged.bars, actions), run.verdicts,
+        signals_frame(classes, experiment.signals, experiment.selection.evidence),
+        weights_frame(classes, merged.bars, actions), run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain,
     )  # fmt: skip

@@ -183,9 +183,10 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """What is said before any verdict: a leak, an outcome too good to be true, or that such were allowed; or ""."""
+        """What is said before any verdict: a leak, too good an outcome, that the settings allow or set more; or ""."""
         summary: dict[str, str] = self.scores.get("summary") or {}
-        return summary.get("headline", "") if self.doubtful or self.experiment.too_good else ""
+        told = self.doubtful or self.experiment.too_good or self.experiment.selection.evidence is not None
+        return summary.get("headline", "") if told else ""
 
     @property
     def doubtful(self) -> bool:
@@ -256,10 +257,13 @@ def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> 
         return kept or cast(io.BytesIO, sink).getvalue()
 
 
-def signals_frame(classes: dict[str, ClassResult], settings: SignalSettings) -> pl.DataFrame:
+def signals_frame(
+    classes: dict[str, ClassResult], settings: SignalSettings, override: float | None = None
+) -> pl.DataFrame:
     """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast.
 
-    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models.
+    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models; `override`:
+    the evidence factor that the settings set, None where the record decides it.
     """
     parts, titles = [], strategy_titles(settings.model, settings.confirmed_by)
     for one in classes.values():
@@ -280,20 +284,23 @@ def signals_frame(classes: dict[str, ClassResult], settings: SignalSettings) -> 
             doubted=pl.Series(choice.too_good[at]),
         )
         parts.append(
-            frame.with_columns(reason=_reason(titles)).drop("score_bps", "telling", "traded", "expected", "doubted")
+            frame.with_columns(reason=_reason(titles, override)).drop(
+                "score_bps", "telling", "traded", "expected", "doubted"
+            )
         )
     return pl.concat(parts).sort("symbol", "time")
 
 
-def _reason(titles: dict[str, str]) -> pl.Expr:
-    """One sentence a row: why this strategy, by its title, and whether it is held."""
+def _reason(titles: dict[str, str], override: float | None = None) -> pl.Expr:
+    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`."""
     name = pl.col("strategy").replace(titles)
     force = (
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit("in force: flat, no other strategy is estimated to earn more than the cost of entering it"))
         .otherwise(
             pl.format(
-                "in force: {}, estimated at {} bps a bar from its past record and the forecast",
+                "in force: {}, its past record and the forecast together score {} bps a bar, "
+                "a rank among the strategies and no profit to expect",
                 name,
                 pl.col("score_bps").round(2),
             )
@@ -302,6 +309,8 @@ def _reason(titles: dict[str, str]) -> pl.Expr:
     held = (
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit(""))
+        .when(pl.lit(override is not None))
+        .then(pl.lit("" if override is None else f"; {how_held(override)}"))
         .when(pl.col("doubted") & (pl.col("evidence") <= 0))
         .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
         .when(pl.col("evidence") <= 0)
@@ -320,6 +329,19 @@ def _reason(titles: dict[str, str]) -> pl.Expr:
         .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
     return pl.concat_str([force, held, small])
+
+
+def how_held(override: float) -> str:
+    """What is held of a strategy where the settings set the evidence factor, whatever the record says.
+
+    >>> how_held(1.0), how_held(0.0)
+    ('held because the settings set evidence = 1', 'nothing is held: the settings set evidence = 0')
+    """
+    share = "" if override == 1 else ", so much of it"
+    return (
+        f"held because the settings set evidence = {override:g}{share}" if override > 0
+        else f"nothing is held: the settings set evidence = {override:g}"
+    )  # fmt: skip
 
 
 def weights_frame(
@@ -385,7 +407,8 @@ def scores_of(
         .to_dicts(),
         "one_bar_later": [one.to_dict() for one in later],
         "summary": headline(
-            verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends
+            verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends,
+            run.experiment.selection.evidence,
         ),
         "verdicts_without_default_ends": {
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
@@ -408,7 +431,7 @@ def scores_of(
         "models": models,
         "years": years,
         "backtest": {
-            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(chain.benchmark, periods)},
+            "tear_sheet": {"strategy": sheet_of(net, periods), "benchmark": sheet_of(chain.benchmark, periods)},
             "turnover_per_year": result.turnover_per_year,
             "break_even_cost_bps": result.break_even_cost_bps,
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
@@ -428,6 +451,19 @@ def scores_of(
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
+
+
+def sheet_of(returns: FloatArray, periods_per_year: float) -> dict[str, float]:
+    """The tear sheet; of less than a year of record no growth a year, since it would multiply what was seen.
+
+    `comp`, the growth over the record, stands beside it; `calmar` is growth a year over the deepest drawdown.
+
+    >>> sheet = sheet_of(np.full(71, 0.01), 252)
+    >>> round(sheet["comp"], 2), sheet["cagr"]
+    (1.03, nan)
+    """
+    sheet = tear_sheet(returns, periods_per_year)
+    return sheet if len(returns) >= periods_per_year else sheet | {"cagr": np.nan, "calmar": np.nan}
 
 
 def fill_in_words(share: float) -> dict[str, str]:
@@ -495,13 +531,21 @@ def headline(
     audit: Audit,
     allowed: Sequence[str] = (),
     without_default_ends: dict[str, Verdict] | None = None,
+    override: float | None = None,
 ) -> dict[str, str]:
     """The verdict in one sentence, and what follows from it in another.
 
-    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first.
+    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first;
+    `override`: the evidence factor that they set, None where the record decides it: what is held then is no evidence.
     A strategy's verdict that is another one where nothing is lost at unknown ends is no verdict: that is the headline.
     """
     said = _headline(verdicts, traded, audit, without_default_ends)
+    if override is not None:
+        asked = "Positions were held because the settings set" if traded else "No position was held: the settings set"
+        whatever = f"{asked} evidence = {override:g}, whatever the record says."
+        doubtful = not audit.clean or any(one.verdict == TOO_GOOD for one in verdicts.values())
+        said["subline"] = f"{whatever} {said['subline']}" if doubtful else whatever
+        said["headline"] = f"The settings set evidence = {override:g}. {said['headline']}"
     if PLANTED in allowed:
         said["headline"] = f'A planted market (too_good = "{PLANTED}"): nothing is too good here. {said["headline"]}'
     elif allowed:
@@ -522,6 +566,7 @@ def _headline(
         return {"headline": "Too good to be true: look for a leak.", "subline": good[0].sentence}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
+    gained = [head for head in simple if verdicts[head].effect > 0]  # over the best simple forecast so far
     alike = [head for head in skilled if head in simple]
     but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
     told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
@@ -537,9 +582,9 @@ def _headline(
         first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
     elif skilled:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
-    elif simple:
+    elif gained:
         first = (
-            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
+            f"There is no evidence of skill in this market: in {' and '.join(gained)} a simple regression is as good."
         )
     else:
         first = "There is no evidence of skill in this market."
@@ -651,10 +696,11 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
     """Probabilistic and deflated Sharpe ratio of the returns of each bar, and the shortest record that would do.
 
     The trials are those that the program counted, `effective` what they are worth as independent ones; the spread of
-    their own Sharpe ratios says how far luck reaches.
+    their own Sharpe ratios says how far luck reaches. Of several trials it takes two that earned or lost something:
+    else what is deflated is NaN.
     """
     per_bar = sharpe(net, periods_per_year=1)
-    others = np.array([trial.sharpe for trial in trials if trial.sharpe is not None])
+    others = np.array([trial.sharpe for trial in trials if trial.sharpe])  # one that held nothing says nothing of luck
     centred = net - net.mean()
     spread = float(np.sqrt(np.mean(centred**2)))
     if not np.isfinite(per_bar) or spread == 0:
@@ -663,10 +709,16 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
     skew, kurtosis = (float(np.mean(centred**power)) / spread**power for power in (3, 4))
     variance = float(np.var(others, ddof=1)) if len(others) > 1 else 0.0
     n_trials = max(effective, 1.0)
+    if len(trials) > 1 and len(others) < 2:  # nothing shows how far luck reaches
+        variance = np.nan
     return {
         "probabilistic_sharpe": overfitting.probabilistic_sharpe(per_bar, len(net), skew, kurtosis),
-        "deflated_sharpe": overfitting.deflated_sharpe(per_bar, len(net), skew, kurtosis, n_trials, variance),
-        "min_track_record_bars": overfitting.min_track_record_length(
+        "deflated_sharpe": np.nan
+        if np.isnan(variance)
+        else overfitting.deflated_sharpe(per_bar, len(net), skew, kurtosis, n_trials, variance),
+        "min_track_record_bars": np.nan
+        if np.isnan(variance)
+        else overfitting.min_track_record_length(
             per_bar, overfitting.expected_max_sharpe(n_trials, variance), skew, kurtosis
         ),
         "trials": len(trials),

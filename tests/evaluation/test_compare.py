@@ -268,3 +268,23 @@ def test_of_one_symbol_nothing_is_left() -> None:
     samples = make_samples(synthetic.b1(700, seed=4, r2=0.05), ("ret_log_1", "x"))["index"]
     forecasts = with_rival(Ensemble().combine(made_up(samples, seed=1)))
     assert gains_without({"index": forecasts}, "return", "ensemble") == {}
+
+
+def test_a_model_has_one_gain_in_all_tables_and_no_contradiction_between_its_answers(forecasts: Forecasts) -> None:
+    both = {"index": forecasts}
+    tables, found = score_tables(both)[0], many_models(both, draws=200)
+    assert found
+    for head, one in found.items():
+        least = min(row["pvalue_beats"] for row in one["models"] if np.isfinite(row["pvalue_beats"]))
+        assert one["pvalue_spa"] == least
+        assert any(row["beats_rival"] for row in one["models"]) == (one["pvalue_spa"] < 0.05)
+        rival = next(row for row in one["models"] if row["model"] == one["rival"])
+        assert rival["can_be_best"] == (one["pvalue_spa"] > 0.1)
+        for row in one["models"]:
+            assert row_of(tables, head, row["model"])["gain"] == pytest.approx(row["gain"], abs=1e-12)
+
+
+def test_no_change_has_no_direction(forecasts: Forecasts) -> None:
+    row = row_of(score_tables({"index": forecasts})[0], "return", "zero")
+    assert np.isnan(row["hit_rate"])
+    assert row["r2_zero"] == 0

@@ -242,6 +242,9 @@ def test_the_best_of_twenty_is_held_against_luck() -> None:
     held = replace(ONE, settings_hash="m", profit=profit(0).with_columns(net=pl.Series(0.5 * market)))
     assert best_of_trials([held], days, market).reason == "no trial had a profit or loss of its own"
     assert best_of_trials([replace(ONE, profit=profit(0, 5))], days[:0], market[:0]).reason
+    alone = best_of_trials([replace(ONE, settings_hash="g", profit=good), held], days, market)
+    assert alone.reason == "one trial had a profit or loss of its own"
+    assert np.isnan(alone.pvalue)
     assert (
         best_of_trials([replace(ONE, profit=None)], days, market).reason == "no trial had a profit or loss of its own"
     )

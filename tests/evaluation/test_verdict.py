@@ -24,6 +24,8 @@ from gatecast.evaluation.verdict import (
     SKILL,
     Estimate,
     Verdict,
+    _blank,
+    _not_seen,
     estimate_gain,
     judge,
 )
@@ -596,3 +598,15 @@ def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> No
     against = best_simple({"index": forecasts}, "volatility", "har_class", 5)
     assert against.over == "har_symbol"
     assert against.low > 0
+
+
+def test_a_gain_that_could_have_been_seen_says_why_it_is_not_enough() -> None:
+    said = _not_seen(replace(_blank("regime", "", 500, 0.0, 1, RIVAL, ""), effect=0.054, detectable=0.052,
+                             pvalue=0.02, pvalue_holm=0.1, pvalue_trials=0.1))  # fmt: skip
+    assert "it would be certain (p 0.02), and after all questions and tries it is not (p 0.1 after Holm)" in said
+    assert "as large as could have been seen" in said
+    above = replace(_blank("regime", "", 500, 0.0, 1, RIVAL, ""), effect=0.03, low=0.001, detectable=0.052,
+                    pvalue=0.04, pvalue_holm=0.12, pvalue_trials=0.12)  # fmt: skip
+    assert "above 0 in all its interval" in _not_seen(above)
+    assert not _not_seen(replace(above, low=-0.001))
+    assert not _not_seen(_blank("regime", "", 500, 0.0, 1, RIVAL, ""))

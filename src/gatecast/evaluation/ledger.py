@@ -911,14 +911,17 @@ def best_of_trials(
 ) -> significance.Test:
     """Does the best of the trials beat buy and hold at its own exposure, given that it is the best of them? One-sided.
 
+    One question alone: the verdict on the strategy is corrected for all questions of the run, and decides.
+
     The test of superior predictive ability on each trial's profit beyond its beta times `benchmark`, the (sessions,)
-    simple return of buy and hold; where trials are many, on sums over several days. Undefined where no trial ever had
-    a profit or loss of its own.
+    simple return of buy and hold; where trials are many, on sums over several days. Undefined where fewer than two
+    trials had a profit or loss of their own: there is no best of them.
     """
     table = profits(trials, sessions, benchmark)
     table = table[:, np.ptp(table, axis=0) > 0] if len(table) else table[:, :0]
-    if not table.shape[1]:
-        return significance.Test(np.nan, np.nan, "no trial had a profit or loss of its own", len(table), enough=False)
+    if table.shape[1] < 2:
+        reason = f"{'one trial' if table.shape[1] else 'no trial'} had a profit or loss of its own"
+        return significance.Test(np.nan, np.nan, reason, len(table), enough=False)
     together = min(int(np.ceil(table.size * DRAWS / BOOTSTRAP_CELLS)), max(1, len(table) // 60))
     table = np.add.reduceat(table[len(table) % together :], np.arange(0, len(table) // together * together, together))
     return significance.spa(np.zeros(len(table)), -table, draws=DRAWS)

@@ -665,6 +665,22 @@ def _reservations(verdict: Verdict) -> list[str]:
     return found
 
 
+def _not_seen(verdict: Verdict) -> str:
+    """Why a gain that could have been seen, or whose interval is above 0, is not enough; empty for any other."""
+    seen = "as large as could have been seen" if verdict.effect >= verdict.detectable else "above 0 in all its interval"
+    if not (verdict.effect >= verdict.detectable or verdict.low > 0):
+        return ""
+    if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:  # which is said already
+        return ""
+    if verdict.pvalue_trials >= LEVEL:
+        alone = "it would be certain" if verdict.pvalue < LEVEL else "it is not even certain then"
+        return (
+            f"The gain is {seen}, which holds for a single question asked once: {alone} ({_p(verdict.pvalue)}), "
+            f"and after all questions and tries it is not ({_odds(verdict)})."
+        )
+    return f"The gain is {seen}, but its interval or that of the gain over the plain yardstick reaches 0."
+
+
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
     """Why it cannot be told, what could have been seen, what it would take, and whether the rival is as good."""
     what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
@@ -690,7 +706,7 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
             f"; for the {_percent(verdict.break_even)} that would pay the costs you would need about "
             f"{_days(verdict.n_break_even)}"
         )
-    said.append(seen + ".")
+    said.append(f"{seen}. {_not_seen(verdict)}".strip())
     if verdict.effect <= 0:
         said.append("So far the rival is as good.")
     return said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -339,7 +339,12 @@ def draw_coverage(data: Data) -> Any:
         traces.append(_line(ends, [level] * 2, "", colour, 1, line=dots, showlegend=False, hoverinfo="skip"))
         line = _line(one["year"], one["coverage"], f"{100 * level:g} % interval", colour, 1.8)
         traces.append({**line, "mode": "lines+markers", "marker": {"color": colour, "size": 5}})
-    return _figure(traces, 320, xaxis=_axis(tickformat="d"), yaxis=_value_axis(tickformat=".0%", hoverformat=".1%"))
+    return _figure(traces, 320, xaxis=_year_axis(ends), yaxis=_value_axis(tickformat=".0%", hoverformat=".1%"))
+
+
+def _year_axis(ends: Sequence[int]) -> Data:
+    """An axis with whole years alone, a dozen marks at most."""
+    return _axis(tickformat="d", tick0=ends[0], dtick=max(1, -(-(ends[1] - ends[0]) // 12)))
 
 
 def draw_wealth(data: Data) -> Any:
@@ -412,7 +417,7 @@ def draw_strategies(data: Data) -> Any:
         420,
         barmode="stack",
         bargap=0.25,
-        xaxis=_axis(tickformat="d"),
+        xaxis=_year_axis([min(data["year"]), max(data["year"])]),
         yaxis=_value_axis(tickformat=".0%", hoverformat=".0%", range=[0, 1]),
     )
 

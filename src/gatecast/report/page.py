@@ -22,6 +22,7 @@ from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
+from gatecast.results import how_held
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -93,6 +94,9 @@ def report_data(run: Any) -> Data:
     verdicts = scores.get("verdicts") or {}
     experiment: Any = getattr(run, "experiment", None)
     money = _money(run)
+    override = getattr(getattr(experiment, "selection", None), "evidence", None)
+    if override is not None:
+        money["evidence_set"] = override
     summary = scores.get("summary") or {}
     if isinstance(summary, str):
         summary = {"headline": summary}
@@ -269,6 +273,8 @@ def _follows(head: str, money: Data) -> str | None:
         return "Sets the size of every position and the width of the fan."
     if head == "regime":
         return "Describes the coming bars; no order follows from it alone."
+    if head == "strategy" and (override := money.get("evidence_set")) is not None:
+        return f"{words.begun(how_held(override))}, whatever the record says."
     if head == "strategy" and evidence is not None:
         effect = (
             "nothing is held"
