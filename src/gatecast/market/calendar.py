@@ -17,7 +17,7 @@ from gatecast.market.classes import ASSET_CLASSES, asset_class
 FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
 LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, and what comes back is a new listing
 NIGHT = timedelta(hours=4)  # a longer break inside a market's week starts a new session
-ROUND_THE_CLOCK = timedelta(hours=20)  # a market whose usual session is at least so long has no first bar
+ROUND_THE_CLOCK = timedelta(hours=1)  # a class that pauses no longer has no first bar of a session
 WITHIN_SESSION = timedelta(hours=20)  # bars closer than that follow each other within a session
 OLDEST_SESSIONS = 3  # a window may end at a row that is so many sessions older than the decision, not at an older one
 OTHER_LEVEL = 5.0  # a price this many times another across a gap is another instrument's
@@ -50,10 +50,10 @@ def bars_per_session(bars: pl.DataFrame) -> float:
 
 
 def session_minutes(bars: pl.DataFrame) -> pl.Series:
-    """(bars,) the place of each bar in its session, in minutes, Float64; 0 where a session has one bar.
+    """(bars,) the place of each bar in its session, in minutes, Float64; 0 where bars are days or longer.
 
     Minutes from the close of the session's first bar, so that summer time changes nothing; a break of more than four
-    hours ends a session. Of a market that trades round the clock it is the time of day in the class's time zone. Known
+    hours ends a session. Of a class that trades round the clock it is the time of day in its time zone. Known
     at the bar, whatever bars come later. `bars` of one asset class, sorted by symbol and time.
 
     >>> from datetime import datetime, timezone
@@ -66,12 +66,12 @@ def session_minutes(bars: pl.DataFrame) -> pl.Series:
     >>> session_minutes(bars).to_list()
     [0.0, 60.0, 180.0, 0.0, 60.0, 180.0, 0.0, 60.0, 180.0]
     """
-    spacing, count = usual_spacing(bars), bars_per_session(bars)
+    spacing, known = usual_spacing(bars), asset_class(bars["asset_class"][0]) if len(bars) else None
     time = pl.col("time")
-    if spacing is None or count <= 1:
+    if spacing is None or known is None or spacing > WITHIN_SESSION:
         minutes = pl.lit(0.0)
-    elif spacing * count >= ROUND_THE_CLOCK:
-        local = time.dt.convert_time_zone(asset_class(bars["asset_class"][0]).timezone).dt.round("1m")
+    elif known.pause <= ROUND_THE_CLOCK:
+        local = time.dt.convert_time_zone(known.timezone).dt.round("1m")
         minutes = local.dt.hour().cast(pl.Float64) * 60 + local.dt.minute()
     else:
         starts = (time.diff().over("symbol") > NIGHT).fill_null(True)

@@ -64,7 +64,8 @@ from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_fi
 from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
-ActionsTable = str | Path | pl.DataFrame | None
+ActionsTable = str | Path | pl.DataFrame | Any | None
+"""A file, or a frame of Polars or pandas."""
 Splits = ActionsTable | Literal[False]
 CLASS_RULES = {"file": "symbols file", "column": "column", "given": "given default", "built-in": "built-in default"}
 """Where a symbol's asset class may come from, in words."""
