@@ -46,7 +46,8 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, bars: pl.DataFrame, e
     """At each time, among how many symbols the money is divided: those that trade and those that are held.
 
     A symbol is alive from its first bar on, until ten days after its last; where it was held or bought at its last two
-    bars it stays alive through a halt, to the close at which its end is booked (`ends`: symbol, time) or its return.
+    bars it stays alive through a halt, up to the close at which its end is booked (`ends`: symbol, time; not at it) or
+    to its return.
     Only bars, weights and ends up to that time count: that a symbol will come back, or never will, is not known then.
     """
     held, time = pl.col("weight").fill_nan(0).fill_null(0) != 0, pl.col("time")
@@ -69,7 +70,7 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, bars: pl.DataFrame, e
         )
     )  # fmt: skip
     silent = pl.when(~pl.col("held")).then(pl.col("last") + SILENCE)
-    until = runs.select(until=pl.min_horizontal(silent, "end", pl.col("back") - INSTANT))["until"]
+    until = runs.select(until=pl.min_horizontal(silent, pl.col("end") - INSTANT, pl.col("back") - INSTANT))["until"]
     begun = runs["since"].sort().search_sorted(times.cast(clock), side="right").cast(pl.Int64)
     ended = until.drop_nulls().sort().search_sorted(times.cast(clock), side="left").cast(pl.Int64)
     return begun - ended

@@ -62,6 +62,12 @@ class Proposals:
     telling: NDArray[np.bool_]
     traded: NDArray[np.bool_]
 
+    def without(self, rows: NDArray[np.bool_]) -> Proposals:
+        """The same with nothing proposed at some rows, (bars,)."""
+        if not rows.any():
+            return self
+        return replace(self, weights=np.where(rows[:, None], 0.0, self.weights), traded=self.traded & ~rows)
+
 
 def propose(
     forecasts: Forecasts,
