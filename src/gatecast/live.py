@@ -7,8 +7,9 @@ features are the run's, by name and class: what it left out stays left out on th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +20,13 @@ from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.market.actions import read_actions
+from gatecast.market.actions import recorded_delistings
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.merging import DataProblem, merge_bars
-from gatecast.newest import newest_rows
+from gatecast.market.ends import Ended, session_of, symbols_ended
+from gatecast.market.merging import DataProblem, merge_bars, names_of
+from gatecast.newest import BEHIND, newest_rows
 from gatecast.results import ClassResult, Run, fills_of, keys_of, signals_frame, weights_frame
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.targets import to_times
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-BEHIND = 1  # sessions that a symbol may be behind its class before it is stale
 FAILS = ("stale", "missing", "revised")
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 Splits = str | pl.DataFrame | Literal[False] | None
@@ -73,21 +74,34 @@ class Newest:
 
 
 def forecast_newest(
-    folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None
+    folder: str | Path,
+    bars: pl.DataFrame,
+    *,
+    splits: Splits = None,
+    actions: pl.DataFrame | None = None,
+    now: datetime | None = None,
 ) -> list[dict[str, Any]]:
     """The newest forecast of every symbol of a saved run, one dictionary a symbol: the rows of `forecast`."""
-    return forecast(folder, bars, splits=splits, now=now).rows
+    return forecast(folder, bars, splits=splits, actions=actions, now=now).rows
 
 
-def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None) -> Newest:
+def forecast(
+    folder: str | Path,
+    bars: pl.DataFrame,
+    *,
+    splits: Splits = None,
+    actions: pl.DataFrame | None = None,
+    now: datetime | None = None,
+) -> Newest:
     """The newest forecast of every symbol of a saved run, and what is wrong with the bars.
 
     Parameters
     ----------
     folder: a run on disk. bars: Bars frame with the newest bars; it may repeat those of the run, and what it has beyond
         them is added. Symbols that the run does not know are left out and named. splits: the table with which the bars
-        were read, see `market.merging.merge_bars`. now: the moment against which bars are stale (default: the
-        computer's clock).
+        were read, see `market.merging.merge_bars`. actions: delistings beside those that the run has recorded, as
+        `market.actions.read_actions` gives them; their symbols need no bars here. now: the moment against which bars
+        are stale (default: the computer's clock).
 
     Returns
     -------
@@ -101,13 +115,15 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
     models, scales = load_models(folder), load_scale(folder)
     experiment = run.experiment
     refuse_sealed(run, bars)
-    merged = merge_bars(run.bars, bars, splits)
-    problems = (*merged.problems, *stale(merged.bars, now or datetime.now(UTC)))
+    now = now or datetime.now(UTC)
+    actions = known_delistings(run, actions, now)
+    merged = merge_bars(run.bars, bars, splits, actions)
+    ended = symbols_ended(merged.bars, actions)
+    problems = (*merged.problems, *stale(merged.bars, now, ended), *say_ended(ended))
     warnings = [problem.sentence for problem in problems]
     if run.doubtful:
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
-    fills, delistings = fills_of(merged.bars), run.scores.get("delistings")
-    actions = read_actions(pl.DataFrame(delistings)) if delistings else None
+    fills = fills_of(merged.bars)
     classes = {}
     for name, one in samples_as_run(run, merged.bars).items():
         if name not in models:
@@ -125,13 +141,38 @@ def forecast(folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, n
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
         signals_frame(classes), weights_frame(classes, merged.bars, actions), run.verdicts,
-        signal_model=experiment.signals.model, abstain=experiment.strategies.abstain,
+        signal_model=experiment.signals.model, abstain=experiment.strategies.abstain, ended=ended,
     )  # fmt: skip
     told = []
     for row in rows:
         own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
         told.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": [asdict(one) for one in own]})
     return Newest(told, problems, tuple(dict.fromkeys(warnings)))
+
+
+def known_delistings(run: Run, actions: pl.DataFrame | None, now: datetime) -> pl.DataFrame:
+    """The delistings that a run has recorded, and after them those of `actions` that are known and dated up to now."""
+    recorded = recorded_delistings(run.scores.get("delistings"))
+    if actions is None:
+        return recorded
+    today = session_date(pl.lit(now).cast(pl.Datetime("us", "UTC")))
+    told = actions.filter(
+        pl.col("kind") == "delisting", pl.col("date") <= today, (pl.col("known_at") <= now).fill_null(True)
+    )
+    fresh = told.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
+    return pl.concat([recorded, fresh])
+
+
+def say_ended(ended: Mapping[str, Ended]) -> list[DataProblem]:
+    """One problem of the kind "ended" for the symbols that ended in the same way and session; not one for `strict`."""
+    alike: dict[tuple[str, date], list[str]] = {}
+    for one in ended.values():
+        alike.setdefault((one.state, session_of(one.last)), []).append(one.symbol)
+    found = []
+    for (state, day), symbols in sorted(alike.items()):
+        said = f"{names_of(symbols)}: {state}; last bar of {day}. Nothing is forecast or held of it."
+        found.append(DataProblem("ended", tuple(symbols), said))
+    return found
 
 
 def _not_today(row: dict[str, Any]) -> list[str]:
@@ -188,11 +229,11 @@ def newest_frame(classes: dict[str, ClassResult]) -> pl.LazyFrame:
     return pl.concat(parts).lazy()
 
 
-def stale(bars: pl.DataFrame, now: datetime) -> tuple[DataProblem, ...]:
+def stale(bars: pl.DataFrame, now: datetime, ended: Collection[str] = ()) -> tuple[DataProblem, ...]:
     """Symbols behind their class by more than a session, and classes whose newest bar is older than a gap may be.
 
-    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that ended before the class's
-    gap are no longer expected.
+    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that have `ended` are no
+    longer expected; until then a symbol that stopped is stale.
     """
     problems = []
     for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
@@ -201,13 +242,14 @@ def stale(bars: pl.DataFrame, now: datetime) -> tuple[DataProblem, ...]:
         limit = max(limit, 5 * usual) if usual else limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())
-        if now - newest > limit:
+        ends = ends.filter(~pl.col("symbol").is_in(list(ended)))
+        if len(ends) and now - newest > limit:
             said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."
             problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
         days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         for symbol, time in ends.iter_rows():
             behind = int((days > pl.select(session_date(pl.lit(time))).item()).sum())
-            if behind > BEHIND and newest - time <= limit:
+            if behind > BEHIND:
                 said = f"{symbol!r} has no bar since {time:%Y-%m-%d %H:%M} UTC, {behind} sessions behind its class."
                 problems.append(DataProblem("stale", (symbol,), said))
     return tuple(problems)

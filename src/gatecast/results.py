@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +29,7 @@ from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
 from gatecast.market.calendar import periods_of
-from gatecast.market.ends import find_ends
+from gatecast.market.ends import TABLE_WANTED, find_ends, say_ends, session_of, symbols_ended
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
@@ -449,6 +450,30 @@ def ends_in_words(result: Backtest) -> list[str]:
     return [f"Symbols that ended: {', '.join(booked)}.{back}"]
 
 
+def stops_in_words(bars: pl.DataFrame, actions: pl.DataFrame, most: int = 10) -> list[str]:
+    """A sentence on each symbol that stopped before the others and whose last return no table gives; of many the first.
+
+    Symbols that ended with their source are named together.
+    """
+    found = say_ends(bars, actions)
+    ended = symbols_ended(bars, actions)
+    alone = [one for one in found if one.symbol not in ended or ended[one.symbol].kind != "vendor"]
+    said = [f"{one.symbol}: {one.advice}" for one in alone[:most]]
+    if alone[most:]:
+        said.append(
+            f"and {len(alone) - most} more symbols that stopped: {', '.join(str(x.symbol) for x in alone[most:])}."
+        )
+    sources: dict[date, list[str]] = {}
+    for gone in ended.values():
+        if gone.kind == "vendor":
+            sources.setdefault(session_of(gone.last), []).append(gone.symbol)
+    return said + [
+        f"{', '.join(names)}: they end together on {day}, taken as the end of their source and sold at that close."
+        f" {TABLE_WANTED}"
+        for day, names in sorted(sources.items())
+    ]
+
+
 def average_exposure(weights: pl.DataFrame) -> float:
     """Mean over time of the book's gross weight."""
     return float(
@@ -758,6 +783,7 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
             )
         warnings += short_histories(one)
     warnings += ends_in_words(chain.result)
+    warnings += stops_in_words(run.bars, chain.actions)
     override = run.experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")

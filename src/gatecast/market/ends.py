@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -123,7 +124,7 @@ def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, 
 
     They have stopped where the last bar is further back than a gap of the class may be.
     """
-    newest, found = bars["time"].max(), {}
+    newest, found = cast(datetime, bars["time"].max()), {}
     last = bars.group_by("symbol", "asset_class").agg(pl.col("time").max()).sort("symbol")
     for symbol, name, time in last.iter_rows():
         silence = newest - time
@@ -131,7 +132,7 @@ def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, 
             continue
         if silence > 5 * (usual_spacing(bars.filter(symbol=symbol)) or timedelta()):
             every_day = asset_class(name).periods_per_year == 365
-            found[symbol] = (name, time, sessions_between(_session(time), _session(newest), every_day))
+            found[symbol] = (name, time, sessions_between(session_of(time), session_of(newest), every_day))
     return found
 
 
@@ -152,9 +153,9 @@ def say_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[Fi
     for symbol, (name, time, count) in silent_symbols(bars, ended).items():
         loss = f"{asset_class(name).end_return:+.0%}" if asset_class(name).end_return else "a return of 0"
         said = (
-            f"No bar since {_session(time)}, {count} sessions: no end is booked yet. It is, with {loss}, after"
-            f" {LONGEST_HALT} sessions in which at least half of its class trades (or of the others, where its whole class"
-            f" is silent). {TABLE_WANTED}"
+            f"No bar since {session_of(time)}, {count} sessions: no end is booked yet. It is, with {loss}, after"
+            f" {LONGEST_HALT} sessions in which at least half of its class trades (half of the other classes, where its"
+            f" whole class is silent). {TABLE_WANTED}"
         )
         found.append(Finding("warning", symbol, time, "silent", count, said))
     return found
@@ -186,7 +187,7 @@ class Ended:
     @property
     def sentence(self) -> str:
         """How it ended and what is booked."""
-        day = _session(self.last)
+        day = session_of(self.last)
         if self.kind == "known":
             return f"Delisted, its last bar is of {day}: a last return of {self.value:+.1%}, by a table of actions."
         if self.kind == "vendor":
@@ -194,7 +195,7 @@ class Ended:
         booked = f"a long holding is booked with {self.value:+.0%}" if self.value else "its last price is kept"
         return (
             f"It ends on {day}, before the others, and nothing says why: {booked}, the default of the class"
-            f" {self.asset_class}, on {_session(self.time)}."
+            f" {self.asset_class}, on {session_of(self.time)}."
         )
 
 
@@ -266,15 +267,16 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
         known = close if row["known_at"] is None else max(close, row["known_at"])
         place = int(moments.search_sorted(known, side="left"))
         time = moments[place] if place < len(moments) else known
-        if own["time"][0] <= time and _session(own["time"][0]) <= cleared_by(row["date"], length_of(own)):
+        if own["time"][0] <= time and session_of(own["time"][0]) <= cleared_by(row["date"], length_of(own)):
             cleared = cleared_by(row["date"], length_of(own))
             later = own.filter(pl.col("time") > time, session_date(pl.col("time")) > cleared)["time"]
-            back = _session(later[0]) if len(later) else None
+            back = session_of(later[0]) if len(later) else None
             found.append(_Terms(row["symbol"], row["date"], time, row["value"], back))
     return found
 
 
-def _session(time: datetime) -> date:
+def session_of(time: datetime) -> date:
+    """The session date of a close (UTC)."""
     return (time - timedelta(microseconds=1)).date()
 
 
@@ -288,7 +290,7 @@ def _silences(bars: pl.DataFrame) -> pl.DataFrame:
 def _falls_silent(own: pl.DataFrame, days: pl.DataFrame) -> bool:
     """Whether a class is ever without any bar for so long that 60 sessions of others may lie between."""
     sessions = pl.concat([own.select(session_date(pl.col("time")).alias("day")).unique(), days.select("day").tail(1)])
-    longest = sessions["day"].sort().diff().max()
+    longest = cast(timedelta | None, sessions["day"].sort().diff().max())
     return longest is not None and longest > timedelta(days=LONGEST_HALT - 1)
 
 
@@ -355,7 +357,7 @@ def _ends_of_class(
 
     for session, opening in days.iter_rows():
         gone = {symbol: back for symbol, back in gone.items() if back is None or back > session}
-        while booked < len(terms) and _session(terms[booked].time) <= session:
+        while booked < len(terms) and session_of(terms[booked].time) <= session:
             end_on_terms(terms[booked])
             booked += 1
         active = [

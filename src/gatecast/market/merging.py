@@ -7,7 +7,7 @@ and that no common bar explains is refused, as `read_bars` refuses it inside one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
+from gatecast.market.ends import symbols_ended
 from gatecast.market.tables import Notes
 
-Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd"]
+Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd"]
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
@@ -49,7 +50,10 @@ class Merged:
 
 
 def merge_bars(
-    known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None = None
+    known: pl.DataFrame,
+    newer: pl.DataFrame,
+    splits: str | pl.DataFrame | Literal[False] | None = None,
+    actions: pl.DataFrame | None = None,
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
@@ -58,6 +62,7 @@ def merge_bars(
     known: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
     splits: as `read_bars` takes it, and as the newer bars were read: splits after the run's last bar scale new bars
         that share none with the run; ratio 1 marks a true move; False: every step is a true move.
+    actions: the delistings that are known: a symbol that has ended is not missing.
 
     Returns
     -------
@@ -87,17 +92,17 @@ def merge_bars(
     if missing:
         raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
     if strange:
-        said = f"{_names(strange)} {'is' if len(strange) == 1 else 'are'} not in the run and left out."
+        said = f"{names_of(strange)} {'is' if len(strange) == 1 else 'are'} not in the run and left out."
         problems.append(DataProblem("new symbol", strange, said))
     newer = newer.select(known.columns)
     _refuse_other_reading(known, newer)
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
     problems += rescaled
     problems += _revised(known, newer, rounding)
-    problems += _missing(known, newer)
 
     last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
+    problems += _missing(known, newer, set(symbols_ended(pl.concat([known, added.select(known.columns)]), actions)))
     if len(added) == 0:
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
@@ -110,7 +115,7 @@ def merge_bars(
 _NO_NEWS = "the file has no bar that is newer than the run's."
 
 
-def _names(symbols: Sequence[str], most: int = 10) -> str:
+def names_of(symbols: Sequence[str], most: int = 10) -> str:
     """The symbols in quotes, of many the first ten and how many more."""
     more = f" and {len(symbols) - most} more" if len(symbols) > most else ""
     return ", ".join(repr(symbol) for symbol in symbols[:most]) + more
@@ -248,7 +253,7 @@ def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float
     return problems
 
 
-def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
+def _missing(known: pl.DataFrame, newer: pl.DataFrame, ended: Collection[str] = ()) -> list[DataProblem]:
     """Symbols that traded at the run's end and have no new reading, the run's bars that are gone, and holes between."""
     problems = []
     newest = pl.col("time").max()
@@ -259,9 +264,9 @@ def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
         pl.col("asset_class").last(), gap=gap, last=newest, longest=pl.col("time").diff().max()
     )
     alive = span.filter(pl.col("last") + pl.col("gap") >= pl.col("last").max().over("asset_class"))
-    silent = tuple(alive.filter(~pl.col("symbol").is_in(newer["symbol"].unique().to_list()))["symbol"].sort())
+    silent = tuple(alive.filter(~pl.col("symbol").is_in([*newer["symbol"].unique(), *ended]))["symbol"].sort())
     if silent:
-        problems.append(DataProblem("missing", silent, f"the new bars have none of {_names(silent)}."))
+        problems.append(DataProblem("missing", silent, f"the new bars have none of {names_of(silent)}."))
     ends = newer.group_by("symbol").agg(begin=pl.col("time").min(), end=newest)
     inside = known.join(ends, on="symbol").filter(pl.col("time").is_between("begin", "end"))
     gone = inside.join(newer.select("symbol", "time"), on=["symbol", "time"], how="anti")
