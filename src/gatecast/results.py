@@ -29,7 +29,7 @@ from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
 from gatecast.market.calendar import periods_of
-from gatecast.market.ends import TABLE_WANTED, find_ends, say_ends, session_of, symbols_ended
+from gatecast.market.ends import TABLE_WANTED, find_ends_and_returns, say_ends, session_of, symbols_ended
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
@@ -316,7 +316,7 @@ def weights_frame(
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort("symbol", "time")
-    return weights.with_columns(book=make_book(weights, bars, find_ends(bars, actions))["weight"])
+    return weights.with_columns(book=make_book(weights, bars, find_ends_and_returns(bars, actions))["weight"])
 
 
 def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
