@@ -537,7 +537,7 @@ def test_check_names_a_symbol_that_stops_before_the_others(gatecast: Command, he
     assert (said["symbol"], said["value"]) == (second, -0.3)
     assert f"It ends on {last}" in said["advice"]
     assert "-30%" in said["advice"]
-    assert "NAME,delisting," in said["advice"]
+    assert f"{second},delisting,{last},-0.3" in said["advice"]
     answer = gatecast("check", "stops.csv")
     assert "nothing to note" not in answer.out
     (here / "ends.csv").write_text(f"symbol,kind,date,value\n{second},delisting,{last},-0.8\n")

@@ -29,7 +29,7 @@ from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
 from gatecast.market.calendar import periods_of
-from gatecast.market.ends import TABLE_WANTED, find_ends_and_returns, say_ends, session_of, symbols_ended
+from gatecast.market.ends import find_ends_and_returns, say_ends, session_of, symbols_ended, table_wanted
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
@@ -469,7 +469,7 @@ def stops_in_words(bars: pl.DataFrame, actions: pl.DataFrame, most: int = 10) ->
             sources.setdefault(session_of(gone.last), []).append(gone.symbol)
     return said + [
         f"{', '.join(names)}: they end together on {day}, taken as the end of their source and sold at that close."
-        f" {TABLE_WANTED}"
+        f" {table_wanted(names[0], day)}"
         for day, names in sorted(sources.items())
     ]
 

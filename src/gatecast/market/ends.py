@@ -147,7 +147,7 @@ def say_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[Fi
     """
     ended = symbols_ended(bars, actions)
     found = [
-        Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {TABLE_WANTED}")
+        Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {one.table_wanted}")
         for one in ended.values() if one.kind != "known"
     ]  # fmt: skip
     for symbol, (name, time, count) in silent_symbols(bars, ended).items():
@@ -155,7 +155,7 @@ def say_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[Fi
         said = (
             f"No bar since {session_of(time)}, {count} sessions: no end is booked yet. It is, with {loss}, after"
             f" {LONGEST_HALT} sessions in which at least half of its class trades (half of the other classes, where its"
-            f" whole class is silent). {TABLE_WANTED}"
+            f" whole class is silent). {table_wanted(symbol, session_of(time))}"
         )
         found.append(Finding("warning", symbol, time, "silent", count, said))
     return found
@@ -185,6 +185,11 @@ class Ended:
         }[self.kind]
 
     @property
+    def table_wanted(self) -> str:
+        """How to give its last return."""
+        return table_wanted(self.symbol, session_of(self.last))
+
+    @property
     def sentence(self) -> str:
         """How it ended and what is booked."""
         day = session_of(self.last)
@@ -199,10 +204,16 @@ class Ended:
         )
 
 
-TABLE_WANTED = (
-    "Give its last return in a table of actions, such as symbol,kind,date,value with the row NAME,delisting,2018-03-01,"
-    "-0.3 (--actions, or actions in the settings)."
-)
+def table_wanted(symbol: str, day: date) -> str:
+    """How to give the last return of a symbol whose last session is known.
+
+    >>> table_wanted("A", date(2018, 3, 1)).partition("such as ")[2][:28]
+    'A,delisting,2018-03-01,-0.3 '
+    """
+    return (
+        f"Give its last return in a table of actions: symbol,kind,date,value with a row such as {symbol},delisting,"
+        f"{day},-0.3 (--actions, or actions in the settings)."
+    )
 
 
 _End = tuple[str, datetime, str, float, date | None]
