@@ -14,8 +14,9 @@ from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment, judge_chain, make_chain
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
-from gatecast.results import Chain, ends_in_words, ends_of, fill_in_words, headline
+from gatecast.results import Chain, ends_in_words, ends_of, fill_in_words, headline, stops_in_words
 from gatecast.trading.strategies import STRATEGIES
 
 LINEAR: dict[str, Any] = {
@@ -139,3 +140,20 @@ def test_where_orders_are_filled_in_words() -> None:
     assert fill_in_words(1.0) == {"fill": "open", "reason": "opens are real"}
     assert fill_in_words(0.0)["fill"] == "close"
     assert fill_in_words(0.625)["fill"] == "open on 62.5 % of bars"
+
+
+def test_symbols_that_stop_are_named_with_how_to_give_their_last_return() -> None:
+    bars = synthetic.a1(400, seed=2, symbols=8).with_columns(asset_class=pl.lit("equity"))
+    names = sorted(bars["symbol"].unique())
+    stops = {names[0]: 150, **dict.fromkeys(names[1:4], 200), names[4]: 370}
+    kept = bars.filter(
+        pl.int_range(pl.len()).over("symbol")
+        < pl.col("symbol").replace_strict(stops, default=400, return_dtype=pl.Int64)
+    )
+    last = dict(kept.group_by("symbol").agg(pl.col("time").max().dt.date()).iter_rows())
+    alone, waits, vendor = stops_in_words(kept, no_actions())
+    assert alone.startswith(f"{names[0]}: It ends on {last[names[0]]}")
+    assert f"{names[0]},delisting,{last[names[0]]},-0.3" in alone
+    assert waits.startswith(f"{names[4]}: No bar since {last[names[4]]}, 30 sessions: no end is booked yet.")
+    assert vendor.startswith(f"{', '.join(names[1:4])}: they end together on {last[names[1]]}")
+    assert stops_in_words(bars, no_actions()) == []
