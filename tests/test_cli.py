@@ -638,6 +638,26 @@ def test_check_passes_sound_bars(gatecast: Command, data: Path) -> None:
     assert "1,798 bars of 2 symbols can be used" in answer.out
 
 
+def test_check_names_a_symbol_that_stops_before_the_others(gatecast: Command, here: Path) -> None:
+    bars = synthetic.a1(600, seed=3, symbols=2).with_columns(asset_class=pl.lit("equity"))
+    second = max(bars["symbol"])
+    stopped = bars.filter((pl.col("symbol") != second) | (pl.int_range(pl.len()).over("symbol") < 200))
+    stopped.drop("segment", "known_at").with_columns(pl.col("time").dt.date()).write_csv(here / "stops.csv")
+    last = stopped.filter(pl.col("symbol") == second)["time"].dt.date()[-1]
+    told = json.loads(gatecast("check", "stops.csv", "--json").out.splitlines()[-1])
+    (said,) = (one for one in told["findings"] if one["rule"] == "ended")
+    assert (said["symbol"], said["value"]) == (second, -0.3)
+    assert f"It ends on {last}" in said["advice"]
+    assert "-30%" in said["advice"]
+    assert f"{second},delisting,{last},-0.3" in said["advice"]
+    answer = gatecast("check", "stops.csv")
+    assert "nothing to note" not in answer.out
+    (here / "ends.csv").write_text(f"symbol,kind,date,value\n{second},delisting,{last},-0.8\n")
+    told = json.loads(gatecast("check", "stops.csv", "--actions", "ends.csv", "--json").out.splitlines()[-1])
+    assert "ended" not in {one["rule"] for one in told["findings"]}
+    assert [row["value"] for row in told["actions"]] == [-0.8]
+
+
 def test_check_lists_rows_that_are_left_out_and_exits_with_1(gatecast: Command, here: Path) -> None:
     table = plain_table(synthetic.a1(400, seed=1))
     table[200, "high"] = table[200, "low"] / 2

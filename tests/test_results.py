@@ -17,8 +17,18 @@ from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment, judge_chain, make_chain, run
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
-from gatecast.results import Chain, deflation, ends_in_words, ends_of, fill_in_words, headline, signals_frame
+from gatecast.results import (
+    Chain,
+    deflation,
+    ends_in_words,
+    ends_of,
+    fill_in_words,
+    headline,
+    signals_frame,
+    stops_in_words,
+)
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import STRATEGIES
 
@@ -223,3 +233,20 @@ def test_what_luck_gives_the_best_takes_two_that_earned_something() -> None:
     assert found["probabilistic_sharpe"] > 0.5
     other = Trial(("A",), "2020-01-01", "2021-01-01", "b", -0.05)
     assert deflation(net, [one, other], 2.0)["deflated_sharpe"] < found["probabilistic_sharpe"]
+
+
+def test_symbols_that_stop_are_named_with_how_to_give_their_last_return() -> None:
+    bars = synthetic.a1(400, seed=2, symbols=8).with_columns(asset_class=pl.lit("equity"))
+    names = sorted(bars["symbol"].unique())
+    stops = {names[0]: 150, **dict.fromkeys(names[1:4], 200), names[4]: 370}
+    kept = bars.filter(
+        pl.int_range(pl.len()).over("symbol")
+        < pl.col("symbol").replace_strict(stops, default=400, return_dtype=pl.Int64)
+    )
+    last = dict(kept.group_by("symbol").agg(pl.col("time").max().dt.date()).iter_rows())
+    alone, waits, vendor = stops_in_words(kept, no_actions())
+    assert alone.startswith(f"{names[0]}: It ends on {last[names[0]]}")
+    assert f"{names[0]},delisting,{last[names[0]]},-0.3" in alone
+    assert waits.startswith(f"{names[4]}: No bar since {last[names[4]]}, 30 sessions: no end is booked yet.")
+    assert vendor.startswith(f"{', '.join(names[1:4])}: they end together on {last[names[1]]}")
+    assert stops_in_words(bars, no_actions()) == []

@@ -196,6 +196,7 @@ def check(
     from dataclasses import asdict, replace
 
     from gatecast.market.bars import findings
+    from gatecast.market.ends import say_ends
     from gatecast.market.sources import read_bars, read_with_findings
     from gatecast.market.stale import stale_prices
 
@@ -206,7 +207,8 @@ def check(
     reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
     rank = {"error": 0, "warning": 1, "info": 2}
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
-    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")))
+    stopped = say_ends(reading.bars, reading.actions)
+    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")), *stopped)
     odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
     found = [
         replace(one, advice=_with_options(one.advice))
@@ -479,9 +481,13 @@ def forecast(
 
     A history that was re-based as a whole since the run is brought to the run's level; a step that looks like a split
     and that no common bar explains is refused. Exit status 0 with warnings; with --strict 1 when a symbol's newest bar
-    is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
+    is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised. A
+    symbol whose end is known (--actions, or 60 sessions without a bar) is shown as ended and is no reason for 1.
     """
+    import polars as pl
+
     from gatecast.live import forecast as forecast_live
+    from gatecast.market.actions import read_actions
     from gatecast.market.sources import read_with_findings, symbols_of
     from gatecast.store import load_run
 
@@ -502,14 +508,16 @@ def forecast(
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if options.get("splits") is False:
         table = False
-    chosen = (
-        symbols is not None or known.experiment.bars.symbols is not None
-    )  # of more: who chooses knows of the others
+    chosen = symbols is not None or known.experiment.bars.symbols is not None  # of more: who chooses knows the others
     if chosen and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))
     others = symbols_of(bars) if len(names) == 1 and not chosen else []
+    delisted = reading.actions.filter(kind="delisting")
+    if options.get("actions"):  # of symbols that ended, and so have no bar here, as well
+        every = read_actions(options["actions"]).filter(kind="delisting")
+        delisted = delisted.vstack(every.filter(~pl.col("symbol").is_in(newest["symbol"].unique().to_list())))
     found = forecast_live(
-        folder, newest, splits=table, now=_as_moment(now), findings=reading.findings, others=others
+        folder, newest, splits=table, actions=delisted, now=_as_moment(now), findings=reading.findings, others=others
     )  # fmt: skip
     if as_json:
         _print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
@@ -818,7 +826,7 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
     )  # fmt: skip
     console.print(_table(columns, (_forecast_cells(row) for row in rows)))
     console.print(Text("P(rise) to turbulent: the ensemble's forecast. Weight alone: of the symbol by itself."))
-    book = [row["book"] for row in rows if row["current"] and row["book"] is not None]
+    book = [row["book"] for row in rows if row["book"] is not None]
     if book:
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
         console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
@@ -833,7 +841,7 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
 def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table of forecasts; dashes where there is none of today's bar."""
     words = {1: "bullish", 0: "none", -1: "bearish"}
-    states = {"no bar": "no bar today", "no trade": "no trade today"}
+    states = {"no bar": "no bar today", "no trade": "no trade today", "ended": row["end"]}
     moment = f"{_moment(row['newest_bar'])}"
     if not row["current"]:
         return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)

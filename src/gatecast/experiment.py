@@ -63,7 +63,7 @@ from gatecast.market import synthetic
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import OLDEST_SESSIONS, periods_of, sessions_of
-from gatecast.market.ends import find_ends
+from gatecast.market.ends import find_ends_and_returns, has_ended
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.results import (
@@ -634,7 +634,8 @@ def decide(
     """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
 
     `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
-    known. An end without a bar counts in the records at the class's first forecast at or after it.
+    known. An end without a bar counts in the records at the class's first forecast at or after it; a symbol whose end
+    is known at a close has no weight there.
     """
     samples = forecasts.samples
     name = samples.asset_class
@@ -644,7 +645,9 @@ def decide(
     per_side = experiment.costs.per_side(name)
     signals = make_signals(forecasts, experiment.signals)
     proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
-    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, find_ends(bars, actions))
+    ends = find_ends_and_returns(bars, actions)
+    proposals = proposals.without(has_ended(own, ends))
+    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, ends)
     at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
     for moment, profit in booked:
         place = int(np.searchsorted(samples.time[at], moment))

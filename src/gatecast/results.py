@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,8 +31,8 @@ from gatecast.forecasting.spill import Disk, KeptFile
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
-from gatecast.market.calendar import FIRST, periods_of
-from gatecast.market.ends import find_ends
+from gatecast.market.calendar import periods_of
+from gatecast.market.ends import find_ends_and_returns, say_ends, session_of, symbols_ended, table_wanted
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
@@ -356,7 +357,7 @@ def weights_frame(
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort("symbol", "time")
-    return weights.with_columns(book=make_book(weights, bars, find_ends(bars, actions))["weight"])
+    return weights.with_columns(book=make_book(weights, bars, find_ends_and_returns(bars, actions))["weight"])
 
 
 def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
@@ -507,6 +508,30 @@ def ends_in_words(result: Backtest) -> list[str]:
         return []
     back = f" {ends['returned']} came back: the move to their first fill counts instead." if ends["returned"] else ""
     return [f"Symbols that ended: {', '.join(booked)}.{back}"]
+
+
+def stops_in_words(bars: pl.DataFrame, actions: pl.DataFrame, most: int = 10) -> list[str]:
+    """A sentence on each symbol that stopped before the others and whose last return no table gives; of many the first.
+
+    Symbols that ended with their source are named together.
+    """
+    found = say_ends(bars, actions)
+    ended = symbols_ended(bars, actions)
+    alone = [one for one in found if one.symbol not in ended or ended[one.symbol].kind != "vendor"]
+    said = [f"{one.symbol}: {one.advice}" for one in alone[:most]]
+    if alone[most:]:
+        said.append(
+            f"and {len(alone) - most} more symbols that stopped: {', '.join(str(x.symbol) for x in alone[most:])}."
+        )
+    sources: dict[date, list[str]] = {}
+    for gone in ended.values():
+        if gone.kind == "vendor":
+            sources.setdefault(session_of(gone.last), []).append(gone.symbol)
+    return said + [
+        f"{', '.join(names)}: they end together on {day}, taken as the end of their source and sold at that close."
+        f" {table_wanted(names[0], day)}"
+        for day, names in sorted(sources.items())
+    ]
 
 
 def average_exposure(weights: pl.DataFrame) -> float:
@@ -887,11 +912,6 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
         takes = chain.left_out.get(name, "")
         warnings.append(f"{name}: too short a history for a single refit; nothing was forecast. {takes}".strip())
     for name, one in run.classes.items():
-        if run.experiment.features is not None:
-            warnings += [
-                f"{name}: the feature {feature!r} is left out: {why} in the first {FIRST} sessions. No model reads it."
-                for feature, why in one.samples.left_out.items()
-            ]
         rows = one.forecasts.rows
         years = (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
         if years < 5:
@@ -904,6 +924,7 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
         warnings += unused_features(one.samples) if run.experiment.features is not None else []
         warnings += other_units(one.samples)
     warnings += ends_in_words(chain.result)
+    warnings += stops_in_words(run.bars, chain.actions)
     override = run.experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")

@@ -910,6 +910,23 @@ def test_symbols_that_ended_long_ago_are_not_invested_now() -> None:
     assert report_data(FakeRun(bars=kept, weights=weights))["money"]["gross_newest"] == 0.25
 
 
+def test_a_class_that_stopped_is_not_invested_now_and_is_shown_last() -> None:
+    """The page's sum is that of the rows that `gatecast forecast` shows: nothing of a coin that stopped long ago."""
+    bars = market(["A", "X"], 200, seed=1).with_columns(
+        asset_class=pl.when(pl.col("symbol") == "A").then(pl.lit("crypto")).otherwise(pl.lit("equity"))
+    )
+    for left, today in ((50, "ended"), (180, "no bar")):
+        kept = bars.filter((pl.col("symbol") == "X") | (pl.int_range(pl.len()).over("symbol") < left))
+        weights = kept.select("symbol", "time", weight=pl.lit(1.0), book=pl.lit(0.5))
+        data = report_data(FakeRun(bars=kept, weights=weights))
+        assert data["money"]["gross_newest"] == 0.5
+        assert sum(row["book"] or 0.0 for row in data["newest"]) == 0.5
+        assert [(row["symbol"], row["today"]) for row in data["newest"]] == [("X", "bar"), ("A", today)]
+        assert list(data["figures"]["candles"]) == ["X", "A"]
+        said = data["figures"]["candles"]["A"]["since"]
+        assert said.startswith("ended on " if today == "ended" else "no bar since ")
+
+
 def test_control_is_drawn_from_the_text_that_a_saved_run_holds(run: FakeRun) -> None:
     data = figures.control_data(run)
     assert data is not None

@@ -24,7 +24,7 @@ from gatecast.market.tables import Notes, Table, is_file, read_tables, shown_pat
 from gatecast.market.times import known_times, read_dates, within_reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
@@ -173,6 +173,15 @@ def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         notes.refuse(row, problem, "Keep one, or say with known_at which came later.", "value", row["value"])
     first = once.sort("known_at", nulls_last=False, maintain_order=True).unique(key, keep="first", maintain_order=True)
     return first.sort(key)
+
+
+def recorded_delistings(rows: Sequence[Mapping[str, Any]] | None) -> pl.DataFrame:
+    """The delistings that a run has recorded in its scores, as actions; an empty frame where it has none.
+
+    >>> recorded_delistings(None).height
+    0
+    """
+    return read_actions(pl.DataFrame(rows)) if rows else no_actions()
 
 
 def join_actions(*tables: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ symbol of the run are refused by the bars that both have, see `refuse_other_mark
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -20,9 +20,10 @@ from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
+from gatecast.market.ends import symbols_ended
 from gatecast.market.tables import Notes
 
-Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd", "left out"]
+Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out"]
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
@@ -54,7 +55,10 @@ class Merged:
 
 
 def merge_bars(
-    known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None = None
+    known: pl.DataFrame,
+    newer: pl.DataFrame,
+    splits: str | pl.DataFrame | Literal[False] | None = None,
+    actions: pl.DataFrame | None = None,
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
@@ -63,6 +67,7 @@ def merge_bars(
     known: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
     splits: as `read_bars` takes it, and as the newer bars were read: splits after the run's last bar scale new bars
         that share none with the run; ratio 1 marks a true move; False: every step is a true move.
+    actions: the delistings that are known: a symbol that has ended is not missing.
 
     Returns
     -------
@@ -98,10 +103,11 @@ def merge_bars(
     refuse_other_market(known, newer, least=PROVES)
     problems += rescaled
     problems += _revised(known, newer, rounding)
-    problems += _missing(known.select(COLUMNS), newer.select(COLUMNS))
 
     last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
+    ended = set(symbols_ended(pl.concat([known, added.select(known.columns)]), actions))
+    problems += _missing(known.select(COLUMNS), newer.select(COLUMNS), ended)
     if len(added) == 0:
         refuse_other_market(known, newer)
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
@@ -117,14 +123,16 @@ def new_symbols(symbols: Sequence[str]) -> list[DataProblem]:
     """What is said of symbols that the run does not have; nothing where there are none."""
     if not symbols:
         return []
-    said = f"{_names(symbols)} {'is' if len(symbols) == 1 else 'are'} not in the run and left out: nothing is forecast."
+    said = (
+        f"{names_of(symbols)} {'is' if len(symbols) == 1 else 'are'} not in the run and left out: nothing is forecast."
+    )
     return [DataProblem("new symbol", tuple(symbols), f"{said} Make a run on bars that have them.")]
 
 
 _NO_NEWS = "the file has no bar that is newer than the run's."
 
 
-def _names(symbols: Sequence[str], most: int = 10) -> str:
+def names_of(symbols: Sequence[str], most: int = 10) -> str:
     """The symbols in quotes, of many the first ten and how many more."""
     more = f" and {len(symbols) - most} more" if len(symbols) > most else ""
     return ", ".join(repr(symbol) for symbol in symbols[:most]) + more
@@ -196,7 +204,7 @@ def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int 
         f"{row['time']:%Y-%m-%d %H:%M} UTC (close {row['close']:.6g}, the run has {row['was']:.6g})"
         for row in (wrong.row(0, named=True), wrong.row(-1, named=True))
     )
-    several = f" ({len(names)} symbols are: {_names(names)})" if len(names) > 1 else ""
+    several = f" ({len(names)} symbols are: {names_of(names)})" if len(names) > 1 else ""
     raise BarsError(
         f"the new bars of {names[0]!r} are another market's than the run's{several}: of {len(own)} common bars "
         f"{len(wrong)} disagree, from {first} to {newest}. Expected are closes within {own['room'][0]:.2%} of the "
@@ -349,7 +357,7 @@ def _of_bars(kind: Kind, bars: pl.DataFrame, noun: str, what: str, follows: str)
     return [DataProblem(kind, tuple(bars["symbol"].unique().sort()), said)]
 
 
-def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
+def _missing(known: pl.DataFrame, newer: pl.DataFrame, ended: Collection[str] = ()) -> list[DataProblem]:
     """Symbols that traded at the run's end and have no new reading, the run's bars that are gone, and holes between."""
     problems = []
     newest = pl.col("time").max()
@@ -360,9 +368,9 @@ def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
         pl.col("asset_class").last(), gap=gap, last=newest, longest=pl.col("time").diff().max()
     )
     alive = span.filter(pl.col("last") + pl.col("gap") >= pl.col("last").max().over("asset_class"))
-    silent = tuple(alive.filter(~pl.col("symbol").is_in(newer["symbol"].unique().to_list()))["symbol"].sort())
+    silent = tuple(alive.filter(~pl.col("symbol").is_in([*newer["symbol"].unique(), *ended]))["symbol"].sort())
     if silent:
-        problems.append(DataProblem("missing", silent, f"the new bars have none of {_names(silent)}."))
+        problems.append(DataProblem("missing", silent, f"the new bars have none of {names_of(silent)}."))
     gone = _only_in(known, newer)
     problems += _of_bars("missing", gone, "of the run's bars", "are not in the new file", "the run's are kept.")
     after = newer.join(span, on="symbol").filter(pl.col("time") > pl.col("last"))

@@ -128,8 +128,9 @@ def read_bars(
     - timezone: of times without one. stamp: whether an intraday, weekly or monthly time is the bar's "open"
       or "close"; a daily date stands for its session, which ends at the close of its class.
     - resample: coarser bars, as `gatecast.market.bars.resample` makes them.
-    - start, end: first and last session date, both included. as_of: only what was known at that moment (a
-      date: at its end, UTC), of several versions of a row the newest then.
+    - start, end: first and last session date, both included; no action that is dated after `end`, and no delisting that
+      is known after it, is read. as_of: only what was known at that moment (a date: at its end, UTC), of several
+      versions of a row the newest then.
     - versions: of several versions of a row (same symbol and time, another known_at) the "first" known, which forecasts
       could use, or the "newest". known_at: of further columns, when their values become known: a delay after the row's
       close ("16d", "2h", "3w") or the name of a time column; a column `<name>_known_at` does so by itself. Each row
@@ -277,10 +278,7 @@ def read_with_findings(
         rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
     rows, ends = take_delistings(rows, notes)
     listed = with_known_at(join_actions(listed, ends), rows)
-    if moment is not None:
-        listed = listed.filter(pl.col("known_at") <= moment)
-    if seal is not None:
-        listed = listed.filter(session_date(pl.col("known_at")) < seal)
+    listed = _actions_within(listed, last, moment, seal, now, notes)
     refuse_contradicted(listed, rows, first)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
@@ -326,6 +324,36 @@ def _listed_here(
         advice = f"A {row['kind']} dated {row['date']}, which has not come yet: not applied. Correct the date, or wait."
         notes.findings.append(Finding("warning", row["symbol"], None, "action_to_come", row["value"], advice))
     return actions.filter(pl.col("date") <= today)
+
+
+def _actions_within(
+    actions: pl.DataFrame,
+    end: date | None,
+    as_of: datetime | None,
+    sealed: date | None,
+    now: datetime | None,
+    notes: Notes,
+) -> pl.DataFrame:
+    """Actions (`known_at` filled) of the bounds within which bars are read: neither dated nor known beyond any of them.
+
+    A delisting is booked at the later of both, so that one beyond a bound would be booked after the last bar. Prices
+    show a split on its date, so that `end` asks only for that. A delisting that is known after now is a finding.
+    """
+    known, ends = session_date(pl.col("known_at")), pl.col("kind") == "delisting"
+    late = actions.filter(ends & (pl.col("known_at") > (now or datetime.now(UTC))))
+    for row in late.iter_rows(named=True):
+        moment = f"{row['known_at']:%Y-%m-%d %H:%M} UTC"
+        advice = f"A delisting of {row['date']}, known at {moment}, which has not come yet: not applied."
+        notes.findings.append(Finding("warning", row["symbol"], None, "action_to_come", row["value"], advice))
+    kept = actions.join(late, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+    if end is not None:
+        kept = kept.filter(pl.col("date") <= end, ~ends | (known <= end))
+    if as_of is not None:
+        last = session_date(pl.lit(as_of).cast(UTC_TIME))
+        kept = kept.filter(pl.col("date") <= last, pl.col("known_at") <= as_of)
+    if sealed is not None:
+        kept = kept.filter(pl.col("date") < sealed, known < sealed)
+    return kept
 
 
 def _meant(symbol: str, known: Sequence[str]) -> str:

@@ -129,6 +129,12 @@ def _line(x: list[Any], y: list[Any], name: str, colour: str, width: float = 1.6
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": escape(name), "line": line, **more}
 
 
+def _said_in_corner(text: str) -> Data:
+    """Text in the upper right corner of a figure."""
+    corner = {"xref": "paper", "yref": "paper", "x": 0.99, "y": 0.99, "xanchor": "right", "yanchor": "top"}
+    return {**corner, "text": escape(text), "showarrow": False}
+
+
 def draw_candles(data: Data) -> Any:
     """Bars in grey, signals in colour (hollow when not traded), the fan, the weight, the strategy ribbon."""
     times, fan = data["time"], data["fan"]
@@ -247,7 +253,11 @@ def draw_candles(data: Data) -> Any:
             zerolinecolor=LIGHT["line"],
         ),
         yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
-        annotations=[_panel_title("weight decided", 0.22), _panel_title("strategy in force", 0.045)],
+        annotations=[
+            *([_said_in_corner(data["since"])] if data.get("since") else []),
+            _panel_title("weight decided", 0.22),
+            _panel_title("strategy in force", 0.045),
+        ],
     )
 
 
