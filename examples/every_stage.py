@@ -19,7 +19,7 @@ from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest, net_returns
 from gatecast.trading.costs import Costs
 from gatecast.trading.selection import select_strategy
-from gatecast.trading.signals import make_signals
+from gatecast.trading.signals import SignalSettings, make_signals
 from gatecast.trading.strategies import StrategySettings, propose
 
 YEAR = 252  # bars
@@ -57,7 +57,7 @@ def main() -> None:
     selection = select_strategy(combined, proposals, net, per_side, target)
     classes = {"index": ClassResult(samples, combined, signals, proposals, selection, net)}
     weights = weights_frame(classes, bars)
-    print(signals_frame(classes).tail(2))
+    print(signals_frame(classes, SignalSettings()).tail(2))
     result = backtest(weights.select("symbol", "time", "weight"), bars, costs)
     print(result.equity.tail(2))
 

@@ -31,7 +31,14 @@ STRANGE: tuple[Any, ...] = (
 FUNCTIONS = sorted(name for name in gatecast.__all__ if inspect.isfunction(getattr(gatecast, name)))
 
 
-UNTYPED = (("read_bars", "source"), ("compute_features", "bars"), ("backtest", "weights"))
+UNTYPED = (
+    ("read_bars", "source"),
+    ("compute_features", "bars"),
+    ("backtest", "weights"),
+    ("read_bars", "splits"),
+    ("read_bars", "actions"),
+    ("read_bars", "delisting"),
+)
 """Arguments that take frames of several libraries: the functions that read them refuse all else."""
 
 

@@ -349,6 +349,69 @@ def test_quiet_says_nothing(gatecast: Command, data: Path, here: Path) -> None:
     assert load_run(here / "x").forecasts["step"].max() == 2
 
 
+CHEAP = """
+name = "cheap"
+models = ["ridge", "logistic", "forest"]
+signals = {model = "ridge"}
+forest = {trees = 3}
+schedule = {refit = "1Y"}
+"""
+
+
+def test_a_run_that_is_replaced_is_named_with_the_way_back(gatecast: Command, data: Path, here: Path) -> None:
+    (here / "cheap.toml").write_text(CHEAP)
+    words = ("run", "cheap.toml", "--bars", data / "bars.csv", "--jobs", 1, "--quiet", "--json")
+    first = gatecast(*words)
+    assert json.loads(first.out.splitlines()[-1])["replaced"] is None
+    assert "previous" not in first.err
+    same = gatecast(*words)
+    place = (here / "runs" / "cheap").resolve()
+    assert f"The run that was in {place} before is now in {place}.previous" in same.err
+    other = gatecast(*words, "--horizon", 2)
+    assert f"The run that was in {place} before (other settings) is now in" in other.err
+    told = json.loads(other.out.splitlines()[-1])["replaced"]
+    assert "To go back, move cheap elsewhere and rename cheap.previous to cheap." in told
+    assert load_run(f"{place}.previous").experiment.horizon == 5
+    newer = gatecast(*words, "--horizon", 2, "--start", "2000-06-01")
+    assert "(other settings and other bars)" in newer.err
+
+
+def test_a_page_that_cannot_be_written_costs_neither_verdict_nor_status(
+    gatecast: Command, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "cheap.toml").write_text(CHEAP)
+    rename = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).name == "report.html":
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    answer = gatecast("run", "cheap.toml", "--bars", data / "bars.csv", "--jobs", 1, "--json")
+    assert answer.status in (0, 3)
+    told = json.loads(answer.out.splitlines()[-1])
+    assert told["report"] is None
+    assert told["verdicts"]
+    assert "report.html cannot be written: No space left on device. The run itself is saved" in answer.err
+    assert "`gatecast report runs/cheap` draws the page" in answer.err.replace(str(here) + "/", "")
+    assert load_run(told["path"]).scores["verdicts"] == told["verdicts"]
+    drawn = gatecast("report", told["path"])
+    assert drawn.status == 2
+    assert "The run itself is saved" in drawn.err
+
+
+def test_a_file_as_run_is_refused(gatecast: Command, data: Path) -> None:
+    answer = gatecast("forecast", data / "bars.csv", "--bars", data / "bars.csv")
+    assert answer.status == 2
+    assert "bars.csv is a file: give the folder of a run" in answer.err
+
+
+def test_the_package_is_the_command() -> None:
+    told = subprocess.run([sys.executable, "-m", "gatecast", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("gatecast ")
+
+
 def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: Path) -> None:
     page = finished / "report.html"
     first = page.read_bytes()
@@ -575,6 +638,26 @@ def test_check_passes_sound_bars(gatecast: Command, data: Path) -> None:
     assert "1,798 bars of 2 symbols can be used" in answer.out
 
 
+def test_check_names_a_symbol_that_stops_before_the_others(gatecast: Command, here: Path) -> None:
+    bars = synthetic.a1(600, seed=3, symbols=2).with_columns(asset_class=pl.lit("equity"))
+    second = max(bars["symbol"])
+    stopped = bars.filter((pl.col("symbol") != second) | (pl.int_range(pl.len()).over("symbol") < 200))
+    stopped.drop("segment", "known_at").with_columns(pl.col("time").dt.date()).write_csv(here / "stops.csv")
+    last = stopped.filter(pl.col("symbol") == second)["time"].dt.date()[-1]
+    told = json.loads(gatecast("check", "stops.csv", "--json").out.splitlines()[-1])
+    (said,) = (one for one in told["findings"] if one["rule"] == "ended")
+    assert (said["symbol"], said["value"]) == (second, -0.3)
+    assert f"It ends on {last}" in said["advice"]
+    assert "-30%" in said["advice"]
+    assert f"{second},delisting,{last},-0.3" in said["advice"]
+    answer = gatecast("check", "stops.csv")
+    assert "nothing to note" not in answer.out
+    (here / "ends.csv").write_text(f"symbol,kind,date,value\n{second},delisting,{last},-0.8\n")
+    told = json.loads(gatecast("check", "stops.csv", "--actions", "ends.csv", "--json").out.splitlines()[-1])
+    assert "ended" not in {one["rule"] for one in told["findings"]}
+    assert [row["value"] for row in told["actions"]] == [-0.8]
+
+
 def test_check_lists_rows_that_are_left_out_and_exits_with_1(gatecast: Command, here: Path) -> None:
     table = plain_table(synthetic.a1(400, seed=1))
     table[200, "high"] = table[200, "low"] / 2
@@ -617,6 +700,20 @@ def test_a_refused_split_goes_through_with_the_option_it_names(gatecast: Command
         assert [one["value"] for one in told["actions"]] == [7.0]
         assert "split_applied" in {one["rule"] for one in told["findings"]}
     assert gatecast("check", "bars.csv", "--splits", "false").status == 0
+
+
+def test_the_command_speaks_of_its_own_options(gatecast: Command, here: Path) -> None:
+    table = plain_table(synthetic.a1(300, seed=1))
+    clocks = table.with_columns(pl.col("Date").cast(pl.String) + " 10:00")
+    clocks.write_csv(here / "clocks.csv")
+    answer = gatecast("check", "clocks.csv")
+    assert "Say which with --timezone, for example --timezone America/New_York." in answer.err
+    answer = gatecast("check", "clocks.csv", "--timezone", "UTC")
+    assert "Say --stamp open or --stamp close." in answer.err
+    table.write_csv(here / "bars.csv")
+    assert "left with --end 1990-01-01" in gatecast("check", "bars.csv", "--end", "1990-01-01").err
+    (here / "actions.csv").write_text(f"symbol,kind,date,value\nA1,delisting,{table['Date'][-1]},-30%\n")
+    assert "1 action applies." in gatecast("check", "bars.csv", "--actions", "actions.csv").out
 
 
 def test_check_reads_the_version_that_is_asked_for(gatecast: Command, here: Path) -> None:

@@ -95,6 +95,7 @@ def test_the_number_of_cores_is_no_part_of_the_settings() -> None:
         ({"lstm": {"heads": ["volatility"]}}, "signals.model names 'lstm', which forecasts no return here"),
         ({"signals": {"model": "logistic"}}, "signals.model names 'logistic', which forecasts no return here"),
         ({"ensemble": {"members": []}}, "at least 1 item"),
+        ({"models": ["ridge", "forest"]}, 'add it to models, or set model = "ridge" under [signals]'),
         ({"ensemble": {"volatility_members": ["gjr"]}}, "needs the model 'gjr': add it to models"),
         ({"ensemble": {"volatility_members": ["threshold"]}}, "'threshold', which forecasts no volatility here"),
         ({"models": ["lstm", "forest", "logistic", "garhc"]}, "Did you mean 'garch'?"),

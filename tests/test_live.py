@@ -11,12 +11,14 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import BarsSettings, Experiment, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast, forecast_newest
+from gatecast.market.actions import read_actions
 from gatecast.market.bars import make_bars
+from gatecast.report.page import report_data
 from gatecast.store import save_run
 
 SETTINGS = {
@@ -206,3 +208,97 @@ def test_another_market_under_a_symbol_of_the_run_is_refused(saved: tuple[Path, 
         forecast_newest(folder, swapped)
     later = swapped.filter(pl.col("time") > early["time"].max())
     assert forecast_newest(folder, later)  # nothing in common: the seam decides
+
+
+CHEAP: dict[str, Any] = {
+    "features": ("ret_log_1", "x"),
+    "models": ("forest", "ridge", "logistic"),
+    "forest": {"trees": 3},
+    "signals": {"model": "ridge", "confirmed_by": "forest"},
+    "ensemble": {"members": ("forest", "ridge", "logistic"), "volatility_members": ("har_symbol", "har_class", "ewma")},
+    "schedule": Schedule(refit="1Y"),
+    "selection": {"evidence": 1.0},
+    "too_good": ("x", "return", "direction", "strategy"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopping(market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame, list[Any]]:
+    """A run that holds what it is allowed to on all but the last hundred sessions, the bars, and the sessions."""
+    days = market["time"].unique().sort().to_list()
+    folder = tmp_path_factory.mktemp("stopping") / "run"
+    save_run(run(Experiment(bars=market.filter(pl.col("time") <= days[-101]), **CHEAP)), folder)
+    return folder, market, days
+
+
+def delisting(symbol: str, day: datetime, known: datetime | None = None) -> pl.DataFrame:
+    columns = {"symbol": [symbol], "date": [day.date().isoformat()], "value": [-0.3]}
+    return read_actions(pl.DataFrame(columns | {"known_at": [known and known.isoformat()]}), "delisting")
+
+
+def test_a_symbol_whose_end_was_told_is_shown_as_delisted_and_holds_nothing(
+    stopping: tuple[Path, pl.DataFrame, list[Any]],
+) -> None:
+    folder, market, days = stopping
+    first, second = sorted(market["symbol"].unique())
+    for stop in (-1, -20):  # on the last bar of the file, and before
+        stopped = market.filter((pl.col("symbol") == first) | (pl.col("time") <= days[stop]))
+        now = now_of(market)
+        found = forecast(folder, stopped, actions=delisting(second, days[stop]), now=now)
+        one, other = found.rows
+        assert (other["today"], other["end"], other["current"]) == ("ended", "delisted", False)
+        assert (other["weight"], other["book"]) == (None, None)
+        assert other["notes"][0].startswith(f"Delisted, its last bar is of {days[stop].date()}")
+        assert one["current"]
+        assert one["weight"] != 0
+        assert one["book"] == one["weight"]  # divided among the one that is left
+        assert found.sound
+        assert [(problem.kind, problem.symbols) for problem in found.problems if problem.kind != "odd"] == [
+            ("ended", (second,))
+        ]
+        alone = forecast(
+            folder, market.filter(pl.col("symbol") == first), actions=delisting(second, days[-101]), now=now
+        )
+        assert alone.sound  # it has no bar in the new file: not missing
+        assert [row["today"] for row in alone.rows] == ["bar", "ended"]
+        early = forecast(folder, stopped, actions=delisting(second, days[stop], now + timedelta(days=3)), now=now)
+        assert early.rows[1]["end"] is None  # not known yet
+
+
+def test_a_run_that_has_recorded_an_end_decides_no_weight_there(market: pl.DataFrame, tmp_path: Path) -> None:
+    first, second = sorted(market["symbol"].unique())
+    last = market["time"].max()
+    assert isinstance(last, datetime)
+    delisting(second, last).drop("known_at").write_csv(tmp_path / "actions.csv")
+    done = run(Experiment(bars=BarsSettings(frame=market, actions=str(tmp_path / "actions.csv")), **CHEAP))
+    at = done.weights.filter(pl.col("time") == last)
+    (weight, book), (gone, gone_book) = at.sort("symbol").select("weight", "book").rows()
+    assert (gone, gone_book) == (0.0, 0.0)
+    assert weight == book != 0
+    before = done.weights.filter(pl.col("time") < last, pl.col("symbol") == second)
+    assert (before["weight"].tail(50) != 0).any()
+    save_run(done, tmp_path / "run")
+    rows = forecast_newest(tmp_path / "run", market, now=now_of(market))
+    assert [(row["symbol"], row["end"], row["book"]) for row in rows] == [
+        (first, None, book), (second, "delisted", None),
+    ]  # fmt: skip
+    page = report_data(done)
+    assert page["money"]["gross_newest"] == pytest.approx(abs(book))
+    assert list(page["figures"]["candles"]) == [first, second]
+    charts = page["figures"]["candles"]
+    assert charts[first]["fan"] is not None
+    assert charts[second]["fan"] is None
+    assert charts[second]["since"] == f"ended on {last.date()}"
+
+
+def test_a_symbol_is_stale_until_its_end_is_known(stopping: tuple[Path, pl.DataFrame, list[Any]]) -> None:
+    folder, market, days = stopping
+    first, second = sorted(market["symbol"].unique())
+    for behind, kind in ((1, None), (2, "stale"), (7, "stale"), (30, "stale"), (59, "stale"), (60, "ended")):
+        stopped = market.filter((pl.col("symbol") == first) | (pl.col("time") <= days[-1 - behind]))
+        found = forecast(folder, stopped, now=now_of(market))
+        told = [problem.kind for problem in found.problems if second in problem.symbols and problem.kind != "odd"]
+        assert told == ([kind] if kind else []), behind
+        assert found.sound == (kind != "stale")
+        assert found.rows[1]["book"] is None
+        assert found.rows[1]["end"] == ("ended, no bar for 60 sessions" if kind == "ended" else None)

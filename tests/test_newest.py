@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.market.ends import Ended
 from gatecast.newest import newest_rows, variance_ratios
 
 HORIZON, RATIO = 5, 1.69
@@ -158,6 +159,53 @@ def test_closes_at_other_hours_of_one_session_are_not_behind() -> None:
     assert {one["today"] for one in rows} == {"bar"}
 
 
+def of_class(name: str, symbol: str, days: list[int], hour: int) -> pl.DataFrame:
+    times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day - 1, hours=hour) for day in days]
+    return pl.DataFrame({"symbol": symbol, "asset_class": name, "time": times, "close": 1.0})
+
+
+def test_today_is_the_newest_session_of_all_classes_by_each_classs_calendar() -> None:
+    coins = of_class("crypto", "X", list(range(1, 8)), 24)  # to Sunday, 7 January 2024
+    shares = of_class("equity", "K", [2, 3, 4, 5], 21)  # to Friday
+    states = {one["symbol"]: one["today"] for one in newest_rows(pl.concat([coins, shares]), None, None, None, {})}
+    assert states == {"X": "bar", "K": "bar"}
+    monday = of_class("crypto", "X", list(range(1, 9)), 24)  # a holiday, or a late file
+    rows = newest_rows(pl.concat([monday, shares]), None, None, None, {})
+    assert [(one["today"], one["sessions_behind"]) for one in rows] == [("bar", 0), ("bar", 0)]
+    tuesday = of_class("crypto", "X", list(range(1, 10)), 24)
+    rows = newest_rows(pl.concat([tuesday, shares]), None, None, None, {})
+    assert [(one["symbol"], one["today"], one["sessions_behind"]) for one in rows] == [
+        ("K", "no bar", 2),
+        ("X", "bar", 0),
+    ]
+    assert rows[0]["notes"][0].endswith("2 sessions behind the other classes: nothing is forecast from today.")
+    late = newest_rows(pl.concat([shares, coins.head(2)]), None, None, None, {})  # coins have no weekend off
+    assert [(one["today"], one["sessions_behind"]) for one in late] == [("bar", 0), ("no bar", 2)]
+
+
+def test_only_what_was_decided_at_todays_bar_has_a_weight() -> None:
+    frame = pl.concat([bars("A"), bars("B", days=5), bars("C")])
+    weights = pl.DataFrame(
+        {"symbol": ["A", "B", "C"], "time": [DAYS[-1], DAYS[4], DAYS[3]], "weight": 0.8, "book": 0.25}
+    )
+    rows = newest_rows(frame, None, None, weights, {})
+    assert [(one["symbol"], one["weight"], one["book"]) for one in rows] == [
+        ("A", 0.8, 0.25), ("B", None, None), ("C", None, None),
+    ]  # fmt: skip
+
+
+def test_a_symbol_that_ended_says_how_and_has_no_weight() -> None:
+    gone = Ended("A", "equity", DAYS[-1], DAYS[-1], "known", -0.3)
+    weights = pl.DataFrame({"symbol": ["A"], "time": [DAYS[-1]], "weight": [1.0], "book": [0.5]})
+    (found,) = newest_rows(bars(), forecasts().lazy(), None, weights, {}, ended={"A": gone})
+    assert (found["today"], found["end"], found["current"]) == ("ended", "delisted", False)
+    assert (found["weight"], found["book"]) == (None, None)
+    assert found["notes"] == [
+        "Delisted, its last bar is of 2024-01-10: a last return of -30.0%, by a table of actions. "
+        "Nothing is forecast, and nothing is held."
+    ]
+
+
 def test_an_hourly_symbol_that_fell_silent_within_the_session_is_shown() -> None:
     hours = [datetime(2024, 1, 2, hour, tzinfo=UTC) for hour in range(10, 20)]
     frame = pl.DataFrame({"time": hours, "asset_class": "fx", "close": 1.0})
@@ -180,14 +228,18 @@ def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side()
     )  # fmt: skip
     assert cases.select(_reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
         "in force: flat, no other strategy is estimated to earn more than the cost of entering it",
-        "in force: held long, sized by volatility, estimated at 1.25 bps a bar from its past record and the forecast; "
+        "in force: held long, sized by volatility, its past record and the forecast together score 1.25 bps a bar, "
+        "a rank among the strategies and no profit to expect; "
         "evidence factor 0: nothing is held; the ensemble's expected return is too small for the width of its interval",
-        "in force: ridge regression signal, estimated at 0.5 bps a bar from its past record and the forecast; "
+        "in force: ridge regression signal, its past record and the forecast together score 0.5 bps a bar, "
+        "a rank among the strategies and no profit to expect; "
         "evidence factor 0.4: so much of it is held; the ensemble's expected return is on the other side than the "
         "signal",
-        "in force: trend, estimated at 0.5 bps a bar from its past record and the forecast; evidence factor 1: "
+        "in force: trend, its past record and the forecast together score 0.5 bps a bar, "
+        "a rank among the strategies and no profit to expect; evidence factor 1: "
         "all of it is held; the ensemble's expected return is below the cost of a round trip",
-        "in force: trend, estimated at 0.5 bps a bar from its past record and the forecast; evidence factor 1: "
+        "in force: trend, its past record and the forecast together score 0.5 bps a bar, "
+        "a rank among the strategies and no profit to expect; evidence factor 1: "
         "all of it is held",
     ]
 

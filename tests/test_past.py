@@ -7,7 +7,7 @@ volume that stops or begins, sessions of another length, a symbol that ends, hal
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from gatecast.experiment import Experiment, make_chain
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import PRICES, make_bars
 from gatecast.results import signals_frame
 
@@ -96,9 +97,49 @@ def test_no_decision_before_a_moment_depends_on_bars_after_it(change: Callable[[
     experiment = Experiment(bars=changed, features=("x", "ret_log_1", "volume_ratio_20"), **CHEAP)
     whole = make_chain(experiment, changed)
     part = make_chain(experiment, changed.filter(pl.col("known_at") <= cut))
-    said = (signals_frame(one.classes) for one in (whole, part))
+    said = (signals_frame(one.classes, experiment.signals) for one in (whole, part))
     for mine, theirs in ((whole.weights, part.weights), tuple(said)):
         before = mine.filter(pl.col("time") <= cut)
         assert before.height > 500
         assert before.equals(theirs.filter(pl.col("time") <= cut))
     assert np.count_nonzero(part.weights["weight"]) > 100
+
+
+def ends_of_a_class(bars: pl.DataFrame, cut: datetime) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """B1_1, the only one of its class, has no bar after the 750th session: its end is known before the cut."""
+    stops = bars["time"].unique().sort()[750]
+    other = pl.when(pl.col("symbol") == "B1_1").then(pl.lit("fx")).otherwise("asset_class").alias("asset_class")
+    return bars.with_columns(other).filter((pl.col("symbol") != "B1_1") | (pl.col("time") <= stops)), None
+
+
+def ends_on_terms(bars: pl.DataFrame, cut: datetime) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """B1_1 is delisted on the cut's own session, and goes on for three that clear its last trades."""
+    moments = bars["time"].unique().sort()
+    told = pl.DataFrame({"symbol": ["B1_1"], "date": [cut.date().isoformat()], "value": [-0.4]})
+    left = bars.filter((pl.col("symbol") != "B1_1") | (pl.col("time") <= moments[CUT + 3]))
+    return left, with_known_at(read_actions(told, "delisting"), bars)
+
+
+@pytest.mark.parametrize("change", [ends_of_a_class, ends_on_terms])
+def test_no_decision_before_a_moment_depends_on_how_a_symbol_ended_after_it(
+    change: Callable[[pl.DataFrame, datetime], tuple[pl.DataFrame, pl.DataFrame | None]],
+) -> None:
+    bars = synthetic.b1(1300, seed=1, r2=0.08, symbols=2)
+    moments = bars["time"].unique().sort()
+    changed, told = change(bars.drop("segment"), moments[CUT])
+    changed = make_bars(changed)
+    experiment = Experiment(bars=changed, features=("x", "ret_log_1"), **CHEAP)
+    whole = make_chain(experiment, changed, actions=told)
+    for cut in (moments[CUT - 1], moments[CUT], moments[CUT + 1]):
+        known = None if told is None else told.filter(pl.col("known_at") <= cut)
+        part = make_chain(experiment, changed.filter(pl.col("known_at") <= cut), actions=known)
+        before = whole.weights.filter(pl.col("time") <= cut)
+        assert before.height > 500
+        assert before.equals(part.weights.filter(pl.col("time") <= cut))
+        equity = (one.result.equity.filter(pl.col("time") <= cut) for one in (whole, part))
+        assert next(equity).equals(next(equity))
+    if told is not None:
+        gone = whole.weights.filter(pl.col("symbol") == "B1_1", pl.col("time") >= moments[CUT])
+        assert gone.height == 4
+        assert (gone["weight"] == 0).all()
+    assert whole.result.ends["default" if told is None else "known"] == 1

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
 
 from gatecast.evaluation.leaks import Audit
+from gatecast.evaluation.ledger import Trial
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
-from gatecast.experiment import Experiment, judge_chain, make_chain
+from gatecast.experiment import Experiment, judge_chain, make_chain, run
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
+from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
-from gatecast.results import Chain, ends_in_words, ends_of, fill_in_words, headline
+from gatecast.results import (
+    Chain,
+    deflation,
+    ends_in_words,
+    ends_of,
+    fill_in_words,
+    headline,
+    signals_frame,
+    stops_in_words,
+)
+from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import STRATEGIES
 
 LINEAR: dict[str, Any] = {
@@ -139,3 +153,100 @@ def test_where_orders_are_filled_in_words() -> None:
     assert fill_in_words(1.0) == {"fill": "open", "reason": "opens are real"}
     assert fill_in_words(0.0)["fill"] == "close"
     assert fill_in_words(0.625)["fill"] == "open on 62.5 % of bars"
+
+
+def test_columns_that_symbols_lack_or_have_in_another_unit_are_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named column is the class's while one symbol has it; what cannot be used is among the warnings."""
+    monkeypatch.setenv("GATECAST_DATA", str(tmp_path))
+    bars = synthetic.b1(700, seed=4, r2=0.08, symbols=4).drop("segment")
+    names, own = bars["symbol"].unique().sort().to_list(), pl.col("symbol")
+    x = pl.when(own == names[0]).then(None).when(own == names[1]).then(pl.col("x") * 1e-9).otherwise("x")
+    bars = make_bars(bars.with_columns(x=x, y=pl.lit(None, pl.Float64)))
+    told = run(Experiment(bars=bars, **{**LINEAR, "features": ("x", "y", "ret_log_1")}))
+    assert told.classes["index"].samples.names == ("x", "ret_log_1")
+    assert set(told.forecasts["symbol"]) == set(names[1:])
+    said = told.scores["warnings"]
+    assert "index: the feature 'y' is not used: no y in its first sessions." in said
+    assert any(one.startswith(f"{names[0]}: nothing was forecast, because x has no value") for one in said)
+    (unit,) = [one for one in said if "the same unit" in one]
+    assert unit.startswith(f"{names[1]}: its values of 'x' spread ")
+    ratio = float(unit.split("spread ")[1].split(" times")[0])
+    spread = [np.median(np.abs(one - np.median(one))) for one in (bars.filter(symbol=name)["x"] for name in names[1:])]
+    assert ratio == pytest.approx(spread[0] / np.median(spread), rel=0.1)
+
+
+def test_a_symbol_that_alone_turns_the_gain_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cash fund beside planted symbols: its sure drift decides the class's R², and the run says so."""
+    monkeypatch.setenv("GATECAST_DATA", str(tmp_path))
+    bars = synthetic.b1(1300, seed=1, r2=0.05, symbols=3).drop("segment")
+    rng, first = np.random.default_rng(5), bars["symbol"][0]
+    path = 100 * np.exp(np.cumsum(1e-4 + 2e-5 * rng.standard_normal(1300)))
+    cash = bars.filter(symbol=first).with_columns(
+        symbol=pl.lit("CASH"), open=path, high=path * 1.00001, low=path / 1.00001, close=path,
+        x=rng.standard_normal(1300),
+    )  # fmt: skip
+    told = run(Experiment(bars=make_bars(pl.concat([bars, cash])), **LINEAR))
+    assert told.verdicts["return"]["effect"] < -0.2
+    (row,) = [row for row in told.scores["without_symbol"] if row["head"] == "return"]
+    assert row["symbol"] == "CASH"
+    assert row["gain"] > 0.01
+    assert f"Without CASH the gain in return would be {100 * row['gain']:+.1f} %." in told.scores["warnings"]
+
+
+def test_evidence_that_the_settings_set_is_said_first() -> None:
+    audit, verdict = (
+        Audit((), (), (), ()),
+        cast("Verdict", SimpleNamespace(verdict="cannot tell", simple_is_as_good=False)),
+    )
+    said = headline({"return": verdict}, True, audit, override=1.0)
+    assert said["headline"].startswith("The settings set evidence = 1. There is no evidence of skill")
+    assert said["subline"] == "Positions were held because the settings set evidence = 1, whatever the record says."
+    assert "known at the time allowed" in headline({"return": verdict}, True, audit)["subline"]
+
+
+def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() -> None:
+    audit = Audit((), (), (), ())
+    for effect, named in ((0.01, True), (-0.007, False)):
+        own = SimpleNamespace(verdict="cannot tell", simple_is_as_good=True, effect=effect)
+        said = headline({"regime": cast("Verdict", own)}, False, audit)["headline"]
+        assert ("in regime a simple regression is as good" in said) == named
+
+
+def test_what_is_held_by_the_settings_is_no_evidence_in_any_row(chain: Chain) -> None:
+    settings = SignalSettings()
+    for override, words in (
+        (1.0, "held because the settings set evidence = 1"),
+        (0.0, "nothing is held: the settings"),
+    ):
+        held = signals_frame(chain.classes, settings, override).filter(pl.col("strategy") != "flat")
+        assert held["reason"].str.contains(words, literal=True).all()
+        assert not held["reason"].str.contains("evidence factor").any()
+
+
+def test_what_luck_gives_the_best_takes_two_that_earned_something() -> None:
+    net = np.random.default_rng(0).normal(0.001, 0.01, 500)
+    one, flat = (Trial(("A",), "2020-01-01", "2021-01-01", str(ratio), ratio) for ratio in (0.1, None))
+    found = deflation(net, [one, flat, flat], 3.0)
+    assert np.isnan(found["deflated_sharpe"])
+    assert found["probabilistic_sharpe"] > 0.5
+    other = Trial(("A",), "2020-01-01", "2021-01-01", "b", -0.05)
+    assert deflation(net, [one, other], 2.0)["deflated_sharpe"] < found["probabilistic_sharpe"]
+
+
+def test_symbols_that_stop_are_named_with_how_to_give_their_last_return() -> None:
+    bars = synthetic.a1(400, seed=2, symbols=8).with_columns(asset_class=pl.lit("equity"))
+    names = sorted(bars["symbol"].unique())
+    stops = {names[0]: 150, **dict.fromkeys(names[1:4], 200), names[4]: 370}
+    kept = bars.filter(
+        pl.int_range(pl.len()).over("symbol")
+        < pl.col("symbol").replace_strict(stops, default=400, return_dtype=pl.Int64)
+    )
+    last = dict(kept.group_by("symbol").agg(pl.col("time").max().dt.date()).iter_rows())
+    alone, waits, vendor = stops_in_words(kept, no_actions())
+    assert alone.startswith(f"{names[0]}: It ends on {last[names[0]]}")
+    assert f"{names[0]},delisting,{last[names[0]]},-0.3" in alone
+    assert waits.startswith(f"{names[4]}: No bar since {last[names[4]]}, 30 sessions: no end is booked yet.")
+    assert vendor.startswith(f"{', '.join(names[1:4])}: they end together on {last[names[1]]}")
+    assert stops_in_words(bars, no_actions()) == []

@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 
 from gatecast.errors import HistoryTooShortError
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment, enough_history, run
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule, known_by
 from gatecast.market import synthetic
 from gatecast.results import Run, short_histories
-from gatecast.samples.windows import make_samples
+from gatecast.samples.windows import Samples, make_samples
 
 FEATURES = ("ret_log_1", "x")
 
@@ -139,3 +139,51 @@ def test_a_symbol_without_a_column_that_a_feature_needs_is_named_with_the_featur
     )  # fmt: skip
     (said,) = [text for text in short_histories(made.classes["index"]) if text.startswith("LATER")]
     assert "volume_ratio_20 has no value on any of its 700 bars" in said
+
+
+def refusal(samples: dict[str, Samples], bars: pl.DataFrame, experiment: Experiment) -> str | None:
+    """What is said where no class can be fitted; None where one can."""
+    try:
+        enough_history(samples, bars, experiment)
+    except HistoryTooShortError as error:
+        return str(error)
+    return None
+
+
+UNITS = {"D": (1, 3, 16, 71), "W": (1, 2, 3, 11), "M": (1, 3), "bars": (20, 30, 49)}
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 22])
+@pytest.mark.parametrize("length", [250, 400, 440])
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_training_window_is_fitted_or_refused_with_the_shortest_that_would_do(
+    horizon: int, length: int, unit: str
+) -> None:
+    bars = synthetic.a1(length, seed=1)
+    for count in UNITS[unit]:
+        given = count if unit == "bars" else f"{count}{unit}"
+        for refit, validation in (("1W", 0.2), ("1M", 0.5), (3, 0.01)):
+            schedule = Schedule(train=given, refit=refit, validation=validation)
+            experiment = Experiment(bars=bars, features=("ret_log_1",), horizon=horizon, schedule=schedule)
+            samples = experiment.make_samples(bars)
+            said = refusal(samples, bars, experiment)
+            if said is None:
+                continue
+            found = re.search(r"window of (\w+) is too short.*shortest that would do is (\d+)([DWM]?):", said)
+            if found is None:  # the file is too short, whatever the window
+                assert f"has {length} bars" in said
+                continue
+            assert found[1] == str(given)
+            longer = int(found[2]) if unit == "bars" else found[2] + found[3]
+            again = refusal(samples, bars, experiment.replace(schedule=schedule.replace(train=longer)))
+            assert again is None or f"has {length} bars" in again  # the window is no longer in the way
+
+
+def test_a_window_named_as_the_shortest_is_the_shortest() -> None:
+    bars = synthetic.a1(440, seed=1)
+    for train, shortest in ((20, 49), ("1W", "11W")):  # 28 rows are answered: 6 validate, 1 is known before them
+        experiment = Experiment(
+            bars=bars, features=("ret_log_1",), horizon=22, schedule=Schedule(train=train, refit="1M")
+        )
+        with pytest.raises(HistoryTooShortError, match=f"would do is {shortest}: --train {shortest}, "):
+            enough_history(experiment.make_samples(bars), bars, experiment)

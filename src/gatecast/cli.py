@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -110,8 +111,7 @@ def run(
     from gatecast.compute.estimate import Cost
     from gatecast.experiment import Experiment
     from gatecast.experiment import run as run_experiment
-    from gatecast.report import render
-    from gatecast.store import check_place, discard, save_run, studies, unfinished, write_page
+    from gatecast.store import check_place, discard, replacement, save_run, studies, unfinished
 
     demonstration = config is None and bars is None
     changes = {
@@ -138,15 +138,20 @@ def run(
         raise InterruptedRunError(
             f"interrupted. {networks} kept in {_shown(kept)}: the same command goes on from there."
         ) from None
+    replaces = place.is_dir() and any(place.iterdir())
     result = save_run(result, place)
+    replaced = replacement(result) if replaces else ""
     discard(kept)
-    page = write_page(place, render(result))
+    page = _draw(result, place)
     cost = Cost.since(began, len(result.bars))
     if not quiet:
         _show_run(result, page, cost, _console(stderr=as_json))
+    if replaced:
+        _say(replaced)
     if as_json:
-        own = {"path": str(place), "report": str(page), "seconds": cost.seconds, "cost": asdict(cost)}
-        _print_json({**own, "doubtful": result.doubtful, **result.scores})
+        own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None, "replaced": replaced or None}
+        own |= {"seconds": cost.seconds, "cost": asdict(cost), "doubtful": result.doubtful}
+        _print_json({**own, **result.scores})
     if result.doubtful:
         raise typer.Exit(3)
 
@@ -188,9 +193,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """List what is wrong or odd in bars; exit status 1 when rows had to be left out."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from gatecast.market.bars import findings
+    from gatecast.market.ends import say_ends
     from gatecast.market.sources import read_bars, read_with_findings
     from gatecast.market.stale import stale_prices
 
@@ -201,9 +207,13 @@ def check(
     reading = read_with_findings(file, **options, **_given({"start": start, "end": end}), reference=compared)
     rank = {"error": 0, "warning": 1, "info": 2}
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
-    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")))
+    stopped = say_ends(reading.bars, reading.actions)
+    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")), *stopped)
     odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
-    found = sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
+    found = [
+        replace(one, advice=_with_options(one.advice))
+        for one in sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
+    ]
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
     if as_json:
@@ -230,7 +240,8 @@ def check(
             shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
             console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
         if len(reading.actions):
-            console.print(f"{_count(len(reading.actions), 'action')} apply.", markup=False, soft_wrap=True)
+            verb = "applies" if len(reading.actions) == 1 else "apply"
+            console.print(f"{_count(len(reading.actions), 'action')} {verb}.", markup=False, soft_wrap=True)
         summary = ", ".join(_count(count, severity) for severity, count in counts.items() if count)
         told = f"{bars:,} bars of {_count(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
         console.print(told, markup=False, soft_wrap=True)
@@ -269,20 +280,21 @@ def unseal(
     as_json: AsJson = False,
 ) -> None:
     """Open the hold-out of a sealed run, once: the chain without the seal, and what is left of each gain."""
-    from gatecast.report import render
-    from gatecast.store import load_run, save_run, write_page
+    from gatecast.store import load_run, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
     with _Stages() as progress:
         run = open_holdout(load_run(folder), bars=bars, again=again, jobs=_cores(), progress=progress)
     run = save_run(run, folder)
-    page = write_page(folder, render(run))
+    replaced = replacement(run)
+    page = _draw(run, folder)
     found = run.scores["holdout"]
     if as_json:
-        _print_json({"path": str(folder), "report": str(page), **found})
+        _print_json({"path": str(folder), "report": str(page) if page else None, "replaced": replaced, **found})
     else:
-        for line in (*(one["sentence"] for one in found["heads"]), found["sentence"], f"Report: {_brief(page)}"):
+        for line in (*(one["sentence"] for one in found["heads"]), found["sentence"], *_where(page)):
             _console().print(_shown(line), markup=False, soft_wrap=True)
+    _say(replaced)
 
 
 @app.command()
@@ -469,9 +481,13 @@ def forecast(
 
     A history that was re-based as a whole since the run is brought to the run's level; a step that looks like a split
     and that no common bar explains is refused. Exit status 0 with warnings; with --strict 1 when a symbol's newest bar
-    is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised.
+    is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised. A
+    symbol whose end is known (--actions, or 60 sessions without a bar) is shown as ended and is no reason for 1.
     """
+    import polars as pl
+
     from gatecast.live import forecast as forecast_live
+    from gatecast.market.actions import read_actions
     from gatecast.market.sources import read_with_findings, symbols_of
     from gatecast.store import load_run
 
@@ -492,14 +508,16 @@ def forecast(
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if options.get("splits") is False:
         table = False
-    chosen = (
-        symbols is not None or known.experiment.bars.symbols is not None
-    )  # of more: who chooses knows of the others
+    chosen = symbols is not None or known.experiment.bars.symbols is not None  # of more: who chooses knows the others
     if chosen and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))
     others = symbols_of(bars) if len(names) == 1 and not chosen else []
+    delisted = reading.actions.filter(kind="delisting")
+    if options.get("actions"):  # of symbols that ended, and so have no bar here, as well
+        every = read_actions(options["actions"]).filter(kind="delisting")
+        delisted = delisted.vstack(every.filter(~pl.col("symbol").is_in(newest["symbol"].unique().to_list())))
     found = forecast_live(
-        folder, newest, splits=table, now=_as_moment(now), findings=reading.findings, others=others
+        folder, newest, splits=table, actions=delisted, now=_as_moment(now), findings=reading.findings, others=others
     )  # fmt: skip
     if as_json:
         _print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
@@ -542,7 +560,7 @@ def main() -> None:
             _complain("interrupted.")
     except (GatecastError, typer.TyperException) as error:
         status = 130 if isinstance(error, InterruptedRunError) else 2
-        text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        text = error.format_message() if isinstance(error, typer.TyperException) else _with_options(str(error))
         _complain(text)
         if "--json" in sys.argv:
             _print_json({"error": text, "kind": type(error).__name__})
@@ -596,6 +614,28 @@ def _reading(
     }  # fmt: skip
 
 
+def _with_options(text: str) -> str:
+    """A text that speaks of arguments (timezone='UTC') with the options of the command that runs (--timezone UTC).
+
+    Arguments that the command has no option for stay as they are, and so does a text that names options itself.
+    """
+    if "--" in text:
+        return text
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = commands.get(next(iter(sys.argv[1:]), ""))
+    reading = {*signature(_reading).parameters, "start", "end", "reference", "now"}
+    options = reading & {param.name for param in command.params} if command else set()
+
+    def spelt(found: re.Match[str]) -> str:
+        name, value = found[1], found[2] or ""
+        if name not in options or (name == "asset_class" and "/" in value):  # else a folder's name
+            return found[0]
+        value = value.strip("'") if re.fullmatch(r"'[\w/:.+-]+'", value) else value
+        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+
+    return re.sub(r"(?<![\w/-])([a-z_]+)=('[^']*'|[^\s,;.)('\[]+)?", spelt, text)
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, through all levels; sections without any are left out."""
     inner = {key: _given(value) if isinstance(value, dict) else value for key, value in options.items()}
@@ -640,6 +680,32 @@ def _console(*, stderr: bool = False) -> Console:
 def _shown(value: object) -> str:
     """Text that cannot steer a terminal: control characters are written out."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def _say(text: str) -> None:
+    """A line that is no result, on standard error."""
+    _console(stderr=True).print(_shown(text), markup=False, soft_wrap=True)
+
+
+def _draw(run: Run, folder: Path) -> Path | None:
+    """Draws the page of a saved run and returns its path; where it cannot be written, says so and returns None.
+
+    The run is saved without it, so that this is no reason to end without a verdict.
+    """
+    from gatecast.errors import StoreError
+    from gatecast.report import render
+    from gatecast.store import write_page
+
+    try:
+        return write_page(folder, render(run))
+    except StoreError as error:
+        _say(f"warning: {error}")
+        return None
+
+
+def _where(page: Path | None) -> list[str]:
+    """The line that says where the page is; none where it could not be written."""
+    return [f"Report: {_brief(page)}"] if page else []
 
 
 def _complain(text: str) -> None:
@@ -695,7 +761,7 @@ def _brief(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
+def _show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
@@ -740,7 +806,8 @@ def _show_run(run: Run, page: Path, cost: Cost, console: Console) -> None:
     console.print(
         Text(f"{len(run.bars):,} bars of {symbols}: {memory}{cost.bars_per_second:,.1f} bars a second, all included.")
     )
-    console.print(Text(f"Report: {_shown(_brief(page))}"), soft_wrap=True)
+    for line in _where(page) or [f"Run: {run.path}"]:
+        console.print(Text(_shown(line)), soft_wrap=True)
 
 
 def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:
@@ -750,13 +817,16 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
     from gatecast.forecasting.titles import model_title
 
     signals = model_title(rows[0]["signal_model"]) if rows else "model"
+    overridden = [one for one in dict.fromkeys(warnings) if "the settings set evidence = " in one][:1]
+    for first in overridden:
+        console.print(Text(_shown(first), style="yellow"), soft_wrap=True)
     columns = (
         "symbol", "bar", "P(rise)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
         "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
     console.print(_table(columns, (_forecast_cells(row) for row in rows)))
     console.print(Text("P(rise) to turbulent: the ensemble's forecast. Weight alone: of the symbol by itself."))
-    book = [row["book"] for row in rows if row["current"] and row["book"] is not None]
+    book = [row["book"] for row in rows if row["book"] is not None]
     if book:
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
         console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
@@ -764,14 +834,14 @@ def _show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon
         reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
         for said in (*row["notes"], *reason):
             console.print(Text(f"{_shown(row['symbol'])}: {_shown(said)}"), soft_wrap=True)
-    for warning in dict.fromkeys(warnings):
+    for warning in [one for one in dict.fromkeys(warnings) if one not in overridden]:
         console.print(Text(f"warning: {_shown(warning)}", style="yellow"), soft_wrap=True)
 
 
 def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table of forecasts; dashes where there is none of today's bar."""
     words = {1: "bullish", 0: "none", -1: "bearish"}
-    states = {"no bar": "no bar today", "no trade": "no trade today"}
+    states = {"no bar": "no bar today", "no trade": "no trade today", "ended": row["end"]}
     moment = f"{_moment(row['newest_bar'])}"
     if not row["current"]:
         return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gatecast import provenance
 from gatecast.arguments import checked
@@ -23,14 +24,16 @@ from gatecast.compute.estimate import Cost, Work
 from gatecast.errors import BarsError, HistoryTooShortError, SettingsError, did_you_mean
 from gatecast.evaluation.compare import per_session
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
-from gatecast.evaluation.holdout import as_day, last_session
+from gatecast.evaluation.holdout import FIRST_DAY, NEWEST_DAY, as_day, last_session
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
     Data,
     Trial,
     daily_profit,
     independent_trials,
+    ledger_path,
     problems,
+    read_trials,
     record_trials,
     unrecorded,
 )
@@ -59,8 +62,8 @@ from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import periods_of, sessions_of
-from gatecast.market.ends import find_ends
+from gatecast.market.calendar import OLDEST_SESSIONS, periods_of, sessions_of
+from gatecast.market.ends import find_ends_and_returns, has_ended
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.results import (
@@ -78,7 +81,7 @@ from gatecast.results import (
 )
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
 from gatecast.samples.features.catalogue import BUILT_IN, CATALOGUE
-from gatecast.samples.known import OLDEST_SESSIONS, delays
+from gatecast.samples.known import delays
 from gatecast.samples.targets import HEADS, to_times
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings, said_above
@@ -97,6 +100,8 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
 Plan = Callable[[dict[str, Work]], None]
 """Called with the work of each asset class, before anything is fitted."""
+Span = tuple[NDArray[np.datetime64], NDArray[np.datetime64]]
+"""(rows,) times of forecasts, and (rows,) when their answers are known."""
 
 
 class BarsSettings(Settings):
@@ -136,6 +141,14 @@ class BarsSettings(Settings):
     """further columns to read; left out: all that hold numbers"""
     frame: Any = Field(default=None, exclude=True, repr=False)
     """bars handed over in memory, instead of a source; in no file"""
+
+    @field_validator("start", "end", "as_of", mode="before")
+    @classmethod
+    def _on_a_day_of_markets(cls, value: Any, about: ValidationInfo) -> Any:
+        """Refuses years in which no market has bars; what is no date is refused by `read_bars`."""
+        if isinstance(value, str) and re.match(r"\d{4}", value) and not FIRST_DAY[:4] <= value[:4] <= NEWEST_DAY[:4]:
+            as_day(value[:10], str(about.field_name))
+        return value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -316,7 +329,9 @@ class Experiment(Settings):
                 continue  # those of the default that forecast here take part
             for name in names:
                 if name in KNOWN_MODELS and name not in self.models:
-                    raise ValueError(f"{place} needs the model {name!r}: add it to models.")
+                    there = [one for one in self.models if one in able and section == "signals"]
+                    other = f', or set {setting} = "{there[0]}" under [{section}]' if there else ""
+                    raise ValueError(f"{place} needs the model {name!r}: add it to models{other}.")
                 if name not in able:
                     raise ValueError(
                         f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "
@@ -482,6 +497,8 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     """
     began = time.monotonic()
     reading = experiment.read()
+    with problems() as early:  # what cannot be read is found before hours of work, not after them
+        read_trials(ledger_path())
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
     with problems() as found:
         trials = record_chain(experiment, chain)
@@ -499,7 +516,7 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     finished = replace(finished, control=run_control(experiment, progress, plan))
     with problems() as more:
         scores = scores_of(finished, chain, verdicts, trials, reading, without, later, audit)
-    scores["warnings"] = [*dict.fromkeys([*found, *more]), *scores["warnings"]]
+    scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     cost = asdict(Cost.since(began, len(chain.bars)))
     return replace(finished, scores=scores, provenance={**finished.provenance, "cost": cost})
 
@@ -508,7 +525,8 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
-        signals_frame(chain.classes, experiment.signals), chain.weights, chain.result.equity, {},
+        signals_frame(chain.classes, experiment.signals, experiment.selection.evidence), chain.weights,
+        chain.result.equity, {},
         provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
     )  # fmt: skip
 
@@ -660,7 +678,8 @@ def decide(
     """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
 
     `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
-    known. An end without a bar counts in the records at the class's first forecast at or after it.
+    known. An end without a bar counts in the records at the class's first forecast at or after it; a symbol whose end
+    is known at a close has no weight there.
     """
     samples = forecasts.samples
     name = samples.asset_class
@@ -670,7 +689,9 @@ def decide(
     per_side = experiment.costs.per_side(name)
     signals = make_signals(forecasts, experiment.signals)
     proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
-    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, find_ends(bars, actions))
+    ends = find_ends_and_returns(bars, actions)
+    proposals = proposals.without(has_ended(own, ends))
+    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, ends)
     at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
     for moment, profit in booked:
         place = int(np.searchsorted(samples.time[at], moment))
@@ -701,7 +722,7 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
 
 
 def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
-    """What the symbol with the most bars has, and what it would take to fit it once."""
+    """What the symbol with the most bars has, and what it would take to fit it once: more bars, or a longer window."""
     symbol, have = bars.group_by("symbol").len().sort("len", "symbol").row(-1)
     own = bars.filter(pl.col("symbol") == symbol)
     schedule, times = experiment.schedule, to_times(own, "time")
@@ -709,10 +730,14 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     warmup = max(SIGMA_WARMUP, *(find_feature(name, bars.columns).warmup for name in names))
     first = warmup + experiment.context - 1
     pace = np.timedelta64(round(365.25 * 86_400_000_000 / periods_of(own)), "us")
-    more = first + experiment.horizon + sum(_bars(length, pace) for length in (schedule.minimum, schedule.refit)) + 60
-    times = np.r_[times, times[-1] + pace * np.arange(1, more)]  # as if the symbol went on at its pace
+    more = 5 * experiment.horizon + sum(_bars(length, pace) for length in (schedule.minimum, schedule.refit)) + 60
+    times = np.r_[times, times[-1] + pace * np.arange(1, first + more)]  # as if the symbol went on at its pace
     known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
-    cutoff = schedule.folds(times[first:], known_at[first:])[0].cutoff
+    folds = schedule.folds(times[first:], known_at[first:])
+    spans = [(times[first:last], known_at[first:last]) for last in (have, len(times))]
+    if not all(_window_does(schedule, *span) for span in spans):
+        return window_needed(schedule, spans, experiment.horizon)
+    cutoff = folds[0].cutoff
     need = int(np.searchsorted(times, cutoff)) + 1
     wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
     if have >= need and len(wait) > have / 10:
@@ -729,8 +754,46 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     return (
         f"{symbol!r} has {have} bars; {enough}: {warmup} for the features to settle, "
         f"{experiment.context} for a window, then {schedule.minimum} to learn from, until the next refit "
-        f"of every {schedule.refit}. A longer file, features that settle sooner or a smaller schedule.minimum help."
+        f"of every {schedule.refit}. A longer file or features that settle sooner help, or a smaller minimum under "
+        "[schedule] in a settings file."
     )
+
+
+def window_needed(schedule: Schedule, spans: Sequence[Span], horizon: int) -> str:
+    """That the training window is too short for answers over `horizon` bars, and the shortest that would do.
+
+    `spans`: times and known_at as in `Schedule.folds`, of a symbol that has rows enough. The shortest is in the unit of
+    `schedule.train`; with it at least half of the refits of each span have rows to train and to validate on.
+
+    >>> times = np.arange("2015-01-01T21", "2017-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+    >>> known_at = np.r_[times[5:], np.full(5, np.datetime64("NaT"))]
+    >>> window_needed(Schedule(train="1W"), [(times, known_at)], 5)[-87:-43]
+    'shortest that would do is 2W: --train 2W, or'
+    """
+    given = schedule.train
+    short, unit = (given, "") if isinstance(given, int) else (int(given[:-1]), given[-1])
+
+    def does(count: int) -> bool:
+        longer = schedule.replace(train=f"{count}{unit}" if unit else count)
+        return all(_window_does(longer, *span) for span in spans)
+
+    long = 2 * short
+    while not does(long) and long < len(spans[-1][0]):  # as many of any unit as there are bars hold them all
+        short, long = long, 2 * long
+    while long - short > 1:
+        middle = (short + long) // 2
+        short, long = (short, middle) if does(middle) else (middle, long)
+    return (
+        f"A training window of {given} is too short: with answers over {horizon} bar{'s' * (horizon != 1)} no row is "
+        f"left to train on and another to validate on. The shortest that would do is {long}{unit}: "
+        f"--train {long}{unit}, or train under [schedule] in a settings file."
+    )
+
+
+def _window_does(schedule: Schedule, times: NDArray[np.datetime64], known_at: NDArray[np.datetime64]) -> bool:
+    """Whether at least half of the refits that have a past have rows to train and to validate on."""
+    everything = schedule.replace(expanding=True)
+    return 2 * len(schedule.folds(times, known_at)) >= len(everything.folds(times, known_at))
 
 
 def _bars(length: str | int, pace: np.timedelta64) -> int:

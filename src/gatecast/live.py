@@ -7,9 +7,9 @@ features are the run's, by name and class: what it left out stays left out on th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,14 +21,15 @@ from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import decide
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.market.actions import read_actions
+from gatecast.market.actions import recorded_delistings
 from gatecast.market.bars import PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.merging import DataProblem, merge_bars, new_symbols
+from gatecast.market.ends import Ended, session_of, symbols_ended
+from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
 from gatecast.market.sources import LEFT_OUT
-from gatecast.newest import newest_rows
-from gatecast.results import ClassResult, Run, fills_of, keys_of, signals_frame, weights_frame
+from gatecast.newest import BEHIND, newest_rows
+from gatecast.results import ClassResult, Run, fills_of, how_held, keys_of, signals_frame, weights_frame
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-BEHIND = 1  # sessions that a symbol may be behind its class before it is stale
 FAILS = ("stale", "missing", "revised", "left out")
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 Splits = str | pl.DataFrame | Literal[False] | None
@@ -77,10 +77,15 @@ class Newest:
 
 @checked
 def forecast_newest(
-    folder: str | Path, bars: pl.DataFrame, *, splits: Splits = None, now: datetime | None = None
+    folder: str | Path,
+    bars: pl.DataFrame,
+    *,
+    splits: Splits = None,
+    actions: pl.DataFrame | None = None,
+    now: datetime | None = None,
 ) -> list[dict[str, Any]]:
     """The newest forecast of every symbol of a saved run, one dictionary a symbol: the rows of `forecast`."""
-    return forecast(folder, bars, splits=splits, now=now).rows
+    return forecast(folder, bars, splits=splits, actions=actions, now=now).rows
 
 
 @checked
@@ -89,6 +94,7 @@ def forecast(
     bars: pl.DataFrame,
     *,
     splits: Splits = None,
+    actions: pl.DataFrame | None = None,
     now: datetime | None = None,
     findings: Sequence[Finding] = (),
     others: Sequence[str] = (),
@@ -100,7 +106,9 @@ def forecast(
     folder: a run on disk. bars: Bars frame with the newest bars; it may repeat those of the run, and what it has beyond
         them is added. Symbols that the run does not know are left out and named, and so are newer bars without a price
         and bars that close after `now`. splits: the table with which the bars were read, see
-        `market.merging.merge_bars`. now: the moment against which bars are stale (default: the computer's clock).
+        `market.merging.merge_bars`. actions: delistings beside those that the run has recorded, as
+        `market.actions.read_actions` gives them; their symbols need no bars here. now: the moment against which bars
+        are stale (default: the computer's clock).
     findings: of the reading (`Reading.findings`): rows newer than the run's that it left out are named. others: symbols
         of the source beyond those of `bars`, which are named as well.
 
@@ -119,18 +127,24 @@ def forecast(
     moment = now or datetime.now(UTC)
     bars, unusable = usable(run.bars, bars, moment)
     refuse_sealed(run, bars)
-    merged = merge_bars(run.bars, bars, splits)
+    actions = known_delistings(run, actions, moment)
+    merged = merge_bars(run.bars, bars, splits, actions)
+    ended = symbols_ended(merged.bars, actions)
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
-        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment),
+        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
+        *say_ended(ended),
     )  # fmt: skip
     warnings = [problem.sentence for problem in problems]
-    if run.doubtful:
+    override = experiment.selection.evidence
+    if override is not None:
+        said, verdict = how_held(override), run.warning.removeprefix(f"The settings set evidence = {override:g}. ")
+        warnings.insert(0, f"{said[:1].upper()}{said[1:]}, whatever the record says. {verdict}".strip())
+    elif run.doubtful:
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
-    fills, delistings = fills_of(merged.bars), run.scores.get("delistings")
-    actions = read_actions(pl.DataFrame(delistings)) if delistings else None
+    fills = fills_of(merged.bars)
     classes = {}
     for name, one in samples_as_run(run, merged.bars).items():
         if name not in models:
@@ -147,9 +161,10 @@ def forecast(
         raise StoreError(f"{folder}: no asset class of the run could be forecast.")
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes, experiment.signals), weights_frame(classes, merged.bars, actions), run.verdicts,
+        signals_frame(classes, experiment.signals, experiment.selection.evidence),
+        weights_frame(classes, merged.bars, actions), run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
-        abstain=experiment.strategies.abstain,
+        abstain=experiment.strategies.abstain, ended=ended,
     )  # fmt: skip
     told = []
     for row in rows:
@@ -200,6 +215,31 @@ def _place(one: Finding) -> str:
     """When and where the row of a finding is."""
     at = f" {one.time:%Y-%m-%d %H:%M} UTC" if one.time else ""
     return f"{at} (line {one.line})" if one.line else at
+
+
+def known_delistings(run: Run, actions: pl.DataFrame | None, now: datetime) -> pl.DataFrame:
+    """The delistings that a run has recorded, and after them those of `actions` that are known and dated up to now."""
+    recorded = recorded_delistings(run.scores.get("delistings"))
+    if actions is None:
+        return recorded
+    today = session_date(pl.lit(now).cast(pl.Datetime("us", "UTC")))
+    told = actions.filter(
+        pl.col("kind") == "delisting", pl.col("date") <= today, (pl.col("known_at") <= now).fill_null(True)
+    )
+    fresh = told.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
+    return pl.concat([recorded, fresh])
+
+
+def say_ended(ended: Mapping[str, Ended]) -> list[DataProblem]:
+    """One problem of the kind "ended" for the symbols that ended in the same way and session; not one for `strict`."""
+    alike: dict[tuple[str, date], list[str]] = {}
+    for one in ended.values():
+        alike.setdefault((one.state, session_of(one.last)), []).append(one.symbol)
+    found = []
+    for (state, day), symbols in sorted(alike.items()):
+        said = f"{names_of(symbols)}: {state}; last bar of {day}. Nothing is forecast or held of it."
+        found.append(DataProblem("ended", tuple(symbols), said))
+    return found
 
 
 def _not_today(row: dict[str, Any]) -> list[str]:
@@ -256,11 +296,11 @@ def newest_frame(classes: dict[str, ClassResult]) -> pl.LazyFrame:
     return pl.concat(parts).lazy()
 
 
-def stale(bars: pl.DataFrame, now: datetime) -> tuple[DataProblem, ...]:
+def stale(bars: pl.DataFrame, now: datetime, ended: Collection[str] = ()) -> tuple[DataProblem, ...]:
     """Symbols behind their class by more than a session, and classes whose newest bar is older than a gap may be.
 
-    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that ended before the class's
-    gap are no longer expected.
+    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that have `ended` are no
+    longer expected; until then a symbol that stopped is stale.
     """
     problems = []
     for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
@@ -269,13 +309,14 @@ def stale(bars: pl.DataFrame, now: datetime) -> tuple[DataProblem, ...]:
         limit = max(limit, 5 * usual) if usual else limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())
-        if now - newest > limit:
+        ends = ends.filter(~pl.col("symbol").is_in(list(ended)))
+        if len(ends) and now - newest > limit:
             said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."
             problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
         days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         for symbol, time in ends.iter_rows():
             behind = int((days > pl.select(session_date(pl.lit(time))).item()).sum())
-            if behind > BEHIND and newest - time <= limit:
+            if behind > BEHIND:
                 said = f"{symbol!r} has no bar since {time:%Y-%m-%d %H:%M} UTC, {behind} sessions behind its class."
                 problems.append(DataProblem("stale", (symbol,), said))
     return tuple(problems)

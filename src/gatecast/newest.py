@@ -18,10 +18,13 @@ from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.titles import model_title
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
+from gatecast.market.classes import asset_class
 from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gatecast.market.ends import Ended
 
     FloatArray = NDArray[np.float64]
 
@@ -32,6 +35,9 @@ NARROWEST = 1.2816  # half width of an 80 % interval in standard deviations, whe
 DENSITY = 1 / math.sqrt(2 * math.pi)  # of the normal distribution at 0: from a shift in s.d. to one in probability
 SIDES = {1: "bullish", -1: "bearish"}
 NOTHING = "no forecast beyond the base rate"
+TODAY = ("bar", "no trade", "no bar", "ended")
+"""What a symbol may have today, in the order in which symbols are shown."""
+BEHIND = 1  # sessions that a symbol may be behind its class before it is stale, and a class behind the others
 
 Values = Mapping[tuple[str, str], Mapping[int, float]]
 """(model, head) -> step -> value, of one symbol and time."""
@@ -70,6 +76,7 @@ def newest_rows(
     signal_model: str = "lstm",
     confirmed_by: str = "forest",
     abstain: float = 0.05,
+    ended: Mapping[str, Ended] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
 
@@ -78,12 +85,15 @@ def newest_rows(
     bars: Bars frame, or at least `symbol, time, close`. forecasts, signals, weights: frames of a run; None: unknown.
     verdicts: head -> verdict of the run. signal_model: whose forecast signals; confirmed_by: whose agreement makes
         a consensus. abstain: share of the narrowest interval's half width below which an expected return says nothing.
+        ended: see `market.ends.symbols_ended`.
 
     Returns
     -------
-    Of the bar: `symbol, asset_class, close, newest_bar` (its time), `today` ("bar", "no bar" where others of the class
-    have a later session, "no trade" where volume and range are 0), `sessions_behind` (of its class), `time` (the close
-    at which the forecast was made), `current` (whether the forecast is of today's bar).
+    Of the bar: `symbol, asset_class, close, newest_bar` (its time), `today` ("ended" where the symbol is known to have
+    ended, "bar", "no bar" where others of the class have a later session or the class is more than one session of its
+    calendar behind the newest bar of all, "no trade" where volume and range are 0), `end` (how it ended, in words, or
+    None), `sessions_behind` (of its class, and of its class behind the others where that is more than one), `time` (the
+    close at which the forecast was made), `current` (whether the forecast is of today's bar).
 
     Of `signal_model`: `signal, z, consensus, signal_return_log` (its own expected log return over the horizon).
 
@@ -94,14 +104,15 @@ def newest_rows(
     deviations, close to close), `intervals` (one a level: `level`, `low` and `high` of the path).
 
     Of the book: `strategy`, `strategy_title` (in words), `evidence, reason, weight` (of the symbol by itself), `book`
-    (in the portfolio).
+    (in the portfolio). Both are None where they were not decided at a bar of today: the sum of `book` is what is
+    invested now.
 
     `disagree`: whether the signal and the ensemble point to different sides; `notes`: sentences to show with the row.
     """
-    rows = _bars_today(bars)
+    rows = _bars_today(bars, ended or {})
     at = _forecast_times(forecasts, signals)
     found = _values_at(forecasts, at)
-    tables = [_last_rows(frame) for frame in (signals, weights)]
+    tables, decided = [_last_rows(frame) for frame in (signals, weights)], _last_rows(weights)
     titles = strategy_titles(signal_model, confirmed_by)
     result = []
     for row in rows:
@@ -112,14 +123,21 @@ def newest_rows(
         merged["current"] = merged["today"] == "bar" and merged["time"] == merged["newest_bar"]
         if "strategy" in merged:
             merged["strategy_title"] = titles.get(merged["strategy"], merged["strategy"])
+        if merged["today"] != "bar" or decided.get(symbol, {}).get("time") != merged["newest_bar"]:
+            merged |= {name: None for name in ("weight", "book") if name in merged}
         merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain)
         merged["disagree"] = bool(_sides_against(merged))
-        result.append({**merged, "notes": _notes(merged)})
+        gone = (ended or {}).get(symbol)
+        notes = _notes(merged) if gone is None else [f"{gone.sentence} Nothing is forecast, and nothing is held."]
+        result.append({**merged, "notes": notes})
     return result
 
 
-def _bars_today(bars: pl.DataFrame) -> list[dict[str, Any]]:
-    """The last bar of each symbol and whether it traded there."""
+def _bars_today(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[dict[str, Any]]:
+    """The last bar of each symbol, whether it traded there, and whether that is today's.
+
+    Today is the newest session of all bars, by the calendar of the symbol's class.
+    """
     frame = bars.sort("symbol", "time")
     if "asset_class" not in frame.columns:
         frame = frame.with_columns(asset_class=pl.lit("equity"))
@@ -141,16 +159,37 @@ def _bars_today(bars: pl.DataFrame) -> list[dict[str, Any]]:
         sessions[name] = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         spacing[name] = usual_spacing(own)
     newest = {name: max(row["newest_bar"] for row in rows if row["asset_class"] == name) for name in sessions}
+    last = max(newest.values())
+    missed = {name: _sessions_missed(str(name), newest[name], last, spacing[name]) for name in sessions}
     for row in rows:
         name, time = row["asset_class"], row["newest_bar"]
         own_session = pl.select(session_date(pl.lit(time))).item()
         behind = int((sessions[name] > own_session).sum())
         usual = spacing[name]
+        behind += missed[name] if missed[name] > BEHIND else 0
         late = usual is not None and usual < timedelta(hours=20) and newest[name] - time > 2 * usual
         row["sessions_behind"], row["class_newest_bar"] = behind, newest[name]
         row["today"] = "no bar" if behind or late else "no trade" if row["still"] else "bar"
+        gone = ended.get(row["symbol"])
+        row["end"] = None if gone is None else gone.state
+        if gone is not None:
+            row["today"] = "ended"
         del row["still"]
     return rows
+
+
+def _sessions_missed(name: str, newest: datetime, last: datetime, spacing: timedelta | None) -> int:
+    """Sessions of a class (of bars of weeks or months, bars) after its newest bar that had closed by the last of all.
+
+    By its calendar, weekdays or all days; holidays count, too.
+    """
+    if spacing is not None and spacing > timedelta(days=4):
+        return max((last - newest) // spacing, 0)
+    begin, end = (pl.select(session_date(pl.lit(time))).item() for time in (newest, last))
+    days = pl.DataFrame({"day": pl.date_range(begin, end + timedelta(days=1), closed="right", eager=True)})
+    if asset_class(name).periods_per_year != 365:
+        days = days.filter(pl.col("day").dt.weekday() <= 5)
+    return int(days.select((asset_class(name).close_of(pl.col("day")) <= last).sum()).item())
 
 
 def _forecast_times(forecasts: pl.LazyFrame | None, signals: pl.DataFrame | None) -> dict[str, datetime]:
@@ -307,7 +346,8 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     newest, time = row["newest_bar"], row["time"]
     if row["today"] == "no bar":
         behind = row["sessions_behind"]
-        late = f"{behind} session{'s' * (behind != 1)} behind its class" if behind else "behind its class"
+        others = "the other classes" if newest == row["class_newest_bar"] else "its class"
+        late = f"{behind} session{'s' * (behind != 1)} behind {others}" if behind else f"behind {others}"
         notes.append(f"No bar since {newest:%Y-%m-%d %H:%M}, {late}: nothing is forecast from today.")
     elif row["today"] == "no trade":
         notes.append("No trade today: the newest bar has no volume and no range.")

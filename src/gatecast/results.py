@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.compute.disk import Disk, KeptFile
-from gatecast.evaluation.compare import illusions, many_models, per_session, score_tables
+from gatecast.evaluation.compare import gains_without, illusions, many_models, per_session, score_tables
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.cuts import quick_audit
 from gatecast.evaluation.delay import DIES
@@ -20,19 +21,22 @@ from gatecast.evaluation.holdout import state_of
 from gatecast.evaluation.leaks import knowing_columns, with_knowing
 from gatecast.evaluation.ledger import best_of_trials, independent_trials, market_of
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, void
+from gatecast.evaluation.rivals import each_with_rival
 from gatecast.evaluation.tuned import tuned_of
-from gatecast.evaluation.verdict import SKILL
+from gatecast.evaluation.verdict import NAMES, SKILL
 from gatecast.evaluation.windows import longer_windows
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
+from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
 from gatecast.market.calendar import periods_of
-from gatecast.market.ends import find_ends
+from gatecast.market.ends import find_ends_and_returns, say_ends, session_of, symbols_ended, table_wanted
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
+from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.trading.backtest import backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.portfolio import make_book
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 BENCHMARK = "benchmark: bought once, equally weighted, and held"
+OTHER_UNIT = 100.0  # times that a symbol's spread of a column is the median symbol's: another unit
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,10 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """What is said before any verdict: a leak, an outcome too good to be true, or that such were allowed; or ""."""
+        """What is said before any verdict: a leak, too good an outcome, that the settings allow or set more; or ""."""
         summary: dict[str, str] = self.scores.get("summary") or {}
-        return summary.get("headline", "") if self.doubtful or self.experiment.too_good else ""
+        told = self.doubtful or self.experiment.too_good or self.experiment.selection.evidence is not None
+        return summary.get("headline", "") if told else ""
 
     @property
     def doubtful(self) -> bool:
@@ -252,10 +258,13 @@ def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> 
         return kept or cast(io.BytesIO, sink).getvalue()
 
 
-def signals_frame(classes: dict[str, ClassResult], settings: SignalSettings) -> pl.DataFrame:
+def signals_frame(
+    classes: dict[str, ClassResult], settings: SignalSettings, override: float | None = None
+) -> pl.DataFrame:
     """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast.
 
-    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models.
+    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models; `override`:
+    the evidence factor that the settings set, None where the record decides it.
     """
     parts, titles = [], strategy_titles(settings.model, settings.confirmed_by)
     for one in classes.values():
@@ -276,20 +285,23 @@ def signals_frame(classes: dict[str, ClassResult], settings: SignalSettings) -> 
             doubted=pl.Series(choice.too_good[at]),
         )
         parts.append(
-            frame.with_columns(reason=_reason(titles)).drop("score_bps", "telling", "traded", "expected", "doubted")
+            frame.with_columns(reason=_reason(titles, override)).drop(
+                "score_bps", "telling", "traded", "expected", "doubted"
+            )
         )
     return pl.concat(parts).sort("symbol", "time")
 
 
-def _reason(titles: dict[str, str]) -> pl.Expr:
-    """One sentence a row: why this strategy, by its title, and whether it is held."""
+def _reason(titles: dict[str, str], override: float | None = None) -> pl.Expr:
+    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`."""
     name = pl.col("strategy").replace(titles)
     force = (
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit("in force: flat, no other strategy is estimated to earn more than the cost of entering it"))
         .otherwise(
             pl.format(
-                "in force: {}, estimated at {} bps a bar from its past record and the forecast",
+                "in force: {}, its past record and the forecast together score {} bps a bar, "
+                "a rank among the strategies and no profit to expect",
                 name,
                 pl.col("score_bps").round(2),
             )
@@ -298,6 +310,8 @@ def _reason(titles: dict[str, str]) -> pl.Expr:
     held = (
         pl.when(pl.col("strategy") == "flat")
         .then(pl.lit(""))
+        .when(pl.lit(override is not None))
+        .then(pl.lit("" if override is None else f"; {how_held(override)}"))
         .when(pl.col("doubted") & (pl.col("evidence") <= 0))
         .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
         .when(pl.col("evidence") <= 0)
@@ -318,6 +332,19 @@ def _reason(titles: dict[str, str]) -> pl.Expr:
     return pl.concat_str([force, held, small])
 
 
+def how_held(override: float) -> str:
+    """What is held of a strategy where the settings set the evidence factor, whatever the record says.
+
+    >>> how_held(1.0), how_held(0.0)
+    ('held because the settings set evidence = 1', 'nothing is held: the settings set evidence = 0')
+    """
+    share = "" if override == 1 else ", so much of it"
+    return (
+        f"held because the settings set evidence = {override:g}{share}" if override > 0
+        else f"nothing is held: the settings set evidence = {override:g}"
+    )  # fmt: skip
+
+
 def weights_frame(
     classes: dict[str, ClassResult], bars: pl.DataFrame, actions: pl.DataFrame | None = None
 ) -> pl.DataFrame:
@@ -330,7 +357,7 @@ def weights_frame(
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort("symbol", "time")
-    return weights.with_columns(book=make_book(weights, bars, find_ends(bars, actions))["weight"])
+    return weights.with_columns(book=make_book(weights, bars, find_ends_and_returns(bars, actions))["weight"])
 
 
 def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
@@ -373,6 +400,7 @@ def scores_of(
     symbols = run.bars["symbol"].unique().sort().to_list()
     holdout = run.experiment.holdout
     found = trials_of(chain, trials)
+    turning = turning_symbols(chain.forecasts, verdicts)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
         "delistings": chain.actions.filter(kind="delisting")
@@ -380,17 +408,21 @@ def scores_of(
         .to_dicts(),
         "one_bar_later": [one.to_dict() for one in later],
         "summary": headline(
-            verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends
+            verdicts, bool((run.weights["weight"] != 0).any()), audit, run.experiment.too_good, without_default_ends,
+            run.experiment.selection.evidence,
         ),
         "verdicts_without_default_ends": {
             head: verdict.to_dict() for head, verdict in (without_default_ends or {}).items() if head == "strategy"
         },
         "audit": audit.to_dict(),
-        "holdout": state_of(symbols, holdout, market=market_of(run.bars)) if holdout else None,
+        "holdout": state_of(
+            symbols, holdout, market=market_of(run.bars), settings_hash=run.provenance["settings_hash"]
+        ) if holdout else None,
         "trials": found,
         "many": many_models(chain.forecasts),
         "windows": windows_of(run, chain),
         "credit": credit_of(chain.forecasts, run.experiment.ensemble, jobs=run.experiment.jobs),
+        "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),
         "rivals": rivals_of(chain.forecasts),
         "tuning": tuned_of(chain.forecasts),
@@ -400,7 +432,7 @@ def scores_of(
         "models": models,
         "years": years,
         "backtest": {
-            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(chain.benchmark, periods)},
+            "tear_sheet": {"strategy": sheet_of(net, periods), "benchmark": sheet_of(chain.benchmark, periods)},
             "turnover_per_year": result.turnover_per_year,
             "break_even_cost_bps": result.break_even_cost_bps,
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
@@ -413,13 +445,26 @@ def scores_of(
         "strategies": strategy_table(run),
         "signals": signal_counts(run),
         "folds": fold_table(run),
-        "warnings": warnings_of(run, chain, reading, audit),
+        "warnings": warnings_of(run, chain, reading, audit) + turning_in_words(turning),
         "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},
         "features_left_out": {name: one.samples.left_out for name, one in run.classes.items()},
         "control": control_scores(run.control, run.experiment),
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
+
+
+def sheet_of(returns: FloatArray, periods_per_year: float) -> dict[str, float]:
+    """The tear sheet; of less than a year of record no growth a year, since it would multiply what was seen.
+
+    `comp`, the growth over the record, stands beside it; `calmar` is growth a year over the deepest drawdown.
+
+    >>> sheet = sheet_of(np.full(71, 0.01), 252)
+    >>> round(sheet["comp"], 2), sheet["cagr"]
+    (1.03, nan)
+    """
+    sheet = tear_sheet(returns, periods_per_year)
+    return sheet if len(returns) >= periods_per_year else sheet | {"cagr": np.nan, "calmar": np.nan}
 
 
 def fill_in_words(share: float) -> dict[str, str]:
@@ -430,7 +475,7 @@ def fill_in_words(share: float) -> dict[str, str]:
     """
     if share == 1:
         return {"fill": "open", "reason": "opens are real"}
-    reason = "opens repeat the previous close: orders are filled at the next close"
+    reason = "opens are no prices of their own (the close before, or closes alone): orders are filled at the next close"
     if share == 0:
         return {"fill": "close", "reason": reason}
     return {"fill": f"open on {100 * share:.1f} % of bars", "reason": f"before the others {reason}"}
@@ -465,6 +510,30 @@ def ends_in_words(result: Backtest) -> list[str]:
     return [f"Symbols that ended: {', '.join(booked)}.{back}"]
 
 
+def stops_in_words(bars: pl.DataFrame, actions: pl.DataFrame, most: int = 10) -> list[str]:
+    """A sentence on each symbol that stopped before the others and whose last return no table gives; of many the first.
+
+    Symbols that ended with their source are named together.
+    """
+    found = say_ends(bars, actions)
+    ended = symbols_ended(bars, actions)
+    alone = [one for one in found if one.symbol not in ended or ended[one.symbol].kind != "vendor"]
+    said = [f"{one.symbol}: {one.advice}" for one in alone[:most]]
+    if alone[most:]:
+        said.append(
+            f"and {len(alone) - most} more symbols that stopped: {', '.join(str(x.symbol) for x in alone[most:])}."
+        )
+    sources: dict[date, list[str]] = {}
+    for gone in ended.values():
+        if gone.kind == "vendor":
+            sources.setdefault(session_of(gone.last), []).append(gone.symbol)
+    return said + [
+        f"{', '.join(names)}: they end together on {day}, taken as the end of their source and sold at that close."
+        f" {table_wanted(names[0], day)}"
+        for day, names in sorted(sources.items())
+    ]
+
+
 def average_exposure(weights: pl.DataFrame) -> float:
     """Mean over time of the book's gross weight."""
     return float(
@@ -487,13 +556,21 @@ def headline(
     audit: Audit,
     allowed: Sequence[str] = (),
     without_default_ends: dict[str, Verdict] | None = None,
+    override: float | None = None,
 ) -> dict[str, str]:
     """The verdict in one sentence, and what follows from it in another.
 
-    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first.
+    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first;
+    `override`: the evidence factor that they set, None where the record decides it: what is held then is no evidence.
     A strategy's verdict that is another one where nothing is lost at unknown ends is no verdict: that is the headline.
     """
     said = _headline(verdicts, traded, audit, without_default_ends)
+    if override is not None:
+        asked = "Positions were held because the settings set" if traded else "No position was held: the settings set"
+        whatever = f"{asked} evidence = {override:g}, whatever the record says."
+        doubtful = not audit.clean or any(one.verdict == TOO_GOOD for one in verdicts.values())
+        said["subline"] = f"{whatever} {said['subline']}" if doubtful else whatever
+        said["headline"] = f"The settings set evidence = {override:g}. {said['headline']}"
     if PLANTED in allowed:
         said["headline"] = f'A planted market (too_good = "{PLANTED}"): nothing is too good here. {said["headline"]}'
     elif allowed:
@@ -514,6 +591,7 @@ def _headline(
         return {"headline": "Too good to be true: look for a leak.", "subline": good[0].sentence}
     skilled = [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
+    gained = [head for head in simple if verdicts[head].effect > 0]  # over the best simple forecast so far
     alike = [head for head in skilled if head in simple]
     but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
     told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
@@ -529,9 +607,9 @@ def _headline(
         first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
     elif skilled:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
-    elif simple:
+    elif gained:
         first = (
-            f"There is no evidence of skill in this market: in {' and '.join(simple)} a simple regression is as good."
+            f"There is no evidence of skill in this market: in {' and '.join(gained)} a simple regression is as good."
         )
     else:
         first = "There is no evidence of skill in this market."
@@ -643,10 +721,11 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
     """Probabilistic and deflated Sharpe ratio of the returns of each bar, and the shortest record that would do.
 
     The trials are those that the program counted, `effective` what they are worth as independent ones; the spread of
-    their own Sharpe ratios says how far luck reaches.
+    their own Sharpe ratios says how far luck reaches. Of several trials it takes two that earned or lost something:
+    else what is deflated is NaN.
     """
     per_bar = sharpe(net, periods_per_year=1)
-    others = np.array([trial.sharpe for trial in trials if trial.sharpe is not None])
+    others = np.array([trial.sharpe for trial in trials if trial.sharpe])  # one that held nothing says nothing of luck
     centred = net - net.mean()
     spread = float(np.sqrt(np.mean(centred**2)))
     if not np.isfinite(per_bar) or spread == 0:
@@ -655,10 +734,16 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
     skew, kurtosis = (float(np.mean(centred**power)) / spread**power for power in (3, 4))
     variance = float(np.var(others, ddof=1)) if len(others) > 1 else 0.0
     n_trials = max(effective, 1.0)
+    if len(trials) > 1 and len(others) < 2:  # nothing shows how far luck reaches
+        variance = np.nan
     return {
         "probabilistic_sharpe": overfitting.probabilistic_sharpe(per_bar, len(net), skew, kurtosis),
-        "deflated_sharpe": overfitting.deflated_sharpe(per_bar, len(net), skew, kurtosis, n_trials, variance),
-        "min_track_record_bars": overfitting.min_track_record_length(
+        "deflated_sharpe": np.nan
+        if np.isnan(variance)
+        else overfitting.deflated_sharpe(per_bar, len(net), skew, kurtosis, n_trials, variance),
+        "min_track_record_bars": np.nan
+        if np.isnan(variance)
+        else overfitting.min_track_record_length(
             per_bar, overfitting.expected_max_sharpe(n_trials, variance), skew, kurtosis
         ),
         "trials": len(trials),
@@ -760,6 +845,61 @@ def fold_table(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def turning_symbols(forecasts: dict[str, Forecasts], verdicts: dict[str, Verdict]) -> list[dict[str, Any]]:
+    """head, symbol, gain: the symbols without which a head's gain over the rival has the other sign.
+
+    Only where that gain lies outside the verdict's 90 % interval: else it is within its luck.
+    """
+    every = each_with_rival(forecasts)
+    return [
+        {"head": head, "symbol": symbol, "gain": gain}
+        for head, one in verdicts.items()
+        if head in NAMES and head != "strategy" and np.isfinite(one.effect)
+        for symbol, gain in gains_without(every, head, "ensemble").items()
+        if gain * one.effect < 0 and not one.low <= gain <= one.high
+    ]
+
+
+def turning_in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on each of `turning_symbols`.
+
+    >>> turning_in_words([{"head": "return", "symbol": "CASH", "gain": 0.03}])
+    ['Without CASH the gain in return would be +3.0 %.']
+    """
+    return [f"Without {row['symbol']} the gain in {row['head']} would be {100 * row['gain']:+.1f} %." for row in rows]
+
+
+def other_units(samples: Samples) -> list[str]:
+    """A sentence on each symbol whose values of a user's column are of another size than the class's.
+
+    Their robust standard deviation is more than 100 times the median of the class's symbols, or less than 1/100 of it.
+    """
+    said = []
+    for name, column in zip(samples.names, samples.features.T, strict=True):
+        if name in BUILT_IN:
+            continue
+        values = [column[(samples.symbol == number) & np.isfinite(column)] for number in range(len(samples.symbols))]
+        spread = np.array([float(robust_spread(one[:, None])[1][0]) if len(one) else np.inf for one in values])
+        varies = np.isfinite(spread)
+        if not varies.any():
+            continue
+        ratio = spread / np.median(spread[varies])
+        said += [
+            f"{samples.symbols[number]}: its values of {name!r} spread {ratio[number]:.2g} times as far as those of the"
+            f" class's median symbol. Models learn one scale for {samples.asset_class}: give all symbols the same unit."
+            for number in np.flatnonzero(varies & ((ratio > OTHER_UNIT) | (ratio < 1 / OTHER_UNIT))).tolist()
+        ]
+    return said
+
+
+def unused_features(samples: Samples) -> list[str]:
+    """A sentence on each feature that was asked for by name and that the class has none of."""
+    return [
+        f"{samples.asset_class}: the feature {name!r} is not used: {why} in its first sessions."
+        for name, why in samples.left_out.items()
+    ]
+
+
 def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[str]:
     """What a reader must know before believing a number."""
     warnings = [
@@ -781,7 +921,10 @@ def warnings_of(run: Run, chain: Chain, reading: Reading, audit: Audit) -> list[
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
             )
         warnings += short_histories(one)
+        warnings += unused_features(one.samples) if run.experiment.features is not None else []
+        warnings += other_units(one.samples)
     warnings += ends_in_words(chain.result)
+    warnings += stops_in_words(run.bars, chain.actions)
     override = run.experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
+UNCHANGED = "What was there is unchanged; make room or give another folder, then save again."
 FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
 IN_MEMORY = "These bars were handed over in memory; they are in bars.parquet, beside this file."
 _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
@@ -152,10 +153,34 @@ def _parts(run: Run) -> dict[str, bytes | KeptFile]:
     return parts
 
 
+def replacement(run: Run) -> str:
+    """In words, where the run stays that a run which was just saved replaced, how it differs and how to go back.
+
+    Empty where none is there.
+    """
+    if run.path is None or not (undo := previous(run.path)).is_dir():
+        return ""
+    try:
+        before = json.loads((undo / "provenance.json").read_bytes())
+        own = {"settings": "settings_hash", "bars": "data_hash"}
+        other = [name for name, key in own.items() if before[key] != run.provenance[key]]
+    except (OSError, ValueError, KeyError, TypeError):
+        other = []
+    differs = f" (other {' and other '.join(other)})" if other else ""
+    return (
+        f"The run that was in {run.path} before{differs} is now in {undo}, in place of any older one there. To go "
+        f"back, move {run.path.name} elsewhere and rename {undo.name} to {run.path.name}."
+    )
+
+
 def write_page(folder: str | Path, html: str) -> Path:
-    """Puts `report.html` into a run's folder, whole or not at all; returns its path."""
+    """Puts `report.html` into a run's folder, whole or not at all; returns its path.
+
+    Raises `StoreError` where it cannot be written; the run is whole without it.
+    """
     page = Path(folder).expanduser().resolve() / PAGE
-    with _beside(page) as temporary:
+    follows = f"The run itself is saved; make room, then `gatecast report {folder}` draws the page."
+    with _beside(page, follows) as temporary:
         write(temporary, html.encode("utf-8", "backslashreplace"))
         os.replace(temporary, page)
         sync_folder(page.parent)
@@ -201,18 +226,15 @@ def _size(content: bytes | KeptFile) -> int:
 
 
 @contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """See `files.beside`; a fault of the disk becomes a StoreError."""
+def _beside(place: Path, follows: str = UNCHANGED) -> Iterator[Path]:
+    """See `files.beside`; a fault of the disk becomes a StoreError. `follows`: what is so then, and what to do."""
     try:
         with beside(place) as temporary:
             yield temporary
     except OSError as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(
-            f"{place} cannot be written: {error.strerror or error}. What was there is unchanged; "
-            "make room or give another folder, then save again."
-        ) from None
+        raise StoreError(f"{place} cannot be written: {error.strerror or error}. {follows}") from None
 
 
 def _swap(temporary: Path, place: Path) -> None:
@@ -344,6 +366,8 @@ def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
         undo = previous(folder)
         hint = f" The run before is in {undo}." if (undo / MANIFEST).is_file() else ""
         raise StoreError(f"{folder} is no gatecast run: it has no {MANIFEST}. Give a run's folder.{hint}") from None
+    except NotADirectoryError:
+        raise StoreError(f"{folder} is a file: give the folder of a run, as `gatecast run` wrote it.") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError):

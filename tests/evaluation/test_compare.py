@@ -17,6 +17,8 @@ from gatecast.evaluation.compare import (
     Days,
     best_of_coins,
     day_means,
+    gain_over,
+    gains_without,
     illusions,
     many_models,
     overlap_of,
@@ -215,7 +217,7 @@ def test_days_are_means_over_symbols(forecasts: Forecasts, samples: Samples) -> 
             "adjusted": 2 * (answer - base) * (model - base) / unit,
         }
     )  # fmt: skip
-    expected = table.drop_nans().group_by("day").mean().sort("day")
+    expected = table.drop_nans().group_by("day").agg(pl.col("rival", "model").mean()).sort("day")
     np.testing.assert_array_equal(found.day, expected["day"].to_numpy())
     for name in ("gain", "adjusted", "size"):
         np.testing.assert_allclose(getattr(found, name), expected[name].to_numpy())
@@ -234,3 +236,55 @@ def test_an_answer_spans_more_days_beside_a_market_that_never_closes(forecasts: 
     first, last = (getattr(forecasts.samples.sessions, end)().astype("datetime64[D]") for end in ("min", "max"))
     every_day = SimpleNamespace(samples=SimpleNamespace(sessions=np.arange(first, last + 1), horizon_sessions=5))
     assert sessions_spanned({"index": forecasts, "crypto": every_day}) in (7, 8)  # five sessions are a week
+
+
+def test_the_gain_without_a_symbol_is_that_of_a_run_without_it() -> None:
+    """By a plain group-by of each day's losses; a symbol that is badly forecast turns the sign."""
+    samples = make_samples(synthetic.b1(700, seed=4, r2=0.05, symbols=3), ("ret_log_1", "x"))["index"]
+    forecasts = made_up(samples, seed=1, skill=dict.fromkeys(("lstm", "forest", "logistic"), 0.3))
+    path = forecasts.values["lstm"]["return"].copy()
+    path[samples.symbol[samples.ends] == 1] *= -4
+    forecasts = with_rival(with_values(forecasts, "ensemble", **{**forecasts.values["lstm"], "return": path}))
+    found = gains_without({"index": forecasts}, "return", "ensemble")
+    frame = pl.DataFrame(
+        {
+            "symbol": np.array(samples.symbols)[samples.symbol[samples.ends]],
+            "day": samples.sessions.astype("datetime64[D]"),
+            "rival": losses(forecasts, "return", RIVAL),
+            "model": losses(forecasts, "return", "ensemble"),
+        }
+    ).filter(pl.col("rival").is_finite() & pl.col("model").is_finite())
+    assert list(found) == sorted(samples.symbols)
+    for symbol, gain in found.items():
+        rest = frame.filter(pl.col("symbol") != symbol).group_by("day").agg(pl.col("rival", "model").mean())
+        assert gain == pytest.approx(1 - rest["model"].mean() / rest["rival"].mean(), rel=1e-9)
+    days = day_means({"index": forecasts}, "return", "ensemble", RIVAL)
+    whole = gain_over(float(days.rival.mean()), float(days.model.mean()))
+    assert whole < 0 < found[samples.symbols[1]]
+    assert all(found[symbol] < 0 for symbol in (samples.symbols[0], samples.symbols[2]))
+
+
+def test_of_one_symbol_nothing_is_left() -> None:
+    samples = make_samples(synthetic.b1(700, seed=4, r2=0.05), ("ret_log_1", "x"))["index"]
+    forecasts = with_rival(Ensemble().combine(made_up(samples, seed=1)))
+    assert gains_without({"index": forecasts}, "return", "ensemble") == {}
+
+
+def test_a_model_has_one_gain_in_all_tables_and_no_contradiction_between_its_answers(forecasts: Forecasts) -> None:
+    both = {"index": forecasts}
+    tables, found = score_tables(both)[0], many_models(both, draws=200)
+    assert found
+    for head, one in found.items():
+        least = min(row["pvalue_beats"] for row in one["models"] if np.isfinite(row["pvalue_beats"]))
+        assert one["pvalue_spa"] == least
+        assert any(row["beats_rival"] for row in one["models"]) == (one["pvalue_spa"] < 0.05)
+        rival = next(row for row in one["models"] if row["model"] == one["rival"])
+        assert rival["can_be_best"] == (one["pvalue_spa"] > 0.1)
+        for row in one["models"]:
+            assert row_of(tables, head, row["model"])["gain"] == pytest.approx(row["gain"], abs=1e-12)
+
+
+def test_no_change_has_no_direction(forecasts: Forecasts) -> None:
+    row = row_of(score_tables({"index": forecasts})[0], "return", "zero")
+    assert np.isnan(row["hit_rate"])
+    assert row["r2_zero"] == 0

@@ -26,6 +26,7 @@ from gatecast.evaluation.holdout import (
 )
 from gatecast.evaluation.ledger import Data, Trial, market_of, record_trial
 from gatecast.evaluation.rivals import with_rival
+from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples
@@ -237,9 +238,7 @@ def test_a_record_that_cannot_be_read_promises_no_first_look(tmp_path: Path, nam
 
 @pytest.mark.parametrize("wrong", ["2017", "2017-13-01", "soon", 2017])
 def test_what_is_no_date_is_refused(wrong: object) -> None:
-    from gatecast.experiment import Experiment
-
-    with pytest.raises(SettingsError, match="expected a date such as 2017-01-01"):
+    with pytest.raises(SettingsError, match="expected a date from 1700 to 2200, such as 2017-01-01"):
         Experiment(holdout=wrong)
 
 
@@ -282,3 +281,20 @@ def test_openings_that_were_emptied_promise_no_first_look(tmp_path: Path) -> Non
     openings.write_bytes(b"")
     said = state_of(SYMBOLS, DAY, path=openings, ledger=trials)["sentence"]
     assert f"It cannot be known whether they were read or opened before: {openings} has 0 of the 1 lines" in said
+
+
+@pytest.mark.parametrize("name", ["holdout", "start", "end", "as_of"])
+@pytest.mark.parametrize("day", ["0000-01-01", "0001-01-01", "0001-01-02", "1699-12-31", "2201-01-01", "9999-12-31"])
+def test_a_day_without_markets_is_refused_with_what_is_expected(name: str, day: str) -> None:
+    settings = {name: day} if name == "holdout" else {"bars": {name: day}}
+    with pytest.raises(SettingsError, match=f"{name} = '{day}': expected a date from 1700 to 2200"):
+        Experiment(**settings)
+
+
+@pytest.mark.parametrize("found", [3, {}, {"heads": [{}]}, {"heads": [], "sharpe": {}, "last": "2018-12-31"}])
+def test_what_an_opening_showed_is_passed_over_where_it_is_nothing_of_the_kind(tmp_path: Path, found: object) -> None:
+    file = tmp_path / "openings.jsonl"
+    opening = Opening(SYMBOLS, "2017-01-01", "2018-12-31", "2026-01-02T03:04:05+00:00", "a")
+    record_opening(opening, file)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"found": found}) + "\n")
+    assert read_openings(file) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatecast.evaluation.ledger import (
+    Data,
     Trial,
     best_of_trials,
     configurations,
@@ -190,11 +192,17 @@ def test_however_a_history_goes_on_it_is_one_trial(steps: list[tuple[int, bool]]
     assert len(configurations([*trials, replace(trial, settings_hash="b2")])) == 2
 
 
+def as_older_version(file: Path) -> None:
+    """Leaves the SHA-256 of profits and returns out of the lines."""
+    file.write_text(re.sub(r', "\w+_sha256": "\w*"|"\w+_sha256": "\w*", ', "", file.read_text()))
+
+
 def test_a_day_twice_or_without_a_number_does_no_harm(file: Path) -> None:
     record_trial(replace(ONE, profit=profit(1)), file)
     (kept,) = file.with_suffix("").glob("*.parquet")
     twice = pl.concat([profit(1), profit(1)[:3], profit(1, 1, "2010-01-04").with_columns(pl.col("net") * float("nan"))])
     twice.write_parquet(kept)
+    as_older_version(file)
     (trial,) = record_trial(ONE, file)
     assert profits([trial], days_of(profit(1))).shape == (500, 1)
     assert independent_trials([trial], days_of(profit(1))) == 1
@@ -234,6 +242,9 @@ def test_the_best_of_twenty_is_held_against_luck() -> None:
     held = replace(ONE, settings_hash="m", profit=profit(0).with_columns(net=pl.Series(0.5 * market)))
     assert best_of_trials([held], days, market).reason == "no trial had a profit or loss of its own"
     assert best_of_trials([replace(ONE, profit=profit(0, 5))], days[:0], market[:0]).reason
+    alone = best_of_trials([replace(ONE, settings_hash="g", profit=good), held], days, market)
+    assert alone.reason == "one trial had a profit or loss of its own"
+    assert np.isnan(alone.pvalue)
     assert (
         best_of_trials([replace(ONE, profit=None)], days, market).reason == "no trial had a profit or loss of its own"
     )
@@ -573,3 +584,62 @@ def test_what_an_inner_call_found_the_outer_one_has_too(tmp_path: Path) -> None:
                 read_trials(tmp_path / "trials.jsonl")
             assert inner == outer
     assert len(outer) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sharpe", "1" + "0" * 400), ("sharpe", "true"), ("sharpe", '"high"'), ("sharpe", "1e999"),
+        ("symbols", r'["\ud800"]'), ("symbols", "[1]"), ("settings_hash", r'"\udfff"'), ("settings_hash", "null"),
+        ("market", r'"a\u0000b"'), ("market", '"../../../../etc/passwd"'), ("market", '"' + "A" * 32 + '"'),
+        ("market", '"ab"'), ("market", "7"), ("weeks", '"zzzz"'), ("exact", r'"\ud800"'), ("monday", '"2010-13-01"'),
+        ("market_sha256", '"' + "0" * 63 + '"'), ("profit_sha256", "1"), ("first", '"0000-00-00"'),
+    ],
+)  # fmt: skip
+def test_a_line_that_the_program_did_not_write_is_passed_over_and_said(file: Path, name: str, value: str) -> None:
+    market = market_of(synthetic.a1(300, seed=1))
+    one = replace(ONE, data=Data("e" * 64, market_key=market.key, market=market), profit=profit(1))
+    record_trial(one, file)
+    right = file.read_text()
+    wrong = re.sub(rf'("{name}": )(\[[^]]*\]|[^,}}]+)', lambda found: found[1] + value, right, count=1)
+    assert wrong != right
+    file.write_text(wrong + right)
+    with problems() as found:
+        company = record_trial(replace(ONE, settings_hash="other"), file)
+    assert [trial.settings_hash for trial in company] == [ONE.settings_hash, "other"]
+    assert found[0].startswith(f"1 line of {file} cannot be read")
+
+
+@pytest.mark.parametrize("folder", ["trials", "markets"])
+def test_a_flipped_bit_in_a_companion_is_unread_and_said_until_the_run_is_made_again(file: Path, folder: str) -> None:
+    market = market_of(synthetic.a1(900, seed=1))
+    one = replace(ONE, data=Data("e" * 64, market_key=market.key, market=market), profit=profit(1))
+    other = replace(one, settings_hash="other", profit=profit(2))
+    record_trial(one, file)
+    (kept,) = file.with_name(folder).glob("*.parquet")
+    whole = kept.read_bytes()
+    for place in range(0, len(whole), len(whole) // 40):
+        kept.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+        with problems() as found:
+            company = record_trial(replace(ONE, settings_hash="look"), file)
+        assert len([said for said in found if str(kept) in said]) == 1
+        (known,) = [trial for trial in company if trial.settings_hash == ONE.settings_hash]
+        assert known.data is not None
+        assert (known.profit if folder == "trials" else known.data.market) is None
+    record_trial(one, file)  # the same run writes it anew
+    with problems() as found:
+        company = record_trial(other, file)
+    assert found == []
+    (known,) = [trial for trial in company if trial.settings_hash == ONE.settings_hash]
+    assert known.profit is not None
+    assert known.profit["net"].to_list() == profit(1)["net"].cast(pl.Float32).to_list()
+    assert kept.read_bytes() == whole
+
+
+def test_companions_of_lines_without_their_sha256_are_read_as_before(file: Path) -> None:
+    record_trial(replace(ONE, profit=profit(1)), file)
+    as_older_version(file)
+    with problems() as found:
+        (known,) = record_trial(ONE, file)
+    assert found == []
+    assert known.profit is not None

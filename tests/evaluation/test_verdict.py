@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,8 @@ from gatecast.evaluation.verdict import (
     SKILL,
     Estimate,
     Verdict,
+    _blank,
+    _not_seen,
     estimate_gain,
     judge,
 )
@@ -255,7 +258,7 @@ def test_signal_that_the_model_wastes_is_said_to_be_wasted(skilled: Forecasts) -
     assert found.clark_west < 0.01
     assert found.effect < 0
     assert found.verdict != SKILL
-    assert "There is signal, the model wastes it: the return forecast has R² -" in found.sentence
+    assert "There is signal, the model wastes it: the return forecast has R² worse than -100%" in found.sentence
     assert "Clark-West finds signal" in found.sentence
 
 
@@ -331,6 +334,22 @@ def test_a_wild_symbol_does_not_decide() -> None:
 
 def test_the_symbols_of_a_day_are_averaged_not_counted(samples: Samples, faint: Forecasts) -> None:
     assert verdicts(faint)["direction"].n == len(np.unique(samples.sessions[faint.rows])) - 5  # the last five are open
+
+
+@pytest.mark.parametrize("head", ["return", "direction"])
+def test_costs_and_losses_beyond_a_hundred_percent_are_said_in_words(hopeless: Forecasts, head: str) -> None:
+    """A round trip that costs more than the price moves asks for no R² of 1,099 %."""
+    wild = {**hopeless.values["lstm"], "return": 30 * hopeless.values["lstm"]["return"]}
+    for forecasts in (hopeless, hopeless.with_model("ensemble", wild)):
+        found = verdicts(forecasts, round_trip=0.5)[head]
+        assert found.verdict == NOTHING
+        assert found.break_even > 1
+        assert "a round trip costs more than the price usually moves" in found.sentence
+        numbers = [float(number.replace(",", "")) for number in re.findall(r"([\d.,]+) ?%", found.sentence)]
+        assert all(number <= 100 for number in numbers), found.sentence
+    if head == "return":
+        assert found.effect < -1
+        assert "R² worse than -100% (a loss more than twice as large)" in found.sentence
 
 
 def test_numbers_are_plain(skilled: Forecasts) -> None:
@@ -579,3 +598,15 @@ def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> No
     against = best_simple({"index": forecasts}, "volatility", "har_class", 5)
     assert against.over == "har_symbol"
     assert against.low > 0
+
+
+def test_a_gain_that_could_have_been_seen_says_why_it_is_not_enough() -> None:
+    said = _not_seen(replace(_blank("regime", "", 500, 0.0, 1, RIVAL, ""), effect=0.054, detectable=0.052,
+                             pvalue=0.02, pvalue_holm=0.1, pvalue_trials=0.1))  # fmt: skip
+    assert "it would be certain (p 0.02), and after all questions and tries it is not (p 0.1 after Holm)" in said
+    assert "as large as could have been seen" in said
+    above = replace(_blank("regime", "", 500, 0.0, 1, RIVAL, ""), effect=0.03, low=0.001, detectable=0.052,
+                    pvalue=0.04, pvalue_holm=0.12, pvalue_trials=0.12)  # fmt: skip
+    assert "above 0 in all its interval" in _not_seen(above)
+    assert not _not_seen(replace(above, low=-0.001))
+    assert not _not_seen(_blank("regime", "", 500, 0.0, 1, RIVAL, ""))

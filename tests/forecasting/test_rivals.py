@@ -330,3 +330,33 @@ def test_a_fit_stays_in_force_for_so_many_refits(samples: Samples) -> None:
     for number in range(5):
         expected = alone[number - number % 2].weights["return"]
         np.testing.assert_array_equal(fits[number].weights["return"], expected)
+
+
+# ── wild cells in the features ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("model", [Ridge(), BayesRidge(), Logistic()], ids=lambda model: model.name)
+def test_wild_cells_of_a_column_do_not_hide_what_it_tells(model: Ridge | BayesRidge | Logistic) -> None:
+    """Three cells in a thousand are a million: each counts as twenty robust s.d., in the window's means too."""
+    bars = synthetic.b1(1600, seed=3, r2=0.1, symbols=2)
+    rng = np.random.default_rng(7)
+    wild = pl.when(pl.Series(rng.random(len(bars)) < 0.003)).then(1e6).otherwise("x").alias("x")
+    clean, broken = (make_samples(one, ("ret_log_1", "x"))["index"] for one in (bars, bars.with_columns(wild)))
+    fold = Schedule().folds(clean.times, clean.known_at)[-1]
+    one, other = (model.fit_many([fold.on(samples)])[0] for samples in (clean, broken))
+    assert one.limits is None
+    assert other.limits is not None
+    ends = broken.ends[fold.on(broken).record if isinstance(model, BayesRidge) else fold.train]
+    assert np.abs(other.limits[:, 1]).max() < 25 * broken.features[ends, 1].std()
+    assert np.isinf(other.limits[:, 0]).all()
+    rows = fold.test
+    near = [np.abs(broken.features[end - 40 : end + 1, 1]).max() < 100 for end in broken.ends[rows]]
+    rows = np.concatenate([rows[near], np.flatnonzero(np.abs(broken.features[broken.ends, 1]) > 100)[:3]])
+    head = "direction" if isinstance(model, Logistic) else "return"
+    theirs, ours = (fit.predict(samples, rows)[head] for fit, samples in ((one, clean), (other, broken)))
+    last = (lambda values: values[:-3, -1]) if head == "return" else (lambda values: values[:-3])
+    assert np.corrcoef(last(theirs), last(ours))[0, 1] > 0.9
+    for place, row in enumerate(rows.tolist()):
+        assert np.array_equal(other.predict(broken, np.array([row]))[head][0], ours[place])
+    loaded = from_state(*other.state())
+    assert np.array_equal(loaded.predict(broken, rows)[head], ours)

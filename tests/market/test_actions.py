@@ -15,6 +15,7 @@ from gatecast.errors import BarsError, BarsFileError
 from gatecast.experiment import BarsSettings, Experiment
 from gatecast.market import read_bars, read_with_findings, synthetic
 from gatecast.market.actions import no_actions, read_actions
+from gatecast.market.ends import find_ends
 
 PRICES = ("open", "high", "low", "close")
 WALK = synthetic.a1(80, seed=5).with_columns(symbol=pl.lit("A"), asset_class=pl.lit("equity"))
@@ -118,6 +119,51 @@ def test_what_is_known_later_is_left_out_and_of_versions_the_first_stays() -> No
     assert read_with_findings(WALK, actions=later, as_of=str(LAST)).actions.height == 0
     settings = BarsSettings(source="frame", frame=WALK)
     assert settings.read(sealed=str(LAST)).actions.equals(no_actions())
+
+
+@pytest.mark.parametrize("bound", ["end", "as_of", "sealed", "now"])
+@pytest.mark.parametrize("beyond", ["dated", "known"])
+def test_no_delisting_beyond_a_bound_is_booked(bound: str, beyond: str) -> None:
+    """Dated a week after it though announced before, or dated before it and known a week later: neither is read."""
+    day = WALK["time"][60].date()  # the last session within
+    week = timedelta(days=7)
+    other = WALK.with_columns(symbol=pl.lit("B"))
+    stops = WALK.filter(pl.col("time") <= WALK["time"][60]) if beyond == "dated" else WALK[:58]
+    dated, known = (day + week, day - week) if beyond == "dated" else (day - timedelta(days=1), day + week)
+    last = stops["time"][-1].date()
+    told = table(kind="delisting", date=dated, value=-0.3, known_at=known.isoformat())
+    options: dict[str, Any] = {
+        "end": {"end": str(day)},
+        "as_of": {"as_of": str(day)},
+        "sealed": {"sealed": str(day + timedelta(days=1)), "end": str(day)},
+        "now": {"now": datetime(day.year, day.month, day.day, 23, tzinfo=UTC)},
+    }[bound]
+    bars = pl.concat([stops, other])
+    if bound == "now":
+        bars = bars.filter(pl.col("time") <= options["now"])
+    reading = read_with_findings(bars, actions=told, **options)
+    assert reading.bars["time"].max() == WALK["time"][60]
+    assert reading.actions.height == 0
+    assert find_ends(reading.bars, reading.actions).height == 0
+    if bound == "now":
+        assert ("action_to_come", "A") in {(one.rule, one.symbol) for one in reading.findings}
+    inside = table(kind="delisting", date=last, value=-0.3, known_at=[None])
+    reading = read_with_findings(bars, actions=inside, **options)
+    assert find_ends(reading.bars, reading.actions).select("symbol", "kind", "value").rows() == [("A", "known", -0.3)]
+
+
+def test_a_split_after_the_end_changes_no_price() -> None:
+    splits = table(date=WALK["time"][70].date(), value=2.0)
+    end = str(WALK["time"][60].date())
+    assert_frame_equal(read_bars(WALK, end=end, actions=splits), read_bars(WALK, end=end))
+
+
+def test_a_last_return_in_a_column_after_the_end_is_not_read() -> None:
+    last = pl.int_range(pl.len()) == 70
+    told = WALK[:71].with_columns(delisting=pl.when(last).then(-0.5))
+    whole = read_with_findings(told)
+    assert whole.actions["value"].to_list() == [-0.5]
+    assert read_with_findings(told, end=str(WALK["time"][60].date())).actions.height == 0
 
 
 def test_actions_of_symbols_without_bars_are_left_out() -> None:

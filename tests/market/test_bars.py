@@ -339,7 +339,7 @@ def test_findings_of_planted_faults() -> None:
     still = frame.with_columns(volume=pl.when(row < 3).then(0.0).otherwise("volume"))
     assert rules_of(make_bars(still)) == {"zero_volume": 3}
     assert rules_of(make_bars(frame.drop("volume"))) == {"volume_missing": 400}
-    assert rules_of(make_bars(frame.head(100))) == {"short_history": 1}
+    assert rules_of(make_bars(frame.head(100))) == {"short_history": 100}
     live = frame.with_columns(volume=pl.when(row == 399).then(20.0).otherwise("volume"))
     assert rules_of(make_bars(live)) == {"partial_last": 1}
 

@@ -12,7 +12,7 @@ from gatecast.errors import BarsError
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars, session_date
-from gatecast.market.ends import find_ends
+from gatecast.market.ends import find_ends, find_ends_and_returns, has_ended, say_ends, symbols_ended
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 
@@ -160,3 +160,77 @@ def test_later_bars_never_change_an_end() -> None:
         known = find_ends(bars.filter(pl.col("time") <= cut), told.filter(pl.col("known_at") <= cut))
         assert known.equals(whole.filter(pl.col("time") <= cut)), cut
     assert (session_date(whole["time"].dt.replace_time_zone(None).to_numpy()) >= np.datetime64("2020-01-06")).all()
+
+
+def test_a_class_that_falls_silent_ends_by_the_calendar_of_the_others() -> None:
+    """Its own calendar has stopped: sixty sessions count in which half of the other classes' symbols trade."""
+    all_days = days(300)
+    bars = market({"K": all_days, "X": all_days[:100]}, X="crypto")
+    assert rows(bars) == [("X", all_days[159], "default", -0.9)]
+    two = market({"K": all_days, "X": all_days[:100], "Y": all_days[:130]}, X="crypto", Y="fx")
+    assert rows(two) == [("X", all_days[159], "default", -0.9), ("Y", all_days[189], "default", 0.0)]
+    pair = market({"K": all_days, "X": all_days[:100], "Y": all_days[:110]}, X="crypto", Y="crypto")
+    assert rows(pair) == [(name, all_days[169], "default", -0.9) for name in "XY"]  # the class is silent since Y is
+    halted = market({"K": all_days, "X": [*all_days[:100], *all_days[159:]]}, X="crypto")
+    assert rows(halted) == []  # fifty-nine
+    assert rows(market({"K": all_days[:159], "X": all_days[:100]}, X="crypto")) == []
+    weekends = [START + timedelta(days=n, hours=3) for n in range(420)]  # coins count no weekends of a silent equity
+    assert rows(market({"K": all_days[:100], "X": weekends}, X="crypto"))[0][0] == "K"
+    assert session_date(np.array([find_ends(market({"K": all_days[:100], "X": weekends}, X="crypto"))["time"][0]
+        .replace(tzinfo=None)], "datetime64[us]"))[0] == np.datetime64(all_days[159].date())  # fmt: skip
+
+
+def test_silence_of_the_others_counts_for_no_end() -> None:
+    """Half of the others must trade; symbols without a bar for sixty sessions are no longer among them."""
+    all_days = days(400)
+    classes = {"X": "crypto", "Y": "fx", "Z": "metal"}
+    together = market({"K": all_days, **dict.fromkeys("XYZ", all_days[:100])}, **classes)
+    # one of four goes on: for sixty sessions less than half of the others trade, then it alone is asked
+    found = {symbol: (time, kind) for symbol, time, kind, _ in rows(together)}
+    assert found == dict.fromkeys("XYZ", (all_days[219], "default"))
+    later = market({"K": all_days, "X": all_days[:100], "Y": all_days[:200], "Z": all_days[:200]}, **classes)
+    assert rows(later) == [("X", all_days[159], "default", -0.9)] + [
+        (name, all_days[259], "default", 0.0) for name in "YZ"
+    ]
+
+
+def test_a_silent_classs_ends_are_never_changed_by_later_bars() -> None:
+    rng = np.random.default_rng(5)
+    all_days = days(420)
+    times, classes = {}, {}
+    for n, name in enumerate(["equity", "crypto", "fx", "metal", "crypto"]):
+        keep = np.ones(420, bool)
+        for start in rng.integers(20, 380, 2).tolist():
+            keep[start : start + int(rng.integers(40, 130))] = False
+        times[f"S{n}"] = [day for day, kept in zip(all_days, keep, strict=True) if kept]
+        classes[f"S{n}"] = name
+    times["K"] = all_days
+    bars = market(times, **classes)
+    whole = find_ends(bars)
+    assert len(whole) > 3
+    for cut in all_days[60::5]:
+        known = find_ends(bars.filter(pl.col("time") <= cut))
+        assert known.equals(whole.filter(pl.col("time") <= cut)), cut
+
+
+def test_a_symbol_has_ended_from_its_end_to_its_return() -> None:
+    all_days = days(300)
+    bars = market({"A": all_days, "B": [*all_days[:104], *all_days[200:]], "C": all_days[:150]})
+    told = delisting(("B", all_days[99].date(), -0.8, None))
+    gone = has_ended(bars, find_ends_and_returns(bars, told))
+    of_b = gone[(bars["symbol"] == "B").to_numpy()]
+    np.testing.assert_array_equal(of_b[:104], np.arange(104) >= 99)  # four bars clear last trades
+    assert not of_b[104:].any()  # it has come back
+    assert not gone[(bars["symbol"] != "B").to_numpy()].any()  # C ends without a bar
+    ended = symbols_ended(bars, told)
+    assert {symbol: (one.kind, one.last, one.time) for symbol, one in ended.items()} == {
+        "C": ("default", all_days[149], all_days[209])
+    }
+    (said,) = say_ends(bars, told)
+    assert (said.rule, said.symbol, said.time, said.value) == ("ended", "C", all_days[149], -0.3)
+    assert f"ends on {all_days[149].date()}" in said.advice
+    assert "-30%" in said.advice
+    assert "table of actions" in said.advice
+    (waits,) = say_ends(bars.filter(pl.col("time") <= all_days[190]), told.clear())[1:]
+    assert (waits.rule, waits.symbol) == ("silent", "C")
+    assert f"No bar since {all_days[149].date()}, 41 sessions" in waits.advice

@@ -19,6 +19,7 @@ from gatecast.market import make_bars, read_bars, read_with_findings, synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import fill_times
 from gatecast.market.known import join_known
+from gatecast.samples.known import delays
 
 WALK = synthetic.a1(80, seed=1).drop("known_at", "segment")
 
@@ -155,6 +156,46 @@ def test_joined_values_are_those_of_a_loop(entries: list[tuple[int, int, bool]])
     assert join_known(rows, {"x": table})["x"].to_list() == expected
 
 
+HOURLY = [datetime(2024, 1, day, hour, tzinfo=UTC) for day in range(2, 12) for hour in range(15, 22)]
+DAILY = [datetime(2024, 1, 2, tzinfo=UTC) + timedelta(days=day) for day in range(40)]
+WEEKLY = [datetime(2024, 1, 5, 21, tzinfo=UTC) + timedelta(weeks=n) for n in range(40)]
+MOMENT = pl.Datetime("us", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("asset_class", "times", "hours"),
+    [
+        ("crypto", DAILY, 0), ("fx", DAILY, 0), ("crypto", HOURLY, 0), ("fx", WEEKLY, 0),  # the next bar opens at once
+        ("equity", HOURLY, 0), ("future", HOURLY, 0),  # within a session, too
+        ("equity", DAILY, 12), ("index", DAILY, 12), ("etf", WEEKLY, 15),  # before the open of the next session
+        ("future", DAILY, 1), ("metal", WEEKLY, 1), ("commodity", DAILY, 1),  # Globex opens after an hour
+    ],
+)  # fmt: skip
+def test_what_becomes_known_after_the_next_open_is_not_used(
+    asset_class: str, times: list[datetime], hours: int
+) -> None:
+    """A value known a minute after the fill belongs to the next row; one known at it to its own. First bars decide."""
+    frame = pl.DataFrame({"symbol": "A", "asset_class": asset_class, "time": times}, schema_overrides={"time": MOMENT})
+    assert set(fill_times(frame) - frame["time"]) == {timedelta(hours=hours)}
+    assert fill_times(frame.head(25)).to_list() == fill_times(frame).head(25).to_list()
+    for late, expected in ((timedelta(), 5), (timedelta(minutes=1), 6)):
+        known = times[5] + timedelta(hours=hours) + late
+        event = pl.DataFrame({"symbol": "A", "row": [times[5]], "known": [known], "value": [1.0]})
+        event = event.with_columns(pl.col("row", "known").cast(MOMENT))
+        joined = join_known(frame, {"x": event})["x"]
+        assert joined.is_not_null().arg_max() == expected
+    bars = frame.with_columns(known_at=pl.col("time") + timedelta(hours=hours))
+    assert not delays(bars).any()
+    assert (delays(bars.with_columns(pl.col("known_at") + timedelta(minutes=1)))[:-1] == 1).all()
+
+
+def test_a_coin_is_not_decided_on_what_is_published_after_its_fill() -> None:
+    frame = with_x(asset_class=pl.lit("crypto"))
+    at_once, later = (read(frame, known_at={"x": delay})["x"].to_list() for delay in ("0h", "11h"))
+    assert at_once == frame["x"].to_list()
+    assert later == [None, *at_once[:-1]]
+
+
 @given(st.integers(20, 79), st.sampled_from(["0d", "7h", "16d", "2w"]))
 @settings(max_examples=25, deadline=None)
 def test_a_joined_column_does_not_change_when_later_rows_come(rows: int, delay: str) -> None:
@@ -248,7 +289,7 @@ def test_the_whole_reading_does_not_change_when_more_becomes_known() -> None:
 def test_known_times_of_text_and_of_keys_are_refused() -> None:
     bars = synthetic.a1(60, seed=1)
     at = pl.col("time").dt.offset_by("1d")
-    with pytest.raises(BarsFileError, match="holds no numbers, but has known times") as caught:
+    with pytest.raises(BarsFileError, match=r"is asked for, but 60 .* are text") as caught:
         read_bars(bars.with_columns(x=pl.lit("abc"), x_known_at=at))
     assert caught.value.column == "x"
     for name in ("symbol", "time", "segment", "asset_class"):

@@ -113,7 +113,7 @@ def test_symbols_file_is_refused_with_its_line(tmp_path: Path, line: str, column
 
 
 def test_further_numbers_are_kept_and_text_is_dropped(tmp_path: Path) -> None:
-    rows = [f"{row},{n},USD,5%" for n, row in enumerate(day_rows())]
+    rows = [f"{row},{n},USD,5pm" for n, row in enumerate(day_rows())]
     bars = read_bars(write(tmp_path / "KO.csv", rows, HEADER + ",Realised Var.(5m),currency,Change %"))
     assert bars.columns[-1] == "realised_var_5m"
     assert bars["realised_var_5m"].to_list() == [0, 1, 2, 3, 4, 5]
@@ -643,7 +643,7 @@ def test_a_mark_that_is_neither_yes_nor_no_is_refused(mark: str) -> None:
 def test_columns_that_no_file_has_are_refused() -> None:
     bars = synthetic.a1(60, seed=1).with_columns(sentiment=pl.lit(1.0), note=pl.lit("x"))
     assert "sentiment" in read_bars(bars, columns=["sentiment"]).columns
-    for name, advice in (("sentimant", "Did you mean 'sentiment'?"), ("nope", "Known: sentiment."), ("note", "Known")):
+    for name, advice in (("sentimant", "Did you mean 'sentiment'?"), ("nope", "Known: sentiment.")):
         with pytest.raises(BarsError, match=f"columns names '{name}'") as caught:
             read_bars(bars, columns=[name])
         assert advice in str(caught.value)

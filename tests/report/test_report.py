@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from gatecast.report import drawing, figures, render, render_data, report_data
 from gatecast.report.page import plain
-from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, scorecard
+from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, rests, scorecard, tried
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
 
@@ -269,9 +269,9 @@ HONEST: dict[str, Any] = {
     "many": {
         "volatility": {
             "models": [
-                {"model": "har", "gain": 0.0, "pvalue_mcs": 0.31, "in_best_set": True, "beats_rival": False},
-                {"model": "lstm", "gain": 0.0214, "pvalue_mcs": 1.0, "in_best_set": True, "beats_rival": True},
-                {"model": "ewma", "gain": -0.21, "pvalue_mcs": 0.01, "in_best_set": False, "beats_rival": False},
+                {"model": "har", "gain": 0.0, "pvalue_best": 0.31, "can_be_best": True, "beats_rival": False},
+                {"model": "lstm", "gain": 0.0214, "pvalue_best": 1.0, "can_be_best": True, "beats_rival": True},
+                {"model": "ewma", "gain": -0.21, "pvalue_best": 0.01, "can_be_best": False, "beats_rival": False},
             ],
             "rival": "har",
             "pvalue_spa": 0.021,
@@ -910,6 +910,23 @@ def test_symbols_that_ended_long_ago_are_not_invested_now() -> None:
     assert report_data(FakeRun(bars=kept, weights=weights))["money"]["gross_newest"] == 0.25
 
 
+def test_a_class_that_stopped_is_not_invested_now_and_is_shown_last() -> None:
+    """The page's sum is that of the rows that `gatecast forecast` shows: nothing of a coin that stopped long ago."""
+    bars = market(["A", "X"], 200, seed=1).with_columns(
+        asset_class=pl.when(pl.col("symbol") == "A").then(pl.lit("crypto")).otherwise(pl.lit("equity"))
+    )
+    for left, today in ((50, "ended"), (180, "no bar")):
+        kept = bars.filter((pl.col("symbol") == "X") | (pl.int_range(pl.len()).over("symbol") < left))
+        weights = kept.select("symbol", "time", weight=pl.lit(1.0), book=pl.lit(0.5))
+        data = report_data(FakeRun(bars=kept, weights=weights))
+        assert data["money"]["gross_newest"] == 0.5
+        assert sum(row["book"] or 0.0 for row in data["newest"]) == 0.5
+        assert [(row["symbol"], row["today"]) for row in data["newest"]] == [("X", "bar"), ("A", today)]
+        assert list(data["figures"]["candles"]) == ["X", "A"]
+        said = data["figures"]["candles"]["A"]["since"]
+        assert said.startswith("ended on " if today == "ended" else "no bar since ")
+
+
 def test_control_is_drawn_from_the_text_that_a_saved_run_holds(run: FakeRun) -> None:
     data = figures.control_data(run)
     assert data is not None
@@ -1004,14 +1021,13 @@ def test_illusions_without_numbers_say_so(run: FakeRun) -> None:
 def test_tries_are_counted_and_the_sharpe_ratio_deflated(run: FakeRun, page: Tags) -> None:
     shown(
         page,
-        "12 settings have been tried on these instruments and days, so alike that they count as 4.3 independent tries.",
-        "no more than luck gives the best of so many",
+        "12 settings have been tried on these instruments and days, of which some are alike: they count as 4.3 "
+        "independent tries.",
+        "Whether the profit is more than luck the verdict on the strategy says: ",
         *("91.4 %", "44.2 %", "27 %", "4,300 bars, 17 years; there are 900"),
     )
     one = scorecard({"trials": {"count": 1, "effective": 1.0, "best_of": {"pvalue": None, "reason": "no profit"}}})
-    assert one["tried"]["says"].endswith(
-        "nothing was picked from many. Whether that beats luck cannot be tested: no profit."
-    )
+    assert one["tried"]["says"].endswith("nothing was picked from many.")
     assert one["tried"]["rows"] == []
 
 
@@ -1150,3 +1166,34 @@ def test_a_share_of_nothing_has_no_sign() -> None:
     assert percent(-0.00001, sign=True) == percent(-0.00001) == "0.0 %"
     assert percent(0.00001, sign=True) == "0.0 %"
     assert percent(0.01, sign=True) == "+1.0 %"
+
+
+def test_the_panel_of_trials_claims_no_more_money_than_the_verdict() -> None:
+    luck = {"count": 4, "effective": 4.0, "best_of": {"pvalue": 0.006}}
+    sure = {"probabilistic_sharpe": 0.976, "deflated_sharpe": 0.976, "min_track_record_bars": 800}
+    told = tried(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
+    assert told
+    assert "more than luck the verdict on the strategy says: cannot tell" in told["says"]
+    assert "so different that each counts" in told["says"]
+    assert not any(row["mine"] for row in told["rows"])
+    told = tried(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
+    assert told
+    assert all(row["mine"] for row in told["rows"])
+    unknown = {**luck, "best_of": {"pvalue": None, "reason": "one trial had a profit or loss of its own"}}
+    told = tried(unknown, {**sure, "deflated_sharpe": None}, 1055, {"verdict": "cannot tell"})
+    assert told
+    assert told["says"].endswith("cannot be computed: one trial had a profit or loss of its own.")
+    assert told["rows"][-1]["text"] == "cannot be computed"
+
+
+def test_days_are_worth_no_more_than_there_are() -> None:
+    answers = rests({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
+    days = next(row["answers"] for row in answers if row["question"] == "Days judged")
+    assert days == {"return": "709, worth 709", "regime": "709, worth 61"}
+
+
+def test_years_are_marked_once() -> None:
+    axis = drawing.draw_coverage(
+        {"series": [{"level": 0.8, "year": [2020, 2021, 2022], "coverage": [0.8, 0.81, 0.79], "forecasts": [9, 9, 9]}]}
+    ).to_plotly_json()["layout"]["xaxis"]
+    assert (axis["tick0"], axis["dtick"]) == (2020, 1)

@@ -225,6 +225,14 @@ def test_volume_that_is_missing_leaves_the_feature_out_by_name(bars: pl.DataFram
     assert available_features(bars) == (list(DEFAULT_FEATURES), {})
 
 
+def test_a_named_feature_stays_while_one_symbol_has_it(bars: pl.DataFrame) -> None:
+    """Named features belong to the user: of the default five one symbol without volume still drops the class's."""
+    half = bars.with_columns(volume=pl.when(pl.col("symbol") == "AAA").then("volume"), y=pl.lit(None, pl.Float64))
+    assert available_features(half, DEFAULT_FEATURES) == (list(DEFAULT_FEATURES), {})
+    assert available_features(half)[1] == {"volume_ratio_20": "no volume in BBB"}
+    assert available_features(half, ["y", "volume_ratio_20"]) == (["volume_ratio_20"], {"y": "no y"})
+
+
 def test_a_column_that_is_not_there_at_first_leaves_its_feature_out_whatever_comes_later(bars: pl.DataFrame) -> None:
     place = pl.int_range(pl.len()).over("symbol")
     own = bars.with_columns(same=pl.lit(3.0), empty=pl.lit(None, pl.Float64), late=pl.when(place >= 60).then("close"))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError, SettingsError, StoreError
-from gatecast.evaluation.holdout import Opening, openings_path, read_openings, record_opening
+from gatecast.evaluation.holdout import SHOWN, Opening, openings_path, read_openings, record_opening
 from gatecast.evaluation.ledger import ledger_path
 from gatecast.experiment import Experiment, run
 from gatecast.forecasting.forest import Forest
@@ -79,6 +79,13 @@ def test_it_is_opened_once_and_the_run_remembers(market: pl.DataFrame, sealed: R
     (line,) = openings_path().read_text().splitlines()
     assert json.loads(line)["first"] == DAY
     assert load_run(folder).forecasts.equals(sealed.forecasts)  # all else stays as it was
+    rerun = run(load_run(folder).experiment.replace(bars=market))  # the same settings again lose nothing of it
+    state = rerun.scores["holdout"]
+    assert {name: state[name] for name in SHOWN} == {name: found[name] for name in SHOWN}
+    assert "They are no longer untouched" in state["sentence"]
+    other = run(load_run(folder).experiment.replace(bars=market, seed=9)).scores["holdout"]
+    assert other["heads"] == []  # other settings did not make these forecasts
+    assert "They are no longer untouched" in other["sentence"]
     with pytest.raises(SettingsError, match="a second look is none"):
         unseal(load_run(folder), bars=market)
     again = unseal(load_run(folder), bars=market, again=True)

@@ -307,15 +307,35 @@ def test_the_book_and_the_benchmark_lose_what_they_held() -> None:
     np.testing.assert_allclose(held[1:159], worth[1:], rtol=1e-12)
     after = sum(shares[n] * close[n][159] for n in "AC") + shares["B"] * close["B"][-1] * 0.7
     assert held[159] == pytest.approx(after, rel=1e-12)
-    # what B brought is shared by the other two: decided at the close after, filled at the next
-    grown = after + sum(shares[n] * (close[n][161] - close[n][159]) for n in "AC")
-    np.testing.assert_allclose(held[-1], grown / 2 * sum(close[n][-1] / close[n][161] for n in "AC"), rtol=1e-12)
+    # what B brought is shared by the other two: decided at the close of its end, filled at the next
+    grown = after + sum(shares[n] * (close[n][160] - close[n][159]) for n in "AC")
+    np.testing.assert_allclose(held[-1], grown / 2 * sum(close[n][-1] / close[n][160] for n in "AC"), rtol=1e-12)
     without = result.equity_without_default_ends
     assert without is not None
     assert without["benchmark"][159] - held[159] == pytest.approx(shares["B"] * close["B"][-1] * 0.3, rel=1e-9)
     assert without["equity"][158] == result.equity["equity"][158]
     assert without["equity"][159] > result.equity["equity"][159]
     assert result.without_default_ends().summary()["total_return"] == without["equity"][-1] - 1
+
+
+def test_an_end_known_at_a_close_leaves_all_the_money_to_the_others() -> None:
+    """Known terms on B's last close: no weight of B is decided there, and A is bought with all that is left."""
+    bars = equities({"A": 300, "B": 100})
+    last = bars.filter(pl.col("symbol") == "B")["time"][-1]
+    told = pl.DataFrame([("B", "delisting", last.date(), -0.5, None)], schema=ACTIONS, orient="row")
+    ones = bars.select("symbol", "time", weight=pl.lit(1.0))
+    result = backtest(ones, bars, FREE, dict.fromkeys("AB", "close"), told)
+    at = result.bars.filter(pl.col("time") == last)
+    assert at.select("symbol", "weight", "book").rows() == [("A", 1.0, 1.0), ("B", 0.0, 0.0), ("B", 0.0, 0.0)]
+    close = {n: bars.filter(pl.col("symbol") == n)["close"].to_numpy() for n in "AB"}
+    after = 0.5 * (close["A"][99] / close["A"][1] + 0.5 * close["B"][99] / close["B"][1])
+    moved = after + 0.5 * (close["A"][100] - close["A"][99]) / close["A"][1]  # the order is filled at the next close
+    for name in ("equity", "benchmark"):
+        wealth = result.equity[name].to_numpy()
+        if name == "benchmark":  # bought once; the book is brought back to equal shares at each fill
+            assert wealth[99] == pytest.approx(after, rel=1e-12)
+            assert wealth[100] == pytest.approx(moved, rel=1e-12)
+        np.testing.assert_allclose(wealth[101:] / wealth[100], close["A"][101:] / close["A"][100], rtol=1e-12)
 
 
 @pytest.mark.parametrize("away", [70, 100, 150])

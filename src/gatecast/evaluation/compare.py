@@ -73,6 +73,34 @@ def day_means(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: 
     return Days(day.astype("datetime64[D]"), *means)
 
 
+def gains_without(forecasts: Mapping[str, Forecasts], head: str, model: str, rival: str = RIVAL) -> dict[str, float]:
+    """Symbol -> the model's gain over the rival, a share of its loss, if that symbol were not there.
+
+    The gain is that of a verdict: means over symbols by day, then over days. Of one symbol alone nothing is left: no
+    row. A symbol stands in every asset class for itself.
+    """
+    parts = []
+    for one in forecasts.values():
+        base, loss = losses(one, head, rival), losses(one, head, model)
+        rows = np.flatnonzero(np.isfinite(base) & np.isfinite(loss))
+        name = np.array(one.samples.symbols, dtype=object)[one.samples.symbol[one.samples.decided[rows]]]
+        parts.append((name, one.samples.sessions[rows].astype("datetime64[D]"), base[rows], loss[rows]))
+    symbols, days, base, loss = (np.concatenate(column) for column in zip(*parts, strict=True))
+    _, day = np.unique(days, return_inverse=True)
+    sums = [np.bincount(day, weights) for weights in (None, base, loss)]
+    found = {}
+    for symbol in sorted(set(symbols)):
+        own = symbols == symbol
+        rest = [
+            every - np.bincount(day[own], weights, len(every))
+            for every, weights in zip(sums, (None, base[own], loss[own]), strict=True)
+        ]
+        left = rest[0] > 0
+        if left.any():
+            found[symbol] = gain_over(*(float((one[left] / rest[0][left]).mean()) for one in rest[1:]))
+    return found
+
+
 @dataclass(frozen=True)
 class SetAside:
     """Forecasts whose answers do not count in full: `ties`, prices that stood still, are not scored for direction;
@@ -242,8 +270,10 @@ def _levels(
 def many_models(forecasts: Mapping[str, Forecasts], *, draws: int = 500) -> dict[str, dict[str, Any]]:
     """Head -> all its models in one test, on the days that all have: which can be the best, which beat the rival.
 
-    `models`: gain over the rival in loss, `pvalue_mcs` and `in_best_set` (model confidence set, 90 %), `beats_rival`
-    (StepM, 5 % for all of them together); `pvalue_spa`: whether the best of them beats the rival; a `sentence`.
+    One test answers all (`many.losing_less`: studentised, each question corrected for all models of the head), with
+    the same draws, so that no two answers can contradict each other. `models`: gain over the rival in loss,
+    `pvalue_best` and `can_be_best` (no other model is better at 10 %), `pvalue_beats` and `beats_rival` (at 5 %);
+    `pvalue_spa`: whether any of them beats the rival, the smallest `pvalue_beats`; a `sentence`.
     """
     found = {}
     forecasts, overlap = each_with_rival(forecasts), sessions_spanned(forecasts)
@@ -256,19 +286,19 @@ def many_models(forecasts: Mapping[str, Forecasts], *, draws: int = 500) -> dict
             continue
         others = [place for place in range(len(names)) if place != base]
         block = max(float(overlap), significance.block_length(table[:, others] - table[:, [base]]))
-        against = table[:, base], table[:, others]
-        best = many.model_confidence_set(table, block=block, draws=draws)
-        better = {others[place] for place in many.step_m(*against, block=block, draws=draws).models}
-        rows = [
-            {"model": name, "gain": gain_over(mean[base], mean[place]), "pvalue_mcs": best.pvalues[place],
-             "in_best_set": place in best.included, "beats_rival": place in better}
+        less = many.losing_less(table, block=block, draws=draws)
+        best = [float(np.min(row[np.isfinite(row)], initial=1.0)) for row in less]
+        rows: list[dict[str, Any]] = [
+            {"model": name, "gain": gain_over(mean[base], mean[place]), "pvalue_best": best[place],
+             "can_be_best": best[place] > 0.1, "pvalue_beats": float(less[base, place]),
+             "beats_rival": bool(less[base, place] < 0.05)}
             for place, name in enumerate(names)
         ]  # fmt: skip
         found[head] = {
             "models": sorted(rows, key=lambda row: -float(row["gain"])),
             "rival": RIVAL,
-            "pvalue_spa": significance.spa(*against, block=block, draws=draws).pvalue,
-            "sentence": _said_of(names, best.included, better),
+            "pvalue_spa": best[base],
+            "sentence": _said_of(rows),
         }
     return found
 
@@ -289,13 +319,14 @@ def daily_losses(forecasts: Mapping[str, Forecasts], head: str) -> tuple[list[st
     return names, sums[scored] / count[scored, None]
 
 
-def _said_of(names: Sequence[str], best: Sequence[int], better: set[int]) -> str:
-    """Which may have the smallest loss and which lose less than the rival, by their titles."""
-    able = "any of them" if len(best) == len(names) else ", ".join(model_title(names[place]) for place in best)
-    beat = ", ".join(model_title(names[place]) for place in sorted(better)) or "none"
+def _said_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which models no other is certain to beat, and which lose less than the rival, by their titles."""
+    able = [model_title(row["model"]) for row in rows if row["can_be_best"]]
+    beat = [model_title(row["model"]) for row in rows if row["beats_rival"]]
+    may = "any of them" if len(able) == len(rows) else ", ".join(able)
     return (
-        f"The smallest loss, at 90 % confidence, may be that of: {able}. "
-        f"Losing less than the rival in force, at 5 % for all models together: {beat}."
+        f"Not ruled out as the best, at 90 % confidence: {may}. "
+        f"Losing less than the rival in force, at 5 % for all models together: {', '.join(beat) or 'none'}."
     )
 
 
@@ -304,7 +335,8 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
 
     Rows have `model, head, step, n` and the head's metrics; the yearly ones `year, head, model, metric, value`, the
     metric being the gain over the head's rival in force, in standardised loss. Every model is scored on the rows that
-    all models have.
+    all models have. `loss` and `gain` are means over days, as those of the verdict and of `many_models`, so that a
+    model has one gain; the other metrics count every row alike.
     """
     tables: list[dict[str, Any]] = []
     years: list[dict[str, Any]] = []
@@ -313,10 +345,11 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
     for head in RIVALS:
         models = [name for name in first.values if head in first.values[name]]
         loss_table = np.column_stack([_pooled_losses(forecasts, head, name) for name in models])
-        scored = np.isfinite(loss_table).all(1)
+        scored = np.asarray(np.isfinite(loss_table).all(axis=1), np.bool_)
         if not scored.any() or RIVAL not in models:
             continue
-        totals = dict(zip(models, loss_table[scored].mean(0), strict=True))
+        by_day, day = _daily(forecasts, loss_table, scored)
+        totals = dict(zip(models, by_day.mean(0), strict=True))
         for name in models:
             row = {"model": name, "head": head, "step": first.samples.horizon, "n": int(scored.sum())}
             tables.append(
@@ -324,16 +357,26 @@ def score_tables(forecasts: Mapping[str, Forecasts]) -> tuple[list[dict[str, Any
                 | _metrics(head, {key: value[scored] for key, value in _pooled(forecasts, head, name).items()})
                 | {"loss": totals[name], "gain": gain_over(totals[RIVAL], totals[name]), "rival": name == RIVAL}
             )
-        stamp = _pooled(forecasts, head, models[0])["year"]
-        for year in np.unique(stamp[scored]):
-            rows = scored & (stamp == year)
+        stamp = day.astype("datetime64[Y]").astype(np.int64) + 1970
+        for year in np.unique(stamp):
+            rows = stamp == year
             for column, name in enumerate(models):
                 if name in ("lstm", "forest", "logistic", "ridge", "ensemble"):
-                    base = float(loss_table[rows, models.index(RIVAL)].mean())
-                    gain = gain_over(base, float(loss_table[rows, column].mean()))
+                    base = float(by_day[rows, models.index(RIVAL)].mean())
+                    gain = gain_over(base, float(by_day[rows, column].mean()))
                     row = {"year": int(year), "head": head, "model": name, "metric": "gain", "value": gain}
                     years.append(row)
     return tables, years
+
+
+def _daily(
+    forecasts: Mapping[str, Forecasts], table: FloatArray, scored: BoolArray
+) -> tuple[FloatArray, NDArray[np.datetime64]]:
+    """(days, models) means of the scored rows of a table of losses, in the order of `_pooled`, and the days."""
+    sessions = np.concatenate([one.samples.sessions[one.rows] for one in forecasts.values()]).astype("datetime64[D]")
+    day, place = np.unique(sessions[scored], return_inverse=True)
+    sums = np.column_stack([np.bincount(place, column) for column in table[scored].T])
+    return sums / np.bincount(place)[:, None], day
 
 
 def _pooled(forecasts: Mapping[str, Forecasts], head: str, model: str) -> dict[str, FloatArray]:
@@ -362,7 +405,7 @@ def _metrics(head: str, part: dict[str, FloatArray]) -> dict[str, float]:
         return {
             "r2_zero": metric.r2_zero(answer, forecast),
             "r2_mean": metric.r2_against(answer, forecast, part["mean"]),
-            "hit_rate": metric.hit_rate(answer, forecast),
+            "hit_rate": metric.hit_rate(answer, forecast) if np.any(forecast) else np.nan,  # no change has no direction
             "information_coefficient": metric.information_coefficient(answer, forecast),
             "information_coefficient_monthly": _monthly_coefficient(answer, forecast, part["month"]),
         }

@@ -7,8 +7,9 @@ Openings are kept beside the ledger of trials, outside every run: `openings.json
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from gatecast.evaluation.ledger import (
     read_records,
     read_trials,
     symbols_in,
+    text_in,
     with_markets,
 )
 from gatecast.evaluation.rivals import RIVAL, RIVALS, each_with_rival
@@ -48,7 +50,9 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
 
 LEAST_DAYS = 30  # on either side, before a gain is measured there
+SHOWN = ("last", "years", "heads", "sharpe", "same_past")  # of an opening, that its line keeps
 LAST_DAY = "9999-12-31"
+FIRST_DAY, NEWEST_DAY = "1700-01-01", "2200-12-31"  # that settings may name
 FORWARD = "The real hold-out are forecasts that are issued from now on, before anybody knows the answer."
 
 
@@ -67,14 +71,21 @@ def last_session(holdout: str | date, end: str | date | None = None) -> str:
     return str(eve if end is None else min(eve, as_day(end)))
 
 
-def as_day(value: str | date) -> date:
-    """A date from ISO text. Raises `SettingsError` for anything else."""
-    if isinstance(value, date):
-        return value.date() if isinstance(value, datetime) else value
+def as_day(value: str | date, name: str = "holdout") -> date:
+    """A date from ISO text. Raises `SettingsError` for anything else, and for days on which no market has bars.
+
+    >>> as_day("0001-01-01")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: holdout = '0001-01-01': expected a date from 1700 to 2200, such as 2017-01-01.
+    """
     try:
-        return date.fromisoformat(value)
+        day = value if isinstance(value, date) else date.fromisoformat(value)
     except (ValueError, TypeError):
-        raise SettingsError(f"holdout = {value!r}: expected a date such as 2017-01-01.") from None
+        day = date.min
+    if not FIRST_DAY <= str(day)[:10] <= NEWEST_DAY:
+        raise SettingsError(f"{name} = {str(value)!r}: expected a date from 1700 to 2200, such as 2017-01-01.")
+    return day.date() if isinstance(day, datetime) else day
 
 
 # ── openings ──────────────────────────────────────────────────────────────────────────────────────
@@ -85,6 +96,7 @@ class Opening:
     """One opening: the instruments, the first and last session that it showed, when (UTC) and of which settings.
 
     `market`: key of the instruments' returns on file, see `ledger.Market`; empty in an opening of an older version.
+    `found`: what it showed, as `measure` gives it; None in one of an older version.
     """
 
     symbols: tuple[str, ...]
@@ -93,6 +105,7 @@ class Opening:
     opened: str
     settings_hash: str
     market: str = ""
+    found: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def as_trial(self) -> Trial:
@@ -114,8 +127,10 @@ def read_openings(path: Path | None = None) -> list[Opening]:
 def _opening_of(line: dict[str, Any]) -> Opening:
     """Raises `KeyError`, `TypeError` or `ValueError` for what is no opening."""
     first, last = day_in(line, "first"), day_in(line, "last")
-    market = str(line.get("market") or "")
-    return Opening(symbols_in(line), first, last, str(line["opened"]), str(line["settings_hash"]), market)
+    return Opening(
+        symbols_in(line), first, last, text_in(line, "opened"), text_in(line, "settings_hash"),
+        str(line.get("market") or ""), _found_in(line),
+    )  # fmt: skip
 
 
 def openings_of(
@@ -132,6 +147,29 @@ def _from(symbols: Iterable[str], first: str, market: Market | None) -> Trial:
     """What the ledger compares trials with: these instruments from `first` (ISO) on."""
     data = None if market is None else Data("", market_key=market.key, market=market)
     return Trial(tuple(symbols), first, LAST_DAY, "", None, data=data)
+
+
+def _found_in(line: dict[str, Any]) -> dict[str, Any] | None:
+    """What an opening showed; None in a line of an older version. Raises as `read_records` wants it."""
+    found = line.get("found")
+    if found is None:
+        return None
+    for head in found["heads"]:
+        Shrinkage(**{name: value for name, value in head.items() if name != "shrinkage"})
+        words = [text_in(head, name) for name in ("head", "rival", "unit", "sentence")]
+        if head["head"] not in NAMES or not all(_is_number(value) for value in head.values() if value not in words):
+            raise ValueError("no gain of a head")
+    day_in(found, "last")
+    if not all(map(_is_number, (found["years"], found["same_past"], *found["sharpe"].values()))):
+        raise ValueError("no numbers")
+    if set(found["sharpe"]) != {"before", "after", "error"}:
+        raise ValueError("no Sharpe ratios before and after")
+    return {name: found[name] for name in SHOWN}
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a finite number, or None for what is undefined."""
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def refuse_second(
@@ -345,27 +383,36 @@ def state_of(
     holdout: str | date,
     *,
     market: Market | None = None,
+    settings_hash: str | None = None,
     path: Path | None = None,
     ledger: Path | None = None,
 ) -> dict[str, Any]:
     """What a sealed run says of its hold-out: `first`, `opened` (when earlier runs opened it, ISO), `seen`, `sentence`.
 
-    `seen` is how many trials have read days from `holdout` on without a seal. `market`: see `refuse_second`.
+    `seen` is how many trials have read days from `holdout` on without a seal. `market`: see `refuse_second`. Where the
+    same settings were opened, also what the newest such opening showed (`SHOWN`), so that a new run in the place of the
+    opened one does not lose it.
     """
     symbols, first = tuple(symbols), str(as_day(holdout))
     with problems() as unread:
-        opened = [one.opened for one in openings_of(symbols, first, market, path)]
+        earlier = openings_of(symbols, first, market, path)
         seen = seen_without_seal(symbols, first, ledger, market)
+    opened = [one.opened for one in earlier]
+    own = [one for one in earlier if one.settings_hash == settings_hash and one.first == first and one.found]
+    shown = own[-1].found or {} if own else {}
     said = [f"Sessions from {first} on are sealed: nothing in this run has read them."]
     if opened:
         said.append(f"They are no longer untouched: they were opened on {opened[-1][:10]}.")
+        if shown:
+            said.append("What stands here is what the opening of these settings showed.")
     elif seen:
         said.append(f"They are no longer untouched: {_runs(seen)} read them without a seal.")
     elif unread:
         said.append(f"They can be opened once. {cannot_know(unread)}")
     else:
         said.append("They can be opened once.")
-    return {"first": first, "opened": opened, "seen": seen, "heads": [], "sentence": f"{' '.join(said)} {FORWARD}"}
+    own_words = {"first": first, "opened": opened, "seen": seen, "sentence": f"{' '.join(said)} {FORWARD}"}
+    return {"heads": [], **shown, **own_words}
 
 
 def cannot_know(unread: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from gatecast.evaluation.encoded import Answers, Made
 from gatecast.forecasting.hours import without_means
 from gatecast.market.calendar import bars_per_session
 from gatecast.metrics.many import long_run_variance
+from gatecast.samples.arrays import to_unit
 from gatecast.samples.features import compute_features
 from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE, NOT_FEATURES
 from gatecast.samples.targets import make_targets, to_array
@@ -308,10 +309,11 @@ def _explained(
     if both.sum() < 30:
         return 0.0, 0.0
     known = np.column_stack([np.ones(both.sum()), *([] if controls is None else [controls[both]])])
-    pair = np.column_stack([_within_reach(value[both]), answer[both]])
+    value = to_unit(value[both])
+    pair = np.column_stack([_within_reach(value), answer[both]])
     x, y = (pair - known @ np.linalg.lstsq(known, pair, rcond=None)[0]).T
     size = float(np.sqrt((x @ x) * (y @ y)))
-    if x @ x <= 1e-18 * (value[both] @ value[both]) or size <= 0:
+    if x @ x <= 1e-18 * (value @ value) or size <= 0:
         return 0.0, 0.0
     product = x * y
     variance = long_run_variance(product, 2 * ahead)
@@ -373,7 +375,7 @@ def _within(values: FloatArray, symbols: list[IntArray], rows: IntArray) -> Floa
         place = np.flatnonzero(np.isin(rows, own))
         part = values[rows[place]]
         for k in range(part.shape[1] if len(part) else 0):
-            part[:, k] = _within_reach(part[:, k])
+            part[:, k] = to_unit(_within_reach(part[:, k]))
         if len(part):
             spread = part.std(0)
             table[place] = np.where(spread > 1e-12, (part - part.mean(0)) / np.where(spread > 1e-12, spread, 1.0), 0.0)

@@ -13,6 +13,7 @@ import polars as pl
 from gatecast.evaluation.knowing import knowing
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold
+from gatecast.samples.arrays import to_unit
 from gatecast.samples.features import compute_features
 from gatecast.samples.targets import to_array, to_times
 from gatecast.samples.windows import Samples
@@ -255,10 +256,11 @@ def level_features(bars: pl.DataFrame, names: Iterable[str]) -> list[Leak]:
 
 def _nature_of(bars: pl.DataFrame, name: str) -> Leak | None:
     """What a column of the user's must not be: a price, or nearly the next bar's return."""
-    frame = bars.sort("symbol", "time").with_columns(log_close=pl.col("close").log())
+    bars = bars.sort("symbol", "time")
     step = pl.col("log_close").diff().over("symbol", "segment")
+    frame = bars.select("symbol", "segment", log_close=pl.col("close").log())
     frame = frame.with_columns(step=step).with_columns(next=pl.col("step").shift(-1).over("symbol", "segment"))
-    value, close = to_array(frame, name), to_array(frame, "log_close")
+    value, close = to_array(bars, name), to_array(frame, "log_close")
     ahead = _r_squared(value, to_array(frame, "next"))
     if ahead > IMPLAUSIBLE_R2:
         return Leak(
@@ -290,9 +292,12 @@ def _rows_by_symbol(frame: pl.DataFrame) -> list[IntArray]:
 def _r_squared(x: FloatArray, y: FloatArray) -> float:
     """Squared correlation where both are finite; 0 where there are fewer than 100 pairs or one is constant."""
     both = np.isfinite(x) & np.isfinite(y)
-    if both.sum() < 100 or np.ptp(x[both]) == 0 or np.ptp(y[both]) == 0:
+    if both.sum() < 100:
         return 0.0
-    return float(np.corrcoef(x[both], y[both])[0, 1] ** 2)
+    x, y = to_unit(x[both]), to_unit(y[both])
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1] ** 2)
 
 
 def knowing_columns(

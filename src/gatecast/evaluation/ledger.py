@@ -20,7 +20,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.compare import per_session
-from gatecast.files import append_lines, read, write_whole
+from gatecast.files import append_lines, read, sha256_of, write_whole
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.metrics.overfitting import effective_trials
@@ -58,8 +59,10 @@ MOST_SYMBOLS = 256  # of a run whose returns are kept: those with the longest hi
 SAME_COLUMNS = 0.5  # share of the weeks of two data sets in which the user's columns must agree: the rest is corrected
 DIGITS = 4  # hexadecimal, of a week's fingerprint
 NO_WEEK = "-" * DIGITS
+MARKET_DIGITS = 32  # hexadecimal, of the name of a market's file
 PROFIT_COLUMNS: dict[str, type[pl.DataType]] = {"session": pl.Date, "net": pl.Float32}
 RUN_AGAIN = "Restore it from a copy, or make that run again, which writes it anew."
+CHANGED = "it is not what this program wrote: damaged or changed"
 TOO_SMALL = "earlier trials may be missing, so that the correction for trials may be too small"
 
 
@@ -70,7 +73,8 @@ class Trial:
     `profit` has `session` (Date) and `net` (Float32), the net profit of each day as a fraction; None where it is not
     known: a trial of an older version, or one that never saw what it is judged on. `nested`: a candidate of a search
     inside a training slice, which saw no row that is judged: it counts where tries are counted, and was not chosen by
-    its luck on what is tested. `data`: what entered; None in a trial of an older version.
+    its luck on what is tested. `data`: what entered; None in a trial of an older version. `profit_sha256`: of the file
+    of the profit, as the trial's line has it; empty in a trial of an older version.
     """
 
     symbols: tuple[str, ...]
@@ -81,6 +85,7 @@ class Trial:
     profit: pl.DataFrame | None = field(default=None, compare=False, repr=False)
     nested: bool = False
     data: Data | None = None
+    profit_sha256: str = field(default="", compare=False, repr=False)
 
     @property
     def start(self) -> tuple[tuple[str, ...], str, str, str]:
@@ -115,7 +120,7 @@ class Data:
     `exact`: SHA-256 of the bars, versions and the user's own columns included. `weeks`: fingerprint of the user's own
     columns and features, `DIGITS` hexadecimal digits a calendar week from `monday` (ISO) on, of all symbols together
     and without their names; empty where there are none. `market`: the daily returns, on file under `market_key`; None
-    where they are not known.
+    where they are not known. `market_sha256`: of that file when the trial's line was written; empty in an older one.
     """
 
     exact: str
@@ -123,6 +128,7 @@ class Data:
     weeks: str = ""
     market_key: str = ""
     market: Market | None = field(default=None, compare=False, repr=False)
+    market_sha256: str = field(default="", compare=False, repr=False)
 
     @property
     def begins(self) -> str:
@@ -182,7 +188,7 @@ class Market:
         digest = hashlib.sha256("\x00".join(first["symbol"].to_list()).encode())
         digest.update(first["session"].to_physical().to_numpy().tobytes())
         digest.update(first["log_return"].round(4).to_numpy().astype("<f4").tobytes())
-        return digest.hexdigest()[:32]
+        return digest.hexdigest()[:MARKET_DIGITS]
 
     def links(self, other: Market) -> FloatArray:
         """(own symbols, other's symbols) absolute correlation of returns; NaN below 250 common sessions."""
@@ -426,13 +432,15 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
         trial for trial in trials
         if (old := newest.get(trial.start)) is None
         or not same_data(trial, old)
-        or (trial.last >= old.last and trial != old)
+        or (trial.last >= old.last and (trial != old or _cannot_be_mended(path, trial, old)))
     ]  # fmt: skip
-    _write(path, trials, fresh)
+    profits_of = {start: one.profit_sha256 for start, one in newest.items()}
+    _write(path, trials, fresh, profits_of, _market_hashes(known))
     last = trials[-1]
     company = configurations([trial for trial in (*known, *fresh) if trial.shares(last)])
     own = {trial: trial.profit for trial in trials if trial.profit is not None}
-    others = _read_profits(path, [one for one in company if one not in own])
+    written = {one.profit_sha256 for one in known}
+    others = _read_profits(path, [one for one in company if one not in own], written)
     return [replace(trial, profit=own[trial] if trial in own else others[trial]) for trial in company]
 
 
@@ -459,8 +467,13 @@ def trials_on(forecasts: Mapping[str, Forecasts], path: Path | None = None) -> l
     return [replace(one, profit=profit[one]) for one in company]
 
 
-def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
-    """Returns and profits first, as a line without its profit would stay without; then the lines, whatever failed."""
+def _write(
+    path: Path, trials: Sequence[Trial], fresh: Sequence[Trial], known: dict[Any, str], written: dict[str, set[str]]
+) -> None:
+    """Returns and profits first, as a line without its profit would stay without; then the lines, whatever failed.
+
+    `known`: SHA-256 of the profit on file, by `Trial.start`. `written`: see `_market_hashes`.
+    """
     failed: list[tuple[Path, OSError]] = []
 
     def attempt(file: Path, write: Callable[[], None]) -> None:
@@ -473,11 +486,14 @@ def _write(path: Path, trials: Sequence[Trial], fresh: Sequence[Trial]) -> None:
         attempt(path, lambda: _begin(path))  # before its companions: without them it would look lost
     for market in {one.data.market_key: one.data.market for one in trials if one.data}.values():
         if market is not None:
-            attempt(_market_file(path, market.key), partial(keep_market, path, market))
+            attempt(_market_file(path, market.key), partial(keep_market, path, market, written.get(market.key, ())))
     for trial in trials:
         if trial.profit is not None:
-            attempt(_file(path, trial), partial(_keep_profit, path, trial, trial.profit, again=trial in fresh))
-    attempt(path, lambda: append_records(path, [_line(trial) for trial in fresh]))
+            attempt(
+                _file(path, trial),
+                partial(_keep_profit, path, trial, trial.profit, known.get(trial.start, ""), again=trial in fresh),
+            )
+    attempt(path, lambda: append_records(path, [_line(path, trial) for trial in fresh]))
     advice = "Make room, or set GATECAST_DATA to a folder that can be written."
     lines = [error for file, error in failed if file == path]
     files = [(file, error) for file, error in failed if file != path]
@@ -528,18 +544,30 @@ def _has_files(folder: Path) -> bool:
 def _trial_of(line: dict[str, Any]) -> Trial:
     """Raises `KeyError`, `TypeError` or `ValueError` for what is no trial."""
     sharpe = line["sharpe"]
-    if sharpe is not None and not math.isfinite(sharpe):
+    if sharpe is not None and (isinstance(sharpe, bool) or not math.isfinite(sharpe)):
         raise ValueError("no Sharpe ratio")
     found = line.get("data")
     data = None
     if isinstance(found, dict):  # a line of an older version has none
         monday = day_in(found, "monday") if found["monday"] else ""
-        data = Data(str(found["exact"]), monday, str(found["weeks"]), str(found["market"]))
+        data = Data(
+            text_in(found, "exact"), monday, text_in(found, "weeks"), _hexadecimal(found, "market", MARKET_DIGITS),
+            market_sha256=_hexadecimal(found, "market_sha256", 64),
+        )  # fmt: skip
         len(data.codes)  # raises ValueError where the weeks are no fingerprints
     return Trial(
-        symbols_in(line), day_in(line, "first"), day_in(line, "last"), str(line["settings_hash"]), sharpe,
-        nested=line.get("nested") is True, data=data,
+        symbols_in(line), day_in(line, "first"), day_in(line, "last"), text_in(line, "settings_hash"),
+        None if sharpe is None else float(sharpe), nested=line.get("nested") is True, data=data,
+        profit_sha256=_hexadecimal(line, "profit_sha256", 64),
     )  # fmt: skip
+
+
+def _hexadecimal(line: dict[str, Any], name: str, digits: int) -> str:
+    """So many hexadecimal digits, which the program itself wrote and may make a file's name of; empty for none."""
+    value = line.get(name, "")
+    if not isinstance(value, str) or not re.fullmatch(rf"([0-9a-f]{{{digits}}})?", value):
+        raise ValueError(f"{name} is no hash")
+    return value
 
 
 def configurations(trials: Sequence[Trial]) -> list[Trial]:
@@ -567,41 +595,78 @@ def _weeks(trial: Trial) -> list[tuple[int, int]]:
     return [(first + at, code) for at, code in enumerate(trial.data.codes.tolist()) if code >= 0]
 
 
-def _line(trial: Trial) -> dict[str, Any]:
+def _line(path: Path, trial: Trial) -> dict[str, Any]:
     line = {name: getattr(trial, name) for name in ("symbols", "first", "last", "settings_hash", "sharpe")}
     if trial.data:
         line["data"] = {name: getattr(trial.data, name) for name in ("exact", "monday", "weeks")}
         line["data"]["market"] = trial.data.market_key
+        if trial.data.market is not None and (sha256 := _sha256_of(_market_file(path, trial.data.market_key))):
+            line["data"]["market_sha256"] = sha256
+    if trial.profit is not None:
+        line["profit_sha256"] = sha256_of(_bytes_of(trial.profit))
     return line | ({"nested": True} if trial.nested else {})
+
+
+def _sha256_of(file: Path) -> str:
+    """Of a file's bytes; empty where it cannot be read."""
+    try:
+        return sha256_of(read(file))
+    except OSError:
+        return ""
+
+
+def _cannot_be_mended(path: Path, trial: Trial, known: Trial) -> bool:
+    """Whether the profit on file is not the one of the known trial's line, and writing it anew gives another, too."""
+    if trial.profit is None or known.profit_sha256 in ("", _sha256_of(_file(path, trial))):
+        return False
+    return sha256_of(_bytes_of(trial.profit)) != known.profit_sha256
 
 
 def _market_file(path: Path, key: str) -> Path:
     return path.with_name("markets") / f"{key}.parquet"
 
 
-def keep_market(path: Path, market: Market) -> None:
-    """Writes the returns unless as many are on file. Raises `OSError`."""
+def keep_market(path: Path, market: Market, written: Collection[str] = ()) -> None:
+    """Writes the returns unless as many are on file, as `_read_table` reads them. Raises `OSError`."""
     file = _market_file(path, market.key)
-    known = _read_market(file)
+    known = _read_market(file, written)
     if not isinstance(known, Market) or len(known.returns) < len(market.returns):
         buffer = io.BytesIO()
         market.returns.write_parquet(buffer)
         write_whole(file, buffer.getvalue())
 
 
-def _read_market(file: Path) -> Market | OSError:
-    """What is on file, or why it cannot be read."""
-    found = _read_table(file, {"symbol": pl.String, "session": pl.Date, "log_return": pl.Float32})
-    return found if isinstance(found, OSError) else Market(found.drop_nulls().drop_nans())
+def _read_market(file: Path, written: Collection[str] = ()) -> Market | OSError:
+    """What is on file, or why it cannot be read: see `_read_table`."""
+    found = _read_table(file, {"symbol": pl.String, "session": pl.Date, "log_return": pl.Float32}, written)
+    if isinstance(found, OSError):
+        return found
+    market = Market(found.drop_nulls().drop_nans())
+    return market if market.key == file.stem else OSError(CHANGED)
 
 
-def _read_table(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame | OSError:
+def _read_table(
+    file: Path, schema: dict[str, type[pl.DataType]], written: Collection[str] = ()
+) -> pl.DataFrame | OSError:
+    """A table of the program, or why it cannot be read. `written`: SHA-256 of what it may hold; none: anything."""
     try:
-        return pl.read_parquet(io.BytesIO(read(file)), schema=schema)
+        content = read(file)
+        if written and sha256_of(content) not in written:
+            return OSError(CHANGED)
+        return pl.read_parquet(io.BytesIO(content), schema=schema)
     except OSError as error:
         return error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # polars panics over some damaged files
         return OSError("it is damaged or no table of this program")
+
+
+def _market_hashes(trials: Iterable[Trial]) -> dict[str, set[str]]:
+    """Name of a market -> SHA-256 of its file, as the lines of trials have it; the file grew between them."""
+    found: dict[str, set[str]] = {}
+    for one in trials:
+        if one.data and one.data.market_sha256:
+            found.setdefault(one.data.market_key, set()).add(one.data.market_sha256)
+    return found
 
 
 def with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Trial]:
@@ -610,12 +675,13 @@ def with_markets(path: Path, trials: Sequence[Trial], like: Trial) -> list[Trial
     if like.data and like.data.market:
         markets[like.data.market_key] = like.data.market
     found, unread = [], []
+    written = _market_hashes(trials)
     for trial in trials:
         if trial.data and trial.first <= like.last and like.first <= trial.last:
             key = trial.data.market_key
             if key not in markets:
                 file = _market_file(path, key)
-                known = _read_market(file)
+                known = _read_market(file, written.get(key, ()))
                 markets[key] = None if isinstance(known, OSError) else known
                 unread += [(file, known)] if isinstance(known, OSError) else []
             trial = replace(trial, data=replace(trial.data, market=markets[key]))
@@ -641,22 +707,29 @@ def _bytes_of(profit: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _keep_profit(path: Path, trial: Trial, profit: pl.DataFrame, *, again: bool) -> None:
-    """Writes the profit, `again` although it can be read. Raises `OSError`."""
+def _keep_profit(path: Path, trial: Trial, profit: pl.DataFrame, known: str, *, again: bool) -> None:
+    """Writes the profit, `again` although the one of SHA-256 `known` (empty: any) can be read. Raises `OSError`."""
     file = _file(path, trial)
-    if again or isinstance(_read_table(file, PROFIT_COLUMNS), OSError):
+    if again or isinstance(_read_table(file, PROFIT_COLUMNS, [known] if known else ()), OSError):
         write_whole(file, _bytes_of(profit))
 
 
-def _read_profits(path: Path, trials: Sequence[Trial]) -> dict[Trial, pl.DataFrame | None]:
-    """The profits on file; None where there is no file, or one that is no profit."""
+def _read_profits(
+    path: Path, trials: Sequence[Trial], written: Collection[str] = ()
+) -> dict[Trial, pl.DataFrame | None]:
+    """The profits on file; None where there is no file, or one that is no profit of the trial.
+
+    `written`: SHA-256 of the profits of all lines: what another trial with the same beginning wrote is no damage.
+    """
     found: dict[Trial, pl.DataFrame | None] = {}
     unread = []
     for trial in trials:
         file = _file(path, trial)
-        kept = _read_table(file, PROFIT_COLUMNS)
+        kept = _read_table(file, PROFIT_COLUMNS, [trial.profit_sha256] if trial.profit_sha256 else ())
         if isinstance(kept, OSError):
             found[trial] = None
+            if _sha256_of(file) in written:
+                continue
             had_one = trial.sharpe is not None and trial.data is not None  # not every trial has a profit
             unread += [(file, kept)] if had_one or not isinstance(kept, FileNotFoundError) else []
         else:
@@ -690,7 +763,7 @@ def read_records(path: Path, make: Callable[[dict[str, Any]], Record], follows: 
     for line in lines:
         try:
             found.append(make(json.loads(line)))
-        except (KeyError, TypeError, ValueError, RecursionError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             wrong += 1
     if wrong:
         _say_unread(f"{wrong} {'line' if wrong == 1 else 'lines'} of {path}", "damaged or cut short", follows)
@@ -701,7 +774,20 @@ def symbols_in(line: dict[str, Any]) -> tuple[str, ...]:
     """The symbols of a record. Raises as `read_records` wants it."""
     if not isinstance(line["symbols"], list):
         raise TypeError("symbols are a list")
-    return tuple(map(str, line["symbols"]))
+    return tuple(_text(symbol) for symbol in line["symbols"])
+
+
+def text_in(line: dict[str, Any], name: str) -> str:
+    """A text of a record. Raises as `read_records` wants it."""
+    return _text(line[name])
+
+
+def _text(value: object) -> str:
+    """Text that can be written as UTF-8: half of a surrogate pair cannot (UnicodeEncodeError is a `ValueError`)."""
+    if not isinstance(value, str):
+        raise TypeError("expected text")
+    value.encode()
+    return value
 
 
 def day_in(line: dict[str, Any], name: str) -> str:
@@ -782,14 +868,17 @@ def best_of_trials(
 ) -> significance.Test:
     """Does the best of the trials beat buy and hold at its own exposure, given that it is the best of them? One-sided.
 
+    One question alone: the verdict on the strategy is corrected for all questions of the run, and decides.
+
     The test of superior predictive ability on each trial's profit beyond its beta times `benchmark`, the (sessions,)
-    simple return of buy and hold; where trials are many, on sums over several days. Undefined where no trial ever had
-    a profit or loss of its own.
+    simple return of buy and hold; where trials are many, on sums over several days. Undefined where fewer than two
+    trials had a profit or loss of their own: there is no best of them.
     """
     table = profits(trials, sessions, benchmark)
     table = table[:, np.ptp(table, axis=0) > 0] if len(table) else table[:, :0]
-    if not table.shape[1]:
-        return significance.Test(np.nan, np.nan, "no trial had a profit or loss of its own", len(table), enough=False)
+    if table.shape[1] < 2:
+        reason = f"{'one trial' if table.shape[1] else 'no trial'} had a profit or loss of its own"
+        return significance.Test(np.nan, np.nan, reason, len(table), enough=False)
     together = min(int(np.ceil(table.size * DRAWS / BOOTSTRAP_CELLS)), max(1, len(table) // 60))
     table = np.add.reduceat(table[len(table) % together :], np.arange(0, len(table) // together * together, together))
     return significance.spa(np.zeros(len(table)), -table, draws=DRAWS)

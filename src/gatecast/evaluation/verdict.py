@@ -523,6 +523,8 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         return replace(verdict, sentence=" ".join(said))
     name, rival = NAMES[verdict.head], _rival(verdict)
     gain = f"{MEASURES[verdict.head]} {in_percent(verdict.effect, verdict.low, verdict.high)}"
+    if verdict.effect < -1 and verdict.head != "strategy":
+        gain += " (a loss more than twice as large)"
     claimed = _claims(verdict, verdict.pvalue_trials, verdict.low)
     verdict = replace(verdict, verdict=SKILL) if claimed else verdict
     after = [*_gains_beside(verdict), *_set_aside(verdict)]
@@ -549,6 +551,8 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         ]
     elif outcome == NOTHING:
         needed = f", below the {_percent(verdict.break_even)} that it would have to bring"
+        if verdict.break_even > 1:
+            needed = ". No forecast could pay the costs: a round trip costs more than the price usually moves"
         text = f"{name} brings nothing worth trading: {gain} against {rival}{needed if verdict.break_even > 0 else ''}."
         said = [text]
     else:
@@ -600,17 +604,23 @@ def _set_aside(verdict: Verdict) -> list[str]:
 
 
 def in_percent(effect: float, low: float, high: float) -> str:
-    """An effect and its interval, with as many decimals as the interval's width can carry.
+    """An effect and its interval, with as many decimals as the interval's width can carry; beyond 100 % in words.
 
     >>> in_percent(0.118, 0.083, 0.152), in_percent(-0.0001, -0.0004, 0.0002)
     ('+11.8% (+8.3% to +15.2%)', '-0.010% (-0.040% to +0.020%)')
+    >>> in_percent(-0.685, -1.2, -0.1), in_percent(-2.9, -3.5, -2.2)
+    ('-68.5% (worse than -100% to -10.0%)', 'worse than -100%')
     """
-    digits = _decimals(high - low)
-    return f"{effect:+.{digits}%} ({low:+.{digits}%} to {high:+.{digits}%})"
+    middle, *ends = (_signed(share, _decimals(high - low)) for share in (effect, low, high))
+    return middle if abs(effect) > 1 else f"{middle} ({' to '.join(ends)})"
+
+
+def _signed(share: float, digits: int) -> str:
+    return "worse than -100%" if share < -1 else "better than +100%" if share > 1 else f"{share:+.{digits}%}"
 
 
 def _percent(share: float) -> str:
-    return f"{share:.{_decimals(share)}%}"
+    return "more than 100%" if share > 1 else f"{share:.{_decimals(share)}%}"
 
 
 def _decimals(share: float) -> int:
@@ -639,7 +649,7 @@ def _odds(verdict: Verdict, pvalues: tuple[float, float] | None = None) -> str:
 def _reservations(verdict: Verdict) -> list[str]:
     """What a reader of a claim must know."""
     found = []
-    without = f"{verdict.without_best_year:+.{_decimals(verdict.high - verdict.low)}%}"
+    without = _signed(verdict.without_best_year, _decimals(verdict.high - verdict.low))
     if verdict.high < verdict.break_even:
         found.append(f"It is too little to trade: the costs take {_percent(verdict.break_even)}.")
     if verdict.survives is False:
@@ -653,6 +663,22 @@ def _reservations(verdict: Verdict) -> list[str]:
     if verdict.n < verdict.days:
         found.append(f"Something was held on {verdict.n:,} of {verdict.days:,} days.")
     return found
+
+
+def _not_seen(verdict: Verdict) -> str:
+    """Why a gain that could have been seen, or whose interval is above 0, is not enough; empty for any other."""
+    seen = "as large as could have been seen" if verdict.effect >= verdict.detectable else "above 0 in all its interval"
+    if not (verdict.effect >= verdict.detectable or verdict.low > 0):
+        return ""
+    if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:  # which is said already
+        return ""
+    if verdict.pvalue_trials >= LEVEL:
+        alone = "it would be certain" if verdict.pvalue < LEVEL else "it is not even certain then"
+        return (
+            f"The gain is {seen}, which holds for a single question asked once: {alone} ({_p(verdict.pvalue)}), "
+            f"and after all questions and tries it is not ({_odds(verdict)})."
+        )
+    return f"The gain is {seen}, but its interval or that of the gain over the plain yardstick reaches 0."
 
 
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
@@ -680,7 +706,7 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
             f"; for the {_percent(verdict.break_even)} that would pay the costs you would need about "
             f"{_days(verdict.n_break_even)}"
         )
-    said.append(seen + ".")
+    said.append(f"{seen}. {_not_seen(verdict)}".strip())
     if verdict.effect <= 0:
         said.append("So far the rival is as good.")
     return said

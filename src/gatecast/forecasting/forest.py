@@ -63,9 +63,10 @@ class Forest(Settings):
         centre, spread = centre_and_spread(table)
         answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
         weight = None if self.half_life is None else fold.recency(self.half_life)  # it decides which rows are drawn
+        drawn = max(int(self.rows * (len(table) if weight is None else weight.sum())), 1)  # a share warns where few are
         model = RandomForestRegressor(
             self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
-            max_features=self.columns, max_samples=self.rows, n_jobs=1,
+            max_features=self.columns, max_samples=drawn, n_jobs=1,
             random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
         ).fit(samples.summaries[fold.train].astype(np.float32), answers, weight)  # fmt: skip
         forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gatecast.compute.parallel import fan_out
 from gatecast.forecasting.forecaster import Progress
-from gatecast.forecasting.scaling import Scaler, smearing_factor
+from gatecast.forecasting.scaling import Scaler, far_limits, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
 from gatecast.samples.variance import VARIANCE_INPUTS
@@ -39,18 +39,20 @@ class FittedLinear:
     Heads that are probabilities pass through the logistic function. `smear` as in the LSTM. `inputs` names what it
     reads: `summaries` of the window, the `distance` of recent variance to the regime's level, or with it that of the
     mean variance over 1, 5 and 22 bars (`har`), and with these the falls of 1 and 5 bars (`har_falls`). All
-    but the summaries have what the hour adds to the variance to come, where a session has several bars.
+    but the summaries have what the hour adds to the variance to come, where a session has several bars. `limits`: the
+    values of each feature that count in a window, (2, features), see `scaling.far_limits`; None: all.
     """
 
     inputs: str
     scaler: Scaler
     weights: dict[str, FloatArray]
     smear: float = 1.0
+    limits: FloatArray | None = None
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; only the heads that it was fitted for."""
         ends = samples.ends[rows]
-        scaled = self.scaler.transform(design(samples, rows, self.inputs))
+        scaled = self.scaler.transform(design(samples, rows, self.inputs, self.limits))
         forecasts = {}
         for head, weights in self.weights.items():
             encoded = np.tile(weights[0], (len(rows), 1))
@@ -67,6 +69,7 @@ class FittedLinear:
         """Arrays and settings for the store."""
         arrays = {f"weights.{head}": weights for head, weights in self.weights.items()}
         arrays |= {"scaler.centre": self.scaler.centre, "scaler.spread": self.scaler.spread}
+        arrays |= {} if self.limits is None else {"limits": self.limits}
         return arrays, {"kind": "linear", "inputs": self.inputs, "smear": self.smear}
 
     @classmethod
@@ -74,7 +77,7 @@ class FittedLinear:
         """The inverse of `state`."""
         weights = {name.split(".")[1]: array for name, array in arrays.items() if name.startswith("weights.")}
         scaler = Scaler(arrays["scaler.centre"], arrays["scaler.spread"])
-        return cls(settings["inputs"], scaler, weights, settings["smear"])
+        return cls(settings["inputs"], scaler, weights, settings["smear"], arrays.get("limits"))
 
 
 class Ridge(Settings):
@@ -107,7 +110,7 @@ class Ridge(Settings):
     def _fit(self, fold: Fold) -> FittedLinear:
         fold = fold.windowed(self.window)
         samples, where = fold.data, columns_of(fold.data.horizon)
-        scaler, train, validation = scaled_inputs(fold, "summaries")
+        scaler, limits, train, validation = scaled_inputs(fold, "summaries")
         weights, smear, counts = {}, 1.0, fold.recency(self.half_life)
         root = np.sqrt(counts)[:, None]
         rows = train * root
@@ -124,7 +127,7 @@ class Ridge(Settings):
             weights[head] = np.vstack([centre, best])
             if head == "volatility":
                 smear = smearing_factor((check - centre - validation @ best).reshape(-1))
-        return FittedLinear("summaries", scaler, weights, smear)
+        return FittedLinear("summaries", scaler, weights, smear, limits)
 
 
 class BayesRidge(Settings):
@@ -159,7 +162,8 @@ class BayesRidge(Settings):
 
     def _fit(self, fold: Fold) -> FittedLinear:
         samples, rows = fold.data, fold.record
-        inputs = design(samples, rows, "summaries")
+        limits = limits_of(samples, rows, "summaries")
+        inputs = design(samples, rows, "summaries", limits)
         scaler = Scaler.fit(inputs)
         scaled, weight = np.nan_to_num(scaler.transform(inputs)), samples.evidence(rows) * samples.horizon_sessions
         answers = samples.answers[rows, : samples.horizon]
@@ -179,7 +183,8 @@ class BayesRidge(Settings):
             odds.append(np.log((1 - self.nothing) / len(self.shares)) + float(gain.mean()))
         belief = np.exp(np.array(odds) - max(odds))
         weights = np.tensordot(belief / belief.sum(), np.array(fits), axes=1)
-        return FittedLinear("summaries", scaler, {"return": np.vstack([np.zeros(samples.horizon), weights])})
+        weights = np.vstack([np.zeros(samples.horizon), weights])
+        return FittedLinear("summaries", scaler, {"return": weights}, limits=limits)
 
 
 def fit_seldom(
@@ -190,10 +195,10 @@ def fit_seldom(
     return [fits[number // every] for number in range(len(folds))]
 
 
-def design(samples: Samples, rows: IntArray, inputs: str) -> FloatArray:
-    """(rows, inputs) what a linear model reads."""
+def design(samples: Samples, rows: IntArray, inputs: str, limits: FloatArray | None = None) -> FloatArray:
+    """(rows, inputs) what a linear model reads; `limits`: see `FittedLinear`."""
     if inputs == "summaries":
-        return samples.summaries[rows]
+        return samples.summaries[rows] if limits is None else samples.summaries_within(rows, limits)
     ends, facts = samples.ends[rows], samples.facts
     variances = facts.recent[ends, None]
     if inputs in ("har", "har_falls"):
@@ -204,8 +209,14 @@ def design(samples: Samples, rows: IntArray, inputs: str) -> FloatArray:
     return np.column_stack([distances, facts.variance[ends][:, FALLS]]) if inputs == "har_falls" else distances
 
 
-def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray, FloatArray]:
-    """The scaler of the training rows, and training and validation inputs scaled by it."""
-    train = design(fold.data, fold.train, inputs)
+def limits_of(samples: Samples, rows: IntArray, inputs: str) -> FloatArray | None:
+    """The limits of the features at the ends of some samples' windows, where a model reads summaries."""
+    return far_limits(samples.features[samples.ends[rows]]) if inputs == "summaries" else None
+
+
+def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray | None, FloatArray, FloatArray]:
+    """The scaler and the limits of the training rows, and training and validation inputs scaled by them."""
+    limits = limits_of(fold.data, fold.train, inputs)
+    train = design(fold.data, fold.train, inputs, limits)
     scaler = Scaler.fit(train)
-    return scaler, scaler.transform(train), scaler.transform(design(fold.data, fold.validation, inputs))
+    return scaler, limits, scaler.transform(train), scaler.transform(design(fold.data, fold.validation, inputs, limits))

@@ -56,8 +56,8 @@ class Logistic(Settings):
     def _fit(self, fold: Fold) -> FittedLinear:
         fold = fold.windowed(self.window)
         samples, whole = fold.data, replace(fold, train=np.r_[fold.train, fold.validation])
-        _, train, validation = scaled_inputs(fold, self.inputs)
-        scaler, inputs, _ = scaled_inputs(whole, self.inputs)
+        *_, train, validation = scaled_inputs(fold, self.inputs)
+        scaler, limits, inputs, _ = scaled_inputs(whole, self.inputs)
         counts, whole_counts = fold.recency(self.half_life), whole.recency(self.half_life)
         weights = {}
         for head in self.heads:
@@ -65,7 +65,7 @@ class Logistic(Settings):
             target, check = answers[samples.decided[fold.train]], answers[samples.decided[fold.validation]]
             strength = self._strength(train, target, counts, validation, check)
             weights[head] = _regression(inputs, np.r_[target, check], whole_counts, strength)
-        return FittedLinear(self.inputs, scaler, weights)
+        return FittedLinear(self.inputs, scaler, weights, limits=limits)
 
     def _strength(
         self, train: FloatArray, target: FloatArray, counts: FloatArray, validation: FloatArray, check: FloatArray

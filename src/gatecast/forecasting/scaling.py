@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 Kind = Literal["zscore", "minmax"]
+FAR = 20.0  # robust standard deviations from the median: a value further away counts as so many
+OUTLIERS = 0.25  # share of a column's values that can be outliers; where more are far, the column has several scales
+CONSTANT = 1e-12  # a spread of no more, in units of the value or of 1, is rounding
+
+ROUNDING = 1e-15  # a spread that the rounding of numbers around 1 makes by itself
 
 
 @dataclass(frozen=True)
@@ -25,21 +30,70 @@ class Scaler:
 
     @classmethod
     def fit(cls, values: FloatArray, kind: Kind = "zscore") -> Scaler:
-        """From (rows, columns) of training data: mean and standard deviation, or minimum and range.
+        """From (rows, columns) of training data without far values: mean and standard deviation, or minimum and range.
+
+        See `limit_far`.
 
         >>> Scaler.fit(np.array([[1.0], [3.0]])).transform(np.array([[2.0], [4.0]])).ravel().tolist()
         [0.0, 2.0]
         """
+        values = limit_far(values)
         if kind == "minmax":
             centre, spread = values.min(0), np.ptp(values, axis=0)
         else:
             centre, spread = values.mean(0), values.std(0)
-        constant = spread <= 1e-12 * np.maximum(1.0, np.abs(centre))
+        constant = spread <= np.maximum(ROUNDING, CONSTANT * np.abs(centre))
         return cls(centre, np.where(constant, np.inf, spread))
 
     def transform(self, values: FloatArray) -> FloatArray:
         """Scaled values, same shape; NaN stays NaN."""
         return np.clip((values - self.centre) / self.spread, -self.limit, self.limit)
+
+
+def robust_spread(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(columns,) median and robust standard deviation of (rows, columns) values.
+
+    The latter is 1.4826 times the median distance from the median; where most values are the median, that of the
+    others; infinite where all are.
+
+    >>> robust_spread(np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 5.0]]))
+    (array([2., 0.]), array([1.4826, 7.413 ]))
+    """
+    with np.errstate(invalid="ignore"):
+        middle = np.median(values, axis=0)
+        away = np.abs(values - middle)
+        typical = np.median(away, axis=0)
+    rounding = CONSTANT * np.maximum(1.0, np.abs(middle))
+    for column in np.flatnonzero(typical <= rounding):
+        others = away[:, column][away[:, column] > rounding[column]]
+        typical[column] = np.median(others) if len(others) else np.inf
+    return middle, 1.4826 * typical
+
+
+def far_limits(values: FloatArray) -> FloatArray | None:
+    """(2, columns) the least and the most that a value counts as, from (rows, columns) training data; None: no limit.
+
+    They are `FAR` robust standard deviations from the median, in the columns that have a value further away. A column
+    of which more than a share `OUTLIERS` is so far away has none: it has more than one scale.
+
+    >>> limits = far_limits(np.array([[-1.0], [0.0], [1.0], [0.0], [1e6]]))
+    >>> limits.round(2).tolist(), far_limits(np.array([[-1.0], [0.0], [1.0]])) is None
+    ([[-29.65], [29.65]], True)
+    """
+    middle, spread = robust_spread(values)
+    with np.errstate(invalid="ignore"):
+        far = np.abs(values - middle) > FAR * spread
+    limited = far.any(axis=0) & (far.mean(axis=0) <= OUTLIERS)
+    if not limited.any():
+        return None
+    reach = np.where(limited, FAR * spread, np.inf)
+    return np.stack([middle - reach, middle + reach])
+
+
+def limit_far(values: FloatArray) -> FloatArray:
+    """(rows, columns) training data within their `far_limits`; the same array where there are none."""
+    limits = far_limits(values)
+    return values if limits is None else np.clip(values, *limits)
 
 
 def smearing_factor(log_error: FloatArray) -> float:

@@ -17,13 +17,14 @@ from gatecast.errors import BarsError, BarsFileError, did_you_mean
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES
+from gatecast.market.columns import PER_CENT, with_points
 from gatecast.market.frames import read_frame
 from gatecast.market.spellings import SPELLINGS, snake
-from gatecast.market.tables import Notes, Table, read_tables
+from gatecast.market.tables import Notes, Table, is_file, read_tables, shown_path
 from gatecast.market.times import known_times, read_dates, within_reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
@@ -95,16 +96,22 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
         )
     known_at = column_of(SPELLINGS["known_at"])
     notes = Notes((table.file,))
+    for name in (name for name in (*columns.values(), known_at) if name is not None):
+        kind_of = table.frame.schema[name]
+        if kind_of.is_nested() or kind_of in (pl.Object, pl.Binary):
+            advice = "Convert it to numbers, text or dates."
+            raise BarsFileError(f"the column holds {kind_of}.", file=table.file, column=name, advice=advice)
     rows = table.frame.with_row_index("_line", table.first_line).select(
         pl.lit(0).alias("_table"),
         "_line",
         pl.col(str(columns["symbol"])).cast(pl.String).str.strip_chars().alias("symbol"),
         (pl.lit(kind) if kind else pl.col(str(columns["kind"])).cast(pl.String).str.strip_chars()).alias("kind"),
         pl.col(str(columns["date"])).alias("date"),
-        pl.col(str(columns["value"])).cast(pl.Float64, strict=False).alias("value"),
+        pl.col(str(columns["value"])).cast(pl.String).str.strip_chars().alias("_text"),
         (pl.lit(None, pl.String) if known_at is None else pl.col(known_at)).alias("known_at"),
     )
-    rows = rows.filter(~pl.all_horizontal(pl.col("symbol", "date", "value").is_null()))
+    rows = rows.with_columns(_values(rows, table.decimal_comma))
+    rows = rows.filter(~pl.all_horizontal(pl.col("symbol", "date", "_text").is_null()))
     if rows.is_empty():
         return no_actions()
     rows = within_reach(rows, ("date", "known_at"), notes)
@@ -118,10 +125,27 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
 
 def _table_of(source: Any) -> Table:
     if not isinstance(source, str | Path):
-        return read_frame(source)[0]
-    if not Path(source).is_file():
-        raise BarsFileError("there is no such table of actions.", file=source, advice="Check the path.")
-    return read_tables(Path(source))[0]
+        try:
+            return read_frame(source)[0]
+        except BarsFileError:
+            raise
+        except BarsError:
+            kind = type(source).__name__
+            raise BarsError(f"a table of actions is a CSV or Parquet file, or a frame; got {kind}.") from None
+    if not is_file(source):
+        raise BarsFileError("there is no such table of actions.", file=shown_path(source), advice="Check the path.")
+    return read_tables(Path(source), holds="actions: symbol, kind, date, value")[0]
+
+
+def _values(rows: pl.DataFrame, decimal_comma: bool) -> pl.Series:
+    """The column `value` as numbers: -0.3, of a delisting also -30%, with another separator of columns also -0,3."""
+    if decimal_comma:
+        rows = rows.with_columns(with_points(rows["_text"]))
+    plain = pl.col("_text")
+    per_cent = (pl.col("kind") == "delisting") & plain.str.contains(PER_CENT)
+    number = plain.str.strip_suffix("%").str.strip_chars().cast(pl.Float64, strict=False)
+    value = pl.when(per_cent).then(number / 100).otherwise(plain.cast(pl.Float64, strict=False))
+    return rows.select(value.alias("value")).to_series()
 
 
 def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
@@ -132,8 +156,10 @@ def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
     fits, words = KINDS[row["kind"]]
     value = row["value"]
     if value is None or not fits(value) or value == float("inf"):
-        shown = "nothing" if value is None else f"{value:g}"
-        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected: {words}; got {shown}.", "value", value)
+        text = row.get("_text")
+        shown = f"{value:g}" if value is not None else repr(text)[:80] if text else "an empty cell"
+        found = text if value is None else value
+        notes.refuse(row, f"no value of a {row['kind']}.", f"Expected: {words}; got {shown}.", "value", found)
 
 
 def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -147,6 +173,15 @@ def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         notes.refuse(row, problem, "Keep one, or say with known_at which came later.", "value", row["value"])
     first = once.sort("known_at", nulls_last=False, maintain_order=True).unique(key, keep="first", maintain_order=True)
     return first.sort(key)
+
+
+def recorded_delistings(rows: Sequence[Mapping[str, Any]] | None) -> pl.DataFrame:
+    """The delistings that a run has recorded in its scores, as actions; an empty frame where it has none.
+
+    >>> recorded_delistings(None).height
+    0
+    """
+    return read_actions(pl.DataFrame(rows)) if rows else no_actions()
 
 
 def join_actions(*tables: pl.DataFrame) -> pl.DataFrame:

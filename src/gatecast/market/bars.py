@@ -23,6 +23,9 @@ from gatecast.market.classes import ASSET_CLASSES, asset_class
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("symbol", "asset_class", "time", *PRICES, "volume", "known_at", "segment")
 UTC_TIME = pl.Datetime("us", "UTC")
+INTERNAL = "_"  # begins the names of helper columns, and of no further column: the two never meet
+FURTHER_LIMITS = (1e-13, 1e30)  # of a column's largest number: what lies beyond is rounded to 0, or overflows squared
+FURTHER_LEAST = 20  # numbers that are not 0, before a column is called too small
 USUAL_SPACINGS = 20  # a symbol's usual spacing is the median of so many first ones
 
 REPEATS_BARS, REPEATS_MIN_BARS, REPEATS_LIMIT = 250, 20, 0.2  # when opens that repeat the previous close are not real
@@ -77,7 +80,8 @@ def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
 
     Raises BarsError for a missing column, a time without zone, a price that is not finite and positive,
     high and low that do not enclose open and close, a negative volume, two rows at one time, an unknown
-    class, a bar known before its close.
+    class, a bar known before its close, a further column whose name begins with an underscore (helper columns
+    do) or whose numbers lie beyond 1e-13 to 1e30.
 
     >>> from datetime import datetime, timezone
     >>> day = lambda d: datetime(2024, 1, d, 21, tzinfo=timezone.utc)
@@ -107,6 +111,10 @@ def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
     if text:
         raise BarsError(f"further columns must be numeric, these are not: {', '.join(text)}. Drop them.")
 
+    ours = [name for name in further if name.startswith(INTERNAL)]
+    if ours:
+        raise BarsError(f"names that begin with {INTERNAL!r} are kept for helper columns: rename {', '.join(ours)}.")
+
     optional: list[pl.Expr] = []
     if "asset_class" not in frame.columns:
         optional.append(pl.lit("equity").alias("asset_class"))
@@ -132,7 +140,33 @@ def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
         .sort("symbol", "time", maintain_order=True)
     )
     _refuse_unsound(bars)
+    for name in further:
+        problem = odd_scale(bars[name])
+        if problem:
+            raise BarsError(f"the further column {name!r} {problem}")
     return _with_segments(bars).select(*COLUMNS, *further)
+
+
+def odd_scale(values: pl.Series) -> str:
+    """What is wrong with the scale of a further column, as the rest of a sentence with what to do; "" for nothing.
+
+    Its largest finite number must be at most 1e30 in size and, where 20 numbers are not 0, at least 1e-13.
+
+    >>> odd_scale(pl.Series([1e200, 1.0]))
+    'reaches 1e+200, beyond 1e+30: divide it by a power of ten, or leave it out.'
+    """
+    sizes = values.abs().filter(values.is_finite() & (values != 0))
+    largest = sizes.max()
+    if not isinstance(largest, float):
+        return ""
+    if largest > FURTHER_LIMITS[1]:
+        return f"reaches {largest:.3g}, beyond {FURTHER_LIMITS[1]:g}: divide it by a power of ten, or leave it out."
+    if largest < FURTHER_LIMITS[0] and len(sizes) >= FURTHER_LEAST:
+        return (
+            f"reaches no more than {largest:.3g}, under {FURTHER_LIMITS[0]:g}: multiply it by a power of ten, or leave"
+            " it out."
+        )
+    return ""
 
 
 def _refuse_unsound(bars: pl.DataFrame) -> None:
@@ -320,7 +354,8 @@ def open_fills(bars: pl.DataFrame) -> NDArray[np.bool_]:
 
     An order is filled at the open where opens are prices of their own: where at most a fifth of the opens of the
     symbol's 250 bars before this one repeat the close before them (the S&P 500 index: 95-100 % in 1999-2005).
-    With fewer than 20 bars before it the open is taken for real. Later bars change nothing. `bars` sorted by
+    With fewer than 20 bars before it the open is taken for real, unless all bars so far are closes alone, without a
+    range: their open is no price of its own either. Later bars change nothing. `bars` sorted by
     symbol and time.
 
     >>> from gatecast.market import synthetic
@@ -333,14 +368,16 @@ def open_fills(bars: pl.DataFrame) -> NDArray[np.bool_]:
 
 def opens_are_real(bars: pl.DataFrame) -> dict[str, bool]:
     """symbol -> whether an order decided at its newest close will be filled at an open, see `open_fills`."""
-    real = bars.with_columns(real=_opens_real_so_far().over("symbol"))
+    real = bars.select("symbol", real=_opens_real_so_far().over("symbol"))
     return dict(real.group_by("symbol", maintain_order=True).agg(pl.col("real").last()).iter_rows())
 
 
 def _opens_real_so_far() -> pl.Expr:
-    """Whether at most a fifth of the opens of a symbol's last 250 bars, this one included, repeat the close before."""
+    """Whether at most a fifth of the opens of a symbol's last 250 bars, this one included, repeat the close before, and
+    not all of these bars are closes alone."""
     share = _open_repeats().cast(pl.Float64).rolling_mean(REPEATS_BARS, min_samples=REPEATS_MIN_BARS)
-    return (share <= REPEATS_LIMIT + 1e-9).fill_null(True)
+    alone = (pl.col("high") == pl.col("low")).cast(pl.Int32).rolling_min(REPEATS_BARS, min_samples=1) == 1
+    return (share <= REPEATS_LIMIT + 1e-9).fill_null(True) & ~alone
 
 
 def split_ratio() -> pl.Expr:
@@ -371,11 +408,15 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
     ret = _log_return("close").over(over)
     previous = pl.col("close").shift().over("symbol")
     volume = pl.col("volume")
-    table = bars.with_columns(ret.alias("ret"), (pl.col("close") / previous).alias("jump")).with_columns(
-        pl.col("ret").rolling_std(SIGMA_BARS, min_samples=20).shift().over(over).alias("sigma"),
-        (pl.col("segment").diff().over("symbol") != 0).fill_null(False).alias("gap"),
-        pl.col("time").diff().over("symbol").alias("spacing"),
-        split_ratio().alias("split"),
+    table = (
+        bars.select(COLUMNS)
+        .with_columns(ret.alias("ret"), (pl.col("close") / previous).alias("jump"))
+        .with_columns(
+            pl.col("ret").rolling_std(SIGMA_BARS, min_samples=20).shift().over(over).alias("sigma"),
+            (pl.col("segment").diff().over("symbol") != 0).fill_null(False).alias("gap"),
+            pl.col("time").diff().over("symbol").alias("spacing"),
+            split_ratio().alias("split"),
+        )
     )
     new_level = pl.col("gap") & (pl.col("jump").log().abs() > np.log(3))
     sigmas = pl.col("ret").abs() / pl.col("sigma")
@@ -444,7 +485,8 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
             "warning",
             "open_repeats_close",
             ~pl.col("at_open"),
-            "Opens before these bars repeat the close before them: orders are filled at these bars' closes.",
+            "Opens before these bars are no prices of their own (the close before, or closes alone): orders are"
+            " filled at these bars' closes.",
         ),
         (
             "info",
@@ -461,7 +503,7 @@ def findings(bars: pl.DataFrame) -> list[Finding]:
         (
             "warning",
             "short_history",
-            last & (pl.len().over("symbol") < SHORT_HISTORY),
+            pl.len().over("symbol") < SHORT_HISTORY,
             "Under 252 bars: too few to fit and judge a model.",
         ),
     ]

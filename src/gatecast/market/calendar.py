@@ -11,13 +11,15 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from gatecast.market.bars import session_date
+from gatecast.market.bars import COLUMNS, session_date
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
 FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
 LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, and what comes back is a new listing
 NIGHT = timedelta(hours=4)  # a longer break inside a market's week starts a new session
-ROUND_THE_CLOCK = timedelta(hours=20)  # a market whose usual session is at least so long has no first bar
+ROUND_THE_CLOCK = timedelta(hours=1)  # a class that pauses no longer has no first bar of a session
+WITHIN_SESSION = timedelta(hours=20)  # bars closer than that follow each other within a session
+OLDEST_SESSIONS = 3  # a window may end at a row that is so many sessions older than the decision, not at an older one
 OTHER_LEVEL = 5.0  # a price this many times another across a gap is another instrument's
 
 
@@ -48,10 +50,10 @@ def bars_per_session(bars: pl.DataFrame) -> float:
 
 
 def session_minutes(bars: pl.DataFrame) -> pl.Series:
-    """(bars,) the place of each bar in its session, in minutes, Float64; 0 where a session has one bar.
+    """(bars,) the place of each bar in its session, in minutes, Float64; 0 where bars are days or longer.
 
     Minutes from the close of the session's first bar, so that summer time changes nothing; a break of more than four
-    hours ends a session. Of a market that trades round the clock it is the time of day in the class's time zone. Known
+    hours ends a session. Of a class that trades round the clock it is the time of day in its time zone. Known
     at the bar, whatever bars come later. `bars` of one asset class, sorted by symbol and time.
 
     >>> from datetime import datetime, timezone
@@ -64,12 +66,12 @@ def session_minutes(bars: pl.DataFrame) -> pl.Series:
     >>> session_minutes(bars).to_list()
     [0.0, 60.0, 180.0, 0.0, 60.0, 180.0, 0.0, 60.0, 180.0]
     """
-    spacing, count = usual_spacing(bars), bars_per_session(bars)
+    spacing, known = usual_spacing(bars), asset_class(bars["asset_class"][0]) if len(bars) else None
     time = pl.col("time")
-    if spacing is None or count <= 1:
+    if spacing is None or known is None or spacing > WITHIN_SESSION:
         minutes = pl.lit(0.0)
-    elif spacing * count >= ROUND_THE_CLOCK:
-        local = time.dt.convert_time_zone(asset_class(bars["asset_class"][0]).timezone).dt.round("1m")
+    elif known.pause <= ROUND_THE_CLOCK:
+        local = time.dt.convert_time_zone(known.timezone).dt.round("1m")
         minutes = local.dt.hour().cast(pl.Float64) * 60 + local.dt.minute()
     else:
         starts = (time.diff().over("symbol") > NIGHT).fill_null(True)
@@ -133,19 +135,27 @@ def listings(bars: pl.DataFrame) -> pl.Series:
     gap = pl.col("segment").diff().over("symbol") != 0
     starts = (pl.col("missed") > LONGEST_HALT) | (gap & jump)
     number = starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32)
-    return bars.with_columns(missed=missed).select(number.alias("listing")).to_series()
+    return bars.select(COLUMNS).with_columns(missed=missed).select(number.alias("listing")).to_series()
 
 
 def fill_times(bars: pl.DataFrame) -> pl.Series:
-    """(bars,) by when a row must be known to take part in the decision at its close: half a bar later.
+    """(bars,) by when a row must be known to take part in the decision at its close: no later than the next open.
 
-    A bar's length is the symbol's usual spacing, the median of its first 20. A decision is filled at the next open,
-    which comes no earlier. `bars` sorted by symbol and time.
+    Where trading goes on at the close (markets that never close; bars within a session) that is the close itself. Where
+    a session ends it is half a bar later, or the class's `pause` where that is shorter. A bar's length is the symbol's
+    usual spacing, the median of its first 20. `bars` sorted by symbol and time.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(30, seed=1)
     >>> fill_times(bars)[0] - bars["time"][0]
     datetime.timedelta(seconds=43200)
+    >>> coins = bars.with_columns(asset_class=pl.lit("crypto"))
+    >>> fill_times(coins)[0] - coins["time"][0]
+    datetime.timedelta(0)
     """
     usual = pl.col("time").head(FIRST + 1).diff().median().over("symbol")
-    return bars.select((pl.col("time") + (usual / 2).fill_null(timedelta())).alias("fill")).to_series()
+    pause = pl.col("asset_class").replace_strict(
+        {name: known.pause for name, known in ASSET_CLASSES.items()}, return_dtype=pl.Duration("us")
+    )
+    wait = pl.when(usual > WITHIN_SESSION).then(pl.min_horizontal(usual / 2, pause)).otherwise(timedelta())
+    return bars.select((pl.col("time") + wait).alias("fill")).to_series()

@@ -32,6 +32,7 @@ class AssetClass:
     borrow_bps_per_year: float
     gap_limit: timedelta
     end_return: float = 0.0
+    pause: timedelta = timedelta(hours=15)
 
     def close_of(self, session: pl.Expr) -> pl.Expr:
         """The closing moments (Datetime[us, UTC]) of session dates (a Date expression).
@@ -47,8 +48,11 @@ class AssetClass:
         return local.dt.convert_time_zone("UTC")
 
 
-def _five_pm(name: str, periods: int, cost_bps: float, borrow_bps_per_year: float) -> AssetClass:
-    return AssetClass(name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10))
+def _five_pm(name: str, periods: int, cost_bps: float, borrow_bps_per_year: float, pause_hours: int = 1) -> AssetClass:
+    return AssetClass(
+        name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10),
+        pause=timedelta(hours=pause_hours),
+    )  # fmt: skip
 
 
 def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float, end_return: float = 0.0) -> AssetClass:
@@ -66,8 +70,8 @@ ASSET_CLASSES: dict[str, AssetClass] = {
         _five_pm("future", 252, cost_bps=2.0, borrow_bps_per_year=0.0),
         _five_pm("commodity", 252, cost_bps=3.0, borrow_bps_per_year=0.0),
         _five_pm("metal", 252, cost_bps=3.0, borrow_bps_per_year=50.0),
-        _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0),
-        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3), end_return=-0.9),
+        _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0, pause_hours=0),
+        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3), end_return=-0.9, pause=timedelta()),
     )
 }
 """The classes by name. A short future or currency is the other side of a contract: nothing is borrowed."""

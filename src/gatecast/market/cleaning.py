@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-from gatecast.market.bars import PRICES, newest_known, session_date, split_ratio
+from gatecast.market.bars import FURTHER_LIMITS, INTERNAL, PRICES, newest_known, odd_scale, session_date, split_ratio
 from gatecast.market.tables import Notes
 
 Versions = Literal["first", "newest"]
@@ -20,13 +20,16 @@ WIDEN_LIMIT = 0.05  # a settlement so far outside the traded range widens it; fu
 SPIKE_LIMIT = 5.0  # a low under a fifth of open and close, or a high over five times both, is a bad bar
 PRICE_LIMITS = (1e-10, 1e10)
 FAR_OUT = 50  # robust standard deviations from the median, beyond which a cell of a further column is told
+PLACE = ("symbol", "time", "_table", "_line")  # what a finding shows of a row
 BAD_SHARE, BAD_MIN = 0.05, 5  # a larger share of bad bars refuses the symbol, from so many bad bars on
 
 
 def without_repeats(rows: pl.DataFrame, notes: Notes, versions: Versions = "first") -> pl.DataFrame:
     """One row a bar: exact repeats dropped, versions told apart by known_at, other values refused.
 
-    `versions`: of several versions of a row the "first" known stays, which forecasts could use, or the "newest".
+    `versions`: of several versions of a row the "first" known stays, which forecasts could use, or the "newest". A
+    version that cannot be a bar (see `quarantine`) is none where another one can: the first sound version counts, as of
+    its own `known_at`.
     """
     content = [name for name in rows.columns if name not in ("_table", "_line", "segment")]
     repeated = ~pl.struct(content).is_first_distinct()
@@ -45,6 +48,11 @@ def without_repeats(rows: pl.DataFrame, notes: Notes, versions: Versions = "firs
             second[column],
         )
     once = once.sort("symbol", "time", "known_at", maintain_order=True)
+    once = once.with_columns(_rule_of(rows=once).alias("_rule"))
+    unsound = pl.col("_rule").is_not_null() & pl.col("_rule").is_null().any().over("symbol", "time")
+    advice = "Versions of rows that cannot be bars are left out; a sound version counts, once it is known."
+    notes.add_counts("warning", "bad_version", once.filter(unsound), advice)
+    once = once.filter(~unsound).drop("_rule")
     revisions = once.filter(~once.select(pl.struct("symbol", "time").is_first_distinct()).to_series())
     if versions == "first":
         advice = "Rows with later versions: the first known is read; as_of= or versions='newest' read later ones."
@@ -58,34 +66,30 @@ def without_repeats(rows: pl.DataFrame, notes: Notes, versions: Versions = "firs
 def refuse_mixed_spacing(rows: pl.DataFrame, notes: Notes) -> None:
     """Bars of a symbol have one length: four steps in a row under half the usual one, or five of a coarser
     kind (a day, a week, four times the usual), are other bars."""
-    step, usual = pl.col("_step"), pl.col("usual")
+    step, usual = pl.col("_step"), pl.col("_usual")
     coarser = (
         pl.when(usual < timedelta(hours=20)).then(timedelta(hours=20))
         .when(usual < timedelta(days=4)).then(timedelta(days=5))
         .otherwise(usual * 4)
     )  # fmt: skip
     table = rows.with_columns(pl.col("time").diff().over("symbol").alias("_step"))
-    table = table.with_columns(step.mode().min().over("symbol").alias("usual")).with_columns(
-        (step.rolling_max(4).over("symbol") < usual / 2).alias("finer"),
-        (step.rolling_min(5).over("symbol") >= coarser).alias("coarser"),
+    table = table.with_columns(step.mode().min().over("symbol").alias("_usual")).with_columns(
+        (step.rolling_max(4).over("symbol") < usual / 2).alias("_finer"),
+        (step.rolling_min(5).over("symbol") >= coarser).alias("_coarser"),
     )
     other = (
-        table.with_row_index("at").filter("finer").head(1),
-        table.with_row_index("at").filter("coarser").head(1),
+        table.with_row_index("_at").filter("_finer").head(1),
+        table.with_row_index("_at").filter("_coarser").head(1),
     )
     for found, back in zip(other, (3, 4), strict=True):
         if found.height:
-            row = table.row(found["at"][0] - back, named=True)
-            problem = f"this bar of {row['symbol']!r} and the next are {row['_step']} long, most are {row['usual']}."
+            row = table.row(found["_at"][0] - back, named=True)
+            problem = f"this bar of {row['symbol']!r} and the next are {row['_step']} long, most are {row['_usual']}."
             notes.refuse(row, problem, "Keep one length of bars in a series.", "time", str(row["time"]))
 
 
-def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Without the bars that cannot be true, each of which is a finding.
-
-    A non-positive close starts a new segment. A symbol with more than 5 % (and five) of them, or nothing
-    else, is refused.
-    """
+def _rules() -> list[tuple[str, str, pl.Expr, str]]:
+    """What a bar cannot be: the rule's name, the column at fault, whether a row is at fault, and the fault in words."""
     low, high, volume, adjusted = (pl.col(name) for name in ("low", "high", "volume", "adjusted_close"))
     body_low, body_high = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
     outside = pl.max_horizontal(body_high / high, low / body_low) - 1
@@ -109,12 +113,27 @@ def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         ("spike", "high", high > body_high * SPIKE_LIMIT, "The high is over five times open and close."),
         ("bad_volume", "volume", (volume < 0) | volume.is_infinite(), "Volume is negative or infinite."),
     ]
+    return rules
+
+
+def _rule_of(rows: pl.DataFrame) -> pl.Series:
+    """(rows,) the number of the first of `_rules` that a row breaks, null for a sound bar."""
     number = pl.lit(None, pl.Int32)
-    for position, (_, _, fault, _) in reversed(list(enumerate(rules))):
+    for position, (_, _, fault, _) in reversed(list(enumerate(_rules()))):
         number = pl.when(fault).then(position).otherwise(number)
+    return rows.select(number.alias("_rule")).to_series()
+
+
+def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Without the bars that cannot be true, each of which is a finding.
+
+    A non-positive close starts a new segment. A symbol with more than 5 % (and five) of them, or nothing
+    else, is refused.
+    """
+    rules = _rules()
     undefined = (pl.col("close") <= 0).fill_null(False).cum_sum()
     pieces = pl.col("segment").fill_null(0).rle_id() + undefined
-    rows = rows.with_columns(number.alias("_rule"), pieces.over("symbol").cast(pl.Int32).alias("segment"))
+    rows = rows.with_columns(_rule_of(rows), pieces.over("symbol").cast(pl.Int32).alias("segment"))
     bad = rows.filter(pl.col("_rule").is_not_null())
     total = dict(rows.group_by("symbol").len().iter_rows())
     for (symbol,), own in bad.group_by("symbol", maintain_order=True):
@@ -136,27 +155,71 @@ def quarantine(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 
 
 def look_over(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> pl.DataFrame:
-    """The rows with infinite cells of the further columns `names` emptied; those and cells far out are findings.
+    """The rows with infinite cells of the further columns `names`, and those beyond 1e30 in size, emptied.
 
-    Far out: more than 50 robust standard deviations (1.4826 times the median distance from the median) from the median
-    of the symbol's column.
+    These and cells far out are findings. Far out: more than 50 robust standard deviations (1.4826 times the median
+    distance from the median) from the median of the symbol's column. A column with more than 5 % (and five) of its
+    numbers beyond 1e30, or with none of 1e-13, is refused: nothing can be computed from it.
     """
-    for name in (name for name in names if name[0] != "_" and rows.schema[name].is_float()):
+    largest = FURTHER_LIMITS[1]
+    cleaned = []
+    for name in (name for name in names if not name.startswith(INTERNAL) and rows.schema[name].is_float()):
         cell = pl.col(name)
+        own = rows.select(*PLACE, cell)
         advice = f"Infinite cells of the column {name!r}: read as empty."
-        notes.add_counts("warning", "not_finite", rows.filter(cell.is_infinite()), advice)
-        rows = rows.with_columns(pl.when(cell.is_finite()).then(cell).alias(name))
+        notes.add_counts("warning", "not_finite", own.filter(cell.is_infinite()), advice)
+        own = own.with_columns(pl.when(cell.is_finite()).then(cell).alias(name))
+        size = own[name].abs()
+        beyond = own.filter(size > largest)
+        few = beyond.height <= max(BAD_SHARE * size.count(), BAD_MIN)
+        problem = odd_scale(own[name].filter(size <= largest) if few else own[name])
+        if problem:
+            row = own.row(size.arg_max() or 0, named=True)
+            notes.refuse(row, f"the column {problem}", "", name, row[name])
+        advice = f"Cells of the column {name!r} are beyond {largest:g}: read as empty."
+        notes.add_counts("warning", "out_of_bounds", beyond, advice)
+        own = own.with_columns(pl.when(cell.abs() <= largest).then(cell).alias(name))
+        cleaned.append(own[name])
         distance = (cell - cell.median().over("symbol")).abs()
         spread = 1.4826 * distance.median().over("symbol")
-        far = rows.filter((spread > 0) & (distance > FAR_OUT * spread))
-        for _, own in far.group_by("symbol", maintain_order=True):
-            row = own.row(0, named=True)
+        far = own.filter((spread > 0) & (distance > FAR_OUT * spread))
+        for _, cells in far.group_by("symbol", maintain_order=True):
+            row = cells.row(0, named=True)
             advice = (
-                f"{own.height} cell(s) of the column {name!r} lie more than {FAR_OUT} robust standard deviations from"
+                f"{cells.height} cell(s) of the column {name!r} lie more than {FAR_OUT} robust standard deviations from"
                 " its median; this is the first: a code for a missing value, such as -9999? Empty the cell."
             )
             notes.add("warning", "far_out", row, row[name], advice)
-    return rows
+    return rows.with_columns(cleaned)
+
+
+def tell_ends(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> None:
+    """Tells of further columns `names` that a symbol has no value of, or none any more; `rows` sorted, one a bar.
+
+    A column has stopped where more bars at the symbol's end are empty than ever lay between two of its values.
+    """
+    places = rows.select(*PLACE, pl.int_range(pl.len()).over("symbol").alias("_at"))
+    for name in (name for name in names if not name.startswith(INTERNAL)):
+        given = places.with_columns(rows[name].is_not_null().alias("_given"))
+        spans = given.group_by("symbol", maintain_order=True).agg(
+            pl.len().alias("_bars"),
+            pl.col("_at").filter("_given").max().alias("_last"),
+            pl.col("_at").filter("_given").diff().max().fill_null(1).alias("_pause"),
+        )
+        never = pl.col("_last").is_null()
+        spans = spans.filter(never | (pl.col("_bars") - pl.col("_last") > pl.col("_pause")))
+        told = places.join(spans, on="symbol", maintain_order="left")
+        for row in told.filter(pl.col("_at") == pl.col("_last").fill_null(0)).iter_rows(named=True):
+            if row["_last"] is None:
+                advice = f"The column {name!r} has no value on any bar: no forecast can read it."
+                notes.add("warning", "column_empty", row, row["_bars"], advice)
+                continue
+            left = row["_bars"] - 1 - row["_last"]
+            advice = (
+                f"The column {name!r} has its last value here; the {left} bar(s) after it have none, and no forecast"
+                " that reads it."
+            )
+            notes.add("warning", "column_ends", row, left, advice)
 
 
 def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -183,22 +246,22 @@ def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFra
 
 def refuse_splits(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> None:
     """A step that looks like a split has to be listed, with ratio 1 where it was a true move."""
-    true_moves = splits.filter(pl.col("value") == 1).select("symbol", session="date")
+    true_moves = splits.filter(pl.col("value") == 1).select("symbol", _session="date")
     previous = pl.col("close").shift().over("symbol")
     steps = rows.with_columns(
-        split_ratio().alias("ratio"),
-        previous.alias("previous"),
-        session_date(pl.col("time")).alias("session"),
-        pl.col("time").diff().over("symbol").alias("gap"),
-    ).filter(pl.col("ratio").is_not_null() & (pl.col("gap") <= timedelta(days=10)))
-    unexplained = steps.join(true_moves, on=["symbol", "session"], how="anti", maintain_order="left")
+        split_ratio().alias("_ratio"),
+        previous.alias("_previous"),
+        session_date(pl.col("time")).alias("_session"),
+        pl.col("time").diff().over("symbol").alias("_gap"),
+    ).filter(pl.col("_ratio").is_not_null() & (pl.col("_gap") <= timedelta(days=10)))
+    unexplained = steps.join(true_moves, on=["symbol", "_session"], how="anti", maintain_order="left")
     if unexplained.height:
         row = unexplained.row(0, named=True)
         many = f" (the first of {unexplained.height})" if unexplained.height > 1 else ""
         notes.refuse(
             row,
-            f"{row['symbol']!r} steps from {row['previous']:g} to {row['open']:g} on {row['session']}: that"
-            f" looks like a split with ratio {row['ratio']:g} which the prices do not contain{many}.",
+            f"{row['symbol']!r} steps from {row['_previous']:g} to {row['open']:g} on {row['_session']}: that"
+            f" looks like a split with ratio {row['_ratio']:g} which the prices do not contain{many}.",
             "List it in a table with the columns symbol, date and ratio (1 for a true move): splits= in Python,"
             ' splits = "FILE" under [bars] in the settings, --splits FILE of the command. Where all such steps are true'
             " moves, say splits=False (splits = false, --splits false).",

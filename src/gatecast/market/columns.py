@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from datetime import time as clock
 from zoneinfo import ZoneInfo
@@ -20,12 +20,16 @@ TIMES = {"time", "open_time", "close_time"}
 DATES = ("date", "trade_date", "trading_date", "dtyyyymmdd", "day", "dt")  # beside which a column time is a clock
 EARLIEST, LATEST = date(1800, 1, 1), date(2200, 12, 31)  # no bar is older or newer
 MARKS = ("traded", "suspended")
+PER_CENT = r"^[+-]?[\d.,]+(e[+-]?\d+)?\s*%$"  # a number with its sign
 YES_AND_NO = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}
 
 
-def name_columns(table: Table) -> pl.DataFrame:
+def name_columns(table: Table) -> tuple[pl.DataFrame, bool]:
     """The frame under our names (the keys of SPELLINGS, `_clock` for a time of day beside a date), others in
-    snake case. Columns without a name are dropped, but the first may hold the time if nothing else does."""
+    snake case; and whether it has closes alone, which then are open, high and low, too.
+
+    Columns without a name are dropped, but the first may hold the time if nothing else does.
+    """
     frame = table.frame
     spelt = {name: snake(name) for name in frame.columns}
     unnamed = [name for name in spelt if re.fullmatch(r"(unnamed_?\d*|index|level_0|)", spelt[name])]
@@ -60,6 +64,9 @@ def name_columns(table: Table) -> pl.DataFrame:
             names[name] = free
     frame = _with_mid_prices(frame.select(list(names)).rename(names))
     lacking = [name for name in PRICES if name not in frame.columns]
+    alone = lacking == ["open", "high", "low"] and bool(TIMES & set(frame.columns))
+    if alone:
+        return frame.with_columns(pl.col("close").alias(name) for name in lacking), True
     if not TIMES & set(frame.columns):
         lacking.insert(0, "time")
     if lacking:
@@ -67,9 +74,9 @@ def name_columns(table: Table) -> pl.DataFrame:
             f"no column for {', '.join(lacking)}; found: {', '.join(map(repr, table.frame.columns[:30]))}.",
             file=table.file,
             line=max(table.first_line - 1, 1) if table.file else None,
-            advice="Bars need a time, open, high, low and close: rename the columns.",
+            advice="Bars need a time, open, high, low and close (or a time and the close alone): rename the columns.",
         )
-    return frame
+    return frame, False
 
 
 def wish_of(
@@ -154,13 +161,14 @@ def _with_mid_prices(frame: pl.DataFrame) -> pl.DataFrame:
     ).drop(*sides, "bid_size", "ask_size", strict=False)
 
 
-def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
+def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes, needed: Container[str] = ()) -> pl.DataFrame:
     """Prices, volume and all further numbers as Float64 (NaN is null); other columns of text are dropped.
 
-    Marks of sessions without trade (true, yes, 1) are 1 and 0; a column of mostly other numbers holds amounts.
+    A further column of numbers that some cell makes text is dropped with a finding that shows the cell, and refused
+    where it is `needed`. One whose cells are all per cent is read as fractions, one with decimal commas as the prices
+    are. Marks of sessions without trade (true, yes, 1) are 1 and 0; a column of mostly other numbers holds amounts.
     """
     ours = [name for name in (*PRICES, "adjusted_close", "volume", "delisting") if name in frame.columns]
-    frame = _without_nested(frame, notes)
     for name in (name for name in MARKS if name in frame.columns):
         mark = pl.col(name).cast(pl.String).str.to_lowercase()
         number = mark.replace_strict(YES_AND_NO, default=mark.cast(pl.Float64, strict=False), return_dtype=pl.Float64)
@@ -180,6 +188,8 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
         cells = pl.col(texts)
         frame = frame.with_columns(pl.when(~cells.str.to_lowercase().is_in(MISSING)).then(cells))
         frame = _without_commas(frame, table, [name for name in texts if name in ours], notes)
+        signs = [name for name in texts if name == "delisting" or name not in ours]
+        frame = _without_signs(frame, table, signs, notes)
     for name in texts:
         number = _volume_number() if name == "volume" else pl.col(name).cast(pl.Float64, strict=False)
         parsed = frame.select("_line", "_table", pl.col(name).alias("text"), number.alias("number"))
@@ -187,11 +197,16 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
         if bad.height and name in ours:
             row = bad.row(0, named=True)
             notes.refuse(row, "not a number.", "Correct or empty the cell.", name, row["text"])
+        if bad.height:
+            _tell_text(frame, name, parsed, bad, notes, name in needed)
         frame = frame.drop(name) if bad.height else frame.with_columns(parsed["number"].alias(name))
     for name, kind in frame.select(*ours, pl.col(r"^.*$").exclude(*ours)).schema.items():
         if name in ours and not (kind.is_numeric() or kind == pl.Null):
             notes.refuse(frame.row(0, named=True), f"the column holds {kind}.", "Convert it to numbers.", name)
         if name in further and not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+            if name in needed and frame.height:
+                row = frame.row(0, named=True)
+                notes.refuse(row, f"the column holds {kind}, no numbers.", "Convert it, or leave it out.", name)
             frame = frame.drop(name)
     lacking = [name for name in ("adjusted_close", "volume") if name not in frame.columns]
     frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
@@ -199,7 +214,57 @@ def to_numbers(frame: pl.DataFrame, table: Table, notes: Notes) -> pl.DataFrame:
     return frame.with_columns(pl.col(floats).cast(pl.Float64).fill_nan(None))
 
 
-def _without_nested(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+def _tell_text(
+    frame: pl.DataFrame, name: str, parsed: pl.DataFrame, bad: pl.DataFrame, notes: Notes, needed: bool
+) -> None:
+    """A finding, or where the column is `needed` a refusal, at the first cell of a further column that is text.
+
+    Nothing is said of a column most of whose cells are text: it was never one of numbers.
+    """
+    cell = bad.row(0, named=True)
+    numbers = len(parsed) - parsed["number"].null_count()
+    words = f"{bad.height} cell(s) of the column {name!r} are text, the first {cell['text'][:40]!r}"
+    if needed:
+        advice = "Correct or empty the cell, or leave the column out."
+        notes.refuse(cell, f"the column is asked for, but {words}.", advice, name, cell["text"])
+    if numbers > bad.height:
+        row = frame.select("symbol", "_table", "_line").row(parsed["text"].eq(cell["text"]).arg_max() or 0, named=True)
+        advice = f"{words}: the whole column is left out. Correct or empty the cell."
+        notes.add("warning", "column_dropped", row, cell["text"], advice)
+
+
+def _without_signs(frame: pl.DataFrame, table: Table, names: Sequence[str], notes: Notes) -> pl.DataFrame:
+    """Further columns `names` of text with decimal commas, or per cent in every cell, as text of plain numbers."""
+    for name in names:
+        cells = frame[name]
+        cells = with_points(cells) if table.decimal_comma else cells
+        shown = cells.drop_nulls()
+        if len(shown) and shown.str.contains(PER_CENT).all():
+            number = cells.str.strip_suffix("%").str.strip_chars().cast(pl.Float64, strict=False) / 100
+            if number.null_count() == cells.null_count():
+                cells = number.cast(pl.String)
+                rows = frame.filter(cells.is_not_null())
+                advice = f"Cells of the column {name!r} are per cent, and read as fractions: 15% is 0.15."
+                notes.add_counts("info", "per_cent", rows, advice)
+        frame = frame.with_columns(cells.alias(name))
+    return frame
+
+
+def with_points(cells: pl.Series) -> pl.Series:
+    """A column of text whose numbers have decimal commas with points; any other column as it is.
+
+    All cells must be numbers, and some comma must be one that cannot separate thousands.
+
+    >>> with_points(pl.Series(["-0,3", "1"])).to_list(), with_points(pl.Series(["1,000"])).to_list()
+    (['-0.3', '1'], ['1,000'])
+    """
+    shown = cells.drop_nulls()
+    numbers = shown.str.contains(r"^[+-]?\d*(,\d+)?\s*%?$")
+    decimal = shown.str.contains(",", literal=True) & ~shown.str.contains(r"^[+-]?[1-9]\d{0,2},\d{3}\s*%?$")
+    return cells.str.replace(",", ".", literal=True) if numbers.all() and decimal.any() else cells
+
+
+def without_nested(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """Columns of lists, bytes and Python objects are dropped, or refused where bars need them."""
     for name, kind in frame.schema.items():
         if kind.is_nested() or kind in (pl.Object, pl.Binary):

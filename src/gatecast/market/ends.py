@@ -1,20 +1,24 @@
 """When a symbol has ended, as far as is known at each time, and what its holder is taken to have had.
 
 A symbol ends on known terms (a row of the table of actions) or, where nobody says, after 60 sessions of its
-class without a bar. Every end is booked at the time at which it is known; later bars never change an earlier end.
+class without a bar; where the whole class is silent and has no calendar, after 60 sessions in which the other classes
+trade. Every end is booked at the time at which it is known; later bars never change an earlier end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from gatecast.errors import BarsError
 from gatecast.market.actions import SCHEMA, cleared_by, length_of, sessions_between
-from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.bars import UTC_TIME, Finding, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
@@ -24,6 +28,7 @@ ENDS: dict[str, type[pl.DataType] | pl.DataType] = {
     "kind": pl.String,
     "value": pl.Float64,
 }
+ENDS_AND_RETURNS: dict[str, type[pl.DataType] | pl.DataType] = {**ENDS, "back": pl.Date}
 VENDOR_SYMBOLS, VENDOR_SHARE = 3, 0.2  # so many symbols, and of the class, that stop together stop with their vendor
 
 
@@ -37,8 +42,10 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
     Kinds
     -----
     known: by a row of `actions`, booked once it is known and not before its date.
-    default: without a bar for 60 sessions in which at least half of the class's symbols traded (or by a row of
-        `actions` without a value): the class's `end_return`.
+    default: without a bar for 60 sessions in which at least half of the class's symbols traded, or, while none of the
+        class has one, for 60 sessions in which at least half of the symbols of other classes traded (or by a row of
+        `actions` without a value): the class's `end_return`. Of the other classes those symbols count that had a bar in
+        the 60 sessions before.
     vendor: three or more symbols, and at least a fifth of the class, have had no bar for 60 sessions since the same
         session: the source ended, the symbols did not. Their value is 0.
 
@@ -56,20 +63,161 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
     >>> find_ends(stopped).select("symbol", "kind", "value").rows() == [(first, "default", 0.0)]
     True
     """
+    return find_ends_and_returns(bars, actions).select(list(ENDS))
+
+
+def find_ends_and_returns(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.DataFrame:
+    """The ends of `find_ends`, and `back`: the session of the symbol's return, null where it has not come.
+
+    A bar that clears last trades after known terms is no return.
+    """
     told = _delistings(bars, actions)
     silences = _silences(bars)
     if len(silences) == 0 and not told:
-        return pl.DataFrame(schema=ENDS)
+        return pl.DataFrame(schema=ENDS_AND_RETURNS)
     days = bars.group_by(session_date(pl.col("time")).alias("day")).agg(pl.col("time").min()).sort("day")
-    found: list[tuple[str, datetime, str, float]] = []
+    found: list[_End] = []
     for name in bars["asset_class"].unique().sort().to_list():
         own = bars.filter(pl.col("asset_class") == name)
         symbols = set(own["symbol"].unique())
         terms = sorted((row for row in told if row.symbol in symbols), key=lambda row: (row.time, row.symbol))
         gaps = silences.filter(pl.col("symbol").is_in(list(symbols)))
         if len(gaps) or terms:
-            found += _ends_of_class(name, own, days, gaps, terms)
-    return pl.DataFrame(found, schema=ENDS, orient="row").sort("symbol", "time", maintain_order=True)
+            others = bars.filter(pl.col("asset_class") != name) if _falls_silent(own, days) else own.clear()
+            found += _ends_of_class(name, own, days, gaps, terms, others)
+    return pl.DataFrame(found, schema=ENDS_AND_RETURNS, orient="row").sort("symbol", "time", maintain_order=True)
+
+
+def has_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether the symbol's end is known at each bar's close: an end at or before it, and no return since.
+
+    `ends`: see `find_ends_and_returns`. Only a bar on the date of known terms, or one that clears last trades after
+    it, has such a symbol.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(30, seed=1)
+    >>> from gatecast.market.actions import read_actions, with_known_at
+    >>> told = {"symbol": [bars["symbol"][0]], "date": [bars["time"][-2].date()], "value": [-0.3]}
+    >>> table = with_known_at(read_actions(pl.DataFrame(told), kind="delisting"), bars)
+    >>> has_ended(bars, find_ends_and_returns(bars, table)).sum().item()
+    2
+    """
+    rows = bars.select("symbol", pl.col("time").cast(UTC_TIME)).with_row_index("row").sort("time", maintain_order=True)
+    last = ends.select("symbol", "time", "back", ended=pl.lit(True)).sort("time", maintain_order=True)
+    found = rows.join_asof(last, on="time", by="symbol", strategy="backward", check_sortedness=False).sort("row")
+    gone = pl.col("ended").fill_null(False)
+    still = (session_date(pl.col("time")) < pl.col("back")).fill_null(True)
+    return found.select(gone & still).to_series().to_numpy()
+
+
+def symbols_ended(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> dict[str, Ended]:
+    """Symbol -> how it ended, of those that have ended and not returned, by what `bars` and `actions` say."""
+    last = bars.group_by("symbol").agg(last=pl.col("time").max(), asset_class=pl.col("asset_class").last())
+    ends = find_ends_and_returns(bars, actions).group_by("symbol", maintain_order=True).last()
+    rows = ends.filter(pl.col("back").is_null()).join(last, on="symbol", how="left").sort("symbol")
+    columns = ("symbol", "asset_class", "last", "time", "kind", "value")
+    return {row[0]: Ended(*row) for row in rows.select(columns).iter_rows()}
+
+
+def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, tuple[str, datetime, int]]:
+    """Symbol -> class, last bar and sessions of the class since, of symbols that stopped and whose end is not known.
+
+    They have stopped where the last bar is further back than a gap of the class may be.
+    """
+    newest, found = cast(datetime, bars["time"].max()), {}
+    last = bars.group_by("symbol", "asset_class").agg(pl.col("time").max()).sort("symbol")
+    for symbol, name, time in last.iter_rows():
+        silence = newest - time
+        if symbol in ended or silence <= asset_class(name).gap_limit:
+            continue
+        if silence > 5 * (usual_spacing(bars.filter(symbol=symbol)) or timedelta()):
+            every_day = asset_class(name).periods_per_year == 365
+            found[symbol] = (name, time, sessions_between(session_of(time), session_of(newest), every_day))
+    return found
+
+
+def say_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[Finding]:
+    """What is to be said of symbols that stop before the others: one finding a symbol, none of known terms.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(300, seed=1, symbols=2)
+    >>> first = bars["symbol"][0]
+    >>> [one.rule for one in say_ends(bars.filter((pl.col("symbol") != first) | (pl.int_range(pl.len()) < 100)))]
+    ['ended']
+    """
+    ended = symbols_ended(bars, actions)
+    found = [
+        Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {one.table_wanted}")
+        for one in ended.values() if one.kind != "known"
+    ]  # fmt: skip
+    for symbol, (name, time, count) in silent_symbols(bars, ended).items():
+        loss = f"{asset_class(name).end_return:+.0%}" if asset_class(name).end_return else "a return of 0"
+        said = (
+            f"No bar since {session_of(time)}, {count} sessions: no end is booked yet. It is, with {loss}, after"
+            f" {LONGEST_HALT} sessions in which at least half of its class trades (half of the other classes, where its"
+            f" whole class is silent). {table_wanted(symbol, session_of(time))}"
+        )
+        found.append(Finding("warning", symbol, time, "silent", count, said))
+    return found
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a symbol: its class, the close of its last bar, when the end was booked, its kind and return.
+
+    `kind` is known, default or vendor, see `find_ends`; `value` the simple return on the last close.
+    """
+
+    symbol: str
+    asset_class: str
+    last: datetime
+    time: datetime
+    kind: str
+    value: float
+
+    @property
+    def state(self) -> str:
+        """How it ended, in a few words."""
+        return {
+            "known": "delisted",
+            "default": f"ended, no bar for {LONGEST_HALT} sessions",
+            "vendor": "ended with its source",
+        }[self.kind]
+
+    @property
+    def table_wanted(self) -> str:
+        """How to give its last return."""
+        return table_wanted(self.symbol, session_of(self.last))
+
+    @property
+    def sentence(self) -> str:
+        """How it ended and what is booked."""
+        day = session_of(self.last)
+        if self.kind == "known":
+            return f"Delisted, its last bar is of {day}: a last return of {self.value:+.1%}, by a table of actions."
+        if self.kind == "vendor":
+            return f"It ends on {day} with others of its class: taken as the end of the source, sold at its last close."
+        booked = f"a long holding is booked with {self.value:+.0%}" if self.value else "its last price is kept"
+        return (
+            f"It ends on {day}, before the others, and nothing says why: {booked}, the default of the class"
+            f" {self.asset_class}, on {session_of(self.time)}."
+        )
+
+
+def table_wanted(symbol: str, day: date) -> str:
+    """How to give the last return of a symbol whose last session is known.
+
+    >>> table_wanted("A", date(2018, 3, 1)).partition("such as ")[2][:28]
+    'A,delisting,2018-03-01,-0.3 '
+    """
+    return (
+        f"Give its last return in a table of actions: symbol,kind,date,value with a row such as {symbol},delisting,"
+        f"{day},-0.3 (--actions, or actions in the settings)."
+    )
+
+
+_End = tuple[str, datetime, str, float, date | None]
+"""Symbol, time of booking, kind, return, session of the symbol's return."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +278,16 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
         known = close if row["known_at"] is None else max(close, row["known_at"])
         place = int(moments.search_sorted(known, side="left"))
         time = moments[place] if place < len(moments) else known
-        if own["time"][0] <= time and _session(own["time"][0]) <= cleared_by(row["date"], length_of(own)):
+        if own["time"][0] <= time and session_of(own["time"][0]) <= cleared_by(row["date"], length_of(own)):
             cleared = cleared_by(row["date"], length_of(own))
             later = own.filter(pl.col("time") > time, session_date(pl.col("time")) > cleared)["time"]
-            back = _session(later[0]) if len(later) else None
+            back = session_of(later[0]) if len(later) else None
             found.append(_Terms(row["symbol"], row["date"], time, row["value"], back))
     return found
 
 
-def _session(time: datetime) -> date:
+def session_of(time: datetime) -> date:
+    """The session date of a close (UTC)."""
     return (time - timedelta(microseconds=1)).date()
 
 
@@ -149,12 +298,46 @@ def _silences(bars: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(length > timedelta(days=LONGEST_HALT - 1))
 
 
+def _falls_silent(own: pl.DataFrame, days: pl.DataFrame) -> bool:
+    """Whether a class is ever without any bar for so long that 60 sessions of others may lie between."""
+    sessions = pl.concat([own.select(session_date(pl.col("time")).alias("day")).unique(), days.select("day").tail(1)])
+    longest = cast(timedelta | None, sessions["day"].sort().diff().max())
+    return longest is not None and longest > timedelta(days=LONGEST_HALT - 1)
+
+
+def _trading_elsewhere(others: pl.DataFrame, days: pl.DataFrame) -> dict[date, datetime]:
+    """Session -> when at least half of the symbols of other classes had shown their first bar of it.
+
+    Half of those that had a bar in the 60 sessions before, so that symbols that stopped with the class do not hold up
+    its end for ever. In: the other classes' bars, and the sessions `days` (day), sorted.
+    """
+    sessions = days["day"].to_list()
+    place = {day: number for number, day in enumerate(sessions)}
+    first = others.group_by("symbol", session_date(pl.col("time")).alias("day")).agg(pl.col("time").min())
+    first = first.filter(pl.col("day").is_in(sessions)).sort("symbol", "day")
+    number = np.array([place[day] for day in first["day"].to_list()], np.int64)
+    same = first.select(pl.col("symbol") == pl.col("symbol").shift(-1)).to_series().fill_null(False).to_numpy()
+    until = np.minimum(np.where(same, np.r_[number[1:], 0], len(sessions)), number + LONGEST_HALT)
+    changes = np.zeros(len(sessions) + LONGEST_HALT + 2, np.int64)
+    np.add.at(changes, number + 1, 1)
+    np.add.at(changes, until + 1, -1)
+    recent = changes.cumsum()[: len(sessions)]
+    found = {}
+    times = first.group_by("day").agg(pl.col("time").sort())
+    for day, shown in times.iter_rows():
+        wanted = int(recent[place[day]] + 1) // 2
+        if 0 < wanted <= len(shown):
+            found[day] = shown[wanted - 1]
+    return found
+
+
 def _ends_of_class(
-    name: str, own: pl.DataFrame, days: pl.DataFrame, gaps: pl.DataFrame, terms: list[_Terms]
-) -> list[tuple[str, datetime, str, float]]:
+    name: str, own: pl.DataFrame, days: pl.DataFrame, gaps: pl.DataFrame, terms: list[_Terms], others: pl.DataFrame
+) -> list[_End]:
     """The ends of one class, session by session, each in what was known then.
 
     `days`: day, time, the first close of every session of all classes. `gaps`: see `_silences`. `terms`: by time.
+    `others`: the bars of the other classes, none where the class never falls silent.
     """
     known_class = ASSET_CLASSES[name]
     every_day = known_class.periods_per_year == 365
@@ -168,13 +351,15 @@ def _ends_of_class(
         days = days.filter((pl.col("day").dt.weekday() <= 5) | pl.col("day").is_in(list(closes)))
     dates = gaps.select("symbol", session_date(pl.col("time")), session_date(pl.col("back"))).sort("time", "symbol")
     waiting = [_Silence(*row) for row in dates.iter_rows()]
-    found: list[tuple[str, datetime, str, float]] = []
+    elsewhere = _trading_elsewhere(others, days)
+    found: list[_End] = []
     gone: dict[str, date | None] = {}  # symbols that have ended -> the session on which they return
     traded = passed = booked = 0  # sessions so far, those in which half of the class traded and all; terms so far
+    quiet = 0  # sessions in which the others traded since the class's last bar
     before = before_own = None
 
     def end(symbol: str, time: datetime, kind: str, value: float, back: date | None) -> None:
-        found.append((symbol, time, kind, value))
+        found.append((symbol, time, kind, value, back))
         gone[symbol] = back
 
     def end_on_terms(row: _Terms) -> None:
@@ -183,7 +368,7 @@ def _ends_of_class(
 
     for session, opening in days.iter_rows():
         gone = {symbol: back for symbol, back in gone.items() if back is None or back > session}
-        while booked < len(terms) and _session(terms[booked].time) <= session:
+        while booked < len(terms) and session_of(terms[booked].time) <= session:
             end_on_terms(terms[booked])
             booked += 1
         active = [
@@ -198,7 +383,9 @@ def _ends_of_class(
             if one.passed < 0:
                 one.traded, one.passed = traded, passed
         alive = int(np.searchsorted(begun, np.datetime64(session), side="right")) - len(gone)
-        passed += _sessions(before, session, coarse, every_day)
+        stands_for = _sessions(before, session, coarse, every_day)
+        passed += stands_for
+        quiet = 0 if session in closes else quiet + stands_for * (session in elsewhere)
         total, half = 0, None
         for time, count in closes.get(session, ()):
             total += count
@@ -215,6 +402,8 @@ def _ends_of_class(
         for one in active:
             if half is not None and one.symbol not in gone and traded - one.traded >= LONGEST_HALT:
                 end(one.symbol, half, "default", known_class.end_return, one.back)
+            elif quiet >= LONGEST_HALT and one.symbol not in gone and session in elsewhere:
+                end(one.symbol, elsewhere[session], "default", known_class.end_return, one.back)
         waiting = [one for one in waiting if one.back is None or one.back > session]
     for row in terms[booked:]:  # after the last session
         end_on_terms(row)

@@ -7,13 +7,13 @@ in the file (`<name>_known_at`, or any column that the settings name), or the se
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
-from gatecast.market.bars import PRICES, UTC_TIME, session_date
+from gatecast.market.bars import INTERNAL, PRICES, UTC_TIME, session_date
 from gatecast.market.calendar import fill_times
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Notes
@@ -35,14 +35,38 @@ def delay_of(text: str) -> timedelta | None:
 
 
 def check_known(known_at: Mapping[str, str] | None) -> dict[str, str]:
-    """`known_at` with names in snake case. Raises BarsError for columns that have no known time of their own."""
+    """`known_at` with names in snake case. Raises BarsError for columns that have no known time of their own, and where
+    the name of a column of times is that of the row's own."""
     wanted = {snake(name): value for name, value in (known_at or {}).items()}
     for name, value in wanted.items():
-        if name in SPELLINGS or name in PRICES:
-            raise BarsError(f"known_at names {name!r}: prices and volume are known with their row (column known_at).")
+        if _meaning_of(name) is not None:
+            raise BarsError(
+                f"known_at names {name!r}: prices, volume and the row's own columns are known with their row (column"
+                " known_at). Name further columns of numbers."
+            )
         if not isinstance(value, str) or not value.strip():
             raise BarsError(f"known_at of {name!r} must be a delay such as '16d' or the name of a time column.")
+        if snake(value) == name:
+            raise BarsError(f"known_at of {name!r} names the column itself: {_EXPECTED}.")
+        if _meaning_of(snake(value)) in ("time", "open_time", "close_time", "known_at"):
+            raise BarsError(
+                f"known_at of {name!r} names {value!r}, the row's own time: without known_at a column is known with its"
+                f" row. {_EXPECTED[0].upper()}{_EXPECTED[1:]}, or leave it out."
+            )
     return wanted
+
+
+_EXPECTED = "give a delay after the row's close, such as '16d', or the name of another column of times"
+
+
+def _meaning_of(name: str) -> str | None:
+    """Which of a row's own columns a name in snake case spells, if one."""
+    return next((meaning for meaning, spelt in SPELLINGS.items() if name == meaning or name in spelt), None)
+
+
+def _further(names: Iterable[str]) -> list[str]:
+    """The names of further columns among them."""
+    return [name for name in names if not name.startswith(INTERNAL) and name not in SPELLINGS]
 
 
 def parse_known(
@@ -70,23 +94,15 @@ def parse_known(
     for name, value in known_at.items():
         if name in frame.columns and delay_of(value) is None:
             if snake(value) not in frame.columns:
-                have = [one for one in frame.columns if not one.startswith("_")]
+                have = [one for one in _further(frame.columns) if one != name and not frame.schema[one].is_float()]
                 problem = f"known_at says that {name!r} is known at {value!r}: no delay such as '16d', and no column."
-                raise BarsFileError(problem, file=file, advice=did_you_mean(snake(value), have))
+                advice = did_you_mean(snake(value), have) if have else "The source has no column of times beside."
+                raise BarsFileError(problem, file=file, advice=advice)
             spelt[name] = snake(value)
     for name, column in spelt.items():
         times = known_times(frame, column, timezone, date_format, notes, optional=True)
         frame = frame.with_columns(times.alias(OWN + name))
     return frame.drop({*spelt.values(), *(name + SUFFIX for name in known_at)}, strict=False)
-
-
-def refuse_text(frame: pl.DataFrame, file: str | None) -> None:
-    """Raises BarsFileError for a column with its own known times that was no column of numbers, and so was dropped."""
-    for name in (name.removeprefix(OWN) for name in frame.columns if name.startswith(OWN)):
-        if name not in frame.columns:
-            advice = "Convert it to numbers, or leave both columns out."
-            problem = f"the column holds no numbers, but has known times ({name}{SUFFIX}, or by known_at=)."
-            raise BarsFileError(problem, file=file, column=name, advice=advice)
 
 
 def take_known(
@@ -103,10 +119,11 @@ def take_known(
     after `as_of`, or in the session `sealed` or later, are left out.
     """
     names = [name.removeprefix(OWN) for name in rows.columns if name.startswith(OWN)]
-    further = [name for name in rows.columns if not name.startswith("_") and name not in SPELLINGS]
+    further = _further(rows.columns)
     missing = [name for name in known_at if name not in further]
     if missing:
-        raise BarsError(f"known_at names {missing[0]!r}, which no file has. {did_you_mean(missing[0], further)}")
+        advice = did_you_mean(missing[0], further) if further else "There is no further column of numbers."
+        raise BarsError(f"known_at names {missing[0]!r}, which no file has. {advice}")
     events = {}
     for name in dict.fromkeys([*names, *known_at]):
         delay = delay_of(known_at.get(name, ""))
@@ -144,11 +161,13 @@ def join_known(rows: pl.DataFrame, events: Mapping[str, pl.DataFrame], order: Se
     for name, table in events.items():
         known = table.sort("symbol", "known", "row", maintain_order=True)
         newest = known.filter(pl.col("row") >= pl.col("row").cum_max().over("symbol"))
-        newest = newest.select("symbol", pl.col("known").cast(UTC_TIME), pl.col("value").alias(name))
-        newest = newest.sort("known", maintain_order=True)
+        newest = newest.select(
+            "symbol", pl.col("known").cast(UTC_TIME).alias("_known"), pl.col("value").alias("_value")
+        )
+        newest = newest.sort("_known", maintain_order=True)
         asked = rows.select("symbol").with_columns(fill).with_row_index("_at").sort("_fill")
         found = asked.join_asof(
-            newest, left_on="_fill", right_on="known", by="symbol", strategy="backward", check_sortedness=False
+            newest, left_on="_fill", right_on="_known", by="symbol", strategy="backward", check_sortedness=False
         )
-        rows = rows.with_columns(found.sort("_at")[name])
+        rows = rows.with_columns(found.sort("_at")["_value"].alias(name))
     return rows.select([name for name in order if name in rows.columns] or rows.columns)

@@ -8,7 +8,7 @@ symbol of the run are refused by the bars that both have, see `refuse_other_mark
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -20,9 +20,10 @@ from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
+from gatecast.market.ends import symbols_ended
 from gatecast.market.tables import Notes
 
-Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "odd", "left out"]
+Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out"]
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
@@ -54,7 +55,10 @@ class Merged:
 
 
 def merge_bars(
-    known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None = None
+    known: pl.DataFrame,
+    newer: pl.DataFrame,
+    splits: str | pl.DataFrame | Literal[False] | None = None,
+    actions: pl.DataFrame | None = None,
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
@@ -63,6 +67,7 @@ def merge_bars(
     known: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
     splits: as `read_bars` takes it, and as the newer bars were read: splits after the run's last bar scale new bars
         that share none with the run; ratio 1 marks a true move; False: every step is a true move.
+    actions: the delistings that are known: a symbol that has ended is not missing.
 
     Returns
     -------
@@ -93,20 +98,21 @@ def merge_bars(
         raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
     problems += new_symbols(strange)
     newer = newer.select(known.columns)
-    _refuse_other_reading(known, newer)
+    _refuse_other_reading(known.select(COLUMNS), newer.select(COLUMNS))
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
     refuse_other_market(known, newer, least=PROVES)
     problems += rescaled
     problems += _revised(known, newer, rounding)
-    problems += _missing(known, newer)
 
-    last = known.group_by("symbol").agg(last=pl.col("time").max(), before=pl.col("segment").max())
-    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("last"))
+    last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
+    added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
+    ended = set(symbols_ended(pl.concat([known, added.select(known.columns)]), actions))
+    problems += _missing(known.select(COLUMNS), newer.select(COLUMNS), ended)
     if len(added) == 0:
         refuse_other_market(known, newer)
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
-    added = added.with_columns(segment=(pl.col("before") + pl.col("segment") - first).cast(pl.Int32))
+    added = added.with_columns(segment=(pl.col("_before") + pl.col("segment") - first).cast(pl.Int32))
     bars = make_bars(pl.concat([known, added.select(known.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(known, newer)  # of one or two common bars a split may be the better reason
@@ -117,14 +123,16 @@ def new_symbols(symbols: Sequence[str]) -> list[DataProblem]:
     """What is said of symbols that the run does not have; nothing where there are none."""
     if not symbols:
         return []
-    said = f"{_names(symbols)} {'is' if len(symbols) == 1 else 'are'} not in the run and left out: nothing is forecast."
+    said = (
+        f"{names_of(symbols)} {'is' if len(symbols) == 1 else 'are'} not in the run and left out: nothing is forecast."
+    )
     return [DataProblem("new symbol", tuple(symbols), f"{said} Make a run on bars that have them.")]
 
 
 _NO_NEWS = "the file has no bar that is newer than the run's."
 
 
-def _names(symbols: Sequence[str], most: int = 10) -> str:
+def names_of(symbols: Sequence[str], most: int = 10) -> str:
     """The symbols in quotes, of many the first ten and how many more."""
     more = f" and {len(symbols) - most} more" if len(symbols) > most else ""
     return ", ".join(repr(symbol) for symbol in symbols[:most]) + more
@@ -196,7 +204,7 @@ def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int 
         f"{row['time']:%Y-%m-%d %H:%M} UTC (close {row['close']:.6g}, the run has {row['was']:.6g})"
         for row in (wrong.row(0, named=True), wrong.row(-1, named=True))
     )
-    several = f" ({len(names)} symbols are: {_names(names)})" if len(names) > 1 else ""
+    several = f" ({len(names)} symbols are: {names_of(names)})" if len(names) > 1 else ""
     raise BarsError(
         f"the new bars of {names[0]!r} are another market's than the run's{several}: of {len(own)} common bars "
         f"{len(wrong)} disagree, from {first} to {newest}. Expected are closes within {own['room'][0]:.2%} of the "
@@ -235,7 +243,8 @@ def _on_the_runs_level(
     known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
 ) -> tuple[pl.DataFrame, list[DataProblem], dict[Any, float]]:
     """The newer bars divided by each symbol's factor, a problem a symbol that has one, and the rounding of each."""
-    both = newer.join(known.select("symbol", "time", *PRICES, "volume"), on=["symbol", "time"], suffix="_known")
+    keys = ("symbol", "time", *PRICES, "volume")
+    both = newer.select(keys).join(known.select(keys), on=["symbol", "time"], suffix="_known")
     last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
     ends = dict(last.iter_rows())
     problems, price, volume, rounding, proven = [], {}, {}, {}, set()
@@ -308,25 +317,26 @@ def _half_step(values: pl.Series) -> float:
 def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
     """Common bars with other numbers, and bars before the run's last that the run did not have."""
     columns = [*PRICES, "volume", *known.columns[len(COLUMNS) :]]
-    both = newer.join(known.select("symbol", "time", *columns), on=["symbol", "time"], suffix="_known")
+    then = known.select("symbol", "time", pl.col(columns).name.prefix("_then_"))
+    both = newer.join(then, on=["symbol", "time"])
     room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
     limit = pl.col("symbol").replace_strict(room, default=CHANGED, return_dtype=pl.Float64)
     other = {}
     for name in columns:
-        now, was = pl.col(name), pl.col(f"{name}_known")
+        now, was = pl.col(name), pl.col(f"_then_{name}")
         apart = (now - was).abs() > limit * pl.max_horizontal(now.abs(), was.abs())
         other[name] = apart.fill_null(False) | (now.is_null() != was.is_null())
-    changed = both.with_columns(**{f"{name}_other": fault for name, fault in other.items()}).filter(
-        pl.any_horizontal(f"{name}_other" for name in columns)
+    changed = both.with_columns(**{f"_other_{name}": fault for name, fault in other.items()}).filter(
+        pl.any_horizontal(f"_other_{name}" for name in columns)
     )
-    which = ", ".join(name for name in columns if changed[f"{name}_other"].any())
+    which = ", ".join(name for name in columns if changed[f"_other_{name}"].any())
     what = f"differ from those the run saw ({which})"
     follows = "the run's are kept (revised_input). Run again to learn from the others."
     return [
         *_of_bars("revised", changed, "bars", what, follows),
         *_of_bars(
-            "revised", _only_in(newer, known), "bars that the run did not have", "lie before its last one",
-            "they are left out (revised_input).",
+            "revised", _only_in(newer.select(COLUMNS), known), "bars that the run did not have",
+            "lie before its last one", "they are left out (revised_input).",
         ),
     ]  # fmt: skip
 
@@ -347,7 +357,7 @@ def _of_bars(kind: Kind, bars: pl.DataFrame, noun: str, what: str, follows: str)
     return [DataProblem(kind, tuple(bars["symbol"].unique().sort()), said)]
 
 
-def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
+def _missing(known: pl.DataFrame, newer: pl.DataFrame, ended: Collection[str] = ()) -> list[DataProblem]:
     """Symbols that traded at the run's end and have no new reading, the run's bars that are gone, and holes between."""
     problems = []
     newest = pl.col("time").max()
@@ -358,9 +368,9 @@ def _missing(known: pl.DataFrame, newer: pl.DataFrame) -> list[DataProblem]:
         pl.col("asset_class").last(), gap=gap, last=newest, longest=pl.col("time").diff().max()
     )
     alive = span.filter(pl.col("last") + pl.col("gap") >= pl.col("last").max().over("asset_class"))
-    silent = tuple(alive.filter(~pl.col("symbol").is_in(newer["symbol"].unique().to_list()))["symbol"].sort())
+    silent = tuple(alive.filter(~pl.col("symbol").is_in([*newer["symbol"].unique(), *ended]))["symbol"].sort())
     if silent:
-        problems.append(DataProblem("missing", silent, f"the new bars have none of {_names(silent)}."))
+        problems.append(DataProblem("missing", silent, f"the new bars have none of {names_of(silent)}."))
     gone = _only_in(known, newer)
     problems += _of_bars("missing", gone, "of the run's bars", "are not in the new file", "the run's are kept.")
     after = newer.join(span, on="symbol").filter(pl.col("time") > pl.col("last"))
@@ -381,7 +391,7 @@ def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False
     notes = Notes((None,))
     try:
         if splits is not False:
-            refuse_splits(placed.filter(pl.col("time") >= pl.col("last")), read_splits(splits), notes)
+            refuse_splits(placed.filter(pl.col("time") >= pl.col("_last")), read_splits(splits), notes)
         refuse_mixed_spacing(placed, notes)
     except BarsError as error:
         raise BarsError(
@@ -392,9 +402,9 @@ def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False
 
 def _odd(bars: pl.DataFrame, last: pl.DataFrame) -> list[DataProblem]:
     """What `findings` says of single new bars: extreme returns, gaps, jumps of level."""
-    ends = dict(last.select("symbol", "last").iter_rows())
+    ends = dict(last.select("symbol", "_last").iter_rows())
     placed = bars.join(last, on="symbol", maintain_order="left")
-    new = pl.col("time") > pl.col("last")
+    new = pl.col("time") > pl.col("_last")
     recent = placed.filter(pl.int_range(pl.len()).over("symbol") >= (~new).sum().over("symbol") - TAIL)
     return [
         DataProblem(

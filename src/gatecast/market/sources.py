@@ -40,7 +40,7 @@ from gatecast.market.bars import (
     without_idle,
 )
 from gatecast.market.bars import resample as resample_bars
-from gatecast.market.calendar import fill_times
+from gatecast.market.calendar import OLDEST_SESSIONS, fill_times
 from gatecast.market.classes import ASSET_CLASSES, AssetClass, looks_like_another
 from gatecast.market.classes import asset_class as class_named
 from gatecast.market.cleaning import (
@@ -52,18 +52,20 @@ from gatecast.market.cleaning import (
     quarantine,
     refuse_mixed_spacing,
     refuse_splits,
+    tell_ends,
     widen,
     without_repeats,
 )
-from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of
+from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of, without_nested
 from gatecast.market.frames import read_frame
-from gatecast.market.known import SUFFIX, check_known, join_known, parse_known, refuse_text, take_known
+from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
 from gatecast.market.spellings import SPELLINGS, snake
-from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, read_tables
+from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
-ActionsTable = str | Path | pl.DataFrame | None
+ActionsTable = str | Path | pl.DataFrame | Any | None
+"""A file, or a frame of Polars or pandas."""
 Splits = ActionsTable | Literal[False]
 CLASS_RULES = {"file": "symbols file", "column": "column", "given": "given default", "built-in": "built-in default"}
 """Where a symbol's asset class may come from, in words."""
@@ -126,8 +128,9 @@ def read_bars(
     - timezone: of times without one. stamp: whether an intraday, weekly or monthly time is the bar's "open"
       or "close"; a daily date stands for its session, which ends at the close of its class.
     - resample: coarser bars, as `gatecast.market.bars.resample` makes them.
-    - start, end: first and last session date, both included. as_of: only what was known at that moment (a
-      date: at its end, UTC), of several versions of a row the newest then.
+    - start, end: first and last session date, both included; no action that is dated after `end`, and no delisting that
+      is known after it, is read. as_of: only what was known at that moment (a date: at its end, UTC), of several
+      versions of a row the newest then.
     - versions: of several versions of a row (same symbol and time, another known_at) the "first" known, which forecasts
       could use, or the "newest". known_at: of further columns, when their values become known: a delay after the row's
       close ("16d", "2h", "3w") or the name of a time column; a column `<name>_known_at` does so by itself. Each row
@@ -220,6 +223,8 @@ def read_with_findings(
     check_zone(timezone)
     class_named(asset_class or "equity")
     wanted = [symbols] if isinstance(symbols, str) else symbols
+    if wanted is not None and not wanted:
+        raise BarsError("symbols is an empty list: name at least one symbol, or leave symbols out to read all.")
     classes = _read_classes(symbols_file)
     delays = check_known(known_at)
     moment = None if as_of is None else _as_moment(as_of)
@@ -234,7 +239,8 @@ def read_with_findings(
         tables = _load(source, header, wanted, choose)
         notes = Notes(tuple(table.file for table in tables))
         rows = [
-            _read_rows(table, n, timezone, stamp, date_format, scale, delays, notes) for n, table in enumerate(tables)
+            _read_rows(table, n, timezone, stamp, date_format, scale, delays, columns or (), notes)
+            for n, table in enumerate(tables)
         ]
         return (_join_files(pl.concat(rows, how="diagonal_relaxed"), tables, wanted, notes), notes) if rows else None
 
@@ -272,10 +278,7 @@ def read_with_findings(
         rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
     rows, ends = take_delistings(rows, notes)
     listed = with_known_at(join_actions(listed, ends), rows)
-    if moment is not None:
-        listed = listed.filter(pl.col("known_at") <= moment)
-    if seal is not None:
-        listed = listed.filter(session_date(pl.col("known_at")) < seal)
+    listed = _actions_within(listed, last, moment, seal, now, notes)
     refuse_contradicted(listed, rows, first)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
@@ -285,6 +288,7 @@ def read_with_findings(
         refuse_splits(rows, applied, notes)
     rows = widen(rows, notes)
     rows = _without_idle(rows, notes)
+    tell_ends(rows, [name for name in order if name not in SPELLINGS and name in rows.columns], notes)
     if columns is not None:
         rows = rows.drop(set(MARKS) - set(columns), strict=False)
     bars = make_bars(rows.drop("_table", "_line", "adjusted_close"))
@@ -322,6 +326,36 @@ def _listed_here(
     return actions.filter(pl.col("date") <= today)
 
 
+def _actions_within(
+    actions: pl.DataFrame,
+    end: date | None,
+    as_of: datetime | None,
+    sealed: date | None,
+    now: datetime | None,
+    notes: Notes,
+) -> pl.DataFrame:
+    """Actions (`known_at` filled) of the bounds within which bars are read: neither dated nor known beyond any of them.
+
+    A delisting is booked at the later of both, so that one beyond a bound would be booked after the last bar. Prices
+    show a split on its date, so that `end` asks only for that. A delisting that is known after now is a finding.
+    """
+    known, ends = session_date(pl.col("known_at")), pl.col("kind") == "delisting"
+    late = actions.filter(ends & (pl.col("known_at") > (now or datetime.now(UTC))))
+    for row in late.iter_rows(named=True):
+        moment = f"{row['known_at']:%Y-%m-%d %H:%M} UTC"
+        advice = f"A delisting of {row['date']}, known at {moment}, which has not come yet: not applied."
+        notes.findings.append(Finding("warning", row["symbol"], None, "action_to_come", row["value"], advice))
+    kept = actions.join(late, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+    if end is not None:
+        kept = kept.filter(pl.col("date") <= end, ~ends | (known <= end))
+    if as_of is not None:
+        last = session_date(pl.lit(as_of).cast(UTC_TIME))
+        kept = kept.filter(pl.col("date") <= last, pl.col("known_at") <= as_of)
+    if sealed is not None:
+        kept = kept.filter(pl.col("date") < sealed, known < sealed)
+    return kept
+
+
 def _meant(symbol: str, known: Sequence[str]) -> str:
     same = [name for name in known if name.lower() == symbol.lower()]
     if same:
@@ -355,7 +389,10 @@ def _late(bars: pl.DataFrame) -> list[Finding]:
     """Symbols with bars that are known only after their fill, with their number."""
     rows = bars.with_columns(fill_times(bars).alias("_fill")).filter(pl.col("known_at") > pl.col("_fill"))
     counted = rows.group_by("symbol", maintain_order=True).agg(pl.col("time").first(), pl.len())
-    advice = "Bars known only after their next fill: nothing is forecast at them until they are known."
+    advice = (
+        "Bars known only after their next fill: a forecast at such a close is made from the bars known by then, if the"
+        f" newest is at most {OLDEST_SESSIONS} sessions old; else there is none."
+    )
     return [Finding("warning", symbol, at, "late", count, advice) for symbol, at, count in counted.iter_rows()]
 
 
@@ -367,7 +404,7 @@ def _guesses(classes: pl.DataFrame) -> list[Finding]:
         if guess is not None:
             advice = (
                 f"The name looks like {guess}, but the class is {name} ({rule}), with its costs, hours and bars a year."
-                f" If it is {guess}: asset_class='{guess}', or a symbols file."
+                f" If it is {guess}, give that asset class, or a symbols file."
             )
             found.append(Finding("warning", symbol, None, "class_guess", guess, advice))
     return found
@@ -417,10 +454,11 @@ def _read_rows(
     date_format: str | None,
     scale: float | None,
     known_at: Mapping[str, str],
+    needed: Sequence[str],
     notes: Notes,
 ) -> pl.DataFrame:
     """One table's rows with a price: their place, symbol, day or time with its stamp, and numbers."""
-    frame = name_columns(table)
+    frame, alone = name_columns(table)
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     if texts:
         stripped = pl.col(texts).str.strip_chars()
@@ -440,8 +478,9 @@ def _read_rows(
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(value).alias(name))
     frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
-    frame = fill_symbols(to_numbers(frame, table, notes), notes)
-    refuse_text(frame, table.file)
+    timed = [name.removeprefix(OWN) for name in frame.columns if name.startswith(OWN)]
+    frame = fill_symbols(without_nested(frame, notes), notes)
+    frame = to_numbers(frame, table, notes, {*timed, *known_at, *needed})
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
     without = frame.filter(empty)
@@ -452,6 +491,12 @@ def _read_rows(
             notes.refuse(ends.row(0, named=True), problem, advice, "delisting", ends["delisting"][0])
     notes.add_counts("info", "empty_row", without, "Rows without any price are left out.")
     frame = frame.filter(~empty)
+    if alone:
+        advice = (
+            "No columns for open, high and low: all are the close. No range and no open is known: volatility is that of"
+            " squared returns, and orders are filled at the next close. If other columns hold them, rename these."
+        )
+        notes.add_counts("warning", "closes_only", frame, advice)
     if frame.is_empty():
         advice = "Give a file with bars."
         raise BarsFileError("no row has a price.", file=table.file, line=table.first_line, advice=advice)
@@ -568,9 +613,9 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
     if symbols_file is None:
         return {}
     path = Path(symbols_file)
-    if not path.is_file():
-        raise BarsFileError("there is no such symbols file.", file=path, advice="Check the path.")
-    table = read_tables(path)[0]
+    if not is_file(path):
+        raise BarsFileError("there is no such symbols file.", file=shown_path(path), advice="Check the path.")
+    table = read_tables(path, holds="symbols and their classes")[0]
     names = {snake(name): name for name in reversed(table.frame.columns)}
     kind = names.get("asset_class", names.get("class", ""))
     if "symbol" not in names or not kind:

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
@@ -88,6 +89,7 @@ class Notes:
     def add(self, severity: Severity, rule: str, row: Mapping[str, Any], value: object, advice: str) -> None:
         """Collect a finding with the row's place."""
         file, time = self.files[row["_table"]], row.get("time")
+        time = time if isinstance(time, datetime) else None  # a file's own text is no close yet
         self.findings.append(Finding(severity, row["symbol"], time, rule, value, advice, file, row["_line"]))
 
     def add_counts(self, severity: Severity, rule: str, rows: pl.DataFrame, advice: str) -> None:
@@ -96,12 +98,28 @@ class Notes:
             self.add(severity, rule, own.row(0, named=True), own.height, advice)
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a path names a file; False also for what no file can be called (too long, a zero byte in it).
+
+    >>> is_file("a" * 5000)
+    False
+    """
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def find_files(source: str | Path) -> list[Path]:
     """The data files that a path, a folder (searched to the bottom) or a glob names, sorted."""
     path = Path(source)
-    if path.is_file():
+    if is_file(path):
         return [path]
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError):
+        is_folder = False
+    if is_folder:
         found = [
             inner
             for inner in path.rglob("*")
@@ -112,21 +130,39 @@ def find_files(source: str | Path) -> list[Path]:
         advice = f"Put files ending in {', '.join(SUFFIXES)} there."
     elif any(sign in str(source) for sign in "*?["):
         root = Path(path.anchor) if path.anchor else Path()
-        found = [inner for inner in root.glob(str(path.relative_to(root))) if inner.is_file()]
+        try:
+            found = [inner for inner in root.glob(str(path.relative_to(root))) if inner.is_file()]
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise BarsFileError(f"no pattern of files ({error}).", file=shown_path(source), advice=_CHECK) from None
         advice = "Nothing matches the pattern."
     else:
-        raise BarsFileError("there is no such file or folder.", file=source, advice="Check the path.")
+        raise BarsFileError("there is no such file or folder.", file=shown_path(source), advice=_CHECK)
     if not found:
         raise BarsFileError("no data files found.", file=source, advice=advice)
     return sorted(found)
 
 
-def read_tables(path: Path, header: Sequence[str] | None = None, choose: Choose | None = None) -> list[Table]:
+_CHECK = "Check the path."
+
+
+def shown_path(path: str | Path) -> str | Path:
+    """A path as an error shows it: of a long one the beginning.
+
+    >>> shown_path("bars.csv")
+    'bars.csv'
+    """
+    text = str(path)
+    return path if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"
+
+
+def read_tables(
+    path: Path, header: Sequence[str] | None = None, choose: Choose | None = None, holds: str = "bars"
+) -> list[Table]:
     """The tables of one file: one, or one per ticker where a downloader wrote several side by side.
 
-    `header` names the columns of a file that has no header line. Folders of the form `symbol=AAPL` above
-    the file become columns. Of a Parquet file only what `choose` wants is read: no table where that is nothing. Raises
-    BarsFileError beyond the limits and for what is not a table.
+    `header` names the columns of a file that has no header line. `holds` says in words what the rows are. Folders of
+    the form `symbol=AAPL` above the file become columns. Of a Parquet file only what `choose` wants is read: no table
+    where that is nothing. Raises BarsFileError beyond the limits and for what is not a table.
     """
     folders = {
         key: unquote(value) for key, _, value in (part.partition("=") for part in path.parts[:-1])
@@ -137,7 +173,8 @@ def read_tables(path: Path, header: Sequence[str] | None = None, choose: Choose 
             if choose and key.lower() in ("symbol", "ticker") and choose({}, value) is None:
                 return []  # not even opened
         return _read_parquet(path, folders, choose)
-    return [replace(one, frame=_with_folders(one.frame.lazy(), folders).collect()) for one in _read_text(path, header)]
+    tables = _read_text(path, header, holds)
+    return [replace(one, frame=_with_folders(one.frame.lazy(), folders).collect()) for one in tables]
 
 
 def _with_folders(frame: pl.LazyFrame, folders: Mapping[str, str]) -> pl.LazyFrame:
@@ -282,14 +319,14 @@ def _within(path: Path, what: str, have: int, limit: int) -> None:
         raise BarsFileError(f"{have:,} {what}; at most {limit:,} are read.", file=path, advice="Split the file.")
 
 
-def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
+def _read_text(path: Path, header: Sequence[str] | None, holds: str) -> Iterator[Table]:
     data = _decoded(path)
     lines = _first_lines(path, data, 64)
     skipped = 0
     while skipped < len(lines) and (not lines[skipped].strip(" ,;\t") or lines[skipped].startswith(("#", "sep="))):
         skipped += 1
     if skipped == len(lines):
-        raise BarsFileError("the file is empty.", file=path, line=1, advice="Give a file with bars.")
+        raise BarsFileError("the file is empty.", file=path, line=1, advice=f"Give a file with {holds}.")
     separator = max(",;\t|", key=lambda sign: (lines[skipped].count(sign), sign == ","))
     head = [_cells(line, separator) for line in lines[skipped : skipped + 3]]
     first = head[0]
@@ -297,7 +334,7 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
 
     two = _two_headers(head)
     if two is not None:
-        yield from _read_side_by_side(path, data, skipped, separator, *two)
+        yield from _read_side_by_side(path, data, skipped, separator, *two, holds)
         return
     lean = False
     headless = any(_is_number(cell) for cell in first)
@@ -322,7 +359,7 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Iterator[Table]:
     names = [name or f"unnamed_{position}" for position, name in enumerate(names)]
     refuse_twice(names, path, skipped + 1)
     start = skipped if headless else skipped + 1
-    frame = _body(path, data, start, separator, names)
+    frame = _body(path, data, start, separator, names, holds)
     yield Table(frame, str(path), start + 1, _stem(path), lean, decimal_comma=separator != ",")
 
 
@@ -352,12 +389,20 @@ def _two_headers(head: list[list[str]]) -> tuple[list[str], list[str], int] | No
 
 
 def _read_side_by_side(
-    path: Path, data: bytes, skipped: int, separator: str, fields: list[str], tickers: list[str], lines: int
+    path: Path,
+    data: bytes,
+    skipped: int,
+    separator: str,
+    fields: list[str],
+    tickers: list[str],
+    lines: int,
+    holds: str,
 ) -> Iterator[Table]:
     """The columns under header lines of fields and tickers: one table per ticker."""
     refuse_twice(list(zip(fields, tickers, strict=True)), path, skipped + 1)
     time_name = fields[0]
-    frame = _body(path, data, skipped + lines, separator, [time_name, *(str(n) for n in range(1, len(fields)))])
+    names = [time_name, *(str(n) for n in range(1, len(fields)))]
+    frame = _body(path, data, skipped + lines, separator, names, holds)
     for ticker in dict.fromkeys(tickers[1:]):
         own = {str(n): fields[n] for n in range(1, len(fields)) if tickers[n] == ticker}
         yield Table(frame.select(time_name, *own).rename(own), str(path), skipped + lines + 1, ticker)
@@ -427,7 +472,7 @@ def _is_number(cell: str) -> bool:
     return re.fullmatch(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", cell.strip().lower()) is not None
 
 
-def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str]) -> pl.DataFrame:
+def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], holds: str) -> pl.DataFrame:
     """All rows after `skip` lines as text; blank lines are rows of nulls, so rows count lines."""
     try:
         return pl.read_csv(
@@ -437,10 +482,11 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str]) 
             schema=dict.fromkeys(names, pl.String),
             separator=separator,
             infer_schema=False,
+            missing_columns="insert",  # where every row is cut off
         )
     except pl.exceptions.NoDataError:
         raise BarsFileError(
-            "the file has a header and no rows.", file=path, line=skip, advice="Give a file with bars."
+            "the file has a header and no rows.", file=path, line=skip, advice=f"Give a file with {holds}."
         ) from None
     except pl.exceptions.PolarsError as error:
         for number, cells in enumerate(csv.reader(io.StringIO(data.decode()), delimiter=separator), start=1):

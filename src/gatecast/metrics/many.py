@@ -117,6 +117,72 @@ def model_confidence_set(
     return ConfidenceSet(pvalues, tuple(int(column) for column in np.flatnonzero(pvalues > level)))
 
 
+def losing_less(losses: ArrayLike, *, block: float | None = None, draws: int = 1000, seed: int = 0) -> FloatArray:
+    """P-values (models, models) that the model of the column loses less than that of the row, from one set of draws.
+
+    Each row is corrected for all models that are held against its own, by steps from the largest t down, so that its
+    smallest p-value is that of `significance.spa`: whether any model is better. A model can be the best, with a
+    confidence of 1 - `level`, where no p-value of its row is below `level`. NaN for a model against itself and against
+    one with the same losses, and throughout where there are too few rows. Every draw is divided by its own standard
+    error, and models that are clearly worse do not weaken the others. Hsu, Hsu and Kuan (2010), Journal of Empirical
+    Finance 17; Hansen (2005), Journal of Business & Economic Statistics 23.
+
+    >>> losses = np.random.default_rng(3).standard_normal((500, 3))
+    >>> losses[:, 2] -= 0.4
+    >>> (losing_less(losses, draws=300) < 0.05).tolist()
+    [[False, False, True], [False, False, True], [False, False, False]]
+    """
+    table = np.asarray(losses, np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"expected losses (times, models), got shape {table.shape}.")
+    count = table.shape[1]
+    pvalues = np.full((count, count), np.nan)
+    table = table[~np.isnan(table).any(axis=1)]
+    if _unusable(table, LEAST_ROWS) or out_of_range(table):
+        return pvalues
+    n, rounding = len(table), 1e-12 * np.abs(table).max()
+    table = table - table.mean(axis=1, keepdims=True)
+    block = _check(block_length(table) if block is None else block, draws)
+    drawn, squares = _means_and_products(table, block, draws, seed)
+    clearly = -np.sqrt(2 * np.log(np.log(n)))
+    for row in range(count):
+        mean = table[:, row].mean() - table.mean(axis=0)
+        varies = np.ptp(table[:, [row]] - table, axis=0) > rounding
+        of_draw = drawn[:, [row]] - drawn
+        error = np.where(varies, of_draw.std(axis=0), 1.0)
+        own = squares[:, row, row, None] + np.einsum("dmm->dm", squares) - 2 * squares[:, row]
+        own_error = np.sqrt(np.maximum(own, 0.0)) / n
+        t = np.where(varies, mean / error, np.where(np.abs(mean) > rounding, np.copysign(np.inf, mean), np.nan))
+        recentred = np.where(t >= clearly, mean, 0.0)
+        drawn_t = np.full_like(of_draw, np.inf)  # a draw of one block has no error of its own: it counts as larger
+        np.divide(of_draw - recentred, own_error, out=drawn_t, where=own_error > 1e-6 * error)
+        drawn_t[:, ~varies] = -np.inf
+        pvalues[row] = _stepped(t, drawn_t)
+    return pvalues
+
+
+def _stepped(t: FloatArray, drawn_t: FloatArray) -> FloatArray:
+    """P-values of (models,) statistics, largest first, each beside the draws of itself and all smaller ones."""
+    pvalues, largest = np.full(len(t), np.nan), 0.0
+    order = [int(place) for place in np.argsort(-t) if np.isfinite(t[place]) or np.isinf(t[place])]
+    for done, place in enumerate(order):
+        rest = np.maximum(drawn_t[:, order[done:]].max(axis=1), 0.0)
+        largest = max(largest, float((1 + np.sum(rest >= max(0.0, t[place]))) / (1 + len(rest))))
+        pvalues[place] = largest
+    return pvalues
+
+
+def _means_and_products(table: FloatArray, block: float, draws: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    """The mean of every draw, (draws, models), and the products of its block sums, (draws, models, models)."""
+    at_once = max(1, BOOTSTRAP_CELLS // table.size)
+    means, products = [], []
+    for batch in _stationary_bootstrap(len(table), block, draws, seed, at_once):
+        mean, sums, first = _block_sums(table, batch)
+        means.append(mean)
+        products += [part.T @ part for part in np.split(sums, first[1:])]
+    return np.concatenate(means), np.array(products)
+
+
 def _confidence(table: FloatArray, block: float | None, draws: int, seed: int) -> FloatArray:
     """arch's p-value of each column; ties of their means, of which arch makes an error, are broken far below noise."""
     from arch.bootstrap import MCS
@@ -293,6 +359,12 @@ def bootstrap_means(gain: FloatArray, block: float, draws: int, seed: int) -> tu
 
 def _means(gain: FloatArray, batch: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """The mean of every draw and its standard error by the spread of its block sums, (draws, models) each."""
+    mean, sums, first = _block_sums(gain, batch)
+    return mean, np.sqrt(np.add.reduceat(sums**2, first)) / len(gain)
+
+
+def _block_sums(gain: FloatArray, batch: NDArray[np.int64]) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
+    """Means (draws, models), sums of each block beyond its draw's mean (blocks, models), first block of each draw."""
     n = len(gain)
     begins = np.diff(batch, axis=1, prepend=0) % n != 1
     begins[:, 0] = True
@@ -300,8 +372,7 @@ def _means(gain: FloatArray, batch: NDArray[np.int64]) -> tuple[FloatArray, Floa
     mean = drawn.mean(axis=1)
     first = np.flatnonzero(begins)
     sums = np.add.reduceat((drawn - mean[:, None]).reshape(-1, gain.shape[1]), first)
-    draw = np.searchsorted(first, np.arange(len(batch)) * n)
-    return mean, np.sqrt(np.add.reduceat(sums**2, draw)) / n
+    return mean, sums, np.searchsorted(first, np.arange(len(batch)) * n)
 
 
 def _autocovariances(values: FloatArray, lag: int) -> FloatArray:

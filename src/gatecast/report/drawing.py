@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -129,6 +129,12 @@ def _line(x: list[Any], y: list[Any], name: str, colour: str, width: float = 1.6
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": escape(name), "line": line, **more}
 
 
+def _said_in_corner(text: str) -> Data:
+    """Text in the upper right corner of a figure."""
+    corner = {"xref": "paper", "yref": "paper", "x": 0.99, "y": 0.99, "xanchor": "right", "yanchor": "top"}
+    return {**corner, "text": escape(text), "showarrow": False}
+
+
 def draw_candles(data: Data) -> Any:
     """Bars in grey, signals in colour (hollow when not traded), the fan, the weight, the strategy ribbon."""
     times, fan = data["time"], data["fan"]
@@ -247,7 +253,11 @@ def draw_candles(data: Data) -> Any:
             zerolinecolor=LIGHT["line"],
         ),
         yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
-        annotations=[_panel_title("weight decided", 0.22), _panel_title("strategy in force", 0.045)],
+        annotations=[
+            *([_said_in_corner(data["since"])] if data.get("since") else []),
+            _panel_title("weight decided", 0.22),
+            _panel_title("strategy in force", 0.045),
+        ],
     )
 
 
@@ -339,7 +349,12 @@ def draw_coverage(data: Data) -> Any:
         traces.append(_line(ends, [level] * 2, "", colour, 1, line=dots, showlegend=False, hoverinfo="skip"))
         line = _line(one["year"], one["coverage"], f"{100 * level:g} % interval", colour, 1.8)
         traces.append({**line, "mode": "lines+markers", "marker": {"color": colour, "size": 5}})
-    return _figure(traces, 320, xaxis=_axis(tickformat="d"), yaxis=_value_axis(tickformat=".0%", hoverformat=".1%"))
+    return _figure(traces, 320, xaxis=_year_axis(ends), yaxis=_value_axis(tickformat=".0%", hoverformat=".1%"))
+
+
+def _year_axis(ends: Sequence[int]) -> Data:
+    """An axis with whole years alone, a dozen marks at most."""
+    return _axis(tickformat="d", tick0=ends[0], dtick=max(1, -(-(ends[1] - ends[0]) // 12)))
 
 
 def draw_wealth(data: Data) -> Any:
@@ -412,7 +427,7 @@ def draw_strategies(data: Data) -> Any:
         420,
         barmode="stack",
         bargap=0.25,
-        xaxis=_axis(tickformat="d"),
+        xaxis=_year_axis([min(data["year"]), max(data["year"])]),
         yaxis=_value_axis(tickformat=".0%", hoverformat=".0%", range=[0, 1]),
     )
 

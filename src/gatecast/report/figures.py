@@ -5,7 +5,7 @@ How they look is in `drawing`. A figure whose parts are missing from the run is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.market.bars import session_date
-from gatecast.newest import variance_ratios
+from gatecast.newest import TODAY, variance_ratios
 from gatecast.trading.strategies import strategy_titles
 
 Data = dict[str, Any]
@@ -79,12 +79,16 @@ def _preferred(names: list[str], order: list[str], most: int) -> list[str]:
 # ── recent bars, signals, the fan and the strategy in force ───────────────────────────────────────
 
 
-def charted_symbols(run: Any, most: int = 12) -> list[str]:
-    """The symbols that get a chart: all of them, or the `most` with the largest newest positions."""
+def charted_symbols(run: Any, most: int = 12, *, states: Mapping[str, str] | None = None) -> list[str]:
+    """The symbols that get a chart: all of them, or the `most` with the largest newest positions.
+
+    `states`: symbol -> what it has today (`gatecast.newest.TODAY`): symbols with a bar come first, ended ones last.
+    """
     bars = part(run, "bars", "symbol")
     if bars is None:
         return []
-    symbols = bars["symbol"].unique().sort().to_list()
+    rank = {symbol: TODAY.index(state) for symbol, state in (states or {}).items()}
+    symbols = sorted(bars["symbol"].unique(), key=lambda symbol: (rank.get(symbol, 0), symbol))
     if len(symbols) <= most:
         return symbols
     weights = part(run, "weights", "symbol", "time", "weight")
@@ -93,13 +97,15 @@ def charted_symbols(run: Any, most: int = 12) -> list[str]:
         if weights is None
         else dict(weights.sort("time").group_by("symbol").agg(pl.col("weight").last().abs()).iter_rows())
     )
-    return sorted(sorted(symbols, key=lambda s: (-(size.get(s) or 0.0), s))[:most])
+    chosen = sorted(symbols, key=lambda symbol: (rank.get(symbol, 0), -(size.get(symbol) or 0.0), symbol))[:most]
+    return [symbol for symbol in symbols if symbol in chosen]
 
 
-def candles_data(run: Any, symbol: str, most: int = 500) -> Data | None:
+def candles_data(run: Any, symbol: str, most: int = 500, *, since: str | None = None) -> Data | None:
     """The last bars of one symbol with signals, weight and strategy, and the fan from the newest forecast.
 
-    A signal counts as traded where the weight decided at that close is on its side.
+    A signal counts as traded where the weight decided at that close is on its side. `since`: since when the symbol has
+    no bar, in words; it then has no fan.
     """
     bars = part(run, "bars", "symbol", "time", "open", "high", "low", "close")
     if bars is None:
@@ -130,7 +136,8 @@ def candles_data(run: Any, symbol: str, most: int = 500) -> Data | None:
         "traded": (side > 0).fill_null(False).to_list(),
         "strategy": bars["strategy"].to_list(),
         "titles": titles_of(run),
-        "fan": _fan(run, symbol, bars),
+        "since": since,
+        "fan": None if since else _fan(run, symbol, bars),
     }
 
 

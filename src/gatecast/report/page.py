@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -15,13 +15,16 @@ import numpy as np
 import polars as pl
 
 from gatecast.experiment import KNOWN_MODELS
-from gatecast.newest import newest_rows
+from gatecast.market.actions import recorded_delistings
+from gatecast.market.ends import symbols_ended
+from gatecast.newest import TODAY, newest_rows
 from gatecast.report import drawing, figures, words
 from gatecast.report.credit import alone, credit, gains
 from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
+from gatecast.results import how_held
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -45,6 +48,8 @@ FORMATS = ("named", "titled", "begun", "number", "decimals", "percent", "measure
 
 SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows")
 """Parts of the scores that the scorecard is made of."""
+
+LISTED = 40  # symbols in the table of newest forecasts
 
 # ── the dictionary ────────────────────────────────────────────────────────────────────────────────
 
@@ -92,11 +97,20 @@ def report_data(run: Any) -> Data:
     scores = getattr(run, "scores", None) or {}
     verdicts = scores.get("verdicts") or {}
     experiment: Any = getattr(run, "experiment", None)
-    money = _money(run)
+    newest = _newest(run)
+    money = _money(run, newest)
+    override = getattr(getattr(experiment, "selection", None), "evidence", None)
+    if override is not None:
+        money["evidence_set"] = override
     summary = scores.get("summary") or {}
     if isinstance(summary, str):
         summary = {"headline": summary}
-    candles = {symbol: figures.candles_data(run, symbol) for symbol in figures.charted_symbols(run)}
+    states = {row["symbol"]: row["today"] for row in newest}
+    since = {row["symbol"]: _since(row) for row in newest}
+    candles = {
+        symbol: figures.candles_data(run, symbol, since=since.get(symbol))
+        for symbol in figures.charted_symbols(run, states=states)
+    }
     folds = list(scores.get("folds") or [])
     data = {
         "name": getattr(experiment, "name", None) or "A run",
@@ -107,7 +121,7 @@ def report_data(run: Any) -> Data:
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(plain({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
-        "newest": _newest(run),
+        "newest": newest[:LISTED],
         "control": {k: v for k, v in (scores.get("control") or {}).items() if k != "equity"} or None,
         "figures": {
             "candles": candles,
@@ -222,13 +236,24 @@ def _bars_judged(run: Any) -> int | None:
     return None if equity is None else equity.height
 
 
-def _money(run: Any) -> Data:
-    """How far the verdict reached the book: evidence factor, signals shown and traded, what is held."""
+def _since(row: Mapping[str, Any]) -> str | None:
+    """Since when a symbol has no bar, in words; None where it has one today."""
+    said = {"ended": "ended on", "no bar": "no bar since"}.get(row["today"])
+    return said and f"{said} {row['newest_bar']}"
+
+
+def _money(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data:
+    """How far the verdict reached the book: evidence factor, signals shown and traded, what is held.
+
+    `rows`: see `gatecast.newest.newest_rows`; what is invested now is the sum of their book.
+    """
+    rows = list(rows)
+    today = [row["symbol"] for row in rows if row["today"] in ("bar", "no trade")]
     signals = part(run, "signals", "symbol", "time", "signal", "evidence")
     weights = part(run, "weights", "symbol", "time", "weight")
     money: Data = {}
     if signals is not None:
-        newest = _newest_rows(signals)
+        newest = signals.filter(pl.col("symbol").is_in(today)).sort("time").group_by("symbol").last()
         money |= {
             "evidence_newest": newest["evidence"].mean(),
             "evidence_mean": signals["evidence"].mean(),
@@ -236,21 +261,14 @@ def _money(run: Any) -> Data:
         }
     if weights is not None:
         book = "book" if "book" in weights.columns else "weight"
-        newest = _newest_rows(weights)
         money |= {
             "share_held": (weights["weight"].fill_nan(0).fill_null(0) != 0).mean(),
-            "gross_newest": newest[book].abs().sum(),
+            "gross_newest": sum(abs(row.get(book) or 0.0) for row in rows),
         }
     if signals is not None and weights is not None:
         both = signals.join(weights, on=["symbol", "time"], how="inner")
         money["signals_traded"] = int((both["signal"] * both["weight"] > 0).sum())
     return money
-
-
-def _newest_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """The last row of each symbol that is still alive: seen within ten days of the newest row."""
-    alive = frame.filter(pl.col("time") > pl.col("time").max() - timedelta(days=10))
-    return alive.sort("time").group_by("symbol", maintain_order=True).last()
 
 
 def _heads(verdicts: Mapping[str, Any], money: Data) -> list[Data]:
@@ -269,6 +287,8 @@ def _follows(head: str, money: Data) -> str | None:
         return "Sets the size of every position and the width of the fan."
     if head == "regime":
         return "Describes the coming bars; no order follows from it alone."
+    if head == "strategy" and (override := money.get("evidence_set")) is not None:
+        return f"{words.begun(how_held(override))}, whatever the record says."
     if head == "strategy" and evidence is not None:
         effect = (
             "nothing is held"
@@ -281,20 +301,24 @@ def _follows(head: str, money: Data) -> str | None:
     return None
 
 
-def _newest(run: Any, most: int = 40) -> list[Data]:
-    """The newest forecast of each symbol, see `gatecast.newest`, with its times as text."""
+def _newest(run: Any) -> list[Data]:
+    """The newest forecast of each symbol, see `gatecast.newest`, with its times as text; those of today first."""
     bars = part(run, "bars", "symbol", "time", "close")
     if bars is None:
         return []
     settings: Any = getattr(run, "experiment", None)
     scores = getattr(run, "scores", None) or {}
+    ended = {}
+    if "asset_class" in bars.columns:
+        ended = symbols_ended(bars, recorded_delistings(scores.get("delistings")))
     rows = newest_rows(
         bars, figures.forecasts_of(run), part(run, "signals", "symbol", "time"), part(run, "weights", "symbol", "time"),
         scores.get("verdicts") or {},
         signal_model=getattr(getattr(settings, "signals", None), "model", "one model"),
         confirmed_by=getattr(getattr(settings, "signals", None), "confirmed_by", "another model"),
-        abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05),
-    )[:most]  # fmt: skip
+        abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05), ended=ended,
+    )  # fmt: skip
+    rows.sort(key=lambda row: TODAY.index(row["today"]))
     daily = figures.is_daily(bars.filter(pl.col("symbol") == bars["symbol"][0])["time"])
     times = figures.bar_labels(pl.Series([row["newest_bar"] for row in rows]), daily)
     return [{**row, "newest_bar": time} for row, time in zip(rows, times, strict=True)]

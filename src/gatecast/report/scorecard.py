@@ -25,7 +25,12 @@ def scorecard(scores: Scores, bars: int | None = None) -> Data:
     return {
         "rests": rests(scores.get("verdicts") or {}),
         "illusions": illusions(scores.get("illusions") or {}),
-        "tried": tried(scores.get("trials") or {}, scores.get("backtest") or {}, bars),
+        "tried": tried(
+            scores.get("trials") or {},
+            scores.get("backtest") or {},
+            bars,
+            (scores.get("verdicts") or {}).get("strategy"),
+        ),
         "holdout": holdout(scores["holdout"]) if "holdout" in scores else None,
         "audit": audit(scores["audit"]) if scores.get("audit") else None,
         "many": many(scores.get("many") or {}),
@@ -133,7 +138,12 @@ def rests(verdicts: Mapping[str, Scores]) -> list[Data]:
 
 def _days(verdict: Scores) -> str:
     days, worth = verdict.get("n"), verdict.get("n_effective")
-    return counted(days) + (f", worth {counted(float(worth))}" if known(worth) else "") if known(days) else ""
+    if not known(days):
+        return ""
+    if not known(worth):
+        return counted(days)
+    fewer = float(f"{worth:.2g}") < days  # rounded to two digits they may not become more
+    return f"{counted(days)}, worth {counted(float(worth)) if fewer else counted(days)}"
 
 
 def _needed(verdict: Scores) -> str:
@@ -323,44 +333,67 @@ def _count(count: Any, what: str) -> str:
 # ── how often it was tried ────────────────────────────────────────────────────────────────────────
 
 
-def tried(trials: Scores, backtest: Scores, bars: int | None = None) -> Data | None:
-    """How many settings were tried, whether the best beats luck, how sure the Sharpe ratio is: `says, rows, facts`."""
+def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Scores | None = None) -> Data | None:
+    """How many settings were tried, what they are worth, how sure the Sharpe ratio is: `says, rows, facts`.
+
+    `verdict`: that on the strategy, which alone says whether the profit is more than luck; the numbers beside it answer
+    narrower questions and claim nothing.
+    """
     if not known(trials.get("count")):
         return None
     count, worth = trials["count"], trials.get("effective")
-    alone = known(worth) and round(float(worth), 1) <= 1
     says = f"{_count(count, 'setting')} {'has' if count == 1 else 'have'} been tried on these instruments and days"
-    if count == 1:
-        says += ": nothing was picked from many."
-    elif known(worth):
-        says += f", so alike that they count as {'one try' if alone else f'{worth:.1f} independent tries'}."
-    else:
-        says += "."
+    says += ": nothing was picked from many." if count == 1 else _alike(count, worth)
     if trials.get("nested"):
         says += f" {counted(trials['nested'])} of them were candidates of searches that saw nothing of what is judged."
-    best = trials.get("best_of") or {}
-    if known(best.get("pvalue")):
-        verb = "more than" if best["pvalue"] < 0.05 else "no more than"
-        whose = "It earned" if count == 1 else "The best of them earned"
-        says += f" {whose} {verb} luck gives{'' if count == 1 else ' the best of so many'}."
-    elif best.get("reason"):
-        says += f" Whether that beats luck cannot be tested: {best['reason']}."
+    best, outcome = trials.get("best_of") or {}, (verdict or {}).get("verdict")
+    if outcome:
+        after = (verdict or {}).get("pvalue_trials")
+        luck = f" (luck alone does as well, after all questions and tries: {odds(after)})" if known(after) else ""
+        says += f" Whether the profit is more than luck the verdict on the strategy says: {outcome}{luck}."
+    if count > 1 and not known(best.get("pvalue")) and best.get("reason"):
+        says += f" What luck gives the best of them cannot be computed: {best['reason']}."
+    proven = tone(outcome) == "skill"
     sure = {
         "the Sharpe ratio is above 0": backtest.get("probabilistic_sharpe"),
         "… above what luck gives the best try": None if count == 1 else backtest.get("deflated_sharpe"),
     }
     rows = [
-        {"label": label, "text": _sure(value), "value": value, "mine": known(value) and value > 0.95}
+        {"label": label, "text": _sure(value), "value": value, "mine": proven and value > 0.95}
         for label, value in sure.items()
         if known(value)
     ]
+    if rows and count > 1 and len(rows) < len(sure):
+        rows.append({"label": [*sure][1], "text": "cannot be computed", "value": None, "mine": False})
     facts = {
         "Settings tried": f"{counted(count)}"
         + (f", worth {worth:.1f} independent" if known(worth) and count > 1 else ""),
-        "Luck alone does as well": odds(best.get("pvalue")) if known(best.get("pvalue")) else None,
-        "Shortest record that would do": _record(backtest, bars) if rows else None,
+        "Luck alone gives the best of them as much, of this one question": odds(best["pvalue"])
+        if count > 1 and known(best.get("pvalue"))
+        else None,
+        "Shortest record for the Sharpe ratio": _record(backtest, bars)
+        if all(known(r["value"]) for r in rows) and rows
+        else None,
     }
     return {"says": says, "rows": rows, "facts": {label: text for label, text in facts.items() if text}}
+
+
+def _alike(count: int, worth: Any) -> str:
+    """As how many independent tries several settings count.
+
+    >>> _alike(4, 4.0), _alike(4, 1.02)
+    (', so different that each counts.', ', so alike that they count as one try.')
+    >>> _alike(4, 2.3)
+    ', of which some are alike: they count as 2.3 independent tries.'
+    """
+    if not known(worth):
+        return "."
+    independent = round(float(worth), 1)
+    if independent >= count:
+        return ", so different that each counts."
+    if independent <= 1:
+        return ", so alike that they count as one try."
+    return f", of which some are alike: they count as {independent:.1f} independent tries."
 
 
 def _sure(chance: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import fill_times
+from gatecast.market.calendar import OLDEST_SESSIONS, fill_times
 from gatecast.samples.arrays import to_times
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
     IntArray = NDArray[np.int64]
 
-OLDEST_SESSIONS = 3  # a window may end at a row that is so many sessions older than the decision, not at an older one
 NEVER = np.int64(2**31)
 
 

@@ -88,7 +88,7 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
     """
     group = ["symbol", "segment"]
     log_close = pl.col("close").log()
-    own = [volatility_proxy] if volatility_proxy not in PROXIES else []
+    own = [pl.col(volatility_proxy).alias("_own")] if volatility_proxy not in PROXIES else []
     known_at = pl.Series(known_by).dt.replace_time_zone("UTC")  # a value hangs on the rows before it, too
     frame = bars.select(
         "symbol", "segment", "time", known_at.alias("known_at"), pl.col("open", "high", "low", "close", "volume"),
@@ -176,9 +176,9 @@ def make_targets(
     ((600, 5), True)
     """
     if volatility_proxy not in PROXIES and volatility_proxy not in _numeric(bars):
-        own = "one of the bars' own columns, which hold no variance" if volatility_proxy in bars.columns else "unknown"
+        kind = "one of the bars' own columns, which hold no variance" if volatility_proxy in bars.columns else "unknown"
         raise SettingsError(
-            f"volatility proxy {volatility_proxy!r} is {own}: expected a range proxy, or a further column of the bars "
+            f"volatility proxy {volatility_proxy!r} is {kind}: expected a range proxy, or a further column of the bars "
             f"with a variance. {did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
         )
     used = np.ones(len(bars), np.bool_) if used is None else used
@@ -187,11 +187,14 @@ def make_targets(
     facts = facts if used.all() else _spread_over(facts, used)
     group = ["symbol", "listing"]
     log_close = pl.col("close").log()
-    frame = bars.with_columns(
-        listing=listings(bars), latest=pl.Series(latest), floor=pl.Series(facts.baseline)
-    ).with_columns(
-        r=(log_close - log_close.shift(1)).over(group),
-        floor=(VARIANCE_FLOOR * pl.col("floor").fill_nan(None)).forward_fill().over("symbol"),
+    own = [pl.col(volatility_proxy).alias("_own")] if volatility_proxy not in PROXIES else []
+    frame = (
+        bars.select(*COLUMNS, *own)
+        .with_columns(listing=listings(bars), latest=pl.Series(latest), floor=pl.Series(facts.baseline))
+        .with_columns(
+            r=(log_close - log_close.shift(1)).over(group),
+            floor=(VARIANCE_FLOOR * pl.col("floor").fill_nan(None)).forward_fill().over("symbol"),
+        )
     )
     frame = frame.with_columns(proxy=_proxy(volatility_proxy)).with_columns(
         *((log_close.shift(-k) - log_close).over(group).alias(f"ahead_{k}") for k in range(1, horizon + 1)),
@@ -321,12 +324,12 @@ def _proxy(name: str) -> pl.Expr:
     elif name == "garman_klass":
         ranged = 0.5 * high_low.pow(2) - float(2 * np.log(2) - 1) * (pl.col("close") / pl.col("open")).log().pow(2)
     else:
-        return pl.col(name)
+        return pl.col("_own")
     # closes alone have no range: the squared return stands in, or a known number, the floor, would be the answer
     return pl.when(pl.col("high") == pl.col("low")).then(pl.col("r").pow(2).fill_null(0.0)).otherwise(ranged)
 
 
 def _numeric(bars: pl.DataFrame) -> list[str]:
     """Further columns of numbers, none of prices, volume or keys."""
-    own = (*COLUMNS, "listing", "traded", "suspended")
+    own = (*COLUMNS, "traded", "suspended")
     return [name for name, kind in bars.schema.items() if kind.is_numeric() and name not in own]

@@ -176,7 +176,14 @@ class Samples:
     @cached_property
     def summaries(self) -> FloatArray:
         """(samples, 5 * features) each window in brief: last value, means over 5, 10 and T bars, slope over T bars."""
-        cut = self.windows[self.ends - self.lookback + 1]
+        return self._in_brief(self.windows[self.ends - self.lookback + 1])
+
+    def summaries_within(self, rows: IntArray, limits: FloatArray) -> FloatArray:
+        """(rows, 5 * features) the summaries of windows whose values are kept within `limits`, (2, features)."""
+        cut = np.clip(self.windows[self.ends[rows] - self.lookback + 1], *limits[:, :, None])
+        return self._in_brief(np.ascontiguousarray(cut))
+
+    def _in_brief(self, cut: FloatArray) -> FloatArray:
         ramp = np.arange(self.lookback) - (self.lookback - 1) / 2
         return np.concatenate(
             [

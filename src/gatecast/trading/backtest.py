@@ -38,10 +38,10 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.market.bars import open_fills, refuse_lacking, session_date
+from gatecast.market.bars import COLUMNS, open_fills, refuse_lacking, session_date
 from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
 from gatecast.market.classes import asset_class
-from gatecast.market.ends import find_ends
+from gatecast.market.ends import find_ends_and_returns, has_ended
 from gatecast.samples.targets import to_times
 from gatecast.trading.costs import BASIS_POINT, Costs
 from gatecast.trading.portfolio import make_book
@@ -203,7 +203,8 @@ def backtest(
     actions: the delistings that are known, see `gatecast.market.ends`.
 
     A decision never needs more money than there is: what is held in symbols without a bar at that close, halted ones
-    among them, is left out of the money that is divided.
+    among them, is left out of the money that is divided. At the close at which the end of a symbol is known its weight
+    is 0, and what its end leaves is divided among the others.
 
     Raises
     ------
@@ -218,12 +219,14 @@ def backtest(
     """
     costs = costs or Costs()
     refuse_lacking(bars)
-    ends = find_ends(bars, actions)
+    ends = find_ends_and_returns(bars, actions)
     table = _with_weights(weights, _with_facts(bars, _fills_chosen(fills or {}, bars)))
-    keys = table.select("symbol", "time", "weight")
+    goes_on = pl.Series((~has_ended(table, ends)).astype(np.float64))
+    keys = table.select("symbol", "time", weight=pl.col("weight") * goes_on)
     table = table.with_columns(
+        weight=keys["weight"],
         book=make_book(keys, bars, ends)["weight"],
-        hold=make_book(keys.with_columns(weight=pl.lit(1.0)), bars, ends)["weight"],
+        hold=make_book(keys.with_columns(weight=goes_on), bars, ends)["weight"],
     )
     table = _with_ends(table, ends).with_columns(_only_changes("hold"))
     rows = _rows_of(table, costs)
@@ -281,7 +284,7 @@ def rows_per_year(equity: pl.DataFrame, bars: pl.DataFrame) -> float:
 def _with_facts(bars: pl.DataFrame, at_open: BoolArray) -> pl.DataFrame:
     """The bars with `starts` (a listing begins at the bar) and `at_open` (its orders are filled at its open)."""
     starts = (pl.col("listing").diff().over("symbol") != 0).fill_null(False)
-    table = bars.with_columns(at_open=pl.Series(at_open), listing=listings(bars))
+    table = bars.select(COLUMNS).with_columns(at_open=pl.Series(at_open), listing=listings(bars))
     return table.with_columns(starts=starts).drop("listing")
 
 
@@ -444,6 +447,7 @@ class _Rows:
     VENDOR. `at_open`: orders are filled at the open; `fill` and `close` are ratios to the symbol's close before.
     `starts`: a listing begins, `other_level` at another level of price. `terms`: the return of an end on known terms,
     `default` the class's on unknown ones. `borrow`: fraction of a short holding that is carried into the row.
+    `ends_follow`: whether the ends of the next step are known at the close of the row; of shared accounts alone.
     """
 
     symbol: IntArray
@@ -458,11 +462,14 @@ class _Rows:
     default: FloatArray
     cost_per_side: FloatArray
     borrow: FloatArray
+    ends_follow: BoolArray | None = None
 
     def together(self, table: pl.DataFrame) -> _Rows:
         """The same with the steps of one account for all symbols: moments, the ends of each after its bars."""
-        step = table.select(pl.struct("time", ended=pl.col("kind") != BAR).rank("dense"))["time"]
-        return replace(self, step=step.to_numpy().astype(np.int64) - 1)
+        ended = pl.col("kind") != BAR
+        step = table.select(pl.struct("time", ended=ended).rank("dense"))["time"].to_numpy().astype(np.int64) - 1
+        follow = table.select(~ended & ended.any().over("time")).to_series().to_numpy()
+        return replace(self, step=step, ends_follow=follow)
 
     def takes_default_terms(self) -> bool:
         """Whether any default terms other than 0 are booked."""
@@ -516,6 +523,7 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
     cut_off = np.full(shape, KEEP)  # orders for which there was not the money
     gross, cost, turnover, ordered, gained, charged = np.zeros((6, count, accounts))
     path = np.zeros((len(bounds) - 1, accounts))
+    follow = np.zeros(count, np.bool_) if rows.ends_follow is None else rows.ends_follow[order]
 
     def together(money: FloatArray) -> FloatArray:
         return np.asarray(money.sum(axis=0, keepdims=True) if shared else money, np.float64)
@@ -560,7 +568,8 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
         decided = weight[place]
         if shared:  # an order that was cut is repeated where there is no other
             asked = np.where(np.isnan(decided), cut_off[symbol], decided)
-            decided = _within_means(asked, value, wanted, symbol, now)
+            leaving = symbols[last : bounds[number + 2]] if follow[first] else symbols[:0]
+            decided = _within_means(asked, value, wanted, symbol, leaving, now)
             cut_off[symbol] = np.where(decided != asked, asked, KEEP)
         wanted[symbol] = decided
         unit = np.divide(1.0, before, out=np.zeros_like(before), where=before > 0)
@@ -576,11 +585,15 @@ def _aim(share: FloatArray, moved: FloatArray, means: FloatArray) -> FloatArray:
 
 
 def _within_means(
-    decided: FloatArray, value: FloatArray, wanted: FloatArray, symbol: IntArray, wealth: FloatArray
+    decided: FloatArray, value: FloatArray, wanted: FloatArray, symbol: IntArray, leaving: IntArray, wealth: FloatArray
 ) -> FloatArray:
-    """(symbols, accounts) orders, cut to the share of wealth that no other symbol holds, or waits to hold."""
+    """(symbols, accounts) orders, cut to the share of wealth that no other symbol holds, or waits to hold.
+
+    What symbols hold whose end is known (`leaving`) is free at the next fill.
+    """
     held = np.divide(np.abs(value), wealth, out=np.zeros_like(value), where=wealth > 0)
     taken = np.fmax(held, np.abs(wanted))
+    taken[leaving] = 0.0
     keeps = np.isnan(decided)
     taken[symbol] = np.where(keeps, held[symbol], 0.0)
     free = np.maximum(1 - taken.sum(axis=0, keepdims=True), 0.0)

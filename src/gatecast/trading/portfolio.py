@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import polars as pl
 
 from gatecast.errors import SettingsError
-from gatecast.market.ends import find_ends
+from gatecast.market.ends import find_ends_and_returns, has_ended
 
 SILENCE = timedelta(days=10)  # a symbol that is not held and whose last bar is older is no longer alive
 INSTANT = timedelta(microseconds=1)
@@ -19,8 +19,8 @@ def make_book(weights: Any, bars: pl.DataFrame, ends: pl.DataFrame | None = None
     """Each symbol's weight divided by the number of symbols alive when it was decided.
 
     In: frame symbol, time, weight (decided at the close `time`, in [-1, 1]), Polars or pandas, the Bars, and the ends
-    of symbols (None: those that the bars show by themselves, see `gatecast.market.ends`). Out: the same frame with the
-    weight in the portfolio. What is decided at one close has a gross exposure of at most 1.
+    of symbols (None: those that the bars show by themselves, see `market.ends.find_ends_and_returns`). Out: the same
+    frame with the weight in the portfolio. What is decided at one close has a gross exposure of at most 1.
 
     Raises `SettingsError` for a weight outside [-1, 1].
 
@@ -37,7 +37,7 @@ def make_book(weights: Any, bars: pl.DataFrame, ends: pl.DataFrame | None = None
     beyond = frame.filter(~pl.col("weight").is_between(-1, 1) & pl.col("weight").is_not_nan())
     if len(beyond):
         raise SettingsError(f"weights must lie in [-1, 1], {len(beyond)} do not, the first: {beyond.row(0)}.")
-    alive = symbols_alive(frame["time"], frame, bars, find_ends(bars) if ends is None else ends)
+    alive = symbols_alive(frame["time"], frame, bars, find_ends_and_returns(bars) if ends is None else ends)
     book = frame.with_columns(weight=pl.col("weight") / alive.clip(1))
     return book if isinstance(weights, pl.DataFrame) else book.to_pandas()
 
@@ -46,13 +46,15 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, bars: pl.DataFrame, e
     """At each time, among how many symbols the money is divided: those that trade and those that are held.
 
     A symbol is alive from its first bar on, until ten days after its last; where it was held or bought at its last two
-    bars it stays alive through a halt, to the close at which its end is booked (`ends`: symbol, time) or its return.
+    bars it stays alive through a halt, up to the close at which its end is booked (`ends`: symbol, time, back; not at
+    it) or to its return; bars that clear last trades after known terms are none.
     Only bars, weights and ends up to that time count: that a symbol will come back, or never will, is not known then.
     """
     held, time = pl.col("weight").fill_nan(0).fill_null(0) != 0, pl.col("time")
     clock = bars.schema["time"]
     decided = weights.select("symbol", time.cast(clock), "weight")
-    table = bars.select("symbol", "time").join(decided, on=["symbol", "time"], how="left").sort("symbol", "time")
+    trading = bars.select("symbol", "time").filter(~pl.Series(has_ended(bars, ends)))
+    table = trading.join(decided, on=["symbol", "time"], how="left").sort("symbol", "time")
     table = table.with_columns(
         held=held | held.shift().over("symbol").fill_null(False),  # an order of the last bar waits for the next
         back=time.shift(-1).over("symbol"),
@@ -69,7 +71,7 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, bars: pl.DataFrame, e
         )
     )  # fmt: skip
     silent = pl.when(~pl.col("held")).then(pl.col("last") + SILENCE)
-    until = runs.select(until=pl.min_horizontal(silent, "end", pl.col("back") - INSTANT))["until"]
+    until = runs.select(until=pl.min_horizontal(silent, pl.col("end") - INSTANT, pl.col("back") - INSTANT))["until"]
     begun = runs["since"].sort().search_sorted(times.cast(clock), side="right").cast(pl.Int64)
     ended = until.drop_nulls().sort().search_sorted(times.cast(clock), side="left").cast(pl.Int64)
     return begun - ended

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -62,6 +62,12 @@ class Proposals:
     signal: FloatArray
     telling: NDArray[np.bool_]
     traded: NDArray[np.bool_]
+
+    def without(self, rows: NDArray[np.bool_]) -> Proposals:
+        """The same with nothing proposed at some rows, (bars,)."""
+        if not rows.any():
+            return self
+        return replace(self, weights=np.where(rows[:, None], 0.0, self.weights), traded=self.traded & ~rows)
 
 
 def strategy_titles(model: str = "", confirmed_by: str = "") -> dict[str, str]:

@@ -157,6 +157,8 @@ def find_feature(name: str, own_columns: Iterable[str] = ()) -> Feature:
     own_columns = list(own_columns)
     if name in CATALOGUE and name in own_columns:
         raise FeatureError(f"{name!r} is a feature and a column of the bars: rename the column to say which is meant.")
+    if name in own_columns and name in SESSION:
+        raise FeatureError(f"{name!r} is what features read the session from: rename the column of the bars.")
     if name in own_columns:
         return Feature(name, np.positive, 0, (name,), "the column's own", "a column of the bars, as it stands")
     if name in NOT_FEATURES:

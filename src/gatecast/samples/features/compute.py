@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import FeatureError
-from gatecast.market.bars import make_bars, session_date
+from gatecast.market.bars import FURTHER_LIMITS, make_bars, session_date
 from gatecast.market.calendar import FIRST
 from gatecast.samples.features.catalogue import DEFAULT_FEATURES, NOT_FEATURES, Feature, find_feature
 
@@ -47,12 +47,12 @@ def compute_features(bars: Any, names: Iterable[str] | None = None) -> Any:
     """
     frame = _as_bars(bars)
     features = find_features(frame, names)
-    rows = frame.with_row_index("row").sort("symbol", "time", maintain_order=True)
+    rows = frame.with_row_index("_row").sort("symbol", "time", maintain_order=True)
     computed = _by_segment(rows, features)
     result = (
-        rows.select("row", "symbol", "time", *(pl.Series(f.name, computed[f.name]).fill_nan(None) for f in features))
-        .sort("row")
-        .drop("row")
+        rows.select("_row", "symbol", "time", *(pl.Series(f.name, computed[f.name]).fill_nan(None) for f in features))
+        .sort("_row")
+        .drop("_row")
     )
     return result if isinstance(bars, pl.DataFrame) else result.to_pandas()
 
@@ -60,9 +60,9 @@ def compute_features(bars: Any, names: Iterable[str] | None = None) -> Any:
 def available_features(bars: Any, names: Iterable[str] | None = None) -> tuple[list[str], dict[str, str]]:
     """Which features the bars of one asset class can have, and why the others are left out.
 
-    A feature is left out where a symbol that is there in the class's first 20 sessions has none of a column that the
-    feature needs in them (no volume: nothing is filled with zeros). Later bars never change that: a symbol that begins
-    later without the column gets no forecast.
+    A feature is left out where, in the class's first 20 sessions, there is none of a column that it needs (no volume:
+    nothing is filled with zeros): a feature of `names` where no symbol has it, one of the default five where one symbol
+    lacks it. A symbol without the column of a feature that stays gets no forecast. Later bars never change that.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def available_features(bars: Any, names: Iterable[str] | None = None) -> tuple[l
     day = session_date(pl.col("time"))
     first = frame.select(day.unique().sort().head(FIRST).last()).item()
     opening = frame.filter(day <= first)
-    reasons = {feature.name: _why_not(opening, feature) for feature in features}
+    reasons = {feature.name: _why_not(opening, feature, named=names is not None) for feature in features}
     return [name for name, why in reasons.items() if not why], {name: why for name, why in reasons.items() if why}
 
 
@@ -131,6 +131,12 @@ def _of_segment(feature: Feature, inputs: list[NDArray[Any]]) -> FloatArray:
         )
     values = values[feature.warmup :]
     finite = np.isfinite(values)
+    largest = float(np.abs(values, where=finite, out=np.zeros_like(values)).max(initial=0))
+    if largest > FURTHER_LIMITS[1]:
+        raise FeatureError(
+            f"feature {feature.name!r} reaches {largest:.3g}, beyond {FURTHER_LIMITS[1]:g}: divide it by a power of "
+            "ten, or return its log."
+        )
     if finite.all():
         return values
     if all(np.isfinite(column).all() for column in inputs if column.dtype.kind == "f"):
@@ -153,13 +159,15 @@ def _columns(bars: pl.DataFrame, names: set[str]) -> Columns:
     return columns
 
 
-def _why_not(bars: pl.DataFrame, feature: Feature) -> str:
-    symbols = bars["symbol"].n_unique()
+def _why_not(bars: pl.DataFrame, feature: Feature, named: bool) -> str:
+    """Why a feature is left out, empty where it is not; what the user `named` stays if one symbol can have it."""
+    every, lacking, reason = bars["symbol"].n_unique(), set[str](), ""
     for column in feature.needs:
         if column == "session_date":
             continue
         present = pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64).is_not_nan()
         without = bars.group_by("symbol").agg(present.any()).filter(~pl.col(column))["symbol"].sort().to_list()
-        if without:
-            return f"no {column}" + (f" in {', '.join(without)}" if len(without) < symbols else "")
-    return ""
+        lacking |= set(without)
+        if without and not reason:
+            reason = f"no {column}" + (f" in {', '.join(without)}" if len(without) < every else "")
+    return "" if named and len(lacking) < every else reason

@@ -1,0 +1,5 @@
+"""`python -m gatecast`: the command."""
+
+from gatecast.cli import main
+
+main()
