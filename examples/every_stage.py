@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gatecast.chain import Chain, ClassResult, fills_of, signals_frame, weights_frame
 from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
@@ -13,7 +14,6 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import findings, synthetic
-from gatecast.results import Chain, ClassResult, fills_of, signals_frame, weights_frame
 from gatecast.samples.features import compute_features
 from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest, net_returns

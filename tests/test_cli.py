@@ -111,7 +111,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, gatecast: Command) -> Callable[
         seen.append(experiment)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gatecast.experiment.run", record)
+    monkeypatch.setattr("gatecast.runs.run", record)
 
     def settings(*words: object) -> Experiment:
         assert gatecast("run", *words).status == 130
@@ -213,7 +213,7 @@ def test_a_place_that_is_taken_is_told_before_any_work(
     gatecast: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "thesis.txt").write_text("years")
-    monkeypatch.setattr("gatecast.experiment.run", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr("gatecast.runs.run", lambda *_, **__: pytest.fail("it ran"))
     answer = gatecast("run", "--out", here)
     assert answer.status == 2
     assert "no gatecast run" in answer.err
@@ -223,7 +223,7 @@ def test_an_interruption_is_one_line(gatecast: Command, here: Path, monkeypatch:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gatecast.experiment.run", interrupted)
+    monkeypatch.setattr("gatecast.runs.run", interrupted)
     answer = gatecast("run")
     assert answer.status == 130
     assert answer.out == ""
@@ -238,7 +238,7 @@ def test_what_a_message_quotes_cannot_steer_the_terminal(
     def explodes(*_: Any, **__: Any) -> None:
         raise TrainingError("\x1b[2Jsymbol \x07[bold]A[/bold]\u202e")
 
-    monkeypatch.setattr("gatecast.experiment.run", explodes)
+    monkeypatch.setattr("gatecast.runs.run", explodes)
     assert gatecast("run").err == "error: \\x1b[2Jsymbol \\x07[bold]A[/bold]\\u202e\n"
 
 

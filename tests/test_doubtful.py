@@ -13,10 +13,11 @@ from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.knowing import knowing
 from gatecast.evaluation.rivals import RIVAL, with_rival
 from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, judge
-from gatecast.experiment import Experiment, configuration, run
+from gatecast.experiment import Experiment
 from gatecast.live import forecast
 from gatecast.market import synthetic
 from gatecast.market.bars import PRICES, make_bars
+from gatecast.runs import configuration, run
 from gatecast.samples.targets import make_targets
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.store import save_run

@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.experiment import Experiment, make_chain
+from gatecast.chain import make_chain, signals_frame
+from gatecast.experiment import Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import PRICES, make_bars
-from gatecast.results import signals_frame
 
 CUT = 900
 CHEAP: dict[str, Any] = {

@@ -11,24 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.evaluation.leaks import Audit
+from gatecast.audits.leaks import Audit
+from gatecast.chain import Chain, make_chain, signals_frame
 from gatecast.evaluation.ledger import Trial
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
-from gatecast.experiment import Experiment, judge_chain, make_chain, run
+from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
-from gatecast.results import (
-    Chain,
-    deflation,
-    ends_in_words,
-    ends_of,
-    fill_in_words,
-    headline,
-    signals_frame,
-    stops_in_words,
-)
+from gatecast.runs import judge_chain, run
+from gatecast.scores import deflation, ends_in_words, ends_of, fill_in_words, headline, stops_in_words
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import STRATEGIES
 

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from gatecast import store
-from gatecast.experiment import KNOWN_MODELS, MODELS, Experiment, run
+from gatecast.experiment import KNOWN_MODELS, MODELS, Experiment
 from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report.page import render, report_data
-from gatecast.results import Run
+from gatecast.runs import Run, run
 from gatecast.settings import to_toml
 
 NAMED = ("lstm", "forest", "logistic", "tft", "garch", "gjr", "markov")

@@ -15,10 +15,10 @@ import pytest
 from pydantic import Field
 
 import gatecast
+from gatecast.audits.full import Cuts
 from gatecast.errors import SettingsError
 from gatecast.experiment import Control, Experiment
 from gatecast.settings import SHARED, Settings, said_above, section, to_toml, words
-from gatecast.studies.audit import Cuts
 
 DOCS = Path(__file__).parents[1] / "docs"
 

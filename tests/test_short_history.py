@@ -10,13 +10,15 @@ import polars as pl
 import pytest
 
 from gatecast.errors import HistoryTooShortError
-from gatecast.experiment import Experiment, enough_history, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule, known_by
+from gatecast.history import enough_history
 from gatecast.market import synthetic
-from gatecast.results import Run, short_histories
+from gatecast.runs import Run, run
 from gatecast.samples.windows import Samples, make_samples
+from gatecast.scores import short_histories
 
 FEATURES = ("ret_log_1", "x")
 

@@ -18,12 +18,12 @@ import pytest
 
 from gatecast import store
 from gatecast.errors import StoreError
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.linear import FittedLinear
 from gatecast.forecasting.models import FITTED, from_state
 from gatecast.forecasting.scaling import Scaler
 from gatecast.market import synthetic
-from gatecast.results import Run
+from gatecast.runs import Run, run
 
 POSIX = os.name == "posix"
 

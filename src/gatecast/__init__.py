@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatecast import evaluation, forecasting, market, metrics, report, samples, studies, trading
+    from gatecast.audits.full import audit
     from gatecast.errors import GatecastError
     from gatecast.evaluation.verdict import judge
-    from gatecast.experiment import Control, Experiment, run
+    from gatecast.experiment import Control, Experiment
     from gatecast.forecasting.forest import Forest
     from gatecast.forecasting.linear import Ridge
     from gatecast.forecasting.logistic import Logistic
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import walk_forward
     from gatecast.live import forecast_newest
     from gatecast.market.sources import read_bars
-    from gatecast.results import Run
+    from gatecast.runs import Run, run
     from gatecast.samples.features import compute_features
     from gatecast.samples.windows import make_samples
     from gatecast.store import load_models, load_run, save_run
-    from gatecast.studies.audit import audit
     from gatecast.studies.cadence import cadence
     from gatecast.studies.placebo import placebo
     from gatecast.studies.truth import truth
@@ -85,9 +85,9 @@ _HOMES = {
     "LSTM": "forecasting.lstm",
     "Logistic": "forecasting.logistic",
     "Ridge": "forecasting.linear",
-    "Run": "results",
+    "Run": "runs",
     "Schedule": "forecasting.schedule",
-    "audit": "studies.audit",
+    "audit": "audits.full",
     "backtest": "trading.backtest",
     "cadence": "studies.cadence",
     "compute_features": "samples.features",
@@ -98,7 +98,7 @@ _HOMES = {
     "make_samples": "samples.windows",
     "placebo": "studies.placebo",
     "read_bars": "market.sources",
-    "run": "experiment",
+    "run": "runs",
     "save_run": "store",
     "truth": "studies.truth",
     "unseal": "studies.unseal",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from gatecast.compute.estimate import Cost, Work
     from gatecast.experiment import Experiment
-    from gatecast.results import Run
+    from gatecast.runs import Run
 
 app = typer.Typer(
     name="gatecast",
@@ -110,7 +110,7 @@ def run(
     from gatecast.compute.cluster import cluster
     from gatecast.compute.estimate import Cost
     from gatecast.experiment import Experiment
-    from gatecast.experiment import run as run_experiment
+    from gatecast.runs import run as run_experiment
     from gatecast.store import check_place, discard, replacement, save_run, studies, unfinished
 
     demonstration = config is None and bars is None
@@ -257,8 +257,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Rerun the chain with the future removed and replaced, and name what noticed; exit status 1 when anything did."""
+    from gatecast.audits.full import audit as audit_chain
     from gatecast.experiment import Experiment
-    from gatecast.studies.audit import audit as audit_chain
 
     changes = {"jobs": _cores(), "bars": {"source": bars}}
     experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
@@ -716,7 +716,7 @@ def _complain(text: str) -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    from gatecast.results import jsonable
+    from gatecast.scores import jsonable
 
     sys.stdout.write(json.dumps(jsonable(value), allow_nan=False, default=str) + "\n")
     sys.stdout.flush()

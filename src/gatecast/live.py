@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.chain import ClassResult, decide, fills_of, how_held, keys_of, signals_frame, weights_frame
 from gatecast.errors import BarsError, SettingsError, StoreError
-from gatecast.experiment import decide
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.actions import recorded_delistings
@@ -29,7 +29,7 @@ from gatecast.market.ends import Ended, session_of, symbols_ended
 from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
 from gatecast.market.sources import LEFT_OUT
 from gatecast.newest import BEHIND, newest_rows
-from gatecast.results import ClassResult, Run, fills_of, how_held, keys_of, signals_frame, weights_frame
+from gatecast.runs import Run
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples

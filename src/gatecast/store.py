@@ -40,7 +40,7 @@ from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
 from gatecast.forecasting.models import from_state
-from gatecast.results import Run
+from gatecast.runs import Run
 from gatecast.settings import to_toml
 
 if TYPE_CHECKING:

@@ -23,11 +23,12 @@ from gatecast.compute import cluster as module
 from gatecast.compute.cluster import active, cluster
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import ClusterError, GatecastError, SettingsError, TrainingError
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.runs import run
 from gatecast.samples.windows import Samples
 
 pytest.importorskip("distributed", reason="needs the extra dask")

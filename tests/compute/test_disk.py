@@ -20,11 +20,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gatecast import live, report, store
+from gatecast.chain import make_chain
 from gatecast.compute.disk import Disk, Kept, KeptFile
 from gatecast.errors import StoreError
-from gatecast.experiment import Experiment, make_chain, run
+from gatecast.experiment import Experiment
 from gatecast.market import synthetic
-from gatecast.results import Run
+from gatecast.runs import Run, run
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 
 import gatecast
+from gatecast.chain import make_chain
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, market_of, market_of_answers, read_trials, unrecorded
 from gatecast.evaluation.verdict import Verdict
-from gatecast.experiment import Control, Experiment, judge_chain, make_chain, run
+from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
+from gatecast.runs import judge_chain, run
 from gatecast.samples.features.catalogue import CATALOGUE, register
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of

@@ -10,13 +10,14 @@ from made_up import made_up, with_values
 from scipy import stats
 
 from gatecast.evaluation.credit import credit_of, without
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
+from gatecast.runs import run
 from gatecast.samples.windows import Samples, make_samples
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.audits.leaks import knowing_columns
 from gatecast.evaluation.encoded import Answers
 from gatecast.evaluation.knowing import knowing
-from gatecast.evaluation.leaks import knowing_columns
 from gatecast.market import synthetic
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.targets import to_array

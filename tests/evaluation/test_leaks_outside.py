@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.audits.leaks import Audit, Leak, knowing_columns, with_knowing
 from gatecast.evaluation.knowing import beyond_luck, knowing, most_to_blame
-from gatecast.evaluation.leaks import Audit, Leak, knowing_columns, with_knowing
 from gatecast.market import synthetic
 from gatecast.samples.features import DEFAULT_FEATURES, register
 from gatecast.samples.features.catalogue import CATALOGUE

@@ -29,8 +29,8 @@ from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
-from gatecast.results import headline
 from gatecast.samples.windows import Samples, make_samples
+from gatecast.scores import headline
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 WALK = 0.01 * np.random.default_rng(0).standard_normal(1000)

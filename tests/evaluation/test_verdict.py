@@ -14,6 +14,7 @@ from made_up import made_up, with_values
 from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
+from gatecast.chain import make_chain
 from gatecast.evaluation.compare import Days, day_means
 from gatecast.evaluation.hindsight import best_simple
 from gatecast.evaluation.rivals import REGRESSIONS, RIVAL, RIVALS, losses, with_rival
@@ -29,7 +30,7 @@ from gatecast.evaluation.verdict import (
     estimate_gain,
     judge,
 )
-from gatecast.experiment import Experiment, make_chain
+from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM

@@ -9,11 +9,12 @@ from scipy import stats
 
 from gatecast.evaluation.compare import losses
 from gatecast.evaluation.windows import longer_windows
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
+from gatecast.runs import run
 from gatecast.samples.windows import Samples
 
 

@@ -14,10 +14,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import gatecast
+from gatecast.audits.leaks import level_features
+from gatecast.audits.tables import Garbage, up_to
 from gatecast.errors import BarsError, BarsFileError, FeatureError
-from gatecast.evaluation.cuts import Garbage, up_to
 from gatecast.evaluation.knowing import knowing
-from gatecast.evaluation.leaks import level_features
 from gatecast.forecasting.scaling import Scaler
 from gatecast.market import findings, synthetic
 from gatecast.market.bars import COLUMNS, make_bars, opens_are_real, resample

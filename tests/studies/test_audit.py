@@ -14,20 +14,22 @@ import polars as pl
 import pytest
 
 import gatecast.market.sources as sources
+from gatecast.audits.full import Cuts, audit
+from gatecast.audits.leaks import Audit, level_features
+from gatecast.audits.quick import quick_audit
+from gatecast.audits.tables import Garbage
 from gatecast.errors import HistoryTooShortError
-from gatecast.evaluation.cuts import Garbage, quick_audit
-from gatecast.evaluation.leaks import Audit, level_features
-from gatecast.experiment import BarsSettings, Experiment, run
+from gatecast.experiment import BarsSettings, Experiment
 from gatecast.forecasting import ensemble, schedule
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic
+from gatecast.runs import run
 from gatecast.samples import targets, windows
 from gatecast.samples.features import CATALOGUE, register
 from gatecast.samples.targets import Target, to_times
-from gatecast.studies.audit import Cuts, audit
 from gatecast.trading import signals
 
 Patch = pytest.MonkeyPatch

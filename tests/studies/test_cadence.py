@@ -13,11 +13,12 @@ import pytest
 from gatecast.errors import HistoryTooShortError
 from gatecast.evaluation.compare import Days
 from gatecast.evaluation.ledger import ledger_path, read_trials
-from gatecast.experiment import Experiment, configuration
+from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.report.cadence import cadences_data, render_cadences
+from gatecast.runs import configuration
 from gatecast.studies.cadence import (
     AGAINST,
     MONTHLY,

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from gatecast.errors import SettingsError
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.market.bars import make_bars, opens_are_real
+from gatecast.runs import run
 from gatecast.samples.features import CATALOGUE, register
 from gatecast.studies.placebo import ABOUT_SIGNS, FILE, Placebo, flipped, key_of, placebo, ranked, verdicts_of
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gatecast.chain import forecast_class
 from gatecast.errors import SettingsError
-from gatecast.experiment import Experiment, forecast_class
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM

@@ -16,9 +16,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from gatecast.audits.full import audit
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, read_trials
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
@@ -26,9 +27,9 @@ from gatecast.forecasting.tuning import Tuning
 from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report import render
+from gatecast.runs import run
 from gatecast.settings import to_toml
 from gatecast.store import save_run
-from gatecast.studies.audit import audit
 from gatecast.studies.tune import tune
 
 QUICK: dict[str, Any] = {

@@ -12,13 +12,13 @@ import pytest
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.evaluation.holdout import SHOWN, Opening, openings_path, read_openings, record_opening
 from gatecast.evaluation.ledger import ledger_path
-from gatecast.experiment import Experiment, run
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast_newest
 from gatecast.market.bars import make_bars
-from gatecast.results import Run
+from gatecast.runs import Run, run
 from gatecast.store import load_run, save_run
 from gatecast.studies.unseal import unseal
 

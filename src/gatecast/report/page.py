@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.chain import how_held
 from gatecast.experiment import KNOWN_MODELS
 from gatecast.market.actions import recorded_delistings
 from gatecast.market.ends import symbols_ended
@@ -24,7 +25,6 @@ from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
-from gatecast.results import how_held
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 

@@ -15,19 +15,22 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.chain import Progress
 from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
-from gatecast.experiment import SAID_ABOVE, Experiment, Progress, configuration, data_of, enough_history
+from gatecast.experiment import SAID_ABOVE, Experiment
 from gatecast.forecasting.forecaster import Timed
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.history import enough_history
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
-from gatecast.results import jsonable
+from gatecast.runs import configuration, data_of
 from gatecast.samples.targets import HEADS
 from gatecast.samples.windows import make_samples
+from gatecast.scores import jsonable
 
 if TYPE_CHECKING:
     from gatecast.evaluation.compare import Days

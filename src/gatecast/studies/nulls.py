@@ -12,16 +12,18 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from gatecast.chain import Progress, make_chain
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import SKILL
-from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets
-from gatecast.results import jsonable
+from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.scores import jsonable
 from gatecast.trading.signals import SignalSettings
 
 if TYPE_CHECKING:

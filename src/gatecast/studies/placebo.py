@@ -16,15 +16,17 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.chain import Progress, make_chain
 from gatecast.compute.cluster import code_hash
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import LEVEL, NAMES
-from gatecast.experiment import Experiment, Progress, judge_chain, make_chain
+from gatecast.experiment import Experiment
 from gatecast.files import append_lines
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
+from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.features.catalogue import BUILT_IN
 

@@ -16,13 +16,14 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.chain import Chain, Progress, forecast_class, make_chain
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.plausible import TOO_GOOD
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import LEVEL, SKILL, judge
-from gatecast.experiment import Experiment, Progress, forecast_class, judge_chain, make_chain
+from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
@@ -37,9 +38,10 @@ from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.metrics import significance as test
 from gatecast.metrics.forecast import brier, qlike, r2_zero
-from gatecast.results import Chain, jsonable
+from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
+from gatecast.scores import jsonable
 from gatecast.studies.placebo import verdicts_of
 from gatecast.trading.plausible import PLANTED
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from gatecast.chain import Progress
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
-from gatecast.experiment import Experiment, Progress, data_of, enough_history, nested_trials
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import Timed
 from gatecast.forecasting.tuning import Tuning
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
-from gatecast.results import jsonable
+from gatecast.history import enough_history
+from gatecast.runs import data_of, nested_trials
+from gatecast.scores import jsonable
 
 if TYPE_CHECKING:
     from gatecast.samples.windows import Samples

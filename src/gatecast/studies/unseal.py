@@ -10,15 +10,17 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.chain import Progress, make_chain
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import market_of, problems
-from gatecast.experiment import Experiment, Progress, make_chain
+from gatecast.experiment import Experiment
 from gatecast.market.bars import session_date
 from gatecast.market.merging import refuse_other_market
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of
-from gatecast.results import Run, jsonable
+from gatecast.runs import Run
+from gatecast.scores import jsonable
 
 
 @checked

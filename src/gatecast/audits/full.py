@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 import polars as pl
 from pydantic import Field, PrivateAttr
 
-from gatecast import experiment as _experiment
 from gatecast.arguments import checked
-from gatecast.errors import BarsError
-from gatecast.evaluation.cuts import (
-    NEVER_SEEN,
+from gatecast.audits.leaks import (
+    Audit,
+    Kind,
+    Leak,
+    broken_rules,
+    early_answers,
+    first_guilty,
+    knowing_columns,
+    level_features,
+    moment_of,
+    stubborn_scaler,
+    worded,
+)
+from gatecast.audits.quick import NEVER_SEEN
+from gatecast.audits.tables import (
     Garbage,
     Table,
     bars_table,
@@ -30,20 +41,10 @@ from gatecast.evaluation.cuts import (
     signals_tables,
     up_to,
 )
-from gatecast.evaluation.leaks import (
-    Audit,
-    Kind,
-    Leak,
-    broken_rules,
-    early_answers,
-    first_guilty,
-    knowing_columns,
-    level_features,
-    moment_of,
-    stubborn_scaler,
-    worded,
-)
-from gatecast.experiment import BarsSettings, Experiment, Progress
+from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class, weights_frame
+from gatecast.errors import BarsError
+from gatecast.experiment import BarsSettings, Experiment
+from gatecast.history import enough_history
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.targets import to_times
 from gatecast.settings import Settings
@@ -55,12 +56,10 @@ if TYPE_CHECKING:
     from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
     from gatecast.forecasting.schedule import Fold
     from gatecast.forecasting.tuning import SearchProgress
-    from gatecast.results import ClassResult
     from gatecast.samples.windows import Samples
 
     TimeArray = NDArray[np.datetime64]
 
-chain: Any = _experiment  # its functions are called through it: what is replaced there is what is audited
 __all__ = ["Audit", "Cuts", "Leak", "audit"]
 
 Item = TypeVar("Item")
@@ -116,7 +115,7 @@ def audit(
     if whole.error is not None:
         raise whole.error
     if full:
-        chain.enough_history(whole.samples, whole.bars, experiment)
+        enough_history(whole.samples, whole.bars, experiment)
     natures, broken = _without_reruns(experiment, whole)
 
     garbage = Garbage(raw, cuts.seed)
@@ -212,20 +211,18 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
     forecasts, tables = {}, []
     for name, one in samples.items():
         if experiment.schedule.folds(one.times, one.known_at):
-            forecasts[name] = chain.forecast_class(watched, one)
+            forecasts[name] = forecast_class(watched, one)
             result.folds[name] = watched.folds
             tables += [chosen_table(one, forecasts[name].folds), *watched.tables(one)]
             own = [watch.name for watch in watched.watches]
             tables += forecasts_tables("forecasts", forecasts[name], own)
             tables += forecasts_tables("ensemble", forecasts[name], set(forecasts[name].values) - set(own))
     yield tables
-    fills = chain.fills_of(bars)
-    classes: dict[str, ClassResult] = {
-        name: chain.decide(experiment, one, bars, fills) for name, one in forecasts.items()
-    }
+    fills = fills_of(bars)
+    classes: dict[str, ClassResult] = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
     yield [table for one in classes.values() for table in _decisions(one)]
     yield (
-        [decisions_table("weights", chain.weights_frame(classes, bars), forecasts.values(), "weight", "book")]
+        [decisions_table("weights", weights_frame(classes, bars), forecasts.values(), "weight", "book")]
         if classes
         else []
     )

@@ -1,6 +1,6 @@
 """The comparison at the cut: what is said of t must stay the same, bit for bit, whatever comes after t.
 
-`quick_audit` looks at a finished run without a refit; `gatecast.studies.audit` reruns the whole chain. Both use the
+`quick_audit` looks at a finished run without a refit; `gatecast.audits.full` reruns the whole chain. Both use the
 tables made here: one a stage, with a row for each symbol and time, so that two runs can be laid side by side.
 """
 
@@ -15,21 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.errors import GatecastError
-from gatecast.evaluation.leaks import (
+from gatecast.audits.leaks import (
     PRICES,
-    Audit,
     Kind,
     Leak,
-    broken_rules,
-    early_answers,
-    first_guilty,
-    level_features,
     moment_of,
     number_or_none,
-    stubborn_scaler,
-    to_minute,
-    worded,
 )
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold
@@ -37,13 +28,12 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.features import compute_features
 from gatecast.samples.known import known_so_far
 from gatecast.samples.targets import to_array, to_times
-from gatecast.trading.signals import Signals, make_signals
+from gatecast.trading.signals import Signals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.forecaster import FittedForecaster
-    from gatecast.results import Run
     from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
@@ -377,135 +367,3 @@ class Garbage:
         return true_bars.with_columns(
             pl.when(later).then(new[name]).otherwise(true_bars[name]).alias(name) for name in names
         )
-
-
-# ── the cheap audit of a finished run ────────────────────────────────────────────────────────────
-
-
-def quick_audit(run: Run, *, cuts: int = 2) -> Audit:
-    """A finished run looked at without a refit, in a small part of its time.
-
-    At `cuts` moments its features, answers, levels, ensemble and signals are made again from the bars, samples and
-    forecasts up to then, and the newest models asked again; all refits are held against the rules; features are
-    examined for price levels. `gatecast.studies.audit` does all of it, refits included.
-
-    >>> from gatecast.experiment import Experiment, run
-    >>> from gatecast.market import synthetic
-    >>> from gatecast.forecasting.schedule import Schedule
-    >>> walk = Experiment(
-    ...     bars=synthetic.a1(500, seed=1), features=("ret_log_1",), schedule=Schedule(refit="6M"),
-    ...     models=("forest", "ridge"), signals={"model": "ridge"},
-    ...     ensemble={"members": ("forest",), "volatility_members": ("har",)},
-    ... )
-    >>> quick_audit(run(walk)).clean
-    True
-    """
-    reactions, broken, natures = [], [], []
-    for name, one in run.classes.items():
-        samples, folds = one.samples, one.forecasts.folds
-        own = run.bars.filter(pl.col("asset_class") == name)
-        broken += early_answers(samples, run.bars) + broken_rules(folds, samples)
-        natures += level_features(own, samples.names) + stubborn_scaler(folds[-1:])
-        reactions += _reactions(run, name, own, cuts)
-        samples.forget()
-    findings, consequences = first_guilty(reactions, broken, natures)
-    return Audit(
-        tuple(worded(leak) for leak in findings),
-        consequences,
-        (
-            f"features, answers, regime levels, ensemble and signals at {cuts} cuts, with the future removed",
-            "the newest models' forecasts of the last moment but one, with the last bar removed",
-            "every refit's rows against the rules: known by the first validation row, by the first forecast",
-            "features for price levels, columns of the bars for knowledge of the next return",
-        ),
-        (
-            "whether a refit depends on later bars: `gatecast audit` refits at every cut",
-            "reading and resampling of the bars, the strategy in force and the weights",
-            *NEVER_SEEN,
-        ),
-    )
-
-
-NEVER_SEEN = (
-    "what was decided outside the chain: features, symbols or settings chosen by looking at these bars",
-    "columns of the file that were made with later rows, unless they explain the next return or are prices",
-    "survivorship, restated and back-adjusted values inside the file: they are what the file says at every cut",
-)
-
-
-def _reactions(run: Run, name: str, bars: pl.DataFrame, cuts: int) -> list[Leak]:
-    """What is said differently of a class at each of the cuts."""
-    one = run.classes[name]
-    whole = [*samples_tables(one.samples), *signals_tables(one.forecasts, one.signals)]
-    found: list[Leak] = []
-    for moment in _spread(one.forecasts, cuts):
-        try:
-            found += _replayed(run, name, up_to(bars, moment), whole, moment)
-        except GatecastError as error:  # a feature that fails without later bars
-            text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
-            found.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
-    return found
-
-
-def _spread(forecasts: Forecasts, cuts: int) -> list[np.datetime64]:
-    """The newest moment but one, and refits spread evenly: what is learned there may know the least."""
-    refits = np.array([fold.cutoff for fold in forecasts.folds])
-    at = np.linspace(0, len(refits), cuts + 1)[1:-1].astype(int)
-    return sorted({*refits[at], *np.unique(forecasts.samples.times[forecasts.rows])[-2:-1]})
-
-
-def _replayed(run: Run, name: str, bars: pl.DataFrame, whole: list[Table], moment: np.datetime64) -> list[Leak]:
-    """What is said differently when all but the fits is made again, of a class's bars up to the moment."""
-    issued, experiment = run.classes[name].forecasts, run.experiment
-    samples = experiment.make_samples(bars)[name]
-    tables, said = samples_tables(samples), list(whole)
-    past = _past_of(issued, samples, moment)
-    if past is None or samples.names != issued.samples.names:
-        in_use = [chosen_table(one, issued.folds[:1]) for one in (issued.samples, samples)]
-        leaks = differences(in_use[:1], in_use[1:], moment, "cut")
-    else:
-        leaks = _asked_again(issued, samples, moment)
-        combined = experiment.combine(past)
-        made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
-        tables += forecasts_tables("ensemble", combined, made)
-        said += forecasts_tables("ensemble", issued, [model for model in made if model in issued.values])
-        tables += signals_tables(combined, make_signals(combined, experiment.signals))
-    parts = {(table.stage, table.part) for table in tables}
-    mine = [table for table in said if (table.stage, table.part) in parts]
-    return leaks + differences(mine, tables, moment, "cut")
-
-
-def _asked_again(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> list[Leak]:
-    """What the newest models say of the moment on samples that end there, beside what they said in the run."""
-    if moment < forecasts.folds[-1].cutoff:
-        return []
-    leaks = []
-    before, now = (np.flatnonzero(one.times == moment) for one in (forecasts.samples, samples))
-    for model, fitted in forecasts.fitted.items():
-        tables = []
-        said = {head: values[before] for head, values in forecasts.values[model].items()}
-        for of, rows, heads in ((forecasts.samples, before, said), (samples, now, fitted.predict(samples, now))):
-            columns = {f"{model} {head}": np.reshape(values, (len(rows), -1))[:, -1] for head, values in heads.items()}
-            tables.append(rows_table("forecasts", model, of, rows, columns))
-        leaks += differences(tables[:1], tables[1:], moment, "cut")
-    return leaks
-
-
-def _past_of(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> Forecasts | None:
-    """The forecasts issued up to a moment, on samples that end there; None where rows do not match."""
-    kept = np.flatnonzero(forecasts.samples.times <= moment)
-    folds = [fold for fold in forecasts.folds if fold.cutoff <= moment]
-    if not folds or not np.array_equal(forecasts.samples.times[kept], samples.times):
-        return None
-    place = np.full(len(forecasts.samples), -1)
-    place[kept] = np.arange(len(kept))
-    cut = tuple(
-        replace(
-            fold, samples=samples, train=place[fold.train], validation=place[fold.validation],
-            test=place[fold.test[place[fold.test] >= 0]],
-        )
-        for fold in folds
-    )  # fmt: skip
-    values = {model: {head: array[kept] for head, array in heads.items()} for model, heads in forecasts.values.items()}
-    scale = {model: blocks[: len(cut)] for model, blocks in forecasts.scale.items()}
-    return Forecasts(samples, cut, values, scale, forecasts.fitted)

@@ -1,0 +1,357 @@
+"""Bars to decisions to a book: the pipeline on one screen, nothing judged or recorded yet. Start reading here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gatecast.compute.disk import Disk
+from gatecast.compute.estimate import Work
+from gatecast.experiment import LONG_EVERY, MODELS, Experiment
+from gatecast.forecasting.forecaster import Timed
+from gatecast.forecasting.schedule import LONG, work_of
+from gatecast.forecasting.tuning import DEFAULT
+from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.history import enough_history, history_needed
+from gatecast.market.actions import no_actions
+from gatecast.market.bars import open_fills, session_date
+from gatecast.market.calendar import periods_of
+from gatecast.market.ends import find_ends_and_returns, has_ended
+from gatecast.metrics.returns import returns_of_levels
+from gatecast.samples.windows import Samples
+from gatecast.trading.backtest import Backtest, backtest, net_of_class
+from gatecast.trading.costs import Costs
+from gatecast.trading.portfolio import make_book
+from gatecast.trading.selection import Selection, select_strategy
+from gatecast.trading.signals import Signals, SignalSettings, make_signals
+from gatecast.trading.strategies import STRATEGIES, Proposals, propose, strategy_titles
+
+FloatArray = NDArray[np.float64]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, what is done and what there is to do."""
+Plan = Callable[[dict[str, Work]], None]
+"""Called with the work of each asset class, before anything is fitted."""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One asset class on its way through: arrays over its samples and bars."""
+
+    samples: Samples
+    forecasts: Forecasts
+    signals: Signals
+    proposals: Proposals
+    selection: Selection
+    net: FloatArray
+
+    def with_nothing_held(self, disk: Disk | None = None) -> ClassResult:
+        """The same with every weight 0, and no evidence; of several classes, on disk."""
+        choice = self.selection
+        nothing = np.zeros(len(choice.weight))
+        flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, np.ones(len(nothing), bool))
+        own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net)
+        return disk.put(replace(own, selection=disk.put(flat))) if disk else own
+
+    def kept_on(self, disk: Disk, samples: Samples) -> ClassResult:
+        """The same with its arrays on disk; `samples`: its own as they are there already, see `kept_samples`."""
+        own = ClassResult(
+            samples, self.forecasts.kept_on(disk, samples),
+            disk.put(self.signals), disk.put(self.proposals), disk.put(self.selection), self.net,
+        )  # fmt: skip
+        return disk.put(own)
+
+
+def kept_samples(samples: Samples, disk: Disk) -> Samples:
+    """The same on disk: features, answers and facts; what says which row is which stays in memory."""
+    targets = {head: disk.put(target) for head, target in samples.targets.items()}
+    kept = replace(samples, targets=targets, facts=disk.put(samples.facts))
+    return disk.put(kept, "features", "listing", "missed", "known_at_bar", "known_by_bar")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
+
+    `seconds`: model -> wall-clock time of its training. `left_out`: asset class without a single refit -> what it would
+    take. `disk`: where the arrays of several classes are. `actions`: see `market.actions`.
+    """
+
+    bars: pl.DataFrame
+    classes: dict[str, ClassResult]
+    weights: pl.DataFrame
+    result: Backtest
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    disk: Disk | None = field(default=None, repr=False)
+    actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
+
+    def with_nothing_held(self, costs: Costs) -> Chain:
+        """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
+        classes = {name: one.with_nothing_held(self.disk) for name, one in self.classes.items()}
+        weights = self.weights.with_columns(pl.col("weight", "book") * 0.0)
+        flat = backtest(weights.select("symbol", "time", "weight"), self.bars, costs, actions=self.actions)
+        return replace(self, classes=classes, weights=weights, result=flat)
+
+    @property
+    def forecasts(self) -> dict[str, Forecasts]:
+        """Asset class -> forecasts, the ensemble's among them."""
+        return {name: one.forecasts for name, one in self.classes.items()}
+
+    @property
+    def takes_default_terms(self) -> bool:
+        """Whether the backtest books the end of a symbol on terms that nobody knows."""
+        return self.result.equity_without_default_ends is not None
+
+    def without_default_ends(self) -> Chain:
+        """The same with nothing lost where a symbol ends on unknown terms."""
+        return replace(self, result=self.result.without_default_ends())
+
+    @property
+    def net(self) -> FloatArray:
+        """(sessions,) net simple return of the book."""
+        return self.result.equity["net"].to_numpy()
+
+    @property
+    def benchmark(self) -> FloatArray:
+        """(sessions,) simple return of buy and hold, from its wealth."""
+        return returns_of_levels(self.result.equity["benchmark"].to_numpy())
+
+    @property
+    def sessions(self) -> NDArray[np.datetime64]:
+        """(sessions,) date of each."""
+        return session_date(self.result.equity["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]")
+
+
+def make_chain(
+    experiment: Experiment,
+    bars: pl.DataFrame,
+    progress: Progress | None = None,
+    plan: Plan | None = None,
+    actions: pl.DataFrame | None = None,
+) -> Chain:
+    """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
+
+    One class after the other; of several only the one at work is in memory, see `compute.disk`. `actions`: the
+    delistings that are known, see `gatecast.market.ends`.
+
+    Raises `HistoryTooShortError` as `run` does.
+    """
+    names = bars["asset_class"].unique().sort().to_list()
+    disk = Disk.for_classes(len(names))
+    made: dict[str, Samples] = {}
+    for name in names:
+        made |= experiment.make_samples(bars.filter(pl.col("asset_class") == name))
+        made[name] = kept_samples(made[name], disk) if disk else made[name]
+    samples = enough_history(made, bars, experiment)
+    left_out = {
+        name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
+        for name in made if name not in samples
+    }  # fmt: skip
+    if plan:
+        plan({name: work_of(one, experiment.schedule.folds(one.times, one.known_at)) for name, one in samples.items()})
+    seconds: dict[str, float] = {}
+    fills, classes = fills_of(bars), {}
+    for name, one in samples.items():
+        at_work = deepcopy(one) if disk else one  # a copy is in memory
+        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills, actions)
+        classes[name] = result.kept_on(disk, one) if disk else result
+        at_work.forget()
+        del at_work, result  # or they would stay until the next class is done
+    weights = weights_frame(classes, bars, actions)
+    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
+    return Chain(bars, classes, weights, book, seconds, left_out, disk, no_actions() if actions is None else actions)
+
+
+def forecast_class(
+    experiment: Experiment,
+    samples: Samples,
+    progress: Progress | None = None,
+    seconds: dict[str, float] | None = None,
+) -> Forecasts:
+    """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
+
+    What each model's training takes is added to `seconds`.
+    """
+    spent = {} if seconds is None else seconds
+    total = len(experiment.schedule.folds(samples.times, samples.known_at))
+    seldom = len(range(0, total, experiment.highway.every))
+    networks = len(range(0, total, experiment.lstm.every)) * experiment.lstm.seeds
+    work = {"lstm": networks, "lstm" + DEFAULT: networks, "highway": seldom * experiment.highway.seeds}
+    work |= {name + LONG: len(range(0, total, LONG_EVERY)) for name in MODELS}
+    done: dict[str, int] = {}
+
+    def report(model: str, count: int) -> None:
+        done[model] = done.get(model, 0) + count
+        if progress:
+            progress(f"{samples.asset_class}: {model}", done[model], work.get(model, total))
+
+    def told(count: int, of: int, best: str) -> None:
+        if progress:
+            progress(f"{samples.asset_class}: tuning", count, of)
+
+    forecasters = [Timed(one, spent) for one in experiment.forecasters(told)]
+    forecasts = walk_forward(forecasters, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+    combined = experiment.combine(forecasts)
+    report("ensemble", total)
+    return combined
+
+
+def decide(
+    experiment: Experiment,
+    forecasts: Forecasts,
+    bars: pl.DataFrame,
+    fills: NDArray[np.bool_],
+    actions: pl.DataFrame | None = None,
+) -> ClassResult:
+    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
+
+    `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
+    known. An end without a bar counts in the records at the class's first forecast at or after it; a symbol whose end
+    is known at a close has no weight there.
+    """
+    samples = forecasts.samples
+    name = samples.asset_class
+    own = bars.filter(pl.col("asset_class") == name)
+    at_open = fills[(bars["asset_class"] == name).to_numpy()]
+    periods = periods_of(own)
+    per_side = experiment.costs.per_side(name)
+    signals = make_signals(forecasts, experiment.signals)
+    proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
+    ends = find_ends_and_returns(bars, actions)
+    proposals = proposals.without(has_ended(own, ends))
+    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, ends)
+    at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
+    for moment, profit in booked:
+        place = int(np.searchsorted(samples.time[at], moment))
+        if place < len(at):
+            net[at[place]] += profit
+    target = experiment.strategies.target_volatility / np.sqrt(periods)
+    class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
+    selection = select_strategy(
+        forecasts, proposals, net, per_side, target, experiment.selection, class_starts, experiment.too_good
+    )
+    return ClassResult(samples, forecasts, signals, proposals, selection, net)
+
+
+def fills_of(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether an order that was decided the close before is filled at each bar's open, else at its close."""
+    return open_fills(bars)
+
+
+def weights_frame(
+    classes: dict[str, ClassResult], bars: pl.DataFrame, actions: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio.
+
+    `actions`: the delistings that are known, as the money is not divided among symbols that have ended.
+    """
+    parts = []
+    for one in classes.values():
+        at = one.samples.decided[one.forecasts.rows]
+        parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
+    weights = pl.concat(parts).sort("symbol", "time")
+    return weights.with_columns(book=make_book(weights, bars, find_ends_and_returns(bars, actions))["weight"])
+
+
+def signals_frame(
+    classes: dict[str, ClassResult], settings: SignalSettings, override: float | None = None
+) -> pl.DataFrame:
+    """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast.
+
+    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models; `override`:
+    the evidence factor that the settings set, None where the record decides it.
+    """
+    parts, titles = [], strategy_titles(settings.model, settings.confirmed_by)
+    for one in classes.values():
+        rows = one.forecasts.rows
+        at = one.samples.decided[rows]
+        choice = one.selection
+        keys = keys_of(one.samples, at)
+        frame = keys.with_columns(
+            z=pl.Series(one.signals.z[rows]).fill_nan(None),
+            signal=pl.Series(one.signals.signal[rows].astype(np.int8)),
+            consensus=pl.Series(one.signals.consensus[rows]),
+            strategy=pl.Series(np.array(STRATEGIES, dtype=object)[choice.chosen[at]], dtype=pl.String),
+            evidence=pl.Series(choice.evidence[at]),
+            score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
+            telling=pl.Series(one.proposals.telling[at]),
+            traded=pl.Series(one.proposals.traded[at]),
+            expected=pl.Series(one.proposals.expected[at]),
+            doubted=pl.Series(choice.too_good[at]),
+        )
+        parts.append(
+            frame.with_columns(reason=_reason(titles, override)).drop(
+                "score_bps", "telling", "traded", "expected", "doubted"
+            )
+        )
+    return pl.concat(parts).sort("symbol", "time")
+
+
+def _reason(titles: dict[str, str], override: float | None = None) -> pl.Expr:
+    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`."""
+    name = pl.col("strategy").replace(titles)
+    force = (
+        pl.when(pl.col("strategy") == "flat")
+        .then(pl.lit("in force: flat, no other strategy is estimated to earn more than the cost of entering it"))
+        .otherwise(
+            pl.format(
+                "in force: {}, its past record and the forecast together score {} bps a bar, "
+                "a rank among the strategies and no profit to expect",
+                name,
+                pl.col("score_bps").round(2),
+            )
+        )
+    )
+    held = (
+        pl.when(pl.col("strategy") == "flat")
+        .then(pl.lit(""))
+        .when(pl.lit(override is not None))
+        .then(pl.lit("" if override is None else f"; {how_held(override)}"))
+        .when(pl.col("doubted") & (pl.col("evidence") <= 0))
+        .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
+        .when(pl.col("evidence") <= 0)
+        .then(pl.lit("; evidence factor 0: nothing is held"))
+        .when(pl.col("evidence") < 1)
+        .then(pl.format("; evidence factor {}: so much of it is held", pl.col("evidence").round(2)))
+        .otherwise(pl.lit("; evidence factor 1: all of it is held"))
+    )
+    small = (
+        pl.when((pl.col("signal") == 0) | pl.col("traded"))
+        .then(pl.lit(""))
+        .when(~pl.col("telling"))
+        .then(pl.lit("; the ensemble's expected return is too small for the width of its interval"))
+        .when(pl.col("signal") * pl.col("expected") < 0)
+        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
+        .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
+    )
+    return pl.concat_str([force, held, small])
+
+
+def how_held(override: float) -> str:
+    """What is held of a strategy where the settings set the evidence factor, whatever the record says.
+
+    >>> how_held(1.0), how_held(0.0)
+    ('held because the settings set evidence = 1', 'nothing is held: the settings set evidence = 0')
+    """
+    share = "" if override == 1 else ", so much of it"
+    return (
+        f"held because the settings set evidence = {override:g}{share}" if override > 0
+        else f"nothing is held: the settings set evidence = {override:g}"
+    )  # fmt: skip
+
+
+def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
+    """symbol and time of bar-level rows."""
+    names = np.array(samples.symbols, dtype=object)[samples.symbol[at]]
+    return pl.DataFrame(
+        {
+            "symbol": pl.Series(names, dtype=pl.String),
+            "time": pl.Series(samples.time[at]).dt.replace_time_zone("UTC"),
+        }
+    )

@@ -1,0 +1,372 @@
+"""A chain that is judged: the trial counted, the control beside it, and all that was produced as a Run."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gatecast import provenance
+from gatecast.arguments import checked
+from gatecast.audits.quick import audit_of
+from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain, signals_frame
+from gatecast.compute.disk import Disk, KeptFile
+from gatecast.compute.estimate import Cost
+from gatecast.evaluation.compare import per_session, score_tables
+from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
+from gatecast.evaluation.knowing import most_to_blame
+from gatecast.evaluation.ledger import (
+    Data,
+    Trial,
+    daily_profit,
+    independent_trials,
+    ledger_path,
+    problems,
+    read_trials,
+    record_trials,
+    unrecorded,
+)
+from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
+from gatecast.evaluation.tuned import searches_of
+from gatecast.evaluation.verdict import Verdict, judge
+from gatecast.experiment import Experiment
+from gatecast.forecasting.walkforward import Forecasts
+from gatecast.market.bars import session_date
+from gatecast.market.calendar import sessions_of
+from gatecast.market.stale import repeated_ranges, untradable
+from gatecast.metrics.returns import sharpe
+from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.samples.features.catalogue import BUILT_IN
+from gatecast.samples.windows import Samples
+from gatecast.scores import jsonable, scores_of
+from gatecast.trading.plausible import PLANTED
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
+
+    `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, in
+    memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
+    `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
+    equity, benchmark. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
+    """
+
+    experiment: Experiment
+    bars: pl.DataFrame
+    forecasts_parquet: bytes | KeptFile = field(repr=False)
+    signals: pl.DataFrame
+    weights: pl.DataFrame
+    equity: pl.DataFrame
+    scores: dict[str, Any]
+    provenance: dict[str, Any]
+    classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
+    control: Run | None = field(default=None, repr=False)
+    path: Path | None = None
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """head -> verdict, effect, low, high, test, pvalue, n, trials, sentence, ..."""
+        verdicts: dict[str, dict[str, Any]] = self.scores["verdicts"]
+        return verdicts
+
+    @property
+    def warning(self) -> str:
+        """What is said before any verdict: a leak, too good an outcome, that the settings allow or set more; or ""."""
+        summary: dict[str, str] = self.scores.get("summary") or {}
+        told = self.doubtful or self.experiment.too_good or self.experiment.selection.evidence is not None
+        return summary.get("headline", "") if told else ""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a leak was found or an outcome is too good to be true: then no number of the run is evidence."""
+        return any(verdict["verdict"] in (VOID, TOO_GOOD) for verdict in self.verdicts.values())
+
+    @property
+    def untradable(self) -> bool:
+        """Whether a claim of returns or money is gone with decisions a bar late: then nothing is held."""
+        return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
+
+    def summary(self) -> str:
+        """The headline, the verdicts as plain text, one line each, and what must be known before they are believed."""
+        lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
+        first = (self.scores.get("summary") or {}).get("headline", "")
+        warnings = [f"warning: {text}" for text in self.scores.get("warnings") or ()]
+        return "\n".join([*([first] if first else []), *lines, *warnings])
+
+    @property
+    def forecasts(self) -> pl.DataFrame:
+        """The forecasts, read anew each time: of many symbols better `scan_forecasts`."""
+        return pl.read_parquet(self._parquet())
+
+    def scan_forecasts(self) -> pl.LazyFrame:
+        """The forecasts, of which only what a query asks for is read."""
+        return pl.scan_parquet(self._parquet())
+
+    def _parquet(self) -> io.BytesIO | Path:
+        kept = self.forecasts_parquet
+        return kept.path if isinstance(kept, KeptFile) else io.BytesIO(kept)
+
+    def to_frame(self) -> pl.DataFrame:
+        """The forecasts."""
+        return self.forecasts
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(head)}</td><td><b>{escape(v['verdict'])}</b></td><td>{escape(v['sentence'])}</td></tr>"
+            for head, v in self.verdicts.items()
+        )
+        warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
+        return f"<h3>{escape(self.experiment.name)}</h3>{warning}<table>{rows}</table>"
+
+
+@checked
+def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
+    """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
+
+    Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
+
+    >>> quick = Experiment(
+    ...     bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"),
+    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"), forest=Forest(trees=5),
+    ... )
+    >>> run(quick).verdicts["return"]["horizon"]
+    5
+    """
+    began = time.monotonic()
+    reading = experiment.read()
+    with problems() as early:  # what cannot be read is found before hours of work, not after them
+        read_trials(ledger_path())
+    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
+    with problems() as found:
+        trials = record_chain(experiment, chain)
+    later = later_of(experiment, chain)
+    verdicts = judge_chain(experiment, chain, trials, later)
+    without = None
+    if chain.takes_default_terms:
+        without = judge_chain(experiment, chain.without_default_ends(), trials, later)
+    audit = audit_of(experiment, chain)
+    doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
+    if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
+        chain = chain.with_nothing_held(experiment.costs)
+    control = run_control(experiment, progress, plan)
+    with problems() as more:
+        scores = scores_of(
+            experiment, chain, verdicts, trials, reading, audit, without, later, control_scores(control, experiment)
+        )
+    scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
+    cost = asdict(Cost.since(began, len(chain.bars)))
+    finished = finish(experiment, chain)
+    return replace(finished, control=control, scores=scores, provenance={**finished.provenance, "cost": cost})
+
+
+def finish(experiment: Experiment, chain: Chain) -> Run:
+    """The run of a chain, without scores."""
+    return Run(
+        experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
+        signals_frame(chain.classes, experiment.signals, experiment.selection.evidence), chain.weights,
+        chain.result.equity, {},
+        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
+    )  # fmt: skip
+
+
+def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | KeptFile:
+    """Parquet of `Forecasts.to_frame` of each class in turn, one row group a symbol; with `disk` a file there.
+
+    As a frame they would take ten times as much memory, of which here one symbol's share is needed at a time.
+    """
+    import pyarrow.parquet as pq
+
+    kept = disk.file("parquet") if disk else None
+    with kept.new() if kept else io.BytesIO() as sink:
+        writer = None
+        for one in forecasts:
+            for frame in one.frames():
+                if frame.is_empty():
+                    continue
+                table = frame.to_arrow()
+                if writer is None:
+                    text = [name for name, kind in frame.schema.items() if kind == pl.String]
+                    writer = pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=[*text, "step"])
+                writer.write_table(table, row_group_size=len(table))
+        if writer is not None:
+            writer.close()
+        return kept or cast(io.BytesIO, sink).getvalue()
+
+
+def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
+    """Adds the chain and the candidates of its searches to the ledger; all trials on the same market and span.
+
+    Nothing is added for what is known already, or inside `ledger.unrecorded`.
+    """
+    trial = trial_of(experiment, chain)
+    nested = [one for each in chain.forecasts.values() for one in nested_trials(experiment, each, trial.data)]
+    return record_trials([*nested, trial])
+
+
+def judge_chain(
+    experiment: Experiment,
+    chain: Chain,
+    trials: Sequence[Trial] | None = None,
+    later: Sequence[Later] | None = None,
+) -> dict[str, Verdict]:
+    """The verdicts of a chain, corrected for all that was tried on the same market and span.
+
+    A claim that one bar of delay ends, and one that is too good to be true, is none.
+
+    This is where a judgement is made, and so where a trial counts: whoever judges a chain has tried it. `make_chain`
+    and `walk_forward` alone claim nothing and leave no trial.
+
+    Parameters
+    ----------
+    trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
+        inside `ledger.unrecorded`, where there are no other trials.
+    later: what `later_of` returned; None: found here.
+    """
+    trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
+    days, held = per_session(chain.benchmark, chain.sessions)
+    with unrecorded():  # the trials on file are counted above
+        verdicts = judge(
+            chain.forecasts, chain.net, chain.benchmark,
+            round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
+            periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
+            effective_trials=independent_trials(trials, days, held) if trials else None,
+        )  # fmt: skip
+    if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
+        return verdicts
+    verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
+    found = too_good(
+        chain.forecasts, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
+        {name: one.selection.too_good for name, one in chain.classes.items()}, experiment.too_good,
+    )  # fmt: skip
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
+    later = later_of(experiment, chain) if later is None else later
+    if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
+        return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
+    return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
+
+
+def _blamed(chain: Chain, name: str, experiment: Experiment) -> list[tuple[str, float]]:
+    bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+    return most_to_blame(bars, chain.classes[name].samples.names, experiment.horizon)
+
+
+def later_of(experiment: Experiment, chain: Chain) -> list[Later]:
+    """The effects of a chain's forecasts of returns and of its book with decisions one bar late."""
+    weights = chain.weights.select("symbol", "time", "weight")
+    return one_bar_later(chain.forecasts, weights, chain.bars, experiment.costs, chain.actions)
+
+
+def configuration(experiment: Experiment) -> str:
+    """Hash of what makes a trial. How its data are called, and what is held out, make no other configuration."""
+    left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
+    settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
+    settings["resample"] = experiment.bars.resample
+    return provenance.hash_of(settings)
+
+
+def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:
+    """What enters a trial of these bars: returns, and the values of features that are not built in."""
+    own = {name for one in samples for name in one.names} - BUILT_IN
+    return provenance.data_of(bars, samples, own)
+
+
+def trial_of(experiment: Experiment, chain: Chain) -> Trial:
+    """What the ledger keeps of a run."""
+
+    days = session_date(chain.bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
+    value = sharpe(chain.net, periods_per_year=1)
+    return Trial(
+        tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
+        configuration(experiment), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
+        data=data_of(chain.bars, [one.samples for one in chain.classes.values()]),
+    )  # fmt: skip
+
+
+def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | None = None) -> list[Trial]:
+    """The candidates of a class's searches: they never saw what is judged, but each was tried."""
+    given = experiment.lstm.model_dump(mode="json")
+    return [
+        Trial(
+            forecasts.samples.symbols, found["since"][:10], found["date"][:10],
+            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True, data=data,
+        )
+        for found in searches_of(forecasts)
+        for tried in found["trials"]
+    ]  # fmt: skip
+
+
+def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | None = None) -> Run | None:
+    """The planted market through the same chain, its truth's own column among the features; its scores are verdicts.
+
+    Nobody trades on it: it is no trial.
+    """
+    if experiment.control is None:
+        return None
+    bars = experiment.control.make()
+    extra = tuple(name for name in ("x", "z") if name in bars.columns)
+    features = tuple(dict.fromkeys((*(experiment.features or DEFAULT_FEATURES), *extra)))
+    planted = experiment.replace(
+        name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None,
+        too_good=(PLANTED,),
+    )  # fmt: skip
+    told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
+    asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
+    reading = planted.read()
+    chain = make_chain(planted, reading.bars, told, asked, reading.actions)
+    with unrecorded():
+        verdicts = judge_chain(planted, chain)
+    scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
+    return replace(finish(planted, chain), scores=scores)
+
+
+def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any] | None:
+    """The planted market's truth, what was measured beside it, verdicts and wealth, for the page of the real one.
+
+    `measured`: rows of `quantity`, `best` (the most that any forecast can reach) and `measured` (of the ensemble, out
+    of sample), both shares, over `days`. `truth`: the other figures of the market, which the run does not measure.
+    """
+    if control is None or experiment.control is None:
+        return None
+    from gatecast.market.synthetic import truth_of
+
+    planted, horizon = experiment.control, experiment.horizon
+    known = {"r2": planted.r2} if planted.market == "b1" else {}
+    truth: dict[str, Any] = dict(truth_of(planted.market, **known))
+    models, _ = score_tables({name: one.forecasts for name, one in control.classes.items()})
+    found = next((row for row in models if row["model"] == "ensemble" and row["head"] == "return"), {})
+    over = f"{horizon} bar{'s' * (horizon != 1)}"
+    measured = []
+    for name, score, words in (
+        ("r2", "r2_zero", "R² of the return forecast"), ("hit_rate", "hit_rate", "share of directions right")
+    ):  # fmt: skip
+        of_one, by_horizon = truth.pop(name, None), truth.pop(f"{name}_by_horizon", None)
+        best = by_horizon.get(horizon) if isinstance(by_horizon, dict) else of_one if horizon == 1 else None
+        if best is not None:
+            measured.append({"quantity": f"{words} over {over}", "best": best, "measured": found.get(score)})
+        elif of_one is not None:
+            truth[f"best {words} over 1 bar, not measured here"] = f"{of_one:.1%}".replace("%", " %")
+    equity = control.equity.select("time", "equity", "benchmark")
+    return {
+        "name": planted.market.upper(),
+        "truth": truth,
+        "measured": measured,
+        "days": control.verdicts["return"]["n"],
+        "verdicts": control.verdicts,
+        "sentence": f"The same chain on a simulated market in which {planted.r2:.0%} of each bar's variance can be "
+        "forecast: this is what evidence of skill looks like."
+        if planted.market == "b1"
+        else f"The same chain on a simulated market whose truth is known ({planted.market}).",
+        "equity": equity.with_columns(pl.col("time").dt.to_string("iso")).to_dict(as_series=False),
+    }
