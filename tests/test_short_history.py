@@ -103,7 +103,7 @@ def test_a_symbol_without_a_window_says_how_many_bars_make_one(mixed: Run) -> No
 
 def test_a_symbol_that_ended_before_the_first_refit_says_so(mixed: Run) -> None:
     first = str(mixed.classes["index"].forecasts.folds[0].cutoff)[:10]
-    assert warning(mixed, "GONE: ").endswith(f"Its 120 end before the first refit of its class, {first}.")
+    assert warning(mixed, "GONE: too few").endswith(f"Its 120 end before the first refit of its class, {first}.")
     assert "GONE" not in mixed.forecasts["symbol"].to_list()
 
 

@@ -217,7 +217,7 @@ def test_days_are_means_over_symbols(forecasts: Forecasts, samples: Samples) -> 
             "adjusted": 2 * (answer - base) * (model - base) / unit,
         }
     )  # fmt: skip
-    expected = table.drop_nans().group_by("day").agg(pl.col("rival", "model").mean()).sort("day")
+    expected = table.drop_nans().group_by("day").mean().sort("day")
     np.testing.assert_array_equal(found.day, expected["day"].to_numpy())
     for name in ("gain", "adjusted", "size"):
         np.testing.assert_allclose(getattr(found, name), expected[name].to_numpy())

@@ -217,6 +217,7 @@ def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int 
 def _common_bars(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
     """The bars that both have: symbol, time, close, `was` (the known close), `room` (by which the closes may differ),
     `agrees`, and `moves` (whether the market did, so that a like step shows something)."""
+    known, newer = known.select(COLUMNS), newer.select(COLUMNS)
     usual = known.group_by("symbol").agg(usual=pl.col("close").log().diff().abs().mean().fill_null(0.0))
     both = newer.join(known.select("symbol", "time", was="close"), on=["symbol", "time"]).join(usual, on="symbol")
     many = pl.len().over("symbol") >= PROVES

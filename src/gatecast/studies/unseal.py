@@ -73,7 +73,7 @@ def unseal(
     earlier = holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)  # somebody, in the meantime
     opening = holdout.Opening(
         tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
-        hash_of(sealed.to_dict()), jsonable({**found, "same_past": same}),
+        hash_of(sealed.to_dict()), found=jsonable({**found, "same_past": same}),
     )  # fmt: skip
     holdout.record_opening(opening, market=market)  # before anything is shown
     said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]
