@@ -65,7 +65,8 @@ seed = 3  # everything random follows from it
 def every_class() -> Iterator[type[Settings]]:
     """All settings of the package."""
     for module in pkgutil.walk_packages(gatecast.__path__, "gatecast."):
-        importlib.import_module(module.name)
+        if not module.name.endswith("__main__"):  # which runs the command
+            importlib.import_module(module.name)
     waiting = [Settings]
     for kind in waiting:
         waiting += kind.__subclasses__()

@@ -137,6 +137,10 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
 
+    >>> from gatecast.forecasting.forest import Forest
+    >>> from gatecast.forecasting.lstm import LSTM
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> from gatecast.market import synthetic
     >>> quick = Experiment(
     ...     bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"),
     ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"), forest=Forest(trees=5),

@@ -193,7 +193,8 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings, class_sta
     ----------
     class_starts: (classes,) datetime64, the first close of every asset class of the run; empty: one class.
 
-    >>> from gatecast.experiment import Experiment, forecast_class
+    >>> from gatecast.chain import forecast_class
+    >>> from gatecast.experiment import Experiment
     >>> from gatecast.market import synthetic
     >>> models = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
     >>> experiment = Experiment(features=("x",), schedule={"refit": "1Y"}, **models)

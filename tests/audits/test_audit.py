@@ -18,6 +18,7 @@ from gatecast.audits.full import Cuts, audit
 from gatecast.audits.leaks import Audit, level_features
 from gatecast.audits.quick import quick_audit
 from gatecast.audits.tables import Garbage
+from gatecast.chain import make_chain
 from gatecast.errors import HistoryTooShortError
 from gatecast.experiment import BarsSettings, Experiment
 from gatecast.forecasting import ensemble, schedule
@@ -26,7 +27,6 @@ from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic
-from gatecast.runs import run
 from gatecast.samples import targets, windows
 from gatecast.samples.features import CATALOGUE, register
 from gatecast.samples.targets import Target, to_times
@@ -431,8 +431,12 @@ def test_garbage_is_plausible_and_changes_the_future_alone() -> None:
 # ── the cheap one ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_quick_audit_of_a_clean_run_finds_nothing() -> None:
-    found = quick_audit(run(small(synthetic.b1(600, seed=2, r2=0.05, symbols=2), features=("x", "rv_5"))))
+def audited(experiment: Experiment) -> Audit:
+    return quick_audit(experiment, make_chain(experiment, experiment.read().bars))
+
+
+def test_the_quick_audit_of_a_clean_chain_finds_nothing() -> None:
+    found = audited(small(synthetic.b1(600, seed=2, r2=0.05, symbols=2), features=("x", "rv_5")))
     assert found.findings == ()
     assert "gatecast audit" in found.summary()
 
@@ -450,12 +454,12 @@ QUICK = {
 @pytest.mark.parametrize("plant", [plant for plant, _, _ in CHAIN if plant.__name__ in QUICK], ids=lambda p: p.__name__)
 def test_the_quick_audit_names_what_needs_no_refit(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     plant(monkeypatch)
-    assert quick_audit(run(small())).guilty == (QUICK[plant.__name__],)
+    assert audited(small()).guilty == (QUICK[plant.__name__],)
 
 
 def test_an_audit_says_it_in_words_and_in_json() -> None:
     register("mine", warmup=0)(off_by_one)
-    found = quick_audit(run(small(features=("ret_log_1", "mine"))))
+    found = audited(small(features=("ret_log_1", "mine")))
     assert isinstance(found, Audit)
     assert "'mine' of A1" in found.summary()
     assert json.loads(json.dumps(found.to_dict()))["guilty"] == ["features"]
