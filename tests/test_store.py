@@ -80,6 +80,22 @@ def test_a_run_comes_back_exactly(small: Run, kept: Path) -> None:
     assert loaded.classes == {}
 
 
+def test_a_run_shows_itself_in_a_few_lines(small: Run, kept: Path) -> None:
+    said = repr(store.load_run(kept)).splitlines()
+    assert len(said) <= 10
+    assert (
+        said[0] == f"Run 'small': 1800 bars of 2 symbols, 2000-01-03 to {small.bars['time'].max():%Y-%m-%d}, in {kept}"
+    )
+    assert said[1] == small.scores["summary"]["headline"]
+    assert [line.split()[0] for line in said[2:]] == list(small.verdicts)
+
+
+def test_a_run_made_from_a_frame_can_be_run_again_from_its_folder(small: Run, kept: Path) -> None:
+    again = Experiment.from_toml(kept / "experiment.toml")
+    assert again.read().bars.equals(small.bars)
+    assert again.replace(bars=small.bars).to_dict() == small.experiment.to_dict()
+
+
 def test_the_folder_has_the_promised_parts(kept: Path) -> None:
     found = set(files(kept))
     assert {"forecasts.parquet", "signals.parquet", "weights.parquet", "equity.parquet", "bars.parquet"} <= found

@@ -416,7 +416,8 @@ class Experiment(Settings):
     def from_toml(cls, path: str | Path, **changes: Any) -> Experiment:
         """From a settings file; `changes` (nested by section) win over it.
 
-        Raises `SettingsError` with the place for what is no TOML, unknown or out of range.
+        Of a run whose bars were a frame, the bars are those saved beside the file, in `bars.parquet`. Raises
+        `SettingsError` with the place for what is no TOML, unknown or out of range.
         """
         try:
             settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -426,6 +427,9 @@ class Experiment(Settings):
             raise SettingsError(f"{path}: this is no TOML: {error}.") from None
         if isinstance(settings.get("bars"), str):
             settings["bars"] = {"source": settings["bars"]}
+        beside = Path(path).with_name("bars.parquet")
+        if isinstance(settings.get("bars"), dict) and settings["bars"].get("source") == "frame" and beside.is_file():
+            settings["bars"] = {"source": str(beside)}  # as they were read: no other setting of them applies again
         return cls(**merge(settings, changes))
 
 

@@ -51,7 +51,7 @@ from gatecast.trading.plausible import PLANTED
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """The experiment and all that it produced. Frames are Polars; `path` is its folder once it has one.
 
@@ -72,6 +72,17 @@ class Run:
     classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
     control: Run | None = field(default=None, repr=False)
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        symbols = self.bars["symbol"].n_unique()
+        first, last = (str(moment)[:10] for moment in (self.bars["time"].min(), self.bars["time"].max()))
+        lines = [
+            f"Run {self.experiment.name!r}: {len(self.bars)} bars of {symbols} symbol{'s' * (symbols != 1)}, "
+            f"{first} to {last}" + (f", in {self.path}" if self.path else ""),
+            (self.scores.get("summary") or {}).get("headline", ""),
+            *(f"  {head:<11}{verdict['verdict']}" for head, verdict in self.scores.get("verdicts", {}).items()),
+        ]
+        return "\n".join(line for line in lines if line)
 
     @property
     def verdicts(self) -> dict[str, dict[str, Any]]:
