@@ -716,7 +716,7 @@ def _complain(text: str) -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    from gatecast.scores import jsonable
+    from gatecast.files import jsonable
 
     sys.stdout.write(json.dumps(jsonable(value), allow_nan=False, default=str) + "\n")
     sys.stdout.flush()

@@ -1,17 +1,23 @@
-"""Files that are there whole or not at all: written beside their place, brought to the disk, then renamed."""
+"""Files that are there whole or not at all (written beside their place, then renamed), and values as JSON holds them."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import date, datetime
+from pathlib import Path, PurePath
 from typing import Any
+
+import numpy as np
+import polars as pl
 
 Content = bytes | Path
 """What a file shall hold: bytes, or a file that is copied."""
@@ -109,3 +115,37 @@ def sha256_of(content: Content) -> str:
         return hashlib.sha256(content).hexdigest()
     with content.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def jsonable(value: Any) -> Any:
+    """The same content in what JSON can hold; numbers that are not finite become None.
+
+    >>> jsonable({"a": float("nan"), "b": (1, 2), "c": date(2024, 1, 2)})
+    {'a': None, 'b': [1, 2], 'c': '2024-01-02'}
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case np.bool_():
+            return bool(value)
+        case int() | np.integer():
+            return int(value)
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds")
+        case date():
+            return value.isoformat()
+        case Mapping():
+            return {str(key): jsonable(item) for key, item in value.items()}
+        case pl.DataFrame():
+            return jsonable(value.to_dicts())
+        case pl.Series() | np.ndarray():
+            return jsonable(value.tolist() if isinstance(value, np.ndarray) else value.to_list())
+        case PurePath():
+            return str(value)
+        case Iterable():
+            return [jsonable(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return jsonable({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    return str(value)

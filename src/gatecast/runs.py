@@ -37,6 +37,7 @@ from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what
 from gatecast.evaluation.tuned import searches_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.experiment import Experiment
+from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
@@ -45,7 +46,7 @@ from gatecast.metrics.returns import sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
-from gatecast.scores import jsonable, scores_of
+from gatecast.scores import scores_of
 from gatecast.trading.plausible import PLANTED
 
 FloatArray = NDArray[np.float64]

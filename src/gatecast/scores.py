@@ -29,6 +29,7 @@ from gatecast.evaluation.tuned import tuned_of
 from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
 from gatecast.evaluation.windows import longer_windows
 from gatecast.experiment import Experiment
+from gatecast.files import jsonable
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
@@ -637,16 +638,3 @@ def short_histories(one: ClassResult) -> list[str]:
                 f"{answered[number]} was known, {least} are needed. Those of its class ({samples.asset_class}) serve."
             )
     return said
-
-
-def jsonable(value: Any) -> Any:
-    """NumPy numbers as Python's, NaN and infinities as None, tuples as lists, through all levels."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

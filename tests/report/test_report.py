@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
+from gatecast.files import jsonable
 from gatecast.report import drawing, figures, render, render_data, report_data
-from gatecast.report.page import plain
 from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, rests, scorecard, tried
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
@@ -1159,7 +1159,7 @@ def test_best_and_rival_are_marked(run: FakeRun) -> None:
     ("value", "text"), [(0.0, "0.000"), (-1234.5, "−1,234"), (3, "3"), (2e-5, "2.0e−05"), (float("inf"), "–")]
 )
 def test_numbers_are_words_of_the_page(value: float, text: str) -> None:
-    assert number(plain(value)) == text
+    assert number(jsonable(value)) == text
 
 
 def test_a_share_of_nothing_has_no_sign() -> None:

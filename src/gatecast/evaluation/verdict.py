@@ -32,6 +32,7 @@ from gatecast.evaluation.hindsight import best_simple, gain_of
 from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
 from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
+from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.metrics import significance
 from gatecast.metrics.significance import BOUND
@@ -165,7 +166,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined numbers are None."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        found: dict[str, Any] = jsonable(asdict(self))
+        return found
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
-from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from gatecast.chain import how_held
 from gatecast.experiment import KNOWN_MODELS
+from gatecast.files import jsonable
 from gatecast.market.actions import recorded_delistings
 from gatecast.market.ends import symbols_ended
 from gatecast.newest import TODAY, newest_rows
@@ -54,40 +50,6 @@ LISTED = 40  # symbols in the table of newest forecasts
 # ── the dictionary ────────────────────────────────────────────────────────────────────────────────
 
 
-def plain(value: Any) -> Any:
-    """The same content in what JSON can hold; numbers that are not finite become None.
-
-    >>> plain({"a": np.float64("nan"), "b": (1, np.int64(2)), "c": date(2024, 1, 2)})
-    {'a': None, 'b': [1, 2], 'c': '2024-01-02'}
-    """
-    match value:
-        case None | bool() | str():
-            return value
-        case np.bool_():
-            return bool(value)
-        case int() | np.integer():
-            return int(value)
-        case float() | np.floating():
-            return float(value) if math.isfinite(value) else None
-        case datetime():
-            return value.isoformat(sep=" ", timespec="seconds")
-        case date():
-            return value.isoformat()
-        case Mapping():
-            return {str(key): plain(item) for key, item in value.items()}
-        case pl.DataFrame():
-            return plain(value.to_dicts())
-        case pl.Series() | np.ndarray():
-            return plain(value.tolist() if isinstance(value, np.ndarray) else value.to_list())
-        case PurePath():
-            return str(value)
-        case Iterable():
-            return [plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    return str(value)
-
-
 def report_data(run: Any) -> Data:
     """All that the report says, as a dictionary that JSON can hold.
 
@@ -119,7 +81,7 @@ def report_data(run: Any) -> Data:
         "span": _span(run, folds),
         "alone": alone(scores.get("models") or [], verdicts, _window(experiment), scores.get("many")),
         "heads": _heads(verdicts, money),
-        "scorecard": scorecard(plain({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
+        "scorecard": scorecard(jsonable({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
         "newest": newest[:LISTED],
         "control": {k: v for k, v in (scores.get("control") or {}).items() if k != "equity"} or None,
@@ -151,7 +113,7 @@ def report_data(run: Any) -> Data:
         "settings": _settings(experiment.to_dict()) if hasattr(experiment, "to_dict") else {},
         "provenance": getattr(run, "provenance", None) or {},
     }
-    return plain(data)  # type: ignore[no-any-return]
+    return jsonable(data)  # type: ignore[no-any-return]
 
 
 def _headline(verdicts: Mapping[str, Any]) -> str:
@@ -332,10 +294,10 @@ def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> l
         of_head = [row for row in rows if row.get("head") == head]
         step = max((row.get("step") or 0 for row in of_head), default=0)
         of_head = [row for row in of_head if (row.get("step") or 0) == step]
-        metrics = [m for m in METRICS if any(plain(row.get(m)) is not None for row in of_head)]
+        metrics = [m for m in METRICS if any(jsonable(row.get(m)) is not None for row in of_head)]
         best = {}
         for metric in metrics:
-            known = {row["model"]: row[metric] for row in of_head if plain(row.get(metric)) is not None}
+            known = {row["model"]: row[metric] for row in of_head if jsonable(row.get(metric)) is not None}
             top = (max if METRICS[metric][1] > 0 else min)(known.values())
             best[metric] = [model for model, value in known.items() if value == top and len(known) > 1]
         rival = verdicts.get(str(head), {}).get("rival")

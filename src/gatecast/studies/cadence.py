@@ -21,6 +21,7 @@ from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
 from gatecast.experiment import SAID_ABOVE, Experiment
+from gatecast.files import jsonable
 from gatecast.forecasting.forecaster import Timed
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
@@ -30,7 +31,6 @@ from gatecast.metrics import significance
 from gatecast.runs import configuration, data_of
 from gatecast.samples.targets import HEADS
 from gatecast.samples.windows import make_samples
-from gatecast.scores import jsonable
 
 if TYPE_CHECKING:
     from gatecast.evaluation.compare import Days

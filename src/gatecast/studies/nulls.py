@@ -18,12 +18,12 @@ from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment
+from gatecast.files import jsonable
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets
 from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES
-from gatecast.scores import jsonable
 from gatecast.trading.signals import SignalSettings
 
 if TYPE_CHECKING:

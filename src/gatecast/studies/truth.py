@@ -24,6 +24,7 @@ from gatecast.evaluation.plausible import TOO_GOOD
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import LEVEL, SKILL, judge
 from gatecast.experiment import Experiment
+from gatecast.files import jsonable
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
@@ -41,7 +42,6 @@ from gatecast.metrics.forecast import brier, qlike, r2_zero
 from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
-from gatecast.scores import jsonable
 from gatecast.studies.placebo import verdicts_of
 from gatecast.trading.plausible import PLANTED
 

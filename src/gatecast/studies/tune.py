@@ -11,12 +11,12 @@ from gatecast.chain import Progress
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
 from gatecast.experiment import Experiment
+from gatecast.files import jsonable
 from gatecast.forecasting.forecaster import Timed
 from gatecast.forecasting.tuning import Tuning
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.history import enough_history
 from gatecast.runs import data_of, nested_trials
-from gatecast.scores import jsonable
 
 if TYPE_CHECKING:
     from gatecast.samples.windows import Samples

@@ -15,12 +15,12 @@ from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import market_of, problems
 from gatecast.experiment import Experiment
+from gatecast.files import jsonable
 from gatecast.market.bars import session_date
 from gatecast.market.merging import refuse_other_market
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of
 from gatecast.runs import Run
-from gatecast.scores import jsonable
 
 
 @checked
