@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all (written beside their place, then renamed), and values as JSON holds them."""
+"""Files that are there whole or not at all (written beside their place, then renamed); values as JSON holds them."""
 
 from __future__ import annotations
 
