@@ -896,7 +896,7 @@ class _Stages:
         self.bar.update(self.tasks[name], completed=done, total=total, description=_shown(text))
 
 
-TOLD = ("tuning", "lstm", "forest", "logistic", "ensemble")
+ANNOUNCED_STAGES = ("tuning", "lstm", "forest", "logistic", "ensemble")
 """Stages whose end is worth a line."""
 
 
@@ -949,7 +949,7 @@ class _Progress:
         self.bar.update(
             self.task, description=_shown(stage), completed=passed, total=passed + left, left=f"{_about(left)} left"
         )
-        if done == total and model in TOLD:
+        if done == total and model in ANNOUNCED_STAGES:
             what = {"ensemble": "combined", "tuning": f"{total} candidates tried"}.get(model, f"{total} fits done")
             self._say(f"{_shown(stage)}: {what}; {_about(left)} left")
 

@@ -11,7 +11,7 @@ from typing import Any
 from gatecast.evaluation.verdict import SKILL
 from gatecast.report.figures import Data
 from gatecast.report.scorecard import simpler, stretch
-from gatecast.report.words import known, named, percent
+from gatecast.report.words import is_number, named, percent
 
 Row = Mapping[str, Any]
 
@@ -101,7 +101,7 @@ def alone(
     >>> alone([rows[0] | {"gain": 0.001}], {})[0]
     'The LSTM alone gains on the simple rival in every head, its loss smaller by 0.10 % (return; it may be luck).'
     """
-    gains = {row["head"]: row["gain"] for row in models if row.get("model") == "lstm" and known(row.get("gain"))}
+    gains = {row["head"]: row["gain"] for row in models if row.get("model") == "lstm" and is_number(row.get("gain"))}
     if not gains:
         return []
     sure = {
@@ -173,11 +173,11 @@ def sentence(row: Row) -> str:
     more, statistic = row.get("more"), row.get("statistic")
     if row.get("worth") == "nothing":
         return f"{start} been the same."
-    if not known(more):
+    if not is_number(more):
         return f"{start} had a loss that nobody can tell."
     if round(100 * more, 2) == 0:
         return f"{start} been as good."
-    t = f" (t {f'{statistic:.1f}'.replace('-', '−')})" if known(statistic) else ""
+    t = f" (t {f'{statistic:.1f}'.replace('-', '−')})" if is_number(statistic) else ""
     sure = "more than luck explains" if row.get("worth") in ("helps", "hurts") else "it may be luck"
     return f"{start} lost {percent(abs(more), 2)} {'more' if more >= 0 else 'less'}{t}: {sure}."
 
@@ -217,6 +217,6 @@ def _bar(row: Row) -> Data:
     return {
         "label": text[:1].upper() + text[1:],
         "text": percent(row.get("more"), 2, sign=True),
-        "value": row.get("more") if known(row.get("more")) else None,
+        "value": row.get("more") if is_number(row.get("more")) else None,
         "mine": tuple(row["models"]) in NETWORKS,
     }

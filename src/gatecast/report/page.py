@@ -322,14 +322,14 @@ def _costs(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data | None:
     loss: dict[tuple[Any, Any], Any] = {(row.get("model"), row.get("head")): row.get("loss") for row in rows}
     seconds = (getattr(run, "provenance", None) or {}).get("seconds") or {}
     models = [name for name in getattr(getattr(run, "experiment", None), "models", ()) if name in seconds]
-    heads = [head for head in HEADS if words.known(loss.get(("lstm", head))) and loss["lstm", head] > 0]
+    heads = [head for head in HEADS if words.is_number(loss.get(("lstm", head))) and loss["lstm", head] > 0]
     if "lstm" not in models or len(models) < 2 or not heads:
         return None
     table = []
     for name in models:
         gains = {
             head: 1 - loss[name, head] / loss["lstm", head]
-            for head in heads if name != "lstm" and words.known(loss.get((name, head)))
+            for head in heads if name != "lstm" and words.is_number(loss.get((name, head)))
         }  # fmt: skip
         table.append({"model": name, "gains": gains, "seconds": seconds[name]})
     return {"heads": heads, "rows": table}

@@ -12,7 +12,7 @@ from typing import Any
 from gatecast.evaluation.holdout import how_little
 from gatecast.evaluation.verdict import HELD, RIVAL_NAMES
 from gatecast.report.figures import Data
-from gatecast.report.words import counted, gain, known, named, number, odds, percent, tone
+from gatecast.report.words import counted, gain, is_number, named, number, odds, percent, tone
 
 Scores = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def placed(values: Mapping[str, Any], zero: float | None = None) -> Data:
     >>> placed({"much": 0.5, "little": 0.25})
     {'zero': 0.0, 'much': 100.0, 'little': 50.0}
     """
-    found = {name: value for name, value in values.items() if known(value)}
+    found = {name: value for name, value in values.items() if is_number(value)}
     left, right = max([0.0, *(-v for v in found.values())]), max([0.0, *found.values()])
     if zero is None:
         zero, unit = 100 * left / ((left + right) or 1.0), 100 / ((left + right) or 1.0)
@@ -60,7 +60,7 @@ def placed(values: Mapping[str, Any], zero: float | None = None) -> Data:
 def width_of(row: Scores) -> float | None:
     """How wide the interval of a verdict is, or the widest one of a hold-out's row; None without one."""
     ends = ((row.get(f"{name}low"), row.get(f"{name}high")) for name in ("", "before_", "after_"))
-    return max((high - low for low, high in ends if known(low) and known(high)), default=None)
+    return max((high - low for low, high in ends if is_number(low) and is_number(high)), default=None)
 
 
 # ── the verdict ───────────────────────────────────────────────────────────────────────────────────
@@ -83,10 +83,10 @@ def as_good(verdict: Scores) -> str:
     ''
     """
     effect, low = verdict.get("effect"), verdict.get("low")
-    if tone(verdict.get("verdict")) == "wrong" or not (known(effect) and known(low)):
+    if tone(verdict.get("verdict")) == "wrong" or not (is_number(effect) and is_number(low)):
         return ""
     plain, plain_low = verdict.get("plain"), verdict.get("plain_low")
-    if plain and known(plain_low) and plain_low <= 0:
+    if plain and is_number(plain_low) and plain_low <= 0:
         return RIVAL_NAMES.get(str(plain), named(str(plain)))
     if verdict.get("verdict") == "nothing worth trading" or effect <= 0:
         return rival_of(verdict)
@@ -104,7 +104,7 @@ def simpler(verdict: Scores) -> str:
     ''
     """
     low = verdict.get("simple_low")
-    if verdict.get("simple") and known(low):
+    if verdict.get("simple") and is_number(low):
         return str(verdict["simple"]) if low <= 0 else ""
     return str(verdict.get("simpler") or "")
 
@@ -114,12 +114,12 @@ def forest(verdict: Scores) -> Data | None:
 
     Marks beyond twice the interval's ends would squeeze it and are left to the table; None without an interval.
     """
-    if not (known(verdict.get("effect")) and known(verdict.get("low"))):
+    if not (is_number(verdict.get("effect")) and is_number(verdict.get("low"))):
         return None
     bounds = {name: verdict.get(name) for name in ("low", "effect", "high")}
-    reach = 2 * max(abs(value) for value in bounds.values() if known(value))
+    reach = 2 * max(abs(value) for value in bounds.values() if is_number(value))
     marks = {name: verdict.get(name) for name in ("break_even", "detectable")}
-    near = {name: value for name, value in marks.items() if known(value) and 0 < value <= max(reach, 1e-12)}
+    near = {name: value for name, value in marks.items() if is_number(value) and 0 < value <= max(reach, 1e-12)}
     return placed(bounds | near, zero=30)
 
 
@@ -138,9 +138,9 @@ def rests(verdicts: Mapping[str, Scores]) -> list[Data]:
 
 def _days(verdict: Scores) -> str:
     days, worth = verdict.get("n"), verdict.get("n_effective")
-    if not known(days):
+    if not is_number(days):
         return ""
-    if not known(worth):
+    if not is_number(worth):
         return counted(days)
     fewer = float(f"{worth:.2g}") < days  # rounded to two digits they may not become more
     return f"{counted(days)}, worth {counted(float(worth)) if fewer else counted(days)}"
@@ -148,23 +148,23 @@ def _days(verdict: Scores) -> str:
 
 def _needed(verdict: Scores) -> str:
     needed = verdict.get("n_needed")
-    if known(needed):
+    if is_number(needed):
         return counted(needed)
-    return "no gain to confirm" if known(verdict.get("effect")) and verdict["effect"] <= 0 else ""
+    return "no gain to confirm" if is_number(verdict.get("effect")) and verdict["effect"] <= 0 else ""
 
 
 def _costs(verdict: Scores) -> str:
     asked, days = verdict.get("break_even"), verdict.get("n_break_even")
-    if not known(asked) or verdict.get("head") == "strategy":
-        return "paid already" if known(asked) else ""
+    if not is_number(asked) or verdict.get("head") == "strategy":
+        return "paid already" if is_number(asked) else ""
     if asked == 0:
         return "none: nothing is traded on it alone"
-    return percent(asked, 2 if asked < 0.1 else 1) + (f" ({counted(days)} days to see it)" if known(days) else "")
+    return percent(asked, 2 if asked < 0.1 else 1) + (f" ({counted(days)} days to see it)" if is_number(days) else "")
 
 
 def _without(verdict: Scores) -> str:
     left, year = verdict.get("without_best_year"), verdict.get("best_year")
-    if not known(left) or not known(verdict.get("effect")) or verdict["effect"] <= 0:
+    if not is_number(left) or not is_number(verdict.get("effect")) or verdict["effect"] <= 0:
         return ""
     stands = {"True": ": stands", "False": ": falls"}.get(str(verdict.get("survives")), "")
     return f"{gain(left, verdict.get('unit'), width_of(verdict))} without {year}{stands}"
@@ -172,17 +172,17 @@ def _without(verdict: Scores) -> str:
 
 def _best_days(verdict: Scores) -> str:
     share = verdict.get("best_days")
-    return "" if not known(share) else "all of it" if share >= 1 else percent(share, 0)
+    return "" if not is_number(share) else "all of it" if share >= 1 else percent(share, 0)
 
 
 def _spread(verdict: Scores) -> str:
     spread = verdict.get("seed_spread")
-    return f"± {number(100 * spread, 2)} points" if known(spread) else ""
+    return f"± {number(100 * spread, 2)} points" if is_number(spread) else ""
 
 
 def _seen(verdict: Scores) -> str:
     least = verdict.get("detectable")
-    return gain(least, verdict.get("unit"), width_of(verdict)) if known(least) else ""
+    return gain(least, verdict.get("unit"), width_of(verdict)) if is_number(least) else ""
 
 
 def _over(name: str) -> Callable[[Scores], str]:
@@ -190,11 +190,11 @@ def _over(name: str) -> Callable[[Scores], str]:
 
     def answer(verdict: Scores) -> str:
         value, low, high = (verdict.get(f"{name}{end}") for end in ("_gain", "_low", "_high"))
-        if not known(value):
+        if not is_number(value):
             return ""
-        width = high - low if known(low) and known(high) else None
+        width = high - low if is_number(low) and is_number(high) else None
         shown = gain(value, verdict.get("unit"), width)
-        if known(low) and known(high):
+        if is_number(low) and is_number(high):
             shown += f" ({gain(low, verdict.get('unit'), width)} to {gain(high, verdict.get('unit'), width)})"
         other = str(verdict.get(name) or "")
         return f"{shown} over {RIVAL_NAMES.get(other, named(other))}" if other else shown
@@ -203,7 +203,7 @@ def _over(name: str) -> Callable[[Scores], str]:
 
 
 def _luck(name: str) -> Callable[[Scores], str]:
-    return lambda verdict: odds(verdict[name]) if known(verdict.get(name)) else ""
+    return lambda verdict: odds(verdict[name]) if is_number(verdict.get(name)) else ""
 
 
 _RESTS: dict[str, tuple[str, Callable[[Scores], str]]] = {
@@ -255,7 +255,7 @@ def _best_of(found: Scores | None) -> Data:
     models = found["models"]
     many = max(1, round(models * max(found.get("tries") or 1, 1)))
     thrown = f"{_count(many, 'coin')} thrown on {counted(found['independent'])} days that share no bar"
-    beaten = all(known(v) and known(hits) and hits > v for v in (coins, up))
+    beaten = all(is_number(v) and is_number(hits) and hits > v for v in (coins, up))
     says = (
         f"Somebody always looks best. Yours is right more often than the best of {thrown}; whether by enough, the "
         "verdict says."
@@ -279,8 +279,8 @@ def _overlap(found: Scores | None) -> Data:
         return {"title": title, "says": "Each answer spans one day: none is counted twice.", "rows": []}
     naive, *honest = (found.get(name) for name in ("naive", "diebold_mariano", "non_overlapping"))
     span = f"Each answer spans {found['sessions']} days and shares all but one with its neighbour"
-    worst = max((p for p in honest if known(p)), default=None)
-    if not known(naive) or worst is None:
+    worst = max((p for p in honest if is_number(p)), default=None)
+    if not is_number(naive) or worst is None:
         says = f"{span}. There is no gain in returns to test."
     elif naive < 0.05 <= worst:
         says = f"{span}. The gain in returns looks sure only if that is overlooked."
@@ -323,7 +323,7 @@ def _levels(found: Scores | None) -> Data:
 
 
 def _row(label: str, value: Any, text: str, base: float, mine: bool = False) -> Data:
-    return {"label": label, "text": text, "value": value - base if known(value) else None, "mine": mine}
+    return {"label": label, "text": text, "value": value - base if is_number(value) else None, "mine": mine}
 
 
 def _count(count: Any, what: str) -> str:
@@ -339,7 +339,7 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
     `verdict`: that on the strategy, which alone says whether the profit is more than luck; the numbers beside it answer
     narrower questions and claim nothing.
     """
-    if not known(trials.get("count")):
+    if not is_number(trials.get("count")):
         return None
     count, worth = trials["count"], trials.get("effective")
     says = f"{_count(count, 'setting')} {'has' if count == 1 else 'have'} been tried on these instruments and days"
@@ -349,9 +349,9 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
     best, outcome = trials.get("best_of") or {}, (verdict or {}).get("verdict")
     if outcome:
         after = (verdict or {}).get("pvalue_trials")
-        luck = f" (luck alone does as well, after all questions and tries: {odds(after)})" if known(after) else ""
+        luck = f" (luck alone does as well, after all questions and tries: {odds(after)})" if is_number(after) else ""
         says += f" Whether the profit is more than luck the verdict on the strategy says: {outcome}{luck}."
-    if count > 1 and not known(best.get("pvalue")) and best.get("reason"):
+    if count > 1 and not is_number(best.get("pvalue")) and best.get("reason"):
         says += f" What luck gives the best of them cannot be computed: {best['reason']}."
     proven = tone(outcome) == "skill"
     sure = {
@@ -361,18 +361,18 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
     rows = [
         {"label": label, "text": _sure(value), "value": value, "mine": proven and value > 0.95}
         for label, value in sure.items()
-        if known(value)
+        if is_number(value)
     ]
     if rows and count > 1 and len(rows) < len(sure):
         rows.append({"label": [*sure][1], "text": "cannot be computed", "value": None, "mine": False})
     facts = {
         "Settings tried": f"{counted(count)}"
-        + (f", worth {worth:.1f} independent" if known(worth) and count > 1 else ""),
+        + (f", worth {worth:.1f} independent" if is_number(worth) and count > 1 else ""),
         "Luck alone gives the best of them as much, of this one question": odds(best["pvalue"])
-        if count > 1 and known(best.get("pvalue"))
+        if count > 1 and is_number(best.get("pvalue"))
         else None,
         "Shortest record for the Sharpe ratio": _record(backtest, bars)
-        if all(known(r["value"]) for r in rows) and rows
+        if all(is_number(r["value"]) for r in rows) and rows
         else None,
     }
     return {"says": says, "rows": rows, "facts": {label: text for label, text in facts.items() if text}}
@@ -386,7 +386,7 @@ def _alike(count: int, worth: Any) -> str:
     >>> _alike(4, 2.3)
     ', of which some are alike: they count as 2.3 independent tries.'
     """
-    if not known(worth):
+    if not is_number(worth):
         return "."
     independent = round(float(worth), 1)
     if independent >= count:
@@ -402,9 +402,9 @@ def _sure(chance: float) -> str:
 
 def _record(backtest: Scores, bars: int | None) -> str:
     least, periods = backtest.get("min_track_record_bars"), backtest.get("periods_per_year")
-    if not known(least):
+    if not is_number(least):
         return "none: luck alone gives as high a Sharpe ratio"
-    years = f", {number(least / periods, 2)} years" if known(periods) and periods else ""
+    years = f", {number(least / periods, 2)} years" if is_number(periods) and periods else ""
     return f"{counted(float(least))} bars{years}" + (f"; there are {counted(bars)}" if bars else "")
 
 
@@ -428,9 +428,9 @@ def kept(row: Scores) -> str:
     ('40 % gone', 'nothing to confirm')
     """
     before, after, gone = (row.get(name) for name in ("before", "after", "shrinkage"))
-    if not known(after) or not known(before):
+    if not is_number(after) or not is_number(before):
         return "not measured"
-    if before <= 0 or not known(gone):
+    if before <= 0 or not is_number(gone):
         return "nothing to confirm"
     return "all gone" if gone >= 1 else f"{percent(gone, 0)} gone" if gone > 0.005 else "nothing gone"
 
@@ -463,7 +463,7 @@ def many(found: Mapping[str, Scores]) -> list[Data]:
 
     def size(row: Scores) -> float:
         gained = row.get("gain")
-        return gained if known(gained) else float("-inf")
+        return gained if is_number(gained) else float("-inf")
 
     tables = []
     for head, one in ((head, one) for head, one in found.items() if one):
@@ -489,7 +489,7 @@ def windows(rows: Iterable[Scores]) -> list[Data]:
             "says": f"On everything known since {row.get('since')} {named(row.get('model'))} had a loss of "
             f"{number(row.get('everything'), 3)}, on {stretch(row.get('window'))} {number(row.get('sliding'), 3)}: "
             f"{said.get(str(row.get('longer')), 'the difference may be luck')}."
-            + (f" Luck alone does as well: {odds(row['pvalue'])}." if known(row.get("pvalue")) else ""),
+            + (f" Luck alone does as well: {odds(row['pvalue'])}." if is_number(row.get("pvalue")) else ""),
         }
         for row in rows
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatecast.evaluation.tuned import said_of, searched, setting_named, value_named
-from gatecast.report.words import known
+from gatecast.report.words import is_number
 
 Data = dict[str, Any]
 
@@ -34,5 +34,5 @@ def _date(row: Mapping[str, Any]) -> Data:
     return {
         "date": row["date"][:10], "chosen": chosen if row["replaced"] else "as given",
         "given": row["given_loss"], "best": row["loss"],
-        "statistic": row["statistic"] if known(row["statistic"]) else None,
+        "statistic": row["statistic"] if is_number(row["statistic"]) else None,
     }  # fmt: skip

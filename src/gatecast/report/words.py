@@ -94,10 +94,10 @@ def begun(text: Any) -> str:
     return str(text)[:1].upper() + str(text)[1:]
 
 
-def known(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number.
 
-    >>> known(1), known(None), known("1"), known(float("nan")), known(True)
+    >>> is_number(1), is_number(None), is_number("1"), is_number(float("nan")), is_number(True)
     (True, False, False, False, False)
     """
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -127,7 +127,7 @@ def decimals(value: Any, digits: int = 2) -> str:
     >>> decimals(0.4321), decimals(-0.0784), decimals(None), decimals(-0.001)
     ('0.43', '−0.08', '–', '0.00')
     """
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") if known(value) else MISSING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") if is_number(value) else MISSING
 
 
 def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
@@ -149,7 +149,7 @@ def measured(value: Any, name: str) -> str:
     >>> measured(0.0123, "cvar"), measured(5.0, "consecutive_wins"), measured(1.25, "sharpe")
     ('1.2 %', '5', '1.25')
     """
-    if known(value) and name.startswith(("consecutive_", "longest_")):
+    if is_number(value) and name.startswith(("consecutive_", "longest_")):
         return number(int(value))
     if isinstance(value, float) and _SHARES.search(name.lower()) and "turnover" not in name and "bps" not in name:
         return percent(value)
@@ -168,7 +168,7 @@ def gain(value: Any, unit: Any, width: Any = None) -> str:
     """
     if not re.search("share|alpha", str(unit)):
         return number(value, sign=True)
-    digits = 2 if not known(width) else 1 if width >= 0.02 else 2 if width >= 0.002 else 3
+    digits = 2 if not is_number(width) else 1 if width >= 0.02 else 2 if width >= 0.002 else 3
     return percent(value, digits, sign=True)
 
 
@@ -178,7 +178,7 @@ def odds(pvalue: Any) -> str:
     >>> odds(0.31), odds(0.0123), odds(0.0004567), odds(1e-9), odds(1.0), odds(None)
     ('31 %', '1.2 %', '1 in 2,200', 'under 1 in a million', '100 %', '–')
     """
-    if not known(pvalue):
+    if not is_number(pvalue):
         return MISSING
     if pvalue >= 0.005:
         return percent(pvalue, 0 if pvalue >= 0.095 else 1)
@@ -191,7 +191,7 @@ def counted(count: Any) -> str:
     >>> counted(353), counted(2189.6), counted(43983), counted(54836103), counted(8e9)
     ('353', '2,200', '44,000', '55 million', 'over a billion')
     """
-    if not known(count):
+    if not is_number(count):
         return MISSING if count is None else str(count)
     if isinstance(count, float) or count >= 10_000:
         count = float(f"{count:.2g}") if abs(count) >= 100 else round(count)
