@@ -127,6 +127,16 @@ def test_a_quarter_that_is_filled_back_is_named(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+def test_the_distance_to_a_trend_of_the_whole_file_is_named(seed: int) -> None:
+    bars = walk(seed, 1750)
+    level, at = np.log(bars["close"].to_numpy()), np.linspace(0, 1, len(bars))
+    rest = level - np.polyval(np.polyfit(at, level, 12), at)
+    assert [one.columns for one in knowing(bars.with_columns(x=pl.Series(rest)), ["x"])] == [("x",)]
+    mean = np.array([level[max(0, i - 59) : i + 1].mean() for i in range(len(level))])  # known in time
+    assert knowing(bars.with_columns(x=pl.Series(level - mean)), ["x"]) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
 def test_wild_cells_hide_no_answer(seed: int) -> None:
     bars = coming(walk(seed, 1750), 5)
     rng = np.random.default_rng(seed)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 250  # of a symbol, or of a third of its history, before a column is tested on it
 REACH = 8.0  # robust standard deviations from the median, beyond which a cell counts as that far
 SLOW_BARS, SLOW_LIMIT = 22, 0.25  # bars ahead and R² of a column that knows the coming month slowly
+TRACKS, TRACKING_LIMIT = 0.9, 0.10  # correlation of steps with returns that makes a column one of prices; its R² then
 SLOW_T, SLOW_ABOVE = 4.5, 1.0  # its least t, and the standard errors of its root above that of the limit
 ABOVE = 3.0  # standard errors that the root of an R² must lie above its limit's
 CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
@@ -106,6 +107,7 @@ class _Task:
     past_controls: FloatArray
     limit: float | None
     slow: bool = False
+    steps: FloatArray | None = None  # (bars,) log returns, of a slow task of returns
 
 
 def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[Knowing]:
@@ -120,9 +122,10 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     more than luck over all tests: the t of a chance of .001), or when its t is above 8 and its R² of the future more
     than four times that of the past. The variance of the next `horizon` bars is explained beyond the terms of the HAR,
     that of the past beyond those before, all of them without what the hour of the session says where a session has
-    several bars. Over 22 bars R² may not lie above .25 for certain: of returns not at all, of squared returns not
-    where it is more than four times that of the past. However little it explains, a column is named that fits the
-    answers better than their noise allows: means of the answers by group, values fitted to them (`encoded`).
+    several bars. Over 22 bars R² may not lie above .25 for certain (.10 where its steps go with the returns): of
+    returns not at all, of squared returns not where it is more than four times that of the past. However little it
+    explains, a column is named that fits the answers better than their noise allows: means of the answers by group,
+    values fitted to them (`encoded`).
     A column that honestly knows of coming events (a calendar of announcements) passes for one that knows too much:
     allow it by name. `bars`: of one asset class, sorted by symbol and time. t statistics are of the product of the two,
     with a long-run variance (Bartlett, twice the bars ahead).
@@ -207,7 +210,8 @@ def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
             to_array(bars.select(x=move.over(over)), "x") for move in (close.shift(-k) - close, close - close.shift(k))
         )
         unit = facts.sigma * np.sqrt(k)
-        yield _Task("return", k, ahead / unit, past / unit, none, none, SLOW_LIMIT, slow=True)
+        steps = to_array(bars.select(x=close.diff().over(over)), "x")
+        yield _Task("return", k, ahead / unit, past / unit, none, none, SLOW_LIMIT, slow=True, steps=steps)
     group = bars.select(pl.struct("symbol", "segment").rle_id()).to_series().to_numpy()
     earlier = np.full_like(facts.har, np.nan)
     same = group[horizon:] == group[:-horizon]
@@ -255,7 +259,8 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
         r2, t = _explained(value[part], task.future[part], task.bars, task.controls[part])
         too_much = t > luck and _surely_above(r2, t, task.limit)
         if task.slow:  # of a column that is spread over many bars; honest ones, however persistent, have no such R²
-            surely = t > SLOW_T and np.sqrt(r2) * (1 - SLOW_ABOVE / t) > np.sqrt(SLOW_LIMIT)
+            limit = TRACKING_LIMIT if task.steps is not None and _tracks(value[part], task.steps[part]) else SLOW_LIMIT
+            surely = t > SLOW_T and np.sqrt(r2) * (1 - SLOW_ABOVE / t) > np.sqrt(limit)
             if part is not rows or not surely:
                 continue
             too_much = task.of == "return"  # variance persists: what explains the past as well is honest
@@ -265,6 +270,15 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
         if too_much or r2 > TIMES_THE_PAST * past:
             yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _tracks(value: FloatArray, steps: FloatArray) -> bool:
+    """Whether a column's steps go with the returns: it is made of prices, as the distance to a trend is."""
+    pair = np.column_stack([np.diff(value), steps[1:]])
+    pair = pair[np.isfinite(pair).all(axis=1)]
+    if len(pair) < LEAST_ROWS or (np.ptp(pair, axis=0) == 0).any():
+        return False
+    return abs(float(np.asarray(np.corrcoef(pair.T))[0, 1])) > TRACKS
 
 
 def _made_of_answers(
