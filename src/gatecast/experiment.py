@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -451,3 +453,18 @@ def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         elif value is not None:
             merged[key] = value
     return merged
+
+
+_MOVED = {
+    "make_chain": "chain", "forecast_class": "chain", "decide": "chain", "run": "runs", "judge_chain": "runs",
+    "record_chain": "runs",
+}  # fmt: skip
+"""What stood here up to version 0.1, and where it is now: read from here for one version, with a notice."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = f"gatecast.{_MOVED[name]}"
+    warnings.warn(f"{__name__}.{name} is now {home}.{name}", DeprecationWarning, stacklevel=2)
+    return getattr(import_module(home), name)
