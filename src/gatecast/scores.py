@@ -111,7 +111,8 @@ def scores_of(
         "models": models,
         "years": years,
         "backtest": {
-            "tear_sheet": {"strategy": sheet_of(net, periods), "benchmark": sheet_of(chain.benchmark, periods)},
+            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(chain.benchmark, periods)},
+            "record_years": len(net) / periods,
             "turnover_per_year": result.turnover_per_year,
             "break_even_cost_bps": result.break_even_cost_bps,
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
@@ -131,19 +132,6 @@ def scores_of(
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
-
-
-def sheet_of(returns: FloatArray, periods_per_year: float) -> dict[str, float]:
-    """The tear sheet; of less than a year of record no growth a year, since it would multiply what was seen.
-
-    `comp`, the growth over the record, stands beside it; `calmar` is growth a year over the deepest drawdown.
-
-    >>> sheet = sheet_of(np.full(71, 0.01), 252)
-    >>> round(sheet["comp"], 2), sheet["cagr"]
-    (1.03, nan)
-    """
-    sheet = tear_sheet(returns, periods_per_year)
-    return sheet if len(returns) >= periods_per_year else sheet | {"cagr": np.nan, "calmar": np.nan}
 
 
 def fill_in_words(share: float) -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -1197,3 +1198,12 @@ def test_years_are_marked_once() -> None:
         {"series": [{"level": 0.8, "year": [2020, 2021, 2022], "coverage": [0.8, 0.81, 0.79], "forecasts": [9, 9, 9]}]}
     ).to_plotly_json()["layout"]["xaxis"]
     assert (axis["tick0"], axis["dtick"]) == (2020, 1)
+
+
+@pytest.mark.parametrize(("years", "shown"), [(0.3, False), (1.0, True), (None, True)])
+def test_of_less_than_a_year_no_growth_a_year_is_shown(years: float | None, shown: bool) -> None:
+    sheet = {name: {"cagr": 11.58, "calmar": 3.0, "comp": 0.64, "sharpe": 0.4} for name in ("strategy", "benchmark")}
+    run = SimpleNamespace(scores={"backtest": {"tear_sheet": sheet, "record_years": years}})
+    measures = [row["measure"] for row in report_data(run)["tear_sheet"]]
+    assert ("cagr" in measures, "calmar" in measures) == (shown, shown)
+    assert "comp" in measures

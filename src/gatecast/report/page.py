@@ -104,7 +104,7 @@ def report_data(run: Any) -> Data:
             {**row, "at_once": (verdicts.get(row["head"]) or {}).get("effect")}
             for row in scores.get("one_bar_later") or []
         ],
-        "tear_sheet": _tear_sheet((scores.get("backtest") or {}).get("tear_sheet") or {}),
+        "tear_sheet": _tear_sheet(scores.get("backtest") or {}),
         "signals": scores.get("signals") or {},
         "folds": folds,
         "fills": scores.get("fills") or {},
@@ -349,12 +349,19 @@ def _years(rows: Iterable[Mapping[str, Any]]) -> list[Data]:
     return list(tables.values())
 
 
-def _tear_sheet(sheet: Mapping[str, Any]) -> list[Data]:
-    """Rows of measure, net and benchmark."""
+def _tear_sheet(backtest: Mapping[str, Any]) -> list[Data]:
+    """Rows of measure, net and benchmark.
+
+    Of less than a year of record no growth a year, and no multiple of it: it would multiply what was seen. The growth
+    over the record, `comp`, is there.
+    """
+    sheet = backtest.get("tear_sheet") or {}
+    left_out = ("cagr", "calmar") if (backtest.get("record_years") or 1.0) < 1 else ()
     net, benchmark = (sheet.get(name) or {} for name in ("strategy", "benchmark"))
     return [
         {"measure": measure, "net": net.get(measure), "benchmark": benchmark.get(measure)}
         for measure in dict.fromkeys([*net, *benchmark])
+        if measure not in left_out
     ]
 
 
