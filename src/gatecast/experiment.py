@@ -9,9 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gatecast.arguments import checked
@@ -49,8 +47,6 @@ from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import StrategySettings
-
-FloatArray = NDArray[np.float64]
 
 MODELS = ("lstm", "forest", "logistic", "ridge", "highway", "garch")
 KNOWN_MODELS = (*MODELS, "tft", "gjr", "markov")

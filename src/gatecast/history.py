@@ -19,8 +19,6 @@ from gatecast.samples.known import delays
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples
 
-FloatArray = NDArray[np.float64]
-
 SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Span = tuple[NDArray[np.datetime64], NDArray[np.datetime64]]
 """(rows,) times of forecasts, and (rows,) when their answers are known."""

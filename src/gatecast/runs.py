@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from gatecast import provenance
 from gatecast.arguments import checked
@@ -48,8 +47,6 @@ from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import scores_of
 from gatecast.trading.plausible import PLANTED
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
