@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
@@ -46,7 +46,13 @@ from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
-from gatecast.trading.strategies import StrategySettings
+from gatecast.trading.strategies import (
+    Strategy,
+    StrategySettings,
+    load_strategies,
+    strategy_titles,
+    with_moved_settings,
+)
 
 MODELS = ("lstm", "forest", "logistic", "ridge", "highway", "garch")
 KNOWN_MODELS = (*MODELS, "tft", "gjr", "markov")
@@ -193,7 +199,9 @@ class Experiment(Settings):
     signals: SignalSettings = SignalSettings()
     """When a forecast is a signal."""
     strategies: StrategySettings = StrategySettings()
-    """What the strategies have in common."""
+    """What the strategies have in common, and which take part."""
+    strategy: dict[str, SerializeAsAny[Strategy]] = Field(default_factory=dict, validate_default=True)
+    """Settings of the strategies by name: kind says what a strategy is, and its own settings follow."""
     selection: SelectionSettings = SelectionSettings()
     """Which strategy is in force, and how evidence reaches the money."""
     costs: Costs = Costs()
@@ -217,6 +225,24 @@ class Experiment(Settings):
         if isinstance(bars, BarsSettings | dict):
             return bars
         return BarsSettings(source="frame", frame=bars)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_strategies(cls, values: Any) -> Any:
+        return with_moved_settings(values) if isinstance(values, dict) else values
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _strategies(cls, tables: Any, about: ValidationInfo) -> Any:
+        """The strategy of every name that takes part."""
+        if not isinstance(tables, dict) or "strategies" not in about.data:  # either is refused by itself
+            return tables
+        return load_strategies(about.data["strategies"].in_order, tables)
+
+    @field_serializer("strategy")
+    def _strategy_tables(self, strategy: dict[str, Strategy]) -> dict[str, Any]:
+        """Each table with its kind."""
+        return {name: {"kind": one.kind, **one.model_dump(mode="json")} for name, one in strategy.items()}
 
     @field_validator("holdout", mode="before")
     @classmethod
@@ -304,6 +330,11 @@ class Experiment(Settings):
                     f"too_good names {name!r}: expected a head that may be too good ({', '.join(ABOUT_RETURNS)}), a "
                     f"feature or column in use, or {PLANTED!r}. {did_you_mean(name, known)}"
                 )
+
+    @property
+    def strategy_titles(self) -> dict[str, str]:
+        """Strategy -> what a reader calls it, with the models that give the signals."""
+        return strategy_titles(self.signals.model, self.signals.confirmed_by, self.strategy)
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
         """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""

@@ -15,7 +15,7 @@ import polars as pl
 from gatecast import provenance
 from gatecast.arguments import checked
 from gatecast.audits.quick import audit_of
-from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain, signals_frame
+from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
 from gatecast.compute.disk import Disk, KeptFile
 from gatecast.compute.estimate import Cost
 from gatecast.evaluation.compare import per_session, score_tables
@@ -188,7 +188,7 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
-        signals_frame(chain.classes, experiment.signals, experiment.selection.evidence), chain.weights,
+        chain.decisions.signals, chain.weights,
         chain.result.equity, {},
         provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
     )  # fmt: skip

@@ -46,7 +46,6 @@ from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
-from gatecast.trading.strategies import STRATEGIES, strategy_titles
 
 FloatArray = NDArray[np.float64]
 
@@ -414,19 +413,19 @@ def strategy_table(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]
     `title`: the row in words. The strategy "held_long" is sized by forecast volatility; the benchmark, bought once and
     held, is a row of its own, the last.
     """
-    signals = experiment.signals
-    titles = strategy_titles(signals.model, signals.confirmed_by)
+    titles = experiment.strategy_titles
+    names = next(iter(chain.classes.values())).proposals.names
     chosen = np.concatenate(
         [one.selection.chosen[one.samples.decided[one.forecasts.rows]] for one in chain.classes.values()]
     )
     nets = session_returns(chain)
-    returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
+    returns: dict[str, FloatArray] = dict(zip(names, nets.T, strict=True))
     rivals: dict[str, FloatArray] = {
         "equal weight of all strategies": nets[:, 1:].mean(1),
         "benchmark": returns_of_levels(chain.result.equity["benchmark"].to_numpy()),
     }
     titles |= {"benchmark": BENCHMARK}
-    shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
+    shares = [float(np.mean(chosen == column)) for column in range(len(names))]
     periods = rows_per_year(chain.result.equity, chain.bars)
     return [
         {
