@@ -65,8 +65,8 @@ class Selection:
 
     `chosen`: index into the names of `Proposals` (0 flat, also where nothing is forecast). `score`: (bars, strategies),
     expected net return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before,
-    `weight` after evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is
-    held, unless the settings override the evidence.
+    `weight` after evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that
+    nothing is held, unless the settings override the evidence.
     """
 
     chosen: IntArray
