@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from gatecast.experiment import SAID_ABOVE, Experiment
+from gatecast.forecasting.forecaster import FORECASTERS
+from gatecast.plugins import Registry
 from gatecast.samples.features import CATALOGUE
-from gatecast.settings import Settings, allowed, section, words
+from gatecast.settings import Settings, allowed, first_words, holds_settings, section, shared, words
+from gatecast.trading.strategies import STRATEGIES
 
 HERE = Path(__file__).parent
+REGISTRIES: dict[str, Registry[Any]] = {"model": FORECASTERS, "strategy": STRATEGIES}
+"""Table of settings by name -> the kinds that there are."""
 
 
 def settings_page() -> str:
@@ -24,6 +30,13 @@ def settings_page() -> str:
     for name, field in Experiment.model_fields.items():
         if (kind := section(field)) is not None:
             lines += ["", f"## [{name}]", "", words(field), *_table(kind, SAID_ABOVE.get(name, set()))]
+        elif holds_settings(field):
+            lines += ["", f"## [{name}.NAME]", "", words(field)]
+            for one in sorted(REGISTRIES[name]):
+                of_kind = REGISTRIES[name].find(one)
+                if all(not part.is_required() for part in of_kind.model_fields.values()):  # the rest run on their own
+                    table = _table(of_kind, shared(of_kind)) if of_kind.model_fields else []
+                    lines += ["", f'### kind = "{one}"', "", first_words(of_kind), *table]
     return "\n".join(lines) + "\n"
 
 
@@ -31,7 +44,7 @@ def _table(kind: type[Settings], above: Collection[str] = ()) -> list[str]:
     lines = ["", "| setting | default | range | what it is |", "|---|---|---|---|"]
     for name, value in kind().model_dump(mode="json", exclude=set(above)).items():
         field = kind.model_fields[name]
-        if section(field) is None:
+        if section(field) is None and not holds_settings(field):
             default = "not set" if value is None else f"`{json.dumps(value)}`"
             lines.append(f"| `{name}` | {default} | {allowed(field)} | {words(field)} |")
     return lines

@@ -60,7 +60,7 @@ MOVED = {
 class StrategySettings(Settings):
     """What the strategies have in common, and which take part."""
 
-    names: tuple[str, ...] | None = Field(default=None, examples=[[*NAMES[2:], "mine"]])
+    names: tuple[str, ...] | None = Field(default=None, examples=[list(NAMES[2:4])])
     """strategies that take part beside flat and held_long, each a name of [strategy.NAME] or a kind; left out: the
     built-in ones"""
     target_volatility: Annotated[float, Field(gt=0, le=2)] = 0.15
@@ -307,13 +307,13 @@ def load_strategies(names: Iterable[str], tables: Mapping[str, Any] | None = Non
 
     `tables`: name -> settings, with `kind` where a strategy is of another kind than its name, or a Strategy.
 
-    Raises `SettingsError` for a table that no name asks for, `PluginError` for a kind that nobody offers.
+    Raises `SettingsError` for a table of one's own that no name asks for, `PluginError` for a kind that nobody offers.
 
     >>> load_strategies(["trend", "slow"], {"slow": {"kind": "trend", "bars": 250}})
     {'trend': Trend(bars=120), 'slow': Trend(bars=250)}
     """
     names, tables = tuple(names), tables or {}
-    unnamed = [name for name in tables if name not in names]
+    unnamed = [name for name in tables if name not in (*names, *NAMES)]
     if unnamed:
         raise SettingsError(
             f"strategy.{unnamed[0]} has settings, but takes no part: add {unnamed[0]!r} to names under [strategies], "
