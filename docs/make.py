@@ -10,7 +10,7 @@ from typing import Any
 from gatecast.experiment import SAID_ABOVE, Experiment
 from gatecast.forecasting.forecaster import FORECASTERS
 from gatecast.plugins import Registry
-from gatecast.samples.features import CATALOGUE
+from gatecast.samples.features.catalogue import BUILT_IN, FEATURES
 from gatecast.settings import Settings, allowed, first_words, holds_settings, section, shared, words
 from gatecast.trading.strategies import STRATEGIES
 
@@ -53,7 +53,11 @@ def _table(kind: type[Settings], above: Collection[str] = ()) -> list[str]:
 def features_page() -> str:
     """The features of the catalogue: their names, units, warm-ups and words."""
     head = "# The catalogue of features\n\n| name | unit | warm-up, bars | what it is |\n|---|---|---|---|\n"
-    rows = [f"| `{f.name}` | {f.unit} | {f.warmup} | {f.description} |" for f in CATALOGUE.values()]
+    rows = [
+        f"| `{f.name}` | {f.unit} | {f.warmup} | {f.description} |"
+        for f in map(FEATURES.find, FEATURES)
+        if f.name in BUILT_IN
+    ]
     return head + "\n".join(rows) + "\n"
 
 

@@ -19,7 +19,7 @@ from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forecaster import Forecaster, Task
+from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
     LONGER,
@@ -37,8 +37,10 @@ from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.sources import Reading, read_with_findings
+from gatecast.market.vendors import VENDORS, vendor_of
+from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
-from gatecast.samples.features.catalogue import CATALOGUE
+from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings, said_above, shared
 from gatecast.trading.costs import Costs
@@ -46,6 +48,7 @@ from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import (
+    STRATEGIES,
     Strategy,
     StrategySettings,
     load_strategies,
@@ -58,7 +61,7 @@ class BarsSettings(Settings):
     """Where bars come from and how they are to be understood; see `gatecast.read_bars`."""
 
     source: str = "embedded"
-    """a CSV or Parquet file, a folder, a glob, or embedded"""
+    """a CSV or Parquet file, a folder, a glob, embedded, or VENDOR:request of a vendor of one's own"""
     symbols: tuple[str, ...] | None = Field(default=None, examples=[["SP500"]])
     """keep only these"""
     symbols_file: str | None = Field(default=None, examples=["symbols.csv"])
@@ -344,7 +347,7 @@ class Experiment(Settings):
 
     def _known_as_too_good(self) -> None:
         features = self.features or DEFAULT_FEATURES
-        needed = [need for name in features if name in CATALOGUE for need in CATALOGUE[name].needs]
+        needed = [need for name in features if name in FEATURES for need in FEATURES.find(name).needs]
         known = list(dict.fromkeys([PLANTED, *ABOUT_RETURNS, *features, *needed]))
         for name in self.too_good:
             if name not in known:
@@ -439,6 +442,38 @@ class Experiment(Settings):
     def _with_shared(self, one: Forecaster) -> Any:
         said = {name: getattr(self, name) for name in shared(type(one))}
         return one.replace(**said) if said else one
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """Sort and name of every part that is not gatecast's own -> where it comes from, see `Registry.origin`."""
+        found = {f"{sort.what}/{name}": sort.origin(name) for sort, name in self._parts}
+        return {name: origin for name, origin in found.items() if origin != OURS}
+
+    @property
+    def deciding_plugins(self) -> dict[str, str]:
+        """The plug-ins that make another trial when their code changes: models and strategies.
+
+        Features count by their values and vendors by their bars, which are hashed with the data.
+        """
+        sorts = (FORECASTERS.what, STRATEGIES.what)
+        return {name: origin for name, origin in self.plugins.items() if name.startswith(sorts)}
+
+    @property
+    def is_importable(self) -> bool:
+        """Whether another process that is given bars finds all else: nothing was added by a decorator in this one."""
+        return all(sort.is_importable(name) for sort, name in self._parts if sort is not VENDORS)
+
+    @property
+    def _parts(self) -> list[tuple[Registry[Any], str]]:
+        """What the run is made of, with the registry that has it."""
+        features = [name for name in self.features or () if name in FEATURES]
+        vendor = None if self.bars.frame is not None else vendor_of(self.bars.source)
+        return [
+            *((FORECASTERS, self.model[name].kind) for name in self.models),
+            *((STRATEGIES, one.kind) for one in self.strategy.values()),
+            *((FEATURES, name) for name in features),
+            *([(VENDORS, vendor[0])] if vendor else []),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""

@@ -108,7 +108,7 @@ class Registry(Generic[Thing]):
             raise PluginError(f"the name {name!r} is taken by a built-in {self.what}: choose another.")
         self._refuse_unfit(name, thing)
         self._things[name] = thing
-        self._origins[name] = OURS if built_in else self._source(thing)
+        self._origins[name] = OURS if built_in else self._origin_of(name, thing)
         return thing
 
     def remove(self, name: str) -> None:
@@ -148,8 +148,10 @@ class Registry(Generic[Thing]):
         return name in self and self.origin(name) == OURS
 
     def is_importable(self, name: str) -> bool:
-        """Whether another process finds the name by itself: a built-in thing, or one that a package offers."""
-        return self._origins.get(name) == OURS or any(True for _ in entry_points(group=self.group, name=name))
+        """Whether another process finds the same by itself: a built-in thing, or one that a package offers."""
+        if name not in self._things:
+            return name in self
+        return self._origins[name] == OURS or self._point_of(name, self._things[name]) is not None
 
     def __contains__(self, name: object) -> bool:
         return name in self._things or any(True for _ in entry_points(group=self.group, name=str(name)))
@@ -180,14 +182,23 @@ class Registry(Generic[Thing]):
             self._refuse_unfit(name, thing, _release(point))
             self._things[name] = thing
         ours = _distribution(point) == OURS
-        self._origins[name] = OURS if ours else f"{_release(point)}, {self._source(self._things[name])}"
+        self._origins[name] = OURS if ours else self._origin_of(name, self._things[name])
 
     def _refuse_unfit(self, name: str, thing: object, of: str = "") -> None:
         if fault := self._fault(thing):
             raise PluginError(f"the {self.what} {name!r}{of and f' of {of}'}: {fault}.")
 
-    def _source(self, thing: Thing) -> str:
-        return _source_of(thing if self._code is None else self._code(thing))
+    def _origin_of(self, name: str, thing: Thing) -> str:
+        """Module and name of a thing's code with the hash of its source, after the release of its package."""
+        point = self._point_of(name, thing)
+        source = _source_of(thing if self._code is None else self._code(thing))
+        return source if point is None else f"{_release(point)}, {source}"
+
+    def _point_of(self, name: str, thing: Thing) -> EntryPoint | None:
+        """The entry point of the package whose code a thing is, None where no package offers it."""
+        module = getattr(thing if self._code is None else self._code(thing), "__module__", "")
+        offered = entry_points(group=self.group, name=name)
+        return next((one for one in offered if one.module.partition(".")[0] == module.partition(".")[0]), None)
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -191,7 +191,9 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
         chain.decisions.signals, chain.weights,
         chain.result.equity, {},
-        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
+        provenance.of_run(
+            experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds, experiment.plugins
+        ), chain.classes,
     )  # fmt: skip
 
 
@@ -287,7 +289,7 @@ def configuration(experiment: Experiment) -> str:
     left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
-    return provenance.hash_of(settings)
+    return provenance.hash_of_settings(settings, experiment.deciding_plugins)
 
 
 def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:

@@ -94,7 +94,8 @@ def scores_of(
         },
         "audit": audit.to_dict(),
         "holdout": state_of(
-            symbols, holdout, market=market_of(chain.bars), settings_hash=provenance.hash_of(experiment.to_dict())
+            symbols, holdout, market=market_of(chain.bars),
+            settings_hash=provenance.hash_of_settings(experiment.to_dict(), experiment.plugins),
         ) if holdout else None,
         "trials": found,
         "many": many_models(chain.forecasts),

@@ -328,6 +328,12 @@ def _load(name: str, table: Any) -> Strategy:
         table = STRATEGIES.find(str(table.get("kind", name)))(**rest)
     if not isinstance(table, Strategy):
         raise SettingsError(f"strategy.{name} = {table!r}: expected a table of settings, [strategy.{name}].")
+    kind = getattr(table, "kind", "")
+    if kind not in STRATEGIES or STRATEGIES.find(kind) is not type(table):
+        raise SettingsError(
+            f"strategy.{name}: {type(table).__name__} is not registered as {kind!r}: put @STRATEGIES.add above the "
+            "class, so that the settings of a run can name it."
+        )
     if name in (FLAT, MARKET) and table.kind != name:
         raise SettingsError(f"strategy.{name} is of the kind {table.kind!r}: give another name to one of your own.")
     return table
