@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import pytest
 
-from gatecast import cli
+from gatecast.cli.app import execute
 from gatecast.errors import TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.market import synthetic
@@ -44,18 +44,13 @@ Command = Callable[..., Answer]
 
 
 @pytest.fixture
-def gatecast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def gatecast(capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process."""
 
     def command(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["gatecast", *map(str, words)])
-        monkeypatch.setattr(os, "_exit", sys.exit)
-        monkeypatch.setattr(cli, "_start_light", lambda: None)
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int)
-        return Answer(ended.value.code, *capsys.readouterr())
+        status = execute([str(word) for word in words])
+        return Answer(status, *capsys.readouterr())
 
     return command
 
@@ -611,7 +606,7 @@ def test_forecast_names_both_weights_and_shows_a_silent_symbol(
 
 def test_a_light_start_still_reads_frames_of_pandas() -> None:
     code = (
-        "from gatecast import cli; cli._start_light(); import pandas, polars;"
+        "from gatecast.cli.app import start_light; start_light(); import pandas, polars;"
         "print(polars.from_pandas(pandas.DataFrame({'a': [1, 2]}))['a'].sum())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
