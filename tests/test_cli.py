@@ -18,6 +18,8 @@ from gatecast.cli.app import execute
 from gatecast.errors import TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.market import synthetic
+from gatecast.market.reading import BarsSettings
+from gatecast.settings import words as words_of
 from gatecast.store import load_run
 
 SMALL = """
@@ -120,7 +122,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, gatecast: Command) -> Callable[
 
 @pytest.mark.parametrize("module", ["gatecast", "gatecast.cli"])
 def test_importing_the_command_loads_nothing_heavy(module: str) -> None:
-    heavy = ("torch", "sklearn", "arch", "polars", "numpy", "scipy", "plotly", "numba", "pandas", "pydantic")
+    heavy = ("torch", "sklearn", "arch", "polars", "numpy", "scipy", "plotly", "numba", "pandas")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -274,6 +276,23 @@ def test_options_become_settings(settings_of: Callable[..., Experiment], here: P
     assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.lstm.seeds) == (3, 20, 5, 2)
     assert (experiment.schedule.refit, experiment.schedule.train, experiment.schedule.expanding) == (21, "1Y", True)
     assert (experiment.name, experiment.jobs) == ("n", 2)
+
+
+@pytest.mark.parametrize("command", ["run", "check", "audit", "placebo", "tune", "cadence", "forecast"])
+def test_every_setting_of_bars_is_an_option_with_its_words(gatecast: Command, command: str) -> None:
+    left_out = {"source", "frame"} | ({"start", "end", "as_of"} if command == "forecast" else set())
+    told = " ".join(re.sub(r"[^\x20-\x7e]", " ", gatecast(command, "--help").out).split()).lower()
+    for name, field in BarsSettings.model_fields.items():
+        if name not in left_out:
+            assert f"--{name.replace('_', '-')} " in told
+            assert words_of(field).split(";")[0].lower()[:30] in told
+
+
+def test_lists_pairs_and_false_are_read_from_text(settings_of: Callable[..., Experiment], here: Path) -> None:
+    words = ("--columns", "a, b", "--known-at", "a=16d,b=published", "--splits", "false", "--scale", "0.5")
+    bars = settings_of("--bars", "x.csv", *words).bars
+    assert (bars.columns, bars.known_at) == (("a", "b"), {"a": "16d", "b": "published"})
+    assert (bars.splits, bars.scale) == (False, 0.5)
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(

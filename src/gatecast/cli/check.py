@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gatecast.cli.options import (
-    Actions,
     AsJson,
-    AssetClass,
-    DateFormat,
-    End,
-    Resample,
-    Splits,
-    Stamp,
-    Start,
-    Symbols,
-    SymbolsFile,
-    Timezone,
-    Versions,
-    only_given,
-    reading_options,
+    with_bars_options,
     with_options,
 )
 from gatecast.cli.show import counted, make_console, make_table, moment_text, number_text, print_json
 
 
+@with_bars_options()
 def check(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="CSV or Parquet file, folder, glob, or embedded.")],
-    symbols: Symbols = None,
-    symbols_file: SymbolsFile = None,
-    asset_class: AssetClass = None,
-    timezone: Timezone = None,
-    stamp: Stamp = None,
-    resample: Resample = None,
-    date_format: DateFormat = None,
-    splits: Splits = None,
-    actions: Actions = None,
-    versions: Versions = None,
-    start: Start = None,
-    end: End = None,
+    *,
+    options: dict[str, Any],
     reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,13 +31,9 @@ def check(
     from gatecast.market.sources import read_bars, read_with_findings
     from gatecast.market.stale import stale_prices
 
-    options = only_given(
-        reading_options(
-            symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
-        )
-    )
-    compared = read_bars(reference, **options) if reference else None
-    reading = read_with_findings(file, **options, **only_given({"start": start, "end": end}), reference=compared)
+    whole = {name: value for name, value in options.items() if name not in ("start", "end")}
+    compared = read_bars(reference, **whole) if reference else None
+    reading = read_with_findings(file, **options, reference=compared)
     known = {str(param.name) for param in context.command.params}
     rank = {"error": 0, "warning": 1, "info": 2}
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there

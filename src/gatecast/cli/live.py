@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gatecast.cli.options import (
-    Actions,
     AsJson,
-    AssetClass,
-    DateFormat,
-    Resample,
     RunFolder,
-    Splits,
-    Stamp,
-    Symbols,
-    SymbolsFile,
-    Timezone,
-    Versions,
     as_moment,
-    only_given,
-    reading_options,
+    with_bars_options,
 )
 from gatecast.cli.show import make_console, print_json, show_forecasts
 
@@ -29,19 +18,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+@with_bars_options("start", "end", "as_of")
 def forecast(
     folder: RunFolder,
     bars: Annotated[str, typer.Option(help="File with the newest bars.")],
-    symbols: Symbols = None,
-    symbols_file: SymbolsFile = None,
-    asset_class: AssetClass = None,
-    timezone: Timezone = None,
-    stamp: Stamp = None,
-    resample: Resample = None,
-    date_format: DateFormat = None,
-    splits: Splits = None,
-    actions: Actions = None,
-    versions: Versions = None,
+    *,
+    options: dict[str, Any],
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
     now: Annotated[str | None, typer.Option(help="Moment that bars are old against.", show_default="the clock")] = None,
     as_json: AsJson = False,
@@ -65,27 +47,23 @@ def forecast(
     own = {
         name: value
         for name, value in known.experiment.bars.options.items()
-        if name not in ("symbols", "start", "end", "as_of")
+        if name not in ("symbols", "start", "end", "as_of") and value is not None
     }
-    own["symbols"] = names if len(names) == 1 else None  # a single one names bars that carry no symbol
-    given = only_given(
-        reading_options(
-            symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
-        )
-    )
-    options = only_given(own) | given
-    reading = read_with_findings(bars, **options)
+    if len(names) == 1:  # it names bars that carry no symbol
+        own["symbols"] = names
+    asked = {**own, **options}
+    reading = read_with_findings(bars, **asked)
     newest, listed = reading.bars, reading.actions.filter(kind="split")  # of both tables
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
-    if options.get("splits") is False:
+    if asked.get("splits") is False:
         table = False
-    chosen = symbols is not None or known.experiment.bars.symbols is not None  # of more: who chooses knows the others
+    chosen = "symbols" in options or known.experiment.bars.symbols is not None  # of more: who chooses knows the others
     if chosen and newest["symbol"].is_in(names).any():
         newest = newest.filter(newest["symbol"].is_in(names))
     others = symbols_of(bars) if len(names) == 1 and not chosen else []
     delisted = reading.actions.filter(kind="delisting")
-    if options.get("actions"):  # of symbols that ended, and so have no bar here, as well
-        every = read_actions(options["actions"]).filter(kind="delisting")
+    if asked.get("actions"):  # of symbols that ended, and so have no bar here, as well
+        every = read_actions(asked["actions"]).filter(kind="delisting")
         delisted = delisted.vstack(every.filter(~pl.col("symbol").is_in(newest["symbol"].unique().to_list())))
     found = forecast_live(
         folder, newest, splits=table, actions=delisted, now=as_moment(now), findings=reading.findings, others=others

@@ -3,57 +3,87 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from inspect import signature
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
 
 from gatecast.errors import SettingsError
+from gatecast.market.reading import BarsSettings
+from gatecast.settings import words
 
 if TYPE_CHECKING:
     from gatecast.experiment import Experiment
 
-Symbols = Annotated[str | None, typer.Option(help="Keep only these, separated by commas.")]
-SymbolsFile = Annotated[Path | None, typer.Option(help="CSV with symbol and asset_class.")]
-AssetClass = Annotated[str | None, typer.Option(help="For symbols without their own: index, equity, fx, ...")]
-Timezone = Annotated[str | None, typer.Option(help="Of times without one, such as Europe/Berlin.")]
-Stamp = Annotated[str | None, typer.Option(help="Whether an intraday time is the bar's open or close.")]
-Resample = Annotated[str | None, typer.Option(help="To coarser bars: 4h, 1d, 1w, 1mo.")]
-DateFormat = Annotated[str | None, typer.Option(help="Of dates like 03/04/2024, such as %d/%m/%Y.")]
-Splits = Annotated[str | None, typer.Option(help="CSV with symbol, date, ratio; false: all such steps are true moves.")]
-Actions = Annotated[Path | None, typer.Option(help="CSV with symbol, kind (split, delisting), date, value.")]
-Versions = Annotated[str | None, typer.Option(help="Of several versions of a row: first (known) or newest.")]
-Start = Annotated[str | None, typer.Option(help="First session, 2005-01-31.")]
-End = Annotated[str | None, typer.Option(help="Last session.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")]
 Backend = Annotated[str, typer.Option(help="Where the jobs are done: local, dask, ray; changes no result.")]
 Scheduler = Annotated[str | None, typer.Option(help="Of the backend dask, such as tcp://10.0.0.1:8786.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
-def reading_options(
-    symbols: str | None,
-    symbols_file: Path | None,
-    asset_class: str | None,
-    timezone: str | None,
-    stamp: str | None,
-    resample: str | None,
-    date_format: str | None,
-    splits: str | None = None,
-    actions: Path | None = None,
-    versions: str | None = None,
-) -> dict[str, Any]:
-    """How bars are to be understood, as `read_bars` takes it."""
-    return {
-        "symbols": [part.strip() for part in symbols.split(",") if part.strip()] if symbols else None,
-        "symbols_file": str(symbols_file) if symbols_file else None,
-        "asset_class": asset_class, "timezone": timezone, "stamp": stamp, "resample": resample,
-        "date_format": date_format, "splits": False if splits in ("false", "False") else splits,
-        "actions": str(actions) if actions else None, "versions": versions,
-    }  # fmt: skip
+READING = {name: field for name, field in BarsSettings.model_fields.items() if name not in ("source", "frame")}
+"""The settings that say how bars are to be understood: each is an option of every command that reads bars."""
+
+
+def with_bars_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command whose argument `options` becomes one option for each setting of bars, all but `without`.
+
+    The command gets them as one dictionary, name -> value as `BarsSettings` takes it, of those that were given.
+    """
+    fields = {name: field for name, field in READING.items() if name not in without}
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(signature(command, eval_str=True).parameters.values())
+        added = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(field))
+            for name, field in fields.items()
+        ]
+        place = [one.name for one in own].index("options")
+        parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in (*own[:place], *added, *own[place + 1 :])]
+
+        def call(**given: Any) -> None:
+            texts = {name: given.pop(name) for name in fields}
+            options = {name: _value(fields[name], text) for name, text in texts.items() if text is not None}
+            command(options=options, **given)
+
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return call
+
+    return add
+
+
+def _option(field: FieldInfo) -> Any:
+    """The option of a setting: its text, with the setting's words as help."""
+    said = words(field)
+    more = f"; {_FORMS[form]}" if (form := _form(field)) in _FORMS else ""
+    return Annotated[str | None, typer.Option(help=f"{said[0].upper()}{said[1:]}{more}.")]
+
+
+_FORMS = {"tuple": "separated by commas", "dict": "written NAME=VALUE, separated by commas"}
+
+
+def _form(field: FieldInfo) -> str:
+    """What a setting holds: tuple, dict or text."""
+    kinds = str(field.annotation)
+    return next((form for form in _FORMS if f"{form}[" in kinds), "text")
+
+
+def _value(field: FieldInfo, text: str) -> Any:
+    """The value of a setting that the text of an option stands for; what the text may not be, the setting refuses."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    match _form(field):
+        case "tuple":
+            return parts
+        case "dict":
+            return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
+        case _:
+            return False if text in ("false", "False") and "Literal[False]" in str(field.annotation) else text
 
 
 def with_options(text: str, known: Collection[str]) -> str:
@@ -67,7 +97,7 @@ def with_options(text: str, known: Collection[str]) -> str:
     """
     if "--" in text:
         return text
-    reading = {*signature(reading_options).parameters, "start", "end", "reference", "now"}
+    reading = {*READING, "reference", "now"}
 
     def spelt(found: re.Match[str]) -> str:
         name, value = found[1], found[2] or ""

@@ -9,48 +9,27 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.options import (
-    Actions,
     AsJson,
-    AssetClass,
     Backend,
-    DateFormat,
-    End,
-    Resample,
     RunFolder,
     Scheduler,
-    Splits,
-    Stamp,
-    Start,
-    Symbols,
-    SymbolsFile,
-    Timezone,
-    Versions,
     as_folder,
     as_length,
     core_count,
     experiment_of,
-    reading_options,
+    with_bars_options,
 )
 from gatecast.cli.progress import RunProgress
 from gatecast.cli.show import brief_path, counted, draw_page, make_console, print_json, printable, say, show_run
 from gatecast.errors import InterruptedRunError, SettingsError
 
 
+@with_bars_options()
 def run(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
     bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
-    symbols: Symbols = None,
-    symbols_file: SymbolsFile = None,
-    asset_class: AssetClass = None,
-    timezone: Timezone = None,
-    stamp: Stamp = None,
-    resample: Resample = None,
-    date_format: DateFormat = None,
-    splits: Splits = None,
-    actions: Actions = None,
-    versions: Versions = None,
-    start: Start = None,
-    end: End = None,
+    *,
+    options: dict[str, Any],
     horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-22.")] = None,
     lookback: Annotated[int | None, typer.Option(help="Bars in a window, 10-100.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
@@ -81,10 +60,7 @@ def run(
     changes = {
         "name": name or (None if config else "embedded" if demonstration else Path(str(bars)).stem or "bars"),
         "seed": seed, "horizon": horizon, "lookback": lookback, "jobs": jobs or core_count(),
-        "bars": {"source": bars, "start": start, "end": end}
-        | reading_options(
-            symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
-        ),
+        "bars": {"source": bars, **options},
         "schedule": {"refit": as_length(refit), "train": as_length(train), "expanding": expanding},
         "lstm": {"seeds": seeds},
         "control": {"market": "b1"} if demonstration else None,

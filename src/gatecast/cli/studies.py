@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gatecast.cli.options import (
     AsJson,
-    AssetClass,
     Backend,
-    End,
     RunFolder,
     Scheduler,
-    Start,
-    Symbols,
-    SymbolsFile,
     as_folder,
     core_count,
     experiment_of,
-    reading_options,
+    with_bars_options,
 )
 from gatecast.cli.progress import StageBars
 from gatecast.cli.show import draw_page, make_console, page_line, print_json, printable, say
 from gatecast.errors import InterruptedRunError, SettingsError
 
 
+@with_bars_options()
 def audit(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
     bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    *,
+    options: dict[str, Any],
     quick: Annotated[bool, typer.Option("--quick", help="Only what needs no fitting.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rerun the chain with the future removed and replaced, and name what noticed; exit status 1 when anything did."""
     from gatecast.audits.full import audit as audit_chain
 
-    changes = {"jobs": core_count(), "bars": {"source": bars}}
+    changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
     experiment = experiment_of(config, changes)
     with StageBars() as progress:
         result = audit_chain(experiment, full=not quick, progress=progress)
@@ -105,9 +103,12 @@ def truth(
         raise typer.Exit(1)
 
 
+@with_bars_options()
 def placebo(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
     bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    *,
+    options: dict[str, Any],
     copies: Annotated[int, typer.Option(help="Copies without predictability; 199 for a p-value of .005.")] = 199,
     out: Annotated[Path | None, typer.Option(help="Where copies are kept.", show_default="runs/<name>.placebo")] = None,
     as_json: AsJson = False,
@@ -118,7 +119,7 @@ def placebo(
     """
     from gatecast.studies.placebo import placebo as rank
 
-    changes = {"jobs": core_count(), "bars": {"source": bars}}
+    changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
     experiment = experiment_of(config, changes)
     name = experiment.name if config else Path(bars or "embedded").stem or "bars"
     folder = out or Path("runs") / f"{as_folder(name)}.placebo"
@@ -135,14 +136,12 @@ def placebo(
         make_console().print(found.summary(), markup=False, soft_wrap=True)
 
 
+@with_bars_options()
 def tune(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
     bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
-    symbols: Symbols = None,
-    symbols_file: SymbolsFile = None,
-    asset_class: AssetClass = None,
-    start: Start = None,
-    end: End = None,
+    *,
+    options: dict[str, Any],
     trials: Annotated[int | None, typer.Option(help="Candidates a class and date.", show_default="8")] = None,
     every: Annotated[str | None, typer.Option(help="From one search to the next: 1Y, 3M, 1M.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Instead, a budget of time a class and date.")] = None,
@@ -167,8 +166,7 @@ def tune(
     changes = {
         "name": None if config else "embedded" if bars is None else Path(bars).stem or "bars",
         "jobs": jobs or core_count(),
-        "bars": {"source": bars, "start": start, "end": end}
-        | reading_options(symbols, symbols_file, asset_class, None, None, None, None),
+        "bars": {"source": bars, **options},
         "tuning": {"trials": trials, "every": every, "seconds": seconds, "storage": storage},
     }
     experiment = experiment_of(config, changes)
@@ -189,14 +187,12 @@ def tune(
         make_console().print(printable(found.summary()), markup=False, soft_wrap=True)
 
 
+@with_bars_options()
 def cadence(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
     bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
-    symbols: Symbols = None,
-    symbols_file: SymbolsFile = None,
-    asset_class: AssetClass = None,
-    start: Start = None,
-    end: End = None,
+    *,
+    options: dict[str, Any],
     seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no score.", show_default="all")] = None,
     out: Annotated[Path | None, typer.Option(help="Draw it into this HTML file.")] = None,
@@ -209,8 +205,7 @@ def cadence(
         raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
     changes = {
         "jobs": jobs or core_count(), "lstm": {"seeds": seeds},
-        "bars": {"source": bars, "start": start, "end": end}
-        | reading_options(symbols, symbols_file, asset_class, None, None, None, None),
+        "bars": {"source": bars, **options},
     }  # fmt: skip
     experiment = experiment_of(config, changes)
     with StageBars() as progress:
