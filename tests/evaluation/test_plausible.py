@@ -188,7 +188,7 @@ def test_a_name_that_nothing_has_is_refused() -> None:
 def test_the_command_ends_with_status_three(answer: pl.DataFrame, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from gatecast.cli import app
+    from gatecast.cli.app import app
 
     answer.select("symbol", "asset_class", "time", "open", "high", "low", "close", "volume", "x").write_csv(
         tmp_path / "bars.csv"
