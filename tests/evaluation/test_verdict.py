@@ -15,8 +15,8 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from gatecast.chain import make_chain
-from gatecast.evaluation.compare import Days, day_means
 from gatecast.evaluation.hindsight import best_simple
+from gatecast.evaluation.record import Days, Record, day_means, records_of
 from gatecast.evaluation.rivals import REGRESSIONS, RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import (
     CANNOT_TELL,
@@ -52,7 +52,7 @@ def verdicts(
     if isinstance(forecasts, Forecasts):
         forecasts = {"index": forecasts}
     settings = {"round_trip": 0.001, "periods_per_year": 252.0} | settings
-    return judge(forecasts, strategy, MARKET_RETURNS[: len(strategy)], **settings)
+    return judge(records_of(forecasts), strategy, MARKET_RETURNS[: len(strategy)], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_exposure_to_a_rising_market_is_no_skill(skilled: Forecasts) -> None:
     rising = MARKET_RETURNS + 0.002
     noise = 0.003 * np.random.default_rng(3).standard_normal(1000)
     found = judge(
-        {"index": skilled}, 0.6 * rising + noise - noise.mean(), rising, round_trip=0.001, periods_per_year=252
+        records_of({"index": skilled}), 0.6 * rising + noise - noise.mean(), rising, round_trip=0.001, periods_per_year=252
     )
     assert found["strategy"].verdict == CANNOT_TELL
 
@@ -433,7 +433,7 @@ def test_small_numbers_are_not_rounded_away(faint: Forecasts) -> None:
 
 def test_the_year_that_brought_most_is_left_out(skilled: Forecasts, faint: Forecasts) -> None:
     found = verdicts(skilled)["direction"]
-    gain = day_means({"index": with_rival(skilled)}, "direction", "ensemble", RIVAL)
+    gain = day_means(records_of({"index": skilled})["direction"], "ensemble", RIVAL)
     year = gain.day.astype("datetime64[Y]").astype(int) + 1970
     total = {one: gain.gain[year == one].sum() for one in np.unique(year)}
     best = max(total, key=total.__getitem__)
@@ -593,10 +593,10 @@ def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> No
     noise = np.random.default_rng(0).standard_normal(len(samples))
     for name, size in (("har_symbol", 0.1), ("har_class", 0.05), ("ridge", 1.0)):
         forecasts = forecasts.with_model(name, {"volatility": known * np.exp(size * noise)})
-    found = best_simple({"index": forecasts}, "volatility", "ensemble", 5)
+    found = best_simple(Record.of({"index": forecasts}, "volatility"), "ensemble")
     assert found.over == "har_class"
     assert found.high < 0
-    against = best_simple({"index": forecasts}, "volatility", "har_class", 5)
+    against = best_simple(Record.of({"index": forecasts}, "volatility"), "har_class")
     assert against.over == "har_symbol"
     assert against.low > 0
 
