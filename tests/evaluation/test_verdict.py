@@ -142,7 +142,11 @@ def test_exposure_to_a_rising_market_is_no_skill(skilled: Forecasts) -> None:
     rising = MARKET_RETURNS + 0.002
     noise = 0.003 * np.random.default_rng(3).standard_normal(1000)
     found = judge(
-        records_of({"index": skilled}), 0.6 * rising + noise - noise.mean(), rising, round_trip=0.001, periods_per_year=252
+        records_of({"index": skilled}),
+        0.6 * rising + noise - noise.mean(),
+        rising,
+        round_trip=0.001,
+        periods_per_year=252,
     )
     assert found["strategy"].verdict == CANNOT_TELL
 
