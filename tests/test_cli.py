@@ -22,12 +22,12 @@ from gatecast.store import load_run
 
 SMALL = """
 name = "small"
-[lstm]
+[model.lstm]
 units = 16
 layers = 1
 seeds = 1
 epochs = 2
-[forest]
+[model.forest]
 trees = 5
 [schedule]
 refit = "1Y"
@@ -185,7 +185,7 @@ def test_a_fault_of_the_user_is_one_message(
         ("horizon = 'five'", "horizon = 'five'"),
         ("[lstm", "no TOML"),
         ("models = ['lstn']", "Did you mean 'lstm'?"),
-        ("[lstm]\nunits = 8", "units = 8"),
+        ("[model.lstm]\nunits = 8", "units = 8"),
     ],
 )
 def test_a_fault_in_the_settings_is_one_message(gatecast: Command, here: Path, text: str, message: str) -> None:

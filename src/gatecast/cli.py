@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from gatecast.compute.estimate import Cost, Work
+    from gatecast.compute.estimate import Cost, Seconds, Work
     from gatecast.experiment import Experiment
     from gatecast.runs import Run
 
@@ -122,7 +122,7 @@ def run(
             symbols, symbols_file, asset_class, timezone, stamp, resample, date_format, splits, actions, versions
         ),
         "schedule": {"refit": _length(refit), "train": _length(train), "expanding": expanding},
-        "lstm": {"seeds": seeds},
+        "model": _seeded(seeds),
         "control": {"market": "b1"} if demonstration else None,
     }  # fmt: skip
     experiment = Experiment.from_toml(config, **_given(changes)) if config else Experiment(**_given(changes))
@@ -439,7 +439,7 @@ def cadence(
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
     changes = {
-        "jobs": jobs or _cores(), "lstm": {"seeds": seeds},
+        "jobs": jobs or _cores(), "model": _seeded(seeds),
         "bars": {"source": bars, "start": start, "end": end}
         | _reading(symbols, symbols_file, asset_class, None, None, None, None),
     }  # fmt: skip
@@ -973,28 +973,30 @@ def _about(seconds: float) -> str:
     return f"about {hours} h" + (f" {rest} min" if rest and hours < 10 else "")
 
 
-def _usual_costs(experiment: Experiment) -> dict[str, float]:
-    """Model -> how many times the default settings' work it has, over the cores that share it."""
-    from gatecast.compute.estimate import PRIOR
-    from gatecast.experiment import KNOWN_MODELS
-    from gatecast.forecasting.schedule import LONG
-    from gatecast.forecasting.tuning import DEFAULT
+def _seeded(seeds: int | None) -> dict[str, Any]:
+    """The number of networks as a table of `model`."""
+    from gatecast.forecasting.panel import NETWORK
 
-    cores, lstm, forest = min(experiment.jobs, _cores()), experiment.lstm, experiment.forest
-    size = lstm.layers / 2 * max((lstm.units / 64) ** 2, 0.1) * min(lstm.epochs / 12, 1)
-    own = {"lstm": lstm.seeds * size, "forest": forest.trees / 60, "highway": 12 / experiment.highway.every}
-    shared = {"lstm", "forest", "highway", "garch", "gjr", "tft", "markov", "har_symbol", "har_class"}
-    left_out = set(KNOWN_MODELS) - set(experiment.models)
-    if experiment.tuning is None:
-        left_out |= {"tuning", "lstm" + DEFAULT}
-    else:  # half of a slice and half of a network's size are what a candidate takes in the mean
-        tuning = experiment.tuning
+    return {} if seeds is None else {NETWORK: {"seeds": seeds}}
+
+
+def _usual_costs(experiment: Experiment) -> dict[str, Seconds]:
+    """Model or stage -> what it usually takes with these settings, over the cores that share it."""
+    from gatecast.compute.estimate import COMBINING, SCORING
+    from gatecast.forecasting.panel import ENSEMBLE, NETWORK
+
+    cores = min(experiment.jobs, _cores())
+    found = {
+        name: one.about().seconds.times(one.relative_work() / (cores if one.about().seconds.parallel else 1))
+        for name, one in experiment.panel.items()
+    }
+    if (tuning := experiment.tuning) is not None:
+        # half of a slice and half of a network's size are what a candidate takes in the mean
         fits = tuning.trials * tuning.folds * tuning.seeds / tuning.refits_between(experiment.schedule.refit)
         largest = max(tuning.layers[1] / 2 * (tuning.units[1] / 64) ** 2, 0.1)
-        own |= {"lstm" + DEFAULT: lstm.seeds * size, "tuning": fits / 2 * largest / 2}
-        shared |= {"tuning", "lstm" + DEFAULT}
-    models = [name for name in PRIOR if name.removesuffix(LONG) not in left_out]
-    return {name: own.get(name, 1.0) / (cores if name in shared else 1) for name in models}
+        network = experiment.panel[NETWORK].about().seconds
+        found["tuning"] = network.times(fits / 2 * largest / 2 / 3 / cores)  # those seconds are of three networks
+    return {**found, ENSEMBLE: COMBINING, "scores": SCORING}
 
 
 if __name__ == "__main__":

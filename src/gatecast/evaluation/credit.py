@@ -10,6 +10,7 @@ from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import Record, gain_over
 from gatecast.evaluation.rivals import RIVALS
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK
 from gatecast.metrics.many import holm
 
 if TYPE_CHECKING:
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """The scope of a row that rests on every asset class together."""
-IN_FORCE, WITHOUT = "ensemble", "without"
-"""The forecast in force, and what it would have been."""
-CORRECTION = "highway"  # corrects the variance in force, and is no member of it
-BOTH_NETWORKS = ("lstm", CORRECTION)  # each can stand in for the other, so that neither seems to be missed
+WITHOUT = "without"
+"""What the forecast in force would have been."""
+BOTH_NETWORKS = (NETWORK, CORRECTION)  # each can stand in for the other, so that neither seems to be missed
 
 
 def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     >>> credit_of({}, Ensemble())
     []
     """
-    issued = {name: one for name, one in forecasts.items() if IN_FORCE in one.values}
+    issued = {name: one for name, one in forecasts.items() if ENSEMBLE in one.values}
     if not issued:
         return []
     scopes = ({ALL: tuple(issued)} if len(issued) > 1 else {}) | {name: (name,) for name in issued}
@@ -75,34 +75,39 @@ def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -
 
     It has the heads that `models` have a part in: where no member of a head is left, the rival's forecast.
     """
-    variances = _variance_members(forecasts, ensemble)
-    members = tuple(name for name in ensemble.members if name not in models) or ensemble.members
+    ensemble = ensemble.spelled(forecasts)
+    variances, every = _variance_members(forecasts, ensemble), ensemble.members or ()
+    members = tuple(name for name in every if name not in models) or every
     others = tuple(name for name in variances if name not in models) or variances
     corrected = CORRECTION in forecasts.values and CORRECTION not in models
     in_variance = others != variances or corrected != (CORRECTION in forecasts.values)
-    changed = ensemble.replace(members=members, volatility_members=others)
+    changed: Ensemble = ensemble.replace(members=members, volatility_members=others)
     heard = {head: ensemble.opinions_on(head, forecasts) != changed.opinions_on(head, forecasts) for head in RIVALS}
     touched = [
         head for head in RIVALS
         if (in_variance and head in ("volatility", "regime"))  # whose probability follows from the variance, too
         or (head != "volatility" and CORRECTION not in models and heard[head])
     ]  # fmt: skip
-    known = None if in_variance else forecasts.values[IN_FORCE]["volatility"]
+    known = None if in_variance else forecasts.values[ENSEMBLE]["volatility"]
     kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
-    heads = changed.combine(replace(forecasts, values=kept), volatility=known, heads=touched).values[IN_FORCE]
+    heads = changed.combine(replace(forecasts, values=kept), volatility=known, heads=touched).values[ENSEMBLE]
     return forecasts.with_model(WITHOUT, {head: heads[head] for head in touched})
 
 
 def _variance_members(forecasts: Forecasts, ensemble: Ensemble) -> tuple[str, ...]:
     """Those of the members for variance that forecast it here."""
-    return tuple(name for name in ensemble.volatility_members if "volatility" in forecasts.values.get(name, {}))
+    return tuple(
+        name
+        for name in ensemble.spelled(forecasts).volatility_members or ()
+        if "volatility" in forecasts.values.get(name, {})
+    )
 
 
 def _left_out(forecasts: Forecasts, ensemble: Ensemble) -> list[tuple[str, ...]]:
     """Each model that the ensemble listens to, and the two LSTMs together where both have a part."""
     variances = _variance_members(forecasts, ensemble)
     corrections = tuple(name for name in (CORRECTION,) if name in forecasts.values)
-    members = tuple(name for name in ensemble.members if name in forecasts.values)
+    members = tuple(name for name in ensemble.spelled(forecasts).members or () if name in forecasts.values)
     names = dict.fromkeys((*members, *variances, *corrections))
     alone = variances == corrections  # without it there would be no variance
     found: list[tuple[str, ...]] = [(name,) for name in names if not (alone and name == CORRECTION)]
@@ -114,7 +119,7 @@ def credit_row(record: Record, scope: str, models: tuple[str, ...]) -> list[dict
 
     In: a record with the models `ensemble` and `without`, the forecast in force and what it would have been.
     """
-    both = paired(record, IN_FORCE, WITHOUT)
+    both = paired(record, ENSEMBLE, WITHOUT)
     if both.n == 0:
         return []
     return [

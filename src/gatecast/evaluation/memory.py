@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gatecast.evaluation.paired import paired
-from gatecast.forecasting.schedule import LONG
+from gatecast.forecasting.panel import LONGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,8 @@ def longer_windows(records: Mapping[str, Record]) -> list[dict[str, Any]]:
     rows = []
     for head, record in records.items():
         since = min(one.times.min() for one in record.samples.values()).astype("datetime64[Y]").astype(int) + 1970
-        for model in (name.removesuffix(LONG) for name in record.forecasts if name.endswith(LONG)):
-            both = paired(record, model + LONG, model)
+        for model, longer in LONGER.items():
+            both = paired(record, longer, model)
             if both.n == 0:
                 continue
             rows.append(
