@@ -72,7 +72,8 @@ def scores_of(
     symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late. `control`: what
     the planted market beside it showed.
     """
-    records = records_of(chain.forecasts)
+    titles = {name: one.title() for name, one in experiment.panel.items()}
+    records = records_of(chain.forecasts, titles=titles)
     models, years = score_tables(records)
     result, net = chain.result, chain.net
     periods = result.rows_per_year

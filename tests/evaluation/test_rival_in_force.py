@@ -16,10 +16,8 @@ from gatecast.evaluation.luck import illusions, many_models
 from gatecast.evaluation.record import Record, day_means, records_of, set_aside
 from gatecast.evaluation.rivals import (
     CAP,
-    PLAIN,
     RECORD_DAYS,
     RIVAL,
-    RIVALS,
     losses,
     most_in_force,
     with_rival,
@@ -28,6 +26,7 @@ from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, judge
 from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.panel import PLAIN, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic

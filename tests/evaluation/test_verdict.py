@@ -17,11 +17,10 @@ from statsmodels.stats.multitest import multipletests
 from gatecast.chain import make_chain
 from gatecast.evaluation.hindsight import best_simple
 from gatecast.evaluation.record import Days, Record, day_means, records_of
-from gatecast.evaluation.rivals import REGRESSIONS, RIVAL, RIVALS, losses, with_rival
+from gatecast.evaluation.rivals import RIVAL, losses, with_rival
 from gatecast.evaluation.verdict import (
     CANNOT_TELL,
     NOTHING,
-    RIVAL_NAMES,
     SKILL,
     Estimate,
     Verdict,
@@ -34,6 +33,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.panel import PANEL, REGRESSIONS, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -586,8 +586,7 @@ def test_signal_whose_gain_is_not_certain_yet_says_how_long_it_takes(skilled: Fo
 
 
 def test_every_rival_and_every_simpler_model_has_a_name() -> None:
-    named = {name for names in (*RIVALS.values(), *REGRESSIONS.values()) for name in names}
-    assert named <= set(RIVAL_NAMES)
+    assert {name for names in (*RIVALS.values(), *REGRESSIONS.values()) for name in names} <= set(PANEL)
 
 
 def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> None:

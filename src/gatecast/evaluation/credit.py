@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import Record, gain_over
-from gatecast.evaluation.rivals import RIVALS
-from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK, RIVALS
 from gatecast.metrics.many import holm
 
 if TYPE_CHECKING:

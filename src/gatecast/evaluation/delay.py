@@ -16,8 +16,9 @@ import polars as pl
 
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import day_means
-from gatecast.evaluation.rivals import PLAIN, RIVAL
+from gatecast.evaluation.rivals import RIVAL
 from gatecast.evaluation.verdict import SKILL, Estimate, Verdict, estimate_alpha, estimate_gain
+from gatecast.forecasting.panel import ENSEMBLE, PLAIN
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
 from gatecast.trading.backtest import backtest
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 DIES = "no evidence: dies with one bar of delay (stale or bouncing prices)"
 REPEATED = "no evidence: highs and lows repeat from bar to bar"
-MODEL = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def one_bar_later(
     for late in sorted({1, *(span for span in spans if span > 1)}):
         for head in (one for one in ("return", "direction") if one in records):
             record = delayed(records[head], late)
-            days = day_means(record, MODEL, RIVAL)
-            zero = day_means(record, MODEL, PLAIN[head]) if head == "return" else None
+            days = day_means(record, ENSEMBLE, RIVAL)
+            zero = day_means(record, ENSEMBLE, PLAIN[head]) if head == "return" else None
             if len(days.day) > 2 * record.overlap:
                 found.append(_later(head, late, estimate_gain(days, record.overlap, zero)))
         if (weights["weight"] != 0).any():
@@ -108,7 +108,7 @@ def delayed(record: Record, late: int) -> Record:
     before = order[place]
     same = (bar[before] == bar - late) & (record.symbol[before] == record.symbol)
     same &= record.segment[before] == record.segment
-    return record.with_forecasts(MODEL, np.where(same, record.forecasts[MODEL][before], np.nan))
+    return record.with_forecasts(ENSEMBLE, np.where(same, record.forecasts[ENSEMBLE][before], np.nan))
 
 
 def _strategy_later(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatecast.evaluation.paired import Paired, paired
-from gatecast.evaluation.rivals import REGRESSIONS, RIVALS
+from gatecast.forecasting.panel import REGRESSIONS, RIVALS
 
 if TYPE_CHECKING:
     from gatecast.evaluation.record import Record

@@ -37,7 +37,8 @@ from gatecast.evaluation.ledger import (
 )
 from gatecast.evaluation.record import day_means
 from gatecast.evaluation.rivals import RIVAL
-from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
+from gatecast.evaluation.verdict import HELD, NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
+from gatecast.forecasting.panel import ENSEMBLE, model_phrase
 from gatecast.market.bars import session_date
 from gatecast.metrics.returns import per_session, returns_of_levels, sharpe
 
@@ -262,7 +263,7 @@ def measure(
     holdout: str | date,
     *,
     periods_per_year: float,
-    model: str = "ensemble",
+    model: str = ENSEMBLE,
 ) -> dict[str, Any]:
     """Each head's and the strategy's gain before the hold-out and in it, from a run that was not sealed.
 
@@ -339,7 +340,7 @@ def _shrinkage(
     head: str, rival: str, unit: str, before: Estimate | None, n_before: int, after: Estimate | None, n_after: int
 ) -> Shrinkage:
     first, second = ((float("nan"),) * 3 if one is None else (one.effect, one.low, one.high) for one in (before, after))
-    sentence = _in_words(NAMES[head], RIVAL_NAMES.get(rival, rival), first, second, n_after)
+    sentence = _in_words(NAMES[head], model_phrase(rival), first, second, n_after)
     return Shrinkage(head, rival, unit, *first, n_before, *second, n_after, sentence)
 
 

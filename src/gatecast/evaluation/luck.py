@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gatecast.evaluation.record import day_means, gain_over
-from gatecast.evaluation.rivals import RIVAL, RIVALS
-from gatecast.forecasting.titles import model_title
+from gatecast.evaluation.rivals import RIVAL
+from gatecast.forecasting.panel import ENSEMBLE, RIVALS
 from gatecast.metrics import forecast as metric
 from gatecast.metrics import many, significance
 
@@ -37,7 +37,7 @@ def best_of_coins(n: float, count: float) -> float:
 
 
 def illusions(
-    record: Record, closes: Mapping[str, FloatArray], *, tries: float = 1, model: str = "ensemble"
+    record: Record, closes: Mapping[str, FloatArray], *, tries: float = 1, model: str = ENSEMBLE
 ) -> dict[str, Any]:
     """What a chart would make of the return forecasts, and what luck and persistence alone explain of it.
 
@@ -145,7 +145,7 @@ def many_models(records: Mapping[str, Record], *, draws: int = 500) -> dict[str,
             "models": sorted(rows, key=lambda row: -float(row["gain"])),
             "rival": RIVAL,
             "pvalue_spa": best[base],
-            "sentence": _said_of(rows),
+            "sentence": _said_of(rows, record.title),
         }
     return found
 
@@ -163,10 +163,10 @@ def daily_losses(record: Record) -> tuple[list[str], FloatArray]:
     return names, sums / np.bincount(place, minlength=len(every))[:, None]
 
 
-def _said_of(rows: Sequence[Mapping[str, Any]]) -> str:
+def _said_of(rows: Sequence[Mapping[str, Any]], title: Callable[[str], str]) -> str:
     """Which models no other is certain to beat, and which lose less than the rival, by their titles."""
-    able = [model_title(row["model"]) for row in rows if row["can_be_best"]]
-    beat = [model_title(row["model"]) for row in rows if row["beats_rival"]]
+    able = [title(row["model"]) for row in rows if row["can_be_best"]]
+    beat = [title(row["model"]) for row in rows if row["beats_rival"]]
     may = "any of them" if len(able) == len(rows) else ", ".join(able)
     return (
         f"Not ruled out as the best, at 90 % confidence: {may}. "

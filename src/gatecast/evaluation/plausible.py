@@ -14,6 +14,7 @@ import numpy as np
 
 from gatecast.evaluation.paired import paired
 from gatecast.evaluation.verdict import SKILL, Verdict, estimate_alpha
+from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.metrics.returns import per_session
 from gatecast.trading.plausible import (
     HITS,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-MODEL = "ensemble"
-"""The forecast in force."""
 TOO_GOOD = "too good: look for a leak"
 VOID = "void: a leak was found"
 ABOUT_RETURNS = ("return", "direction", "strategy")
@@ -132,7 +131,7 @@ def _returns(name: str, record: Record) -> list[TooGood]:
     for rival in YARDSTICKS:
         if rival not in record.forecasts:
             continue
-        both = paired(record, MODEL, rival)
+        both = paired(record, ENSEMBLE, rival)
         if both.n < LEAST_INDEPENDENT * samples.horizon_sessions:
             return []
         r2.append(float(both.days.gain.mean() / both.loss_against))
@@ -144,10 +143,10 @@ def _returns(name: str, record: Record) -> list[TooGood]:
 
 def _hits(name: str, record: Record) -> list[TooGood]:
     (samples,), head = record.samples.values(), record.head
-    if MODEL not in record.forecasts:
+    if ENSEMBLE not in record.forecasts:
         return []
     moment = record.time if bars_a_day(samples) > 1 else record.day
-    lean = leaning(head, record.forecasts[MODEL])
+    lean = leaning(head, record.forecasts[ENSEMBLE])
     days, hits, rises = hits_of(lean, record.change, moment, record.known_at, record.horizon)
     if len(days) < LEAST_HITS:
         return []

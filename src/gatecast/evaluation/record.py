@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.evaluation.rivals import CAP, RIVAL, RIVALS, each_with_rival
+from gatecast.evaluation.rivals import CAP, RIVAL, each_with_rival
+from gatecast.forecasting.panel import RIVALS, model_title
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.targets import HEADS, standardised_loss
 from gatecast.samples.windows import make_samples
@@ -74,6 +75,7 @@ class Record:
         symbol and time, and the stretch without a gap that the bar belongs to.
     rivals: the simple rival in force at each refit, all classes one after the other; () where there is none.
     members: model -> for each of its seeds (rows,) what that seed alone forecast.
+    titles: model -> what a reader calls it, where that is not what gatecast's panel says, see `title`.
     """
 
     head: str
@@ -93,6 +95,7 @@ class Record:
     symbols: tuple[str, ...]
     rivals: tuple[str, ...] = ()
     members: Mapping[str, Sequence[FloatArray]] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.answer)
@@ -185,6 +188,10 @@ class Record:
         """The simple rivals of the head that are among the forecasts, the simplest first."""
         return tuple(name for name in RIVALS[self.head] if name in self.forecasts)
 
+    def title(self, model: str) -> str:
+        """What a reader calls a model."""
+        return self.titles.get(model) or model_title(model)
+
     def uncapped_losses(self, model: str) -> FloatArray:
         """(rows,) standardised loss of a model's forecasts, see `samples.targets.standardised_loss`; NaN for none."""
         if model not in self.forecasts:
@@ -230,7 +237,8 @@ class Record:
 
         own, theirs = self.forecasts, other.forecasts
         made = ByModel((*own, *theirs), lambda name: own[name] if name in own else moved(theirs[name]))
-        return replace(self, forecasts=made, rivals=self.rivals or other.rivals)
+        titles = {**other.titles, **self.titles}
+        return replace(self, forecasts=made, rivals=self.rivals or other.rivals, titles=titles)
 
     def of_rows(self, rows: BoolArray) -> Record:
         """The record of some of its rows, a mask."""
@@ -264,13 +272,18 @@ class Record:
         return set(np.unique(self.number)) == set(np.unique(self.number[issued]))
 
 
-def records_of(forecasts: Mapping[str, Forecasts], heads: Sequence[str] = tuple(RIVALS)) -> dict[str, Record]:
+def records_of(
+    forecasts: Mapping[str, Forecasts],
+    heads: Sequence[str] = tuple(RIVALS),
+    titles: Mapping[str, str] | None = None,
+) -> dict[str, Record]:
     """Head -> record of walk-forward forecasts, asset class -> forecasts, the rival in force among them.
 
-    Raises `SettingsError` where there is no class.
+    `titles`: model -> what a reader calls it, of models that are not in gatecast's panel. Raises `SettingsError` where
+    there is no class.
     """
     rows = _Rows.of(each_with_rival(forecasts))
-    return {head: _record(rows, head) for head in heads}
+    return {head: replace(_record(rows, head), titles=titles or {}) for head in heads}
 
 
 # ── how a record is made ──────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatecast.forecasting.fallback import daily_losses
+from gatecast.forecasting.panel import PLAIN, RIVALS
 from gatecast.samples.targets import standardised_loss
 
 if TYPE_CHECKING:
@@ -23,22 +24,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-RIVALS: dict[str, tuple[str, ...]] = {
-    "return": ("zero", "mean", "ridge_lag"),
-    "direction": ("base_rate", "logistic_lag"),
-    "volatility": ("constant", "ewma", "ewma_range", "har", "har_levels", "har_falls"),
-    "regime": ("base_rate", "threshold", "har_regime", "har_regime_falls"),
-}
-"""Head -> its simple rivals, the simplest first. One with semivariances has no column to read here, and is left out."""
-PLAIN = {"return": "zero", "direction": "base_rate", "volatility": "har", "regime": "har_regime"}
-"""Head -> its plain yardstick: in force until there is a record, and what the field compares with."""
-REGRESSIONS = {
-    "return": ("bayes", "ridge", "ridge_long"),
-    "direction": ("logistic", "logistic_long"),
-    "volatility": ("har_symbol", "har_class", "har_smooth", "ridge"),
-    "regime": ("logistic", "logistic_long"),
-}
-"""Head -> gatecast's own linear models: with the rivals they are the simple models that are compared with hindsight."""
 RIVAL = "rival"
 """The name of the forecast that was the rival in force at each refit."""
 RECORD_DAYS = 250

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.evaluation.paired import paired
 from gatecast.evaluation.verdict import NAMES
+from gatecast.forecasting.panel import NETWORK
 from gatecast.forecasting.search import importance
 from gatecast.forecasting.tuning import DEFAULT
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from gatecast.evaluation.record import Record
     from gatecast.forecasting.walkforward import Forecasts
 
-MODEL = "lstm"
 SETTINGS = {
     "lookback": "lookback", "layers": "layers", "units": "units", "dropout": "dropout",
     "learning_rate": "learning rate", "weight_decay": "weight decay", "batch": "chunks an update",
@@ -24,7 +24,7 @@ SETTINGS = {
 
 def searches_of(forecasts: Forecasts) -> tuple[dict[str, Any], ...]:
     """Every search of one class in order, see `forecasting.tuning.search_once`; () where none was made."""
-    return tuple(getattr(forecasts.fitted.get(MODEL), "searches", ()))
+    return tuple(getattr(forecasts.fitted.get(NETWORK), "searches", ()))
 
 
 def search_worth(
@@ -58,7 +58,7 @@ def search_worth(
 
 
 def _row(record: Record) -> dict[str, Any] | None:
-    both = paired(record, MODEL, MODEL + DEFAULT)
+    both = paired(record, NETWORK, NETWORK + DEFAULT)
     if both.n == 0:
         return None
     worth = "nothing changed" if both.same else both.outcome("better", "worse", "no difference")
@@ -112,7 +112,7 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 def cost(seconds: Mapping[str, float]) -> list[str]:
     """What the searches took beside the fits alone; nothing where it is not known."""
-    tuned, given = seconds.get(MODEL), seconds.get(MODEL + DEFAULT)
+    tuned, given = seconds.get(NETWORK), seconds.get(NETWORK + DEFAULT)
     if not tuned or not given:
         return []
     return [f"Searches and fits took {tuned:.3g} s, the fits of the given settings alone {given:.3g} s."]

@@ -8,6 +8,7 @@ import numpy as np
 
 from gatecast.evaluation.record import gain_over
 from gatecast.evaluation.rivals import RIVAL
+from gatecast.forecasting.panel import BY_YEAR, PAST_MEAN
 from gatecast.metrics import forecast as metric
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from gatecast.evaluation.record import Record
 
     FloatArray = NDArray[np.float64]
-
-YEARLY = ("lstm", "forest", "logistic", "ridge", "ensemble")
-"""Models that have a row a year."""
-MEAN = "mean"
-"""The forecast of returns that the second R² is against."""
 
 
 def score_tables(records: Mapping[str, Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -46,7 +42,7 @@ def score_tables(records: Mapping[str, Record]) -> tuple[list[dict[str, Any]], l
         by_day, day = _daily(record.day[scored], loss_table[scored])
         totals = dict(zip(models, by_day.mean(0), strict=True))
         answered = record.of_rows(scored)
-        mean = answered.forecasts[MEAN] if head == "return" and MEAN in models else None
+        mean = answered.forecasts[PAST_MEAN] if head == "return" and PAST_MEAN in models else None
         for name in models:
             row = {"model": name, "head": head, "step": record.horizon, "n": int(scored.sum())}
             tables.append(
@@ -58,7 +54,7 @@ def score_tables(records: Mapping[str, Record]) -> tuple[list[dict[str, Any]], l
         for year in np.unique(stamp):
             rows = stamp == year
             for column, name in enumerate(models):
-                if name in YEARLY:
+                if name in BY_YEAR:
                     base = float(by_day[rows, models.index(RIVAL)].mean())
                     gain = gain_over(base, float(by_day[rows, column].mean()))
                     row = {"year": int(year), "head": head, "model": name, "metric": "gain", "value": gain}

@@ -23,9 +23,10 @@ from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
 from gatecast.evaluation.luck import overlap_of
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import Days, Record, day_means, gain_over, set_aside
-from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, most_in_force
+from gatecast.evaluation.rivals import CAP, RIVAL, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
 from gatecast.files import jsonable
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, forecaster_of, model_phrase
 from gatecast.metrics import significance
 from gatecast.metrics.returns import per_session
 from gatecast.metrics.significance import BOUND
@@ -48,29 +49,10 @@ NAMES = {
     "regime": "The probability of turbulence",
     "strategy": "The strategy",
 }
-RIVAL_NAMES = {
-    RIVAL: "the best simple forecast so far",
-    "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
-    "ridge_lag": "the ridge regression on the last return",
-    "logistic_lag": "the logistic regression on the last return",
-    "ewma": "the EWMA of squared returns", "ewma_range": "the EWMA of the range",
-    "har_levels": "the HAR in levels", "har_falls": "the log-HAR with falls",
-    "har_regime_falls": "the logistic regression on the HAR's terms and falls",
-    "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
-    "har_regime": "the logistic regression on the HAR's terms",
-    "bayes": "the Bayesian ridge regression",
-    "ridge": "the ridge regression", "logistic": "the logistic regression",
-    "ridge_long": "the ridge regression on everything known",
-    "logistic_long": "the logistic regression on everything known",
-    "har_symbol": "the extended log-HAR per symbol", "har_class": "the extended log-HAR of the class",
-    "har_smooth": "the HAR of smoothed variances",
-}  # fmt: skip
 MEASURES = {
     "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
     "strategy": "alpha a year",
 }  # fmt: skip
-SEEDED = "lstm"  # whose seeds' spread is told
-RULES = ("zero", "mean", "base_rate", "constant", "ewma", "ewma_range")  # simple models that fit no slope
 HELD = "buy and hold at the same average exposure"
 
 
@@ -206,7 +188,7 @@ def judge(
     round_trip: float,
     periods_per_year: float,
     trials: int = 1,
-    model: str = "ensemble",
+    model: str = ENSEMBLE,
     effective_trials: float | None = None,
     sessions: NDArray[np.datetime64] | None = None,
 ) -> dict[str, Verdict]:
@@ -488,12 +470,12 @@ def _days_for(effect: float, detectable: float, n: int, head: str) -> int | None
 
 def _seed_spread(record: Record) -> float:
     """Standard deviation over the LSTM's seeds of their gain over the rival in force; NaN of fewer than two."""
-    seeds = record.members.get(SEEDED, ())
+    seeds = record.members.get(NETWORK, ())
     if len(seeds) < 2:
         return float("nan")
     gains = []
     for values in seeds:
-        days = day_means(record.with_forecasts(SEEDED, values), SEEDED, RIVAL)
+        days = day_means(record.with_forecasts(NETWORK, values), NETWORK, RIVAL)
         gains.append(gain_over(float(days.rival.mean()), float(days.model.mean())))
     return float(np.std(gains, ddof=1))
 
@@ -537,7 +519,7 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         said = [
             f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat "
             f"the plain yardstick for certain: the rival was the best once and has fallen behind. The plain yardstick, "
-            f"{RIVAL_NAMES[verdict.plain]}, may be as good."
+            f"{model_phrase(verdict.plain)}, may be as good."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
@@ -564,22 +546,23 @@ def _rival(verdict: Verdict) -> str:
     """The rival in words, with its name at most refits."""
     if verdict.head == "strategy":
         return HELD
-    mostly = f" (mostly {RIVAL_NAMES[verdict.most_in_force]})" if verdict.most_in_force else ""
-    return RIVAL_NAMES[verdict.rival] + mostly
+    mostly = f" (mostly {model_phrase(verdict.most_in_force)})" if verdict.most_in_force else ""
+    return model_phrase(verdict.rival) + mostly
 
 
 def _plain(verdict: Verdict) -> str:
     gain = in_percent(verdict.plain_gain, verdict.plain_low, verdict.plain_high)
-    return f"{gain} over the plain yardstick, {RIVAL_NAMES[verdict.plain]}"
+    return f"{gain} over the plain yardstick, {model_phrase(verdict.plain)}"
 
 
 def _but_simple(verdict: Verdict) -> str:
     """That a simple model is as good, or better, and which; empty where none is."""
     if not verdict.simpler:
         return ""
-    kind = "rule" if verdict.simpler in RULES else "regression"
+    simple = forecaster_of(verdict.simpler)
+    kind = "regression" if simple is None or simple.about().learns_slope else "rule"
     how = "better" if verdict.simple_high < 0 else "as good"
-    return f", but a simple {kind} is {how}: {RIVAL_NAMES[verdict.simpler]}"
+    return f", but a simple {kind} is {how}: {model_phrase(verdict.simpler)}"
 
 
 def _gains_beside(verdict: Verdict) -> list[str]:
@@ -589,7 +572,7 @@ def _gains_beside(verdict: Verdict) -> list[str]:
         said.append(f"{NAMES[verdict.head]} gains {_plain(verdict)}.")
     if verdict.simple:
         gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
-        said.append(f"Over the best simple model with hindsight, {RIVAL_NAMES[verdict.simple]}: {gain}.")
+        said.append(f"Over the best simple model with hindsight, {model_phrase(verdict.simple)}: {gain}.")
     return said
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from gatecast.chain import Progress
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.record import Record
-from gatecast.evaluation.rivals import RIVALS
 from gatecast.evaluation.search_worth import (
     said_of,
     search_worth,
@@ -21,7 +20,7 @@ from gatecast.evaluation.search_worth import (
 )
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import NETWORK
+from gatecast.forecasting.panel import NETWORK, RIVALS
 from gatecast.forecasting.tuning import DEFAULT, Tuning
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.panel import ENSEMBLE, PAST_MEAN, PLAIN
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import bars_per_session, sessions_of
 from gatecast.samples.targets import standardised_loss
@@ -36,7 +37,7 @@ LEAST_INDEPENDENT = 60  # answers that do not overlap, before an R² is looked a
 FEWEST_INDEPENDENT = 20  # answers that do not overlap, before a running R² is looked at
 BEYOND_LUCK = 3.0  # standard errors that a running R² must lie above its limit: it is looked at every day
 PLANTED = "planted"  # allows everything: a market whose optimum is known
-YARDSTICKS = ("zero", "mean")
+YARDSTICKS = (PLAIN["return"], PAST_MEAN)
 
 
 def r2_limit(horizon: int, bars_a_day: float = 1.0) -> float:
@@ -125,7 +126,7 @@ def _since_r2(forecasts: Forecasts) -> np.datetime64:
     """The session at whose end the R² so far is above its limit by more than luck; NaT where it never is."""
     samples = forecasts.samples
     answer, unit = samples.targets["return"].value[samples.decided, -1], samples.unit[:, -1] ** 2
-    made = [forecasts.values[name]["return"][:, -1] for name in ("ensemble", *YARDSTICKS) if name in forecasts.values]
+    made = [forecasts.values[name]["return"][:, -1] for name in (ENSEMBLE, *YARDSTICKS) if name in forecasts.values]
     losses = np.column_stack([standardised_loss("return", answer, forecast, unit) for forecast in made])
     rows = np.flatnonzero(np.isfinite(losses).all(1))
     if len(rows) == 0 or losses.shape[1] < 2:
@@ -171,7 +172,7 @@ def _since_hits(forecasts: Forecasts) -> np.datetime64:
 def hits_so_far(forecasts: Forecasts, head: str) -> tuple[NDArray[np.datetime64], FloatArray, FloatArray]:
     """`hits_of` of the ensemble's forecasts of one class, "return" or "direction"; no row where it makes none."""
     samples = forecasts.samples
-    made = forecasts.values.get("ensemble", {}).get(head)
+    made = forecasts.values.get(ENSEMBLE, {}).get(head)
     if made is None:
         return np.zeros(0, "datetime64[D]"), np.zeros(0), np.zeros(0)
     moment = samples.times if bars_a_day(samples) > 1 else samples.sessions
