@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import polars as pl
 import pytest
 
-from gatecast import cli
+from gatecast.cli.app import execute
 from gatecast.errors import TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.market import synthetic
+from gatecast.market.reading import BarsSettings
+from gatecast.settings import words as words_of
 from gatecast.store import load_run
 
 SMALL = """
@@ -44,18 +46,13 @@ Command = Callable[..., Answer]
 
 
 @pytest.fixture
-def gatecast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def gatecast(capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process."""
 
     def command(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["gatecast", *map(str, words)])
-        monkeypatch.setattr(os, "_exit", sys.exit)
-        monkeypatch.setattr(cli, "_start_light", lambda: None)
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int)
-        return Answer(ended.value.code, *capsys.readouterr())
+        status = execute([str(word) for word in words])
+        return Answer(status, *capsys.readouterr())
 
     return command
 
@@ -125,7 +122,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, gatecast: Command) -> Callable[
 
 @pytest.mark.parametrize("module", ["gatecast", "gatecast.cli"])
 def test_importing_the_command_loads_nothing_heavy(module: str) -> None:
-    heavy = ("torch", "sklearn", "arch", "polars", "numpy", "scipy", "plotly", "numba", "pandas", "pydantic")
+    heavy = ("torch", "sklearn", "arch", "polars", "numpy", "scipy", "plotly", "numba", "pandas")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -276,17 +273,34 @@ def test_options_become_settings(settings_of: Callable[..., Experiment], here: P
     assert (bars.source, bars.symbols, bars.symbols_file, bars.asset_class) == ("x.csv", ("A", "B"), "s.csv", "fx")
     assert (bars.timezone, bars.stamp, bars.resample) == ("Europe/Berlin", "open", "1w")
     assert (bars.start, bars.end) == ("2001-01-01", "2010-12-31")
-    assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.lstm.seeds) == (3, 20, 5, 2)
+    assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.network.seeds) == (3, 20, 5, 2)
     assert (experiment.schedule.refit, experiment.schedule.train, experiment.schedule.expanding) == (21, "1Y", True)
     assert (experiment.name, experiment.jobs) == ("n", 2)
+
+
+@pytest.mark.parametrize("command", ["run", "check", "audit", "placebo", "tune", "cadence", "forecast"])
+def test_every_setting_of_bars_is_an_option_with_its_words(gatecast: Command, command: str) -> None:
+    left_out = {"source", "frame"} | ({"start", "end", "as_of"} if command == "forecast" else set())
+    told = " ".join(re.sub(r"[^\x20-\x7e]", " ", gatecast(command, "--help").out).split()).lower()
+    for name, field in BarsSettings.model_fields.items():
+        if name not in left_out:
+            assert f"--{name.replace('_', '-')} " in told
+            assert words_of(field).split(";")[0].lower()[:30] in told
+
+
+def test_lists_pairs_and_false_are_read_from_text(settings_of: Callable[..., Experiment], here: Path) -> None:
+    words = ("--columns", "a, b", "--known-at", "a=16d,b=published", "--splits", "false", "--scale", "0.5")
+    bars = settings_of("--bars", "x.csv", *words).bars
+    assert (bars.columns, bars.known_at) == (("a", "b"), {"a": "16d", "b": "published"})
+    assert (bars.splits, bars.scale) == (False, 0.5)
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(
     settings_of: Callable[..., Experiment], data: Path, here: Path
 ) -> None:
     experiment = settings_of(data / "small.toml", "--horizon", 2, "--seeds", 4)
-    assert (experiment.horizon, experiment.lstm.seeds) == (2, 4)
-    assert (experiment.name, experiment.lstm.units, experiment.schedule.refit) == ("small", 16, "1Y")
+    assert (experiment.horizon, experiment.network.seeds) == (2, 4)
+    assert (experiment.name, experiment.network.units, experiment.schedule.refit) == ("small", 16, "1Y")
     assert experiment.control is None
     assert experiment.schedule.expanding is False
 
@@ -611,7 +625,7 @@ def test_forecast_names_both_weights_and_shows_a_silent_symbol(
 
 def test_a_light_start_still_reads_frames_of_pandas() -> None:
     code = (
-        "from gatecast import cli; cli._start_light(); import pandas, polars;"
+        "from gatecast.cli.app import start_light; start_light(); import pandas, polars;"
         "print(polars.from_pandas(pandas.DataFrame({'a': [1, 2]}))['a'].sum())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 
 from gatecast.compute.estimate import Work
 from gatecast.errors import HistoryTooShortError, SettingsError
-from gatecast.experiment import BarsSettings, Control, Experiment, merge
+from gatecast.experiment import Control, Experiment, merge
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
@@ -25,6 +25,7 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of, sessions_of
+from gatecast.market.reading import BarsSettings
 from gatecast.runs import Run, run
 from gatecast.trading import selection
 

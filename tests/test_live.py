@@ -11,13 +11,14 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
-from gatecast.experiment import BarsSettings, Experiment
+from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast, forecast_newest
 from gatecast.market.actions import read_actions
 from gatecast.market.bars import make_bars
+from gatecast.market.reading import BarsSettings
 from gatecast.report.page import report_data
 from gatecast.runs import run
 from gatecast.store import save_run

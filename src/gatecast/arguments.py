@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import GatecastError, SettingsError
+from gatecast.settings import Settings, lines_of
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 WORDS: dict[Any, str] = {
@@ -82,6 +84,37 @@ def checked(function: Any = None, *, error: type[GatecastError] = SettingsError)
         return function(*args, **kwargs)
 
     return call
+
+
+def takes(settings: type[Settings], without: Collection[str] = ()) -> Callable[[Function], Function]:
+    """A function that takes the settings of a class, all but `without`, as its keyword arguments `**options`.
+
+    They stand in its signature with their types, and at the end of its docstring with their words, so that `help` and
+    completion know them. The function itself makes the settings object, which refuses what is unknown.
+
+    >>> from gatecast.trading.costs import Costs
+    >>> @takes(Costs)
+    ... def total(name: str, **options: float) -> float:
+    ...     return sum(options.values())
+    >>> list(inspect.signature(total).parameters)[:2], total("a", commission_bps=1.0, slippage_bps=0.5)
+    (['name', 'commission_bps'], 1.5)
+    """
+
+    def add(function: Function) -> Function:
+        own = inspect.signature(function, eval_str=False)
+        kept = {name: field for name, field in settings.model_fields.items() if name not in {*without, *own.parameters}}
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in kept.items()
+        ]
+        first = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = own.replace(parameters=[*first, *options])  # type: ignore[attr-defined]
+        function.__doc__ = "\n".join(
+            [inspect.cleandoc(function.__doc__ or ""), "", "Options", "-" * 7, *lines_of(kept)]
+        )
+        return function
+
+    return add
 
 
 def fits(value: object, kind: Any) -> bool:

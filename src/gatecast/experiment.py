@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.evaluation.holdout import FIRST_DAY, NEWEST_DAY, as_day, last_session
+from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.conformal import Intervals, with_intervals
@@ -36,6 +35,7 @@ from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
+from gatecast.market.reading import BarsSettings, as_day
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import CATALOGUE
@@ -46,63 +46,6 @@ from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import StrategySettings
-
-
-class BarsSettings(Settings):
-    """Where bars come from and how they are to be understood; see `gatecast.read_bars`."""
-
-    source: str = "embedded"
-    """a CSV or Parquet file, a folder, a glob, or embedded"""
-    symbols: tuple[str, ...] | None = Field(default=None, examples=[["SP500"]])
-    """keep only these"""
-    symbols_file: str | None = Field(default=None, examples=["symbols.csv"])
-    """a CSV with symbol and asset_class"""
-    asset_class: str = "equity"
-    """for symbols without a class of their own"""
-    timezone: str | None = Field(default=None, examples=["Europe/Berlin"])
-    """zone of times without one"""
-    stamp: Literal["open", "close"] | None = Field(default=None, examples=["open"])
-    """which end of its bar an intraday, weekly or monthly time is"""
-    resample: str | None = Field(default=None, examples=["1w"])
-    """coarser bars to make of these"""
-    start: str | None = Field(default=None, examples=["2005-01-01"])
-    """first session"""
-    end: str | None = Field(default=None, examples=["2018-12-31"])
-    """last session"""
-    as_of: str | None = Field(default=None, examples=["2018-12-31"])
-    """only what was known then; a date: at its end, UTC"""
-    versions: Literal["first", "newest"] = "first"
-    """of several versions of a row: the first known, which forecasts could use, or the newest"""
-    known_at: dict[str, str] | None = Field(default=None, examples=[{"short_interest": "16d"}])
-    """when further columns become known: a delay after the row's close, or a column of times"""
-    date_format: str | None = Field(default=None, examples=["%d/%m/%Y"])
-    """format of dates like 03/04/2024, which are refused without it"""
-    splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
-    """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
-    actions: str | None = Field(default=None, examples=["actions.csv"])
-    """a table of symbol, kind, date, value; the kind is split or delisting"""
-    columns: tuple[str, ...] | None = Field(default=None, examples=[["sentiment"]])
-    """further columns to read; left out: all that hold numbers"""
-    frame: Any = Field(default=None, exclude=True, repr=False)
-    """bars handed over in memory, instead of a source; in no file"""
-
-    @field_validator("start", "end", "as_of", mode="before")
-    @classmethod
-    def _on_a_day_of_markets(cls, value: Any, about: ValidationInfo) -> Any:
-        """Refuses years in which no market has bars; what is no date is refused by `read_bars`."""
-        if isinstance(value, str) and re.match(r"\d{4}", value) and not FIRST_DAY[:4] <= value[:4] <= NEWEST_DAY[:4]:
-            as_day(value[:10], str(about.field_name))
-        return value
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of `gatecast.read_bars` but the source; a class that nobody gave is not among them."""
-        unsaid = set() if "asset_class" in self.model_fields_set else {"asset_class"}
-        return self.model_dump(exclude={"source", *unsaid})
-
-    def read(self, sealed: str | None = None) -> Reading:
-        """The bars and what was found in them; nothing that became known in the session `sealed` or later."""
-        return read_with_findings(self.source if self.frame is None else self.frame, sealed=sealed, **self.options)
 
 
 class Control(Settings):
@@ -339,7 +282,7 @@ class Experiment(Settings):
         settings = self.bars
         if self.holdout is not None:
             settings = settings.replace(end=last_session(self.holdout, settings.end))
-        reading: Reading = settings.read(sealed=self.holdout)
+        reading: Reading = read_with_findings(settings, sealed=self.holdout)
         if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
             names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
             raise BarsError(

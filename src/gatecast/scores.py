@@ -72,8 +72,7 @@ def scores_of(
     symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late. `control`: what
     the planted market beside it showed.
     """
-    titles = {name: one.title() for name, one in experiment.panel.items()}
-    records = records_of(chain.forecasts, titles=titles)
+    records = records_of(chain.forecasts)
     models, years = score_tables(records)
     result, net = chain.result, chain.net
     periods = result.rows_per_year

@@ -48,8 +48,7 @@ class Settings(BaseModel):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Ends the docstring with the settings and their words, so that `help` shows them."""
         super().__pydantic_init_subclass__(**options)
-        lines = [f"{name}: {meaning(field)}" for name, field in cls.model_fields.items()]
-        lines = [textwrap.fill(line, 116, subsequent_indent="    ") for line in lines]
+        lines = lines_of(cls.model_fields)
         if lines:
             text = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines]
             cls.__doc__ = "\n".join(text).lstrip()
@@ -60,6 +59,12 @@ class Settings(BaseModel):
 
 
 # ── what a field says about itself ────────────────────────────────────────────────────────────────
+
+
+def lines_of(fields: Mapping[str, FieldInfo]) -> list[str]:
+    """One paragraph a setting, for a docstring: its name, its words, its range."""
+    lines = [f"{name}: {meaning(field)}" for name, field in fields.items()]
+    return [textwrap.fill(line, 116, subsequent_indent="    ") for line in lines]
 
 
 def meaning(field: FieldInfo) -> str:
@@ -141,7 +146,9 @@ def explain(error: ValidationError, owner: type[BaseModel]) -> str:
             sentences.append(f"unknown setting {place!r}. {did_you_mean(str(fault['loc'][-1]), model.model_fields)}")
         elif fault["type"] == "value_error":
             text = fault["msg"].removeprefix("Value error, ")
-            sentences.append(f"{place}: {text}" if place else text)
+            name = place.rpartition(".")[2]
+            named = bool(name) and text.startswith(f"{name} = ")
+            sentences.append(place + text.removeprefix(name) if named else f"{place}: {text}" if place else text)
         else:
             about = words(field).split(";")[0].rstrip(".") if field else ""
             what = f" ({about})" if about else ""

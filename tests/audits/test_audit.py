@@ -20,13 +20,14 @@ from gatecast.audits.quick import quick_audit
 from gatecast.audits.tables import Garbage
 from gatecast.chain import make_chain
 from gatecast.errors import HistoryTooShortError
-from gatecast.experiment import BarsSettings, Experiment
+from gatecast.experiment import Experiment
 from gatecast.forecasting import ensemble, schedule
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic
+from gatecast.market.reading import BarsSettings
 from gatecast.samples import targets, windows
 from gatecast.samples.features import CATALOGUE, register
 from gatecast.samples.targets import Target, to_times

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast import cli
+from gatecast.cli.app import execute
 from gatecast.compute import cluster as module
 from gatecast.compute.cluster import active, cluster
 from gatecast.compute.parallel import fan_out
@@ -318,11 +318,8 @@ def test_options_that_make_no_sense(
     capsys: pytest.CaptureFixture[str], tmp_path: Path,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    words = ["gatecast", "run", "--backend", backend, *(["--scheduler", scheduler] if scheduler else [])]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    words = ["run", "--backend", backend, *(["--scheduler", scheduler] if scheduler else [])]
+    assert execute(words) == 2
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 

@@ -22,7 +22,7 @@ from gatecast.trading.plausible import hits_so_far, too_good_so_far, too_much_mo
 from tests.made_up import made_up, with_values
 
 FAST = {
-    "models": ("ridge", "logistic"),
+    "models": ("ridge", "logistic", "ridge_long", "logistic_long"),
     "schedule": {"refit": "6M"},
     "signals": {"model": "ridge", "confirmed_by": "ridge"},
     "ensemble": {
@@ -197,7 +197,7 @@ def test_a_name_that_nothing_has_is_refused() -> None:
 def test_the_command_ends_with_status_three(answer: pl.DataFrame, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from gatecast.cli import app
+    from gatecast.cli.app import app
 
     answer.select("symbol", "asset_class", "time", "open", "high", "low", "close", "volume", "x").write_csv(
         tmp_path / "bars.csv"
@@ -205,7 +205,7 @@ def test_the_command_ends_with_status_three(answer: pl.DataFrame, tmp_path: Path
     toml = tmp_path / "s.toml"
     toml.write_text(
         f"""features = ["ret_log_1", "x"]
-models = ["ridge", "logistic"]
+models = ["ridge", "logistic", "ridge_long", "logistic_long"]
 [bars]
 source = "{(tmp_path / "bars.csv").as_posix()}"
 stamp = "close"

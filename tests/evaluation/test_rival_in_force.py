@@ -50,7 +50,7 @@ def simple_models(
     """Walk-forward forecasts of every head's rivals."""
     wanted = {name for names in RIVALS.values() for name in names}
     models = {name: one for name, one in Experiment(bars=bars).panel.items() if name in wanted}
-    assert {one.name for one in models} == wanted
+    assert set(models) == wanted
     return walk_forward(models, make_samples(bars, features, horizon=5)["index"], schedule)
 
 

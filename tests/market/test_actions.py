@@ -12,10 +12,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from gatecast.errors import BarsError, BarsFileError
-from gatecast.experiment import BarsSettings, Experiment
+from gatecast.experiment import Experiment
 from gatecast.market import read_bars, read_with_findings, synthetic
 from gatecast.market.actions import no_actions, read_actions
 from gatecast.market.ends import find_ends
+from gatecast.market.reading import BarsSettings
 
 PRICES = ("open", "high", "low", "close")
 WALK = synthetic.a1(80, seed=5).with_columns(symbol=pl.lit("A"), asset_class=pl.lit("equity"))
@@ -66,7 +67,7 @@ def test_a_refused_split_names_every_way_out(tmp_path: Path) -> None:
     (tmp_path / "splits.csv").write_text(f"symbol,date,ratio\nA,{DAY},7\n")
     settings = BarsSettings(source="frame", frame=unadjusted(), splits=str(tmp_path / "splits.csv"))
     assert Experiment(bars=settings).read().actions["value"].to_list() == [7.0]
-    assert BarsSettings(source="frame", frame=unadjusted(), splits=False).read().bars.height == 80
+    assert read_bars(BarsSettings(source="frame", frame=unadjusted(), splits=False)).height == 80
 
 
 def test_a_last_return_in_a_column_and_in_a_table() -> None:
@@ -118,7 +119,7 @@ def test_what_is_known_later_is_left_out_and_of_versions_the_first_stays() -> No
     assert read_with_findings(WALK, actions=later).actions.height == 1
     assert read_with_findings(WALK, actions=later, as_of=str(LAST)).actions.height == 0
     settings = BarsSettings(source="frame", frame=WALK)
-    assert settings.read(sealed=str(LAST)).actions.equals(no_actions())
+    assert read_with_findings(settings, sealed=str(LAST)).actions.equals(no_actions())
 
 
 @pytest.mark.parametrize("bound", ["end", "as_of", "sealed", "now"])

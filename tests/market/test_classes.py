@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gatecast.experiment import BarsSettings
 from gatecast.market import read_with_findings, synthetic
 from gatecast.market.classes import class_by_name, looks_like_another
+from gatecast.market.reading import BarsSettings
 
 WALK = synthetic.a1(60, seed=2).drop("known_at", "segment", "asset_class")
 
@@ -65,5 +65,5 @@ def test_a_name_of_another_class_is_warned_of_and_the_class_stays() -> None:
 
 def test_settings_say_whether_the_default_was_given() -> None:
     for settings, rule in (({}, "built-in default"), ({"asset_class": "equity"}, "given default")):
-        reading = BarsSettings(source="frame", frame=WALK, stamp="close", **settings).read()
+        reading = read_with_findings(BarsSettings(source="frame", frame=WALK, stamp="close", **settings))
         assert reading.classes["rule"].to_list() == [rule]

@@ -219,18 +219,20 @@ def test_a_clock_that_is_none_is_refused_with_what_stands_there(clock: str) -> N
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
-def test_a_day_at_the_end_of_time_is_refused_or_cuts(day: str, tmp_path: Path) -> None:
+def test_a_day_at_the_end_of_time_is_refused(day: str, tmp_path: Path) -> None:
     rows = [*dates(DAYS[:-1]), date.fromisoformat(day)]
     assert refusal(frame_of(rows)).line == 60
     assert refusal(pl.from_pandas(frame_of(DAYS)).with_columns(time=pl.Series(rows))).line == 60
     frame_of(DAYS).to_parquet(tmp_path / "bars.parquet")
     for source in (frame_of(DAYS), tmp_path / "bars.parquet"):
         for name in ("start", "end", "as_of"):
-            if (name == "start") == (day < "2000"):  # a start before, an end after all of it
-                assert len(read_bars(source, symbols="A", **{name: day})) == 60
-            else:
-                with pytest.raises(BarsError, match="no bars are left"):
-                    read_bars(source, symbols="A", **{name: day})
+            for value in (day, date.fromisoformat(day)):
+                with pytest.raises(BarsError, match=f"^{name} = '{day}': expected a date from 1700 to 2200"):
+                    read_bars(source, symbols="A", **{name: value})
+        assert len(read_bars(source, symbols="A", start="1700-01-01", end="2200-12-31", as_of="2200-12-31")) == 60
+        for name, beyond in (("start", "2200-12-31"), ("end", "1700-01-01"), ("as_of", "1700-01-01")):
+            with pytest.raises(BarsError, match="no bars are left"):
+                read_bars(source, symbols="A", **{name: beyond})
 
 
 def test_counts_of_days_beyond_any_calendar_are_refused() -> None:

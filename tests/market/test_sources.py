@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from polars.testing import assert_frame_equal
 
 from gatecast.errors import BarsError, BarsFileError
 from gatecast.market import read_bars, read_with_findings, synthetic, tables
+from gatecast.market.reading import BarsSettings
+from gatecast.settings import words
 
 HEADER = "date,open,high,low,close,volume"
 NOON = datetime(2024, 3, 4, 12, tzinfo=UTC)
@@ -204,7 +207,7 @@ def test_unknown_zone_and_stamp(tmp_path: Path) -> None:
     path = write(tmp_path / "KO.csv", day_rows())
     with pytest.raises(BarsError, match="Mars/Olympus"):
         read_bars(path, timezone="Mars/Olympus")
-    with pytest.raises(BarsError, match="stamp must be"):
+    with pytest.raises(BarsError, match="stamp = 'middle': input should be 'open' or 'close'"):
         read_bars(path, stamp="middle")  # type: ignore[arg-type]
 
 
@@ -663,3 +666,20 @@ def test_codes_for_missing_values_in_further_columns_are_told_and_infinite_cells
     assert reading.bars["x"].to_list()[6:10] == [wave[6], -9999.0, None, wave[9]]
     assert len(reading.findings) == 2
     assert not read_with_findings(bars.with_columns(x=cells, y=pl.Series(wave)), columns=["y"]).findings
+
+
+def test_options_in_an_object_read_as_options_given_one_by_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "KO.csv", day_rows())
+    settings = BarsSettings(source=str(path), asset_class="index", scale=2.0)
+    assert read_bars(settings).equals(read_bars(path, asset_class="index", scale=2.0))
+    assert read_bars(settings, scale=3.0).equals(read_bars(path, asset_class="index", scale=3.0))
+    with pytest.raises(BarsError, match=r"unknown setting 'asset_clas'\. Did you mean 'asset_class'"):
+        read_bars(path, asset_clas="index")
+
+
+def test_every_setting_of_bars_is_an_option_of_the_reader_with_its_words() -> None:
+    own = set(BarsSettings.model_fields) - {"source", "frame"}
+    assert own <= set(inspect.signature(read_bars).parameters)
+    said = " ".join(str(read_bars.__doc__).split())
+    for name in own - {"splits", "actions", "delisting"}:
+        assert f"{name}: {words(BarsSettings.model_fields[name])}" in said

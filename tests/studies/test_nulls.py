@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
-from gatecast.cli import app
+from gatecast.cli.app import app
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path
 from gatecast.market import nulls as markets

@@ -23,7 +23,7 @@ from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
-from gatecast.market import synthetic
+from gatecast.market import read_bars, synthetic
 from gatecast.market.bars import make_bars, opens_are_real
 from gatecast.runs import run
 from gatecast.samples.features import CATALOGUE, register
@@ -191,7 +191,7 @@ def test_a_walk_beats_some_of_its_copies() -> None:
 def test_the_market_itself_is_judged_as_run_judges_it_but_for_the_ledger() -> None:
     planted = {"features": ("ret_log_1", "x"), "too_good": ("planted",)}
     experiment = Experiment(bars=synthetic.b1(700, seed=4, r2=0.1), **planted, **QUICK)
-    verdicts = verdicts_of(experiment, experiment.bars.read().bars)
+    verdicts = verdicts_of(experiment, read_bars(experiment.bars))
     assert list(Path(os.environ["GATECAST_DATA"]).iterdir()) == []
     expected = run(experiment).verdicts
     assert set(verdicts) == set(expected)
@@ -237,7 +237,7 @@ SCRIPT = """
 import sys
 from gatecast.experiment import Experiment
 from gatecast.studies.placebo import placebo
-from gatecast.market import synthetic
+from gatecast.market import read_bars, synthetic
 placebo(Experiment(bars=synthetic.b1(900, seed=2, r2=.1), **{settings}), copies=3, folder=sys.argv[1])
 """
 

@@ -43,8 +43,10 @@ from gatecast.audits.tables import (
 )
 from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class, weights_frame
 from gatecast.errors import BarsError
-from gatecast.experiment import BarsSettings, Experiment
+from gatecast.experiment import Experiment
 from gatecast.history import enough_history
+from gatecast.market.reading import BarsSettings
+from gatecast.market.sources import read_bars
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.targets import to_times
 from gatecast.settings import Settings
@@ -200,7 +202,7 @@ def rerun(experiment: Experiment, raw: pl.DataFrame, last: str) -> Rerun:
 def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bool) -> Iterator[list[Table]]:
     """The lines of `experiment.run` with a stop after each; what they make is put into `result` as well."""
     settings = BarsSettings(frame=raw, resample=experiment.bars.resample)
-    bars = result.bars = settings.read().bars if reading else raw
+    bars = result.bars = read_bars(settings) if reading else raw
     yield [bars_table(bars)]
     samples = result.samples = experiment.make_samples(bars)
     yield [table for one in samples.values() for table in samples_tables(one)]

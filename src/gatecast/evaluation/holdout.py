@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ from gatecast.evaluation.rivals import RIVAL
 from gatecast.evaluation.verdict import HELD, NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
 from gatecast.forecasting.panel import ENSEMBLE, model_phrase
 from gatecast.market.bars import session_date
+from gatecast.market.reading import as_day
 from gatecast.metrics.returns import per_session, returns_of_levels, sharpe
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 LEAST_DAYS = 30  # on either side, before a gain is measured there
 SHOWN = ("last", "years", "heads", "sharpe", "same_past")  # of an opening, that its line keeps
 LAST_DAY = "9999-12-31"
-FIRST_DAY, NEWEST_DAY = "1700-01-01", "2200-12-31"  # that settings may name
 FORWARD = "The real hold-out are forecasts that are issued from now on, before anybody knows the answer."
 
 
@@ -70,23 +70,6 @@ def last_session(holdout: str | date, end: str | date | None = None) -> str:
     """
     eve = as_day(holdout) - timedelta(days=1)
     return str(eve if end is None else min(eve, as_day(end)))
-
-
-def as_day(value: str | date, name: str = "holdout") -> date:
-    """A date from ISO text. Raises `SettingsError` for anything else, and for days on which no market has bars.
-
-    >>> as_day("0001-01-01")
-    Traceback (most recent call last):
-        ...
-    gatecast.errors.SettingsError: holdout = '0001-01-01': expected a date from 1700 to 2200, such as 2017-01-01.
-    """
-    try:
-        day = value if isinstance(value, date) else date.fromisoformat(value)
-    except (ValueError, TypeError):
-        day = date.min
-    if not FIRST_DAY <= str(day)[:10] <= NEWEST_DAY:
-        raise SettingsError(f"{name} = {str(value)!r}: expected a date from 1700 to 2200, such as 2017-01-01.")
-    return day.date() if isinstance(day, datetime) else day
 
 
 # ── openings ──────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,7 +145,7 @@ def many_models(records: Mapping[str, Record], *, draws: int = 500) -> dict[str,
             "models": sorted(rows, key=lambda row: -float(row["gain"])),
             "rival": RIVAL,
             "pvalue_spa": best[base],
-            "sentence": _said_of(rows, record.title),
+            "sentence": _said_of(rows, record.titles),
         }
     return found
 
@@ -163,10 +163,10 @@ def daily_losses(record: Record) -> tuple[list[str], FloatArray]:
     return names, sums / np.bincount(place, minlength=len(every))[:, None]
 
 
-def _said_of(rows: Sequence[Mapping[str, Any]], title: Callable[[str], str]) -> str:
+def _said_of(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
     """Which models no other is certain to beat, and which lose less than the rival, by their titles."""
-    able = [title(row["model"]) for row in rows if row["can_be_best"]]
-    beat = [title(row["model"]) for row in rows if row["beats_rival"]]
+    able = [titles[row["model"]] for row in rows if row["can_be_best"]]
+    beat = [titles[row["model"]] for row in rows if row["beats_rival"]]
     may = "any of them" if len(able) == len(rows) else ", ".join(able)
     return (
         f"Not ruled out as the best, at 90 % confidence: {may}. "

@@ -24,6 +24,7 @@ from gatecast.samples.windows import make_samples
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.forecasting.forecaster import Forecaster
     from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
@@ -75,7 +76,7 @@ class Record:
         symbol and time, and the stretch without a gap that the bar belongs to.
     rivals: the simple rival in force at each refit, all classes one after the other; () where there is none.
     members: model -> for each of its seeds (rows,) what that seed alone forecast.
-    titles: model -> what a reader calls it, where that is not what gatecast's panel says, see `title`.
+    titles: model -> what a reader calls it.
     """
 
     head: str
@@ -188,10 +189,6 @@ class Record:
         """The simple rivals of the head that are among the forecasts, the simplest first."""
         return tuple(name for name in RIVALS[self.head] if name in self.forecasts)
 
-    def title(self, model: str) -> str:
-        """What a reader calls a model."""
-        return self.titles.get(model) or model_title(model)
-
     def uncapped_losses(self, model: str) -> FloatArray:
         """(rows,) standardised loss of a model's forecasts, see `samples.targets.standardised_loss`; NaN for none."""
         if model not in self.forecasts:
@@ -208,7 +205,7 @@ class Record:
             raise ValueError(f"expected ({len(self)},) forecasts, one a row of the record, got shape {values.shape}.")
         before = self.forecasts
         made = ByModel((*before, model), lambda name: values if name == model else before[name])
-        return replace(self, forecasts=made)
+        return replace(self, forecasts=made, titles={model: model_title(model), **self.titles})
 
     def beside(self, other: Record) -> Record:
         """The record with the models of another record of the same head and bars, NaN where that one has no row.
@@ -272,18 +269,13 @@ class Record:
         return set(np.unique(self.number)) == set(np.unique(self.number[issued]))
 
 
-def records_of(
-    forecasts: Mapping[str, Forecasts],
-    heads: Sequence[str] = tuple(RIVALS),
-    titles: Mapping[str, str] | None = None,
-) -> dict[str, Record]:
+def records_of(forecasts: Mapping[str, Forecasts], heads: Sequence[str] = tuple(RIVALS)) -> dict[str, Record]:
     """Head -> record of walk-forward forecasts, asset class -> forecasts, the rival in force among them.
 
-    `titles`: model -> what a reader calls it, of models that are not in gatecast's panel. Raises `SettingsError` where
-    there is no class.
+    Raises `SettingsError` where there is no class.
     """
     rows = _Rows.of(each_with_rival(forecasts))
-    return {head: replace(_record(rows, head), titles=titles or {}) for head in heads}
+    return {head: _record(rows, head) for head in heads}
 
 
 # ── how a record is made ──────────────────────────────────────────────────────────────────────────
@@ -298,6 +290,7 @@ class _Rows:
     values: Mapping[str, Mapping[str, Mapping[str, FloatArray]]]
     rivals: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     members: Mapping[str, Mapping[str, Sequence[Mapping[str, FloatArray]]]] = field(default_factory=dict)
+    panel: Mapping[str, Forecaster] = field(default_factory=dict)
 
     @classmethod
     def of(cls, forecasts: Mapping[str, Forecasts]) -> _Rows:
@@ -307,7 +300,8 @@ class _Rows:
                 "Give {samples.asset_class: forecasts}."
             )
         parts = {name: (one.samples, one.rows, one.values, one.rivals, one.members) for name, one in forecasts.items()}
-        return cls(*({name: part[place] for name, part in parts.items()} for place in range(5)))  # type: ignore[arg-type]
+        each: list[Any] = [{name: part[place] for name, part in parts.items()} for place in range(5)]
+        return cls(*each, {model: own for one in forecasts.values() for model, own in one.panel.items()})
 
     @cached_property
     def shared(self) -> dict[str, Any]:
@@ -370,6 +364,7 @@ def _record(rows: _Rows, head: str) -> Record:
             for model, count in seeds.items()
             if count and all(head in one[model][0] for one in rows.members.values())
         },
+        titles={model: model_title(model, rows.panel) for model in models},
         **rows.shared,
     )  # fmt: skip
 

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from gatecast.arguments import checked
-from gatecast.errors import BarsError, BarsFileError, did_you_mean
+from gatecast.arguments import checked, takes
+from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mean
 from gatecast.market.actions import (
     join_actions,
     no_actions,
@@ -46,7 +46,6 @@ from gatecast.market.classes import asset_class as class_named
 from gatecast.market.cleaning import (
     BAD_MIN,
     BAD_SHARE,
-    Versions,
     adjust,
     look_over,
     quarantine,
@@ -59,9 +58,10 @@ from gatecast.market.cleaning import (
 from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of, without_nested
 from gatecast.market.frames import read_frame
 from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
+from gatecast.market.reading import BarsSettings
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
-from gatecast.market.times import Stamp, check_zone, close_times, read_times, within_reach
+from gatecast.market.times import check_zone, close_times, read_times, within_reach
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
 ActionsTable = str | Path | pl.DataFrame | Any | None
@@ -94,58 +94,36 @@ class Reading:
     )
 
 
+IN_MEMORY = ("source", "frame", "splits", "actions", "delisting")
+"""Settings of bars that arguments of `read_bars` stand for, since they may be frames."""
+
+
 @checked(error=BarsError)
+@takes(BarsSettings, without=IN_MEMORY)
 def read_bars(
     source: Source,
     *,
-    symbols: str | Sequence[str] | None = None,
-    symbols_file: str | Path | None = None,
-    asset_class: str | None = None,
-    timezone: str | None = None,
-    stamp: Stamp | None = None,
-    resample: str | None = None,
-    start: str | date | None = None,
-    end: str | date | None = None,
-    as_of: str | date | None = None,
-    versions: Versions = "first",
-    known_at: Mapping[str, str] | None = None,
-    date_format: str | None = None,
-    header: Sequence[str] | None = None,
-    scale: float | None = None,
     splits: Splits = None,
     actions: ActionsTable = None,
     delisting: ActionsTable = None,
     now: datetime | None = None,
-    columns: Sequence[str] | None = None,
+    **options: Any,
 ) -> pl.DataFrame:
     """The Bars frame (Polars, see `gatecast.market.bars`) of a source.
 
     - source: a CSV, CSV.GZ or Parquet file, a list of them, a folder (also partitioned as `symbol=AAPL/`), a
-      glob, a pandas or Polars frame, or "embedded" (S&P 500 and NASDAQ, daily 1999-2018: SP500, NASDAQ).
-    - symbols: keep only these; a single one names bars that carry no symbol (else the file's name does).
-    - symbols_file: a CSV with `symbol`, `asset_class` (or `class`) and, if wanted, `close`, such as
-      "17:30 Europe/Berlin". asset_class: of symbols that neither it nor a column of the source classifies ("equity").
-    - timezone: of times without one. stamp: whether an intraday, weekly or monthly time is the bar's "open"
-      or "close"; a daily date stands for its session, which ends at the close of its class.
-    - resample: coarser bars, as `gatecast.market.bars.resample` makes them.
-    - start, end: first and last session date, both included; no action that is dated after `end`, and no delisting that
-      is known after it, is read. as_of: only what was known at that moment (a date: at its end, UTC), of several
-      versions of a row the newest then.
-    - versions: of several versions of a row (same symbol and time, another known_at) the "first" known, which forecasts
-      could use, or the "newest". known_at: of further columns, when their values become known: a delay after the row's
-      close ("16d", "2h", "3w") or the name of a time column; a column `<name>_known_at` does so by itself. Each row
-      then has the latest value that was known by its fill, see `gatecast.market.known`.
-    - date_format: of dates like 03/04/2024, which are refused without it ("%d/%m/%Y").
-    - header: column names of a file without a header line. scale: what prices are multiplied by.
+      glob, a pandas or Polars frame, "embedded" (S&P 500 and NASDAQ, daily 1999-2018: SP500, NASDAQ), or a
+      `BarsSettings`, whose options are changed by those given here.
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
     - actions: a table of symbol, kind (split or delisting), date, value and, if wanted, known_at. delisting: a table of
       symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
     - now: bars that close after it (a time with a zone) are left out as unfinished (default: the computer's clock).
-    - columns: further columns to keep (default: all that hold numbers).
 
-    Parquet is scanned: of a file, or of a folder partitioned as `asset_class=equity/symbol=AAPL/` or by one of the two,
-    only the symbols, sessions and columns that are asked for are read.
+    Of versions and columns with a `known_at` of their own, each row has the latest value that was known by its fill,
+    see `gatecast.market.known`. Parquet is scanned: of a file, or of a folder partitioned as
+    `asset_class=equity/symbol=AAPL/` or by one of the two, only the symbols, sessions and columns that are asked for
+    are read.
 
     An adjusted close scales all four prices. Bars that cannot be true are left out and listed by
     `read_with_findings`; a symbol with more than 5 % of them is refused.
@@ -157,55 +135,21 @@ def read_bars(
     ...  bars.select("symbol", "time", "close").iter_rows()]
     [('SP500', '2018-12-28 21:00', 2485.73999), ('SP500', '2018-12-31 21:00', 2506.850098)]
     """
-    return read_with_findings(
-        source,
-        symbols=symbols,
-        symbols_file=symbols_file,
-        asset_class=asset_class,
-        timezone=timezone,
-        stamp=stamp,
-        resample=resample,
-        start=start,
-        end=end,
-        as_of=as_of,
-        versions=versions,
-        known_at=known_at,
-        date_format=date_format,
-        header=header,
-        scale=scale,
-        splits=splits,
-        actions=actions,
-        delisting=delisting,
-        now=now,
-        columns=columns,
-    ).bars
+    return read_with_findings(source, splits=splits, actions=actions, delisting=delisting, now=now, **options).bars
 
 
 @checked(error=BarsError)
+@takes(BarsSettings, without=IN_MEMORY)
 def read_with_findings(
     source: Source,
     *,
-    symbols: str | Sequence[str] | None = None,
-    symbols_file: str | Path | None = None,
-    asset_class: str | None = None,
-    timezone: str | None = None,
-    stamp: Stamp | None = None,
-    resample: str | None = None,
-    start: str | date | None = None,
-    end: str | date | None = None,
-    as_of: str | date | None = None,
-    versions: Versions = "first",
-    known_at: Mapping[str, str] | None = None,
-    date_format: str | None = None,
-    header: Sequence[str] | None = None,
-    scale: float | None = None,
     splits: Splits = None,
     actions: ActionsTable = None,
     delisting: ActionsTable = None,
     now: datetime | None = None,
-    columns: Sequence[str] | None = None,
     reference: pl.DataFrame | None = None,
     sealed: str | date | None = None,
+    **options: Any,
 ) -> Reading:
     """As `read_bars`, with the list of what was left out, filled, adjusted or widened on the way, and the actions.
 
@@ -214,20 +158,24 @@ def read_with_findings(
     (`gatecast.market.bars.compare_levels`). What is odd in the bars that were kept is told by
     `gatecast.market.bars.findings`.
     """
-    if stamp not in (None, "open", "close"):
-        raise BarsError(f"stamp must be 'open' or 'close', got {stamp!r}.")
-    if versions not in ("first", "newest"):
-        raise BarsError(f"versions must be 'first' or 'newest', got {versions!r}.")
+    settings = _settings_of(source, options)
+    if isinstance(source, BarsSettings):
+        source = source.source if source.frame is None else source.frame
+    splits, actions, delisting = (
+        getattr(settings, name) if given is None else given
+        for name, given in (("splits", splits), ("actions", actions), ("delisting", delisting))
+    )
+    wanted: Sequence[str] | None = settings.symbols
+    start, end, columns = settings.start, settings.end, settings.columns
     if now is not None and (not isinstance(now, datetime) or now.tzinfo is None):
         raise BarsError(f"now must be a time with a zone, such as datetime.now(timezone.utc), got {now!r}.")
-    check_zone(timezone)
-    class_named(asset_class or "equity")
-    wanted = [symbols] if isinstance(symbols, str) else symbols
+    check_zone(settings.timezone)
+    class_named(settings.asset_class or "equity")
     if wanted is not None and not wanted:
         raise BarsError("symbols is an empty list: name at least one symbol, or leave symbols out to read all.")
-    classes = _read_classes(symbols_file)
-    delays = check_known(known_at)
-    moment = None if as_of is None else _as_moment(as_of)
+    classes = _read_classes(settings.symbols_file)
+    delays = check_known(settings.known_at)
+    moment = None if settings.as_of is None else _as_moment(settings.as_of)
     seal = None if sealed is None else _as_date(sealed, "sealed")
 
     first, last = (None if day is None else _as_date(day, name) for day, name in ((start, "start"), (end, "end")))
@@ -236,12 +184,9 @@ def read_with_findings(
     chosen = partial(whole, symbols=wanted, first=first, last=last)
 
     def read(choose: Choose) -> tuple[pl.DataFrame, Notes] | None:
-        tables = _load(source, header, wanted, choose)
+        tables = _load(source, settings.header, wanted, choose)
         notes = Notes(tuple(table.file for table in tables))
-        rows = [
-            _read_rows(table, n, timezone, stamp, date_format, scale, delays, columns or (), notes)
-            for n, table in enumerate(tables)
-        ]
+        rows = [_read_rows(table, n, settings, delays, notes) for n, table in enumerate(tables)]
         return (_join_files(pl.concat(rows, how="diagonal_relaxed"), tables, wanted, notes), notes) if rows else None
 
     found = read(chosen)
@@ -257,7 +202,7 @@ def read_with_findings(
         read_actions(actions) if actions is not None else no_actions(),
     )
     listed = _listed_here(listed, found[0]["symbol"].unique().to_list(), wanted, now, notes)
-    rows, told = _classify(rows, classes, asset_class, end, notes)
+    rows, told = _classify(rows, classes, settings.asset_class, end, notes)
     rows = close_times(rows, notes)
     rows = _cut(rows, start, end, moment, seal, now, notes)
     order = rows.columns
@@ -267,7 +212,7 @@ def read_with_findings(
         notes,
     )
     rows, events = take_known(rows, delays, as_of=moment, sealed=seal)
-    rows = without_repeats(rows, notes, versions if moment is None else "newest")
+    rows = without_repeats(rows, notes, settings.versions if moment is None else "newest")
     rows = join_known(rows, events, order)
     if columns is not None:
         unknown = next((name for name in columns if name not in rows.columns), None)
@@ -292,11 +237,19 @@ def read_with_findings(
     if columns is not None:
         rows = rows.drop(set(MARKS) - set(columns), strict=False)
     bars = make_bars(rows.drop("_table", "_line", "adjusted_close"))
-    if resample is not None:
-        bars = resample_bars(bars, resample)
+    if settings.resample is not None:
+        bars = resample_bars(bars, settings.resample)
     compared = compare_levels(bars, reference) if reference is not None else []
     told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     return Reading(bars, (*notes.findings, *_late(bars), *_guesses(told), *compared), listed, told)
+
+
+def _settings_of(source: Source, options: dict[str, Any]) -> BarsSettings:
+    """The options given, over those of a `BarsSettings` given as source. Raises BarsError for what they may not be."""
+    try:
+        return source.replace(**options) if isinstance(source, BarsSettings) else BarsSettings(**options)
+    except SettingsError as error:
+        raise BarsError(str(error).removeprefix(f"{BarsSettings.__name__}: ")) from None
 
 
 def _listed_here(
@@ -447,18 +400,11 @@ def _embedded() -> list[Table]:
 
 
 def _read_rows(
-    table: Table,
-    number: int,
-    timezone: str | None,
-    stamp: Stamp | None,
-    date_format: str | None,
-    scale: float | None,
-    known_at: Mapping[str, str],
-    needed: Sequence[str],
-    notes: Notes,
+    table: Table, number: int, settings: BarsSettings, known_at: Mapping[str, str], notes: Notes
 ) -> pl.DataFrame:
     """One table's rows with a price: their place, symbol, day or time with its stamp, and numbers."""
     frame, alone = name_columns(table)
+    scale = settings.scale
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     if texts:
         stripped = pl.col(texts).str.strip_chars()
@@ -477,10 +423,10 @@ def _read_rows(
     ):
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(value).alias(name))
-    frame = parse_known(frame, known_at, timezone, date_format, table.file, notes)
+    frame = parse_known(frame, known_at, settings.timezone, settings.date_format, table.file, notes)
     timed = [name.removeprefix(OWN) for name in frame.columns if name.startswith(OWN)]
     frame = fill_symbols(without_nested(frame, notes), notes)
-    frame = to_numbers(frame, table, notes, {*timed, *known_at, *needed})
+    frame = to_numbers(frame, table, notes, {*timed, *known_at, *(settings.columns or ())})
 
     empty = pl.all_horizontal(pl.col(PRICES).is_null())
     without = frame.filter(empty)
@@ -506,7 +452,7 @@ def _read_rows(
     if scale is not None:
         frame = frame.with_columns(pl.col(*PRICES, "adjusted_close") * scale)
     are_bars = set(table.frame.columns) >= set(COLUMNS)
-    frame = read_times(frame, timezone, stamp, date_format, are_bars, notes)
+    frame = read_times(frame, settings.timezone, settings.stamp, settings.date_format, are_bars, notes)
     _tell_newest_empty(without, frame, notes)
     further = [name for name in frame.columns if name not in SPELLINGS and not re.match("_(?!known:)", name)]
     further += [name for name in ("delisting", *MARKS) if name in frame.columns]

@@ -1,0 +1,5 @@
+"""`python -m gatecast.cli`: the command."""
+
+from gatecast.cli.app import main
+
+main()

@@ -1,0 +1,102 @@
+"""The app: its commands, and every error of the domain as one message and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gatecast.cli.check import check
+from gatecast.cli.live import forecast
+from gatecast.cli.options import with_options
+from gatecast.cli.run import init, report, run
+from gatecast.cli.show import complain, print_json
+from gatecast.cli.studies import audit, cadence, placebo, truth, tune, unseal
+from gatecast.errors import GatecastError, InterruptedRunError
+
+app = typer.Typer(
+    name="gatecast",
+    help="Walk-forward market forecasts with LSTM networks, honest rivals and a verdict in plain words.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"gatecast {version_of('gatecast')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for command in (run, init, check, audit, unseal, truth, placebo, tune, cadence, forecast, report):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: does the command of this process, and ends the process with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks is replaced, not fatal
+            stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what interrupted processes leave is swept
+    if sys.argv[1:2] == ["forecast"]:
+        start_light()
+    status = execute(sys.argv[1:])
+    if status == 130:  # networks in the making are not waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+    sys.exit(status)
+
+
+def execute(words: Sequence[str]) -> int:
+    """The words of a command line in, its exit status out; an error of the domain is one message on standard error."""
+    try:
+        status = app(list(words), standalone_mode=False)
+        if status == 130:  # typer's own answer to Ctrl-C
+            complain("interrupted.")
+    except (GatecastError, typer.TyperException) as error:
+        status = 130 if isinstance(error, InterruptedRunError) else 2
+        text = (
+            error.format_message()
+            if isinstance(error, typer.TyperException)
+            else with_options(str(error), options_of(words))
+        )
+        complain(text)
+        if "--json" in words:
+            print_json({"error": text, "kind": type(error).__name__})
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+        complain("interrupted.")
+    return status if isinstance(status, int) else 0
+
+
+def options_of(words: Sequence[str]) -> set[str]:
+    """The names of the options that the command of a command line has."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = commands.get(next(iter(words), ""))
+    return {str(param.name) for param in command.params} if command else set()
+
+
+def start_light() -> None:
+    """Half a second less: a short process needs no garbage collector, nor pandas, which TA-Lib loads to wrap itself."""
+    import gc
+    from importlib import import_module
+
+    gc.disable()
+    import_module("polars")  # it asks whether pandas is there, once, and reads frames of pandas later
+    if "pandas" not in sys.modules:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+        try:
+            import_module("talib")
+        finally:
+            del sys.modules["pandas"]

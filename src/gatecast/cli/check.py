@@ -1,0 +1,79 @@
+"""Bars looked over: `gatecast check`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.options import (
+    AsJson,
+    with_bars_options,
+    with_options,
+)
+from gatecast.cli.show import counted, make_console, make_table, moment_text, number_text, print_json
+
+
+@with_bars_options()
+def check(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="CSV or Parquet file, folder, glob, or embedded.")],
+    *,
+    options: dict[str, Any],
+    reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what is wrong or odd in bars; exit status 1 when rows had to be left out."""
+    from dataclasses import asdict, replace
+
+    from gatecast.market.bars import findings
+    from gatecast.market.ends import say_ends
+    from gatecast.market.sources import read_bars, read_with_findings
+    from gatecast.market.stale import stale_prices
+
+    whole = {name: value for name, value in options.items() if name not in ("start", "end")}
+    compared = read_bars(reference, **whole) if reference else None
+    reading = read_with_findings(file, **options, reference=compared)
+    known = {str(param.name) for param in context.command.params}
+    rank = {"error": 0, "warning": 1, "info": 2}
+    noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
+    stopped = say_ends(reading.bars, reading.actions)
+    noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")), *stopped)
+    odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
+    found = [
+        replace(one, advice=with_options(one.advice, known))
+        for one in sorted((*reading.findings, *odd), key=lambda finding: rank[finding.severity])
+    ]
+    counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
+    bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
+    if as_json:
+        print_json(
+            {
+                "file": file,
+                "bars": bars,
+                "symbols": names,
+                "classes": reading.classes.to_dicts(),
+                "actions": reading.actions.to_dicts(),
+                "counts": counts,
+                "findings": [asdict(finding) for finding in found],
+            }
+        )
+    else:
+        rows = (
+            (one.severity, one.symbol, moment_text(one.time), one.line, one.rule, number_text(one.value), one.advice)
+            for one in found
+        )
+        console = make_console()
+        if found:
+            console.print(make_table(("severity", "symbol", "time", "line", "rule", "value", "advice"), rows))
+        for (name, rule), own in reading.classes.group_by("asset_class", "rule", maintain_order=True):
+            shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
+            console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
+        if len(reading.actions):
+            verb = "applies" if len(reading.actions) == 1 else "apply"
+            console.print(f"{counted(len(reading.actions), 'action')} {verb}.", markup=False, soft_wrap=True)
+        summary = ", ".join(counted(count, severity) for severity, count in counts.items() if count)
+        told = f"{bars:,} bars of {counted(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
+        console.print(told, markup=False, soft_wrap=True)
+    if counts["error"]:
+        raise typer.Exit(1)

@@ -1,0 +1,124 @@
+"""Progress on standard error: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gatecast.cli.costs import usual_costs
+from gatecast.cli.show import counted, make_console, printable
+
+if TYPE_CHECKING:
+    from gatecast.compute.estimate import Work
+    from gatecast.experiment import Experiment
+
+
+class StageBars:
+    """One bar a stage on a terminal, nothing elsewhere; on standard error. What follows " | " may change as it goes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self.bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> StageBars:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        name, _, now = stage.partition(" | ")
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(printable(name), total=total)
+        text = f"{name}, {now}" if now else name
+        self.bar.update(self.tasks[name], completed=done, total=total, description=printable(text))
+
+
+LARGE_SHARE = 0.03
+"""Share of the time that all models usually take, from which the end of one is worth a line."""
+
+
+class RunProgress:
+    """One bar for the whole run on a terminal, one line a finished stage elsewhere; on standard error.
+
+    A stage is "class: model". What is left is estimated from the rows of each class, known before anything is fitted,
+    and from what the stages took so far: see `Estimate`.
+    """
+
+    def __init__(self, experiment: Experiment, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from gatecast.compute.estimate import Estimate
+        from gatecast.forecasting.panel import ENSEMBLE
+
+        console = Console(stderr=True)
+        self.quiet, self.live = quiet, console.is_terminal and not quiet
+        self.estimate = Estimate(usual_costs(experiment))
+        self.announced: set[str] = set()
+        self.combining = ENSEMBLE
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.bar = Progress(*columns, console=console, disable=not self.live, transient=True)
+        self.task = self.bar.add_task("reading bars", total=None, left="")
+
+    def __enter__(self) -> RunProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def plan(self, work: dict[str, Work]) -> None:
+        """Tells what there is to do, and how long that usually takes."""
+        self.estimate.plan(work)
+        usual = {name: sum(one.of(each) for each in work.values()) for name, one in self.estimate.models.items()}
+        large = LARGE_SHARE * sum(usual.values())
+        self.announced = {"tuning", self.combining, *(name for name, seconds in usual.items() if seconds > large)} - {
+            "scores"
+        }
+        bars, symbols, refits = (
+            sum(getattr(one, name) for one in work.values()) for name in ("bars", "symbols", "refits")
+        )
+        text = f"{', '.join(work)}: {bars:,} bars of {counted(symbols, 'symbol')}, {counted(refits, 'refit')}"
+        self.say(f"{printable(text)}; {about(self.estimate.left)}, a guess until fits are timed")
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """So much of a stage is done."""
+        group, _, model = stage.rpartition(": ")
+        self.estimate.done(group, model, done, total)
+        left, passed = self.estimate.left, self.estimate.passed
+        self.bar.update(
+            self.task, description=printable(stage), completed=passed, total=passed + left, left=f"{about(left)} left"
+        )
+        if done == total and model in self.announced:
+            what = {self.combining: "combined", "tuning": f"{total} candidates tried"}.get(model, f"{total} fits done")
+            self.say(f"{printable(stage)}: {what}; {about(left)} left")
+
+    def say(self, line: str) -> None:
+        if not self.live and not self.quiet:
+            make_console(stderr=True).print(line, markup=False, soft_wrap=True)
+
+
+def about(seconds: float) -> str:
+    """A time that claims no more precision than it has.
+
+    >>> [about(seconds) for seconds in (20, 100, 5000, 40000)]
+    ['under a minute', 'about 2 min', 'about 1 h 25 min', 'about 11 h']
+    """
+    minutes = seconds / 60
+    if minutes < 1:
+        return "under a minute"
+    if minutes < 60:
+        return f"about {math.ceil(minutes)} min"
+    hours, rest = divmod(5 * math.ceil(minutes / 5), 60)
+    return f"about {hours} h" + (f" {rest} min" if rest and hours < 10 else "")

@@ -1,0 +1,217 @@
+"""Text on the terminal: results on standard output, everything else on standard error; tables, JSON, a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gatecast.compute.estimate import Cost
+    from gatecast.runs import Run
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+
+
+def printable(value: object) -> str:
+    """Text that cannot steer a terminal: control characters are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def say(text: str) -> None:
+    """A line that is no result, on standard error."""
+    make_console(stderr=True).print(printable(text), markup=False, soft_wrap=True)
+
+
+def draw_page(run: Run, folder: Path) -> Path | None:
+    """Draws the page of a saved run and returns its path; where it cannot be written, says so and returns None.
+
+    The run is saved without it, so that this is no reason to end without a verdict.
+    """
+    from gatecast.errors import StoreError
+    from gatecast.report import render
+    from gatecast.store import write_page
+
+    try:
+        return write_page(folder, render(run))
+    except StoreError as error:
+        say(f"warning: {error}")
+        return None
+
+
+def page_line(page: Path | None) -> list[str]:
+    """The line that says where the page is; none where it could not be written."""
+    return [f"Report: {brief_path(page)}"] if page else []
+
+
+def complain(text: str) -> None:
+    from rich.text import Text
+
+    message = Text.assemble(("error: ", "bold red"), printable(text))
+    make_console(stderr=True).print(message, soft_wrap=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    from gatecast.files import jsonable
+
+    sys.stdout.write(json.dumps(jsonable(value), allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else printable(cell)) for cell in row))
+    return table
+
+
+def moment_text(moment: datetime | str | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if isinstance(moment, datetime) else moment or ""
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def number_text(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _interval(verdict: dict[str, Any]) -> str:
+    """The gain and its interval in percent, or a dash."""
+    effect, low, high = (verdict[name] for name in ("effect", "low", "high"))
+    if effect is None or low is None or high is None:
+        return "-"
+    return f"{100 * effect:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def brief_path(path: Path) -> Path:
+    """Relative to the current folder where it is inside."""
+    here = Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
+    """The verdict first, then what it rests on and where to read on."""
+    from rich.text import Text
+
+    from gatecast.forecasting.panel import model_phrase
+
+    summary, scores = run.scores.get("summary") or {}, run.scores
+    console.print(Text(printable(summary.get("headline", "")), style="bold"))
+    console.print(Text(printable(summary.get("subline", ""))))
+    rows = (
+        (
+            head, verdict["verdict"],
+            _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
+            model_phrase(verdict.get("most_in_force") or verdict["rival"]),
+        )
+        for head, verdict in run.verdicts.items()
+    )  # fmt: skip
+    console.print(
+        make_table(
+            ("head", "verdict", "gain % (90 % interval)", "p, corrected", "against"),
+            rows,
+            printable(run.experiment.name),
+        )
+    )
+    control = scores.get("control")
+    if control:
+        found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]
+        said = f"evidence of skill in {', '.join(found)}" if found else "no evidence of skill"
+        console.print(Text(f"Planted market {control['name']}, beside it: {said}."))
+    warnings = scores.get("warnings") or []
+    for warning in warnings[:5]:
+        console.print(Text(f"warning: {printable(warning)}", style="yellow"), soft_wrap=True)
+    if len(warnings) > 5:
+        console.print(Text(f"and {len(warnings) - 5} more warnings, in the report", style="yellow"))
+    refits: dict[str, int] = {}
+    for fold in scores.get("folds") or []:
+        refits[fold["asset_class"]] = refits.get(fold["asset_class"], 0) + 1
+    told = ", ".join(f"{name} {count}" for name, count in refits.items())
+    every = run.experiment.schedule.refit
+    console.print(Text(f"Refits ({every}): {told}. Took {int(cost.seconds // 60)} min {cost.seconds % 60:.0f} s."))
+    memory = f"{cost.peak_memory_bytes / 1e9:.2f} GB of memory at most, " if cost.peak_memory_bytes else ""
+    symbols = counted(run.bars["symbol"].n_unique(), "symbol")
+    console.print(
+        Text(f"{len(run.bars):,} bars of {symbols}: {memory}{cost.bars_per_second:,.1f} bars a second, all included.")
+    )
+    for line in page_line(page) or [f"Run: {run.path}"]:
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:
+    """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
+    from rich.text import Text
+
+    from gatecast.forecasting.panel import model_title
+
+    signals = model_title(rows[0]["signal_model"]) if rows else "model"
+    overridden = [one for one in dict.fromkeys(warnings) if "the settings set evidence = " in one][:1]
+    for first in overridden:
+        console.print(Text(printable(first), style="yellow"), soft_wrap=True)
+    columns = (
+        "symbol", "bar", "P(rise)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
+        "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
+    )  # fmt: skip
+    console.print(make_table(columns, (_forecast_cells(row) for row in rows)))
+    console.print(Text("P(rise) to turbulent: the ensemble's forecast. Weight alone: of the symbol by itself."))
+    book = [row["book"] for row in rows if row["book"] is not None]
+    if book:
+        long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
+        console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
+    for row in rows:
+        reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
+        for said in (*row["notes"], *reason):
+            console.print(Text(f"{printable(row['symbol'])}: {printable(said)}"), soft_wrap=True)
+    for warning in [one for one in dict.fromkeys(warnings) if one not in overridden]:
+        console.print(Text(f"warning: {printable(warning)}", style="yellow"), soft_wrap=True)
+
+
+def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table of forecasts; dashes where there is none of today's bar."""
+    words = {1: "bullish", 0: "none", -1: "bearish"}
+    states = {"no bar": "no bar today", "no trade": "no trade today", "ended": row["end"]}
+    moment = f"{moment_text(row['newest_bar'])}"
+    if not row["current"]:
+        return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)
+    base = "base rate" if row["base_rate_up"] is None else f"base rate {row['base_rate_up']:.1%}"
+    beyond = base if row["probability_beyond_base_rate"] else f"not beyond {base}"
+    expected = _share(row["expected_return_log"], "+.2%")
+    return (
+        row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
+        expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
+        _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
+        words[int(row["signal"])] + (", agreed" if row["consensus"] else ""), _share(row["z"], "+.2f"),
+        row["strategy_title"], _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
+    )  # fmt: skip
+
+
+def _share(value: float | None, form: str) -> str:
+    """A number in a format, a dash for none; what rounds to 0 is +0."""
+    return "-" if value is None else format(round(value, 6) + 0.0, form)
+
+
+def _ends(intervals: list[dict[str, Any]]) -> str:
+    """The narrowest interval of the last step, as simple returns."""
+    if not intervals:
+        return "-"
+    low, high = (math.expm1(intervals[0][side][-1]) for side in ("low", "high"))
+    return f"{intervals[0]['level']:.0%}: {low:+.2%} to {high:+.2%}"

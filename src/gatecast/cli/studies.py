@@ -1,0 +1,224 @@
+"""What takes many runs: `gatecast audit`, `unseal`, `truth`, `placebo`, `tune`, `cadence`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.costs import seeded
+from gatecast.cli.options import (
+    AsJson,
+    Backend,
+    RunFolder,
+    Scheduler,
+    as_folder,
+    core_count,
+    experiment_of,
+    with_bars_options,
+)
+from gatecast.cli.progress import StageBars
+from gatecast.cli.show import draw_page, make_console, page_line, print_json, printable, say
+from gatecast.errors import InterruptedRunError, SettingsError
+
+
+@with_bars_options()
+def audit(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    *,
+    options: dict[str, Any],
+    quick: Annotated[bool, typer.Option("--quick", help="Only what needs no fitting.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rerun the chain with the future removed and replaced, and name what noticed; exit status 1 when anything did."""
+    from gatecast.audits.full import audit as audit_chain
+
+    changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
+    experiment = experiment_of(config, changes)
+    with StageBars() as progress:
+        result = audit_chain(experiment, full=not quick, progress=progress)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        make_console().print(result.summary(), markup=False, soft_wrap=True)
+    if not result.clean:
+        raise typer.Exit(1)
+
+
+def unseal(
+    folder: RunFolder,
+    bars: Annotated[str | None, typer.Option(help="Where the run's bars are now, if they were moved.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Open it once more; the report says so.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open the hold-out of a sealed run, once: the chain without the seal, and what is left of each gain."""
+    from gatecast.store import load_run, replacement, save_run
+    from gatecast.studies.unseal import unseal as open_holdout
+
+    with StageBars() as progress:
+        run = open_holdout(load_run(folder), bars=bars, again=again, jobs=core_count(), progress=progress)
+    run = save_run(run, folder)
+    replaced = replacement(run)
+    page = draw_page(run, folder)
+    found = run.scores["holdout"]
+    if as_json:
+        print_json({"path": str(folder), "report": str(page) if page else None, "replaced": replaced, **found})
+    else:
+        for line in (*(one["sentence"] for one in found["heads"]), found["sentence"], *page_line(page)):
+            make_console().print(printable(line), markup=False, soft_wrap=True)
+    say(replaced)
+
+
+def truth(
+    long: Annotated[bool, typer.Option("--long", help="With as many runs as the gates were made for.")] = False,
+    nulls: Annotated[
+        bool, typer.Option("--nulls", help="Instead: markets without skill, and who claims some.")
+    ] = False,
+    runs: Annotated[int | None, typer.Option(help="Of each null; the limits were made for 30.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the bench of planted markets: measured beside the best attainable; exit status 1 when a gate is missed.
+
+    With --nulls the chain without its networks runs 30 times on each of 14 markets without skill.
+    """
+    from gatecast.studies.nulls import RUNS, Nulls
+    from gatecast.studies.nulls import nulls as run_nulls
+    from gatecast.studies.truth import Truth
+    from gatecast.studies.truth import truth as run_bench
+
+    if runs is not None and not nulls:
+        raise SettingsError("--runs is for --nulls: the other bench has --long.")
+    found: Nulls | Truth
+    with StageBars() as progress:
+        if nulls:
+            found = run_nulls(runs=RUNS if runs is None else runs, jobs=core_count(), progress=progress)
+        else:
+            found = run_bench(long=long, jobs=core_count(), progress=progress)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        make_console().print(found.summary(), markup=False, soft_wrap=True)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@with_bars_options()
+def placebo(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    *,
+    options: dict[str, Any],
+    copies: Annotated[int, typer.Option(help="Copies without predictability; 199 for a p-value of .005.")] = 199,
+    out: Annotated[Path | None, typer.Option(help="Where copies are kept.", show_default="runs/<name>.placebo")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole chain on copies of the market without predictability, and say how many of them the run beats.
+
+    Every copy is kept as it ends: stopped, the same command goes on.
+    """
+    from gatecast.studies.placebo import placebo as rank
+
+    changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
+    experiment = experiment_of(config, changes)
+    name = experiment.name if config else Path(bars or "embedded").stem or "bars"
+    folder = out or Path("runs") / f"{as_folder(name)}.placebo"
+    try:
+        with StageBars() as progress:
+            found = rank(experiment, copies=copies, folder=folder, jobs=experiment.jobs, progress=progress)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted. Finished copies are kept in {printable(folder)}: the same command goes on from there."
+        ) from None
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        make_console().print(found.summary(), markup=False, soft_wrap=True)
+
+
+@with_bars_options()
+def tune(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    *,
+    options: dict[str, Any],
+    trials: Annotated[int | None, typer.Option(help="Candidates a class and date.", show_default="8")] = None,
+    every: Annotated[str | None, typer.Option(help="From one search to the next: 1Y, 3M, 1M.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Instead, a budget of time a class and date.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Address of the studies.", show_default="a file")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run it belongs to.", show_default="runs/<name>")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for the LSTM's settings at every date, and say whether that beat the settings given, and at what cost.
+
+    Candidates are kept as they end: stopped, the same command goes on, and `gatecast run` with the same settings makes
+    no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
+    """
+    from gatecast.compute.cluster import cluster
+    from gatecast.store import check_place, discard, studies, unfinished
+    from gatecast.studies.tune import tune as search
+
+    changes = {
+        "name": None if config else "embedded" if bars is None else Path(bars).stem or "bars",
+        "jobs": jobs or core_count(),
+        "bars": {"source": bars, **options},
+        "tuning": {"trials": trials, "every": every, "seconds": seconds, "storage": storage},
+    }
+    experiment = experiment_of(config, changes)
+    place = check_place(out or Path("runs") / as_folder(experiment.name))
+    file, kept = studies(place), unfinished(place)
+    try:
+        with cluster(backend, scheduler), StageBars() as progress:
+            found = search(experiment.replace(studies=file, unfinished=kept), progress=progress)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted. Candidates that were tried are kept in {printable(file)}: the same command goes on from "
+            "there."
+        ) from None
+    discard(kept)
+    if as_json:
+        print_json({"studies": str(file), **found.to_dict()})
+    else:
+        make_console().print(printable(found.summary()), markup=False, soft_wrap=True)
+
+
+@with_bars_options()
+def cadence(
+    config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
+    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    *,
+    options: dict[str, Any],
+    seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no score.", show_default="all")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw it into this HTML file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score and cost of LSTMs refitted monthly, quarterly, yearly and never, and of warm starts, on the same rows."""
+    from gatecast.studies.cadence import cadence as compare
+
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
+    changes = {
+        "jobs": jobs or core_count(), "model": seeded(seeds),
+        "bars": {"source": bars, **options},
+    }  # fmt: skip
+    experiment = experiment_of(config, changes)
+    with StageBars() as progress:
+        found = compare(experiment, progress=progress)
+    if out is not None:
+        from gatecast.report.cadence import render_cadences
+
+        try:
+            out.write_text(render_cadences(found), encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise SettingsError(f"{out} cannot be written: {error.strerror}.") from None
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        make_console().print(found.summary(), markup=False, soft_wrap=True)

@@ -1,0 +1,117 @@
+"""How a source of bars is to be read: the one list of options, with their words.
+
+`read_bars`, the section `[bars]` of an experiment and the options of the command are made from `BarsSettings`. The
+module loads no data library, so that the command starts quickly.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from gatecast.errors import SettingsError
+from gatecast.settings import Settings
+
+FIRST_DAY: Final = "1700-01-01"
+"""First day that settings may name."""
+NEWEST_DAY: Final = "2200-12-31"
+"""Last day that settings may name."""
+
+
+class BarsSettings(Settings):
+    """Where bars come from and how they are to be understood; `gatecast.read_bars` takes the same options.
+
+    >>> BarsSettings(source="bars.csv", stamp="middle")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: BarsSettings: stamp = 'middle': input should be 'open' or 'close' (which end of its \
+bar an intraday, weekly or monthly time is).
+    """
+
+    source: str = "embedded"
+    """a CSV or Parquet file, a folder, a glob, or embedded"""
+    symbols: str | tuple[str, ...] | None = Field(default=None, examples=[["SP500"]])
+    """keep only these; a single one names bars that carry no symbol (else the file's name does)"""
+    symbols_file: str | Path | None = Field(default=None, examples=["symbols.csv"])
+    """a CSV with symbol and asset_class; a column close ("17:30 Europe/Berlin") gives a symbol a close of its own"""
+    asset_class: str | None = Field(default=None, examples=["index"])
+    """for symbols without a class of their own; left out: equity"""
+    timezone: str | None = Field(default=None, examples=["Europe/Berlin"])
+    """zone of times without one"""
+    stamp: Literal["open", "close"] | None = Field(default=None, examples=["open"])
+    """which end of its bar an intraday, weekly or monthly time is; a daily date stands for its session, which ends at
+    the close of its class"""
+    resample: str | None = Field(default=None, examples=["1w"])
+    """coarser bars to make of these, such as 4h, 1d, 1w or 1mo"""
+    start: str | date | None = Field(default=None, examples=["2005-01-01"])
+    """first session"""
+    end: str | date | None = Field(default=None, examples=["2018-12-31"])
+    """last session; no action that is dated after it, and no delisting that is known after it, is read"""
+    as_of: str | date | None = Field(default=None, examples=["2018-12-31"])
+    """only what was known then; a date: at its end, UTC; of several versions of a row the newest then"""
+    versions: Literal["first", "newest"] = "first"
+    """of several versions of a row: the first known, which forecasts could use, or the newest"""
+    known_at: dict[str, str] | None = Field(default=None, examples=[{"short_interest": "16d"}])
+    """when further columns become known: a delay after the row's close, or a column of times; a column
+    <name>_known_at does so by itself"""
+    date_format: str | None = Field(default=None, examples=["%d/%m/%Y"])
+    """format of dates like 03/04/2024, which are refused without it"""
+    header: tuple[str, ...] | None = Field(default=None, examples=[["date", "open", "high", "low", "close", "volume"]])
+    """names of the columns of a file without a header line"""
+    scale: float | None = Field(default=None, gt=0, examples=[0.01])
+    """what prices are multiplied by"""
+    splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
+    """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
+    actions: str | None = Field(default=None, examples=["actions.csv"])
+    """a table of symbol, kind, date, value; the kind is split or delisting"""
+    delisting: str | None = Field(default=None, examples=["delisting.csv"])
+    """a table of symbol, date, value of ends; the value is the last return, such as -0.3"""
+    columns: tuple[str, ...] | None = Field(default=None, examples=[["sentiment"]])
+    """further columns to read; left out: all that hold numbers"""
+    frame: Any = Field(default=None, exclude=True, repr=False)
+    """bars handed over in memory, instead of a source; in no file"""
+
+    @field_validator("symbols")
+    @classmethod
+    def _one_or_more(cls, symbols: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return (symbols,) if isinstance(symbols, str) else symbols
+
+    @field_validator("symbols_file")
+    @classmethod
+    def _as_text(cls, path: str | Path | None) -> str | None:
+        return None if path is None else str(path)
+
+    @field_validator("start", "end", "as_of", mode="before")
+    @classmethod
+    def _on_a_day_of_markets(cls, value: Any, about: ValidationInfo) -> Any:
+        """Refuses years in which no market has bars; what is no date is refused by `read_bars`."""
+        text = value.isoformat() if isinstance(value, date) else value
+        if isinstance(text, str) and re.match(r"\d{4}", text) and not FIRST_DAY[:4] <= text[:4] <= NEWEST_DAY[:4]:
+            as_day(text[:10], str(about.field_name))
+        return text
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `gatecast.read_bars` that were given; neither the source nor the frame is among them."""
+        return self.model_dump(exclude={"source"}, exclude_unset=True)
+
+
+def as_day(value: str | date, name: str = "holdout") -> date:
+    """A date from ISO text. Raises `SettingsError` for anything else, and for days on which no market has bars.
+
+    >>> as_day("0001-01-01")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: holdout = '0001-01-01': expected a date from 1700 to 2200, such as 2017-01-01.
+    """
+    try:
+        day = value if isinstance(value, date) else date.fromisoformat(value)
+    except (ValueError, TypeError):
+        day = date.min
+    if not FIRST_DAY <= str(day)[:10] <= NEWEST_DAY:
+        raise SettingsError(f"{name} = {str(value)!r}: expected a date from 1700 to 2200, such as 2017-01-01.")
+    return day.date() if isinstance(day, datetime) else day
