@@ -299,9 +299,14 @@ class _Rows:
                 "forecasts has no asset class; expected asset class -> forecasts. "
                 "Give {samples.asset_class: forecasts}."
             )
-        parts = {name: (one.samples, one.rows, one.values, one.rivals, one.members) for name, one in forecasts.items()}
-        each: list[Any] = [{name: part[place] for name, part in parts.items()} for place in range(5)]
-        return cls(*each, {model: own for one in forecasts.values() for model, own in one.panel.items()})
+        return cls(
+            samples={name: one.samples for name, one in forecasts.items()},
+            rows={name: one.rows for name, one in forecasts.items()},
+            values={name: one.values for name, one in forecasts.items()},
+            rivals={name: one.rivals for name, one in forecasts.items()},
+            members={name: one.members for name, one in forecasts.items()},
+            panel={model: own for one in forecasts.values() for model, own in one.panel.items()},
+        )
 
     @cached_property
     def shared(self) -> dict[str, Any]:
