@@ -92,7 +92,7 @@ ORDINARY = {"evaluation": {"last", "naive"}}
 
 def models_spelled(path: Path) -> set[str]:
     """Names of models and kinds that stand in a file as text of their own."""
-    known = {*PANEL, *FORECASTERS, *MADE_OF_OTHERS} - {"rival"}
+    known = {*PANEL, *FORECASTERS, *MADE_OF_OTHERS}
     constants = (
         node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
     )

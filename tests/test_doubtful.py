@@ -12,9 +12,10 @@ import pytest
 from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.knowing import knowing
 from gatecast.evaluation.record import records_of
-from gatecast.evaluation.rivals import RIVAL, with_rival
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, judge
 from gatecast.experiment import Experiment
+from gatecast.forecasting.panel import RIVAL
 from gatecast.live import forecast
 from gatecast.market import synthetic
 from gatecast.market.bars import PRICES, make_bars

@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from gatecast.chain import make_chain
 from gatecast.evaluation.hindsight import best_simple
 from gatecast.evaluation.record import Days, Record, day_means, records_of
-from gatecast.evaluation.rivals import RIVAL, losses, with_rival
+from gatecast.evaluation.rivals import losses, with_rival
 from gatecast.evaluation.verdict import (
     CANNOT_TELL,
     NOTHING,
@@ -33,7 +33,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.panel import PANEL, REGRESSIONS, RIVALS
+from gatecast.forecasting.panel import PANEL, REGRESSIONS, RIVAL, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic

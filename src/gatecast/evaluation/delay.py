@@ -16,9 +16,8 @@ import polars as pl
 
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import day_means
-from gatecast.evaluation.rivals import RIVAL
 from gatecast.evaluation.verdict import SKILL, Estimate, Verdict, estimate_alpha, estimate_gain
-from gatecast.forecasting.panel import ENSEMBLE, PLAIN
+from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
 from gatecast.trading.backtest import backtest

@@ -36,9 +36,8 @@ from gatecast.evaluation.ledger import (
     with_markets,
 )
 from gatecast.evaluation.record import day_means
-from gatecast.evaluation.rivals import RIVAL
 from gatecast.evaluation.verdict import HELD, NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
-from gatecast.forecasting.panel import ENSEMBLE, model_phrase
+from gatecast.forecasting.panel import ENSEMBLE, RIVAL, model_phrase
 from gatecast.market.bars import session_date
 from gatecast.market.reading import as_day
 from gatecast.metrics.returns import per_session, returns_of_levels, sharpe

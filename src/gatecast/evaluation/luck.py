@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.evaluation.record import day_means, gain_over
-from gatecast.evaluation.rivals import RIVAL
-from gatecast.forecasting.panel import ENSEMBLE, RIVALS
+from gatecast.forecasting.panel import ENSEMBLE, RIVAL, RIVALS
 from gatecast.metrics import forecast as metric
 from gatecast.metrics import many, significance
 

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.evaluation.rivals import CAP, RIVAL, each_with_rival
-from gatecast.forecasting.panel import RIVALS, model_title
+from gatecast.evaluation.rivals import CAP, each_with_rival
+from gatecast.forecasting.panel import RIVAL, RIVALS, model_title
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.targets import HEADS, standardised_loss
 from gatecast.samples.windows import make_samples

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatecast.forecasting.fallback import daily_losses
-from gatecast.forecasting.panel import PLAIN, RIVALS
+from gatecast.forecasting.panel import PLAIN, RIVAL, RIVALS
 from gatecast.samples.targets import standardised_loss
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-RIVAL = "rival"
-"""The name of the forecast that was the rival in force at each refit."""
 RECORD_DAYS = 250
 """Days of record before the best so far replaces the plain yardstick."""
 CAP = 25.0

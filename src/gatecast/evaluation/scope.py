@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.evaluation.rivals import RIVAL
+from gatecast.forecasting.panel import RIVAL
 from gatecast.metrics import significance
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.evaluation.record import gain_over
-from gatecast.evaluation.rivals import RIVAL
-from gatecast.forecasting.panel import BY_YEAR, PAST_MEAN
+from gatecast.forecasting.panel import BY_YEAR, PAST_MEAN, RIVAL
 from gatecast.metrics import forecast as metric
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
 from gatecast.evaluation.luck import overlap_of
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import Days, Record, day_means, gain_over, set_aside
-from gatecast.evaluation.rivals import CAP, RIVAL, most_in_force
+from gatecast.evaluation.rivals import CAP, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, forecaster_of, model_phrase
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, forecaster_of, model_phrase
 from gatecast.metrics import significance
 from gatecast.metrics.returns import per_session
 from gatecast.metrics.significance import BOUND

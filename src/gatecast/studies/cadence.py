@@ -19,10 +19,9 @@ from gatecast.chain import Progress
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
-from gatecast.evaluation.rivals import RIVAL
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import NETWORK, RIVALS
+from gatecast.forecasting.panel import NETWORK, RIVAL, RIVALS
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
