@@ -145,10 +145,10 @@ def forecast_newest(
 
     >>> from gatecast import Experiment, forecast_newest, run
     >>> from gatecast.market import synthetic
-    >>> bars = synthetic.a1(700, seed=1)
+    >>> bars = synthetic.a1(1000, seed=1)
     >>> cheap = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge_long"}}
     >>> done = run(Experiment(bars=bars[:-1], schedule={"refit": "1Y"}, **cheap))
-    >>> [(row["symbol"], row["newest_bar"] == str(bars["time"][-1])[:16]) for row in forecast_newest(done, bars)]
+    >>> [(row["symbol"], row["time"][:10] == str(bars["time"][-1])[:10]) for row in forecast_newest(done, bars)]
     [('A1', True)]
     """
     known = run if isinstance(run, Run) else load_run(run)
