@@ -19,7 +19,7 @@ import polars as pl
 from volatility import BASE, LINEAR
 
 from gatecast.forecasting.conformal import Intervals, coverage, make_intervals
-from gatecast.forecasting.forecaster import Forecaster
+from gatecast.forecasting.forecaster import Forecaster, Task
 from gatecast.forecasting.mixture import mix_variances
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Schedule
@@ -39,7 +39,7 @@ def forecasts_of(bars: pl.DataFrame, horizon: int, jobs: int) -> dict[str, Forec
         if not schedule.folds(samples.times, samples.known_at):
             continue
         models: list[Forecaster] = [Naive(rule="zero"), LinearVariance(), LinearVariance(pooled=True), SmoothHAR()]
-        made = walk_forward(models, samples, schedule, jobs=jobs)
+        made = walk_forward(models, samples, schedule, Task(jobs=jobs))
         three = np.column_stack([made.values[one]["volatility"] for one in LINEAR])
         blend = mix_variances(made, three, BASE, np.full(len(samples), np.nan))
         found[name] = made.with_model("ensemble", {**made.values["zero"], "volatility": blend})

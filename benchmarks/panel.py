@@ -10,6 +10,7 @@ import os
 import resource
 import time
 
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
@@ -31,7 +32,7 @@ def main() -> None:
     lstm = LSTM(epochs=options.epochs, patience=options.epochs, seeds=options.seeds)
     schedule = Schedule(minimum="2Y", refit="1M")
     begin = time.perf_counter()
-    forecasts = walk_forward([lstm], samples, schedule, jobs=os.cpu_count() or 1)
+    forecasts = walk_forward([lstm], samples, schedule, Task(jobs=os.cpu_count() or 1))
     seconds = time.perf_counter() - begin
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows = sum(len(fold.train) for fold in forecasts.folds) * options.epochs * options.seeds

@@ -38,7 +38,7 @@ def late(seed: int) -> dict[str, Any]:
     """One market whose x acts late: what was found, and both settings out of sample."""
     bars = synthetic.b1(5000, seed, r2=R2, phi=PHI, delay=DELAY)
     experiment = Experiment(
-        features=("x",), lstm=LSTM(seeds=1), schedule=Schedule(refit="1Y", minimum="12Y", expanding=True),
+        features=("x",), model={"lstm": LSTM(seeds=1)}, schedule=Schedule(refit="1Y", minimum="12Y", expanding=True),
         tuning=Tuning(every="10Y", slice="expanding", windows=("expanding",), units=(16, 64), head="return"),
     )  # fmt: skip
     samples = experiment.make_samples(bars)["index"]
@@ -55,7 +55,7 @@ def late(seed: int) -> dict[str, Any]:
 
 def walk(seed: int) -> list[str]:
     """The heads in which one random walk claims skill."""
-    experiment = Experiment(lstm=LSTM(seeds=1), schedule=Schedule(refit="3M"), tuning=Tuning())
+    experiment = Experiment(model={"lstm": LSTM(seeds=1)}, schedule=Schedule(refit="3M"), tuning=Tuning())
     verdicts = verdicts_of(experiment, synthetic.a1(2000, seed))
     return [head for head, verdict in verdicts.items() if verdict.verdict == SKILL]
 

@@ -69,11 +69,11 @@ def units(bars: pl.DataFrame, sizes: tuple[int, ...] = (1, 5, 1000)) -> list[dic
     names = bars.group_by("symbol").len().sort("len", "symbol")["symbol"].to_list()  # like lengths side by side
     rows = []
     for size in sizes:
-        experiment = Experiment(lstm={"seeds": 1})
+        experiment = Experiment(model={"lstm": {"seeds": 1}})
         samples = make_samples(bars.filter(pl.col("symbol").is_in(names[:size])))[largest]
         folds = [fold.on(samples) for fold in experiment.schedule.folds(samples.times, samples.known_at)]
         fold = folds[len(folds) * 2 // 3]
-        for forecaster in experiment.forecasters():
+        for name, forecaster in experiment.panel.items():
             begun = []
             for _ in range(2):  # the first time compiles
                 samples.known.clear()
@@ -85,7 +85,7 @@ def units(bars: pl.DataFrame, sizes: tuple[int, ...] = (1, 5, 1000)) -> list[dic
             fitted.predict(samples, asked)
             told = time.process_time() - begun[2]
             rows.append(
-                {"model": forecaster.name, "symbols": len(samples.symbols), "window_rows": window,
+                {"model": name, "symbols": len(samples.symbols), "window_rows": window,
                  "record_rows": len(fold.record), "cpu_seconds": took, "us_per_window_row": 1e6 * took / window,
                  "us_per_forecast": 1e6 * told / len(asked)}
             )  # fmt: skip

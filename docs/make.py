@@ -7,8 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gatecast.experiment import SAID_ABOVE, Experiment
+from gatecast.forecasting.forecaster import FORECASTERS
 from gatecast.samples.features import CATALOGUE
-from gatecast.settings import Settings, allowed, section, words
+from gatecast.settings import Settings, allowed, first_words, holds_settings, section, shared, words
 
 HERE = Path(__file__).parent
 
@@ -24,6 +25,12 @@ def settings_page() -> str:
     for name, field in Experiment.model_fields.items():
         if (kind := section(field)) is not None:
             lines += ["", f"## [{name}]", "", words(field), *_table(kind, SAID_ABOVE.get(name, set()))]
+        elif holds_settings(field):
+            lines += ["", f"## [{name}.NAME]", "", words(field)]
+            for one in sorted(FORECASTERS):
+                of_kind = FORECASTERS.find(one)
+                if all(not part.is_required() for part in of_kind.model_fields.values()):  # the rest run on their own
+                    lines += ["", f'### kind = "{one}"', "", first_words(of_kind), *_table(of_kind, shared(of_kind))]
     return "\n".join(lines) + "\n"
 
 
@@ -31,7 +38,7 @@ def _table(kind: type[Settings], above: Collection[str] = ()) -> list[str]:
     lines = ["", "| setting | default | range | what it is |", "|---|---|---|---|"]
     for name, value in kind().model_dump(mode="json", exclude=set(above)).items():
         field = kind.model_fields[name]
-        if section(field) is None:
+        if section(field) is None and not holds_settings(field):
             default = "not set" if value is None else f"`{json.dumps(value)}`"
             lines.append(f"| `{name}` | {default} | {allowed(field)} | {words(field)} |")
     return lines

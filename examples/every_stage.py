@@ -7,9 +7,10 @@ from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.linear import Ridge
-from gatecast.forecasting.logistic import Logistic, threshold_rival
+from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import walk_forward
@@ -40,7 +41,7 @@ def main() -> None:
     schedule = Schedule(train="2Y", refit="6M")
     lstm = LSTM(units=16, layers=1, seeds=1, epochs=5)
     rules = [Naive(rule=rule) for rule in ("zero", "mean", "last", "ewma", "base_rate", "constant")]
-    forecasters = [lstm, Forest(trees=10), Logistic(), Ridge(), *rules, LogHAR(), threshold_rival()]
+    forecasters = [lstm, Forest(trees=10), Logistic(), Ridge(), *rules, LogHAR(), PANEL["threshold"].forecaster.of]
     forecasts = walk_forward(forecasters, samples, schedule)
     combined = Ensemble().combine(forecasts)
     for fold in combined.folds:

@@ -9,8 +9,10 @@ experiment = gatecast.Experiment(
     too_good="planted",  # five percent is more than an honest market gives
     bars=bars,
     features=("ret_log_1", "x"),
-    lstm=gatecast.LSTM(units=16, layers=1, seeds=1, epochs=10),  # small, so that this takes seconds
-    forest=gatecast.Forest(trees=20),
+    model={  # small, so that this takes seconds
+        "lstm": gatecast.LSTM(units=16, layers=1, seeds=1, epochs=10),
+        "forest": gatecast.Forest(trees=20),
+    },
     schedule=gatecast.Schedule(refit="6M"),
 )
 run = gatecast.run(experiment)

@@ -34,8 +34,10 @@ def main() -> None:
             name="my market",
             bars={"source": str(folder / "bars.csv"), "asset_class": "equity"},
             horizon=5,
-            lstm=gatecast.LSTM(units=16, layers=1, seeds=1, epochs=3),
-            forest=gatecast.Forest(trees=10),
+            model={
+                "lstm": gatecast.LSTM(units=16, layers=1, seeds=1, epochs=3),
+                "forest": gatecast.Forest(trees=10),
+            },
             schedule=gatecast.Schedule(refit="1Y"),
         )
         run = gatecast.run(experiment)

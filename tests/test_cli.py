@@ -24,12 +24,12 @@ from gatecast.store import load_run
 
 SMALL = """
 name = "small"
-[lstm]
+[model.lstm]
 units = 16
 layers = 1
 seeds = 1
 epochs = 2
-[forest]
+[model.forest]
 trees = 5
 [schedule]
 refit = "1Y"
@@ -182,7 +182,7 @@ def test_a_fault_of_the_user_is_one_message(
         ("horizon = 'five'", "horizon = 'five'"),
         ("[lstm", "no TOML"),
         ("models = ['lstn']", "Did you mean 'lstm'?"),
-        ("[lstm]\nunits = 8", "units = 8"),
+        ("[model.lstm]\nunits = 8", "units = 8"),
     ],
 )
 def test_a_fault_in_the_settings_is_one_message(gatecast: Command, here: Path, text: str, message: str) -> None:
@@ -273,7 +273,7 @@ def test_options_become_settings(settings_of: Callable[..., Experiment], here: P
     assert (bars.source, bars.symbols, bars.symbols_file, bars.asset_class) == ("x.csv", ("A", "B"), "s.csv", "fx")
     assert (bars.timezone, bars.stamp, bars.resample) == ("Europe/Berlin", "open", "1w")
     assert (bars.start, bars.end) == ("2001-01-01", "2010-12-31")
-    assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.lstm.seeds) == (3, 20, 5, 2)
+    assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.network.seeds) == (3, 20, 5, 2)
     assert (experiment.schedule.refit, experiment.schedule.train, experiment.schedule.expanding) == (21, "1Y", True)
     assert (experiment.name, experiment.jobs) == ("n", 2)
 
@@ -299,8 +299,8 @@ def test_options_win_over_the_file_and_the_file_over_defaults(
     settings_of: Callable[..., Experiment], data: Path, here: Path
 ) -> None:
     experiment = settings_of(data / "small.toml", "--horizon", 2, "--seeds", 4)
-    assert (experiment.horizon, experiment.lstm.seeds) == (2, 4)
-    assert (experiment.name, experiment.lstm.units, experiment.schedule.refit) == ("small", 16, "1Y")
+    assert (experiment.horizon, experiment.network.seeds) == (2, 4)
+    assert (experiment.name, experiment.network.units, experiment.schedule.refit) == ("small", 16, "1Y")
     assert experiment.control is None
     assert experiment.schedule.expanding is False
 

@@ -31,9 +31,11 @@ from gatecast.trading import selection
 
 TINY: dict[str, Any] = {
     "features": ("ret_log_1", "x"),
-    "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
-    "forest": Forest(trees=5),
-    "logistic": Logistic(strengths=(1e-2,)),
+    "model": {
+        "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
+        "forest": Forest(trees=5),
+        "logistic": Logistic(strengths=(1e-2,)),
+    },
     "schedule": Schedule(refit="3M"),
     "too_good": ("planted",),
 }
@@ -49,19 +51,21 @@ def tiny(bars: pl.DataFrame, **changes: Any) -> Run:
 
 def test_an_experiment_survives_its_dictionary_and_its_toml(tmp_path: Path) -> None:
     one = Experiment(
-        name="both", horizon=3, lookback=20, lstm={"units": 32}, schedule={"refit": "1W"}, costs={"slippage_bps": 2.0},
+        name="both", horizon=3, lookback=20, model={"lstm": {"units": 32}}, schedule={"refit": "1W"},
+        costs={"slippage_bps": 2.0},
         selection={"evidence": 0.5}, control=Control(bars=800), bars=BarsSettings(source="a.csv", symbols=("A", "007")),
     )  # fmt: skip
     assert Experiment(**one.to_dict()) == one
-    without_null = {
-        key: {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-        for key, value in one.to_dict().items()
-        if value is not None
-    }
-    (tmp_path / "one.toml").write_bytes(tomli_w.dumps(without_null).encode())
+
+    def without_null(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: without_null(inner) for key, inner in value.items() if inner is not None}
+
+    (tmp_path / "one.toml").write_bytes(tomli_w.dumps(without_null(one.to_dict())).encode())
     assert Experiment.from_toml(tmp_path / "one.toml") == one
-    assert Experiment.from_toml(tmp_path / "one.toml", lstm={"layers": 1}, seed=7) == one.replace(
-        seed=7, lstm=LSTM(units=32, layers=1)
+    assert Experiment.from_toml(tmp_path / "one.toml", model={"lstm": {"layers": 1}}, seed=7) == one.replace(
+        seed=7, model={"lstm": LSTM(units=32, layers=1)}
     )
 
 
@@ -73,40 +77,42 @@ def test_the_number_of_cores_is_no_part_of_the_settings() -> None:
     ("settings", "text"),
     [
         ({"lookbak": 30}, "Did you mean 'lookback'?"),
-        ({"lstm": {"unit": 32}}, "Did you mean 'units'?"),
-        ({"lstm": {"label": "mine"}}, "a model goes by its own name, 'lstm'"),
+        ({"model": {"lstm": {"unit": 32}}}, "Did you mean 'units'?"),
         ({"bars": {"sorce": "x.csv"}}, "Did you mean 'source'?"),
         ({"selection": {"memory": 100}}, "unknown setting 'memory'"),
         ({"models": ["lstm", "forst", "logistic"]}, "Did you mean 'forest'?"),
         ({"ensemble": {"members": ["tft"]}}, "ensemble.members needs the model 'tft': add it to models"),
         ({"ensemble": {"members": ["garch", "lstm"]}}, "'garch', which forecasts no return and no direction here"),
         ({"ensemble": {"members": ["ridge"]}}, "a member of the ensemble that forecasts the probability of a rise"),
-        ({"models": ["ridge"], "signals": {"model": "ridge", "confirmed_by": "ridge"}}, "add lstm, forest or logistic"),
+        (
+            {"models": ["ridge"], "signals": {"model": "ridge", "confirmed_by": "ridge"}},
+            "add one of lstm, forest, logistic",
+        ),
         ({"models": ["lstm", "forest", "logistic", "lstm"]}, "each model once"),
         ({"control": {"market": "b9"}}, "unknown market 'b9'"),
         ({"lookback": 9}, "greater than or equal to 10"),
         ({"lookback": 101}, "less than or equal to 100"),
         ({"horizon": 0}, "greater than or equal to 1"),
         ({"horizon": 23}, "less than or equal to 22"),
-        ({"lstm": {"units": 15}}, "greater than or equal to 16"),
-        ({"lstm": {"units": 257}}, "less than or equal to 256"),
-        ({"lstm": {"layers": 4}}, "less than or equal to 3"),
-        ({"lstm": {"lookback": 20}}, "lookback = 30 and lstm.lookback = 20: set it once, at the top"),
-        ({"seed": 1, "forest": {"seed": 2}}, "set it once, at the top"),
-        ({"lstm": {"heads": ["volatility"]}}, "signals.model names 'lstm', which forecasts no return here"),
+        ({"model": {"lstm": {"units": 15}}}, "greater than or equal to 16"),
+        ({"model": {"lstm": {"units": 257}}}, "less than or equal to 256"),
+        ({"model": {"lstm": {"layers": 4}}}, "less than or equal to 3"),
+        ({"model": {"lstm": {"lookback": 20}}}, "lookback = 30 and model.lstm.lookback = 20: set it once, at the top"),
+        ({"seed": 1, "model": {"forest": {"seed": 2}}}, "set it once, at the top"),
+        ({"model": {"lstm": {"heads": ["volatility"]}}}, "signals.model names 'lstm', which forecasts no return here"),
         ({"signals": {"model": "logistic"}}, "signals.model names 'logistic', which forecasts no return here"),
         ({"ensemble": {"members": []}}, "at least 1 item"),
         ({"models": ["ridge", "forest"]}, 'add it to models, or set model = "ridge" under [signals]'),
         ({"ensemble": {"volatility_members": ["gjr"]}}, "needs the model 'gjr': add it to models"),
         ({"ensemble": {"volatility_members": ["threshold"]}}, "'threshold', which forecasts no volatility here"),
         ({"models": ["lstm", "forest", "logistic", "garhc"]}, "Did you mean 'garch'?"),
-        ({"horizon": 5, "tft": {"horizon": 3}}, "set it once, at the top"),
+        ({"horizon": 5, "model": {"tft": {"horizon": 3}}}, "set it once, at the top"),
         ({"selection": {"evidence": 1.5}}, "less than or equal to 1"),
         ({"schedule": {"refit": "monthly"}}, "expected a length such as"),
         ({"features": []}, "at least one feature"),
         ({"features": ["rsi_14", "rsi_14"]}, "each named once"),
         ({"costs": {"slippage_bps": -1}}, "greater than or equal to 0"),
-        ({"lstm": 3}, "should be a valid dictionary"),
+        ({"model": {"lstm": 3}}, "expected a table of settings"),
     ],
 )
 def test_bad_settings_are_refused_with_a_sentence_that_helps(settings: dict[str, Any], text: str) -> None:
@@ -118,10 +124,10 @@ def test_bad_settings_are_refused_with_a_sentence_that_helps(settings: dict[str,
     ("content", "text"),
     [
         (b"horizon = 50\n", "horizon = 50"),
-        (b"[lstm]\nunts = 32\n", "Did you mean 'units'?"),
+        (b"[model.lstm]\nunts = 32\n", "Did you mean 'units'?"),
         (b"horizon = \n", "this is no TOML"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"lstm = 3\n", "should be a valid dictionary"),
+        (b"model = 3\n", "should be a valid dictionary"),
     ],
 )
 def test_a_bad_settings_file_is_refused_with_its_reason(tmp_path: Path, content: bytes, text: str) -> None:
@@ -133,7 +139,7 @@ def test_a_bad_settings_file_is_refused_with_its_reason(tmp_path: Path, content:
 
 def test_a_missing_settings_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no\.toml"):
-        Experiment.from_toml(tmp_path / "no.toml", lstm={"units": 32})
+        Experiment.from_toml(tmp_path / "no.toml", model={"lstm": {"units": 32}})
 
 
 def test_a_change_that_is_none_changes_nothing() -> None:

@@ -25,8 +25,10 @@ from gatecast.store import load_run, save_run
 
 SETTINGS = {
     "features": ("ret_log_1", "x"),
-    "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
-    "forest": Forest(trees=5),
+    "model": {
+        "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
+        "forest": Forest(trees=5),
+    },
     "schedule": Schedule(refit="3M"),
 }
 
@@ -239,7 +241,9 @@ def test_another_market_under_a_symbol_of_the_run_is_refused(saved: tuple[Path, 
 CHEAP: dict[str, Any] = {
     "features": ("ret_log_1", "x"),
     "models": ("forest", "ridge", "logistic"),
-    "forest": {"trees": 3},
+    "model": {
+        "forest": {"trees": 3},
+    },
     "signals": {"model": "ridge", "confirmed_by": "forest"},
     "ensemble": {"members": ("forest", "ridge", "logistic"), "volatility_members": ("har_symbol", "har_class", "ewma")},
     "schedule": Schedule(refit="1Y"),

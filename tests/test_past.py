@@ -24,7 +24,9 @@ from gatecast.market.bars import PRICES, make_bars
 CUT = 900
 CHEAP: dict[str, Any] = {
     "models": ("forest", "ridge", "logistic"),
-    "forest": {"trees": 3},
+    "model": {
+        "forest": {"trees": 3},
+    },
     "signals": {"model": "ridge", "confirmed_by": "forest"},
     "ensemble": {"members": ("forest", "ridge", "logistic"), "volatility_members": ("har_symbol", "har_class", "ewma")},
     "schedule": Schedule(refit="6M"),

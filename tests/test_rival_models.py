@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from gatecast import store
-from gatecast.experiment import KNOWN_MODELS, MODELS, Experiment
+from gatecast.experiment import Experiment
+from gatecast.forecasting.panel import MODELS, known_names
 from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report.page import render, report_data
@@ -28,8 +29,11 @@ def experiment(bars: pl.DataFrame) -> Experiment:
     return Experiment(
         bars=bars, features=("ret_log_1", "x"), too_good=("planted",), models=NAMED,
         schedule={"refit": "3M", "minimum": "2Y"},
-        lstm={"units": 16, "layers": 1, "seeds": 1, "epochs": 1}, forest={"trees": 3},
-        tft={"units": 4, "epochs": 1, "attention_heads": 1}, garch={"minimum": 400, "every": 1}, markov={"starts": 1},
+        model={
+            "lstm": {"units": 16, "layers": 1, "seeds": 1, "epochs": 1}, "forest": {"trees": 3},
+            "tft": {"units": 4, "epochs": 1, "attention_heads": 1}, "garch": {"minimum": 400, "every": 1},
+            "gjr": {"minimum": 400, "every": 1}, "markov": {"starts": 1},
+        },
         ensemble={"members": ("lstm", "forest", "logistic", "tft"), "volatility_members": ("tft", "har", "gjr"),
                   "volatility_base": ("tft", "gjr"), "minimum_days": 20},
     )  # fmt: skip
@@ -106,17 +110,23 @@ def test_the_report_says_what_each_model_gained_and_cost(done: Run) -> None:
 
 def test_they_are_no_part_of_the_defaults() -> None:
     assert Experiment().models == MODELS
-    assert set(KNOWN_MODELS) - set(MODELS) == {"tft", "gjr", "markov"}
-    names = {one.name for one in Experiment().forecasters()}
+    assert set(known_names()) - set(MODELS) == {"tft", "gjr", "markov"}
+    names = set(Experiment().panel)
     assert not names & {"tft", "gjr", "markov"}
     assert {"har_regime", "garch"} <= names
 
 
 def test_their_settings_are_said_once_and_come_back(tmp_path: Path) -> None:
-    one = Experiment(models=NAMED, horizon=3, lookback=20, seed=7, garch={"every": 6}, tft={"window": "4Y"})
+    one = Experiment(
+        models=NAMED,
+        horizon=3,
+        lookback=20,
+        seed=7,
+        model={"garch": {"every": 6}, "gjr": {"every": 6}, "tft": {"window": "4Y"}},
+    )
     file = tmp_path / "one.toml"
     file.write_text(to_toml(one), encoding="utf-8")
     assert Experiment.from_toml(file) == one
-    of = {forecaster.name: forecaster for forecaster in one.forecasters()}
+    of = one.panel
     assert (of["tft"].horizon, of["tft"].lookback, of["tft"].seed, of["markov"].seed) == (3, 20, 7, 7)
     assert (of["garch"].asymmetric, of["gjr"].asymmetric, of["gjr"].every) == (False, True, 6)

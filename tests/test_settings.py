@@ -82,7 +82,10 @@ def every_class() -> Iterator[type[Settings]]:
     [
         Experiment(),
         Experiment(name='quoted "name"\n', lookback=40, horizon=3, features=("x", "z"), control=Control(bars=900)),
-        Experiment(lookback=40, seed=3, lstm={"lookback": 40, "seed": 3, "scaling": "minmax", "learning_rate": 1e-5}),
+        Experiment(
+            lookback=40, seed=3,
+            model={"lstm": {"lookback": 40, "seed": 3, "scaling": "minmax", "learning_rate": 1e-5}},
+        ),
         Experiment(
             bars={"source": "a\\b.csv", "symbols": ["Ä\t", "]", "#"], "stamp": "open", "as_of": "2018-01-01"},
             schedule={"refit": 21, "train": "18M", "expanding": True}, costs={"slippage_bps": 0.0},
@@ -100,8 +103,8 @@ def test_settings_are_said_once(tmp_path: Path) -> None:
     file = tmp_path / "experiment.toml"
     file.write_text(to_toml(Experiment()).replace("lookback = 30", "lookback = 50"), encoding="utf-8")
     changed = Experiment.from_toml(file)
-    assert changed.lookback == 50  # not contradicted by a second mention under [lstm]
-    assert changed.forecasters()[0].lookback == 50  # type: ignore[attr-defined]
+    assert changed.lookback == 50  # not contradicted by a second mention under [model.lstm]
+    assert changed.panel["lstm"].lookback == 50  # type: ignore[attr-defined]
 
 
 def test_every_setting_stands_in_the_file_with_a_comment() -> None:
@@ -110,7 +113,11 @@ def test_every_setting_stands_in_the_file_with_a_comment() -> None:
     said = {f"{name}.{key}" for name, keys in said_above(Experiment).items() for key in keys}
     expected = []
     for name, value in Experiment(tuning={}, control={}).model_dump().items():
-        if isinstance(value, dict):
+        if name == "model":
+            for key, own in value.items():
+                assert f"[model.{key}]" in lines
+                expected += own  # what is said above is left out already
+        elif isinstance(value, dict):
             assert f"[{name}]" in lines
             expected += [key for key in value if f"{name}.{key}" not in said]
         else:
@@ -162,9 +169,12 @@ def test_help_shows_the_settings_with_their_words() -> None:
     ("settings", "text"),
     [
         ({"horizon": 50}, "horizon = 50: input should be less than or equal to 22 (bars ahead, h)."),
-        ({"lstm": {"units": "many"}}, "unable to parse string as an integer (units in a layer)."),
-        ({"lstm": {"chunk": 0}}, "greater than or equal to 1 (labels in a chunk, K)."),  # what it is, no more than that
-        ({"lstm": 3}, "(The LSTM)."),
+        ({"model": {"lstm": {"units": "many"}}}, "unable to parse string as an integer (units in a layer)."),
+        (
+            {"model": {"lstm": {"chunk": 0}}},
+            "greater than or equal to 1 (labels in a chunk, K).",
+        ),  # what it is, no more than that
+        ({"model": {"lstm": 3}}, "expected a table of settings, [model.lstm]"),
         ({"selection": {"evidence": 1.5}}, "less than or equal to 1 (overrides what the evidence allows, and the"),
         ({"ensemble": {"members": [3]}}, "should be a valid string (models that are combined, those of them that run"),
     ],

@@ -32,8 +32,9 @@ def shortened(symbol: str, asset_class: str, first: int, last: int, seed: int) -
 def walked(bars: pl.DataFrame) -> Run:
     return run(
         Experiment(
-            bars=bars, features=FEATURES, models=("lstm", "forest", "logistic", "ridge"), forest=Forest(trees=5),
-            lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="3M"),
+            bars=bars, features=FEATURES, models=("lstm", "forest", "logistic", "ridge"), 
+            model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)},
+            schedule=Schedule(refit="3M"),
         )
     )  # fmt: skip
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
-from gatecast.experiment import LONG_EVERY, MODELS, Experiment
-from gatecast.forecasting.forecaster import Timed
-from gatecast.forecasting.schedule import LONG, work_of
-from gatecast.forecasting.tuning import DEFAULT
-from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.experiment import Experiment
+from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.forecasting.schedule import work_of
+from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history, history_needed
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
@@ -156,10 +155,14 @@ def make_chain(
     if plan:
         plan({name: work_of(one, experiment.schedule.folds(one.times, one.known_at)) for name, one in samples.items()})
     seconds: dict[str, float] = {}
+
+    def clock(fits: Fits) -> None:
+        seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
+
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
-        result = decide(experiment, forecast_class(experiment, at_work, progress, seconds), bars, fills, actions)
+        result = decide(experiment, forecast_class(experiment, at_work, progress, clock), bars, fills, actions)
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
         del at_work, result  # or they would stay until the next class is done
@@ -172,33 +175,30 @@ def forecast_class(
     experiment: Experiment,
     samples: Samples,
     progress: Progress | None = None,
-    seconds: dict[str, float] | None = None,
+    on_fits: Callable[[Fits], None] | None = None,
 ) -> Forecasts:
     """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
 
-    What each model's training takes is added to `seconds`.
+    `on_fits`: called with the fits of each model once they are done.
     """
-    spent = {} if seconds is None else seconds
-    total = len(experiment.schedule.folds(samples.times, samples.known_at))
-    seldom = len(range(0, total, experiment.highway.every))
-    networks = len(range(0, total, experiment.lstm.every)) * experiment.lstm.seeds
-    work = {"lstm": networks, "lstm" + DEFAULT: networks, "highway": seldom * experiment.highway.seeds}
-    work |= {name + LONG: len(range(0, total, LONG_EVERY)) for name in MODELS}
+    folds = len(experiment.schedule.folds(samples.times, samples.known_at))
+    panel = experiment.panel
     done: dict[str, int] = {}
 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress:
-            progress(f"{samples.asset_class}: {model}", done[model], work.get(model, total))
+            total = panel[model].counts(folds) if model in panel else folds
+            progress(f"{samples.asset_class}: {model}", done[model], total)
 
-    def told(count: int, of: int, best: str) -> None:
+    def on_search(count: int, of: int, best: str) -> None:
         if progress:
             progress(f"{samples.asset_class}: tuning", count, of)
 
-    forecasters = [Timed(one, spent) for one in experiment.forecasters(told)]
-    forecasts = walk_forward(forecasters, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+    task = replace(experiment.task, on_search=on_search)
+    forecasts = walk_forward(panel, samples, experiment.schedule, task, progress=report, on_fits=on_fits)
     combined = experiment.combine(forecasts)
-    report("ensemble", total)
+    report(ENSEMBLE, folds)
     return combined
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
@@ -18,39 +18,34 @@ from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forecaster import Forecaster
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.garch import Garch
-from gatecast.forecasting.highway import Highway
-from gatecast.forecasting.hours import ByHour
-from gatecast.forecasting.lag import LogisticLag, RidgeLag
-from gatecast.forecasting.linear import BayesRidge, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
+from gatecast.forecasting.forecaster import Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import RULES, VARIANCE_RULES, Naive
-from gatecast.forecasting.regimes import HiddenMarkov
-from gatecast.forecasting.schedule import EXPANDING, LONG, Schedule
-from gatecast.forecasting.transformer import TFT
-from gatecast.forecasting.tuning import DEFAULT, SearchProgress, TunedLSTM, Tuning
-from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.panel import (
+    LONGER,
+    MADE_OF_OTHERS,
+    MODELS,
+    NETWORK,
+    always,
+    entry,
+    from_former_sections,
+    is_model,
+    unknown_model,
+)
+from gatecast.forecasting.schedule import EXPANDING, Schedule
+from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import CATALOGUE
-from gatecast.samples.targets import HEADS
 from gatecast.samples.windows import Samples, make_samples
-from gatecast.settings import Settings, said_above
+from gatecast.settings import Settings, said_above, shared
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import StrategySettings
-
-MODELS = ("lstm", "forest", "logistic", "ridge", "highway", "garch")
-KNOWN_MODELS = (*MODELS, "tft", "gjr", "markov")
-LONG_EVERY = 3  # refits that a rival on everything known stays in force: a month hardly changes twenty years
 
 
 class Control(Settings):
@@ -103,7 +98,7 @@ class Experiment(Settings):
     volatility_proxy: str = "garman_klass"
     """measure of variance: close_to_close, parkinson, garman_klass, or a column of the bars"""
     models: tuple[str, ...] = MODELS
-    """models that run, of lstm, forest, logistic, ridge, highway, tft, garch, gjr, markov"""
+    """models that run: names of tables [model.NAME], of built-in models, or of kinds that a package offers"""
     bars: BarsSettings = BarsSettings()
     """Where the bars come from, and how they are to be understood."""
     holdout: str | None = Field(default=None, examples=["2017-01-01"])
@@ -113,22 +108,9 @@ class Experiment(Settings):
     planted: a market whose truth is known; said first"""
     schedule: Schedule = Schedule()
     """Walk-forward: when models are refitted, and on what."""
-    lstm: LSTM = LSTM()
-    """The LSTM; lookback, horizon and seed are said once, above."""
-    forest: Forest = Forest()
-    """The random forest."""
-    logistic: Logistic = Logistic()
-    """The logistic regression."""
-    ridge: Ridge = Ridge()
-    """The ridge regression, the linear yardstick."""
-    highway: Highway = Highway()
-    """The LSTM that corrects the linear forecasts of variance."""
-    tft: TFT = TFT()
-    """The Temporal Fusion Transformer, where models name tft; lookback, horizon and seed are said above."""
-    garch: Garch = Garch()
-    """GARCH and GJR-GARCH with t innovations, where models name garch or gjr."""
-    markov: HiddenMarkov = HiddenMarkov()
-    """The hidden Markov model of regimes, where models name markov; its seed is said above."""
+    model: dict[str, SerializeAsAny[Forecaster]] = Field(default_factory=dict, validate_default=True)
+    """Settings of the models by name: kind says what a model is, and its own settings follow; lookback, horizon and
+    seed are said once, above."""
     ensemble: Ensemble = Ensemble()
     """How the models' forecasts become one."""
     intervals: Intervals = Intervals()
@@ -166,15 +148,54 @@ class Experiment(Settings):
     def _a_date(cls, holdout: Any) -> Any:
         return None if holdout is None else str(as_day(holdout))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _former_sections(cls, values: Any) -> Any:
+        """Sections of models as files of version 0.1 have them are read as tables of `model`, with a notice."""
+        if not isinstance(values, dict):
+            return values
+        former = {name: one for name, one in values.items() if name not in cls.model_fields and is_model(name)}
+        if not former:
+            return values
+        names = ", ".join(f"[{name}]" for name in former)
+        warnings.warn(
+            f"settings of models stand in [model.NAME] now: {names} is read for one more version.",
+            UserWarning, stacklevel=2,
+        )  # fmt: skip
+        rest = {name: one for name, one in values.items() if name not in former}
+        models, tables = from_former_sections(former, rest.get("models"))
+        return {**rest, "models": models, "model": {**tables, **rest.get("model", {})}}
+
     @field_validator("models")
     @classmethod
-    def _known_models(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        for name in models:
-            if name not in KNOWN_MODELS:
-                raise ValueError(f"unknown model {name!r}. {did_you_mean(name, KNOWN_MODELS)}")
+    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(models)) != len(models):
             raise ValueError("expected each model once")
         return models
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _forecasters(cls, tables: Any, about: ValidationInfo) -> Any:
+        """The forecaster of every name: of those in `models`, and of the other tables."""
+        if not isinstance(tables, dict):
+            return tables
+        for name, table in tables.items():
+            if not isinstance(table, dict | Forecaster):
+                raise ValueError(f"model.{name} = {table!r}: expected a table of settings, [model.{name}]")
+            if name in always() or name in MADE_OF_OTHERS:
+                raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
+        for name in about.data.get("models", ()):
+            if name not in tables and not is_model(name):
+                raise ValueError(f"{unknown_model(name)}")
+        return {name: entry(name, tables.get(name, {})) for name in (*about.data.get("models", ()), *tables)}
+
+    @field_serializer("model")
+    def _tables(self, model: dict[str, Forecaster]) -> dict[str, Any]:
+        """Each table with its kind, and without what is said above."""
+        return {
+            name: {"kind": one.kind, **one.model_dump(mode="json", exclude=shared(type(one)))}
+            for name, one in model.items()
+        }
 
     @field_validator("too_good", mode="before")
     @classmethod
@@ -190,37 +211,36 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _said_once(self) -> Experiment:
-        for model, said in SAID_ABOVE.items():
-            settings = getattr(self, model)
-            for name in sorted(said & settings.model_fields_set):
+        sections = {name: getattr(self, name) for name in SAID_ABOVE} | {f"model.{k}": v for k, v in self.model.items()}
+        for section, settings in sections.items():
+            for name in sorted(shared(type(settings)) & settings.model_fields_set):
                 above, below = getattr(self, name), getattr(settings, name)
                 if above != below:
-                    raise ValueError(f"{name} = {above} and {model}.{name} = {below}: set it once, at the top.")
-        if self.tuning is not None and "lstm" not in self.models:
-            raise ValueError("tuning searches for the settings of the model 'lstm': add it to models, or leave it out.")
-        if self.tuning is not None and self.tuning.head not in ("all", *self.lstm.heads):
-            raise ValueError(
-                f"tuning.head = {self.tuning.head!r}, which the LSTM does not forecast: expected all or one of "
-                f"its heads, {', '.join(self.lstm.heads)}."
-            )
-        for model in ("lstm", "logistic", "ridge"):
-            if getattr(self, model).label != model:
-                raise ValueError(f"{model}.label: in an experiment a model goes by its own name, {model!r}.")
+                    raise ValueError(f"{name} = {above} and {section}.{name} = {below}: set it once, at the top.")
+        if self.tuning is not None:
+            lstm = self.model.get(NETWORK) if NETWORK in self.models else None
+            if not isinstance(lstm, LSTM):
+                raise ValueError(
+                    f"tuning searches for the settings of the model {NETWORK!r}: add it to models, or leave it out."
+                )
+            if self.tuning.head not in ("all", *lstm.heads):
+                raise ValueError(
+                    f"tuning.head = {self.tuning.head!r}, which the LSTM does not forecast: expected all or one of "
+                    f"its heads, {', '.join(lstm.heads)}."
+                )
         self._known_as_too_good()
-        heads = self._heads()
+        heads = {name: one.able() for name, one in self.panel.items()}
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
-            ("ensemble.members", self.ensemble.members, ("return", "direction")),
-            ("ensemble.volatility_members", self.ensemble.volatility_members, ("volatility",)),
+            ("ensemble.members", self.ensemble.members or (), ("return", "direction")),
+            ("ensemble.volatility_members", self.ensemble.volatility_members or (), ("volatility",)),
             ("signals.model", (self.signals.model,), ("return",)),
             ("signals.confirmed_by", (self.signals.confirmed_by,), ("return",)),
         ]
         for place, names, wanted in needs:
             able = [name for name in heads if not set(wanted).isdisjoint(heads[name])]
             section, setting = place.split(".")
-            if section == "ensemble" and names == Ensemble.model_fields[setting].default:
-                continue  # those of the default that forecast here take part
             for name in names:
-                if name in KNOWN_MODELS and name not in self.models:
+                if name not in heads and is_model(name):
                     there = [one for one in self.models if one in able and section == "signals"]
                     other = f', or set {setting} = "{there[0]}" under [{section}]' if there else ""
                     raise ValueError(f"{place} needs the model {name!r}: add it to models{other}.")
@@ -229,11 +249,13 @@ class Experiment(Settings):
                         f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "
                         f"Those that do: {', '.join(able) or 'none'}."
                     )
-        if not any("direction" in heads.get(name, ()) for name in self.ensemble.members):
-            able = [name for name in heads if "direction" in heads[name]]
+        members = self.ensemble.members or [name for name, one in self.panel.items() if "direction" in one.joins()]
+        if not any("direction" in heads.get(name, ()) for name in members):
+            able = [name for name in self.models if "direction" in heads.get(name, ())]
+            others = [name for name in MODELS if "direction" in entry(name, {}).able()]
             raise ValueError(
                 "expected a member of the ensemble that forecasts the probability of a rise; "
-                + (f"those that do here: {', '.join(able)}." if able else "add lstm, forest or logistic to models.")
+                + (f"those that do here: {', '.join(able)}." if able else f"add one of {', '.join(others)} to models.")
             )
         return self
 
@@ -251,26 +273,6 @@ class Experiment(Settings):
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
         """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
         return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
-
-    def _heads(self) -> dict[str, tuple[str, ...]]:
-        """What each model of the experiment, and each rival that forecasts variance, forecasts."""
-        own: dict[str, tuple[str, ...]] = {
-            "lstm": self.lstm.heads, "forest": HEADS,
-            "logistic": self.logistic.heads, "ridge": ("return", "volatility"), "highway": ("volatility",),
-            "tft": HEADS, "garch": ("volatility",), "gjr": ("volatility",), "markov": ("regime",),
-        }  # fmt: skip
-        names = (
-            "har", "har_levels", "har_falls", "har_symbol", "har_class", "har_smooth",
-            "constant", "ewma", "ewma_range", "last",
-        )  # fmt: skip
-        rivals = dict.fromkeys(names, ("volatility",))
-        long = {name + LONG: own[name] for name in self._on_both_windows()}
-        return {name: own[name] for name in self.models} | long | rivals
-
-    def _on_both_windows(self) -> list[str]:
-        """The cheap models that also run on everything known, to show whether a longer window is better."""
-        cheap = () if self.schedule.expanding else ("ridge", "logistic")
-        return [name for name in cheap if name in self.models and getattr(self, name).window != EXPANDING]
 
     def read(self) -> Reading:
         """The bars and what was found in them; no session of the hold-out, nor what became known in it.
@@ -300,53 +302,55 @@ class Experiment(Settings):
             volatility_proxy=self.volatility_proxy, context=self.context,
         )  # fmt: skip
 
-    def lstms(self, told: SearchProgress | None = None) -> list[Forecaster]:
-        """The LSTM; with `tuning` the one whose settings are searched for, and beside it the one with those given."""
-        lstm: LSTM = self.lstm.replace(
-            lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
-        )
-        if self.tuning is None:
-            return [lstm]
-        window = lstm.window or (EXPANDING if self.schedule.expanding else self.schedule.train)
-        storage = self.tuning.storage or (f"sqlite:///{self.studies}" if self.studies else None)
-        return [
-            TunedLSTM(lstm.replace(window=window), self.tuning, storage, told),
-            lstm.replace(label="lstm" + DEFAULT),
-        ]
+    @property
+    def panel(self) -> dict[str, Forecaster]:
+        """Name -> forecaster: the models of the experiment, and every task's simple rivals.
 
-    def forecasters(self, told: SearchProgress | None = None) -> list[Forecaster]:
-        """The models of the experiment and every task's simple rivals; `told` hears how far searches have come."""
-        own: dict[str, Forecaster] = {
-            "forest": self.forest.replace(seed=self.seed),
-            "logistic": self.logistic,
-            "ridge": self.ridge,
-            "highway": self.highway.replace(
-                lookback=self.lookback, horizon=self.horizon, seed=self.seed, unfinished=self.unfinished
-            ),
-            "tft": self.tft.replace(lookback=self.lookback, horizon=self.horizon, seed=self.seed),
-            "garch": self.garch.replace(asymmetric=False),
-            "gjr": self.garch.replace(asymmetric=True),
-            "markov": self.markov.replace(seed=self.seed),
-        }
-        long: list[Forecaster] = [
-            getattr(self, name).replace(window=EXPANDING, every=LONG_EVERY, label=name + LONG)
-            for name in self._on_both_windows()
-        ]
-        return [
-            *(one for name in self.models for one in (self.lstms(told) if name == "lstm" else [own[name]])),
-            *long,
-            *(ByHour(Naive(rule=rule)) if rule in VARIANCE_RULES else Naive(rule=rule) for rule in RULES),
-            RidgeLag(),
-            LogisticLag(),
-            BayesRidge(),
-            *(
-                ByHour(one)
-                for one in (
-                    LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(), LinearVariance(pooled=True),
-                    SmoothHAR(), threshold_rival(), har_regime_rival(), har_regime_falls_rival(),
-                )
-            ),
-        ]  # fmt: skip
+        With `tuning` the network is the one whose settings are searched for, and beside it stands the one with those
+        given. A model on everything known is left out where the same model learns from everything anyway.
+        """
+        own: dict[str, Forecaster] = {}
+        for name in self.models:
+            one = self._with_shared(self.model[name])
+            short = next((key for key, longer in LONGER.items() if longer == name and key in self.models), None)
+            if short and EXPANDING in (getattr(self.model[short], "window", None), self._window):
+                continue
+            if name == NETWORK and self.tuning is not None and isinstance(one, LSTM):
+                own[name] = TunedLSTM(lstm=one.replace(window=one.window or self._window), tuning=self.tuning)
+                own[name + DEFAULT] = one
+            else:
+                own[name] = one
+        return own | always()
+
+    @property
+    def network(self) -> LSTM:
+        """The LSTM that studies are about, with what is said above. Raises `SettingsError` for a run without."""
+        one = self.model.get(NETWORK)
+        if not isinstance(one, LSTM):
+            raise SettingsError(f"this needs the model {NETWORK!r} of kind {LSTM.kind}: add it to models.")
+        filled: LSTM = self._with_shared(one)
+        return filled
+
+    def with_model(self, name: str, forecaster: Forecaster) -> Experiment:
+        """The same with other settings of one model."""
+        changed: Experiment = self.replace(model={**self.model, name: forecaster})
+        return changed
+
+    @property
+    def task(self) -> Task:
+        """Cores, and where interrupted work is kept."""
+        return Task(
+            jobs=self.jobs, resume=self.unfinished, studies=f"sqlite:///{self.studies}" if self.studies else None
+        )
+
+    @property
+    def _window(self) -> str | int:
+        """What a model learns from that says nothing of it."""
+        return EXPANDING if self.schedule.expanding else self.schedule.train
+
+    def _with_shared(self, one: Forecaster) -> Any:
+        said = {name: getattr(self, name) for name in shared(type(one))}
+        return one.replace(**said) if said else one
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""

@@ -156,7 +156,8 @@ def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan
     >>> from gatecast.market import synthetic
     >>> quick = Experiment(
     ...     bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"),
-    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"), forest=Forest(trees=5),
+    ...     model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)},
+    ...     schedule=Schedule(refit="1Y"),
     ... )
     >>> run(quick).verdicts["return"]["horizon"]
     5
@@ -318,13 +319,14 @@ def trial_of(experiment: Experiment, chain: Chain) -> Trial:
 
 def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | None = None) -> list[Trial]:
     """The candidates of a class's searches: they never saw what is judged, but each was tried."""
-    given = experiment.lstm.model_dump(mode="json")
+    searches = searches_of(forecasts)
+    given = experiment.network.model_dump(mode="json") if searches else {}
     return [
         Trial(
             forecasts.samples.symbols, found["since"][:10], found["date"][:10],
             provenance.hash_of({"given": given, **tried["params"]}), None, nested=True, data=data,
         )
-        for found in searches_of(forecasts)
+        for found in searches
         for tried in found["trials"]
     ]  # fmt: skip
 

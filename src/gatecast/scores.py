@@ -335,9 +335,8 @@ def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[s
 
 def windows_of(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]:
     """See `longer_windows`; `window`: the length of the sliding one."""
-    settings = experiment
     return [
-        {**row, "window": getattr(settings, row["model"]).window or settings.schedule.train}
+        {**row, "window": getattr(experiment.model.get(row["model"]), "window", None) or experiment.schedule.train}
         for row in longer_windows(chain.forecasts)
     ]
 

@@ -106,9 +106,24 @@ def section(field: FieldInfo) -> type[Settings] | None:
 
 def said_above(owner: type[Settings]) -> dict[str, set[str]]:
     """Section -> the settings in it that `owner` says once, for all its sections."""
-    inner = {name: kind.model_fields for name, field in owner.model_fields.items() if (kind := section(field))}
-    found = {name: {key for key, one in fields.items() if SHARED in one.metadata} for name, fields in inner.items()}
-    return {name: shared for name, shared in found.items() if shared}
+    inner = {name: kind for name, field in owner.model_fields.items() if (kind := section(field))}
+    return {name: said for name, kind in inner.items() if (said := shared(kind))}
+
+
+def holds_settings(field: FieldInfo) -> bool:
+    """Whether a field is a table of settings by name, each of a kind."""
+    kinds = [getattr(kind, "__origin__", kind) for kind in typing.get_args(_given(field).annotation)]  # of Annotated
+    return len(kinds) == 2 and isinstance(kinds[1], type) and issubclass(kinds[1], Settings)
+
+
+def first_words(kind: type[Settings]) -> str:
+    """The first sentence about a class of settings."""
+    return " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split())
+
+
+def shared(owner: type[Settings]) -> set[str]:
+    """The settings of a section that are said once, above all sections."""
+    return {name for name, one in owner.model_fields.items() if SHARED in one.metadata}
 
 
 def _given(field: FieldInfo) -> FieldInfo:
@@ -176,6 +191,15 @@ def to_toml(settings: Settings, notes: Mapping[str, str] | None = None) -> str:
             lines += ["", f"# {notes[name]}"] if name in notes else []
             lines += ["", f"# {words(field)}", f"{mark}[{name}]"]
             lines += _lines(inner() if given is None else given, mark, above.get(name, set()))
+        elif holds_settings(field):
+            for key, one in getattr(settings, name).items():
+                lines += [
+                    "",
+                    f"# {first_words(type(one))}",
+                    f"[{name}.{key}]",
+                    f'kind = "{one.kind}"  # what the model is',
+                ]
+                lines += _lines(one, "", shared(type(one)))
     return "\n".join(lines) + "\n"
 
 
@@ -184,7 +208,8 @@ def _lines(settings: Settings, mark: str = "", above: typing.Collection[str] = (
     lines = []
     for key, value in settings.model_dump(mode="json").items():
         field = type(settings).model_fields[key]
-        if section(field) is None and not (key in above and value == field.default):
+        plain = section(field) is None and not holds_settings(field)
+        if plain and not (key in above and value == field.default):
             comment = "said at the top" if key in above else meaning(field)
             line = _assignment(key, _example(field) if value is None else value)
             lines.append(("# " if value is None else mark) + line + (f"  # {comment}" if comment else ""))

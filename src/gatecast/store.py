@@ -39,7 +39,7 @@ from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
-from gatecast.forecasting.models import from_state
+from gatecast.forecasting.forecaster import from_state, state_of
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 
@@ -192,7 +192,7 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
     forecasts = run.classes[name].forecasts
     parts: dict[str, bytes] = {}
     for model, fitted in forecasts.fitted.items():
-        arrays, settings = fitted.state()
+        arrays, settings = state_of(forecasts.panel[model], fitted)
         stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
         parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
     parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(_scale(run, name))

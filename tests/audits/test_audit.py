@@ -38,7 +38,9 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 FEW = Cuts(samples=4, fits=2)
 SMALL: dict[str, Any] = {
     "models": ("forest", "ridge"),
-    "forest": Forest(trees=3),
+    "model": {
+        "forest": Forest(trees=3),
+    },
     "features": ("ret_log_1", "rv_5"),
     "schedule": Schedule(refit="6M"),
     "ensemble": {"members": ("forest",), "volatility_members": ("har", "constant"), "minimum_days": 10},

@@ -24,6 +24,7 @@ from gatecast.compute.cluster import active, cluster
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import ClusterError, GatecastError, SettingsError, TrainingError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.lstm import LSTM
@@ -115,8 +116,8 @@ def away(machines: Machines) -> Iterator[module.Cluster]:
 @pytest.fixture(scope="module")
 def small(market: pl.DataFrame) -> Experiment:
     return Experiment(
-        bars=market, features=("ret_log_1", "x"), lstm=TINY, schedule=Schedule(refit="1Y"), forest=Forest(trees=5),
-        highway=Highway(units=16, epochs=2),
+        bars=market, features=("ret_log_1", "x"), schedule=Schedule(refit="1Y"),
+        model={"lstm": TINY, "forest": Forest(trees=5), "highway": Highway(units=16, epochs=2)},
     )  # fmt: skip
 
 
@@ -202,8 +203,9 @@ def test_networks_are_kept_here_and_taken_up_before_anything_is_sent(
     samples: Samples, away: module.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folds = [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)][:3]
-    kept, told = TINY.replace(unfinished=tmp_path / "kept"), []
-    ours = kept.fit_many(folds, progress=told.append)
+    told: list[int] = []
+    task = Task(resume=tmp_path / "kept", on_fit=told.append)
+    ours = TINY.fit_many(folds, task)
     files = sorted((tmp_path / "kept").glob("*.safetensors"))
     assert len(files) == sum(told) == 6
     files[2].unlink()
@@ -216,7 +218,7 @@ def test_networks_are_kept_here_and_taken_up_before_anything_is_sent(
 
     monkeypatch.setattr(away, "_packed", counted)
     told.clear()
-    again = kept.fit_many(folds, progress=told.append)
+    again = TINY.fit_many(folds, task)
     assert len(sent) == 1 + 1  # the work, and the one that is missing
     assert sum(told) == 6
     for one, other, alone in zip(ours, again, TINY.fit_many(folds), strict=True):

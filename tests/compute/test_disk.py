@@ -149,8 +149,9 @@ def two_classes() -> Experiment:
         for seed, name in enumerate(("crypto", "index"))
     ]
     return Experiment(
-        bars=pl.concat(parts), features=("ret_log_1", "x"), lstm={"units": 16, "layers": 1, "seeds": 2, "epochs": 2},
-        forest={"trees": 5}, schedule={"refit": "6M"},
+        bars=pl.concat(parts), features=("ret_log_1", "x"), 
+        model={"lstm": {"units": 16, "layers": 1, "seeds": 2, "epochs": 2}, "forest": {"trees": 5}},
+        schedule={"refit": "6M"},
     )  # fmt: skip
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatecast.compute.estimate import PER_BAR, PRIOR, Cost, Estimate, Work, peak_memory
+from gatecast.compute.estimate import COMBINING, SCORING, Cost, Estimate, Work, peak_memory
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Schedule, known_by, work_of
 from gatecast.samples.windows import Samples
 
 MODELS = ("lstm", "forest", "logistic", "har", "ensemble", "scores")
+USUAL = {name: PANEL[name].forecaster.about().seconds for name in MODELS[:4]} | {
+    "ensemble": COMBINING,
+    "scores": SCORING,
+}
 SMALL, LARGE = Work(3_000, 2, 240, 100_000, 400_000), Work(90_000, 60, 240, 3_000_000, 12_000_000)
 SLOWER = {"lstm": 3.0, "forest": 1.5, "logistic": 2.0, "har": 2.5, "ensemble": 2.0, "scores": 2.0}
 
@@ -25,15 +30,15 @@ class Clock:
 
 def truth(work: Work, model: str) -> float:
     """The seconds that a model needs on a machine that is slower, for each model in its own way."""
-    refit, row, record = PRIOR[model]
-    once = PER_BAR.get(model, 0.0) * work.bars
-    return SLOWER[model] * (refit * work.refits + row * work.rows + record * work.record + once)
+    usual = USUAL[model]
+    each = usual.refit * work.refits + usual.row * work.rows + usual.record * work.record
+    return SLOWER[model] * (each + usual.bar * work.bars)
 
 
 def played(classes: dict[str, Work], until: str) -> tuple[Estimate, float]:
     """An estimate after the classes up to that one ran, and the seconds that the others will take."""
     clock = Clock()
-    estimate = Estimate(dict.fromkeys(MODELS, 1.0), clock=clock)
+    estimate = Estimate(USUAL, clock=clock)
     clock.now += 50  # of reading, which is no stage's
     compiling = {"lstm": 100.0}
     estimate.plan(classes)
@@ -72,19 +77,19 @@ def test_the_estimate_shrinks_to_what_is_counted_at_the_end() -> None:
 
 
 def test_before_anything_was_timed_it_is_the_usual_cost() -> None:
-    estimate = Estimate(dict.fromkeys(MODELS, 1.0))
+    estimate = Estimate(USUAL)
     assert estimate.left == 0
     estimate.plan({"metal": SMALL, "equity": LARGE})
     usual = sum(truth(work, model) / SLOWER[model] for work in (SMALL, LARGE) for model in MODELS)
     assert estimate.left == pytest.approx(usual)
-    halved = Estimate(dict.fromkeys(MODELS, 0.5))
+    halved = Estimate({name: one.times(0.5) for name, one in USUAL.items()})
     halved.plan({"metal": SMALL, "equity": LARGE})
     assert halved.left == pytest.approx(usual / 2)
 
 
 def test_networks_that_were_kept_make_the_rest_look_short() -> None:
     clock = Clock()
-    estimate = Estimate({"lstm": 1.0}, clock=clock)
+    estimate = Estimate({"lstm": USUAL["lstm"]}, clock=clock)
     estimate.plan({"metal": SMALL, "equity": LARGE})
     before = estimate.left
     clock.now += 0.01
@@ -94,7 +99,7 @@ def test_networks_that_were_kept_make_the_rest_look_short() -> None:
 
 def test_a_model_without_a_usual_cost_counts_for_nothing() -> None:
     clock = Clock()
-    estimate = Estimate(dict.fromkeys(MODELS, 1.0), clock=clock)
+    estimate = Estimate(USUAL, clock=clock)
     estimate.plan({"metal": SMALL})
     before = estimate.left
     clock.now += 5

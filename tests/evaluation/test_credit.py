@@ -203,7 +203,7 @@ def test_several_classes_are_shown_together_and_each_by_itself(samples: Samples,
 def test_a_run_keeps_the_credit_of_its_models() -> None:
     experiment = Experiment(
         bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"), schedule=Schedule(refit="6M"),
-        lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), forest=Forest(trees=5),
+        model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)},
         models=("lstm", "forest", "logistic", "ridge"),
     )  # fmt: skip
     rows = run(experiment).scores["credit"]

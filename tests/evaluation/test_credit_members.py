@@ -24,7 +24,9 @@ SIGNALS = {"model": "ridge", "confirmed_by": "ridge"}
 BARS = synthetic.a1(420, seed=1)
 COMMON: dict[str, Any] = {
     "bars": BARS, "features": ("ret_log_1",), "schedule": Schedule(train="1Y", minimum=150, refit="3M"),
-    "forest": Forest(trees=3),
+    "model": {
+        "forest": Forest(trees=3),
+    },
 }  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def everything() -> Forecasts:
         **COMMON, models=MODELS, signals=SIGNALS, ensemble={"members": ("forest",), "volatility_members": ("har",)}
     )
     samples = experiment.make_samples(experiment.read().bars)["index"]
-    made = walk_forward(experiment.forecasters(), samples, experiment.schedule)
+    made = walk_forward(experiment.panel, samples, experiment.schedule)
     forest = made.values["forest"]
     return made.with_model("lstm", forest).with_model("highway", {"volatility": forest["volatility"]})
 
@@ -62,7 +64,7 @@ def test_what_the_settings_accept_runs_and_the_rest_is_refused_by_name(everythin
         except SettingsError as error:
             refused.append(str(error))
             continue
-        own = {one.name for one in experiment.forecasters()}
+        own = set(experiment.panel)
         known = replace(everything, values={name: heads for name, heads in everything.values.items() if name in own})
         combined = {"index": experiment.combine(known)}
         rows = credit_of(combined, experiment.ensemble)
@@ -79,7 +81,7 @@ def test_without_its_only_probability_an_ensemble_is_the_base_rate(everything: F
     experiment = Experiment(
         **COMMON, models=("ridge", "logistic"), signals=SIGNALS, ensemble={"members": ("ridge", "logistic")}
     )
-    own = {one.name for one in experiment.forecasters()}
+    own = set(experiment.panel)
     known = replace(everything, values={name: heads for name, heads in everything.values.items() if name in own})
     rows = pl.DataFrame(credit_of({"index": experiment.combine(known)}, experiment.ensemble), infer_schema_length=None)
     assert ("direction", ["logistic"]) in rows.select("head", "models").rows()

@@ -46,7 +46,7 @@ def simple_models(
 ) -> Forecasts:
     """Walk-forward forecasts of every head's rivals."""
     wanted = {name for names in RIVALS.values() for name in names}
-    models = [one for one in Experiment(bars=bars).forecasters() if one.name in wanted]
+    models = {name: one for name, one in Experiment(bars=bars).panel.items() if name in wanted}
     assert {one.name for one in models} == wanted
     return walk_forward(models, make_samples(bars, features, horizon=5)["index"], schedule)
 

@@ -519,8 +519,8 @@ def test_the_spread_over_seeds_is_that_of_each_network_alone() -> None:
     small = {"units": 16, "layers": 1, "epochs": 2}
     schedule = Schedule(refit="1Y")
     settings = Experiment(
-        bars=synthetic.b1(900, seed=2, r2=0.05), features=("ret_log_1", "x"), lstm=LSTM(seeds=2, **small),
-        schedule=schedule, forest=Forest(trees=5),
+        bars=synthetic.b1(900, seed=2, r2=0.05), features=("ret_log_1", "x"), schedule=schedule,
+        model={"lstm": LSTM(seeds=2, **small), "forest": Forest(trees=5)},
     )  # fmt: skip
     chain = make_chain(settings, settings.read().bars)
     (forecasts,) = chain.forecasts.values()

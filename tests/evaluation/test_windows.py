@@ -63,11 +63,11 @@ def test_without_a_rival_on_everything_known_there_is_nothing_to_say(samples: Sa
 
 def test_cheap_models_run_on_everything_known_unless_they_do_already() -> None:
     def names(**settings: object) -> set[str]:
-        return {one.name for one in Experiment(**settings).forecasters()}
+        return set(Experiment(**settings).panel)
 
     assert {"ridge_long", "logistic_long"} <= names()
     assert not {"ridge_long", "logistic_long"} & names(schedule=Schedule(expanding=True))
-    without = names(ridge={"window": "expanding"})
+    without = names(model={"ridge": {"window": "expanding"}})
     assert "ridge_long" not in without
     assert "logistic_long" in without
     assert "ridge_long" not in names(models=("lstm", "forest", "logistic"))
@@ -76,8 +76,8 @@ def test_cheap_models_run_on_everything_known_unless_they_do_already() -> None:
 def test_a_run_says_what_a_longer_window_does_and_what_the_lstm_takes_in() -> None:
     experiment = Experiment(
         bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"), schedule=Schedule(refit="6M"),
-        lstm=LSTM(units=16, layers=1, seeds=1, epochs=2, selection=True), forest=Forest(trees=5),
-        models=("lstm", "forest", "logistic", "ridge"),
+        model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2, selection=True), "forest": Forest(trees=5)},
+        models=("lstm", "forest", "logistic", "ridge", "logistic_long", "ridge_long"),
     )  # fmt: skip
     found = run(experiment)
     rows = {(row["head"], row["model"]) for row in found.scores["windows"]}

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import SettingsError, StoreError
+from gatecast.forecasting.forecaster import Task, from_state
 from gatecast.forecasting.garch import FittedGarch, Garch, GarchModel, fit_garch, known_returns
-from gatecast.forecasting.models import from_state
 from gatecast.forecasting.naive import Naive
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.volatility import LogHAR
@@ -181,7 +181,7 @@ def test_it_knows_what_is_planted() -> None:
 def test_parameters_stay_in_force_and_the_variance_goes_on(samples: Samples) -> None:
     folds = [one.on(samples) for one in Schedule(refit="3M").folds(samples.times, samples.known_at)][-4:]
     done: list[int] = []
-    fits = Garch(every=3, minimum=300).fit_many(folds, progress=done.append)
+    fits = Garch(every=3, minimum=300).fit_many(folds, Task(on_fit=done.append))
     alone = Garch(minimum=300).fit_many(folds[3:])
     assert done == [3, 1]
     assert fits[0].models == fits[1].models == fits[2].models
@@ -261,16 +261,16 @@ def test_stored_and_back_is_the_same_bytes_and_a_damaged_one_is_refused(samples:
     fitted = BOTH[1].fit_many([fold])[0]
     for one in (fitted, FittedGarch((None, fitted.models[1]), fitted.symbols)):
         arrays, stored = one.state()
-        again = from_state(arrays, stored).predict(samples, fold.test)["volatility"]
+        again = from_state(arrays, {"kind": "garch", **stored}).predict(samples, fold.test)["volatility"]
         assert again.tobytes() == one.predict(samples, fold.test)["volatility"].tobytes()
     arrays, stored = fitted.state()
     with pytest.raises(StoreError, match="garch"):
-        from_state({"table": arrays["table"][:1]}, stored)
+        from_state({"table": arrays["table"][:1]}, {"kind": "garch", **stored})
 
 
 def test_the_number_of_cores_changes_nothing(samples: Samples) -> None:
     folds = [one.on(samples) for one in Schedule(refit="6M").folds(samples.times, samples.known_at)][-2:]
-    one, two = (Garch(every=1, minimum=300).fit_many(folds, jobs=jobs) for jobs in (1, 2))
+    one, two = (Garch(every=1, minimum=300).fit_many(folds, Task(jobs=jobs)) for jobs in (1, 2))
     assert one == two
 
 

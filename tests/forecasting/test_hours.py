@@ -12,11 +12,10 @@ import pytest
 
 from gatecast.errors import StoreError
 from gatecast.evaluation.knowing import knowing
-from gatecast.forecasting.forecaster import Forecaster
+from gatecast.forecasting.forecaster import Forecaster, from_state, state_of
 from gatecast.forecasting.hours import ByHour, FittedByHour, HourEffects, hour_effects
-from gatecast.forecasting.logistic import har_regime_falls_rival, har_regime_rival, threshold_rival
-from gatecast.forecasting.models import from_state
-from gatecast.forecasting.naive import VARIANCE_RULES, Naive
+from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.market import nulls, synthetic
@@ -25,10 +24,15 @@ from gatecast.market.calendar import session_minutes
 from gatecast.samples.windows import Samples, make_samples
 
 VARIANCE: tuple[Forecaster, ...] = (
-    *(Naive(rule=rule) for rule in VARIANCE_RULES), LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(),
+    *(Naive(rule=rule) for rule in ("ewma", "ewma_range", "constant")),
+    LogHAR(), HARLevels(), LogHAR(falls=True), LinearVariance(),
     LinearVariance(pooled=True), SmoothHAR(),
 )  # fmt: skip
-REGIME: tuple[Forecaster, ...] = (threshold_rival(), har_regime_rival(), har_regime_falls_rival())
+REGIME: tuple[Forecaster, ...] = (
+    PANEL["threshold"].forecaster.of,
+    PANEL["har_regime"].forecaster.of,
+    PANEL["har_regime_falls"].forecaster.of,
+)
 
 
 def bars_at(closes: list[datetime], asset_class: str = "equity") -> pl.DataFrame:
@@ -73,7 +77,7 @@ def test_daily_bars_have_no_place_and_their_forecasts_do_not_change_by_a_bit() -
     assert not daily.facts.minutes.any()
     fold = last_fold(daily)
     for one in (*VARIANCE, *REGIME):
-        (plain,), (known) = one.fit_many([fold]), ByHour(one).fit_many([fold])
+        (plain,), (known) = one.fit_many([fold]), ByHour(of=one).fit_many([fold])
         assert type(known[0]) is type(plain)
         for head, values in plain.predict(daily, fold.test).items():
             np.testing.assert_array_equal(known[0].predict(daily, fold.test)[head], values)
@@ -130,7 +134,7 @@ def test_on_a_planted_u_a_rival_with_hours_comes_near_the_truth(horizon: int) ->
     answer = np.exp(market.targets["volatility"].value[market.decided[rows]])
     best = qlike(market, rows, true * np.nanmean(answer / true))  # the level is given to the truth
     for one in (Naive(rule="constant"), LogHAR(), HARLevels(), LogHAR(falls=True), SmoothHAR()):
-        (plain,), (known,) = one.fit_many([fold]), ByHour(one).fit_many([fold])
+        (plain,), (known,) = one.fit_many([fold]), ByHour(of=one).fit_many([fold])
         assert qlike(market, rows, known.predict(market, rows)["volatility"]) < 1.06 * best
         assert qlike(market, rows, plain.predict(market, rows)["volatility"]) > 1.2 * best
 
@@ -139,7 +143,7 @@ def test_the_regime_rivals_know_how_likely_turbulence_is_at_each_hour(samples: S
     fold = last_fold(samples)
     answer = samples.targets["regime"].value[samples.decided[fold.test]]
     for one in REGIME:
-        (plain,), (known,) = one.fit_many([fold]), ByHour(one).fit_many([fold])
+        (plain,), (known,) = one.fit_many([fold]), ByHour(of=one).fit_many([fold])
         brier = [np.nanmean((answer - made.predict(samples, fold.test)["regime"]) ** 2) for made in (plain, known)]
         assert brier[1] < 0.9 * brier[0]
 
@@ -147,14 +151,14 @@ def test_the_regime_rivals_know_how_likely_turbulence_is_at_each_hour(samples: S
 def test_a_row_is_forecast_by_itself_as_among_others_and_a_stored_model_forecasts_the_same(samples: Samples) -> None:
     fold = last_fold(samples)
     for one in (*VARIANCE, *REGIME):
-        (fitted,) = ByHour(one).fit_many([fold])
+        (fitted,) = ByHour(of=one).fit_many([fold])
         assert isinstance(fitted, FittedByHour)
-        again = from_state(*fitted.state())
+        again = from_state(*state_of(ByHour(of=one), fitted))
         for head, values in fitted.predict(samples, fold.test).items():
             alone = [fitted.predict(samples, fold.test[i : i + 1])[head][0] for i in (0, 5, 40)]
             assert alone == values[[0, 5, 40]].tolist()
             np.testing.assert_array_equal(again.predict(samples, fold.test)[head], values)
-    arrays, settings = fitted.state()
+    arrays, settings = state_of(ByHour(of=one), fitted)
     with pytest.raises(StoreError, match="lacks or mangles"):
         from_state({name: array for name, array in arrays.items() if name != "table"}, settings)
     with pytest.raises(StoreError, match="lacks or mangles the number of its symbols"):
@@ -218,7 +222,7 @@ def test_no_forecast_before_a_moment_depends_on_bars_after_it(change: Callable[[
     made = []
     for market in (whole, part):
         folds = [fold.on(market) for fold in schedule.folds(market.times, market.known_at) if fold.cutoff <= moment]
-        fits = {one.name: ByHour(one).fit_many(folds) for one in (*VARIANCE, *REGIME)}
+        fits = {one.name: ByHour(of=one).fit_many(folds) for one in (*VARIANCE, *REGIME)}
         said = {}
         for name, several in fits.items():
             for fold, fitted in zip(folds, several, strict=True):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from gatecast.errors import SettingsError, TrainingError
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM, FittedLSTM
 from gatecast.forecasting.lstm import training as t
 from gatecast.forecasting.lstm.network import Network
@@ -202,7 +203,7 @@ def test_a_forecasts_bytes_do_not_depend_on_its_neighbours(samples: Samples, sel
 def test_jobs_and_neighbouring_folds_change_no_byte(samples: Samples) -> None:
     folds = [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)]
     settings = TINY.replace(seeds=2)
-    alone, together = settings.fit_many(folds[1:2]), settings.fit_many(folds, jobs=2)
+    alone, together = settings.fit_many(folds[1:2]), settings.fit_many(folds, Task(jobs=2))
     for ours, theirs in zip(alone[0].members, together[1].members, strict=True):
         for name, weights in ours.items():
             assert weights.tobytes() == theirs[name].tobytes()
@@ -214,7 +215,7 @@ def test_an_interrupted_fit_goes_on_with_the_same_bytes(
 ) -> None:
     folds = [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)][:4]
     whole = TINY.fit_many(folds)
-    kept, trained = TINY.replace(unfinished=tmp_path / "kept"), []
+    kept, trained = Task(resume=tmp_path / "kept"), []
 
     def train(*arguments: object) -> t.Fit:
         if len(trained) == 2:
@@ -224,12 +225,12 @@ def test_an_interrupted_fit_goes_on_with_the_same_bytes(
 
     monkeypatch.setattr("gatecast.forecasting.lstm.forecaster.train_network", train)
     with pytest.raises(KeyboardInterrupt):
-        kept.fit_many(folds)
+        TINY.fit_many(folds, kept)
     files = sorted((tmp_path / "kept").iterdir())
     assert len(files) == 2
     files[0].write_bytes(files[0].read_bytes()[:-5])  # cut short: fitted anew
     trained[:] = [None] * 3  # no more interruptions
-    again = kept.fit_many(folds)
+    again = TINY.fit_many(folds, kept)
     assert len(trained) == 3 + 3  # one damaged, two missing
     for ours, theirs in zip(whole, again, strict=True):
         assert ours.smear == theirs.smear
@@ -239,12 +240,12 @@ def test_an_interrupted_fit_goes_on_with_the_same_bytes(
 
 def test_a_network_kept_for_other_settings_or_data_is_not_taken(samples: Samples, tmp_path: Path) -> None:
     fold = Schedule().folds(samples.times, samples.known_at)[3].on(samples)
-    kept = TINY.replace(unfinished=tmp_path)
-    kept.fit_many([fold])
-    kept.replace(learning_rate=1e-3).fit_many([fold])
-    kept.fit_many([replace(fold, train=fold.train[1:])])
-    kept.replace(seed=1).fit_many([fold])
-    kept.fit_many([fold])
+    kept = Task(resume=tmp_path)
+    TINY.fit_many([fold], kept)
+    TINY.replace(learning_rate=1e-3).fit_many([fold], kept)
+    TINY.fit_many([replace(fold, train=fold.train[1:])], kept)
+    TINY.replace(seed=1).fit_many([fold], kept)
+    TINY.fit_many([fold], kept)
     assert len(list(tmp_path.iterdir())) == 4
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
 from gatecast.errors import SettingsError, StoreError, TrainingError
-from gatecast.forecasting.logistic import threshold_rival
-from gatecast.forecasting.models import from_state
+from gatecast.forecasting.forecaster import Task, from_state
 from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.regimes import (
     HiddenMarkov,
     MarkovModel,
@@ -231,7 +231,7 @@ def test_the_regime_head_knows_more_than_its_rivals_where_states_are_hidden() ->
     """Squared returns alone show the variance here, so that the state has to be inferred."""
     market = synthetic.d2(2000, seed=1, symbols=3)
     samples = make_samples(market, ("ret_log_1",), volatility_proxy="close_to_close")["index"]
-    rivals = [HiddenMarkov(), threshold_rival(), Naive(rule="base_rate"), Naive(rule="last")]
+    rivals = [HiddenMarkov(), PANEL["threshold"].forecaster.of, Naive(rule="base_rate"), Naive(rule="last")]
     forecasts = walk_forward(rivals, samples, Schedule(refit="6M", minimum="3Y", train="3Y"))
     rows = forecasts.rows[np.isfinite(samples.targets["regime"].value[samples.ends[forecasts.rows]])]
     answer = samples.targets["regime"].value[samples.ends[rows]]
@@ -271,7 +271,7 @@ def test_stored_and_back_is_the_same_bytes_and_a_damaged_one_is_refused(samples:
     for one in (fitted, partly):
         arrays, stored = one.state()
         assert all(array.dtype == np.float64 for array in arrays.values())
-        again = from_state(arrays, stored)
+        again = from_state(arrays, {"kind": "markov", **stored})
         for ours, theirs in (
             (one.predict(samples, fold.test)["regime"], again.predict(samples, fold.test)["regime"]),
             (one.states(samples, fold.test), again.states(samples, fold.test)),
@@ -283,14 +283,14 @@ def test_stored_and_back_is_the_same_bytes_and_a_damaged_one_is_refused(samples:
         ("mean", arrays["mean"][:, :1]),
     ):  # fmt: skip
         with pytest.raises(StoreError, match="markov"):
-            from_state({**arrays, name: broken}, stored)
+            from_state({**arrays, name: broken}, {"kind": "markov", **stored})
 
 
 def test_the_same_settings_give_the_same_bytes_on_any_number_of_jobs(samples: Samples) -> None:
     folds = [one.on(samples) for one in Schedule(refit="1Y", minimum="3Y").folds(samples.times, samples.known_at)]
     chances = [
         [fit.predict(samples, fold.test)["regime"].tobytes() for fit, fold in zip(fits, folds, strict=True)]
-        for fits in (HiddenMarkov().fit_many(folds), HiddenMarkov().fit_many(folds, jobs=2))
+        for fits in (HiddenMarkov().fit_many(folds), HiddenMarkov().fit_many(folds, Task(jobs=2)))
     ]
     assert chances[0] == chances[1]
 

@@ -13,14 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as LinearRidge
 from sklearn.metrics import log_loss
 
-from gatecast.forecasting.forecaster import seed_of
+from gatecast.forecasting.forecaster import from_state, seed_of, state_of
 from gatecast.forecasting.forest import FittedForest, Forest
 from gatecast.forecasting.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.linear import BayesRidge, FittedLinear, Ridge
-from gatecast.forecasting.logistic import Logistic, har_regime_falls_rival, har_regime_rival, threshold_rival
+from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.models import from_state
 from gatecast.forecasting.naive import RULES, Naive
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.volatility import HARLevels, LogHAR
 from gatecast.forecasting.walkforward import walk_forward
@@ -33,9 +33,9 @@ ALL = [
     Ridge(),
     BayesRidge(),
     Logistic(),
-    threshold_rival(),
-    har_regime_rival(),
-    har_regime_falls_rival(),
+    PANEL["threshold"].forecaster.of,
+    PANEL["har_regime"].forecaster.of,
+    PANEL["har_regime_falls"].forecaster.of,
     LogHAR(),
     LogHAR(falls=True),
     HARLevels(),
@@ -112,7 +112,7 @@ def test_logistic_chooses_on_the_validation_rows_and_learns_from_all(samples: Sa
 
 
 def test_the_har_regime_reads_the_hars_terms_less_the_level(samples: Samples, fold: Fold) -> None:
-    fitted = har_regime_rival().replace(half_life=None).fit_many([fold])[0]
+    fitted = PANEL["har_regime"].forecaster.of.replace(half_life=None).fit_many([fold])[0]
     facts, answers = samples.facts, samples.targets["regime"].value[samples.ends]
     inputs = np.column_stack([facts.har, facts.recent])[samples.ends] - facts.level[samples.ends, None]
     inputs = np.nan_to_num(inputs)
@@ -252,7 +252,7 @@ def test_at_the_cut(forecaster: object, market: pl.DataFrame) -> None:
 @pytest.mark.parametrize("forecaster", ALL, ids=lambda f: f.name)
 def test_stored_and_back_is_the_same_bytes(forecaster: object, samples: Samples, fold: Fold) -> None:
     fitted = forecaster.fit_many([fold])[0]
-    again = from_state(*fitted.state())
+    again = from_state(*state_of(forecaster, fitted))
     for head, values in fitted.predict(samples, fold.test).items():
         assert values.tobytes() == again.predict(samples, fold.test)[head].tobytes()
 
@@ -358,5 +358,5 @@ def test_wild_cells_of_a_column_do_not_hide_what_it_tells(model: Ridge | BayesRi
     assert np.corrcoef(last(theirs), last(ours))[0, 1] > 0.9
     for place, row in enumerate(rows.tolist()):
         assert np.array_equal(other.predict(broken, np.array([row]))[head][0], ours[place])
-    loaded = from_state(*other.state())
+    loaded = type(other).from_state(*other.state())
     assert np.array_equal(loaded.predict(broken, rows)[head], ours)

@@ -12,10 +12,10 @@ from scipy.optimize import minimize_scalar, nnls
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as LinearRidge
 
+from gatecast.forecasting.forecaster import from_state, state_of
 from gatecast.forecasting.lag import PRIOR_ODDS, PRIOR_ROWS, LogisticLag, RidgeLag, last_return
-from gatecast.forecasting.logistic import har_regime_falls_rival
-from gatecast.forecasting.models import from_state
 from gatecast.forecasting.naive import Naive, range_average
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.shares import LEAST_STRENGTH, symbol_shares
 from gatecast.forecasting.volatility import HARLevels, LogHAR
@@ -215,7 +215,7 @@ def test_the_har_in_levels_is_scipys_and_follows_shocks(samples: Samples, fold: 
     "forecaster", [LogHAR(falls=True), HARLevels(), RidgeLag(), LogisticLag(), Naive(rule="ewma_range")]
 )
 def test_a_row_is_forecast_alike_by_itself_and_among_others(forecaster: object, samples: Samples, fold: Fold) -> None:
-    fitted = from_state(*forecaster.fit_many([fold])[0].state())
+    fitted = from_state(*state_of(forecaster, forecaster.fit_many([fold])[0]))
     for head, values in fitted.predict(samples, fold.test).items():
         for place in (0, 7, len(fold.test) - 1):
             alone = fitted.predict(samples, fold.test[place : place + 1])[head]
@@ -243,7 +243,7 @@ def test_the_averages_of_the_range_never_cross_a_segment(samples: Samples) -> No
 
 
 def test_the_regime_with_falls_is_scikit_learns(samples: Samples, fold: Fold) -> None:
-    fitted = har_regime_falls_rival().replace(half_life=None).fit_many([fold])[0]
+    fitted = PANEL["har_regime_falls"].forecaster.of.replace(half_life=None).fit_many([fold])[0]
     facts, answers = samples.facts, samples.targets["regime"].value[samples.ends]
     distances = np.nan_to_num(
         np.column_stack([facts.har, facts.recent])[samples.ends] - facts.level[samples.ends, None]

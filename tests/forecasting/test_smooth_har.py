@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import lsq_linear
 
 from gatecast.errors import StoreError
-from gatecast.forecasting.models import from_state
+from gatecast.forecasting.forecaster import from_state
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.volatility import FittedSmoothHAR, LogHAR, SmoothHAR
 from gatecast.market import synthetic
@@ -89,7 +89,7 @@ def test_it_is_linear_in_variance_and_never_0(folds: list[Fold]) -> None:
 def test_a_stored_one_forecasts_the_same(folds: list[Fold]) -> None:
     fold = folds[-1]
     one = fitted(fold)
-    again = from_state(*one.state())
+    again = type(one).from_state(*one.state())
     assert np.array_equal(
         again.predict(fold.data, fold.test)["volatility"], one.predict(fold.data, fold.test)["volatility"]
     )

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, mean_pinball_loss
 from torch import nn
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.forecasting.models import from_state
+from gatecast.forecasting.forecaster import Task, from_state, state_of
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.transformer import TFT, FittedTFT, Network, Outputs, initial_weights, network_loss
 from gatecast.samples.windows import Samples, make_samples
@@ -110,7 +110,7 @@ def test_a_row_is_forecast_as_among_others_and_a_symbol_too(
 
 
 def test_the_store_gives_back_the_same_and_refuses_another(fitted: FittedTFT, fold: Fold) -> None:
-    arrays, settings = fitted.state()
+    arrays, settings = state_of(QUICK, fitted)
     for array in arrays.values():
         array.setflags(write=False)  # as a file mapped into memory
     back = from_state(arrays, json.loads(json.dumps(settings)))
@@ -122,10 +122,10 @@ def test_the_store_gives_back_the_same_and_refuses_another(fitted: FittedTFT, fo
 def test_a_fit_is_kept_for_the_folds_that_follow_and_cores_change_nothing(fold: Fold) -> None:
     folds = [replace(fold, index=i, cutoff=fold.cutoff + np.timedelta64(i, "D")) for i in range(3)]
     done: list[int] = []
-    fits = QUICK.replace(every=2).fit_many(folds, progress=done.append)
+    fits = QUICK.replace(every=2).fit_many(folds, Task(on_fit=done.append))
     assert done == [2, 1]
     assert fits[0] is fits[1]
-    others = QUICK.replace(every=2).fit_many(folds, jobs=2)
+    others = QUICK.replace(every=2).fit_many(folds, Task(jobs=2))
     for one, other in zip(fits, others, strict=True):
         assert same(one.weights, other.weights)
     assert not same(fits[1].weights, fits[2].weights)  # another cutoff, another seed

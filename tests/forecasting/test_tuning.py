@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 
 from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting import tuning
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.models import from_state
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.forecasting.search import open_storage
 from gatecast.forecasting.tuning import TunedLSTM, Tuning, search_once, tuning_dates, with_params
@@ -44,7 +43,7 @@ def folds_of(samples: Samples, refit: str = "6M") -> list[Fold]:
 
 def found_by(fold: Fold, lstm: LSTM = SMALL, how: Tuning = QUICK, **options: Any) -> dict[str, Any]:
     with open_storage(None) as storage:
-        return search_once(lstm, how, fold, [], storage, **options)[0]
+        return search_once(lstm, how, fold, [], storage, **options)
 
 
 def test_a_search_reads_nothing_after_its_date(bars: pl.DataFrame, wide: Samples) -> None:
@@ -69,10 +68,10 @@ def test_a_search_reads_nothing_after_its_date(bars: pl.DataFrame, wide: Samples
 
 def test_cores_and_storage_change_nothing(wide: Samples, tmp_path: Any) -> None:
     folds = folds_of(wide)
-    tuned = TunedLSTM(SMALL, QUICK)
-    alone, both = (tuned.fit_many(folds, jobs=jobs) for jobs in (1, 2))
-    on_file = replace(tuned, storage=f"sqlite:///{tmp_path}/studies.db")
-    kept, again = (on_file.fit_many(folds) for _ in range(2))
+    tuned = TunedLSTM(lstm=SMALL, tuning=QUICK)
+    alone, both = (tuned.fit_many(folds, Task(jobs=jobs)) for jobs in (1, 2))
+    on_file = Task(studies=f"sqlite:///{tmp_path}/studies.db")
+    kept, again = (tuned.fit_many(folds, on_file) for _ in range(2))
     for other in (both, kept, again):
         for one, two in zip(alone, other, strict=True):
             assert one.settings.model_dump() == two.settings.model_dump()
@@ -83,7 +82,7 @@ def test_cores_and_storage_change_nothing(wide: Samples, tmp_path: Any) -> None:
 
 def test_settings_are_used_from_their_date_on_alone(wide: Samples) -> None:
     folds = folds_of(wide)
-    fits = TunedLSTM(SMALL, QUICK.replace(margin=0.0)).fit_many(folds)
+    fits = TunedLSTM(lstm=SMALL, tuning=QUICK.replace(margin=0.0)).fit_many(folds)
     dated = tuning_dates(folds, "1Y")
     assert dated[:2] == [0, 2]
     for number, fitted in enumerate(fits):
@@ -96,7 +95,7 @@ def test_settings_are_used_from_their_date_on_alone(wide: Samples) -> None:
 
 
 def test_the_best_of_one_date_is_tried_early_at_the_next(wide: Samples) -> None:
-    searches = TunedLSTM(SMALL, QUICK).fit_many(folds_of(wide))[-1].searches
+    searches = TunedLSTM(lstm=SMALL, tuning=QUICK).fit_many(folds_of(wide))[-1].searches
     for before, after in pairwise(searches):
         done = sorted((one for one in before["trials"] if one["state"] == "complete"), key=lambda one: one["loss"])
         first = [one["params"] for one in after["trials"][:3]]
@@ -106,9 +105,9 @@ def test_the_best_of_one_date_is_tried_early_at_the_next(wide: Samples) -> None:
 def test_a_stored_model_knows_how_its_settings_came_about(wide: Samples) -> None:
     import json
 
-    fitted = TunedLSTM(SMALL, QUICK).fit_many(folds_of(wide))[-1]
+    fitted = TunedLSTM(lstm=SMALL, tuning=QUICK).fit_many(folds_of(wide))[-1]
     arrays, said = fitted.state()
-    back = from_state(arrays, json.loads(json.dumps(said)))
+    back = type(fitted).from_state(arrays, json.loads(json.dumps(said)))
     assert list(back.searches) == json.loads(json.dumps(fitted.searches))  # type: ignore[attr-defined]
     rows = np.arange(len(wide) - 3, len(wide))
     np.testing.assert_array_equal(back.predict(wide, rows)["return"], fitted.predict(wide, rows)["return"])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM, FittedLSTM
 from gatecast.forecasting.lstm import training as t
 from gatecast.forecasting.schedule import Fold, Schedule, warm_starts
@@ -160,7 +161,7 @@ def test_a_start_that_has_learned_already_still_runs_out_of_patience(samples: Sa
 def test_jobs_change_no_byte_of_a_chain(samples: Samples) -> None:
     folds = refits(samples)
     both = WARM.replace(seeds=2)
-    for ours, theirs in zip(both.fit_many(folds), both.fit_many(folds, jobs=2), strict=True):
+    for ours, theirs in zip(both.fit_many(folds), both.fit_many(folds, Task(jobs=2)), strict=True):
         assert same(ours, theirs)
 
 
@@ -170,7 +171,7 @@ def test_networks_kept_of_a_chain_are_taken_for_no_others(
     folds = refits(samples)
     starts = warm_starts(folds)
     cold, warm = TINY.fit_many(folds), WARM.fit_many(folds)
-    kept, trained = WARM.replace(unfinished=tmp_path), []
+    kept, trained = Task(resume=tmp_path), []
 
     def train(*arguments: object) -> t.Fit:
         if len(trained) == len(folds) - 1:
@@ -180,17 +181,17 @@ def test_networks_kept_of_a_chain_are_taken_for_no_others(
 
     monkeypatch.setattr("gatecast.forecasting.lstm.forecaster.train_network", train)
     with pytest.raises(KeyboardInterrupt):
-        kept.fit_many(folds)
+        WARM.fit_many(folds, kept)
     trained.clear()
-    again = kept.fit_many(folds)
+    again = WARM.fit_many(folds, kept)
     assert len(trained) == 1  # the rest goes on from the folder
     assert all(same(a, b) for a, b in zip(again, warm, strict=True))
     trained.clear()
-    beside = kept.replace(warm_start=False).fit_many(folds)
+    beside = TINY.fit_many(folds, kept)
     assert len(trained) == sum(start is not None for start in starts)  # those that began cold are the same networks
     assert all(same(a, b) for a, b in zip(beside, cold, strict=True))
     trained.clear()
-    kept.replace(every=2, warm_start=False, label="seldom").fit_many(folds)
+    TINY.replace(every=2).fit_many(folds, kept)
     assert trained == []
 
 
@@ -210,7 +211,7 @@ def test_folds_in_between_use_the_last_fit(samples: Samples, every: int) -> None
 def test_a_trained_fold_is_told_once_and_forecasts_go_on(samples: Samples) -> None:
     told: list[tuple[str, int]] = []
     schedule = Schedule(train="1Y", refit="3M")
-    variants = [TINY, TINY.replace(every=3, seeds=2, label="seldom", selection=True)]
+    variants = {"lstm": TINY, "seldom": TINY.replace(every=3, seeds=2, selection=True)}
 
     def note(model: str, count: int) -> None:
         told.append((model, count))

@@ -35,7 +35,9 @@ from gatecast.studies.cadence import (
 
 QUICK: dict[str, Any] = {
     "features": ("x",), "schedule": Schedule(train="1Y"),
-    "lstm": LSTM(units=16, layers=1, seeds=2, epochs=4, learning_rate=5e-3),
+    "model": {
+        "lstm": LSTM(units=16, layers=1, seeds=2, epochs=4, learning_rate=5e-3),
+    },
 }  # fmt: skip
 PLANTED = synthetic.b1(1400, seed=4, r2=0.15, symbols=3)
 HALF = pl.col("time") > PLANTED["time"][600]
@@ -107,7 +109,7 @@ def test_jobs_change_nothing_but_the_seconds(changing: Cadences) -> None:
 def test_cadences_that_never_part_are_the_same_fits() -> None:
     """Ten refits: the yearly fit is never renewed either."""
     bars = synthetic.b1(520, seed=4, r2=0.15)
-    found = cadence(Experiment(bars=bars, **QUICK | {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}))
+    found = cadence(Experiment(bars=bars, **QUICK | {"model": {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}}))
     assert found.refits["index"] < 12
     same = [one for one in found.differences if (one.cadence, one.against) == (YEARLY, NEVER)]
     assert {one.reason for one in same} == {"they are the same fits"}
@@ -142,7 +144,7 @@ def test_the_difference_of_two_losses_that_are_known() -> None:
 def test_the_first_fit_has_a_whole_window() -> None:
     made = monthly(Experiment(schedule=Schedule(refit="1W", train="3Y")))
     assert (made.refit, made.train, made.minimum) == ("1M", "3Y", "3Y")
-    assert monthly(Experiment(lstm=LSTM(window="4Y"))).minimum == "4Y"
+    assert monthly(Experiment(model={"lstm": LSTM(window="4Y")})).minimum == "4Y"
     assert monthly(Experiment(schedule=Schedule(expanding=True))).minimum == "1Y"
     with pytest.raises(HistoryTooShortError):
         cadence(Experiment(bars=synthetic.b1(300, seed=1), **QUICK))
@@ -150,15 +152,15 @@ def test_the_first_fit_has_a_whole_window() -> None:
 
 def test_every_cadence_is_a_trial_once() -> None:
     bars = synthetic.b1(420, seed=4, r2=0.15)
-    experiment = Experiment(bars=bars, **QUICK | {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)})
+    experiment = Experiment(bars=bars, **QUICK | {"model": {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}})
     assert cadence(experiment).trials == len(read_trials(ledger_path())) == len(MONTHS)
     assert cadence(experiment.replace(name="again")).trials == len(MONTHS)
     hashes = [trial.settings_hash for trial in read_trials(ledger_path())]
     assert len(set(hashes)) == len(hashes)
     same = experiment.replace(schedule=monthly(experiment))  # a run with it is the monthly one
     assert configuration(same) == hashes[0]
-    assert configuration(same.replace(lstm=same.lstm.replace(every=3))) == hashes[1]
-    assert configuration(same.replace(lstm=same.lstm.replace(warm_start=True))) == hashes[-1]
+    assert configuration(same.with_model("lstm", same.network.replace(every=3))) == hashes[1]
+    assert configuration(same.with_model("lstm", same.network.replace(warm_start=True))) == hashes[-1]
     assert configuration(same.replace(seed=1)) not in hashes
 
 

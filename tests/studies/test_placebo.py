@@ -30,9 +30,11 @@ from gatecast.samples.features import CATALOGUE, register
 from gatecast.studies.placebo import ABOUT_SIGNS, FILE, Placebo, flipped, key_of, placebo, ranked, verdicts_of
 
 QUICK: dict[str, Any] = {
-    "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
-    "forest": Forest(trees=5),
-    "logistic": Logistic(strengths=(1e-2,)),
+    "model": {
+        "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
+        "forest": Forest(trees=5),
+        "logistic": Logistic(strengths=(1e-2,)),
+    },
     "schedule": Schedule(refit="1Y"),
 }
 MARKET = synthetic.b1(400, seed=3, r2=0.1, symbols=3)

@@ -33,7 +33,8 @@ from gatecast.store import save_run
 from gatecast.studies.tune import tune
 
 QUICK: dict[str, Any] = {
-    "features": ("ret_log_1", "x"), "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5),
+    "features": ("ret_log_1", "x"), 
+    "model": {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)},
     "schedule": Schedule(refit="6M"), "models": ("lstm", "forest", "logistic", "ridge"),
     "tuning": Tuning(trials=6, units=(16, 32), layers=(1, 2), lookback=(10, 40), margin=0.0),
 }  # fmt: skip
@@ -99,7 +100,7 @@ def test_tuning_needs_the_lstm_and_its_settings_are_written_down(bars: pl.DataFr
     with pytest.raises(SettingsError, match="add it to models"):
         Experiment(bars=bars, models=("forest", "logistic", "ridge"), tuning=Tuning())
     with pytest.raises(SettingsError, match=r"tuning\.head = 'regime', which the LSTM does not forecast"):
-        Experiment(lstm=LSTM(heads=("return", "direction")), tuning=Tuning(head="regime"))
+        Experiment(model={"lstm": LSTM(heads=("return", "direction"))}, tuning=Tuning(head="regime"))
     experiment = Experiment(**QUICK)
     file = tmp_path / "settings.toml"
     file.write_text(to_toml(experiment))
@@ -118,7 +119,7 @@ features = ["ret_log_1", "x"]
 [bars]
 source = "market.parquet"
 asset_class = "index"
-[lstm]
+[model.lstm]
 units = 16
 layers = 1
 seeds = 1

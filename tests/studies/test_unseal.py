@@ -25,8 +25,10 @@ from gatecast.studies.unseal import unseal
 DAY = "2004-01-01"
 QUICK = {
     "features": ("ret_log_1", "x"),
-    "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
-    "forest": Forest(trees=5),
+    "model": {
+        "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
+        "forest": Forest(trees=5),
+    },
     "schedule": Schedule(refit="6M"),
 }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 import polars as pl
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from gatecast.arguments import checked
 from gatecast.audits.leaks import (
@@ -55,9 +55,8 @@ from gatecast.trading.strategies import STRATEGIES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.forecaster import FittedForecaster, Forecaster
     from gatecast.forecasting.schedule import Fold
-    from gatecast.forecasting.tuning import SearchProgress
+    from gatecast.forecasting.walkforward import Fits
     from gatecast.samples.windows import Samples
 
     TimeArray = NDArray[np.datetime64]
@@ -151,10 +150,8 @@ def audit(
 
 
 def lightened(experiment: Experiment) -> Experiment:
-    """The same chain with the smallest networks and forests."""
-    light: Experiment = experiment.replace(
-        lstm=experiment.lstm.replace(units=16, layers=1, seeds=1, epochs=2), forest=experiment.forest.replace(trees=5)
-    )
+    """The same chain with every model as small as it can be."""
+    light: Experiment = experiment.replace(model={name: one.lightened() for name, one in experiment.model.items()})
     return light
 
 
@@ -209,14 +206,16 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
     yield [bars_table(bars)]
     samples = result.samples = experiment.make_samples(bars)
     yield [table for one in samples.values() for table in samples_tables(one)]
-    watched = _Watched(**{name: getattr(experiment, name) for name in experiment.model_fields_set})
     forecasts, tables = {}, []
     for name, one in samples.items():
         if experiment.schedule.folds(one.times, one.known_at):
-            forecasts[name] = forecast_class(watched, one)
-            result.folds[name] = watched.folds
-            tables += [chosen_table(one, forecasts[name].folds), *watched.tables(one)]
-            own = [watch.name for watch in watched.watches]
+            fitted: list[Fits] = []
+            forecasts[name] = forecast_class(experiment, one, on_fits=fitted.append)
+            result.folds[name] = list({id(fits.folds): fits.folds for fits in fitted}.values())
+            tables += [chosen_table(one, forecasts[name].folds)]
+            tables += [folds_table(one, folds, number) for number, folds in enumerate(result.folds[name])]
+            tables += [table for fits in fitted for table in scalers_tables(fits.name, fits.folds, fits.fits)]
+            own = [fits.name for fits in fitted]
             tables += forecasts_tables("forecasts", forecasts[name], own)
             tables += forecasts_tables("ensemble", forecasts[name], set(forecasts[name].values) - set(own))
     yield tables
@@ -245,53 +244,6 @@ def _decisions(one: ClassResult) -> list[Table]:
         rows_table("strategy", one.samples.asset_class, one.samples, rows, strategy),
         replace(profits, since=known),
     ]
-
-
-class _Watch:
-    """A forecaster that keeps the folds it was given and what it fitted to them."""
-
-    def __init__(self, forecaster: Forecaster) -> None:
-        self.forecaster = forecaster
-        self.folds: Sequence[Fold] = ()
-        self.fits: Sequence[FittedForecaster] = ()
-
-    @property
-    def name(self) -> str:
-        return self.forecaster.name
-
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Callable[[int], None] | None = None
-    ) -> Sequence[FittedForecaster]:
-        self.folds, self.fits = folds, self.forecaster.fit_many(folds, jobs=jobs, progress=progress)
-        return self.fits
-
-
-class _Watched(Experiment):
-    """The experiment, its forecasters watched."""
-
-    _watches: list[_Watch] = PrivateAttr(default_factory=list)
-
-    @property
-    def watches(self) -> list[_Watch]:
-        """The forecasters that were asked for last."""
-        return self._watches
-
-    @property
-    def folds(self) -> list[Sequence[Fold]]:
-        """The folds that they were given: usually the same for all."""
-        return list({id(watch.folds): watch.folds for watch in self._watches}.values())
-
-    def forecasters(self, told: SearchProgress | None = None) -> list[Forecaster]:
-        """The experiment's, watched."""
-        self._watches = [_Watch(forecaster) for forecaster in super().forecasters(told)]
-        return [*self._watches]
-
-    def tables(self, samples: Samples) -> list[Table]:
-        """The folds and every model's scalers."""
-        tables = [folds_table(samples, folds, number) for number, folds in enumerate(self.folds)]
-        for watch in self._watches:
-            tables += scalers_tables(watch.name, watch.folds, watch.fits)
-        return tables
 
 
 # ── the cuts ─────────────────────────────────────────────────────────────────────────────────────

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from gatecast.experiment import Experiment
 
 
-ANNOUNCED_STAGES = ("tuning", "lstm", "forest", "logistic", "ensemble")
-"""Stages whose end is worth a line."""
+LARGE_SHARE = 0.03
+"""Share of the time that all models usually take, from which the end of one is worth a line."""
 
 
 class RunProgress:
@@ -30,10 +30,13 @@ class RunProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         from gatecast.compute.estimate import Estimate
+        from gatecast.forecasting.panel import ENSEMBLE
 
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
         self.estimate = Estimate(usual_costs(experiment))
+        self.announced: set[str] = set()
+        self.combining = ENSEMBLE
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,6 +56,11 @@ class RunProgress:
     def plan(self, work: dict[str, Work]) -> None:
         """Tells what there is to do, and how long that usually takes."""
         self.estimate.plan(work)
+        usual = {name: sum(one.of(each) for each in work.values()) for name, one in self.estimate.models.items()}
+        large = LARGE_SHARE * sum(usual.values())
+        self.announced = {"tuning", self.combining, *(name for name, seconds in usual.items() if seconds > large)} - {
+            "scores"
+        }
         bars, symbols, refits = (
             sum(getattr(one, name) for one in work.values()) for name in ("bars", "symbols", "refits")
         )
@@ -67,8 +75,8 @@ class RunProgress:
         self.bar.update(
             self.task, description=printable(stage), completed=passed, total=passed + left, left=f"{about(left)} left"
         )
-        if done == total and model in ANNOUNCED_STAGES:
-            what = {"ensemble": "combined", "tuning": f"{total} candidates tried"}.get(model, f"{total} fits done")
+        if done == total and model in self.announced:
+            what = {self.combining: "combined", "tuning": f"{total} candidates tried"}.get(model, f"{total} fits done")
             self.say(f"{printable(stage)}: {what}; {about(left)} left")
 
     def say(self, line: str) -> None:

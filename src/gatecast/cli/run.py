@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gatecast.cli.costs import seeded
 from gatecast.cli.options import (
     AsJson,
     Backend,
@@ -63,7 +64,7 @@ def run(
         "seed": seed, "horizon": horizon, "lookback": lookback, "jobs": jobs or core_count(),
         "bars": {"source": bars, **options},
         "schedule": {"refit": as_length(refit), "train": as_length(train), "expanding": expanding},
-        "lstm": {"seeds": seeds},
+        "model": seeded(seeds),
         "control": {"market": "b1"} if demonstration else None,
     }  # fmt: skip
     experiment = experiment_of(config, changes)

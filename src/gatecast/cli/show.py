@@ -158,7 +158,7 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
     """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
     from rich.text import Text
 
-    from gatecast.forecasting.titles import model_title
+    from gatecast.forecasting.panel import model_title
 
     signals = model_title(rows[0]["signal_model"]) if rows else "model"
     overridden = [one for one in dict.fromkeys(warnings) if "the settings set evidence = " in one][:1]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gatecast.cli.costs import seeded
 from gatecast.cli.options import (
     AsJson,
     Backend,
@@ -204,7 +205,7 @@ def cadence(
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
     changes = {
-        "jobs": jobs or core_count(), "lstm": {"seeds": seeds},
+        "jobs": jobs or core_count(), "model": seeded(seeds),
         "bars": {"source": bars, **options},
     }  # fmt: skip
     experiment = experiment_of(config, changes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,36 @@ class Work:
     record: int
 
 
-PRIOR: dict[str, tuple[float, float, float]] = {
-    "lstm": (0.005, 6.5e-5, 0), "lstm_default": (0.005, 6.5e-5, 0), "tuning": (0.005, 6.5e-5, 0),
-    "forest": (0.02, 7e-5, 0), "logistic": (0.015, 4.5e-6, 0), "ridge": (1e-3, 3e-7, 0),
-    "highway": (5e-3, 0, 1.6e-6), "garch": (1e-3, 0, 7e-7), "gjr": (1e-3, 0, 7e-7), "tft": (0.5, 1e-3, 0),
-    "markov": (5e-3, 2e-5, 0), "ridge_long": (1e-3, 0, 1.2e-7), "logistic_long": (7e-3, 0, 1.3e-6),
-    "har": (1e-3, 0, 1.5e-7), "har_symbol": (1e-3, 0, 1e-7), "har_class": (1e-3, 0, 1e-7),
-    "har_falls": (1e-3, 0, 2e-7), "har_levels": (1e-3, 0, 3e-7), "ridge_lag": (5e-4, 0, 1e-7),
-    "logistic_lag": (1e-3, 0, 5e-7), "har_regime_falls": (3e-3, 0, 7e-7),
-    "threshold": (1.5e-3, 4e-7, 0), "har_regime": (3e-3, 0, 5e-7), "ensemble": (0.01, 0, 1.2e-6),
-    "scores": (0.05, 0, 8e-6),
-}  # fmt: skip
-"""Seconds a refit, a row of its window and a row of its record, as `benchmarks/universe.py --units` measured them; what
-is trained or searched at some refits only, spread over all. Once anything was timed, their ratios are all that matters.
-`ensemble` is the combination, `scores` all that is counted afterwards."""
-PER_BAR = {"scores": 1.5e-4}
-"""Seconds a bar, whatever the refits: of scores, which store and draw, too."""
+@dataclass(frozen=True)
+class Seconds:
+    """What a stage usually takes on one core: a refit, a row of its window, a row of its record, and a bar in all.
+
+    As `benchmarks/universe.py --units` measured it; what is trained or searched at some refits only is spread over all.
+    Once anything was timed, the ratios are all that matters. `parallel`: whether several cores make it faster.
+    """
+
+    refit: float = 1e-3
+    row: float = 0.0
+    record: float = 0.0
+    bar: float = 0.0
+    parallel: bool = False
+
+    def of(self, work: Work) -> float:
+        """Seconds of so much work."""
+        each = self.refit * work.refits + self.row * work.rows + self.record * work.record
+        return each + self.bar * work.bars
+
+    def times(self, factor: float) -> Seconds:
+        """So many times as long."""
+        return replace(
+            self, refit=self.refit * factor, row=self.row * factor, record=self.record * factor, bar=self.bar * factor
+        )
+
+
+COMBINING = Seconds(0.01, 0, 1.2e-6)
+"""The combination of the models' forecasts."""
+SCORING = Seconds(0.05, 0, 8e-6, 1.5e-4)
+"""All that is counted, stored and drawn afterwards."""
 
 
 @dataclass
@@ -50,17 +64,17 @@ class Estimate:
 
     What a model has left is the usual cost of that work times how much longer the model took than usual so far; of a
     model that has not run yet, how much longer all others took. Its very first fit is left out of that: it loads and
-    compiles. `models`: name -> how many times the default settings' work it has.
+    compiles. `models`: name of a model or stage -> what it usually takes.
 
     >>> ticks = iter([0.0, 0.0, 10.0])
-    >>> estimate = Estimate({"lstm": 1.0}, clock=lambda: next(ticks))
+    >>> estimate = Estimate({"mine": Seconds(0.005, 6.5e-5)}, clock=lambda: next(ticks))
     >>> estimate.plan({"small": Work(500, 1, 10, 1_000, 1_000), "large": Work(5_000, 10, 10, 10_000, 10_000)})
-    >>> estimate.done("small", "lstm", 10, 10)
+    >>> estimate.done("small", "mine", 10, 10)
     >>> 5 < estimate.left < 50
     True
     """
 
-    models: dict[str, float]
+    models: dict[str, Seconds]
     clock: Callable[[], float] = time.monotonic
     work: dict[str, Work] = field(default_factory=dict)
     parts: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -93,9 +107,8 @@ class Estimate:
         work = self.work.get(asset_class)
         if work is None:
             return 0.0
-        refit, row, record = PRIOR.get(model, (0.0, 0.0, 0.0))
-        once = PER_BAR.get(model, 0.0) * work.bars
-        return self.models.get(model, 0.0) * (refit * work.refits + row * work.rows + record * work.record + once)
+        usual = self.models.get(model)
+        return usual.of(work) if usual else 0.0
 
     @property
     def passed(self) -> float:

@@ -12,6 +12,7 @@ from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.rivals import RIVALS
 from gatecast.evaluation.windows import LEVEL
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK
 from gatecast.metrics import significance
 from gatecast.metrics.many import holm
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """The scope of a row that rests on every asset class together."""
-CORRECTION = "highway"  # corrects the variance in force, and is no member of it
-BOTH_NETWORKS = ("lstm", CORRECTION)  # each can stand in for the other, so that neither seems to be missed
+BOTH_NETWORKS = (NETWORK, CORRECTION)  # each can stand in for the other, so that neither seems to be missed
 
 
 def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     >>> credit_of({}, Ensemble())
     []
     """
-    issued = {name: one for name, one in forecasts.items() if "ensemble" in one.values}
+    issued = {name: one for name, one in forecasts.items() if ENSEMBLE in one.values}
     if not issued:
         return []
     scopes = ({ALL: issued} if len(issued) > 1 else {}) | {name: {name: one} for name, one in issued.items()}
@@ -77,34 +77,39 @@ def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -
 
     It has the heads that `models` have a part in: where no member of a head is left, the rival's forecast.
     """
-    variances = _variance_members(forecasts, ensemble)
-    members = tuple(name for name in ensemble.members if name not in models) or ensemble.members
+    ensemble = ensemble.spelled(forecasts)
+    variances, every = _variance_members(forecasts, ensemble), ensemble.members or ()
+    members = tuple(name for name in every if name not in models) or every
     others = tuple(name for name in variances if name not in models) or variances
     corrected = CORRECTION in forecasts.values and CORRECTION not in models
     in_variance = others != variances or corrected != (CORRECTION in forecasts.values)
-    changed = ensemble.replace(members=members, volatility_members=others)
+    changed: Ensemble = ensemble.replace(members=members, volatility_members=others)
     heard = {head: ensemble.opinions_on(head, forecasts) != changed.opinions_on(head, forecasts) for head in RIVALS}
     touched = [
         head for head in RIVALS
         if (in_variance and head in ("volatility", "regime"))  # whose probability follows from the variance, too
         or (head != "volatility" and CORRECTION not in models and heard[head])
     ]  # fmt: skip
-    known = None if in_variance else forecasts.values["ensemble"]["volatility"]
+    known = None if in_variance else forecasts.values[ENSEMBLE]["volatility"]
     kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
-    heads = changed.combine(replace(forecasts, values=kept), volatility=known, heads=touched).values["ensemble"]
+    heads = changed.combine(replace(forecasts, values=kept), volatility=known, heads=touched).values[ENSEMBLE]
     return forecasts.with_model("without", {head: heads[head] for head in touched})
 
 
 def _variance_members(forecasts: Forecasts, ensemble: Ensemble) -> tuple[str, ...]:
     """Those of the members for variance that forecast it here."""
-    return tuple(name for name in ensemble.volatility_members if "volatility" in forecasts.values.get(name, {}))
+    return tuple(
+        name
+        for name in ensemble.spelled(forecasts).volatility_members or ()
+        if "volatility" in forecasts.values.get(name, {})
+    )
 
 
 def _left_out(forecasts: Forecasts, ensemble: Ensemble) -> list[tuple[str, ...]]:
     """Each model that the ensemble listens to, and the two LSTMs together where both have a part."""
     variances = _variance_members(forecasts, ensemble)
     corrections = tuple(name for name in (CORRECTION,) if name in forecasts.values)
-    members = tuple(name for name in ensemble.members if name in forecasts.values)
+    members = tuple(name for name in ensemble.spelled(forecasts).members or () if name in forecasts.values)
     names = dict.fromkeys((*members, *variances, *corrections))
     alone = variances == corrections  # without it there would be no variance
     found: list[tuple[str, ...]] = [(name,) for name in names if not (alone and name == CORRECTION)]
@@ -115,7 +120,7 @@ def _row(
     forecasts: Mapping[str, Forecasts], scope: str, head: str, models: tuple[str, ...], overlap: int
 ) -> list[dict[str, Any]]:
     """The row of one class, head and set of models, its p-value not yet adjusted; none without a day to score."""
-    days = day_means(forecasts, head, "ensemble", "without")
+    days = day_means(forecasts, head, ENSEMBLE, "without")
     if len(days.day) == 0:
         return []
     test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")

@@ -9,7 +9,7 @@ import numpy as np
 
 from gatecast.evaluation.compare import day_means, sessions_spanned
 from gatecast.evaluation.rivals import RIVALS
-from gatecast.forecasting.schedule import LONG
+from gatecast.forecasting.panel import LONGER
 from gatecast.metrics import significance
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ def longer_windows(forecasts: Mapping[str, Forecasts]) -> list[dict[str, Any]]:
     since = min(one.samples.times.min() for one in forecasts.values()).astype("datetime64[Y]").astype(int) + 1970
     overlap, rows = sessions_spanned(forecasts), []
     for head in RIVALS:
-        for model in (name.removesuffix(LONG) for name in first if name.endswith(LONG)):
-            if head not in first.get(model, {}) or head not in first[model + LONG]:
+        for model, longer in LONGER.items():
+            if head not in first.get(model, {}) or head not in first.get(longer, {}):
                 continue
-            days = day_means(forecasts, head, model + LONG, model)
+            days = day_means(forecasts, head, longer, model)
             if len(days.day) == 0:
                 continue
             test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
             sure = test.enough and np.isfinite(test.pvalue) and test.pvalue < LEVEL
-            longer = "no difference" if not sure else "better" if test.statistic > 0 else "worse"
+            worth = "no difference" if not sure else "better" if test.statistic > 0 else "worse"
             rows.append(
                 {"head": head, "model": model, "since": int(since), "n": len(days.day),
                  "sliding": float(days.rival.mean()), "everything": float(days.model.mean()),
-                 "statistic": test.statistic, "pvalue": test.pvalue, "longer": longer}
+                 "statistic": test.statistic, "pvalue": test.pvalue, "longer": worth}
             )  # fmt: skip
     return rows

@@ -17,7 +17,8 @@ from pydantic import Field
 from gatecast.compute.parallel import one_thread
 from gatecast.errors import SettingsError
 from gatecast.forecasting.fallback import choose
-from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
+from gatecast.forecasting.mixture import LARGEST_MIXTURE, correct_variance, correction_of, mix_variances
+from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
 from gatecast.settings import Settings
 
@@ -31,14 +32,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-RIVALS = {
-    "return": ("bayes", "zero"),
-    "direction": ("base_rate",),
-    "regime": ("har_regime_falls", "har_regime", "base_rate"),
-}
-"""What a head starts from: the first of these that forecasts."""
 EQUAL, STACKED = "equal_weight", "stacked"
-LINEAR = ("ridge", "ridge_long", "logistic", "logistic_long")
 DENSITY_DAYS = 60  # of record, before the spread of the forecasts' errors means anything
 LARGEST_LOG_RETURN = 20.0  # a variance that has lost its scale is no expected return beyond it
 DENSITY = "density"  # the probability of turbulence that follows from the forecast of variance
@@ -47,18 +41,18 @@ DENSITY = "density"  # the probability of turbulence that follows from the forec
 class Ensemble(Settings):
     """How the members' forecasts become one."""
 
-    members: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "lstm", "forest", "logistic", "ridge", "logistic_long", "ridge_long",
-    )  # fmt: skip
+    members: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None, examples=[["lstm", "forest", "logistic", "ridge"]]
+    )
     """models that are combined, those of them that run and forecast the head; a probability of a rise stands for a
-    return; a head that none of them forecasts is its rival's"""
-    volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)] = (
-        "har_symbol", "har_class", "har_smooth", "lstm", "constant", "garch",
-    )  # fmt: skip
+    return; a head that none of them forecasts is its rival's; left out: those that are made for it"""
+    volatility_members: Annotated[tuple[str, ...], Field(min_length=1, max_length=LARGEST_MIXTURE)] | None = Field(
+        default=None, examples=[["har_symbol", "har_class", "har_smooth", "lstm"]]
+    )
     """forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past out-of-sample
-    QLIKE, and what highway learned corrects it as far as that has paid"""
-    volatility_base: tuple[str, ...] = ("har_symbol", "har_class", "har_smooth")
-    """those that share the weight before there is a record"""
+    QLIKE, and what highway learned corrects it as far as that has paid; left out: those that are made for it"""
+    volatility_base: tuple[str, ...] | None = Field(default=None, examples=[["har_symbol", "har_class", "har_smooth"]])
+    """those that share the weight before there is a record; left out: the linear ones"""
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
     """standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones"""
     minimum_days: Annotated[int, Field(ge=1)] = 60
@@ -110,8 +104,30 @@ class Ensemble(Settings):
         """The models whose forecasts make a head."""
         able = {"return": ("return", "direction")}.get(head, (head,))
         return tuple(
-            name for name in (*self.members, *((DENSITY,) if head == "regime" else ()))
+            name for name in (*(self.spelled(forecasts).members or ()), *((DENSITY,) if head == "regime" else ()))
             if not set(able).isdisjoint(forecasts.values.get(name, {}))
+        )  # fmt: skip
+
+    def spelled(self, forecasts: Forecasts) -> Ensemble:
+        """The same with every member named: where the settings leave them out, the models that join."""
+        known = {name: forecaster_of(name, forecasts.panel) for name in forecasts.values}
+        models = {name: one for name in in_order(known) if (one := known[name])}
+        members = self.members or tuple(
+            name for name, one in models.items() if {"return", "direction", "regime"}.intersection(one.joins())
+        )
+        variances = self.volatility_members or tuple(
+            name for name, one in models.items() if "volatility" in one.joins()
+        )
+        linear = tuple(name for name in variances if name in models and models[name].about().linear)
+        base = linear if self.volatility_base is None else self.volatility_base
+        if len(variances) > LARGEST_MIXTURE:
+            raise SettingsError(
+                f"{len(variances)} models join the ensemble of volatility ({', '.join(variances)}): name at most "
+                f"{LARGEST_MIXTURE} of them, ensemble.volatility_members = [...]."
+            )
+        return Ensemble.model_construct(
+            members=members, volatility_members=variances, volatility_base=base, prior_sd=self.prior_sd,
+            minimum_days=self.minimum_days,
         )  # fmt: skip
 
     def _returns(self, forecasts: Forecasts, since: int) -> InForce:
@@ -124,7 +140,7 @@ class Ensemble(Settings):
         samples = forecasts.samples
         steps = np.sqrt(np.arange(1, samples.horizon + 1))
         unit = samples.facts.sigma[samples.ends][:, None] * steps
-        rival = next(name for name in RIVALS["return"] if "return" in forecasts.values.get(name, {}))
+        rival = next(name for name in STARTS["return"] if "return" in forecasts.values.get(name, {}))
         start = forecasts.values[rival]["return"] / unit
         base = forecasts.values["base_rate"]["direction"]
         names, opinions = self.opinions_on("return", forecasts), []
@@ -139,7 +155,7 @@ class Ensemble(Settings):
                 opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
         answer = samples.answers[:, samples.horizon - 1]
         every = np.stack(opinions, axis=-1) - start[..., None]  # (samples, horizon, members)
-        linear = [i for i, name in enumerate(names) if name in LINEAR]
+        linear = [i for i, name in enumerate(names) if is_linear(name, forecasts.panel)]
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
         equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
         made = {name: _already_issued(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
@@ -153,28 +169,30 @@ class Ensemble(Settings):
 
     def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
-        names = [name for name in self.volatility_members if "volatility" in forecasts.values.get(name, {})]
+        spelled = self.spelled(forecasts)
+        given, first = spelled.volatility_members or (), spelled.volatility_base or ()
+        names = [name for name in given if "volatility" in forecasts.values.get(name, {})]
         if not names:
             able = [name for name, heads in forecasts.values.items() if "volatility" in heads]
             raise SettingsError(
-                f"ensemble.volatility_members = {', '.join(self.volatility_members)}: expected at least one that "
-                f"forecasts volatility here. Those that do: {', '.join(able) or 'none'}."
+                f"ensemble.volatility_members = {', '.join(given)}: expected at least one that forecasts volatility "
+                f"here. Those that do: {', '.join(able) or 'none'}."
             )
         members = [forecasts.values[name]["volatility"] for name in names]
-        base = np.array([float(name in self.volatility_base) for name in names])
+        base = np.array([float(name in first) for name in names])
         if not base.any():
             base[0] = 1.0
         held = _already_issued(forecasts, "ensemble", "volatility", since)
-        if "highway" not in forecasts.values:
+        if CORRECTION not in forecasts.values:
             return mix_variances(forecasts, np.column_stack(members), base / base.sum(), held, since)
         mixed = mix_variances(forecasts, np.column_stack(members), base / base.sum(), np.full_like(held, np.nan))
-        own = (forecasts.values[name]["volatility"] for name in ("highway", "har_symbol", "har_class"))
+        own = (forecasts.values[name]["volatility"] for name in (CORRECTION, *CORRECTED))
         return correct_variance(forecasts, mixed, correction_of(*own), held, since)
 
     def _probability(self, forecasts: Forecasts, head: str, since: int) -> InForce:
         """Slopes of what the members' log-odds add to the rival's."""
         samples = forecasts.samples
-        rival = next(name for name in RIVALS[head] if head in forecasts.values.get(name, {}))
+        rival = next(name for name in STARTS[head] if head in forecasts.values.get(name, {}))
         names = self.opinions_on(head, forecasts)
         if not names:
             return _rivals_own(forecasts, head, rival, since)
@@ -231,7 +249,7 @@ def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, s
 
     samples = forecasts.samples
     level, answer = samples.facts.level[samples.ends], samples.targets["volatility"].value[samples.decided]
-    rival = next(name for name in RIVALS["regime"] if "regime" in forecasts.values.get(name, {}))
+    rival = next(name for name in STARTS["regime"] if "regime" in forecasts.values.get(name, {}))
     with np.errstate(divide="ignore", invalid="ignore"):
         forecast = np.log(volatility)
     for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS)[since:]:

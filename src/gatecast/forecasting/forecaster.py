@@ -1,14 +1,25 @@
-"""The interface of everything that forecasts: settings that fit, and fitted numbers that predict."""
+"""The interface of everything that forecasts: settings that fit, and fitted numbers that predict.
+
+A model is one class: its settings, its title, the heads that it forecasts, what it costs, and how it is fitted. Adding
+one takes this class and `@add_forecaster`; see docs/plugins.md.
+"""
 
 from __future__ import annotations
 
-import time
 import zlib
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
+
+from gatecast.compute.estimate import Seconds
+from gatecast.compute.parallel import fan_out
+from gatecast.errors import PluginError, SettingsError, StoreError
+from gatecast.plugins import Registry
+from gatecast.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +30,11 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-Progress = Callable[[int], None]
+USUAL = Seconds()
+"""What a model takes that says nothing of it."""
+
+Fitted = TypeVar("Fitted", bound="FittedForecaster")
+Item = TypeVar("Item")
 
 
 class FittedForecaster(Protocol):
@@ -37,6 +52,11 @@ class FittedForecaster(Protocol):
         """Arrays and JSON-able settings from which `from_state` of the same class rebuilds it."""
         ...
 
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedForecaster:
+        """The inverse of `state`; raises `KeyError`, `TypeError` or `ValueError` for what is not a state of it."""
+        ...
+
 
 @runtime_checkable
 class SeedEnsemble(FittedForecaster, Protocol):
@@ -49,20 +69,200 @@ class SeedEnsemble(FittedForecaster, Protocol):
         ...
 
 
-@runtime_checkable
-class Forecaster(Protocol):
-    """Settings only; `fit` is `fit_many` of one fold, and `fit_many` is what fans refits out over the cores."""
+@dataclass(frozen=True)
+class Traits:
+    """What is true of a model whatever its settings.
+
+    `title`: for tables, sentences and pages. `heads`: what it forecasts, of `return`, `direction`, `volatility`,
+    `regime`. `seconds`: what a refit with the default settings takes. `member_of`: heads whose ensemble it joins unless
+    the settings name the members. `linear`: a linear model, which needs the least record to be trusted. `learns_slope`:
+    False for rules that fit no slope.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    seconds: Seconds = USUAL
+    member_of: tuple[str, ...] = ()
+    linear: bool = False
+    learns_slope: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fit is told beside its settings; nothing here changes a number.
+
+    `name`: under which the forecasts are kept. `jobs`: cores. `on_fit`: called with how many more fits are done.
+    `on_search`: hears how many candidates of a search were tried, of how many, and the best so far in words.
+    `resume`: folder that keeps an interrupted run's networks. `studies`: address of the file or server that keeps
+    searches. `since`, `past`: the number of folds that were fitted before, and the last fit of these: only the folds
+    from `since` on are fitted, and where none is due yet, `past` stays.
+    """
+
+    name: str = ""
+    jobs: int = 1
+    on_fit: Callable[[int], None] | None = None
+    on_search: Callable[[int, int, str], None] | None = None
+    resume: Path | None = None
+    studies: str | None = None
+    since: int = 0
+    past: FittedForecaster | None = None
+
+
+ALONE = Task()
+"""One core, nothing heard and nothing kept."""
+
+
+class Forecaster(Settings, ABC):
+    """Settings of a model, which can be fitted. A concrete model is final, says `kind`, `traits` and `fitted`."""
+
+    kind: ClassVar[str]
+    """its name in settings files"""
+    traits: ClassVar[Traits]
+    fitted: ClassVar[type[FittedForecaster]]
+    """what `fit_many` returns, and what a stored model is rebuilt as"""
 
     @property
     def name(self) -> str:
-        """The name in `forecasts.parquet`."""
-        ...
+        """The name under which it forecasts where no other is given."""
+        return self.kind
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> Sequence[FittedForecaster]:
-        """One fitted forecaster a fold, each from its own train and validation rows; `progress(n)` after n more."""
-        ...
+    def about(self) -> Traits:
+        """What is true of it whatever its settings."""
+        return self.traits
+
+    def title(self) -> str:
+        """What a reader calls it."""
+        return self.traits.title
+
+    def phrase(self) -> str:
+        """The title within a sentence."""
+        return f"the {self.title()}"
+
+    def able(self) -> tuple[str, ...]:
+        """The heads that it forecasts with these settings."""
+        return self.traits.heads
+
+    def joins(self) -> tuple[str, ...]:
+        """The heads whose ensemble it joins unless the settings name the members."""
+        return self.traits.member_of
+
+    def relative_work(self) -> float:
+        """How many times the work of the default settings a fit takes, about."""
+        return 1.0
+
+    def kind_of(self, fitted: FittedForecaster) -> str:
+        """The kind as which a fit of it is stored."""
+        return self.kind
+
+    def lightened(self) -> Self:
+        """The same with as little work as it can do: a leak of the chain shows in any model."""
+        return self
+
+    def counts(self, folds: int) -> int:
+        """What `Task.on_fit` is told in all for so many folds."""
+        return folds
+
+    @abstractmethod
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> Sequence[FittedForecaster]:
+        """One fitted forecaster a fold from `task.since` on, each from its own train and validation rows."""
+
+
+FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters")
+"""Kinds of models: built in, added by `add_forecaster`, or offered by an installed package's entry point."""
+
+Model = TypeVar("Model", bound=type[Forecaster])
+
+
+def add_forecaster(cls: Model) -> Model:
+    """Makes a model known by its `kind`: `@add_forecaster` above the class.
+
+    Raises `PluginError` where the kind is a built-in model's.
+    """
+    FORECASTERS.add(cls.kind, cls, built_in=cls.__module__.startswith("gatecast."))
+    return cls
+
+
+FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth"}
+"""Kinds in the folders of older runs -> a kind whose fitted forecaster is the same."""
+
+
+def of_kind(table: Mapping[str, Any]) -> Forecaster:
+    """The forecaster of a table of settings, its `kind` among them.
+
+    Raises `SettingsError` where there is no such kind, or a setting is none of it.
+
+    >>> import gatecast.forecasting.garch
+    >>> of_kind({"kind": "garch", "every": 6})
+    Garch(every=6, minimum=500, asymmetric=False)
+    """
+    settings = dict(table)
+    kind = str(settings.pop("kind", ""))
+    try:
+        cls = FORECASTERS.find(kind)
+    except PluginError as error:
+        raise SettingsError(str(error)) from None
+    return cls(**settings)
+
+
+def from_state(arrays: dict[str, NDArray[Any]], settings: Mapping[str, Any]) -> FittedForecaster:
+    """The fitted forecaster whose `state()` gave these arrays and settings, `kind` beside them.
+
+    Raises `StoreError` for an unknown kind, and for arrays or settings that do not make up such a model.
+
+    >>> import numpy as np
+    >>> from gatecast.forecasting.naive import FittedNaive
+    >>> arrays, settings = FittedNaive("zero", {}, np.array([np.nan]), ("SP500",)).state()
+    >>> from_state(arrays, {"kind": "naive", **settings}).rule
+    'zero'
+    """
+    own = dict(settings)
+    kind = str(own.pop("kind", None))
+    try:
+        cls = FORECASTERS.find(FORMER_KINDS.get(kind, kind))
+    except PluginError as error:
+        raise StoreError(f"a stored model is of the unknown kind {kind!r}: {error}") from None
+    try:
+        return cls.fitted.from_state(arrays, own)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(
+            f"a stored model of kind {kind!r} lacks or mangles {error}: it was written by another version, or damaged."
+        ) from None
+
+
+def state_of(forecaster: Forecaster, fitted: FittedForecaster) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and JSON-able settings, `kind` among them, from which `from_state` rebuilds a forecaster's fit."""
+    arrays, settings = fitted.state()
+    return arrays, {"kind": forecaster.kind_of(fitted), **settings}
+
+
+def fit_every(
+    fit: Callable[[Item], Fitted], folds: Sequence[Fold], every: int, task: Task, *,
+    from_fold: Callable[[Fold], Item] | None = None, jobs: int = 1, processes: bool = False, light: bool = False,
+) -> list[Fitted]:  # fmt: skip
+    """A fit at every `every`-th fold, kept for those that follow it; a fold is the same whatever came before it.
+
+    `from_fold`: what `fit` takes of a fold, where that is less than the fold. `jobs`, `processes`, `light`: see
+    `compute.parallel.fan_out`.
+
+    >>> fit_every(lambda fold: fold * 10, [0, 1, 2, 3], 2, Task(since=1, past=0))
+    [0, 20, 20]
+    """
+    due = [number for number in range(task.since, len(folds)) if number % every == 0]
+    ends = iter([*due[1:], len(folds)])
+    begins = iter(due)
+    report = task.on_fit
+    items: list[Any] = [from_fold(folds[number]) if from_fold else folds[number] for number in due]
+    fits = fan_out(
+        fit, items, jobs=jobs, processes=processes, light=light,
+        progress=(lambda _: report(next(ends) - next(begins))) if report else None,
+    )  # fmt: skip
+    by_fold: dict[int, Any] = dict(zip(due, fits, strict=True))
+    served: list[Any] = []
+    current = task.past
+    for number in range(task.since, len(folds)):
+        current = by_fold.get(number, current)
+        served.append(current)
+    return served
 
 
 def centre_and_spread(answers: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -89,33 +289,3 @@ def seed_of(seed: int, asset_class: str, cutoff: np.datetime64, member: int = 0)
     moment = int(cutoff.astype("datetime64[s]").astype(np.int64))
     key = (zlib.crc32(asset_class.encode()), moment, member)
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A forecaster that adds the wall-clock seconds of its training to `seconds`, under its name.
-
-    >>> from gatecast.forecasting.naive import Naive
-    >>> seconds: dict[str, float] = {}
-    >>> Timed(Naive(rule="zero"), seconds).fit_many([])
-    []
-    >>> list(seconds)
-    ['zero']
-    """
-
-    forecaster: Forecaster
-    seconds: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        """The forecaster's own."""
-        return self.forecaster.name
-
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> Sequence[FittedForecaster]:
-        """The forecaster's own fits."""
-        begin = time.perf_counter()
-        fits = self.forecaster.fit_many(folds, jobs=jobs, progress=progress)
-        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - begin
-        return fits

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of
+from gatecast.compute.estimate import Seconds
+from gatecast.forecasting.forecaster import (
+    ALONE,
+    Forecaster,
+    Task,
+    Traits,
+    add_forecaster,
+    centre_and_spread,
+    fit_every,
+    seed_of,
+)
 from gatecast.forecasting.scaling import smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
-from gatecast.samples.targets import columns_of, decode
-from gatecast.settings import SHARED, Settings
+from gatecast.samples.targets import HEADS, columns_of, decode
+from gatecast.settings import SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,56 +32,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-
-
-class Forest(Settings):
-    """Breiman's random forest (2001, Machine Learning 45) with the mean of all heads in every leaf."""
-
-    trees: Annotated[int, Field(ge=1, le=2000)] = 60
-    """number of trees"""
-    depth: Annotated[int, Field(ge=1, le=30)] = 6
-    """depth of a tree, at most"""
-    leaf: Annotated[int, Field(ge=1)] = 20
-    """rows in a leaf, at least"""
-    columns: Annotated[float, Field(gt=0, le=1)] = 0.33
-    """share of inputs tried at a split"""
-    rows: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """share of the rows drawn for each tree; answers over h bars overlap, so that most rows of a window say the same"""
-    window: Window | None = None
-    """what it learns from; left out: the schedule's"""
-    half_life: HalfLife | None = None
-    """years of age that halve a row's weight; left out: none do"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
-    """what is drawn follows from it"""
-
-    @property
-    def name(self) -> str:
-        """`forest`."""
-        return "forest"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedForest]:
-        """One forest a fold, from its training rows alone (the validation rows give its signals their scale)."""
-        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedForest:
-        from sklearn.ensemble import RandomForestRegressor
-
-        fold = fold.windowed(self.window)
-        samples = fold.data
-        table = samples.answers[fold.train]
-        centre, spread = centre_and_spread(table)
-        answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
-        weight = None if self.half_life is None else fold.recency(self.half_life)  # it decides which rows are drawn
-        drawn = max(int(self.rows * (len(table) if weight is None else weight.sum())), 1)  # a share warns where few are
-        model = RandomForestRegressor(
-            self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
-            max_features=self.columns, max_samples=drawn, n_jobs=1,
-            random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
-        ).fit(samples.summaries[fold.train].astype(np.float32), answers, weight)  # fmt: skip
-        forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
-        column = columns_of(samples.horizon)["volatility"].start
-        error = samples.answers[fold.validation, column] - forest._outputs(samples, fold.validation)[:, column]
-        return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})
 
 
 @dataclass(frozen=True)
@@ -136,7 +95,7 @@ class FittedForest:
         """Arrays and settings for the store."""
         names = ("feature", "threshold", "left", "right", "value", "roots")
         return {name: getattr(self, name) for name in names}, {
-            "kind": "forest", "horizon": self.horizon, "smear": self.smear,
+            "horizon": self.horizon, "smear": self.smear,
         }  # fmt: skip
 
     @classmethod
@@ -149,3 +108,64 @@ class FittedForest:
             if np.any(child[inner] <= number[inner]) or np.any(child[inner] >= len(number)):
                 raise ValueError("a tree's child does not come after its parent: the file is damaged")
         return forest
+
+
+@add_forecaster
+class Forest(Forecaster):
+    """Breiman's random forest (2001, Machine Learning 45) with the mean of all heads in every leaf."""
+
+    kind: ClassVar = "forest"
+    traits: ClassVar = Traits(
+        "random forest", HEADS, Seconds(0.02, 7e-5, parallel=True), member_of=("return", "direction", "regime")
+    )
+    fitted: ClassVar = FittedForest
+
+    trees: Annotated[int, Field(ge=1, le=2000)] = 60
+    """number of trees"""
+    depth: Annotated[int, Field(ge=1, le=30)] = 6
+    """depth of a tree, at most"""
+    leaf: Annotated[int, Field(ge=1)] = 20
+    """rows in a leaf, at least"""
+    columns: Annotated[float, Field(gt=0, le=1)] = 0.33
+    """share of inputs tried at a split"""
+    rows: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """share of the rows drawn for each tree; answers over h bars overlap, so that most rows of a window say the same"""
+    window: Window | None = None
+    """what it learns from; left out: the schedule's"""
+    half_life: HalfLife | None = None
+    """years of age that halve a row's weight; left out: none do"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what is drawn follows from it"""
+
+    def relative_work(self) -> float:
+        """By the number of trees."""
+        return self.trees / 60
+
+    def lightened(self) -> Forest:
+        """Five trees."""
+        light: Forest = self.replace(trees=5)
+        return light
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedForest]:
+        """One forest a fold, from its training rows alone (the validation rows give its signals their scale)."""
+        return fit_every(self._fit, folds, 1, task, jobs=task.jobs)
+
+    def _fit(self, fold: Fold) -> FittedForest:
+        from sklearn.ensemble import RandomForestRegressor
+
+        fold = fold.windowed(self.window)
+        samples = fold.data
+        table = samples.answers[fold.train]
+        centre, spread = centre_and_spread(table)
+        answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
+        weight = None if self.half_life is None else fold.recency(self.half_life)  # it decides which rows are drawn
+        drawn = max(int(self.rows * (len(table) if weight is None else weight.sum())), 1)  # a share warns where few are
+        model = RandomForestRegressor(
+            self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
+            max_features=self.columns, max_samples=drawn, n_jobs=1,
+            random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
+        ).fit(samples.summaries[fold.train].astype(np.float32), answers, weight)  # fmt: skip
+        forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
+        column = columns_of(samples.horizon)["volatility"].start
+        error = samples.answers[fold.validation, column] - forest._outputs(samples, fold.validation)[:, column]
+        return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})

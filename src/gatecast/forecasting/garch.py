@@ -9,17 +9,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Progress
+from gatecast.compute.estimate import Seconds
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
 from gatecast.forecasting.histories import histories_between, histories_until
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import decode
-from gatecast.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,44 +106,6 @@ def fit_garch(returns: FloatArray, *, asymmetric: bool = False) -> GarchModel | 
     )  # fmt: skip
 
 
-class Garch(Settings):
-    """GARCH(1,1), or with `asymmetric` GJR-GARCH(1,1,1), with t innovations, one for each symbol.
-
-    The parameters are fitted at every `every`-th refit on all returns known by then; in between the variance goes on
-    from bar to bar with the parameters in force. It is brought to the proxy's unit by `Facts.ratio`. A symbol with
-    fewer than `minimum` returns, or whose likelihood has no clear top, is forecast by its trailing variance (EWMA).
-
-    >>> Garch().name, Garch(asymmetric=True).name
-    ('garch', 'gjr')
-    """
-
-    every: Annotated[int, Field(ge=1, le=1000)] = 12
-    """refits from one fit of the parameters to the next; the variance goes on bar by bar"""
-    minimum: Annotated[int, Field(ge=100)] = 500
-    """returns that a symbol needs; with fewer it is forecast by its trailing variance"""
-    asymmetric: bool = Field(default=False, exclude=True)
-    """GJR-GARCH instead of GARCH"""
-
-    @property
-    def name(self) -> str:
-        """`garch` or `gjr`."""
-        return "gjr" if self.asymmetric else "garch"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedGarch]:
-        """A fit of every symbol at every `every`-th fold, kept for the folds that follow it."""
-        served = iter([len(folds[i : i + self.every]) for i in range(0, len(folds), self.every)])
-        report = (lambda _: progress(next(served))) if progress else None
-        known = [known_returns(fold) for fold in folds[:: self.every]]
-        tables = fan_out(self._fit, known, jobs=jobs, processes=True, progress=report)
-        return [FittedGarch(tables[number // self.every], fold.data.symbols) for number, fold in enumerate(folds)]
-
-    def _fit(self, known: list[FloatArray]) -> tuple[GarchModel | None, ...]:
-        return tuple(
-            fit_garch(returns, asymmetric=self.asymmetric) if len(returns) >= self.minimum else None
-            for returns in known
-        )
-
-
 def known_returns(fold: Fold) -> list[FloatArray]:
     """For each symbol all its returns, (bars,), that are known at the fold's cutoff; histories one after the other."""
     samples = fold.data
@@ -182,7 +143,7 @@ class FittedGarch:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store; a missing model is NaN."""
         table = [[np.nan] * 6 if model is None else astuple(model) for model in self.models]
-        return {"table": np.array(table).reshape(-1, 6)}, {"kind": "garch", "symbols": list(self.symbols)}
+        return {"table": np.array(table).reshape(-1, 6)}, {"symbols": list(self.symbols)}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedGarch:
@@ -191,3 +152,56 @@ class FittedGarch:
         if table.shape != (len(symbols), 6):
             raise ValueError("the number of its models")
         return cls(tuple(None if np.isnan(row).any() else GarchModel(*row) for row in table.tolist()), symbols)
+
+
+@add_forecaster
+class Garch(Forecaster):
+    """GARCH(1,1), or with `asymmetric` GJR-GARCH(1,1,1), with t innovations, one for each symbol.
+
+    The parameters are fitted at every `every`-th refit on all returns known by then; in between the variance goes on
+    from bar to bar with the parameters in force. It is brought to the proxy's unit by `Facts.ratio`. A symbol with
+    fewer than `minimum` returns, or whose likelihood has no clear top, is forecast by its trailing variance (EWMA).
+
+    >>> Garch().name, Garch(asymmetric=True).name
+    ('garch', 'gjr')
+    """
+
+    kind: ClassVar = "garch"
+    traits: ClassVar = Traits(
+        "GARCH-t", ("volatility",), Seconds(1e-3, 0, 7e-7, parallel=True), member_of=("volatility",)
+    )
+    fitted: ClassVar = FittedGarch
+
+    every: Annotated[int, Field(ge=1, le=1000)] = 12
+    """refits from one fit of the parameters to the next; the variance goes on bar by bar"""
+    minimum: Annotated[int, Field(ge=100)] = 500
+    """returns that a symbol needs; with fewer it is forecast by its trailing variance"""
+    asymmetric: bool = False
+    """GJR-GARCH instead of GARCH"""
+
+    @property
+    def name(self) -> str:
+        """`garch` or `gjr`."""
+        return "gjr" if self.asymmetric else "garch"
+
+    def title(self) -> str:
+        """GARCH or GJR-GARCH, with t innovations."""
+        return "GJR-GARCH-t" if self.asymmetric else self.traits.title
+
+    def joins(self) -> tuple[str, ...]:
+        """One of the two, as they say nearly the same."""
+        return () if self.asymmetric else self.traits.member_of
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedGarch]:
+        """A fit of every symbol at every `every`-th fold, kept for the folds that follow it."""
+        return fit_every(
+            self._fit, folds, self.every, task, from_fold=lambda fold: (known_returns(fold), fold.data.symbols),
+            jobs=task.jobs, processes=True,
+        )  # fmt: skip
+
+    def _fit(self, known: tuple[list[FloatArray], tuple[str, ...]]) -> FittedGarch:
+        models = tuple(
+            fit_garch(returns, asymmetric=self.asymmetric) if len(returns) >= self.minimum else None
+            for returns in known[0]
+        )
+        return FittedGarch(models, known[1])

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Progress
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
 from gatecast.samples.variance import VARIANCE_INPUTS
-from gatecast.settings import SHARED, Settings
+from gatecast.settings import SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,65 +26,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-
-
-class Highway(Settings):
-    """Variance over the next h bars: the log-average of `har_symbol` and `har_class`, times what an LSTM learned.
-
-    A small LSTM, pooled over the class, is trained on the log variance that the two leave unexplained, from windows of
-    the same inputs, on all that is known; its head starts at zero. The linear part is refitted at every refit, the
-    network at every `every`-th.
-    """
-
-    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
-    """bars in a window, T"""
-    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
-    """bars ahead, h"""
-    units: Annotated[int, Field(ge=16, le=256)] = 32
-    """units in a layer"""
-    layers: Annotated[int, Field(ge=1, le=3)] = 1
-    """layers, one upon the other"""
-    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
-    """share dropped between layers and before the head"""
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 8
-    """passes through the training rows, at most; more overfit a residual"""
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
-    """step size of Adam"""
-    seeds: Annotated[int, Field(ge=1, le=100)] = 2
-    """networks"""
-    every: Annotated[int, Field(ge=1, le=1000)] = 12
-    """refits from one training to the next"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
-    """what the networks begin from"""
-    unfinished: Path | None = Field(default=None, exclude=True, repr=False)
-    """folder in which finished networks are kept, and looked for; changes no result"""
-
-    @property
-    def name(self) -> str:
-        """`highway`."""
-        return "highway"
-
-    @property
-    def lstm(self) -> LSTM:
-        """The network's settings."""
-        return LSTM(
-            lookback=self.lookback, horizon=self.horizon, units=self.units, layers=self.layers, dropout=self.dropout,
-            chunk=32, epochs=self.epochs, learning_rate=self.learning_rate, seeds=self.seeds, seed=self.seed,
-            heads=("volatility",), unfinished=self.unfinished,
-        )  # fmt: skip
-
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedHighway]:
-        """The linear forecasts of every fold, the network of every `every`-th and of those that follow it."""
-        linear = fan_out(_linear, folds, jobs=jobs, light=True)
-        trained = range(0, len(folds), self.every)
-        lessons = [_lesson(folds[number], linear[number]) for number in trained]
-        networks = [
-            replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
-            for one in self.lstm.fit_many(lessons, jobs=jobs, progress=progress)
-        ]
-        return [FittedHighway(pair, networks[number // self.every]) for number, pair in enumerate(linear)]
 
 
 @dataclass(frozen=True)
@@ -108,7 +49,7 @@ class FittedHighway:
         """Arrays and settings for the store."""
         parts = {"symbol": self.linear[0].state(), "class": self.linear[1].state(), "network": self.network.state()}
         arrays = {f"{part}/{name}": array for part, (own, _) in parts.items() for name, array in own.items()}
-        return arrays, {"kind": "highway", **{part: settings for part, (_, settings) in parts.items()}}
+        return arrays, {part: settings for part, (_, settings) in parts.items()}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHighway:
@@ -119,6 +60,74 @@ class FittedHighway:
             own[part][rest] = array
         linear = [FittedLinearVariance.from_state(own[part], settings[part]) for part in ("symbol", "class")]
         return cls((linear[0], linear[1]), FittedLSTM.from_state(own["network"], settings["network"]))
+
+
+@add_forecaster
+class Highway(Forecaster):
+    """Variance over the next h bars: the log-average of `har_symbol` and `har_class`, times what an LSTM learned.
+
+    A small LSTM, pooled over the class, is trained on the log variance that the two leave unexplained, from windows of
+    the same inputs, on all that is known; its head starts at zero. The linear part is refitted at every refit, the
+    network at every `every`-th.
+    """
+
+    kind: ClassVar = "highway"
+    traits: ClassVar = Traits("LSTM correction", ("volatility",), Seconds(5e-3, 0, 1.6e-6, parallel=True))
+    fitted: ClassVar = FittedHighway
+
+    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
+    """bars in a window, T"""
+    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
+    """bars ahead, h"""
+    units: Annotated[int, Field(ge=16, le=256)] = 32
+    """units in a layer"""
+    layers: Annotated[int, Field(ge=1, le=3)] = 1
+    """layers, one upon the other"""
+    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.2
+    """share dropped between layers and before the head"""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 8
+    """passes through the training rows, at most; more overfit a residual"""
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    """step size of Adam"""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 2
+    """networks"""
+    every: Annotated[int, Field(ge=1, le=1000)] = 12
+    """refits from one training to the next"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what the networks begin from"""
+
+    def relative_work(self) -> float:
+        """By how seldom the network is trained."""
+        return 12 / self.every
+
+    def counts(self, folds: int) -> int:
+        """Networks that are trained."""
+        return len(range(0, folds, self.every)) * self.seeds
+
+    @property
+    def lstm(self) -> LSTM:
+        """The network's settings."""
+        return LSTM(
+            lookback=self.lookback, horizon=self.horizon, units=self.units, layers=self.layers, dropout=self.dropout,
+            chunk=32, epochs=self.epochs, learning_rate=self.learning_rate, seeds=self.seeds, seed=self.seed,
+            heads=("volatility",),
+        )  # fmt: skip
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedHighway]:
+        """The linear forecasts of every fold, the network of every `every`-th and of those that follow it."""
+        linear = dict(enumerate(fan_out(_linear, folds[task.since :], jobs=task.jobs, light=True), task.since))
+        due = [number for number in linear if number % self.every == 0]
+        lessons = [_lesson(folds[number], linear[number]) for number in due]
+        networks = {
+            number: replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
+            for number, one in zip(due, self.lstm.fit_many(lessons, replace(task, since=0, past=None)), strict=True)
+        }
+        network, fits = task.past.network if isinstance(task.past, FittedHighway) else None, []
+        for number, pair in linear.items():
+            network = networks.get(number, network)
+            if network is not None:
+                fits.append(FittedHighway(pair, network))
+        return fits
 
 
 def on_highway(

@@ -10,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import SerializeAsAny, field_serializer, field_validator
 
-from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import FittedForecaster, Forecaster, Progress
+from gatecast.forecasting.forecaster import (
+    ALONE,
+    FittedForecaster,
+    Forecaster,
+    Task,
+    Traits,
+    add_forecaster,
+    fit_every,
+    from_state,
+    of_kind,
+)
 from gatecast.forecasting.naive import match_symbols
 from gatecast.samples.targets import VARIANCE_FLOOR
 
@@ -27,8 +37,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-
-KIND = "by_hour"
 
 
 @dataclass(frozen=True)
@@ -111,44 +119,12 @@ class HourEffects:
 
 
 @dataclass(frozen=True)
-class ByHour:
-    """A simple forecaster of variance or regime that knows the hour of the session.
-
-    It is fitted to, and predicts from, samples without the hour's effect on variance, which is then put back. Where a
-    session has one bar it is the forecaster itself.
-
-    >>> from gatecast.forecasting.volatility import LogHAR
-    >>> ByHour(LogHAR()).name
-    'har'
-    """
-
-    forecaster: Forecaster
-
-    @property
-    def name(self) -> str:
-        """The forecaster's own."""
-        return self.forecaster.name
-
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> Sequence[FittedForecaster]:
-        """One fit a fold; the hour's effect is learned from what is known at its cutoff."""
-        if not folds or folds[0].data.session_bars <= 1:
-            return self.forecaster.fit_many(folds, jobs=jobs, progress=progress)
-        return fan_out(self._fit, folds, jobs=jobs, light=True, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedByHour:
-        effects = HourEffects.learned(fold)
-        (fitted,) = self.forecaster.fit_many([fold.on(effects.removed(fold.data))])
-        return FittedByHour(effects, fitted)
-
-
-@dataclass(frozen=True)
 class FittedByHour:
-    """The hour's effects, and a forecaster that was fitted without them."""
+    """The hour's effects, and a forecaster that was fitted without them, of a kind."""
 
     effects: HourEffects
     fitted: FittedForecaster
+    kind: str
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; the variance has the hour's effect again."""
@@ -163,7 +139,92 @@ class FittedByHour:
         arrays, settings = self.fitted.state()
         hours = {"minutes": self.effects.minutes, "pooled": self.effects.pooled, "table": self.effects.table}
         arrays = {f"of/{name}": array for name, array in arrays.items()}
-        return hours | arrays, {"kind": KIND, "of": settings, "symbols": list(self.effects.symbols)}
+        return hours | arrays, {"of": {"kind": self.kind, **settings}, "symbols": list(self.effects.symbols)}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedByHour:
+        """The inverse of `state`."""
+        own = {name.removeprefix("of/"): array for name, array in arrays.items() if name.startswith("of/")}
+        symbols, of = tuple(settings["symbols"]), dict(settings["of"])
+        effects = HourEffects(arrays["minutes"], arrays["pooled"], arrays["table"], symbols)
+        if of.get("kind") == ByHour.kind or effects.table.shape != (len(symbols), *effects.pooled.shape):
+            raise ValueError("the number of its symbols")
+        if len(effects.pooled) != len(effects.minutes):
+            raise ValueError("the number of its hours")
+        return cls(effects, from_state(own, of), str(of["kind"]))
+
+
+@add_forecaster
+class ByHour(Forecaster):
+    """A simple forecaster of variance or regime that knows the hour of the session.
+
+    It is fitted to, and predicts from, samples without the hour's effect on variance, which is then put back. Where a
+    session has one bar it is the forecaster itself.
+
+    >>> from gatecast.forecasting.volatility import LogHAR
+    >>> ByHour(of=LogHAR()).name
+    'har'
+    """
+
+    kind: ClassVar = "by_hour"
+    traits: ClassVar = Traits("forecaster that knows the hour", ("volatility", "regime"))
+    fitted: ClassVar = FittedByHour
+
+    of: SerializeAsAny[Forecaster]
+    """the forecaster that is told the hour"""
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _of_a_kind(cls, value: Any) -> Any:
+        return of_kind(value) if isinstance(value, dict) else value
+
+    @field_serializer("of")
+    def _with_kind(self, of: Forecaster) -> dict[str, Any]:
+        return {"kind": of.kind, **of.model_dump(mode="json")}
+
+    @property
+    def name(self) -> str:
+        """The forecaster's own, as are all its facts."""
+        return self.of.name
+
+    def about(self) -> Traits:
+        """The forecaster's own."""
+        return self.of.about()
+
+    def title(self) -> str:
+        """The forecaster's own."""
+        return self.of.title()
+
+    def phrase(self) -> str:
+        """The forecaster's own."""
+        return self.of.phrase()
+
+    def able(self) -> tuple[str, ...]:
+        """The forecaster's own."""
+        return self.of.able()
+
+    def joins(self) -> tuple[str, ...]:
+        """The forecaster's own."""
+        return self.of.joins()
+
+    def kind_of(self, fitted: FittedForecaster) -> str:
+        """Its own, or the forecaster's where a session has one bar."""
+        return self.kind if isinstance(fitted, FittedByHour) else self.of.kind_of(fitted)
+
+    def relative_work(self) -> float:
+        """The forecaster's own."""
+        return self.of.relative_work()
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> Sequence[FittedForecaster]:
+        """One fit a fold; the hour's effect is learned from what is known at its cutoff."""
+        if not folds or folds[0].data.session_bars <= 1:
+            return self.of.fit_many(folds, task)
+        return fit_every(self._fit, folds, 1, task, jobs=task.jobs, light=True)
+
+    def _fit(self, fold: Fold) -> FittedByHour:
+        effects = HourEffects.learned(fold)
+        (fitted,) = self.of.fit_many([fold.on(effects.removed(fold.data))])
+        return FittedByHour(effects, fitted, self.of.kind_of(fitted))
 
 
 def hour_effects(values: FloatArray, group: IntArray, place: IntArray, overlap: int) -> FloatArray:

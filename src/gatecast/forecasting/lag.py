@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Progress
+from gatecast.compute.estimate import Seconds
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
 from gatecast.forecasting.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import decode
-from gatecast.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,76 +40,6 @@ def last_return(samples: Samples, ends: IntArray) -> FloatArray:
     same = (samples.symbol[before] == samples.symbol[ends]) & (samples.segment[before] == samples.segment[ends])
     step = np.where(same & (before < ends), samples.targets["return"].value[before, 0], 0.0)
     return np.nan_to_num(step / samples.facts.sigma[ends])
-
-
-class RidgeLag(Settings):
-    """The standardised return path on the last one-bar standardised return: a slope a symbol, shrunk to its class's.
-
-    Learned from every row whose answer is known at the cutoff, each counting one over the sessions that its answer
-    spans; there is no intercept. Hoerl and Kennard (1970), Technometrics 12.
-
-    >>> RidgeLag().name
-    'ridge_lag'
-    """
-
-    @property
-    def name(self) -> str:
-        """`ridge_lag`."""
-        return "ridge_lag"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLag]:
-        """One set of slopes a fold."""
-        return fan_out(self._fit, folds, light=True, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedLag:
-        samples, rows = fold.data, fold.record
-        answer = samples.answers[rows, : samples.horizon]
-        known = np.isfinite(answer).all(axis=1)
-        rows, answer = rows[known], answer[known]
-        ends = samples.ends[rows]
-        lag, weight = last_return(samples, ends), 1.0 / samples.horizon_sessions
-        pooled = weight * lag @ answer / (weight * lag @ lag + PRIOR_ROWS)
-        symbol, count = samples.symbol[ends], len(samples.symbols)
-        square = np.bincount(symbol, lag**2, count)
-        left = (
-            np.bincount(symbol, lag * (column - lag * slope), count)
-            for column, slope in zip(answer.T, pooled, strict=True)
-        )
-        table = pooled + weight * np.column_stack(list(left)) / (weight * square + PRIOR_ROWS)[:, None]
-        return FittedLag("return", np.zeros(len(table)), table, 0.0, pooled, samples.symbols)
-
-
-class LogisticLag(Settings):
-    """The probability of a rise on the last one-bar standardised return: a slope a symbol, shrunk to its class's.
-
-    Without that return it is the symbol's own past share, as in `base_rate`; rows count as in `RidgeLag`.
-
-    >>> LogisticLag().name
-    'logistic_lag'
-    """
-
-    @property
-    def name(self) -> str:
-        """`logistic_lag`."""
-        return "logistic_lag"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLag]:
-        """One set of slopes a fold."""
-        return fan_out(self._fit, folds, light=True, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedLag:
-        samples, rows = fold.data, fold.record
-        answer = samples.targets["direction"].value[samples.decided[rows]]
-        known = np.isfinite(answer)
-        rows, answer = rows[known], answer[known]
-        ends = samples.ends[rows]
-        symbol, overlap = samples.symbol[ends], samples.horizon_sessions
-        shares, of_class = symbol_shares(answer, symbol, len(samples.symbols), overlap)
-        offset, lag = _odds(shares), last_return(samples, ends)
-        pooled = _slopes(lag, answer, offset[symbol], np.zeros_like(symbol), 1, 1.0 / overlap, 0.0)
-        own = _slopes(lag, answer, offset[symbol], symbol, len(shares), 1.0 / overlap, float(pooled[0]))
-        base = float(_odds(np.array([of_class]))[0])
-        return FittedLag("direction", offset, own[:, None], base, pooled, samples.symbols)
 
 
 @dataclass(frozen=True)
@@ -138,13 +67,83 @@ class FittedLag:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
         arrays = {"offset": self.offset, "table": self.table, "pooled": self.pooled}
-        return arrays, {"kind": "lag", "head": self.head, "base": self.base, "symbols": list(self.symbols)}
+        return arrays, {"head": self.head, "base": self.base, "symbols": list(self.symbols)}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLag:
         """The inverse of `state`."""
         offset, table, pooled = (arrays[name] for name in ("offset", "table", "pooled"))
         return cls(settings["head"], offset, table, settings["base"], pooled, tuple(settings["symbols"]))
+
+
+@add_forecaster
+class LogisticLag(Forecaster):
+    """The probability of a rise on the last one-bar standardised return: a slope a symbol, shrunk to its class's.
+
+    Without that return it is the symbol's own past share, as in `base_rate`; rows count as in `RidgeLag`.
+
+    >>> LogisticLag().name
+    'logistic_lag'
+    """
+
+    kind: ClassVar = "logistic_lag"
+    traits: ClassVar = Traits("logistic regression on the last return", ("direction",), Seconds(1e-3, 0, 5e-7))
+    fitted: ClassVar = FittedLag
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLag]:
+        """One set of slopes a fold."""
+        return fit_every(self._fit, folds, 1, task, light=True)
+
+    def _fit(self, fold: Fold) -> FittedLag:
+        samples, rows = fold.data, fold.record
+        answer = samples.targets["direction"].value[samples.decided[rows]]
+        known = np.isfinite(answer)
+        rows, answer = rows[known], answer[known]
+        ends = samples.ends[rows]
+        symbol, overlap = samples.symbol[ends], samples.horizon_sessions
+        shares, of_class = symbol_shares(answer, symbol, len(samples.symbols), overlap)
+        offset, lag = _odds(shares), last_return(samples, ends)
+        pooled = _slopes(lag, answer, offset[symbol], np.zeros_like(symbol), 1, 1.0 / overlap, 0.0)
+        own = _slopes(lag, answer, offset[symbol], symbol, len(shares), 1.0 / overlap, float(pooled[0]))
+        base = float(_odds(np.array([of_class]))[0])
+        return FittedLag("direction", offset, own[:, None], base, pooled, samples.symbols)
+
+
+@add_forecaster
+class RidgeLag(Forecaster):
+    """The standardised return path on the last one-bar standardised return: a slope a symbol, shrunk to its class's.
+
+    Learned from every row whose answer is known at the cutoff, each counting one over the sessions that its answer
+    spans; there is no intercept. Hoerl and Kennard (1970), Technometrics 12.
+
+    >>> RidgeLag().name
+    'ridge_lag'
+    """
+
+    kind: ClassVar = "ridge_lag"
+    traits: ClassVar = Traits("ridge regression on the last return", ("return",), Seconds(5e-4, 0, 1e-7))
+    fitted: ClassVar = FittedLag
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLag]:
+        """One set of slopes a fold."""
+        return fit_every(self._fit, folds, 1, task, light=True)
+
+    def _fit(self, fold: Fold) -> FittedLag:
+        samples, rows = fold.data, fold.record
+        answer = samples.answers[rows, : samples.horizon]
+        known = np.isfinite(answer).all(axis=1)
+        rows, answer = rows[known], answer[known]
+        ends = samples.ends[rows]
+        lag, weight = last_return(samples, ends), 1.0 / samples.horizon_sessions
+        pooled = weight * lag @ answer / (weight * lag @ lag + PRIOR_ROWS)
+        symbol, count = samples.symbol[ends], len(samples.symbols)
+        square = np.bincount(symbol, lag**2, count)
+        left = (
+            np.bincount(symbol, lag * (column - lag * slope), count)
+            for column, slope in zip(answer.T, pooled, strict=True)
+        )
+        table = pooled + weight * np.column_stack(list(left)) / (weight * square + PRIOR_ROWS)[:, None]
+        return FittedLag("return", np.zeros(len(table)), table, 0.0, pooled, samples.symbols)
 
 
 def _slopes(

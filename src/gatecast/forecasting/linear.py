@@ -5,20 +5,19 @@ Both are stored as plain arrays and predict through `FittedLinear`, which needs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Progress
+from gatecast.compute.estimate import Seconds
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
 from gatecast.forecasting.scaling import Scaler, far_limits, smearing_factor
-from gatecast.forecasting.schedule import Fold, HalfLife, Window
+from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
 from gatecast.samples.variance import VARIANCE_INPUTS
-from gatecast.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +69,7 @@ class FittedLinear:
         arrays = {f"weights.{head}": weights for head, weights in self.weights.items()}
         arrays |= {"scaler.centre": self.scaler.centre, "scaler.spread": self.scaler.spread}
         arrays |= {} if self.limits is None else {"limits": self.limits}
-        return arrays, {"kind": "linear", "inputs": self.inputs, "smear": self.smear}
+        return arrays, {"inputs": self.inputs, "smear": self.smear}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinear:
@@ -80,12 +79,19 @@ class FittedLinear:
         return cls(settings["inputs"], scaler, weights, settings["smear"], arrays.get("limits"))
 
 
-class Ridge(Settings):
+@add_forecaster
+class Ridge(Forecaster):
     """Ridge regression of the standardised return path and log variance on the window's summaries.
 
     The penalty is the one of `penalties` with the smaller validation error; returns have no intercept. Hoerl and
     Kennard (1970), Technometrics 12.
     """
+
+    kind: ClassVar = "ridge"
+    traits: ClassVar = Traits(
+        "ridge regression", ("return", "volatility"), Seconds(1e-3, 3e-7), member_of=("return",), linear=True
+    )
+    fitted: ClassVar = FittedLinear
 
     penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
     """penalties to choose from on the validation block, head by head; in units of rows"""
@@ -95,17 +101,14 @@ class Ridge(Settings):
     """years of age that halve a row's weight; left out: none do"""
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     """refits from one training to the next"""
-    label: str = Field(default="ridge", exclude=True)
-    """its name in the forecasts, where there are several"""
 
-    @property
-    def name(self) -> str:
-        """`ridge`, or the label of a special one."""
-        return self.label
+    def title(self) -> str:
+        """With what it learns from, where that is everything."""
+        return with_memory(self.traits.title, self.window)
 
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLinear]:
         """One fit a fold: weights from its training rows, the penalty from its validation rows."""
-        return fit_seldom(self._fit, folds, self.every, progress)
+        return fit_every(self._fit, folds, self.every, task, light=True)
 
     def _fit(self, fold: Fold) -> FittedLinear:
         fold = fold.windowed(self.window)
@@ -130,7 +133,8 @@ class Ridge(Settings):
         return FittedLinear("summaries", scaler, weights, smear, limits)
 
 
-class BayesRidge(Settings):
+@add_forecaster
+class BayesRidge(Forecaster):
     """A linear forecast of returns that trusts itself only as far as all that is known bears it out.
 
     Regressions of the standardised return path on the window's summaries, without intercept, each with a normal prior
@@ -144,6 +148,10 @@ class BayesRidge(Settings):
     MacKay (1992), Neural Computation 4; Hoeting, Madigan, Raftery and Volinsky (1999), Statistical Science 14.
     """
 
+    kind: ClassVar = "bayes"
+    traits: ClassVar = Traits("Bayesian ridge regression", ("return",), Seconds(1e-3, 0, 2e-7), linear=True)
+    fitted: ClassVar = FittedLinear
+
     nothing: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """prior probability that nothing can be forecast"""
     shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
@@ -151,14 +159,9 @@ class BayesRidge(Settings):
     )  # fmt: skip
     """shares of the variance that the weights explain, one for each prior"""
 
-    @property
-    def name(self) -> str:
-        """`bayes`."""
-        return "bayes"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLinear]:
         """One fit a fold, from every row whose answer is known at its cutoff."""
-        return fit_seldom(self._fit, folds, 1, progress)
+        return fit_every(self._fit, folds, 1, task, light=True)
 
     def _fit(self, fold: Fold) -> FittedLinear:
         samples, rows = fold.data, fold.record
@@ -187,12 +190,13 @@ class BayesRidge(Settings):
         return FittedLinear("summaries", scaler, {"return": weights}, limits=limits)
 
 
-def fit_seldom(
-    fit: Callable[[Fold], FittedLinear], folds: Sequence[Fold], every: int, progress: Progress | None
-) -> list[FittedLinear]:
-    """A fit at every `every`-th fold, for it and those that follow; on one thread: such small fits only wait in two."""
-    fits = fan_out(fit, folds[::every], light=True, progress=progress)
-    return [fits[number // every] for number in range(len(folds))]
+def with_memory(title: str, window: str | int | None) -> str:
+    """A title, and what the model learns from where that is everything known.
+
+    >>> with_memory("ridge regression", "expanding")
+    'ridge regression on everything known'
+    """
+    return f"{title} on everything known" if window == EXPANDING else title
 
 
 def design(samples: Samples, rows: IntArray, inputs: str, limits: FloatArray | None = None) -> FloatArray:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from gatecast.forecasting.forecaster import Progress
-from gatecast.forecasting.linear import FittedLinear, fit_seldom, scaled_inputs
-from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
-from gatecast.settings import Settings
+from gatecast.compute.estimate import Seconds
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
+from gatecast.forecasting.linear import FittedLinear, scaled_inputs, with_memory
+from gatecast.forecasting.schedule import Fold, HalfLife, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,14 +21,34 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 
-class Logistic(Settings):
+ABOUT = {
+    "summaries": ("logistic", "logistic regression", "the logistic regression"),
+    "distance": ("threshold", "distance to the level", "the distance to the level alone"),
+    "har": ("har_regime", "logistic regression on HAR terms", "the logistic regression on the HAR's terms"),
+    "har_falls": (
+        "har_regime_falls", "logistic regression on HAR terms and falls",
+        "the logistic regression on the HAR's terms and falls",
+    ),
+}  # fmt: skip
+"""What it reads -> the name where no other is given, the title, and the title within a sentence."""
+
+
+@add_forecaster
+class Logistic(Forecaster):
     """L2-penalised logistic regression of `heads` on the window's summaries, or on distances to the regime's level.
 
     The penalty is the one of `strengths` with the smallest validation log loss; with it the weights are learned from
     training and validation rows together.
     """
 
-    inputs: str = "summaries"
+    kind: ClassVar = "logistic"
+    traits: ClassVar = Traits(
+        "logistic regression", ("direction", "regime"), Seconds(0.015, 4.5e-6),
+        member_of=("return", "direction", "regime"), linear=True,
+    )  # fmt: skip
+    fitted: ClassVar = FittedLinear
+
+    inputs: Literal["summaries", "distance", "har", "har_falls"] = "summaries"
     """summaries of the window, distance of recent variance to the regime's level, har: also of the mean variances over
     1, 5 and 22 bars, or har_falls: also the falls of 1 and 5 bars"""
     heads: tuple[str, ...] = ("direction", "regime")
@@ -41,17 +61,31 @@ class Logistic(Settings):
     """years of age that halve a row's weight; left out: none do"""
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     """refits from one training to the next"""
-    label: str = "logistic"
-    """its name in the forecasts"""
 
     @property
     def name(self) -> str:
-        """`logistic`, or the label of a special one."""
-        return self.label
+        """`logistic`, or that of the regime's rival which reads the same."""
+        return ABOUT[self.inputs][0]
 
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLinear]:
+    def title(self) -> str:
+        """With what it reads, and what it learns from where that is everything."""
+        return with_memory(ABOUT[self.inputs][1], self.window if self.inputs == "summaries" else None)
+
+    def phrase(self) -> str:
+        """The title within a sentence."""
+        return f"the {self.title()}" if self.inputs == "summaries" else ABOUT[self.inputs][2]
+
+    def joins(self) -> tuple[str, ...]:
+        """None as the regime's rival."""
+        return self.traits.member_of if self.inputs == "summaries" else ()
+
+    def able(self) -> tuple[str, ...]:
+        """Its `heads`."""
+        return self.heads
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLinear]:
         """One fit a fold, the penalty chosen on its validation rows."""
-        return fit_seldom(self._fit, folds, self.every, progress)
+        return fit_every(self._fit, folds, self.every, task, light=True)
 
     def _fit(self, fold: Fold) -> FittedLinear:
         fold = fold.windowed(self.window)
@@ -99,21 +133,3 @@ def _regression(inputs: FloatArray, target: FloatArray, counts: FloatArray, stre
         )
     weights: FloatArray = np.r_[model.intercept_, model.coef_[0]][:, None]
     return weights
-
-
-def threshold_rival() -> Logistic:
-    """Logistic regression of the regime on log variance minus the regime's level: a baseline of that head."""
-    return Logistic(inputs="distance", heads=("regime",), strengths=(1.0,), label="threshold")
-
-
-def har_regime_rival() -> Logistic:
-    """With the distances of the HAR's three mean variances too, on everything known: the strongest cheap rival."""
-    return Logistic(
-        inputs="har", heads=("regime",), strengths=(1.0,), window=EXPANDING, half_life=4.0, label="har_regime"
-    )
-
-
-def har_regime_falls_rival() -> Logistic:
-    """The same with the falls of one and five bars: variance rises after falls (Corsi and Renò 2012)."""
-    changed: Logistic = har_regime_rival().replace(inputs="har_falls", label="har_regime_falls")
-    return changed

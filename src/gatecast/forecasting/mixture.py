@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
+LARGEST_MIXTURE = 6  # members: the sets of weights that are tried grow with every one
 PRIOR_LOG_ODDS_AGAINST_CORRECTION = 3.0  # log odds against all of a correction, before there is a record
 
 

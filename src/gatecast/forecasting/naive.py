@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import polars as pl
 
-from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Progress
+from gatecast.forecasting.forecaster import (
+    ALONE,
+    Forecaster,
+    Task,
+    Traits,
+    add_forecaster,
+    fit_every,
+)
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import DECAY, decode, to_array
-from gatecast.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,63 +32,16 @@ if TYPE_CHECKING:
 Rule = Literal["zero", "mean", "last", "ewma", "ewma_range", "base_rate", "constant"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 """Every simple rule."""
-VARIANCE_RULES: tuple[Rule, ...] = ("ewma", "ewma_range", "constant")
-"""Those that forecast variance alone."""
-
-
-class Naive(Settings):
-    """One of the simple rules, by name.
-
-    - `zero`: return 0. `mean`: the symbol's mean return so far, times the steps.
-    - `last`: the last return, variance and regime go on (the regime's chance to stay is counted on the past).
-    - `ewma`: the exponentially weighted variance of returns, decay .94, goes on (RiskMetrics 1996); `ewma_range`: that
-      of the variance proxy itself.
-    - `base_rate`: the symbol's past share of rises and of turbulent spells, see `shares`.
-    - `constant`: the symbol's past mean variance.
-
-    >>> Naive(rule="zero").name
-    'zero'
-    """
-
-    rule: Rule
-    """name of the rule"""
-
-    @property
-    def name(self) -> str:
-        """The rule's name."""
-        return self.rule
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedNaive]:
-        """Counts on all rows known at each fold's cutoff, however old: a rival deserves its whole memory."""
-        return fan_out(self._fit, folds, light=True, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedNaive:
-        samples = fold.data
-        rows = fold.record
-        ends, decided = samples.ends[rows], samples.decided[rows]
-        learned: dict[str, float] = {}
-        symbol, count = samples.symbol[ends], len(samples.symbols)
-        per_symbol = np.full(count, np.nan)
-        rise, turbulent = (samples.targets[head].value[decided] for head in ("direction", "regime"))
-        if self.rule == "base_rate":
-            both = [symbol_shares(one, symbol, count, samples.horizon_sessions) for one in (rise, turbulent)]
-            learned = {"rise": both[0][1], "turbulent": both[1][1]}
-            per_symbol = np.column_stack([both[0][0], both[1][0]])
-        elif self.rule == "last":
-            was = samples.facts.recent[ends] > samples.facts.level[ends]
-            known = np.isfinite(turbulent)
-            learned = {
-                "stays": share(turbulent == 1, known & was),
-                "turns": share(turbulent == 1, known & ~was),
-            }
-        elif self.rule == "constant":
-            variance = np.exp(samples.targets["volatility"].value[decided])
-            symbol, variance = symbol[np.isfinite(variance)], variance[np.isfinite(variance)]
-            for number in range(count):
-                of_symbol = variance[symbol == number]
-                per_symbol[number] = of_symbol.mean() if len(of_symbol) >= 20 else np.nan
-            learned = {"pooled": float(variance.mean())}
-        return FittedNaive(self.rule, learned, per_symbol, samples.symbols)
+ABOUT: dict[Rule, tuple[str, str, tuple[str, ...]]] = {
+    "zero": ("no change", "forecasting no change", ("return",)),
+    "mean": ("historical mean", "the historical mean", ("return",)),
+    "last": ("last value", "the last value", ("return", "volatility", "regime")),
+    "ewma": ("EWMA", "the EWMA of squared returns", ("volatility",)),
+    "ewma_range": ("EWMA of the range", "the EWMA of the range", ("volatility",)),
+    "base_rate": ("past share", "the past share", ("direction", "regime")),
+    "constant": ("constant variance", "a constant variance", ("volatility",)),
+}
+"""Rule -> its title, the title within a sentence, and the heads that it forecasts."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +85,6 @@ class FittedNaive:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
         settings = {
-            "kind": "naive",
             "rule": self.rule,
             "learned": self.learned,
             "symbols": list(self.symbols),
@@ -138,6 +95,82 @@ class FittedNaive:
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedNaive:
         """The inverse of `state`."""
         return cls(settings["rule"], settings["learned"], arrays["per_symbol"], tuple(settings["symbols"]))
+
+
+@add_forecaster
+class Naive(Forecaster):
+    """One of the simple rules, by name.
+
+    - `zero`: return 0. `mean`: the symbol's mean return so far, times the steps.
+    - `last`: the last return, variance and regime go on (the regime's chance to stay is counted on the past).
+    - `ewma`: the exponentially weighted variance of returns, decay .94, goes on (RiskMetrics 1996); `ewma_range`: that
+      of the variance proxy itself.
+    - `base_rate`: the symbol's past share of rises and of turbulent spells, see `shares`.
+    - `constant`: the symbol's past mean variance.
+
+    >>> Naive(rule="zero").name
+    'zero'
+    """
+
+    kind: ClassVar = "naive"
+    traits: ClassVar = Traits("simple rule", ("return", "direction", "volatility", "regime"), learns_slope=False)
+    fitted: ClassVar = FittedNaive
+
+    rule: Rule
+    """name of the rule"""
+
+    @property
+    def name(self) -> str:
+        """The rule's name."""
+        return self.rule
+
+    def title(self) -> str:
+        """What a reader calls the rule."""
+        return ABOUT[self.rule][0]
+
+    def phrase(self) -> str:
+        """The rule within a sentence."""
+        return ABOUT[self.rule][1]
+
+    def joins(self) -> tuple[str, ...]:
+        """The constant alone: the level that a variance returns to."""
+        return ("volatility",) if self.rule == "constant" else ()
+
+    def able(self) -> tuple[str, ...]:
+        """The heads that the rule speaks about."""
+        return ABOUT[self.rule][2]
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedNaive]:
+        """Counts on all rows known at each fold's cutoff, however old: a rival deserves its whole memory."""
+        return fit_every(self._fit, folds, 1, task, light=True)
+
+    def _fit(self, fold: Fold) -> FittedNaive:
+        samples = fold.data
+        rows = fold.record
+        ends, decided = samples.ends[rows], samples.decided[rows]
+        learned: dict[str, float] = {}
+        symbol, count = samples.symbol[ends], len(samples.symbols)
+        per_symbol = np.full(count, np.nan)
+        rise, turbulent = (samples.targets[head].value[decided] for head in ("direction", "regime"))
+        if self.rule == "base_rate":
+            both = [symbol_shares(one, symbol, count, samples.horizon_sessions) for one in (rise, turbulent)]
+            learned = {"rise": both[0][1], "turbulent": both[1][1]}
+            per_symbol = np.column_stack([both[0][0], both[1][0]])
+        elif self.rule == "last":
+            was = samples.facts.recent[ends] > samples.facts.level[ends]
+            known = np.isfinite(turbulent)
+            learned = {
+                "stays": share(turbulent == 1, known & was),
+                "turns": share(turbulent == 1, known & ~was),
+            }
+        elif self.rule == "constant":
+            variance = np.exp(samples.targets["volatility"].value[decided])
+            symbol, variance = symbol[np.isfinite(variance)], variance[np.isfinite(variance)]
+            for number in range(count):
+                of_symbol = variance[symbol == number]
+                per_symbol[number] = of_symbol.mean() if len(of_symbol) >= 20 else np.nan
+            learned = {"pooled": float(variance.mean())}
+        return FittedNaive(self.rule, learned, per_symbol, samples.symbols)
 
 
 def range_average(samples: Samples) -> FloatArray:

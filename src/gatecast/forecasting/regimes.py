@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from gatecast.compute.parallel import fan_out
+from gatecast.compute.estimate import Seconds
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import Progress, seed_of
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every, seed_of
 from gatecast.forecasting.histories import histories_between, histories_until
 from gatecast.forecasting.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
 from gatecast.samples.targets import decode
-from gatecast.settings import SHARED, Settings
+from gatecast.settings import SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -251,60 +251,6 @@ def _smooth(filtered: FloatArray, transition: FloatArray) -> tuple[FloatArray, F
     return smoothed, moves
 
 
-class HiddenMarkov(Settings):
-    """The chance of a turbulent spell from a hidden Markov model of each symbol's returns.
-
-    A model a symbol, of the bars between the fold's first and last row, or those of `window`. The filtered state gives
-    the variance to expect over the horizon; how far its log is above the class's level gives the chance, by a logistic
-    line that is fitted on the same rows of all symbols. A symbol with fewer than `minimum` returns, or without
-    variation, takes the share of turbulent spells among those rows.
-
-    >>> HiddenMarkov(states=3).name
-    'markov'
-    """
-
-    states: Annotated[int, Field(ge=2, le=6)] = 2
-    """states of the market, ordered by variance"""
-    starts: Annotated[int, Field(ge=1)] = 4
-    """beginnings of the fit, of which the best is kept"""
-    minimum: Annotated[int, Field(ge=50)] = 250
-    """returns that a symbol needs; with fewer it takes the share of turbulent spells"""
-    window: Window | None = None
-    """what it learns from; left out: the schedule's"""
-    seed: Annotated[int, SHARED] = 0
-    """the beginnings follow from it"""
-
-    @property
-    def name(self) -> str:
-        """`markov`."""
-        return "markov"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedMarkov]:
-        """One model a fold and symbol, and one line a fold."""
-        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedMarkov:
-        fold, samples = fold.windowed(self.window), fold.data
-        rows = np.r_[fold.train, fold.validation]
-        models: list[MarkovModel | None] = []
-        for number in range(len(samples.symbols)):
-            mine = samples.ends[rows[samples.symbol[samples.ends[rows]] == number]]
-            first, last = (int(mine.min()), int(mine.max()) + 1) if len(mine) else (0, 0)
-            histories = [returns for _, returns in histories_between(samples, first, last)]
-            try:
-                seed = seed_of(self.seed, samples.asset_class, fold.cutoff)
-                models.append(
-                    fit_markov(histories, self.states, starts=self.starts, seed=seed, minimum=self.minimum)
-                )  # fmt: skip
-            except TrainingError:  # too short, or constant
-                models.append(None)
-        answer = samples.targets["regime"].value[samples.decided[rows]]
-        rate = share(answer == 1, np.isfinite(answer))
-        raw = FittedMarkov(tuple(models), np.array([0.0, 1.0]), rate, samples.symbols, self.states)
-        distance = raw.distance(samples, rows)
-        return FittedMarkov(raw.models, _line(distance, answer, rate), rate, samples.symbols, self.states)
-
-
 @dataclass(frozen=True)
 class FittedMarkov:
     """A model a symbol (None where there was too little to learn from), and the line that turns distance into a chance.
@@ -353,7 +299,7 @@ class FittedMarkov:
             name: np.array([missing if model is None else getattr(model, name) for model in self.models])
             for name, missing in none.items()
         }
-        return arrays | {"line": self.line}, {"kind": "markov", "rate": self.rate, "symbols": list(self.symbols)}
+        return arrays | {"line": self.line}, {"rate": self.rate, "symbols": list(self.symbols)}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedMarkov:
@@ -367,6 +313,60 @@ class FittedMarkov:
             for parts in zip(mean, deviation, transition, strict=True)
         )
         return cls(models, arrays["line"], float(settings["rate"]), symbols, mean.shape[1])
+
+
+@add_forecaster
+class HiddenMarkov(Forecaster):
+    """The chance of a turbulent spell from a hidden Markov model of each symbol's returns.
+
+    A model a symbol, of the bars between the fold's first and last row, or those of `window`. The filtered state gives
+    the variance to expect over the horizon; how far its log is above the class's level gives the chance, by a logistic
+    line that is fitted on the same rows of all symbols. A symbol with fewer than `minimum` returns, or without
+    variation, takes the share of turbulent spells among those rows.
+
+    >>> HiddenMarkov(states=3).name
+    'markov'
+    """
+
+    kind: ClassVar = "markov"
+    traits: ClassVar = Traits("hidden Markov model", ("regime",), Seconds(5e-3, 2e-5, parallel=True))
+    fitted: ClassVar = FittedMarkov
+
+    states: Annotated[int, Field(ge=2, le=6)] = 2
+    """states of the market, ordered by variance"""
+    starts: Annotated[int, Field(ge=1)] = 4
+    """beginnings of the fit, of which the best is kept"""
+    minimum: Annotated[int, Field(ge=50)] = 250
+    """returns that a symbol needs; with fewer it takes the share of turbulent spells"""
+    window: Window | None = None
+    """what it learns from; left out: the schedule's"""
+    seed: Annotated[int, SHARED] = 0
+    """the beginnings follow from it"""
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedMarkov]:
+        """One model a fold and symbol, and one line a fold."""
+        return fit_every(self._fit, folds, 1, task, jobs=task.jobs)
+
+    def _fit(self, fold: Fold) -> FittedMarkov:
+        fold, samples = fold.windowed(self.window), fold.data
+        rows = np.r_[fold.train, fold.validation]
+        models: list[MarkovModel | None] = []
+        for number in range(len(samples.symbols)):
+            mine = samples.ends[rows[samples.symbol[samples.ends[rows]] == number]]
+            first, last = (int(mine.min()), int(mine.max()) + 1) if len(mine) else (0, 0)
+            histories = [returns for _, returns in histories_between(samples, first, last)]
+            try:
+                seed = seed_of(self.seed, samples.asset_class, fold.cutoff)
+                models.append(
+                    fit_markov(histories, self.states, starts=self.starts, seed=seed, minimum=self.minimum)
+                )  # fmt: skip
+            except TrainingError:  # too short, or constant
+                models.append(None)
+        answer = samples.targets["regime"].value[samples.decided[rows]]
+        rate = share(answer == 1, np.isfinite(answer))
+        raw = FittedMarkov(tuple(models), np.array([0.0, 1.0]), rate, samples.symbols, self.states)
+        distance = raw.distance(samples, rows)
+        return FittedMarkov(raw.models, _line(distance, answer, rate), rate, samples.symbols, self.states)
 
 
 def _line(distance: FloatArray, answer: FloatArray, rate: float) -> FloatArray:

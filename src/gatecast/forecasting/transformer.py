@@ -15,19 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from gatecast.compute.parallel import fan_out
+from gatecast.compute.estimate import Seconds
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import Progress, seed_of
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every, seed_of
 from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
-from gatecast.samples.targets import columns_of, decode
-from gatecast.settings import SHARED, Settings
+from gatecast.samples.targets import HEADS, columns_of, decode
+from gatecast.settings import SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,112 +41,6 @@ if TYPE_CHECKING:
     State = tuple[Tensor, Tensor]
 
 BLOCK = 1024  # rows forecast at a time: bounds memory
-
-
-class TFT(Settings):
-    """A Temporal Fusion Transformer for all heads, pooled over the symbols of a class; torch, one thread a network.
-
-    Only every `every`-th fold is fitted, and its fit kept for the folds that follow: with monthly refits a forecast is
-    made by numbers learned at a cutoff up to a year earlier, never at a later one. One network a year, where the LSTM
-    trains three a month, keeps the whole below the LSTM's cost.
-
-    Examples
-    --------
-    >>> from gatecast.market import synthetic
-    >>> from gatecast.samples.windows import make_samples
-    >>> samples = make_samples(synthetic.b1(600, seed=1), ("ret_log_1", "x"))["index"]
-    >>> fitted = TFT(units=8, epochs=1).fit(samples)
-    >>> fitted.predict(samples, np.array([400, 401]))["return"].shape
-    (2, 5)
-    >>> sorted(fitted.selection(samples, np.array([400])))
-    ['ret_log_1', 'x']
-    """
-
-    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
-    """bars in a window, T"""
-    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
-    """bars ahead, h"""
-    units: Annotated[int, Field(ge=4, le=256)] = 16
-    """width of every layer"""
-    attention_heads: Annotated[int, Field(ge=1, le=16)] = 2
-    """attention heads, a divisor of the units"""
-    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
-    """share dropped in the gated residual networks and before the gates"""
-    quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
-    """quantiles of the return, ascending and around .5; their mean is the forecast"""
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
-    """step size of Adam"""
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """largest norm of the gradient"""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 128
-    """windows in an update, in random order"""
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 15
-    """passes through the training rows, at most"""
-    patience: Annotated[int, Field(ge=1, le=1000)] = 3
-    """epochs without a better validation loss before it stops"""
-    every: Annotated[int, Field(ge=1, le=1000)] = 12
-    """refits from one training to the next"""
-    window: Window | None = None
-    """what it learns from; left out: the schedule's"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
-    """what the network begins from"""
-
-    @field_validator("quantiles")
-    @classmethod
-    def _around_the_median(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
-        mirrored = 1 - np.array(quantiles[::-1])
-        if not quantiles or np.any(np.diff(quantiles) <= 0) or not np.allclose(quantiles, mirrored):
-            raise ValueError(f"expected ascending shares around .5 such as (.1, .5, .9), got {quantiles}")
-        return quantiles
-
-    @model_validator(mode="after")
-    def _whole_heads(self) -> TFT:
-        if self.units % self.attention_heads:
-            raise ValueError(
-                f"units = {self.units} do not divide into {self.attention_heads} attention heads: give a multiple."
-            )
-        return self
-
-    @property
-    def name(self) -> str:
-        """`tft`."""
-        return "tft"
-
-    def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedTFT:
-        """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
-        rows = np.flatnonzero(~np.isnat(samples.known_at))
-        train, validation = (schedule or Schedule()).split(samples.times, samples.known_at, rows)
-        return self.fit_many([Fold(0, train, validation, rows[:0], samples.times.max(), samples)])[0]
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedTFT]:
-        """A fit of every `every`-th fold, kept for those that follow it."""
-        served = iter([len(folds[i : i + self.every]) for i in range(0, len(folds), self.every)])
-        report = (lambda _: progress(next(served))) if progress else None
-        with one_thread():
-            kept = fan_out(self._train, folds[:: self.every], jobs=jobs, progress=report)
-        return [kept[number // self.every] for number in range(len(folds))]
-
-    def _train(self, fold: Fold) -> FittedTFT:
-        import torch
-
-        torch.set_num_threads(1)  # said again for a process of the cluster's
-        return train_network(self._prepare(fold))
-
-    def _prepare(self, fold: Fold) -> Lesson:
-        fold, samples = fold.windowed(self.window), fold.data
-        if samples.lookback != self.lookback or samples.horizon != self.horizon:
-            raise SettingsError(
-                f"the samples have lookback {samples.lookback} and horizon {samples.horizon}, the TFT "
-                f"{self.lookback} and {self.horizon}: give both the same."
-            )
-        train, ends = samples.ends[fold.train], samples.ends[np.r_[fold.train, fold.validation]]
-        scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))])
-        centre, spread = _scales(samples.answers[fold.train], self.horizon)
-        seed = seed_of(self.seed, samples.asset_class, fold.cutoff)
-        weights = initial_weights(self, len(samples.names), len(samples.symbols), seed)
-        blank = FittedTFT(self, scaler, centre, spread, weights, samples.names, samples.symbols)
-        answers = ((samples.answers[np.r_[fold.train, fold.validation]] - centre) / spread).astype(np.float32)
-        return Lesson(blank, *blank.read(samples, ends), answers, len(train), seed)
 
 
 def _scales(answers: FloatArray, horizon: int) -> tuple[FloatArray, FloatArray]:
@@ -551,7 +445,7 @@ class FittedTFT:
         }  # fmt: skip
         arrays |= {f"weights.{name}": array for name, array in self.weights.items()}
         return arrays, {
-            "kind": "tft", "settings": self.settings.model_dump(mode="json"), "names": list(self.names),
+            "settings": self.settings.model_dump(mode="json"), "names": list(self.names),
             "symbols": list(self.symbols), "epoch": self.epoch, "smear": self.smear,
         }  # fmt: skip
 
@@ -567,3 +461,106 @@ class FittedTFT:
             tft, Scaler(arrays["scaler.centre"], arrays["scaler.spread"]), arrays["centre"], arrays["spread"],
             own, names, symbols, settings["epoch"], settings["smear"],
         )  # fmt: skip
+
+
+@add_forecaster
+class TFT(Forecaster):
+    """A Temporal Fusion Transformer for all heads, pooled over the symbols of a class; torch, one thread a network.
+
+    Only every `every`-th fold is fitted, and its fit kept for the folds that follow: with monthly refits a forecast is
+    made by numbers learned at a cutoff up to a year earlier, never at a later one. One network a year, where the LSTM
+    trains three a month, keeps the whole below the LSTM's cost.
+
+    Examples
+    --------
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.samples.windows import make_samples
+    >>> samples = make_samples(synthetic.b1(600, seed=1), ("ret_log_1", "x"))["index"]
+    >>> fitted = TFT(units=8, epochs=1).fit(samples)
+    >>> fitted.predict(samples, np.array([400, 401]))["return"].shape
+    (2, 5)
+    >>> sorted(fitted.selection(samples, np.array([400])))
+    ['ret_log_1', 'x']
+    """
+
+    kind: ClassVar = "tft"
+    traits: ClassVar = Traits("Temporal Fusion Transformer", HEADS, Seconds(0.5, 1e-3, parallel=True))
+    fitted: ClassVar = FittedTFT
+
+    lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
+    """bars in a window, T"""
+    horizon: Annotated[int, Field(ge=1, le=22), SHARED] = 5
+    """bars ahead, h"""
+    units: Annotated[int, Field(ge=4, le=256)] = 16
+    """width of every layer"""
+    attention_heads: Annotated[int, Field(ge=1, le=16)] = 2
+    """attention heads, a divisor of the units"""
+    dropout: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    """share dropped in the gated residual networks and before the gates"""
+    quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
+    """quantiles of the return, ascending and around .5; their mean is the forecast"""
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
+    """step size of Adam"""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """largest norm of the gradient"""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 128
+    """windows in an update, in random order"""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 15
+    """passes through the training rows, at most"""
+    patience: Annotated[int, Field(ge=1, le=1000)] = 3
+    """epochs without a better validation loss before it stops"""
+    every: Annotated[int, Field(ge=1, le=1000)] = 12
+    """refits from one training to the next"""
+    window: Window | None = None
+    """what it learns from; left out: the schedule's"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what the network begins from"""
+
+    @field_validator("quantiles")
+    @classmethod
+    def _around_the_median(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+        mirrored = 1 - np.array(quantiles[::-1])
+        if not quantiles or np.any(np.diff(quantiles) <= 0) or not np.allclose(quantiles, mirrored):
+            raise ValueError(f"expected ascending shares around .5 such as (.1, .5, .9), got {quantiles}")
+        return quantiles
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> TFT:
+        if self.units % self.attention_heads:
+            raise ValueError(
+                f"units = {self.units} do not divide into {self.attention_heads} attention heads: give a multiple."
+            )
+        return self
+
+    def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedTFT:
+        """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
+        rows = np.flatnonzero(~np.isnat(samples.known_at))
+        train, validation = (schedule or Schedule()).split(samples.times, samples.known_at, rows)
+        return self.fit_many([Fold(0, train, validation, rows[:0], samples.times.max(), samples)])[0]
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedTFT]:
+        """A fit of every `every`-th fold, kept for those that follow it."""
+        with one_thread():
+            return fit_every(self._train, folds, self.every, task, jobs=task.jobs)
+
+    def _train(self, fold: Fold) -> FittedTFT:
+        import torch
+
+        torch.set_num_threads(1)  # said again for a process of the cluster's
+        return train_network(self._prepare(fold))
+
+    def _prepare(self, fold: Fold) -> Lesson:
+        fold, samples = fold.windowed(self.window), fold.data
+        if samples.lookback != self.lookback or samples.horizon != self.horizon:
+            raise SettingsError(
+                f"the samples have lookback {samples.lookback} and horizon {samples.horizon}, the TFT "
+                f"{self.lookback} and {self.horizon}: give both the same."
+            )
+        train, ends = samples.ends[fold.train], samples.ends[np.r_[fold.train, fold.validation]]
+        scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))])
+        centre, spread = _scales(samples.answers[fold.train], self.horizon)
+        seed = seed_of(self.seed, samples.asset_class, fold.cutoff)
+        weights = initial_weights(self, len(samples.names), len(samples.symbols), seed)
+        blank = FittedTFT(self, scaler, centre, spread, weights, samples.names, samples.symbols)
+        answers = ((samples.answers[np.r_[fold.train, fold.validation]] - centre) / spread).astype(np.float32)
+        return Lesson(blank, *blank.read(samples, ends), answers, len(train), seed)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, field_serializer, field_validator, m
 from gatecast.compute.cluster import active
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import GatecastError, did_you_mean
-from gatecast.forecasting.forecaster import Progress, seed_of
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.lstm.unfinished import engine_code
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 SCORED = 0.4  # share of a slice, the latest, on which candidates are scored
 PASSED_ON = 2  # settings of one date that are among the first guesses of the next
-SearchProgress = Callable[[int, int, str], None]
-"""Hears how many candidates were tried, of how many, and the best so far in words."""
 DEFAULT = "_default"
 """Ends the name of the model with the settings that were given, beside the one whose settings are searched for."""
 
@@ -183,45 +181,66 @@ def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
     return tuned
 
 
-@dataclass(frozen=True)
-class TunedLSTM:
-    """The LSTM, its settings those of the latest search; `told` hears how far the searches have come."""
+class TunedLSTM(Forecaster):
+    """The LSTM, its settings those of the latest search."""
+
+    kind: ClassVar = LSTM.kind
+    traits: ClassVar = LSTM.traits
+    fitted: ClassVar = FittedLSTM
 
     lstm: LSTM
+    """settings that were given, and what is not searched for"""
     tuning: Tuning
-    storage: str | None = None
-    told: SearchProgress | None = None
+    """what is searched for"""
 
     @property
     def name(self) -> str:
         """The LSTM's own."""
         return self.lstm.name
 
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
+    def able(self) -> tuple[str, ...]:
+        """The LSTM's heads."""
+        return self.lstm.able()
+
+    def relative_work(self) -> float:
+        """The LSTM's own; the searches are counted apart."""
+        return self.lstm.relative_work()
+
+    def counts(self, folds: int) -> int:
+        """Networks that are trained with settings in force."""
+        return self.lstm.counts(folds)
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLSTM]:
         """One fit a fold with the settings in force there; its `searches` say how they came about."""
         dated = tuning_dates(folds, self.tuning.every)
-        searches = self.search_all([folds[number] for number in dated], jobs)
+        past = task.past.searches if isinstance(task.past, FittedLSTM) else ()
+        new = [folds[number] for number in dated[len(past) :]]
+        searches = [*past, *self.search_all(new, task, past)]
         fits: list[FittedLSTM] = []
         for number, (begin, end) in enumerate(pairwise((*dated, len(folds)))):
+            if end <= task.since:
+                continue
             settings = with_params(self.lstm, searches[number]["chosen"], folds[begin].data)
-            own = settings.fit_many(folds[begin:end], jobs=jobs, progress=progress)
+            own = settings.fit_many(folds[begin:end], replace(task, since=max(task.since - begin, 0)))
             fits += [replace(one, searches=tuple(searches[: number + 1])) for one in own]
         return fits
 
-    def search_all(self, folds: Sequence[Fold], jobs: int = 1) -> list[dict[str, Any]]:
+    def search_all(
+        self, folds: Sequence[Fold], task: Task = ALONE, past: Sequence[dict[str, Any]] = ()
+    ) -> list[dict[str, Any]]:
         """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`."""
         found: list[dict[str, Any]] = []
-        guesses: list[Params] = []
-        with open_storage(self.storage or self.tuning.storage) as storage:
+        with open_storage(self.tuning.storage or task.studies) as storage:
             for number, fold in enumerate(folds):
-                told = partial(self._tell, number, len(folds))
-                one, guesses = search_once(self.lstm, self.tuning, fold, guesses, storage, jobs=jobs, told=told)
-                found.append(one)
+                guesses = best_of([*past, *found][-1]["trials"]) if past or found else []
+                told = partial(_tell, task, number, len(folds))
+                found.append(search_once(self.lstm, self.tuning, fold, guesses, storage, task, told))
         return found
 
-    def _tell(self, before: int, searches: int, done: int, of: int, best: str) -> None:
-        if self.told:
-            self.told(before * of + done, searches * of, best)
+
+def _tell(task: Task, before: int, searches: int, done: int, of: int, best: str) -> None:
+    if task.on_search:
+        task.on_search(before * of + done, searches * of, best)
 
 
 def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
@@ -243,10 +262,10 @@ def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
 
 
 def search_once(
-    lstm: LSTM, tuning: Tuning, fold: Fold, guesses: Sequence[Params], storage: BaseStorage, *,
-    jobs: int = 1, told: SearchProgress | None = None,
-) -> tuple[dict[str, Any], list[Params]]:  # fmt: skip
-    """The search of one date, and the settings that the next one should try first.
+    lstm: LSTM, tuning: Tuning, fold: Fold, guesses: Sequence[Params], storage: BaseStorage, task: Task = ALONE,
+    told: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The search of one date.
 
     In: `fold.cutoff` is the date; nothing but rows whose answers are known by then is looked at. Out: JSON-able
     `asset_class`, `date` and `since` (UTC, the end and the beginning of what was seen), `chosen` (parameters in force
@@ -260,7 +279,7 @@ def search_once(
     first = list({repr(sorted(one.items(), key=str)): one for one in (given, *guesses)}.values())
     heads = lstm.heads if tuning.head == "all" else (tuning.head,)
 
-    kept = None if active() else lstm.unfinished  # a folder of this machine, not of a cluster's
+    alone = Task(resume=None if active() else task.resume)  # a folder of this machine, not of a cluster's
 
     def evaluate(candidates: Sequence[tuple[int, Params]], step: int) -> list[FloatArray | str]:
         def tried(candidate: tuple[int, Params]) -> FloatArray | str:
@@ -268,13 +287,12 @@ def search_once(
             try:
                 settings: LSTM = with_params(lstm, params, samples).replace(
                     seeds=tuning.seeds, seed=seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
-                    unfinished=kept,
                 )  # fmt: skip
-                return relative_losses(settings.fit_many([inner[step]])[0], inner[step], heads)
+                return relative_losses(settings.fit_many([inner[step]], alone)[0], inner[step], heads)
             except (GatecastError, ArithmeticError, MemoryError, ValueError) as error:
                 return f"{type(error).__name__}: {error}"
 
-        return fan_out(tried, candidates, jobs=jobs)
+        return fan_out(tried, candidates, jobs=task.jobs)
 
     day, key = np.datetime_as_string(fold.cutoff, "D"), key_of(lstm, tuning, fold, inner, first)
     trials = search(
@@ -294,7 +312,13 @@ def _best(trials: Sequence[Trial], given: Params) -> str:
     return f"best {min(losses):.4f}" + (f", given {own:.4f}" if own is not None else "") if losses else ""
 
 
-def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> tuple[dict[str, Any], list[Params]]:
+def best_of(trials: Sequence[Mapping[str, Any]]) -> list[Params]:
+    """The best settings of one search: among the first guesses of the next."""
+    done = sorted((one for one in trials if one["state"] == "complete"), key=lambda one: (one["loss"], one["number"]))
+    return [dict(one["params"]) for one in done[:PASSED_ON]]
+
+
+def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> dict[str, Any]:
     """See `search_once`: the best of the trials, where it beats the settings given by the margin."""
     done = sorted((one for one in trials if one.state == "complete"), key=lambda one: (one.loss, one.number))
     own = next((one for one in done if one.params == given), None)
@@ -302,7 +326,7 @@ def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) 
     if best and own and best is not own:
         statistic = hac_mean(np.subtract(own.days, best.days), 2 * fold.data.horizon_sessions).statistic
     replaced = best is not None and best is not own and (own is None or (statistic or 0.0) > tuning.margin)
-    found = {
+    return {
         "asset_class": fold.data.asset_class, "date": str(np.datetime_as_string(fold.cutoff, "s")),
         "since": str(np.datetime_as_string(fold.since(tuning.slice), "s")),
         "chosen": best.params if replaced and best else given,
@@ -313,7 +337,6 @@ def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) 
             for one in trials
         ],
     }  # fmt: skip
-    return found, [one.params for one in done[:PASSED_ON]]
 
 
 def relative_losses(fitted: FittedLSTM, fold: Fold, heads: Sequence[str]) -> FloatArray:
@@ -356,7 +379,7 @@ def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold], guesse
     outcomes hang on who was how fast: there all must meet in one study.
     """
     samples = fold.data
-    digest = hashlib.sha256(engine_code() + lstm.model_dump_json(exclude={"label"}).encode())
+    digest = hashlib.sha256(engine_code() + lstm.model_dump_json().encode())
     digest.update(repr(guesses).encode() if tuning.reproducible else b"")
     digest.update(tuning.model_dump_json(exclude={"trials", "seconds", "every", "storage", "margin"}).encode())
     for one in inner:

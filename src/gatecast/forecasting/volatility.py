@@ -1,7 +1,5 @@
 """Linear forecasts of log variance: the yardstick, and the strongest of them, on all that is known by each refit.
 
-`rivals` has these and all other simple forecasts of variance.
-
 The yardstick is the log-HAR of Corsi (2009), one a symbol; beside it stand one with terms of falls and one in levels.
 The extended ones add what else is known of a bar's
 variance, one for each symbol and one pooled over the class; each is the mean of two fits, of which one forgets. The
@@ -12,19 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from gatecast.compute.parallel import fan_out, one_thread
-from gatecast.forecasting.forecaster import Progress
+from gatecast.compute.estimate import Seconds
+from gatecast.compute.parallel import one_thread
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
 from gatecast.forecasting.linear import FALLS
 from gatecast.forecasting.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED
-from gatecast.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,46 +36,6 @@ if TYPE_CHECKING:
 HAR_TERMS = 3
 HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)]
 """Years after which a row counts half, one for each fit that is averaged; None: never."""
-
-
-class LogHAR(Settings):
-    """Log variance over the next h bars on logs of mean variance over 1, 5 and 22 bars, by least squares per symbol.
-
-    With `falls` also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities: variance rises after
-    falls. Fitted on the whole record known at the cutoff; a symbol with fewer than `minimum` rows takes the class's
-    pooled coefficients. Lognormal correction: half the residual variance.
-
-    References
-    ----------
-    Corsi (2009), Journal of Financial Econometrics 7; Corsi and Renò (2012), Journal of Business & Economic Statistics
-    30: the terms of falls.
-    """
-
-    falls: bool = False
-    """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
-    minimum: int = 250
-    """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
-
-    @property
-    def name(self) -> str:
-        """`har`, or `har_falls`."""
-        return "har_falls" if self.falls else "har"
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLogHAR]:
-        """One set of per-symbol regressions a fold."""
-        return fan_out(self._fit, folds, light=True, progress=progress)
-
-    def _fit(self, fold: Fold) -> FittedLogHAR:
-        samples, rows, answers = _answered(fold)
-        ends = samples.ends[rows]
-        inputs = np.column_stack([np.ones(len(ends)), har_terms(samples, ends, falls=self.falls)])
-        pooled = _least_squares(inputs, answers)
-        table = np.tile(pooled, (len(samples.symbols), 1))
-        for number in range(len(samples.symbols)):
-            mine = samples.symbol[ends] == number
-            if np.count_nonzero(mine) >= self.minimum:
-                table[number] = _least_squares(inputs[mine], answers[mine])
-        return FittedLogHAR(table, pooled, samples.symbols)
 
 
 @dataclass(frozen=True)
@@ -104,7 +62,7 @@ class FittedLogHAR:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
-        return {"table": self.table, "pooled": self.pooled}, {"kind": "har", "symbols": list(self.symbols)}
+        return {"table": self.table, "pooled": self.pooled}, {"symbols": list(self.symbols)}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLogHAR:
@@ -112,46 +70,53 @@ class FittedLogHAR:
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
 
 
-class HARLevels(Settings):
-    """Mean variance of the next h bars, linear in the mean variances of 1, 5 and 22 bars, per symbol.
+@add_forecaster
+class LogHAR(Forecaster):
+    """Log variance over the next h bars on logs of mean variance over 1, 5 and 22 bars, by least squares per symbol.
 
-    Everything is a multiple of the symbol's mean variance so far. Coefficients >= 0 by least squares of relative errors
-    (each row over the geometric mean of its HAR terms, weighted .2, .4, .4), on the whole record known at the cutoff; a
-    symbol with fewer than `minimum` rows takes the class's. With such coefficients no forecast is ever below 0 or
-    absurd, so that none is replaced: the training mean in place of forecasts beyond the training range would lose most
-    where it matters, in the first days of a crisis.
+    With `falls` also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities: variance rises after
+    falls. Fitted on the whole record known at the cutoff; a symbol with fewer than `minimum` rows takes the class's
+    pooled coefficients. Lognormal correction: half the residual variance.
 
-    >>> HARLevels().name
-    'har_levels'
+    References
+    ----------
+    Corsi (2009), Journal of Financial Econometrics 7; Corsi and Renò (2012), Journal of Business & Economic Statistics
+    30: the terms of falls.
     """
 
+    kind: ClassVar = "har"
+    traits: ClassVar = Traits("log-HAR", ("volatility",), Seconds(1e-3, 0, 1.5e-7))
+    fitted: ClassVar = FittedLogHAR
+
+    falls: bool = False
+    """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
     minimum: int = 250
-    """rows that a symbol needs; with fewer it takes the class's coefficients"""
+    """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
 
     @property
     def name(self) -> str:
-        """`har_levels`."""
-        return "har_levels"
+        """`har`, or `har_falls`."""
+        return "har_falls" if self.falls else "har"
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedHARLevels]:
+    def title(self) -> str:
+        """With or without falls."""
+        return f"{self.traits.title} with falls" if self.falls else self.traits.title
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLogHAR]:
         """One set of per-symbol regressions a fold."""
-        return fan_out(self._fit, folds, light=True, progress=progress)
+        return fit_every(self._fit, folds, 1, task, light=True)
 
-    def _fit(self, fold: Fold) -> FittedHARLevels:
+    def _fit(self, fold: Fold) -> FittedLogHAR:
         samples, rows, answers = _answered(fold)
         ends = samples.ends[rows]
-        mean = _mean_so_far(samples, ends)
-        answer = np.exp(answers) / (samples.horizon * mean)
-        design, size = _levels(samples, ends), _scale(samples, ends) / mean
-        pooled = _bounded_line(design, answer, size)
+        inputs = np.column_stack([np.ones(len(ends)), har_terms(samples, ends, falls=self.falls)])
+        pooled = _least_squares(inputs, answers)
         table = np.tile(pooled, (len(samples.symbols), 1))
         for number in range(len(samples.symbols)):
             mine = samples.symbol[ends] == number
             if np.count_nonzero(mine) >= self.minimum:
-                table[number] = _bounded_line(design[mine], answer[mine], size[mine])
-        return FittedHARLevels(table, pooled, samples.symbols)
+                table[number] = _least_squares(inputs[mine], answers[mine])
+        return FittedLogHAR(table, pooled, samples.symbols)
 
 
 @dataclass(frozen=True)
@@ -176,12 +141,52 @@ class FittedHARLevels:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
-        return {"table": self.table, "pooled": self.pooled}, {"kind": "har_levels", "symbols": list(self.symbols)}
+        return {"table": self.table, "pooled": self.pooled}, {"symbols": list(self.symbols)}
 
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHARLevels:
         """The inverse of `state`."""
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+
+
+@add_forecaster
+class HARLevels(Forecaster):
+    """Mean variance of the next h bars, linear in the mean variances of 1, 5 and 22 bars, per symbol.
+
+    Everything is a multiple of the symbol's mean variance so far. Coefficients >= 0 by least squares of relative errors
+    (each row over the geometric mean of its HAR terms, weighted .2, .4, .4), on the whole record known at the cutoff; a
+    symbol with fewer than `minimum` rows takes the class's. With such coefficients no forecast is ever below 0 or
+    absurd, so that none is replaced: the training mean in place of forecasts beyond the training range would lose most
+    where it matters, in the first days of a crisis.
+
+    >>> HARLevels().name
+    'har_levels'
+    """
+
+    kind: ClassVar = "har_levels"
+    traits: ClassVar = Traits("HAR in levels", ("volatility",), Seconds(1e-3, 0, 3e-7))
+    fitted: ClassVar = FittedHARLevels
+
+    minimum: int = 250
+    """rows that a symbol needs; with fewer it takes the class's coefficients"""
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedHARLevels]:
+        """One set of per-symbol regressions a fold."""
+        return fit_every(self._fit, folds, 1, task, light=True)
+
+    def _fit(self, fold: Fold) -> FittedHARLevels:
+        samples, rows, answers = _answered(fold)
+        ends = samples.ends[rows]
+        mean = _mean_so_far(samples, ends)
+        answer = np.exp(answers) / (samples.horizon * mean)
+        design, size = _levels(samples, ends), _scale(samples, ends) / mean
+        pooled = _bounded_line(design, answer, size)
+        table = np.tile(pooled, (len(samples.symbols), 1))
+        for number in range(len(samples.symbols)):
+            mine = samples.symbol[ends] == number
+            if np.count_nonzero(mine) >= self.minimum:
+                table[number] = _bounded_line(design[mine], answer[mine], size[mine])
+        return FittedHARLevels(table, pooled, samples.symbols)
 
 
 def har_terms(samples: Samples, ends: IntArray, *, falls: bool = False) -> FloatArray:
@@ -220,7 +225,45 @@ def _bounded_line(design: FloatArray, answer: FloatArray, size: FloatArray) -> F
     return weights
 
 
-class LinearVariance(Settings):
+@dataclass(frozen=True)
+class FittedLinearVariance:
+    """(symbols, inputs + 2) constant, coefficients of standardised inputs, half the residual variance; and pooled."""
+
+    table: FloatArray
+    pooled: FloatArray
+    centre: FloatArray
+    spread: FloatArray
+    symbols: tuple[str, ...]
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        return {"volatility": self.at(samples, samples.ends[rows])}
+
+    def at(self, samples: Samples, ends: IntArray, *, corrected: bool = True) -> FloatArray:
+        """(bars,) the forecast made at bar-level rows; without its lognormal correction the median."""
+        number = match_symbols(samples, self.symbols, ends)
+        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        inputs = (samples.facts.variance[ends] - self.centre) / self.spread
+        log_variance = weights[:, 0] + (weights[:, -1] if corrected else 0.0)
+        for column in range(inputs.shape[1]):  # in order: a matrix product's last bits depend on the number of rows
+            log_variance = log_variance + weights[:, column + 1] * inputs[:, column]
+        variance: FloatArray = np.exp(np.clip(log_variance, -60, 20))
+        return variance
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and settings for the store."""
+        arrays = {"table": self.table, "pooled": self.pooled, "centre": self.centre, "spread": self.spread}
+        return arrays, {"symbols": list(self.symbols)}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinearVariance:
+        """The inverse of `state`."""
+        table, pooled, centre, spread = (arrays[name] for name in ("table", "pooled", "centre", "spread"))
+        return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
+
+
+@add_forecaster
+class LinearVariance(Forecaster):
     """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
 
     Least squares once for each of `half_lives`, with weights that halve after so many years (None: never), and the mean
@@ -229,6 +272,13 @@ class LinearVariance(Settings):
     times the horizon. Lognormal correction: half the weighted residual variance of the symbol. A symbol with fewer than
     `minimum` rows takes the class's numbers.
     """
+
+    kind: ClassVar = "linear_variance"
+    traits: ClassVar = Traits(
+        "extended log-HAR per symbol", ("volatility",), Seconds(1e-3, 0, 1e-7, parallel=True),
+        member_of=("volatility",), linear=True,
+    )  # fmt: skip
+    fitted: ClassVar = FittedLinearVariance
 
     pooled: bool = False
     """one regression of the class, instead of one a symbol"""
@@ -244,11 +294,13 @@ class LinearVariance(Settings):
         """`har_symbol` or `har_class`."""
         return "har_class" if self.pooled else "har_symbol"
 
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedLinearVariance]:
+    def title(self) -> str:
+        """Of the class, or per symbol."""
+        return "extended log-HAR of the class" if self.pooled else self.traits.title
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLinearVariance]:
         """One regression a fold, or one a fold and symbol."""
-        return fan_out(self.fit_record, folds, jobs=jobs, light=True, progress=progress)
+        return fit_every(self.fit_record, folds, 1, task, jobs=task.jobs, light=True)
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
         """The fit on all rows whose answers are known at the fold's cutoff; `Highway` asks for it, too."""
@@ -296,62 +348,53 @@ class LinearVariance(Settings):
 
 
 @dataclass(frozen=True)
-class FittedLinearVariance:
-    """(symbols, inputs + 2) constant, coefficients of standardised inputs, half the residual variance; and pooled."""
+class FittedSmoothHAR:
+    """(inputs,) coefficients, none below 0."""
 
-    table: FloatArray
-    pooled: FloatArray
-    centre: FloatArray
-    spread: FloatArray
-    symbols: tuple[str, ...]
+    weights: FloatArray
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
-        return {"volatility": self.at(samples, samples.ends[rows])}
-
-    def at(self, samples: Samples, ends: IntArray, *, corrected: bool = True) -> FloatArray:
-        """(bars,) the forecast made at bar-level rows; without its lognormal correction the median."""
-        number = match_symbols(samples, self.symbols, ends)
-        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
-        inputs = (samples.facts.variance[ends] - self.centre) / self.spread
-        log_variance = weights[:, 0] + (weights[:, -1] if corrected else 0.0)
-        for column in range(inputs.shape[1]):  # in order: a matrix product's last bits depend on the number of rows
-            log_variance = log_variance + weights[:, column + 1] * inputs[:, column]
-        variance: FloatArray = np.exp(np.clip(log_variance, -60, 20))
-        return variance
+        ends = samples.ends[rows]
+        total = np.zeros(len(ends))
+        for column, weight in enumerate(self.weights):  # in order, as in `FittedLinearVariance`
+            total = total + weight * samples.facts.smoothed[ends, column]
+        return {"volatility": samples.horizon * np.maximum(total, VARIANCE_FLOOR * _scale(samples, ends))}
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
-        arrays = {"table": self.table, "pooled": self.pooled, "centre": self.centre, "spread": self.spread}
-        return arrays, {"kind": "linear_variance", "symbols": list(self.symbols)}
+        return {"weights": self.weights}, {}
 
     @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinearVariance:
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedSmoothHAR:
         """The inverse of `state`."""
-        table, pooled, centre, spread = (arrays[name] for name in ("table", "pooled", "centre", "spread"))
-        return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
+        weights = arrays["weights"]
+        if weights.shape != (len(SMOOTHED),):
+            raise ValueError("the number of its inputs")
+        return cls(weights)
 
 
-class SmoothHAR(Settings):
+@add_forecaster
+class SmoothHAR(Forecaster):
     """Variance over the next h bars as a sum of `SMOOTHED` variances with coefficients >= 0, pooled over the class.
 
     Least squares of relative errors (each row over the geometric mean of its HAR terms, weighted .2, .4, .4), once for
     each of `half_lives` as in `LinearVariance`, and the mean of the coefficients. Falls have terms of their own.
     """
 
+    kind: ClassVar = "har_smooth"
+    traits: ClassVar = Traits(
+        "HAR of smoothed variances", ("volatility",), Seconds(1e-3, 0, 1e-7, parallel=True),
+        member_of=("volatility",), linear=True,
+    )  # fmt: skip
+    fitted: ClassVar = FittedSmoothHAR
+
     half_lives: HalfLives = (2.0, None)
     """years after which a row counts half, one for each fit that is averaged; None: never"""
 
-    @property
-    def name(self) -> str:
-        """`har_smooth`."""
-        return "har_smooth"
-
-    def fit_many(
-        self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None
-    ) -> list[FittedSmoothHAR]:
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedSmoothHAR]:
         """One regression a fold."""
-        return fan_out(self._fit, folds, jobs=jobs, progress=progress)
+        return fit_every(self._fit, folds, 1, task, jobs=task.jobs)
 
     def _fit(self, fold: Fold) -> FittedSmoothHAR:
         from scipy.linalg import cholesky, solve_triangular
@@ -370,33 +413,6 @@ class SmoothHAR(Settings):
             root = cholesky(square, lower=True)
             fits.append(nnls(root.T, solve_triangular(root, weighted.T @ answer, lower=True))[0])
         return FittedSmoothHAR(np.mean(fits, axis=0))
-
-
-@dataclass(frozen=True)
-class FittedSmoothHAR:
-    """(inputs,) coefficients, none below 0."""
-
-    weights: FloatArray
-
-    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
-        """See `FittedForecaster.predict`; volatility only."""
-        ends = samples.ends[rows]
-        total = np.zeros(len(ends))
-        for column, weight in enumerate(self.weights):  # in order, as in `FittedLinearVariance`
-            total = total + weight * samples.facts.smoothed[ends, column]
-        return {"volatility": samples.horizon * np.maximum(total, VARIANCE_FLOOR * _scale(samples, ends))}
-
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and settings for the store."""
-        return {"weights": self.weights}, {"kind": "smooth_har"}
-
-    @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedSmoothHAR:
-        """The inverse of `state`."""
-        weights = arrays["weights"]
-        if weights.shape != (len(SMOOTHED),):
-            raise ValueError("the number of its inputs")
-        return cls(weights)
 
 
 def _scale(samples: Samples, ends: IntArray) -> FloatArray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import Forecaster, SeedEnsemble
+from gatecast.forecasting.forecaster import ALONE, Forecaster, SeedEnsemble, Task
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.samples.windows import Samples
 
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["Fold", "Forecasts", "Schedule", "known_by", "walk_forward"]
 
 Progress = Callable[[str, int], None]
+"""Called with a model's name and how many more of its fits are done."""
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What became of one model's folds: a fit for each, and the wall-clock seconds that they took."""
+
+    name: str
+    folds: tuple[Fold, ...]
+    fits: Sequence[FittedForecaster]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,7 @@ class Forecasts:
     scale: model -> one array a fold: the same fit's forecasts of the last step's return on the fold's validation rows,
         in their order. Signals take their scale from it; nothing else may.
     fitted: model -> the last refit's fitted forecaster.
+    panel: model -> the forecaster that was fitted: what a model is called, and what is true of it, stands there.
     members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
     rivals: head -> for each fold the name of the simple rival in force, see `evaluation.rivals`.
@@ -54,6 +68,7 @@ class Forecasts:
     members: Mapping[str, tuple[Mapping[str, FloatArray], ...]] = field(default_factory=dict)
     in_force: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rivals: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    panel: Mapping[str, Forecaster] = field(default_factory=dict)
 
     @property
     def rows(self) -> IntArray:
@@ -117,32 +132,43 @@ class Forecasts:
 
 @checked
 def walk_forward(
-    forecasters: Sequence[Forecaster],
+    forecasters: Mapping[str, Forecaster] | Sequence[Forecaster],
     samples: Samples,
     schedule: Schedule,
+    task: Task = ALONE,
     *,
-    jobs: int = 1,
     progress: Progress | None = None,
+    on_fits: Callable[[Fits], None] | None = None,
 ) -> Forecasts:
     """Every forecaster refitted on schedule, its forecasts of each block made by the fit that precedes it.
 
+    Parameters
+    ----------
+    forecasters: by name; of a sequence each goes by its own.
+    task: cores, and where interrupted work is kept. progress: called after n more of a model's fits.
+    on_fits: called with the fits of each model, all folds, once they are done.
+
     Returns forecasts for every sample from the first refit on; without a refit (too short a history) none.
-    `progress(model, n)` is called after n more of the model's fits.
     """
+    if not isinstance(forecasters, Mapping):
+        forecasters = {one.name: one for one in forecasters}
     folds = tuple(fold.on(samples) for fold in schedule.folds(samples.times, samples.known_at))
-    result = Forecasts(samples, folds, {})
+    result = Forecasts(samples, folds, {}, panel=dict(forecasters))
     if not folds:
         return result
-    for forecaster in forecasters:
-        name = forecaster.name
-        report = (lambda done, name=name: progress(name, done)) if progress else None
-        fits = forecaster.fit_many(folds, jobs=jobs, progress=report)
+    for name, forecaster in forecasters.items():
+        began = perf_counter()
+        fits = forecaster.fit_many(
+            folds, replace(task, name=name, on_fit=partial(progress, name) if progress else None)
+        )
+        if on_fits:
+            on_fits(Fits(name, folds, fits, perf_counter() - began))
         heads: dict[str, FloatArray] = {}
         scale = []
         members: list[dict[str, FloatArray]] = []
         both_of = fan_out(
             lambda pair: _predictions(pair[1], samples, np.r_[pair[0].validation, pair[0].test]),
-            list(zip(folds, fits, strict=True)), jobs=jobs, light=True,
+            list(zip(folds, fits, strict=True)), jobs=task.jobs, light=True,
         )  # fmt: skip
         for fold, (both, each) in zip(folds, both_of, strict=True):
             count = len(fold.validation)

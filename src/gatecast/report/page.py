@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from gatecast.chain import how_held
-from gatecast.experiment import KNOWN_MODELS
 from gatecast.files import jsonable
+from gatecast.forecasting.panel import NETWORK
 from gatecast.market.actions import recorded_delistings
 from gatecast.market.ends import symbols_ended
 from gatecast.newest import TODAY, newest_rows
@@ -144,20 +144,20 @@ def _window(experiment: Any) -> str | int | None:
     schedule = getattr(experiment, "schedule", None)
     if getattr(schedule, "expanding", False):
         return "expanding"
-    return getattr(getattr(experiment, "lstm", None), "window", None) or getattr(schedule, "train", None)
+    network = (getattr(experiment, "model", None) or {}).get(NETWORK)
+    return getattr(network, "window", None) or getattr(schedule, "train", None)
 
 
 def _settings(settings: Mapping[str, Any]) -> Data:
-    """The settings without the sections of models that the run does not have.
+    """The settings without the tables of models that the run does not have, and their tables by name.
 
-    >>> _settings({"models": ["forest", "gjr"], "lstm": {"units": 64}, "garch": {"window": "4Y"}, "seed": 0})
-    {'models': ['forest', 'gjr'], 'garch': {'window': '4Y'}, 'seed': 0}
+    >>> _settings({"models": ["forest"], "model": {"forest": {"trees": 60}, "garch": {"every": 6}}, "seed": 0})
+    {'models': ['forest'], 'seed': 0, 'model.forest': {'trees': 60}}
     """
     models = settings.get("models")
-    if models is None:
-        return dict(settings)
-    used = {"garch" if name == "gjr" else name for name in models}
-    return {key: value for key, value in settings.items() if key not in KNOWN_MODELS or key in used}
+    rest = {key: value for key, value in settings.items() if key != "model"}
+    tables = settings.get("model") or {}
+    return rest | {f"model.{name}": one for name, one in tables.items() if models is None or name in models}
 
 
 def _signalling(experiment: Any) -> dict[str, str]:

@@ -6,13 +6,12 @@ import math
 import re
 from typing import Any, TypeGuard
 
-from gatecast.forecasting.titles import TITLES
+from gatecast.forecasting.panel import model_title
 from gatecast.trading.strategies import strategy_titles
 
 MISSING = "–"
 
 WORDS = {
-    **TITLES,
     **strategy_titles(),
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
@@ -73,7 +72,7 @@ def named(name: Any) -> str:
     >>> named("lstm"), named("mean_reversion")
     ('LSTM', 'mean reversion')
     """
-    return WORDS.get(str(name), str(name).replace("_", " "))
+    return WORDS.get(str(name)) or model_title(str(name))
 
 
 def titled(name: Any) -> str:

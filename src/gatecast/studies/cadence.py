@@ -20,11 +20,11 @@ from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
 from gatecast.evaluation.verdict import LEVEL
-from gatecast.experiment import SAID_ABOVE, Experiment
+from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.forecaster import Timed
+from gatecast.forecasting.panel import NETWORK
 from gatecast.forecasting.schedule import EXPANDING, Schedule
-from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
@@ -34,9 +34,7 @@ from gatecast.samples.windows import make_samples
 
 if TYPE_CHECKING:
     from gatecast.evaluation.compare import Days
-    from gatecast.forecasting.forecaster import Progress as Done
-    from gatecast.forecasting.lstm import LSTM, FittedLSTM
-    from gatecast.forecasting.schedule import Fold
+    from gatecast.forecasting.lstm import LSTM
     from gatecast.samples.windows import Samples
 
 MONTHLY, QUARTERLY, YEARLY, NEVER, WARM = "monthly", "quarterly", "yearly", "never", "monthly_warm"
@@ -272,7 +270,7 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
     >>> from gatecast.market import synthetic
     >>> quick = Experiment(
     ...     bars=synthetic.b1(1200, seed=1, r2=0.1), features=("x",),
-    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=1), schedule=Schedule(train="1Y"),
+    ...     model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}, schedule=Schedule(train="1Y"),
     ... )
     >>> found = cadence(quick)
     >>> [cost.fits for cost in found.costs.values()]
@@ -287,13 +285,13 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
     samples = enough_history(made, bars, experiment)
     costs = dict.fromkeys(MONTHS, Cost())
     forecasts = {name: _forecast(experiment, one, costs, progress) for name, one in samples.items()}
-    heads = [head for head in HEADS if head in experiment.lstm.heads]
+    heads = [head for head in HEADS if head in experiment.network.heads]
     differences = compared(forecasts, heads, costs)
     rows, span = _scored(forecasts, heads[0]), day_means(forecasts, heads[0], MONTHLY, NEVER).day
     with problems() as unread:
         tried = len(record_trials(trials_of(experiment, bars, list(samples.values()))))
     return Cadences(
-        {name: len(one.symbols) for name, one in samples.items()}, experiment.lstm.seeds, rows, len(span),
+        {name: len(one.symbols) for name, one in samples.items()}, experiment.network.seeds, rows, len(span),
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
         {name: len(one.folds) for name, one in forecasts.items()}, costs,
         tuple(_score(forecasts, head, name) for head in heads for name in MONTHS), tuple(differences),
@@ -304,15 +302,14 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
 def monthly(experiment: Experiment) -> Schedule:
     """The experiment's schedule with monthly refits, the first when there is a whole window to learn from."""
     schedule = experiment.schedule
-    window = experiment.lstm.window or (EXPANDING if schedule.expanding else schedule.train)
+    window = experiment.network.window or (EXPANDING if schedule.expanding else schedule.train)
     changed: Schedule = schedule.replace(refit="1M", minimum=schedule.minimum if window == EXPANDING else window)
     return changed
 
 
 def variant(experiment: Experiment, name: str) -> LSTM:
     """The LSTM of a cadence."""
-    said = {setting: getattr(experiment, setting) for setting in SAID_ABOVE["lstm"]}
-    return _at(experiment.lstm.replace(**said, label=name, unfinished=None), name)
+    return _at(experiment.network, name)
 
 
 def _at(lstm: LSTM, name: str) -> LSTM:
@@ -324,33 +321,13 @@ def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samp
     """A trial a cadence: its settings are those of a run with that cadence. No book was held, so none has a profit."""
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     symbols = tuple(bars["symbol"].unique().sort().to_list())
-    settings = [configuration(experiment.replace(lstm=_at(experiment.lstm, name))) for name in MONTHS]
+    lstm = experiment.network
+    settings = [configuration(experiment.with_model(NETWORK, _at(lstm, name))) for name in MONTHS]
     data = data_of(bars, samples)
     return [Trial(symbols, str(days.min()), str(days.max()), one, None, data=data) for one in settings]
 
 
 # ── forecasts and cost ────────────────────────────────────────────────────────────────────────────
-
-
-class _Counted:
-    """An LSTM whose fits, epochs and seconds are added to `costs`, under its name."""
-
-    def __init__(self, lstm: LSTM, costs: dict[str, Cost]) -> None:
-        self.lstm, self.costs = lstm, costs
-
-    @property
-    def name(self) -> str:
-        return self.lstm.name
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Done | None = None) -> Sequence[FittedLSTM]:
-        seconds: dict[str, float] = {}
-        fits: Sequence[FittedLSTM] = Timed(self.lstm, seconds).fit_many(folds, jobs=jobs, progress=progress)  # type: ignore[assignment]
-        trained = [epochs for one in {id(one): one for one in fits}.values() for epochs in one.trained]
-        before = self.costs[self.name]
-        self.costs[self.name] = Cost(
-            before.fits + len(trained), before.epochs + sum(trained), before.seconds + seconds[self.name]
-        )
-        return fits
 
 
 def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], progress: Progress | None) -> Forecasts:
@@ -363,13 +340,20 @@ def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress and model in lstms:
-            work = -(-len(folds) // lstms[model].every) * experiment.lstm.seeds
-            progress(f"{samples.asset_class}: {model}", done[model], work)
+            progress(f"{samples.asset_class}: {model}", done[model], lstms[model].counts(len(folds)))
+
+    def count(fits: Fits) -> None:
+        if fits.name not in lstms:
+            return
+        trained = [n for one in {id(one): one for one in fits.fits}.values() for n in getattr(one, "trained", ())]
+        before = costs[fits.name]
+        costs[fits.name] = Cost(before.fits + len(trained), before.epochs + sum(trained), before.seconds + fits.seconds)
 
     wanted = {name for names in RIVALS.values() for name in names}
-    rivals = [one for one in experiment.forecasters() if one.name in wanted]
-    counted = [_Counted(one, costs) for one in lstms.values()]
-    forecasts = walk_forward([*counted, *rivals], samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+    rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
+    forecasts = walk_forward(
+        {**lstms, **rivals}, samples, experiment.schedule, experiment.task, progress=report, on_fits=count
+    )
     return with_rival(forecasts)
 
 
@@ -432,7 +416,7 @@ def _notes(experiment: Experiment, samples: dict[str, Samples], left_out: Sequen
     symbols = sum(len(one.symbols) for one in samples.values())
     if symbols < SYMBOLS:
         yield f"Only {symbols} symbol(s): {SYMBOLS} are the least that such a comparison should rest on."
-    if experiment.lstm.seeds < SEEDS:
-        yield f"Only {experiment.lstm.seeds} network(s) in an ensemble: {SEEDS} are the least; seeds may decide it."
+    if experiment.network.seeds < SEEDS:
+        yield f"Only {experiment.network.seeds} network(s) in an ensemble: {SEEDS} are the least; seeds may decide it."
     for name in left_out:
         yield f"{name} is left out: its history is too short for a window and a month after it."

@@ -19,6 +19,7 @@ from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
+from gatecast.forecasting import panel
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets
@@ -36,7 +37,7 @@ ALL_HEADS = (*ABOUT_RETURNS, "volatility", "regime")
 MONEY = ("return", "strategy")
 SHORT = ("ret_log_1", "rv_5")  # features that settle between two halts
 FEW = ("ret_log_1", "rsi_14")  # features that see a price which lags, with nothing beside them to dilute it
-MODELS = ("forest", "logistic", "ridge", "garch")
+MODELS = tuple(name for name in panel.MODELS if name not in (panel.NETWORK, panel.CORRECTION))
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def line_of(name: str, found: Sequence[dict[str, bool]]) -> NullLine:
 def experiment_of(null: Null) -> Experiment:
     """The experiment that runs on a null: no networks, a forest of 50 trees, its own refits, else the defaults."""
     return Experiment(
-        features=null.features, horizon=null.horizon, models=MODELS, forest=Forest(trees=50),
+        features=null.features, horizon=null.horizon, models=MODELS, model={panel.SECOND: Forest(trees=50)},
         schedule=Schedule(refit=null.refit, minimum=null.minimum),
         signals=SignalSettings(model="ridge", confirmed_by="forest"),
     )  # fmt: skip

@@ -183,8 +183,8 @@ def placebo(
     >>> from gatecast.forecasting.schedule import Schedule
     >>> from gatecast.market import synthetic
     >>> quick = Experiment(
-    ...     bars=synthetic.b1(800, seed=1, r2=0.1), features=("x",), forest=Forest(trees=5),
-    ...     lstm=LSTM(units=16, layers=1, seeds=1, epochs=2), schedule=Schedule(refit="1Y"),
+    ...     bars=synthetic.b1(800, seed=1, r2=0.1), features=("x",), schedule=Schedule(refit="1Y"),
+    ...     model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)},
     ... )
     >>> placebo(quick, copies=2).ranks["return"].sentence
     'Your return forecast beats 2 of 2 copies, p 0.333.'

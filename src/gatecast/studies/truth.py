@@ -33,6 +33,7 @@ from gatecast.forecasting.linear import Ridge
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.panel import MODELS, NETWORK, SIDE_BY_SIDE, entry
 from gatecast.forecasting.regimes import MarkovModel, filter_states, fit_markov, predict_states
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
@@ -246,7 +247,7 @@ def _single_threaded(item: tuple[Callable[[int], Found], int]) -> Found:
 
 def chain(features: tuple[str, ...]) -> Experiment:
     """The experiment that walks: everything at its default but a refit a quarter and one network each."""
-    return Experiment(features=features, lstm=LSTM(seeds=1), schedule=Schedule(refit="3M"))
+    return Experiment(features=features, model={NETWORK: LSTM(seeds=1)}, schedule=Schedule(refit="3M"))
 
 
 def walk(market: str, seed: int) -> Found:
@@ -361,7 +362,7 @@ def _b1_lines(found: list[Found]) -> list[Line]:
     ]
 
 
-RETURN_MODELS = ("ensemble", "bayes", "ridge", "lstm")
+RETURN_MODELS = SIDE_BY_SIDE["return"]
 
 
 def return_head(horizon: int, seed: int) -> Found:
@@ -373,8 +374,9 @@ def return_head(horizon: int, seed: int) -> Found:
     r2, phi, scale = 0.01, 0.95, 0.01
     bars = synthetic.b1(4000 + WARMUP + 2 * horizon, seed, scale, r2=r2, phi=phi)
     schedule = Schedule(train=2000, minimum=2000, refit=250, expanding=True)
+    models = tuple(name for name in MODELS if "return" in entry(name, {}).joins())
     experiment = Experiment(
-        horizon=horizon, features=("x",), models=("lstm", "forest", "logistic", "ridge"), lstm=LSTM(seeds=1),
+        horizon=horizon, features=("x",), models=models, model={NETWORK: LSTM(seeds=1)},
         ensemble=Ensemble(volatility_members=("har",)), schedule=schedule, seed=seed,
     )  # fmt: skip
     samples = make_samples(bars, ("x",), horizon=horizon)["index"]
@@ -514,7 +516,7 @@ def _states_lines(found: list[Found]) -> list[Line]:
 
 # ── G: variance ──────────────────────────────────────────────────────────────────────────────────
 
-VARIANCE_MODELS = ("ensemble", "har", "ewma", "ridge", "lstm")
+VARIANCE_MODELS = SIDE_BY_SIDE["volatility"]
 VARIANCE_GATES = {"g1": 0.95, "g4": 0.90}
 PATHS = 20  # that the gates were made for
 
@@ -528,7 +530,7 @@ def variance(market: str, seed: int) -> Found:
     """
     bars = synthetic.MARKETS[market](4500 + WARMUP + 1, seed)
     schedule = Schedule(train=2500, minimum=2500, refit=250)
-    experiment = Experiment(horizon=1, lstm=LSTM(seeds=1), schedule=schedule, seed=seed)
+    experiment = Experiment(horizon=1, model={NETWORK: LSTM(seeds=1)}, schedule=schedule, seed=seed)
     samples = make_samples(bars, horizon=1)["index"]
     forecasts = forecast_class(experiment, samples)
     rows = forecasts.rows[~np.isnat(samples.known_at[forecasts.rows])][-2000:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,9 @@ from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.forecaster import Timed
-from gatecast.forecasting.tuning import Tuning
-from gatecast.forecasting.walkforward import Forecasts, walk_forward
+from gatecast.forecasting.panel import NETWORK
+from gatecast.forecasting.tuning import DEFAULT, Tuning
+from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
 from gatecast.runs import data_of, nested_trials
 
@@ -70,8 +70,9 @@ def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
     >>> from gatecast.forecasting.schedule import Schedule
     >>> from gatecast.market import synthetic
     >>> quick = Experiment(
-    ...     bars=synthetic.b1(700, seed=1, r2=0.1), features=("x",), lstm=LSTM(units=16, layers=1, seeds=1, epochs=1),
-    ...     schedule=Schedule(refit="1Y"), tuning=Tuning(trials=2, units=(16, 16), layers=(1, 1), folds=1),
+    ...     bars=synthetic.b1(700, seed=1, r2=0.1), features=("x",),
+    ...     model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}, schedule=Schedule(refit="1Y"),
+    ...     tuning=Tuning(trials=2, units=(16, 16), layers=(1, 1), folds=1),
     ... )
     >>> tune(quick).scores["classes"][0]["tried"]
     2
@@ -104,7 +105,11 @@ def _forecast(
         if progress:
             progress(f"{samples.asset_class}: {model}", done[model], total)
 
+    def clock(fits: Fits) -> None:
+        seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
+
     done: dict[str, int] = {}
-    total = len(experiment.schedule.folds(samples.times, samples.known_at)) * experiment.lstm.seeds
-    models = [Timed(one, seconds) for one in experiment.lstms(told)]
-    return walk_forward(models, samples, experiment.schedule, jobs=experiment.jobs, progress=report)
+    total = experiment.network.counts(len(experiment.schedule.folds(samples.times, samples.known_at)))
+    models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
+    task = replace(experiment.task, on_search=told)
+    return walk_forward(models, samples, experiment.schedule, task, progress=report, on_fits=clock)

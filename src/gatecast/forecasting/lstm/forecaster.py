@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import stream_out
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import Progress, centre_and_spread, seed_of
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, centre_and_spread, seed_of
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
@@ -20,7 +20,7 @@ from gatecast.forecasting.lstm.training import Fit, predict_windows, train_netwo
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
-from gatecast.samples.targets import columns_of, decode
+from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.settings import SHARED
 
 if TYPE_CHECKING:
@@ -30,165 +30,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-
-
-class LSTM(Recipe):
-    """Seed ensembles of stacked LSTMs, refitted on schedule, trained on chunks of bars.
-
-    Examples
-    --------
-    >>> from gatecast.market import synthetic
-    >>> from gatecast.samples.windows import make_samples
-    >>> samples = make_samples(synthetic.b1(600, seed=1), ("x",))["index"]
-    >>> fitted = LSTM(units=16, layers=1, seeds=1, epochs=2).fit(samples)
-    >>> fitted.predict(samples, np.array([400, 401]))["return"].shape
-    (2, 5)
-    """
-
-    scaling: Literal["zscore", "minmax"] = "zscore"
-    """scale of inputs, fitted on training rows only"""
-    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        default=None, examples=[["ret_log_1", "rsi_14"]]
-    )
-    """features of the samples that it reads; left out: all"""
-    window: Window | None = None
-    """what it learns from: 4Y, a number of bars, expanding; left out: the schedule's"""
-    half_life: HalfLife | None = None
-    """years of age that halve a label's weight in the loss; left out: none do"""
-    seeds: Annotated[int, Field(ge=1, le=100)] = 3
-    """networks in the ensemble"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
-    """what the networks begin from"""
-    every: Annotated[int, Field(ge=1)] = 1
-    """refits from one training to the next"""
-    warm_start: bool = False
-    """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;
-    without such a fit, cold; inputs and answers are scaled anew, and the weights go on in the new scales"""
-    label: str = Field(default="lstm", exclude=True)
-    """its name in the forecasts, where there are several"""
-    unfinished: Path | None = Field(default=None, exclude=True, repr=False)
-    """folder in which finished networks are kept, and looked for; changes no result"""
-
-    @property
-    def name(self) -> str:
-        """`lstm`, or the label of a special one."""
-        return self.label
-
-    def reads(self, samples: Samples) -> Samples:
-        """The samples with the features that it reads and no others. Raises `SettingsError` for one that is absent."""
-        if self.features is None or self.features == samples.names:
-            return samples
-        for name in self.features:
-            if name not in samples.names:
-                raise SettingsError(f"the LSTM reads {name!r}. {did_you_mean(name, samples.names)}")
-        columns = [samples.names.index(name) for name in self.features]
-        return replace(samples, features=np.ascontiguousarray(samples.features[:, columns]), names=self.features)
-
-    def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedLSTM:
-        """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
-        rows = np.flatnonzero(~np.isnat(samples.known_at))
-        schedule = schedule or Schedule()
-        train, validation = schedule.split(samples.times, samples.known_at, rows)
-        fold = Fold(0, train, validation, rows[:0], samples.times.max(), samples, schedule.validation)
-        return self.fit_many([fold])[0]
-
-    def fit_many(self, folds: Sequence[Fold], *, jobs: int = 1, progress: Progress | None = None) -> list[FittedLSTM]:
-        """One seed ensemble at every `every`-th fold, for it and those that follow; a (fold, member) is a job."""
-        served = len(folds)
-        folds = [fold.windowed(self.window) for fold in folds[:: self.every]]
-        starts = warm_starts(folds) if self.warm_start else [None] * len(folds)
-        members: dict[tuple[int, int], TrainedNetwork] = {}
-
-        for wave in _waves(starts):
-            members |= self._fit_wave({number: folds[number] for number in wave}, starts, members, jobs, progress)
-        fits = [
-            FittedLSTM.assemble(self, fold, [members[number, member] for member in range(self.seeds)])
-            for number, fold in enumerate(folds)
-        ]
-        if self.selection:
-            means = np.array(
-                [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, folds, strict=True)]
-            )
-            fits = [replace(one, selected=means[: i + 1]) for i, one in enumerate(fits)]
-        return [fits[number // self.every] for number in range(served)]
-
-    def _fit_wave(
-        self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], TrainedNetwork],
-        jobs: int, progress: Progress | None,
-    ) -> dict[tuple[int, int], TrainedNetwork]:  # fmt: skip
-        """(fold, member) -> network, for folds whose starts are `known`; those that an interrupted run kept are taken.
-
-        Kept by the machine that asks, wherever they are trained.
-        """
-
-        def train(job: TrainingJob) -> TrainedNetwork:
-            lesson = job.lesson
-            fit = train_network(
-                self, lesson.inputs, lesson.table, lesson.train, lesson.validation, job.seed, lesson.counts, job.start
-            )
-            return self._with_validation_outputs(fit, lesson)
-
-        found: dict[tuple[int, int], TrainedNetwork] = {}
-        begun: list[tuple[tuple[int, int], str]] = []  # each network that is not kept yet, and its key, as it sets out
-
-        def missing() -> Iterator[TrainingJob]:
-            for number, fold in folds.items():
-                lesson, earlier = self._prepare(fold), starts[number]
-                for member in range(self.seeds):
-                    start = None if earlier is None else known[earlier, member].fit.weights
-                    job = TrainingJob(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member), start)
-                    key = key_of(self, lesson, job.seed, start) if self.unfinished else ""
-                    fit = recall(self.unfinished, key) if self.unfinished else None
-                    if fit is None:
-                        begun.append(((number, member), key))
-                        yield job
-                    else:
-                        found[number, member] = self._with_validation_outputs(fit, lesson)
-
-        reported = 0
-
-        def report() -> None:
-            nonlocal reported
-            more = len(found) - reported
-            reported += more
-            if progress and more:
-                progress(more)
-
-        for network, (place, key) in zip(stream_out(train, missing(), jobs=jobs), begun, strict=False):
-            found[place] = network
-            if self.unfinished:
-                keep(self.unfinished, key, network.fit)
-            report()
-        report()
-        return found
-
-    def _with_validation_outputs(self, fit: Fit, lesson: PreparedFold) -> TrainedNetwork:
-        outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
-        return TrainedNetwork(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
-
-    def _prepare(self, fold: Fold) -> PreparedFold:
-        samples = self.reads(fold.data)
-        if samples.context < self.lookback or samples.horizon != self.horizon:
-            raise SettingsError(
-                f"the samples have {samples.context} bars of context and horizon {samples.horizon}, the LSTM lookback "
-                f"{self.lookback} and horizon {self.horizon}: make samples with as much, or give both the same."
-            )
-        train, validation = (samples.ends[samples.first_of_end(rows)] for rows in (fold.train, fold.validation))
-        scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling)
-        inputs, rows = read_windows(scaler, samples, np.r_[train, validation], self.lookback)
-        table = samples.table[:, self.output_columns]
-        centre, spread = centre_and_spread(table[train])
-        # paths keep their zero (the mean of two years is noise), log-odds their unit
-        log_variance = np.zeros(len(spread), bool)
-        if "volatility" in self.heads:
-            log_variance[self.output_columns == columns_of(self.horizon)["volatility"].start] = True
-        centre = np.where(log_variance, centre, 0.0)
-        spread = np.where(self.binary_columns, 1.0, spread)
-        read = bars_read(np.r_[train, validation], self.lookback, len(table))
-        scaled = ((table[read] - centre) / spread).astype(np.float32)
-        counts = np.ones(len(inputs), np.float32)
-        counts[rows[: len(train)]] = fold.recency(self.half_life)[np.isin(fold.train, samples.first_of_end(fold.train))]
-        return PreparedFold(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :], counts)
 
 
 @dataclass(frozen=True)
@@ -302,7 +143,7 @@ class FittedLSTM:
         if self.selected is not None:
             arrays["selected"] = self.selected
         return arrays, {
-            "kind": "lstm", "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json"),
             "epochs": list(self.epochs), "trained": list(self.trained), "smear": self.smear,
             **({"searches": list(self.searches)} if self.searches else {}),
         }  # fmt: skip
@@ -329,6 +170,189 @@ class FittedLSTM:
             tuple(settings.get("trained", ())),
             tuple(settings.get("searches", ())),
         )
+
+
+@add_forecaster
+class LSTM(Recipe, Forecaster):
+    """Seed ensembles of stacked LSTMs, refitted on schedule, trained on chunks of bars.
+
+    Examples
+    --------
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.samples.windows import make_samples
+    >>> samples = make_samples(synthetic.b1(600, seed=1), ("x",))["index"]
+    >>> fitted = LSTM(units=16, layers=1, seeds=1, epochs=2).fit(samples)
+    >>> fitted.predict(samples, np.array([400, 401]))["return"].shape
+    (2, 5)
+    """
+
+    kind: ClassVar = "lstm"
+    traits: ClassVar = Traits("LSTM", HEADS, Seconds(0.015, 1.95e-4, parallel=True), member_of=HEADS)
+    fitted: ClassVar = FittedLSTM
+
+    scaling: Literal["zscore", "minmax"] = "zscore"
+    """scale of inputs, fitted on training rows only"""
+    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None, examples=[["ret_log_1", "rsi_14"]]
+    )
+    """features of the samples that it reads; left out: all"""
+    window: Window | None = None
+    """what it learns from: 4Y, a number of bars, expanding; left out: the schedule's"""
+    half_life: HalfLife | None = None
+    """years of age that halve a label's weight in the loss; left out: none do"""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    """networks in the ensemble"""
+    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    """what the networks begin from"""
+    every: Annotated[int, Field(ge=1)] = 1
+    """refits from one training to the next"""
+    warm_start: bool = False
+    """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;
+    without such a fit, cold; inputs and answers are scaled anew, and the weights go on in the new scales"""
+
+    def able(self) -> tuple[str, ...]:
+        """Its `heads`."""
+        return self.heads
+
+    def relative_work(self) -> float:
+        """By networks, their size, and how seldom they are trained."""
+        size = self.layers / 2 * max((self.units / 64) ** 2, 0.1) * min(self.epochs / 12, 1)
+        return self.seeds / 3 * size / self.every
+
+    def lightened(self) -> LSTM:
+        """One small network, two epochs."""
+        light: LSTM = self.replace(units=16, layers=1, seeds=1, epochs=2)
+        return light
+
+    def counts(self, folds: int) -> int:
+        """Networks that are trained."""
+        return len(range(0, folds, self.every)) * self.seeds
+
+    def reads(self, samples: Samples) -> Samples:
+        """The samples with the features that it reads and no others. Raises `SettingsError` for one that is absent."""
+        if self.features is None or self.features == samples.names:
+            return samples
+        for name in self.features:
+            if name not in samples.names:
+                raise SettingsError(f"the LSTM reads {name!r}. {did_you_mean(name, samples.names)}")
+        columns = [samples.names.index(name) for name in self.features]
+        return replace(samples, features=np.ascontiguousarray(samples.features[:, columns]), names=self.features)
+
+    def fit(self, samples: Samples, schedule: Schedule | None = None) -> FittedLSTM:
+        """A fit on all samples whose answers are known, the latest share of them kept for early stopping."""
+        rows = np.flatnonzero(~np.isnat(samples.known_at))
+        schedule = schedule or Schedule()
+        train, validation = schedule.split(samples.times, samples.known_at, rows)
+        fold = Fold(0, train, validation, rows[:0], samples.times.max(), samples, schedule.validation)
+        return self.fit_many([fold])[0]
+
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLSTM]:
+        """One seed ensemble at every `every`-th fold, for it and those that follow; a (fold, member) is a job.
+
+        Warm starts need earlier fits than the last: with them all are trained again, whatever `task.since` says.
+        """
+        due = [number for number in range(0, len(folds), self.every) if self.warm_start or number >= task.since]
+        own = [folds[number].windowed(self.window) for number in due]
+        starts = warm_starts(own) if self.warm_start else [None] * len(own)
+        members: dict[tuple[int, int], TrainedNetwork] = {}
+
+        for wave in _waves(starts):
+            members |= self._fit_wave({number: own[number] for number in wave}, starts, members, task)
+        fits = [
+            FittedLSTM.assemble(self, fold, [members[number, member] for member in range(self.seeds)])
+            for number, fold in enumerate(own)
+        ]
+        past = task.past if isinstance(task.past, FittedLSTM) else None
+        if self.selection:
+            before = past.selected if past and past.selected is not None and not self.warm_start else None
+            means = [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, own, strict=True)]
+            rows = np.array([*([] if before is None else before), *means])
+            fits = [replace(one, selected=rows[: len(rows) - len(fits) + i + 1]) for i, one in enumerate(fits)]
+        made = dict(zip(due, fits, strict=True))
+        served = []
+        for number in range(0 if self.warm_start else task.since, len(folds)):
+            past = made.get(number, past)
+            if number >= task.since and past is not None:
+                served.append(past)
+        return served
+
+    def _fit_wave(
+        self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], TrainedNetwork],
+        task: Task,
+    ) -> dict[tuple[int, int], TrainedNetwork]:  # fmt: skip
+        """(fold, member) -> network, for folds whose starts are `known`; those that an interrupted run kept are taken.
+
+        Kept by the machine that asks, wherever they are trained.
+        """
+
+        def train(job: TrainingJob) -> TrainedNetwork:
+            lesson = job.lesson
+            fit = train_network(
+                self, lesson.inputs, lesson.table, lesson.train, lesson.validation, job.seed, lesson.counts, job.start
+            )
+            return self._with_validation_outputs(fit, lesson)
+
+        found: dict[tuple[int, int], TrainedNetwork] = {}
+        begun: list[tuple[tuple[int, int], str]] = []  # each network that is not kept yet, and its key, as it sets out
+
+        def missing() -> Iterator[TrainingJob]:
+            for number, fold in folds.items():
+                lesson, earlier = self._prepare(fold), starts[number]
+                for member in range(self.seeds):
+                    start = None if earlier is None else known[earlier, member].fit.weights
+                    job = TrainingJob(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member), start)
+                    key = key_of(self, lesson, job.seed, start) if task.resume else ""
+                    fit = recall(task.resume, key) if task.resume else None
+                    if fit is None:
+                        begun.append(((number, member), key))
+                        yield job
+                    else:
+                        found[number, member] = self._with_validation_outputs(fit, lesson)
+
+        reported = 0
+
+        def report() -> None:
+            nonlocal reported
+            more = len(found) - reported
+            reported += more
+            if task.on_fit and more:
+                task.on_fit(more)
+
+        for network, (place, key) in zip(stream_out(train, missing(), jobs=task.jobs), begun, strict=False):
+            found[place] = network
+            if task.resume:
+                keep(task.resume, key, network.fit)
+            report()
+        report()
+        return found
+
+    def _with_validation_outputs(self, fit: Fit, lesson: PreparedFold) -> TrainedNetwork:
+        outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
+        return TrainedNetwork(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
+
+    def _prepare(self, fold: Fold) -> PreparedFold:
+        samples = self.reads(fold.data)
+        if samples.context < self.lookback or samples.horizon != self.horizon:
+            raise SettingsError(
+                f"the samples have {samples.context} bars of context and horizon {samples.horizon}, the LSTM lookback "
+                f"{self.lookback} and horizon {self.horizon}: make samples with as much, or give both the same."
+            )
+        train, validation = (samples.ends[samples.first_of_end(rows)] for rows in (fold.train, fold.validation))
+        scaler = Scaler.fit(samples.features[bars_read(train, self.lookback, len(samples.features))], self.scaling)
+        inputs, rows = read_windows(scaler, samples, np.r_[train, validation], self.lookback)
+        table = samples.table[:, self.output_columns]
+        centre, spread = centre_and_spread(table[train])
+        # paths keep their zero (the mean of two years is noise), log-odds their unit
+        log_variance = np.zeros(len(spread), bool)
+        if "volatility" in self.heads:
+            log_variance[self.output_columns == columns_of(self.horizon)["volatility"].start] = True
+        centre = np.where(log_variance, centre, 0.0)
+        spread = np.where(self.binary_columns, 1.0, spread)
+        read = bars_read(np.r_[train, validation], self.lookback, len(table))
+        scaled = ((table[read] - centre) / spread).astype(np.float32)
+        counts = np.ones(len(inputs), np.float32)
+        counts[rows[: len(train)]] = fold.recency(self.half_life)[np.isin(fold.train, samples.first_of_end(fold.train))]
+        return PreparedFold(scaler, centre, spread, inputs, scaled, rows[: len(train)], rows[len(train) :], counts)
 
 
 def _waves(starts: Sequence[int | None]) -> list[list[int]]:
