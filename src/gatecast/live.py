@@ -146,7 +146,7 @@ def forecast_newest(
     >>> from gatecast import Experiment, forecast_newest, run
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(1000, seed=1)
-    >>> cheap = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge_long"}}
+    >>> cheap = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
     >>> done = run(Experiment(bars=bars[:-1], schedule={"refit": "1Y"}, **cheap))
     >>> [(row["symbol"], row["time"][:10] == str(bars["time"][-1])[:10]) for row in forecast_newest(done, bars)]
     [('A1', True)]

@@ -31,6 +31,7 @@ from gatecast.evaluation.windows import longer_windows
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
+from gatecast.forecasting.panel import NETWORK
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.volatility import LogHAR
@@ -348,7 +349,7 @@ def selected_features(chain: Chain) -> dict[str, list[dict[str, Any]]]:
     """
     found = {}
     for name, one in chain.classes.items():
-        shares = getattr(one.forecasts.fitted.get("lstm"), "selected", None)
+        shares = getattr(one.forecasts.fitted.get(NETWORK), "selected", None)
         if shares is None:
             continue
         rows = zip(one.samples.names, shares.mean(0), shares.min(0), shares.max(0), strict=True)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from gatecast.experiment import Experiment
 
 
-LARGE_SHARE = 0.03
-"""Share of the time that all models usually take, from which the end of one is worth a line."""
+SLOW_ROW = 1e-6
+"""Seconds a row of a window from which the end of a model's fits is worth a line."""
 
 
 class RunProgress:
@@ -35,7 +35,8 @@ class RunProgress:
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
         self.estimate = Estimate(usual_costs(experiment))
-        self.announced: set[str] = set()
+        slow = {name for name in experiment.models if experiment.model[name].about().seconds.row > SLOW_ROW}
+        self.announced = {"tuning", ENSEMBLE, *slow}
         self.combining = ENSEMBLE
         columns = (
             TextColumn("{task.description}"),
@@ -56,11 +57,6 @@ class RunProgress:
     def plan(self, work: dict[str, Work]) -> None:
         """Tells what there is to do, and how long that usually takes."""
         self.estimate.plan(work)
-        usual = {name: sum(one.of(each) for each in work.values()) for name, one in self.estimate.models.items()}
-        large = LARGE_SHARE * sum(usual.values())
-        self.announced = {"tuning", self.combining, *(name for name, seconds in usual.items() if seconds > large)} - {
-            "scores"
-        }
         bars, symbols, refits = (
             sum(getattr(one, name) for one in work.values()) for name in ("bars", "symbols", "refits")
         )

@@ -194,12 +194,14 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 ENSEMBLE = "ensemble"
 """The forecast in force."""
+RIVAL = "rival"
+"""The simple rival that was in force at each refit."""
 MADE_OF_OTHERS = {
     ENSEMBLE: "ensemble",
     "equal_weight": "equal weight",
     "stacked": "stacked",
     "density": "turbulence implied by the volatility forecast",
-    "rival": "best simple forecast so far",
+    RIVAL: "best simple forecast so far",
 }
 """Forecasts that are made of those of models -> their titles."""
 

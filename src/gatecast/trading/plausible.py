@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.panel import RIVALS
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import bars_per_session, sessions_of
 
@@ -35,7 +36,7 @@ LEAST_INDEPENDENT = 60  # answers that do not overlap, before an R² is looked a
 FEWEST_INDEPENDENT = 20  # answers that do not overlap, before a running R² is looked at
 BEYOND_LUCK = 3.0  # standard errors that a running R² must lie above its limit: it is looked at every day
 PLANTED = "planted"  # allows everything: a market whose optimum is known
-YARDSTICKS = ("zero", "mean")
+YARDSTICKS = RIVALS["return"][:2]
 
 
 def r2_limit(horizon: int, bars_a_day: float = 1.0) -> float:
