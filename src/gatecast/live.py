@@ -148,7 +148,7 @@ def forecast_newest(
     >>> bars = synthetic.a1(1000, seed=1)
     >>> cheap = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
     >>> done = run(Experiment(bars=bars[:-1], schedule={"refit": "1Y"}, **cheap))
-    >>> [(row["symbol"], row["time"][:10] == str(bars["time"][-1])[:10]) for row in forecast_newest(done, bars)]
+    >>> [(row["symbol"], row["time"] == bars["time"][-1]) for row in forecast_newest(done, bars)]
     [('A1', True)]
     """
     known = run if isinstance(run, Run) else load_run(run)
