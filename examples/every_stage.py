@@ -3,6 +3,7 @@
 import numpy as np
 
 from gatecast.chain import Chain, ClassResult, fills_of
+from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
@@ -66,7 +67,7 @@ def main() -> None:
     # evaluation/: what it was worth, head by head, against each head's own best simple rival.
     chain = Chain(bars, classes, decisions, result)
     verdicts = judge(
-        chain.forecasts, chain.net, chain.benchmark,
+        records_of(chain.forecasts), chain.net, chain.benchmark,
         round_trip=costs.round_trip("index"), periods_per_year=YEAR, sessions=chain.sessions,
     )  # fmt: skip
     for verdict in verdicts.values():

@@ -21,7 +21,8 @@ from gatecast.compute.cluster import code_hash
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
-from gatecast.evaluation.verdict import LEVEL, NAMES
+from gatecast.evaluation.paired import LEVEL
+from gatecast.evaluation.verdict import NAMES
 from gatecast.experiment import Experiment
 from gatecast.files import append_lines
 from gatecast.market.bars import session_date
