@@ -214,7 +214,7 @@ def test_an_hourly_symbol_that_fell_silent_within_the_session_is_shown() -> None
 
 
 def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side() -> None:
-    from gatecast.chain import _reason
+    from gatecast.trading.decisions import _reason
     from gatecast.trading.strategies import strategy_titles
 
     cases = pl.DataFrame(

@@ -29,6 +29,7 @@ from gatecast.forecasting.panel import (
     entry,
     from_former_sections,
     is_model,
+    model_titles,
     unknown_model,
 )
 from gatecast.forecasting.schedule import EXPANDING, Schedule
@@ -300,9 +301,14 @@ class Experiment(Settings):
                 )
 
     @property
+    def model_titles(self) -> dict[str, str]:
+        """Model -> its title for a reader, see `panel.model_titles`."""
+        return model_titles(self.panel)
+
+    @property
     def strategy_titles(self) -> dict[str, str]:
         """Strategy -> what a reader calls it, with the models that give the signals."""
-        return strategy_titles(self.signals.model, self.signals.confirmed_by, self.strategy)
+        return strategy_titles(self.signals.model, self.signals.confirmed_by, self.strategy, self.model_titles)
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
         """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""

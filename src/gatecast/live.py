@@ -242,7 +242,7 @@ def forecast(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
         decisions.signals, decisions.weights, run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
-        abstain=experiment.strategies.abstain, titles=decisions.titles, ended=ended,
+        abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
     )  # fmt: skip
     told = []
     for row in rows:

@@ -76,6 +76,7 @@ def newest_rows(
     confirmed_by: str = SECOND,
     abstain: float = 0.05,
     titles: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
     ended: Mapping[str, Ended] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
@@ -85,7 +86,7 @@ def newest_rows(
     bars: Bars frame, or at least `symbol, time, close`. forecasts, signals, weights: frames of a run; None: unknown.
     verdicts: head -> verdict of the run. signal_model: whose forecast signals; confirmed_by: whose agreement makes
         a consensus. abstain: share of the narrowest interval's half width below which an expected return says nothing.
-        titles: strategy -> title, see `strategy_titles`; None: those of the built-in ones.
+        titles: strategy -> title, see `strategy_titles`; None: those of the built-in ones. names: model -> title.
         ended: see `market.ends.symbols_ended`.
 
     Returns
@@ -96,7 +97,8 @@ def newest_rows(
     None), `sessions_behind` (of its class, and of its class behind the others where that is more than one), `time` (the
     close at which the forecast was made), `current` (whether the forecast is of today's bar).
 
-    Of `signal_model`: `signal, z, consensus, signal_return_log` (its own expected log return over the horizon).
+    Of `signal_model`, `signal_title` (in words): `signal, z, consensus, signal_return_log` (its own expected log return
+    over the horizon).
 
     Of the ensemble, `forecast_model`: `probability_up`, `base_rate_up`, `probability_beyond_base_rate`;
     `expected_return_log` (the return head's), `half_variance` (what the conversion adds), `expected_return_simple`,
@@ -114,7 +116,8 @@ def newest_rows(
     at = _forecast_times(forecasts, signals)
     found = _values_at(forecasts, at)
     tables, decided = [_last_rows(frame) for frame in (signals, weights)], _last_rows(weights)
-    titles = titles or strategy_titles(signal_model, confirmed_by)
+    titles = titles or strategy_titles(signal_model, confirmed_by, names=names)
+    signal_title = (names or {}).get(signal_model) or model_title(signal_model)
     result = []
     for row in rows:
         symbol = row["symbol"]
@@ -126,7 +129,7 @@ def newest_rows(
             merged["strategy_title"] = titles.get(merged["strategy"], merged["strategy"])
         if merged["today"] != "bar" or decided.get(symbol, {}).get("time") != merged["newest_bar"]:
             merged |= {name: None for name in ("weight", "book") if name in merged}
-        merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain)
+        merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain) | {"signal_title": signal_title}
         merged["disagree"] = bool(_sides_against(merged))
         gone = (ended or {}).get(symbol)
         notes = _notes(merged) if gone is None else [f"{gone.sentence} Nothing is forecast, and nothing is held."]
@@ -360,7 +363,7 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     signal = int(row.get("signal") or 0)
     if not row["current"] or not signal:
         return notes
-    name = model_title(row["signal_model"])
+    name = row["signal_title"]
     first = name[:1].upper() + name[1:]
     if row["disagree"]:
         said = " and ".join(_sides_against(row))

@@ -32,7 +32,7 @@ from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
-from gatecast.forecasting.panel import NETWORK
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_titles
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.volatility import LogHAR
@@ -111,6 +111,7 @@ def scores_of(
         "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
         "illusions": illusions(records["return"], closes_of(chain), tries=found["effective"]),
+        "names": names_of(chain.forecasts),
         "models": models,
         "years": years,
         "backtest": {
@@ -296,7 +297,7 @@ def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
     """
     parts = []
     for one in forecasts.values():
-        intervals = IntervalForecasts.of_heads(one.values["ensemble"])
+        intervals = IntervalForecasts.of_heads(one.values[ENSEMBLE])
         if intervals:
             parts.append(coverage(one, intervals).filter(pl.col("step").is_in([1, one.samples.horizon])))
     if not parts:
@@ -314,6 +315,11 @@ def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
         .sort("scope", "part", "step", "level")
         .to_dicts()
     )
+
+
+def names_of(forecasts: dict[str, Forecasts]) -> dict[str, str]:
+    """Name -> title of all forecasts of a run, see `panel.model_titles`."""
+    return model_titles({name: model for one in forecasts.values() for name, model in one.panel.items()})
 
 
 def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
@@ -514,7 +520,7 @@ def turning_symbols(records: Mapping[str, Record], verdicts: dict[str, Verdict])
         {"head": head, "symbol": symbol, "gain": gain}
         for head, one in verdicts.items()
         if head in NAMES and head != "strategy" and np.isfinite(one.effect)
-        for symbol, gain in gains_without(records[head], "ensemble").items()
+        for symbol, gain in gains_without(records[head], ENSEMBLE).items()
         if gain * one.effect < 0 and not one.low <= gain <= one.high
     ]
 

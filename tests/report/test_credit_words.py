@@ -1,4 +1,4 @@
-"""What each model is worth, on the page: plain words, a bar a model, the numbers."""
+"""Contribution of each model, on the page: plain words, a bar a model, the numbers."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def test_the_page_says_what_the_lstm_is_worth_and_who_does_harm() -> None:
     run = SimpleNamespace(scores={"credit": ROWS, "in_force": changes})
     (table,) = report_data(run)["credit"]
     assert table["says"] == [
-        "In force: equal weight from 2001-03-01.",
-        "Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck.",
-        "Without the LSTM's correction of the linear forecasts, the volatility forecast would have been the same.",
-        "Missed would be: log-HAR (4.00 %). Better left out: <b>x</b> (2.00 %).",
+        "In force: equal weights from 2001-03-01.",
+        "Without the LSTM, the loss of the volatility forecast is 1.23 % higher (t 2.1, not significant).",
+        "Without the LSTM correction, the volatility forecast is the same.",
+        "Lowers the loss: log-HAR (4.00 %). Raises the loss: <b>x</b> (2.00 %).",
     ]
     page = render(run)
-    assert "What each model is worth" in page
-    assert "Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck." in page
+    assert "Contribution of each model" in page
+    assert "Without the LSTM, the loss of the volatility forecast is 1.23 % higher (t 2.1, not significant)." in page
     assert "<b>x</b>" not in page
     assert "&lt;b&gt;x&lt;/b&gt;" in page
-    assert "<td>does harm</td>" in page
+    assert "<td>hurts</td>" in page
     assert '<td class="n">0.2500</td><td class="n">0.2531</td><td class="n">+1.23 %</td>' in page
-    assert "1 in 5,000" in page
+    assert "0.0002" in page
 
 
 def test_the_bars_share_a_scale_and_begin_where_nothing_is_saved() -> None:
@@ -74,7 +74,7 @@ def test_several_classes_are_told_together_and_shown_apart() -> None:
 
 def test_without_credit_the_page_says_nothing_of_it() -> None:
     assert credit([]) == []
-    assert "What each model is worth" not in render(SimpleNamespace(scores={}))
+    assert "Contribution of each model" not in render(SimpleNamespace(scores={}))
 
 
 def test_one_table_has_each_heads_gain_and_the_lstms_part() -> None:
@@ -86,6 +86,6 @@ def test_one_table_has_each_heads_gain_and_the_lstms_part() -> None:
         "volatility", "har", 0.031, 0.0217, "helps",
     )  # fmt: skip
     page = re.sub(r"\s+", " ", render(found))
-    assert "Strongest simple rival" in page
+    assert "Contribution of LSTM" in page
     assert '<td class="n">+3.10 %</td><td class="n">−1.10 % to +5.20 %</td>' in page
     assert '<td class="n">+2.17 %</td>' in page

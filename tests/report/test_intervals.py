@@ -28,17 +28,17 @@ def test_the_page_says_what_held_and_names_the_year_that_did_not() -> None:
     found = intervals(ROWS)
     assert found is not None
     assert found["says"] == [
-        "The 80 % intervals held 79.3 % of 2,500 answers; worst year 2008 with 74.4 %; calm 79.0 %, turbulent 81.0 %. "
-        "Off by more than 5 points: 2008.",
-        "The 95 % intervals held 94.7 % of 2,500 answers; worst year 2008 with 94.0 %.",
+        "The 80 % intervals contain 79.3 % of 2,500 outcomes; worst year 2008 with 74.4 %; calm 79.0 %, turbulent 81.0 %. "
+        "More than 5 points off: 2008.",
+        "The 95 % intervals contain 94.7 % of 2,500 outcomes; worst year 2008 with 94.0 %.",
     ]
     assert found["levels"] == "80 and 95 %"
     page = render(SimpleNamespace(scores={"coverage": ROWS}))
     assert found["says"][0] in page
-    assert "How wide, and how often right" in page
+    assert "Coverage and width of the intervals" in page
     assert 'data-figure="coverage"' in page
     assert intervals([]) is None
-    assert "How wide, and how often right" not in render(SimpleNamespace(scores={}))
+    assert "Coverage and width of the intervals" not in render(SimpleNamespace(scores={}))
 
 
 def test_the_picture_has_a_line_a_level_over_the_years() -> None:

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from gatecast.files import jsonable
 from gatecast.report import drawing, figures, render, render_data, report_data
-from gatecast.report.scorecard import as_good, dumbbell, forest, kept, placed, rests, scorecard, tried
+from gatecast.report.scorecard import as_good, dumbbell, interval_plot, kept, placed, rests, scorecard, tried
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
 
@@ -492,7 +492,7 @@ def page(html: str) -> Tags:
 
 
 def test_page_says_the_verdict_first_and_in_words(run: FakeRun, page: Tags) -> None:
-    assert page.text.index(run.scores["summary"]["headline"]) < page.text.index("What it says now")
+    assert page.text.index(run.scores["summary"]["headline"]) < page.text.index("Newest forecast of each")
     for verdict in VERDICTS.values():
         assert verdict["sentence"] in page.text
         assert verdict["verdict"].capitalize() in page.text
@@ -775,7 +775,7 @@ def test_a_run_without_an_lstm_shows_none(run: FakeRun) -> None:
     text, figures_shown = Tags(page[0]).text, page[1].split("</script>")[0]
     assert "LSTM" not in text
     assert "LSTM" not in figures_shown
-    for words in ("Ridge regression", "those of the ridge regression", "logistic regression agrees"):
+    for words in ("Ridge regression", "come from the ridge regression", "confirmed by the logistic regression"):
         assert words in text
     assert "ridge regression signal" in figures_shown
     unknown = render(replace(bare, experiment=None))
@@ -810,18 +810,19 @@ def test_the_page_says_what_the_lstm_alone_is_worth(run: FakeRun) -> None:
         for model, head, gain in (("lstm", "return", -0.0245), ("lstm", "regime", -0.796), ("ensemble", "regime", 0.03))
     ]
     text = said(run, models=rows)
-    sentence = (
-        "The LSTM alone loses to the simple rival in every head, its loss larger by 2.45 % (return), 79.6 % (regime)."
-    )
+    sentence = "The LSTM alone has a larger loss than the rival in every head: return 2.45 %, regime 79.6 %."
     assert sentence in text
     assert text.index(sentence) < text.index("Evidence factor now")
     assert (
-        "Shown: skill in volatility, by the ensemble of all models. In volatility, ridge regression is as good." in text
+        "Evidence of skill: volatility (ensemble of all models). In volatility, the ridge regression is as good."
+        in text
     )
     mixed = said(run, models=[{**rows[0], "gain": 0.01}, rows[1]])
-    assert "in some heads, its loss smaller by 1.00 % (return; it may be luck), and loses to it in others" in mixed
+    assert (
+        "a smaller loss than the rival in return 1.00 % (not significant), and a larger one in regime 79.6 %" in mixed
+    )
     table = {"return": {"models": [{"model": "lstm", "gain": 0.01, "beats_rival": True}], "rival": "mean"}}
-    assert "smaller by 1.00 % (return)," in said(run, models=[{**rows[0], "gain": 0.01}, rows[1]], many=table)
+    assert "in return 1.00 %, and" in said(run, models=[{**rows[0], "gain": 0.01}, rows[1]], many=table)
 
 
 @pytest.mark.parametrize("word", ["too good: look for a leak", "void: column my_x leaks", "some new word"])
@@ -832,7 +833,7 @@ def test_verdicts_that_the_page_does_not_know_are_shown_as_they_are(run: FakeRun
     assert parsed.text.count(word[0].upper() + word[1:]) == 2
     colour = "unclear" if word.startswith("some") else "wrong"
     assert ("div", {"class": f"verdict {colour}"}) in parsed.tags
-    assert ("No number of it is evidence before the cause is found." in parsed.text) == (not word.startswith("some"))
+    assert ("Void until the cause is found." in parsed.text) == (not word.startswith("some"))
 
 
 def test_gains_over_yardstick_and_best_simple_model_are_shown_where_they_are_known(run: FakeRun) -> None:
@@ -863,14 +864,14 @@ def test_delays_and_ends_have_one_unit_a_column(run: FakeRun) -> None:
     ]  # fmt: skip
     text = said(run, backtest={**run.scores["backtest"], "ends": ends}, one_bar_later=later)
     for words in (
-        "on unknown terms, with the default loss of the class 2", "−12.3 % +0.1 %", "+50.0 % +33.3 %",
+        "with the default loss of the class: the last return is unknown 2", "−12.3 % +0.1 %", "+50.0 % +33.3 %",
         "return 1 +0.04 % +0.01 % −0.30 % to +10.00 % 0.312 2,399 no",  # at once is the verdict's own
         "strategy 3 +11.00 % +5.00 % +1.00 % to +9.00 % 0.002 2,399 yes",
     ):  # fmt: skip
         assert words in " ".join(text.split())
     assert "0.12345" not in text
     plain = said(run, backtest=run.scores["backtest"])
-    assert "One bar later" not in plain
+    assert "Gains with delayed decisions" not in plain
     assert "Symbols that ended" not in plain
     assert "With default losses" not in said(run, backtest={"ends": {**ends, "default": 0}})
 
@@ -898,9 +899,9 @@ def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:
     arrows = [trace for trace in drawing.draw_candles(data).data if trace.type == "scatter" and trace.yaxis is None]
     shown = {trace.name: (trace.marker.symbol, len(trace.x)) for trace in arrows}
     assert shown["bullish, traded"] == ("triangle-up", 10)
-    assert shown["bullish, shown only"] == ("triangle-up-open", 20)
+    assert shown["bullish, not traded"] == ("triangle-up-open", 20)
     assert shown["bearish, traded"] == ("triangle-down", 10)
-    assert shown["bearish, shown only"] == ("triangle-down-open", 10)
+    assert shown["bearish, not traded"] == ("triangle-down-open", 10)
     assert report_data(small)["money"]["signals_traded"] == 20
 
 
@@ -969,10 +970,10 @@ def test_verdict_says_what_it_rests_on(page: Tags) -> None:
         page,
         *("+2.1 %", "+0.8 %", "+3.5 %"),  # effect and interval
         "+1.2 %",  # could have been seen
-        *("2,400, worth 810", "611", "0.12 % (55 million days to see it)"),
-        *("1 in 1,400", "1 in 200", "2.1 %", "18 % false alarms in three years"),  # luck, after trials, watched
-        *("this decides the verdict", "shown for comparison, decides nothing"),
-        *("+0.7 % without 2010: falls", "37 %", "± 0.31 points"),
+        *("2,400 (810 independent)", "611", "0.12 % (55 million days to detect it)"),
+        *("0.0007", "0.0049", "0.021", "18 % false alarms in three years"),  # alone, corrected, sequential
+        *("it decides the verdict", "it decides nothing"),
+        *("+0.7 % without 2010, not significant", "37 %", "± 0.31 points"),
         *("As good and simpler: the ridge regression.", "As good and simpler: the past share."),
     )
 
@@ -980,10 +981,17 @@ def test_verdict_says_what_it_rests_on(page: Tags) -> None:
 def test_illusions_are_neutralised(page: Tags) -> None:
     shown(
         page,
-        *("Best of your 5 models: random forest", "53.1 %", "Best of 21 coins", "54.6 %", "Always saying up", "53.7 %"),
+        *(
+            "Best of your 5 models: random forest",
+            "53.1 %",
+            "Best of 21 random guessers",
+            "54.6 %",
+            "Always forecasting a rise",
+            "53.7 %",
+        ),
         "no sign of skill",
-        *("Each answer spans 5 days", "1 in 480", "18 %", "24 %", "looks sure only if that is overlooked"),
-        *("0.998", "0.0312", "Money is made only on the change"),
+        *("Each outcome spans 5 days", "0.0021", "0.18", "0.24", "only if the overlap is ignored"),
+        *("0.998", "0.0312", "Only the correlation of forecast and realised changes"),
     )
 
 
@@ -991,16 +999,16 @@ def test_a_hit_rate_is_praised_only_above_coins_and_always_up(run: FakeRun) -> N
     best = HONEST["illusions"]["best_of"]
     for coins, up, praised in ((0.52, 0.53, True), (0.54, 0.53, False), (0.52, 0.54, False), (None, 0.5, False)):
         panel = scorecard({"illusions": {"best_of": {**best, "coins": coins, "always_up": up}}})["illusions"][0]
-        assert ("more often than the best" in panel["says"]) == praised
+        assert ("Here it is above that of" in panel["says"]) == praised
         assert ("no sign of skill" in panel["says"]) != praised
 
 
 @pytest.mark.parametrize(
     ("naive", "corrected", "apart", "words"),
     [
-        (0.001, 0.01, 0.02, "and stands"),
-        (0.001, 0.02, 0.08, "only if that is overlooked"),
-        (0.3, 0.2, 0.4, "not sure by any count"),
+        (0.001, 0.01, 0.02, "with the overlap corrected"),
+        (0.001, 0.02, 0.08, "only if the overlap is ignored"),
+        (0.3, 0.2, 0.4, "not significant by any of the tests"),
         (None, None, None, "no gain in returns to test"),
         (0.001, None, None, "no gain in returns to test"),
     ],
@@ -1015,36 +1023,42 @@ def test_overlap_is_judged_by_the_less_sure_of_the_honest_tests(
 
 def test_illusions_without_numbers_say_so(run: FakeRun) -> None:
     text = said(run, illusions={"best_of": None, "overlap": None, "levels": None})
-    for words in ("no hits and misses", "none is counted twice", "move too little"):
+    for words in ("no hit rate to compare", "none overlap", "too close to 0"):
         assert words in text
 
 
 def test_tries_are_counted_and_the_sharpe_ratio_deflated(run: FakeRun, page: Tags) -> None:
     shown(
         page,
-        "12 settings have been tried on these instruments and days, of which some are alike: they count as 4.3 "
-        "independent tries.",
-        "Whether the profit is more than luck the verdict on the strategy says: ",
-        *("91.4 %", "44.2 %", "27 %", "4,300 bars, 17 years; there are 900"),
+        "12 configurations were tried on these symbols and days, some alike: they count as 4.3 independent trials.",
+        "Verdict on the strategy: cannot tell",
+        *("91.4 %", "44.2 %", "0.27", "4,300 bars, 17 years; the record has 900"),
     )
     one = scorecard({"trials": {"count": 1, "effective": 1.0, "best_of": {"pvalue": None, "reason": "no profit"}}})
-    assert one["tried"]["says"].endswith("nothing was picked from many.")
+    assert one["tried"]["says"].endswith("there was no choice among several.")
     assert one["tried"]["rows"] == []
 
 
 def test_holdout_sealed_opened_and_none(run: FakeRun, page: Tags) -> None:
     shown(page, SEALED["sentence"], "gatecast unseal RUN", "standard error of 0.71")
     opened = said(run, holdout=OPENED)
-    for words in ("+3.1 %", "+5.0 % before", "38 % gone", OPENED["sentence"], OPENED["heads"][0]["sentence"], "0.24"):
+    for words in (
+        "+3.1 %",
+        "+5.0 % before",
+        "38 % smaller",
+        OPENED["sentence"],
+        OPENED["heads"][0]["sentence"],
+        "0.24",
+    ):
         assert words in opened
-    assert "No days were held back" in said(run, holdout=None)
+    assert "This run has no hold-out" in said(run, holdout=None)
 
 
 def test_a_gain_lost_in_the_holdout_in_words() -> None:
-    assert kept({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "all gone"
-    assert kept({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "nothing gone"
+    assert kept({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "gone"
+    assert kept({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "not smaller"
     assert kept({"before": None, "after": 0.1}) == kept({"before": 0.1, "after": None}) == "not measured"
-    assert kept({"before": 0.0, "after": 0.1, "shrinkage": None}) == "nothing to confirm"
+    assert kept({"before": 0.0, "after": 0.1, "shrinkage": None}) == "no gain before"
 
 
 def test_a_leak_stands_in_a_banner_above_everything(run: FakeRun, page: Tags) -> None:
@@ -1058,13 +1072,13 @@ def test_a_leak_stands_in_a_banner_above_everything(run: FakeRun, page: Tags) ->
     }
     sealed = {**SEALED, "sentence": HOSTILE}
     parsed = Tags(render(replace(run, scores={**run.scores, "audit": leaking, "holdout": sealed})))
-    banner = "The future leaks into this run, through its features and scaler. Believe no number on this page."
+    banner = "This run used information from the future (features and scaler). All its numbers are void."
     assert parsed.text.index(banner) < parsed.text.index(run.scores["summary"]["subline"])
     assert LEAK + HOSTILE in parsed.text
     assert "img" not in {tag for tag, _ in parsed.tags}
     assert ("body", {"class": "leaky"}) in parsed.tags
-    assert "The future leaks" not in page.text
-    shown(page, "No leak was found where this run looked", *AUDIT["checked"], *AUDIT["not_checked"])
+    assert "information from the future (" not in page.text
+    shown(page, "found no use of information from the future", *AUDIT["checked"], *AUDIT["not_checked"])
 
 
 def test_many_models_are_ordered_by_gain_with_the_rival_named(run: FakeRun, page: Tags) -> None:
@@ -1072,7 +1086,7 @@ def test_many_models_are_ordered_by_gain_with_the_rival_named(run: FakeRun, page
     assert [row["model"] for row in table["models"]] == ["lstm", "har", "ewma"]
     shown(
         page,
-        "All models in one test",
+        "All models compared",
         "The LSTM and the log-HAR can be the best.",
         "against the log-HAR",
         "−21.0 %",
@@ -1083,12 +1097,12 @@ def test_old_runs_show_nothing_of_the_scorecard_but_their_verdicts(run: FakeRun)
     old = {key: value for key, value in run.scores.items() if key not in HONEST}
     text = Tags(render(replace(run, scores=old))).text
     for words in (
-        "illusions",
-        "How far to believe",
+        "common errors",
+        "Number of trials",
         "hold-out,",
         "Leaks",
-        "All models in one test",
-        "The future leaks",
+        "All models compared",
+        "information from the future",
     ):
         assert words not in text
     assert VERDICTS["return"]["sentence"] in text
@@ -1097,7 +1111,7 @@ def test_old_runs_show_nothing_of_the_scorecard_but_their_verdicts(run: FakeRun)
 def test_numbers_of_the_scorecard_are_the_scores_own(run: FakeRun) -> None:
     card = report_data(run)["scorecard"]
     values = {row["label"]: row["value"] for panel in card["illusions"] for row in panel["rows"]}
-    assert values["Best of 21 coins"] + 0.5 == pytest.approx(HONEST["illusions"]["best_of"]["coins"])
+    assert values["Best of 21 random guessers"] + 0.5 == pytest.approx(HONEST["illusions"]["best_of"]["coins"])
     assert values["Forecast change"] == HONEST["illusions"]["levels"]["change"]
     assert [row["value"] for row in card["tried"]["rows"]] == [0.914, 0.442]
     assert {**card["holdout"], **SEALED} == card["holdout"]
@@ -1138,12 +1152,12 @@ def test_lines_keep_their_order_their_zero_and_their_room(values: list[float], z
 
 
 def test_marks_far_outside_do_not_squeeze_the_interval() -> None:
-    line = forest({"effect": 0.01, "low": -0.01, "high": 0.03, "break_even": 0.02, "detectable": 5.0})
+    line = interval_plot({"effect": 0.01, "low": -0.01, "high": 0.03, "break_even": 0.02, "detectable": 5.0})
     assert line is not None
     assert line["low"] < line["zero"] < line["effect"] < line["break_even"] < line["high"]
     assert "detectable" not in line
     assert line["high"] > 90
-    assert forest({"effect": None, "low": 0.0}) is None
+    assert interval_plot({"effect": None, "low": 0.0}) is None
     both = dumbbell(OPENED["heads"][0])
     assert both["after_low"] < both["zero"] < both["before_low"] < both["after"] < both["before"] < both["after_high"]
 
@@ -1174,8 +1188,8 @@ def test_the_panel_of_trials_claims_no_more_money_than_the_verdict() -> None:
     sure = {"probabilistic_sharpe": 0.976, "deflated_sharpe": 0.976, "min_track_record_bars": 800}
     told = tried(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
     assert told
-    assert "more than luck the verdict on the strategy says: cannot tell" in told["says"]
-    assert "so different that each counts" in told["says"]
+    assert "Verdict on the strategy: cannot tell (corrected p 0.16)" in told["says"]
+    assert "each counted as an independent trial" in told["says"]
     assert not any(row["mine"] for row in told["rows"])
     told = tried(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
     assert told
@@ -1189,8 +1203,8 @@ def test_the_panel_of_trials_claims_no_more_money_than_the_verdict() -> None:
 
 def test_days_are_worth_no_more_than_there_are() -> None:
     answers = rests({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
-    days = next(row["answers"] for row in answers if row["question"] == "Days judged")
-    assert days == {"return": "709, worth 709", "regime": "709, worth 61"}
+    days = next(row["answers"] for row in answers if row["question"] == "Days")
+    assert days == {"return": "709 (709 independent)", "regime": "709 (61 independent)"}
 
 
 def test_years_are_marked_once() -> None:

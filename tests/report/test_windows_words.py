@@ -25,20 +25,20 @@ SHARES = {
 @pytest.mark.parametrize(
     ("longer", "pvalue", "end"),
     [
-        ("better", 0.0001, "a longer window is better. Luck alone does as well: 1 in 10,000."),
-        ("worse", 0.01, "a longer window is worse. Luck alone does as well: 1.0 %."),
-        ("no difference", 0.31, "the difference may be luck. Luck alone does as well: 31 %."),
-        ("no difference", None, "the difference may be luck."),
+        ("better", 0.0001, "the longer window is better (p 0.0001)."),
+        ("worse", 0.01, "the longer window is worse (p 0.010)."),
+        ("no difference", 0.31, "the difference is not significant (p 0.31)."),
+        ("no difference", None, "the difference is not significant."),
     ],
 )
 def test_each_head_gets_a_sentence(longer: str, pvalue: float | None, end: str) -> None:
     run = SimpleNamespace(scores={"windows": [{**ROW, "longer": longer, "pvalue": pvalue}]})
     (found,) = report_data(run)["scorecard"]["windows"]
-    begin = "On everything known since 1999 ridge regression had a loss of 0.216, on the last 2 years 0.288: "
+    begin = "Ridge regression: loss 0.216 if trained on all bars since 1999, 0.288 if on the last 2 years; "
     assert found["says"] == begin + end
     page = render(run)
     assert found["says"] in page
-    assert "Would a longer memory help?" in page
+    assert "A longer training window" in page
 
 
 def test_the_picture_of_selection_has_a_bar_a_feature_and_its_range() -> None:
@@ -53,6 +53,6 @@ def test_the_picture_of_selection_has_a_bar_a_feature_and_its_range() -> None:
 
 def test_without_them_the_page_says_nothing() -> None:
     page = render(SimpleNamespace(scores={}))
-    assert "longer memory" not in page
+    assert "longer training window" not in page
     assert 'data-figure="selection"' not in page
     assert selection_data(SimpleNamespace(scores={"selection": {}})) is None

@@ -144,7 +144,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
         refits[fold["asset_class"]] = refits.get(fold["asset_class"], 0) + 1
     told = ", ".join(f"{name} {count}" for name, count in refits.items())
     every = run.experiment.schedule.refit
-    console.print(Text(f"Refits ({every}): {told}. Took {int(cost.seconds // 60)} min {cost.seconds % 60:.0f} s."))
+    console.print(Text(f"Refits ({every}): {told}. Time: {int(cost.seconds // 60)} min {cost.seconds % 60:.0f} s."))
     memory = f"{cost.peak_memory_bytes / 1e9:.2f} GB of memory at most, " if cost.peak_memory_bytes else ""
     symbols = counted(run.bars["symbol"].n_unique(), "symbol")
     console.print(
@@ -158,18 +158,18 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
     """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
     from rich.text import Text
 
-    from gatecast.forecasting.panel import model_title
-
-    signals = model_title(rows[0]["signal_model"]) if rows else "model"
+    signals = rows[0]["signal_title"] if rows else "model"
     overridden = [one for one in dict.fromkeys(warnings) if "the settings set evidence = " in one][:1]
     for first in overridden:
         console.print(Text(printable(first), style="yellow"), soft_wrap=True)
     columns = (
-        "symbol", "bar", "P(rise)", "expected log return", f"s.d. over {horizon} bars, close to close", "interval",
-        "turbulent", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
+        "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close", "interval",
+        "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
     console.print(make_table(columns, (_forecast_cells(row) for row in rows)))
-    console.print(Text("P(rise) to turbulent: the ensemble's forecast. Weight alone: of the symbol by itself."))
+    console.print(
+        Text("P(rise) to P(turbulent): forecasts of the ensemble. Weight alone: before the symbols share the capital.")
+    )
     book = [row["book"] for row in rows if row["book"] is not None]
     if book:
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
@@ -196,7 +196,7 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
         expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
         _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
-        words[int(row["signal"])] + (", agreed" if row["consensus"] else ""), _share(row["z"], "+.2f"),
+        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), _share(row["z"], "+.2f"),
         row["strategy_title"], _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
     )  # fmt: skip
 

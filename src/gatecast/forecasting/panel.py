@@ -6,6 +6,7 @@ model takes; a model of the user's, or of an installed package, needs no row: `m
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -115,6 +116,16 @@ SIDE_BY_SIDE = {
     "volatility": ("ensemble", "har", "ewma", "ridge", "lstm"),
 }
 """Head -> the forecasts that studies and pictures set beside each other."""
+PICTURED = {
+    "return": ("ensemble", NETWORK, "ridge", SECOND),
+    "direction": ("ensemble", NETWORK, "logistic", SECOND),
+    "volatility": ("ensemble", NETWORK),
+}
+"""Head -> the forecasts that a picture of it shows, the first that a run has."""
+PICTURED_RIVALS = ("har", "ewma", "constant")
+"""The variance forecasts that a picture shows beside the ensemble's, the first that a run has after the rival."""
+NETWORKS = ((NETWORK,), (CORRECTION,), (NETWORK, CORRECTION))
+"""The networks, by themselves and together: what each is worth is said in a sentence."""
 CORRECTED = ("har_symbol", "har_class")
 """The forecasts of variance that it corrects."""
 
@@ -202,8 +213,8 @@ RIVAL = "rival"
 """The simple rival that was in force at each refit."""
 MADE_OF_OTHERS = {
     ENSEMBLE: "ensemble",
-    "equal_weight": "equal weight",
-    "stacked": "stacked",
+    "equal_weight": "equal weights",
+    "stacked": "stacked weights",
     "density": "turbulence implied by the volatility forecast",
     RIVAL: "best simple forecast so far",
 }
@@ -233,6 +244,22 @@ def model_title(name: str, panel: Mapping[str, Forecaster] | None = None) -> str
     if one is None and name in FORECASTERS:
         return FORECASTERS.find(name).traits.title
     return one.title() if one else MADE_OF_OTHERS.get(name, name.replace("_", " "))
+
+
+def model_titles(panel: Mapping[str, Forecaster]) -> dict[str, str]:
+    """Name -> title of the models of a run's panel and of the forecasts that are made of them.
+
+    Where two models have one title, the name stands beside that of the one that is not in gatecast's panel.
+
+    >>> own = model_titles({"forest": PANEL["forest"].forecaster, "deep": PANEL["forest"].forecaster.replace(trees=9)})
+    >>> own["forest"], own["deep"], own["ensemble"]
+    ('random forest', 'random forest (deep)', 'ensemble')
+    """
+    every = MADE_OF_OTHERS | {name: one.title() for name, one in panel.items()}
+    counts = Counter(every.values())
+    return {
+        name: f"{title} ({name})" if counts[title] > 1 and name not in PANEL else title for name, title in every.items()
+    }
 
 
 def model_phrase(name: str, panel: Mapping[str, Forecaster] | None = None) -> str:

@@ -1,6 +1,6 @@
-"""What each model is worth, in words: the rows of `evaluation.credit` -> sentences, a small picture and a table a head.
+"""The contribution of each model, for the page: rows of `evaluation.credit` -> sentences, bars and a table a head.
 
-Where there are several asset classes, words and picture are of all together; the table has each by itself as well.
+Of several asset classes, sentences and bars are of all together; the table also has a row for each class.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gatecast.evaluation.verdict import SKILL
+from gatecast.forecasting.panel import NETWORK, NETWORKS
 from gatecast.report.figures import Data
 from gatecast.report.scorecard import simpler, stretch
-from gatecast.report.words import is_number, named, percent
+from gatecast.report.words import Names, begun, is_number, named, percent, phrased
 
 Row = Mapping[str, Any]
 
@@ -21,18 +22,14 @@ FORECASTS = {
     "volatility": "the volatility forecast",
     "regime": "the probability of turbulence",
 }
-NETWORKS = {
-    ("lstm",): "the LSTM",
-    ("highway",): "the LSTM's correction of the linear forecasts",
-    ("lstm", "highway"): "the LSTM and its correction",
-}
-WORTH = {"helps": "helps", "hurts": "does harm", "unclear": "may be luck", "nothing": "has no part"}
+WORTH = {"helps": "helps", "hurts": "hurts", "unclear": "not significant", "nothing": "no effect"}
+"""Outcome of a model's test -> its words in a table."""
 
 
-def credit(rows: Iterable[Row], in_force: Iterable[Row] = ()) -> list[Data]:
+def credit(rows: Iterable[Row], in_force: Iterable[Row] = (), names: Names | None = None) -> list[Data]:
     """One entry a head: `head`, `says` (sentences), `bars` (the picture) and `rows` (the table).
 
-    `in_force`: see `results.changes_of`.
+    `in_force`: see `scores.changes_of`; `names`: model -> title, of the run.
     """
     every, changes = list(rows), list(in_force)
     scopes = list(dict.fromkeys(row["asset_class"] for row in every))
@@ -43,13 +40,15 @@ def credit(rows: Iterable[Row], in_force: Iterable[Row] = ()) -> list[Data]:
             {
                 "head": head,
                 "says": [
-                    chosen([row for row in changes if row["head"] == head]),
-                    *(sentence(row) for row in whole if tuple(row["models"]) in NETWORKS),
-                    others(whole),
+                    chosen([row for row in changes if row["head"] == head], names),
+                    *(sentence(row, names) for row in whole if tuple(row["models"]) in NETWORKS),
+                    others(whole, names),
                 ],
-                "bars": [_bar(row) for row in whole],
-                "rows": [{**row, "label": label(row), "worth": WORTH.get(row.get("worth", ""), "")} for row in every
-                         if row["head"] == head],
+                "bars": [_bar(row, names) for row in whole],
+                "rows": [
+                    {**row, "label": label(row, names), "worth": WORTH.get(row.get("worth", ""), "")}
+                    for row in every if row["head"] == head
+                ],
                 "classes": scopes if len(scopes) > 1 else [],
             }
         )  # fmt: skip
@@ -57,9 +56,9 @@ def credit(rows: Iterable[Row], in_force: Iterable[Row] = ()) -> list[Data]:
 
 
 def gains(verdicts: Mapping[str, Row], rows: Iterable[Row]) -> list[Data]:
-    """One row a head: what the forecast in force gained over the strongest rival, and the LSTM's own part in it.
+    """One row a head: the gain of the forecast in force over the rival, and the network's contribution to it.
 
-    In: head -> verdict, and the rows of `evaluation.credit`. `more`, `statistic`, `worth` are of the LSTM, with its
+    In: head -> verdict, and the rows of `evaluation.credit`. `more`, `statistic`, `worth` are of the network, with its
     correction where it has one, over all asset classes together.
 
     >>> verdict = {"rival": "zero", "effect": -0.001, "low": -0.004, "high": 0.002, "pvalue": 0.7}
@@ -86,134 +85,139 @@ def alone(
     verdicts: Mapping[str, Row],
     window: str | int | None = None,
     many: Mapping[str, Row] | None = None,
+    names: Names | None = None,
 ) -> list[str]:
-    """What the LSTM is worth by itself, and what the run shows: two sentences, or none without an LSTM.
+    """The gains of the network alone, and the heads with evidence of skill: two sentences, none without a network.
 
-    In: rows of `scores["models"]`, whose `gain` is over the strongest simple rival, as a share of its loss; head ->
-    verdict; the window that the LSTM learns from; `scores["many"]`, which says whether luck explains a gain.
+    In: rows of `scores["models"]`, whose `gain` is over the rival in force, as a share of its loss; head -> verdict;
+    the window that the network is trained on; `scores["many"]`, which says whether a gain is significant; model ->
+    title.
 
     >>> rows = [{"model": "lstm", "head": head, "gain": gain} for head, gain in (("return", -0.0041), ("regime", -0.1))]
-    >>> verdicts = {"regime": {"verdict": "evidence of skill", "simpler": "har_regime"}}
+    >>> verdicts = {"regime": {"verdict": "evidence of skill", "simpler": "base_rate"}}
     >>> alone(rows[:1], verdicts, "2Y")[0]
-    'The LSTM alone, on the last 2 years, loses to the simple rival in every head, its loss larger by 0.41 % (return).'
+    'The LSTM alone, trained on the last 2 years, has a larger loss than the rival in every head: return 0.41 %.'
     >>> print(alone(rows, verdicts)[1])
-    Shown: skill in regime, by the ensemble of all models. In regime, logistic regression on HAR terms is as good.
+    Evidence of skill: regime (ensemble of all models). In regime, the past share is as good.
     >>> alone([rows[0] | {"gain": 0.001}], {})[0]
-    'The LSTM alone gains on the simple rival in every head, its loss smaller by 0.10 % (return; it may be luck).'
+    'The LSTM alone has a smaller loss than the rival in every head: return 0.10 % (not significant).'
     """
-    gains = {row["head"]: row["gain"] for row in models if row.get("model") == "lstm" and is_number(row.get("gain"))}
+    gains = {row["head"]: row["gain"] for row in models if row.get("model") == NETWORK and is_number(row.get("gain"))}
     if not gains:
         return []
     sure = {
         head for head, one in (many or {}).items() for row in one.get("models") or ()
-        if row.get("model") == "lstm" and row.get("beats_rival")
+        if row.get("model") == NETWORK and row.get("beats_rival")
     }  # fmt: skip
 
     def listed(won: bool) -> str:
         parts = {head: value for head, value in gains.items() if (value > 0) == won}
         return ", ".join(
-            f"{percent(abs(value), 2 if abs(value) < 0.1 else 1)} ({named(head)}"
-            + ("; it may be luck)" if won and head not in sure else ")")
+            f"{named(head)} {percent(abs(value), 2 if abs(value) < 0.1 else 1)}"
+            + (" (not significant)" if won and head not in sure else "")
             for head, value in parts.items()
         )
 
-    learnt = ", on everything known," if window == "expanding" else f", on {stretch(window)}," if window else ""
+    span = "all past bars" if window == "expanding" else stretch(window) if window else ""
+    trained = f", trained on {span}," if span else ""
     won, lost = listed(True), listed(False)
-    said = (
-        f"gains on the simple rival in some heads, its loss smaller by {won}, and loses to it in others, its loss "
-        f"larger by {lost}" if won and lost
-        else f"gains on the simple rival in every head, its loss smaller by {won}" if won
-        else f"loses to the simple rival in every head, its loss larger by {lost}"
+    compared = (
+        f"has a smaller loss than the rival in {won}, and a larger one in {lost}" if won and lost
+        else f"has a smaller loss than the rival in every head: {won}" if won
+        else f"has a larger loss than the rival in every head: {lost}"
     )  # fmt: skip
     skilled = [head for head, verdict in verdicts.items() if verdict.get("verdict") == SKILL]
-    by = ", by the ensemble of all models" if any(head in FORECASTS for head in skilled) else ""
-    shown = f"skill in {' and '.join(named(head) for head in skilled)}{by}" if skilled else "no skill in any head"
+    by = " (ensemble of all models)" if any(head in FORECASTS for head in skilled) else ""
+    shown = f"{' and '.join(named(head) for head in skilled)}{by}" if skilled else "in no head"
     simple = {head: simpler(verdicts[head]) for head in skilled}
-    as_good = [f"In {named(head)}, {named(name)} is as good." for head, name in simple.items() if name]
-    return [f"The LSTM alone{learnt} {said}.", " ".join([f"Shown: {shown}.", *as_good])]
+    as_good = [f"In {named(head)}, {phrased(name, names)} is as good." for head, name in simple.items() if name]
+    return [
+        f"{begun(phrased(NETWORK, names))} alone{trained} {compared}.",
+        " ".join([f"Evidence of skill: {shown}.", *as_good]),
+    ]
 
 
-def chosen(changes: Iterable[Row]) -> str:
+def chosen(changes: Iterable[Row], names: Names | None = None) -> str:
     """Which forecast of a head was in force, and since when.
 
     >>> rows = [{"asset_class": "index", "since": "2001-03-01", "model": "equal_weight"},
     ...         {"asset_class": "index", "since": "2009-05-04", "model": "stacked"}]
     >>> chosen(rows)
-    'In force: equal weight from 2001-03-01, a weight for each model from 2009-05-04.'
+    'In force: equal weights from 2001-03-01, stacked weights from 2009-05-04.'
     >>> chosen([*rows[:1], {"asset_class": "fx", "since": "2004-01-05", "model": "base_rate"}])
-    'In force: index: equal weight from 2001-03-01; fx: past share from 2004-01-05.'
+    'In force: index: equal weights from 2001-03-01; fx: past share from 2004-01-05.'
     >>> chosen([])
     ''
     """
     classes: dict[str, list[str]] = {}
     for row in changes:
-        name = "a weight for each model" if row["model"] == "stacked" else named(row["model"])
-        classes.setdefault(row["asset_class"], []).append(f"{name} from {row['since']}")
+        classes.setdefault(row["asset_class"], []).append(f"{named(row['model'], names)} from {row['since']}")
     parts = [
         ", ".join(one) if len(classes) == 1 else f"{named(name)}: {', '.join(one)}" for name, one in classes.items()
     ]
     return f"In force: {'; '.join(parts)}." if parts else ""
 
 
-def sentence(row: Row) -> str:
-    """What would have been without the models of a row.
+def sentence(row: Row, names: Names | None = None) -> str:
+    """How the loss of the forecast in force changes without the models of a row, and whether that is significant.
 
     >>> row = {"head": "volatility", "models": ["lstm"], "more": 0.0123, "statistic": 2.14}
     >>> sentence(row | {"worth": "unclear"})
-    'Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck.'
+    'Without the LSTM, the loss of the volatility forecast is 1.23 % higher (t 2.1, not significant).'
     >>> sentence(row | {"more": -0.02, "statistic": -4.0, "worth": "hurts"})
-    'Without the LSTM, the volatility forecast would have lost 2.00 % less (t −4.0): more than luck explains.'
+    'Without the LSTM, the loss of the volatility forecast is 2.00 % lower (t −4.0, significant).'
     >>> sentence(row | {"models": ["lstm", "highway"], "worth": "nothing"})
-    'Without the LSTM and its correction, the volatility forecast would have been the same.'
+    'Without the LSTM and the LSTM correction, the volatility forecast is the same.'
     >>> sentence(row | {"models": ["forest"], "more": -1e-6, "worth": "unclear"})
-    'Without the random forest, the volatility forecast would have been as good.'
+    'Without the random forest, the loss of the volatility forecast changes by less than 0.01 %.'
     """
-    who = NETWORKS.get(tuple(row["models"]), f"the {label(row)}")
-    start = f"Without {who}, {FORECASTS.get(row['head'], named(row['head']))} would have"
+    forecast = FORECASTS.get(row["head"], named(row["head"]))
+    without = f"Without {' and '.join(phrased(name, names) for name in row['models'])},"
     more, statistic = row.get("more"), row.get("statistic")
     if row.get("worth") == "nothing":
-        return f"{start} been the same."
+        return f"{without} {forecast} is the same."
     if not is_number(more):
-        return f"{start} had a loss that nobody can tell."
+        return f"{without} the loss of {forecast} cannot be computed."
     if round(100 * more, 2) == 0:
-        return f"{start} been as good."
-    t = f" (t {f'{statistic:.1f}'.replace('-', '−')})" if is_number(statistic) else ""
-    sure = "more than luck explains" if row.get("worth") in ("helps", "hurts") else "it may be luck"
-    return f"{start} lost {percent(abs(more), 2)} {'more' if more >= 0 else 'less'}{t}: {sure}."
+        return f"{without} the loss of {forecast} changes by less than 0.01 %."
+    t = f"t {statistic:.1f}, ".replace("-", "−") if is_number(statistic) else ""
+    significance = "significant" if row.get("worth") in ("helps", "hurts") else "not significant"
+    change = f"{percent(abs(more), 2)} {'higher' if more >= 0 else 'lower'}"
+    return f"{without} the loss of {forecast} is {change} ({t}{significance})."
 
 
-def others(rows: Iterable[Row]) -> str:
-    """Who else of a head is missed or does harm, beyond what luck explains.
+def others(rows: Iterable[Row], names: Names | None = None) -> str:
+    """The models beside the networks that significantly lower or raise the loss of the forecast in force.
 
     >>> rows = [{"models": [name], "more": more, "worth": worth} for name, more, worth in
     ...         (("forest", 0.01, "helps"), ("constant", -0.005, "hurts"), ("har", 0.001, "unclear"))]
     >>> others(rows)
-    'Missed would be: random forest (1.00 %). Better left out: constant (0.50 %).'
+    'Lowers the loss: random forest (1.00 %). Raises the loss: constant variance (0.50 %).'
     >>> others(rows[2:])
-    'The other models neither help nor harm by more than luck explains.'
+    'No other model has a significant effect.'
     """
     rest = [row for row in rows if tuple(row["models"]) not in NETWORKS]
     parts = []
-    for worth, start in (("helps", "Missed would be"), ("hurts", "Better left out")):
-        names = [f"{label(row)} ({percent(abs(row['more']), 2)})" for row in rest if row.get("worth") == worth]
-        if names:
-            parts.append(f"{start}: {', '.join(names)}.")
+    for worth, start in (("helps", "Lowers the loss"), ("hurts", "Raises the loss")):
+        models = [f"{label(row, names)} ({percent(abs(row['more']), 2)})" for row in rest if row.get("worth") == worth]
+        if models:
+            parts.append(f"{start}: {', '.join(models)}.")
     if not rest:
         return ""
-    return " ".join(parts) or "The other models neither help nor harm by more than luck explains."
+    return " ".join(parts) or "No other model has a significant effect."
 
 
-def label(row: Row) -> str:
-    """The models of a row.
+def label(row: Row, names: Names | None = None) -> str:
+    """The titles of the models of a row.
 
     >>> label({"models": ["lstm", "highway"]})
     'LSTM and LSTM correction'
     """
-    return " and ".join(named(name) for name in row["models"])
+    return " and ".join(named(name, names) for name in row["models"])
 
 
-def _bar(row: Row) -> Data:
-    text = label(row)
+def _bar(row: Row, names: Names | None) -> Data:
+    text = label(row, names)
     return {
         "label": text[:1].upper() + text[1:],
         "text": percent(row.get("more"), 2, sign=True),

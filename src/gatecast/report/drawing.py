@@ -154,7 +154,7 @@ def draw_candles(data: Data) -> Any:
                         "hoverinfo": "skip",
                     }
                 )
-        traces.append(_line(x, fan["path"], f"{named(fan['model'])} path", LIGHT["accent"], 2))
+        traces.append(_line(x, fan["path"], f"{fan['title']} path", LIGHT["accent"], 2))
     traces.append(
         {
             "type": "candlestick",
@@ -172,7 +172,7 @@ def draw_candles(data: Data) -> Any:
         (1, "bullish", LIGHT["good"], "low", "triangle-up"),
         (-1, "bearish", LIGHT["bad"], "high", "triangle-down"),
     ):
-        for traded, what, form in ((True, "traded", ""), (False, "shown only", "-open")):
+        for traded, what, form in ((True, "traded", ""), (False, "not traded", "-open")):
             at = [
                 i
                 for i, shown in enumerate(data["signal"])
@@ -287,13 +287,13 @@ def _draw_binned(data: Data, label_x: str, label_y: str, form: str, **layout: An
         {
             "type": "scatter",
             "mode": "markers",
-            "name": named(s["model"]),
+            "name": escape(s["title"]),
             "x": s["forecast"],
             "y": s["actual"],
             "error_y": {"array": s["error"], "thickness": 1.2, "width": 0, "color": colour + "88"},
             "marker": {"size": 8, "color": colour},
             "customdata": s["n"],
-            "hovertemplate": f"forecast %{{x:{form}}}, came %{{y:{form}}} (%{{customdata}} forecasts)",
+            "hovertemplate": f"forecast %{{x:{form}}}, outcome %{{y:{form}}} (%{{customdata}} forecasts)",
         }
         for s, colour in zip(data["series"], _SERIES_COLOURS, strict=False)
     ]
@@ -312,14 +312,12 @@ def _draw_binned(data: Data, label_x: str, label_y: str, form: str, **layout: An
 
 def draw_returns(data: Data) -> Any:
     """Bin means of the outcome over bin means of the forecast, with two standard errors."""
-    return _draw_binned(
-        data, "forecast, s.d.", "what followed, s.d.", ".2f", zeroline=True, zerolinecolor=LIGHT["line"]
-    )
+    return _draw_binned(data, "forecast, s.d.", "outcome, s.d.", ".2f", zeroline=True, zerolinecolor=LIGHT["line"])
 
 
 def draw_reliability(data: Data) -> Any:
     """The reliability diagram: the share that rose over the probability that was given."""
-    return _draw_binned(data, "probability of a rise", "share that rose", ".0%")
+    return _draw_binned(data, "P(rise)", "share that rose", ".0%")
 
 
 def draw_volatility(data: Data) -> Any:
@@ -327,7 +325,7 @@ def draw_volatility(data: Data) -> Any:
     lines = [_line(data["time"], data["realised"], "realised", LIGHT["grey"], 1)]
     looks = ((LIGHT["accent"], 1.8), (LIGHT["bad"] + "aa", 1))
     for s, (colour, width) in reversed(list(zip(data["series"], looks, strict=False))):
-        lines.append(_line(data["time"], s["volatility"], named(s["model"]), colour, width))
+        lines.append(_line(data["time"], s["volatility"], s["title"], colour, width))
     return _figure(
         lines,
         340,

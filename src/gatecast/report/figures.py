@@ -5,15 +5,17 @@ How they look is in `drawing`. A figure whose parts are missing from the run is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.panel import ENSEMBLE, PICTURED, PICTURED_RIVALS
 from gatecast.market.bars import session_date
 from gatecast.newest import TODAY, variance_ratios
+from gatecast.report.words import Names, named
 from gatecast.trading.strategies import strategy_titles
 
 Data = dict[str, Any]
@@ -37,11 +39,18 @@ def forecasts_of(run: Any) -> pl.LazyFrame | None:
     return lazy
 
 
+def names_of(run: Any) -> Names:
+    """Model -> title, as the run's scores have them; empty of a run that was saved without."""
+    return (getattr(run, "scores", None) or {}).get("names") or {}
+
+
 def titles_of(run: Any) -> dict[str, str]:
     """Strategy -> title, with the models that give the run's signals; "one model" where the run does not say which."""
     experiment = getattr(run, "experiment", None)
     signals, strategies = (getattr(experiment, name, None) for name in ("signals", "strategy"))
-    return strategy_titles(getattr(signals, "model", ""), getattr(signals, "confirmed_by", ""), strategies)
+    return strategy_titles(
+        getattr(signals, "model", ""), getattr(signals, "confirmed_by", ""), strategies, names_of(run)
+    )
 
 
 def is_daily(times: pl.Series) -> bool:
@@ -73,7 +82,7 @@ def _horizon(forecasts: pl.LazyFrame, head: str) -> int | None:
     return step
 
 
-def _preferred(names: list[str], order: list[str], most: int) -> list[str]:
+def _preferred(names: list[str], order: Sequence[str], most: int) -> list[str]:
     return [name for name in order if name in names][:most]
 
 
@@ -151,13 +160,13 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
     if forecasts is None:
         return None
     own = forecasts.filter(pl.col("symbol") == symbol, pl.col("value").is_finite()).collect()
-    paths = own.filter(pl.col("head") == "return", pl.col("model").is_in(["ensemble", "lstm"]))
+    paths = own.filter(pl.col("head") == "return", pl.col("model").is_in(PICTURED["return"][:2]))
     if paths.is_empty():
         return None
     origin = paths["time"].max()
     paths = paths.filter(pl.col("time") == origin)
     lengths = dict(paths.group_by("model").len().iter_rows())
-    model = max(lengths, key=lambda name: (lengths[name], name == "ensemble"))
+    model = max(lengths, key=lambda name: (lengths[name], name == ENSEMBLE))
     path = paths.filter(pl.col("model") == model).sort("step")
     at = bars["time"].index_of(origin)
     if at is None:
@@ -168,7 +177,7 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
     spread, width_from = None, None
     ratio = variance_ratios(own.lazy()).filter(pl.col("time") == origin).collect()
     variances = own.filter(pl.col("head") == "volatility", pl.col("time") == origin, pl.col("value") > 0)
-    for width_from in _preferred(variances["model"].to_list(), ["ensemble"], ratio.height):
+    for width_from in _preferred(variances["model"].to_list(), (ENSEMBLE,), ratio.height):
         row = variances.filter(pl.col("model") == width_from).sort("step").tail(1)
         spread = np.sqrt(row["value"][0] * ratio["ratio"][0] * np.array(steps) / row["step"][0])
 
@@ -198,6 +207,7 @@ def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
         "step": steps,
         "path": price(mid),
         "model": model,
+        "title": named(model, names_of(run)),
         "width_from": width_from if spread is not None else None,
         "bands": names,
         **bands,
@@ -230,7 +240,7 @@ def outcomes(bars: pl.DataFrame, step: int) -> pl.DataFrame:
     )
 
 
-def _against_outcomes(run: Any, head: str, models: list[str]) -> tuple[int, pl.DataFrame] | None:
+def _against_outcomes(run: Any, head: str, models: Sequence[str]) -> tuple[int, pl.DataFrame] | None:
     """The horizon, and `symbol, time, model, value` beside what followed, for one head's longest step."""
     forecasts, bars = forecasts_of(run), part(run, "bars", "symbol", "time", "close")
     step = None if forecasts is None else _horizon(forecasts, head)
@@ -275,36 +285,38 @@ def binned_means(frame: pl.DataFrame, step: int, bins: int = 10) -> pl.DataFrame
     )
 
 
-def _binned_data(step: int, frame: pl.DataFrame, models: list[str]) -> Data:
+def _binned_data(step: int, frame: pl.DataFrame, models: list[str], names: Names) -> Data:
     series = []
     for model in models:
         means = binned_means(frame.filter(pl.col("model") == model), step)
-        series.append({"model": model, **{c: _rounded(means[c], 4) for c in means.columns}})
+        series.append(
+            {"model": model, "title": named(model, names), **{c: _rounded(means[c], 4) for c in means.columns}}
+        )
     return {"horizon": step, "series": series}
 
 
 def returns_data(run: Any) -> Data | None:
     """Return forecasts in ten bins against what followed, both in units of `outcomes`' `scale`."""
-    found = _against_outcomes(run, "return", ["ensemble", "lstm", "ridge", "forest"])
+    found = _against_outcomes(run, "return", PICTURED["return"])
     if found is None:
         return None
     step, frame = found
     frame = frame.filter(pl.col("scale") > 0).with_columns(
         forecast=pl.col("value") / pl.col("scale"), actual=pl.col("ret_log") / pl.col("scale")
     )
-    models = _preferred(frame["model"].unique().to_list(), ["ensemble", "lstm", "ridge", "forest"], 2)
-    return _binned_data(step, frame, models) if models else None
+    models = _preferred(frame["model"].unique().to_list(), PICTURED["return"], 2)
+    return _binned_data(step, frame, models, names_of(run)) if models else None
 
 
 def reliability_data(run: Any) -> Data | None:
     """Probabilities of a rise in ten bins against the share that rose."""
-    order = ["ensemble", "lstm", "logistic", "forest"]
+    order = PICTURED["direction"]
     found = _against_outcomes(run, "direction", order)
     if found is None:
         return None
     step, frame = found
     frame = frame.with_columns(forecast=pl.col("value"), actual=(pl.col("ret_log") > 0).cast(pl.Float64))
-    return _binned_data(step, frame, _preferred(frame["model"].unique().to_list(), order, 2))
+    return _binned_data(step, frame, _preferred(frame["model"].unique().to_list(), order, 2), names_of(run))
 
 
 def volatility_data(run: Any) -> Data | None:
@@ -316,8 +328,8 @@ def volatility_data(run: Any) -> Data | None:
     rival = (scores.get("verdicts") or {}).get("volatility", {}).get("rival")
     backtest = scores.get("backtest") or {}
     periods = backtest.get("bars_per_year", backtest.get("periods_per_year"))
-    order = ["ensemble", "lstm"]
-    rivals = [name for name in (rival, "har", "ewma", "constant") if name]
+    order = PICTURED["volatility"]
+    rivals = (*((rival,) if rival else ()), *PICTURED_RIVALS)
     found = _against_outcomes(run, "volatility", order + rivals)
     if found is None or periods is None:
         return None
@@ -343,7 +355,10 @@ def volatility_data(run: Any) -> Data | None:
         "horizon": step,
         "time": bar_labels(shown["time"]),
         "realised": _rounded(shown["variance"], 3),
-        "series": [{"model": model, "volatility": _rounded(shown[model], 3)} for model in models],
+        "series": [
+            {"model": model, "title": named(model, names_of(run)), "volatility": _rounded(shown[model], 3)}
+            for model in models
+        ],
     }
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import NETWORK
+from gatecast.forecasting.panel import NETWORK, NETWORKS
 from gatecast.market.actions import recorded_delistings
 from gatecast.market.ends import symbols_ended
 from gatecast.newest import TODAY, newest_rows
 from gatecast.report import drawing, figures, words
-from gatecast.report.credit import alone, credit, gains
+from gatecast.report.credit import alone, credit, gains, label
 from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
-from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
+from gatecast.report.scorecard import dumbbell, interval_plot, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
 from gatecast.trading.decisions import how_held
 
@@ -39,10 +40,10 @@ METRICS = {
 }
 """Score -> its words, and 1 where higher is better, -1 where lower is."""
 
-FORMATS = ("named", "titled", "begun", "number", "decimals", "percent", "measured", "gain", "odds", "moment", "tone")
-"""Functions of `words` that the templates use."""
+FORMATS = ("begun", "number", "decimals", "percent", "measured", "gain", "p_value", "moment", "tone")
+"""Functions of `words` that the templates use, beside those that the run's names of models go into."""
 
-SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows")
+SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows", "names")
 """Parts of the scores that the scorecard is made of."""
 
 LISTED = 40  # symbols in the table of newest forecasts
@@ -74,12 +75,16 @@ def report_data(run: Any) -> Data:
         for symbol in figures.charted_symbols(run, states=states)
     }
     folds = list(scores.get("folds") or [])
+    names = figures.names_of(run)
     data = {
         "name": getattr(experiment, "name", None) or "A run",
         "headline": summary.get("headline") or _headline(verdicts),
         "subline": summary.get("subline"),
+        "names": names,
+        "network": words.named(NETWORK, names),
+        "network_and_correction": label({"models": NETWORKS[-1]}, names),
         "span": _span(run, folds),
-        "alone": alone(scores.get("models") or [], verdicts, _window(experiment), scores.get("many")),
+        "alone": alone(scores.get("models") or [], verdicts, _window(experiment), scores.get("many"), names),
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(jsonable({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
@@ -91,13 +96,13 @@ def report_data(run: Any) -> Data:
         },
         "models": _models(scores.get("models") or [], verdicts),
         "costs": _costs(run, scores.get("models") or []),
-        "credit": credit(scores.get("credit") or [], scores.get("in_force") or []),
+        "credit": credit(scores.get("credit") or [], scores.get("in_force") or [], names),
         "gains": gains(verdicts, scores.get("credit") or []),
         "tuning": tuning(scores.get("tuning"), (getattr(run, "provenance", None) or {}).get("seconds")),
         "intervals": intervals(scores.get("coverage") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
-        "signalling": _signalling(experiment),
+        "signalling": _signalling(experiment, names),
         "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k not in ("tear_sheet", "ends")},
         "ends": _ends((scores.get("backtest") or {}).get("ends") or {}),
         "later": [
@@ -160,18 +165,18 @@ def _settings(settings: Mapping[str, Any]) -> Data:
     return rest | {f"model.{name}": one for name, one in tables.items() if models is None or name in models}
 
 
-def _signalling(experiment: Any) -> dict[str, str]:
+def _signalling(experiment: Any, names: words.Names) -> dict[str, str]:
     """The titles of the models whose forecasts make signals and whose agreement confirms them."""
     signals = getattr(experiment, "signals", None)
     unknown = {"model": "one model", "confirmed_by": "another model"}
-    return {role: words.named(getattr(signals, role, name)) for role, name in unknown.items()}
+    return {role: words.named(getattr(signals, role, name), names) for role, name in unknown.items()}
 
 
 ENDS = {
-    "known": "with the last return that a table of actions gives",
-    "default": "on unknown terms, with the default loss of the class",
-    "vendor": "with their source, several in one session: sold at their last close",
-    "returned": "came back: the move to the first fill counts instead",
+    "known": "with the last return given in the table of actions",
+    "default": "with the default loss of the class: the last return is unknown",
+    "vendor": "with the data source (several symbols in one session): sold at the last close",
+    "returned": "resumed later: booked at the move to the first fill",
 }
 """How an end of a symbol is booked -> its words."""
 
@@ -205,7 +210,7 @@ def _since(row: Mapping[str, Any]) -> str | None:
 
 
 def _money(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data:
-    """How far the verdict reached the book: evidence factor, signals shown and traded, what is held.
+    """Trading in numbers: evidence factor, signals and those traded, positions held.
 
     `rows`: see `gatecast.newest.newest_rows`; what is invested now is the sum of their book.
     """
@@ -239,21 +244,21 @@ def _heads(verdicts: Mapping[str, Any], money: Data) -> list[Data]:
 
 
 def _follows(head: str, money: Data) -> str | None:
-    """What a head's verdict means for the money, in a sentence."""
+    """How a head is used in trading, in a sentence."""
     evidence, traded = money.get("evidence_newest"), money.get("signals_traded")
     if head == "return" and traded is not None:
-        return f"{money['signals']:,} signals were shown, {traded:,} of them traded."
+        return f"{money['signals']:,} signals, {traded:,} of them traded."
     if head == "direction":
-        return "Feeds the expected return, which must exceed the cost of a round trip before anything is traded."
+        return "Enters the expected return, which must exceed the cost of a round trip before a position is opened."
     if head == "volatility":
-        return "Sets the size of every position and the width of the fan."
+        return "Sets the size of every position and the width of the intervals."
     if head == "regime":
-        return "Describes the coming bars; no order follows from it alone."
+        return "Describes the coming bars; no position follows from it alone."
     if head == "strategy" and (override := money.get("evidence_set")) is not None:
-        return f"{words.begun(how_held(override))}, whatever the record says."
+        return f"{words.begun(how_held(override))}, not because of the record."
     if head == "strategy" and evidence is not None:
         effect = (
-            "nothing is held"
+            "no position is held"
             if evidence == 0
             else "positions are held in full"
             if evidence == 1
@@ -279,7 +284,7 @@ def _newest(run: Any) -> list[Data]:
         signal_model=getattr(getattr(settings, "signals", None), "model", "one model"),
         confirmed_by=getattr(getattr(settings, "signals", None), "confirmed_by", "another model"),
         abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05),
-        titles=figures.titles_of(run), ended=ended,
+        titles=figures.titles_of(run), names=figures.names_of(run), ended=ended,
     )  # fmt: skip
     rows.sort(key=lambda row: TODAY.index(row["today"]))
     daily = figures.is_daily(bars.filter(pl.col("symbol") == bars["symbol"][0])["time"])
@@ -316,21 +321,21 @@ def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> l
 
 
 def _costs(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data | None:
-    """For each model that the settings name, what it gained over the LSTM, head by head, and how long it was trained.
+    """For each model of the settings: its gain over the network in each head, and its seconds of training.
 
-    Gains are shares of the LSTM's loss. None where there is no LSTM, nothing beside it, or no clock was kept.
+    Gains are shares of the network's loss. None where there is no network, nothing beside it, or no clock was kept.
     """
     loss: dict[tuple[Any, Any], Any] = {(row.get("model"), row.get("head")): row.get("loss") for row in rows}
     seconds = (getattr(run, "provenance", None) or {}).get("seconds") or {}
     models = [name for name in getattr(getattr(run, "experiment", None), "models", ()) if name in seconds]
-    heads = [head for head in HEADS if words.is_number(loss.get(("lstm", head))) and loss["lstm", head] > 0]
-    if "lstm" not in models or len(models) < 2 or not heads:
+    heads = [head for head in HEADS if words.is_number(loss.get((NETWORK, head))) and loss[NETWORK, head] > 0]
+    if NETWORK not in models or len(models) < 2 or not heads:
         return None
     table = []
     for name in models:
         gains = {
-            head: 1 - loss[name, head] / loss["lstm", head]
-            for head in heads if name != "lstm" and words.is_number(loss.get((name, head)))
+            head: 1 - loss[name, head] / loss[NETWORK, head]
+            for head in heads if name != NETWORK and words.is_number(loss.get((name, head)))
         }  # fmt: skip
         table.append({"model": name, "gains": gains, "seconds": seconds[name]})
     return {"heads": heads, "rows": table}
@@ -406,8 +411,9 @@ def render_data(data: Data) -> str:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {
         **{name: getattr(words, name) for name in FORMATS},
-        "rival": rival_of,
-        "forest": forest,
+        **{name: partial(getattr(words, name), names=data.get("names")) for name in ("named", "titled", "phrased")},
+        "rival": partial(rival_of, names=data.get("names")),
+        "interval_plot": interval_plot,
         "dumbbell": dumbbell,
         "placed": placed,
         "width": width_of,

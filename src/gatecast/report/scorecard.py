@@ -1,4 +1,4 @@
-"""The honest part of a report, as data: what a verdict rests on, and what luck, habit and leaks alone would show.
+"""The scorecard of a report: scores -> tables and sentences on the tests, the trials, the hold-out and leaks.
 
 Each function turns one part of a run's scores into a sentence and a few rows that JSON can hold; how they look is in
 the template `scorecard.html.j2`. A part that the scores lack is None or empty, and the page leaves it out.
@@ -11,11 +11,24 @@ from typing import Any
 
 from gatecast.evaluation.holdout import how_little
 from gatecast.evaluation.verdict import HELD
-from gatecast.forecasting.panel import model_phrase
 from gatecast.report.figures import Data
-from gatecast.report.words import counted, gain, is_number, named, number, odds, percent, tone
+from gatecast.report.words import (
+    Names,
+    counted,
+    gain,
+    is_number,
+    named,
+    number,
+    p_value,
+    percent,
+    phrased,
+    titled,
+    tone,
+)
 
 Scores = Mapping[str, Any]
+Answer = Callable[[Scores, Names | None], str]
+"""A verdict, and the titles of the run's models -> what stands in a cell of the table."""
 
 
 def scorecard(scores: Scores, bars: int | None = None) -> Data:
@@ -23,19 +36,20 @@ def scorecard(scores: Scores, bars: int | None = None) -> Data:
 
     In: a run's scores without NaN, and how many bars its profit and loss was counted on.
     """
+    names = scores.get("names")
     return {
-        "rests": rests(scores.get("verdicts") or {}),
-        "illusions": illusions(scores.get("illusions") or {}),
+        "rests": rests(scores.get("verdicts") or {}, names),
+        "illusions": illusions(scores.get("illusions") or {}, names),
         "tried": tried(
             scores.get("trials") or {},
             scores.get("backtest") or {},
             bars,
             (scores.get("verdicts") or {}).get("strategy"),
         ),
-        "holdout": holdout(scores["holdout"]) if "holdout" in scores else None,
+        "holdout": holdout(scores["holdout"], names) if "holdout" in scores else None,
         "audit": audit(scores["audit"]) if scores.get("audit") else None,
         "many": many(scores.get("many") or {}),
-        "windows": windows(scores.get("windows") or []),
+        "windows": windows(scores.get("windows") or [], names),
     }
 
 
@@ -67,13 +81,13 @@ def width_of(row: Scores) -> float | None:
 # ── the verdict ───────────────────────────────────────────────────────────────────────────────────
 
 
-def rival_of(row: Scores) -> str:
+def rival_of(row: Scores, names: Names | None = None) -> str:
     """The rival of a verdict or of a hold-out's row in words."""
     rival = str(row.get("rival") or "")
-    return HELD if row.get("head") == "strategy" else model_phrase(rival)
+    return HELD if row.get("head") == "strategy" else phrased(rival, names)
 
 
-def as_good(verdict: Scores) -> str:
+def as_good(verdict: Scores, names: Names | None = None) -> str:
     """The simplest forecast that the record cannot tell from this one, or that beats it; empty where it shows none.
 
     That is a comparison, no claim of skill for the simpler one.
@@ -88,10 +102,10 @@ def as_good(verdict: Scores) -> str:
         return ""
     plain, plain_low = verdict.get("plain"), verdict.get("plain_low")
     if plain and is_number(plain_low) and plain_low <= 0:
-        return model_phrase(str(plain))
+        return phrased(plain, names)
     if verdict.get("verdict") == "nothing worth trading" or effect <= 0:
-        return rival_of(verdict)
-    return model_phrase(simpler(verdict)) if simpler(verdict) else ""
+        return rival_of(verdict, names)
+    return phrased(simpler(verdict), names) if simpler(verdict) else ""
 
 
 def simpler(verdict: Scores) -> str:
@@ -110,7 +124,7 @@ def simpler(verdict: Scores) -> str:
     return str(verdict.get("simpler") or "")
 
 
-def forest(verdict: Scores) -> Data | None:
+def interval_plot(verdict: Scores) -> Data | None:
     """The line of one verdict: its interval, its effect, the gain that pays the costs and what could have been seen.
 
     Marks beyond twice the interval's ends would squeeze it and are left to the table; None without an interval.
@@ -124,72 +138,74 @@ def forest(verdict: Scores) -> Data | None:
     return placed(bounds | near, zero=30)
 
 
-def rests(verdicts: Mapping[str, Scores]) -> list[Data]:
-    """What each answer rests on: questions as rows, an answer for each head; rows without any answer are left out."""
+def rests(verdicts: Mapping[str, Scores], names: Names | None = None) -> list[Data]:
+    """The test of each head: quantities as rows, a value for each head; rows without any value are left out."""
     table: list[Data] = [
         {
             "question": question,
             "why": why,
-            "answers": {head: answer({"head": head, **verdict}) for head, verdict in verdicts.items()},
+            "answers": {head: answer({"head": head, **verdict}, names) for head, verdict in verdicts.items()},
         }
         for question, (why, answer) in _RESTS.items()
     ]
     return [row for row in table if any(row["answers"].values())]
 
 
-def _days(verdict: Scores) -> str:
+def _days(verdict: Scores, names: Names | None) -> str:
     days, worth = verdict.get("n"), verdict.get("n_effective")
     if not is_number(days):
         return ""
     if not is_number(worth):
         return counted(days)
     fewer = float(f"{worth:.2g}") < days  # rounded to two digits they may not become more
-    return f"{counted(days)}, worth {counted(float(worth)) if fewer else counted(days)}"
+    return f"{counted(days)} ({counted(float(worth)) if fewer else counted(days)} independent)"
 
 
-def _needed(verdict: Scores) -> str:
+def _needed(verdict: Scores, names: Names | None) -> str:
     needed = verdict.get("n_needed")
     if is_number(needed):
         return counted(needed)
-    return "no gain to confirm" if is_number(verdict.get("effect")) and verdict["effect"] <= 0 else ""
+    return "no gain" if is_number(verdict.get("effect")) and verdict["effect"] <= 0 else ""
 
 
-def _costs(verdict: Scores) -> str:
+def _costs(verdict: Scores, names: Names | None) -> str:
     asked, days = verdict.get("break_even"), verdict.get("n_break_even")
     if not is_number(asked) or verdict.get("head") == "strategy":
-        return "paid already" if is_number(asked) else ""
+        return "costs are deducted" if is_number(asked) else ""
     if asked == 0:
-        return "none: nothing is traded on it alone"
-    return percent(asked, 2 if asked < 0.1 else 1) + (f" ({counted(days)} days to see it)" if is_number(days) else "")
+        return "none: not traded by itself"
+    return percent(asked, 2 if asked < 0.1 else 1) + (
+        f" ({counted(days)} days to detect it)" if is_number(days) else ""
+    )
 
 
-def _without(verdict: Scores) -> str:
+def _without(verdict: Scores, names: Names | None) -> str:
     left, year = verdict.get("without_best_year"), verdict.get("best_year")
     if not is_number(left) or not is_number(verdict.get("effect")) or verdict["effect"] <= 0:
         return ""
-    stands = {"True": ": stands", "False": ": falls"}.get(str(verdict.get("survives")), "")
+    stands = {"True": ", significant", "False": ", not significant"}.get(str(verdict.get("survives")), "")
     return f"{gain(left, verdict.get('unit'), width_of(verdict))} without {year}{stands}"
 
 
-def _best_days(verdict: Scores) -> str:
+def _best_days(verdict: Scores, names: Names | None) -> str:
     share = verdict.get("best_days")
-    return "" if not is_number(share) else "all of it" if share >= 1 else percent(share, 0)
+    return "" if not is_number(share) else "100 % or more" if share >= 1 else percent(share, 0)
 
 
-def _spread(verdict: Scores) -> str:
+def _spread(verdict: Scores, names: Names | None) -> str:
     spread = verdict.get("seed_spread")
     return f"± {number(100 * spread, 2)} points" if is_number(spread) else ""
 
 
-def _seen(verdict: Scores) -> str:
+def _seen(verdict: Scores, names: Names | None) -> str:
     least = verdict.get("detectable")
     return gain(least, verdict.get("unit"), width_of(verdict)) if is_number(least) else ""
 
 
-def _over(name: str) -> Callable[[Scores], str]:
+def _over(name: str) -> Answer:
     """The gain over another model than the rival, with its interval where there is one, and the model's name."""
 
-    def answer(verdict: Scores) -> str:
+    def answer(verdict: Scores, names: Names | None = None) -> str:
         value, low, high = (verdict.get(f"{name}{end}") for end in ("_gain", "_low", "_high"))
         if not is_number(value):
             return ""
@@ -198,116 +214,119 @@ def _over(name: str) -> Callable[[Scores], str]:
         if is_number(low) and is_number(high):
             shown += f" ({gain(low, verdict.get('unit'), width)} to {gain(high, verdict.get('unit'), width)})"
         other = str(verdict.get(name) or "")
-        return f"{shown} over {model_phrase(other)}" if other else shown
+        return f"{shown} over {phrased(other, names)}" if other else shown
 
     return answer
 
 
-def _luck(name: str) -> Callable[[Scores], str]:
-    return lambda verdict: odds(verdict[name]) if is_number(verdict.get(name)) else ""
+def _p(name: str) -> Answer:
+    return lambda verdict, names: p_value(verdict[name]) if is_number(verdict.get(name)) else ""
 
 
-_RESTS: dict[str, tuple[str, Callable[[Scores], str]]] = {
-    "As good and simpler": (
-        "the simplest forecast that the record cannot tell from it; that is no claim for it",
-        as_good,
-    ),
-    "Over the plain yardstick": ("the gain over the simplest forecast in use", _over("plain")),
-    "Over the best simple model": (
-        "chosen with hindsight; where its range contains 0 it is as good",
+SIMPLER = "As good and simpler"
+
+_RESTS: dict[str, tuple[str, Answer]] = {
+    SIMPLER: ("the simplest forecast whose loss is not significantly larger; no claim of skill for it", as_good),
+    "Gain over the plain yardstick": ("a fixed, simple forecast, named beside it", _over("plain")),
+    "Gain over the best simple model": (
+        "the one with the smallest loss over the whole record; if the interval contains 0, it is as good",
         _over("simple"),
     ),
-    "Days judged": ("and as many independent ones they are worth", _days),
-    "Could have been seen": ("the smallest gain that so many days show four times in five", _seen),
-    "Days needed": ("for a gain of this size to show four times in five", _needed),
-    "Gain that pays the costs": ("of a round trip", _costs),
-    "Luck alone does as well": ("the whole record looked at once, and the only question", _luck("pvalue")),
-    "… after all questions and tries": (
-        "likewise, corrected for all that was asked and tried: this decides the verdict",
-        _luck("pvalue_trials"),
+    "Days": ("and the number of independent days with the same standard error", _days),
+    "Smallest detectable gain": ("at 5 % one-sided, with 80 % power", _seen),
+    "Days needed": ("to detect the measured gain with 80 % power", _needed),
+    "Break-even gain": ("the gain that pays the cost of a round trip", _costs),
+    "p-value": ("one-sided, of this test alone", _p("pvalue")),
+    "p-value, corrected": (
+        "for all heads (Holm) and trials: it decides the verdict",
+        _p("pvalue_trials"),
     ),
-    "… looked at every day": (
-        "for a reader who looks daily and stops at the best day: shown for comparison, decides nothing",
-        _luck("pvalue_watched"),
+    "p-value, sequential": (
+        "valid if tested every day; it decides nothing",
+        _p("pvalue_watched"),
     ),
-    "Without its best year": ("whether a claim still stands", _without),
-    "From the best 1 % of days": ("share of the whole gain", _best_days),
-    "Spread over LSTM seeds": ("how much chance in the training moves it", _spread),
+    "Without the best year": ("the gain, and whether it is still significant", _without),
+    "Share of the best 1 % of days": ("in the whole gain", _best_days),
+    "Spread over seeds": ("standard deviation of the gain over the seeds of the network", _spread),
 }
 
 
-# ── three illusions ───────────────────────────────────────────────────────────────────────────────
+# ── three common errors ───────────────────────────────────────────────────────────────────────────
 
 
-def illusions(found: Scores) -> list[Data]:
-    """What makes a forecast look good that is not, each with what explains it away: `title, says, heading, rows`.
+def illusions(found: Scores, names: Names | None = None) -> list[Data]:
+    """Three errors that make a forecast look better than it is, each with the correction: `title, says, heading, rows`.
 
     Rows have `label`, `text` and, where there is a picture, `value`; `mine` marks the one that counts.
     """
     parts = {"best_of": _best_of, "overlap": _overlap, "levels": _levels}
-    return [say(found[name]) for name, say in parts.items() if name in found]
+    return [say(found[name], names) for name, say in parts.items() if name in found]
 
 
-def _best_of(found: Scores | None) -> Data:
-    title = "The best of many"
+def _best_of(found: Scores | None, names: Names | None) -> Data:
+    title = "Picking the best of many"
     if not found:
-        return {"title": title, "says": "There are no hits and misses to count.", "rows": []}
+        return {"title": title, "says": "There is no hit rate to compare.", "rows": []}
     hits, coins, up = (found.get(name) for name in ("hit_rate", "coins", "always_up"))
     models = found["models"]
     many = max(1, round(models * max(found.get("tries") or 1, 1)))
-    thrown = f"{_count(many, 'coin')} thrown on {counted(found['independent'])} days that share no bar"
+    guessers = f"the best of {_count(many, 'random guesser')} on {counted(found['independent'])} days without overlap"
     beaten = all(is_number(v) and is_number(hits) and hits > v for v in (coins, up))
     says = (
-        f"Somebody always looks best. Yours is right more often than the best of {thrown}; whether by enough, the "
-        "verdict says."
+        f"Of many models, one always has the highest hit rate. Here it is above that of {guessers} and of always "
+        "forecasting a rise. The verdict tests whether the difference is significant."
         if beaten
-        else f"Somebody always looks best. The best of {thrown}, or always saying up, does as well: this hit rate is "
-        "no sign of skill."
+        else f"Of many models, one always has the highest hit rate. Here it is not above that of {guessers}, or of "
+        "always forecasting a rise: it is no sign of skill."
     )
     rows = [
         _row(
-            f"Best of your {_count(found['models'], 'model')}: {named(found['model'])}", hits, percent(hits), 0.5, True
+            f"Best of your {_count(found['models'], 'model')}: {named(found['model'], names)}",
+            hits,
+            percent(hits),
+            0.5,
+            True,
         ),
-        _row(f"Best of {_count(many, 'coin')}", coins, percent(coins), 0.5),
-        _row("Always saying up", up, percent(up), 0.5),
+        _row(f"Best of {_count(many, 'random guesser')}", coins, percent(coins), 0.5),
+        _row("Always forecasting a rise", up, percent(up), 0.5),
     ]
-    return {"title": title, "says": says, "heading": "Right about up or down, from 50 %", "rows": rows}
+    return {"title": title, "says": says, "heading": "Hit rate, bars from 50 %", "rows": rows}
 
 
-def _overlap(found: Scores | None) -> Data:
-    title = "The same days counted twice"
+def _overlap(found: Scores | None, names: Names | None) -> Data:
+    title = "Counting overlapping days as independent"
     if not found:
-        return {"title": title, "says": "Each answer spans one day: none is counted twice.", "rows": []}
+        return {"title": title, "says": "Each outcome spans one day: none overlap.", "rows": []}
     naive, *honest = (found.get(name) for name in ("naive", "diebold_mariano", "non_overlapping"))
-    span = f"Each answer spans {found['sessions']} days and shares all but one with its neighbour"
+    span = f"Each outcome spans {found['sessions']} days, all but one of them shared with the next"
     worst = max((p for p in honest if is_number(p)), default=None)
     if not is_number(naive) or worst is None:
         says = f"{span}. There is no gain in returns to test."
     elif naive < 0.05 <= worst:
-        says = f"{span}. The gain in returns looks sure only if that is overlooked."
+        says = f"{span}. The gain in returns is significant only if the overlap is ignored."
     elif worst < 0.05:
-        says = f"{span}. The gain in returns is less sure than it looks, and stands."
+        says = f"{span}. The gain in returns is significant with the overlap corrected."
     else:
-        says = f"{span}. The gain in returns is not sure by any count."
+        says = f"{span}. The gain in returns is not significant by any of the tests."
     rows = [
-        {"label": label, "text": odds(p), "value": None, "mine": mine}
+        {"label": label, "text": p_value(p), "value": None, "mine": mine}
         for label, p, mine in zip(
-            ("Every day as news", "Overlap corrected", "Separate days only"),
+            ("Overlap ignored", "Overlap corrected", "Days without overlap only"),
             (naive, *honest),
             (False, True, True),
             strict=True,
         )
     ]
-    return {"title": title, "says": says, "heading": "How often luck alone does as well", "rows": rows}
+    return {"title": title, "says": says, "heading": "p-value of the gain in returns", "rows": rows}
 
 
-def _levels(found: Scores | None) -> Data:
-    title = "A line that hugs the price"
+def _levels(found: Scores | None, names: Names | None) -> Data:
+    title = "Comparing price levels"
     if not found:
-        return {"title": title, "says": "The forecasts move too little to be laid over the price.", "rows": []}
+        return {"title": title, "says": "The forecasts are too close to 0 to compare price levels.", "rows": []}
     labels = {
         "forecast_price": "Forecast price",
-        "todays_price": "Today's price, no forecast",
+        "todays_price": "Today's price as the forecast",
         "change": "Forecast change",
     }
     rows = [
@@ -316,9 +335,9 @@ def _levels(found: Scores | None) -> Data:
     ]
     return {
         "title": title,
-        "says": "Drawn over the price, any forecast looks right, since prices move little in so short a time. Money is "
-        "made only on the change.",
-        "heading": "Correlation with what came",
+        "says": "Any forecast price correlates with the price that follows, because prices change little in so short a "
+        "time. Only the correlation of forecast and realised changes shows skill.",
+        "heading": "Correlation with the outcome",
         "rows": rows,
     }
 
@@ -335,29 +354,28 @@ def _count(count: Any, what: str) -> str:
 
 
 def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Scores | None = None) -> Data | None:
-    """How many settings were tried, what they are worth, how sure the Sharpe ratio is: `says, rows, facts`.
+    """The number of trials, of independent ones among them, and probabilities of the Sharpe ratio: `says, rows, facts`.
 
-    `verdict`: that on the strategy, which alone says whether the profit is more than luck; the numbers beside it answer
-    narrower questions and claim nothing.
+    `verdict`: of the strategy. It alone decides on skill; the probabilities are shown beside it and decide nothing.
     """
     if not is_number(trials.get("count")):
         return None
     count, worth = trials["count"], trials.get("effective")
-    says = f"{_count(count, 'setting')} {'has' if count == 1 else 'have'} been tried on these instruments and days"
-    says += ": nothing was picked from many." if count == 1 else _alike(count, worth)
+    says = f"{_count(count, 'configuration')} {'was' if count == 1 else 'were'} tried on these symbols and days"
+    says += ": there was no choice among several." if count == 1 else _alike(count, worth)
     if trials.get("nested"):
-        says += f" {counted(trials['nested'])} of them were candidates of searches that saw nothing of what is judged."
+        says += f" {counted(trials['nested'])} of them were candidates of searches inside training windows."
     best, outcome = trials.get("best_of") or {}, (verdict or {}).get("verdict")
     if outcome:
         after = (verdict or {}).get("pvalue_trials")
-        luck = f" (luck alone does as well, after all questions and tries: {odds(after)})" if is_number(after) else ""
-        says += f" Whether the profit is more than luck the verdict on the strategy says: {outcome}{luck}."
+        corrected = f" (corrected p {p_value(after)})" if is_number(after) else ""
+        says += f" Verdict on the strategy: {outcome}{corrected}."
     if count > 1 and not is_number(best.get("pvalue")) and best.get("reason"):
-        says += f" What luck gives the best of them cannot be computed: {best['reason']}."
+        says += f" The test of the best of them cannot be computed: {best['reason']}."
     proven = tone(outcome) == "skill"
     sure = {
-        "the Sharpe ratio is above 0": backtest.get("probabilistic_sharpe"),
-        "… above what luck gives the best try": None if count == 1 else backtest.get("deflated_sharpe"),
+        "Sharpe ratio above 0": backtest.get("probabilistic_sharpe"),
+        "Sharpe ratio above the expected best of all trials": None if count == 1 else backtest.get("deflated_sharpe"),
     }
     rows = [
         {"label": label, "text": _sure(value), "value": value, "mine": proven and value > 0.95}
@@ -367,12 +385,12 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
     if rows and count > 1 and len(rows) < len(sure):
         rows.append({"label": [*sure][1], "text": "cannot be computed", "value": None, "mine": False})
     facts = {
-        "Settings tried": f"{counted(count)}"
-        + (f", worth {worth:.1f} independent" if is_number(worth) and count > 1 else ""),
-        "Luck alone gives the best of them as much, of this one question": odds(best["pvalue"])
+        "Configurations tried": f"{counted(count)}"
+        + (f", {worth:.1f} independent" if is_number(worth) and count > 1 else ""),
+        "p-value of the best of them (superior predictive ability)": p_value(best["pvalue"])
         if count > 1 and is_number(best.get("pvalue"))
         else None,
-        "Shortest record for the Sharpe ratio": _record(backtest, bars)
+        "Minimum track record of this Sharpe ratio": _record(backtest, bars)
         if all(is_number(r["value"]) for r in rows) and rows
         else None,
     }
@@ -380,21 +398,21 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
 
 
 def _alike(count: int, worth: Any) -> str:
-    """As how many independent tries several settings count.
+    """The number of independent trials among several configurations, in words.
 
     >>> _alike(4, 4.0), _alike(4, 1.02)
-    (', so different that each counts.', ', so alike that they count as one try.')
+    (', each counted as an independent trial.', ', so alike that they count as one trial.')
     >>> _alike(4, 2.3)
-    ', of which some are alike: they count as 2.3 independent tries.'
+    ', some alike: they count as 2.3 independent trials.'
     """
     if not is_number(worth):
         return "."
     independent = round(float(worth), 1)
     if independent >= count:
-        return ", so different that each counts."
+        return ", each counted as an independent trial."
     if independent <= 1:
-        return ", so alike that they count as one try."
-    return f", of which some are alike: they count as {independent:.1f} independent tries."
+        return ", so alike that they count as one trial."
+    return f", some alike: they count as {independent:.1f} independent trials."
 
 
 def _sure(chance: float) -> str:
@@ -404,36 +422,36 @@ def _sure(chance: float) -> str:
 def _record(backtest: Scores, bars: int | None) -> str:
     least, periods = backtest.get("min_track_record_bars"), backtest.get("periods_per_year")
     if not is_number(least):
-        return "none: luck alone gives as high a Sharpe ratio"
+        return "none: the Sharpe ratio is below the expected best of the trials"
     years = f", {number(least / periods, 2)} years" if is_number(periods) and periods else ""
-    return f"{counted(float(least))} bars{years}" + (f"; there are {counted(bars)}" if bars else "")
+    return f"{counted(float(least))} bars{years}" + (f"; the record has {counted(bars)}" if bars else "")
 
 
 # ── the hold-out, leaks, many models ──────────────────────────────────────────────────────────────
 
 
-def holdout(found: Scores | None) -> Data:
+def holdout(found: Scores | None, names: Names | None = None) -> Data:
     """The hold-out: `state` none, sealed or opened, what it says, and for an opened one each gain before and in it."""
     if found is None:
         return {"state": "none"}
     if not found.get("heads"):
         return {"state": "sealed", **found, "worth": how_little(2.0)}
-    heads = [{**row, "rival": rival_of(row), "kept": kept(row)} for row in found["heads"]]
+    heads = [{**row, "rival": rival_of(row, names), "kept": kept(row)} for row in found["heads"]]
     return {"state": "opened", **found, "heads": heads}
 
 
 def kept(row: Scores) -> str:
-    """What is left of a gain in the hold-out.
+    """How much smaller a gain is in the hold-out, in words.
 
     >>> kept({"before": 0.1, "after": 0.06, "shrinkage": 0.4}), kept({"before": -0.1, "after": 0.1})
-    ('40 % gone', 'nothing to confirm')
+    ('40 % smaller', 'no gain before')
     """
     before, after, gone = (row.get(name) for name in ("before", "after", "shrinkage"))
     if not is_number(after) or not is_number(before):
         return "not measured"
     if before <= 0 or not is_number(gone):
-        return "nothing to confirm"
-    return "all gone" if gone >= 1 else f"{percent(gone, 0)} gone" if gone > 0.005 else "nothing gone"
+        return "no gain before"
+    return "gone" if gone >= 1 else f"{percent(gone, 0)} smaller" if gone > 0.005 else "not smaller"
 
 
 def dumbbell(row: Scores) -> Data:
@@ -443,15 +461,13 @@ def dumbbell(row: Scores) -> Data:
 
 
 def audit(found: Scores) -> Data:
-    """Whether the future leaks in: `clean`, `says`, `banner`, and the lists of the audit as they are."""
+    """Whether information from the future was used: `clean`, `says`, `banner`, and the lists of the audit."""
     if found.get("clean", True):
-        says = "No leak was found where this run looked."
+        says = "The checks listed below found no use of information from the future."
         return {**found, "clean": True, "says": says, "banner": None}
     stages = _and(found.get("guilty") or [])
-    banner = (
-        f"The future leaks into this run{f', through its {stages}' if stages else ''}. Believe no number on this page."
-    )
-    return {**found, "says": "What each stage knew before it could be known.", "banner": banner}
+    banner = f"This run used information from the future{f' ({stages})' if stages else ''}. All its numbers are void."
+    return {**found, "says": "Stages that used information before it was known.", "banner": banner}
 
 
 def _and(names: Iterable[str]) -> str:
@@ -476,21 +492,21 @@ def many(found: Mapping[str, Scores]) -> list[Data]:
 # ── a longer window ───────────────────────────────────────────────────────────────────────────────
 
 
-def windows(rows: Iterable[Scores]) -> list[Data]:
-    """One sentence a head and model: what learning from everything known changes against the sliding window.
+def windows(rows: Iterable[Scores], names: Names | None = None) -> list[Data]:
+    """One sentence a head and model: the loss if trained on all past bars, and on the sliding window.
 
     >>> row = {"head": "volatility", "model": "ridge", "since": 1999, "window": "2Y", "longer": "better"}
-    >>> windows([row | {"sliding": 0.22, "everything": 0.1774, "pvalue": None}])[0]["says"].split(": ")[0]
-    'On everything known since 1999 ridge regression had a loss of 0.177, on the last 2 years 0.220'
+    >>> windows([row | {"sliding": 0.22, "everything": 0.1774, "pvalue": None}])[0]["says"].split("; ")[0]
+    'Ridge regression: loss 0.177 if trained on all bars since 1999, 0.220 if on the last 2 years'
     """
-    said = {"better": "a longer window is better", "worse": "a longer window is worse"}
+    outcome = {"better": "the longer window is better", "worse": "the longer window is worse"}
     return [
         {
             **row,
-            "says": f"On everything known since {row.get('since')} {named(row.get('model'))} had a loss of "
-            f"{number(row.get('everything'), 3)}, on {stretch(row.get('window'))} {number(row.get('sliding'), 3)}: "
-            f"{said.get(str(row.get('longer')), 'the difference may be luck')}."
-            + (f" Luck alone does as well: {odds(row['pvalue'])}." if is_number(row.get("pvalue")) else ""),
+            "says": f"{titled(row.get('model'), names)}: loss {number(row.get('everything'), 3)} if trained on all "
+            f"bars since {row.get('since')}, {number(row.get('sliding'), 3)} if on {stretch(row.get('window'))}; "
+            f"{outcome.get(str(row.get('longer')), 'the difference is not significant')}"
+            + (f" (p {p_value(row['pvalue'])})." if is_number(row.get("pvalue")) else "."),
         }
         for row in rows
     ]

@@ -1,15 +1,19 @@
-"""Numbers and names as a reader meets them: values -> text, one function a kind."""
+"""Values -> text: numbers, percentages, p-values, and the titles of models, heads, strategies and measures."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from gatecast.forecasting.panel import model_title
+from gatecast.forecasting.panel import model_phrase, model_title
 from gatecast.trading.strategies import strategy_titles
 
 MISSING = "–"
+
+Names = Mapping[str, str]
+"""Model -> title, of a run."""
 
 WORDS = {
     **strategy_titles(),
@@ -18,7 +22,7 @@ WORDS = {
     "calmar": "Calmar ratio",
     "comp": "total return",
     "cagr": "growth a year (CAGR)",
-    "max_drawdown": "deepest drawdown",
+    "max_drawdown": "maximum drawdown",
     "longest_drawdown": "longest drawdown, in periods",
     "value_at_risk": "value at risk, 95 %",
     "cvar": "expected shortfall (CVaR), 95 %",
@@ -29,14 +33,14 @@ WORDS = {
     "consecutive_wins": "most wins in a row",
     "consecutive_losses": "most losses in a row",
     "break_even_cost_bps": "break-even cost, bps per side",
-    "cost_total": "costs in all",
+    "cost_total": "total costs",
     "turnover_per_year": "turnover a year, one-sided, in portfolios",
     "average_exposure": "average exposure, of capital",
     "periods_per_year": "sessions a year",
     "diebold_mariano": "p, Diebold-Mariano with HLN",
-    "non_overlapping": "p, days that share no bar",
+    "non_overlapping": "p, days without overlap",
     "clark_west": "p, Clark-West against no change",
-    "most_in_force": "rival in force at most refits",
+    "most_in_force": "most frequent rival",
     "rival_loss": "mean loss of the rival in force",
     "plain": "plain yardstick",
     "plain_gain": "gain over the plain yardstick",
@@ -46,16 +50,16 @@ WORDS = {
     "simple_gain": "gain over that model",
     "simple_low": "that interval from",
     "simple_high": "that interval to",
-    "ties": "not scored: the price stood still",
-    "capped": "losses above 25 units",
-    "pvalue_trials": "p, after Holm and trials",
-    "pvalue_watched": "p, looked at every day (decides nothing)",
-    "n_effective": "days, as independent ones",
-    "n_break_even": "days to see the break-even",
+    "ties": "not scored: price unchanged",
+    "capped": "losses capped at 25 units",
+    "pvalue_trials": "p, corrected",
+    "pvalue_watched": "p, sequential",
+    "n_effective": "independent days",
+    "n_break_even": "days to detect the break-even gain",
     "n_needed": "days needed at this gain",
     "probabilistic_sharpe": "probabilistic Sharpe ratio",
     "deflated_sharpe": "deflated Sharpe ratio",
-    "min_track_record_bars": "shortest record that would do, bars",
+    "min_track_record_bars": "minimum track record, bars",
 }
 
 _SHARES = re.compile(
@@ -64,24 +68,35 @@ _SHARES = re.compile(
 )
 
 
-def named(name: Any) -> str:
+def named(name: Any, names: Names | None = None) -> str:
     """A model, head, strategy or measure in words.
 
-    A strategy that follows a model's signal is named after the model by `strategy_titles`, given the run's settings.
+    `names`: model -> title of the run; a model that it lacks has its title in gatecast's panel. A strategy that follows
+    a model's signal is named after the model by `strategy_titles`, given the run's settings.
 
-    >>> named("lstm"), named("mean_reversion")
-    ('LSTM', 'mean reversion')
+    >>> named("lstm"), named("mean_reversion"), named("mine", {"mine": "forest of mine"})
+    ('LSTM', 'mean reversion', 'forest of mine')
     """
-    return WORDS.get(str(name)) or model_title(str(name))
+    return WORDS.get(str(name)) or (names or {}).get(str(name)) or model_title(str(name))
 
 
-def titled(name: Any) -> str:
+def titled(name: Any, names: Names | None = None) -> str:
     """`named`, as a sentence begins.
 
     >>> titled("forest"), titled("log-HAR")
     ('Random forest', 'Log-HAR')
     """
-    return begun(named(name))
+    return begun(named(name, names))
+
+
+def phrased(name: Any, names: Names | None = None) -> str:
+    """A model's title within a sentence; `names` as in `named`.
+
+    >>> phrased("har"), phrased("mine", {"mine": "forest of mine"})
+    ('the log-HAR', 'the forest of mine')
+    """
+    own = (names or {}).get(str(name))
+    return f"the {own}" if own and own != model_title(str(name)) else model_phrase(str(name))
 
 
 def begun(text: Any) -> str:
@@ -171,17 +186,17 @@ def gain(value: Any, unit: Any, width: Any = None) -> str:
     return percent(value, digits, sign=True)
 
 
-def odds(pvalue: Any) -> str:
-    """How often luck alone does as well.
+def p_value(pvalue: Any) -> str:
+    """A p-value with two digits, down to 0.0001.
 
-    >>> odds(0.31), odds(0.0123), odds(0.0004567), odds(1e-9), odds(1.0), odds(None)
-    ('31 %', '1.2 %', '1 in 2,200', 'under 1 in a million', '100 %', '–')
+    >>> p_value(0.31), p_value(0.0123), p_value(0.0004567), p_value(1e-9), p_value(1.0), p_value(None)
+    ('0.31', '0.012', '0.0005', 'below 0.0001', '1.00', '–')
     """
     if not is_number(pvalue):
         return MISSING
-    if pvalue >= 0.005:
-        return percent(pvalue, 0 if pvalue >= 0.095 else 1)
-    return f"1 in {counted(1 / pvalue)}" if pvalue >= 1e-6 else "under 1 in a million"
+    if pvalue < 1e-4:
+        return "below 0.0001"
+    return f"{pvalue:.{2 if pvalue >= 0.095 else 3 if pvalue >= 0.0095 else 4}f}"
 
 
 def counted(count: Any) -> str:

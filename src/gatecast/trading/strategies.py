@@ -364,12 +364,15 @@ def with_moved_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strategy_titles(
-    model: str = "", confirmed_by: str = "", strategies: Mapping[str, Strategy] | None = None
+    model: str = "",
+    confirmed_by: str = "",
+    strategies: Mapping[str, Strategy] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Strategy -> its title for a reader, former names included.
 
     `model`, `confirmed_by`: the models whose forecasts make a run's signals (`SignalSettings`); empty: unknown.
-    `strategies`: those of the run; None: the built-in ones.
+    `strategies`: those of the run; None: the built-in ones. `names`: model -> title, of the run's own models.
 
     >>> titles = strategy_titles("ridge", "forest")
     >>> titles["held_long"], titles["model_signal"], titles["consensus_signal"]
@@ -378,7 +381,7 @@ def strategy_titles(
     'signal of one model'
     """
     every = load_strategies(NAMES) | dict(strategies or {})
-    of_models = [model_title(name) if name else "" for name in (model, confirmed_by)]
+    of_models = [(names or {}).get(name) or model_title(name) if name else "" for name in (model, confirmed_by)]
     titles = {
         name: one.title(*of_models) if name == one.kind else name.replace("_", " ") for name, one in every.items()
     }
