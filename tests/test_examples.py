@@ -17,6 +17,7 @@ SAYS = {
     "own_strategy.py": "{'strategy/breakout': '__main__.Breakout (",
     "own_feature.py": "looks ahead: False",
     "own_vendor.py": "{'vendor/archive': '__main__.Archive (",
+    "own_forecaster.py": "model/drift",
 }
 
 

@@ -26,7 +26,7 @@ from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, StrategyError
 from gatecast.forecasting.conformal import IntervalForecasts
-from gatecast.forecasting.titles import model_title
+from gatecast.forecasting.panel import ENSEMBLE, model_title
 from gatecast.plugins import Registry, subclass_of
 from gatecast.samples.targets import to_array
 from gatecast.settings import Settings
@@ -470,7 +470,7 @@ def make_view(
         table[at] = np.nan_to_num(values[rows])
         return table
 
-    ensemble = forecasts.values["ensemble"]
+    ensemble = forecasts.values[ENSEMBLE]
     intervals = IntervalForecasts.of_heads(ensemble)
     if intervals:
         deviation = np.maximum(at_bars(intervals.deviation), 1e-12)
