@@ -86,8 +86,8 @@ def test_no_module_knows_one_that_knows_it() -> None:
     assert sorted(left) == []
 
 
-ORDINARY = {"evaluation": {"last", "naive"}}
-"""Folder -> names of models that stand in it as ordinary words: the last day, the naive p-value."""
+ORDINARY = {"evaluation": {"last", "naive", "rival"}}
+"""Folder -> names of models that stand in it as ordinary words: the last day, a naive p-value, losses of a rival."""
 
 
 def models_spelled(path: Path) -> set[str]:
