@@ -242,10 +242,8 @@ def _numbers(
     intervals = _intervals(values)
     width = _half_width(intervals, deviation)
     least = None if width is None else abstain * width
-    up, base = (
-        last(ENSEMBLE, "direction"),
-        _first(last, _rivals("direction", verdicts, PLAIN["direction"]), "direction"),
-    )
+    up = last(ENSEMBLE, "direction")
+    base = _first(last, _rivals("direction", verdicts, PLAIN["direction"]), "direction")
     rivals = [last(name, "return") for name in _rivals("return", verdicts, RIVALS["return"][1])]
     return {
         "signal_model": signal_model,

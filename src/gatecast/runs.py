@@ -18,6 +18,7 @@ from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain, signals_frame
 from gatecast.compute.disk import Disk, KeptFile
 from gatecast.compute.estimate import Cost
+from gatecast.compute.progress import shown
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
@@ -142,8 +143,11 @@ class Run:
 
 
 @checked
-def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
+def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan: Plan | None = None) -> Run:
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
+
+    `progress`: True shows a bar for each stage, on a terminal and in a notebook; a function hears stage, parts done and
+    parts in all. `plan`: a function that hears what there is to do.
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
 
@@ -159,6 +163,11 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
+    with shown(progress) as told:
+        return _run(experiment, told, plan)
+
+
+def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -> Run:
     began = time.monotonic()
     reading = experiment.read()
     with problems() as early:  # what cannot be read is found before hours of work, not after them

@@ -195,10 +195,15 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
         arrays, settings = state_of(forecasts.panel[model], fitted)
         stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
         parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
-    of = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
-    scale = {model: np.concatenate(forecasts.scale[model]) for model in of if model in forecasts.scale}
-    parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(scale)
+    parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(_scale(run, name))
     return parts
+
+
+def _scale(run: Run, name: str) -> dict[str, FloatArray]:
+    """Model -> forecasts of each refit's validation rows, of the models that signals of the class are made from."""
+    scale = run.classes[name].forecasts.scale
+    of = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
+    return {model: np.concatenate(scale[model]) for model in of if model in scale}
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:
@@ -316,6 +321,24 @@ def load_scale(folder: str | Path) -> dict[str, dict[str, FloatArray]]:
     """
     parts = _verified(Path(folder).expanduser().resolve(), "scale/")
     return {unquote(name[len("scale/") : -len(".safetensors")]): _arrays(content) for name, content in parts.items()}
+
+
+def models_of(run: Run) -> dict[str, dict[str, FittedForecaster]]:
+    """Asset class -> model -> the fitted forecaster of the last refit: of a run in memory, else of its folder."""
+    if run.classes:
+        return {name: dict(one.forecasts.fitted) for name, one in run.classes.items()}
+    return load_models(_folder_of(run))
+
+
+def scale_of(run: Run) -> dict[str, dict[str, FloatArray]]:
+    """As `load_scale`: of a run in memory, else of its folder."""
+    return {name: _scale(run, name) for name in run.classes} if run.classes else load_scale(_folder_of(run))
+
+
+def _folder_of(run: Run) -> Path:
+    if run.path is None:
+        raise StoreError(f"the run {run.experiment.name!r} has neither models nor a folder: load it with load_run.")
+    return run.path
 
 
 def _arrays(content: bytes) -> dict[str, NDArray[Any]]:

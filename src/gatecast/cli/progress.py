@@ -1,42 +1,17 @@
-"""Progress on standard error: bars on a terminal, lines elsewhere."""
+"""Progress of a run with the time left, on standard error: one bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatecast.cli.costs import usual_costs
-from gatecast.cli.show import counted, make_console, printable
+from gatecast.cli.show import counted, make_console
+from gatecast.compute.progress import printable
 
 if TYPE_CHECKING:
     from gatecast.compute.estimate import Work
     from gatecast.experiment import Experiment
-
-
-class StageBars:
-    """One bar a stage on a terminal, nothing elsewhere; on standard error. What follows " | " may change as it goes."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self.bar = Progress(console=console, disable=not console.is_terminal, transient=True)
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> StageBars:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        name, _, now = stage.partition(" | ")
-        if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(printable(name), total=total)
-        text = f"{name}, {now}" if now else name
-        self.bar.update(self.tasks[name], completed=done, total=total, description=printable(text))
 
 
 SLOW_ROW = 1e-6
