@@ -108,7 +108,7 @@ _HOMES = {
 
 _SUBPACKAGES = {
     "evaluation": ("verdict",),
-    "forecasting": ("lstm", "schedule", "walkforward"),
+    "forecasting": ("panel", "schedule", "walkforward"),
     "market": ("bars", "sources", "synthetic"),
     "metrics": ("forecast", "overfitting", "returns", "significance"),
     "report": (),

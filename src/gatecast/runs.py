@@ -15,7 +15,7 @@ import polars as pl
 from gatecast import provenance
 from gatecast.arguments import checked
 from gatecast.audits.quick import audit_of
-from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain, signals_frame
+from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
 from gatecast.compute.disk import Disk, KeptFile
 from gatecast.compute.estimate import Cost
 from gatecast.compute.progress import shown
@@ -199,9 +199,11 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
-        signals_frame(chain.classes, experiment.signals, experiment.selection.evidence), chain.weights,
+        chain.decisions.signals, chain.weights,
         chain.result.equity, {},
-        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
+        provenance.of_run(
+            experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds, experiment.plugins
+        ), chain.classes,
     )  # fmt: skip
 
 
@@ -311,7 +313,7 @@ def configuration(experiment: Experiment) -> str:
     left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
-    return provenance.hash_of(settings)
+    return provenance.hash_of_settings(settings, experiment.deciding_plugins)
 
 
 def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:

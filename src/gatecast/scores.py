@@ -48,7 +48,6 @@ from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
-from gatecast.trading.strategies import STRATEGIES, strategy_titles
 
 FloatArray = NDArray[np.float64]
 
@@ -98,7 +97,8 @@ def scores_of(
         },
         "audit": audit.to_dict(),
         "holdout": state_of(
-            symbols, holdout, market=market_of(chain.bars), settings_hash=provenance.hash_of(experiment.to_dict())
+            symbols, holdout, market=market_of(chain.bars),
+            settings_hash=provenance.hash_of_settings(experiment.to_dict(), experiment.plugins),
         ) if holdout else None,
         "trials": found,
         "many": many_models(records),
@@ -416,19 +416,19 @@ def strategy_table(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]
     `title`: the row in words. The strategy "held_long" is sized by forecast volatility; the benchmark, bought once and
     held, is a row of its own, the last.
     """
-    signals = experiment.signals
-    titles = strategy_titles(signals.model, signals.confirmed_by)
+    titles = experiment.strategy_titles
+    names = next(iter(chain.classes.values())).proposals.names
     chosen = np.concatenate(
         [one.selection.chosen[one.samples.decided[one.forecasts.rows]] for one in chain.classes.values()]
     )
     nets = session_returns(chain)
-    returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
+    returns: dict[str, FloatArray] = dict(zip(names, nets.T, strict=True))
     rivals: dict[str, FloatArray] = {
         "equal weight of all strategies": nets[:, 1:].mean(1),
         "benchmark": returns_of_levels(chain.result.equity["benchmark"].to_numpy()),
     }
     titles |= {"benchmark": BENCHMARK}
-    shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
+    shares = [float(np.mean(chosen == column)) for column in range(len(names))]
     periods = rows_per_year(chain.result.equity, chain.bars)
     return [
         {

@@ -29,7 +29,7 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic
 from gatecast.market.reading import BarsSettings
 from gatecast.samples import targets, windows
-from gatecast.samples.features import CATALOGUE, register
+from gatecast.samples.features import FEATURES, register
 from gatecast.samples.targets import Target, to_times
 from gatecast.trading import signals
 
@@ -60,10 +60,10 @@ WALK = synthetic.a1(560, seed=1)
 @pytest.fixture(autouse=True)
 def _catalogue() -> Iterator[None]:
     """Features that a test registers are its own."""
-    before = dict(CATALOGUE)
+    before = set(FEATURES)
     yield
-    CATALOGUE.clear()
-    CATALOGUE.update(before)
+    for name in set(FEATURES) - before:
+        FEATURES.remove(name)
 
 
 # ── features of the user's ────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,7 @@ from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.runs import judge_chain, run
-from gatecast.samples.features.catalogue import CATALOGUE, register
+from gatecast.samples.features.catalogue import FEATURES, register
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
 
@@ -57,14 +57,14 @@ def test_three_columns_and_three_functions_of_one_name_are_three_trials() -> Non
 
 def test_functions_of_one_name_are_told_apart_by_what_they_make() -> None:
     for number in range(3):
-        CATALOGUE.pop("mine", None)
+        FEATURES.remove("mine")
 
         @register("mine", warmup=9)
         def lagged(close: np.ndarray, days: int = number + 1) -> np.ndarray:
             return np.r_[np.full(days + 1, np.nan), np.diff(np.log(close))[:-days]]
 
         assert tried(Experiment(bars=market(), **QUICK | {"features": ("ret_log_1", "mine")})) == number + 1
-    CATALOGUE.pop("mine")
+    FEATURES.remove("mine")
 
 
 def test_another_name_for_the_market_hides_no_trial() -> None:

@@ -20,7 +20,7 @@ from gatecast.files import jsonable
 from gatecast.market.bars import session_date
 from gatecast.market.merging import refuse_other_market
 from gatecast.market.sources import Reading
-from gatecast.provenance import hash_of
+from gatecast.provenance import hash_of_settings
 from gatecast.runs import Run
 
 
@@ -74,7 +74,7 @@ def unseal(
     earlier = holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)  # somebody, in the meantime
     opening = holdout.Opening(
         tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
-        hash_of(sealed.to_dict()), found=jsonable({**found, "same_past": same}),
+        hash_of_settings(sealed.to_dict(), sealed.plugins), found=jsonable({**found, "same_past": same}),
     )  # fmt: skip
     holdout.record_opening(opening, market=market)  # before anything is shown
     said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]
