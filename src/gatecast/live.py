@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked, takes
-from gatecast.chain import ClassResult, decide, fills_of, how_held, keys_of, signals_frame, weights_frame
+from gatecast.chain import ClassResult, decide, fills_of
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.forecasting.conformal import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
@@ -35,6 +35,7 @@ from gatecast.samples.features.compute import find_features
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples
 from gatecast.store import load_run, models_of, scale_of
+from gatecast.trading.decisions import how_held, keys_of, make_decisions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -234,12 +235,14 @@ def forecast(
         classes[name] = decided.with_nothing_held() if doubted else decided
     if not classes:
         raise StoreError(f"{run.path or run.experiment.name}: no asset class of the run could be forecast.")
+    decisions = make_decisions(
+        classes, merged.bars, actions, titles=experiment.strategy_titles, override=experiment.selection.evidence
+    )
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes, experiment.signals, experiment.selection.evidence),
-        weights_frame(classes, merged.bars, actions), run.verdicts,
+        decisions.signals, decisions.weights, run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
-        abstain=experiment.strategies.abstain, ended=ended,
+        abstain=experiment.strategies.abstain, titles=decisions.titles, ended=ended,
     )  # fmt: skip
     told = []
     for row in rows:

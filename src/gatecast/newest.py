@@ -75,6 +75,7 @@ def newest_rows(
     signal_model: str = NETWORK,
     confirmed_by: str = SECOND,
     abstain: float = 0.05,
+    titles: Mapping[str, str] | None = None,
     ended: Mapping[str, Ended] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
@@ -84,6 +85,7 @@ def newest_rows(
     bars: Bars frame, or at least `symbol, time, close`. forecasts, signals, weights: frames of a run; None: unknown.
     verdicts: head -> verdict of the run. signal_model: whose forecast signals; confirmed_by: whose agreement makes
         a consensus. abstain: share of the narrowest interval's half width below which an expected return says nothing.
+        titles: strategy -> title, see `strategy_titles`; None: those of the built-in ones.
         ended: see `market.ends.symbols_ended`.
 
     Returns
@@ -112,7 +114,7 @@ def newest_rows(
     at = _forecast_times(forecasts, signals)
     found = _values_at(forecasts, at)
     tables, decided = [_last_rows(frame) for frame in (signals, weights)], _last_rows(weights)
-    titles = strategy_titles(signal_model, confirmed_by)
+    titles = titles or strategy_titles(signal_model, confirmed_by)
     result = []
     for row in rows:
         symbol = row["symbol"]
@@ -242,10 +244,8 @@ def _numbers(
     intervals = _intervals(values)
     width = _half_width(intervals, deviation)
     least = None if width is None else abstain * width
-    up, base = (
-        last(ENSEMBLE, "direction"),
-        _first(last, _rivals("direction", verdicts, PLAIN["direction"]), "direction"),
-    )
+    up = last(ENSEMBLE, "direction")
+    base = _first(last, _rivals("direction", verdicts, PLAIN["direction"]), "direction")
     rivals = [last(name, "return") for name in _rivals("return", verdicts, RIVALS["return"][1])]
     return {
         "signal_model": signal_model,

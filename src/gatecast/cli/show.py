@@ -109,7 +109,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
-    from gatecast.evaluation.verdict import RIVAL_NAMES
+    from gatecast.forecasting.panel import model_phrase
 
     summary, scores = run.scores.get("summary") or {}, run.scores
     console.print(Text(printable(summary.get("headline", "")), style="bold"))
@@ -118,7 +118,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
         (
             head, verdict["verdict"],
             _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
-            RIVAL_NAMES.get(rival := verdict.get("most_in_force") or verdict["rival"], rival),
+            model_phrase(verdict.get("most_in_force") or verdict["rival"]),
         )
         for head, verdict in run.verdicts.items()
     )  # fmt: skip

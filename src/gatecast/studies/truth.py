@@ -20,9 +20,10 @@ from gatecast.chain import Chain, Progress, forecast_class, make_chain
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
+from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.plausible import TOO_GOOD
-from gatecast.evaluation.rivals import with_rival
-from gatecast.evaluation.verdict import LEVEL, SKILL, judge
+from gatecast.evaluation.record import records_of
+from gatecast.evaluation.verdict import SKILL, judge
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.ensemble import Ensemble
@@ -720,11 +721,11 @@ def trivial_claims(seed: int) -> Found:
     """
     samples = make_samples(synthetic.a1(WALK_BARS, seed), ("ret_log_1",))["index"]
     models = {name: PANEL[name].forecaster for name in TRIVIAL}
-    forecasts = {"index": with_rival(walk_forward(models, samples, Schedule(refit="3M")))}
+    records = records_of({"index": walk_forward(models, samples, Schedule(refit="3M"))}, ("return",))
     nothing = np.zeros(0)
     found = {}
     for name in TRIVIAL:
-        verdict = judge(forecasts, nothing, nothing, round_trip=0.0, periods_per_year=252.0, model=name)["return"]
+        verdict = judge(records, nothing, nothing, round_trip=0.0, periods_per_year=252.0, model=name)["return"]
         found[name] = float(verdict.pvalue < LEVEL and verdict.low > 0)
     return found
 

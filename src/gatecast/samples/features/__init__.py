@@ -9,9 +9,9 @@ True
 """
 
 from gatecast.samples.features.catalogue import (
-    CATALOGUE,
     DEFAULT_FEATURES,
     EQUALITY_BARS,
+    FEATURES,
     Feature,
     find_feature,
     register,
@@ -19,9 +19,9 @@ from gatecast.samples.features.catalogue import (
 from gatecast.samples.features.compute import available_features, compute_features
 
 __all__ = [
-    "CATALOGUE",
     "DEFAULT_FEATURES",
     "EQUALITY_BARS",
+    "FEATURES",
     "Feature",
     "available_features",
     "compute_features",
