@@ -14,6 +14,7 @@ SAYS = {
     "hello_world.py": "return     evidence of skill",  # 5 % of each bar's variance is there to be found
     "own_data.py": "P(rise)",
     "every_stage.py": "one window: (1, 30, 3)",
+    "own_forecaster.py": "model/drift",
 }
 
 

@@ -147,7 +147,7 @@ _SUBPACKAGES = {
     "compute": (),
     "errors": (),
     "evaluation": ("verdict",),
-    "forecasting": ("lstm", "schedule", "walkforward"),
+    "forecasting": ("panel", "schedule", "walkforward"),
     "market": ("bars", "sources", "synthetic"),
     "metrics": ("forecast", "overfitting", "returns", "significance"),
     "report": (),

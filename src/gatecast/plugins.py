@@ -185,7 +185,10 @@ class Registry(Generic[Thing]):
         self._origins[name] = OURS if ours else self._origin_of(name, self._things[name])
 
     def _refuse_unfit(self, name: str, thing: object, of: str = "") -> None:
-        if fault := self._fault(thing):
+        fault = self._fault(thing)
+        if not fault and (kind := getattr(thing, "kind", name)) != name:
+            fault = f"expected a `kind` of the same name, got {kind!r}"
+        if fault:
             raise PluginError(f"the {self.what} {name!r}{of and f' of {of}'}: {fault}.")
 
     def _origin_of(self, name: str, thing: Thing) -> str:

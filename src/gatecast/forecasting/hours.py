@@ -17,11 +17,11 @@ from pydantic import SerializeAsAny, field_serializer, field_validator
 
 from gatecast.forecasting.forecaster import (
     ALONE,
+    FORECASTERS,
     FittedForecaster,
     Forecaster,
     Task,
     Traits,
-    add_forecaster,
     fit_every,
     from_state,
     of_kind,
@@ -154,7 +154,7 @@ class FittedByHour:
         return cls(effects, from_state(own, of), str(of["kind"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class ByHour(Forecaster):
     """A simple forecaster of variance or regime that knows the hour of the session.
 

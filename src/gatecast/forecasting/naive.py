@@ -11,10 +11,10 @@ import polars as pl
 
 from gatecast.forecasting.forecaster import (
     ALONE,
+    FORECASTERS,
     Forecaster,
     Task,
     Traits,
-    add_forecaster,
     fit_every,
 )
 from gatecast.forecasting.schedule import Fold
@@ -97,7 +97,7 @@ class FittedNaive:
         return cls(settings["rule"], settings["learned"], arrays["per_symbol"], tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class Naive(Forecaster):
     """One of the simple rules, by name.
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import one_thread
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.linear import FALLS
 from gatecast.forecasting.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
@@ -70,7 +70,7 @@ class FittedLogHAR:
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class LogHAR(Forecaster):
     """Log variance over the next h bars on logs of mean variance over 1, 5 and 22 bars, by least squares per symbol.
 
@@ -149,7 +149,7 @@ class FittedHARLevels:
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class HARLevels(Forecaster):
     """Mean variance of the next h bars, linear in the mean variances of 1, 5 and 22 bars, per symbol.
 
@@ -262,7 +262,7 @@ class FittedLinearVariance:
         return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class LinearVariance(Forecaster):
     """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
 
@@ -374,7 +374,7 @@ class FittedSmoothHAR:
         return cls(weights)
 
 
-@add_forecaster
+@FORECASTERS.add
 class SmoothHAR(Forecaster):
     """Variance over the next h bars as a sum of `SMOOTHED` variances with coefficients >= 0, pooled over the class.
 
