@@ -32,7 +32,7 @@ from gatecast.forecasting.panel import (
     unknown_model,
 )
 from gatecast.forecasting.schedule import EXPANDING, Schedule
-from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
+from gatecast.forecasting.tuning import DEFAULT, GivenLSTM, TunedLSTM, Tuning
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day
@@ -351,7 +351,7 @@ class Experiment(Settings):
                 continue
             if name == NETWORK and self.tuning is not None and isinstance(one, LSTM):
                 own[name] = TunedLSTM(lstm=one.replace(window=one.window or self._window), tuning=self.tuning)
-                own[name + DEFAULT] = one
+                own[name + DEFAULT] = GivenLSTM(**{key: getattr(one, key) for key in one.model_fields_set})
             else:
                 own[name] = one
         return own | always()

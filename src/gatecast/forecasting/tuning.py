@@ -181,6 +181,14 @@ def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
     return tuned
 
 
+class GivenLSTM(LSTM):
+    """The LSTM with the settings that were given, beside the one whose settings are searched for: no member."""
+
+    def joins(self) -> tuple[str, ...]:
+        """None: the ensemble has the other."""
+        return ()
+
+
 class TunedLSTM(Forecaster):
     """The LSTM, its settings those of the latest search."""
 
