@@ -20,6 +20,7 @@ from gatecast.forecasting.fallback import choose
 from gatecast.forecasting.mixture import LARGEST_MIXTURE, correct_variance, correction_of, mix_variances
 from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
+from gatecast.samples.targets import return_scale
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Ensemble(Settings):
 
         samples = forecasts.samples
         steps = np.sqrt(np.arange(1, samples.horizon + 1))
-        unit = samples.facts.sigma[samples.ends][:, None] * steps
+        unit = return_scale(samples.facts.sigma[samples.ends], samples.horizon)
         rival = next(name for name in STARTS["return"] if "return" in forecasts.values.get(name, {}))
         start = forecasts.values[rival]["return"] / unit
         base = forecasts.values["base_rate"]["direction"]
