@@ -129,7 +129,7 @@ class Decisions:
             made[name]().alias(name) for name in dict.fromkeys(needed) if name in made
         )
         if "reason" in wanted:
-            frame = frame.with_columns(reason=_reason(self.titles, self.override))
+            frame = frame.with_columns(reason=reason(self.titles, self.override))
         return frame.select(*KEYS, *(name for name in wanted if name in frame.columns and name not in KEYS))
 
 
@@ -216,8 +216,11 @@ def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
-    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`."""
+def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
+    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`.
+
+    An expression over the columns `MADE` of decisions.
+    """
     name = pl.col("strategy").replace(dict(titles))
     force = (
         pl.when(pl.col("strategy") == FLAT)
