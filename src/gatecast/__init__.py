@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from gatecast.errors import GatecastError
     from gatecast.evaluation.verdict import judge
     from gatecast.experiment import Control, Experiment
-    from gatecast.forecasting.conformal import Intervals
-    from gatecast.forecasting.ensemble import Ensemble
-    from gatecast.forecasting.forest import Forest
-    from gatecast.forecasting.linear import Ridge
-    from gatecast.forecasting.logistic import Logistic
+    from gatecast.forecasting.combining.ensemble import Ensemble
+    from gatecast.forecasting.combining.intervals import Intervals
     from gatecast.forecasting.lstm import LSTM
+    from gatecast.forecasting.models.forest import Forest
+    from gatecast.forecasting.models.linear import Ridge
+    from gatecast.forecasting.models.logistic import Logistic
     from gatecast.forecasting.schedule import Schedule
-    from gatecast.forecasting.tuning import Tuning
+    from gatecast.forecasting.tuning.tuned import Tuning
     from gatecast.forecasting.walkforward import walk_forward
     from gatecast.live import forecast_newest
     from gatecast.market.reading import BarsSettings
@@ -109,20 +109,20 @@ _HOMES = {
     "BarsSettings": "market.reading",
     "Control": "experiment",
     "Costs": "trading.costs",
-    "Ensemble": "forecasting.ensemble",
+    "Ensemble": "forecasting.combining.ensemble",
     "Experiment": "experiment",
-    "Forest": "forecasting.forest",
+    "Forest": "forecasting.models.forest",
     "GatecastError": "errors",
-    "Intervals": "forecasting.conformal",
+    "Intervals": "forecasting.combining.intervals",
     "LSTM": "forecasting.lstm",
-    "Logistic": "forecasting.logistic",
-    "Ridge": "forecasting.linear",
+    "Logistic": "forecasting.models.logistic",
+    "Ridge": "forecasting.models.linear",
     "Run": "runs",
     "Schedule": "forecasting.schedule",
     "SelectionSettings": "trading.selection",
     "SignalSettings": "trading.signals",
     "StrategySettings": "trading.strategies",
-    "Tuning": "forecasting.tuning",
+    "Tuning": "forecasting.tuning.tuned",
     "audit": "audits.full",
     "backtest": "trading.backtest",
     "cadence": "studies.cadence",

@@ -16,8 +16,8 @@ from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
-from gatecast.forecasting.conformal import Intervals, with_intervals
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
@@ -32,7 +32,7 @@ from gatecast.forecasting.panel import (
     unknown_model,
 )
 from gatecast.forecasting.schedule import EXPANDING, Schedule
-from gatecast.forecasting.tuning import DEFAULT, GivenLSTM, TunedLSTM, Tuning
+from gatecast.forecasting.tuning.tuned import DEFAULT, GivenLSTM, TunedLSTM, Tuning
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day

@@ -25,9 +25,9 @@ from gatecast.compute.parallel import fan_out
 from gatecast.errors import ClusterError, GatecastError, SettingsError, TrainingError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import Task
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.residual_lstm import Highway
 from gatecast.forecasting.schedule import Schedule
 from gatecast.runs import run
 from gatecast.samples.windows import Samples

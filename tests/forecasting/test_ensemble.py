@@ -13,9 +13,9 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gatecast.errors import SettingsError
-from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.fallback import choose
-from gatecast.forecasting.mixture import correct_variance
+from gatecast.forecasting.combining.choice import choose
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.variance import correct_variance
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples

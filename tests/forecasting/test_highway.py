@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from gatecast.forecasting.highway import FittedHighway, Highway
+from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
+from gatecast.forecasting.models.residual_lstm import FittedHighway, Highway
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 

@@ -16,7 +16,7 @@ from gatecast.audits.full import Cuts, audit
 from gatecast.chain import make_chain
 from gatecast.errors import PluginError, SettingsError, StrategyError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.runs import configuration

@@ -1,9 +1,10 @@
 """What is expected: models, their refits walk-forward, and how their forecasts become one.
 
-`schedule` says when models are refitted and on what, `walkforward` lets them forecast out of sample; `lstm`, `forest`,
-`linear`, `logistic` and others are the models, `ensemble` and `conformal` combine what they say.
+`forecaster` is what every model is, `schedule` says when models are refitted and on what, `walkforward` lets them
+forecast out of sample; `lstm` and `models` are the models, `panel` says which run and in which roles, `tuning` searches
+for settings, `combining` makes one forecast of all.
 
->>> from gatecast.forecasting.linear import Ridge
+>>> from gatecast.forecasting.models.linear import Ridge
 >>> from gatecast.forecasting.schedule import Schedule
 >>> from gatecast.forecasting.walkforward import walk_forward
 >>> from gatecast.market import synthetic

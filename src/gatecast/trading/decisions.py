@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.conformal import IntervalForecasts
+from gatecast.forecasting.combining.intervals import IntervalForecasts
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.market.ends import find_ends_and_returns
 from gatecast.trading.portfolio import make_book

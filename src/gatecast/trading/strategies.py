@@ -25,7 +25,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, StrategyError
-from gatecast.forecasting.conformal import IntervalForecasts
+from gatecast.forecasting.combining.intervals import IntervalForecasts
 from gatecast.forecasting.panel import ENSEMBLE, model_title
 from gatecast.plugins import Registry, subclass_of
 from gatecast.samples.targets import to_array

@@ -25,7 +25,7 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.lstm.unfinished import engine_code
 from gatecast.forecasting.schedule import Fold, Period, Window, back
-from gatecast.forecasting.search import Budget, Params, Trial, file_of, open_storage, search
+from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, open_storage, search
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import hac_mean
 from gatecast.samples.targets import HEADS, return_scale
