@@ -210,13 +210,13 @@ def test_networks_are_kept_here_and_taken_up_before_anything_is_sent(
     assert len(files) == sum(told) == 6
     files[2].unlink()
     sent: list[object] = []
-    packed = away._packed
+    packed = away.packed
 
     def counted(thing: object) -> tuple[bytes, list[Any]]:
         sent.append(thing)
         return packed(thing)
 
-    monkeypatch.setattr(away, "_packed", counted)
+    monkeypatch.setattr(away, "packed", counted)
     told.clear()
     again = TINY.fit_many(folds, task)
     assert len(sent) == 1 + 1  # the work, and the one that is missing
