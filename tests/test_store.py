@@ -363,7 +363,7 @@ def test_an_interruption_leaves_no_litter(small: Run, tmp_path: Path, monkeypatc
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)  # the moment at which the folder takes its place
     with pytest.raises(KeyboardInterrupt):
         store.save_run(small, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
