@@ -348,7 +348,8 @@ def with_moved_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     ...     with_moved_settings({"strategies": {"trend_bars": 60, "abstain": 0.1}})
     {'strategies': {'abstain': 0.1}, 'strategy': {'trend': {'bars': 60}}}
     """
-    section, tables = settings.get("strategies"), settings.get("strategy") or {}
+    section, tables = settings.get("strategies"), settings.get("strategy", {})
+    tables = {} if tables is None else tables
     old = [name for name in MOVED if name in section] if isinstance(section, dict) else []
     if not isinstance(section, dict) or not old or not isinstance(tables, dict):
         return dict(settings)
