@@ -12,8 +12,8 @@ import pytest
 
 from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast, forecast_newest
 from gatecast.market.actions import read_actions

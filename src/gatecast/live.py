@@ -19,7 +19,7 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.chain import ClassResult, decide, fills_of
 from gatecast.errors import BarsError, SettingsError, StoreError
-from gatecast.forecasting.conformal import HIGH, LOW
+from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date

@@ -112,7 +112,7 @@ class Registry(Generic[Thing]):
         return thing
 
     def remove(self, name: str) -> None:
-        """Forgets a thing that was added; one that a package offers is loaded again when it is asked for.
+        """Forgets a thing that was added.
 
         >>> numbers = Registry[int]("number", "gatecast.example_numbers")
         >>> numbers.add("one", 1)

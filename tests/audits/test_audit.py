@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from gatecast.forecasting.scaling import Scaler
 
 import gatecast.market.sources as sources
 from gatecast.audits.full import Cuts, audit
@@ -21,9 +22,9 @@ from gatecast.audits.tables import Garbage
 from gatecast.chain import make_chain
 from gatecast.errors import HistoryTooShortError
 from gatecast.experiment import Experiment
-from gatecast.forecasting import ensemble, schedule
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.scaling import Scaler
+from gatecast.forecasting import schedule
+from gatecast.forecasting.combining import ensemble
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic

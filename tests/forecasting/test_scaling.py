@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import median_abs_deviation
-
 from gatecast.forecasting.scaling import FAR, OUTLIERS, Scaler, limit_far, robust_spread
+from scipy.stats import median_abs_deviation
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -179,7 +179,7 @@ def of_kind(table: Mapping[str, Any]) -> Forecaster:
 
     Raises `SettingsError` where there is no such kind, or a setting is none of it.
 
-    >>> import gatecast.forecasting.garch
+    >>> import gatecast.forecasting.models.garch
     >>> of_kind({"kind": "garch", "every": 6})
     Garch(every=6, minimum=500, asymmetric=False)
     """
@@ -198,7 +198,7 @@ def from_state(arrays: dict[str, NDArray[Any]], settings: Mapping[str, Any]) -> 
     Raises `StoreError` for an unknown kind, and for arrays or settings that do not make up such a model.
 
     >>> import numpy as np
-    >>> from gatecast.forecasting.naive import FittedNaive
+    >>> from gatecast.forecasting.models.naive import FittedNaive
     >>> arrays, settings = FittedNaive("zero", {}, np.array([np.nan]), ("SP500",)).state()
     >>> from_state(arrays, {"kind": "naive", **settings}).rule
     'zero'

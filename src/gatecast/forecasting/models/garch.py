@@ -16,7 +16,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.histories import histories_between, histories_until
+from gatecast.forecasting.models.histories import histories_between, histories_until
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import decode
 

@@ -14,8 +14,8 @@ from gatecast.compute.parallel import fan_out
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
+from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
 from gatecast.samples.variance import VARIANCE_INPUTS
 from gatecast.settings import SHARED
 

@@ -18,8 +18,8 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import one_thread
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.linear import FALLS
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.models.linear import FALLS
+from gatecast.forecasting.models.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.linear import FittedLinear, scaled_inputs, with_memory
+from gatecast.forecasting.models.linear import FittedLinear, scaled_inputs, with_memory
 from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 
 if TYPE_CHECKING:

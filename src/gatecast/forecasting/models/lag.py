@@ -13,9 +13,9 @@ import numpy as np
 
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.models.naive import match_symbols
+from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
-from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import decode
 
 if TYPE_CHECKING:

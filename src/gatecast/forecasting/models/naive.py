@@ -17,8 +17,8 @@ from gatecast.forecasting.forecaster import (
     Traits,
     fit_every,
 )
+from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
-from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import DECAY, decode, to_array
 
 if TYPE_CHECKING:

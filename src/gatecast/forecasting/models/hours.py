@@ -26,7 +26,7 @@ from gatecast.forecasting.forecaster import (
     from_state,
     of_kind,
 )
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.models.naive import match_symbols
 from gatecast.samples.targets import VARIANCE_FLOOR
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class ByHour(Forecaster):
     It is fitted to, and predicts from, samples without the hour's effect on variance, which is then put back. Where a
     session has one bar it is the forecaster itself.
 
-    >>> from gatecast.forecasting.volatility import LogHAR
+    >>> from gatecast.forecasting.models.har import LogHAR
     >>> ByHour(of=LogHAR()).name
     'har'
     """
