@@ -31,14 +31,9 @@ from gatecast.evaluation.tables import gains_without, score_tables
 from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-<<<<<<< HEAD
-from gatecast.forecasting.conformal import IntervalForecasts, coverage
-from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_titles
-=======
 from gatecast.forecasting.combining.intervals import IntervalForecasts, coverage
 from gatecast.forecasting.models.har import LogHAR
-from gatecast.forecasting.panel import NETWORK
->>>>>>> main
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_titles
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.walkforward import Forecasts

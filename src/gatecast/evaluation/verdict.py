@@ -1,4 +1,4 @@
-"""The verdict: is there any evidence of skill, in plain words, one a head and one for the strategy.
+"""Verdicts: records of forecasts, returns of the book -> a test, an outcome and a sentence for each head.
 
 The unit of evidence is the day: the mean over symbols of volatility-standardised losses, at the one horizon that was
 declared before the run. Each head is tested against the simple rival in force, the best so far at each refit (see
@@ -303,9 +303,9 @@ def _judge_head(record: Record, model: str, round_trip: float) -> tuple[Verdict,
     whole = estimate_gain(days, overlap, zero)
     blank = replace(blank, effect=whole.effect, rival_loss=float(days.rival.mean()))
     if not np.isfinite(whole.error) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
-        return replace(blank, sentence="The forecasts are the rival's own."), None
+        return replace(blank, sentence="The forecasts equal the rival's."), None
     if not np.isfinite(whole.statistic):
-        return replace(blank, sentence="The forecasts are no change throughout: there is nothing to test."), None
+        return replace(blank, sentence="All forecasts are 0: there is nothing to test."), None
     years = days.day.astype("datetime64[Y]").astype(np.int64) + 1970
     tests = overlap_of(days, overlap)
     verdict = replace(
@@ -373,12 +373,12 @@ def _judge_strategy(
     blank = _blank("strategy", "HAC alpha", held, 0.0, 1, HELD, "alpha a year, net of costs")
     blank = replace(blank, days=len(strategy))
     if held == 0:
-        text = "The evidence never allowed a position, so there is no profit or loss to judge."
+        text = "No position was ever held, so there is no profit or loss to judge."
         return replace(blank, effect=0.0, sentence=text), None
     if held < LEAST_TRADED:
         text = (
-            f"Something was held on {held} of {len(strategy):,} days, too few for any verdict: "
-            f"{LEAST_TRADED} are the least."
+            f"A position was held on {held} of {len(strategy):,} days, too few for a verdict: "
+            f"at least {LEAST_TRADED} are needed."
         )
         return replace(blank, sentence=text), None
     usual = np.quantile(benchmark, [0.01, 0.99])  # entering costs on one day, and earns nothing on the first
@@ -517,25 +517,24 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
     first = [f"{name} gains {_plain(verdict)}{_but_simple(verdict)}."] if verdict.simple_is_as_good else []
     if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
         said = [
-            f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat "
-            f"the plain yardstick for certain: the rival was the best once and has fallen behind. The plain yardstick, "
-            f"{model_phrase(verdict.plain)}, may be as good."
+            f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because the gain "
+            f"over the plain yardstick, {model_phrase(verdict.plain)}, is not significant: the rival, best earlier, has "
+            f"become worse than that."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
-        text = f"{name} brings nothing that matters: {gain} against {rival}, of a loss of {verdict.rival_loss:.1g}."
-        said = [f"{text} It is certain ({_odds(verdict)}) and too small to matter."]
+        text = f"{name}: {gain} over {rival}, whose loss is {verdict.rival_loss:.1g}."
+        said = [f"{text} The gain is significant ({_odds(verdict)}) but too small to matter."]
     elif signal[1] < LEVEL and verdict.effect < 0:
         said = [
-            f"There is signal, the model wastes it: {name[0].lower() + name[1:]} has {gain} against {rival}, but "
-            f"Clark-West finds signal against no change, {_odds(verdict, signal)}. Smaller forecasts may do better. "
-            f"As it is, {rival} loses less."
+            f"{name} has a larger loss than {rival}: {gain}. But the Clark-West test against no change is significant "
+            f"({_odds(verdict, signal)}): the forecasts contain signal and are too large. Smaller ones may do better."
         ]
     elif outcome == NOTHING:
-        needed = f", below the {_percent(verdict.break_even)} that it would have to bring"
+        needed = f", below the break-even gain of {_percent(verdict.break_even)}"
         if verdict.break_even > 1:
-            needed = ". No forecast could pay the costs: a round trip costs more than the price usually moves"
-        text = f"{name} brings nothing worth trading: {gain} against {rival}{needed if verdict.break_even > 0 else ''}."
+            needed = ". No forecast could pay the costs: a round trip costs more than the usual price change"
+        text = f"{name} is not worth trading: {gain} over {rival}{needed if verdict.break_even > 0 else ''}."
         said = [text]
     else:
         said = _undecided(verdict, name, rival, gain, signal)
@@ -566,7 +565,7 @@ def _but_simple(verdict: Verdict) -> str:
 
 
 def _gains_beside(verdict: Verdict) -> list[str]:
-    """The gains over the plain yardstick and over the best simple model, apart; the first where it is not said yet."""
+    """Sentences on the gains over the plain yardstick (where no other sentence has it) and the best simple model."""
     said = []
     if verdict.plain and (verdict.verdict == SKILL or not verdict.simple_is_as_good):
         said.append(f"{NAMES[verdict.head]} gains {_plain(verdict)}.")
@@ -580,9 +579,9 @@ def _set_aside(verdict: Verdict) -> list[str]:
     """How many answers were not scored, or not in full."""
     said = []
     if verdict.ties:
-        said.append(f"{verdict.ties:,} forecasts are not scored: the price stood still.")
+        said.append(f"{verdict.ties:,} forecasts are not scored: the price did not change.")
     if verdict.capped:
-        said.append(f"{verdict.capped:,} losses were above {CAP:g} times the usual and count as that much.")
+        said.append(f"{verdict.capped:,} losses were capped at {CAP:g} times the usual loss.")
     return said
 
 
@@ -634,62 +633,63 @@ def _reservations(verdict: Verdict) -> list[str]:
     found = []
     without = _signed(verdict.without_best_year, _decimals(verdict.high - verdict.low))
     if verdict.high < verdict.break_even:
-        found.append(f"It is too little to trade: the costs take {_percent(verdict.break_even)}.")
+        found.append(f"It is too small to trade: the break-even gain is {_percent(verdict.break_even)}.")
     if verdict.survives is False:
-        found.append(f"Without {verdict.best_year} the effect is {without} and no longer certain.")
+        found.append(f"Without {verdict.best_year} the gain is {without} and no longer significant.")
     elif verdict.survives:
-        found.append(f"It stays certain without its best year, {verdict.best_year} ({without}).")
+        found.append(f"It is still significant without its best year, {verdict.best_year} ({without}).")
     if verdict.best_days >= 1:
-        found.append("Without the best 1 % of days nothing is left of it.")
+        found.append("The best 1 % of days account for all of it.")
     elif verdict.best_days > 0.5:
-        found.append(f"The best 1 % of days brought {verdict.best_days:.0%} of it.")
+        found.append(f"The best 1 % of days account for {verdict.best_days:.0%} of it.")
     if verdict.n < verdict.days:
-        found.append(f"Something was held on {verdict.n:,} of {verdict.days:,} days.")
+        found.append(f"A position was held on {verdict.n:,} of {verdict.days:,} days.")
     return found
 
 
 def _not_seen(verdict: Verdict) -> str:
-    """Why a gain that could have been seen, or whose interval is above 0, is not enough; empty for any other."""
-    seen = "as large as could have been seen" if verdict.effect >= verdict.detectable else "above 0 in all its interval"
+    """Why a gain that is above the smallest detectable one, or whose interval is above 0, is no evidence; else empty."""
+    large = (
+        "above the smallest detectable one" if verdict.effect >= verdict.detectable else "above 0 in all its interval"
+    )
     if not (verdict.effect >= verdict.detectable or verdict.low > 0):
         return ""
     if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:  # which is said already
         return ""
     if verdict.pvalue_trials >= LEVEL:
-        alone = "it would be certain" if verdict.pvalue < LEVEL else "it is not even certain then"
+        alone = "significant" if verdict.pvalue < LEVEL else "not significant"
         return (
-            f"The gain is {seen}, which holds for a single question asked once: {alone} ({_p(verdict.pvalue)}), "
-            f"and after all questions and tries it is not ({_odds(verdict)})."
+            f"The gain is {large}, but that refers to a single test: it is {alone} alone ({_p(verdict.pvalue)}) "
+            f"and not significant after correction ({_odds(verdict)})."
         )
-    return f"The gain is {seen}, but its interval or that of the gain over the plain yardstick reaches 0."
+    return f"The gain is {large}, but its interval or that of the gain over the plain yardstick contains 0."
 
 
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
-    """Why it cannot be told, what could have been seen, what it would take, and whether the rival is as good."""
+    """Sentences of an undecided verdict: the gain, the smallest detectable one, the days needed."""
     what = {"return": "an R² of", "strategy": "an alpha of"}.get(verdict.head, "a gain of")
     year = " a year" if verdict.head == "strategy" else ""
-    said = [f"{name} against {rival}: {gain}. That is not enough to tell."]
+    said = [f"{name} against {rival}: {gain}. Not significant."]
     if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:
         said.append(
-            f"As a first try it would count ({_p(verdict.pvalue_holm)}), "
-            f"as the best of {verdict.trials:,} trials it does not ({_p(verdict.pvalue_trials)})."
+            f"As a first trial it would be significant ({_p(verdict.pvalue_holm)}), "
+            f"after {verdict.trials:,} trials it is not ({_p(verdict.pvalue_trials)})."
         )
     elif signal[1] < LEVEL:
         longer = verdict.n * ((verdict.high - verdict.effect) * POWER / BOUND / max(verdict.effect, 1e-9)) ** 2
         said.append(
-            f"Clark-West finds signal ({_odds(verdict, signal)}), but the gain itself is not certain: at this effect "
-            f"it would take about {_days(int(longer))} until it is."
+            f"The Clark-West test against no change is significant ({_odds(verdict, signal)}), but the gain over the "
+            f"rival is not: at this gain about {_days(int(longer))} would be needed."
         )
-    held = f" on which something was held, of {verdict.days:,}," if verdict.n < verdict.days else ""
-    seen = f"With {verdict.n:,} days{held} you could have seen {what} {_percent(verdict.detectable)}{year}"
+    held = f" with a position, of {verdict.days:,}," if verdict.n < verdict.days else ""
+    seen = f"{verdict.n:,} days{held} can detect {what} {_percent(verdict.detectable)}{year} (80 % power)"
     if verdict.effect > 0 and verdict.n_needed and verdict.n_needed > verdict.n:
-        seen += f"; at this effect you would need about {_days(verdict.n_needed)}"
+        seen += f"; for this gain about {_days(verdict.n_needed)} are needed"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:
         seen += (
-            f"; for the {_percent(verdict.break_even)} that would pay the costs you would need about "
-            f"{_days(verdict.n_break_even)}"
+            f"; for the break-even gain, {_percent(verdict.break_even)}, about {_days(verdict.n_break_even)} are needed"
         )
     said.append(f"{seen}. {_not_seen(verdict)}".strip())
     if verdict.effect <= 0:
-        said.append("So far the rival is as good.")
+        said.append("The rival is at least as good.")
     return said

@@ -224,11 +224,11 @@ def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
     name = pl.col("strategy").replace(dict(titles))
     force = (
         pl.when(pl.col("strategy") == FLAT)
-        .then(pl.lit("in force: flat, no other strategy is estimated to earn more than the cost of entering it"))
+        .then(pl.lit("in force: flat, because no other strategy's estimated return exceeds the cost of entering it"))
         .otherwise(
             pl.format(
-                "in force: {}, its past record and the forecast together score {} bps a bar, "
-                "a rank among the strategies and no profit to expect",
+                "in force: {}, the highest score of the strategies ({} bps a bar from past record and forecast; "
+                "it ranks them and is no expected profit)",
                 name,
                 pl.col("score_bps").round(2),
             )
@@ -240,20 +240,24 @@ def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
         .when(pl.lit(override is not None))
         .then(pl.lit("" if override is None else f"; {how_held(override)}"))
         .when(pl.col("too_good") & (pl.col("evidence") <= 0))
-        .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
+        .then(
+            pl.lit(
+                "; no position: the result is too good to be true, a leak was found, or the gain vanishes with delayed decisions"
+            )
+        )
         .when(pl.col("evidence") <= 0)
-        .then(pl.lit("; evidence factor 0: nothing is held"))
+        .then(pl.lit("; evidence factor 0: no position"))
         .when(pl.col("evidence") < 1)
-        .then(pl.format("; evidence factor {}: so much of it is held", pl.col("evidence").round(2)))
-        .otherwise(pl.lit("; evidence factor 1: all of it is held"))
+        .then(pl.format("; evidence factor {}: the position is scaled by it", pl.col("evidence").round(2)))
+        .otherwise(pl.lit("; evidence factor 1: full position"))
     )
     small = (
         pl.when((pl.col("signal") == 0) | pl.col("worth_its_cost"))
         .then(pl.lit(""))
         .when(~pl.col("above_noise"))
-        .then(pl.lit("; the ensemble's expected return is too small for the width of its interval"))
+        .then(pl.lit("; the ensemble's expected return is small relative to its interval"))
         .when(pl.col("signal") * pl.col("expected") < 0)
-        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
+        .then(pl.lit("; the ensemble's expected return has the opposite sign of the signal"))
         .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
     return pl.concat_str([force, held, small])
