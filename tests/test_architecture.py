@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from gatecast.forecasting.forecaster import FORECASTERS
 from gatecast.forecasting.panel import MADE_OF_OTHERS, PANEL
 
@@ -45,6 +47,36 @@ def imported_modules(path: Path, known: set[str]) -> set[str]:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if inner in known else node.module)
     return found - {"gatecast"}
+
+
+def rooms() -> dict[str, dict[str, int]]:
+    """Folder -> module or folder in it -> its place in ARCHITECTURE.md's line of the folder."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^- `(\w+)`: ((?:.|\n  )+)$", text, re.MULTILINE)
+    return {
+        folder: {name: place for place, part in enumerate(line.split("<")) for name in re.findall(r"`(\w+)`", part)}
+        for folder, line in lines
+    }
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.name for path in SOURCE.iterdir() if path.is_dir() and "_" not in path.name)
+)
+def test_imports_inside_a_folder_go_one_way(folder: str) -> None:
+    order, wrong = rooms()[folder], []
+    present = {p.stem for p in (SOURCE / folder).iterdir() if p.name[0] != "_" and p.name != "templates"}
+    assert present == set(order)
+    for path in (SOURCE / folder).rglob("*.py"):
+        inside = path.relative_to(SOURCE / folder).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[:2] == ["gatecast", folder]:
+                parts = (node.module or "").split(".")
+                names = parts[2:3] or [alias.name for alias in node.names]
+                wrong += [
+                    f"{inside} imports {name}" for name in names
+                    if inside in order and name in order and name != inside and order[name] >= order[inside]
+                ]  # fmt: skip
+    assert wrong == []
 
 
 def test_every_module_is_in_the_list() -> None:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from gatecast.forecasting.scaling import Scaler
 
 from gatecast import store
 from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import from_state
 from gatecast.forecasting.models.linear import FittedLinear
+from gatecast.forecasting.scaling import Scaler
 from gatecast.market import synthetic
 from gatecast.runs import Run, run
 

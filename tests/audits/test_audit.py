@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from gatecast.forecasting.scaling import Scaler
 
 import gatecast.market.sources as sources
 from gatecast.audits.full import Cuts, audit
@@ -25,6 +24,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting import schedule
 from gatecast.forecasting.combining import ensemble
 from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic

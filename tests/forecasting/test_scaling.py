@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gatecast.forecasting.scaling import FAR, OUTLIERS, Scaler, limit_far, robust_spread
 from scipy.stats import median_abs_deviation
+
+from gatecast.forecasting.scaling import FAR, OUTLIERS, Scaler, limit_far, robust_spread
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from gatecast.forecasting.scaling import Scaler
 from polars.testing import assert_frame_equal
 
 import gatecast
@@ -19,6 +18,7 @@ from gatecast.audits.leaks import level_features
 from gatecast.audits.tables import Garbage, up_to
 from gatecast.errors import BarsError, BarsFileError, FeatureError
 from gatecast.evaluation.knowing import knowing
+from gatecast.forecasting.scaling import Scaler
 from gatecast.market import findings, synthetic
 from gatecast.market.bars import COLUMNS, make_bars, opens_are_real, resample
 from gatecast.market.calendar import listings
