@@ -227,20 +227,20 @@ def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side()
         }
     )  # fmt: skip
     assert cases.select(reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
-        "in force: flat, no other strategy is estimated to earn more than the cost of entering it",
-        "in force: held long, sized by volatility, its past record and the forecast together score 1.25 bps a bar, "
-        "a rank among the strategies and no profit to expect; "
-        "evidence factor 0: nothing is held; the ensemble's expected return is too small for the width of its interval",
-        "in force: ridge regression signal, its past record and the forecast together score 0.5 bps a bar, "
-        "a rank among the strategies and no profit to expect; "
-        "evidence factor 0.4: so much of it is held; the ensemble's expected return is on the other side than the "
-        "signal",
-        "in force: trend, its past record and the forecast together score 0.5 bps a bar, "
-        "a rank among the strategies and no profit to expect; evidence factor 1: "
-        "all of it is held; the ensemble's expected return is below the cost of a round trip",
-        "in force: trend, its past record and the forecast together score 0.5 bps a bar, "
-        "a rank among the strategies and no profit to expect; evidence factor 1: "
-        "all of it is held",
+        "in force: flat, because no other strategy's estimated return exceeds the cost of entering it",
+        "in force: held long, sized by volatility, the highest score of the strategies (1.25 bps a bar from past record "
+        "and forecast; it ranks them and is no expected profit); "
+        "evidence factor 0: no position; the ensemble's expected return is small relative to its interval",
+        "in force: ridge regression signal, the highest score of the strategies (0.5 bps a bar from past record and "
+        "forecast; it ranks them and is no expected profit); "
+        "evidence factor 0.4: the position is scaled by it; the ensemble's expected return has the opposite sign of "
+        "the signal",
+        "in force: trend, the highest score of the strategies (0.5 bps a bar from past record and "
+        "forecast; it ranks them and is no expected profit); evidence factor 1: "
+        "full position; the ensemble's expected return is below the cost of a round trip",
+        "in force: trend, the highest score of the strategies (0.5 bps a bar from past record and "
+        "forecast; it ranks them and is no expected profit); evidence factor 1: "
+        "full position",
     ]
 
 

@@ -163,7 +163,7 @@ def test_ties_are_counted_and_not_scored(samples: Samples) -> None:
     rose[tied] = np.nan
     found = judged(with_answers(forecasts, "direction", rose))["direction"]
     assert found.ties == 60
-    assert "60 forecasts are not scored: the price stood still." in found.sentence
+    assert "60 forecasts were not scored: the price did not change." in found.sentence
     assert judged(forecasts)["direction"].ties == 0
 
 
@@ -177,7 +177,7 @@ def test_a_loss_beyond_the_cap_counts_as_the_cap(samples: Samples) -> None:
     assert set_aside(records_of({"index": changed})["return"], "ensemble").capped == 1
     found = judged(changed)["return"]
     assert found.capped == 1
-    assert "1 losses were above 25 times the usual" in found.sentence
+    assert "1 loss was capped at 25 times the usual loss." in found.sentence
     assert np.nanmax(losses(changed, "return", "lstm")) <= CAP
 
 
@@ -248,10 +248,10 @@ def test_the_strategy_counts_the_days_on_which_something_was_held(samples: Sampl
     assert (found.n, found.days) == (300, 1000)
     assert found.n_effective <= 300
     assert found.n_needed == pytest.approx(300 * (2.487 / found.statistic) ** 2, rel=1e-2)
-    assert "With 300 days on which something was held, of 1,000," in found.sentence
+    assert "300 days with a position, of 1,000, can detect" in found.sentence
     claimed = judged(forecasts, np.where(held, 0.2 * noise + 0.002, 0.0))["strategy"]
     assert claimed.verdict == SKILL
-    assert "Something was held on 300 of 1,000 days." in claimed.sentence
+    assert "A position was held on 300 of 1,000 days." in claimed.sentence
     every_day = judged(forecasts, np.where(book == 0, 1e-12, book))["strategy"]
     assert every_day.statistic == pytest.approx(found.statistic, rel=1e-6)
     assert every_day.pvalue < found.pvalue  # fewer days that tell make the same statistic less certain

@@ -89,7 +89,7 @@ def test_noise_is_worth_nothing(hopeless: Forecasts, head: str) -> None:
     found = verdicts(hopeless)[head]
     assert found.verdict == NOTHING
     assert found.high < found.break_even if head in ("return", "direction") else found.high < 0
-    assert "nothing worth trading" in found.sentence
+    assert "no gain worth trading" in found.sentence
 
 
 def test_too_little_to_tell_says_how_much_it_would_take(faint: Forecasts) -> None:
@@ -123,8 +123,8 @@ def test_skill_that_costs_swallow_is_said_to_be_too_little(skilled: Forecasts) -
     found = verdicts(skilled, round_trip=0.03)["return"]
     assert found.high < found.break_even
     assert found.verdict == SKILL
-    assert "too little to trade" in found.sentence
-    assert "too little to trade" not in verdicts(skilled)["return"].sentence
+    assert "too small to trade" in found.sentence
+    assert "too small to trade" not in verdicts(skilled)["return"].sentence
 
 
 def test_the_three_outcomes_of_a_strategy(skilled: Forecasts) -> None:
@@ -169,7 +169,7 @@ def test_too_few_days_are_refused() -> None:
 def test_a_book_that_was_never_held_is_not_judged(skilled: Forecasts) -> None:
     found = verdicts(skilled)["strategy"]
     assert found.verdict == CANNOT_TELL
-    assert found.sentence.startswith("The evidence never allowed a position")
+    assert found.sentence.startswith("No position was ever held")
     assert found.to_dict()["effect"] == 0.0  # nothing held, nothing earned
 
 
@@ -187,7 +187,7 @@ def test_a_forecast_that_is_its_rivals_own_is_no_evidence(skilled: Forecasts) ->
     assert found.verdict == CANNOT_TELL
     assert found.rival == "rival"
     assert found.most_in_force in RIVALS["volatility"]
-    assert found.sentence == "The forecasts are the rival's own."
+    assert found.sentence == "The forecasts equal the rival's."
 
 
 # ── the numbers ───────────────────────────────────────────────────────────────────────────────────
@@ -254,7 +254,7 @@ def test_zero_beside_a_noisy_rival_is_no_skill(skilled: Forecasts) -> None:
     found = verdicts(nothing.with_model(RIVAL, rival))["return"]
     assert found.effect > 0
     assert found.verdict == CANNOT_TELL
-    assert found.sentence.startswith("The forecasts are no change throughout")
+    assert found.sentence.startswith("All forecasts are 0")
 
 
 def test_signal_that_the_model_wastes_is_said_to_be_wasted(skilled: Forecasts) -> None:
@@ -263,8 +263,9 @@ def test_signal_that_the_model_wastes_is_said_to_be_wasted(skilled: Forecasts) -
     assert found.clark_west < 0.01
     assert found.effect < 0
     assert found.verdict != SKILL
-    assert "There is signal, the model wastes it: the return forecast has R² worse than -100%" in found.sentence
-    assert "Clark-West finds signal" in found.sentence
+    assert "The return forecast has a larger loss than the best simple forecast so far" in found.sentence
+    assert "R² worse than -100%" in found.sentence
+    assert "the forecasts contain signal and are too large" in found.sentence
 
 
 def test_alpha_is_the_intercept_on_buy_and_hold(skilled: Forecasts) -> None:
@@ -349,7 +350,7 @@ def test_costs_and_losses_beyond_a_hundred_percent_are_said_in_words(hopeless: F
         found = verdicts(forecasts, round_trip=0.5)[head]
         assert found.verdict == NOTHING
         assert found.break_even > 1
-        assert "a round trip costs more than the price usually moves" in found.sentence
+        assert "a round trip costs more than the usual price change" in found.sentence
         numbers = [float(number.replace(",", "")) for number in re.findall(r"([\d.,]+) ?%", found.sentence)]
         assert all(number <= 100 for number in numbers), found.sentence
     if head == "return":
@@ -456,7 +457,7 @@ def test_a_claim_that_rests_on_one_year_says_so(skilled: Forecasts) -> None:
     lucky = noise + np.where(days.astype("datetime64[Y]") == np.datetime64("2002"), 0.003, 0.0)
     found = verdicts(skilled, lucky, sessions=days)["strategy"]
     assert (found.verdict, found.best_year, found.survives) == (SKILL, 2002, False)
-    assert "Without 2002 the effect is -3.8% and no longer certain" in found.sentence
+    assert "Without 2002 the gain is -3.8% and no longer significant" in found.sentence
     rest = days.astype("datetime64[Y]") != np.datetime64("2002")
     reference = hac(lucky[rest], 1, MARKET_RETURNS[rest])
     assert found.without_best_year == pytest.approx(252 * reference.params[0], rel=1e-6)
@@ -512,7 +513,7 @@ def test_the_best_of_many_trials_is_held_against_their_number(skilled: Forecasts
     first, last = (verdicts(skilled, good, trials=count)["strategy"] for count in (1, 200))
     assert first.verdict == SKILL
     assert last.verdict == CANNOT_TELL
-    assert "As a first try it would count" in last.sentence
+    assert "As a first trial it would be significant" in last.sentence
     assert verdicts(skilled, good, trials=200, effective_trials=1.2)["strategy"].verdict == SKILL
 
 
@@ -559,7 +560,7 @@ def test_nothing_at_all_is_no_crash(skilled: Forecasts) -> None:
         for head, one in verdicts(nothing, np.zeros(0), sessions=np.zeros(0, "datetime64[D]")).items():
             assert one.verdict == CANNOT_TELL
             assert one.n == 0
-            assert ("0 days are too few" if head != "strategy" else "never allowed a position") in one.sentence
+            assert ("0 days are too few" if head != "strategy" else "No position was ever held") in one.sentence
     half = {**skilled.values, "ensemble": {**skilled.values["ensemble"], "regime": silent["ensemble"]["regime"]}}
     found = verdicts(replace(skilled, values=half))
     assert found["regime"].verdict == CANNOT_TELL
@@ -578,10 +579,10 @@ def test_signal_whose_gain_is_not_certain_yet_says_how_long_it_takes(skilled: Fo
     assert found.low < 0 < found.effect
     assert found.clark_west < 0.01
     assert found.verdict == CANNOT_TELL
-    assert "Clark-West finds signal" in found.sentence
+    assert "The Clark-West test against no change is significant" in found.sentence
     error = (found.high - found.low) / 2 / 1.645
     needed = found.n * ((norm.ppf(0.95) + norm.ppf(0.8)) * error / found.effect) ** 2
-    said = int(found.sentence.split("take about ")[1].split(" days")[0].replace(",", ""))
+    said = int(found.sentence.split("at this gain about ")[1].split(" days")[0].replace(",", ""))
     assert said == pytest.approx(needed, rel=0.06)
 
 
@@ -607,8 +608,8 @@ def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> No
 def test_a_gain_that_could_have_been_seen_says_why_it_is_not_enough() -> None:
     said = _not_seen(replace(_blank("regime", "", 500, 0.0, 1, RIVAL, ""), effect=0.054, detectable=0.052,
                              pvalue=0.02, pvalue_holm=0.1, pvalue_trials=0.1))  # fmt: skip
-    assert "it would be certain (p 0.02), and after all questions and tries it is not (p 0.1 after Holm)" in said
-    assert "as large as could have been seen" in said
+    assert "it is significant alone (p 0.02) and not significant after correction (p 0.1 after Holm)" in said
+    assert "above the smallest detectable one" in said
     above = replace(_blank("regime", "", 500, 0.0, 1, RIVAL, ""), effect=0.03, low=0.001, detectable=0.052,
                     pvalue=0.04, pvalue_holm=0.12, pvalue_trials=0.12)  # fmt: skip
     assert "above 0 in all its interval" in _not_seen(above)

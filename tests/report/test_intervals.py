@@ -28,8 +28,8 @@ def test_the_page_says_what_held_and_names_the_year_that_did_not() -> None:
     found = intervals(ROWS)
     assert found is not None
     assert found["says"] == [
-        "The 80 % intervals contain 79.3 % of 2,500 outcomes; worst year 2008 with 74.4 %; calm 79.0 %, turbulent 81.0 %. "
-        "More than 5 points off: 2008.",
+        "The 80 % intervals contain 79.3 % of 2,500 outcomes; worst year 2008 with 74.4 %; calm 79.0 %, turbulent "
+        "81.0 %. More than 5 points off: 2008.",
         "The 95 % intervals contain 94.7 % of 2,500 outcomes; worst year 2008 with 94.0 %.",
     ]
     assert found["levels"] == "80 and 95 %"

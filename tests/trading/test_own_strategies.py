@@ -290,7 +290,7 @@ def test_decisions_are_one_row_a_close_with_its_reason(add: Add) -> None:
     assert set(found["strategy"]) <= {"flat", "held_long", "mine"}
     assert found["strategy"].eq("mine").any()
     own = found.filter(pl.col("strategy") == "mine")
-    assert own["reason"].str.starts_with("in force: mine, its past record and the forecast together score").all()
+    assert own["reason"].str.starts_with("in force: mine, the highest score of the strategies (").all()
     assert chain.decisions.signals.equals(found.select(chain.decisions.signals.columns))
     assert chain.weights.equals(found.select("symbol", "time", "weight", "book"))
     assert chain.decisions.newest().equals(found.tail(1))

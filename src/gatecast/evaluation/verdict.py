@@ -518,8 +518,8 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
     if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
         said = [
             f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because the gain "
-            f"over the plain yardstick, {model_phrase(verdict.plain)}, is not significant: the rival, best earlier, has "
-            f"become worse than that."
+            f"over the plain yardstick, {model_phrase(verdict.plain)}, is not significant: the rival was best earlier "
+            f"and has become worse."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
@@ -534,7 +534,7 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         needed = f", below the break-even gain of {_percent(verdict.break_even)}"
         if verdict.break_even > 1:
             needed = ". No forecast could pay the costs: a round trip costs more than the usual price change"
-        text = f"{name} is not worth trading: {gain} over {rival}{needed if verdict.break_even > 0 else ''}."
+        text = f"{name} has no gain worth trading: {gain} over {rival}{needed if verdict.break_even > 0 else ''}."
         said = [text]
     else:
         said = _undecided(verdict, name, rival, gain, signal)
@@ -579,10 +579,14 @@ def _set_aside(verdict: Verdict) -> list[str]:
     """How many answers were not scored, or not in full."""
     said = []
     if verdict.ties:
-        said.append(f"{verdict.ties:,} forecasts are not scored: the price did not change.")
+        said.append(f"{_count(verdict.ties, 'forecast')} not scored: the price did not change.")
     if verdict.capped:
-        said.append(f"{verdict.capped:,} losses were capped at {CAP:g} times the usual loss.")
+        said.append(f"{_count(verdict.capped, 'loss', 'losses')} capped at {CAP:g} times the usual loss.")
     return said
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one} was" if count == 1 else f"{count:,} {many or f'{one}s'} were"
 
 
 def in_percent(effect: float, low: float, high: float) -> str:
@@ -648,7 +652,7 @@ def _reservations(verdict: Verdict) -> list[str]:
 
 
 def _not_seen(verdict: Verdict) -> str:
-    """Why a gain that is above the smallest detectable one, or whose interval is above 0, is no evidence; else empty."""
+    """Why a gain above the smallest detectable one, or with an interval above 0, is no evidence; empty otherwise."""
     large = (
         "above the smallest detectable one" if verdict.effect >= verdict.detectable else "above 0 in all its interval"
     )

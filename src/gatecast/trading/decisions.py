@@ -240,11 +240,7 @@ def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
         .when(pl.lit(override is not None))
         .then(pl.lit("" if override is None else f"; {how_held(override)}"))
         .when(pl.col("too_good") & (pl.col("evidence") <= 0))
-        .then(
-            pl.lit(
-                "; no position: the result is too good to be true, a leak was found, or the gain vanishes with delayed decisions"
-            )
-        )
+        .then(pl.lit("; no position: too good to be true, a leak was found, or the gain vanishes with delay"))
         .when(pl.col("evidence") <= 0)
         .then(pl.lit("; evidence factor 0: no position"))
         .when(pl.col("evidence") < 1)
