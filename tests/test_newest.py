@@ -228,8 +228,8 @@ def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side()
     )  # fmt: skip
     assert cases.select(reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
         "in force: flat, because no other strategy's estimated return exceeds the cost of entering it",
-        "in force: held long, sized by volatility, the highest score of the strategies (1.25 bps a bar from past record "
-        "and forecast; it ranks them and is no expected profit); "
+        "in force: held long, sized by volatility, the highest score of the strategies (1.25 bps a bar from past "
+        "record and forecast; it ranks them and is no expected profit); "
         "evidence factor 0: no position; the ensemble's expected return is small relative to its interval",
         "in force: ridge regression signal, the highest score of the strategies (0.5 bps a bar from past record and "
         "forecast; it ranks them and is no expected profit); "

@@ -118,7 +118,7 @@ def test_the_verdict_is_repeated_without_default_losses(chain: Chain) -> None:
     assert ends["total_return"]["strategy"] == chain.result.equity["equity"][-1] - 1
     (said,) = ends_in_words(chain.result)
     assert said.startswith(
-        "Symbols that ended: 1 with the last return that a table of actions gives, 2 on unknown terms"
+        "Symbols that ended: 1 with the last return given in the table of actions, 2 with the default loss"
     )
     assert said.endswith("1 came back: the move to their first fill counts instead.")
 
@@ -129,7 +129,9 @@ def test_a_verdict_that_hangs_on_unknown_ends_is_the_headline(chain: Chain) -> N
     clean = Audit((), (), (), ())
     skilled = {**verdicts, "strategy": replace(verdicts["strategy"], verdict=SKILL)}
     none = {**verdicts, "strategy": replace(verdicts["strategy"], verdict=NOTHING)}
-    assert "hangs on what is assumed of symbols that stopped" in headline(skilled, True, clean, (), none)["headline"]
+    assert (
+        "depends on the loss assumed for symbols that stopped" in headline(skilled, True, clean, (), none)["headline"]
+    )
     assert "hangs" in headline(none, True, clean, (), skilled)["headline"]
     assert headline(skilled, True, clean, (), skilled) == headline(skilled, True, clean)
 
@@ -162,8 +164,8 @@ def test_columns_that_symbols_lack_or_have_in_another_unit_are_told_by_name(
     assert "index: the feature 'y' is not used: no y in its first sessions." in said
     assert any(one.startswith(f"{names[0]}: nothing was forecast, because x has no value") for one in said)
     (unit,) = [one for one in said if "the same unit" in one]
-    assert unit.startswith(f"{names[1]}: its values of 'x' spread ")
-    ratio = float(unit.split("spread ")[1].split(" times")[0])
+    assert unit.startswith(f"{names[1]}: the spread of its values of 'x' is ")
+    ratio = float(unit.split("'x' is ")[1].split(" times")[0])
     spread = [np.median(np.abs(one - np.median(one))) for one in (bars.filter(symbol=name)["x"] for name in names[1:])]
     assert ratio == pytest.approx(spread[0] / np.median(spread), rel=0.1)
 
@@ -194,7 +196,7 @@ def test_evidence_that_the_settings_set_is_said_first() -> None:
     said = headline({"return": verdict}, True, audit, override=1.0)
     assert said["headline"].startswith("The settings set evidence = 1. There is no evidence of skill")
     assert said["subline"] == "Positions were held because the settings set evidence = 1, whatever the record says."
-    assert "known at the time allowed" in headline({"return": verdict}, True, audit)["subline"]
+    assert "while the evidence factor was above 0" in headline({"return": verdict}, True, audit)["subline"]
 
 
 def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() -> None:
@@ -238,5 +240,5 @@ def test_symbols_that_stop_are_named_with_how_to_give_their_last_return() -> Non
     assert alone.startswith(f"{names[0]}: It ends on {last[names[0]]}")
     assert f"{names[0]},delisting,{last[names[0]]},-0.3" in alone
     assert waits.startswith(f"{names[4]}: No bar since {last[names[4]]}, 30 sessions: no end is booked yet.")
-    assert vendor.startswith(f"{', '.join(names[1:4])}: they end together on {last[names[1]]}")
+    assert vendor.startswith(f"{', '.join(names[1:4])}: their bars end together on {last[names[1]]}")
     assert stops_in_words(bars, no_actions()) == []

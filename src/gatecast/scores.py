@@ -1,4 +1,4 @@
-"""Every number of `scores.json`, of a chain and its verdicts; what must be known before they are believed."""
+"""Scores of a run: a chain and its verdicts -> every number of `scores.json`, the headline and the warnings."""
 
 from __future__ import annotations
 
@@ -170,14 +170,16 @@ def ends_in_words(result: Backtest) -> list[str]:
         found, without = ends["total_return"], ends["total_return_without_default"]
         totals = [f"{label} {found[label]:+.1%}, without them {without[label]:+.1%}" for label in found]
     said = {
-        "known": "with the last return that a table of actions gives",
-        "default": f"on unknown terms, with the default loss of the class for who held them ({'; '.join(totals)})",
-        "vendor": "with their source, several in one session: sold at their last close",
+        "known": "with the last return given in the table of actions",
+        "default": f"with the default loss of their class, because the last return is unknown ({'; '.join(totals)})",
+        "vendor": "with the data source (several symbols in one session): sold at the last close",
     }
     booked = [f"{ends[kind]} {words}" for kind, words in said.items() if ends[kind]]
     if not booked:
         return []
-    back = f" {ends['returned']} came back: the move to their first fill counts instead." if ends["returned"] else ""
+    back = (
+        f" {ends['returned']} resumed later and are booked at the move to their first fill." if ends["returned"] else ""
+    )
     return [f"Symbols that ended: {', '.join(booked)}.{back}"]
 
 
@@ -199,7 +201,7 @@ def stops_in_words(bars: pl.DataFrame, actions: pl.DataFrame, most: int = 10) ->
         if gone.kind == "vendor":
             sources.setdefault(session_of(gone.last), []).append(gone.symbol)
     return said + [
-        f"{', '.join(names)}: they end together on {day}, taken as the end of their source and sold at that close."
+        f"{', '.join(names)}: their bars end together on {day}: taken as the end of the source, sold at that close."
         f" {table_wanted(names[0], day)}"
         for day, names in sorted(sources.items())
     ]
@@ -247,7 +249,7 @@ def _headline(
     good = [verdict for verdict in verdicts.values() if verdict.verdict == TOO_GOOD]
     if not audit.clean:
         said = audit.findings[0].sentence
-        first = "The future leaks into this run: no number here can be believed."
+        first = "This run used information from the future: all its numbers are void."
         return {"headline": f"Too good to be true. {first}" if good else first, "subline": said}
     if good:
         return {"headline": "Too good to be true: look for a leak.", "subline": good[0].sentence}
@@ -260,13 +262,13 @@ def _headline(
     other = without_default_ends["strategy"].verdict if without_default_ends else told
     if other != told:
         first = (
-            "The strategy's verdict hangs on what is assumed of symbols that stopped: "
+            "The strategy's verdict depends on the loss assumed for symbols that stopped: "
             f'"{told}" with the default losses at their ends, "{other}" without them.'
         )
     elif "strategy" in skilled:
         first = f"The strategy beats buy and hold at its own exposure, net of costs{but}."
     elif "return" in skilled or "direction" in skilled:
-        first = f"There is evidence that returns can be forecast here{but or ', not yet that trading them pays'}."
+        first = f"There is evidence that returns can be forecast here{but or ', but none that trading on it pays'}."
     elif skilled:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
     elif gained:
@@ -276,9 +278,9 @@ def _headline(
     else:
         first = "There is no evidence of skill in this market."
     second = (
-        "Positions were held only while the evidence known at the time allowed it."
+        "Positions were held only while the evidence factor was above 0."
         if traded
-        else "No position was held: signals are shown, not traded."
+        else "No position was ever held; signals are shown but not traded."
     )
     return {"headline": first, "subline": second}
 
@@ -550,7 +552,7 @@ def other_units(samples: Samples) -> list[str]:
             continue
         ratio = spread / np.median(spread[varies])
         said += [
-            f"{samples.symbols[number]}: its values of {name!r} spread {ratio[number]:.2g} times as far as those of the"
+            f"{samples.symbols[number]}: the spread of its values of {name!r} is {ratio[number]:.2g} times that of the"
             f" class's median symbol. Models learn one scale for {samples.asset_class}: give all symbols the same unit."
             for number in np.flatnonzero(varies & ((ratio > OTHER_UNIT) | (ratio < 1 / OTHER_UNIT))).tolist()
         ]
@@ -580,7 +582,9 @@ def warnings_of(experiment: Experiment, chain: Chain, reading: Reading, audit: A
         rows = one.forecasts.rows
         years = (one.samples.times[rows].max() - one.samples.times[rows].min()) / np.timedelta64(1, "D") / 365.25
         if years < 5:
-            warnings.append(f"{name}: the walk-forward spans {years:.1f} years; under five prove little.")
+            warnings.append(
+                f"{name}: the walk-forward spans {years:.1f} years; less than five years are weak evidence."
+            )
         if one.samples.facts.floored:
             warnings.append(
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
@@ -592,7 +596,7 @@ def warnings_of(experiment: Experiment, chain: Chain, reading: Reading, audit: A
     warnings += stops_in_words(chain.bars, chain.actions)
     override = experiment.selection.evidence
     if override is not None:
-        warnings.append(f"The evidence factor was overridden by the user: {override:g} throughout.")
+        warnings.append(f"The evidence factor was set by the user: {override:g} throughout.")
     return warnings
 
 
@@ -624,12 +628,12 @@ def short_histories(one: ClassResult) -> list[str]:
                 "bars. Add the column that it needs, or leave the feature out with features."
             )
         elif windows[number] == 0:
-            said.append(f"{nothing} It has {bars[number]}; {window} in one piece are needed for a first window.")
+            said.append(f"{nothing} It has {bars[number]}; {window} without a gap are needed for a first window.")
         elif issued[number] == 0:
             said.append(f"{nothing} Its {bars[number]} end before the first refit of its class, {str(opened)[:10]}.")
         elif answered[number] < least and np.count_nonzero(issued) > 1:
             said.append(
-                f"{symbol}: too few bars for volatility models of its own: at the last refit the outcome of "
-                f"{answered[number]} was known, {least} are needed. Those of its class ({samples.asset_class}) serve."
+                f"{symbol}: too few bars for volatility models of its own: at the last refit outcomes of "
+                f"{answered[number]} forecasts were known, {least} are needed. Models of {samples.asset_class} serve."
             )
     return said

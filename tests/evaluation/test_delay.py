@@ -74,7 +74,7 @@ def test_a_claim_that_dies_is_none_and_says_what_is_left() -> None:
     dead = Later("return", 1, 0.001, -0.01, 0.02, 0.4, 900)
     after = without_what_dies(verdicts, [dead])
     assert after["return"].verdict == DIES
-    assert "one bar later +0.10% is left" in after["return"].sentence
+    assert "one bar later the gain is +0.10%" in after["return"].sentence
     assert after["volatility"].verdict == SKILL
     alive = replace(dead, low=0.0005, pvalue=0.01)
     assert without_what_dies(verdicts, [alive])["return"].verdict == SKILL

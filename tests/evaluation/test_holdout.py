@@ -117,7 +117,7 @@ def test_too_little_to_measure_is_said(samples: Samples) -> None:
     flat = equity(samples, 0.0).with_columns(net=pl.lit(0.0))
     found = measure(records_of({"index": skilled}), flat, DAY, periods_per_year=252)
     assert np.isnan(found["heads"][-1]["after"])
-    assert "held next to nothing in the hold-out" in found["heads"][-1]["sentence"]
+    assert "held almost no position in the hold-out" in found["heads"][-1]["sentence"]
     same = skilled.with_model(
         "ensemble", {**skilled.values["ensemble"], "volatility": with_rival(skilled).values["rival"]["volatility"]}
     )
@@ -135,13 +135,13 @@ def test_too_little_to_measure_is_said(samples: Samples) -> None:
         (
             (0.10, 0.05, 0.15),
             (-0.02, -0.1, 0.06),
-            "all of it is gone; the gain measured before, on the development record",
+            "all of it is gone; the gain before the hold-out is outside",
         ),
-        ((0.10, 0.05, 0.15), (0.04, -0.1, 0.18), "60% of it is gone; the hold-out is too short to tell"),
-        ((0.10, 0.05, 0.15), (0.12, -0.1, 0.34), "none of it is gone; the hold-out is too short to tell"),
+        ((0.10, 0.05, 0.15), (0.04, -0.1, 0.18), "60% of it is gone; the hold-out is too short to decide"),
+        ((0.10, 0.05, 0.15), (0.12, -0.1, 0.34), "none of it is gone; the hold-out is too short to decide"),
         ((-0.1, -0.2, 0.01), (0.12, -0.1, 0.34), "there was nothing to confirm"),
-        ((np.nan,) * 3, (0.12, -0.1, 0.34), "before it there was nothing to measure"),
-        ((0.10, 0.05, 0.15), (np.nan,) * 3, "held next to nothing in the hold-out"),
+        ((np.nan,) * 3, (0.12, -0.1, 0.34), "before it no gain could be measured"),
+        ((0.10, 0.05, 0.15), (np.nan,) * 3, "held almost no position in the hold-out"),
     ],
 )
 def test_what_is_left_in_words(before: tuple[float, ...], after: tuple[float, ...], said: str) -> None:
@@ -160,7 +160,7 @@ def test_an_opening_says_what_speaks_against_it(samples: Samples) -> None:
     same = holdout.same_past(other, forecasts.to_frame())
     assert same == pytest.approx(0.9, abs=1e-4)
     assert holdout.reservations([], 0, same) == [
-        "Of the sealed run's forecasts 90.0% came out the same: its bars or the program have changed."
+        "Of the sealed run's forecasts 90.0% are the same: its bars or the program have changed."
     ]
 
 

@@ -171,7 +171,9 @@ def test_a_run_on_the_answer_says_so_everywhere_and_holds_nothing(answer: pl.Dat
     assert {one["verdict"] for one in run.verdicts.values()} == {TOO_GOOD, VOID}
     assert (run.weights["weight"] == 0).all()
     assert [leak["column"] for leak in run.scores["audit"]["findings"]] == ["x"]
-    assert run.scores["summary"]["headline"].startswith("Too good to be true. The future leaks into this run")
+    assert run.scores["summary"]["headline"].startswith(
+        "Too good to be true. This run used information from the future"
+    )
     assert run.summary().splitlines()[0] == run.scores["summary"]["headline"]
     assert "Too good to be true" in run._repr_html_()
 

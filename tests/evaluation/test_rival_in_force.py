@@ -219,7 +219,7 @@ def test_answers_that_hardly_vary_are_too_few(samples: Samples) -> None:
     rose[samples.decided[forecasts.rows[::40]]] = 0.0
     found = judged(with_answers(forecasts, "direction", rose))["direction"]
     assert found.verdict == CANNOT_TELL
-    assert "independent days of falls, too few for any verdict: 30 are the least." in found.sentence
+    assert "independent days of falls, too few for a verdict: at least 30 are needed." in found.sentence
 
 
 def test_a_certain_gain_that_is_next_to_nothing_is_no_skill(samples: Samples) -> None:

@@ -162,7 +162,7 @@ def test_too_few_days_are_refused() -> None:
     for head in RIVALS:
         assert found[head].verdict == CANNOT_TELL
         assert found[head].n < 15 * 20
-        assert "300 are the least" in found[head].sentence
+        assert "at least 300 are needed" in found[head].sentence
         assert found[head].to_dict()["pvalue"] is None
 
 

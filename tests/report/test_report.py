@@ -216,7 +216,7 @@ SEALED: dict[str, Any] = {
     "opened": [],
     "seen": 0,
     "heads": [],
-    "sentence": "Sessions from 2017-01-01 on are sealed: nothing in this run has read them.",
+    "sentence": "Sessions from 2017-01-01 on are sealed: this run has not read them.",
 }
 OPENED: dict[str, Any] = {
     "first": "2017-01-01",
@@ -243,7 +243,7 @@ OPENED: dict[str, Any] = {
     "opened": ["2026-01-02T03:04:05+00:00"],
     "seen": 2,
     "same_past": 1.0,
-    "sentence": "2.0 years confirm little: a yearly Sharpe ratio measured over them has a standard error of 0.71.",
+    "sentence": "2.0 years are weak evidence: an annual Sharpe ratio measured over them has a standard error of 0.71.",
 }
 HONEST: dict[str, Any] = {
     "trials": {

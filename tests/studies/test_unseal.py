@@ -84,14 +84,14 @@ def test_it_is_opened_once_and_the_run_remembers(market: pl.DataFrame, sealed: R
     rerun = run(load_run(folder).experiment.replace(bars=market))  # the same settings again lose nothing of it
     state = rerun.scores["holdout"]
     assert {name: state[name] for name in SHOWN} == {name: found[name] for name in SHOWN}
-    assert "They are no longer untouched" in state["sentence"]
+    assert "They are no longer unseen" in state["sentence"]
     other = run(load_run(folder).experiment.replace(bars=market, seed=9)).scores["holdout"]
     assert other["heads"] == []  # other settings did not make these forecasts
-    assert "They are no longer untouched" in other["sentence"]
+    assert "They are no longer unseen" in other["sentence"]
     with pytest.raises(SettingsError, match="a second look is none"):
         unseal(load_run(folder), bars=market)
     again = unseal(load_run(folder), bars=market, again=True)
-    assert "This is no first look" in again.scores["holdout"]["sentence"]
+    assert "This is not the first opening" in again.scores["holdout"]["sentence"]
     assert len(again.scores["holdout"]["opened"]) == 2
 
 

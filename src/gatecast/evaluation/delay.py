@@ -1,4 +1,4 @@
-"""Every claim in returns or money once more with decisions one bar late: stale and bouncing prices do not survive it.
+"""Gains with delayed decisions: a claim in returns or money that vanishes one bar later comes from stale prices.
 
 A price that repeats an old one, a mean of old prices, or a trade now at the bid and now at the ask can be forecast and
 not be traded: who decides a bar later has no more of it. Where prices are means over several bars, decisions are also
@@ -153,7 +153,7 @@ def _repeated(symbols: Sequence[str], sentence: str) -> str:
 def _dead(verdict: Verdict, late: Later) -> Verdict:
     when = "one bar later" if late.bars == 1 else f"{late.bars} bars later, over which its prices are smoothed,"
     text = (
-        f"With decisions {when} {late.effect:+.2%} is left ({late.low:+.2%} to {late.high:+.2%}): the claim lives on "
-        f"stale or bouncing prices, at which nobody can trade. At once: {verdict.sentence}"
+        f"With decisions {when} the gain is {late.effect:+.2%} ({late.low:+.2%} to {late.high:+.2%}): the claim "
+        f"rests on stale prices or bid-ask bounce, at which nobody can trade. Without delay: {verdict.sentence}"
     )
     return replace(verdict, verdict=DIES, sentence=text)

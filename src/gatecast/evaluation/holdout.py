@@ -283,13 +283,13 @@ def sharpe_error(years: float) -> float:
 def how_little(years: float) -> str:
     """What so many years can confirm, in a sentence.
 
-    >>> how_little(2)[:58]
-    '2.0 years confirm little: a yearly Sharpe ratio measured o'
+    >>> how_little(2)[:57]
+    '2.0 years are weak evidence: an annual Sharpe ratio measu'
     """
     error = sharpe_error(years)
     return (
-        f"{years:.1f} years confirm little: a yearly Sharpe ratio measured over them has a standard error of "
-        f"{error:.2f}, so that one of {2 * error:.1f} may be luck."
+        f"{years:.1f} years are weak evidence: an annual Sharpe ratio measured over them has a standard error of "
+        f"{error:.2f}, so that a ratio of {2 * error:.1f} may be chance."
     )
 
 
@@ -331,13 +331,13 @@ def _in_words(
 ) -> str:
     if not np.isfinite(after[0]):
         if n >= LEAST_DAYS and name == NAMES["strategy"]:
-            return f"{name} held next to nothing in the hold-out: there is nothing to measure."
+            return f"{name} held almost no position in the hold-out: no gain can be measured."
         if n >= LEAST_DAYS:
-            return f"{name} was that of the rival, {rival}, throughout the hold-out: there is nothing to measure."
+            return f"{name} was that of the rival, {rival}, throughout the hold-out: no gain can be measured."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."
     said = f"{name} against {rival}: {in_percent(*after)} measured in the hold-out"
     if not np.isfinite(before[0]):
-        return f"{said}; before it there was nothing to measure."
+        return f"{said}; before it no gain could be measured."
     said += f", {in_percent(*before)} on the development record before it"
     if before[0] <= 0:
         return f"{said}: there was nothing to confirm."
@@ -346,9 +346,9 @@ def _in_words(
     if after[1] > 0:
         return f"{said}: {kept}, and the whole interval is above 0."
     if after[2] < before[0]:
-        return f"{said}: {kept}; the gain measured before, on the development record, is outside the interval."
+        return f"{said}: {kept}; the gain before the hold-out is outside the interval."
     return (
-        f"{said}: {kept}; the hold-out is too short to tell: both 0 and the gain measured on the development record "
+        f"{said}: {kept}; the hold-out is too short to decide: both 0 and the gain before the hold-out "
         "are in the interval."
     )
 
@@ -378,13 +378,13 @@ def state_of(
     opened = [one.opened for one in earlier]
     own = [one for one in earlier if one.settings_hash == settings_hash and one.first == first and one.found]
     shown = own[-1].found or {} if own else {}
-    said = [f"Sessions from {first} on are sealed: nothing in this run has read them."]
+    said = [f"Sessions from {first} on are sealed: this run has not read them."]
     if opened:
-        said.append(f"They are no longer untouched: they were opened on {opened[-1][:10]}.")
+        said.append(f"They are no longer unseen: they were opened on {opened[-1][:10]}.")
         if shown:
-            said.append("What stands here is what the opening of these settings showed.")
+            said.append("The numbers here are those of the opening with these settings.")
     elif seen:
-        said.append(f"They are no longer untouched: {_runs(seen)} read them without a seal.")
+        said.append(f"They are no longer unseen: {_runs(seen)} read them without a seal.")
     elif unread:
         said.append(f"They can be opened once. {cannot_know(unread)}")
     else:
@@ -406,15 +406,13 @@ def reservations(earlier: Sequence[Opening], seen: int, same: float, unread: Seq
     said = []
     if earlier:
         times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
-        said.append(f"This is no first look: it was opened {times} before, last on {earlier[-1].opened[:10]}.")
+        said.append(f"This is not the first opening: it was opened {times} before, last on {earlier[-1].opened[:10]}.")
     elif seen:
-        said.append(f"This is no untouched hold-out: {_runs(seen)} had read it without a seal.")
+        said.append(f"This hold-out is not unseen: {_runs(seen)} had read it without a seal.")
     elif unread:
         said.append(cannot_know(unread).replace("they were", "this hold-out was"))
     if same < 0.999:
-        said.append(
-            f"Of the sealed run's forecasts {same:.1%} came out the same: its bars or the program have changed."
-        )
+        said.append(f"Of the sealed run's forecasts {same:.1%} are the same: its bars or the program have changed.")
     return said
 
 

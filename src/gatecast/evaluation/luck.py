@@ -1,4 +1,4 @@
-"""What luck and persistence alone would show: the best of many coins, overlapping answers, many models in one test."""
+"""Tests against chance: the best of many random guessers, overlapping outcomes, many models compared at once."""
 
 from __future__ import annotations
 
@@ -168,6 +168,6 @@ def _said_of(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> st
     beat = [titles[row["model"]] for row in rows if row["beats_rival"]]
     may = "any of them" if len(able) == len(rows) else ", ".join(able)
     return (
-        f"Not ruled out as the best, at 90 % confidence: {may}. "
-        f"Losing less than the rival in force, at 5 % for all models together: {', '.join(beat) or 'none'}."
+        f"Model confidence set at 90 % (not ruled out as the best): {may}. "
+        f"Models that beat the rival in force at 5 %, corrected for all models: {', '.join(beat) or 'none'}."
     )

@@ -1,4 +1,4 @@
-"""Whether the answers of a head can tell anything at all: enough days, and enough that moved."""
+"""Whether a record is long and varied enough for a verdict: a record of one head -> the reason why not, or ''."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def too_little(record: Record, model: str) -> str:
     every, place = np.unique(record.day[scored], return_inverse=True)
     least = significance.BARS_PER_HORIZON * record.overlap
     if len(every) < least:
-        return f"{len(every)} days are too few for any verdict: {least} are the least."
+        return f"{len(every)} days are too few for a verdict: at least {least} are needed."
     if record.head in OUTCOMES:
         share = np.bincount(place, answer) / np.bincount(place)
         counts = (share.sum() / record.overlap, (1 - share).sum() / record.overlap)
         for name, count in zip(OUTCOMES[record.head], counts, strict=True):
             if count < LEAST_INDEPENDENT:
                 return (
-                    f"There were {count:.0f} independent days of {name}, too few for any verdict: "
-                    f"{LEAST_INDEPENDENT} are the least."
+                    f"There were {count:.0f} independent days of {name}, too few for a verdict: "
+                    f"at least {LEAST_INDEPENDENT} are needed."
                 )
     return ""
 
