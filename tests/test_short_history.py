@@ -88,8 +88,8 @@ def test_the_run_says_which_symbol_and_how_many_bars_it_has_and_needs(mixed: Run
     young = samples.symbol[samples.ends] == samples.symbols.index("YOUNG")
     count = int((samples.known_at[young] <= folds[-1].cutoff).sum())
     text = warning(mixed, "YOUNG: too few bars")
-    assert f"the outcome of {count} was known, 250 are needed" in text
-    assert "Those of its class (index) serve." in text
+    assert f"outcomes of {count} forecasts were known, 250 are needed" in text
+    assert "Models of index serve." in text
     assert not [text for text in mixed.scores["warnings"] if text.startswith(("WHOLE: too few", "OTHER: too few"))]
 
 

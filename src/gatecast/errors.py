@@ -1,4 +1,4 @@
-"""The errors of the domain, on one page.
+"""Errors that gatecast raises; each says what was expected, what came, and what to do.
 
 Every error says what was expected, what came, and what to do about it.
 

@@ -1,4 +1,4 @@
-"""How much history an experiment takes: which classes can be fitted once, and what the others lack, in words."""
+"""Length of history: an experiment and bars -> the classes long enough for a first refit, and what the others lack."""
 
 from __future__ import annotations
 

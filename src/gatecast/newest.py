@@ -1,4 +1,4 @@
-"""The newest forecast of each symbol: whose number each is, what is beyond the base rate, and what must be said of it.
+"""The newest forecast of each symbol: frames of a run -> one row a symbol with numbers, notes and the base rate.
 
 `gatecast forecast` and the report's table of newest bars are made of the same rows.
 """

@@ -1,4 +1,4 @@
-"""A chain that is judged: the trial counted, the control beside it, and all that was produced as a Run."""
+"""Runs: an experiment -> chain, verdicts, scores and the planted market beside it, as one `Run`."""
 
 from __future__ import annotations
 

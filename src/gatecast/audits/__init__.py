@@ -1,4 +1,4 @@
-"""The chain with another future: what is said of a moment must stay the same, whatever comes after it.
+"""Leak audits: the chain with later bars removed or replaced must give the same output for earlier ones.
 
 `full` reruns the chain on changed bars (`gatecast.audit`), `quick` checks a finished chain, `leaks` names what was
 found, `tables` holds what is compared.

@@ -1,4 +1,4 @@
-"""What a leak is, what an audit found, and the leaks that need no second run: broken rules, and columns by nature."""
+"""Leaks: the result of an audit, and checks without a second run (rules of refits, price levels, leaking columns)."""
 
 from __future__ import annotations
 

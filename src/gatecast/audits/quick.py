@@ -1,4 +1,4 @@
-"""A chain looked at without a refit: what it says at a few cuts, and its refits against the rules."""
+"""The quick audit: a finished chain, recomputed at a few cuts without refitting, and its refits against the rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison at the cut: what is said of t must stay the same, bit for bit, whatever comes after t.
+"""Comparison at a cut t: tables of two chains -> the first stage, column and row that differ at or before t.
 
 `quick_audit` looks at a finished run without a refit; `gatecast.audits.full` reruns the whole chain. Both use the
 tables made here: one a stage, with a row for each symbol and time, so that two runs can be laid side by side.

@@ -1,4 +1,4 @@
-"""Bars looked over: `gatecast check`."""
+"""`gatecast check`: reads bars and lists what is wrong with them."""
 
 from __future__ import annotations
 

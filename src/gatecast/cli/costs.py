@@ -1,4 +1,4 @@
-"""How long the stages of a run usually take."""
+"""Usual seconds of the stages of a run, for the time left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new bar in, a forecast out: `gatecast forecast`."""
+"""`gatecast forecast`: the newest forecasts of a saved run on newer bars."""
 
 from __future__ import annotations
 

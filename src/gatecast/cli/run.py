@@ -1,4 +1,4 @@
-"""A run and its page: `gatecast run`, `init`, `report`."""
+"""`gatecast run`, `init` and `report`: a run, a settings file, the page of a saved run."""
 
 from __future__ import annotations
 

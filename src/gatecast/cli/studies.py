@@ -1,4 +1,4 @@
-"""What takes many runs: `gatecast audit`, `unseal`, `truth`, `placebo`, `tune`, `cadence`."""
+"""Commands of studies: `gatecast audit`, `unseal`, `truth`, `placebo`, `tune`, `cadence`."""
 
 from __future__ import annotations
 

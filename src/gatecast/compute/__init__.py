@@ -1,4 +1,4 @@
-"""Who does the work: cores and clusters, what waits on disk, how long it will take, and how far it has come.
+"""Parallel execution: cores and clusters, arrays on disk, estimates of the time left, progress.
 
 >>> from gatecast.compute.parallel import fan_out
 >>> fan_out(abs, [-2, 3, -4], jobs=2)

@@ -1,4 +1,4 @@
-"""What a finished asset class leaves, on disk instead of in memory while the run goes on.
+"""Arrays on disk: the samples and forecasts of a finished asset class, stored in files while the run goes on.
 
 Arrays lie as plain .npy in a private temporary folder and are read anew each time they are asked for: never kept, and
 never mapped, since mapped pages count as memory. What is held is what was held before, number for number.

@@ -1,4 +1,4 @@
-"""What a run costs: the time that each model's training takes, what there is to do, and how long that will take.
+"""Time estimates: models, refits and rows -> seconds of training, seconds left, and the cost of a finished run.
 
 All of it is kept beside the forecasts and never among them.
 """

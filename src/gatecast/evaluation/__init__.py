@@ -1,4 +1,4 @@
-"""What forecasts were worth: records of answered forecasts, whoever made them, and what is asked of them.
+"""Evaluation of forecasts: records of forecasts and outcomes -> scores, tests, verdicts, the hold-out and the ledger.
 
 `record`: forecasts of one head beside their answers; `rivals`: which simple model they must beat, at each refit the
 best so far. `paired`: two models on the same days. `verdict`: is there evidence of skill, in words, with what stands

@@ -1,4 +1,4 @@
-"""What is each model worth to the forecast in force? The same ensemble with it and without it, on the same days."""
+"""Contribution of each model: the loss of the forecast in force with the model and without it, on the same days."""
 
 from __future__ import annotations
 

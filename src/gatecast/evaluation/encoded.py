@@ -1,4 +1,4 @@
-"""Columns made of the very answers: means of the answers by group, and values fitted to the answers.
+"""Search for columns made from the targets: group means of the targets, and values fitted to them.
 
 Both explain little, so that no limit of R² shows them. They fit too exactly. The mean answer of a group of rows is
 known to no honest column better than the noise of that mean; a column that lies on the means is made of them. A

@@ -1,4 +1,4 @@
-"""What stands beside a verdict: gains over the plain yardstick and over the best simple model, found with hindsight."""
+"""Gains shown beside a verdict: over the plain yardstick, and over the simple model with the smallest loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns and functions that know what is to come: they explain coming returns or variance better than the past."""
+"""Search for leaking columns: those that explain future returns or variance much better than past ones."""
 
 from __future__ import annotations
 

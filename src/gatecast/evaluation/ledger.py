@@ -1,4 +1,4 @@
-"""What has been tried on the same market over an overlapping span: counted by the program, not confessed.
+"""The ledger of trials: one line a configuration on disk, and those on the same market and an overlapping span.
 
 A trial is a pair of data and configuration. The same settings again on the same data, with newer bars, on a window that
 slid on or under another name are no new trial; other values in a column of the user's are. Which trials count together

@@ -1,4 +1,4 @@
-"""Is a longer memory worth having? Each model on a sliding window beside the same one on everything known."""
+"""Comparison of training windows: each linear model on the sliding window and on all past rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two models on the same days: is the difference of their losses more than luck? One test for every such question."""
+"""The paired test of two models: daily losses of both -> gain, interval, p-value and outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Too good to be true: outcomes that no honest market gives, as a verdict of their own.
+"""Verdicts on implausible gains: R², hit rate or Sharpe ratio above a limit gives "too good: look for a leak".
 
 The limits stand in `trading.plausible`, which also says when a record passes them while it runs; here the whole record
 is held against them, and the verdicts say so.

@@ -1,4 +1,4 @@
-"""Did searching for settings beat the settings that were given, out of sample, and what did the searches find?"""
+"""Out-of-sample comparison of tuned and given settings: records and searches -> gains, costs, importance, sentences."""
 
 from __future__ import annotations
 

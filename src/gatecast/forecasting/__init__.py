@@ -1,4 +1,4 @@
-"""What is expected: models, their refits walk-forward, and how their forecasts become one.
+"""Forecasts: models, walk-forward refits, and the ensemble that combines them.
 
 `forecaster` is what every model is, `schedule` says when models are refitted and on what, `walkforward` lets them
 forecast out of sample; `lstm` and `models` are the models, `panel` says which run and in which roles, `tuning` searches

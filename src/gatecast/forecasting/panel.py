@@ -1,4 +1,4 @@
-"""Who forecasts: the models that run unless the settings say otherwise, the rivals that always run, and their roles.
+"""The panel of forecasters: models that run by default, rivals that always run, the role and title of each.
 
 This is the only file that spells the names of models. A row here and the model's own class are all that a built-in
 model takes; a model of the user's, or of an installed package, needs no row: `models` in the settings names it.

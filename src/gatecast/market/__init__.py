@@ -1,4 +1,4 @@
-"""What happened: bars of any market, from any file, with nothing in them that was not known.
+"""Market data: files and frames -> checked bars with `known_at`, actions, calendars; simulated markets.
 
 Files and frames become the one Bars frame (`read_bars`), what is odd is told (`findings`), and simulated markets whose
 truth is known stand in `gatecast.market.synthetic`. Names are imported when they are first used.

@@ -1,4 +1,4 @@
-"""When a symbol has ended, as far as is known at each time, and what its holder is taken to have had.
+"""Ends of symbols: bars and actions -> when each end is known, and the return that is booked for it.
 
 A symbol ends on known terms (a row of the table of actions) or, where nobody says, after 60 sessions of its
 class without a bar; where the whole class is silent and has no calendar, after 60 sessions in which the other classes

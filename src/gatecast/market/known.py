@@ -1,4 +1,4 @@
-"""Columns with a known time of their own: at each bar the latest value that was known by its fill.
+"""Columns with their own known time: joined to bars as the latest value known by the fill.
 
 A vendor's column may become known weeks after its row: short interest, inventories, results. Its time stands beside it
 in the file (`<name>_known_at`, or any column that the settings name), or the settings say a delay.

@@ -1,4 +1,4 @@
-"""Markets without skill on which false claims were once found: dead and halted symbols, stale prices, odd calendars.
+"""Simulated markets without predictability: dead and halted symbols, stale prices, irregular calendars.
 
 Every function gives a Bars frame of about `bars` sessions (`hourly`: bars) from a seed, which decides everything. Where
 a market has variants, the seed's remainder chooses: runs of many seeds have each as often. They are made of

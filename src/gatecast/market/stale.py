@@ -1,4 +1,4 @@
-"""Stale, smoothed and bouncing prices: what a symbol's closes do that nobody can trade, against its class's norm.
+"""Stale prices: bars -> symbols whose closes are stale, smoothed or bouncing, compared with their class.
 
 An appraisal or a fund price is a mean of old prices, a price without trades repeats the last one, a last trade is now
 at the bid and now at the ask. All three make returns that forecast the next ones on paper alone.

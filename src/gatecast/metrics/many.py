@@ -1,4 +1,4 @@
-"""Many models at once, and the bootstrap of dependent rows: which models beat a benchmark, which can be the best.
+"""Tests of many models: losses of all -> those that beat a benchmark, and the model confidence set, by bootstrap.
 
 Losses are (times, models), rows in order of time, one a bar or day; a row with a NaN is left out. `significance.spa`
 asks the question before these: whether any of them is better at all. StepM, the confidence set, block lengths and the

@@ -1,4 +1,4 @@
-"""What many trials do to the best of them: probabilistic and deflated Sharpe ratios, PBO.
+"""Measures of overfitting: probabilistic and deflated Sharpe ratio, probability of backtest overfitting (PBO).
 
 Sharpe ratios are per bar, **not** a year: an annual one over the root of the bars a year. `kurtosis` is raw,
 3 for a Gaussian. A number that is undefined is `Undefined`: NaN, with a `reason`.

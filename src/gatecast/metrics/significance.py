@@ -1,4 +1,4 @@
-"""Is a difference more than luck? Tests of forecasts, of means, and of many models at once.
+"""Significance tests: Diebold-Mariano, Clark-West, means with fixed-b critical values, Holm, SPA, sequential.
 
 Every test returns a frozen `Test`. Where it is undefined, its numbers are NaN and `reason` says why: it never
 raises for what the values are, only for arguments that cannot be meant (lengths that differ, a horizon of 0).

@@ -1,4 +1,4 @@
-"""A run as one offline page: the verdict first, then what follows from it.
+"""The report: a run -> one HTML page that needs no network.
 
 `report_data(run)` is all that the page shows as one dictionary, `render_data` the page of it, `render(run)` both.
 

@@ -1,4 +1,4 @@
-"""A study of cadences as one offline page: loss against cost, and its tables as text."""
+"""The page of a cadence study: loss against cost in a figure, and the tables as text."""
 
 from __future__ import annotations
 

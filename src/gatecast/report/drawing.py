@@ -1,4 +1,4 @@
-"""How a report's figures look: the data of `figures` -> a plotly figure, one `draw_*` each."""
+"""Figures: the data of `figures` -> plotly figures, one function each."""
 
 from __future__ import annotations
 

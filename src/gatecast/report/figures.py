@@ -1,4 +1,4 @@
-"""What a report's figures show, as plain data: a Run -> a dictionary of lists that JSON can hold.
+"""Data of the figures: a run -> dictionaries of lists that JSON can hold, one function each.
 
 How they look is in `drawing`. A figure whose parts are missing from the run is `None`.
 """

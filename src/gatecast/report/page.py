@@ -1,4 +1,4 @@
-"""Run -> dictionary -> HTML. The page is drawn from the dictionary alone, so JSON and page cannot differ."""
+"""The page: a run -> a dictionary -> HTML. The page uses the dictionary alone, so that JSON and page agree."""
 
 from __future__ import annotations
 

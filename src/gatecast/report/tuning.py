@@ -1,4 +1,4 @@
-"""What the searches for settings found and were worth: `evaluation.search_worth` -> sentences and tables."""
+"""Tuning on the page: the result of `evaluation.search_worth` -> sentences and tables."""
 
 from __future__ import annotations
 

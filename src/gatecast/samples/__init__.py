@@ -1,4 +1,4 @@
-"""What a model sees: features of each bar, what is to be forecast of it, and the windows of both.
+"""Samples: bars -> features, targets and windows, the inputs of all models.
 
 `features` computes the catalogue and own columns, `targets` the answers, `variance` the measures of variance, `windows`
 puts them together as Samples.

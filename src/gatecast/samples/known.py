@@ -1,4 +1,4 @@
-"""Which rows are known when a decision is made: a bar that becomes known late is absent until then."""
+"""Rows known at each decision: bars with `known_at` -> the row at which each window ends."""
 
 from __future__ import annotations
 

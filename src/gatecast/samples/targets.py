@@ -1,4 +1,4 @@
-"""What is to be forecast, when its answer is known, and the scale that a model learns it on.
+"""Targets: bars -> outcomes over the horizon, the time each is known, and the scale that models learn on.
 
 Returns are learned over the trailing volatility and variances over the trailing variance, so that no wild symbol and no
 wild year decides what a model learns. `encode` and `decode` apply and undo that scale; `return_scale` and

@@ -1,4 +1,4 @@
-"""What is known about a bar's variance beyond the terms of the HAR: the inputs of the linear forecasts."""
+"""Inputs of the linear variance forecasts: bars -> past variances, falls, calendar and class averages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What takes many runs: planted truths, markets without skill, copies without predictability, cadences, searches.
+"""Studies of many runs: simulated markets, markets without skill, placebo copies, refit cadences, tuning, unsealing.
 
 `gatecast.truth`, `nulls`, `placebo`, `cadence`, `tune` and `unseal` stand in the modules of these names.
 

@@ -1,4 +1,4 @@
-"""The bench of nulls: the whole chain on markets without skill, and how many runs claim some or hold anything.
+"""The study of nulls: the chain on markets without skill, and the number of false claims and positions.
 
 The markets are those of `market.nulls`, on which false claims were once found. They are judged together: of all nulls
 with 30 runs each at most 30 runs may claim, at most 30 may ever hold a position, and of no null more than 6. The limits

@@ -1,4 +1,4 @@
-"""The placebo rank: the whole chain again on copies of the market that hold nothing to find, and where the run stands.
+"""The placebo study: the rank of a run among runs on copies of its market without predictability.
 
 A copy is the user's own market with the sign of each day drawn anew: see `flipped`.
 """

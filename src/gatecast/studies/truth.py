@@ -1,4 +1,4 @@
-"""The bench of planted truths: markets whose best attainable score is known, and what gatecast makes of them.
+"""The study of planted truths: measured scores on simulated markets beside the best attainable ones.
 
 Three kinds of line, named in each: the "whole chain" from bars to verdicts, "one model" out of sample on bars, and a
 "statistic" alone on simulated series. Nothing of it enters the ledger of trials.

@@ -1,4 +1,4 @@
-"""Search for settings at every date, and the honest question: did it beat the settings given, and at what cost?"""
+"""The tuning study: settings searched for at every tuning date, compared with the given ones out of sample."""
 
 from __future__ import annotations
 

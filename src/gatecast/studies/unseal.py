@@ -1,4 +1,4 @@
-"""Opening a run's hold-out: the chain once more without the seal, and what is left of each gain beyond it."""
+"""Opening a hold-out: the chain again on all bars, and each gain before and in the hold-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would be done: signals, strategies, the choice between them, costs, and a backtest of the weights.
+"""Trading: forecasts -> signals, strategies, the strategy in force, weights, costs and a backtest.
 
 >>> import polars as pl
 >>> from gatecast.market import synthetic

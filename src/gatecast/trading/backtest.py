@@ -1,4 +1,4 @@
-"""What the weights would have earned, after costs: the one place where a decision moves to the next bar.
+"""The backtest: weights and bars -> returns net of costs. Here alone a decision is shifted to the next fill.
 
 A weight decided at close t is an order for a holding: that share of the wealth at the fill. It is filled at the open or
 at the close of the symbol's next bar, however far away that is:

@@ -1,4 +1,4 @@
-"""What trading costs: commission and slippage per side, and the borrowing of what is sold short."""
+"""Trading costs: commission and slippage per side in bps, and the cost of borrowing for short positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no honest market gives: limits of R², of hits and of a Sharpe ratio, and since when a record is above them.
+"""Limits of plausible gains: R², hit rate and Sharpe ratio, and the session since which a record exceeds one.
 
 A record above a limit points at a leak: a column or a price that knows the answer. The limits are for daily bars and
 scaled by bars a day; they hold against the better of no change and the historical mean, and of always saying the more

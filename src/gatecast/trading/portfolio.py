@@ -1,4 +1,4 @@
-"""From each symbol's weight to the book: one portfolio of all symbols, never more than fully invested."""
+"""The book: the weight of each symbol -> one portfolio, at most fully invested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which strategy is in force, per symbol and bar, `flat` included, and whether the evidence allows any of it."""
+"""The strategy in force: past net returns of the strategies -> one for each symbol and bar, and the evidence factor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals: where a forecast stands among the same model's own past forecasts, in standard deviations."""
+"""Signals: a model's return forecasts -> z, standardised by its own past forecasts; bullish or bearish beyond 1."""
 
 from __future__ import annotations
 

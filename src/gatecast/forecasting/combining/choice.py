@@ -1,4 +1,4 @@
-"""Which of several forecasts is in force: the one whose past says so, and the one before it until that is certain."""
+"""The forecast in force: past losses of several forecasts -> the name at each refit; it changes only if significant."""
 
 from __future__ import annotations
 

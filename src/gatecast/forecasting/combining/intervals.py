@@ -1,4 +1,4 @@
-"""Intervals of the return path whose ends follow what came out: adaptive conformal quantiles.
+"""Intervals of the return path: forecasts and past errors -> adaptive conformal quantiles, updated daily.
 
 An end is the forecast plus a quantile of past standardised errors times the model's own volatility, so that the width
 follows the regime. The quantile begins at the normal one and is tracked online: after each day it moves against the

@@ -1,4 +1,4 @@
-"""One fold made ready for the network: the bars that it reads, inputs and answers scaled on its training rows."""
+"""A fold prepared for the network: its bars, inputs and targets, scaled by the training rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides how one network becomes what it is, given its scaled inputs and answers: shape, heads and training."""
+"""Settings of one network: shape, heads and training. With inputs, targets and seed they determine its weights."""
 
 from __future__ import annotations
 

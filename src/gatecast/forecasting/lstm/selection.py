@@ -1,4 +1,4 @@
-"""Variable selection in front of the LSTM: at each bar, a softmax over the features says how much of each gets in.
+"""Variable selection before the LSTM: at each bar, a softmax over the features gives the weight of each.
 
     s = softmax(x W + PACE b)    x' = F s * x
 

@@ -1,4 +1,4 @@
-"""Networks of a run that has not ended: kept as they finish, so that an interrupted run goes on from there.
+"""Trained networks of an unfinished run, in files, so that an interrupted run continues from them.
 
 A network is filed under the hash of all that decides it (settings, scaled inputs, answers, rows, seed, the weights that
 it starts from where they are an earlier fit's, and the engine's own code), so that nothing else can ever be taken for

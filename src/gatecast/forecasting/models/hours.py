@@ -1,4 +1,4 @@
-"""What the hour of the session does to variance, learned from the past, and simple rivals that know it.
+"""The intraday pattern of variance: past rows -> a factor an hour, and rivals that use it.
 
 The variance of a bar is a U over the session (Wood, McInish and Ord 1985, Journal of Finance 40): large after the open
 and before the close. A rival that does not know the hour loses to every model that reads it, which is no skill.

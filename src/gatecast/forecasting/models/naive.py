@@ -1,4 +1,4 @@
-"""The rivals that learn next to nothing: every other forecaster must beat them."""
+"""Simple rules as rivals: no change, the past mean, the last value, EWMA, the past share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LSTM on a linear highway: it learns what linear forecasts of variance leave, and begins by changing nothing."""
+"""The residual LSTM: predicts the log ratio of variance to the linear forecast, and starts at zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Temporal Fusion Transformer, small: which features it looks at, which bars, and how sure it is, all readable.
+"""A small Temporal Fusion Transformer, with its weights of features and bars and its quantiles.
 
 After Lim, Arik, Loeff and Pfister (2021), International Journal of Forecasting 37. From a window of T bars to h steps:
 

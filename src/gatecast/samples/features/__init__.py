@@ -1,4 +1,4 @@
-"""Features: what a model sees of each bar, from that bar and the ones before it.
+"""Features: numbers of each bar, computed from that bar and earlier ones.
 
 >>> from gatecast.market import synthetic
 >>> from gatecast.samples.features import compute_features, find_feature

@@ -1,4 +1,4 @@
-"""What the session's date alone says; nothing here asks which sessions come next."""
+"""Calendar features: the date of a session -> weekday, month and the like; later sessions are not used."""
 
 from __future__ import annotations
 

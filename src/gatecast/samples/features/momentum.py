@@ -1,4 +1,4 @@
-"""Where the price has gone: returns over spans, oscillators, distance from its own average."""
+"""Momentum features: returns over several spans, oscillators, distance from moving averages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the price moves, from closes and from ranges."""
+"""Volatility features, from closes and from ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much was traded."""
+"""Volume features."""
 
 from __future__ import annotations
 
