@@ -40,6 +40,7 @@ from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
 from gatecast.forecasting.forecaster import from_state, state_of
+from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 
@@ -310,7 +311,7 @@ def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     for stem in (name.removesuffix(".json") for name in parts if name.endswith(".json")):
         _, asset_class, model = (unquote(part) for part in stem.split("/"))
         arrays, settings = _arrays(_part(place, parts, f"{stem}.safetensors")), json.loads(parts[f"{stem}.json"])
-        models.setdefault(asset_class, {})[model] = from_state(arrays, settings)
+        models.setdefault(asset_class, {})[FORMER_NAMES.get(model, model)] = from_state(arrays, settings)
     return models
 
 
