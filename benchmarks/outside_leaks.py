@@ -28,7 +28,7 @@ import gatecast
 from gatecast.experiment import Experiment
 from gatecast.market.bars import make_bars
 from gatecast.samples.features import register
-from gatecast.samples.features.catalogue import CATALOGUE
+from gatecast.samples.features.catalogue import FEATURES
 
 BARS, SIGMA, HORIZON = 1750, 0.01, 5
 FAST = {
@@ -458,7 +458,7 @@ FURTHER = (
 
 def outcome_of(variant: Variant, seed: int) -> dict:
     """What a run says of a variant, in a data folder of its own, so that no trial counts for another."""
-    market, before = variant.make(seed), set(CATALOGUE)
+    market, before = variant.make(seed), set(FEATURES)
     if variant.function:
         variant.function(market)
     began = time.perf_counter()
@@ -466,8 +466,8 @@ def outcome_of(variant: Variant, seed: int) -> dict:
         os.environ["GATECAST_DATA"] = folder
         settings = {"schedule": DAILY, **FAST, **variant.settings}
         run = gatecast.run(Experiment(bars=market.bars(), features=variant.features, name=variant.name, **settings))
-    for name in set(CATALOGUE) - before:
-        CATALOGUE.pop(name)
+    for name in set(FEATURES) - before:
+        FEATURES.remove(name)
     verdicts = {head: one["verdict"] for head, one in run.verdicts.items()}
     audit = run.scores["audit"]
     return {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gatecast import read_bars
-from gatecast.evaluation.compare import day_means
+from gatecast.evaluation.record import Record, day_means
 from gatecast.forecasting.lstm import LSTM, forecaster
 from gatecast.forecasting.lstm.training import Fit, train_network
 from gatecast.forecasting.schedule import Fold, Schedule, warm_starts
@@ -40,7 +40,9 @@ def main() -> None:
 
         forecaster.warm_starts, forecaster.train_network = rule, noted  # type: ignore[assignment]
         forecasts = walk_forward([LSTM(warm_start=True)], samples, Schedule(minimum="2Y"))
-        losses = [float(day_means({"index": forecasts}, head, "lstm", "lstm").model.mean()) for head in HEADS]
+        losses = [
+            float(day_means(Record.of({"index": forecasts}, head), "lstm", "lstm").model.mean()) for head in HEADS
+        ]
         kept = [(fit.train_loss[fit.best_epoch - 1], min(fit.validation_loss), len(fit.train_loss)) for fit in fits]
         trained, checked, epochs = np.mean(kept, axis=0)
         print(f"{name:<14}{trained:>10.3f}{checked:>12.3f}{epochs:>8.1f}" + "".join(f"{one:>12.4f}" for one in losses))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from gatecast.experiment import SAID_ABOVE, Experiment
 from gatecast.forecasting.forecaster import FORECASTERS
-from gatecast.samples.features import CATALOGUE
+from gatecast.plugins import Registry
+from gatecast.samples.features.catalogue import BUILT_IN, FEATURES
 from gatecast.settings import Settings, allowed, first_words, holds_settings, section, shared, words
+from gatecast.trading.strategies import STRATEGIES
 
 HERE = Path(__file__).parent
+REGISTRIES: dict[str, Registry[Any]] = {"model": FORECASTERS, "strategy": STRATEGIES}
+"""Table of settings by name -> the kinds that there are."""
 
 
 def settings_page() -> str:
@@ -27,10 +32,11 @@ def settings_page() -> str:
             lines += ["", f"## [{name}]", "", words(field), *_table(kind, SAID_ABOVE.get(name, set()))]
         elif holds_settings(field):
             lines += ["", f"## [{name}.NAME]", "", words(field)]
-            for one in sorted(FORECASTERS):
-                of_kind = FORECASTERS.find(one)
+            for one in sorted(REGISTRIES[name]):
+                of_kind = REGISTRIES[name].find(one)
                 if all(not part.is_required() for part in of_kind.model_fields.values()):  # the rest run on their own
-                    lines += ["", f'### kind = "{one}"', "", first_words(of_kind), *_table(of_kind, shared(of_kind))]
+                    table = _table(of_kind, shared(of_kind)) if of_kind.model_fields else []
+                    lines += ["", f'### kind = "{one}"', "", first_words(of_kind), *table]
     return "\n".join(lines) + "\n"
 
 
@@ -47,7 +53,11 @@ def _table(kind: type[Settings], above: Collection[str] = ()) -> list[str]:
 def features_page() -> str:
     """The features of the catalogue: their names, units, warm-ups and words."""
     head = "# The catalogue of features\n\n| name | unit | warm-up, bars | what it is |\n|---|---|---|---|\n"
-    rows = [f"| `{f.name}` | {f.unit} | {f.warmup} | {f.description} |" for f in CATALOGUE.values()]
+    rows = [
+        f"| `{f.name}` | {f.unit} | {f.warmup} | {f.description} |"
+        for f in map(FEATURES.find, FEATURES)
+        if f.name in BUILT_IN
+    ]
     return head + "\n".join(rows) + "\n"
 
 

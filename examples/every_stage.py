@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from gatecast.chain import Chain, ClassResult, fills_of, signals_frame, weights_frame
+from gatecast.chain import Chain, ClassResult, fills_of
+from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
@@ -19,8 +20,9 @@ from gatecast.samples.features import compute_features
 from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest, net_returns
 from gatecast.trading.costs import Costs
+from gatecast.trading.decisions import make_decisions
 from gatecast.trading.selection import select_strategy
-from gatecast.trading.signals import SignalSettings, make_signals
+from gatecast.trading.signals import make_signals
 from gatecast.trading.strategies import StrategySettings, propose
 
 YEAR = 252  # bars
@@ -57,15 +59,15 @@ def main() -> None:
     target = StrategySettings().target_volatility / np.sqrt(YEAR)
     selection = select_strategy(combined, proposals, net, per_side, target)
     classes = {"index": ClassResult(samples, combined, signals, proposals, selection, net)}
-    weights = weights_frame(classes, bars)
-    print(signals_frame(classes, SignalSettings()).tail(2))
-    result = backtest(weights.select("symbol", "time", "weight"), bars, costs)
+    decisions = make_decisions(classes, bars)
+    print(decisions.newest())
+    result = backtest(decisions.weights.select("symbol", "time", "weight"), bars, costs)
     print(result.equity.tail(2))
 
     # evaluation/: what it was worth, head by head, against each head's own best simple rival.
-    chain = Chain(bars, classes, weights, result)
+    chain = Chain(bars, classes, decisions, result)
     verdicts = judge(
-        chain.forecasts, chain.net, chain.benchmark,
+        records_of(chain.forecasts), chain.net, chain.benchmark,
         round_trip=costs.round_trip("index"), periods_per_year=YEAR, sessions=chain.sessions,
     )  # fmt: skip
     for verdict in verdicts.values():

@@ -6,6 +6,11 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
+from gatecast.forecasting.forecaster import FORECASTERS
+from gatecast.forecasting.panel import MADE_OF_OTHERS, PANEL
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "gatecast"
 
@@ -79,3 +84,28 @@ def test_no_module_knows_one_that_knows_it() -> None:
         for name in free:
             del left[name]
     assert sorted(left) == []
+
+
+ORDINARY = {"evaluation": {"last", "naive"}}
+"""Folder -> names of models that stand in it as ordinary words: the last day, the naive p-value."""
+
+
+def models_spelled(path: Path) -> set[str]:
+    """Names of models and kinds that stand in a file as text of their own."""
+    known = {*PANEL, *FORECASTERS, *MADE_OF_OTHERS}
+    constants = (
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+    )
+    return {node.value for node in constants if isinstance(node.value, str)} & known
+
+
+@pytest.mark.parametrize("folder", sorted(ORDINARY))
+def test_no_file_but_the_panel_spells_a_models_name(folder: str) -> None:
+    found = {path.name: models_spelled(path) - ORDINARY[folder] for path in (SOURCE / folder).rglob("*.py")}
+    assert {name: spelled for name, spelled in found.items() if spelled} == {}
+
+
+def test_the_checker_sees_a_models_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text('"""The lstm."""\nif name in ("lstm", "other", "ensemble"):\n    pass\n', encoding="utf-8")
+    assert models_spelled(file) == {"lstm", "ensemble"}

@@ -38,6 +38,7 @@ UNTYPED = (
     ("read_bars", "splits"),
     ("read_bars", "actions"),
     ("read_bars", "delisting"),
+    ("forecast_newest", "bars"),
 )
 """Arguments that take frames of several libraries: the functions that read them refuse all else."""
 
@@ -51,7 +52,7 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "backtest": {"weights": bars.select("symbol", "time", weight=pl.lit(0.0)), "bars": bars},
         "cadence": {"experiment": experiment},
         "compute_features": {"bars": bars},
-        "forecast_newest": {"folder": folder / "none", "bars": bars},
+        "forecast_newest": {"run": folder / "none", "bars": bars},
         "judge": {
             "forecasts": {}, "strategy": np.zeros(9), "benchmark": np.zeros(9), "round_trip": 0.0,
             "periods_per_year": 252.0,

@@ -367,7 +367,7 @@ CHEAP = """
 name = "cheap"
 models = ["ridge", "logistic", "forest"]
 signals = {model = "ridge"}
-forest = {trees = 3}
+model = {forest = {trees = 3}}
 schedule = {refit = "1Y"}
 """
 

@@ -11,9 +11,11 @@ import pytest
 
 from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.knowing import knowing
-from gatecast.evaluation.rivals import RIVAL, with_rival
+from gatecast.evaluation.record import records_of
+from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, judge
 from gatecast.experiment import Experiment
+from gatecast.forecasting.panel import RIVAL
 from gatecast.live import forecast
 from gatecast.market import synthetic
 from gatecast.market.bars import PRICES, make_bars
@@ -100,13 +102,18 @@ def test_beating_a_rival_that_has_fallen_behind_the_plain_yardstick_is_no_skill(
                       direction=share + 0.001, volatility=one.values["har"]["volatility"],
                       **{"return": one.values["zero"]["return"]})  # fmt: skip
     flat = np.zeros(500)
-    found = judge({"index": one.with_model(RIVAL, rival)}, flat, flat, round_trip=0.001, periods_per_year=252)
+    found = judge(
+        records_of({"index": one.with_model(RIVAL, rival)}), flat, flat, round_trip=0.001, periods_per_year=252
+    )
     assert found["direction"].pvalue_trials < 0.01
     assert found["direction"].low > 0
     assert found["direction"].verdict == CANNOT_TELL
     assert "does not beat the plain yardstick for certain" in found["direction"].sentence
     better = with_values(one, "base_rate", direction=np.clip(noise, 0.01, 0.99)).with_model(RIVAL, rival)
-    assert judge({"index": better}, flat, flat, round_trip=0.001, periods_per_year=252)["direction"].verdict == SKILL
+    assert (
+        judge(records_of({"index": better}), flat, flat, round_trip=0.001, periods_per_year=252)["direction"].verdict
+        == SKILL
+    )
 
 
 # ── columns that know too much, and those that do not ─────────────────────────────────────────────

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
@@ -20,8 +20,8 @@ from gatecast.market.actions import read_actions
 from gatecast.market.bars import make_bars
 from gatecast.market.reading import BarsSettings
 from gatecast.report.page import report_data
-from gatecast.runs import run
-from gatecast.store import save_run
+from gatecast.runs import Run, run
+from gatecast.store import load_run, save_run
 
 SETTINGS = {
     "features": ("ret_log_1", "x"),
@@ -45,22 +45,46 @@ def same_numbers(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def saved(market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame, pl.DataFrame]:
-    """A run on all but the last bars, and the bars that come after it, still before the next refit."""
+def done(market: pl.DataFrame) -> Run:
+    """A run on all but the last bars, the later ones still before the next refit; it is in no folder."""
     moments = market["time"].unique().sort()
-    until = moments[-1]
-    start = until.replace(day=1)
+    start = moments[-1].replace(day=1)
     early = market.filter(pl.col("time") <= moments[moments.search_sorted(start) + 2])
+    return run(Experiment(bars=early, **SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def saved(
+    done: Run, market: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, pl.DataFrame, pl.DataFrame]:
+    """The run in a folder, its bars, and these with the bars that come after them."""
     folder = tmp_path_factory.mktemp("live") / "run"
-    save_run(run(Experiment(bars=early, **SETTINGS)), folder)
-    return folder, early, market
+    save_run(done, folder)
+    return folder, done.bars, market
+
+
+def test_a_run_or_its_folder_and_bars_in_any_form_give_the_same_forecasts(
+    done: Run, saved: tuple[Path, pl.DataFrame, pl.DataFrame], tmp_path: Path
+) -> None:
+    folder, _, market = saved
+    expected = forecast_newest(folder, market)
+    plain = market.drop("known_at", "segment")
+    plain.write_parquet(tmp_path / "newest.parquet")
+    for source in (done, load_run(folder), str(folder)):
+        assert forecast_newest(source, market) == expected
+    for bars in (plain, plain.to_pandas(), tmp_path / "newest.parquet", str(tmp_path / "newest.parquet")):
+        assert forecast_newest(folder, bars, stamp="close", asset_class="index") == expected
+    with pytest.raises(SettingsError, match="stamp: these bars are read already"):
+        forecast_newest(folder, market, stamp="close")
+    with pytest.raises(BarsError, match="Did you mean 'timezone'"):
+        forecast_newest(folder, plain, timezon="UTC")
 
 
 def test_live_is_what_a_later_run_says(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
     folder, early, market = saved
     rows = {row["symbol"]: row for row in forecast_newest(folder, market)}
     later = run(Experiment(bars=market, **SETTINGS))
-    assert len(later.scores["folds"]) == len(run(Experiment(bars=early, **SETTINGS)).scores["folds"])
+    assert len(later.scores["folds"]) == len(load_run(folder).scores["folds"])
     newest = later.signals.join(later.weights, on=["symbol", "time"]).group_by("symbol", maintain_order=True).last()
     for expected in newest.iter_rows(named=True):
         got = rows[expected["symbol"]]

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.chain import make_chain, signals_frame
+from gatecast.chain import make_chain
 from gatecast.experiment import Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
@@ -99,7 +99,7 @@ def test_no_decision_before_a_moment_depends_on_bars_after_it(change: Callable[[
     experiment = Experiment(bars=changed, features=("x", "ret_log_1", "volume_ratio_20"), **CHEAP)
     whole = make_chain(experiment, changed)
     part = make_chain(experiment, changed.filter(pl.col("known_at") <= cut))
-    said = (signals_frame(one.classes, experiment.signals) for one in (whole, part))
+    said = (one.decisions.frame for one in (whole, part))
     for mine, theirs in ((whole.weights, part.weights), tuple(said)):
         before = mine.filter(pl.col("time") <= cut)
         assert before.height > 500

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from gatecast.errors import PluginError
-from gatecast.plugins import Registry
+from gatecast.plugins import Registry, subclass_of
 
 GROUP = "gatecast.testing"
 
@@ -44,7 +46,8 @@ def test_a_package_offers_a_thing_that_is_imported_when_it_is_asked_for(
     assert "boosting" in registry
     assert "boosted_things" not in sys.modules
     assert registry.find("boosting").__name__ == "Boosting"
-    assert registry.origin("boosting") == "boosted_things==1.5"
+    assert registry.origin("boosting").startswith("boosted_things==1.5, boosted_things.Boosting (")
+    assert registry.is_importable("boosting")
 
 
 def test_a_built_in_name_cannot_be_taken(installed: Path, registry: Registry[type]) -> None:
@@ -84,6 +87,47 @@ def test_an_own_thing_may_be_added_again_and_its_origin_changes_with_its_source(
     assert signs.find("mine")(1.0) == -1.0
     assert before.startswith(f"{__name__}.test_an_own_thing")
     assert signs.origin("mine") != before
+
+
+class Shape(ABC):
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def area(self) -> float: ...
+
+
+def test_a_class_goes_by_its_kind_and_one_that_is_not_finished_is_refused() -> None:
+    shapes = Registry[type[Shape]]("shape", GROUP, fault=subclass_of(Shape))
+
+    @shapes.add
+    class Square(Shape):
+        kind = "square"
+
+        def area(self) -> float:
+            return 1.0
+
+    assert shapes.find("square") is Square
+    assert not shapes.is_built_in("square")
+    assert not shapes.is_importable("square")
+    shapes.remove("square")
+    assert "square" not in shapes
+    with pytest.raises(PluginError, match=r"'circle': expected a subclass of .*Shape that defines area, which Circle"):
+
+        @shapes.add
+        class Circle(Shape):
+            kind = "circle"
+
+    with pytest.raises(PluginError, match=r"'number': expected a subclass of .*Shape, got 3"):
+        shapes.add("number", 3)  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="needs a name of letters"):
+        shapes.add(Shape)
+
+
+def test_what_a_package_offers_is_checked_as_well(installed: Path) -> None:
+    shapes = Registry[type[Shape]]("shape", GROUP, fault=subclass_of(Shape))
+    package(installed, "no_shapes", "blob = no_shapes:blob", "blob = 1")
+    with pytest.raises(PluginError, match=r"'blob' of no_shapes==1.5: expected a subclass"):
+        shapes.find("blob")
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a-b", "1st"])

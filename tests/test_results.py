@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from gatecast.audits.leaks import Audit
-from gatecast.chain import Chain, make_chain, signals_frame
+from gatecast.chain import Chain, make_chain
 from gatecast.evaluation.ledger import Trial
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment
@@ -22,8 +22,6 @@ from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
 from gatecast.runs import judge_chain, run
 from gatecast.scores import deflation, ends_in_words, ends_of, fill_in_words, headline, stops_in_words
-from gatecast.trading.signals import SignalSettings
-from gatecast.trading.strategies import STRATEGIES
 
 LINEAR: dict[str, Any] = {
     "features": ("x", "ret_log_1"),
@@ -87,7 +85,7 @@ def test_ends_and_halts_change_no_earlier_decision(market: pl.DataFrame, told: p
 def test_the_records_of_strategies_hold_through_halts_and_lose_at_ends(chain: Chain, market: pl.DataFrame) -> None:
     """The move to the reopening is in the record at the reopening; an end at the next forecast of the class."""
     (one,) = chain.classes.values()
-    samples, held = one.samples, STRATEGIES.index("held_long")
+    samples, held = one.samples, one.proposals.names.index("held_long")
     names = market["symbol"].unique().sort().to_list()
     own = np.flatnonzero(samples.symbol == samples.symbols.index(names[2]))
     reopening = own[900]
@@ -208,12 +206,11 @@ def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() 
 
 
 def test_what_is_held_by_the_settings_is_no_evidence_in_any_row(chain: Chain) -> None:
-    settings = SignalSettings()
     for override, words in (
         (1.0, "held because the settings set evidence = 1"),
         (0.0, "nothing is held: the settings"),
     ):
-        held = signals_frame(chain.classes, settings, override).filter(pl.col("strategy") != "flat")
+        held = replace(chain.decisions, override=override).signals.filter(pl.col("strategy") != "flat")
         assert held["reason"].str.contains(words, literal=True).all()
         assert not held["reason"].str.contains("evidence factor").any()
 

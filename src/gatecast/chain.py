@@ -27,10 +27,10 @@ from gatecast.metrics.returns import returns_of_levels
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, backtest, net_of_class
 from gatecast.trading.costs import Costs
-from gatecast.trading.portfolio import make_book
+from gatecast.trading.decisions import Decisions, keys_of, make_decisions
 from gatecast.trading.selection import Selection, select_strategy
-from gatecast.trading.signals import Signals, SignalSettings, make_signals
-from gatecast.trading.strategies import STRATEGIES, Proposals, propose, strategy_titles
+from gatecast.trading.signals import Signals, make_signals
+from gatecast.trading.strategies import Proposals, propose
 
 FloatArray = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ class Chain:
 
     bars: pl.DataFrame
     classes: dict[str, ClassResult]
-    weights: pl.DataFrame
+    decisions: Decisions
     result: Backtest
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -127,9 +127,14 @@ class Chain:
     def with_nothing_held(self, costs: Costs) -> Chain:
         """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
         classes = {name: one.with_nothing_held(self.disk) for name, one in self.classes.items()}
-        weights = self.weights.with_columns(pl.col("weight", "book") * 0.0)
-        flat = backtest(weights.select("symbol", "time", "weight"), self.bars, costs, actions=self.actions)
-        return replace(self, classes=classes, weights=weights, result=flat)
+        decisions = self.decisions.with_nothing_held(classes)
+        flat = backtest(decisions.weights.select("symbol", "time", "weight"), self.bars, costs, actions=self.actions)
+        return replace(self, classes=classes, decisions=decisions, result=flat)
+
+    @property
+    def weights(self) -> pl.DataFrame:
+        """symbol, time, weight of the symbol by itself, and book: its share of the portfolio."""
+        return self.decisions.weights
 
     @property
     def forecasts(self) -> dict[str, Forecasts]:
@@ -217,10 +222,12 @@ def make_chain(
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
         del at_work, forecasts, result  # or they would stay until the next class is done
-    weights = weights_frame(classes, bars, actions)
-    weights = _book_as_issued(weights, before.weights) if before else weights
-    book = backtest(weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
-    return Chain(bars, classes, weights, book, seconds, left_out, disk, no_actions() if actions is None else actions)
+    decisions = make_decisions(
+        classes, bars, actions, titles=experiment.strategy_titles, override=experiment.selection.evidence
+    )
+    decisions = _book_as_issued(decisions, before.weights) if before else decisions
+    book = backtest(decisions.weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
+    return Chain(bars, classes, decisions, book, seconds, left_out, disk, no_actions() if actions is None else actions)
 
 
 def _refuse_lost(samples: Samples, features: tuple[str, ...] | None) -> None:
@@ -233,11 +240,11 @@ def _refuse_lost(samples: Samples, features: tuple[str, ...] | None) -> None:
             )
 
 
-def _book_as_issued(weights: pl.DataFrame, issued: pl.DataFrame) -> pl.DataFrame:
-    """The table of weights, shares of the book that were issued as they were."""
+def _book_as_issued(decisions: Decisions, issued: pl.DataFrame) -> Decisions:
+    """The decisions, shares of the book that were issued as they were."""
     before = issued.select("symbol", "time", _issued="book")
-    both = weights.join(before, on=["symbol", "time"], how="left", maintain_order="left")
-    return both.with_columns(book=pl.coalesce("_issued", "book")).drop("_issued")
+    both = decisions.weights.join(before, on=["symbol", "time"], how="left", maintain_order="left")
+    return replace(decisions, weights=both.with_columns(book=pl.coalesce("_issued", "book")).drop("_issued"))
 
 
 def forecast_class(
@@ -297,7 +304,7 @@ def decide(
     periods = periods_of(own)
     per_side = experiment.costs.per_side(name)
     signals = make_signals(forecasts, experiment.signals)
-    proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies)
+    proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies, experiment.strategy)
     ends = find_ends_and_returns(bars, actions)
     proposals = proposals.without(has_ended(own, ends))
     net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, ends)
@@ -317,116 +324,3 @@ def decide(
 def fills_of(bars: pl.DataFrame) -> NDArray[np.bool_]:
     """(bars,) whether an order that was decided the close before is filled at each bar's open, else at its close."""
     return open_fills(bars)
-
-
-def weights_frame(
-    classes: dict[str, ClassResult], bars: pl.DataFrame, actions: pl.DataFrame | None = None
-) -> pl.DataFrame:
-    """symbol, time, weight of the symbol by itself, and book: its share of the portfolio.
-
-    `actions`: the delistings that are known, as the money is not divided among symbols that have ended.
-    """
-    parts = []
-    for one in classes.values():
-        at = one.samples.decided[one.forecasts.rows]
-        parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
-    weights = pl.concat(parts).sort("symbol", "time")
-    return weights.with_columns(book=make_book(weights, bars, find_ends_and_returns(bars, actions))["weight"])
-
-
-def signals_frame(
-    classes: dict[str, ClassResult], settings: SignalSettings, override: float | None = None
-) -> pl.DataFrame:
-    """symbol, time, z, signal, consensus, strategy, evidence, reason: one row an out-of-sample forecast.
-
-    `settings`: the run's, which say whose forecasts the signals are, so that reasons can name the models; `override`:
-    the evidence factor that the settings set, None where the record decides it.
-    """
-    parts, titles = [], strategy_titles(settings.model, settings.confirmed_by)
-    for one in classes.values():
-        rows = one.forecasts.rows
-        at = one.samples.decided[rows]
-        choice = one.selection
-        keys = keys_of(one.samples, at)
-        frame = keys.with_columns(
-            z=pl.Series(one.signals.z[rows]).fill_nan(None),
-            signal=pl.Series(one.signals.signal[rows].astype(np.int8)),
-            consensus=pl.Series(one.signals.consensus[rows]),
-            strategy=pl.Series(np.array(STRATEGIES, dtype=object)[choice.chosen[at]], dtype=pl.String),
-            evidence=pl.Series(choice.evidence[at]),
-            score_bps=pl.Series(choice.score[at, choice.chosen[at]] * 1e4),
-            telling=pl.Series(one.proposals.telling[at]),
-            traded=pl.Series(one.proposals.traded[at]),
-            expected=pl.Series(one.proposals.expected[at]),
-            doubted=pl.Series(choice.too_good[at]),
-        )
-        parts.append(
-            frame.with_columns(reason=_reason(titles, override)).drop(
-                "score_bps", "telling", "traded", "expected", "doubted"
-            )
-        )
-    return pl.concat(parts).sort("symbol", "time")
-
-
-def _reason(titles: dict[str, str], override: float | None = None) -> pl.Expr:
-    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`."""
-    name = pl.col("strategy").replace(titles)
-    force = (
-        pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit("in force: flat, no other strategy is estimated to earn more than the cost of entering it"))
-        .otherwise(
-            pl.format(
-                "in force: {}, its past record and the forecast together score {} bps a bar, "
-                "a rank among the strategies and no profit to expect",
-                name,
-                pl.col("score_bps").round(2),
-            )
-        )
-    )
-    held = (
-        pl.when(pl.col("strategy") == "flat")
-        .then(pl.lit(""))
-        .when(pl.lit(override is not None))
-        .then(pl.lit("" if override is None else f"; {how_held(override)}"))
-        .when(pl.col("doubted") & (pl.col("evidence") <= 0))
-        .then(pl.lit("; nothing is held: too good to be true, a leak, or gone with decisions a bar late"))
-        .when(pl.col("evidence") <= 0)
-        .then(pl.lit("; evidence factor 0: nothing is held"))
-        .when(pl.col("evidence") < 1)
-        .then(pl.format("; evidence factor {}: so much of it is held", pl.col("evidence").round(2)))
-        .otherwise(pl.lit("; evidence factor 1: all of it is held"))
-    )
-    small = (
-        pl.when((pl.col("signal") == 0) | pl.col("traded"))
-        .then(pl.lit(""))
-        .when(~pl.col("telling"))
-        .then(pl.lit("; the ensemble's expected return is too small for the width of its interval"))
-        .when(pl.col("signal") * pl.col("expected") < 0)
-        .then(pl.lit("; the ensemble's expected return is on the other side than the signal"))
-        .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
-    )
-    return pl.concat_str([force, held, small])
-
-
-def how_held(override: float) -> str:
-    """What is held of a strategy where the settings set the evidence factor, whatever the record says.
-
-    >>> how_held(1.0), how_held(0.0)
-    ('held because the settings set evidence = 1', 'nothing is held: the settings set evidence = 0')
-    """
-    share = "" if override == 1 else ", so much of it"
-    return (
-        f"held because the settings set evidence = {override:g}{share}" if override > 0
-        else f"nothing is held: the settings set evidence = {override:g}"
-    )  # fmt: skip
-
-
-def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
-    """symbol and time of bar-level rows."""
-    names = np.array(samples.symbols, dtype=object)[samples.symbol[at]]
-    return pl.DataFrame(
-        {
-            "symbol": pl.Series(names, dtype=pl.String),
-            "time": pl.Series(samples.time[at]).dt.replace_time_zone("UTC"),
-        }
-    )

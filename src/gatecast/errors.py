@@ -8,6 +8,7 @@ GatecastError
 │   ├── BarsFileError          a file that is not what it says: carries file, line, column and value
 │   └── HistoryTooShortError   not enough bars: carries how many are needed and when there will be enough
 ├── FeatureError           a feature that does not exist or cannot be computed on these bars
+├── StrategyError          a strategy that fails, or whose sides or sizes are out of range
 ├── PluginError            a name that is taken, that nobody offers, or whose package cannot be imported
 ├── StoreError             a run or model on disk that cannot be read safely
 ├── TrainingError          a fit that exploded or had nothing to learn from
@@ -66,6 +67,10 @@ class HistoryTooShortError(BarsError):
 
 class FeatureError(GatecastError, ValueError):
     """A feature that does not exist or cannot be computed on these bars."""
+
+
+class StrategyError(GatecastError, ValueError):
+    """A strategy that fails, or whose sides or sizes are out of range."""
 
 
 class PluginError(GatecastError, ValueError):

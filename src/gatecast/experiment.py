@@ -18,7 +18,7 @@ from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.conformal import Intervals, with_intervals
 from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forecaster import Forecaster, Task
+from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
     LONGER,
@@ -37,15 +37,24 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day
 from gatecast.market.sources import Reading, read_with_findings
+from gatecast.market.vendors import VENDORS, vendor_of
+from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
-from gatecast.samples.features.catalogue import CATALOGUE
+from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.settings import Settings, said_above, shared
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
-from gatecast.trading.strategies import StrategySettings
+from gatecast.trading.strategies import (
+    STRATEGIES,
+    Strategy,
+    StrategySettings,
+    load_strategies,
+    strategy_titles,
+    with_moved_settings,
+)
 
 
 class Control(Settings):
@@ -118,7 +127,9 @@ class Experiment(Settings):
     signals: SignalSettings = SignalSettings()
     """When a forecast is a signal."""
     strategies: StrategySettings = StrategySettings()
-    """What the strategies have in common."""
+    """What the strategies have in common, and which take part."""
+    strategy: dict[str, SerializeAsAny[Strategy]] = Field(default_factory=dict, validate_default=True)
+    """Settings of the strategies by name: kind says what a strategy is, and its own settings follow."""
     selection: SelectionSettings = SelectionSettings()
     """Which strategy is in force, and how evidence reaches the money."""
     costs: Costs = Costs()
@@ -142,6 +153,24 @@ class Experiment(Settings):
         if isinstance(bars, BarsSettings | dict):
             return bars
         return BarsSettings(source="frame", frame=bars)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_strategies(cls, values: Any) -> Any:
+        return with_moved_settings(values) if isinstance(values, dict) else values
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _strategies(cls, tables: Any, about: ValidationInfo) -> Any:
+        """The strategy of every name that takes part."""
+        if not isinstance(tables, dict) or "strategies" not in about.data:  # either is refused by itself
+            return tables
+        return load_strategies(about.data["strategies"].in_order, tables)
+
+    @field_serializer("strategy")
+    def _strategy_tables(self, strategy: dict[str, Strategy]) -> dict[str, Any]:
+        """Each table with its kind."""
+        return {name: {"kind": one.kind, **one.model_dump(mode="json")} for name, one in strategy.items()}
 
     @field_validator("holdout", mode="before")
     @classmethod
@@ -261,7 +290,7 @@ class Experiment(Settings):
 
     def _known_as_too_good(self) -> None:
         features = self.features or DEFAULT_FEATURES
-        needed = [need for name in features if name in CATALOGUE for need in CATALOGUE[name].needs]
+        needed = [need for name in features if name in FEATURES for need in FEATURES.find(name).needs]
         known = list(dict.fromkeys([PLANTED, *ABOUT_RETURNS, *features, *needed]))
         for name in self.too_good:
             if name not in known:
@@ -269,6 +298,11 @@ class Experiment(Settings):
                     f"too_good names {name!r}: expected a head that may be too good ({', '.join(ABOUT_RETURNS)}), a "
                     f"feature or column in use, or {PLANTED!r}. {did_you_mean(name, known)}"
                 )
+
+    @property
+    def strategy_titles(self) -> dict[str, str]:
+        """Strategy -> what a reader calls it, with the models that give the signals."""
+        return strategy_titles(self.signals.model, self.signals.confirmed_by, self.strategy)
 
     def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
         """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
@@ -356,6 +390,38 @@ class Experiment(Settings):
     def _with_shared(self, one: Forecaster) -> Any:
         said = {name: getattr(self, name) for name in shared(type(one))}
         return one.replace(**said) if said else one
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """Sort and name of every part that is not gatecast's own -> where it comes from, see `Registry.origin`."""
+        found = {f"{sort.what}/{name}": sort.origin(name) for sort, name in self._parts}
+        return {name: origin for name, origin in found.items() if origin != OURS}
+
+    @property
+    def deciding_plugins(self) -> dict[str, str]:
+        """The plug-ins that make another trial when their code changes: models and strategies.
+
+        Features count by their values and vendors by their bars, which are hashed with the data.
+        """
+        sorts = (FORECASTERS.what, STRATEGIES.what)
+        return {name: origin for name, origin in self.plugins.items() if name.startswith(sorts)}
+
+    @property
+    def is_importable(self) -> bool:
+        """Whether another process that is given bars finds all else: nothing was added by a decorator in this one."""
+        return all(sort.is_importable(name) for sort, name in self._parts if sort is not VENDORS)
+
+    @property
+    def _parts(self) -> list[tuple[Registry[Any], str]]:
+        """What the run is made of, with the registry that has it."""
+        features = [name for name in self.features or () if name in FEATURES]
+        vendor = None if self.bars.frame is not None else vendor_of(self.bars.source)
+        return [
+            *((FORECASTERS, self.model[name].kind) for name in self.models),
+            *((STRATEGIES, one.kind) for one in self.strategy.values()),
+            *((FEATURES, name) for name in features),
+            *([(VENDORS, vendor[0])] if vendor else []),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""

@@ -16,26 +16,30 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from gatecast.arguments import checked
-from gatecast.chain import ClassResult, how_held, make_chain, signals_frame
+from gatecast.arguments import checked, takes
+from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
-from gatecast.market.actions import recorded_delistings
-from gatecast.market.bars import PRICES, Finding, refuse_lacking, session_date
+from gatecast.market.actions import read_actions, recorded_delistings
+from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import Ended, session_of, symbols_ended
 from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
-from gatecast.market.sources import LEFT_OUT
+from gatecast.market.reading import BarsSettings
+from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
+from gatecast.trading.decisions import how_held
 
 FAILS = ("stale", "missing", "revised", "left out")
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
+NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
+"""Settings of a run's bars that do not hold for newer ones."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
@@ -69,22 +73,94 @@ class Newest:
         }
 
 
+@dataclass(frozen=True)
+class NewestBars:
+    """What `read_newest` read: `bars` (a Bars frame) of a source, and what goes with them into `forecast`.
+
+    `splits`: those that apply to the bars, False where every step is a true move. `actions`: delistings. `findings`: of
+    the reading. `others`: symbols of the source beyond those of `bars`.
+    """
+
+    bars: pl.DataFrame
+    splits: Splits
+    actions: pl.DataFrame
+    findings: tuple[Finding, ...]
+    others: tuple[str, ...]
+
+
+def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = None, **options: Any) -> NewestBars:
+    """The newest bars of a source, read as the run read its own; `options` of `read_bars` win over the run's.
+
+    Of a source with more symbols than the run chose from it, the run's symbols are kept. Raises `BarsError` as
+    `read_bars` does.
+    """
+    names = run.bars["symbol"].unique().sort().to_list()
+    asked = {name: one for name, one in run.experiment.bars.options.items() if name not in NOT_OF_NEWEST}
+    if len(names) == 1:  # it names bars that carry no symbol
+        asked["symbols"] = names
+    asked |= options
+    asked |= {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
+    reading = read_with_findings(source, **asked)
+    newest, listed = reading.bars, reading.actions.filter(pl.col("kind") == "split")  # of both tables
+    table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
+    if asked.get("splits") is False:
+        table = False
+    chosen = "symbols" in options or run.experiment.bars.symbols is not None  # of more: who chooses knows the others
+    if chosen and newest["symbol"].is_in(names).any():
+        newest = newest.filter(pl.col("symbol").is_in(names))
+    others = symbols_of(source) if len(names) == 1 and not chosen else []
+    delisted = reading.actions.filter(pl.col("kind") == "delisting")
+    if asked.get("actions") is not None:  # of symbols that ended, and so have no bar here, as well
+        every = read_actions(asked["actions"]).filter(pl.col("kind") == "delisting")
+        delisted = delisted.vstack(every.filter(~pl.col("symbol").is_in(newest["symbol"].unique().to_list())))
+    return NewestBars(newest, table, delisted, reading.findings, tuple(others))
+
+
 @checked
+@takes(BarsSettings, without=(*IN_MEMORY, "start", "end", "as_of"))
 def forecast_newest(
-    folder: str | Path,
-    bars: pl.DataFrame,
+    run: Run | str | Path,
+    bars: Source,
     *,
     splits: Splits = None,
-    actions: pl.DataFrame | None = None,
+    actions: pl.DataFrame | str | Path | None = None,
     now: datetime | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
-    """The newest forecast of every symbol of a saved run, one dictionary a symbol: the rows of `forecast`."""
-    return forecast(folder, bars, splits=splits, actions=actions, now=now).rows
+    """The newest forecast of every symbol of a run, one dictionary a symbol: the rows of `forecast`.
+
+    Parameters
+    ----------
+    run: a Run, or the folder of one. bars: the newest bars, which may repeat those of the run: a path or a frame of
+        pandas or Polars, read as the run read its own (`options` are those of `read_bars`), or a Bars frame, taken as
+        it is.
+    splits, actions, now: see `forecast`.
+
+    Raises as `forecast` and `read_bars` do.
+
+    >>> from gatecast import Experiment, forecast_newest, run
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(1000, seed=1)
+    >>> cheap = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+    >>> done = run(Experiment(bars=bars[:-1], schedule={"refit": "1Y"}, **cheap))
+    >>> [(row["symbol"], row["time"] == bars["time"][-1]) for row in forecast_newest(done, bars)]
+    [('A1', True)]
+    """
+    known = run if isinstance(run, Run) else load_run(run)
+    if isinstance(bars, pl.DataFrame) and set(COLUMNS) <= set(bars.columns):
+        if options:
+            raise SettingsError(f"{', '.join(sorted(options))}: these bars are read already; leave the options out.")
+        given = actions if actions is None or isinstance(actions, pl.DataFrame) else read_actions(actions)
+        return forecast(known, bars, splits=splits, actions=given, now=now).rows
+    read = read_newest(known, bars, splits=splits, actions=actions, **options)
+    return forecast(
+        known, read.bars, splits=read.splits, actions=read.actions, now=now, findings=read.findings, others=read.others
+    ).rows
 
 
 @checked
 def forecast(
-    folder: str | Path,
+    run: Run | str | Path,
     bars: pl.DataFrame,
     *,
     splits: Splits = None,
@@ -93,13 +169,13 @@ def forecast(
     findings: Sequence[Finding] = (),
     others: Sequence[str] = (),
 ) -> Newest:
-    """The newest forecast of every symbol of a saved run, and what is wrong with the bars.
+    """The newest forecast of every symbol of a run, and what is wrong with the bars.
 
     Parameters
     ----------
-    folder: a run on disk. bars: Bars frame with the newest bars; it may repeat those of the run, and what it has beyond
-        them is added. Symbols that the run does not know are left out and named, and so are newer bars without a price
-        and bars that close after `now`. splits: the table with which the bars were read, see
+    run: a Run, or the folder of one. bars: Bars frame with the newest bars; it may repeat those of the run, and what it
+        has beyond them is added. Symbols that the run does not know are left out and named, and so are newer bars
+        without a price and bars that close after `now`. splits: the table with which the bars were read, see
         `market.merging.merge_bars`. actions: delistings beside those that the run has recorded, as
         `market.actions.read_actions` gives them; their symbols need no bars here. now: the moment against which bars
         are stale (default: the computer's clock).
@@ -115,10 +191,10 @@ def forecast(
     `SettingsError` for bars of a sealed hold-out.
     """
     refuse_lacking(bars)
-    run = load_run(folder)
+    run = run if isinstance(run, Run) else load_run(run)
     past, experiment = past_of(run), run.experiment
     if not past.forecasts:
-        raise StoreError(f"{folder}: no asset class of the run could be forecast.")
+        raise StoreError(f"{run.path or experiment.name}: no asset class of the run could be forecast.")
     moment = now or datetime.now(UTC)
     bars, unusable = usable(run.bars, bars, moment)
     refuse_sealed(run, bars)
@@ -148,12 +224,12 @@ def forecast(
         due = refits_due(experiment.schedule, one.samples, past.forecasts[name])
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
-    classes = chain.classes
+    classes, decisions = chain.classes, chain.decisions
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        signals_frame(classes, experiment.signals, experiment.selection.evidence), chain.weights, run.verdicts,
+        decisions.signals, decisions.weights, run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
-        abstain=experiment.strategies.abstain, ended=ended,
+        abstain=experiment.strategies.abstain, titles=decisions.titles, ended=ended,
     )  # fmt: skip
     told = []
     for row in rows:

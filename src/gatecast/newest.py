@@ -15,7 +15,7 @@ import polars as pl
 
 from gatecast.evaluation.verdict import SKILL
 from gatecast.forecasting.conformal import HIGH, LOW
-from gatecast.forecasting.titles import model_title
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, RIVALS, SECOND, model_title
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-ENSEMBLE = "ensemble"
 SAME = 1e-3  # of a standard deviation: a return forecast so near to its rival's is the rival's
 SAME_CHANCE = 5e-4  # a probability so near to the base rate is shown as the same
 NARROWEST = 1.2816  # half width of an 80 % interval in standard deviations, where there are no intervals
@@ -73,9 +72,10 @@ def newest_rows(
     weights: pl.DataFrame | None,
     verdicts: Mapping[str, Mapping[str, Any]],
     *,
-    signal_model: str = "lstm",
-    confirmed_by: str = "forest",
+    signal_model: str = NETWORK,
+    confirmed_by: str = SECOND,
     abstain: float = 0.05,
+    titles: Mapping[str, str] | None = None,
     ended: Mapping[str, Ended] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
@@ -85,6 +85,7 @@ def newest_rows(
     bars: Bars frame, or at least `symbol, time, close`. forecasts, signals, weights: frames of a run; None: unknown.
     verdicts: head -> verdict of the run. signal_model: whose forecast signals; confirmed_by: whose agreement makes
         a consensus. abstain: share of the narrowest interval's half width below which an expected return says nothing.
+        titles: strategy -> title, see `strategy_titles`; None: those of the built-in ones.
         ended: see `market.ends.symbols_ended`.
 
     Returns
@@ -113,7 +114,7 @@ def newest_rows(
     at = _forecast_times(forecasts, signals)
     found = _values_at(forecasts, at)
     tables, decided = [_last_rows(frame) for frame in (signals, weights)], _last_rows(weights)
-    titles = strategy_titles(signal_model, confirmed_by)
+    titles = titles or strategy_titles(signal_model, confirmed_by)
     result = []
     for row in rows:
         symbol = row["symbol"]
@@ -243,8 +244,9 @@ def _numbers(
     intervals = _intervals(values)
     width = _half_width(intervals, deviation)
     least = None if width is None else abstain * width
-    up, base = last(ENSEMBLE, "direction"), _first(last, _rivals("direction", verdicts, "base_rate"), "direction")
-    rivals = [last(name, "return") for name in _rivals("return", verdicts, "mean")]
+    up = last(ENSEMBLE, "direction")
+    base = _first(last, _rivals("direction", verdicts, PLAIN["direction"]), "direction")
+    rivals = [last(name, "return") for name in _rivals("return", verdicts, RIVALS["return"][1])]
     return {
         "signal_model": signal_model,
         "signal_return_log": last(signal_model, "return"),
@@ -273,7 +275,7 @@ def _skilled(head: str, verdicts: Mapping[str, Mapping[str, Any]]) -> bool:
 
 def _rivals(head: str, verdicts: Mapping[str, Mapping[str, Any]], simplest: str) -> list[str]:
     """Names under which a head's rival may stand among the forecasts."""
-    return [str((verdicts.get(head) or {}).get("rival") or ""), "rival", simplest]
+    return [str((verdicts.get(head) or {}).get("rival") or ""), RIVAL, simplest]
 
 
 def _first(last: Any, names: list[str], head: str) -> float | None:

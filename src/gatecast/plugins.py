@@ -6,17 +6,17 @@ first asked for by name. Nothing is ever imported because a settings file names 
 
 In a package's `pyproject.toml`:
 
-    [project.entry-points."gatecast.forecasters"]
-    boosting = "my_package:Boosting"
+    [project.entry-points."gatecast.strategies"]
+    breakout = "my_package:Breakout"
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, overload
 
 from gatecast.errors import PluginError, did_you_mean
 
@@ -26,10 +26,39 @@ OURS = "gatecast"
 """The origin of what is built in, and the distribution whose entry points are built in, too."""
 
 
+def is_anything(thing: object) -> str:
+    """No fault in any thing, whatever it is."""
+    return ""
+
+
+def subclass_of(base: type) -> Callable[[object], str]:
+    """A check for registries of classes: says "expected ..." of what is no finished subclass of `base` with a `kind`.
+
+    >>> subclass_of(int)(3)
+    'expected a subclass of builtins.int, got 3'
+    """
+
+    def fault(thing: object) -> str:
+        wanted = f"expected a subclass of {base.__module__}.{base.__qualname__}"
+        if not (isinstance(thing, type) and issubclass(thing, base)):
+            return f"{wanted}, got {thing!r}"
+        if missing := sorted(getattr(thing, "__abstractmethods__", ())):
+            return f"{wanted} that defines {', '.join(missing)}, which {thing.__name__} does not"
+        if not isinstance(getattr(thing, "kind", None), str):
+            return f"{wanted} with a `kind`, the name that settings call it by, which {thing.__name__} lacks"
+        return ""
+
+    return fault
+
+
 class Registry(Generic[Thing]):
     """Names and the things that they stand for.
 
-    `what`: the sort of things, for messages; `group`: the entry points' group.
+    Parameters
+    ----------
+    what: the sort of things, for messages. group: the entry points' group.
+    fault: thing -> what is wrong with it, a phrase; "" where it can be used. Asked when a thing is added or loaded.
+    code: thing -> the class or function whose source tells that it has changed; None: the thing itself.
 
     >>> colours = Registry[str]("colour", "gatecast.example_colours")
     >>> colours.add("red", "#f00", built_in=True)
@@ -42,23 +71,58 @@ class Registry(Generic[Thing]):
     gatecast.errors.PluginError: there is no colour 'rde'. Did you mean 'red'?
     """
 
-    def __init__(self, what: str, group: str) -> None:
-        self.what, self.group = what, group
+    def __init__(
+        self,
+        what: str,
+        group: str,
+        *,
+        fault: Callable[[object], str] = is_anything,
+        code: Callable[[Thing], object] | None = None,
+    ) -> None:
+        self.what, self.group, self._fault, self._code = what, group, fault, code
         self._things: dict[str, Thing] = {}
         self._origins: dict[str, str] = {}
 
-    def add(self, name: str, thing: Thing, *, built_in: bool = False) -> Thing:
+    @overload
+    def add(self, name: Thing) -> Thing: ...
+
+    @overload
+    def add(self, name: str, thing: Thing, *, built_in: bool = False) -> Thing: ...
+
+    def add(self, name: str | Thing, thing: Thing | None = None, *, built_in: bool = False) -> Thing:
         """Gives a thing its name and returns it. One's own name may be given again, a built-in one may not.
 
-        Raises `PluginError` where the name is taken or no word of letters, digits and underscores.
+        A class that says its name as `kind` needs no other: then `add` is a plain decorator, and what gatecast itself
+        defines is built in.
+
+        Raises `PluginError` where the name is taken or no word of letters, digits and underscores, and for a thing
+        that is not of the registry's sort.
         """
-        if not name.isidentifier():
+        if thing is None:
+            thing = cast("Thing", name)
+            name = getattr(thing, "kind", "")
+            built_in = str(getattr(thing, "__module__", "")).partition(".")[0] == OURS
+        if not isinstance(name, str) or not name.isidentifier():
             raise PluginError(f"the {self.what} {name!r} needs a name of letters, digits and underscores.")
         if not built_in and (self._origins.get(name) == OURS or self._is_ours(name)):
             raise PluginError(f"the name {name!r} is taken by a built-in {self.what}: choose another.")
+        self._refuse_unfit(name, thing)
         self._things[name] = thing
-        self._origins[name] = OURS if built_in else _source_of(thing)
+        self._origins[name] = OURS if built_in else self._origin_of(name, thing)
         return thing
+
+    def remove(self, name: str) -> None:
+        """Forgets a thing that was added; one that a package offers is loaded again when it is asked for.
+
+        >>> numbers = Registry[int]("number", "gatecast.example_numbers")
+        >>> numbers.add("one", 1)
+        1
+        >>> numbers.remove("one")
+        >>> list(numbers)
+        []
+        """
+        self._things.pop(name, None)
+        self._origins.pop(name, None)
 
     def find(self, name: str) -> Thing:
         """The thing of a name.
@@ -73,14 +137,24 @@ class Registry(Generic[Thing]):
     def origin(self, name: str) -> str:
         """Where a thing comes from.
 
-        "gatecast", "distribution==version" of a package, or the module of one added by decorator with a hash of its
-        source, so that a thing that changed under the same name shows.
+        "gatecast", or module and name with a hash of its source, so that a thing that changed under the same name
+        shows; before it "distribution==version" where a package offers it.
         """
         self.find(name)
         return self._origins[name]
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether gatecast itself offers the name."""
+        return name in self and self.origin(name) == OURS
+
+    def is_importable(self, name: str) -> bool:
+        """Whether another process finds the same by itself: a built-in thing, or one that a package offers."""
+        if name not in self._things:
+            return name in self
+        return self._origins[name] == OURS or self._point_of(name, self._things[name]) is not None
+
     def __contains__(self, name: object) -> bool:
-        return name in set(self)
+        return name in self._things or any(True for _ in entry_points(group=self.group, name=str(name)))
 
     def __iter__(self) -> Iterator[str]:
         """All names: built-in ones and added ones in the order of their adding, then those of packages."""
@@ -105,8 +179,26 @@ class Registry(Generic[Thing]):
                 f"the {self.what} {name!r} of {_release(point)} cannot be imported: {type(error).__name__}: {error}."
             ) from error
         if name not in self._things:  # unless importing it has added it
+            self._refuse_unfit(name, thing, _release(point))
             self._things[name] = thing
-        self._origins[name] = OURS if _distribution(point) == OURS else _release(point)
+        ours = _distribution(point) == OURS
+        self._origins[name] = OURS if ours else self._origin_of(name, self._things[name])
+
+    def _refuse_unfit(self, name: str, thing: object, of: str = "") -> None:
+        if fault := self._fault(thing):
+            raise PluginError(f"the {self.what} {name!r}{of and f' of {of}'}: {fault}.")
+
+    def _origin_of(self, name: str, thing: Thing) -> str:
+        """Module and name of a thing's code with the hash of its source, after the release of its package."""
+        point = self._point_of(name, thing)
+        source = _source_of(thing if self._code is None else self._code(thing))
+        return source if point is None else f"{_release(point)}, {source}"
+
+    def _point_of(self, name: str, thing: Thing) -> EntryPoint | None:
+        """The entry point of the package whose code a thing is, None where no package offers it."""
+        module = getattr(thing if self._code is None else self._code(thing), "__module__", "")
+        offered = entry_points(group=self.group, name=name)
+        return next((one for one in offered if one.module.partition(".")[0] == module.partition(".")[0]), None)
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -119,7 +211,7 @@ def _release(point: EntryPoint) -> str:
 
 def _source_of(thing: object) -> str:
     """Module and name of a class or function, with the beginning of its source's SHA-256."""
-    made = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    made: Any = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     place = f"{made.__module__}.{getattr(made, '__qualname__', made.__name__)}"
     try:
         source = inspect.getsource(made)

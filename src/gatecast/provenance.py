@@ -34,6 +34,16 @@ def hash_of(settings: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def hash_of_settings(settings: Mapping[str, Any], plugins: Mapping[str, str]) -> str:
+    """SHA-256 of settings and of where the plug-ins that they name come from, so that changed code is another hash.
+
+    >>> plain = hash_of_settings({"seed": 0}, {})
+    >>> plain == hash_of({"seed": 0}), plain == hash_of_settings({"seed": 0}, {"strategy/mine": "mine==1.0"})
+    (True, False)
+    """
+    return hash_of({**settings, "plugins": plugins} if plugins else settings)
+
+
 def hash_of_bars(bars: pl.DataFrame) -> str:
     """SHA-256 of the rows by symbol and time: text, microseconds and little-endian float64, a null as NaN."""
     digest = hashlib.sha256()
@@ -81,16 +91,19 @@ def of_run(
     bars: pl.DataFrame,
     forecasts: Mapping[str, Forecasts],
     seconds: Mapping[str, float],
+    plugins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The provenance of a run.
 
+    `plugins`: sort and name of every part that is not gatecast's own -> where it comes from.
     But for `clock`, `seconds`, the time that each model's training took, and the `cost` that a run adds, two runs of
     the same settings on the same data have the same.
     """
     return {
         "gatecast": _version("gatecast"),
         "data_hash": hash_of_bars(bars),
-        "settings_hash": hash_of(settings),
+        "settings_hash": hash_of_settings(settings, plugins or {}),
+        "plugins": dict(plugins or {}),
         "first_bar": bars["time"].min().isoformat(),  # type: ignore[union-attr]
         "last_bar": bars["time"].max().isoformat(),  # type: ignore[union-attr]
         "bars": len(bars),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +15,10 @@ import polars as pl
 from gatecast import provenance
 from gatecast.arguments import checked
 from gatecast.audits.quick import audit_of
-from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain, signals_frame
+from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
 from gatecast.compute.disk import Disk, KeptFile
 from gatecast.compute.estimate import Cost
-from gatecast.evaluation.compare import per_session, score_tables
+from gatecast.compute.progress import shown
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
@@ -33,7 +33,9 @@ from gatecast.evaluation.ledger import (
     unrecorded,
 )
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
-from gatecast.evaluation.tuned import searches_of
+from gatecast.evaluation.record import Record, records_of
+from gatecast.evaluation.search_worth import searches_of
+from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
@@ -41,12 +43,12 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
 from gatecast.market.stale import repeated_ranges, untradable
-from gatecast.metrics.returns import sharpe
+from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import scores_of
-from gatecast.trading.plausible import PLANTED
+from gatecast.trading.plausible import PLANTED, too_good_so_far
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,8 +143,11 @@ class Run:
 
 
 @checked
-def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan | None = None) -> Run:
+def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan: Plan | None = None) -> Run:
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
+
+    `progress`: True shows a bar for each stage, on a terminal and in a notebook; a function hears stage, parts done and
+    parts in all. `plan`: a function that hears what there is to do.
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
 
@@ -158,6 +163,11 @@ def run(experiment: Experiment, *, progress: Progress | None = None, plan: Plan 
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
+    with shown(progress) as told:
+        return _run(experiment, told, plan)
+
+
+def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -> Run:
     began = time.monotonic()
     reading = experiment.read()
     with problems() as early:  # what cannot be read is found before hours of work, not after them
@@ -189,9 +199,11 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(
         experiment, chain.bars, forecasts_file(chain.forecasts.values(), chain.disk),
-        signals_frame(chain.classes, experiment.signals, experiment.selection.evidence), chain.weights,
+        chain.decisions.signals, chain.weights,
         chain.result.equity, {},
-        provenance.of_run(experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds), chain.classes,
+        provenance.of_run(
+            experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds, experiment.plugins
+        ), chain.classes,
     )  # fmt: skip
 
 
@@ -250,9 +262,10 @@ def judge_chain(
     """
     trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
     days, held = per_session(chain.benchmark, chain.sessions)
+    records = records_of(chain.forecasts)
     with unrecorded():  # the trials on file are counted above
         verdicts = judge(
-            chain.forecasts, chain.net, chain.benchmark,
+            records, chain.net, chain.benchmark,
             round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
             periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
             effective_trials=independent_trials(trials, days, held) if trials else None,
@@ -261,11 +274,11 @@ def judge_chain(
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
-        chain.forecasts, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
-        {name: one.selection.too_good for name, one in chain.classes.items()}, experiment.too_good,
+        records, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars), _at_some_time(chain, experiment),
+        experiment.too_good,
     )  # fmt: skip
     blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
-    later = later_of(experiment, chain) if later is None else later
+    later = later_of(experiment, chain, records) if later is None else later
     if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
         return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
     return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
@@ -276,10 +289,23 @@ def _blamed(chain: Chain, name: str, experiment: Experiment) -> list[tuple[str, 
     return most_to_blame(bars, chain.classes[name].samples.names, experiment.horizon)
 
 
-def later_of(experiment: Experiment, chain: Chain) -> list[Later]:
-    """The effects of a chain's forecasts of returns and of its book with decisions one bar late."""
+def _at_some_time(chain: Chain, experiment: Experiment) -> dict[str, str]:
+    """Asset class -> whose record was above a limit while it ran: that of "return", or else that of the "strategy"."""
+    return {
+        name: "return" if too_good_so_far(one.forecasts, experiment.too_good).any() else "strategy"
+        for name, one in chain.classes.items()
+        if one.selection.too_good.any()
+    }
+
+
+def later_of(experiment: Experiment, chain: Chain, records: Mapping[str, Record] | None = None) -> list[Later]:
+    """The effects of a chain's forecasts of returns and of its book with decisions one bar late.
+
+    `records`: those of the chain's forecasts, where they are made already.
+    """
+    records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(chain.forecasts, weights, chain.bars, experiment.costs, chain.actions)
+    return one_bar_later(records, weights, chain.bars, experiment.costs, chain.actions)
 
 
 def configuration(experiment: Experiment) -> str:
@@ -287,7 +313,7 @@ def configuration(experiment: Experiment) -> str:
     left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
-    return provenance.hash_of(settings)
+    return provenance.hash_of_settings(settings, experiment.deciding_plugins)
 
 
 def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:
@@ -359,7 +385,7 @@ def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any
     planted, horizon = experiment.control, experiment.horizon
     known = {"r2": planted.r2} if planted.market == "b1" else {}
     truth: dict[str, Any] = dict(truth_of(planted.market, **known))
-    models, _ = score_tables({name: one.forecasts for name, one in control.classes.items()})
+    models, _ = score_tables(records_of({name: one.forecasts for name, one in control.classes.items()}))
     found = next((row for row in models if row["model"] == "ensemble" and row["head"] == "return"), {})
     over = f"{horizon} bar{'s' * (horizon != 1)}"
     measured = []

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from gatecast import provenance
 from gatecast.audits.leaks import Audit
 from gatecast.chain import Chain, ClassResult
-from gatecast.evaluation.compare import gains_without, illusions, many_models, per_session, score_tables
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.delay import Later
 from gatecast.evaluation.holdout import state_of
@@ -23,14 +22,17 @@ from gatecast.evaluation.ledger import (
     independent_trials,
     market_of,
 )
+from gatecast.evaluation.luck import illusions, many_models
+from gatecast.evaluation.memory import longer_windows
 from gatecast.evaluation.plausible import TOO_GOOD, void
-from gatecast.evaluation.rivals import each_with_rival
-from gatecast.evaluation.tuned import tuned_of
+from gatecast.evaluation.record import Record, records_of
+from gatecast.evaluation.search_worth import search_worth, searches_of
+from gatecast.evaluation.tables import gains_without, score_tables
 from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
-from gatecast.evaluation.windows import longer_windows
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.conformal import IntervalForecasts, coverage
+from gatecast.forecasting.panel import NETWORK
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.volatility import LogHAR
@@ -41,12 +43,11 @@ from gatecast.market.ends import say_ends, session_of, symbols_ended, table_want
 from gatecast.market.sources import Reading
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
-from gatecast.metrics.returns import comp, returns_of_levels, sharpe, tear_sheet
+from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharpe, tear_sheet
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
 from gatecast.trading.plausible import PLANTED
-from gatecast.trading.strategies import STRATEGIES, strategy_titles
 
 FloatArray = NDArray[np.float64]
 
@@ -71,7 +72,8 @@ def scores_of(
     symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late. `control`: what
     the planted market beside it showed.
     """
-    models, years = score_tables(chain.forecasts)
+    records = records_of(chain.forecasts)
+    models, years = score_tables(records)
     result, net = chain.result, chain.net
     periods = result.rows_per_year
     if not audit.clean:
@@ -79,7 +81,7 @@ def scores_of(
     symbols = chain.bars["symbol"].unique().sort().to_list()
     holdout = experiment.holdout
     found = trials_of(chain, trials)
-    turning = turning_symbols(chain.forecasts, verdicts)
+    turning = turning_symbols(records, verdicts)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
         "delistings": chain.actions.filter(kind="delisting")
@@ -95,19 +97,20 @@ def scores_of(
         },
         "audit": audit.to_dict(),
         "holdout": state_of(
-            symbols, holdout, market=market_of(chain.bars), settings_hash=provenance.hash_of(experiment.to_dict())
+            symbols, holdout, market=market_of(chain.bars),
+            settings_hash=provenance.hash_of_settings(experiment.to_dict(), experiment.plugins),
         ) if holdout else None,
         "trials": found,
-        "many": many_models(chain.forecasts),
-        "windows": windows_of(experiment, chain),
+        "many": many_models(records),
+        "windows": windows_of(experiment, records),
         "credit": credit_of(chain.forecasts, experiment.ensemble, jobs=experiment.jobs),
         "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),
         "rivals": rivals_of(chain.forecasts),
-        "tuning": tuned_of(chain.forecasts),
+        "tuning": search_worth(records, {name: searches_of(one) for name, one in chain.forecasts.items()}),
         "coverage": coverage_of(chain.forecasts),
         "selection": selected_features(chain),
-        "illusions": illusions(chain.forecasts, closes_of(chain), tries=found["effective"]),
+        "illusions": illusions(records["return"], closes_of(chain), tries=found["effective"]),
         "models": models,
         "years": years,
         "backtest": {
@@ -333,11 +336,11 @@ def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[s
     ]
 
 
-def windows_of(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]:
+def windows_of(experiment: Experiment, records: Mapping[str, Record]) -> list[dict[str, Any]]:
     """See `longer_windows`; `window`: the length of the sliding one."""
     return [
         {**row, "window": getattr(experiment.model.get(row["model"]), "window", None) or experiment.schedule.train}
-        for row in longer_windows(chain.forecasts)
+        for row in longer_windows(records)
     ]
 
 
@@ -348,7 +351,7 @@ def selected_features(chain: Chain) -> dict[str, list[dict[str, Any]]]:
     """
     found = {}
     for name, one in chain.classes.items():
-        shares = getattr(one.forecasts.fitted.get("lstm"), "selected", None)
+        shares = getattr(one.forecasts.fitted.get(NETWORK), "selected", None)
         if shares is None:
             continue
         rows = zip(one.samples.names, shares.mean(0), shares.min(0), shares.max(0), strict=True)
@@ -413,19 +416,19 @@ def strategy_table(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]
     `title`: the row in words. The strategy "held_long" is sized by forecast volatility; the benchmark, bought once and
     held, is a row of its own, the last.
     """
-    signals = experiment.signals
-    titles = strategy_titles(signals.model, signals.confirmed_by)
+    titles = experiment.strategy_titles
+    names = next(iter(chain.classes.values())).proposals.names
     chosen = np.concatenate(
         [one.selection.chosen[one.samples.decided[one.forecasts.rows]] for one in chain.classes.values()]
     )
     nets = session_returns(chain)
-    returns: dict[str, FloatArray] = dict(zip(STRATEGIES, nets.T, strict=True))
+    returns: dict[str, FloatArray] = dict(zip(names, nets.T, strict=True))
     rivals: dict[str, FloatArray] = {
         "equal weight of all strategies": nets[:, 1:].mean(1),
         "benchmark": returns_of_levels(chain.result.equity["benchmark"].to_numpy()),
     }
     titles |= {"benchmark": BENCHMARK}
-    shares = [float(np.mean(chosen == column)) for column in range(len(STRATEGIES))]
+    shares = [float(np.mean(chosen == column)) for column in range(len(names))]
     periods = rows_per_year(chain.result.equity, chain.bars)
     return [
         {
@@ -502,17 +505,16 @@ def fold_table(chain: Chain) -> list[dict[str, Any]]:
     return rows
 
 
-def turning_symbols(forecasts: dict[str, Forecasts], verdicts: dict[str, Verdict]) -> list[dict[str, Any]]:
+def turning_symbols(records: Mapping[str, Record], verdicts: dict[str, Verdict]) -> list[dict[str, Any]]:
     """head, symbol, gain: the symbols without which a head's gain over the rival has the other sign.
 
     Only where that gain lies outside the verdict's 90 % interval: else it is within its luck.
     """
-    every = each_with_rival(forecasts)
     return [
         {"head": head, "symbol": symbol, "gain": gain}
         for head, one in verdicts.items()
         if head in NAMES and head != "strategy" and np.isfinite(one.effect)
-        for symbol, gain in gains_without(every, head, "ensemble").items()
+        for symbol, gain in gains_without(records[head], "ensemble").items()
         if gain * one.effect < 0 and not one.low <= gain <= one.high
     ]
 

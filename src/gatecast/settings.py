@@ -197,7 +197,7 @@ def to_toml(settings: Settings, notes: Mapping[str, str] | None = None) -> str:
                     "",
                     f"# {first_words(type(one))}",
                     f"[{name}.{key}]",
-                    f'kind = "{one.kind}"  # what the model is',
+                    f'kind = "{one.kind}"  # what it is',
                 ]
                 lines += _lines(one, "", shared(type(one)))
     return "\n".join(lines) + "\n"

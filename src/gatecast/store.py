@@ -200,9 +200,7 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
         arrays, settings = state_of(forecasts.panel[model], fitted)
         stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
         parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
-    of = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
-    scale = {model: np.concatenate(forecasts.scale[model]) for model in of if model in forecasts.scale}
-    parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(scale)
+    parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(_scale(run, name))
     issued = forecasts.issued()
     members = {
         f"{model}/{seed}/{head}": array
@@ -218,6 +216,13 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
         }
     )
     return parts
+
+
+def _scale(run: Run, name: str) -> dict[str, FloatArray]:
+    """Model -> forecasts of each refit's validation rows, of the models that signals of the class are made from."""
+    scale = run.classes[name].forecasts.scale
+    of = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
+    return {model: np.concatenate(scale[model]) for model in of if model in scale}
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import make_bars, synthetic
 from gatecast.market.reading import BarsSettings
 from gatecast.samples import targets, windows
-from gatecast.samples.features import CATALOGUE, register
+from gatecast.samples.features import FEATURES, register
 from gatecast.samples.targets import Target, to_times
 from gatecast.trading import signals
 
@@ -60,10 +60,10 @@ WALK = synthetic.a1(560, seed=1)
 @pytest.fixture(autouse=True)
 def _catalogue() -> Iterator[None]:
     """Features that a test registers are its own."""
-    before = dict(CATALOGUE)
+    before = set(FEATURES)
     yield
-    CATALOGUE.clear()
-    CATALOGUE.update(before)
+    for name in set(FEATURES) - before:
+        FEATURES.remove(name)
 
 
 # ── features of the user's ────────────────────────────────────────────────────────────────────────
@@ -285,12 +285,12 @@ def scaled_by_heart(patch: Patch) -> None:
 def fitted_on_all_rows(patch: Patch) -> None:
     """L8 inside a model: it learns from every answer there is."""
 
-    def leaky(self: Forest, fold: Fold) -> Any:
-        answered = np.flatnonzero(~np.isnat(fold.data.known_at))
-        return original(self, replace(fold, train=answered))
+    def leaky(self: Forest, folds: Sequence[Fold], **given: Any) -> Any:
+        answered = [np.flatnonzero(~np.isnat(fold.data.known_at)) for fold in folds]
+        return original(self, [replace(fold, train=rows) for fold, rows in zip(folds, answered, strict=True)], **given)
 
-    original = Forest._fit
-    patch.setattr(Forest, "_fit", leaky)
+    original = Forest.fit_many
+    patch.setattr(Forest, "fit_many", leaky)
 
 
 def weighed_with_later_answers(patch: Patch) -> None:

@@ -12,12 +12,13 @@ import gatecast
 from gatecast.chain import make_chain
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, market_of, market_of_answers, read_trials, unrecorded
+from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import Verdict
 from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.runs import judge_chain, run
-from gatecast.samples.features.catalogue import CATALOGUE, register
+from gatecast.samples.features.catalogue import FEATURES, register
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
 
@@ -56,14 +57,14 @@ def test_three_columns_and_three_functions_of_one_name_are_three_trials() -> Non
 
 def test_functions_of_one_name_are_told_apart_by_what_they_make() -> None:
     for number in range(3):
-        CATALOGUE.pop("mine", None)
+        FEATURES.remove("mine")
 
         @register("mine", warmup=9)
         def lagged(close: np.ndarray, days: int = number + 1) -> np.ndarray:
             return np.r_[np.full(days + 1, np.nan), np.diff(np.log(close))[:-days]]
 
         assert tried(Experiment(bars=market(), **QUICK | {"features": ("ret_log_1", "mine")})) == number + 1
-    CATALOGUE.pop("mine")
+    FEATURES.remove("mine")
 
 
 def test_another_name_for_the_market_hides_no_trial() -> None:
@@ -90,7 +91,7 @@ def test_judge_counts_the_trials_of_the_ledger_where_they_are_more() -> None:
     words: dict[str, Any] = {"round_trip": 0.001, "periods_per_year": 252.0, "sessions": chain.sessions}
 
     def judged(**given: Any) -> dict[str, Verdict]:
-        return gatecast.judge(chain.forecasts, chain.net, chain.benchmark, **words | given)
+        return gatecast.judge(records_of(chain.forecasts), chain.net, chain.benchmark, **words | given)
 
     assert {one.trials for one in judged().values()} == {1}
     for horizon in (2, 3, 4):
@@ -110,7 +111,7 @@ def test_judge_counts_the_trials_of_the_ledger_where_they_are_more() -> None:
     with unrecorded():
         assert judged()["return"].trials == 1
     assert len(read_trials(ledger_path())) == 5  # nothing is recorded by judging alone
-    with pytest.raises(SettingsError, match="forecasts has no asset class"):
+    with pytest.raises(SettingsError, match="records has no head"):
         gatecast.judge({}, chain.net, chain.benchmark, round_trip=0.0, periods_per_year=252.0)
 
 

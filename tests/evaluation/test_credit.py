@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -213,30 +213,26 @@ def test_a_run_keeps_the_credit_of_its_models() -> None:
     assert scored == pytest.approx(models)  # one symbol: a day is a bar
 
 
-def test_only_heads_that_the_models_have_a_part_in_are_combined_again(
-    forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[str] = []
-    plain_returns, plain_probability = Ensemble._returns, Ensemble._probability
+class Watched(Ensemble):
+    """An ensemble that notes the heads that it is asked to combine beside the variance."""
 
-    def returns(self: Ensemble, *given: Any) -> Any:
-        made.append("return")
-        return plain_returns(self, *given)
+    asked: ClassVar[list[set[str]]] = []
 
-    def probability(self: Ensemble, known: Forecasts, head: str, since: int) -> Any:
-        made.append(head)
-        return plain_probability(self, known, head, since)
+    def combine(self, forecasts: Forecasts, *given: Any, **named: Any) -> Forecasts:
+        self.asked.append({head for head in ("return", "direction", "regime") if head in named["heads"]})
+        return super().combine(forecasts, *given, **named)
 
+
+def test_only_heads_that_the_models_have_a_part_in_are_combined_again(forecasts: Forecasts) -> None:
     combined = Ensemble().combine(forecasts)
-    monkeypatch.setattr(Ensemble, "_returns", returns)
-    monkeypatch.setattr(Ensemble, "_probability", probability)
     for models, heads in {
-        ("har_class",): ["regime"], ("highway",): ["regime"], ("logistic",): ["return", "direction", "regime"],
-        ("lstm", "highway"): ["regime"],
+        ("har_class",): {"regime"}, ("highway",): {"regime"}, ("logistic",): {"return", "direction", "regime"},
+        ("lstm", "highway"): {"regime"},
     }.items():  # fmt: skip
-        made.clear()
-        without(combined, Ensemble(), models)
-        assert made == heads, models
+        Watched.asked.clear()
+        made = without(combined, Watched(), models).values["without"]
+        assert [heads] == Watched.asked, models
+        assert set(made) - {"volatility"} == heads
 
 
 def test_the_credit_is_the_same_on_any_number_of_cores(forecasts: Forecasts) -> None:

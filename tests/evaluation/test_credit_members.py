@@ -12,6 +12,7 @@ import pytest
 
 from gatecast.errors import SettingsError
 from gatecast.evaluation.credit import credit_of
+from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import judge
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
@@ -69,7 +70,7 @@ def test_what_the_settings_accept_runs_and_the_rest_is_refused_by_name(everythin
         combined = {"index": experiment.combine(known)}
         rows = credit_of(combined, experiment.ensemble)
         assert all(np.isfinite(row["with"]) for row in rows)
-        verdicts = judge(combined, np.zeros(50), np.zeros(50), round_trip=0.001, periods_per_year=252)
+        verdicts = judge(records_of(combined), np.zeros(50), np.zeros(50), round_trip=0.001, periods_per_year=252)
         assert all(verdict.sentence for verdict in verdicts.values())
         ran += 1
     assert min(ran, len(refused)) > 25

@@ -10,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_what_dies
+from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.market import synthetic
@@ -36,7 +37,9 @@ def test_the_forecast_of_a_bar_earlier_stands_against_the_answer_that_begins_now
     found = {}
     for name, made in (("now", knows), ("later", earlier)):
         model = with_values(one, "ensemble", **{"return": made, "direction": half})
-        (found[name],) = [x for x in one_bar_later({"index": model}, flat, bars, Costs()) if x.head == "return"]
+        (found[name],) = [
+            x for x in one_bar_later(records_of({"index": model}), flat, bars, Costs()) if x.head == "return"
+        ]
     assert found["now"].effect < -0.5  # the answer of one bar says nothing of the next: R² near -1
     assert not found["now"].lives
     assert found["later"].effect == pytest.approx(1.0)
@@ -49,11 +52,13 @@ def test_the_book_one_bar_later_is_the_backtest_of_shifted_weights() -> None:
     later = np.r_[side[1:], 0.0]  # known two bars ahead: what is decided late still earns
     one = with_rival(made_up(make_samples(bars, ("ret_log_1",))["index"]))
     half = np.full(len(one.samples), 0.5)
-    model = {"index": with_values(one, "ensemble", **{"return": one.values["zero"]["return"], "direction": half})}
+    model = with_values(one, "ensemble", **{"return": one.values["zero"]["return"], "direction": half})
     costs, found = Costs(), {}
     for name, weight in (("next", side), ("second", later)):
         weights = bars.select("symbol", "time", weight=pl.Series(weight))
-        (found[name],) = [x for x in one_bar_later(model, weights, bars, costs) if x.head == "strategy"]
+        (found[name],) = [
+            x for x in one_bar_later(records_of({"index": model}), weights, bars, costs) if x.head == "strategy"
+        ]
     shifted = bars.select("symbol", "time", weight=pl.Series(np.r_[0.0, later[:-1]]))
     result = backtest(shifted, bars, costs)
     equity = result.equity

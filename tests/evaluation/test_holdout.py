@@ -25,6 +25,7 @@ from gatecast.evaluation.holdout import (
     state_of,
 )
 from gatecast.evaluation.ledger import Data, Trial, market_of, record_trial
+from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
@@ -46,7 +47,7 @@ def equity(samples: Samples, drift: float) -> pl.DataFrame:
 
 def test_what_is_gone_is_counted_before_and_after(samples: Samples) -> None:
     skilled = Ensemble().combine(made_up(samples, seed=1, skill=dict.fromkeys(("lstm", "forest", "logistic"), 0.3)))
-    found = measure({"index": skilled}, equity(samples, 0.002), DAY, periods_per_year=252)
+    found = measure(records_of({"index": skilled}), equity(samples, 0.002), DAY, periods_per_year=252)
     by_head = {one["head"]: one for one in found["heads"]}
     assert set(by_head) == {"return", "direction", "volatility", "regime", "strategy"}
     for one in by_head.values():
@@ -64,7 +65,7 @@ def test_what_is_gone_is_counted_before_and_after(samples: Samples) -> None:
 def test_the_gains_are_those_of_the_rows_on_either_side(samples: Samples) -> None:
     """Direction, against the base rate, by hand."""
     skilled = Ensemble().combine(made_up(samples, seed=1, skill=dict.fromkeys(("lstm", "forest", "logistic"), 0.1)))
-    found = measure({"index": skilled}, equity(samples, 0.0), DAY, periods_per_year=252)
+    found = measure(records_of({"index": skilled}), equity(samples, 0.0), DAY, periods_per_year=252)
     by_head = {one["head"]: one for one in found["heads"]}
     answer = samples.targets["direction"].value[samples.ends]
     known = samples.targets["direction"].known_at[samples.ends]
@@ -98,7 +99,7 @@ def test_several_bars_a_session_are_one_day(samples: Samples) -> None:
     ]
     hourly = pl.concat(hours).sort("time")
     daily, found = (
-        measure({"index": skilled}, frame, DAY, periods_per_year=periods)
+        measure(records_of({"index": skilled}), frame, DAY, periods_per_year=periods)
         for frame, periods in ((whole, 252), (hourly, 504))
     )
     assert found["years"] == pytest.approx(daily["years"])
@@ -109,21 +110,21 @@ def test_several_bars_a_session_are_one_day(samples: Samples) -> None:
 def test_too_little_to_measure_is_said(samples: Samples) -> None:
     skilled = Ensemble().combine(made_up(samples, seed=1))
     last = str(samples.sessions.max().astype("datetime64[D]") - 20)
-    found = measure({"index": skilled}, equity(samples, 0.0), last, periods_per_year=252)
+    found = measure(records_of({"index": skilled}), equity(samples, 0.0), last, periods_per_year=252)
     for one in found["heads"]:
         assert np.isnan(one["after"])
         assert "too little in the hold-out to measure" in one["sentence"]
     flat = equity(samples, 0.0).with_columns(net=pl.lit(0.0))
-    found = measure({"index": skilled}, flat, DAY, periods_per_year=252)
+    found = measure(records_of({"index": skilled}), flat, DAY, periods_per_year=252)
     assert np.isnan(found["heads"][-1]["after"])
     assert "held next to nothing in the hold-out" in found["heads"][-1]["sentence"]
     same = skilled.with_model(
         "ensemble", {**skilled.values["ensemble"], "volatility": with_rival(skilled).values["rival"]["volatility"]}
     )
-    found = measure({"index": same}, flat, DAY, periods_per_year=252)
+    found = measure(records_of({"index": same}), flat, DAY, periods_per_year=252)
     assert found["heads"][2]["rival"] == "rival"
     assert "that of the rival, the best simple forecast so far, throughout" in found["heads"][2]["sentence"]
-    nothing = measure({"index": skilled}, flat, "1999-01-01", periods_per_year=252)
+    nothing = measure(records_of({"index": skilled}), flat, "1999-01-01", periods_per_year=252)
     assert all(np.isnan(one["before"]) for one in nothing["heads"])
 
 
@@ -154,9 +155,9 @@ def test_an_opening_says_what_speaks_against_it(samples: Samples) -> None:
     assert "3 earlier trials had read it" in holdout.reservations([], 3, 1.0)[0]
     forecasts = made_up(samples, seed=1)
     frame = forecasts.to_frame()
-    assert holdout.same_past(frame, {"index": forecasts}) == 1.0
+    assert holdout.same_past(frame, forecasts.to_frame()) == 1.0
     other = frame.with_columns(pl.when(pl.int_range(pl.len()) % 10 == 0).then(9.0).otherwise("value").alias("value"))
-    same = holdout.same_past(other, {"index": forecasts})
+    same = holdout.same_past(other, forecasts.to_frame())
     assert same == pytest.approx(0.9, abs=1e-4)
     assert holdout.reservations([], 0, same) == [
         "Of the sealed run's forecasts 90.0% came out the same: its bars or the program have changed."
@@ -165,7 +166,7 @@ def test_an_opening_says_what_speaks_against_it(samples: Samples) -> None:
 
 def test_an_answer_that_reaches_into_the_holdout_is_on_neither_side(samples: Samples) -> None:
     skilled = Ensemble().combine(made_up(samples, seed=1))
-    found = measure({"index": skilled}, equity(samples, 0.0), DAY, periods_per_year=252)
+    found = measure(records_of({"index": skilled}), equity(samples, 0.0), DAY, periods_per_year=252)
     one = found["heads"][0]
     scored = skilled.rows[~np.isnat(samples.known_at[skilled.rows])]
     days = len(np.unique(samples.sessions[scored]))

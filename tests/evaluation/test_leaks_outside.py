@@ -12,7 +12,7 @@ from gatecast.audits.leaks import Audit, Leak, knowing_columns, with_knowing
 from gatecast.evaluation.knowing import beyond_luck, knowing, most_to_blame
 from gatecast.market import synthetic
 from gatecast.samples.features import DEFAULT_FEATURES, register
-from gatecast.samples.features.catalogue import CATALOGUE
+from gatecast.samples.features.catalogue import FEATURES
 
 Array = np.ndarray
 NAMES = ("ret_log_1", "x")
@@ -120,10 +120,10 @@ def test_volume_that_knows_tomorrow_is_named_where_a_feature_needs_it() -> None:
 
 @pytest.fixture
 def registered() -> Iterator[None]:
-    before = dict(CATALOGUE)
+    before = set(FEATURES)
     yield
-    CATALOGUE.clear()
-    CATALOGUE.update(before)
+    for name in set(FEATURES) - before:
+        FEATURES.remove(name)
 
 
 @pytest.mark.usefixtures("registered")

@@ -12,16 +12,17 @@ import pytest
 import gatecast
 from gatecast.errors import SettingsError
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, TooGood, too_good, void, without_what_is_too_good
+from gatecast.evaluation.record import Record
 from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.samples.windows import make_samples
-from gatecast.trading.plausible import hits_of, too_good_so_far, too_much_money_so_far
+from gatecast.trading.plausible import hits_so_far, too_good_so_far, too_much_money_so_far
 from tests.made_up import made_up, with_values
 
 FAST = {
-    "models": ("ridge", "logistic"),
+    "models": ("ridge", "logistic", "ridge_long", "logistic_long"),
     "schedule": {"refit": "6M"},
     "signals": {"model": "ridge", "confirmed_by": "ridge"},
     "ensemble": {
@@ -46,7 +47,15 @@ def forecasts_with(share: float, horizon: int = 5, bars: int = 1400, seed: int =
 def found_in(forecasts: Forecasts, allowed: tuple[str, ...] = ()) -> list[TooGood]:
     nothing = np.zeros(10)
     days = np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]")
-    return too_good({"index": forecasts}, nothing, nothing, days, 252.0, None, allowed)
+    return too_good(
+        {head: Record.of({"index": forecasts}, head) for head in ("return", "direction")},
+        nothing,
+        nothing,
+        days,
+        252.0,
+        None,
+        allowed,
+    )
 
 
 @pytest.mark.parametrize(("share", "named"), [(0.05, False), (0.20, True), (0.93, True)])
@@ -78,7 +87,7 @@ def test_always_up_in_a_market_that_only_rises_is_not_too_good() -> None:
     one = made_up(samples)
     mean = one.values["mean"]["return"]
     rising = with_values(one, "ensemble", **{"return": mean, "direction": np.full(len(samples), 0.9)})
-    days, hits, rises = hits_of(rising, "return")
+    days, hits, rises = hits_so_far(rising, "return")
     assert len(days) > 1000
     assert hits.mean() > 0.75  # of a drift of .8 standard deviations: Φ(.8) = .788
     assert np.array_equal(hits, rises)
@@ -88,7 +97,7 @@ def test_always_up_in_a_market_that_only_rises_is_not_too_good() -> None:
 
 def test_hits_are_counted_on_answers_that_share_no_bar() -> None:
     forecasts = forecasts_with(0.5)
-    days, hits, _ = hits_of(forecasts, "return")
+    days, hits, _ = hits_so_far(forecasts, "return")
     samples, rows = forecasts.samples, forecasts.rows
     answer = samples.targets["return"].value[samples.decided[rows], -1]
     made = forecasts.values["ensemble"]["return"][rows, -1]
@@ -196,7 +205,7 @@ def test_the_command_ends_with_status_three(answer: pl.DataFrame, tmp_path: Path
     toml = tmp_path / "s.toml"
     toml.write_text(
         f"""features = ["ret_log_1", "x"]
-models = ["ridge", "logistic"]
+models = ["ridge", "logistic", "ridge_long", "logistic_long"]
 [bars]
 source = "{(tmp_path / "bars.csv").as_posix()}"
 stamp = "close"

@@ -11,21 +11,22 @@ import polars as pl
 import pytest
 from made_up import made_up, with_answers, with_values
 
-from gatecast.evaluation.compare import day_means, illusions, many_models, score_tables, set_aside
 from gatecast.evaluation.credit import credit_of
+from gatecast.evaluation.luck import illusions, many_models
+from gatecast.evaluation.record import Record, day_means, records_of, set_aside
 from gatecast.evaluation.rivals import (
     CAP,
-    PLAIN,
     RECORD_DAYS,
     RIVAL,
-    RIVALS,
     losses,
     most_in_force,
     with_rival,
 )
+from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, judge
 from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.panel import PLAIN, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -38,7 +39,9 @@ WALK = 0.01 * np.random.default_rng(0).standard_normal(1000)
 
 def judged(forecasts: Forecasts, strategy: FloatArray | None = None, **settings: Any) -> dict[str, Any]:
     book = np.zeros(1000) if strategy is None else strategy
-    return judge({"index": forecasts}, book, WALK, **({"round_trip": 0.001, "periods_per_year": 252.0} | settings))
+    return judge(
+        records_of({"index": forecasts}), book, WALK, **({"round_trip": 0.001, "periods_per_year": 252.0} | settings)
+    )
 
 
 def simple_models(
@@ -47,7 +50,7 @@ def simple_models(
     """Walk-forward forecasts of every head's rivals."""
     wanted = {name for names in RIVALS.values() for name in names}
     models = {name: one for name, one in Experiment(bars=bars).panel.items() if name in wanted}
-    assert {one.name for one in models} == wanted
+    assert set(models) == wanted
     return walk_forward(models, make_samples(bars, features, horizon=5)["index"], schedule)
 
 
@@ -74,14 +77,15 @@ def test_the_best_so_far_is_in_force_by_its_plain_formula(gjr: pl.DataFrame) -> 
             ours, theirs = found.values[RIVAL][head][fold.test], forecasts.values[best][head][fold.test]
             assert ours.tobytes() == theirs.tobytes()
     assert found.rivals["volatility"][0] == "har"
-    assert most_in_force({"index": found}, "volatility") in RIVALS["volatility"]
+    assert most_in_force("volatility", found.rivals["volatility"]) in RIVALS["volatility"]
 
 
 def test_the_symbols_of_a_day_count_as_one(samples: Samples) -> None:
     forecasts = made_up(samples, seed=3)
     found = with_rival(forecasts)
     names = [name for name in RIVALS["volatility"] if name in forecasts.values]
-    days = {name: day_means({"index": forecasts}, "volatility", name, name) for name in names}
+    record = Record.of({"index": forecasts}, "volatility")
+    days = {name: day_means(record, name, name) for name in names}
     cutoff = forecasts.folds[-1].cutoff
     known = np.unique(samples.sessions[samples.known_at <= cutoff]).astype("datetime64[D]")
     mean = {name: one.model[np.isin(one.day, known)].mean() for name, one in days.items()}
@@ -170,7 +174,7 @@ def test_a_loss_beyond_the_cap_counts_as_the_cap(samples: Samples) -> None:
     path[samples.decided[struck]] = 50 * samples.facts.sigma[samples.ends[struck]]
     changed = with_answers(forecasts, "return", path)
     assert losses(changed, "return", "zero")[struck] == CAP
-    assert set_aside({"index": with_rival(changed)}, "return", "ensemble").capped == 1
+    assert set_aside(records_of({"index": changed})["return"], "ensemble").capped == 1
     found = judged(changed)["return"]
     assert found.capped == 1
     assert "1 losses were above 25 times the usual" in found.sentence
@@ -199,12 +203,13 @@ def test_a_price_that_never_moves_or_only_rises_is_not_judged(drift: float) -> N
         if head in ("return", "volatility"):
             nothing = "Nothing moved" if drift == 0 else "The answers never varied"
             assert found.sentence.startswith(f"{nothing}: there is nothing to judge."), head
-    tables, years = score_tables({"index": forecasts})
+    records = records_of({"index": forecasts})
+    tables, years = score_tables(records)
     assert all(not np.isfinite(row["gain"]) or abs(row["gain"]) <= 1 for row in tables if row["head"] == "return")
     assert isinstance(years, list)
-    assert isinstance(many_models({"index": forecasts}, draws=20), dict)
+    assert isinstance(many_models(records, draws=20), dict)
     closes = {"index": cash(drift)["close"].to_numpy()}
-    assert illusions({"index": forecasts}, closes)["overlap"]["sessions"] == 5
+    assert illusions(records["return"], closes)["overlap"]["sessions"] == 5
     assert isinstance(credit_of({"index": forecasts}, Ensemble(members=("logistic_lag",))), list)
 
 
@@ -257,7 +262,9 @@ def test_a_strategy_beside_a_market_that_earns_the_same_every_day_is_not_judged(
     forecasts = Ensemble().combine(made_up(samples, seed=1))
     cash_fund = np.diff(5 * np.exp(2e-4 * np.arange(1001))) / (5 * np.exp(2e-4 * np.arange(1000)))
     cash_fund[0] = 0.0
-    every = judge({"index": forecasts}, 0.5 * cash_fund, cash_fund, round_trip=0.001, periods_per_year=252.0)
+    every = judge(
+        records_of({"index": forecasts}), 0.5 * cash_fund, cash_fund, round_trip=0.001, periods_per_year=252.0
+    )
     found = every["strategy"]
     assert found.verdict == CANNOT_TELL
     assert found.sentence == "Buy and hold earned the same every day: there is nothing to judge."

@@ -15,13 +15,12 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from gatecast.chain import make_chain
-from gatecast.evaluation.compare import Days, day_means
 from gatecast.evaluation.hindsight import best_simple
-from gatecast.evaluation.rivals import REGRESSIONS, RIVAL, RIVALS, losses, with_rival
+from gatecast.evaluation.record import Days, Record, day_means, records_of
+from gatecast.evaluation.rivals import losses, with_rival
 from gatecast.evaluation.verdict import (
     CANNOT_TELL,
     NOTHING,
-    RIVAL_NAMES,
     SKILL,
     Estimate,
     Verdict,
@@ -34,6 +33,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.panel import PANEL, REGRESSIONS, RIVAL, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
@@ -52,7 +52,7 @@ def verdicts(
     if isinstance(forecasts, Forecasts):
         forecasts = {"index": forecasts}
     settings = {"round_trip": 0.001, "periods_per_year": 252.0} | settings
-    return judge(forecasts, strategy, MARKET_RETURNS[: len(strategy)], **settings)
+    return judge(records_of(forecasts), strategy, MARKET_RETURNS[: len(strategy)], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,11 @@ def test_exposure_to_a_rising_market_is_no_skill(skilled: Forecasts) -> None:
     rising = MARKET_RETURNS + 0.002
     noise = 0.003 * np.random.default_rng(3).standard_normal(1000)
     found = judge(
-        {"index": skilled}, 0.6 * rising + noise - noise.mean(), rising, round_trip=0.001, periods_per_year=252
+        records_of({"index": skilled}),
+        0.6 * rising + noise - noise.mean(),
+        rising,
+        round_trip=0.001,
+        periods_per_year=252,
     )
     assert found["strategy"].verdict == CANNOT_TELL
 
@@ -433,7 +437,7 @@ def test_small_numbers_are_not_rounded_away(faint: Forecasts) -> None:
 
 def test_the_year_that_brought_most_is_left_out(skilled: Forecasts, faint: Forecasts) -> None:
     found = verdicts(skilled)["direction"]
-    gain = day_means({"index": with_rival(skilled)}, "direction", "ensemble", RIVAL)
+    gain = day_means(records_of({"index": skilled})["direction"], "ensemble", RIVAL)
     year = gain.day.astype("datetime64[Y]").astype(int) + 1970
     total = {one: gain.gain[year == one].sum() for one in np.unique(year)}
     best = max(total, key=total.__getitem__)
@@ -582,8 +586,7 @@ def test_signal_whose_gain_is_not_certain_yet_says_how_long_it_takes(skilled: Fo
 
 
 def test_every_rival_and_every_simpler_model_has_a_name() -> None:
-    named = {name for names in (*RIVALS.values(), *REGRESSIONS.values()) for name in names}
-    assert named <= set(RIVAL_NAMES)
+    assert {name for names in (*RIVALS.values(), *REGRESSIONS.values()) for name in names} <= set(PANEL)
 
 
 def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> None:
@@ -593,10 +596,10 @@ def test_the_best_of_the_linear_models_is_the_one_to_use(samples: Samples) -> No
     noise = np.random.default_rng(0).standard_normal(len(samples))
     for name, size in (("har_symbol", 0.1), ("har_class", 0.05), ("ridge", 1.0)):
         forecasts = forecasts.with_model(name, {"volatility": known * np.exp(size * noise)})
-    found = best_simple({"index": forecasts}, "volatility", "ensemble", 5)
+    found = best_simple(Record.of({"index": forecasts}, "volatility"), "ensemble")
     assert found.over == "har_class"
     assert found.high < 0
-    against = best_simple({"index": forecasts}, "volatility", "har_class", 5)
+    against = best_simple(Record.of({"index": forecasts}, "volatility"), "har_class")
     assert against.over == "har_symbol"
     assert against.low > 0
 

@@ -26,7 +26,7 @@ from gatecast.market.merging import merge_bars
 from gatecast.market.sources import Reading, read_bars, read_with_findings
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.samples.features import compute_features
-from gatecast.samples.features.catalogue import CATALOGUE, register
+from gatecast.samples.features.catalogue import FEATURES, register
 from gatecast.samples.targets import make_targets
 from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest
@@ -72,7 +72,7 @@ def helper_names() -> list[str]:
     spelt = {spelling for group in SPELLINGS.values() for spelling in group} | set(SPELLINGS)
     kept = {snake(name) for name in names if re.fullmatch(r"_?[a-z][a-z0-9_]{0,30}", name)}
     return sorted(
-        name for name in kept - spelt - set(CATALOGUE) - set(COLUMNS) - {"session_date"}
+        name for name in kept - spelt - set(FEATURES) - set(COLUMNS) - {"session_date"}
         if not re.search(r"_known_at$|^(bid|ask)_|^unnamed|^index$|^level_0$|^column$", name) and name
     )  # fmt: skip
 
@@ -197,7 +197,7 @@ def test_a_registered_function_beyond_the_bounds_is_refused() -> None:
         with pytest.raises(FeatureError, match=r"'huge' reaches .* beyond 1e\+30"):
             compute_features(BARS, ["huge"])
     finally:
-        CATALOGUE.pop("huge")
+        FEATURES.remove("huge")
 
 
 # ── known times ───────────────────────────────────────────────────────────────────────────────────

@@ -12,15 +12,15 @@ import talib
 
 from gatecast.errors import FeatureError
 from gatecast.samples.features import (
-    CATALOGUE,
     DEFAULT_FEATURES,
     EQUALITY_BARS,
+    FEATURES,
     available_features,
     compute_features,
     register,
 )
 
-EVERY = list(CATALOGUE)
+EVERY = list(FEATURES)
 
 
 def some_bars(
@@ -161,7 +161,7 @@ def test_null_exactly_during_the_warm_up_of_each_segment(bars: pl.DataFrame, nam
     assert column.is_nan().sum() == 0
     assert column.drop_nulls().is_finite().all()
     row_of_segment = bars.select(pl.int_range(pl.len()).over("symbol", "segment")).to_series()
-    assert (column.is_null() == (row_of_segment < CATALOGUE[name].warmup)).all()
+    assert (column.is_null() == (row_of_segment < FEATURES.find(name).warmup)).all()
 
 
 def test_segments_are_never_joined(bars: pl.DataFrame) -> None:
@@ -292,11 +292,11 @@ def test_own_functions_get_one_segment_at_a_time(bars: pl.DataFrame) -> None:
         row = own.select(pl.int_range(pl.len()).over("symbol", "segment")).to_series().to_numpy()
         expected = np.where(row < 2, np.nan, own["close"].to_numpy() / first + 1)
         np.testing.assert_array_equal(computed, expected)
-        assert CATALOGUE["since_start"].description == "Close over the segment's first, plus x."
+        assert FEATURES.find("since_start").description == "Close over the segment's first, plus x."
         with pytest.raises(FeatureError, match="needs the column 'x'"):
             compute_features(bars, ["since_start"])
     finally:
-        CATALOGUE.pop("since_start")
+        FEATURES.remove("since_start")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_faulty_function_is_refused_with_the_place(bars: pl.DataFrame, functio
         with pytest.raises(FeatureError, match=f"'faulty'.*{told}.*Symbol BBB, segment from 2010-01-04"):
             compute_features(bars.filter(pl.col("symbol") == "BBB"), ["faulty"])
     finally:
-        CATALOGUE.pop("faulty")
+        FEATURES.remove("faulty")
 
 
 def test_names_that_do_not_exist_or_are_taken(bars: pl.DataFrame) -> None:
@@ -343,8 +343,9 @@ def test_pandas_in_pandas_out(bars: pl.DataFrame) -> None:
 
 
 def test_every_feature_says_what_it_is() -> None:
-    for name, feature in CATALOGUE.items():
+    for name in EVERY:
+        feature = FEATURES.find(name)
         assert feature.name == name
         assert feature.unit
         assert feature.description
-    assert [name for name, feature in CATALOGUE.items() if "volume" in feature.needs] == ["volume_ratio_20"]
+    assert [name for name in EVERY if "volume" in FEATURES.find(name).needs] == ["volume_ratio_20"]

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from gatecast.errors import HistoryTooShortError
-from gatecast.evaluation.compare import Days
 from gatecast.evaluation.ledger import ledger_path, read_trials
+from gatecast.evaluation.paired import Paired
+from gatecast.evaluation.record import Days
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
@@ -125,15 +126,15 @@ def test_the_difference_of_two_losses_that_are_known() -> None:
     draw = np.random.default_rng(0)
     other = 1 + 0.1 * draw.standard_normal(1000)
     better = other - 0.02 + 0.05 * draw.standard_normal(1000)
-    one = difference("return", MONTHLY, NEVER, days_of(other, better), 1, 5.0)
+    one = difference("return", Paired(MONTHLY, NEVER, days_of(other, better), 1), 5.0)
     assert one.gain == pytest.approx((other - better).mean() / other.mean())
     assert 0.015 < one.low < 0.02 < one.high < 0.025
-    back = difference("return", NEVER, MONTHLY, days_of(better, other), 1, 5.0)
+    back = difference("return", Paired(NEVER, MONTHLY, days_of(better, other), 1), 5.0)
     assert back.statistic == pytest.approx(-one.statistic)
     assert back.high < 0
-    noise = difference("return", MONTHLY, NEVER, days_of(other, draw.permutation(other)), 1, 5.0)
+    noise = difference("return", Paired(MONTHLY, NEVER, days_of(other, draw.permutation(other)), 1), 5.0)
     assert not noise.certain
-    few = difference("return", MONTHLY, NEVER, days_of(other[:70], better[:70]), 5, 5.0)
+    few = difference("return", Paired(MONTHLY, NEVER, days_of(other[:70], better[:70]), 5), 5.0)
     assert few.reason == "70 days are too few, 75 are the least"
     assert np.isnan(few.statistic)
 

@@ -26,7 +26,7 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.market import read_bars, synthetic
 from gatecast.market.bars import make_bars, opens_are_real
 from gatecast.runs import run
-from gatecast.samples.features import CATALOGUE, register
+from gatecast.samples.features import FEATURES, register
 from gatecast.studies.placebo import ABOUT_SIGNS, FILE, Placebo, flipped, key_of, placebo, ranked, verdicts_of
 
 QUICK: dict[str, Any] = {
@@ -269,7 +269,7 @@ def test_an_own_feature_that_was_changed_begins_anew(tmp_path: Path) -> None:
     for bars_back in (1, 2, 1):
         register("mine", warmup=2)(lambda close, back=bars_back: np.log(close / np.roll(close, back)))
         keys.append(key_of(own, bars))
-    CATALOGUE.pop("mine")
+    FEATURES.remove("mine")
     assert keys[0] == keys[2] != keys[1]
     assert key_of(PLANTED, bars) == key_of(PLANTED.replace(name="another", jobs=2), bars)
 

@@ -23,11 +23,11 @@ from gatecast.trading.selection import (
     session_products,
     watch,
 )
-from gatecast.trading.strategies import STRATEGIES, Proposals
+from gatecast.trading.strategies import NAMES, Proposals
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 TARGET, COST = 0.01, 0.0005
-KINDS = len(STRATEGIES)
+KINDS = len(NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def made_up_proposals(forecasts: Forecasts, seed: int = 3) -> Proposals:
     weights[:, 0] = 0.0
     expected = np.zeros(bars)
     expected[at] = 0.003 * rng.standard_normal(len(at))
-    return Proposals(weights, at, expected, np.zeros(bars), np.ones(bars, bool), np.zeros(bars, bool))
+    return Proposals(NAMES, weights, at, expected, np.zeros(bars), np.ones(bars, bool), np.zeros(bars, bool))
 
 
 def plain_fixed_share(net: FloatArray, time: Any, at: Any, memory: int, rate: float) -> dict[Any, list[float]]:

@@ -16,7 +16,7 @@ from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples
 from gatecast.trading.signals import Signals, make_signals
-from gatecast.trading.strategies import STRATEGIES, Proposals, StrategySettings, propose
+from gatecast.trading.strategies import Proposals, StrategySettings, propose
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 ROUND_TRIP, PERIODS = 0.0010, 252.0
@@ -38,7 +38,7 @@ def proposals(forecasts: Forecasts, signals: Signals, market: pl.DataFrame) -> P
 
 
 def weight(proposals: Proposals, name: str) -> FloatArray:
-    return proposals.weights[:, STRATEGIES.index(name)]
+    return proposals.of(name)
 
 
 def size_of(forecasts: Forecasts, at: np.ndarray[Any, Any]) -> FloatArray:
@@ -59,7 +59,7 @@ def test_nothing_is_proposed_where_nothing_was_forecast(proposals: Proposals) ->
     assert (np.delete(proposals.weights, proposals.forecast_at, axis=0) == 0).all()
     assert (weight(proposals, "flat") == 0).all()
     assert (np.abs(proposals.weights) <= 1).all()
-    for name in STRATEGIES[1:]:
+    for name in proposals.names[1:]:
         assert (weight(proposals, name) != 0).any(), name
 
 
@@ -123,9 +123,9 @@ def test_a_signal_is_held_for_a_horizon_and_only_where_it_pays_its_round_trip(
     at = proposals.forecast_at
     np.testing.assert_allclose(weight(proposals, "model_signal")[at], side[at] * size_of(forecasts, at), rtol=1e-12)
     shown = proposals.signal != 0
-    assert 0 < proposals.traded.sum() < shown.sum()  # all are shown, some are traded
-    assert not proposals.traded[~shown].any()
-    assert (proposals.signal * proposals.expected)[proposals.traded].min() > ROUND_TRIP
+    assert 0 < proposals.worth_its_cost.sum() < shown.sum()  # all are shown, some are traded
+    assert not proposals.worth_its_cost[~shown].any()
+    assert (proposals.signal * proposals.expected)[proposals.worth_its_cost].min() > ROUND_TRIP
 
 
 def test_dear_trading_means_none(forecasts: Forecasts, signals: Signals, market: pl.DataFrame) -> None:
@@ -186,7 +186,7 @@ def test_a_gap_ends_what_is_held(forecasts: Forecasts, signals: Signals, market:
     segment = samples.segment + later.astype(np.int32)
     gap = replace(forecasts, samples=replace(samples, segment=segment))
     apart = propose(gap, signals, market.with_columns(segment=pl.Series(segment)), ROUND_TRIP, PERIODS)
-    fresh = apart.signal * apart.traded
+    fresh = apart.signal * apart.worth_its_cost
     side = np.sign(weight(apart, "model_signal"))
     assert side[cut] == fresh[cut]
     np.testing.assert_array_equal(weight(apart, "trend")[cut : cut + 120], np.zeros(120))
@@ -220,7 +220,7 @@ def test_an_expected_return_that_is_lost_in_its_interval_is_not_entered(
     for abstain in (0.0, 0.3, 1.0):
         found = propose(wide, signals, market, 0.0, PERIODS, StrategySettings(abstain=abstain))
         expected = np.abs(found.expected[found.forecast_at])
-        np.testing.assert_array_equal(found.telling[found.forecast_at], expected >= abstain * half)
-        assert not (found.traded & ~found.telling).any()
+        np.testing.assert_array_equal(found.above_noise[found.forecast_at], expected >= abstain * half)
+        assert not (found.worth_its_cost & ~found.above_noise).any()
         entered[abstain] = [np.count_nonzero(weight(found, name)) for name in ("model_signal", "ensemble_signal")]
     assert entered[0.0] > entered[0.3] > entered[1.0]

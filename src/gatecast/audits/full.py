@@ -41,7 +41,7 @@ from gatecast.audits.tables import (
     signals_tables,
     up_to,
 )
-from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class, weights_frame
+from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
 from gatecast.history import enough_history
@@ -50,7 +50,7 @@ from gatecast.market.sources import read_bars
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.targets import to_times
 from gatecast.settings import Settings
-from gatecast.trading.strategies import STRATEGIES
+from gatecast.trading.decisions import make_decisions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,7 +223,7 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
     classes: dict[str, ClassResult] = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
     yield [table for one in classes.values() for table in _decisions(one)]
     yield (
-        [decisions_table("weights", weights_frame(classes, bars), forecasts.values(), "weight", "book")]
+        [decisions_table("weights", make_decisions(classes, bars).weights, forecasts.values(), "weight", "book")]
         if classes
         else []
     )
@@ -235,8 +235,8 @@ def _decisions(one: ClassResult) -> list[Table]:
     at = one.samples.decided[rows]
     strategy = {"strategy in force": one.selection.chosen[at], "evidence": one.selection.evidence[at]}
     for label, array in (("score", one.selection.score), ("proposed", one.proposals.weights)):
-        strategy |= {f"{label} of {kind}": array[at, k] for k, kind in enumerate(STRATEGIES)}
-    profit = {f"net of {kind}": one.net[at, k] for k, kind in enumerate(STRATEGIES)}
+        strategy |= {f"{label} of {kind}": array[at, k] for k, kind in enumerate(one.proposals.names)}
+    profit = {f"net of {kind}": one.net[at, k] for k, kind in enumerate(one.proposals.names)}
     profits = rows_table("strategy", f"{one.samples.asset_class} net", one.samples, rows, profit)
     known = np.maximum(one.samples.times, one.samples.known_by_bar[one.samples.decided])[rows]
     return [

@@ -1,46 +1,21 @@
-"""Progress on standard error: bars on a terminal, lines elsewhere."""
+"""Progress of a run with the time left, on standard error: one bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatecast.cli.costs import usual_costs
-from gatecast.cli.show import counted, make_console, printable
+from gatecast.cli.show import counted, make_console
+from gatecast.compute.progress import printable
 
 if TYPE_CHECKING:
     from gatecast.compute.estimate import Work
     from gatecast.experiment import Experiment
 
 
-class StageBars:
-    """One bar a stage on a terminal, nothing elsewhere; on standard error. What follows " | " may change as it goes."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self.bar = Progress(console=console, disable=not console.is_terminal, transient=True)
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> StageBars:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        name, _, now = stage.partition(" | ")
-        if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(printable(name), total=total)
-        text = f"{name}, {now}" if now else name
-        self.bar.update(self.tasks[name], completed=done, total=total, description=printable(text))
-
-
-LARGE_SHARE = 0.03
-"""Share of the time that all models usually take, from which the end of one is worth a line."""
+SLOW_ROW = 1e-6
+"""Seconds a row of a window from which the end of a model's fits is worth a line."""
 
 
 class RunProgress:
@@ -60,7 +35,8 @@ class RunProgress:
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
         self.estimate = Estimate(usual_costs(experiment))
-        self.announced: set[str] = set()
+        slow = {name for name in experiment.models if experiment.model[name].about().seconds.row > SLOW_ROW}
+        self.announced = {"tuning", ENSEMBLE, *slow}
         self.combining = ENSEMBLE
         columns = (
             TextColumn("{task.description}"),
@@ -81,11 +57,6 @@ class RunProgress:
     def plan(self, work: dict[str, Work]) -> None:
         """Tells what there is to do, and how long that usually takes."""
         self.estimate.plan(work)
-        usual = {name: sum(one.of(each) for each in work.values()) for name, one in self.estimate.models.items()}
-        large = LARGE_SHARE * sum(usual.values())
-        self.announced = {"tuning", self.combining, *(name for name, seconds in usual.items() if seconds > large)} - {
-            "scores"
-        }
         bars, symbols, refits = (
             sum(getattr(one, name) for one in work.values()) for name in ("bars", "symbols", "refits")
         )

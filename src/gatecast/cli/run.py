@@ -21,7 +21,8 @@ from gatecast.cli.options import (
     with_bars_options,
 )
 from gatecast.cli.progress import RunProgress
-from gatecast.cli.show import brief_path, counted, draw_page, make_console, print_json, printable, say, show_run
+from gatecast.cli.show import brief_path, counted, draw_page, make_console, print_json, say, show_run
+from gatecast.compute.progress import printable
 from gatecast.errors import InterruptedRunError, SettingsError
 
 

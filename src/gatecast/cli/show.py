@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatecast.compute.progress import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,11 +24,6 @@ def make_console(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=160)
-
-
-def printable(value: object) -> str:
-    """Text that cannot steer a terminal: control characters are written out."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def say(text: str) -> None:
@@ -112,7 +109,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
-    from gatecast.evaluation.verdict import RIVAL_NAMES
+    from gatecast.forecasting.panel import model_phrase
 
     summary, scores = run.scores.get("summary") or {}, run.scores
     console.print(Text(printable(summary.get("headline", "")), style="bold"))
@@ -121,7 +118,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
         (
             head, verdict["verdict"],
             _interval(verdict), "-" if verdict["pvalue_trials"] is None else f"{verdict['pvalue_trials']:.3f}",
-            RIVAL_NAMES.get(rival := verdict.get("most_in_force") or verdict["rival"], rival),
+            model_phrase(verdict.get("most_in_force") or verdict["rival"]),
         )
         for head, verdict in run.verdicts.items()
     )  # fmt: skip

@@ -18,8 +18,8 @@ from gatecast.cli.options import (
     experiment_of,
     with_bars_options,
 )
-from gatecast.cli.progress import StageBars
-from gatecast.cli.show import draw_page, make_console, page_line, print_json, printable, say
+from gatecast.cli.show import draw_page, make_console, page_line, print_json, say
+from gatecast.compute.progress import TerminalBars, printable
 from gatecast.errors import InterruptedRunError, SettingsError
 
 
@@ -37,7 +37,7 @@ def audit(
 
     changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
     experiment = experiment_of(config, changes)
-    with StageBars() as progress:
+    with TerminalBars() as progress:
         result = audit_chain(experiment, full=not quick, progress=progress)
     if as_json:
         print_json(result.to_dict())
@@ -57,7 +57,7 @@ def unseal(
     from gatecast.store import load_run, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
-    with StageBars() as progress:
+    with TerminalBars() as progress:
         run = open_holdout(load_run(folder), bars=bars, again=again, jobs=core_count(), progress=progress)
     run = save_run(run, folder)
     replaced = replacement(run)
@@ -91,7 +91,7 @@ def truth(
     if runs is not None and not nulls:
         raise SettingsError("--runs is for --nulls: the other bench has --long.")
     found: Nulls | Truth
-    with StageBars() as progress:
+    with TerminalBars() as progress:
         if nulls:
             found = run_nulls(runs=RUNS if runs is None else runs, jobs=core_count(), progress=progress)
         else:
@@ -125,7 +125,7 @@ def placebo(
     name = experiment.name if config else Path(bars or "embedded").stem or "bars"
     folder = out or Path("runs") / f"{as_folder(name)}.placebo"
     try:
-        with StageBars() as progress:
+        with TerminalBars() as progress:
             found = rank(experiment, copies=copies, folder=folder, jobs=experiment.jobs, progress=progress)
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -174,7 +174,7 @@ def tune(
     place = check_place(out or Path("runs") / as_folder(experiment.name))
     file, kept = studies(place), unfinished(place)
     try:
-        with cluster(backend, scheduler), StageBars() as progress:
+        with cluster(backend, scheduler), TerminalBars() as progress:
             found = search(experiment.replace(studies=file, unfinished=kept), progress=progress)
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -209,7 +209,7 @@ def cadence(
         "bars": {"source": bars, **options},
     }  # fmt: skip
     experiment = experiment_of(config, changes)
-    with StageBars() as progress:
+    with TerminalBars() as progress:
         found = compare(experiment, progress=progress)
     if out is not None:
         from gatecast.report.cadence import render_cadences

@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gatecast.compute.parallel import fan_out
-from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
-from gatecast.evaluation.rivals import RIVALS
-from gatecast.evaluation.windows import LEVEL
-from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK
-from gatecast.metrics import significance
+from gatecast.evaluation.paired import LEVEL, paired
+from gatecast.evaluation.record import Record, gain_over
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK, RIVALS
 from gatecast.metrics.many import holm
 
 if TYPE_CHECKING:
@@ -22,6 +18,8 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """The scope of a row that rests on every asset class together."""
+WITHOUT = "without"
+"""What the forecast in force would have been."""
 BOTH_NETWORKS = (NETWORK, CORRECTION)  # each can stand in for the other, so that neither seems to be missed
 
 
@@ -33,7 +31,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     still starts from the linear forecasts. A model without which nothing would be left has no row.
 
     Out: `asset_class` ("all": every class together, where there are several); `head`; `models`: those left out, one, or
-    the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss (see `rivals.losses`), the mean over
+    the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss, the mean over
     symbols of each day; `more`: without / with - 1, the loss that the model saves; `statistic`, `pvalue`:
     Diebold-Mariano with the correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the model helps;
     `pvalue_holm`: the same for all models of the class and head together; `worth`: "helps", "hurts", "unclear" where
@@ -46,8 +44,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     issued = {name: one for name, one in forecasts.items() if ENSEMBLE in one.values}
     if not issued:
         return []
-    scopes = ({ALL: issued} if len(issued) > 1 else {}) | {name: {name: one} for name, one in issued.items()}
-    overlap = {scope: sessions_spanned(some) for scope, some in scopes.items()}
+    scopes = ({ALL: tuple(issued)} if len(issued) > 1 else {}) | {name: (name,) for name in issued}
     tables: dict[tuple[str, str], list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
     left_out = {name: _left_out(one, ensemble) for name, one in issued.items()}
 
@@ -56,8 +53,8 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
         found = []
         for scope, head in tables:
             some = {name: recombined[name] for name in scopes[scope] if name in recombined}
-            if len(some) == len(scopes[scope]) and all(head in one.values["without"] for one in some.values()):
-                found.append(((scope, head), _row(some, scope, head, models, overlap[scope])))
+            if len(some) == len(scopes[scope]) and all(head in one.values[WITHOUT] for one in some.values()):
+                found.append(((scope, head), credit_row(Record.of(some, head), scope, models)))
         return found
 
     every = dict.fromkeys(models for each in left_out.values() for models in each)
@@ -93,7 +90,7 @@ def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -
     known = None if in_variance else forecasts.values[ENSEMBLE]["volatility"]
     kept = {name: heads for name, heads in forecasts.values.items() if corrected or name != CORRECTION}
     heads = changed.combine(replace(forecasts, values=kept), volatility=known, heads=touched).values[ENSEMBLE]
-    return forecasts.with_model("without", {head: heads[head] for head in touched})
+    return forecasts.with_model(WITHOUT, {head: heads[head] for head in touched})
 
 
 def _variance_members(forecasts: Forecasts, ensemble: Ensemble) -> tuple[str, ...]:
@@ -116,19 +113,16 @@ def _left_out(forecasts: Forecasts, ensemble: Ensemble) -> list[tuple[str, ...]]
     return [*found, BOTH_NETWORKS] if corrections and BOTH_NETWORKS[0] in variances else found
 
 
-def _row(
-    forecasts: Mapping[str, Forecasts], scope: str, head: str, models: tuple[str, ...], overlap: int
-) -> list[dict[str, Any]]:
-    """The row of one class, head and set of models, its p-value not yet adjusted; none without a day to score."""
-    days = day_means(forecasts, head, ENSEMBLE, "without")
-    if len(days.day) == 0:
+def credit_row(record: Record, scope: str, models: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The row of one class, head and set of models, its p-value not yet adjusted; none without a day to score.
+
+    In: a record with the models `ensemble` and `without`, the forecast in force and what it would have been.
+    """
+    both = paired(record, ENSEMBLE, WITHOUT)
+    if both.n == 0:
         return []
-    test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
-    same = np.allclose(days.rival, days.model, rtol=1e-12, atol=0.0)
-    scored = {"statistic": test.statistic, "pvalue": test.pvalue if test.enough else np.nan}
-    before, after = float(days.model.mean()), float(days.rival.mean())
     return [
-        {"asset_class": scope, "head": head, "models": list(models), "n": len(days.day),
-         "with": before, "without": after, "more": -gain_over(before, after),
-         **(dict.fromkeys(scored, np.nan) if same else scored), "worth": "nothing" if same else "unclear"}
+        {"asset_class": scope, "head": record.head, "models": list(models), "n": both.n,
+         "with": both.loss, "without": both.loss_against, "more": -gain_over(both.loss, both.loss_against),
+         "statistic": both.statistic, "pvalue": both.pvalue, "worth": "nothing" if both.same else "unclear"}
     ]  # fmt: skip

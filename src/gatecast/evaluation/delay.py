@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import day_means, sessions_spanned
-from gatecast.evaluation.rivals import RIVAL
-from gatecast.evaluation.verdict import LEVEL, SKILL, Estimate, Verdict, estimate_alpha, estimate_gain
+from gatecast.evaluation.paired import LEVEL
+from gatecast.evaluation.record import day_means
+from gatecast.evaluation.verdict import SKILL, Estimate, Verdict, estimate_alpha, estimate_gain
+from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
 from gatecast.trading.backtest import backtest
@@ -24,14 +25,13 @@ from gatecast.trading.backtest import backtest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.evaluation.record import Record
     from gatecast.trading.costs import Costs
 
     FloatArray = NDArray[np.float64]
 
 DIES = "no evidence: dies with one bar of delay (stale or bouncing prices)"
 REPEATED = "no evidence: highs and lows repeat from bar to bar"
-MODEL = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Later:
 
 
 def one_bar_later(
-    forecasts: Mapping[str, Forecasts],
+    records: Mapping[str, Record],
     weights: pl.DataFrame,
     bars: pl.DataFrame,
     costs: Costs,
@@ -74,19 +74,18 @@ def one_bar_later(
 
     Parameters
     ----------
-    forecasts: asset class -> forecasts with the ensemble in them.
+    records: head -> record with the ensemble and the rival in force in it.
     weights: symbol, time, weight in [-1, 1], decided at the close `time`; bars, costs, actions: as for `backtest`.
     """
     spans = [one.span for one, kind in untradable(bars.sort("symbol", "time")).values() if kind == "smoothed"]
-    overlap = sessions_spanned(forecasts)
     found = []
     for late in sorted({1, *(span for span in spans if span > 1)}):
-        delayed = {name: _delayed(one, late) for name, one in forecasts.items()}
-        for head in ("return", "direction"):
-            days = day_means(delayed, head, MODEL, RIVAL)
-            zero = day_means(delayed, head, MODEL, "zero") if head == "return" else None
-            if len(days.day) > 2 * overlap:
-                found.append(_later(head, late, estimate_gain(days, overlap, zero)))
+        for head in (one for one in ("return", "direction") if one in records):
+            record = delayed(records[head], late)
+            days = day_means(record, ENSEMBLE, RIVAL)
+            zero = day_means(record, ENSEMBLE, PLAIN[head]) if head == "return" else None
+            if len(days.day) > 2 * record.overlap:
+                found.append(_later(head, late, estimate_gain(days, record.overlap, zero)))
         if (weights["weight"] != 0).any():
             found.append(_strategy_later(weights, bars, costs, actions, late))
     return [one for one in found if np.isfinite(one.pvalue)]
@@ -96,22 +95,19 @@ def _later(head: str, late: int, found: Estimate) -> Later:
     return Later(head, late, found.effect, found.low, found.high, found.pvalue, len(found.series))
 
 
-def _delayed(forecasts: Forecasts, late: int) -> Forecasts:
-    """The ensemble's forecasts so many bars late: each sample has that of an earlier bar, where that bar had one."""
-    samples = forecasts.samples
-    before = np.full(len(samples.time), -1)
-    before[samples.decided] = np.arange(len(samples))
-    at = samples.decided - late
-    same = (at >= 0) & (samples.symbol[at] == samples.symbol[samples.decided])
-    same &= samples.segment[at] == samples.segment[samples.decided]
-    place = np.where(same, before[at], -1)
-    own = forecasts.values[MODEL]
-    heads = {}
-    for head in ("return", "direction"):
-        values = own[head][np.maximum(place, 0)].copy()
-        values[place < 0] = np.nan
-        heads[head] = values
-    return forecasts.with_model(MODEL, {**own, **heads})
+def delayed(record: Record, late: int) -> Record:
+    """The record with the ensemble's forecasts so many bars late.
+
+    Each row has the forecast that its symbol had that many bars earlier, where that bar is in the same stretch without
+    a gap and had one; else NaN.
+    """
+    bar = record.bar + np.int64(2**40) * record.number  # one number a bar of all classes
+    order = np.argsort(bar, kind="stable")
+    place = np.minimum(np.searchsorted(bar[order], bar - late), len(bar) - 1)
+    before = order[place]
+    same = (bar[before] == bar - late) & (record.symbol[before] == record.symbol)
+    same &= record.segment[before] == record.segment
+    return record.with_forecasts(ENSEMBLE, np.where(same, record.forecasts[ENSEMBLE][before], np.nan))
 
 
 def _strategy_later(

@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.evaluation.compare import day_means, per_session, sessions_spanned
 from gatecast.evaluation.ledger import (
     Data,
     Market,
@@ -36,16 +35,17 @@ from gatecast.evaluation.ledger import (
     text_in,
     with_markets,
 )
-from gatecast.evaluation.rivals import RIVAL, RIVALS, each_with_rival
-from gatecast.evaluation.verdict import HELD, NAMES, RIVAL_NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
+from gatecast.evaluation.record import day_means
+from gatecast.evaluation.verdict import HELD, NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
+from gatecast.forecasting.panel import ENSEMBLE, RIVAL, model_phrase
 from gatecast.market.bars import session_date
 from gatecast.market.reading import as_day
-from gatecast.metrics.returns import returns_of_levels, sharpe
+from gatecast.metrics.returns import per_session, returns_of_levels, sharpe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.evaluation.record import Record
 
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
@@ -240,28 +240,29 @@ class Shrinkage:
 
 
 def measure(
-    forecasts: Mapping[str, Forecasts],
+    records: Mapping[str, Record],
     equity: pl.DataFrame,
     holdout: str | date,
     *,
     periods_per_year: float,
-    model: str = "ensemble",
+    model: str = ENSEMBLE,
 ) -> dict[str, Any]:
     """Each head's and the strategy's gain before the hold-out and in it, from a run that was not sealed.
 
-    In: forecasts and `equity` (time, net, benchmark) over the whole span; `periods_per_year` in rows of `equity`. A
-    forecast whose answer reaches into the hold-out belongs to neither side. Out: `first`, `last`, `years`, `heads`
+    In: head -> record and `equity` (time, net, benchmark) over the whole span; `periods_per_year` in rows of `equity`.
+    A forecast whose answer reaches into the hold-out belongs to neither side. Out: `first`, `last`, `years`, `heads`
     (dictionaries of `Shrinkage`), `sharpe` (before, after, and the standard error of a yearly Sharpe ratio over so many
     years) and `sentence`.
     """
-    forecasts, day = each_with_rival(forecasts), np.datetime64(as_day(holdout), "D")
+    day = np.datetime64(as_day(holdout), "D")
     session = session_date(equity["time"].dt.replace_time_zone(None).to_numpy())
     days, net = per_session(equity["net"].to_numpy(), session)
     held = per_session(returns_of_levels(equity["benchmark"].to_numpy()), session)[1]
     after, sessions_a_year = days >= day, periods_per_year * len(days) / len(equity)
     years = float(after.sum() / sessions_a_year)
     ratio = {name: sharpe(net[rows], sessions_a_year) for name, rows in (("before", ~after), ("after", after))}
-    heads = [_head(forecasts, head, model, day) for head in RIVALS] + [_strategy(net, held, after, sessions_a_year)]
+    heads = [_head(record, model, day) for record in records.values()]
+    heads.append(_strategy(net, held, after, sessions_a_year))
     return {
         "first": str(day), "last": str(days[-1]), "years": years,
         "heads": [asdict(one) | {"shrinkage": one.shrinkage} for one in heads],
@@ -292,26 +293,20 @@ def how_little(years: float) -> str:
     )
 
 
-def _head(forecasts: Mapping[str, Forecasts], head: str, model: str, day: np.datetime64) -> Shrinkage:
-    overlap = sessions_spanned(forecasts)
-    answered = {
-        name: one.with_model(model, {**one.values[model], head: _answered_before(one, head, model, day)})
-        for name, one in forecasts.items()
-    }
-    before, whole = (day_means(some, head, model, RIVAL) for some in (answered, forecasts))
+def _head(record: Record, model: str, day: np.datetime64) -> Shrinkage:
+    early = np.where(_answered_before(record.known_at, day), record.forecasts[model], np.nan)
+    before, whole = (day_means(one, model, RIVAL) for one in (record.with_forecasts(model, early), record))
     after = whole.of(whole.day >= day)
-    both = [estimate_gain(days, overlap) if len(days.day) >= LEAST_DAYS else None for days in (before, after)]
-    return _shrinkage(head, RIVAL, "share of the rival's loss", both[0], len(before.day), both[1], len(after.day))
+    both = [estimate_gain(days, record.overlap) if len(days.day) >= LEAST_DAYS else None for days in (before, after)]
+    unit = "share of the rival's loss"
+    return _shrinkage(record.head, RIVAL, unit, both[0], len(before.day), both[1], len(after.day))
 
 
-def _answered_before(forecasts: Forecasts, head: str, model: str, day: np.datetime64) -> FloatArray:
-    """A model's forecasts whose answers were known before the day; the others NaN."""
-    samples = forecasts.samples
-    known_at = samples.targets[head].known_at[samples.decided]
+def _answered_before(known_at: NDArray[np.datetime64], day: np.datetime64) -> BoolArray:
+    """(rows,) whether each answer was known in a session before the day."""
     early = ~np.isnat(known_at)
     early[early] = session_date(known_at[early]).astype("datetime64[D]") < day
-    values = forecasts.values[model][head]
-    return np.where(early if values.ndim == 1 else early[:, None], values, np.nan)
+    return early
 
 
 def _strategy(net: FloatArray, held: FloatArray, after: BoolArray, sessions_a_year: float) -> Shrinkage:
@@ -327,7 +322,7 @@ def _shrinkage(
     head: str, rival: str, unit: str, before: Estimate | None, n_before: int, after: Estimate | None, n_after: int
 ) -> Shrinkage:
     first, second = ((float("nan"),) * 3 if one is None else (one.effect, one.low, one.high) for one in (before, after))
-    sentence = _in_words(NAMES[head], RIVAL_NAMES.get(rival, rival), first, second, n_after)
+    sentence = _in_words(NAMES[head], model_phrase(rival), first, second, n_after)
     return Shrinkage(head, rival, unit, *first, n_before, *second, n_after, sentence)
 
 
@@ -423,11 +418,13 @@ def reservations(earlier: Sequence[Opening], seen: int, same: float, unread: Seq
     return said
 
 
-def same_past(sealed: pl.DataFrame, forecasts: Mapping[str, Forecasts]) -> float:
-    """Share of a sealed run's forecasts (a frame as `Forecasts.to_frame` gives) that these repeat, to eight digits."""
+def same_past(sealed: pl.DataFrame, again: pl.DataFrame) -> float:
+    """Share of a sealed run's forecasts that a later run repeats, to eight digits.
+
+    In: two tables as `Forecasts.to_frame` gives.
+    """
     keys = ["symbol", "time", "model", "head", "step"]
-    whole = pl.concat([one.to_frame() for one in forecasts.values()]).select(*keys, again="value")
-    both = sealed.join(whole, on=keys, how="left")
+    both = sealed.join(again.select(*keys, again="value"), on=keys, how="left")
     apart = (both["value"] - both["again"]).abs() <= 1e-8 * both["value"].abs()
     return float(np.mean(apart.fill_null(False).to_numpy()))
 

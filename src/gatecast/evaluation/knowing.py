@@ -15,7 +15,7 @@ from gatecast.market.calendar import bars_per_session
 from gatecast.metrics.many import long_run_variance
 from gatecast.samples.arrays import to_unit
 from gatecast.samples.features import compute_features
-from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, CATALOGUE, NOT_FEATURES
+from gatecast.samples.features.catalogue import BAR_COLUMNS, BUILT_IN, FEATURES, NOT_FEATURES
 from gatecast.samples.targets import make_targets, to_array
 from gatecast.trading.plausible import r2_limit
 
@@ -173,9 +173,9 @@ def most_to_blame(bars: pl.DataFrame, names: Iterable[str], horizon: int) -> lis
 def _tested(bars: pl.DataFrame, names: list[str]) -> list[str]:
     """The user's own among the features, the columns that their functions need, and volume where it is needed."""
     own = [name for name in names if name not in BUILT_IN]
-    needs = [need for name in own if name in CATALOGUE for need in CATALOGUE[name].needs]
+    needs = [need for name in own if name in FEATURES for need in FEATURES.find(name).needs]
     own += [need for need in needs if need not in BAR_COLUMNS and need in bars.columns]
-    needs += [need for name in names if name in BUILT_IN for need in CATALOGUE[name].needs]
+    needs += [need for name in names if name in BUILT_IN for need in FEATURES.find(name).needs]
     return list(dict.fromkeys([*own, *(["volume"] if "volume" in needs else [])]))
 
 

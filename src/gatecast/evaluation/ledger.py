@@ -33,16 +33,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.compare import per_session
 from gatecast.files import append_lines, read, sha256_of, write_whole
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.metrics.overfitting import effective_trials
+from gatecast.metrics.returns import per_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
     from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
@@ -444,19 +443,18 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
     return [replace(trial, profit=own[trial] if trial in own else others[trial]) for trial in company]
 
 
-def trials_on(forecasts: Mapping[str, Forecasts], path: Path | None = None) -> list[Trial]:
-    """All trials on file, with their profits, on the market and span of these forecasts, by asset class.
+def trials_on(samples: Collection[Samples], path: Path | None = None) -> list[Trial]:
+    """All trials on file, with their profits, on the market and span of these samples, one an asset class.
 
     None of a search's candidates, which never saw what is judged. Nothing is recorded; inside `unrecorded` there are
     none.
     """
     path = path or ledger_path()
-    if not forecasts or not _RECORDED.get():
+    if not samples or not _RECORDED.get():
         return []
-    all_samples = [one.samples for one in forecasts.values()]
-    market = market_of_answers(all_samples)
-    days = [session_date(one.time[[one.time.argmin(), one.time.argmax()]]) for one in all_samples if len(one.time)]
-    symbols = tuple(sorted(symbol for one in all_samples for symbol in one.symbols))
+    market = market_of_answers(samples)
+    days = [session_date(one.time[[one.time.argmin(), one.time.argmax()]]) for one in samples if len(one.time)]
+    symbols = tuple(sorted(symbol for one in samples for symbol in one.symbols))
     like = Trial(
         symbols, str(min(day[0] for day in days)), str(max(day[1] for day in days)), "", None,
         data=Data("", market_key=market.key, market=market),

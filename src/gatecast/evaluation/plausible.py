@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.evaluation.compare import day_means, per_session
+from gatecast.evaluation.paired import paired
 from gatecast.evaluation.verdict import SKILL, Verdict, estimate_alpha
+from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.metrics.returns import per_session
 from gatecast.trading.plausible import (
     HITS,
     LEAST_HITS,
@@ -23,17 +25,17 @@ from gatecast.trading.plausible import (
     YARDSTICKS,
     bars_a_day,
     hits_of,
+    leaning,
     r2_limit,
     sharpe_limit,
-    too_good_so_far,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.evaluation.record import Record
+    from gatecast.samples.windows import Samples
 
-    BoolArray = NDArray[np.bool_]
     FloatArray = NDArray[np.float64]
 
 TOO_GOOD = "too good: look for a leak"
@@ -66,12 +68,12 @@ class TooGood:
 
 
 def too_good(
-    forecasts: Mapping[str, Forecasts],
+    records: Mapping[str, Record],
     strategy: FloatArray,
     benchmark: FloatArray,
     sessions: NDArray[np.datetime64],
     sessions_per_year: float,
-    so_far: Mapping[str, BoolArray] | None = None,
+    so_far: Mapping[str, str] | None = None,
     allowed: Collection[str] = (),
 ) -> list[TooGood]:
     """What is above its limit in the whole record, or was at some time, by the heads of `ABOUT_RETURNS`.
@@ -85,30 +87,36 @@ def too_good(
 
     Parameters
     ----------
-    forecasts: asset class -> forecasts with the ensemble in them.
+    records: head -> record with the ensemble in it.
     strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; sessions: (bars,) their dates.
-    so_far: asset class -> (bars,) where its record was above a limit while it ran, see `trading.plausible`; such a one
-        is too good even if the whole record is not.
+    so_far: asset class -> "return" or "strategy", whose record was above a limit while it ran, see
+        `trading.plausible`; such a class is too good even if the whole record is not.
     allowed: heads that the user has allowed to be too good; "planted" for all.
     """
     if PLANTED in allowed:
         return []
     found = []
-    for name, one in forecasts.items():
-        own = [*_returns(name, one), *_hits(name, one)]
+    classes = {name: samples for record in records.values() for name, samples in record.samples.items()}
+    for name, samples in classes.items():
+        own = [each for head, record in records.items() for each in _above(head, name, record.of_classes((name,)))]
         found += [each for each in own if each.head not in allowed]
-        if so_far is not None and so_far[name].any():
-            head = "return" if too_good_so_far(one, allowed).any() else "strategy"
-            found.append(_at_some_time(head, name, one))
+        if so_far is not None and name in so_far:
+            found.append(_at_some_time(so_far[name], name, samples))
     if "strategy" not in allowed:
-        day = max((bars_a_day(one.samples) for one in forecasts.values()), default=1.0)
+        day = max((bars_a_day(samples) for samples in classes.values()), default=1.0)
         found += _money(strategy, benchmark, sessions, sessions_per_year, sharpe_limit(day))
     return found
 
 
-def _at_some_time(head: str, name: str, forecasts: Forecasts) -> TooGood:
+def _above(head: str, name: str, record: Record) -> list[TooGood]:
+    """What is above its limit in the record of one class and head."""
+    if head == "return":
+        return [*_returns(name, record), *_hits(name, record)]
+    return _hits(name, record) if head == "direction" else []
+
+
+def _at_some_time(head: str, name: str, samples: Samples) -> TooGood:
     """A record that was above a limit while it ran."""
-    samples = forecasts.samples
     day = bars_a_day(samples)
     if head == "strategy":
         return TooGood(head, name, "The yearly Sharpe ratio of the strategies' alpha", np.nan, sharpe_limit(day))
@@ -118,33 +126,36 @@ def _at_some_time(head: str, name: str, forecasts: Forecasts) -> TooGood:
     )  # fmt: skip
 
 
-def _returns(name: str, forecasts: Forecasts) -> list[TooGood]:
-    samples, r2 = forecasts.samples, []
+def _returns(name: str, record: Record) -> list[TooGood]:
+    (samples,), r2 = record.samples.values(), []
     for rival in YARDSTICKS:
-        if rival not in forecasts.values:
+        if rival not in record.forecasts:
             continue
-        days = day_means({name: forecasts}, "return", "ensemble", rival)
-        if len(days.day) < LEAST_INDEPENDENT * samples.horizon_sessions:
+        both = paired(record, ENSEMBLE, rival)
+        if both.n < LEAST_INDEPENDENT * samples.horizon_sessions:
             return []
-        r2.append(float(days.gain.mean() / days.rival.mean()))
+        r2.append(float(both.days.gain.mean() / both.loss_against))
     limit = r2_limit(samples.horizon, bars_a_day(samples))
     if not r2 or min(r2) <= limit:
         return []
     return [TooGood("return", name, f"R² of returns over {samples.horizon} bars", min(r2), limit)]
 
 
-def _hits(name: str, forecasts: Forecasts) -> list[TooGood]:
-    found = []
-    for head in ("return", "direction"):
-        days, hits, rises = hits_of(forecasts, head)
-        if len(days) < LEAST_HITS:
-            continue
-        share, up = float(hits.mean()), float(rises.mean())
-        limit = max(up, 1 - up) + HITS
-        if share > limit:
-            measure = "Share of hits of the expected return" if head == "return" else "Share of hits"
-            found.append(TooGood(head, name, measure, share, limit))
-    return found
+def _hits(name: str, record: Record) -> list[TooGood]:
+    (samples,), head = record.samples.values(), record.head
+    if ENSEMBLE not in record.forecasts:
+        return []
+    moment = record.time if bars_a_day(samples) > 1 else record.day
+    lean = leaning(head, record.forecasts[ENSEMBLE])
+    days, hits, rises = hits_of(lean, record.change, moment, record.known_at, record.horizon)
+    if len(days) < LEAST_HITS:
+        return []
+    share, up = float(hits.mean()), float(rises.mean())
+    limit = max(up, 1 - up) + HITS
+    if share <= limit:
+        return []
+    measure = "Share of hits of the expected return" if head == "return" else "Share of hits"
+    return [TooGood(head, name, measure, share, limit)]
 
 
 def _money(

@@ -1,4 +1,4 @@
-"""The simple rivals of each head, what a forecast loses, and which rival is in force: the best so far, at each refit.
+"""The simple rivals of each head, and which of them is in force: the best so far, at each refit.
 
 A claim of skill is made against the rival in force, never against one that was chosen with hindsight or one that is
 known to be weak. Everything here uses, at each refit, only answers that were known by then.
@@ -12,70 +12,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatecast.forecasting.fallback import daily_losses
+from gatecast.forecasting.panel import PLAIN, RIVAL, RIVALS
+from gatecast.samples.targets import standardised_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gatecast.forecasting.walkforward import Forecasts
-    from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
 
-RIVALS: dict[str, tuple[str, ...]] = {
-    "return": ("zero", "mean", "ridge_lag"),
-    "direction": ("base_rate", "logistic_lag"),
-    "volatility": ("constant", "ewma", "ewma_range", "har", "har_levels", "har_falls"),
-    "regime": ("base_rate", "threshold", "har_regime", "har_regime_falls"),
-}
-"""Head -> its simple rivals, the simplest first. One with semivariances has no column to read here, and is left out."""
-PLAIN = {"return": "zero", "direction": "base_rate", "volatility": "har", "regime": "har_regime"}
-"""Head -> its plain yardstick: in force until there is a record, and what the field compares with."""
-REGRESSIONS = {
-    "return": ("bayes", "ridge", "ridge_long"),
-    "direction": ("logistic", "logistic_long"),
-    "volatility": ("har_symbol", "har_class", "har_smooth", "ridge"),
-    "regime": ("logistic", "logistic_long"),
-}
-"""Head -> gatecast's own linear models: with the rivals they are the simple models that are compared with hindsight."""
-RIVAL = "rival"
-"""The name of the forecast that was the rival in force at each refit."""
 RECORD_DAYS = 250
 """Days of record before the best so far replaces the plain yardstick."""
 CAP = 25.0
 """The most that a single forecast can lose, in units of the loss: five standard deviations of a return."""
 
 
-def unit_of(samples: Samples) -> FloatArray:
-    """(samples,) variance of the return over the horizon as known at each forecast: the unit of a squared error."""
-    unit: FloatArray = samples.unit[:, -1] ** 2
-    return unit
-
-
 def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
-    """(samples,) standardised loss over the horizon of each answered out-of-sample forecast, at most `CAP`, else NaN.
+    """(samples,) standardised loss of each answered out-of-sample forecast of one class, at most `CAP`; NaN for none.
 
-    `return`: squared error over sigma² · horizon; `direction`, `regime`: Brier; `volatility`: QLIKE. Where the answer
-    is NaN there is no loss: a price that stands still is neither a rise nor a fall.
+    See `samples.targets.standardised_loss`. Where the answer is NaN there is no loss: a price that stands still is
+    neither a rise nor a fall.
     """
-    return np.minimum(uncapped_losses(forecasts, head, model), CAP)
-
-
-def uncapped_losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
-    """(samples,) the losses before any is lowered to `CAP`."""
     samples = forecasts.samples
-    answer = samples.targets[head].value[samples.decided]
-    if model not in forecasts.values or head not in forecasts.values[model]:
+    values = forecasts.values.get(model, {}).get(head)
+    if values is None:
         return np.full(len(samples), np.nan)
-    forecast = forecasts.values[model][head]
+    answer = samples.targets[head].value[samples.decided]
     if head == "return":
-        error: FloatArray = answer[:, -1] - forecast[:, -1]
-        return error**2 / unit_of(samples)
-    if head == "volatility":
-        ratio = answer - np.log(forecast)
-        return np.exp(np.minimum(ratio, 50.0)) - ratio - 1
-    return (answer - forecast) ** 2
+        answer, values = answer[:, -1], values[:, -1]
+    return np.minimum(standardised_loss(head, answer, values, samples.unit[:, -1] ** 2), CAP)
 
 
 def with_rival(forecasts: Forecasts) -> Forecasts:
@@ -107,10 +75,13 @@ def each_with_rival(forecasts: Mapping[str, Forecasts]) -> dict[str, Forecasts]:
     return {name: one if RIVAL in one.values else with_rival(one) for name, one in forecasts.items()}
 
 
-def most_in_force(forecasts: Mapping[str, Forecasts], head: str) -> str:
-    """The rival that was in force at most refits of all classes; of equals the simpler; empty without any."""
-    names = [name for one in forecasts.values() for name in one.rivals.get(head, ())]
-    return max((name for name in RIVALS[head] if name in names), key=names.count, default="")
+def most_in_force(head: str, rivals: Sequence[str]) -> str:
+    """The rival that was in force at most of the refits (its name at each); of equals the simpler; "" without any.
+
+    >>> most_in_force("return", ("zero", "mean", "mean"))
+    'mean'
+    """
+    return max((name for name in RIVALS[head] if name in rivals), key=rivals.count, default="")
 
 
 def _in_force(forecasts: Forecasts, head: str) -> tuple[FloatArray, tuple[str, ...]]:

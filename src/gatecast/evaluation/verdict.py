@@ -18,30 +18,23 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError
-from gatecast.evaluation.compare import (
-    Days,
-    day_means,
-    gain_over,
-    lag_of,
-    overlap_of,
-    per_session,
-    sessions_spanned,
-    set_aside,
-)
 from gatecast.evaluation.hindsight import best_simple, gain_of
 from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
-from gatecast.evaluation.rivals import CAP, PLAIN, RIVAL, RIVALS, each_with_rival, most_in_force
+from gatecast.evaluation.luck import overlap_of
+from gatecast.evaluation.paired import LEVEL
+from gatecast.evaluation.record import Days, Record, day_means, gain_over, set_aside
+from gatecast.evaluation.rivals import CAP, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
 from gatecast.files import jsonable
-from gatecast.forecasting.walkforward import Forecasts
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, forecaster_of, model_phrase
 from gatecast.metrics import significance
+from gatecast.metrics.returns import per_session
 from gatecast.metrics.significance import BOUND
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
-LEVEL = 0.05
 BEYOND = 0.842  # standard errors beyond the critical value at which an effect is found in 80 of 100 cases
 POWER = BOUND + BEYOND  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
 LEAST_TRADED = 60  # days on which something was held, before the strategy can be judged
@@ -56,28 +49,10 @@ NAMES = {
     "regime": "The probability of turbulence",
     "strategy": "The strategy",
 }
-RIVAL_NAMES = {
-    RIVAL: "the best simple forecast so far",
-    "zero": "forecasting no change", "mean": "the historical mean", "base_rate": "the past share",
-    "ridge_lag": "the ridge regression on the last return",
-    "logistic_lag": "the logistic regression on the last return",
-    "ewma": "the EWMA of squared returns", "ewma_range": "the EWMA of the range",
-    "har_levels": "the HAR in levels", "har_falls": "the log-HAR with falls",
-    "har_regime_falls": "the logistic regression on the HAR's terms and falls",
-    "har": "the log-HAR", "constant": "a constant variance", "threshold": "the distance to the level alone",
-    "har_regime": "the logistic regression on the HAR's terms",
-    "bayes": "the Bayesian ridge regression",
-    "ridge": "the ridge regression", "logistic": "the logistic regression",
-    "ridge_long": "the ridge regression on everything known",
-    "logistic_long": "the logistic regression on everything known",
-    "har_symbol": "the extended log-HAR per symbol", "har_class": "the extended log-HAR of the class",
-    "har_smooth": "the HAR of smoothed variances",
-}  # fmt: skip
 MEASURES = {
     "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
     "strategy": "alpha a year",
 }  # fmt: skip
-RULES = ("zero", "mean", "base_rate", "constant", "ewma", "ewma_range")  # simple models that fit no slope
 HELD = "buy and hold at the same average exposure"
 
 
@@ -206,14 +181,14 @@ class Estimate:
 
 @checked
 def judge(
-    forecasts: Mapping[str, Forecasts],
+    records: Mapping[str, Record],
     strategy: FloatArray,
     benchmark: FloatArray,
     *,
     round_trip: float,
     periods_per_year: float,
     trials: int = 1,
-    model: str = "ensemble",
+    model: str = ENSEMBLE,
     effective_trials: float | None = None,
     sessions: NDArray[np.datetime64] | None = None,
 ) -> dict[str, Verdict]:
@@ -221,7 +196,8 @@ def judge(
 
     Parameters
     ----------
-    forecasts: asset class -> forecasts with the ensemble in them.
+    records: head -> record with `model` and the rival in force in it, see `record.records_of`; heads that are not there
+        are not judged.
     strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; `sessions`: (bars,) their dates,
         by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
@@ -231,17 +207,19 @@ def judge(
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
         forecasts every trial counts.
     """
-    if not forecasts:
-        raise SettingsError(
-            "judge: forecasts has no asset class; expected asset class -> forecasts with the ensemble in them. Give "
-            "{samples.asset_class: forecasts}."
-        )
-    on_file = trials_on(forecasts)
+    if not records:
+        raise SettingsError("judge: records has no head; expected head -> record. Give records_of(forecasts).")
+    for head, record in records.items():
+        if len(record) and model in record.forecasts and RIVAL not in record.forecasts:
+            raise SettingsError(
+                f"judge: the record of {head!r} has no rival in force to judge {model!r} against; it has forecasts of "
+                f"{', '.join(record.forecasts)}. Give records_of(forecasts), or add the rivals with record.beside()."
+            )
+    on_file = trials_on(tuple(next(iter(records.values())).samples.values()))
     count = max(trials, len(on_file), 1)
     if len(on_file) > trials:
         effective_trials = _worth(on_file, benchmark, sessions, effective_trials)
-    forecasts = each_with_rival(forecasts)
-    found = {head: _judge_head(forecasts, head, model, round_trip) for head in RIVALS}
+    found = {head: _judge_head(record, model, round_trip) for head, record in records.items()}
     found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
     worth = dict.fromkeys(found, float(count))
     if effective_trials is not None:
@@ -308,21 +286,20 @@ def _after_trials(pvalue: float, trials: float) -> float:
 # ── one head, one strategy ────────────────────────────────────────────────────────────────────────
 
 
-def _judge_head(
-    forecasts: Mapping[str, Forecasts], head: str, model: str, round_trip: float
-) -> tuple[Verdict, Estimate | None]:
-    days = day_means(forecasts, head, model, RIVAL)
-    horizon, n = next(iter(forecasts.values())).samples.horizon, len(days.day)
+def _judge_head(record: Record, model: str, round_trip: float) -> tuple[Verdict, Estimate | None]:
+    head, overlap = record.head, record.overlap
+    days = day_means(record, model, RIVAL)
     name = "Clark-West and Diebold-Mariano" if head == "return" else "Diebold-Mariano"
-    blank = _blank(head, name, n, _break_even(forecasts, head, round_trip), horizon, RIVAL, "share of the rival's loss")
-    aside = set_aside(forecasts, head, model)
+    unit, cost = "share of the rival's loss", _break_even(record, round_trip)
+    blank = _blank(head, name, len(days.day), cost, record.horizon, RIVAL, unit)
+    aside = set_aside(record, model)
     blank = replace(
-        blank, days=n, ties=aside.ties, capped=aside.capped, most_in_force=most_in_force(forecasts, head)
+        blank, days=len(days.day), ties=aside.ties, capped=aside.capped,
+        most_in_force=most_in_force(head, record.rivals),
     )  # fmt: skip
-    overlap = sessions_spanned(forecasts)
-    if reason := too_little(forecasts, head, model, overlap):
+    if reason := too_little(record, model):
         return replace(blank, test="none", sentence=reason), None
-    zero = day_means(forecasts, head, model, "zero") if head == "return" else None
+    zero = day_means(record, model, PLAIN[head]) if head == "return" else None
     whole = estimate_gain(days, overlap, zero)
     blank = replace(blank, effect=whole.effect, rival_loss=float(days.rival.mean()))
     if not np.isfinite(whole.error) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
@@ -332,18 +309,18 @@ def _judge_head(
     years = days.day.astype("datetime64[Y]").astype(np.int64) + 1970
     tests = overlap_of(days, overlap)
     verdict = replace(
-        _beside(blank, forecasts, model, overlap),
+        _beside(blank, record, model),
         diebold_mariano=tests["diebold_mariano"],
         non_overlapping=tests["non_overlapping"],
-        seed_spread=_seed_spread(forecasts, head, RIVAL),
+        seed_spread=_seed_spread(record),
     )
     return _measured(verdict, whole, years, lambda rows: estimate_gain(days.of(rows), overlap, zero))
 
 
-def _beside(verdict: Verdict, forecasts: Mapping[str, Forecasts], model: str, overlap: int) -> Verdict:
+def _beside(verdict: Verdict, record: Record, model: str) -> Verdict:
     """The verdict with the gains over the plain yardstick and over the best simple model, where there are such."""
-    plain = gain_of(forecasts, verdict.head, model, PLAIN[verdict.head], overlap)
-    simple = best_simple(forecasts, verdict.head, model, overlap)
+    plain = gain_of(record, model, PLAIN[verdict.head])
+    simple = best_simple(record, model)
     if plain:
         verdict = replace(
             verdict, plain=plain.over, plain_gain=plain.gain, plain_low=plain.low, plain_high=plain.high
@@ -466,6 +443,14 @@ def _measured(
     return replace(verdict, best_year=year, without_best_year=without.effect), without
 
 
+def lag_of(n: int, overlap: int = 1) -> int:
+    """Lags of a variance that is watched as days come in: the overlap, and at least 4 (n / 100)^(2/9).
+
+    A test made once uses `significance.bandwidth_of`, whose critical values know the bandwidth.
+    """
+    return max(overlap - 1, int(4 * (n / 100) ** (2 / 9)))
+
+
 def _effective(series: FloatArray, error: float) -> float:
     """As many independent days as these are worth: their variance over the squared error of their mean."""
     return float(min(len(series), series.var() / error**2)) if error > 0 else float("nan")
@@ -483,33 +468,28 @@ def _days_for(effect: float, detectable: float, n: int, head: str) -> int | None
     return int(np.ceil(min(n * (detectable / effect) ** (1 if head == "return" else 2), 1e12)))
 
 
-def _seed_spread(forecasts: Mapping[str, Forecasts], head: str, rival: str) -> float:
-    """Standard deviation over the LSTM's seeds of their gain over the rival."""
-    members = {name: one.members.get("lstm", ()) for name, one in forecasts.items()}
-    seeds = min(len(each) for each in members.values())
-    if seeds < 2 or any(head not in each[0] for each in members.values()):
+def _seed_spread(record: Record) -> float:
+    """Standard deviation over the LSTM's seeds of their gain over the rival in force; NaN of fewer than two."""
+    seeds = record.members.get(NETWORK, ())
+    if len(seeds) < 2:
         return float("nan")
     gains = []
-    for seed in range(seeds):
-        alone = {name: one.with_model("lstm", members[name][seed]) for name, one in forecasts.items()}
-        days = day_means(alone, head, "lstm", rival)
+    for values in seeds:
+        days = day_means(record.with_forecasts(NETWORK, values), NETWORK, RIVAL)
         gains.append(gain_over(float(days.rival.mean()), float(days.model.mean())))
     return float(np.std(gains, ddof=1))
 
 
-def _break_even(forecasts: Mapping[str, Forecasts], head: str, round_trip: float) -> float:
+def _break_even(record: Record, round_trip: float) -> float:
     """The gain that costs swallow: the forecast's spread must exceed a round trip, so R² > (cost / sigma_h)².
 
     A probability's Brier gain is 2/pi of that (normal returns). Volatility and regime cost nothing to use: 0.
     """
-    if head not in ("return", "direction"):
+    if record.head not in ("return", "direction") or not len(record):
         return 0.0
-    sigma = [np.median(f.samples.facts.sigma[f.samples.ends[f.rows]]) for f in forecasts.values() if len(f.rows)]
-    if not sigma:
-        return 0.0
-    horizon = next(iter(forecasts.values())).samples.horizon
-    share = float((round_trip / (np.mean(sigma) * np.sqrt(horizon))) ** 2)
-    return share if head == "return" else share * 2 / np.pi
+    sigma = [np.median(record.sigma[record.number == number]) for number in np.unique(record.number)]
+    share = float((round_trip / (np.mean(sigma) * np.sqrt(record.horizon))) ** 2)
+    return share if record.head == "return" else share * 2 / np.pi
 
 
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────
@@ -539,7 +519,7 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
         said = [
             f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because it does not beat "
             f"the plain yardstick for certain: the rival was the best once and has fallen behind. The plain yardstick, "
-            f"{RIVAL_NAMES[verdict.plain]}, may be as good."
+            f"{model_phrase(verdict.plain)}, may be as good."
         ]
     elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
@@ -566,22 +546,23 @@ def _rival(verdict: Verdict) -> str:
     """The rival in words, with its name at most refits."""
     if verdict.head == "strategy":
         return HELD
-    mostly = f" (mostly {RIVAL_NAMES[verdict.most_in_force]})" if verdict.most_in_force else ""
-    return RIVAL_NAMES[verdict.rival] + mostly
+    mostly = f" (mostly {model_phrase(verdict.most_in_force)})" if verdict.most_in_force else ""
+    return model_phrase(verdict.rival) + mostly
 
 
 def _plain(verdict: Verdict) -> str:
     gain = in_percent(verdict.plain_gain, verdict.plain_low, verdict.plain_high)
-    return f"{gain} over the plain yardstick, {RIVAL_NAMES[verdict.plain]}"
+    return f"{gain} over the plain yardstick, {model_phrase(verdict.plain)}"
 
 
 def _but_simple(verdict: Verdict) -> str:
     """That a simple model is as good, or better, and which; empty where none is."""
     if not verdict.simpler:
         return ""
-    kind = "rule" if verdict.simpler in RULES else "regression"
+    simple = forecaster_of(verdict.simpler)
+    kind = "regression" if simple is None or simple.about().learns_slope else "rule"
     how = "better" if verdict.simple_high < 0 else "as good"
-    return f", but a simple {kind} is {how}: {RIVAL_NAMES[verdict.simpler]}"
+    return f", but a simple {kind} is {how}: {model_phrase(verdict.simpler)}"
 
 
 def _gains_beside(verdict: Verdict) -> list[str]:
@@ -591,7 +572,7 @@ def _gains_beside(verdict: Verdict) -> list[str]:
         said.append(f"{NAMES[verdict.head]} gains {_plain(verdict)}.")
     if verdict.simple:
         gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
-        said.append(f"Over the best simple model with hindsight, {RIVAL_NAMES[verdict.simple]}: {gain}.")
+        said.append(f"Over the best simple model with hindsight, {model_phrase(verdict.simple)}: {gain}.")
     return said
 
 

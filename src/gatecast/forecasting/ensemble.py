@@ -125,7 +125,7 @@ class Ensemble(Settings):
                 f"{len(variances)} models join the ensemble of volatility ({', '.join(variances)}): name at most "
                 f"{LARGEST_MIXTURE} of them, ensemble.volatility_members = [...]."
             )
-        return Ensemble.model_construct(
+        return type(self).model_construct(
             members=members, volatility_members=variances, volatility_base=base, prior_sd=self.prior_sd,
             minimum_days=self.minimum_days,
         )  # fmt: skip

@@ -6,7 +6,7 @@ Both are stored as plain arrays and predict through `FittedLinear`, which needs 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -101,6 +101,10 @@ class Ridge(Forecaster):
     """years of age that halve a row's weight; left out: none do"""
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     """refits from one training to the next"""
+
+    def about(self) -> Traits:
+        """The time that it takes hangs on how far back it reads."""
+        return replace(self.traits, seconds=Seconds(1e-3, 0, 1.2e-7)) if self.window == EXPANDING else self.traits
 
     def title(self) -> str:
         """With what it learns from, where that is everything."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
 from gatecast.forecasting.linear import FittedLinear, scaled_inputs, with_memory
-from gatecast.forecasting.schedule import Fold, HalfLife, Window
+from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +66,12 @@ class Logistic(Forecaster):
     def name(self) -> str:
         """`logistic`, or that of the regime's rival which reads the same."""
         return ABOUT[self.inputs][0]
+
+    def about(self) -> Traits:
+        """The time that it takes hangs on what it reads, and how far back."""
+        if self.inputs != "summaries":
+            return replace(self.traits, seconds=Seconds(3e-3, 0, 6e-7))
+        return replace(self.traits, seconds=Seconds(7e-3, 0, 1.3e-6)) if self.window == EXPANDING else self.traits
 
     def title(self) -> str:
         """With what it reads, and what it learns from where that is everything."""

@@ -100,6 +100,10 @@ STARTS = {
 """Head -> what its ensemble starts from: the first of these that forecasts."""
 LONGER = {"logistic": "logistic_long", "ridge": "ridge_long"}
 """Model -> the same on everything known, which shows whether a longer memory is better."""
+PAST_MEAN = "mean"
+"""The historical mean of returns, the second yardstick of an R²."""
+BY_YEAR = ("lstm", "forest", "logistic", "ridge", "ensemble")
+"""Forecasts whose gain is told for each year."""
 NETWORK = "lstm"
 """The network whose seeds the command sets, whose settings are searched for, and whose forecast makes the signals."""
 SECOND = "forest"
@@ -194,12 +198,14 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 ENSEMBLE = "ensemble"
 """The forecast in force."""
+RIVAL = "rival"
+"""The simple rival that was in force at each refit."""
 MADE_OF_OTHERS = {
     ENSEMBLE: "ensemble",
     "equal_weight": "equal weight",
     "stacked": "stacked",
     "density": "turbulence implied by the volatility forecast",
-    "rival": "best simple forecast so far",
+    RIVAL: "best simple forecast so far",
 }
 """Forecasts that are made of those of models -> their titles."""
 
@@ -232,8 +238,10 @@ def model_title(name: str, panel: Mapping[str, Forecaster] | None = None) -> str
 def model_phrase(name: str, panel: Mapping[str, Forecaster] | None = None) -> str:
     """A model's title within a sentence, as `model_title`.
 
-    >>> model_phrase("har"), model_phrase("zero"), model_phrase("my_model")
-    ('the log-HAR', 'forecasting no change', 'my model')
+    >>> model_phrase("har"), model_phrase("zero"), model_phrase("rival"), model_phrase("my_model")
+    ('the log-HAR', 'forecasting no change', 'the best simple forecast so far', 'my model')
     """
     one = forecaster_of(name, panel)
-    return one.phrase() if one else MADE_OF_OTHERS.get(name, name.replace("_", " "))
+    if one is None and name in MADE_OF_OTHERS:
+        return f"the {MADE_OF_OTHERS[name]}"
+    return one.phrase() if one else name.replace("_", " ")

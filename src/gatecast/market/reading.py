@@ -33,7 +33,7 @@ bar an intraday, weekly or monthly time is).
     """
 
     source: str = "embedded"
-    """a CSV or Parquet file, a folder, a glob, or embedded"""
+    """a CSV or Parquet file, a folder, a glob, embedded, or VENDOR:request of a vendor of one's own"""
     symbols: str | tuple[str, ...] | None = Field(default=None, examples=[["SP500"]])
     """keep only these; a single one names bars that carry no symbol (else the file's name does)"""
     symbols_file: str | Path | None = Field(default=None, examples=["symbols.csv"])

@@ -62,8 +62,9 @@ from gatecast.market.reading import BarsSettings
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import check_zone, close_times, read_times, within_reach
+from gatecast.market.vendors import fetched, vendor_of
 
-Source = Any  # a path, paths, a folder, a glob, "embedded", or a pandas or Polars frame
+Source = Any  # a path, paths, a folder, a glob, "embedded", "VENDOR:request", or a pandas or Polars frame
 ActionsTable = str | Path | pl.DataFrame | Any | None
 """A file, or a frame of Polars or pandas."""
 Splits = ActionsTable | Literal[False]
@@ -112,8 +113,9 @@ def read_bars(
     """The Bars frame (Polars, see `gatecast.market.bars`) of a source.
 
     - source: a CSV, CSV.GZ or Parquet file, a list of them, a folder (also partitioned as `symbol=AAPL/`), a
-      glob, a pandas or Polars frame, "embedded" (S&P 500 and NASDAQ, daily 1999-2018: SP500, NASDAQ), or a
-      `BarsSettings`, whose options are changed by those given here.
+      glob, a pandas or Polars frame, "embedded" (S&P 500 and NASDAQ, daily 1999-2018: SP500, NASDAQ),
+      "VENDOR:request" of a vendor of one's own (see `gatecast.market.vendors`), or a `BarsSettings`, whose options are
+      changed by those given here.
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
     - actions: a table of symbol, kind (split or delisting), date, value and, if wanted, known_at. delisting: a table of
@@ -182,6 +184,8 @@ def read_with_findings(
     kept = None if columns is None else [*columns, *(f"{name}{SUFFIX}" for name in columns), *delays, *delays.values()]
     whole = partial(wish_of, columns=kept)
     chosen = partial(whole, symbols=wanted, first=first, last=last)
+
+    source = fetched(source, wanted, first, last)
 
     def read(choose: Choose) -> tuple[pl.DataFrame, Notes] | None:
         tables = _load(source, settings.header, wanted, choose)
@@ -480,7 +484,12 @@ def _tell_newest_empty(empty: pl.DataFrame, rows: pl.DataFrame, notes: Notes) ->
 
 
 def symbols_of(source: Source) -> list[str]:
-    """The symbols that a column of the source names, sorted; nothing else is read of it, or interpreted."""
+    """The symbols that a column of the source names, sorted; nothing else is read of it, or interpreted.
+
+    A vendor is not asked for all that it has: none.
+    """
+    if vendor_of(source):
+        return []
 
     def only_symbols(schema: Mapping[str, pl.DataType], _: str) -> Wish | None:
         named = [name for name in schema if snake(name) in SPELLINGS["symbol"]]

@@ -1,7 +1,8 @@
 """Many models at once, and the bootstrap of dependent rows: which models beat a benchmark, which can be the best.
 
 Losses are (times, models), rows in order of time, one a bar or day; a row with a NaN is left out. `significance.spa`
-asks the question before these: whether any of them is better at all. StepM and the confidence set are `arch`'s.
+asks the question before these: whether any of them is better at all. StepM, the confidence set, block lengths and the
+draws of the stationary bootstrap are those of `arch`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from gatecast.metrics.forecast import FloatArray
 
 LEAST_ROWS = 30
+LEAST_BLOCK_ROWS = 20  # below which a block length is no estimate
 BOOTSTRAP_CELLS = 1_000_000  # draws x rows x models held at a time
 
 
@@ -330,23 +332,14 @@ def _complete(values: ArrayLike) -> FloatArray:
 
 
 def _column_block_length(values: FloatArray) -> float:
-    n = values.size
-    window = max(5, int(np.sqrt(np.log10(n))))
-    gamma = _autocovariances(values, int(np.ceil(np.sqrt(n))) + window)
-    lags = gamma.size - 1
-    if gamma[0] <= 0 or lags < window:
+    """arch's length of one column, from 1 up; 1 where there are too few rows for it, or nothing varies."""
+    from arch.bootstrap import optimal_block_length
+
+    if values.size < LEAST_BLOCK_ROWS or np.ptp(values) <= 1e-13 * np.abs(values).max():
         return 1.0
-    small = np.abs(gamma[1:]) < 2 * np.sqrt(np.log10(n) / n) * gamma[0]
-    quiet = np.lib.stride_tricks.sliding_window_view(small, window).all(axis=1)
-    last = min(2 * max(int(quiet.argmax()), 1), lags) if quiet.any() else lags
-    k = np.arange(1, last + 1)
-    weighted = np.minimum(1, 2 * (1 - k / last)) * gamma[1 : last + 1]
-    spectrum = float(gamma[0] + 2 * weighted.sum())
-    longest = float(max(1.0, min(3 * np.sqrt(n), n / 3)))
-    if spectrum <= 0:
-        return longest
-    length = (2 * abs(float(k @ weighted)) / spectrum) ** (2 / 3) * n ** (1 / 3)
-    return float(np.clip(length, 1.0, longest))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = float(optimal_block_length(values / np.abs(values).max())["stationary"].iloc[0])
+    return max(1.0, found) if np.isfinite(found) else 1.0
 
 
 def bootstrap_means(gain: FloatArray, block: float, draws: int, seed: int) -> tuple[FloatArray, FloatArray]:
@@ -391,15 +384,11 @@ def long_run_variance(values: FloatArray, lag: int, bartlett: bool = True) -> fl
 
 def _stationary_bootstrap(n: int, block: float, draws: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
     """Row numbers, (at_once draws, n) at a time: blocks of geometric length from anywhere, wrapped round."""
-    _check(block, draws)
-    random, place = np.random.default_rng(seed), np.arange(n)
+    from arch.bootstrap import StationaryBootstrap
+
+    bootstrap = StationaryBootstrap(_check(block, draws), np.arange(n), seed=seed)  # type: ignore[arg-type]
     for done in range(0, draws, at_once):
-        shape = (min(at_once, draws - done), n)
-        start = random.integers(n, size=shape)
-        begins = random.random(shape) < 1 / block
-        begins[:, 0] = True
-        latest = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
-        yield (np.take_along_axis(start, latest, axis=1) + place - latest) % n
+        yield np.array([bootstrap.update_indices() for _ in range(min(at_once, draws - done))])
 
 
 def _check(block: float, draws: int) -> float:

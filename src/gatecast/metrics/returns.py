@@ -75,6 +75,21 @@ def returns_of_levels(wealth: ArrayLike) -> FloatArray:
     return np.asarray(np.divide(after - before, before, out=np.zeros(len(after)), where=before > 0), np.float64)
 
 
+def per_session(returns: FloatArray, sessions: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], FloatArray]:
+    """(bars,) simple returns in order of time -> the days, datetime64[D], and (days,) the simple return of each.
+
+    Returns of the bars of a day are compounded; wealth stops at 0.
+
+    >>> days = np.array(["2024-01-02", "2024-01-02", "2024-01-03"], "datetime64[D]")
+    >>> per_session(np.array([0.1, 0.1, 0.5]), days)[1].round(6).tolist()
+    [0.21, 0.5]
+    """
+    day, first = np.unique(sessions.astype("datetime64[D]"), return_index=True)
+    if len(day) == len(returns):
+        return day, returns
+    return day, np.multiply.reduceat(np.maximum(1 + returns, 0.0), first) - 1
+
+
 def comp(returns: ArrayLike) -> float:
     """Compounded return over all bars, at least -1.
 

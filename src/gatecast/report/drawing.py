@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatecast.evaluation.tuned import setting_named
+from gatecast.evaluation.search_worth import setting_named
 from gatecast.report.figures import Data
 from gatecast.report.words import named
 from gatecast.trading.strategies import FORMER_NAMES

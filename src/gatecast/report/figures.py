@@ -39,8 +39,9 @@ def forecasts_of(run: Any) -> pl.LazyFrame | None:
 
 def titles_of(run: Any) -> dict[str, str]:
     """Strategy -> title, with the models that give the run's signals; "one model" where the run does not say which."""
-    signals = getattr(getattr(run, "experiment", None), "signals", None)
-    return strategy_titles(getattr(signals, "model", ""), getattr(signals, "confirmed_by", ""))
+    experiment = getattr(run, "experiment", None)
+    signals, strategies = (getattr(experiment, name, None) for name in ("signals", "strategy"))
+    return strategy_titles(getattr(signals, "model", ""), getattr(signals, "confirmed_by", ""), strategies)
 
 
 def is_daily(times: pl.Series) -> bool:

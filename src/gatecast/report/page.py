@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from gatecast.chain import how_held
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import NETWORK
 from gatecast.market.actions import recorded_delistings
@@ -21,6 +20,7 @@ from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, forest, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
+from gatecast.trading.decisions import how_held
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -278,7 +278,8 @@ def _newest(run: Any) -> list[Data]:
         scores.get("verdicts") or {},
         signal_model=getattr(getattr(settings, "signals", None), "model", "one model"),
         confirmed_by=getattr(getattr(settings, "signals", None), "confirmed_by", "another model"),
-        abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05), ended=ended,
+        abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05),
+        titles=figures.titles_of(run), ended=ended,
     )  # fmt: skip
     rows.sort(key=lambda row: TODAY.index(row["today"]))
     daily = figures.is_daily(bars.filter(pl.col("symbol") == bars["symbol"][0])["time"])

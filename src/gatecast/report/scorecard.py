@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gatecast.evaluation.holdout import how_little
-from gatecast.evaluation.verdict import HELD, RIVAL_NAMES
+from gatecast.evaluation.verdict import HELD
+from gatecast.forecasting.panel import model_phrase
 from gatecast.report.figures import Data
 from gatecast.report.words import counted, gain, is_number, named, number, odds, percent, tone
 
@@ -69,7 +70,7 @@ def width_of(row: Scores) -> float | None:
 def rival_of(row: Scores) -> str:
     """The rival of a verdict or of a hold-out's row in words."""
     rival = str(row.get("rival") or "")
-    return HELD if row.get("head") == "strategy" else RIVAL_NAMES.get(rival, named(rival))
+    return HELD if row.get("head") == "strategy" else model_phrase(rival)
 
 
 def as_good(verdict: Scores) -> str:
@@ -87,10 +88,10 @@ def as_good(verdict: Scores) -> str:
         return ""
     plain, plain_low = verdict.get("plain"), verdict.get("plain_low")
     if plain and is_number(plain_low) and plain_low <= 0:
-        return RIVAL_NAMES.get(str(plain), named(str(plain)))
+        return model_phrase(str(plain))
     if verdict.get("verdict") == "nothing worth trading" or effect <= 0:
         return rival_of(verdict)
-    return RIVAL_NAMES.get(simpler(verdict), named(simpler(verdict))) if simpler(verdict) else ""
+    return model_phrase(simpler(verdict)) if simpler(verdict) else ""
 
 
 def simpler(verdict: Scores) -> str:
@@ -197,7 +198,7 @@ def _over(name: str) -> Callable[[Scores], str]:
         if is_number(low) and is_number(high):
             shown += f" ({gain(low, verdict.get('unit'), width)} to {gain(high, verdict.get('unit'), width)})"
         other = str(verdict.get(name) or "")
-        return f"{shown} over {RIVAL_NAMES.get(other, named(other))}" if other else shown
+        return f"{shown} over {model_phrase(other)}" if other else shown
 
     return answer
 

@@ -1,11 +1,11 @@
-"""What the searches for settings found and were worth: `evaluation.tuned` -> sentences and tables of the page."""
+"""What the searches for settings found and were worth: `evaluation.search_worth` -> sentences and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.evaluation.tuned import said_of, searched, setting_named, value_named
+from gatecast.evaluation.search_worth import said_of, searched, setting_named, value_named
 from gatecast.report.words import is_number
 
 Data = dict[str, Any]
@@ -14,7 +14,7 @@ Data = dict[str, Any]
 def tuning(found: Mapping[str, Any] | None, seconds: Mapping[str, float] | None = None) -> Data | None:
     """`says` (sentences), `heads` (rows), `classes` (name, sentence, rows of dates); None without a search.
 
-    In: `evaluation.tuned.tuned_of`, and model -> seconds of training.
+    In: `evaluation.search_worth.search_worth`, and model -> seconds of training.
     """
     if not found:
         return None

@@ -1,7 +1,8 @@
 """What is to be forecast, when its answer is known, and the scale that a model learns it on.
 
 Returns are learned over the trailing volatility and variances over the trailing variance, so that no wild symbol and no
-wild year decides what a model learns. `encode` and `decode` are the only places where that scale is applied and undone.
+wild year decides what a model learns. `encode` and `decode` apply and undo that scale; `return_scale` and
+`standardised_loss` are its only other homes.
 """
 
 from __future__ import annotations
@@ -300,6 +301,48 @@ def columns_of(horizon: int) -> dict[str, slice]:
         "volatility": slice(horizon + 1, horizon + 2),
         "regime": slice(horizon + 2, horizon + 3),
     }
+
+
+def return_scale(sigma: FloatArray, horizon: int) -> FloatArray:
+    """(rows,) standard deviation of one bar's return -> (rows, horizon) those of returns over 1 to horizon bars.
+
+    As known at a forecast. `Samples.unit`, in which answers are measured, also counts the sessions of a gap.
+
+    >>> return_scale(np.array([0.01]), 4).round(4).tolist()
+    [[0.01, 0.0141, 0.0173, 0.02]]
+    """
+    scale: FloatArray = sigma[:, None] * np.sqrt(np.arange(1, horizon + 1))
+    return scale
+
+
+def standardised_loss(head: str, answer: FloatArray, forecast: FloatArray, unit: FloatArray) -> FloatArray:
+    """(rows,) what each forecast of one head loses, without a unit; NaN where either is NaN.
+
+    Parameters
+    ----------
+    answer: (rows,) of "return" the log return over the horizon, of "volatility" the log of the realised variance, of
+        "direction" and "regime" 1 or 0.
+    forecast: (rows,) the log return, the variance (not its log), or the probability.
+    unit: (rows,) variance of the return over the horizon as known at the forecast; read for "return" alone.
+
+    Returns
+    -------
+    `return`: squared error over the unit; `volatility`: QLIKE; `direction`, `regime`: Brier.
+
+    References
+    ----------
+    Patton (2011), Journal of Econometrics 160; Brier (1950), Monthly Weather Review 78.
+
+    >>> standardised_loss("return", np.array([0.02]), np.array([0.0]), np.array([0.0001])).round(6).tolist()
+    [4.0]
+    """
+    if head == "return":
+        error: FloatArray = answer - forecast
+        return error**2 / unit
+    if head == "volatility":
+        ratio = answer - np.log(forecast)
+        return np.exp(np.minimum(ratio, 50.0)) - ratio - 1
+    return (answer - forecast) ** 2
 
 
 def decode(head: str, encoded: FloatArray, sigma: FloatArray, baseline: FloatArray) -> FloatArray:

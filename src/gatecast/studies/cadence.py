@@ -6,7 +6,7 @@ forecast are the same, and where two cadences are refitted on the same day their
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,12 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
-from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
 from gatecast.evaluation.ledger import Trial, problems, record_trials
-from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
-from gatecast.evaluation.verdict import LEVEL
+from gatecast.evaluation.paired import LEVEL, paired
+from gatecast.evaluation.record import day_means, gain_over, records_of
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import NETWORK
+from gatecast.forecasting.panel import NETWORK, RIVAL, RIVALS
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
@@ -33,7 +32,8 @@ from gatecast.samples.targets import HEADS
 from gatecast.samples.windows import make_samples
 
 if TYPE_CHECKING:
-    from gatecast.evaluation.compare import Days
+    from gatecast.evaluation.paired import Paired
+    from gatecast.evaluation.record import Record
     from gatecast.forecasting.lstm import LSTM
     from gatecast.samples.windows import Samples
 
@@ -286,15 +286,17 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
     costs = dict.fromkeys(MONTHS, Cost())
     forecasts = {name: _forecast(experiment, one, costs, progress) for name, one in samples.items()}
     heads = [head for head in HEADS if head in experiment.network.heads]
-    differences = compared(forecasts, heads, costs)
-    rows, span = _scored(forecasts, heads[0]), day_means(forecasts, heads[0], MONTHLY, NEVER).day
+    records = records_of(forecasts, heads)
+    first = records[heads[0]]
+    rows = int(np.isfinite(first.losses(MONTHLY)).sum())
+    span = day_means(first, MONTHLY, NEVER).day
     with problems() as unread:
         tried = len(record_trials(trials_of(experiment, bars, list(samples.values()))))
     return Cadences(
         {name: len(one.symbols) for name, one in samples.items()}, experiment.network.seeds, rows, len(span),
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
         {name: len(one.folds) for name, one in forecasts.items()}, costs,
-        tuple(_score(forecasts, head, name) for head in heads for name in MONTHS), tuple(differences),
+        tuple(_score(record, name) for record in records.values() for name in MONTHS), tuple(compared(records, costs)),
         tried, (*_notes(experiment, samples, sorted(made.keys() - samples.keys())), *unread),
     )  # fmt: skip
 
@@ -351,44 +353,34 @@ def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], 
 
     wanted = {name for names in RIVALS.values() for name in names}
     rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
-    forecasts = walk_forward(
+    return walk_forward(
         {**lstms, **rivals}, samples, experiment.schedule, experiment.task, progress=report, on_fits=count
     )
-    return with_rival(forecasts)
 
 
 # ── scores ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _scored(forecasts: dict[str, Forecasts], head: str) -> int:
-    """Forecasts of a head that were answered."""
-    return sum(int(np.isfinite(losses(one, head, MONTHLY)).sum()) for one in forecasts.values())
+def _score(record: Record, name: str) -> Score:
+    both = paired(record, name, RIVAL)
+    spread = gain_over(both.loss, _spread(record, name))
+    return Score(record.head, name, both.loss, RIVAL, both.gain, 1 - spread)
 
 
-def _score(forecasts: dict[str, Forecasts], head: str, name: str) -> Score:
-    days = day_means(forecasts, head, name, RIVAL)
-    loss, base = (float(part.mean()) if len(part) else np.nan for part in (days.model, days.rival))
-    return Score(head, name, loss, RIVAL, gain_over(base, loss), 1 - gain_over(loss, _spread(forecasts, head, name)))
+def _spread(record: Record, name: str) -> float:
+    """Standard deviation over the seeds of the mean daily loss that each has alone; NaN of fewer than two."""
+    alone = [record.with_forecasts(name, values) for values in record.members.get(name, ())]
+    each = [float(day_means(one, name, name).model.mean()) for one in alone]
+    return float(np.std(each, ddof=1)) if len(each) > 1 else float("nan")
 
 
-def _spread(forecasts: dict[str, Forecasts], head: str, name: str) -> float:
-    """Standard deviation over the seeds of the mean daily loss that each has alone."""
-    seeds = min(len(one.members[name]) for one in forecasts.values())
-    alone = [
-        {key: one.with_model(name, one.members[name][seed]) for key, one in forecasts.items()} for seed in range(seeds)
-    ]
-    each = [float(day_means(one, head, name, name).model.mean()) for one in alone]
-    return float(np.std(each, ddof=1)) if seeds > 1 else float("nan")
-
-
-def compared(forecasts: dict[str, Forecasts], heads: Sequence[str], costs: dict[str, Cost]) -> list[Difference]:
+def compared(records: Mapping[str, Record], costs: Mapping[str, Cost]) -> list[Difference]:
     """All pairs of `AGAINST` in all heads, corrected for how many they are."""
-    overlap = sessions_spanned(forecasts)
     found = [
-        difference(head, name, other, day_means(forecasts, head, name, other), overlap,
-                   costs[name].epochs / max(costs[other].epochs, 1))
-        for head in heads for name, other in AGAINST
-    ]  # fmt: skip
+        difference(record.head, paired(record, name, other), costs[name].epochs / max(costs[other].epochs, 1))
+        for record in records.values()
+        for name, other in AGAINST
+    ]
     told = [one for one in found if not one.reason]
     corrected = iter(significance.holm(np.array([one.pvalue for one in told])) if told else ())
     return [
@@ -396,19 +388,20 @@ def compared(forecasts: dict[str, Forecasts], heads: Sequence[str], costs: dict[
     ]
 
 
-def difference(head: str, name: str, other: str, days: Days, overlap: int, cost: float) -> Difference:
-    """One cadence beside another, `days.rival` being the other's losses; answers of `overlap` days overlap."""
-    nan, n = float("nan"), len(days.day)
-    blank = Difference(head, name, other, nan, nan, nan, nan, nan, n, cost)
-    if n and not days.gain.any():
+def difference(head: str, both: Paired, cost: float) -> Difference:
+    """One cadence beside another in words and numbers; `cost`: its epochs over those of the other."""
+    nan = float("nan")
+    blank = Difference(head, both.model, both.against, nan, nan, nan, nan, nan, both.n, cost)
+    if both.n and both.same:
         return replace(blank, gain=0.0, reason="they are the same fits")
-    test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
-    if not test.enough:
-        least = significance.BARS_PER_HORIZON * overlap
-        return replace(blank, reason=f"{n} days are too few, {least} are the least" if n < least else test.reason)
-    mean, scale = significance.fixed_b_mean(days.gain, overlap), float(days.rival.mean())
-    low, high = mean.low / scale, mean.high / scale
-    return replace(blank, gain=mean.effect / scale, low=low, high=high, statistic=test.statistic, pvalue=test.pvalue)
+    if not both.test.enough:
+        least = significance.BARS_PER_HORIZON * both.overlap
+        few = f"{both.n} days are too few, {least} are the least"
+        return replace(blank, reason=few if both.n < least else both.test.reason)
+    return replace(
+        blank, gain=both.mean.effect / both.loss_against, low=both.low, high=both.high,
+        statistic=both.statistic, pvalue=both.pvalue,
+    )  # fmt: skip
 
 
 def _notes(experiment: Experiment, samples: dict[str, Samples], left_out: Sequence[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting import panel
 from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.linear import Ridge
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets
 from gatecast.runs import judge_chain
@@ -214,7 +215,7 @@ def experiment_of(null: Null) -> Experiment:
     return Experiment(
         features=null.features, horizon=null.horizon, models=MODELS, model={panel.SECOND: Forest(trees=50)},
         schedule=Schedule(refit=null.refit, minimum=null.minimum),
-        signals=SignalSettings(model="ridge", confirmed_by="forest"),
+        signals=SignalSettings(model=Ridge.kind, confirmed_by=panel.SECOND),
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from gatecast.compute.cluster import code_hash
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
-from gatecast.evaluation.verdict import LEVEL, NAMES
+from gatecast.evaluation.paired import LEVEL
+from gatecast.evaluation.verdict import NAMES
 from gatecast.experiment import Experiment
 from gatecast.files import append_lines
 from gatecast.market.bars import session_date
@@ -214,8 +215,7 @@ def placebo(
             progress("placebo", done, copies + 1)
 
     report(0)
-    own = own_features(experiment, bars)  # a user's function is known to this process alone
-    found |= fan_out(work, missing, jobs=jobs, processes=not own, progress=report)
+    found |= fan_out(work, missing, jobs=jobs, processes=experiment.is_importable, progress=report)
     return ranked([found[copy] for copy in range(copies + 1)])
 
 
@@ -306,14 +306,15 @@ def own_features(experiment: Experiment, bars: pl.DataFrame) -> list[str]:
 def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
     """Hash of all that decides a copy: settings, seed, data, own features, this program and the libraries below it.
 
-    The user's functions count by what they make of the market itself.
+    The user's features count by what they make of the market itself, other plug-ins by their origin.
     """
     from importlib.metadata import version
 
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
     own = own_features(experiment, bars)
     made = bars.hstack(compute_features(bars, own).select(own)) if own else bars
-    return hash_of([settings, hash_of_bars(made), code_hash(), {name: version(name) for name in LIBRARIES}])
+    libraries = {name: version(name) for name in LIBRARIES}
+    return hash_of([settings, hash_of_bars(made), code_hash(), libraries, experiment.deciding_plugins])
 
 
 def read_copies(file: Path, key: str) -> dict[int, dict[str, float]]:

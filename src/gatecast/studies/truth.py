@@ -20,20 +20,19 @@ from gatecast.chain import Chain, Progress, forecast_class, make_chain
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
+from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.plausible import TOO_GOOD
-from gatecast.evaluation.rivals import with_rival
-from gatecast.evaluation.verdict import LEVEL, SKILL, judge
+from gatecast.evaluation.record import records_of
+from gatecast.evaluation.verdict import SKILL, judge
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.lag import RidgeLag
 from gatecast.forecasting.linear import Ridge
 from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import Naive
-from gatecast.forecasting.panel import MODELS, NETWORK, SIDE_BY_SIDE, entry
+from gatecast.forecasting.panel import MODELS, NETWORK, PANEL, PLAIN, RIVALS, SIDE_BY_SIDE, entry
 from gatecast.forecasting.regimes import MarkovModel, filter_states, fit_markov, predict_states
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
@@ -348,7 +347,7 @@ def b1(seed: int) -> Found:
     bars = synthetic.b1(4000 + WARMUP + 1, seed, r2=0.01)
     schedule = Schedule(train=2000, minimum=2000, refit=250, expanding=True)
     answer, _, values = returns_of([Ridge()], bars, ("x",), schedule, 2000)
-    forecast = values["ridge"]["return"]
+    forecast = values[Ridge.kind]["return"]
     found = test.clark_west(answer, np.zeros_like(answer), forecast).pvalue < LEVEL
     return {"found": float(found), "r2": r2_zero(answer, forecast)}
 
@@ -377,7 +376,7 @@ def return_head(horizon: int, seed: int) -> Found:
     models = tuple(name for name in MODELS if "return" in entry(name, {}).joins())
     experiment = Experiment(
         horizon=horizon, features=("x",), models=models, model={NETWORK: LSTM(seeds=1)},
-        ensemble=Ensemble(volatility_members=("har",)), schedule=schedule, seed=seed,
+        ensemble=Ensemble(volatility_members=(PLAIN["volatility"],)), schedule=schedule, seed=seed,
     )  # fmt: skip
     samples = make_samples(bars, ("x",), horizon=horizon)["index"]
     forecasts = forecast_class(experiment, samples)
@@ -426,22 +425,22 @@ def b2(seed: int) -> Found:
         LSTM(horizon=1, seeds=1, seed=seed),
         Ridge(),
         Logistic(heads=("direction",)),
-        Naive(rule="base_rate"),
+        PANEL[PLAIN["direction"]].forecaster,
     ]
     answer, rose, values = returns_of(models, bars, ("z",), schedule, 10_000)
-    chance = {model: brier(rose, values[model]["direction"]) for model in ("logistic", "base_rate")}
+    chance = {model: brier(rose, values[model]["direction"]) for model in (Logistic.kind, PLAIN["direction"])}
     return {
-        "lstm": r2_zero(answer, values["lstm"]["return"]),
-        "ridge": r2_zero(answer, values["ridge"]["return"]),
-        "logistic": 1 - chance["logistic"] / chance["base_rate"],
+        LSTM.kind: r2_zero(answer, values[LSTM.kind]["return"]),
+        Ridge.kind: r2_zero(answer, values[Ridge.kind]["return"]),
+        Logistic.kind: 1 - chance[Logistic.kind] / chance[PLAIN["direction"]],
     }
 
 
 def _b2_lines(found: list[Found]) -> list[Line]:
     best, runs = cast(float, synthetic.truth_of("b2", b=0.3)["r2"]), len(found)
-    each = sorted(run["lstm"] for run in found)
-    median, ridge = float(np.median(each)), max(run["ridge"] for run in found)
-    logistic = max(run["logistic"] for run in found)
+    each = sorted(run[LSTM.kind] for run in found)
+    median, ridge = float(np.median(each)), max(run[Ridge.kind] for run in found)
+    logistic = max(run[Logistic.kind] for run in found)
     spread = f"each run: {each[0] / best:.2f} to {each[-1] / best:.2f} of the optimum"
     return [
         Line("B2", "one model", "R² against zero, LSTM, median", median, best, runs, note=spread).gated(
@@ -460,14 +459,14 @@ def b3(seed: int) -> Found:
     schedule = Schedule(train=50_000, minimum=50_000, refit=50_000)
     models: list[Forecaster] = [LSTM(horizon=1, seeds=1, seed=seed), Forest(seed=seed), Ridge()]
     answer, _, values = returns_of(models, bars, ("ret_log_1", "log_volume"), schedule, 20_000)
-    return {model: r2_zero(answer, values[model]["return"]) for model in ("lstm", "forest", "ridge")}
+    return {model: r2_zero(answer, values[model]["return"]) for model in (LSTM.kind, Forest.kind, Ridge.kind)}
 
 
 def _b3_lines(found: list[Found]) -> list[Line]:
     best = cast(float, synthetic.truth_of("b3", c=1.0)["r2"])
     return [
         Line("B3", "one model", f"R² against zero, {model}, median", _median(found, model), best, len(found))
-        for model in ("lstm", "forest", "ridge")
+        for model in (LSTM.kind, Forest.kind, Ridge.kind)
     ]
 
 
@@ -517,6 +516,7 @@ def _states_lines(found: list[Found]) -> list[Line]:
 # ── G: variance ──────────────────────────────────────────────────────────────────────────────────
 
 VARIANCE_MODELS = SIDE_BY_SIDE["volatility"]
+CONSTANT, EWMA = RIVALS["volatility"][:2]
 VARIANCE_GATES = {"g1": 0.95, "g4": 0.90}
 PATHS = 20  # that the gates were made for
 
@@ -538,8 +538,7 @@ def variance(market: str, seed: int) -> Found:
     actual = bars["h_true"].to_numpy()[ends]
     unit = samples.facts.ratio[ends]
     found = {
-        name: qlike(actual, forecasts.values[name]["volatility"][rows] * unit)
-        for name in (*VARIANCE_MODELS, "constant")
+        name: qlike(actual, forecasts.values[name]["volatility"][rows] * unit) for name in (*VARIANCE_MODELS, CONSTANT)
     }
     x = forecasts.values["ensemble"]["volatility"][rows] * unit * 1e4
     y = samples.targets["return"].value[ends, 0] ** 2 * 1e4
@@ -550,14 +549,14 @@ def variance(market: str, seed: int) -> Found:
 
 def _variance_lines(market: str, found: list[Found]) -> list[Line]:
     known = {name: cast(float, value) for name, value in synthetic.truth_of(market).items()}
-    constant, runs, name = _mean(found, "constant"), len(found), market.upper()
+    constant, runs, name = _mean(found, CONSTANT), len(found), market.upper()
     shares = {model: 1 - _mean(found, model) / constant for model in VARIANCE_MODELS}
     lines = {
         model: Line(name, "one model", f"share of the QLIKE gap, {model}", share, 1.0, runs)
         for model, share in shares.items()
     }
     own = (known["qlike_constant"] - known["qlike_ewma"]) / (known["qlike_constant"] - known["qlike"])
-    lines["ewma"] = replace(lines["ewma"], note=f"{own:.3f} is its own known share")
+    lines[EWMA] = replace(lines[EWMA], note=f"{own:.3f} is its own known share")
     slope, best = (_pooled_slope(found, of) for of in "xh")
     lines["slope"] = Line(name, "one model", "Mincer-Zarnowitz slope, ensemble", slope, best, runs)
     lines["slope"] = replace(lines["slope"], note="optimum: the slope of the true variance on these paths")
@@ -711,7 +710,7 @@ def _fixed_b_lines(found: list[Found]) -> list[Line]:
 
 
 CLAIMS_GATE = 0.07
-TRIVIAL = ("zero", "mean", "ridge_lag")
+TRIVIAL = RIVALS["return"]
 """Forecasts of returns that are themselves rivals: as the model they must hardly ever be skill."""
 
 
@@ -721,12 +720,12 @@ def trivial_claims(seed: int) -> Found:
     Before Holm's correction, which would hide the size of one verdict behind the number of all.
     """
     samples = make_samples(synthetic.a1(WALK_BARS, seed), ("ret_log_1",))["index"]
-    models: list[Forecaster] = [Naive(rule="zero"), Naive(rule="mean"), RidgeLag()]
-    forecasts = {"index": with_rival(walk_forward(models, samples, Schedule(refit="3M")))}
+    models = {name: PANEL[name].forecaster for name in TRIVIAL}
+    records = records_of({"index": walk_forward(models, samples, Schedule(refit="3M"))}, ("return",))
     nothing = np.zeros(0)
     found = {}
     for name in TRIVIAL:
-        verdict = judge(forecasts, nothing, nothing, round_trip=0.0, periods_per_year=252.0, model=name)["return"]
+        verdict = judge(records, nothing, nothing, round_trip=0.0, periods_per_year=252.0, model=name)["return"]
         found[name] = float(verdict.pvalue < LEVEL and verdict.low > 0)
     return found
 

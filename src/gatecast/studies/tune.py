@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.chain import Progress
 from gatecast.evaluation.ledger import problems, record_trials
-from gatecast.evaluation.tuned import said_of, searched, searches_of, setting_named, tuned_of, value_named
+from gatecast.evaluation.record import Record
+from gatecast.evaluation.search_worth import (
+    said_of,
+    search_worth,
+    searched,
+    searches_of,
+    setting_named,
+    value_named,
+)
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import NETWORK
+from gatecast.forecasting.panel import NETWORK, RIVALS
 from gatecast.forecasting.tuning import DEFAULT, Tuning
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was found: `scores` as in `evaluation.tuned.tuned_of`, `seconds` model -> time of its training.
+    """What was found: `scores` as in `evaluation.search_worth.search_worth`, `seconds` model -> time of its training.
 
     `searches`: asset class -> every search with all its candidates, see `forecasting.tuning.search_once`.
     `warnings`: what the ledger of trials could not read or write.
@@ -85,10 +93,9 @@ def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
     data = data_of(bars, list(samples.values()))
     with problems() as unread:
         record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
-    scores = tuned_of(forecasts) or {}
-    return Tuned(
-        experiment.name, scores, {name: searches_of(one) for name, one in forecasts.items()}, seconds, tuple(unread)
-    )
+    searches = {name: searches_of(one) for name, one in forecasts.items()}
+    scores = search_worth({head: Record.of(forecasts, head) for head in RIVALS}, searches) or {}
+    return Tuned(experiment.name, scores, searches, seconds, tuple(unread))
 
 
 def _forecast(

@@ -14,12 +14,13 @@ from gatecast.chain import Progress, make_chain
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import market_of, problems
+from gatecast.evaluation.record import records_of
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date
 from gatecast.market.merging import refuse_other_market
 from gatecast.market.sources import Reading
-from gatecast.provenance import hash_of
+from gatecast.provenance import hash_of_settings
 from gatecast.runs import Run
 
 
@@ -67,13 +68,13 @@ def unseal(
     refuse_other_market(run.bars, whole.bars)
     chain = make_chain(opened, whole.bars, progress, actions=whole.actions)
     periods = chain.result.rows_per_year
-    found = holdout.measure(chain.forecasts, chain.result.equity, sealed.holdout, periods_per_year=periods)
-    same = holdout.same_past(run.forecasts, chain.forecasts)
+    found = holdout.measure(records_of(chain.forecasts), chain.result.equity, sealed.holdout, periods_per_year=periods)
+    same = holdout.same_past(run.forecasts, pl.concat([one.to_frame() for one in chain.forecasts.values()]))
     market = market_of(whole.bars)
     earlier = holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)  # somebody, in the meantime
     opening = holdout.Opening(
         tuple(symbols), found["first"], found["last"], datetime.now(UTC).isoformat(timespec="seconds"),
-        hash_of(sealed.to_dict()), found=jsonable({**found, "same_past": same}),
+        hash_of_settings(sealed.to_dict(), sealed.plugins), found=jsonable({**found, "same_past": same}),
     )  # fmt: skip
     holdout.record_opening(opening, market=market)  # before anything is shown
     said = [*holdout.reservations(earlier, seen, same, unread), found["sentence"]]

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.panel import ENSEMBLE, PAST_MEAN, PLAIN
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import bars_per_session, sessions_of
+from gatecast.samples.targets import standardised_loss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +37,7 @@ LEAST_INDEPENDENT = 60  # answers that do not overlap, before an R² is looked a
 FEWEST_INDEPENDENT = 20  # answers that do not overlap, before a running R² is looked at
 BEYOND_LUCK = 3.0  # standard errors that a running R² must lie above its limit: it is looked at every day
 PLANTED = "planted"  # allows everything: a market whose optimum is known
-YARDSTICKS = ("zero", "mean")
+YARDSTICKS = (PLAIN["return"], PAST_MEAN)
 
 
 def r2_limit(horizon: int, bars_a_day: float = 1.0) -> float:
@@ -123,10 +125,9 @@ def too_much_money_so_far(
 def _since_r2(forecasts: Forecasts) -> np.datetime64:
     """The session at whose end the R² so far is above its limit by more than luck; NaT where it never is."""
     samples = forecasts.samples
-    answer = samples.targets["return"].value[samples.decided, -1]
-    unit = samples.unit[:, -1] ** 2
-    made = [forecasts.values[name]["return"][:, -1] for name in ("ensemble", *YARDSTICKS) if name in forecasts.values]
-    losses = np.column_stack([(answer - forecast) ** 2 / unit for forecast in made])
+    answer, unit = samples.targets["return"].value[samples.decided, -1], samples.unit[:, -1] ** 2
+    made = [forecasts.values[name]["return"][:, -1] for name in (ENSEMBLE, *YARDSTICKS) if name in forecasts.values]
+    losses = np.column_stack([standardised_loss("return", answer, forecast, unit) for forecast in made])
     rows = np.flatnonzero(np.isfinite(losses).all(1))
     if len(rows) == 0 or losses.shape[1] < 2:
         return np.datetime64("NaT")
@@ -159,7 +160,7 @@ def _since_hits(forecasts: Forecasts) -> np.datetime64:
     """The session at whose end the hits so far are above their limit; NaT where they never are."""
     since = []
     for head in ("return", "direction"):
-        days, hits, rises = hits_of(forecasts, head)
+        days, hits, rises = hits_so_far(forecasts, head)
         count = np.arange(1, len(days) + 1)
         share, up = np.cumsum(hits) / count, np.cumsum(rises) / count
         above = (count >= LEAST_HITS) & (share > np.maximum(up, 1 - up) + HITS)
@@ -168,28 +169,52 @@ def _since_hits(forecasts: Forecasts) -> np.datetime64:
     return min(since) if since else np.datetime64("NaT")
 
 
-def hits_of(forecasts: Forecasts, head: str) -> tuple[NDArray[np.datetime64], FloatArray, FloatArray]:
-    """The ensemble's hits on answers that share no bar: the session each was known in, share of hits, share of rises.
-
-    In: forecasts of one class, and "return" (the sign of the expected return) or "direction" (above or below one half).
-    Out: one row for every `horizon`-th moment at which forecasts were made, in order of time: means over the symbols. A
-    price that stands still is left out.
-    """
+def hits_so_far(forecasts: Forecasts, head: str) -> tuple[NDArray[np.datetime64], FloatArray, FloatArray]:
+    """`hits_of` of the ensemble's forecasts of one class, "return" or "direction"; no row where it makes none."""
     samples = forecasts.samples
-    made = forecasts.values.get("ensemble", {}).get(head)
+    made = forecasts.values.get(ENSEMBLE, {}).get(head)
     if made is None:
         return np.zeros(0, "datetime64[D]"), np.zeros(0), np.zeros(0)
-    lean = made[:, -1] if head == "return" else made - 0.5
-    answer = samples.targets["return"].value[samples.decided, -1]
-    rows = np.flatnonzero(np.isfinite(answer) & np.isfinite(lean) & (answer != 0) & (lean != 0))
     moment = samples.times if bars_a_day(samples) > 1 else samples.sessions
+    change = samples.targets["return"].value[samples.decided, -1]
+    return hits_of(
+        leaning(head, made if made.ndim == 1 else made[:, -1]), change, moment, samples.known_at, samples.horizon
+    )
+
+
+def leaning(head: str, forecast: FloatArray) -> FloatArray:
+    """(rows,) forecasts of "return" or "direction" -> above 0 where a rise is expected, below where a fall is."""
+    return forecast if head == "return" else forecast - 0.5
+
+
+def hits_of(
+    lean: FloatArray,
+    change: FloatArray,
+    moment: NDArray[np.datetime64],
+    known_at: NDArray[np.datetime64],
+    horizon: int,
+) -> tuple[NDArray[np.datetime64], FloatArray, FloatArray]:
+    """Hits on answers that share no bar: the session each was known in, share of hits, share of rises.
+
+    Parameters
+    ----------
+    lean: (rows,) see `leaning`; change: (rows,) log return over `horizon` bars.
+    moment: (rows,) when each forecast was made: its session, or its time where a session has several bars.
+    known_at: (rows,) when each answer was known.
+
+    Returns
+    -------
+    One row for every `horizon`-th moment at which forecasts were made, in the order in which answers became known:
+    means over the symbols. A price that stands still is left out.
+    """
+    rows = np.flatnonzero(np.isfinite(change) & np.isfinite(lean) & (change != 0) & (lean != 0))
     number = np.unique(moment[rows], return_inverse=True)[1]
-    rows, number = (array[number % samples.horizon == 0] for array in (rows, number))
+    rows, number = (array[number % horizon == 0] for array in (rows, number))
     number = np.unique(number, return_inverse=True)[1]
     count = np.maximum(np.bincount(number), 1)
-    rose = answer[rows] > 0
+    rose = change[rows] > 0
     known = np.full(len(count), np.datetime64("0001-01-01"))
-    np.maximum.at(known, number, session_date(samples.known_at[rows]))
+    np.maximum.at(known, number, session_date(known_at[rows]))
     order = np.argsort(known, kind="stable")
     hits, rises = (np.bincount(number, one) / count for one in ((lean[rows] > 0) == rose, rose))
     return known[order], hits[order], rises[order]

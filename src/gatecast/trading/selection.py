@@ -14,7 +14,7 @@ from gatecast.market.bars import session_date
 from gatecast.metrics.significance import sequential_mean
 from gatecast.settings import Settings
 from gatecast.trading.plausible import too_good_so_far, too_much_money_so_far
-from gatecast.trading.strategies import STRATEGIES
+from gatecast.trading.strategies import MARKET
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -63,10 +63,10 @@ class SelectionSettings(Settings):
 class Selection:
     """Over the bars of one class, decided at each close.
 
-    `chosen`: index into STRATEGIES (0 flat, also where nothing is forecast). `score`: (bars, strategies), expected net
-    return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before, `weight` after
-    evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that nothing is
-    held, unless the settings override the evidence.
+    `chosen`: index into the names of `Proposals` (0 flat, also where nothing is forecast). `score`: (bars, strategies),
+    expected net return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before,
+    `weight` after evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that
+    nothing is held, unless the settings override the evidence.
     """
 
     chosen: IntArray
@@ -140,7 +140,7 @@ def _too_good(
     samples = forecasts.samples
     before = np.r_[0, chosen[:-1]]  # what earned a bar's return was in force at the close before
     earned = np.where(np.r_[True, np.diff(samples.symbol) != 0], 0.0, net[np.arange(len(net)), before])
-    market = net[:, STRATEGIES.index("held_long")]
+    market = net[:, proposals.names.index(MARKET)]
     money = too_much_money_so_far(samples, earned, market, proposals.forecast_at, allowed)
     return too_good_so_far(forecasts, allowed) | money
 

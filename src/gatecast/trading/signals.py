@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from gatecast.forecasting.panel import NETWORK, SECOND
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ class SignalSettings(Settings):
     """standard deviations of the forecast's own past beyond which it is bullish or bearish"""
     minimum: Annotated[int, Field(ge=2)] = 60
     """earlier forecasts of the same fit that a z-score needs"""
-    model: str = "lstm"
+    model: str = NETWORK
     """whose forecast signals"""
-    confirmed_by: str = "forest"
+    confirmed_by: str = SECOND
     """whose agreement makes a consensus"""
 
 

@@ -1,9 +1,9 @@
 """Features: what a model sees of each bar, from that bar and the ones before it."""
 
 from gatecast.samples.features.catalogue import (
-    CATALOGUE,
     DEFAULT_FEATURES,
     EQUALITY_BARS,
+    FEATURES,
     Feature,
     find_feature,
     register,
@@ -11,9 +11,9 @@ from gatecast.samples.features.catalogue import (
 from gatecast.samples.features.compute import available_features, compute_features
 
 __all__ = [
-    "CATALOGUE",
     "DEFAULT_FEATURES",
     "EQUALITY_BARS",
+    "FEATURES",
     "Feature",
     "available_features",
     "compute_features",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatecast.errors import FeatureError, did_you_mean
+from gatecast.plugins import Registry
 from gatecast.samples.features import calendar, momentum, volatility, volume
 
 PRICES = ("open", "high", "low", "close")
@@ -105,9 +106,21 @@ _BUILT_IN = (
 )
 # fmt: on
 
-CATALOGUE: dict[str, Feature] = {feature.name: feature for feature in _BUILT_IN}
+
+def _fault(thing: object) -> str:
+    if not isinstance(thing, Feature):
+        return f"expected a function with @gatecast.samples.features.register of the same name, got {thing!r}"
+    if isinstance(thing.warmup, bool) or not isinstance(thing.warmup, int) or thing.warmup < 0:
+        return f"warmup must be a number of bars, 0 or more, got {thing.warmup!r}"
+    return "" if thing.needs else "needs must name a column of the bars, such as 'close'"
+
+
+FEATURES = Registry[Feature]("feature", "gatecast.features", fault=_fault, code=lambda feature: feature.function)
+"""Name -> feature: built in, added by `@register`, or of an installed package."""
+for _feature in _BUILT_IN:
+    FEATURES.add(_feature.name, _feature, built_in=True)
 DEFAULT_FEATURES = ("ret_log_1", "rsi_14", "macd_hist", "volume_ratio_20", "atr_14")
-BUILT_IN = frozenset(CATALOGUE)
+BUILT_IN = frozenset(feature.name for feature in _BUILT_IN)
 
 
 def register(
@@ -125,20 +138,22 @@ def register(
     >>> @register("body", warmup=0, needs=("open", "high", "low", "close"))
     ... def body(open, high, low, close):
     ...     return (close - open) / (high - low + 1e-9)
-    >>> CATALOGUE.pop("body").warmup
+    >>> FEATURES.find("body").warmup
     0
+    >>> FEATURES.remove("body")
     """
     needs = (needs,) if isinstance(needs, str) else tuple(needs)
-    if not name or name in BUILT_IN or name in (*NOT_FEATURES, "session_date"):
-        raise FeatureError(f"the name {name!r} cannot be registered: it is taken. Choose another name.")
-    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
-        raise FeatureError(f"feature {name!r}: warmup must be a number of bars, 0 or more, got {warmup!r}.")
-    if not needs:
-        raise FeatureError(f"feature {name!r}: needs must name a column of the bars, such as 'close'.")
+    if not name.isidentifier() or name in BUILT_IN or name in (*NOT_FEATURES, "session_date"):
+        raise FeatureError(
+            f"the name {name!r} cannot be registered: it is taken, or no word of letters, digits and underscores. "
+            "Choose another name."
+        )
+    if fault := _fault(Feature(name, np.positive, warmup, needs)):
+        raise FeatureError(f"feature {name!r}: {fault}.")
 
     def into_catalogue(function: Function) -> Function:
         about = description or (function.__doc__ or "").strip().split("\n")[0]
-        CATALOGUE[name] = Feature(name, function, warmup, needs, unit, about)
+        FEATURES.add(name, Feature(name, function, warmup, needs, unit, about))
         return function
 
     return into_catalogue
@@ -147,7 +162,8 @@ def register(
 def find_feature(name: str, own_columns: Iterable[str] = ()) -> Feature:
     """The feature of a name: of the catalogue, or one of the user's own numeric columns as it stands.
 
-    Raises `FeatureError` where there is none, where there are two, or where the bars lack a needed column.
+    Raises `FeatureError` where there is none, where there are two, or where the bars lack a needed column;
+    `PluginError` where its package cannot be imported.
 
     >>> find_feature("rsi14")
     Traceback (most recent call last):
@@ -155,7 +171,8 @@ def find_feature(name: str, own_columns: Iterable[str] = ()) -> Feature:
     gatecast.errors.FeatureError: there is no feature 'rsi14'. Did you mean 'rsi_14'?
     """
     own_columns = list(own_columns)
-    if name in CATALOGUE and name in own_columns:
+    in_catalogue = name in FEATURES
+    if in_catalogue and name in own_columns:
         raise FeatureError(f"{name!r} is a feature and a column of the bars: rename the column to say which is meant.")
     if name in own_columns and name in SESSION:
         raise FeatureError(f"{name!r} is what features read the session from: rename the column of the bars.")
@@ -164,14 +181,15 @@ def find_feature(name: str, own_columns: Iterable[str] = ()) -> Feature:
     if name in NOT_FEATURES:
         raise FeatureError(
             f"the column {name!r} of the bars cannot be a feature: models need changes, not levels. "
-            f"Known: {', '.join([*CATALOGUE, *own_columns])}."
+            f"Known: {', '.join([*FEATURES, *own_columns])}."
         )
-    if name not in CATALOGUE:
-        raise FeatureError(f"there is no feature {name!r}. {did_you_mean(name, [*CATALOGUE, *own_columns])}")
-    for column in CATALOGUE[name].needs:
+    if not in_catalogue:
+        raise FeatureError(f"there is no feature {name!r}. {did_you_mean(name, [*FEATURES, *own_columns])}")
+    feature = FEATURES.find(name)
+    for column in feature.needs:
         if column not in (*BAR_COLUMNS, *own_columns):
             raise FeatureError(
                 f"feature {name!r} needs the column {column!r}, which these bars lack. "
                 f"{did_you_mean(column, [*BAR_COLUMNS, *own_columns])}"
             )
-    return CATALOGUE[name]
+    return feature if feature.name == name else replace(feature, name=name)

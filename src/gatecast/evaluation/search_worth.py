@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gatecast.evaluation.compare import day_means, gain_over, sessions_spanned
-from gatecast.evaluation.rivals import RIVALS
+from gatecast.evaluation.paired import paired
 from gatecast.evaluation.verdict import NAMES
-from gatecast.evaluation.windows import LEVEL
+from gatecast.forecasting.panel import NETWORK
 from gatecast.forecasting.search import importance
 from gatecast.forecasting.tuning import DEFAULT
-from gatecast.metrics import significance
-from gatecast.metrics.significance import BOUND
 
 if TYPE_CHECKING:
+    from gatecast.evaluation.record import Record
     from gatecast.forecasting.walkforward import Forecasts
 
-MODEL = "lstm"
 SETTINGS = {
     "lookback": "lookback", "layers": "layers", "units": "units", "dropout": "dropout",
     "learning_rate": "learning rate", "weight_decay": "weight decay", "batch": "chunks an update",
@@ -29,50 +24,51 @@ SETTINGS = {
 
 def searches_of(forecasts: Forecasts) -> tuple[dict[str, Any], ...]:
     """Every search of one class in order, see `forecasting.tuning.search_once`; () where none was made."""
-    return tuple(getattr(forecasts.fitted.get(MODEL), "searches", ()))
+    return tuple(getattr(forecasts.fitted.get(NETWORK), "searches", ()))
 
 
-def tuned_of(forecasts: Mapping[str, Forecasts]) -> dict[str, Any] | None:
+def search_worth(
+    records: Mapping[str, Record], searches: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any] | None:
     """What the searches of a run were worth; None without any.
 
-    In: asset class -> forecasts with the models `lstm` and `lstm_default`. Out: `heads`, one row each: `n` days,
-    `given` and `searched` (mean daily standardised losses, see `rivals.losses`), `gain` (share of the given settings'
-    loss that the search saved) with its 90 % interval `low` to `high`, `statistic` and `pvalue` (Diebold-Mariano, the
-    correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the search is better), `worth` ("better",
-    "worse", "no difference" where luck may be all of it, or "nothing changed"); `classes`, one row each: `dates` (of
-    each search what it chose and by how much), `tried`, `failed`, `pruned`, `importance` of the settings;
-    `reproducible`.
+    Parameters
+    ----------
+    records: head -> record with the models `lstm` and `lstm_default`.
+    searches: asset class -> its searches, see `searches_of`; classes without one take no part.
+
+    Returns
+    -------
+    `heads`, one row each: `n` days, `given` and `searched` (mean daily standardised losses), `gain` (share of the given
+    settings' loss that the search saved) with its 90 % interval `low` to `high` (fixed-b), `statistic` and `pvalue`
+    (Diebold-Mariano, the correction of Harvey, Leybourne and Newbold, two-sided, above 0 where the search is better),
+    `worth` ("better", "worse", "no difference" where luck may be all of it, or "nothing changed"); `classes`, one row
+    each: `dates` (of each search what it chose and by how much), `tried`, `failed`, `pruned`, `importance` of the
+    settings; `reproducible`.
     """
-    found = {name: searches_of(one) for name, one in forecasts.items() if searches_of(one)}
+    found = {name: own for name, own in searches.items() if own}
     if not found:
         return None
-    some = {name: forecasts[name] for name in found}
-    overlap = sessions_spanned(some)
-    rows = [_row(some, head, overlap) for head in RIVALS]
+    rows = [_row(record.of_classes(found)) for record in records.values()]
     return {
         "heads": [row for row in rows if row],
-        "classes": [_class_row(name, searches) for name, searches in found.items()],
-        "reproducible": all(one["reproducible"] for searches in found.values() for one in searches),
+        "classes": [_class_row(name, own) for name, own in found.items()],
+        "reproducible": all(one["reproducible"] for own in found.values() for one in own),
     }
 
 
-def _row(forecasts: Mapping[str, Forecasts], head: str, overlap: int) -> dict[str, Any] | None:
-    days = day_means(forecasts, head, MODEL, MODEL + DEFAULT)
-    if len(days.day) == 0:
+def _row(record: Record) -> dict[str, Any] | None:
+    both = paired(record, NETWORK, NETWORK + DEFAULT)
+    if both.n == 0:
         return None
-    test = significance.diebold_mariano(days.rival, days.model, overlap, loss="identity")
-    given, searched = float(days.rival.mean()), float(days.model.mean())
-    same, sure = np.array_equal(days.rival, days.model), test.enough and test.pvalue < LEVEL
-    error = abs((given - searched) / test.statistic) if test.statistic else np.nan
-    worth = "nothing changed" if same else "no difference" if not sure else "better" if test.statistic > 0 else "worse"
+    worth = "nothing changed" if both.same else both.outcome("better", "worse", "no difference")
     return {
-        "head": head, "n": len(days.day), "given": given, "searched": searched, "gain": gain_over(given, searched),
-        "low": gain_over(given, searched + BOUND * error), "high": gain_over(given, searched - BOUND * error),
-        "statistic": np.nan if same else test.statistic, "pvalue": np.nan if same else test.pvalue, "worth": worth,
+        "head": record.head, "n": both.n, "given": both.loss_against, "searched": both.loss, "gain": both.gain,
+        "low": both.low, "high": both.high, "statistic": both.statistic, "pvalue": both.pvalue, "worth": worth,
     }  # fmt: skip
 
 
-def _class_row(name: str, searches: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+def _class_row(name: str, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     every = [trial for one in searches for trial in one["trials"]]
     whole = [
         [(trial["params"], trial["loss"]) for trial in one["trials"] if trial["state"] == "complete"]
@@ -116,7 +112,7 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 def cost(seconds: Mapping[str, float]) -> list[str]:
     """What the searches took beside the fits alone; nothing where it is not known."""
-    tuned, given = seconds.get(MODEL), seconds.get(MODEL + DEFAULT)
+    tuned, given = seconds.get(NETWORK), seconds.get(NETWORK + DEFAULT)
     if not tuned or not given:
         return []
     return [f"Searches and fits took {tuned:.3g} s, the fits of the given settings alone {given:.3g} s."]

@@ -7,8 +7,9 @@ import pytest
 from made_up import made_up, with_values
 from scipy import stats
 
-from gatecast.evaluation.compare import losses
-from gatecast.evaluation.windows import longer_windows
+from gatecast.evaluation.memory import longer_windows
+from gatecast.evaluation.record import records_of
+from gatecast.evaluation.rivals import losses
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
@@ -27,7 +28,7 @@ def test_the_row_is_the_mean_losses_and_the_corrected_test(samples: Samples) -> 
         "ridge_long",
         volatility=forecasts.values["har"]["volatility"],
     )
-    (row,) = longer_windows({"index": both})
+    (row,) = longer_windows(records_of({"index": both}))
     sliding, everything = (losses(both, "volatility", name) for name in ("ridge", "ridge_long"))
     scored = np.isfinite(sliding)
     days, place = np.unique(samples.sessions[scored], return_inverse=True)
@@ -53,12 +54,12 @@ def test_the_answer_turns_with_the_sides_and_the_same_forecast_is_no_difference(
     found = []
     for sliding, everything in ((good, bad), (good, good)):
         both = with_values(with_values(forecasts, "ridge", volatility=sliding), "ridge_long", volatility=everything)
-        found.append(longer_windows({"index": both})[0]["longer"])
+        found.append(longer_windows(records_of({"index": both}))[0]["longer"])
     assert found == ["worse", "no difference"]
 
 
 def test_without_a_rival_on_everything_known_there_is_nothing_to_say(samples: Samples) -> None:
-    assert longer_windows({"index": made_up(samples)}) == []
+    assert longer_windows(records_of({"index": made_up(samples)})) == []
 
 
 def test_cheap_models_run_on_everything_known_unless_they_do_already() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,23 +12,15 @@ from made_up import made_up, with_values
 from scipy.stats import norm, t, ttest_1samp
 from sklearn.metrics import brier_score_loss, log_loss
 
-from gatecast.evaluation.compare import (
-    Days,
-    best_of_coins,
-    day_means,
-    gain_over,
-    gains_without,
-    illusions,
-    many_models,
-    overlap_of,
-    per_session,
-    score_tables,
-    sessions_spanned,
-)
-from gatecast.evaluation.rivals import RIVAL, RIVALS, losses, with_rival
+from gatecast.evaluation.luck import best_of_coins, illusions, many_models, overlap_of
+from gatecast.evaluation.record import Days, Record, day_means, gain_over, records_of, sessions_spanned
+from gatecast.evaluation.rivals import losses, with_rival
+from gatecast.evaluation.tables import gains_without, score_tables
 from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.panel import RIVAL, RIVALS
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
+from gatecast.metrics.returns import per_session
 from gatecast.samples.windows import Samples, make_samples
 
 
@@ -44,7 +35,7 @@ def row_of(tables: list[dict[str, Any]], head: str, model: str) -> dict[str, Any
 
 
 def test_every_number_by_its_formula(forecasts: Forecasts, samples: Samples) -> None:
-    tables, _ = score_tables({"index": forecasts})
+    tables, _ = score_tables(records_of({"index": forecasts}))
     rows = np.array([row for row in forecasts.rows if not np.isnat(samples.known_at[row])])
     ends = samples.ends[rows]
     answer, forecast = samples.targets["return"].value[ends, -1], forecasts.values["lstm"]["return"][rows, -1]
@@ -70,7 +61,7 @@ def test_every_number_by_its_formula(forecasts: Forecasts, samples: Samples) -> 
 
 
 def test_gains_are_against_the_rival_in_force(forecasts: Forecasts) -> None:
-    tables, _ = score_tables({"index": forecasts})
+    tables, _ = score_tables(records_of({"index": forecasts}))
     for head in RIVALS:
         base = row_of(tables, head, "rival")["loss"]
         assert base == pytest.approx(np.nanmean(losses(with_rival(forecasts), head, RIVAL)))
@@ -83,13 +74,13 @@ def test_gains_are_against_the_rival_in_force(forecasts: Forecasts) -> None:
 def test_every_model_is_scored_on_the_rows_that_all_have(forecasts: Forecasts) -> None:
     path = forecasts.values["forest"]["return"].copy()
     path[forecasts.rows[:100]] = np.nan
-    tables, _ = score_tables({"index": with_values(forecasts, "forest", **{"return": path})})
-    whole, _ = score_tables({"index": forecasts})
+    tables, _ = score_tables(records_of({"index": with_values(forecasts, "forest", **{"return": path})}))
+    whole, _ = score_tables(records_of({"index": forecasts}))
     assert {row["n"] for row in tables if row["head"] == "return"} == {row_of(whole, "return", "lstm")["n"] - 100}
 
 
 def test_years_add_up(forecasts: Forecasts, samples: Samples) -> None:
-    tables, years = score_tables({"index": forecasts})
+    tables, years = score_tables(records_of({"index": forecasts}))
     rival = next(row["model"] for row in tables if row["head"] == "direction" and row["rival"])
     model, base = losses(forecasts, "direction", "lstm"), losses(with_rival(forecasts), "direction", rival)
     scored = np.isfinite(model) & np.isfinite(base)
@@ -103,8 +94,8 @@ def test_years_add_up(forecasts: Forecasts, samples: Samples) -> None:
 
 
 def test_classes_are_pooled(forecasts: Forecasts) -> None:
-    one, _ = score_tables({"index": forecasts})
-    two, _ = score_tables({"index": forecasts, "again": replace(forecasts)})
+    one, _ = score_tables(records_of({"index": forecasts}))
+    two, _ = score_tables(records_of({"index": forecasts, "again": replace(forecasts)}))
     assert row_of(two, "return", "lstm")["n"] == 2 * row_of(one, "return", "lstm")["n"]
     assert row_of(two, "return", "lstm")["r2_zero"] == pytest.approx(row_of(one, "return", "lstm")["r2_zero"])
 
@@ -177,7 +168,7 @@ def test_prices_correlate_and_changes_do_not() -> None:
     samples = make_samples(bars, ("ret_log_1",))["index"]
     walk = made_up(samples, seed=5)
     walk = walk.with_model("ensemble", walk.values["lstm"])  # the ensemble itself would forecast next to nothing
-    found = illusions({"index": walk}, {"index": bars["close"].to_numpy()}, tries=4)
+    found = illusions(records_of({"index": walk})["return"], {"index": bars["close"].to_numpy()}, tries=4)
     assert found["levels"]["forecast_price"] > 0.97
     assert found["levels"]["todays_price"] > 0.97
     assert abs(found["levels"]["change"]) < 0.15
@@ -195,18 +186,18 @@ def test_there_is_nothing_to_show_without_forecasts(forecasts: Forecasts) -> Non
         for model, heads in forecasts.values.items()
     }
     silent = {"index": replace(forecasts, values=none)}
-    found = illusions(silent, {"index": np.ones(len(forecasts.samples.time))})
+    found = illusions(records_of(silent)["return"], {"index": np.ones(len(forecasts.samples.time))})
     assert found["best_of"] is None
     assert found["levels"] is None
-    assert score_tables(silent) == ([], [])
-    assert many_models(silent) == {}
+    assert score_tables(records_of(silent)) == ([], [])
+    assert many_models(records_of(silent)) == {}
 
 
 # ── days ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_days_are_means_over_symbols(forecasts: Forecasts, samples: Samples) -> None:
-    found = day_means({"index": forecasts}, "return", "lstm", "mean")
+    found = day_means(Record.of({"index": forecasts}, "return"), "lstm", "mean")
     answer = samples.targets["return"].value[samples.ends, -1]
     base, model = (forecasts.values[name]["return"][:, -1] for name in ("mean", "lstm"))
     unit = samples.facts.sigma[samples.ends] ** 2 * 5
@@ -231,11 +222,11 @@ def test_bars_of_a_session_are_compounded() -> None:
 
 
 def test_an_answer_spans_more_days_beside_a_market_that_never_closes(forecasts: Forecasts) -> None:
-    assert sessions_spanned({"index": forecasts}) == 5
-    assert sessions_spanned({"index": forecasts, "again": forecasts}) == 5
-    first, last = (getattr(forecasts.samples.sessions, end)().astype("datetime64[D]") for end in ("min", "max"))
-    every_day = SimpleNamespace(samples=SimpleNamespace(sessions=np.arange(first, last + 1), horizon_sessions=5))
-    assert sessions_spanned({"index": forecasts, "crypto": every_day}) in (7, 8)  # five sessions are a week
+    one = (forecasts.samples.sessions, 5)
+    assert Record.of({"index": forecasts}, "return").overlap == 5
+    assert Record.of({"index": forecasts, "again": forecasts}, "return").overlap == 5
+    first, last = (getattr(one[0], end)().astype("datetime64[D]") for end in ("min", "max"))
+    assert sessions_spanned([one, (np.arange(first, last + 1), 5)]) in (7, 8)  # five sessions are a week
 
 
 def test_the_gain_without_a_symbol_is_that_of_a_run_without_it() -> None:
@@ -245,7 +236,7 @@ def test_the_gain_without_a_symbol_is_that_of_a_run_without_it() -> None:
     path = forecasts.values["lstm"]["return"].copy()
     path[samples.symbol[samples.ends] == 1] *= -4
     forecasts = with_rival(with_values(forecasts, "ensemble", **{**forecasts.values["lstm"], "return": path}))
-    found = gains_without({"index": forecasts}, "return", "ensemble")
+    found = gains_without(Record.of({"index": forecasts}, "return"), "ensemble")
     frame = pl.DataFrame(
         {
             "symbol": np.array(samples.symbols)[samples.symbol[samples.ends]],
@@ -258,7 +249,7 @@ def test_the_gain_without_a_symbol_is_that_of_a_run_without_it() -> None:
     for symbol, gain in found.items():
         rest = frame.filter(pl.col("symbol") != symbol).group_by("day").agg(pl.col("rival", "model").mean())
         assert gain == pytest.approx(1 - rest["model"].mean() / rest["rival"].mean(), rel=1e-9)
-    days = day_means({"index": forecasts}, "return", "ensemble", RIVAL)
+    days = day_means(Record.of({"index": forecasts}, "return"), "ensemble", RIVAL)
     whole = gain_over(float(days.rival.mean()), float(days.model.mean()))
     assert whole < 0 < found[samples.symbols[1]]
     assert all(found[symbol] < 0 for symbol in (samples.symbols[0], samples.symbols[2]))
@@ -267,11 +258,11 @@ def test_the_gain_without_a_symbol_is_that_of_a_run_without_it() -> None:
 def test_of_one_symbol_nothing_is_left() -> None:
     samples = make_samples(synthetic.b1(700, seed=4, r2=0.05), ("ret_log_1", "x"))["index"]
     forecasts = with_rival(Ensemble().combine(made_up(samples, seed=1)))
-    assert gains_without({"index": forecasts}, "return", "ensemble") == {}
+    assert gains_without(Record.of({"index": forecasts}, "return"), "ensemble") == {}
 
 
 def test_a_model_has_one_gain_in_all_tables_and_no_contradiction_between_its_answers(forecasts: Forecasts) -> None:
-    both = {"index": forecasts}
+    both = records_of({"index": forecasts})
     tables, found = score_tables(both)[0], many_models(both, draws=200)
     assert found
     for head, one in found.items():
@@ -285,6 +276,6 @@ def test_a_model_has_one_gain_in_all_tables_and_no_contradiction_between_its_ans
 
 
 def test_no_change_has_no_direction(forecasts: Forecasts) -> None:
-    row = row_of(score_tables({"index": forecasts})[0], "return", "zero")
+    row = row_of(score_tables(records_of({"index": forecasts}))[0], "return", "zero")
     assert np.isnan(row["hit_rate"])
     assert row["r2_zero"] == 0
