@@ -13,7 +13,7 @@ from gatecast.forecasting.garch import Garch
 from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import PANEL
-from gatecast.forecasting.regimes import Markov
+from gatecast.forecasting.regimes import HiddenMarkov
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.transformer import TFT
 from gatecast.forecasting.tuning import TunedLSTM, Tuning
@@ -31,10 +31,11 @@ SMALL: dict[str, Forecaster] = {
     "lstm of two features": LSTM(**NETWORK, features=("x",), selection=True),
     "lstm with warm starts": LSTM(**NETWORK, warm_start=True),
     "tuned": TunedLSTM(
-        lstm=LSTM(**NETWORK, selection=True), tuning=Tuning(trials=2, every="6M", folds=1, units=(16, 32), layers=(1, 1))
+        lstm=LSTM(**NETWORK, selection=True),
+        tuning=Tuning(trials=2, every="6M", folds=1, units=(16, 32), layers=(1, 1)),
     ),
-    "markov": Markov(starts=1),
-    "tft": TFT(units=8, seeds=1, epochs=1),
+    "markov": HiddenMarkov(starts=1),
+    "tft": TFT(units=8, epochs=1, every=2),
 }  # fmt: skip
 
 
@@ -48,9 +49,10 @@ def hourly() -> Samples:
     """Four bars a session, so that forecasters that know the hour learn it."""
     bars = synthetic.b1(900, seed=3, r2=0.05).sort("time")
     day = pl.int_range(pl.len()) // 4
-    times = bars["time"].gather(bars.select(day).to_series()) + bars.select(
-        pl.duration(hours=pl.int_range(pl.len()) % 4 - 3)
-    ).to_series()
+    times = (
+        bars["time"].gather(bars.select(day).to_series())
+        + bars.select(pl.duration(hours=pl.int_range(pl.len()) % 4 - 3)).to_series()
+    )
     bars = bars.with_columns(time=times, known_at=times).with_columns(pl.lit(0, pl.Int32).alias("segment"))
     samples = make_samples(bars, ("ret_log_1", "x"))["index"]
     assert samples.session_bars > 1
@@ -82,11 +84,8 @@ def check(forecaster: Forecaster, samples: Samples, folds: Sequence[Fold]) -> No
         assert len(rest) == len(folds) - since
         for mine, theirs in zip(rest, whole[since:], strict=True):
             same_forecasts(mine, theirs, samples, rows)
-            assert {name: one for name, one in vars(mine).items() if name in ("searches", "epochs", "smear")} == {
-                name: one for name, one in vars(theirs).items() if name in ("searches", "epochs", "smear")
-            }
-            for name in ("selected",):
-                np.testing.assert_array_equal(getattr(mine, name, None), getattr(theirs, name, None))
+            assert getattr(mine, "searches", ()) == getattr(theirs, "searches", ())
+            np.testing.assert_array_equal(getattr(mine, "selected", None), getattr(theirs, "selected", None))
     together = whole[-1].predict(samples, rows)
     for place in (0, len(rows) // 2, len(rows) - 1):
         for some in (slice(place, place + 1), slice(max(place - 2, 0), place + 1)):
@@ -94,7 +93,7 @@ def check(forecaster: Forecaster, samples: Samples, folds: Sequence[Fold]) -> No
                 np.testing.assert_array_equal(values, together[head][some], head)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow) if one == "tft" else one for one in SMALL])
 def test_a_forecaster_goes_on_from_its_last_fit(name: str, market: Samples) -> None:
     schedule = Schedule(train="6M", refit="3M", minimum="6M")
     check(SMALL[name], market, folds_of(market, schedule)[:4])
