@@ -259,7 +259,7 @@ def forecast_class(
     """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
 
     `on_fits`: called with the fits of each model once they are done. `past`, `refit`: see `walk_forward`. The ensemble
-    and its intervals are made of the whole record again; what was issued of them stays.
+    is learned anew from the past's last refit on, its intervals from the whole record; what was issued of them stays.
     """
     folds = len(experiment.schedule.folds(samples.times, samples.known_at))
     panel = experiment.panel
@@ -279,7 +279,8 @@ def forecast_class(
     forecasts = walk_forward(
         panel, samples, experiment.schedule, task, past=past, refit=refit, progress=report, on_fits=on_fits
     )
-    combined = experiment.combine(forecasts).as_issued(past)
+    since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
+    combined = experiment.combine(forecasts, since).as_issued(past)
     report(ENSEMBLE, folds)
     return combined
 
