@@ -1,8 +1,8 @@
 """A new bar in, a forecast out: the run's own stages on the newest bars, with the models of its last refit.
 
-Whatever the run has said stays as it was said; only rows after its last forecast are new. They pass through the same
-functions as in `experiment.run`, so that a forecast made live is the forecast that a later run makes of that bar. The
-features are the run's, by name and class: what it left out stays left out on the longer file.
+It is the chain over the run's bars and the newer ones, with the run as its past and without refits: what the run has
+issued stays, and a forecast made live is the forecast that a later run makes of that bar. The features are the run's,
+by name and class: what it left out stays left out on the longer file.
 """
 
 from __future__ import annotations
