@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs clean
+.PHONY: help run test quick check bench docs clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ run: .venv/run  ## the main job: the embedded market, every model, and a report 
 
 test: .venv/dev  ## all tests, examples and docstrings
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: .venv/dev  ## the quick tests, in a minute: those that tests/slow.txt does not list
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: .venv/dev  ## style, types and the order of imports
 	$(BIN)/ruff check .

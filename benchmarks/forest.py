@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.market.sources import read_bars

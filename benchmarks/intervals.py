@@ -18,12 +18,12 @@ import numpy as np
 import polars as pl
 from volatility import BASE, LINEAR
 
-from gatecast.forecasting.conformal import Intervals, coverage, make_intervals
+from gatecast.forecasting.combining.intervals import Intervals, coverage, make_intervals
+from gatecast.forecasting.combining.variance import mix_variances
 from gatecast.forecasting.forecaster import Forecaster, Task
-from gatecast.forecasting.mixture import mix_variances
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.models.har import LinearVariance, SmoothHAR
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.volatility import LinearVariance, SmoothHAR
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market.sources import read_bars
 from gatecast.samples.windows import make_samples

@@ -26,8 +26,8 @@ import polars as pl
 from scipy import stats
 
 from gatecast import read_bars
+from gatecast.forecasting.models.tft import TFT
 from gatecast.forecasting.schedule import Fold
-from gatecast.forecasting.transformer import TFT
 from gatecast.market import synthetic
 from gatecast.samples.targets import Target
 from gatecast.samples.windows import Samples, make_samples

@@ -23,7 +23,7 @@ from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.tuning import Tuning
+from gatecast.forecasting.tuning.tuned import Tuning
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.metrics.forecast import r2_zero

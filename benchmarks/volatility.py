@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.combining.variance import correct_variance, correction_of, mix_variances
 from gatecast.forecasting.forecaster import Forecaster
-from gatecast.forecasting.highway import Highway
-from gatecast.forecasting.mixture import correct_variance, correction_of, mix_variances
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.models.har import LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.models.naive import Naive
+from gatecast.forecasting.models.residual_lstm import Highway
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.volatility import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market.bars import session_date
 from gatecast.market.sources import read_bars

@@ -5,15 +5,15 @@ import numpy as np
 from gatecast.chain import Chain, ClassResult, fills_of
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import judge
-from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.linear import Ridge
-from gatecast.forecasting.logistic import Logistic
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.har import LogHAR
+from gatecast.forecasting.models.linear import Ridge
+from gatecast.forecasting.models.logistic import Logistic
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import findings, synthetic
 from gatecast.samples.features import compute_features

@@ -49,6 +49,36 @@ def imported_modules(path: Path, known: set[str]) -> set[str]:
     return found - {"gatecast"}
 
 
+def rooms() -> dict[str, dict[str, int]]:
+    """Folder -> module or folder in it -> its place in ARCHITECTURE.md's line of the folder."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^- `(\w+)`: ((?:.|\n  )+)$", text, re.MULTILINE)
+    return {
+        folder: {name: place for place, part in enumerate(line.split("<")) for name in re.findall(r"`(\w+)`", part)}
+        for folder, line in lines
+    }
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.name for path in SOURCE.iterdir() if path.is_dir() and "_" not in path.name)
+)
+def test_imports_inside_a_folder_go_one_way(folder: str) -> None:
+    order, wrong = rooms()[folder], []
+    present = {p.stem for p in (SOURCE / folder).iterdir() if p.name[0] != "_" and p.name != "templates"}
+    assert present == set(order)
+    for path in (SOURCE / folder).rglob("*.py"):
+        inside = path.relative_to(SOURCE / folder).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[:2] == ["gatecast", folder]:
+                parts = (node.module or "").split(".")
+                names = parts[2:3] or [alias.name for alias in node.names]
+                wrong += [
+                    f"{inside} imports {name}" for name in names
+                    if inside in order and name in order and name != inside and order[name] >= order[inside]
+                ]  # fmt: skip
+    assert wrong == []
+
+
 def test_every_module_is_in_the_list() -> None:
     present = {p.stem if p.is_file() else p.name for p in SOURCE.iterdir() if p.name[0] != "_" and p.name != "py.typed"}
     assert present == set(layers())
@@ -86,8 +116,10 @@ def test_no_module_knows_one_that_knows_it() -> None:
     assert sorted(left) == []
 
 
-ORDINARY = {"evaluation": {"last", "naive"}}
-"""Folder -> names of models that stand in it as ordinary words: the last day, the naive p-value."""
+ORDINARY = {"last", "mean", "naive"}
+"""Names of models that are ordinary words, too: the last day, a mean, the naive p-value."""
+FEATURES_NAMED_ALIKE = {"samples/features/catalogue.py": {"har"}}
+"""File -> features that have the name of a model."""
 
 
 def models_spelled(path: Path) -> set[str]:
@@ -99,9 +131,11 @@ def models_spelled(path: Path) -> set[str]:
     return {node.value for node in constants if isinstance(node.value, str)} & known
 
 
-@pytest.mark.parametrize("folder", sorted(ORDINARY))
-def test_no_file_but_the_panel_spells_a_models_name(folder: str) -> None:
-    found = {path.name: models_spelled(path) - ORDINARY[folder] for path in (SOURCE / folder).rglob("*.py")}
+def test_no_file_but_the_panel_spells_a_models_name() -> None:
+    files = [path for path in SOURCE.rglob("*.py") if "forecasting" not in path.relative_to(SOURCE).parts]
+    found = {path.relative_to(SOURCE).as_posix(): models_spelled(path) - ORDINARY for path in files}
+    models = {*PANEL, *FORECASTERS}
+    found = {name: spelled & models - FEATURES_NAMED_ALIKE.get(name, set()) for name, spelled in found.items()}
     assert {name: spelled for name, spelled in found.items() if spelled} == {}
 
 

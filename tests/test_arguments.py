@@ -54,7 +54,7 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "compute_features": {"bars": bars},
         "forecast_newest": {"run": folder / "none", "bars": bars},
         "judge": {
-            "forecasts": {}, "strategy": np.zeros(9), "benchmark": np.zeros(9), "round_trip": 0.0,
+            "records": {}, "strategy": np.zeros(9), "benchmark": np.zeros(9), "round_trip": 0.0,
             "periods_per_year": 252.0,
         },
         "load_models": {"folder": folder / "none"},

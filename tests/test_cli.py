@@ -455,8 +455,9 @@ def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path,
     assert all(f"{row['symbol']} " in shown.out and row["reason"] in shown.out for row in rows)
 
 
-def test_audit_says_what_it_checked(gatecast: Command, data: Path) -> None:
-    answer = gatecast("audit", data / "small.toml", "--bars", data / "bars.csv", "--quick", "--json")
+def test_audit_says_what_it_checked(gatecast: Command, data: Path, here: Path) -> None:
+    (here / "cheap.toml").write_text(CHEAP)
+    answer = gatecast("audit", "cheap.toml", "--bars", data / "bars.csv", "--quick", "--json")
     assert answer.status == 0, answer.err
     told = json.loads(answer.out.splitlines()[-1])
     assert told["findings"] == []

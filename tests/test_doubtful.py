@@ -26,7 +26,7 @@ from gatecast.store import save_run
 from tests.made_up import made_up, with_values
 
 FAST: dict[str, Any] = {
-    "models": ("ridge", "logistic"),
+    "models": ("ridge", "logistic", "ridge_long", "logistic_long"),
     "schedule": {"refit": "6M"},
     "signals": {"model": "ridge", "confirmed_by": "ridge"},
     "features": ("ret_log_1", "x"),

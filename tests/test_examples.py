@@ -14,6 +14,10 @@ SAYS = {
     "hello_world.py": "return     evidence of skill",  # 5 % of each bar's variance is there to be found
     "own_data.py": "P(rise)",
     "every_stage.py": "one window: (1, 30, 3)",
+    "own_strategy.py": "{'strategy/breakout': '__main__.Breakout (",
+    "own_feature.py": "looks ahead: False",
+    "own_vendor.py": "{'vendor/archive': '__main__.Archive (",
+    "own_forecaster.py": "model/drift",
 }
 
 

@@ -18,9 +18,9 @@ from polars.testing import assert_frame_equal
 from gatecast.compute.estimate import Work
 from gatecast.errors import HistoryTooShortError, SettingsError
 from gatecast.experiment import Control, Experiment, merge
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date

@@ -12,8 +12,8 @@ import pytest
 
 from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast, forecast_newest
 from gatecast.market.actions import read_actions
@@ -98,7 +98,6 @@ def test_live_is_what_a_later_run_says(saved: tuple[Path, pl.DataFrame, pl.DataF
         assert got["probability_up"] == chance
 
 
-@pytest.mark.slow
 def test_a_row_that_came_late_is_read_as_a_later_run_reads_it(market: pl.DataFrame, tmp_path: Path) -> None:
     """Live does not know that a row is to come, and forecasts without it; once it is there, as if it had known."""
     days = market["time"].unique().sort()

@@ -214,19 +214,19 @@ def test_an_hourly_symbol_that_fell_silent_within_the_session_is_shown() -> None
 
 
 def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side() -> None:
-    from gatecast.chain import _reason
+    from gatecast.trading.decisions import reason
     from gatecast.trading.strategies import strategy_titles
 
     cases = pl.DataFrame(
         {
             "strategy": ["flat", "held_long", "model_signal", "trend", "trend"],
             "score_bps": [0.0, 1.25, 0.5, 0.5, 0.5], "evidence": [0.0, 0.0, 0.4, 1.0, 1.0],
-            "signal": [0, -1, -1, 1, 1], "telling": [False, False, True, True, True],
-            "traded": [False, False, False, False, True], "doubted": [False] * 5,
+            "signal": [0, -1, -1, 1, 1], "above_noise": [False, False, True, True, True],
+            "worth_its_cost": [False, False, False, False, True], "too_good": [False] * 5,
             "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
         }
     )  # fmt: skip
-    assert cases.select(_reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
+    assert cases.select(reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
         "in force: flat, no other strategy is estimated to earn more than the cost of entering it",
         "in force: held long, sized by volatility, its past record and the forecast together score 1.25 bps a bar, "
         "a rank among the strategies and no profit to expect; "

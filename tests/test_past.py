@@ -19,8 +19,8 @@ from gatecast.audits.tables import up_to
 from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.linear import Ridge
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.models.linear import Ridge
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
@@ -280,7 +280,6 @@ def assert_same(mine: Chain, theirs: Chain) -> None:
     assert mine.result.equity.equals(theirs.result.equity)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("market", MARKETS)
 def test_the_chain_goes_on_from_its_past_as_if_it_had_all_bars(
     market: Callable[[np.random.Generator], pl.DataFrame],
@@ -312,7 +311,6 @@ def refits_of(chain: Chain, name: str = "index") -> list[np.datetime64]:
     return [fold.cutoff for fold in chain.forecasts[name].folds]
 
 
-@pytest.mark.slow
 def test_cuts_around_a_refit_and_one_after_the_other_fit_only_what_is_new() -> None:
     bars = made(plain(np.random.default_rng(1)))
     experiment = Experiment(bars=bars, **SHORT)
@@ -333,7 +331,6 @@ def test_cuts_around_a_refit_and_one_after_the_other_fit_only_what_is_new() -> N
         assert fits.get("ridge", 0) == (1 if number == at else 0 if number > at else len(refits) - 2)
 
 
-@pytest.mark.slow
 def test_without_refits_the_last_fits_forecast_on_until_one_is_made_up_for() -> None:
     bars = made(plain(np.random.default_rng(2)))
     experiment = Experiment(bars=bars, **SHORT)
@@ -353,7 +350,6 @@ def test_without_refits_the_last_fits_forecast_on_until_one_is_made_up_for() -> 
     assert_same(make_chain(experiment, bars, past=same), whole)
 
 
-@pytest.mark.slow
 def test_a_saved_run_is_the_past_of_the_chain_over_more_bars(tmp_path: Path) -> None:
     other = pl.when(pl.col("symbol") == "B1_1").then(pl.lit("fx")).otherwise("asset_class")
     bars = made(plain(np.random.default_rng(7)).with_columns(asset_class=other))
@@ -374,7 +370,6 @@ def test_a_saved_run_is_the_past_of_the_chain_over_more_bars(tmp_path: Path) -> 
                 np.testing.assert_array_equal(on.forecasts[name].members["lstm"][seed][head], values)
 
 
-@pytest.mark.slow
 def test_what_was_issued_stays_when_a_bar_is_corrected() -> None:
     bars = made(plain(np.random.default_rng(4)))
     experiment = Experiment(bars=bars, **SHORT)

@@ -9,20 +9,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from installed import package
 
 from gatecast.errors import PluginError
 from gatecast.plugins import Registry, subclass_of
 
 GROUP = "gatecast.testing"
-
-
-def package(folder: Path, name: str, points: str, code: str) -> None:
-    """A package as pip would leave it: a module and its metadata."""
-    (folder / f"{name}.py").write_text(code, encoding="utf-8")
-    about = folder / f"{name}-1.5.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n", encoding="utf-8")
-    (about / "entry_points.txt").write_text(f"[{GROUP}]\n{points}\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -41,7 +33,7 @@ def registry() -> Registry[type]:
 def test_a_package_offers_a_thing_that_is_imported_when_it_is_asked_for(
     installed: Path, registry: Registry[type]
 ) -> None:
-    package(installed, "boosted_things", "boosting = boosted_things:Boosting", "class Boosting: pass")
+    package(installed, "boosted_things", {GROUP: "boosting = boosted_things:Boosting"}, "class Boosting: pass")
     assert list(registry) == ["forest", "boosting"]
     assert "boosting" in registry
     assert "boosted_things" not in sys.modules
@@ -51,7 +43,7 @@ def test_a_package_offers_a_thing_that_is_imported_when_it_is_asked_for(
 
 
 def test_a_built_in_name_cannot_be_taken(installed: Path, registry: Registry[type]) -> None:
-    package(installed, "hostile_forest", "forest = hostile_forest:Forest", "class Forest: pass")
+    package(installed, "hostile_forest", {GROUP: "forest = hostile_forest:Forest"}, "class Forest: pass")
     assert registry.find("forest") is dict
     assert registry.origin("forest") == "gatecast"
     with pytest.raises(PluginError, match="'forest' is taken by a built-in forecaster"):
@@ -60,13 +52,13 @@ def test_a_built_in_name_cannot_be_taken(installed: Path, registry: Registry[typ
 
 def test_two_packages_with_one_name_are_refused(installed: Path, registry: Registry[type]) -> None:
     for name in ("first_offer", "second_offer"):
-        package(installed, name, f"both = {name}:Both", "class Both: pass")
+        package(installed, name, {GROUP: f"both = {name}:Both"}, "class Both: pass")
     with pytest.raises(PluginError, match=r"offer a forecaster 'both': first_offer==1.5, second_offer==1.5"):
         registry.find("both")
 
 
 def test_a_package_that_cannot_be_imported_is_named(installed: Path, registry: Registry[type]) -> None:
-    package(installed, "broken_offer", "broken = broken_offer:Broken", "import no_such_library")
+    package(installed, "broken_offer", {GROUP: "broken = broken_offer:Broken"}, "import no_such_library")
     with pytest.raises(PluginError, match=r"'broken' of broken_offer==1.5 cannot be imported: ModuleNotFoundError"):
         registry.find("broken")
 
@@ -125,7 +117,7 @@ def test_a_class_goes_by_its_kind_and_one_that_is_not_finished_is_refused() -> N
 
 def test_what_a_package_offers_is_checked_as_well(installed: Path) -> None:
     shapes = Registry[type[Shape]]("shape", GROUP, fault=subclass_of(Shape))
-    package(installed, "no_shapes", "blob = no_shapes:blob", "blob = 1")
+    package(installed, "no_shapes", {GROUP: "blob = no_shapes:blob"}, "blob = 1")
     with pytest.raises(PluginError, match=r"'blob' of no_shapes==1.5: expected a subclass"):
         shapes.find("blob")
 

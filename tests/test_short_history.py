@@ -11,8 +11,8 @@ import pytest
 
 from gatecast.errors import HistoryTooShortError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule, known_by
 from gatecast.history import enough_history
 from gatecast.market import synthetic

@@ -20,7 +20,7 @@ from gatecast import store
 from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import from_state
-from gatecast.forecasting.linear import FittedLinear
+from gatecast.forecasting.models.linear import FittedLinear
 from gatecast.forecasting.scaling import Scaler
 from gatecast.market import synthetic
 from gatecast.runs import Run, run
@@ -391,7 +391,7 @@ def test_an_interruption_leaves_no_litter(small: Run, tmp_path: Path, monkeypatc
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_swap", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)  # the moment at which the folder takes its place
     with pytest.raises(KeyboardInterrupt):
         store.save_run(small, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

@@ -15,18 +15,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatecast import evaluation, forecasting, market, metrics, report, samples, studies, trading
+    from gatecast import (
+        audits,
+        compute,
+        errors,
+        evaluation,
+        forecasting,
+        market,
+        metrics,
+        report,
+        samples,
+        studies,
+        trading,
+    )
     from gatecast.audits.full import audit
     from gatecast.errors import GatecastError
     from gatecast.evaluation.verdict import judge
     from gatecast.experiment import Control, Experiment
-    from gatecast.forecasting.forest import Forest
-    from gatecast.forecasting.linear import Ridge
-    from gatecast.forecasting.logistic import Logistic
+    from gatecast.forecasting.combining.ensemble import Ensemble
+    from gatecast.forecasting.combining.intervals import Intervals
     from gatecast.forecasting.lstm import LSTM
+    from gatecast.forecasting.models.forest import Forest
+    from gatecast.forecasting.models.linear import Ridge
+    from gatecast.forecasting.models.logistic import Logistic
     from gatecast.forecasting.schedule import Schedule
+    from gatecast.forecasting.tuning.tuned import Tuning
     from gatecast.forecasting.walkforward import walk_forward
     from gatecast.live import forecast_newest
+    from gatecast.market.reading import BarsSettings
     from gatecast.market.sources import read_bars
     from gatecast.runs import Run, run
     from gatecast.samples.features import compute_features
@@ -38,22 +54,35 @@ if TYPE_CHECKING:
     from gatecast.studies.unseal import unseal
     from gatecast.trading.backtest import backtest
     from gatecast.trading.costs import Costs
+    from gatecast.trading.selection import SelectionSettings
+    from gatecast.trading.signals import SignalSettings
+    from gatecast.trading.strategies import StrategySettings
 
 __all__ = [
     "LSTM",
+    "BarsSettings",
     "Control",
     "Costs",
+    "Ensemble",
     "Experiment",
     "Forest",
     "GatecastError",
+    "Intervals",
     "Logistic",
     "Ridge",
     "Run",
     "Schedule",
+    "SelectionSettings",
+    "SignalSettings",
+    "StrategySettings",
+    "Tuning",
     "audit",
+    "audits",
     "backtest",
     "cadence",
+    "compute",
     "compute_features",
+    "errors",
     "evaluation",
     "forecast_newest",
     "forecasting",
@@ -77,16 +106,23 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BarsSettings": "market.reading",
     "Control": "experiment",
     "Costs": "trading.costs",
+    "Ensemble": "forecasting.combining.ensemble",
     "Experiment": "experiment",
-    "Forest": "forecasting.forest",
+    "Forest": "forecasting.models.forest",
     "GatecastError": "errors",
+    "Intervals": "forecasting.combining.intervals",
     "LSTM": "forecasting.lstm",
-    "Logistic": "forecasting.logistic",
-    "Ridge": "forecasting.linear",
+    "Logistic": "forecasting.models.logistic",
+    "Ridge": "forecasting.models.linear",
     "Run": "runs",
     "Schedule": "forecasting.schedule",
+    "SelectionSettings": "trading.selection",
+    "SignalSettings": "trading.signals",
+    "StrategySettings": "trading.strategies",
+    "Tuning": "forecasting.tuning.tuned",
     "audit": "audits.full",
     "backtest": "trading.backtest",
     "cadence": "studies.cadence",
@@ -107,8 +143,11 @@ _HOMES = {
 """Name -> the module that it lives in."""
 
 _SUBPACKAGES = {
+    "audits": (),
+    "compute": (),
+    "errors": (),
     "evaluation": ("verdict",),
-    "forecasting": ("lstm", "schedule", "walkforward"),
+    "forecasting": ("panel", "schedule", "walkforward"),
     "market": ("bars", "sources", "synthetic"),
     "metrics": ("forecast", "overfitting", "returns", "significance"),
     "report": (),

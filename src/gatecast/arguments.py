@@ -30,6 +30,7 @@ ADVICE = {
     "Experiment": "Make one with gatecast.Experiment(bars=...), or gatecast.Experiment.from_toml(FILE).",
     "Run": "gatecast.load_run(FOLDER) and gatecast.run(EXPERIMENT) give one.",
     "Samples": "gatecast.make_samples(BARS) gives them, by asset class.",
+    "Record": "gatecast.evaluation.record.records_of(FORECASTS) gives them, by head.",
     "Forecasts": "gatecast.walk_forward(...) gives them; the ensemble must be among them.",
 }
 """What to do, by the class that was expected."""

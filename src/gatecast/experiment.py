@@ -16,8 +16,8 @@ from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
-from gatecast.forecasting.conformal import Intervals, with_intervals
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
@@ -32,7 +32,7 @@ from gatecast.forecasting.panel import (
     unknown_model,
 )
 from gatecast.forecasting.schedule import EXPANDING, Schedule
-from gatecast.forecasting.tuning import DEFAULT, TunedLSTM, Tuning
+from gatecast.forecasting.tuning.tuned import DEFAULT, GivenLSTM, TunedLSTM, Tuning
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day
@@ -356,7 +356,7 @@ class Experiment(Settings):
                 continue
             if name == NETWORK and self.tuning is not None and isinstance(one, LSTM):
                 own[name] = TunedLSTM(lstm=one.replace(window=one.window or self._window), tuning=self.tuning)
-                own[name + DEFAULT] = one
+                own[name + DEFAULT] = GivenLSTM(**{key: getattr(one, key) for key in one.model_fields_set})
             else:
                 own[name] = one
         return own | always()

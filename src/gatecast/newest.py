@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.verdict import SKILL
-from gatecast.forecasting.conformal import HIGH, LOW
+from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, RIVALS, SECOND, model_title
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing

@@ -112,7 +112,7 @@ class Registry(Generic[Thing]):
         return thing
 
     def remove(self, name: str) -> None:
-        """Forgets a thing that was added; one that a package offers is loaded again when it is asked for.
+        """Forgets a thing that was added.
 
         >>> numbers = Registry[int]("number", "gatecast.example_numbers")
         >>> numbers.add("one", 1)
@@ -185,7 +185,10 @@ class Registry(Generic[Thing]):
         self._origins[name] = OURS if ours else self._origin_of(name, self._things[name])
 
     def _refuse_unfit(self, name: str, thing: object, of: str = "") -> None:
-        if fault := self._fault(thing):
+        fault = self._fault(thing)
+        if not fault and (kind := getattr(thing, "kind", name)) != name:
+            fault = f"expected a `kind` of the same name, got {kind!r}"
+        if fault:
             raise PluginError(f"the {self.what} {name!r}{of and f' of {of}'}: {fault}.")
 
     def _origin_of(self, name: str, thing: Thing) -> str:

@@ -151,7 +151,7 @@ def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
 
-    >>> from gatecast.forecasting.forest import Forest
+    >>> from gatecast.forecasting.models.forest import Forest
     >>> from gatecast.forecasting.lstm import LSTM
     >>> from gatecast.forecasting.schedule import Schedule
     >>> from gatecast.market import synthetic

@@ -31,11 +31,11 @@ from gatecast.evaluation.tables import gains_without, score_tables
 from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.conformal import IntervalForecasts, coverage
+from gatecast.forecasting.combining.intervals import IntervalForecasts, coverage
+from gatecast.forecasting.models.har import LogHAR
 from gatecast.forecasting.panel import NETWORK
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
-from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of
@@ -291,8 +291,8 @@ def closes_of(chain: Chain) -> dict[str, FloatArray]:
 def coverage_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
     """How many answers lay inside the ensemble's intervals of the first and the last step, all classes together.
 
-    Rows as `conformal.coverage` has them, without `asset_class`: means weighted with `forecasts`, `days` the most of
-    any class.
+    Rows as `combining.intervals.coverage` has them, without `asset_class`: means weighted with `forecasts`, `days` the
+    most of any class.
     """
     parts = []
     for one in forecasts.values():

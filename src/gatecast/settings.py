@@ -176,7 +176,7 @@ def to_toml(settings: Settings, notes: Mapping[str, str] | None = None) -> str:
 
     A section that is not set is shown with its defaults, commented out. `notes`: section -> a sentence above it.
 
-    >>> from gatecast.forecasting.garch import Garch
+    >>> from gatecast.forecasting.models.garch import Garch
     >>> print(to_toml(Garch(every=3)).splitlines()[2])
     every = 3  # refits from one fit of the parameters to the next; the variance goes on bar by bar; 1 to 1000
     """

@@ -41,7 +41,7 @@ from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
-from gatecast.forecasting.conformal import HIGH, LOW
+from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.forecaster import from_state, state_of
 from gatecast.forecasting.walkforward import Issued
 from gatecast.runs import Run

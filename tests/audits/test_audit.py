@@ -21,8 +21,9 @@ from gatecast.audits.tables import Garbage
 from gatecast.chain import make_chain
 from gatecast.errors import HistoryTooShortError
 from gatecast.experiment import Experiment
-from gatecast.forecasting import ensemble, schedule
-from gatecast.forecasting.forest import Forest
+from gatecast.forecasting import schedule
+from gatecast.forecasting.combining import ensemble
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts

@@ -25,9 +25,9 @@ from gatecast.compute.parallel import fan_out
 from gatecast.errors import ClusterError, GatecastError, SettingsError, TrainingError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import Task
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.highway import Highway
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.residual_lstm import Highway
 from gatecast.forecasting.schedule import Schedule
 from gatecast.runs import run
 from gatecast.samples.windows import Samples
@@ -210,13 +210,13 @@ def test_networks_are_kept_here_and_taken_up_before_anything_is_sent(
     assert len(files) == sum(told) == 6
     files[2].unlink()
     sent: list[object] = []
-    packed = away._packed
+    packed = away.packed
 
     def counted(thing: object) -> tuple[bytes, list[Any]]:
         sent.append(thing)
         return packed(thing)
 
-    monkeypatch.setattr(away, "_packed", counted)
+    monkeypatch.setattr(away, "packed", counted)
     told.clear()
     again = TINY.fit_many(folds, task)
     assert len(sent) == 1 + 1  # the work, and the one that is missing

@@ -11,9 +11,9 @@ from scipy import stats
 
 from gatecast.evaluation.credit import credit_of, without
 from gatecast.experiment import Experiment
-from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic

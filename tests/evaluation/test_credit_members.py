@@ -15,7 +15,7 @@ from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import judge
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic

@@ -28,7 +28,7 @@ from gatecast.evaluation.ledger import Data, Trial, market_of, record_trial
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples
 

@@ -11,8 +11,8 @@ from gatecast.evaluation.memory import longer_windows
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import losses
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.runs import run

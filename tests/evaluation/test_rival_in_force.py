@@ -25,7 +25,7 @@ from gatecast.evaluation.rivals import (
 from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, judge
 from gatecast.experiment import Experiment
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.panel import PLAIN, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward

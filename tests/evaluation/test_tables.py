@@ -16,7 +16,7 @@ from gatecast.evaluation.luck import best_of_coins, illusions, many_models, over
 from gatecast.evaluation.record import Days, Record, day_means, gain_over, records_of, sessions_spanned
 from gatecast.evaluation.rivals import losses, with_rival
 from gatecast.evaluation.tables import gains_without, score_tables
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.panel import RIVAL, RIVALS
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic

@@ -30,9 +30,9 @@ from gatecast.evaluation.verdict import (
     judge,
 )
 from gatecast.experiment import Experiment
-from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.forest import Forest
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.panel import PANEL, REGRESSIONS, RIVAL, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward

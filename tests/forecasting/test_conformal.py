@@ -12,9 +12,15 @@ from made_up import made_up, with_answers
 from scipy.stats import norm
 
 from gatecast.errors import SettingsError
-from gatecast.forecasting.conformal import IntervalForecasts, Intervals, coverage, make_intervals, with_intervals
-from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import (
+    IntervalForecasts,
+    Intervals,
+    coverage,
+    make_intervals,
+    with_intervals,
+)
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic

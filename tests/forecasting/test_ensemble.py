@@ -13,10 +13,9 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gatecast.errors import SettingsError
-from gatecast.forecasting import ensemble
-from gatecast.forecasting.ensemble import Ensemble
-from gatecast.forecasting.fallback import choose
-from gatecast.forecasting.mixture import correct_variance
+from gatecast.forecasting.combining.choice import choose
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.variance import correct_variance
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples
@@ -435,13 +434,13 @@ def test_the_combination_does_not_depend_on_the_number_of_cores(
     forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
-    plain = ensemble._slopes_with_offset
+    plain = np.linalg.solve
 
-    def slopes(*given: Any) -> FloatArray:
+    def solve(*given: Any) -> FloatArray:
         seen.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
         return plain(*given)
 
-    monkeypatch.setattr(ensemble, "_slopes_with_offset", slopes)
+    monkeypatch.setattr(np.linalg, "solve", solve)
     with threadpool_limits(2, user_api="blas"):
         Ensemble().combine(forecasts)
     assert seen == {1}  # with two, sums over a long record end in other digits

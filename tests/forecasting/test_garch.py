@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from gatecast.errors import SettingsError, StoreError
 from gatecast.forecasting.forecaster import Task, from_state
-from gatecast.forecasting.garch import FittedGarch, Garch, GarchModel, fit_garch, known_returns
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.models.garch import FittedGarch, Garch, GarchModel, fit_garch, known_returns
+from gatecast.forecasting.models.har import LogHAR
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.market.bars import make_bars

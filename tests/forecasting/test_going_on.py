@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from gatecast.forecasting.forecaster import ALONE, FittedForecaster, Forecaster, Task, from_state, state_of
-from gatecast.forecasting.garch import Garch
-from gatecast.forecasting.highway import Highway
+from gatecast.forecasting.models.garch import Garch
+from gatecast.forecasting.models.residual_lstm import Highway
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import PANEL
-from gatecast.forecasting.regimes import HiddenMarkov
+from gatecast.forecasting.models.markov import HiddenMarkov
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.transformer import TFT
-from gatecast.forecasting.tuning import TunedLSTM, Tuning
+from gatecast.forecasting.models.tft import TFT
+from gatecast.forecasting.tuning.tuned import TunedLSTM, Tuning
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 
@@ -93,7 +93,7 @@ def check(forecaster: Forecaster, samples: Samples, folds: Sequence[Fold]) -> No
                 np.testing.assert_array_equal(values, together[head][some], head)
 
 
-@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow) if one == "tft" else one for one in SMALL])
+@pytest.mark.parametrize("name", SMALL)
 def test_a_forecaster_goes_on_from_its_last_fit(name: str, market: Samples) -> None:
     schedule = Schedule(train="6M", refit="3M", minimum="6M")
     check(SMALL[name], market, folds_of(market, schedule)[:4])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from gatecast.forecasting.highway import FittedHighway, Highway
+from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
+from gatecast.forecasting.models.residual_lstm import FittedHighway, Highway
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 
@@ -135,24 +135,15 @@ def test_a_stored_one_forecasts_the_same(folds: list[Fold]) -> None:
     assert np.array_equal(linear.table, fitted.linear[0].table)
 
 
-def test_the_linear_part_is_fitted_once_for_all_who_ask(folds: list[Fold], monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted: list[np.datetime64] = []
-    plain = LinearVariance._fit
-
-    def fit(self: LinearVariance, fold: Fold) -> FittedLinearVariance:
-        fitted.append(fold.cutoff)
-        return plain(self, fold)
-
-    monkeypatch.setattr(LinearVariance, "_fit", fit)
+def test_the_linear_part_is_fitted_once_for_all_who_ask(folds: list[Fold]) -> None:
     samples = replace(folds[0].data)  # on which nothing was fitted yet
     own = [fold.on(samples) for fold in folds[:3]]
     highway = Highway(**QUICK).fit_many(own)
     alone = [LinearVariance(pooled=pooled).fit_many(own) for pooled in (False, True)]
-    assert len(fitted) == 6
     assert all(one.linear[0] is a and one.linear[1] is b for one, a, b in zip(highway, *alone, strict=True))
-    LinearVariance(penalty=7.0).fit_many(own)
-    assert len(fitted) == 9  # other settings are another fit
+    others = LinearVariance(penalty=7.0).fit_many(own)
+    assert all(one is not other for one, other in zip(alone[0], others, strict=True))  # other settings, another fit
     samples.forget()
     again = LinearVariance().fit_record(own[0])
-    assert len(fitted) == 10
+    assert again is not alone[0][0]
     np.testing.assert_array_equal(again.table, alone[0][0].table)

@@ -13,11 +13,11 @@ import pytest
 from gatecast.errors import StoreError
 from gatecast.evaluation.knowing import knowing
 from gatecast.forecasting.forecaster import Forecaster, from_state, state_of
-from gatecast.forecasting.hours import ByHour, FittedByHour, HourEffects, hour_effects
-from gatecast.forecasting.naive import Naive
+from gatecast.forecasting.models.har import HARLevels, LinearVariance, LogHAR, SmoothHAR
+from gatecast.forecasting.models.hours import ByHour, FittedByHour, HourEffects, hour_effects
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import HARLevels, LinearVariance, LogHAR, SmoothHAR
 from gatecast.market import nulls, synthetic
 from gatecast.market.bars import make_bars
 from gatecast.market.calendar import session_minutes

@@ -13,9 +13,7 @@ from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
 from gatecast.errors import SettingsError, StoreError, TrainingError
 from gatecast.forecasting.forecaster import Task, from_state
-from gatecast.forecasting.naive import Naive
-from gatecast.forecasting.panel import PANEL
-from gatecast.forecasting.regimes import (
+from gatecast.forecasting.models.markov import (
     HiddenMarkov,
     MarkovModel,
     filter_states,
@@ -23,6 +21,8 @@ from gatecast.forecasting.regimes import (
     log_likelihood,
     predict_states,
 )
+from gatecast.forecasting.models.naive import Naive
+from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic

@@ -14,15 +14,15 @@ from sklearn.linear_model import Ridge as LinearRidge
 from sklearn.metrics import log_loss
 
 from gatecast.forecasting.forecaster import from_state, seed_of, state_of
-from gatecast.forecasting.forest import FittedForest, Forest
-from gatecast.forecasting.lag import LogisticLag, RidgeLag
-from gatecast.forecasting.linear import BayesRidge, FittedLinear, Ridge
-from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.naive import RULES, Naive
+from gatecast.forecasting.models.forest import FittedForest, Forest
+from gatecast.forecasting.models.har import HARLevels, LogHAR
+from gatecast.forecasting.models.lag import LogisticLag, RidgeLag
+from gatecast.forecasting.models.linear import BayesRidge, FittedLinear, Ridge
+from gatecast.forecasting.models.logistic import Logistic
+from gatecast.forecasting.models.naive import RULES, Naive
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import HARLevels, LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples

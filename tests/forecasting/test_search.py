@@ -17,7 +17,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gatecast.errors import StoreError
-from gatecast.forecasting.search import Budget, Params, Trial, file_of, hidden, importance, open_storage, search
+from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, hidden, importance, open_storage, search
 
 SPACE = {
     "x": FloatDistribution(-3.0, 3.0), "units": IntDistribution(16, 64, step=16),
@@ -108,7 +108,7 @@ KILLED = """
 import sys, time
 import numpy as np
 from test_search import SPACE, GIVEN, Bowl
-from gatecast.forecasting.search import Budget, open_storage, search
+from gatecast.forecasting.tuning.search import Budget, open_storage, search
 class Slow(Bowl):
     def __call__(self, candidates, step):
         time.sleep(0.15)

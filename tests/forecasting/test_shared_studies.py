@@ -16,7 +16,7 @@ import pytest
 from test_search import SPACE, Bowl
 
 from gatecast.errors import StoreError
-from gatecast.forecasting.search import Budget, Trial, open_storage, search
+from gatecast.forecasting.tuning.search import Budget, Trial, open_storage, search
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL server is installed (Debian: postgresql)")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL server is in
 WORKER = """
 import sys, time
 from test_search import GIVEN, SPACE, Bowl
-from gatecast.forecasting.search import Budget, open_storage, search
+from gatecast.forecasting.tuning.search import Budget, open_storage, search
 class Slow(Bowl):
     def __call__(self, candidates, step):
         time.sleep(float(sys.argv[3]))

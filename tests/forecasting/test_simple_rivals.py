@@ -13,12 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as LinearRidge
 
 from gatecast.forecasting.forecaster import from_state, state_of
-from gatecast.forecasting.lag import PRIOR_ODDS, PRIOR_ROWS, LogisticLag, RidgeLag, last_return
-from gatecast.forecasting.naive import Naive, range_average
+from gatecast.forecasting.models.har import HARLevels, LogHAR
+from gatecast.forecasting.models.lag import PRIOR_ODDS, PRIOR_ROWS, LogisticLag, RidgeLag, last_return
+from gatecast.forecasting.models.naive import Naive, range_average
+from gatecast.forecasting.models.shares import LEAST_STRENGTH, symbol_shares
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.shares import LEAST_STRENGTH, symbol_shares
-from gatecast.forecasting.volatility import HARLevels, LogHAR
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples

@@ -10,8 +10,8 @@ from scipy.optimize import lsq_linear
 
 from gatecast.errors import StoreError
 from gatecast.forecasting.forecaster import from_state
+from gatecast.forecasting.models.har import FittedSmoothHAR, LogHAR, SmoothHAR
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import FittedSmoothHAR, LogHAR, SmoothHAR
 from gatecast.market import synthetic
 from gatecast.samples.variance import SMOOTHED
 from gatecast.samples.windows import Samples, make_samples

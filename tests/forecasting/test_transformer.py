@@ -14,8 +14,8 @@ from torch import nn
 
 from gatecast.errors import SettingsError, StoreError
 from gatecast.forecasting.forecaster import Task, from_state, state_of
+from gatecast.forecasting.models.tft import TFT, FittedTFT, Network, Outputs, initial_weights, network_loss
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.transformer import TFT, FittedTFT, Network, Outputs, initial_weights, network_loss
 from gatecast.samples.windows import Samples, make_samples
 
 SMALL = TFT(units=8, batch=64, epochs=6)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting import tuning
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
-from gatecast.forecasting.search import open_storage
-from gatecast.forecasting.tuning import TunedLSTM, Tuning, search_once, tuning_dates, with_params
+from gatecast.forecasting.tuning import tuned as tuning
+from gatecast.forecasting.tuning.search import open_storage
+from gatecast.forecasting.tuning.tuned import TunedLSTM, Tuning, search_once, tuning_dates, with_params
 from gatecast.market import synthetic
 from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples, make_samples

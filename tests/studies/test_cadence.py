@@ -208,7 +208,7 @@ def test_settings_of_the_cadence_are_the_studys_own() -> None:
     bars = synthetic.b1(420, seed=4, r2=0.15)
     tiny = LSTM(units=16, layers=1, seeds=1, epochs=1)
     plain, odd = (
-        cadence(Experiment(bars=bars, **QUICK | {"lstm": lstm}))
+        cadence(Experiment(bars=bars, **QUICK | {"model": {"lstm": lstm}}))
         for lstm in (tiny, tiny.replace(every=5, warm_start=True))
     )
     assert without_seconds(plain).to_dict() == without_seconds(odd).to_dict()

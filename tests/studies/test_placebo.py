@@ -19,9 +19,9 @@ from polars.testing import assert_frame_equal
 
 from gatecast.errors import SettingsError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import read_bars, synthetic
 from gatecast.market.bars import make_bars, opens_are_real

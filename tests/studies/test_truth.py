@@ -14,9 +14,9 @@ import pytest
 from gatecast.chain import forecast_class
 from gatecast.errors import SettingsError
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic

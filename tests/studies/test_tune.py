@@ -20,10 +20,10 @@ from gatecast.audits.full import audit
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, read_trials
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.tuning import Tuning
+from gatecast.forecasting.tuning.tuned import Tuning
 from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report import render

@@ -13,8 +13,8 @@ from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.evaluation.holdout import SHOWN, Opening, openings_path, read_openings, record_opening
 from gatecast.evaluation.ledger import ledger_path
 from gatecast.experiment import Experiment
-from gatecast.forecasting.forest import Forest
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast_newest
 from gatecast.market.bars import make_bars

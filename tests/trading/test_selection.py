@@ -10,7 +10,7 @@ import pytest
 from made_up import made_up, with_answers
 
 from gatecast.errors import SettingsError
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import sequential_mean

@@ -11,8 +11,8 @@ import pytest
 import talib
 from made_up import made_up
 
-from gatecast.forecasting.conformal import IntervalForecasts, Intervals, with_intervals
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import IntervalForecasts, Intervals, with_intervals
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.samples.windows import Samples
 from gatecast.trading.signals import Signals, make_signals

@@ -94,17 +94,17 @@ class Cluster:
         """`map(work, items)` on the cluster, in order."""
         from joblib import Parallel, delayed
 
-        data, parts = self._packed(work)
+        data, parts = self.packed(work)
         common = self.place(data, parts)
         own = fingerprint()
-        jobs = (delayed(_do)(own, common, *self._packed(item)) for item in items)
+        jobs = (delayed(_do)(own, common, *self.packed(item)) for item in items)
         try:
             yield from Parallel(n_jobs=-1, batch_size=1, **self.settings)(jobs)
         except tuple(self.troubles) as error:
             meaning = next(text for kind, text in self.troubles.items() if isinstance(error, kind))
             raise ClusterError(f"{meaning} ({type(error).__name__}).") from None
 
-    def _packed(self, thing: object) -> tuple[bytes, list[Any]]:
+    def packed(self, thing: object) -> tuple[bytes, list[Any]]:
         """A pickle without its samples, and what stands for those."""
         file = io.BytesIO()
         pickler = _pickler(file)

@@ -13,7 +13,7 @@ from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK, RIVALS
 from gatecast.metrics.many import holm
 
 if TYPE_CHECKING:
-    from gatecast.forecasting.ensemble import Ensemble
+    from gatecast.forecasting.combining.ensemble import Ensemble
     from gatecast.forecasting.walkforward import Forecasts
 
 ALL = "all"
@@ -37,7 +37,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     `pvalue_holm`: the same for all models of the class and head together; `worth`: "helps", "hurts", "unclear" where
     luck may be all of it, or "nothing" where the forecast is the same without it.
 
-    >>> from gatecast.forecasting.ensemble import Ensemble
+    >>> from gatecast.forecasting.combining.ensemble import Ensemble
     >>> credit_of({}, Ensemble())
     []
     """

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.encoded import Answers, Made
-from gatecast.forecasting.hours import without_means
+from gatecast.forecasting.models.hours import without_means
 from gatecast.market.calendar import bars_per_session
 from gatecast.metrics.many import long_run_variance
 from gatecast.samples.arrays import to_unit

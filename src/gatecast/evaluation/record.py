@@ -107,7 +107,7 @@ class Record:
 
         Rows are those that were forecast out of sample. Raises `SettingsError` for an unknown head or no class.
 
-        >>> from gatecast.forecasting.naive import Naive
+        >>> from gatecast.forecasting.models.naive import Naive
         >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
         >>> from gatecast.market import synthetic
         >>> samples = make_samples(synthetic.a1(900, seed=1), ("ret_log_1",))["index"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.fallback import daily_losses
+from gatecast.forecasting.combining.choice import daily_losses
 from gatecast.forecasting.panel import PLAIN, RIVAL, RIVALS
 from gatecast.samples.targets import standardised_loss
 
@@ -53,7 +53,7 @@ def with_rival(forecasts: Forecasts) -> Forecasts:
     over symbols. Until it has `RECORD_DAYS` days the plain yardstick is in force; of equals, the simpler one. The
     names, one a refit, are in `Forecasts.rivals`. Forecasts without a refit stay as they are.
 
-    >>> from gatecast.forecasting.naive import Naive
+    >>> from gatecast.forecasting.models.naive import Naive
     >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
     >>> from gatecast.market import synthetic
     >>> from gatecast.samples.windows import make_samples

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from gatecast.evaluation.paired import paired
 from gatecast.evaluation.verdict import NAMES
 from gatecast.forecasting.panel import NETWORK
-from gatecast.forecasting.search import importance
-from gatecast.forecasting.tuning import DEFAULT
+from gatecast.forecasting.tuning.search import importance
+from gatecast.forecasting.tuning.tuned import DEFAULT
 
 if TYPE_CHECKING:
     from gatecast.evaluation.record import Record
@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 def searches_of(forecasts: Forecasts) -> tuple[dict[str, Any], ...]:
-    """Every search of one class in order, see `forecasting.tuning.search_once`; () where none was made."""
+    """Every search of one class in order, see `forecasting.tuning.tuned.search_once`; () where none was made."""
     return tuple(getattr(forecasts.fitted.get(NETWORK), "searches", ()))
 
 

@@ -1,7 +1,7 @@
 """The interface of everything that forecasts: settings that fit, and fitted numbers that predict.
 
 A model is one class: its settings, its title, the heads that it forecasts, what it costs, and how it is fitted. Adding
-one takes this class and `@add_forecaster`; see docs/plugins.md.
+one takes this class and `@FORECASTERS.add`; see docs/plugins.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import PluginError, SettingsError, StoreError
-from gatecast.plugins import Registry
+from gatecast.plugins import Registry, subclass_of
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,20 +167,8 @@ class Forecaster(Settings, ABC):
         """One fitted forecaster a fold from `task.since` on, each from its own train and validation rows."""
 
 
-FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters")
-"""Kinds of models: built in, added by `add_forecaster`, or offered by an installed package's entry point."""
-
-Model = TypeVar("Model", bound=type[Forecaster])
-
-
-def add_forecaster(cls: Model) -> Model:
-    """Makes a model known by its `kind`: `@add_forecaster` above the class.
-
-    Raises `PluginError` where the kind is a built-in model's.
-    """
-    FORECASTERS.add(cls.kind, cls, built_in=cls.__module__.startswith("gatecast."))
-    return cls
-
+FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters", fault=subclass_of(Forecaster))
+"""Kinds of models: built in, added by `@FORECASTERS.add`, or offered by an installed package's entry point."""
 
 FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth"}
 """Kinds in the folders of older runs -> a kind whose fitted forecaster is the same."""
@@ -191,7 +179,7 @@ def of_kind(table: Mapping[str, Any]) -> Forecaster:
 
     Raises `SettingsError` where there is no such kind, or a setting is none of it.
 
-    >>> import gatecast.forecasting.garch
+    >>> import gatecast.forecasting.models.garch
     >>> of_kind({"kind": "garch", "every": 6})
     Garch(every=6, minimum=500, asymmetric=False)
     """
@@ -210,7 +198,7 @@ def from_state(arrays: dict[str, NDArray[Any]], settings: Mapping[str, Any]) -> 
     Raises `StoreError` for an unknown kind, and for arrays or settings that do not make up such a model.
 
     >>> import numpy as np
-    >>> from gatecast.forecasting.naive import FittedNaive
+    >>> from gatecast.forecasting.models.naive import FittedNaive
     >>> arrays, settings = FittedNaive("zero", {}, np.array([np.nan]), ("SP500",)).state()
     >>> from_state(arrays, {"kind": "naive", **settings}).rule
     'zero'

@@ -32,7 +32,7 @@ def _row(runs: Runs, home: str, *, knows_hour: bool = False, **settings: Any) ->
     cls = getattr(import_module(f"gatecast.forecasting.{module}"), name)
     one: Forecaster = cls(**settings)
     if knows_hour:
-        one = import_module("gatecast.forecasting.hours").ByHour(of=one)
+        one = import_module("gatecast.forecasting.models.hours").ByHour(of=one)
     return Row(one, runs)
 
 
@@ -40,34 +40,34 @@ _REGIME: dict[str, Any] = {"heads": ("regime",), "strengths": (1.0,), "knows_hou
 _WHOLE_RECORD: dict[str, Any] = _REGIME | {"window": EXPANDING, "half_life": 4.0}
 
 PANEL: dict[str, Row] = {
-    "har_symbol": _row("always", "volatility:LinearVariance", knows_hour=True),
-    "har_class": _row("always", "volatility:LinearVariance", knows_hour=True, pooled=True),
-    "har_smooth": _row("always", "volatility:SmoothHAR", knows_hour=True),
+    "har_symbol": _row("always", "models.har:LinearVariance", knows_hour=True),
+    "har_class": _row("always", "models.har:LinearVariance", knows_hour=True, pooled=True),
+    "har_smooth": _row("always", "models.har:SmoothHAR", knows_hour=True),
     "lstm": _row("usually", "lstm.forecaster:LSTM"),
-    "forest": _row("usually", "forest:Forest"),
-    "logistic": _row("usually", "logistic:Logistic"),
-    "ridge": _row("usually", "linear:Ridge"),
-    "logistic_long": _row("usually", "logistic:Logistic", window=EXPANDING, every=3),
-    "ridge_long": _row("usually", "linear:Ridge", window=EXPANDING, every=3),
-    "constant": _row("always", "naive:Naive", rule="constant", knows_hour=True),
-    "garch": _row("usually", "garch:Garch"),
-    "gjr": _row("when named", "garch:Garch", asymmetric=True),
-    "highway": _row("usually", "highway:Highway"),
-    "zero": _row("always", "naive:Naive", rule="zero"),
-    "mean": _row("always", "naive:Naive", rule="mean"),
-    "last": _row("always", "naive:Naive", rule="last"),
-    "ewma": _row("always", "naive:Naive", rule="ewma", knows_hour=True),
-    "ewma_range": _row("always", "naive:Naive", rule="ewma_range", knows_hour=True),
-    "base_rate": _row("always", "naive:Naive", rule="base_rate"),
-    "ridge_lag": _row("always", "lag:RidgeLag"),
-    "logistic_lag": _row("always", "lag:LogisticLag"),
-    "bayes": _row("always", "linear:BayesRidge"),
-    "har": _row("always", "volatility:LogHAR", knows_hour=True),
-    "har_levels": _row("always", "volatility:HARLevels", knows_hour=True),
-    "har_falls": _row("always", "volatility:LogHAR", knows_hour=True, falls=True),
-    "threshold": _row("always", "logistic:Logistic", inputs="distance", **_REGIME),
-    "har_regime": _row("always", "logistic:Logistic", inputs="har", **_WHOLE_RECORD),
-    "har_regime_falls": _row("always", "logistic:Logistic", inputs="har_falls", **_WHOLE_RECORD),
+    "forest": _row("usually", "models.forest:Forest"),
+    "logistic": _row("usually", "models.logistic:Logistic"),
+    "ridge": _row("usually", "models.linear:Ridge"),
+    "logistic_long": _row("usually", "models.logistic:Logistic", window=EXPANDING, every=3),
+    "ridge_long": _row("usually", "models.linear:Ridge", window=EXPANDING, every=3),
+    "constant": _row("always", "models.naive:Naive", rule="constant", knows_hour=True),
+    "garch": _row("usually", "models.garch:Garch"),
+    "gjr": _row("when named", "models.garch:Garch", asymmetric=True),
+    "highway": _row("usually", "models.residual_lstm:Highway"),
+    "zero": _row("always", "models.naive:Naive", rule="zero"),
+    "mean": _row("always", "models.naive:Naive", rule="mean"),
+    "last": _row("always", "models.naive:Naive", rule="last"),
+    "ewma": _row("always", "models.naive:Naive", rule="ewma", knows_hour=True),
+    "ewma_range": _row("always", "models.naive:Naive", rule="ewma_range", knows_hour=True),
+    "base_rate": _row("always", "models.naive:Naive", rule="base_rate"),
+    "ridge_lag": _row("always", "models.lag:RidgeLag"),
+    "logistic_lag": _row("always", "models.lag:LogisticLag"),
+    "bayes": _row("always", "models.linear:BayesRidge"),
+    "har": _row("always", "models.har:LogHAR", knows_hour=True),
+    "har_levels": _row("always", "models.har:HARLevels", knows_hour=True),
+    "har_falls": _row("always", "models.har:LogHAR", knows_hour=True, falls=True),
+    "threshold": _row("always", "models.logistic:Logistic", inputs="distance", **_REGIME),
+    "har_regime": _row("always", "models.logistic:Logistic", inputs="har", **_WHOLE_RECORD),
+    "har_regime_falls": _row("always", "models.logistic:Logistic", inputs="har_falls", **_WHOLE_RECORD),
 }
 """Name -> row. Members of an ensemble are combined in this order, those of the user's after them."""
 

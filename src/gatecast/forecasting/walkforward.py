@@ -246,7 +246,7 @@ def walk_forward(
 
     Raises `BarsError` where the bars are not those that the past was made on.
 
-    >>> from gatecast.forecasting.naive import Naive
+    >>> from gatecast.forecasting.models.naive import Naive
     >>> from gatecast.market import synthetic
     >>> from gatecast.samples.windows import make_samples
     >>> bars, rules = synthetic.a1(900, seed=1), [Naive(rule="constant")]

@@ -2,4 +2,9 @@
 
 `forecast` scores forecasts, `returns` a series of returns, `significance` asks whether a difference is more
 than luck, `many` which of many models are better or the best, `overfitting` what many trials do to the best of them.
+
+>>> import numpy as np
+>>> from gatecast.metrics.forecast import hit_rate
+>>> hit_rate(np.array([0.01, -0.02, 0.03]), np.array([0.02, 0.01, 0.01]))
+0.6666666666666666
 """

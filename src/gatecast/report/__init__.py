@@ -1,6 +1,11 @@
-"""A run as one offline page: the verdict first, then what follows from it."""
+"""A run as one offline page: the verdict first, then what follows from it.
 
-from __future__ import annotations
+`report_data(run)` is all that the page shows as one dictionary, `render_data` the page of it, `render(run)` both.
+
+>>> from gatecast.report.words import number, percent
+>>> percent(0.1234), number(1234567.0)
+('12.3 %', '1,234,567')
+"""
 
 from gatecast.report.page import render, render_data, report_data
 

@@ -60,7 +60,7 @@ class Facts:
     `level`: the class's expanding upper-tercile level of log variance, from answers known at the bar.
     `past_return`: log return over the last horizon bars. `mean`: mean log return of one bar so far.
     `minutes`: the bar's place in its session, see `market.calendar.session_minutes`. `season`: what the hour alone adds
-    to the log variance to come: 0 but where `forecasting.hours` has learned it.
+    to the log variance to come: 0 but where `forecasting.models.hours` has learned it.
     `variance`, `smoothed`: (bars, inputs) what else is known about variance, in logs and not, see `samples.variance`.
     """
 

@@ -1,1 +1,11 @@
-"""What takes many runs: the audit of leaks, the bench of planted truths, the placebo, cadences."""
+"""What takes many runs: planted truths, markets without skill, copies without predictability, cadences, searches.
+
+`gatecast.truth`, `nulls`, `placebo`, `cadence`, `tune` and `unseal` stand in the modules of these names.
+
+>>> from gatecast.market import synthetic
+>>> from gatecast.studies.placebo import flipped
+>>> bars = synthetic.a1(300, seed=1)
+>>> copy = flipped(bars, 1)
+>>> copy.columns == bars.columns, copy["close"].equals(bars["close"])
+(True, False)
+"""

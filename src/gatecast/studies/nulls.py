@@ -20,8 +20,8 @@ from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting import panel
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.linear import Ridge
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets
 from gatecast.runs import judge_chain

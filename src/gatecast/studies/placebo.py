@@ -179,7 +179,7 @@ def placebo(
     Phipson and Smyth (2010), Statistical Applications in Genetics and Molecular Biology 9: why p counts the run itself.
     Westfall and Young (1993), Resampling-Based Multiple Testing: the best of several statistics.
 
-    >>> from gatecast.forecasting.forest import Forest
+    >>> from gatecast.forecasting.models.forest import Forest
     >>> from gatecast.forecasting.lstm import LSTM
     >>> from gatecast.forecasting.schedule import Schedule
     >>> from gatecast.market import synthetic

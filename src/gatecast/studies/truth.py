@@ -26,14 +26,14 @@ from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import SKILL, judge
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.ensemble import Ensemble
+from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
-from gatecast.forecasting.forest import Forest
-from gatecast.forecasting.linear import Ridge
-from gatecast.forecasting.logistic import Logistic
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.linear import Ridge
+from gatecast.forecasting.models.logistic import Logistic
+from gatecast.forecasting.models.markov import MarkovModel, filter_states, fit_markov, predict_states
 from gatecast.forecasting.panel import MODELS, NETWORK, PANEL, PLAIN, RIVALS, SIDE_BY_SIDE, entry
-from gatecast.forecasting.regimes import MarkovModel, filter_states, fit_markov, predict_states
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic

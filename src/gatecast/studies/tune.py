@@ -21,7 +21,7 @@ from gatecast.evaluation.search_worth import (
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import NETWORK, RIVALS
-from gatecast.forecasting.tuning import DEFAULT, Tuning
+from gatecast.forecasting.tuning.tuned import DEFAULT, Tuning
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
 from gatecast.runs import data_of, nested_trials
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Tuned:
     """What was found: `scores` as in `evaluation.search_worth.search_worth`, `seconds` model -> time of its training.
 
-    `searches`: asset class -> every search with all its candidates, see `forecasting.tuning.search_once`.
+    `searches`: asset class -> every search with all its candidates, see `forecasting.tuning.tuned.search_once`.
     `warnings`: what the ledger of trials could not read or write.
     """
 

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.conformal import IntervalForecasts
+from gatecast.forecasting.combining.intervals import IntervalForecasts
+from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.market.ends import find_ends_and_returns
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.strategies import FLAT, strategy_titles
@@ -128,7 +129,7 @@ class Decisions:
             made[name]().alias(name) for name in dict.fromkeys(needed) if name in made
         )
         if "reason" in wanted:
-            frame = frame.with_columns(reason=_reason(self.titles, self.override))
+            frame = frame.with_columns(reason=reason(self.titles, self.override))
         return frame.select(*KEYS, *(name for name in wanted if name in frame.columns and name not in KEYS))
 
 
@@ -167,7 +168,7 @@ def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
 
 def _interval_ends(one: Decided) -> dict[str, NDArray[np.float64]]:
     """low_80, high_80, ... -> (samples,) ends of the intervals of the log return over the horizon."""
-    made = IntervalForecasts.of_heads(one.forecasts.values["ensemble"])
+    made = IntervalForecasts.of_heads(one.forecasts.values[ENSEMBLE])
     if made is None:
         return {}
     return {
@@ -181,7 +182,7 @@ def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
     """Column -> what makes it, of one class."""
     samples, rows = one.samples, one.forecasts.rows
     at = samples.decided[rows]
-    ensemble, choice, proposals = one.forecasts.values["ensemble"], one.selection, one.proposals
+    ensemble, choice, proposals = one.forecasts.values[ENSEMBLE], one.selection, one.proposals
 
     def number(values: NDArray[np.float64]) -> pl.Series:
         return pl.Series(values).fill_nan(None)
@@ -215,8 +216,11 @@ def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
-    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`."""
+def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
+    """One sentence a row: why this strategy, by its title, and whether it is held, by the evidence or by `override`.
+
+    An expression over the columns `MADE` of decisions.
+    """
     name = pl.col("strategy").replace(dict(titles))
     force = (
         pl.when(pl.col("strategy") == FLAT)

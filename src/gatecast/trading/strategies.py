@@ -25,8 +25,8 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, StrategyError
-from gatecast.forecasting.conformal import IntervalForecasts
-from gatecast.forecasting.titles import model_title
+from gatecast.forecasting.combining.intervals import IntervalForecasts
+from gatecast.forecasting.panel import ENSEMBLE, model_title
 from gatecast.plugins import Registry, subclass_of
 from gatecast.samples.targets import to_array
 from gatecast.settings import Settings
@@ -348,7 +348,8 @@ def with_moved_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     ...     with_moved_settings({"strategies": {"trend_bars": 60, "abstain": 0.1}})
     {'strategies': {'abstain': 0.1}, 'strategy': {'trend': {'bars': 60}}}
     """
-    section, tables = settings.get("strategies"), settings.get("strategy") or {}
+    section, tables = settings.get("strategies"), settings.get("strategy", {})
+    tables = {} if tables is None else tables
     old = [name for name in MOVED if name in section] if isinstance(section, dict) else []
     if not isinstance(section, dict) or not old or not isinstance(tables, dict):
         return dict(settings)
@@ -470,7 +471,7 @@ def make_view(
         table[at] = np.nan_to_num(values[rows])
         return table
 
-    ensemble = forecasts.values["ensemble"]
+    ensemble = forecasts.values[ENSEMBLE]
     intervals = IntervalForecasts.of_heads(ensemble)
     if intervals:
         deviation = np.maximum(at_bars(intervals.deviation), 1e-12)

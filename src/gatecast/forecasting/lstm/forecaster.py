@@ -12,7 +12,7 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import stream_out
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, centre_and_spread, seed_of
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, centre_and_spread, seed_of
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
@@ -172,7 +172,7 @@ class FittedLSTM:
         )
 
 
-@add_forecaster
+@FORECASTERS.add
 class LSTM(Recipe, Forecaster):
     """Seed ensembles of stacked LSTMs, refitted on schedule, trained on chunks of bars.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.models.naive import match_symbols
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,10 +12,10 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import (
     ALONE,
+    FORECASTERS,
     Forecaster,
     Task,
     Traits,
-    add_forecaster,
     centre_and_spread,
     fit_every,
     seed_of,
@@ -110,7 +110,7 @@ class FittedForest:
         return forest
 
 
-@add_forecaster
+@FORECASTERS.add
 class Forest(Forecaster):
     """Breiman's random forest (2001, Machine Learning 45) with the mean of all heads in every leaf."""
 

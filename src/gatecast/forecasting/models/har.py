@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import one_thread
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
-from gatecast.forecasting.linear import FALLS
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
+from gatecast.forecasting.models.linear import FALLS
+from gatecast.forecasting.models.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED
@@ -39,38 +39,48 @@ HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(mi
 
 
 @dataclass(frozen=True)
-class FittedLogHAR:
-    """Coefficients (symbols, terms + 2): intercept, terms, half the residual variance; and the same pooled.
-
-    Of three terms they are those of the HAR, of five those of the falls beside them.
-    """
+class SymbolTable:
+    """Numbers a symbol, `table` (symbols, numbers), and those of the class, `pooled`, for a symbol without its own."""
 
     table: FloatArray
     pooled: FloatArray
     symbols: tuple[str, ...]
 
-    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
-        """See `FittedForecaster.predict`; volatility only."""
-        ends = samples.ends[rows]
+    def of(self, samples: Samples, ends: IntArray) -> FloatArray:
+        """(bars, numbers) those of each bar-level row's symbol."""
         number = match_symbols(samples, self.symbols, ends)
-        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
-        terms = har_terms(samples, ends, falls=len(self.pooled) > HAR_TERMS + 2)
-        log_variance = weights[:, 0] + weights[:, -1]
-        for column in range(terms.shape[1]):
-            log_variance = log_variance + weights[:, column + 1] * terms[:, column]
-        return {"volatility": np.exp(np.clip(log_variance, -60, 20))}
+        numbers: FloatArray = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        return numbers
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
         return {"table": self.table, "pooled": self.pooled}, {"symbols": list(self.symbols)}
 
     @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLogHAR:
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
         """The inverse of `state`."""
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
 
 
-@add_forecaster
+@dataclass(frozen=True)
+class FittedLogHAR(SymbolTable):
+    """Coefficients (symbols, terms + 2): intercept, terms, half the residual variance; and the same pooled.
+
+    Of three terms they are those of the HAR, of five those of the falls beside them.
+    """
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        ends = samples.ends[rows]
+        weights = self.of(samples, ends)
+        terms = har_terms(samples, ends, falls=len(self.pooled) > HAR_TERMS + 2)
+        log_variance = weights[:, 0] + weights[:, -1]
+        for column in range(terms.shape[1]):
+            log_variance = log_variance + weights[:, column + 1] * terms[:, column]
+        return {"volatility": np.exp(np.clip(log_variance, -60, 20))}
+
+
+@FORECASTERS.add
 class LogHAR(Forecaster):
     """Log variance over the next h bars on logs of mean variance over 1, 5 and 22 bars, by least squares per symbol.
 
@@ -120,18 +130,13 @@ class LogHAR(Forecaster):
 
 
 @dataclass(frozen=True)
-class FittedHARLevels:
+class FittedHARLevels(SymbolTable):
     """(symbols, 4) intercept and three terms, none below 0; and the same pooled, (4,)."""
-
-    table: FloatArray
-    pooled: FloatArray
-    symbols: tuple[str, ...]
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
         ends = samples.ends[rows]
-        number = match_symbols(samples, self.symbols, ends)
-        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        weights = self.of(samples, ends)
         design = _levels(samples, ends)
         forecast = np.zeros(len(ends))
         for column in range(design.shape[1]):
@@ -139,17 +144,8 @@ class FittedHARLevels:
         variance = forecast * _mean_so_far(samples, ends)
         return {"volatility": samples.horizon * np.maximum(variance, VARIANCE_FLOOR * _scale(samples, ends))}
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and settings for the store."""
-        return {"table": self.table, "pooled": self.pooled}, {"symbols": list(self.symbols)}
 
-    @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHARLevels:
-        """The inverse of `state`."""
-        return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
-
-
-@add_forecaster
+@FORECASTERS.add
 class HARLevels(Forecaster):
     """Mean variance of the next h bars, linear in the mean variances of 1, 5 and 22 bars, per symbol.
 
@@ -262,7 +258,7 @@ class FittedLinearVariance:
         return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class LinearVariance(Forecaster):
     """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
 
@@ -374,7 +370,7 @@ class FittedSmoothHAR:
         return cls(weights)
 
 
-@add_forecaster
+@FORECASTERS.add
 class SmoothHAR(Forecaster):
     """Variance over the next h bars as a sum of `SMOOTHED` variances with coefficients >= 0, pooled over the class.
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.scaling import Scaler, far_limits, smearing_factor
 from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 from gatecast.samples.targets import columns_of, decode
@@ -79,7 +79,7 @@ class FittedLinear:
         return cls(settings["inputs"], scaler, weights, settings["smear"], arrays.get("limits"))
 
 
-@add_forecaster
+@FORECASTERS.add
 class Ridge(Forecaster):
     """Ridge regression of the standardised return path and log variance on the window's summaries.
 
@@ -137,7 +137,7 @@ class Ridge(Forecaster):
         return FittedLinear("summaries", scaler, weights, smear, limits)
 
 
-@add_forecaster
+@FORECASTERS.add
 class BayesRidge(Forecaster):
     """A linear forecast of returns that trusts itself only as far as all that is known bears it out.
 

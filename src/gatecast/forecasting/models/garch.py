@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
-from gatecast.forecasting.histories import histories_between, histories_until
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
+from gatecast.forecasting.models.histories import histories_between, histories_until
 from gatecast.forecasting.schedule import Fold
 from gatecast.samples.targets import decode
 
@@ -154,7 +154,7 @@ class FittedGarch:
         return cls(tuple(None if np.isnan(row).any() else GarchModel(*row) for row in table.tolist()), symbols)
 
 
-@add_forecaster
+@FORECASTERS.add
 class Garch(Forecaster):
     """GARCH(1,1), or with `asymmetric` GJR-GARCH(1,1,1), with t innovations, one for each symbol.
 

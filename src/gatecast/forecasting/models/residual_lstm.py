@@ -11,11 +11,11 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
+from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.forecasting.volatility import FittedLinearVariance, LinearVariance
 from gatecast.samples.variance import VARIANCE_INPUTS
 from gatecast.settings import SHARED
 
@@ -62,7 +62,7 @@ class FittedHighway:
         return cls((linear[0], linear[1]), FittedLSTM.from_state(own["network"], settings["network"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class Highway(Forecaster):
     """Variance over the next h bars: the log-average of `har_symbol` and `har_class`, times what an LSTM learned.
 

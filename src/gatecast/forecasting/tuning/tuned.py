@@ -25,10 +25,10 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.lstm.unfinished import engine_code
 from gatecast.forecasting.schedule import Fold, Period, Window, back
-from gatecast.forecasting.search import Budget, Params, Trial, file_of, open_storage, search
+from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, open_storage, search
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import hac_mean
-from gatecast.samples.targets import HEADS
+from gatecast.samples.targets import HEADS, return_scale
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -179,6 +179,14 @@ def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
         plain["features"] = tuple(name for name in every if features[name]) or every  # it must read something
     tuned: LSTM = lstm.replace(**plain)
     return tuned
+
+
+class GivenLSTM(LSTM):
+    """The LSTM with the settings that were given, beside the one whose settings are searched for: no member."""
+
+    def joins(self) -> tuple[str, ...]:
+        """None: the ensemble has the other."""
+        return ()
 
 
 class TunedLSTM(Forecaster):
@@ -355,7 +363,7 @@ def relative_losses(fitted: FittedLSTM, fold: Fold, heads: Sequence[str]) -> Flo
     for head in heads:
         answer, made = samples.targets[head].value, forecast[head]
         if head == "return":
-            unit = samples.facts.sigma[ends][:, None] * np.sqrt(np.arange(1, samples.horizon + 1))
+            unit = return_scale(samples.facts.sigma[ends], samples.horizon)
             loss, constant = (((answer[decided] - one) / unit) ** 2 for one in (made, 0.0))
             loss, constant = loss.mean(1), constant.mean(1)
         else:

@@ -116,7 +116,7 @@ def make_intervals(
     A session's intervals use the answers known at the session's first forecast, pooled over the class: a day weighs
     one, whatever the number of symbols. Raises SettingsError for a model without these heads.
 
-    >>> from gatecast.forecasting.naive import Naive
+    >>> from gatecast.forecasting.models.naive import Naive
     >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
     >>> from gatecast.market import synthetic
     >>> from gatecast.samples.windows import make_samples

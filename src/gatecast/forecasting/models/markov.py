@@ -17,9 +17,9 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every, seed_of
-from gatecast.forecasting.histories import histories_between, histories_until
-from gatecast.forecasting.naive import match_symbols, share
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every, seed_of
+from gatecast.forecasting.models.histories import histories_between, histories_until
+from gatecast.forecasting.models.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
 from gatecast.samples.targets import decode
 from gatecast.settings import SHARED
@@ -315,7 +315,7 @@ class FittedMarkov:
         return cls(models, arrays["line"], float(settings["rate"]), symbols, mean.shape[1])
 
 
-@add_forecaster
+@FORECASTERS.add
 class HiddenMarkov(Forecaster):
     """The chance of a turbulent spell from a hidden Markov model of each symbol's returns.
 

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
-from gatecast.forecasting.linear import FittedLinear, scaled_inputs, with_memory
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
+from gatecast.forecasting.models.linear import FittedLinear, scaled_inputs, with_memory
 from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ ABOUT = {
 """What it reads -> the name where no other is given, the title, and the title within a sentence."""
 
 
-@add_forecaster
+@FORECASTERS.add
 class Logistic(Forecaster):
     """L2-penalised logistic regression of `heads` on the window's summaries, or on distances to the regime's level.
 

@@ -22,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gatecast.compute.estimate import Seconds
 from gatecast.errors import SettingsError, TrainingError
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every, seed_of
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every, seed_of
 from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
@@ -463,7 +463,7 @@ class FittedTFT:
         )  # fmt: skip
 
 
-@add_forecaster
+@FORECASTERS.add
 class TFT(Forecaster):
     """A Temporal Fusion Transformer for all heads, pooled over the symbols of a class; torch, one thread a network.
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from gatecast.compute.estimate import Seconds
-from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, Traits, add_forecaster, fit_every
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
+from gatecast.forecasting.models.naive import match_symbols
+from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
-from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import decode
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class FittedLag:
         return cls(settings["head"], offset, table, settings["base"], pooled, tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class LogisticLag(Forecaster):
     """The probability of a rise on the last one-bar standardised return: a slope a symbol, shrunk to its class's.
 
@@ -109,7 +109,7 @@ class LogisticLag(Forecaster):
         return FittedLag("direction", offset, own[:, None], base, pooled, samples.symbols)
 
 
-@add_forecaster
+@FORECASTERS.add
 class RidgeLag(Forecaster):
     """The standardised return path on the last one-bar standardised return: a slope a symbol, shrunk to its class's.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.fallback import MIN_RECORD_DAYS, daily_losses
+from gatecast.forecasting.combining.choice import MIN_RECORD_DAYS, daily_losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -414,7 +414,11 @@ def _read(trial: FrozenTrial) -> Trial:
 
 
 def _fail_stale_claims(study: Study) -> None:
-    """Claims of processes that are no more: of this machine at once, of another after `STALE_SECONDS`."""
+    """Claims of processes that are no more: of this machine at once, of another after `STALE_SECONDS`.
+
+    Optuna's own `fail_stale_trials` serves `Study.optimize` alone: a trial that was asked for, and whose process died
+    before its first heartbeat, runs for ever there.
+    """
     import datetime
 
     from optuna.trial import TrialState

@@ -11,14 +11,14 @@ import polars as pl
 
 from gatecast.forecasting.forecaster import (
     ALONE,
+    FORECASTERS,
     Forecaster,
     Task,
     Traits,
-    add_forecaster,
     fit_every,
 )
+from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
-from gatecast.forecasting.shares import symbol_shares
 from gatecast.samples.targets import DECAY, decode, to_array
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class FittedNaive:
         return cls(settings["rule"], settings["learned"], arrays["per_symbol"], tuple(settings["symbols"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class Naive(Forecaster):
     """One of the simple rules, by name.
 

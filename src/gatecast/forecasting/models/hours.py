@@ -17,16 +17,16 @@ from pydantic import SerializeAsAny, field_serializer, field_validator
 
 from gatecast.forecasting.forecaster import (
     ALONE,
+    FORECASTERS,
     FittedForecaster,
     Forecaster,
     Task,
     Traits,
-    add_forecaster,
     fit_every,
     from_state,
     of_kind,
 )
-from gatecast.forecasting.naive import match_symbols
+from gatecast.forecasting.models.naive import match_symbols
 from gatecast.samples.targets import VARIANCE_FLOOR
 
 if TYPE_CHECKING:
@@ -154,14 +154,14 @@ class FittedByHour:
         return cls(effects, from_state(own, of), str(of["kind"]))
 
 
-@add_forecaster
+@FORECASTERS.add
 class ByHour(Forecaster):
     """A simple forecaster of variance or regime that knows the hour of the session.
 
     It is fitted to, and predicts from, samples without the hour's effect on variance, which is then put back. Where a
     session has one bar it is the forecaster itself.
 
-    >>> from gatecast.forecasting.volatility import LogHAR
+    >>> from gatecast.forecasting.models.har import LogHAR
     >>> ByHour(of=LogHAR()).name
     'har'
     """

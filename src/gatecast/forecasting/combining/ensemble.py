@@ -2,7 +2,7 @@
 
 Each head starts from its strongest simple rival and adds to it what the members' forecasts have been worth: equal
 weight with one slope, and beside it one slope a member (stacked). The slopes' prior is 0 and their evidence the whole
-record. Which is in force, equal weight, stacked or the rival alone, the record decides too, see `fallback.choose`. The
+record. Which is in force, equal weight, stacked or the rival alone, the record decides too, see `choice.choose`. The
 base|meta boundary is the one purge: at a refit's cutoff, only rows whose answers are known by then are learned from.
 """
 
@@ -16,10 +16,11 @@ from pydantic import Field
 
 from gatecast.compute.parallel import one_thread
 from gatecast.errors import SettingsError
-from gatecast.forecasting.fallback import choose
-from gatecast.forecasting.mixture import LARGEST_MIXTURE, correct_variance, correction_of, mix_variances
+from gatecast.forecasting.combining.choice import choose
+from gatecast.forecasting.combining.variance import LARGEST_MIXTURE, correct_variance, correction_of, mix_variances
 from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
+from gatecast.samples.targets import return_scale
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Ensemble(Settings):
 
         samples = forecasts.samples
         steps = np.sqrt(np.arange(1, samples.horizon + 1))
-        unit = samples.facts.sigma[samples.ends][:, None] * steps
+        unit = return_scale(samples.facts.sigma[samples.ends], samples.horizon)
         rival = next(name for name in STARTS["return"] if "return" in forecasts.values.get(name, {}))
         start = forecasts.values[rival]["return"] / unit
         base = forecasts.values["base_rate"]["direction"]
