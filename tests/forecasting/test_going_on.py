@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from gatecast.forecasting.forecaster import ALONE, FittedForecaster, Forecaster, Task, from_state, state_of
-from gatecast.forecasting.models.garch import Garch
-from gatecast.forecasting.models.residual_lstm import Highway
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.panel import PANEL
+from gatecast.forecasting.models.garch import Garch
 from gatecast.forecasting.models.markov import HiddenMarkov
-from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.forecasting.models.residual_lstm import Highway
 from gatecast.forecasting.models.tft import TFT
+from gatecast.forecasting.panel import PANEL
+from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.tuning.tuned import TunedLSTM, Tuning
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
