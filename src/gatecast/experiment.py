@@ -21,6 +21,7 @@ from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
+    FORMER_NAMES,
     LONGER,
     MADE_OF_OTHERS,
     MODELS,
@@ -183,6 +184,7 @@ class Experiment(Settings):
         """Sections of models as files of version 0.1 have them are read as tables of `model`, with a notice."""
         if not isinstance(values, dict):
             return values
+        values = with_present_names(values)
         former = {name: one for name, one in values.items() if name not in cls.model_fields and is_model(name)}
         if not former:
             return values
@@ -451,6 +453,20 @@ class Experiment(Settings):
 
 SAID_ABOVE = said_above(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
+
+
+def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the present names of models in `models` and in tables of `model`.
+
+    >>> with_present_names({"models": ["ridge", "highway"], "model": {"highway": {"every": 6}}})
+    {'models': ['ridge', 'residual_lstm'], 'model': {'residual_lstm': {'every': 6}}}
+    """
+    found = dict(values)
+    if isinstance(values.get("models"), list | tuple):
+        found["models"] = [FORMER_NAMES.get(name, name) if isinstance(name, str) else name for name in values["models"]]
+    if isinstance(values.get("model"), dict):
+        found["model"] = {FORMER_NAMES.get(name, name): one for name, one in values["model"].items()}
+    return found
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

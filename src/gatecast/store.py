@@ -43,6 +43,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
 from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.forecaster import from_state, state_of
+from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.forecasting.walkforward import Issued
 from gatecast.runs import Run
 from gatecast.settings import to_toml
@@ -329,7 +330,7 @@ def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     for stem in (name.removesuffix(".json") for name in parts if name.endswith(".json")):
         _, asset_class, model = (unquote(part) for part in stem.split("/"))
         arrays, settings = _arrays(_part(place, parts, f"{stem}.safetensors")), json.loads(parts[f"{stem}.json"])
-        models.setdefault(asset_class, {})[model] = from_state(arrays, settings)
+        models.setdefault(asset_class, {})[FORMER_NAMES.get(model, model)] = from_state(arrays, settings)
     return models
 
 
@@ -390,7 +391,7 @@ def _issued(
     members: dict[str, tuple[dict[str, FloatArray], ...]] = {}
     for model in dict.fromkeys(key.rsplit("/", 2)[0] for key in arrays):
         seeds = [key.rsplit("/", 2)[1:] for key in arrays if key.rsplit("/", 2)[0] == model]
-        members[model] = tuple(
+        members[FORMER_NAMES.get(model, model)] = tuple(
             {head: arrays[f"{model}/{seed}/{head}"] for number, head in seeds if number == str(seed)}
             for seed in range(1 + max(int(number) for number, _ in seeds))
         )
@@ -415,7 +416,7 @@ def _tables(issued: pl.DataFrame, keys: pl.DataFrame, horizon: int) -> dict[str,
             array[rows, part["step"].to_numpy() - 1] = part["value"].to_numpy()
         else:
             array[rows] = part["value"].to_numpy()
-        values.setdefault(str(model), {})[str(head)] = array
+        values.setdefault(FORMER_NAMES.get(str(model), str(model)), {})[str(head)] = array
     return values
 
 

@@ -12,7 +12,7 @@ from gatecast.forecasting.forecaster import ALONE, FittedForecaster, Forecaster,
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.garch import Garch
 from gatecast.forecasting.models.markov import HiddenMarkov
-from gatecast.forecasting.models.residual_lstm import Highway
+from gatecast.forecasting.models.residual_lstm import ResidualLSTM
 from gatecast.forecasting.models.tft import TFT
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
@@ -22,11 +22,11 @@ from gatecast.samples.windows import Samples, make_samples
 
 NETWORK = {"units": 16, "layers": 1, "seeds": 1, "epochs": 1}
 SMALL: dict[str, Forecaster] = {
-    name: row.forecaster for name, row in PANEL.items() if name not in ("lstm", "highway", "forest", "gjr")
+    name: row.forecaster for name, row in PANEL.items() if name not in ("lstm", "residual_lstm", "forest", "gjr")
 } | {
     "forest": PANEL["forest"].forecaster.replace(trees=3),
     "gjr": Garch(asymmetric=True, every=2),
-    "highway": Highway(units=16, seeds=1, epochs=1, every=2),
+    "residual_lstm": ResidualLSTM(units=16, seeds=1, epochs=1, every=2),
     "lstm": LSTM(**NETWORK, every=2),
     "lstm of two features": LSTM(**NETWORK, features=("x",), selection=True),
     "lstm with warm starts": LSTM(**NETWORK, warm_start=True),

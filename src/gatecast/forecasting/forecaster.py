@@ -170,7 +170,7 @@ class Forecaster(Settings, ABC):
 FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters", fault=subclass_of(Forecaster))
 """Kinds of models: built in, added by `@FORECASTERS.add`, or offered by an installed package's entry point."""
 
-FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth"}
+FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth", "highway": "residual_lstm"}
 """Kinds in the folders of older runs -> a kind whose fitted forecaster is the same."""
 
 

@@ -234,7 +234,8 @@ def walk_forward(
     task: cores, and where interrupted work is kept. progress: called after n more of a model's fits.
     past: what was issued on the bars up to an earlier moment. It is taken over as it is, and no fit of it is made
         again: its last fits forecast the rows that came since, until a refit is due. A model that it does not have is
-        fitted at every refit. refit: "never" adds no refit: the last fits forecast on.
+        fitted at every refit. refit: "never" adds no refit: the last fits forecast on, and a model that the past does
+        not have is left out.
     on_fits: called with the fits of each model, all folds (with a past the new ones), once they are done.
 
     Returns
@@ -268,6 +269,8 @@ def walk_forward(
         result = _taken_over(result, before)
     for name, forecaster in forecasters.items():
         own = before if before is not None and name in before.fitted else None
+        if before is not None and own is None and refit == "never":
+            continue
         since = len(own.cutoffs) if own else 0
         report = partial(progress, name) if progress else None
         fits: Sequence[FittedForecaster] = ()

@@ -23,8 +23,8 @@ FORECASTS = {
 }
 NETWORKS = {
     ("lstm",): "the LSTM",
-    ("highway",): "the LSTM's correction of the linear forecasts",
-    ("lstm", "highway"): "the LSTM and its correction",
+    ("residual_lstm",): "the LSTM's correction of the linear forecasts",
+    ("lstm", "residual_lstm"): "the LSTM and its correction",
 }
 WORTH = {"helps": "helps", "hurts": "does harm", "unclear": "may be luck", "nothing": "has no part"}
 
@@ -163,7 +163,7 @@ def sentence(row: Row) -> str:
     'Without the LSTM, the volatility forecast would have lost 1.23 % more (t 2.1): it may be luck.'
     >>> sentence(row | {"more": -0.02, "statistic": -4.0, "worth": "hurts"})
     'Without the LSTM, the volatility forecast would have lost 2.00 % less (t −4.0): more than luck explains.'
-    >>> sentence(row | {"models": ["lstm", "highway"], "worth": "nothing"})
+    >>> sentence(row | {"models": ["lstm", "residual_lstm"], "worth": "nothing"})
     'Without the LSTM and its correction, the volatility forecast would have been the same.'
     >>> sentence(row | {"models": ["forest"], "more": -1e-6, "worth": "unclear"})
     'Without the random forest, the volatility forecast would have been as good.'
@@ -206,7 +206,7 @@ def others(rows: Iterable[Row]) -> str:
 def label(row: Row) -> str:
     """The models of a row.
 
-    >>> label({"models": ["lstm", "highway"]})
+    >>> label({"models": ["lstm", "residual_lstm"]})
     'LSTM and LSTM correction'
     """
     return " and ".join(named(name) for name in row["models"])

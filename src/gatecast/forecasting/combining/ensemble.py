@@ -51,7 +51,7 @@ class Ensemble(Settings):
         default=None, examples=[["har_symbol", "har_class", "har_smooth", "lstm"]]
     )
     """forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past out-of-sample
-    QLIKE, and what highway learned corrects it as far as that has paid; left out: those that are made for it"""
+    QLIKE, and what residual_lstm learned corrects it as far as that has paid; left out: those that are made for it"""
     volatility_base: tuple[str, ...] | None = Field(default=None, examples=[["har_symbol", "har_class", "har_smooth"]])
     """those that share the weight before there is a record; left out: the linear ones"""
     prior_sd: Annotated[float, Field(gt=0)] = 0.5

@@ -299,7 +299,7 @@ class LinearVariance(Forecaster):
         return fit_every(self.fit_record, folds, 1, task, jobs=task.jobs, light=True)
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
-        """The fit on all rows whose answers are known at the fold's cutoff; `Highway` asks for it, too."""
+        """The fit on all rows whose answers are known at the fold's cutoff; `ResidualLSTM` asks for it, too."""
         known, key = fold.data.known, (self, fold.cutoff)
         if key not in known:
             with one_thread():  # whoever asks first
