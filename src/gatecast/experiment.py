@@ -331,6 +331,11 @@ class Experiment(Settings):
         """Bars that must lie behind a sample: the longest lookback of any model."""
         return max(self.lookback, self.tuning.reach if self.tuning else 0)
 
+    def reading(self, features: tuple[str, ...] | None) -> Experiment:
+        """The same with these features by name; None: its own."""
+        named: Experiment = self if features is None else self.replace(features=features)
+        return named
+
     def make_samples(self, bars: pl.DataFrame) -> dict[str, Samples]:
         """Asset class -> samples, as the experiment's models need them."""
         return make_samples(

@@ -186,7 +186,7 @@ def of_kind(table: Mapping[str, Any]) -> Forecaster:
     settings = dict(table)
     kind = str(settings.pop("kind", ""))
     try:
-        cls = FORECASTERS.find(kind)
+        cls = FORECASTERS.find(FORMER_KINDS.get(kind, kind))
     except PluginError as error:
         raise SettingsError(str(error)) from None
     return cls(**settings)

@@ -229,7 +229,10 @@ class TunedLSTM(Forecaster):
             if end <= task.since:
                 continue
             settings = with_params(self.lstm, searches[number]["chosen"], folds[begin].data)
-            own = settings.fit_many(folds[begin:end], replace(task, since=max(task.since - begin, 0)))
+            since = max(task.since - begin, 0)
+            own = settings.fit_many(
+                folds[begin:end], replace(task, since=since, past=task.past if since else None)
+            )  # what was fitted with other settings is no past of these
             fits += [replace(one, searches=tuple(searches[: number + 1])) for one in own]
         return fits
 
