@@ -268,7 +268,7 @@ def forecast_class(
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress:
-            total = panel[model].counts(folds) if model in panel else folds
+            total = panel[model].fit_count(folds) if model in panel else folds
             progress(f"{samples.asset_class}: {model}", done[model], total)
 
     def on_search(count: int, of: int, best: str) -> None:

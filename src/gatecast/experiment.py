@@ -260,7 +260,7 @@ class Experiment(Settings):
                     f"its heads, {', '.join(lstm.heads)}."
                 )
         self._known_as_too_good()
-        heads = {name: one.able() for name, one in self.panel.items()}
+        heads = {name: one.output_heads() for name, one in self.panel.items()}
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members or (), ("return", "direction")),
             ("ensemble.volatility_members", self.ensemble.volatility_members or (), ("volatility",)),
@@ -280,10 +280,12 @@ class Experiment(Settings):
                         f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "
                         f"Those that do: {', '.join(able) or 'none'}."
                     )
-        members = self.ensemble.members or [name for name, one in self.panel.items() if "direction" in one.joins()]
+        members = self.ensemble.members or [
+            name for name, one in self.panel.items() if "direction" in one.member_heads()
+        ]
         if not any("direction" in heads.get(name, ()) for name in members):
             able = [name for name in self.models if "direction" in heads.get(name, ())]
-            others = [name for name in MODELS if "direction" in entry(name, {}).able()]
+            others = [name for name in MODELS if "direction" in entry(name, {}).output_heads()]
             raise ValueError(
                 "expected a member of the ensemble that forecasts the probability of a rise; "
                 + (f"those that do here: {', '.join(able)}." if able else f"add one of {', '.join(others)} to models.")

@@ -224,7 +224,7 @@ def forecaster_of(name: str, panel: Mapping[str, Forecaster] | None = None) -> F
 def is_linear(name: str, panel: Mapping[str, Forecaster] | None = None) -> bool:
     """Whether a forecast is that of a linear model."""
     one = forecaster_of(name, panel)
-    return one is not None and one.about().linear
+    return one is not None and one.traits_with_settings().linear
 
 
 def model_title(name: str, panel: Mapping[str, Forecaster] | None = None) -> str:

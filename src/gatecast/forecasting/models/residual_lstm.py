@@ -100,7 +100,7 @@ class ResidualLSTM(Forecaster):
         """By how seldom the network is trained."""
         return 12 / self.every
 
-    def counts(self, folds: int) -> int:
+    def fit_count(self, folds: int) -> int:
         """Networks that are trained."""
         return len(range(0, folds, self.every)) * self.seeds
 
