@@ -25,7 +25,7 @@ from gatecast.forecasting.combining.variance import correct_variance, correction
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.models.har import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.models.naive import Naive
-from gatecast.forecasting.models.residual_lstm import Highway
+from gatecast.forecasting.models.residual_lstm import ResidualLSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market.bars import session_date
@@ -60,14 +60,14 @@ def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[
     """Line -> (samples,) variance forecast out of sample, monthly refits."""
     models: list[Forecaster] = [
         LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(), Naive(rule="ewma"),
-        Highway(lookback=samples.lookback, horizon=horizon, seeds=seeds),
+        ResidualLSTM(lookback=samples.lookback, horizon=horizon, seeds=seeds),
     ]  # fmt: skip
     made = walk_forward(models, samples, Schedule(minimum="1Y"), jobs=jobs)
     values = {name: heads["volatility"] for name, heads in made.values.items()}
     held = np.full(len(samples), np.nan)
     three = np.column_stack([values[name] for name in LINEAR])
     linear = mix_variances(made, three, BASE, held.copy())
-    correction = correction_of(values["highway"], values["har_symbol"], values["har_class"])
+    correction = correction_of(values["residual_lstm"], values["har_symbol"], values["har_class"])
     return {
         "har": values["har"], "ewma": values["ewma"], "linear": linear,
         "final": correct_variance(made, linear, correction, held.copy()),

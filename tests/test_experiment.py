@@ -437,7 +437,7 @@ def test_the_work_is_planned_before_a_fit_and_every_stage_ends() -> None:
         folds = [fold for fold in done.scores["folds"] if fold["asset_class"] == name]
         assert one.refits == len(folds)
         assert one.rows == sum(fold["train"] + fold["validation"] for fold in folds)
-        assert {f"{name}: lstm", f"{name}: highway", f"{name}: ridge_long", f"{name}: ensemble"} <= stages.keys()
+        assert {f"{name}: lstm", f"{name}: residual_lstm", f"{name}: ridge_long", f"{name}: ensemble"} <= stages.keys()
     assert all(n == of for n, of in stages.values()), stages
 
 

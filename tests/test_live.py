@@ -98,6 +98,27 @@ def test_live_is_what_a_later_run_says(saved: tuple[Path, pl.DataFrame, pl.DataF
         assert got["probability_up"] == chance
 
 
+def test_a_row_that_came_late_is_read_as_a_later_run_reads_it(market: pl.DataFrame, tmp_path: Path) -> None:
+    """Live does not know that a row is to come, and forecasts without it; once it is there, as if it had known."""
+    days = market["time"].unique().sort()
+    place = int(days.search_sorted(days[-1].replace(month=2, day=1))) + 8
+    missing = (pl.col("symbol") == market["symbol"][0]) & (pl.col("time") == days[place])
+    late = market.with_columns(known_at=pl.when(missing).then(days[place + 3]).otherwise("known_at"))
+    late = late.filter(pl.col("time") <= days[place + 45])
+    early = late.filter(pl.col("known_at") <= days[place + 2])
+    assert early.height == early.filter(~missing).height
+    settings = SETTINGS | {"schedule": Schedule(refit="1Y")}
+    save_run(run(Experiment(bars=early, **settings)), tmp_path / "run")
+    found = forecast(tmp_path / "run", late, now=now_of(late))
+    assert [one.kind for one in found.problems] == ["late"]
+    assert found.sound
+    later = run(Experiment(bars=late, **settings))
+    newest = later.signals.join(later.weights, on=["symbol", "time"]).group_by("symbol", maintain_order=True).last()
+    for row, expected in zip(found.rows, newest.iter_rows(named=True), strict=True):
+        for name in ("symbol", "time", "z", "signal", "consensus", "strategy", "evidence", "reason", "weight", "book"):
+            assert row[name] == expected[name], name
+
+
 def test_the_deviation_is_that_of_close_to_close(saved: tuple[Path, pl.DataFrame, pl.DataFrame]) -> None:
     folder, _, market = saved
     one = run(Experiment(bars=market, **SETTINGS)).classes["index"]

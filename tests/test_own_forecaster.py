@@ -99,7 +99,8 @@ def test_a_package_brings_a_model_that_runs_is_saved_forecasts_and_is_named(tmp_
     assert "drift" in experiment.ensemble.spelled(one).members
     assert done.provenance["plugins"]["model/drift"].startswith("driftpackage==1.2, driftpackage.Drift (")
     assert {"drift", "other"} <= {row["model"] for row in done.scores["models"]}
-    folder = save_run(done, tmp_path / "runs" / "one")
+    folder = tmp_path / "runs" / "one"
+    save_run(done, folder)
     again = load_run(folder)
     assert again.experiment.model["other"] == done.experiment.model["other"]
     fitted = load_models(folder)["index"]["other"]

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.chain import make_chain
+from gatecast.audits.tables import up_to
+from gatecast.chain import Chain, make_chain
+from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.models.linear import Ridge
+from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import PRICES, make_bars
+from gatecast.runs import run
+from gatecast.samples.windows import Samples, make_samples
+from gatecast.store import past_of, save_run
 
 CUT = 900
 CHEAP: dict[str, Any] = {
@@ -145,3 +154,250 @@ def test_no_decision_before_a_moment_depends_on_how_a_symbol_ended_after_it(
         assert gone.height == 4
         assert (gone["weight"] == 0).all()
     assert whole.result.ends["default" if told is None else "known"] == 1
+
+
+# ── the chain goes on from its past ───────────────────────────────────────────────────────────────
+
+SHORT: dict[str, Any] = CHEAP | {
+    "features": ("x", "ret_log_1", "volume_ratio_20"),
+    "models": ("ridge", "logistic"),
+    "model": {},
+    "signals": {"model": "ridge", "confirmed_by": "ridge"},
+    "ensemble": {"members": ("ridge", "logistic"), "volatility_members": ("har_symbol", "ewma")},
+    "schedule": Schedule(train="1Y", refit="3M", minimum="6M"),
+    "too_good": ("return", "direction", "strategy"),
+}
+SESSIONS = 720
+
+
+def plain(rng: np.random.Generator) -> pl.DataFrame:
+    return synthetic.b1(SESSIONS, seed=int(rng.integers(99)), r2=0.08, symbols=2)
+
+
+def row_is(rng: np.random.Generator, bars: pl.DataFrame, share: float) -> pl.Series:
+    return pl.Series(rng.random(len(bars)) < share)
+
+
+def gaps(rng: np.random.Generator) -> pl.DataFrame:
+    bars = plain(rng)
+    place = pl.int_range(pl.len()).over("symbol")
+    hole = (pl.col("symbol") == "B1_0") & place.is_between(int(rng.integers(300, 600)), 700).and_(place % 97 < 9)
+    return bars.filter(~row_is(rng, bars, 0.03)).filter(~hole)
+
+
+def halts(rng: np.random.Generator) -> pl.DataFrame:
+    bars = plain(rng)
+    since = bars["time"].unique().sort()[int(rng.integers(350, 650))]
+    stopped = (pl.col("symbol") == "B1_0") & (pl.col("time") > since)
+    return bars.with_columns(pl.when(stopped).then(pl.col(n) + timedelta(days=35)).otherwise(n) for n in MOMENTS)
+
+
+MOMENTS = ("time", "known_at")
+
+
+def late_rows(rng: np.random.Generator) -> pl.DataFrame:
+    bars = plain(rng)
+    days = pl.Series(np.where(rng.random(len(bars)) < 0.02, rng.integers(1, 12, len(bars)), 0))
+    return bars.with_columns(known_at=pl.col("known_at") + pl.duration(days=days))
+
+
+def always_late(rng: np.random.Generator) -> pl.DataFrame:
+    bars = plain(rng)
+    late = pl.when(pl.col("symbol") == "B1_1").then(timedelta(hours=30)).otherwise(timedelta())
+    return bars.with_columns(known_at=pl.col("known_at") + late)
+
+
+def opens_change(rng: np.random.Generator) -> pl.DataFrame:
+    bars = plain(rng).with_columns(cut=pl.lit(None))
+    since = bars["time"].unique().sort()[int(rng.integers(200, 600))]
+    change = opens_repeat if rng.random() < 0.5 else opens_become_real
+    return change(bars.with_columns(cut=pl.lit(since))).drop("cut")
+
+
+def constant_in_the_past(rng: np.random.Generator) -> pl.DataFrame:
+    since = plain(rng)["time"].unique().sort()[int(rng.integers(400, 650))]
+    return plain(rng).with_columns(
+        x=pl.when(pl.col("time") > since).then("x").otherwise(0.0),
+        volume=pl.when(pl.col("time") > since).then("volume").otherwise(1000.0),
+    )
+
+
+def classes_and_calendars(rng: np.random.Generator) -> pl.DataFrame:
+    """Indices; a coin that trades on all days; and a class and an index that begin later and sort first."""
+    bars = plain(rng)
+    coin = synthetic.b1(1000, seed=3, r2=0.08).sort("time")
+    times = pl.Series([bars["time"].min() + timedelta(days=n, hours=3) for n in range(1000)])
+    coin = coin.with_columns(pl.Series(name, times) for name in MOMENTS)
+    coin = coin.with_columns(symbol=pl.lit("COIN"), asset_class=pl.lit("crypto"))
+    other = plain(np.random.default_rng(5)).with_columns(
+        symbol=pl.lit("A_") + pl.col("symbol"),
+        asset_class=pl.when(pl.col("symbol") == "B1_1").then(pl.lit("commodity")).otherwise("asset_class"),
+    )
+    moments = other["time"].unique().sort()
+    begins = pl.when(pl.col("asset_class") == "commodity").then(moments[150]).otherwise(moments[400])
+    return pl.concat([bars, coin.select(bars.columns), other.filter(pl.col("time") > begins)])
+
+
+MARKETS = (
+    plain, gaps, halts, late_rows, always_late, opens_change, constant_in_the_past, classes_and_calendars,
+)  # fmt: skip
+
+
+def made(bars: pl.DataFrame) -> pl.DataFrame:
+    return make_bars(bars.drop("segment", strict=False))
+
+
+def moments_of(bars: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    """The closes of all symbols, ascending."""
+    return np.sort(bars["time"].unique().dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
+
+
+def a_cut(rng: np.random.Generator, bars: pl.DataFrame) -> np.datetime64:
+    """A moment after the fill of one close and before the next close: a decision reads what is known by its fill."""
+    moments = moments_of(bars)
+    number = int(rng.integers(len(moments) * 2 // 3, len(moments) - 20))
+    cut: np.datetime64 = moments[number] - np.timedelta64(1, "us")
+    return cut
+
+
+def assert_same(mine: Chain, theirs: Chain) -> None:
+    """To the bit, all that two chains forecast, chose, decided and earned."""
+    assert list(mine.classes) == list(theirs.classes)
+    for name, one in theirs.forecasts.items():
+        own = mine.forecasts[name]
+        assert own.values.keys() == one.values.keys()
+        for model, heads in one.values.items():
+            assert own.values[model].keys() == heads.keys()
+            for head, values in dict(heads).items():
+                np.testing.assert_array_equal(own.values[model][head], values, f"{name} {model} {head}")
+        for model, blocks in own.scale.items():
+            for block, of in zip(blocks, one.scale[model], strict=True):
+                np.testing.assert_array_equal(block, of)
+        assert [fold.cutoff for fold in own.folds] == [fold.cutoff for fold in one.folds]
+        np.testing.assert_array_equal(own.rows, one.rows)
+        assert (own.in_force, own.rivals) == (one.in_force, one.rivals)
+    assert mine.decisions.frame.equals(theirs.decisions.frame)
+    assert mine.result.equity.equals(theirs.result.equity)
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_the_chain_goes_on_from_its_past_as_if_it_had_all_bars(
+    market: Callable[[np.random.Generator], pl.DataFrame],
+) -> None:
+    rng = np.random.default_rng(MARKETS.index(market))
+    bars = made(market(rng))
+    experiment = Experiment(bars=bars, **SHORT)
+    whole = make_chain(experiment, bars)
+    cut = a_cut(rng, bars)
+    part = make_chain(experiment, up_to(bars, cut))
+    before = pl.col("time") <= pl.lit(cut).dt.replace_time_zone("UTC")
+    said, then = (one.decisions.frame.filter(before) for one in (whole, part))
+    assert said.height > 200
+    assert said.equals(then)
+    assert_same(make_chain(experiment, bars, past=part), whole)
+
+
+def counted(chain_of: Callable[..., Chain], *args: Any, **more: Any) -> tuple[Chain, dict[str, int]]:
+    """A chain, and how many fits of each model it took."""
+    fits: dict[str, int] = {}
+
+    def progress(stage: str, done: int, of: int) -> None:
+        fits[stage.split(": ")[1]] = done
+
+    return chain_of(*args, progress=progress, **more), fits
+
+
+def refits_of(chain: Chain, name: str = "index") -> list[np.datetime64]:
+    return [fold.cutoff for fold in chain.forecasts[name].folds]
+
+
+def test_cuts_around_a_refit_and_one_after_the_other_fit_only_what_is_new() -> None:
+    bars = made(plain(np.random.default_rng(1)))
+    experiment = Experiment(bars=bars, **SHORT)
+    whole, every = counted(make_chain, experiment, bars)
+    moments, refits = moments_of(bars), refits_of(whole)
+    assert every["ridge"] == len(refits) >= 6
+    at = int(np.searchsorted(moments, refits[-2]))
+    past: Chain | None = None
+    for number in (at - 1, at, at + 1, at + 2):  # a bar before the refit, at it, and after it
+        part = make_chain(experiment, up_to(bars, moments[number]))
+        new = len(refits) - len(refits_of(part))
+        assert new == (2 if number < at else 1)
+        on, fits = counted(make_chain, experiment, bars, past=part)
+        assert_same(on, whole)
+        assert {name: count for name, count in fits.items() if count != new} == {"ensemble": len(refits)}
+        past, fits = counted(make_chain, experiment, up_to(bars, moments[number]), past=past)
+        assert_same(past, part)  # one cut after the other
+        assert fits.get("ridge", 0) == (1 if number == at else 0 if number > at else len(refits) - 2)
+
+
+def test_without_refits_the_last_fits_forecast_on_until_one_is_made_up_for() -> None:
+    bars = made(plain(np.random.default_rng(2)))
+    experiment = Experiment(bars=bars, **SHORT)
+    whole = make_chain(experiment, bars)
+    moments, refits = moments_of(bars), refits_of(whole)
+    before, at = (int(np.searchsorted(moments, one)) for one in refits[-3:-1])
+    past = make_chain(experiment, up_to(bars, moments[before + 5]))
+    same = make_chain(experiment, up_to(bars, moments[at - 1]), past=past, refit="never")
+    assert_same(same, make_chain(experiment, up_to(bars, moments[at - 1])))
+    on, fits = counted(make_chain, experiment, up_to(bars, moments[at + 9]), past=same, refit="never")
+    assert set(fits) == {"ensemble"}
+    assert refits_of(on) == refits[:-2]
+    assert on.forecasts["index"].rows[-1] == len(on.forecasts["index"].samples) - 1
+    late, fits = counted(make_chain, experiment, bars, past=on)
+    assert refits_of(late) == [*refits[:-2], moments[at + 10], refits[-1]]
+    assert fits["ridge"] == 2
+    assert_same(make_chain(experiment, bars, past=same), whole)
+
+
+def test_a_saved_run_is_the_past_of_the_chain_over_more_bars(tmp_path: Path) -> None:
+    other = pl.when(pl.col("symbol") == "B1_1").then(pl.lit("fx")).otherwise("asset_class")
+    bars = made(plain(np.random.default_rng(7)).with_columns(asset_class=other))
+    cut = a_cut(np.random.default_rng(3), bars)
+    models = {
+        "models": ("lstm", "ridge", "logistic"),
+        "model": {"lstm": {"units": 16, "layers": 1, "seeds": 2, "epochs": 1}},
+        "signals": {"model": "lstm", "confirmed_by": "ridge"},
+    }
+    whole = make_chain(Experiment(bars=bars, **SHORT | models), bars)
+    early = Experiment(bars=up_to(bars, cut), **SHORT | models)
+    save_run(run(early), tmp_path / "run")
+    on = make_chain(Experiment(bars=bars, **SHORT | models), bars, past=past_of(tmp_path / "run"))
+    assert_same(on, whole)
+    for name, one in whole.forecasts.items():
+        for seed, heads in enumerate(one.members["lstm"]):
+            for head, values in dict(heads).items():
+                np.testing.assert_array_equal(on.forecasts[name].members["lstm"][seed][head], values)
+
+
+def test_what_was_issued_stays_when_a_bar_is_corrected() -> None:
+    bars = made(plain(np.random.default_rng(4)))
+    experiment = Experiment(bars=bars, **SHORT)
+    moments = moments_of(bars)
+    part = make_chain(experiment, up_to(bars, moments[-60]))
+    wrong = pl.col("time") == pl.lit(moments[-80]).dt.replace_time_zone("UTC")
+    corrected = bars.with_columns(pl.when(wrong).then(pl.col(name) * 1.03).otherwise(name) for name in PRICES)
+    on, alone = make_chain(experiment, corrected, past=part), make_chain(experiment, corrected)
+    issued = part.forecasts["index"].issued()
+    theirs, mine = issued.rows_in(on.forecasts["index"].samples)
+    assert len(theirs) == len(issued.time)
+    for model, heads in issued.values.items():
+        for head, values in heads.items():
+            np.testing.assert_array_equal(on.forecasts["index"].values[model][head][mine], values[theirs])
+    before = pl.col("time") <= pl.lit(moments[-60]).dt.replace_time_zone("UTC")
+    assert on.weights.filter(before).equals(part.weights)
+    assert not alone.decisions.frame.filter(before).equals(part.decisions.frame)
+
+
+def test_bars_that_the_past_was_not_made_on_are_refused() -> None:
+    bars = synthetic.b1(500, seed=1)
+    rules, schedule = [Naive(rule="constant"), Ridge()], Schedule(train="6M", refit="3M", minimum="6M")
+
+    def samples_of(bars: pl.DataFrame) -> Samples:
+        return make_samples(bars, ("x",))["index"]
+
+    past = walk_forward(rules, samples_of(bars[:400]), schedule)
+    with pytest.raises(BarsError, match="these bars end before"):
+        walk_forward(rules, samples_of(bars[:390]), schedule, past=past)
+    with pytest.raises(BarsError, match="give the bars that the past was made on"):
+        walk_forward(rules, samples_of(bars.filter(~pl.int_range(pl.len()).is_between(150, 153))), schedule, past=past)

@@ -131,6 +131,33 @@ def test_the_scale_of_signals_comes_back(small: Run, kept: Path) -> None:
         np.testing.assert_array_equal(values, np.concatenate(small.classes["index"].forecasts.scale[name]))
 
 
+def test_what_was_issued_comes_back(small: Run, kept: Path) -> None:
+    mine, theirs = (store.past_of(one).forecasts["index"] for one in (kept, small))
+    assert (mine.symbol, mine.cutoffs) == (theirs.symbol, theirs.cutoffs)
+    assert (mine.in_force, mine.rivals) == (theirs.in_force, theirs.rivals)
+    np.testing.assert_array_equal(mine.time, theirs.time)
+    assert mine.values.keys() == theirs.values.keys()
+    for model, heads in theirs.values.items():
+        assert mine.values[model].keys() == heads.keys()
+        for head, values in heads.items():
+            np.testing.assert_array_equal(mine.values[model][head], values, f"{model} {head}")
+    assert mine.members.keys() == theirs.members.keys() >= {"lstm"}
+    for own, seeds in zip(mine.members["lstm"], theirs.members["lstm"], strict=True):
+        for head, values in seeds.items():
+            np.testing.assert_array_equal(own[head], values)
+
+
+def test_a_folder_of_an_earlier_version_is_a_past_without_members(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    for name in [name for name in manifest["parts"] if name.startswith("issued/")]:
+        (folder / name).unlink()
+        del manifest["parts"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    past = store.past_of(folder).forecasts["index"]
+    assert past.members == {}
+    assert len(past.cutoffs) == len(store.load_run(folder).scores["folds"])
+
+
 def test_the_same_experiment_twice_gives_the_same_bytes(small: Run, kept: Path, tmp_path: Path) -> None:
     again = store.save_run(run(small_experiment()), tmp_path / "again")
     assert again.path is not None
@@ -184,12 +211,13 @@ def load_all(folder: Path) -> None:
     store.load_run(folder)
     store.load_models(folder)
     store.load_scale(folder)
+    store.past_of(folder)
 
 
 @pytest.mark.parametrize(
     "name",
     ["forecasts.parquet", "bars.parquet", "scores.json", "experiment.toml", "models/index/lstm.safetensors",
-     "models/index/lstm.json", "scale/index.safetensors"],
+     "models/index/lstm.json", "scale/index.safetensors", "issued/index.safetensors", "issued/index.json"],
 )  # fmt: skip
 @pytest.mark.parametrize("damage", ["flip", "truncate", "lengthen", "remove"])
 def test_damage_is_refused_with_the_file_and_what_to_do(folder: Path, name: str, damage: str) -> None:

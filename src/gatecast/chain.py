@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
+from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import work_of
-from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
+from gatecast.forecasting.walkforward import Fits, Forecasts, Issued, walk_forward
 from gatecast.history import enough_history, history_needed
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills, session_date
@@ -25,7 +27,7 @@ from gatecast.metrics.returns import returns_of_levels
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, backtest, net_of_class
 from gatecast.trading.costs import Costs
-from gatecast.trading.decisions import Decisions, make_decisions
+from gatecast.trading.decisions import Decisions, keys_of, make_decisions
 from gatecast.trading.selection import Selection, select_strategy
 from gatecast.trading.signals import Signals, make_signals
 from gatecast.trading.strategies import Proposals, propose
@@ -34,6 +36,7 @@ FloatArray = NDArray[np.float64]
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
+Refit = Literal["due", "never"]
 Plan = Callable[[dict[str, Work]], None]
 """Called with the work of each asset class, before anything is fitted."""
 
@@ -57,6 +60,15 @@ class ClassResult:
         own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net)
         return disk.put(replace(own, selection=disk.put(flat))) if disk else own
 
+    def as_issued(self, weights: pl.DataFrame) -> ClassResult:
+        """The same, weights that were issued as they were: symbol, time, weight; others are left out."""
+        at = self.samples.decided[self.forecasts.rows]
+        keys = keys_of(self.samples, at).with_columns(_at=pl.Series(at))
+        issued = keys.join(weights, on=["symbol", "time"], how="inner")
+        weight = self.selection.weight.copy()
+        weight[issued["_at"].to_numpy()] = issued["weight"].to_numpy()
+        return replace(self, selection=replace(self.selection, weight=weight))
+
     def kept_on(self, disk: Disk, samples: Samples) -> ClassResult:
         """The same with its arrays on disk; `samples`: its own as they are there already, see `kept_samples`."""
         own = ClassResult(
@@ -71,6 +83,19 @@ def kept_samples(samples: Samples, disk: Disk) -> Samples:
     targets = {head: disk.put(target) for head, target in samples.targets.items()}
     kept = replace(samples, targets=targets, facts=disk.put(samples.facts))
     return disk.put(kept, "features", "listing", "missed", "known_at_bar", "known_by_bar")
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a chain has issued up to a moment: all that a chain over more bars takes over.
+
+    `forecasts`: asset class -> what it issued, and its last fits. `features`: asset class -> names of the features that
+    these read. `weights`: symbol, time, weight and book, as they were decided.
+    """
+
+    forecasts: Mapping[str, Issued]
+    features: Mapping[str, tuple[str, ...]]
+    weights: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -89,6 +114,15 @@ class Chain:
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
     actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
+
+    @property
+    def past(self) -> Past:
+        """What it has issued, for a chain that goes on from it."""
+        return Past(
+            {name: one.forecasts.issued() for name, one in self.classes.items()},
+            {name: one.samples.names for name, one in self.classes.items()},
+            self.weights,
+        )
 
     def with_nothing_held(self, costs: Costs) -> Chain:
         """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
@@ -138,19 +172,33 @@ def make_chain(
     progress: Progress | None = None,
     plan: Plan | None = None,
     actions: pl.DataFrame | None = None,
+    *,
+    past: Chain | Past | None = None,
+    refit: Refit = "due",
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
     One class after the other; of several only the one at work is in memory, see `compute.disk`. `actions`: the
     delistings that are known, see `gatecast.market.ends`.
 
-    Raises `HistoryTooShortError` as `run` does.
+    The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
+    said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
+    whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
+    last fits forecast on, and classes that the past does not have are left out.
+
+    Raises `HistoryTooShortError` as `run` does, `BarsError` for bars that the past was not made on.
     """
+    before = past.past if isinstance(past, Chain) else past
     names = bars["asset_class"].unique().sort().to_list()
+    if refit == "never" and before is not None:
+        names = [name for name in names if name in before.forecasts]
     disk = Disk.for_classes(len(names))
     made: dict[str, Samples] = {}
     for name in names:
-        made |= experiment.make_samples(bars.filter(pl.col("asset_class") == name))
+        own = bars.filter(pl.col("asset_class") == name)
+        reads = before.features.get(name) if before else None
+        made |= experiment.reading(reads).make_samples(own)
+        _refuse_lost(made[name], reads)
         made[name] = kept_samples(made[name], disk) if disk else made[name]
     samples = enough_history(made, bars, experiment)
     left_out = {
@@ -167,15 +215,36 @@ def make_chain(
     fills, classes = fills_of(bars), {}
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
-        result = decide(experiment, forecast_class(experiment, at_work, progress, clock), bars, fills, actions)
+        issued = before.forecasts.get(name) if before else None
+        forecasts = forecast_class(experiment, at_work, progress, clock, past=issued, refit=refit)
+        result = decide(experiment, forecasts, bars, fills, actions)
+        result = result.as_issued(before.weights) if before else result
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
-        del at_work, result  # or they would stay until the next class is done
+        del at_work, forecasts, result  # or they would stay until the next class is done
     decisions = make_decisions(
         classes, bars, actions, titles=experiment.strategy_titles, override=experiment.selection.evidence
     )
+    decisions = _book_as_issued(decisions, before.weights) if before else decisions
     book = backtest(decisions.weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
     return Chain(bars, classes, decisions, book, seconds, left_out, disk, no_actions() if actions is None else actions)
+
+
+def _refuse_lost(samples: Samples, features: tuple[str, ...] | None) -> None:
+    """Raises `BarsError` where the samples lack a feature that the models of the past read."""
+    for name in features or ():
+        if name not in samples.names:
+            why = samples.left_out.get(name, "the samples do not have it")
+            raise BarsError(
+                f"{samples.asset_class}: the run's models use the feature {name!r}, these bars do not have it: {why}."
+            )
+
+
+def _book_as_issued(decisions: Decisions, issued: pl.DataFrame) -> Decisions:
+    """The decisions, shares of the book that were issued as they were."""
+    before = issued.select("symbol", "time", _issued="book")
+    both = decisions.weights.join(before, on=["symbol", "time"], how="left", maintain_order="left")
+    return replace(decisions, weights=both.with_columns(book=pl.coalesce("_issued", "book")).drop("_issued"))
 
 
 def forecast_class(
@@ -183,10 +252,14 @@ def forecast_class(
     samples: Samples,
     progress: Progress | None = None,
     on_fits: Callable[[Fits], None] | None = None,
+    *,
+    past: Issued | None = None,
+    refit: Refit = "due",
 ) -> Forecasts:
     """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
 
-    `on_fits`: called with the fits of each model once they are done.
+    `on_fits`: called with the fits of each model once they are done. `past`, `refit`: see `walk_forward`. The ensemble
+    is learned anew from the past's last refit on, its intervals from the whole record; what was issued of them stays.
     """
     folds = len(experiment.schedule.folds(samples.times, samples.known_at))
     panel = experiment.panel
@@ -195,7 +268,7 @@ def forecast_class(
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress:
-            total = panel[model].counts(folds) if model in panel else folds
+            total = panel[model].fit_count(folds) if model in panel else folds
             progress(f"{samples.asset_class}: {model}", done[model], total)
 
     def on_search(count: int, of: int, best: str) -> None:
@@ -203,8 +276,11 @@ def forecast_class(
             progress(f"{samples.asset_class}: tuning", count, of)
 
     task = replace(experiment.task, on_search=on_search)
-    forecasts = walk_forward(panel, samples, experiment.schedule, task, progress=report, on_fits=on_fits)
-    combined = experiment.combine(forecasts)
+    forecasts = walk_forward(
+        panel, samples, experiment.schedule, task, past=past, refit=refit, progress=report, on_fits=on_fits
+    )
+    since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
+    combined = experiment.combine(forecasts, since).as_issued(past)
     report(ENSEMBLE, folds)
     return combined
 

@@ -21,6 +21,7 @@ from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
+    FORMER_NAMES,
     LONGER,
     MADE_OF_OTHERS,
     MODELS,
@@ -184,6 +185,7 @@ class Experiment(Settings):
         """Sections of models as files of version 0.1 have them are read as tables of `model`, with a notice."""
         if not isinstance(values, dict):
             return values
+        values = with_present_names(values)
         former = {name: one for name, one in values.items() if name not in cls.model_fields and is_model(name)}
         if not former:
             return values
@@ -259,7 +261,7 @@ class Experiment(Settings):
                     f"its heads, {', '.join(lstm.heads)}."
                 )
         self._known_as_too_good()
-        heads = {name: one.able() for name, one in self.panel.items()}
+        heads = {name: one.output_heads() for name, one in self.panel.items()}
         needs: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
             ("ensemble.members", self.ensemble.members or (), ("return", "direction")),
             ("ensemble.volatility_members", self.ensemble.volatility_members or (), ("volatility",)),
@@ -279,10 +281,12 @@ class Experiment(Settings):
                         f"{place} names {name!r}, which forecasts no {' and no '.join(wanted)} here. "
                         f"Those that do: {', '.join(able) or 'none'}."
                     )
-        members = self.ensemble.members or [name for name, one in self.panel.items() if "direction" in one.joins()]
+        members = self.ensemble.members or [
+            name for name, one in self.panel.items() if "direction" in one.member_heads()
+        ]
         if not any("direction" in heads.get(name, ()) for name in members):
             able = [name for name in self.models if "direction" in heads.get(name, ())]
-            others = [name for name in MODELS if "direction" in entry(name, {}).able()]
+            others = [name for name in MODELS if "direction" in entry(name, {}).output_heads()]
             raise ValueError(
                 "expected a member of the ensemble that forecasts the probability of a rise; "
                 + (f"those that do here: {', '.join(able)}." if able else f"add one of {', '.join(others)} to models.")
@@ -334,6 +338,11 @@ class Experiment(Settings):
     def context(self) -> int:
         """Bars that must lie behind a sample: the longest lookback of any model."""
         return max(self.lookback, self.tuning.reach if self.tuning else 0)
+
+    def reading(self, features: tuple[str, ...] | None) -> Experiment:
+        """The same with these features by name; None: its own."""
+        named: Experiment = self if features is None else self.replace(features=features)
+        return named
 
     def make_samples(self, bars: pl.DataFrame) -> dict[str, Samples]:
         """Asset class -> samples, as the experiment's models need them."""
@@ -452,6 +461,20 @@ class Experiment(Settings):
 
 SAID_ABOVE = said_above(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
+
+
+def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the present names of models in `models` and in tables of `model`.
+
+    >>> with_present_names({"models": ["ridge", "highway"], "model": {"highway": {"every": 6}}})
+    {'models': ['ridge', 'residual_lstm'], 'model': {'residual_lstm': {'every': 6}}}
+    """
+    found = dict(values)
+    if isinstance(values.get("models"), list | tuple):
+        found["models"] = [FORMER_NAMES.get(name, name) if isinstance(name, str) else name for name in values["models"]]
+    if isinstance(values.get("model"), dict):
+        found["model"] = {FORMER_NAMES.get(name, name): one for name, one in values["model"].items()}
+    return found
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A new bar in, a forecast out: the run's own stages on the newest bars, with the models of its last refit.
 
-Whatever the run has said stays as it was said; only rows after its last forecast are new. They pass through the same
-functions as in `experiment.run`, so that a forecast made live is the forecast that a later run makes of that bar. The
-features are the run's, by name and class: what it left out stays left out on the longer file.
+It is the chain over the run's bars and the newer ones, with the run as its past and without refits: what the run has
+issued stays, and a forecast made live is the forecast that a later run makes of that bar. The features are the run's,
+by name and class: what it left out stays left out on the longer file.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked, takes
-from gatecast.chain import ClassResult, decide, fills_of
+from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
-from gatecast.forecasting.combining.intervals import HIGH, LOW
-from gatecast.forecasting.walkforward import Forecasts
+from gatecast.forecasting.schedule import Schedule
+from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
@@ -32,15 +32,9 @@ from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findi
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run
 from gatecast.samples.features.compute import find_features
-from gatecast.samples.targets import to_times
 from gatecast.samples.windows import Samples
-from gatecast.store import load_run, models_of, scale_of
-from gatecast.trading.decisions import how_held, keys_of, make_decisions
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    FloatArray = NDArray[np.float64]
+from gatecast.store import load_run, past_of
+from gatecast.trading.decisions import how_held
 
 FAILS = ("stale", "missing", "revised", "left out")
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
@@ -198,8 +192,9 @@ def forecast(
     """
     refuse_lacking(bars)
     run = run if isinstance(run, Run) else load_run(run)
-    models, scales = models_of(run), scale_of(run)
-    experiment = run.experiment
+    past, experiment = past_of(run), run.experiment
+    if not past.forecasts:
+        raise StoreError(f"{run.path or experiment.name}: no asset class of the run could be forecast.")
     moment = now or datetime.now(UTC)
     bars, unusable = usable(run.bars, bars, moment)
     refuse_sealed(run, bars)
@@ -220,24 +215,16 @@ def forecast(
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
-    fills = fills_of(merged.bars)
-    classes = {}
-    for name, one in samples_as_run(run, merged.bars).items():
-        if name not in models:
-            warnings.append(f"{name}: the run has no fitted models of this asset class.")
-            continue
-        forecasts, due = continue_forecasts(run, one, models[name], scales[name])
+    for name, features in past.features.items():
+        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
+    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
+    if (run.doubtful or run.untradable) and override is None:
+        chain = chain.with_nothing_held(experiment.costs)
+    for name, one in chain.classes.items():
+        due = refits_due(experiment.schedule, one.samples, past.forecasts[name])
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
-        combined = experiment.combine(forecasts, since=len(forecasts.folds) - 1)
-        decided = decide(experiment, combined, merged.bars, fills, actions)
-        doubted = (run.doubtful or run.untradable) and experiment.selection.evidence is None
-        classes[name] = decided.with_nothing_held() if doubted else decided
-    if not classes:
-        raise StoreError(f"{run.path or run.experiment.name}: no asset class of the run could be forecast.")
-    decisions = make_decisions(
-        classes, merged.bars, actions, titles=experiment.strategy_titles, override=experiment.selection.evidence
-    )
+    classes, decisions = chain.classes, chain.decisions
     rows = newest_rows(
         merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
         decisions.signals, decisions.weights, run.verdicts,
@@ -325,31 +312,16 @@ def _not_today(row: dict[str, Any]) -> list[str]:
     return [] if row["current"] else row["notes"][:1]
 
 
-def samples_as_run(run: Run, bars: pl.DataFrame) -> dict[str, Samples]:
-    """Asset class -> samples of longer bars, with the features that the run had of that class, by name and in order.
-
-    Raises `BarsError` where new bars have none of a column that a feature needs.
-    """
-    recorded = run.provenance.get("features") or {}
-    ends = run.bars.group_by("symbol").agg(last=pl.col("time").max())
-    found: dict[str, Samples] = {}
-    for name in bars["asset_class"].unique().sort().to_list():
-        own = bars.filter(pl.col("asset_class") == name)
-        names = tuple(recorded.get(name) or ())
-        if not names:  # the run forecast nothing of this class
-            continue
-        fresh = own.join(ends, on="symbol").filter(pl.col("time") > pl.col("last"))
-        _refuse_empty_columns(run.bars, fresh, names)
-        found |= run.experiment.replace(features=names).make_samples(own)
-        lost = [feature for feature in names if feature not in found[name].names]
-        if lost:
-            why = found[name].left_out.get(lost[0], "the samples do not have it")
-            raise BarsError(f"{name}: the run's models use the feature {lost[0]!r}, these bars do not have it: {why}.")
-    return found
+def refits_due(schedule: Schedule, samples: Samples, past: Issued) -> int:
+    """How many refits are due since the newest close that a past has forecast."""
+    folds = schedule.folds(samples.times, samples.known_at, past.cutoffs, past.until)
+    return len(folds) - len(past.cutoffs)
 
 
-def _refuse_empty_columns(known: pl.DataFrame, fresh: pl.DataFrame, names: tuple[str, ...]) -> None:
+def _refuse_empty_columns(known: pl.DataFrame, bars: pl.DataFrame, names: tuple[str, ...]) -> None:
     """Raises `BarsError` for a symbol whose new bars have none of a column that the run's features need."""
+    ends = known.group_by("symbol").agg(_last=pl.col("time").max())
+    fresh = bars.join(ends, on="symbol").filter(pl.col("time") > pl.col("_last"))
     for feature in find_features(fresh, names):
         for column in (name for name in feature.needs if name in fresh.columns):
             empty = fresh.group_by("symbol").agg(pl.col(column).is_null().all()).filter(pl.col(column))
@@ -410,42 +382,3 @@ def refuse_sealed(run: Run, bars: pl.DataFrame) -> None:
             f"the sessions from {first} on are sealed, and these bars have some: open them with `gatecast unseal`, or "
             "make a run without holdout to forecast from today's bars."
         )
-
-
-def continue_forecasts(
-    run: Run, samples: Samples, models: dict[str, Any], scale: dict[str, FloatArray]
-) -> tuple[Forecasts, int]:
-    """The run's forecasts of a class on longer samples, later rows forecast by its last models; and refits now due."""
-    every = run.experiment.schedule.folds(samples.times, samples.known_at)
-    issued = run.scan_forecasts().filter(pl.col("symbol").is_in(list(samples.symbols))).collect()
-    if len(issued) == 0:
-        raise StoreError("the run has no forecasts to continue.")
-    until = to_times(issued, "time").max()
-    folds = [fold for fold in every if fold.cutoff <= until]
-    later = np.flatnonzero(samples.times > until)
-    last = replace(folds[-1], test=np.unique(np.r_[folds[-1].test, later]))
-    folds = [fold.on(samples) for fold in (*folds[:-1], last)]
-    values = _stored(issued, samples)
-    for name, fitted in models.items():
-        for head, fresh in (fitted.predict(samples, later) if len(later) else {}).items():
-            values[name][head][later] = fresh
-    bounds = np.cumsum([len(fold.validation) for fold in folds])[:-1]
-    scales = {name: tuple(np.split(values, bounds)) for name, values in scale.items()}
-    return Forecasts(samples, tuple(folds), values, scales, models), len(every) - len(folds)
-
-
-def _stored(issued: pl.DataFrame, samples: Samples) -> dict[str, dict[str, FloatArray]]:
-    """Stored forecasts as arrays over the samples."""
-    keys = keys_of(samples, samples.decided).with_row_index("row")
-    table = issued.join(keys, on=["symbol", "time"], how="inner")
-    values: dict[str, dict[str, FloatArray]] = {}
-    for (model, head), part in table.group_by("model", "head", maintain_order=True):
-        wide = head == "return" or str(head).startswith((LOW, HIGH))
-        array = np.full((len(samples), samples.horizon) if wide else len(samples), np.nan)
-        rows = part["row"].to_numpy()
-        if wide:
-            array[rows, part["step"].to_numpy() - 1] = part["value"].to_numpy()
-        else:
-            array[rows] = part["value"].to_numpy()
-        values.setdefault(str(model), {})[str(head)] = array
-    return values

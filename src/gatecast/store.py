@@ -9,6 +9,7 @@
 ├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet
 ├── models/<asset class>/<model>.safetensors and .json     the last refit
 ├── scale/<asset class>.safetensors                        what signals are measured against
+├── issued/<asset class>.safetensors and .json             what each seed forecast, refits, what was in force
 └── report.html             drawn from the parts, may be drawn again: no part itself
 ```
 
@@ -35,11 +36,15 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.chain import Past
 from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import beside, sha256_of, sync_folder, write
+from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.forecaster import from_state, state_of
+from gatecast.forecasting.panel import FORMER_NAMES
+from gatecast.forecasting.walkforward import Issued
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 
@@ -55,6 +60,7 @@ MANIFEST, PAGE = "manifest.json", "report.html"
 UNCHANGED = "What was there is unchanged; make room or give another folder, then save again."
 FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
 IN_MEMORY = "These bars were handed over in memory; they are in bars.parquet, beside this file."
+TIME = "time"  # the name of the array of times beside those of the seeds
 _PART = re.compile(r"[\w.~%-]{1,200}(/[\w.~%-]{1,200}){0,2}", re.ASCII)
 
 
@@ -149,7 +155,7 @@ def _parts(run: Run) -> dict[str, bytes | KeptFile]:
     for name in run.classes:
         parts |= _class_parts(run, name)
     if not run.classes and run.path is not None:  # a run that was loaded: its models come along
-        parts |= _verified(run.path, "models/", "scale/")
+        parts |= _verified(run.path, "models/", "scale/", "issued/")
     return parts
 
 
@@ -188,7 +194,7 @@ def write_page(folder: str | Path, html: str) -> Path:
 
 
 def _class_parts(run: Run, name: str) -> dict[str, bytes]:
-    """The models of a class's last refit, and the scale of its signals at every refit."""
+    """The models of a class's last refit, the scale of its signals at every refit, and what else was issued."""
     forecasts = run.classes[name].forecasts
     parts: dict[str, bytes] = {}
     for model, fitted in forecasts.fitted.items():
@@ -196,6 +202,20 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
         stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
         parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
     parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(_scale(run, name))
+    issued = forecasts.issued()
+    members = {
+        f"{model}/{seed}/{head}": array
+        for model, each in issued.members.items() for seed, one in enumerate(each) for head, array in one.items()
+    }  # fmt: skip
+    stem = f"issued/{quote(name, safe='')}"
+    parts[f"{stem}.safetensors"] = _tensors({**members, TIME: _microseconds(issued.time)})
+    parts[f"{stem}.json"] = _json(
+        {
+            "refits": [str(one) for one in issued.cutoffs],
+            "in_force": {head: list(names) for head, names in issued.in_force.items()},
+            "rivals": {head: list(names) for head, names in issued.rivals.items()},
+        }
+    )
     return parts
 
 
@@ -310,7 +330,7 @@ def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     for stem in (name.removesuffix(".json") for name in parts if name.endswith(".json")):
         _, asset_class, model = (unquote(part) for part in stem.split("/"))
         arrays, settings = _arrays(_part(place, parts, f"{stem}.safetensors")), json.loads(parts[f"{stem}.json"])
-        models.setdefault(asset_class, {})[model] = from_state(arrays, settings)
+        models.setdefault(asset_class, {})[FORMER_NAMES.get(model, model)] = from_state(arrays, settings)
     return models
 
 
@@ -323,22 +343,85 @@ def load_scale(folder: str | Path) -> dict[str, dict[str, FloatArray]]:
     return {unquote(name[len("scale/") : -len(".safetensors")]): _arrays(content) for name, content in parts.items()}
 
 
-def models_of(run: Run) -> dict[str, dict[str, FittedForecaster]]:
-    """Asset class -> model -> the fitted forecaster of the last refit: of a run in memory, else of its folder."""
+def past_of(run: Run | str | Path) -> Past:
+    """What a run, or the run of a folder, has issued: the `past` of a chain over its bars and newer ones.
+
+    In: a run with its classes, or with the folder that it was read from. Out: see `chain.Past`; of what the seeds of a
+    model forecast alone nothing where a version before 0.2 wrote the folder. Raises `StoreError` as `load_run` does,
+    and where the parts do not fit together.
+
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.runs import run
+    >>> few = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+    >>> done = run(Experiment(bars=synthetic.b1(900, seed=1), features=("x",), schedule={"refit": "1Y"}, **few))
+    >>> past_of(done).forecasts["index"].cutoffs == tuple(one.cutoff for one in done.classes["index"].forecasts.folds)
+    True
+    """
+    if not isinstance(run, Run):
+        run = load_run(run)
+    features = {name: tuple(names) for name, names in (run.provenance.get("features") or {}).items()}
     if run.classes:
-        return {name: dict(one.forecasts.fitted) for name, one in run.classes.items()}
-    return load_models(_folder_of(run))
-
-
-def scale_of(run: Run) -> dict[str, dict[str, FloatArray]]:
-    """As `load_scale`: of a run in memory, else of its folder."""
-    return {name: _scale(run, name) for name in run.classes} if run.classes else load_scale(_folder_of(run))
-
-
-def _folder_of(run: Run) -> Path:
+        return Past({name: one.forecasts.issued() for name, one in run.classes.items()}, features, run.weights)
     if run.path is None:
-        raise StoreError(f"the run {run.experiment.name!r} has neither models nor a folder: load it with load_run.")
-    return run.path
+        raise StoreError("this run has neither its classes nor a folder: load it with load_run(folder).")
+    models, scales = load_models(run.path), load_scale(run.path)
+    more = _verified(run.path, "issued/")
+    found = {name: _issued(run, name, models[name], scales.get(name, {}), more) for name in features if name in models}
+    return Past(found, features, run.weights)
+
+
+def _issued(
+    run: Run, name: str, fitted: dict[str, FittedForecaster], scale: dict[str, FloatArray], more: dict[str, bytes]
+) -> Issued:
+    """What a run on disk has issued of one class. Raises `StoreError` where its parts do not fit together."""
+    symbols = run.bars.filter(pl.col("asset_class") == name)["symbol"].unique()
+    table = run.scan_forecasts().filter(pl.col("symbol").is_in(symbols.implode())).collect()
+    keys = table.select("symbol", "time").unique().sort("symbol", "time")
+    time = keys["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
+    stem = f"issued/{quote(name, safe='')}"
+    own = json.loads(more[f"{stem}.json"]) if f"{stem}.json" in more else {}
+    rows = [one for one in run.scores.get("folds") or () if one["asset_class"] == name]
+    cutoffs = own.get("refits") or [one["refit"] for one in rows]
+    bounds = np.cumsum([one["validation"] for one in rows])[:-1]
+    if len(keys) == 0 or not cutoffs or len(cutoffs) != len(rows):
+        raise StoreError(f"{run.path}: the forecasts or the refits of {name} are missing. Run the experiment again.")
+    arrays = _arrays(more[f"{stem}.safetensors"]) if f"{stem}.safetensors" in more else {}
+    if arrays and not np.array_equal(arrays.pop(TIME, np.zeros(0)), _microseconds(time)):
+        raise StoreError(f"{run.path}: {stem}.safetensors is not of these forecasts. Run the experiment again.")
+    members: dict[str, tuple[dict[str, FloatArray], ...]] = {}
+    for model in dict.fromkeys(key.rsplit("/", 2)[0] for key in arrays):
+        seeds = [key.rsplit("/", 2)[1:] for key in arrays if key.rsplit("/", 2)[0] == model]
+        members[FORMER_NAMES.get(model, model)] = tuple(
+            {head: arrays[f"{model}/{seed}/{head}"] for number, head in seeds if number == str(seed)}
+            for seed in range(1 + max(int(number) for number, _ in seeds))
+        )
+    return Issued(
+        tuple(keys["symbol"]), time, tuple(np.datetime64(one, "us") for one in cutoffs),
+        _tables(table, keys, run.experiment.horizon),
+        {model: tuple(np.split(values, bounds)) for model, values in scale.items()}, fitted, members,
+        {head: tuple(names) for head, names in (own.get("in_force") or {}).items()},
+        {head: tuple(names) for head, names in (own.get("rivals") or {}).items()},
+    )  # fmt: skip
+
+
+def _tables(issued: pl.DataFrame, keys: pl.DataFrame, horizon: int) -> dict[str, dict[str, FloatArray]]:
+    """Model -> head -> array over the keys, as `Forecasts.values` has them; of a path (keys, horizon)."""
+    table = issued.join(keys.with_row_index("row"), on=["symbol", "time"], how="inner")
+    values: dict[str, dict[str, FloatArray]] = {}
+    for (model, head), part in table.group_by("model", "head", maintain_order=True):
+        wide = head == "return" or str(head).startswith((LOW, HIGH))
+        array = np.full((len(keys), horizon) if wide else len(keys), np.nan)
+        rows = part["row"].to_numpy()
+        if wide:
+            array[rows, part["step"].to_numpy() - 1] = part["value"].to_numpy()
+        else:
+            array[rows] = part["value"].to_numpy()
+        values.setdefault(FORMER_NAMES.get(str(model), str(model)), {})[str(head)] = array
+    return values
+
+
+def _microseconds(time: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    return time.astype("datetime64[us]").astype(np.int64)
 
 
 def _arrays(content: bytes) -> dict[str, NDArray[Any]]:

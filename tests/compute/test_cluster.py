@@ -27,7 +27,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.forest import Forest
-from gatecast.forecasting.models.residual_lstm import Highway
+from gatecast.forecasting.models.residual_lstm import ResidualLSTM
 from gatecast.forecasting.schedule import Schedule
 from gatecast.runs import run
 from gatecast.samples.windows import Samples
@@ -117,7 +117,7 @@ def away(machines: Machines) -> Iterator[module.Cluster]:
 def small(market: pl.DataFrame) -> Experiment:
     return Experiment(
         bars=market, features=("ret_log_1", "x"), schedule=Schedule(refit="1Y"),
-        model={"lstm": TINY, "forest": Forest(trees=5), "highway": Highway(units=16, epochs=2)},
+        model={"lstm": TINY, "forest": Forest(trees=5), "residual_lstm": ResidualLSTM(units=16, epochs=2)},
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from gatecast.forecasting.schedule import Schedule, known_by, work_of
 from gatecast.samples.windows import Samples
 
 MODELS = ("lstm", "forest", "logistic", "har", "ensemble", "scores")
-USUAL = {name: PANEL[name].forecaster.about().seconds for name in MODELS[:4]} | {
+USUAL = {name: PANEL[name].forecaster.traits_with_settings().seconds for name in MODELS[:4]} | {
     "ensemble": COMBINING,
     "scores": SCORING,
 }

@@ -49,7 +49,7 @@ def forecasts(samples: Samples) -> Forecasts:
     """Three members with some skill, and every forecast of variance that a run has."""
     noise = np.random.default_rng(4).standard_normal((3, len(samples)))
     some = made_up(samples, seed=1, skill={"lstm": 0.10, "forest": 0.05, "logistic": 0.02})
-    return with_linear(some, har_symbol=0.2 * noise[0], har_class=0.2 * noise[1], highway=0.2 * noise[2])
+    return with_linear(some, har_symbol=0.2 * noise[0], har_class=0.2 * noise[1], residual_lstm=0.2 * noise[2])
 
 
 # ── the numbers ───────────────────────────────────────────────────────────────────────────────────
@@ -95,16 +95,16 @@ def test_a_row_is_the_daily_losses_of_two_whole_recombinations(forecasts: Foreca
 @pytest.mark.parametrize(
     ("models", "members", "absent"),
     [
-        ("highway", ("har_symbol", "har_class", "har_smooth", "lstm", "constant"), ("highway",)),
+        ("residual_lstm", ("har_symbol", "har_class", "har_smooth", "lstm", "constant"), ("residual_lstm",)),
         ("har_class", ("har_symbol", "har_smooth", "lstm", "constant"), ()),
-        ("lstm+highway", ("har_symbol", "har_class", "har_smooth", "constant"), ("highway",)),
+        ("lstm+residual_lstm", ("har_symbol", "har_class", "har_smooth", "constant"), ("residual_lstm",)),
     ],
 )
 def test_of_the_variance_each_member_the_correction_and_both_networks_are_left_out(
     samples: Samples, forecasts: Forecasts, models: str, members: tuple[str, ...], absent: tuple[str, ...]
 ) -> None:
     oracle = oracle_variance(samples) - np.log(forecasts.values["har"]["volatility"])
-    corrected = with_linear(forecasts, highway=oracle)  # a correction that pays, so that it has a share
+    corrected = with_linear(forecasts, residual_lstm=oracle)  # a correction that pays, so that it has a share
     row = found(corrected, Ensemble())["volatility", models]
     kept = {name: heads for name, heads in corrected.values.items() if name not in absent}
     one = Ensemble(volatility_members=members).combine(Forecasts(samples, corrected.folds, kept))
@@ -120,7 +120,7 @@ def test_every_head_has_its_own_models(forecasts: Forecasts) -> None:
     for head, models in rows:
         by_head.setdefault(head, set()).add(models)
     three = {"lstm", "forest", "logistic"}
-    variances = {"har_symbol", "har_class", "har_smooth", "lstm", "constant", "highway", "lstm+highway"}
+    variances = {"har_symbol", "har_class", "har_smooth", "lstm", "constant", "residual_lstm", "lstm+residual_lstm"}
     assert by_head == {"return": three, "direction": three, "volatility": variances, "regime": three | variances}
 
 
@@ -175,7 +175,7 @@ def test_a_member_that_misleads_is_said_to_hurt(samples: Samples) -> None:
 
 def test_a_correction_that_never_paid_is_worth_nothing(samples: Samples, forecasts: Forecasts) -> None:
     noise = np.random.default_rng(0).standard_normal(len(samples))
-    row = found(with_linear(forecasts, highway=noise), Ensemble())["volatility", "highway"]
+    row = found(with_linear(forecasts, residual_lstm=noise), Ensemble())["volatility", "residual_lstm"]
     assert (row["worth"], row["more"]) == ("nothing", pytest.approx(0.0, abs=1e-12))
     assert np.isnan(row["statistic"])
 
@@ -226,8 +226,8 @@ class Watched(Ensemble):
 def test_only_heads_that_the_models_have_a_part_in_are_combined_again(forecasts: Forecasts) -> None:
     combined = Ensemble().combine(forecasts)
     for models, heads in {
-        ("har_class",): {"regime"}, ("highway",): {"regime"}, ("logistic",): {"return", "direction", "regime"},
-        ("lstm", "highway"): {"regime"},
+        ("har_class",): {"regime"}, ("residual_lstm",): {"regime"}, ("logistic",): {"return", "direction", "regime"},
+        ("lstm", "residual_lstm"): {"regime"},
     }.items():  # fmt: skip
         Watched.asked.clear()
         made = without(combined, Watched(), models).values["without"]

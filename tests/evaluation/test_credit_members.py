@@ -33,22 +33,22 @@ COMMON: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def everything() -> Forecasts:
-    """All models' forecasts; `lstm` and `highway` are the forest's under their names."""
+    """All models' forecasts; `lstm` and `residual_lstm` are the forest's under their names."""
     experiment = Experiment(
         **COMMON, models=MODELS, signals=SIGNALS, ensemble={"members": ("forest",), "volatility_members": ("har",)}
     )
     samples = experiment.make_samples(experiment.read().bars)["index"]
     made = walk_forward(experiment.panel, samples, experiment.schedule)
     forest = made.values["forest"]
-    return made.with_model("lstm", forest).with_model("highway", {"volatility": forest["volatility"]})
+    return made.with_model("lstm", forest).with_model("residual_lstm", {"volatility": forest["volatility"]})
 
 
 def choices() -> list[tuple[tuple[str, ...], dict[str, tuple[str, ...]]]]:
     """Models, and an ensemble's members: pairs of every kind, a name that nobody has among them."""
     able = ("lstm", "forest", "logistic", "ridge", "logistic_long", "ridge_long", "markov", "zero", "nobody")
-    variances = ("lstm", "forest", "ridge", "highway", "garch", "har", "constant", "har_smooth", "zero", "nobody")
+    variances = ("lstm", "forest", "ridge", "residual_lstm", "garch", "har", "constant", "har_smooth", "zero", "nobody")
     found = []
-    for models in list(combinations(("lstm", "forest", "logistic", "ridge", "highway", "markov"), 3))[::3]:
+    for models in list(combinations(("lstm", "forest", "logistic", "ridge", "residual_lstm", "markov"), 3))[::3]:
         found.append((models, {}))
         found += [(models, {"members": one}) for size in (1, 2) for one in combinations(able, size)]
         found += [(models, {"volatility_members": (one,)}) for one in variances]

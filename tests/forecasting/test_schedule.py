@@ -210,3 +210,48 @@ def test_lengths_have_an_end(length: str) -> None:
         with pytest.raises(ValueError, match="at most 10,000 of its unit and 200 years"):
             Schedule(**{name: length})
     assert Schedule(train="10000D", refit="200Y").refit == "200Y"
+
+
+# ── going on from earlier refits ──────────────────────────────────────────────────────────────────
+
+
+def test_refits_go_on_as_if_all_were_planned_at_once() -> None:
+    times = np.arange("2015-01-01T21", "2018-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+    known, schedule = answered(times, 5), Schedule(train="1Y", refit="3M")
+    whole = schedule.folds(times, known)
+    for until in times[400:-1:37]:
+        part = schedule.folds(times[times <= until], known[times <= until])
+        on = schedule.folds(times, known, [fold.cutoff for fold in part], until)
+        for mine, theirs in zip(on, whole, strict=True):
+            assert mine.cutoff == theirs.cutoff
+            for rows in ("train", "validation", "test"):
+                np.testing.assert_array_equal(getattr(mine, rows), getattr(theirs, rows))
+        (*_, last) = never = schedule.folds(times, known, [fold.cutoff for fold in part])
+        assert len(never) == len(part)
+        assert last.test[-1] == len(times) - 1
+
+
+def test_a_refit_that_was_not_made_is_made_up_for_at_the_next_close() -> None:
+    times = np.arange("2015-01-01T21", "2018-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+    known, schedule = answered(times, 5), Schedule(train="1Y", refit="3M")
+    whole = schedule.folds(times, known)
+    until = whole[4].cutoff + np.timedelta64(9, "D")
+    on = schedule.folds(times, known, [fold.cutoff for fold in whole[:3]], until)  # refits 3 and 4 were not made
+    planned = [fold.cutoff for fold in whole]
+    assert [fold.cutoff for fold in on] == [*planned[:3], until + np.timedelta64(1, "D"), *planned[5:]]
+    assert on[2].test[-1] + 1 == on[3].test[0]
+
+
+def test_a_period_with_nothing_to_fit_on_has_no_forecasts_either_way() -> None:
+    """After two years without a bar a window of one year has no rows: planned at once or one after the other."""
+    times = np.arange("2015-01-01T21", "2020-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+    times = times[(times < np.datetime64("2016-12-20")) | (times > np.datetime64("2019-01-08"))]
+    known, schedule = answered(times, 5), Schedule(train="1Y", refit="1M")
+    whole = schedule.folds(times, known)
+    until = np.datetime64("2019-01-20T21", "us")
+    part = schedule.folds(times[times <= until], known[times <= until])
+    on = schedule.folds(times, known, [fold.cutoff for fold in part], until)
+    assert [fold.cutoff for fold in on] == [fold.cutoff for fold in whole]
+    assert [fold.test.tolist() for fold in on] == [fold.test.tolist() for fold in whole]
+    rows = np.concatenate([fold.test for fold in on])
+    assert not np.isin(np.flatnonzero((times > np.datetime64("2019-01-08")) & (times <= until)), rows).any()

@@ -23,7 +23,7 @@ ROWS = [
     row(["lstm"], 0.0123, "unclear"),
     row(["har"], 0.04, "helps", statistic=4.0, pvalue_holm=0.0002),
     row(["<b>x</b>"], -0.02, "hurts", statistic=-4.0),
-    row(["highway"], 0.0, "nothing", statistic=None, pvalue=None, pvalue_holm=None),
+    row(["residual_lstm"], 0.0, "nothing", statistic=None, pvalue=None, pvalue_holm=None),
 ]
 
 
@@ -79,7 +79,7 @@ def test_without_credit_the_page_says_nothing_of_it() -> None:
 
 def test_one_table_has_each_heads_gain_and_the_lstms_part() -> None:
     verdict = {"rival": "har", "effect": 0.031, "low": -0.011, "high": 0.052, "pvalue": 0.021, "verdict": "cannot tell"}
-    both = row(["lstm", "highway"], 0.0217, "helps", statistic=3.3)
+    both = row(["lstm", "residual_lstm"], 0.0217, "helps", statistic=3.3)
     found = SimpleNamespace(scores={"credit": [*ROWS, both], "verdicts": {"volatility": verdict, "strategy": verdict}})
     (gain,) = report_data(found)["gains"]
     assert (gain["head"], gain["rival"], gain["effect"], gain["more"], gain["worth"]) == (

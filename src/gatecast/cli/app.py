@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,6 +49,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks is replaced, not fatal
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what interrupted processes leave is swept
+    warnings.showwarning = notice
     if sys.argv[1:2] == ["forecast"]:
         start_light()
     status = execute(sys.argv[1:])
@@ -56,6 +58,11 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(130)
     sys.exit(status)
+
+
+def notice(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning of Python's as one line on standard error, without the place in the code."""
+    print(f"notice: {message}", file=sys.stderr)
 
 
 def execute(words: Sequence[str]) -> int:

@@ -18,14 +18,16 @@ def usual_costs(experiment: Experiment) -> dict[str, Seconds]:
 
     cores = min(experiment.jobs, core_count())
     found = {
-        name: one.about().seconds.times(one.relative_work() / (cores if one.about().seconds.parallel else 1))
+        name: one.traits_with_settings().seconds.times(
+            one.relative_work() / (cores if one.traits_with_settings().seconds.parallel else 1)
+        )
         for name, one in experiment.panel.items()
     }
     if (tuning := experiment.tuning) is not None:
         # half of a slice and half of a network's size are what a candidate takes in the mean
         fits = tuning.trials * tuning.folds * tuning.seeds / tuning.refits_between(experiment.schedule.refit)
         largest = max(tuning.layers[1] / 2 * (tuning.units[1] / 64) ** 2, 0.1)
-        network = experiment.panel[NETWORK].about().seconds
+        network = experiment.panel[NETWORK].traits_with_settings().seconds
         found["tuning"] = network.times(fits / 2 * largest / 2 / 3 / cores)  # those seconds are of three networks
     return {**found, ENSEMBLE: COMBINING, "scores": SCORING}
 

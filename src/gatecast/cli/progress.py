@@ -35,7 +35,9 @@ class RunProgress:
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
         self.estimate = Estimate(usual_costs(experiment))
-        slow = {name for name in experiment.models if experiment.model[name].about().seconds.row > SLOW_ROW}
+        slow = {
+            name for name in experiment.models if experiment.model[name].traits_with_settings().seconds.row > SLOW_ROW
+        }
         self.announced = {"tuning", ENSEMBLE, *slow}
         self.combining = ENSEMBLE
         columns = (

@@ -27,7 +27,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     """One row an asset class, head and model: the loss of the ensemble as it was, and without that model.
 
     In: asset class -> forecasts, those of `ensemble` among them. Everything that the ensemble learns it learns again
-    without the model, at each refit from the same past. What a model does inside another is not undone: `highway`
+    without the model, at each refit from the same past. What a model does inside another is not undone: `residual_lstm`
     still starts from the linear forecasts. A model without which nothing would be left has no row.
 
     Out: `asset_class` ("all": every class together, where there are several); `head`; `models`: those left out, one, or

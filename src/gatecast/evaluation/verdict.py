@@ -559,7 +559,7 @@ def _but_simple(verdict: Verdict) -> str:
     if not verdict.simpler:
         return ""
     simple = forecaster_of(verdict.simpler)
-    kind = "regression" if simple is None or simple.about().learns_slope else "rule"
+    kind = "regression" if simple is None or simple.traits_with_settings().learns_slope else "rule"
     how = "better" if verdict.simple_high < 0 else "as good"
     return f", but a simple {kind} is {how}: {model_phrase(verdict.simpler)}"
 

@@ -126,7 +126,7 @@ class Forecaster(Settings, ABC):
         """The name under which it forecasts where no other is given."""
         return self.kind
 
-    def about(self) -> Traits:
+    def traits_with_settings(self) -> Traits:
         """What is true of it whatever its settings."""
         return self.traits
 
@@ -138,11 +138,11 @@ class Forecaster(Settings, ABC):
         """The title within a sentence."""
         return f"the {self.title()}"
 
-    def able(self) -> tuple[str, ...]:
+    def output_heads(self) -> tuple[str, ...]:
         """The heads that it forecasts with these settings."""
         return self.traits.heads
 
-    def joins(self) -> tuple[str, ...]:
+    def member_heads(self) -> tuple[str, ...]:
         """The heads whose ensemble it joins unless the settings name the members."""
         return self.traits.member_of
 
@@ -158,7 +158,7 @@ class Forecaster(Settings, ABC):
         """The same with as little work as it can do: a leak of the chain shows in any model."""
         return self
 
-    def counts(self, folds: int) -> int:
+    def fit_count(self, folds: int) -> int:
         """What `Task.on_fit` is told in all for so many folds."""
         return folds
 
@@ -170,7 +170,7 @@ class Forecaster(Settings, ABC):
 FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters", fault=subclass_of(Forecaster))
 """Kinds of models: built in, added by `@FORECASTERS.add`, or offered by an installed package's entry point."""
 
-FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth"}
+FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth", "highway": "residual_lstm"}
 """Kinds in the folders of older runs -> a kind whose fitted forecaster is the same."""
 
 
@@ -186,7 +186,7 @@ def of_kind(table: Mapping[str, Any]) -> Forecaster:
     settings = dict(table)
     kind = str(settings.pop("kind", ""))
     try:
-        cls = FORECASTERS.find(kind)
+        cls = FORECASTERS.find(FORMER_KINDS.get(kind, kind))
     except PluginError as error:
         raise SettingsError(str(error)) from None
     return cls(**settings)

@@ -53,7 +53,7 @@ PANEL: dict[str, Row] = {
     "constant": _row("always", "models.naive:Naive", rule="constant", knows_hour=True),
     "garch": _row("usually", "models.garch:Garch"),
     "gjr": _row("when named", "models.garch:Garch", asymmetric=True),
-    "highway": _row("usually", "models.residual_lstm:Highway"),
+    "residual_lstm": _row("usually", "models.residual_lstm:ResidualLSTM"),
     "zero": _row("always", "models.naive:Naive", rule="zero"),
     "mean": _row("always", "models.naive:Naive", rule="mean"),
     "last": _row("always", "models.naive:Naive", rule="last"),
@@ -107,9 +107,11 @@ BY_YEAR = ("lstm", "forest", "logistic", "ridge", "ensemble")
 """Forecasts whose gain is told for each year."""
 NETWORK = "lstm"
 """The network whose seeds the command sets, whose settings are searched for, and whose forecast makes the signals."""
+FORMER_NAMES = {"highway": "residual_lstm"}
+"""Names of version 0.1 -> the present ones: read in settings and saved runs for one more version."""
 SECOND = "forest"
 """The model that confirms a signal."""
-CORRECTION = "highway"
+CORRECTION = "residual_lstm"
 """The network that corrects the variance in force, and is no member of it."""
 SIDE_BY_SIDE = {
     "return": ("ensemble", "bayes", "ridge", "lstm"),
@@ -164,7 +166,7 @@ def known_names() -> list[str]:
 
 def is_model(name: str) -> bool:
     """Whether `models` may name it without a table of its own."""
-    return name in known_names()
+    return name in known_names() or name in FORMER_NAMES
 
 
 def from_former_sections(
@@ -176,6 +178,7 @@ def from_former_sections(
     """
     tables: dict[str, Any] = {}
     names = MODELS if models is None else tuple(models)
+    sections = {FORMER_NAMES.get(name, name): one for name, one in sections.items()}
     names += tuple(longer for short, longer in LONGER.items() if short in names and longer not in names)
     for section, given in sections.items():
         for name in dict.fromkeys((section, *names)):
@@ -223,6 +226,7 @@ MADE_OF_OTHERS = {
 
 def forecaster_of(name: str, panel: Mapping[str, Forecaster] | None = None) -> Forecaster | None:
     """The forecaster of a name in a run's panel, else in gatecast's; None where neither has it."""
+    name = FORMER_NAMES.get(name, name)
     if panel and name in panel:
         return panel[name]
     return PANEL[name].forecaster if name in PANEL else None
@@ -231,7 +235,7 @@ def forecaster_of(name: str, panel: Mapping[str, Forecaster] | None = None) -> F
 def is_linear(name: str, panel: Mapping[str, Forecaster] | None = None) -> bool:
     """Whether a forecast is that of a linear model."""
     one = forecaster_of(name, panel)
-    return one is not None and one.about().linear
+    return one is not None and one.traits_with_settings().linear
 
 
 def model_title(name: str, panel: Mapping[str, Forecaster] | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -211,13 +212,22 @@ class Schedule(Settings):
     minimum: Length = "1Y"
     """history before the first refit, a length like the window's"""
 
-    def folds(self, times: TimeArray, known_at: TimeArray) -> list[Fold]:
+    def folds(
+        self,
+        times: TimeArray,
+        known_at: TimeArray,
+        done: Sequence[np.datetime64] = (),
+        until: np.datetime64 | None = None,
+    ) -> list[Fold]:
         """The refits of a history.
 
         Parameters
         ----------
         times: (rows,) close at which each row's forecast is made, in any order (several symbols share times).
         known_at: (rows,) close at which its answers are known; NaT rows are never fitted on but can be forecast.
+        done: cutoffs of the refits that were made before, in time order: they stay, whatever rows came since.
+        until: with `done`, the newest close of the history that these were made on: refits due after it are added, and
+            one that was due before and not made is made up for at the next close; None: no refit is added.
 
         Returns
         -------
@@ -227,24 +237,54 @@ class Schedule(Settings):
         moments = np.unique(times)
         if len(moments) == 0:
             return []
-        sessions = session_date(moments)
-        period = self._period(sessions)
-        first = np.flatnonzero(np.r_[True, np.diff(period) != 0])
-        last = np.r_[first[1:], len(moments)]
+        due = self.due(moments)
+        blocks = partial(self._blocks, times, known_at, moments)
+        if len(done) == 0:
+            return blocks(moments[due])
+        cutoffs = [one.astype("datetime64[us]") for one in done]
+        if until is not None:
+            since = int(
+                np.searchsorted(moments[due], cutoffs[-1], side="right")
+            )  # those of the last refit's period end
+            due = due[since:]
+            missed = moments[due[moments[due] <= until]]
+            possible = {one.cutoff for one in blocks(missed)}
+            cutoffs += [one for one in missed if one not in possible]  # nothing to fit on: no block either
+            later = moments[moments > until]
+            cutoffs += dict.fromkeys([*later[: bool(possible)], *moments[due[moments[due] > until]]])
+        return blocks(np.array(cutoffs, "datetime64[us]"), kept=len(done))
+
+    def _blocks(
+        self, times: TimeArray, known_at: TimeArray, moments: TimeArray, cutoffs: TimeArray, kept: int = 0
+    ) -> list[Fold]:
+        """The folds whose test blocks begin at these moments; the first `kept` even where nothing can be fitted."""
+        sessions, begins = session_date(moments), np.searchsorted(moments, cutoffs)
+        until = np.r_[cutoffs[1:], moments[-1:] + np.timedelta64(1, "us")][: len(cutoffs)]
         folds: list[Fold] = []
-        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-            cutoff = moments[begin]
-            if not self._reaches_back(begin, sessions):
+        for number, (begin, cutoff, end) in enumerate(zip(begins.tolist(), cutoffs, until, strict=True)):
+            if number >= kept and not self._reaches_back(begin, sessions):
                 continue
             since = _since(moments, sessions, begin, EXPANDING if self.expanding else self.train)
             fittable = np.flatnonzero((times >= since) & known_by(known_at, cutoff))
             train, validation = self.split(times, known_at, fittable)
-            if len(train) == 0 or len(validation) == 0:
+            if number >= kept and (len(train) == 0 or len(validation) == 0):
                 continue
-            until = moments[end] if end < len(moments) else moments[-1] + np.timedelta64(1, "us")
-            test = np.flatnonzero((times >= cutoff) & (times < until))
+            test = np.flatnonzero((times >= cutoff) & (times < end))
             folds.append(Fold(len(folds), train, validation, test, cutoff, share=self.validation))
         return folds
+
+    def due(self, moments: TimeArray) -> IntArray:
+        """Numbers of the moments at which a refit is due: the first of each period by the calendar of the sessions.
+
+        In: (moments,) closes of a class at which forecasts are made, ascending and each once. A period in which there
+        is no session has no refit; one whose first session has none is due at the first that has.
+
+        >>> closes = np.arange("2020-01-30T21", "2020-02-04T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+        >>> Schedule().due(closes).tolist()
+        [0, 2]
+        """
+        period = self._period(session_date(moments))
+        return np.flatnonzero(np.r_[True, np.diff(period) != 0])
 
     def split(self, times: TimeArray, known_at: TimeArray, rows: IntArray) -> tuple[IntArray, IntArray]:
         """Rows -> (train, validation): the latest share in time validates; train is purged against its first moment."""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.compute.parallel import fan_out
+from gatecast.errors import BarsError
 from gatecast.forecasting.forecaster import ALONE, Forecaster, SeedEnsemble, Task
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.samples.windows import Samples
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Fold", "Forecasts", "Schedule", "known_by", "walk_forward"]
+__all__ = ["Fold", "Forecasts", "Issued", "Schedule", "known_by", "walk_forward"]
 
 Progress = Callable[[str, int], None]
 """Called with a model's name and how many more of its fits are done."""
@@ -76,6 +77,46 @@ class Forecasts:
         if not self.folds:
             return np.zeros(0, np.int64)
         return np.sort(np.concatenate([fold.test for fold in self.folds]))
+
+    def issued(self) -> Issued:
+        """What was issued, by symbol and time of decision: the past of a walk over more bars."""
+        rows = self.rows
+        samples = self.samples
+        values = {
+            model: {head: array[rows] for head, array in heads.items()} for model, heads in _in_memory(self.values)
+        }
+        members = {
+            model: tuple({head: array[rows] for head, array in dict(one).items()} for one in each)
+            for model, each in self.members.items()
+        }
+        return Issued(
+            tuple(samples.symbols[number] for number in samples.symbol[samples.decided[rows]]), samples.times[rows],
+            tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
+            self.in_force, self.rivals,
+        )  # fmt: skip
+
+    def as_issued(self, past: Issued | None) -> Forecasts:
+        """The same, rows that a past has issued as they were issued, in all models and heads that both have.
+
+        Where no bar was corrected since, they are that already: everything is made from the record alone.
+        """
+        if past is None or not self.folds:
+            return self
+        theirs, mine = past.rows_in(self.samples)
+        values: dict[str, Mapping[str, FloatArray]] = {}
+        for model, heads in _in_memory(self.values):
+            before = past.values.get(model, {})
+            values[model] = {
+                head: _with_rows(array, mine, before[head][theirs]) if head in before else array
+                for head, array in heads.items()
+            }
+        return replace(
+            self, values=values,
+            in_force={head: (*past.in_force.get(head, ()), *names[len(past.in_force.get(head, ())) :])
+                      for head, names in self.in_force.items()},
+            rivals={head: (*past.rivals.get(head, ()), *names[len(past.rivals.get(head, ())) :])
+                    for head, names in self.rivals.items()},
+        )  # fmt: skip
 
     def with_model(self, name: str, heads: Mapping[str, FloatArray]) -> Forecasts:
         """The same with one more model."""
@@ -130,6 +171,49 @@ class Forecasts:
         return pl.concat(parts).sort(order).select(*order, "value", "known_at")
 
 
+@dataclass(frozen=True)
+class Issued:
+    """What a walk-forward has issued of one asset class: forecasts by symbol and time, and the last fits.
+
+    It has no samples: a past of years is as large as its forecasts.
+
+    Attributes
+    ----------
+    symbol, time: (rows,) whose forecast each is, and the close at which it was made. cutoffs: of the refits, in time
+        order. values, members: as in `Forecasts`, arrays over these rows.
+    scale, fitted, in_force, rivals: as in `Forecasts`.
+    """
+
+    symbol: tuple[str, ...]
+    time: NDArray[np.datetime64]
+    cutoffs: tuple[np.datetime64, ...]
+    values: Mapping[str, Mapping[str, FloatArray]]
+    scale: Mapping[str, tuple[FloatArray, ...]]
+    fitted: Mapping[str, FittedForecaster]
+    members: Mapping[str, tuple[Mapping[str, FloatArray], ...]] = field(default_factory=dict)
+    in_force: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rivals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def until(self) -> np.datetime64:
+        """The newest close at which something was issued."""
+        newest: np.datetime64 = self.time.max()
+        return newest
+
+    def rows_in(self, samples: Samples) -> tuple[IntArray, IntArray]:
+        """Rows here, and the samples of the same symbol and time of decision; ascending in the samples."""
+        number = {symbol: i for i, symbol in enumerate(samples.symbols)}
+        mine = np.array([number.get(symbol, -1) for symbol in self.symbol], np.int64)
+        theirs = samples.symbol[samples.decided].astype(np.int64)
+        span = np.int64(1) << 58  # microseconds of nine thousand years
+        keys, wanted = (
+            one * span + time.astype("datetime64[us]").astype(np.int64)
+            for one, time in ((mine, self.time), (theirs, samples.times))
+        )
+        _, rows, found = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
+        return rows, found
+
+
 @checked
 def walk_forward(
     forecasters: Mapping[str, Forecaster] | Sequence[Forecaster],
@@ -137,6 +221,8 @@ def walk_forward(
     schedule: Schedule,
     task: Task = ALONE,
     *,
+    past: Forecasts | Issued | None = None,
+    refit: Literal["due", "never"] = "due",
     progress: Progress | None = None,
     on_fits: Callable[[Fits], None] | None = None,
 ) -> Forecasts:
@@ -146,49 +232,161 @@ def walk_forward(
     ----------
     forecasters: by name; of a sequence each goes by its own.
     task: cores, and where interrupted work is kept. progress: called after n more of a model's fits.
-    on_fits: called with the fits of each model, all folds, once they are done.
+    past: what was issued on the bars up to an earlier moment. It is taken over as it is, and no fit of it is made
+        again: its last fits forecast the rows that came since, until a refit is due. A model that it does not have is
+        fitted at every refit. refit: "never" adds no refit: the last fits forecast on, and a model that the past does
+        not have is left out.
+    on_fits: called with the fits of each model, all folds (with a past the new ones), once they are done.
 
-    Returns forecasts for every sample from the first refit on; without a refit (too short a history) none.
+    Returns
+    -------
+    Forecasts for every sample from the first refit on; without a refit (too short a history) none. With a past they are
+    those without one, to the bit, if the past is that of the same bars up to a moment (`audits.tables.up_to`). What it
+    issued of other models, the ensemble's among it, is there as well. A row that the past did not issue though a later
+    refit has followed it has no forecast: bars came late that nothing foretold.
+
+    Raises `BarsError` where the bars are not those that the past was made on.
+
+    >>> from gatecast.forecasting.models.naive import Naive
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.samples.windows import make_samples
+    >>> bars, rules = synthetic.a1(900, seed=1), [Naive(rule="constant")]
+    >>> whole, part = (make_samples(one, ("ret_log_1",))["index"] for one in (bars, bars[:800]))
+    >>> past = walk_forward(rules, part, Schedule())
+    >>> mine, theirs = walk_forward(rules, whole, Schedule(), past=past), walk_forward(rules, whole, Schedule())
+    >>> variances = (one.values["constant"]["volatility"] for one in (mine, theirs))
+    >>> np.array_equal(*variances, equal_nan=True)
+    True
     """
     if not isinstance(forecasters, Mapping):
         forecasters = {one.name: one for one in forecasters}
-    folds = tuple(fold.on(samples) for fold in schedule.folds(samples.times, samples.known_at))
-    result = Forecasts(samples, folds, {}, panel=dict(forecasters))
-    if not folds:
+    before = past.issued() if isinstance(past, Forecasts) else past
+    before = before if before is not None and before.cutoffs else None
+    result = Forecasts(samples, _folds(samples, schedule, before, refit), {}, panel=dict(forecasters))
+    if not result.folds:
         return result
+    if before is not None:
+        result = _taken_over(result, before)
     for name, forecaster in forecasters.items():
-        began = perf_counter()
-        fits = forecaster.fit_many(
-            folds, replace(task, name=name, on_fit=partial(progress, name) if progress else None)
-        )
-        if on_fits:
-            on_fits(Fits(name, folds, fits, perf_counter() - began))
-        heads: dict[str, FloatArray] = {}
-        scale = []
-        members: list[dict[str, FloatArray]] = []
-        both_of = fan_out(
-            lambda pair: _predictions(pair[1], samples, np.r_[pair[0].validation, pair[0].test]),
-            list(zip(folds, fits, strict=True)), jobs=task.jobs, light=True,
-        )  # fmt: skip
-        for fold, (both, each) in zip(folds, both_of, strict=True):
-            count = len(fold.validation)
-            for head, values in both.items():
-                table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
-                table[fold.test] = values[count:]
-            if "return" in both:
-                scale.append(both["return"][:count, -1].copy())  # a view would keep the whole block alive
-            members = members or [{} for _ in each]
-            for seed, alone in zip(members, each, strict=True):
-                for head, values in alone.items():
-                    last = values[count:] if values.ndim == 1 else values[count:, -1:]
-                    seed.setdefault(head, np.full((len(samples), *last.shape[1:]), np.nan))[fold.test] = last
-        result = replace(
-            result.with_model(name, heads),
-            scale={**result.scale, name: tuple(scale)} if scale else result.scale,
-            fitted={**result.fitted, name: fits[-1]},
-            members={**result.members, name: tuple(members)} if members else result.members,
-        )
+        own = before if before is not None and name in before.fitted else None
+        if before is not None and own is None and refit == "never":
+            continue
+        since = len(own.cutoffs) if own else 0
+        report = partial(progress, name) if progress else None
+        fits: Sequence[FittedForecaster] = ()
+        if since < len(result.folds):
+            began = perf_counter()
+            work = replace(task, name=name, on_fit=report, since=since, past=own.fitted[name] if own else None)
+            fits = forecaster.fit_many(result.folds, work)
+            if on_fits:
+                on_fits(Fits(name, result.folds[since:], fits, perf_counter() - began))
+        result = _with_forecasts(result, name, own, fits, task)
     return result
+
+
+def _folds(samples: Samples, schedule: Schedule, past: Issued | None, refit: str) -> tuple[Fold, ...]:
+    """The refits on these samples; those of a past keep the rows that it issued, the last of them those since."""
+    if past is None:
+        return tuple(fold.on(samples) for fold in schedule.folds(samples.times, samples.known_at))
+    if len(samples) == 0 or samples.times.max() < past.until:
+        raise BarsError(
+            f"{samples.asset_class}: the past has forecasts up to {past.until}, these bars end before: give the bars "
+            "that the past was made on, and after them newer ones."
+        )
+    until = past.until if refit == "due" else None
+    folds = [one.on(samples) for one in schedule.folds(samples.times, samples.known_at, past.cutoffs, until)]
+    issued = np.zeros(len(samples), bool)
+    issued[past.rows_in(samples)[1]] = True
+    last = len(past.cutoffs) - 1
+    return tuple(
+        replace(one, test=one.test[issued[one.test]]) if one.index < last else one for one in folds
+    )  # fmt: skip
+
+
+def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
+    """The forecasts with all that a past has issued, of whatever model."""
+    theirs, mine = past.rows_in(forecasts.samples)
+    count = len(forecasts.samples)
+
+    def laid(array: FloatArray) -> FloatArray:
+        return _with_rows(np.full((count, *array.shape[1:]), np.nan), mine, array[theirs])
+
+    for model, blocks in past.scale.items():
+        for fold, block in zip(forecasts.folds, blocks, strict=False):
+            if len(fold.validation) != len(block):
+                raise BarsError(
+                    f"{forecasts.samples.asset_class}: at the refit of {fold.cutoff} the past of {model!r} has "
+                    f"{len(block)} validation rows, these bars have {len(fold.validation)}: give the bars that the "
+                    "past was made on, and after them newer ones."
+                )
+    return replace(
+        forecasts,
+        values={
+            model: {head: laid(array) for head, array in dict(heads).items()} for model, heads in past.values.items()
+        },
+        scale=dict(past.scale),
+        fitted=dict(past.fitted),
+        members={
+            model: tuple({head: laid(array) for head, array in dict(one).items()} for one in each)
+            for model, each in past.members.items()
+        },
+        in_force=dict(past.in_force),
+        rivals=dict(past.rivals),
+    )
+
+
+def _with_forecasts(
+    forecasts: Forecasts, name: str, past: Issued | None, fits: Sequence[FittedForecaster], task: Task
+) -> Forecasts:
+    """The forecasts of a model at the rows that are not issued yet: of its past's last fit, then of each new one."""
+    samples, folds = forecasts.samples, forecasts.folds
+    heads: dict[str, FloatArray] = dict(forecasts.values.get(name, {}))
+    scale = list(forecasts.scale.get(name, ()))
+    members: list[dict[str, FloatArray]] = [dict(one) for one in forecasts.members.get(name, ())]
+    blocks = [
+        (fold.validation, fold.test, one) for fold, one in zip(folds[len(folds) - len(fits) :], fits, strict=True)
+    ]
+    measured = past is None or name in past.scale  # a scale, or members, that begin in the middle are none
+    if past is not None:
+        last = folds[len(past.cutoffs) - 1].test
+        rows = last[~np.isin(last, past.rows_in(samples)[1])]
+        if len(rows):
+            blocks.insert(0, (rows[:0], rows, past.fitted[name]))
+    both_of = fan_out(
+        lambda block: _predictions(block[2], samples, np.r_[block[0], block[1]]), blocks, jobs=task.jobs, light=True
+    )
+    for (validation, test, _), (both, each) in zip(blocks, both_of, strict=True):
+        count = len(validation)
+        for head, values in both.items():
+            table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
+            table[test] = values[count:]
+        if "return" in both and count and measured:
+            scale.append(both["return"][:count, -1].copy())  # a view would keep the whole block alive
+        if past is not None and name not in past.members:
+            continue
+        members = members or [{} for _ in each]
+        for seed, alone in zip(members, each, strict=True):
+            for head, values in alone.items():
+                step = values[count:] if values.ndim == 1 else values[count:, -1:]
+                seed.setdefault(head, np.full((len(samples), *step.shape[1:]), np.nan))[test] = step
+    return replace(
+        forecasts.with_model(name, heads),
+        scale={**forecasts.scale, name: tuple(scale)} if scale else forecasts.scale,
+        fitted={**forecasts.fitted, name: fits[-1]} if fits else forecasts.fitted,
+        members={**forecasts.members, name: tuple(members)} if members else forecasts.members,
+    )
+
+
+def _with_rows(array: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+    """A copy with other values in some rows."""
+    made = array.copy()
+    made[rows] = values
+    return made
+
+
+def _in_memory(values: Mapping[str, Mapping[str, FloatArray]]) -> list[tuple[str, dict[str, FloatArray]]]:
+    """Model and its heads, arrays read from disk once each."""
+    return [(model, dict(heads)) for model, heads in values.items()]
 
 
 def _predictions(

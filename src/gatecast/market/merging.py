@@ -23,7 +23,9 @@ from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
 from gatecast.market.ends import symbols_ended
 from gatecast.market.tables import Notes
 
-Kind = Literal["new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out"]
+Kind = Literal[
+    "new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out", "late"
+]
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
@@ -71,7 +73,8 @@ def merge_bars(
 
     Returns
     -------
-    Merged: `known` and the later rows; `problems` name what was revised, re-based, is missing, new or odd.
+    Merged: `known`, the later rows, and rows between that became known after all of `known`; `problems` name what was
+    revised, re-based, is missing, late, new or odd.
 
     Raises `BarsError` when no symbol is common, a column is missing, a class or the time of the closes is another one,
     the common bars of a symbol are another market's, or a step onto a new bar looks like a split.
@@ -102,12 +105,18 @@ def merge_bars(
     newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
     refuse_other_market(known, newer, least=PROVES)
     problems += rescaled
-    problems += _revised(known, newer, rounding)
+    late = _late(known, newer)
+    problems += _revised(known, newer.join(late, on=["symbol", "time"], how="anti", maintain_order="left"), rounding)
+    problems += _of_bars(
+        "late", late, "bars that the run did not have", "became known after it",
+        "they are read from then on, what was issued before stays.",
+    )  # fmt: skip
 
     last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
     ended = set(symbols_ended(pl.concat([known, added.select(known.columns)]), actions))
     problems += _missing(known.select(COLUMNS), newer.select(COLUMNS), ended)
+    known = make_bars(pl.concat([known, late])) if len(late) else known
     if len(added) == 0:
         refuse_other_market(known, newer)
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
@@ -117,6 +126,17 @@ def merge_bars(
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(known, newer)  # of one or two common bars a split may be the better reason
     return Merged(bars, (*problems, *_odd(bars, last)))
+
+
+def _late(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
+    """Bars within the known ones' span that became known after all of these: the sessions were there, not the rows.
+
+    Another bar that the known ones lack is a correction, and stays out.
+    """
+    own = _only_in(newer.filter(pl.col("known_at") > known["known_at"].max()), known)
+    before = known.select("symbol", "time", _segment="segment").sort("time")
+    placed = own.sort("time").join_asof(before, on="time", by="symbol", strategy="backward", check_sortedness=False)
+    return placed.with_columns(segment=pl.col("_segment")).select(known.columns).sort("symbol", "time")
 
 
 def new_symbols(symbols: Sequence[str]) -> list[DataProblem]:

@@ -166,7 +166,7 @@ def sentence(row: Row, names: Names | None = None) -> str:
     'Without the LSTM, the loss of the volatility forecast is 1.23 % higher (t 2.1, not significant).'
     >>> sentence(row | {"more": -0.02, "statistic": -4.0, "worth": "hurts"})
     'Without the LSTM, the loss of the volatility forecast is 2.00 % lower (t −4.0, significant).'
-    >>> sentence(row | {"models": ["lstm", "highway"], "worth": "nothing"})
+    >>> sentence(row | {"models": ["lstm", "residual_lstm"], "worth": "nothing"})
     'Without the LSTM and the LSTM correction, the volatility forecast is the same.'
     >>> sentence(row | {"models": ["forest"], "more": -1e-6, "worth": "unclear"})
     'Without the random forest, the loss of the volatility forecast changes by less than 0.01 %.'
@@ -210,7 +210,7 @@ def others(rows: Iterable[Row], names: Names | None = None) -> str:
 def label(row: Row, names: Names | None = None) -> str:
     """The titles of the models of a row.
 
-    >>> label({"models": ["lstm", "highway"]})
+    >>> label({"models": ["lstm", "residual_lstm"]})
     'LSTM and LSTM correction'
     """
     return " and ".join(named(name, names) for name in row["models"])

@@ -342,7 +342,7 @@ def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress and model in lstms:
-            progress(f"{samples.asset_class}: {model}", done[model], lstms[model].counts(len(folds)))
+            progress(f"{samples.asset_class}: {model}", done[model], lstms[model].fit_count(len(folds)))
 
     def count(fits: Fits) -> None:
         if fits.name not in lstms:

@@ -373,7 +373,7 @@ def return_head(horizon: int, seed: int) -> Found:
     r2, phi, scale = 0.01, 0.95, 0.01
     bars = synthetic.b1(4000 + WARMUP + 2 * horizon, seed, scale, r2=r2, phi=phi)
     schedule = Schedule(train=2000, minimum=2000, refit=250, expanding=True)
-    models = tuple(name for name in MODELS if "return" in entry(name, {}).joins())
+    models = tuple(name for name in MODELS if "return" in entry(name, {}).member_heads())
     experiment = Experiment(
         horizon=horizon, features=("x",), models=models, model={NETWORK: LSTM(seeds=1)},
         ensemble=Ensemble(volatility_members=(PLAIN["volatility"],)), schedule=schedule, seed=seed,

@@ -116,7 +116,7 @@ def _forecast(
         seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
 
     done: dict[str, int] = {}
-    total = experiment.network.counts(len(experiment.schedule.folds(samples.times, samples.known_at)))
+    total = experiment.network.fit_count(len(experiment.schedule.folds(samples.times, samples.known_at)))
     models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
     task = replace(experiment.task, on_search=told)
     return walk_forward(models, samples, experiment.schedule, task, progress=report, on_fits=clock)

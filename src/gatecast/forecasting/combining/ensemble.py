@@ -51,7 +51,7 @@ class Ensemble(Settings):
         default=None, examples=[["har_symbol", "har_class", "har_smooth", "lstm"]]
     )
     """forecasts of variance whose weighted geometric mean is in force; each mixture counts by its past out-of-sample
-    QLIKE, and what highway learned corrects it as far as that has paid; left out: those that are made for it"""
+    QLIKE, and what residual_lstm learned corrects it as far as that has paid; left out: those that are made for it"""
     volatility_base: tuple[str, ...] | None = Field(default=None, examples=[["har_symbol", "har_class", "har_smooth"]])
     """those that share the weight before there is a record; left out: the linear ones"""
     prior_sd: Annotated[float, Field(gt=0)] = 0.5
@@ -114,12 +114,12 @@ class Ensemble(Settings):
         known = {name: forecaster_of(name, forecasts.panel) for name in forecasts.values}
         models = {name: one for name in in_order(known) if (one := known[name])}
         members = self.members or tuple(
-            name for name, one in models.items() if {"return", "direction", "regime"}.intersection(one.joins())
+            name for name, one in models.items() if {"return", "direction", "regime"}.intersection(one.member_heads())
         )
         variances = self.volatility_members or tuple(
-            name for name, one in models.items() if "volatility" in one.joins()
+            name for name, one in models.items() if "volatility" in one.member_heads()
         )
-        linear = tuple(name for name in variances if name in models and models[name].about().linear)
+        linear = tuple(name for name in variances if name in models and models[name].traits_with_settings().linear)
         base = linear if self.volatility_base is None else self.volatility_base
         if len(variances) > LARGEST_MIXTURE:
             raise SettingsError(

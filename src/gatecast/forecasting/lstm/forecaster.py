@@ -210,7 +210,7 @@ class LSTM(Recipe, Forecaster):
     """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;
     without such a fit, cold; inputs and answers are scaled anew, and the weights go on in the new scales"""
 
-    def able(self) -> tuple[str, ...]:
+    def output_heads(self) -> tuple[str, ...]:
         """Its `heads`."""
         return self.heads
 
@@ -224,7 +224,7 @@ class LSTM(Recipe, Forecaster):
         light: LSTM = self.replace(units=16, layers=1, seeds=1, epochs=2)
         return light
 
-    def counts(self, folds: int) -> int:
+    def fit_count(self, folds: int) -> int:
         """Networks that are trained."""
         return len(range(0, folds, self.every)) * self.seeds
 

@@ -188,7 +188,7 @@ class Garch(Forecaster):
         """GARCH or GJR-GARCH, with t innovations."""
         return "GJR-GARCH-t" if self.asymmetric else self.traits.title
 
-    def joins(self) -> tuple[str, ...]:
+    def member_heads(self) -> tuple[str, ...]:
         """One of the two, as they say nearly the same."""
         return () if self.asymmetric else self.traits.member_of
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -39,35 +39,45 @@ HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(mi
 
 
 @dataclass(frozen=True)
-class FittedLogHAR:
-    """Coefficients (symbols, terms + 2): intercept, terms, half the residual variance; and the same pooled.
-
-    Of three terms they are those of the HAR, of five those of the falls beside them.
-    """
+class SymbolTable:
+    """Numbers a symbol, `table` (symbols, numbers), and those of the class, `pooled`, for a symbol without its own."""
 
     table: FloatArray
     pooled: FloatArray
     symbols: tuple[str, ...]
 
-    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
-        """See `FittedForecaster.predict`; volatility only."""
-        ends = samples.ends[rows]
+    def of(self, samples: Samples, ends: IntArray) -> FloatArray:
+        """(bars, numbers) those of each bar-level row's symbol."""
         number = match_symbols(samples, self.symbols, ends)
-        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
-        terms = har_terms(samples, ends, falls=len(self.pooled) > HAR_TERMS + 2)
-        log_variance = weights[:, 0] + weights[:, -1]
-        for column in range(terms.shape[1]):
-            log_variance = log_variance + weights[:, column + 1] * terms[:, column]
-        return {"volatility": np.exp(np.clip(log_variance, -60, 20))}
+        numbers: FloatArray = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        return numbers
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
         return {"table": self.table, "pooled": self.pooled}, {"symbols": list(self.symbols)}
 
     @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLogHAR:
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
         """The inverse of `state`."""
         return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+
+
+@dataclass(frozen=True)
+class FittedLogHAR(SymbolTable):
+    """Coefficients (symbols, terms + 2): intercept, terms, half the residual variance; and the same pooled.
+
+    Of three terms they are those of the HAR, of five those of the falls beside them.
+    """
+
+    def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
+        """See `FittedForecaster.predict`; volatility only."""
+        ends = samples.ends[rows]
+        weights = self.of(samples, ends)
+        terms = har_terms(samples, ends, falls=len(self.pooled) > HAR_TERMS + 2)
+        log_variance = weights[:, 0] + weights[:, -1]
+        for column in range(terms.shape[1]):
+            log_variance = log_variance + weights[:, column + 1] * terms[:, column]
+        return {"volatility": np.exp(np.clip(log_variance, -60, 20))}
 
 
 @FORECASTERS.add
@@ -120,33 +130,19 @@ class LogHAR(Forecaster):
 
 
 @dataclass(frozen=True)
-class FittedHARLevels:
+class FittedHARLevels(SymbolTable):
     """(symbols, 4) intercept and three terms, none below 0; and the same pooled, (4,)."""
-
-    table: FloatArray
-    pooled: FloatArray
-    symbols: tuple[str, ...]
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
         ends = samples.ends[rows]
-        number = match_symbols(samples, self.symbols, ends)
-        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        weights = self.of(samples, ends)
         design = _levels(samples, ends)
         forecast = np.zeros(len(ends))
         for column in range(design.shape[1]):
             forecast = forecast + weights[:, column] * design[:, column]
         variance = forecast * _mean_so_far(samples, ends)
         return {"volatility": samples.horizon * np.maximum(variance, VARIANCE_FLOOR * _scale(samples, ends))}
-
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and settings for the store."""
-        return {"table": self.table, "pooled": self.pooled}, {"symbols": list(self.symbols)}
-
-    @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHARLevels:
-        """The inverse of `state`."""
-        return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
 
 
 @FORECASTERS.add
@@ -303,7 +299,7 @@ class LinearVariance(Forecaster):
         return fit_every(self.fit_record, folds, 1, task, jobs=task.jobs, light=True)
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
-        """The fit on all rows whose answers are known at the fold's cutoff; `Highway` asks for it, too."""
+        """The fit on all rows whose answers are known at the fold's cutoff; `ResidualLSTM` asks for it, too."""
         known, key = fold.data.known, (self, fold.cutoff)
         if key not in known:
             with one_thread():  # whoever asks first

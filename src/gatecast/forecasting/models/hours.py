@@ -187,9 +187,9 @@ class ByHour(Forecaster):
         """The forecaster's own, as are all its facts."""
         return self.of.name
 
-    def about(self) -> Traits:
+    def traits_with_settings(self) -> Traits:
         """The forecaster's own."""
-        return self.of.about()
+        return self.of.traits_with_settings()
 
     def title(self) -> str:
         """The forecaster's own."""
@@ -199,13 +199,13 @@ class ByHour(Forecaster):
         """The forecaster's own."""
         return self.of.phrase()
 
-    def able(self) -> tuple[str, ...]:
+    def output_heads(self) -> tuple[str, ...]:
         """The forecaster's own."""
-        return self.of.able()
+        return self.of.output_heads()
 
-    def joins(self) -> tuple[str, ...]:
+    def member_heads(self) -> tuple[str, ...]:
         """The forecaster's own."""
-        return self.of.joins()
+        return self.of.member_heads()
 
     def kind_of(self, fitted: FittedForecaster) -> str:
         """Its own, or the forecaster's where a session has one bar."""

@@ -102,7 +102,7 @@ class Ridge(Forecaster):
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     """refits from one training to the next"""
 
-    def about(self) -> Traits:
+    def traits_with_settings(self) -> Traits:
         """The time that it takes hangs on how far back it reads."""
         return replace(self.traits, seconds=Seconds(1e-3, 0, 1.2e-7)) if self.window == EXPANDING else self.traits
 

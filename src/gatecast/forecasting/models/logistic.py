@@ -67,7 +67,7 @@ class Logistic(Forecaster):
         """`logistic`, or that of the regime's rival which reads the same."""
         return ABOUT[self.inputs][0]
 
-    def about(self) -> Traits:
+    def traits_with_settings(self) -> Traits:
         """The time that it takes hangs on what it reads, and how far back."""
         if self.inputs != "summaries":
             return replace(self.traits, seconds=Seconds(3e-3, 0, 6e-7))
@@ -81,11 +81,11 @@ class Logistic(Forecaster):
         """The title within a sentence."""
         return f"the {self.title()}" if self.inputs == "summaries" else ABOUT[self.inputs][2]
 
-    def joins(self) -> tuple[str, ...]:
+    def member_heads(self) -> tuple[str, ...]:
         """None as the regime's rival."""
         return self.traits.member_of if self.inputs == "summaries" else ()
 
-    def able(self) -> tuple[str, ...]:
+    def output_heads(self) -> tuple[str, ...]:
         """Its `heads`."""
         return self.heads
 

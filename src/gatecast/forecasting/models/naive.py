@@ -132,11 +132,11 @@ class Naive(Forecaster):
         """The rule within a sentence."""
         return ABOUT[self.rule][1]
 
-    def joins(self) -> tuple[str, ...]:
+    def member_heads(self) -> tuple[str, ...]:
         """The constant alone: the level that a variance returns to."""
         return ("volatility",) if self.rule == "constant" else ()
 
-    def able(self) -> tuple[str, ...]:
+    def output_heads(self) -> tuple[str, ...]:
         """The heads that the rule speaks about."""
         return ABOUT[self.rule][2]
 

@@ -1,4 +1,4 @@
-"""The residual LSTM: predicts the log ratio of variance to the linear forecast, and starts at zero."""
+"""An LSTM that predicts what linear forecasts of log variance leave; its head starts at zero, so at no correction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FittedHighway:
+class FittedResidualLSTM:
     """The two linear forecasts and the network that corrects them."""
 
     linear: tuple[FittedLinearVariance, FittedLinearVariance]
@@ -43,7 +43,7 @@ class FittedHighway:
         self, samples: Samples, rows: IntArray
     ) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
         """See `SeedEnsemble`."""
-        return self.network.predict_members(on_highway(samples, self.linear, samples.ends[rows]), rows)
+        return self.network.predict_members(with_residual_inputs(samples, self.linear, samples.ends[rows]), rows)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
@@ -52,7 +52,7 @@ class FittedHighway:
         return arrays, {part: settings for part, (_, settings) in parts.items()}
 
     @classmethod
-    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedHighway:
+    def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedResidualLSTM:
         """The inverse of `state`."""
         own: dict[str, dict[str, NDArray[Any]]] = {"symbol": {}, "class": {}, "network": {}}
         for name, array in arrays.items():
@@ -63,7 +63,7 @@ class FittedHighway:
 
 
 @FORECASTERS.add
-class Highway(Forecaster):
+class ResidualLSTM(Forecaster):
     """Variance over the next h bars: the log-average of `har_symbol` and `har_class`, times what an LSTM learned.
 
     A small LSTM, pooled over the class, is trained on the log variance that the two leave unexplained, from windows of
@@ -71,9 +71,9 @@ class Highway(Forecaster):
     network at every `every`-th.
     """
 
-    kind: ClassVar = "highway"
+    kind: ClassVar = "residual_lstm"
     traits: ClassVar = Traits("LSTM correction", ("volatility",), Seconds(5e-3, 0, 1.6e-6, parallel=True))
-    fitted: ClassVar = FittedHighway
+    fitted: ClassVar = FittedResidualLSTM
 
     lookback: Annotated[int, Field(ge=10, le=100), SHARED] = 30
     """bars in a window, T"""
@@ -100,7 +100,7 @@ class Highway(Forecaster):
         """By how seldom the network is trained."""
         return 12 / self.every
 
-    def counts(self, folds: int) -> int:
+    def fit_count(self, folds: int) -> int:
         """Networks that are trained."""
         return len(range(0, folds, self.every)) * self.seeds
 
@@ -113,7 +113,7 @@ class Highway(Forecaster):
             heads=("volatility",),
         )  # fmt: skip
 
-    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedHighway]:
+    def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedResidualLSTM]:
         """The linear forecasts of every fold, the network of every `every`-th and of those that follow it."""
         linear = dict(enumerate(fan_out(_linear, folds[task.since :], jobs=task.jobs, light=True), task.since))
         due = [number for number in linear if number % self.every == 0]
@@ -122,15 +122,15 @@ class Highway(Forecaster):
             number: replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
             for number, one in zip(due, self.lstm.fit_many(lessons, replace(task, since=0, past=None)), strict=True)
         }
-        network, fits = task.past.network if isinstance(task.past, FittedHighway) else None, []
+        network, fits = task.past.network if isinstance(task.past, FittedResidualLSTM) else None, []
         for number, pair in linear.items():
             network = networks.get(number, network)
             if network is not None:
-                fits.append(FittedHighway(pair, network))
+                fits.append(FittedResidualLSTM(pair, network))
         return fits
 
 
-def on_highway(
+def with_residual_inputs(
     samples: Samples, linear: tuple[FittedLinearVariance, FittedLinearVariance], ends: IntArray, corrected: bool = True
 ) -> Samples:
     """The samples as the network sees them: the linear inputs as features, the linear forecast as what it starts from.
@@ -151,5 +151,5 @@ def _lesson(fold: Fold, linear: tuple[FittedLinearVariance, FittedLinearVariance
     """The fold on all that is known, its answers the part of log variance that the linear forecasts leave."""
     samples = fold.data
     train, validation = Schedule().split(samples.times, samples.known_at, fold.record)
-    seen = on_highway(samples, linear, samples.ends[fold.record], corrected=False)
+    seen = with_residual_inputs(samples, linear, samples.ends[fold.record], corrected=False)
     return replace(fold, train=train, validation=validation, samples=seen)

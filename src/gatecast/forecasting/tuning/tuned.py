@@ -184,7 +184,7 @@ def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
 class GivenLSTM(LSTM):
     """The LSTM with the settings that were given, beside the one whose settings are searched for: no member."""
 
-    def joins(self) -> tuple[str, ...]:
+    def member_heads(self) -> tuple[str, ...]:
         """None: the ensemble has the other."""
         return ()
 
@@ -206,17 +206,17 @@ class TunedLSTM(Forecaster):
         """The LSTM's own."""
         return self.lstm.name
 
-    def able(self) -> tuple[str, ...]:
+    def output_heads(self) -> tuple[str, ...]:
         """The LSTM's heads."""
-        return self.lstm.able()
+        return self.lstm.output_heads()
 
     def relative_work(self) -> float:
         """The LSTM's own; the searches are counted apart."""
         return self.lstm.relative_work()
 
-    def counts(self, folds: int) -> int:
+    def fit_count(self, folds: int) -> int:
         """Networks that are trained with settings in force."""
-        return self.lstm.counts(folds)
+        return self.lstm.fit_count(folds)
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLSTM]:
         """One fit a fold with the settings in force there; its `searches` say how they came about."""
@@ -229,7 +229,10 @@ class TunedLSTM(Forecaster):
             if end <= task.since:
                 continue
             settings = with_params(self.lstm, searches[number]["chosen"], folds[begin].data)
-            own = settings.fit_many(folds[begin:end], replace(task, since=max(task.since - begin, 0)))
+            since = max(task.since - begin, 0)
+            own = settings.fit_many(
+                folds[begin:end], replace(task, since=since, past=task.past if since else None)
+            )  # what was fitted with other settings is no past of these
             fits += [replace(one, searches=tuple(searches[: number + 1])) for one in own]
         return fits
 

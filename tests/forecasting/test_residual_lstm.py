@@ -10,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
-from gatecast.forecasting.models.residual_lstm import FittedHighway, Highway
+from gatecast.forecasting.models.residual_lstm import FittedResidualLSTM, ResidualLSTM
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
@@ -91,7 +91,7 @@ def test_variance_is_positive_and_beats_the_constant(folds: list[Fold]) -> None:
 
 def test_a_network_that_has_learned_nothing_leaves_the_linear_forecast(folds: list[Fold]) -> None:
     fold = folds[-1]
-    (fitted,) = Highway(**{**QUICK, "epochs": 1, "learning_rate": 1e-9}).fit_many([fold])
+    (fitted,) = ResidualLSTM(**{**QUICK, "epochs": 1, "learning_rate": 1e-9}).fit_many([fold])
     linear = np.sqrt(
         LinearVariance().fit_record(fold).predict(fold.data, fold.test)["volatility"]
         * LinearVariance(pooled=True).fit_record(fold).predict(fold.data, fold.test)["volatility"]
@@ -101,7 +101,7 @@ def test_a_network_that_has_learned_nothing_leaves_the_linear_forecast(folds: li
 
 def test_networks_are_trained_now_and_then_and_the_linear_part_always(folds: list[Fold]) -> None:
     some = folds[:5]
-    fits = Highway(**QUICK, every=2).fit_many(some)
+    fits = ResidualLSTM(**QUICK, every=2).fit_many(some)
     assert fits[0].network is fits[1].network is not fits[2].network
     assert fits[2].network is fits[3].network
     assert len({fit.linear[0].table.tobytes() for fit in fits}) == 5
@@ -119,15 +119,15 @@ def test_nothing_after_the_cutoff_is_learned_from(folds: list[Fold]) -> None:
         targets={**samples.targets, "volatility": replace(target, value=answer)},
         facts=replace(samples.facts, variance=np.where(later[:, None], 9.0, samples.facts.variance)),
     )
-    ours, theirs = (Highway(**QUICK).fit_many([one])[0] for one in (fold, fold.on(garbage)))
+    ours, theirs = (ResidualLSTM(**QUICK).fit_many([one])[0] for one in (fold, fold.on(garbage)))
     for (a, _), (b, _) in zip((ours.state(),), (theirs.state(),), strict=True):
         assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def test_a_stored_one_forecasts_the_same(folds: list[Fold]) -> None:
     fold = folds[-1]
-    (fitted,) = Highway(**QUICK).fit_many([fold])
-    again = FittedHighway.from_state(*fitted.state())
+    (fitted,) = ResidualLSTM(**QUICK).fit_many([fold])
+    again = FittedResidualLSTM.from_state(*fitted.state())
     together, each = fitted.predict_members(fold.data, fold.test)
     assert np.array_equal(again.predict(fold.data, fold.test)["volatility"], together["volatility"])
     assert len(each) == 2
@@ -138,9 +138,9 @@ def test_a_stored_one_forecasts_the_same(folds: list[Fold]) -> None:
 def test_the_linear_part_is_fitted_once_for_all_who_ask(folds: list[Fold]) -> None:
     samples = replace(folds[0].data)  # on which nothing was fitted yet
     own = [fold.on(samples) for fold in folds[:3]]
-    highway = Highway(**QUICK).fit_many(own)
+    corrected = ResidualLSTM(**QUICK).fit_many(own)
     alone = [LinearVariance(pooled=pooled).fit_many(own) for pooled in (False, True)]
-    assert all(one.linear[0] is a and one.linear[1] is b for one, a, b in zip(highway, *alone, strict=True))
+    assert all(one.linear[0] is a and one.linear[1] is b for one, a, b in zip(corrected, *alone, strict=True))
     others = LinearVariance(penalty=7.0).fit_many(own)
     assert all(one is not other for one, other in zip(alone[0], others, strict=True))  # other settings, another fit
     samples.forget()
