@@ -198,9 +198,9 @@ def with_memory(title: str, window: str | int | None) -> str:
     """A title, and what the model learns from where that is everything known.
 
     >>> with_memory("ridge regression", "expanding")
-    'ridge regression on everything known'
+    'ridge regression on all past bars'
     """
-    return f"{title} on everything known" if window == EXPANDING else title
+    return f"{title} on all past bars" if window == EXPANDING else title
 
 
 def design(samples: Samples, rows: IntArray, inputs: str, limits: FloatArray | None = None) -> FloatArray:
