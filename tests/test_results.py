@@ -21,7 +21,7 @@ from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
 from gatecast.runs import judge_chain, run
-from gatecast.scores import deflation, ends_in_words, ends_of, fill_in_words, headline, stops_in_words
+from gatecast.scores import deflation, ends_in_words, ends_of, fill_in_words, headline, names_of, stops_in_words
 
 LINEAR: dict[str, Any] = {
     "features": ("x", "ret_log_1"),
@@ -242,3 +242,9 @@ def test_symbols_that_stop_are_named_with_how_to_give_their_last_return() -> Non
     assert waits.startswith(f"{names[4]}: No bar since {last[names[4]]}, 30 sessions: no end is booked yet.")
     assert vendor.startswith(f"{', '.join(names[1:4])}: their bars end together on {last[names[1]]}")
     assert stops_in_words(bars, no_actions()) == []
+
+
+def test_the_scores_have_the_title_of_every_forecast(chain: Chain) -> None:
+    names = names_of(chain.forecasts)
+    assert {name for one in chain.forecasts.values() for name in one.values} <= set(names)
+    assert (names["zero"], names["rival"]) == ("no change", "best simple forecast so far")

@@ -339,9 +339,9 @@ def _sides_against(row: Mapping[str, Any]) -> list[str]:
     signal = int(row.get("signal") or 0)
     against = []
     if row["beyond_base_rate"] and signal * row["expected_return_log"] < 0:
-        against.append(f"expects {row['expected_return_log']:+.2%}")
+        against.append(f"an expected return of {row['expected_return_log']:+.2%}")
     if row["probability_beyond_base_rate"] and signal * (row["probability_up"] - 0.5) < 0:
-        against.append(f"gives a rise {row['probability_up']:.1%}")
+        against.append(f"P(rise) {row['probability_up']:.1%}")
     return against
 
 
@@ -367,7 +367,7 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     first = name[:1].upper() + name[1:]
     if row["disagree"]:
         said = " and ".join(_sides_against(row))
-        notes.append(f"{first} and ensemble disagree: the {name} is {SIDES[signal]}, the ensemble {said}.")
+        notes.append(f"{first} and ensemble disagree: the {name} is {SIDES[signal]}, the ensemble has {said}.")
     elif not row["beyond_base_rate"] and not row["probability_beyond_base_rate"]:
         notes.append(f"The {name} alone is {SIDES[signal]}: the ensemble has {NOTHING}.")
     return notes

@@ -89,3 +89,15 @@ def test_one_table_has_each_heads_gain_and_the_lstms_part() -> None:
     assert "Contribution of LSTM" in page
     assert '<td class="n">+3.10 %</td><td class="n">−1.10 % to +5.20 %</td>' in page
     assert '<td class="n">+2.17 %</td>' in page
+
+
+def test_a_model_of_the_users_has_the_title_that_the_run_saved() -> None:
+    own = row(["mine"], 0.01, "helps")
+    verdict = {"rival": "mine", "effect": 0.031, "low": -0.011, "high": 0.052, "verdict": "cannot tell"}
+    scores = {"credit": [own], "verdicts": {"volatility": verdict}, "names": {"mine": "forest of mine"}}
+    page = render(SimpleNamespace(scores=scores))
+    assert "Lowers the loss: forest of mine (1.00 %)." in page
+    assert "the forest of mine" in page
+    assert "Forest of mine" in page
+    without = render(SimpleNamespace(scores={key: value for key, value in scores.items() if key != "names"}))
+    assert "Lowers the loss: mine (1.00 %)." in without

@@ -20,7 +20,7 @@ from gatecast.errors import GatecastError, InterruptedRunError
 
 app = typer.Typer(
     name="gatecast",
-    help="Walk-forward market forecasts with LSTM networks, honest rivals and a verdict in plain words.",
+    help="Walk-forward market forecasts with LSTM networks, simple rivals and verdicts.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -47,7 +47,7 @@ def run(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
-    """Bars in, verdict and report out. Without CONFIG and --bars: the embedded market, a planted one beside it.
+    """Forecast, judge and report. Without CONFIG and --bars: the embedded market, and a simulated one.
 
     Exit status 3 when a leak was found or an outcome is too good to be true; the run and its report are written.
     """

@@ -32,7 +32,7 @@ def audit(
     quick: Annotated[bool, typer.Option("--quick", help="Only what needs no fitting.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rerun the chain with the future removed and replaced, and name what noticed; exit status 1 when anything did."""
+    """Rerun the chain with later bars removed or replaced and list leaks; exit status 1 if one is found."""
     from gatecast.audits.full import audit as audit_chain
 
     changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
@@ -53,7 +53,7 @@ def unseal(
     again: Annotated[bool, typer.Option("--again", help="Open it once more; the report says so.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open the hold-out of a sealed run, once: the chain without the seal, and what is left of each gain."""
+    """Open the hold-out of a run, once: each gain before and in the hold-out."""
     from gatecast.store import load_run, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
@@ -79,7 +79,7 @@ def truth(
     runs: Annotated[int | None, typer.Option(help="Of each null; the limits were made for 30.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the bench of planted markets: measured beside the best attainable; exit status 1 when a gate is missed.
+    """Measured and best attainable scores on simulated markets; exit status 1 if a required score is missed.
 
     With --nulls the chain without its networks runs 30 times on each of 14 markets without skill.
     """
@@ -114,7 +114,7 @@ def placebo(
     out: Annotated[Path | None, typer.Option(help="Where copies are kept.", show_default="runs/<name>.placebo")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole chain on copies of the market without predictability, and say how many of them the run beats.
+    """Rank a run among runs on copies of its market without predictability.
 
     Every copy is kept as it ends: stopped, the same command goes on.
     """
@@ -155,7 +155,7 @@ def tune(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search for the LSTM's settings at every date, and say whether that beat the settings given, and at what cost.
+    """Search for the LSTM's settings at every tuning date; compare gain and cost with the given settings.
 
     Candidates are kept as they end: stopped, the same command goes on, and `gatecast run` with the same settings makes
     no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
