@@ -115,7 +115,8 @@ def test_lstm_and_ensemble_that_disagree_say_so() -> None:
     found = row(signal=-1, log_return=0.01, up=0.6)
     assert found["disagree"]
     assert found["notes"] == [
-        "LSTM and ensemble disagree: the LSTM is bearish, the ensemble has an expected return of +1.00% and P(rise) 60.0%."
+        "LSTM and ensemble disagree: the LSTM is bearish, "
+        "the ensemble has an expected return of +1.00% and P(rise) 60.0%."
     ]
     agreed = row(signal=-1, log_return=-0.01, up=0.45)
     assert (agreed["disagree"], agreed["notes"]) == (False, [])
