@@ -73,6 +73,10 @@ class StrategyError(GatecastError, ValueError):
     """A strategy that fails, or whose sides or sizes are out of range."""
 
 
+class ForecasterError(GatecastError, ValueError):
+    """A model that fails, or whose fits or forecasts are not what was expected of it."""
+
+
 class PluginError(GatecastError, ValueError):
     """A name that is taken, that nobody offers, or whose package cannot be imported."""
 

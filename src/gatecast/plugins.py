@@ -31,6 +31,11 @@ def is_anything(thing: object) -> str:
     return ""
 
 
+def is_ours(thing: object) -> bool:
+    """Whether gatecast itself defines a class or function."""
+    return str(getattr(thing, "__module__", "")).partition(".")[0] == OURS
+
+
 def subclass_of(base: type) -> Callable[[object], str]:
     """A check for registries of classes: says "expected ..." of what is no finished subclass of `base` with a `kind`.
 
@@ -101,7 +106,7 @@ class Registry(Generic[Thing]):
         if thing is None:
             thing = cast("Thing", name)
             name = getattr(thing, "kind", "")
-            built_in = str(getattr(thing, "__module__", "")).partition(".")[0] == OURS
+            built_in = is_ours(thing)
         if not isinstance(name, str) or not name.isidentifier():
             raise PluginError(f"the {self.what} {name!r} needs a name of letters, digits and underscores.")
         if not built_in and (self._origins.get(name) == OURS or self._is_ours(name)):

@@ -19,6 +19,7 @@ from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import PluginError, SettingsError, StoreError
 from gatecast.plugins import Registry, subclass_of
+from gatecast.samples.targets import HEADS
 from gatecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -138,6 +139,11 @@ class Forecaster(Settings, ABC):
         """The title within a sentence."""
         return f"the {self.title()}"
 
+    @classmethod
+    def is_named(cls) -> bool:
+        """Whether settings may make one by its kind: not one that is made around another."""
+        return True
+
     def output_heads(self) -> tuple[str, ...]:
         """The heads that it forecasts with these settings."""
         return self.traits.heads
@@ -167,7 +173,19 @@ class Forecaster(Settings, ABC):
         """One fitted forecaster a fold from `task.since` on, each from its own train and validation rows."""
 
 
-FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters", fault=subclass_of(Forecaster))
+def _fault(thing: object) -> str:
+    """What is wrong with a class that is offered as a model; "" where it can be one."""
+    if fault := subclass_of(Forecaster)(thing):
+        return fault
+    traits, fitted = getattr(thing, "traits", None), getattr(thing, "fitted", None)
+    if not isinstance(traits, Traits) or not traits.heads or not set(traits.heads) <= set(HEADS):
+        return f"expected `traits = Traits(title, heads)` with heads of {', '.join(HEADS)}, got {traits!r}"
+    if not all(callable(getattr(fitted, name, None)) for name in ("predict", "state", "from_state")):
+        return f"expected `fitted`, the class of its fits with predict, state and from_state, got {fitted!r}"
+    return ""
+
+
+FORECASTERS: Registry[type[Forecaster]] = Registry("model", "gatecast.forecasters", fault=_fault)
 """Kinds of models: built in, added by `@FORECASTERS.add`, or offered by an installed package's entry point."""
 
 FORMER_KINDS = {"linear": "ridge", "lag": "ridge_lag", "smooth_har": "har_smooth", "highway": "residual_lstm"}
@@ -189,6 +207,8 @@ def of_kind(table: Mapping[str, Any]) -> Forecaster:
         cls = FORECASTERS.find(FORMER_KINDS.get(kind, kind))
     except PluginError as error:
         raise SettingsError(str(error)) from None
+    if not cls.is_named():
+        raise SettingsError(f"kind = {kind!r} is made around another model, and cannot be named in settings.")
     return cls(**settings)
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from gatecast.errors import did_you_mean
+from gatecast.errors import SettingsError, did_you_mean
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, of_kind
 from gatecast.forecasting.schedule import EXPANDING
 
+LONGEST_NAME = 64
+"""Characters in the name of a model."""
 Runs = Literal["usually", "always", "when named"]
 
 
@@ -149,6 +151,11 @@ def panel_of(
 
 def entry(name: str, table: Forecaster | Mapping[str, Any]) -> Forecaster:
     """The forecaster of a name and a table of settings, see `panel_of`."""
+    if not (name.isidentifier() and name.isascii() and len(name) <= LONGEST_NAME):
+        raise SettingsError(
+            f"a model is called {name[:LONGEST_NAME]!r}: expected a name of letters a-z, digits and underscores, at most "
+            f"{LONGEST_NAME} of them, as it stands in files and tables."
+        )
     if isinstance(table, Forecaster):
         return table
     if "kind" not in table and name in PANEL:
@@ -177,6 +184,8 @@ def from_former_sections(
     A section counted for all of its kind, and what runs on everything known was not named.
     """
     tables: dict[str, Any] = {}
+    if isinstance(models, str) or not all(isinstance(name, str) for name in models or ()):
+        raise SettingsError(f"models = {models!r}: expected a list of names.")
     names = MODELS if models is None else tuple(models)
     sections = {FORMER_NAMES.get(name, name): one for name, one in sections.items()}
     names += tuple(longer for short, longer in LONGER.items() if short in names and longer not in names)

@@ -14,7 +14,8 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError
-from gatecast.forecasting.forecaster import ALONE, Forecaster, SeedEnsemble, Task
+from gatecast.forecasting.checks import fits_of, predictions_of
+from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.samples.windows import Samples
 
@@ -277,7 +278,7 @@ def walk_forward(
         if since < len(result.folds):
             began = perf_counter()
             work = replace(task, name=name, on_fit=report, since=since, past=own.fitted[name] if own else None)
-            fits = forecaster.fit_many(result.folds, work)
+            fits = fits_of(name, forecaster, result.folds, work)
             if on_fits:
                 on_fits(Fits(name, result.folds[since:], fits, perf_counter() - began))
         result = _with_forecasts(result, name, own, fits, task)
@@ -353,8 +354,11 @@ def _with_forecasts(
         if len(rows):
             blocks.insert(0, (rows[:0], rows, past.fitted[name]))
     both_of = fan_out(
-        lambda block: _predictions(block[2], samples, np.r_[block[0], block[1]]), blocks, jobs=task.jobs, light=True
-    )
+        lambda block: predictions_of(
+            name, forecasts.panel.get(name), block[2], samples, np.r_[block[0], block[1]]
+        ),
+        blocks, jobs=task.jobs, light=True,
+    )  # fmt: skip
     for (validation, test, _), (both, each) in zip(blocks, both_of, strict=True):
         count = len(validation)
         for head, values in both.items():
@@ -389,10 +393,3 @@ def _in_memory(values: Mapping[str, Mapping[str, FloatArray]]) -> list[tuple[str
     return [(model, dict(heads)) for model, heads in values.items()]
 
 
-def _predictions(
-    fitted: FittedForecaster, samples: Samples, rows: IntArray
-) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
-    """The forecasts, and those of each seed alone where there are several."""
-    if isinstance(fitted, SeedEnsemble):
-        return fitted.predict_members(samples, rows)
-    return fitted.predict(samples, rows), []

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import SerializeAsAny, field_serializer, field_validator
+from pydantic import SerializeAsAny, field_serializer
 
 from gatecast.forecasting.forecaster import (
     ALONE,
@@ -24,7 +24,6 @@ from gatecast.forecasting.forecaster import (
     Traits,
     fit_every,
     from_state,
-    of_kind,
 )
 from gatecast.forecasting.models.naive import match_symbols
 from gatecast.samples.targets import VARIANCE_FLOOR
@@ -173,10 +172,10 @@ class ByHour(Forecaster):
     of: SerializeAsAny[Forecaster]
     """the forecaster that is told the hour"""
 
-    @field_validator("of", mode="before")
     @classmethod
-    def _of_a_kind(cls, value: Any) -> Any:
-        return of_kind(value) if isinstance(value, dict) else value
+    def is_named(cls) -> bool:
+        """No: the panel makes it around its rivals."""
+        return False
 
     @field_serializer("of")
     def _with_kind(self, of: Forecaster) -> dict[str, Any]:
