@@ -165,7 +165,9 @@ class Experiment(Settings):
     @classmethod
     def _strategies(cls, tables: Any, about: ValidationInfo) -> Any:
         """The strategy of every name that takes part."""
-        if not isinstance(tables, dict) or "strategies" not in about.data:  # either is refused by itself
+        if "strategies" not in about.data:  # which is refused by itself
+            return {}
+        if not isinstance(tables, dict):
             return tables
         return load_strategies(about.data["strategies"].in_order, tables)
 
@@ -189,14 +191,18 @@ class Experiment(Settings):
         former = {name: one for name, one in values.items() if name not in cls.model_fields and is_model(name)}
         if not former:
             return values
+        tables = values.get("model")
+        if twice := [name for name in former if isinstance(tables, dict) and name in tables]:
+            raise ValueError(f"[{twice[0]}] and [model.{twice[0]}] are both there: keep the second, which is read now.")
+        rest = {name: one for name, one in values.items() if name not in former}
+        models, tables = from_former_sections(former, rest.get("models"))
         names = ", ".join(f"[{name}]" for name in former)
         warnings.warn(
             f"settings of models stand in [model.NAME] now: {names} is read for one more version.",
             UserWarning, stacklevel=2,
         )  # fmt: skip
-        rest = {name: one for name, one in values.items() if name not in former}
-        models, tables = from_former_sections(former, rest.get("models"))
-        return {**rest, "models": models, "model": {**tables, **rest.get("model", {})}}
+        given = rest.get("model", {})
+        return {**rest, "models": models, "model": {**tables, **given} if isinstance(given, dict) else given}
 
     @field_validator("models")
     @classmethod
@@ -209,6 +215,8 @@ class Experiment(Settings):
     @classmethod
     def _forecasters(cls, tables: Any, about: ValidationInfo) -> Any:
         """The forecaster of every name: of those in `models`, and of the other tables."""
+        if "models" not in about.data:  # which is refused by itself
+            return {}
         if not isinstance(tables, dict):
             return tables
         for name, table in tables.items():
@@ -216,10 +224,14 @@ class Experiment(Settings):
                 raise ValueError(f"model.{name} = {table!r}: expected a table of settings, [model.{name}]")
             if name in always() or name in MADE_OF_OTHERS:
                 raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
-        for name in about.data.get("models", ()):
+            if name == NETWORK + DEFAULT:
+                raise ValueError(f"model.{name}: a tuned run calls the network with given settings so. Choose another.")
+            if name not in about.data["models"] and not is_model(name):
+                raise ValueError(f"model.{name} has settings, but does not run: add {name!r} to models, or remove it.")
+        for name in about.data["models"]:
             if name not in tables and not is_model(name):
                 raise ValueError(f"{unknown_model(name)}")
-        return {name: entry(name, tables.get(name, {})) for name in (*about.data.get("models", ()), *tables)}
+        return {name: entry(name, tables.get(name, {})) for name in (*about.data["models"], *tables)}
 
     @field_serializer("model")
     def _tables(self, model: dict[str, Forecaster]) -> dict[str, Any]:
@@ -253,7 +265,8 @@ class Experiment(Settings):
             lstm = self.model.get(NETWORK) if NETWORK in self.models else None
             if not isinstance(lstm, LSTM):
                 raise ValueError(
-                    f"tuning searches for the settings of the model {NETWORK!r}: add it to models, or leave it out."
+                    f"tuning searches for the settings of the model {NETWORK!r} of kind {LSTM.kind}: have it among "
+                    "models, or leave tuning out."
                 )
             if self.tuning.head not in ("all", *lstm.heads):
                 raise ValueError(

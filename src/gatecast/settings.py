@@ -53,7 +53,7 @@ class Settings(BaseModel):
             text = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines]
             cls.__doc__ = "\n".join(text).lstrip()
 
-    def replace(self, **changes: Any) -> Any:
+    def replace(self, /, **changes: Any) -> Any:
         """A copy with some settings changed, checked like a new one."""
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
 

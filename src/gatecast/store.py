@@ -309,14 +309,22 @@ def load_run(folder: str | Path) -> Run:
     """
     place = Path(folder).expanduser().resolve()
     parts = _verified(place)
-    signals, weights, equity, bars = (
-        pl.read_parquet(io.BytesIO(_part(place, parts, f"{name}.parquet"))) for name in FRAMES
-    )
+    try:
+        signals, weights, equity, bars = (
+            pl.read_parquet(io.BytesIO(_part(place, parts, f"{name}.parquet"))) for name in FRAMES
+        )
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise StoreError(f"{place}: a table cannot be read: {error}. {_remedy(place)}") from None
     try:
         experiment = Experiment(**tomllib.loads(_part(place, parts, "experiment.toml").decode()))
     except (SettingsError, tomllib.TOMLDecodeError) as error:
-        raise StoreError(f"{place / 'experiment.toml'}: written by another version of gatecast: {error}") from None
-    scores, provenance = (json.loads(_part(place, parts, f"{name}.json")) for name in ("scores", "provenance"))
+        made_with = _table(place, parts, "provenance.json").get("plugins")
+        hint = f" The run was made with {', '.join(map(str, made_with.values()))}: install it." if made_with else ""
+        raise StoreError(
+            f"{place / 'experiment.toml'}: written by another version of gatecast, or with parts that are not here: "
+            f"{error}{hint}"
+        ) from None
+    scores, provenance = (_table(place, parts, f"{name}.json") for name in ("scores", "provenance"))
     forecasts = _part(place, parts, FORECASTS)
     return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=place)
 
@@ -328,8 +336,10 @@ def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     parts = _verified(place, "models/")
     models: dict[str, dict[str, FittedForecaster]] = {}
     for stem in (name.removesuffix(".json") for name in parts if name.endswith(".json")):
+        if stem.count("/") != 2:
+            raise StoreError(f"{place / stem}.json is no model of a class. {_remedy(place)}")
         _, asset_class, model = (unquote(part) for part in stem.split("/"))
-        arrays, settings = _arrays(_part(place, parts, f"{stem}.safetensors")), json.loads(parts[f"{stem}.json"])
+        arrays, settings = _arrays(_part(place, parts, f"{stem}.safetensors")), _table(place, parts, f"{stem}.json")
         models.setdefault(asset_class, {})[FORMER_NAMES.get(model, model)] = from_state(arrays, settings)
     return models
 
@@ -430,8 +440,19 @@ def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
 
     try:
         return load(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"a stored model cannot be read: {error}. It was written by another version.") from None
+
+
+def _table(folder: Path, parts: dict[str, bytes], name: str) -> dict[str, Any]:
+    """A part that is a JSON object. Raises `StoreError` for anything else."""
+    try:
+        table = json.loads(_part(folder, parts, name))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{folder / name} is no JSON: {type(error).__name__}. {_remedy(folder)}") from None
+    if not isinstance(table, dict):
+        raise StoreError(f"{folder / name} is no table but {type(table).__name__}. {_remedy(folder)}")
+    return table
 
 
 def _part(folder: Path, parts: dict[str, bytes], name: str) -> bytes:

@@ -166,7 +166,7 @@ def _past_of(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> F
     )  # fmt: skip
     values = {model: {head: array[kept] for head, array in heads.items()} for model, heads in forecasts.values.items()}
     scale = {model: blocks[: len(cut)] for model, blocks in forecasts.scale.items()}
-    return Forecasts(samples, cut, values, scale, forecasts.fitted)
+    return Forecasts(samples, cut, values, scale, forecasts.fitted, panel=forecasts.panel)
 
 
 def audit_of(experiment: Experiment, chain: Chain) -> Audit:

@@ -81,7 +81,7 @@ def truth(
 ) -> None:
     """Measured and best attainable scores on simulated markets; exit status 1 if a required score is missed.
 
-    With --nulls the chain without its networks runs 30 times on each of 14 markets without skill.
+    With --nulls the chain without its networks runs 30 times on each of 15 markets without skill.
     """
     from gatecast.studies.nulls import RUNS, Nulls
     from gatecast.studies.nulls import nulls as run_nulls

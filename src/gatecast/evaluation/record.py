@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
+LONGEST_HORIZON = 22  # bars, as everywhere
 TABLE_COLUMNS = ("symbol", "time", "model", "head", "step", "value")
 """Columns of a table of forecasts, as in a run's forecasts.parquet."""
 
@@ -152,6 +153,11 @@ class Record:
         >>> int(np.isfinite(record.losses("theirs")).sum()), record.losses("theirs")[0].round(2)
         (273, np.float64(0.16))
         """
+        if not isinstance(outside, pl.DataFrame):
+            try:
+                outside = pl.DataFrame(outside)
+            except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+                raise SettingsError(f"expected a table of forecasts, a Polars or pandas frame: {error}") from None
         heads = _checked_table(outside, bars, horizon)
         horizon = horizon or int(outside["step"].max())  # type: ignore[arg-type]
         symbols = outside["symbol"].unique().implode()
@@ -406,6 +412,7 @@ def _checked_table(outside: pl.DataFrame, bars: pl.DataFrame, horizon: int | Non
         )
     if outside.is_empty():
         raise SettingsError("the table of forecasts has no row; expected one a symbol, time, model, head and step.")
+    _check_types(outside)
     for head in outside["head"].unique().sort().to_list():
         if head not in HEADS:
             raise SettingsError(f"the table of forecasts has a head {head!r}. {did_you_mean(str(head), HEADS)}")
@@ -444,6 +451,32 @@ def _checked_table(outside: pl.DataFrame, bars: pl.DataFrame, horizon: int | Non
         )
     found = set(outside["head"].unique())
     return [head for head in HEADS if head in found]
+
+
+TYPES: dict[str, tuple[Callable[[pl.DataType], bool], str]] = {
+    "symbol": (lambda kind: kind == pl.String, "text"),
+    "time": (lambda kind: kind == pl.Datetime("us", "UTC"), "moments in UTC, in microseconds (Datetime[us, UTC])"),
+    "model": (lambda kind: kind == pl.String, "text"),
+    "head": (lambda kind: kind == pl.String, "text"),
+    "step": (lambda kind: kind.is_integer(), "whole numbers"),
+    "value": (lambda kind: kind.is_float() or kind.is_integer(), "numbers"),
+}
+"""Column of a table of forecasts -> whether a type will do, and what is expected."""
+
+
+def _check_types(outside: pl.DataFrame) -> None:
+    """Raises `SettingsError` for a column of another type, an empty cell, or a step that is none."""
+    for name, (does, wanted) in TYPES.items():
+        kind = outside.schema[name]
+        if not does(kind):
+            raise SettingsError(f"the table of forecasts has {name} as {kind}; expected {wanted}. Convert the column.")
+        if name != "value" and outside[name].null_count():
+            raise SettingsError(f"the table of forecasts has rows without a {name}. Leave them out.")
+    low, high = outside["step"].min(), outside["step"].max()
+    if not 1 <= low <= high <= LONGEST_HORIZON:  # type: ignore[operator]
+        raise SettingsError(
+            f"the table of forecasts has steps from {low!r} to {high!r}; expected bars ahead, 1 to {LONGEST_HORIZON}."
+        )
 
 
 def _named(table: pl.DataFrame, columns: Sequence[str]) -> str:

@@ -153,14 +153,16 @@ def entry(name: str, table: Forecaster | Mapping[str, Any]) -> Forecaster:
     """The forecaster of a name and a table of settings, see `panel_of`."""
     if not (name.isidentifier() and name.isascii() and len(name) <= LONGEST_NAME):
         raise SettingsError(
-            f"a model is called {name[:LONGEST_NAME]!r}: expected a name of letters a-z, digits and underscores, at most "
-            f"{LONGEST_NAME} of them, as it stands in files and tables."
+            f"a model is called {name[:LONGEST_NAME]!r}: expected at most {LONGEST_NAME} letters a-z, digits and "
+            "underscores, since its name stands in files and tables."
         )
     if isinstance(table, Forecaster):
         return table
     if "kind" not in table and name in PANEL:
         row: Forecaster = PANEL[name].forecaster
         return row if not table else row.replace(**table)
+    if "kind" not in table and name not in FORECASTERS:
+        raise SettingsError(f"model.{name} says no kind: expected kind = one of {', '.join(known_kinds())}.")
     return of_kind({"kind": name, **table})
 
 
@@ -169,6 +171,11 @@ def known_names() -> list[str]:
     named = [name for name, row in PANEL.items() if row.runs != "always"]
     kinds = {one.kind for row in PANEL.values() for one in (row.forecaster, getattr(row.forecaster, "of", None)) if one}
     return [*named, *(kind for kind in FORECASTERS if kind not in PANEL and kind not in kinds)]
+
+
+def known_kinds() -> list[str]:
+    """Every kind that a table may name."""
+    return [kind for kind in FORECASTERS if FORECASTERS.find(kind).is_named()]
 
 
 def is_model(name: str) -> bool:
@@ -184,7 +191,7 @@ def from_former_sections(
     A section counted for all of its kind, and what runs on everything known was not named.
     """
     tables: dict[str, Any] = {}
-    if isinstance(models, str) or not all(isinstance(name, str) for name in models or ()):
+    if models is not None and not (isinstance(models, list | tuple) and all(isinstance(name, str) for name in models)):
         raise SettingsError(f"models = {models!r}: expected a list of names.")
     names = MODELS if models is None else tuple(models)
     sections = {FORMER_NAMES.get(name, name): one for name, one in sections.items()}

@@ -391,5 +391,3 @@ def _with_rows(array: FloatArray, rows: IntArray, values: FloatArray) -> FloatAr
 def _in_memory(values: Mapping[str, Mapping[str, FloatArray]]) -> list[tuple[str, dict[str, FloatArray]]]:
     """Model and its heads, arrays read from disk once each."""
     return [(model, dict(heads)) for model, heads in values.items()]
-
-
