@@ -286,9 +286,9 @@ def scaled_by_heart(patch: Patch) -> None:
 def fitted_on_all_rows(patch: Patch) -> None:
     """L8 inside a model: it learns from every answer there is."""
 
-    def leaky(self: Forest, folds: Sequence[Fold], **given: Any) -> Any:
+    def leaky(self: Forest, folds: Sequence[Fold], *given: Any) -> Any:
         answered = [np.flatnonzero(~np.isnat(fold.data.known_at)) for fold in folds]
-        return original(self, [replace(fold, train=rows) for fold, rows in zip(folds, answered, strict=True)], **given)
+        return original(self, [replace(fold, train=rows) for fold, rows in zip(folds, answered, strict=True)], *given)
 
     original = Forest.fit_many
     patch.setattr(Forest, "fit_many", leaky)

@@ -158,7 +158,7 @@ def test_a_walk_goes_through_the_whole_chain_and_leaves_the_ledger_alone(monkeyp
         seen.append(features)
         small: dict[str, Any] = {"lstm": LSTM(units=16, layers=1, seeds=1, epochs=2), "forest": Forest(trees=5)}
         return Experiment(
-            features=features, schedule=Schedule(refit="1Y"), logistic=Logistic(strengths=(1e-2,)), **small
+            features=features, schedule=Schedule(refit="1Y"), model={**small, "logistic": Logistic(strengths=(1e-2,))}
         )
 
     seen: list[tuple[str, ...]] = []

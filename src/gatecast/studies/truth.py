@@ -430,7 +430,7 @@ def b2(seed: int) -> Found:
     answer, rose, values = returns_of(models, bars, ("z",), schedule, 10_000)
     chance = {model: brier(rose, values[model]["direction"]) for model in (Logistic.kind, PLAIN["direction"])}
     return {
-        LSTM.kind: r2_zero(answer, values[LSTM.kind]["return"]),
+        NETWORK: r2_zero(answer, values[NETWORK]["return"]),
         Ridge.kind: r2_zero(answer, values[Ridge.kind]["return"]),
         Logistic.kind: 1 - chance[Logistic.kind] / chance[PLAIN["direction"]],
     }
@@ -438,7 +438,7 @@ def b2(seed: int) -> Found:
 
 def _b2_lines(found: list[Found]) -> list[Line]:
     best, runs = cast(float, synthetic.truth_of("b2", b=0.3)["r2"]), len(found)
-    each = sorted(run[LSTM.kind] for run in found)
+    each = sorted(run[NETWORK] for run in found)
     median, ridge = float(np.median(each)), max(run[Ridge.kind] for run in found)
     logistic = max(run[Logistic.kind] for run in found)
     spread = f"each run: {each[0] / best:.2f} to {each[-1] / best:.2f} of the optimum"
@@ -459,14 +459,14 @@ def b3(seed: int) -> Found:
     schedule = Schedule(train=50_000, minimum=50_000, refit=50_000)
     models: list[Forecaster] = [LSTM(horizon=1, seeds=1, seed=seed), Forest(seed=seed), Ridge()]
     answer, _, values = returns_of(models, bars, ("ret_log_1", "log_volume"), schedule, 20_000)
-    return {model: r2_zero(answer, values[model]["return"]) for model in (LSTM.kind, Forest.kind, Ridge.kind)}
+    return {model: r2_zero(answer, values[model]["return"]) for model in (NETWORK, Forest.kind, Ridge.kind)}
 
 
 def _b3_lines(found: list[Found]) -> list[Line]:
     best = cast(float, synthetic.truth_of("b3", c=1.0)["r2"])
     return [
         Line("B3", "one model", f"R² against zero, {model}, median", _median(found, model), best, len(found))
-        for model in (LSTM.kind, Forest.kind, Ridge.kind)
+        for model in (NETWORK, Forest.kind, Ridge.kind)
     ]
 
 
