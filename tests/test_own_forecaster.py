@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 
 from gatecast.audits.full import Cuts, audit
+from gatecast.audits.quick import quick_audit
+from gatecast.chain import make_chain
 from gatecast.errors import PluginError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import FORECASTERS, of_kind
@@ -157,3 +159,22 @@ def test_sections_of_version_0_1_are_read_with_a_notice() -> None:
             },
         )  # fmt: skip
     assert {name: old.panel[name] for name in new.panel} == new.panel
+
+
+def test_a_model_of_another_name_is_audited_and_goes_on_as_it_ran(tmp_path: Path) -> None:
+    bars = synthetic.a1(900, seed=3)
+    settings: dict[str, Any] = {
+        "features": ("ret_log_1",), "schedule": {"refit": "6M"}, "models": ("ridge", "logistic", "slow"),
+        "model": {"slow": {"kind": "ridge", "window": "expanding"}},
+        "signals": {"model": "ridge", "confirmed_by": "slow"},
+    }  # fmt: skip
+    experiment = Experiment(bars=bars.head(895), **settings)
+    chain = make_chain(experiment, bars.head(895))
+    assert "slow" in experiment.ensemble.spelled(chain.forecasts["index"]).members
+    assert quick_audit(experiment, chain).clean
+    done = run(experiment)
+    assert {one["verdict"] for one in done.scores["verdicts"].values()}.isdisjoint({"void"})
+    save_run(done, tmp_path / "run")
+    newest = forecast_newest(tmp_path / "run", bars)
+    whole = make_chain(Experiment(bars=bars, **settings), bars).forecasts["index"]
+    assert newest[0]["expected_return_log"] == whole.values["ensemble"]["return"][whole.rows[-1], -1]
