@@ -17,7 +17,7 @@ from gatecast.cli.show import counted, make_console, make_table, moment_text, nu
 @with_bars_options()
 def check(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="CSV or Parquet file, folder, glob, or embedded.")],
+    file: Annotated[str, typer.Argument(help="CSV or Parquet file, folder, glob, embedded or VENDOR:request.")],
     *,
     options: dict[str, Any],
     reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,

@@ -29,7 +29,9 @@ from gatecast.errors import InterruptedRunError, SettingsError
 @with_bars_options()
 def run(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
-    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    bars: Annotated[
+        str | None, typer.Option(help="CSV or Parquet file, folder, glob, embedded or VENDOR:request.")
+    ] = None,
     *,
     options: dict[str, Any],
     horizon: Annotated[int | None, typer.Option(help="Bars ahead, 1-22.")] = None,

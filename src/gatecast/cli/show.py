@@ -129,6 +129,9 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
             printable(run.experiment.name),
         )
     )
+    for head, verdict in run.verdicts.items():
+        if verdict["effect"] is None and verdict.get("sentence"):
+            console.print(Text(printable(f"{head}: {verdict['sentence']}")), soft_wrap=True)
     control = scores.get("control")
     if control:
         found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]

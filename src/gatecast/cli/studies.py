@@ -26,7 +26,9 @@ from gatecast.errors import InterruptedRunError, SettingsError
 @with_bars_options()
 def audit(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
-    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    bars: Annotated[
+        str | None, typer.Option(help="CSV or Parquet file, folder, glob, embedded or VENDOR:request.")
+    ] = None,
     *,
     options: dict[str, Any],
     quick: Annotated[bool, typer.Option("--quick", help="Only what needs no fitting.")] = False,
@@ -107,7 +109,9 @@ def truth(
 @with_bars_options()
 def placebo(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
-    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    bars: Annotated[
+        str | None, typer.Option(help="CSV or Parquet file, folder, glob, embedded or VENDOR:request.")
+    ] = None,
     *,
     options: dict[str, Any],
     copies: Annotated[int, typer.Option(help="Copies without predictability; 199 for a p-value of .005.")] = 199,
@@ -140,7 +144,9 @@ def placebo(
 @with_bars_options()
 def tune(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
-    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    bars: Annotated[
+        str | None, typer.Option(help="CSV or Parquet file, folder, glob, embedded or VENDOR:request.")
+    ] = None,
     *,
     options: dict[str, Any],
     trials: Annotated[int | None, typer.Option(help="Candidates a class and date.", show_default="8")] = None,
@@ -191,7 +197,9 @@ def tune(
 @with_bars_options()
 def cadence(
     config: Annotated[Path | None, typer.Argument(help="Settings (TOML); `gatecast init` writes one.")] = None,
-    bars: Annotated[str | None, typer.Option(help="CSV or Parquet file, folder, glob, or embedded.")] = None,
+    bars: Annotated[
+        str | None, typer.Option(help="CSV or Parquet file, folder, glob, embedded or VENDOR:request.")
+    ] = None,
     *,
     options: dict[str, Any],
     seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,

@@ -210,7 +210,7 @@ class Schedule(Settings):
     validation: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """latest share of the window, for early stopping"""
     minimum: Length = "1Y"
-    """history before the first refit, a length like the window's"""
+    """history before the first refit, a length like the window's; what features need to warm up comes before it"""
 
     def folds(
         self,
