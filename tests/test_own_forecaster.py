@@ -23,7 +23,7 @@ from gatecast.live import forecast_newest
 from gatecast.market import synthetic
 from gatecast.report import render
 from gatecast.runs import run
-from gatecast.store import load_models, load_run, save_run
+from gatecast.store import load_models, load_run, past_of, save_run
 
 CODE = '''
 from dataclasses import dataclass
@@ -178,3 +178,20 @@ def test_a_model_of_another_name_is_audited_and_goes_on_as_it_ran(tmp_path: Path
     newest = forecast_newest(tmp_path / "run", bars)
     whole = make_chain(Experiment(bars=bars, **settings), bars).forecasts["index"]
     assert newest[0]["expected_return_log"] == whole.values["ensemble"]["return"][whole.rows[-1], -1]
+
+
+def test_a_past_goes_on_without_a_model_that_no_longer_runs_and_in_the_order_of_the_settings(tmp_path: Path) -> None:
+    bars = synthetic.a1(900, seed=4)
+    slow, fast = {"kind": "ridge", "window": "expanding"}, {"kind": "ridge", "window": "6M"}
+    settings: dict[str, Any] = {
+        "features": ("ret_log_1",), "schedule": {"refit": "6M"}, "models": ("ridge", "logistic", "slow", "fast"),
+        "model": {"slow": slow, "fast": fast}, "signals": {"model": "ridge", "confirmed_by": "ridge"},
+    }  # fmt: skip
+    save_run(run(Experiment(bars=bars.head(880), **settings)), tmp_path / "run")
+    whole = make_chain(Experiment(bars=bars, **settings), bars).forecasts["index"]
+    on = make_chain(Experiment(bars=bars, **settings), bars, past=past_of(tmp_path / "run")).forecasts["index"]
+    for head, values in whole.values["ensemble"].items():
+        assert np.array_equal(values, on.values["ensemble"][head], equal_nan=True), head
+    fewer = settings | {"models": ("ridge", "logistic", "fast"), "model": {"fast": fast}}
+    left = make_chain(Experiment(bars=bars, **fewer), bars, past=past_of(tmp_path / "run")).forecasts["index"]
+    assert np.isfinite(left.values["ensemble"]["return"][left.rows]).all()

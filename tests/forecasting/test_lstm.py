@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -432,3 +433,12 @@ def test_a_window_of_its_own_is_the_schedules_with_that_length(samples: Samples)
     ours, expected = TINY.replace(window="expanding").fit_many([mine])[0], TINY.fit_many([theirs])[0]
     for name, weights in expected.members[0].items():
         assert weights.tobytes() == ours.members[0][name].tobytes()
+
+
+def test_rows_that_come_late_now_and_then_are_learned_from_once() -> None:
+    bars = synthetic.a1(800, seed=1).with_row_index("i")
+    late = pl.when(pl.col("i") % 50 == 49).then(pl.col("known_at") + timedelta(days=2)).otherwise(pl.col("known_at"))
+    own = make_samples(bars.with_columns(known_at=late).drop("i"), ("ret_log_1",))["index"]
+    fold = Schedule(refit="6M").folds(own.times, own.known_at)[-1].on(own)
+    assert len(own.first_of_end(fold.validation)) < len(fold.validation)  # two decisions on one window
+    assert np.isfinite(TINY.replace(horizon=5).fit_many([fold])[0].smear)

@@ -400,6 +400,7 @@ def _not_checked(experiment: Experiment, cuts: Cuts, full: bool) -> tuple[str, .
     if cuts.light:
         words.append("the models' own sizes: small networks and forests were fitted in their place")
     words.append("tuned settings: this chain tunes none")
+    words.append("what a model keeps in this process from one pass to the next: it has seen the whole in the first")
     words.append("moments between the cuts: a leak that shows on few bars can be missed")
     words.append("the backtest's fills and costs, the verdicts, runs that are already on disk")
     if experiment.bars.frame is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError
 from gatecast.forecasting.checks import fits_of, predictions_of
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
+from gatecast.forecasting.panel import MADE_OF_OTHERS
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.samples.windows import Samples
 
@@ -243,8 +244,8 @@ def walk_forward(
     -------
     Forecasts for every sample from the first refit on; without a refit (too short a history) none. With a past they are
     those without one, to the bit, if the past is that of the same bars up to a moment (`audits.tables.up_to`). What it
-    issued of other models, the ensemble's among it, is there as well. A row that the past did not issue though a later
-    refit has followed it has no forecast: bars came late that nothing foretold.
+    issued of models that do not go on is left out; what was made of all, as the ensemble, is there. A row that the past
+    did not issue though a later refit has followed it has no forecast: bars came late that nothing foretold.
 
     Raises `BarsError` where the bars are not those that the past was made on.
 
@@ -305,7 +306,7 @@ def _folds(samples: Samples, schedule: Schedule, past: Issued | None, refit: str
 
 
 def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
-    """The forecasts with all that a past has issued, of whatever model."""
+    """The forecasts with what a past has issued of the models that go on, and of what was made of all."""
     theirs, mine = past.rows_in(forecasts.samples)
     count = len(forecasts.samples)
 
@@ -320,16 +321,22 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
                     f"{len(block)} validation rows, these bars have {len(fold.validation)}: give the bars that the "
                     "past was made on, and after them newer ones."
                 )
+    goes_on = [*(name for name in forecasts.panel if name in past.values), *MADE_OF_OTHERS]
+
+    def kept(parts: Mapping[str, Any]) -> dict[str, Any]:
+        return {model: parts[model] for model in goes_on if model in parts}
+
     return replace(
         forecasts,
         values={
-            model: {head: laid(array) for head, array in dict(heads).items()} for model, heads in past.values.items()
+            model: {head: laid(array) for head, array in dict(heads).items()}
+            for model, heads in kept(past.values).items()
         },
-        scale=dict(past.scale),
-        fitted=dict(past.fitted),
+        scale=kept(past.scale),
+        fitted=kept(past.fitted),
         members={
             model: tuple({head: laid(array) for head, array in dict(one).items()} for one in each)
-            for model, each in past.members.items()
+            for model, each in kept(past.members).items()
         },
         in_force=dict(past.in_force),
         rivals=dict(past.rivals),

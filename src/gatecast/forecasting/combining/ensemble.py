@@ -111,7 +111,8 @@ class Ensemble(Settings):
 
     def spelled(self, forecasts: Forecasts) -> Ensemble:
         """The same with every member named: where the settings leave them out, the models that join."""
-        known = {name: forecaster_of(name, forecasts.panel) for name in forecasts.values}
+        names = [*(name for name in forecasts.panel if name in forecasts.values), *forecasts.values]  # as settings say
+        known = {name: forecaster_of(name, forecasts.panel) for name in names}
         models = {name: one for name in in_order(known) if (one := known[name])}
         members = self.members or tuple(
             name for name, one in models.items() if {"return", "direction", "regime"}.intersection(one.member_heads())

@@ -87,7 +87,8 @@ class FittedLSTM:
         column = columns_of(settings.horizon)["volatility"].start
         position = int(np.flatnonzero(settings.output_columns == column)[0])
         forecast = np.mean([one.outputs[:, position] for one in members], axis=0)
-        answer = fold.data.answers[fold.validation, column]
+        rows = fold.data.first_of_end(fold.validation)  # of samples that end at one bar the network reads one
+        answer = fold.data.answers[rows, column]
         return replace(fitted, smear=smearing_factor(answer - forecast))
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
