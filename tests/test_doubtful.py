@@ -108,7 +108,7 @@ def test_beating_a_rival_that_has_fallen_behind_the_plain_yardstick_is_no_skill(
     assert found["direction"].pvalue_trials < 0.01
     assert found["direction"].low > 0
     assert found["direction"].verdict == CANNOT_TELL
-    assert "does not beat the plain yardstick for certain" in found["direction"].sentence
+    assert "gain over the plain yardstick, the past share, is not significant" in found["direction"].sentence
     better = with_values(one, "base_rate", direction=np.clip(noise, 0.01, 0.99)).with_model(RIVAL, rival)
     assert (
         judge(records_of({"index": better}), flat, flat, round_trip=0.001, periods_per_year=252)["direction"].verdict

@@ -385,7 +385,7 @@ def test_signals_do_not_bunch_on_the_first_bar_after_a_refit() -> None:
 def test_a_users_evidence_is_obeyed_and_named() -> None:
     result = run(Experiment(bars=synthetic.a1(500, seed=4), **WALK | {"selection": {"evidence": 1.0}}))
     assert result.signals["evidence"].unique().to_list() == [1.0]
-    assert any("overridden by the user" in text for text in result.scores["warnings"])
+    assert any("was set by the user" in text for text in result.scores["warnings"])
     assert (result.weights["weight"] != 0).any()
 
 

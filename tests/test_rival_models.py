@@ -103,7 +103,7 @@ def test_the_report_says_what_each_model_gained_and_cost(done: Run) -> None:
     assert all(row["seconds"] == done.provenance["seconds"][row["model"]] >= 0 for row in costs["rows"])
     assert of["tft"]["seconds"] > 0
     page = render(done)
-    assert "what it costs" in page
+    assert "and training time" in page
     assert "Temporal Fusion Transformer" in page
     assert "seconds" not in str(done.scores.keys())
 

@@ -755,7 +755,7 @@ def test_the_newest_row_says_whose_numbers_are_whose_and_what_says_nothing(run: 
     rises = pl.when(pl.col("head") == "return").then(0.02).when(pl.col("head") == "return_simple").then(0.0206)
     higher = pl.when(newest & first & pl.col("head").str.starts_with("return")).then(rises).otherwise("value")
     loud = replace(run, forecasts=run.forecasts.with_columns(value=higher), signals=bearish)
-    assert "LSTM and ensemble disagree: the LSTM is bearish, the ensemble expects +2.00%" in Tags(render(loud)).text
+    assert "LSTM and ensemble disagree: the LSTM is bearish, the ensemble has " in Tags(render(loud)).text
 
 
 def test_a_run_without_an_lstm_shows_none(run: FakeRun) -> None:

@@ -68,7 +68,7 @@ def test_a_run_makes_the_searches_that_tune_made_and_counts_them(bars: pl.DataFr
     assert {verdict["trials"] for verdict in result.verdicts.values()} == {1}  # what was not chosen by its luck there
 
     page = render(save_run(result, tmp_path / "run"))
-    assert "Did tuning pay?" in page
+    assert "At each date settings are searched for on the bars known then" in page
     assert f"{found.scores['classes'][0]['tried']} candidates" in page
     newest = forecast_newest(tmp_path / "run", bars)
     last = result.forecasts.filter(model="ensemble", head="direction")["value"][-1]
@@ -97,7 +97,7 @@ def test_the_future_changes_nothing_of_a_tuned_run(bars: pl.DataFrame) -> None:
 
 
 def test_tuning_needs_the_lstm_and_its_settings_are_written_down(bars: pl.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="add it to models"):
+    with pytest.raises(SettingsError, match="have it among models"):
         Experiment(bars=bars, models=("forest", "logistic", "ridge"), tuning=Tuning())
     with pytest.raises(SettingsError, match=r"tuning\.head = 'regime', which the LSTM does not forecast"):
         Experiment(model={"lstm": LSTM(heads=("return", "direction"))}, tuning=Tuning(head="regime"))
