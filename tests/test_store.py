@@ -403,3 +403,13 @@ def test_the_page_can_be_drawn_again_beside_the_parts(folder: Path) -> None:
     assert page == folder / "report.html"
     assert page.read_text(encoding="utf-8") == "<p>two \\ud800"
     load_all(folder)
+
+
+def test_a_saved_run_gives_its_classes_again_without_a_fit(small: Run, kept: Path) -> None:
+    again, whole = store.chain_of(kept).classes["index"], small.classes["index"]
+    for model, heads in whole.forecasts.values.items():
+        for head, values in heads.items():
+            assert np.array_equal(again.forecasts.values[model][head], values, equal_nan=True), (model, head)
+    assert np.array_equal(again.selection.weight, whole.selection.weight)
+    assert np.array_equal(again.selection.chosen, whole.selection.chosen)
+    assert np.array_equal(again.signals.z, whole.signals.z, equal_nan=True)

@@ -36,7 +36,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.chain import Past
+from gatecast.chain import Chain, Past, make_chain
 from gatecast.compute.disk import KeptFile
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
@@ -45,6 +45,7 @@ from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.forecaster import from_state, state_of
 from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.forecasting.walkforward import Issued
+from gatecast.market.actions import recorded_delistings
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 
@@ -303,7 +304,8 @@ def _foreign(folder: Path) -> list[str]:
 def load_run(folder: str | Path) -> Run:
     """The run of a folder, every part checked against the manifest before it is read.
 
-    `classes` is empty and `control` None: their numbers are in `scores`. See `load_models` for the fitted models.
+    `classes` is empty and `control` None: their numbers are in `scores`. `chain_of` makes the classes again without a
+    fit; see `load_models` for the fitted models.
 
     Raises `StoreError` with the file and what to do, for what is missing, damaged or was changed.
     """
@@ -351,6 +353,27 @@ def load_scale(folder: str | Path) -> dict[str, dict[str, FloatArray]]:
     """
     parts = _verified(Path(folder).expanduser().resolve(), "scale/")
     return {unquote(name[len("scale/") : -len(".safetensors")]): _arrays(content) for name, content in parts.items()}
+
+
+def chain_of(run: Run | str | Path) -> Chain:
+    """The chain of a run, or of the run of a folder, made again from what it issued: nothing is fitted.
+
+    Its classes have samples, forecasts with their models, signals, proposals and choices as the run had them. Raises
+    `StoreError` as `past_of` does.
+
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.runs import run
+    >>> few = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+    >>> done = run(Experiment(bars=synthetic.b1(900, seed=1), features=("x",), schedule={"refit": "1Y"}, **few))
+    >>> again = chain_of(done).classes["index"].selection
+    >>> np.array_equal(again.weight, done.classes["index"].selection.weight)
+    True
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    actions = recorded_delistings(run.scores.get("delistings"))
+    chain = make_chain(run.experiment, run.bars, actions=actions, past=past_of(run), refit="never")
+    emptied = (run.doubtful or run.untradable) and run.experiment.selection.evidence is None
+    return chain.with_nothing_held(run.experiment.costs) if emptied else chain
 
 
 def past_of(run: Run | str | Path) -> Past:
