@@ -17,7 +17,7 @@ import pytest
 
 from gatecast.audits.tables import up_to
 from gatecast.chain import Chain, make_chain
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.models.naive import Naive
@@ -401,3 +401,17 @@ def test_bars_that_the_past_was_not_made_on_are_refused() -> None:
         walk_forward(rules, samples_of(bars[:390]), schedule, past=past)
     with pytest.raises(BarsError, match="give the bars that the past was made on"):
         walk_forward(rules, samples_of(bars.filter(~pl.int_range(pl.len()).is_between(150, 153))), schedule, past=past)
+
+
+@pytest.mark.parametrize(
+    "change", [{"horizon": 3}, {"seed": 1}, {"schedule": {"refit": "3M"}}, {"model": {"ridge": {"penalties": (1.0,)}}}]
+)
+def test_a_past_of_other_settings_is_refused(change: dict[str, Any]) -> None:
+    few: dict[str, Any] = {
+        "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"},
+        "features": ("ret_log_1",), "schedule": {"refit": "1Y"},
+    }  # fmt: skip
+    bars = synthetic.a1(800, seed=1)
+    past = make_chain(Experiment(bars=bars.head(700), **few), bars.head(700))
+    with pytest.raises(SettingsError, match=r"the past was made with (model\.ridge|\w+) ="):
+        make_chain(Experiment(bars=bars, **few | change), bars, past=past)

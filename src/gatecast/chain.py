@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import work_of
@@ -90,12 +90,14 @@ class Past:
     """What a chain has issued up to a moment: all that a chain over more bars takes over.
 
     `forecasts`: asset class -> what it issued, and its last fits. `features`: asset class -> names of the features that
-    these read. `weights`: symbol, time, weight and book, as they were decided.
+    these read. `weights`: symbol, time, weight and book, as they were decided. `settings`: what the forecasts were made
+    with, see `Experiment.forecasting`; empty: not known.
     """
 
     forecasts: Mapping[str, Issued]
     features: Mapping[str, tuple[str, ...]]
     weights: pl.DataFrame
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Chain:
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
     actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def past(self) -> Past:
@@ -121,8 +124,8 @@ class Chain:
         return Past(
             {name: one.forecasts.issued() for name, one in self.classes.items()},
             {name: one.samples.names for name, one in self.classes.items()},
-            self.weights,
-        )
+            self.weights, self.settings,
+        )  # fmt: skip
 
     def with_nothing_held(self, costs: Costs) -> Chain:
         """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
@@ -186,9 +189,12 @@ def make_chain(
     whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
     last fits forecast on, and classes that the past does not have are left out.
 
-    Raises `HistoryTooShortError` as `run` does, `BarsError` for bars that the past was not made on.
+    Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
+    for a past that was made with other settings.
     """
     before = past.past if isinstance(past, Chain) else past
+    if before is not None:
+        _refuse_other_settings(before.settings, experiment.forecasting)
     names = bars["asset_class"].unique().sort().to_list()
     if refit == "never" and before is not None:
         names = [name for name in names if name in before.forecasts]
@@ -227,7 +233,18 @@ def make_chain(
     )
     decisions = _book_as_issued(decisions, before.weights) if before else decisions
     book = backtest(decisions.weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
-    return Chain(bars, classes, decisions, book, seconds, left_out, disk, no_actions() if actions is None else actions)
+    known = no_actions() if actions is None else actions
+    return Chain(bars, classes, decisions, book, seconds, left_out, disk, known, experiment.forecasting)
+
+
+def _refuse_other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises `SettingsError` where a past was made with another setting; a model may come or go."""
+    for name in sorted(theirs.keys() & ours.keys()):
+        if theirs[name] != ours[name]:
+            raise SettingsError(
+                f"the past was made with {name} = {theirs[name]}, this experiment has {ours[name]}: give the settings "
+                "that the past was made with, or begin without a past."
+            )
 
 
 def _refuse_lost(samples: Samples, features: tuple[str, ...] | None) -> None:

@@ -446,6 +446,17 @@ class Experiment(Settings):
             *([(VENDORS, vendor[0])] if vendor else []),
         ]
 
+    @property
+    def forecasting(self) -> dict[str, Any]:
+        """What the forecasts of the models are made with, each setting and model by name."""
+        found: dict[str, Any] = {
+            "horizon": self.horizon, "lookback": self.lookback, "seed": self.seed,
+            "volatility_proxy": self.volatility_proxy, "schedule": self.schedule.model_dump(mode="json"),
+            "tuning": self.tuning and self.tuning.model_dump(mode="json", exclude={"storage"}),
+        }  # fmt: skip
+        tables = self._tables(self.model)
+        return found | {f"model.{name}": tables[name] for name in self.models}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""
         return self.model_dump(mode="json", exclude=SAID_ABOVE)

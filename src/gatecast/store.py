@@ -394,13 +394,14 @@ def past_of(run: Run | str | Path) -> Past:
         run = load_run(run)
     features = {name: tuple(names) for name, names in (run.provenance.get("features") or {}).items()}
     if run.classes:
-        return Past({name: one.forecasts.issued() for name, one in run.classes.items()}, features, run.weights)
+        issued = {name: one.forecasts.issued() for name, one in run.classes.items()}
+        return Past(issued, features, run.weights, run.experiment.forecasting)
     if run.path is None:
         raise StoreError("this run has neither its classes nor a folder: load it with load_run(folder).")
     models, scales = load_models(run.path), load_scale(run.path)
     more = _verified(run.path, "issued/")
     found = {name: _issued(run, name, models[name], scales.get(name, {}), more) for name in features if name in models}
-    return Past(found, features, run.weights)
+    return Past(found, features, run.weights, run.experiment.forecasting)
 
 
 def _issued(
