@@ -71,8 +71,6 @@ Period = Annotated[str, AfterValidator(_a_period)]
 HalfLife = Annotated[float, Field(gt=0, examples=[4.0])]
 """Years of age at which a row weighs half as much as one of today."""
 EXPANDING = "expanding"
-LONG = "_long"
-"""Ends the name of a rival that is the same model on everything known."""
 
 
 def known_by(known_at: TimeArray, moment: np.datetime64) -> BoolArray:

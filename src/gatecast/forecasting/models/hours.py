@@ -13,7 +13,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import SerializeAsAny, field_serializer
 
 from gatecast.forecasting.forecaster import (
     ALONE,
@@ -169,17 +168,13 @@ class ByHour(Forecaster):
     traits: ClassVar = Traits("forecaster that knows the hour", ("volatility", "regime"))
     fitted: ClassVar = FittedByHour
 
-    of: SerializeAsAny[Forecaster]
+    of: Forecaster
     """the forecaster that is told the hour"""
 
     @classmethod
     def is_named(cls) -> bool:
         """No: the panel makes it around its rivals."""
         return False
-
-    @field_serializer("of")
-    def _with_kind(self, of: Forecaster) -> dict[str, Any]:
-        return {"kind": of.kind, **of.model_dump(mode="json")}
 
     @property
     def name(self) -> str:
