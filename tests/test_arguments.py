@@ -51,6 +51,7 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "audit": {"experiment": experiment},
         "backtest": {"weights": bars.select("symbol", "time", weight=pl.lit(0.0)), "bars": bars},
         "cadence": {"experiment": experiment},
+        "chain_of": {"run": None},
         "compute_features": {"bars": bars},
         "forecast_newest": {"run": folder / "none", "bars": bars},
         "judge": {

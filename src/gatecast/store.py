@@ -355,6 +355,7 @@ def load_scale(folder: str | Path) -> dict[str, dict[str, FloatArray]]:
     return {unquote(name[len("scale/") : -len(".safetensors")]): _arrays(content) for name, content in parts.items()}
 
 
+@checked
 def chain_of(run: Run | str | Path) -> Chain:
     """The chain of a run, or of the run of a folder, made again from what it issued: nothing is fitted.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gatecast.compute.cluster import active
 
@@ -85,8 +86,14 @@ def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, pr
         return map(work, items)
     from joblib import Parallel, delayed
 
+    # processes made earlier, which would be used again, look for packages where this one did at that time
+    given: dict[str, Any] = {"initializer": _look_for_packages_in, "initargs": (tuple(sys.path),)} if processes else {}
     backend = "loky" if processes else "threading"
-    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator")(
+    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator", **given)(
         delayed(work)(item) for item in items
     )
     return stream
+
+
+def _look_for_packages_in(path: tuple[str, ...]) -> None:
+    sys.path[:] = path
