@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from gatecast.files import beside
 from gatecast.forecasting.lstm.recipe import Recipe
+from gatecast.forecasting.lstm.source import engine_code
 from gatecast.forecasting.lstm.training import Fit
 
 if TYPE_CHECKING:
@@ -65,12 +65,3 @@ def keep(folder: Path, key: str, fit: Fit) -> None:
         with beside(place) as part:
             save_file({**fit.weights, "best_epoch": np.array([fit.best_epoch]), **losses}, part)
             part.replace(place)
-
-
-@cache
-def engine_code() -> bytes:
-    """Hash of the engine's own source: a network of older code is not taken up."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.digest()

@@ -23,7 +23,7 @@ from gatecast.errors import GatecastError, did_you_mean
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
-from gatecast.forecasting.lstm.unfinished import engine_code
+from gatecast.forecasting.lstm.source import engine_code
 from gatecast.forecasting.schedule import Fold, Period, Window, back
 from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, open_storage, search
 from gatecast.market.bars import session_date
