@@ -167,8 +167,10 @@ def test_other_versions_and_other_code_are_refused_before_anything_is_unpickled(
     with listening(other) as address, cluster_error(address) as said:
         pass
     assert said == [f"worker tcp://a:1 has numpy 1.0?[2J where this machine has {fingerprint()['numpy']}"]
-    hashed = message(msgpack.dumps({"status": "OK", "result": {"__Serialized__": 1}}),
-                     msgpack.dumps({"serializer": "msgpack", "num-sub-frames": 1}), msgpack.dumps("f" * 64))  # fmt: skip
+    hashed = message(
+        msgpack.dumps({"status": "OK", "result": {"__Serialized__": 1}}),
+        msgpack.dumps({"serializer": "msgpack", "num-sub-frames": 1}), msgpack.dumps("f" * 64),
+    )  # fmt: skip
     older = scheduler_with({
         "ncores": workers, "versions": as_message(versions()), "run_function": hashed,
         "broadcast": as_message({"tcp://a:1": versions()}),
