@@ -84,7 +84,6 @@ def try_out(work: Callable[..., Any], *given: Any, folder: Path, seconds: float 
 
 def _inside(work: Callable[..., Any], given: tuple[Any, ...], folder: Path) -> None:
     os.environ["GATECAST_DATA"] = str(folder / "data")
-    os.environ["HOME"] = str(folder)
     os.chdir(folder)
     with (folder / "printed.txt").open("w") as printed:
         os.dup2(printed.fileno(), 1)
