@@ -25,7 +25,7 @@ from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.ends import Ended, session_of, symbols_ended
+from gatecast.market.ends import Ended, session_of
 from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
@@ -200,7 +200,10 @@ def forecast(
     refuse_sealed(run, bars)
     actions = known_delistings(run, actions, moment)
     merged = merge_bars(run.bars, bars, splits, actions)
-    ended = symbols_ended(merged.bars, actions)
+    for name, features in past.features.items():
+        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
+    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
+    ended = chain.facts.symbols_ended
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
@@ -215,9 +218,6 @@ def forecast(
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
-    for name, features in past.features.items():
-        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
-    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
     if (run.doubtful or run.untradable) and override is None:
         chain = chain.with_nothing_held(experiment.costs)
     for name, one in chain.classes.items():

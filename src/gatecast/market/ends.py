@@ -110,11 +110,14 @@ def has_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> NDArray[np.bool_]:
     return found.select(gone & still).to_series().to_numpy()
 
 
-def symbols_ended(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> dict[str, Ended]:
-    """Symbol -> how it ended, of those that have ended and not returned, by what `bars` and `actions` say."""
+def symbols_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> dict[str, Ended]:
+    """Symbol -> how it ended, of those that have ended and not returned by the last of `bars`.
+
+    `ends`: see `find_ends_and_returns`.
+    """
     last = bars.group_by("symbol").agg(last=pl.col("time").max(), asset_class=pl.col("asset_class").last())
-    ends = find_ends_and_returns(bars, actions).group_by("symbol", maintain_order=True).last()
-    rows = ends.filter(pl.col("back").is_null()).join(last, on="symbol", how="left").sort("symbol")
+    newest = ends.group_by("symbol", maintain_order=True).last()
+    rows = newest.filter(pl.col("back").is_null()).join(last, on="symbol", how="left").sort("symbol")
     columns = ("symbol", "asset_class", "last", "time", "kind", "value")
     return {row[0]: Ended(*row) for row in rows.select(columns).iter_rows()}
 
@@ -136,16 +139,16 @@ def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, 
     return found
 
 
-def say_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[Finding]:
-    """What is to be said of symbols that stop before the others: one finding a symbol, none of known terms.
+def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[Finding]:
+    """Findings on symbols that stop before the others, one a symbol, none of known terms. `ended`: see `symbols_ended`.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=2)
     >>> first = bars["symbol"][0]
-    >>> [one.rule for one in say_ends(bars.filter((pl.col("symbol") != first) | (pl.int_range(pl.len()) < 100)))]
+    >>> stopped = bars.filter((pl.col("symbol") != first) | (pl.int_range(pl.len()) < 100))
+    >>> [one.rule for one in say_ends(stopped, symbols_ended(stopped, find_ends_and_returns(stopped)))]
     ['ended']
     """
-    ended = symbols_ended(bars, actions)
     found = [
         Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {one.table_wanted}")
         for one in ended.values() if one.kind != "known"

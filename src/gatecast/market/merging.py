@@ -20,7 +20,7 @@ from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
-from gatecast.market.ends import symbols_ended
+from gatecast.market.facts import facts_of
 from gatecast.market.tables import Notes
 
 Kind = Literal[
@@ -114,7 +114,7 @@ def merge_bars(
 
     last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
-    ended = set(symbols_ended(pl.concat([known, added.select(known.columns)]), actions))
+    ended = set(facts_of(pl.concat([known, added.select(known.columns)]), actions).symbols_ended)
     problems += _missing(known.select(COLUMNS), newer.select(COLUMNS), ended)
     known = make_bars(pl.concat([known, late])) if len(late) else known
     if len(added) == 0:

@@ -38,10 +38,10 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.market.bars import COLUMNS, open_fills, refuse_lacking, session_date
-from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
+from gatecast.market.bars import COLUMNS, refuse_lacking, session_date
+from gatecast.market.calendar import OTHER_LEVEL, sessions_of
 from gatecast.market.classes import asset_class
-from gatecast.market.ends import find_ends_and_returns, has_ended
+from gatecast.market.facts import ClassFacts, Facts, facts_of
 from gatecast.samples.targets import to_times
 from gatecast.trading.costs import BASIS_POINT, Costs
 from gatecast.trading.portfolio import make_book
@@ -165,16 +165,16 @@ def net_returns(
 
 
 def net_of_class(
-    weight: FloatArray, bars: pl.DataFrame, costs: Costs, at_open: BoolArray, ends: pl.DataFrame
+    weight: FloatArray, facts: ClassFacts, costs: Costs
 ) -> tuple[FloatArray, list[tuple[np.datetime64, FloatArray]]]:
     """Net simple returns of strategies, each symbol by itself, and what ends without a bar have brought.
 
-    In: weights (bars, strategies) decided at each close of the Bars of one class, whether each bar's orders are filled
-    at its open (see `gatecast.market.bars.open_fills`), and the ends of symbols. Out: (bars, strategies) net, known at
-    that row's close; and the time and (strategies,) net of each end, which has no row among the bars.
+    In: weights (bars, strategies) decided at each close of the Bars of one class, and the facts of these. Out: (bars,
+    strategies) net, known at that row's close; and the time and (strategies,) net of each end, which has no row among
+    the bars.
     """
-    table = _with_facts(bars, at_open).with_row_index("row")
-    table = _with_ends(table, ends)
+    table = _with_facts(facts.bars, facts.fills, facts.starts).with_row_index("row")
+    table = _with_ends(table, facts.ends)
     settled = settle(_rows_of(table, costs), _at_rows(table, weight), shared=False)
     is_bar = table["kind"].to_numpy() == BAR
     net = settled.net[is_bar]
@@ -217,18 +217,22 @@ def backtest(
     >>> bool(np.allclose(result.equity["equity"], result.equity["benchmark"], rtol=1e-3))
     True
     """
-    costs = costs or Costs()
     refuse_lacking(bars)
-    ends = find_ends_and_returns(bars, actions)
-    table = _with_weights(weights, _with_facts(bars, _fills_chosen(fills or {}, bars)))
-    goes_on = pl.Series((~has_ended(table, ends)).astype(np.float64))
+    return backtest_of(weights, facts_of(bars, actions), costs or Costs(), fills)
+
+
+def backtest_of(weights: Any, facts: Facts, costs: Costs, fills: Mapping[str, Fill] | None = None) -> Backtest:
+    """The `backtest` of weights on bars whose facts are known; raises what it raises."""
+    at_rows = _with_facts(facts.bars, _fills_chosen(fills or {}, facts), facts.starts)
+    table = _with_weights(weights, at_rows.with_columns(goes_on=pl.Series(~facts.ended).cast(pl.Float64)))
+    goes_on = table["goes_on"]
     keys = table.select("symbol", "time", weight=pl.col("weight") * goes_on)
-    table = table.with_columns(
+    table = table.drop("goes_on").with_columns(
         weight=keys["weight"],
-        book=make_book(keys, bars, ends)["weight"],
-        hold=make_book(keys.with_columns(weight=goes_on), bars, ends)["weight"],
+        book=make_book(keys, facts)["weight"],
+        hold=make_book(keys.with_columns(weight=goes_on), facts)["weight"],
     )
-    table = _with_ends(table, ends).with_columns(_only_changes("hold"))
+    table = _with_ends(table, facts.ends).with_columns(_only_changes("hold"))
     rows = _rows_of(table, costs)
     own = settle(rows, table.select("weight").to_numpy(), shared=False)
     rows, weight = rows.together(table), table.select("book", "hold").to_numpy()
@@ -249,7 +253,7 @@ def backtest(
         turnover_per_year=traded / 2 / years if years > 0 else math.nan,
         break_even_cost_bps=earned / traded / BASIS_POINT if traded > 0 else math.nan,
         fills=dict(table.group_by("symbol", maintain_order=True).agg(pl.col("at_open").mean()).iter_rows()),
-        rows_per_year=rows_per_year(equity, bars),
+        rows_per_year=rows_per_year(equity, facts.bars),
         ends=_count_ends(table, rows),
         equity_without_default_ends=without,
     )  # fmt: skip
@@ -281,18 +285,17 @@ def rows_per_year(equity: pl.DataFrame, bars: pl.DataFrame) -> float:
 # ── the bars, as an account sees them ─────────────────────────────────────────────────────────────
 
 
-def _with_facts(bars: pl.DataFrame, at_open: BoolArray) -> pl.DataFrame:
+def _with_facts(bars: pl.DataFrame, at_open: BoolArray, starts: BoolArray) -> pl.DataFrame:
     """The bars with `starts` (a listing begins at the bar) and `at_open` (its orders are filled at its open)."""
-    starts = (pl.col("listing").diff().over("symbol") != 0).fill_null(False)
-    table = bars.select(COLUMNS).with_columns(at_open=pl.Series(at_open), listing=listings(bars))
-    return table.with_columns(starts=starts).drop("listing")
+    return bars.select(COLUMNS).with_columns(at_open=pl.Series(at_open), starts=pl.Series(starts))
 
 
-def _fills_chosen(fills: Mapping[str, Fill], bars: pl.DataFrame) -> BoolArray:
+def _fills_chosen(fills: Mapping[str, Fill], facts: Facts) -> BoolArray:
     """(bars,) whether orders are filled at the open, where a symbol's fills are given as they are given."""
-    known = bars["symbol"].unique().to_list()
-    at_open = open_fills(bars)
-    symbols = bars["symbol"].to_numpy()
+    if not fills:
+        return facts.fills
+    known = facts.bars["symbol"].unique().to_list()
+    at_open, symbols = facts.fills, facts.bars["symbol"].to_numpy()
     for symbol, fill in fills.items():
         if symbol not in known:
             raise SettingsError(f"fills name {symbol!r}, the bars do not. {did_you_mean(symbol, known)}")
