@@ -18,6 +18,7 @@ import polars as pl
 from gatecast.errors import BarsError
 from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
+from gatecast.market.calendar import fill_times
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
 from gatecast.market.facts import facts_of
@@ -64,6 +65,9 @@ def merge_bars(
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
+    A row that the run had and that was not known by the fill of its newest close was never read: once it is known, the
+    newer bars' row stands in its place.
+
     Parameters
     ----------
     known: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
@@ -73,7 +77,7 @@ def merge_bars(
 
     Returns
     -------
-    Merged: `known`, the later rows, and rows between that became known after all of `known`; `problems` name what was
+    Merged: `known`, the later rows, and rows between that became known after those of `known`; `problems` name what was
     revised, re-based, is missing, late, new or odd.
 
     Raises `BarsError` when no symbol is common, a column is missing, a class or the time of the closes is another one,
@@ -108,7 +112,7 @@ def merge_bars(
     late = _late(known, newer)
     problems += _revised(known, newer.join(late, on=["symbol", "time"], how="anti", maintain_order="left"), rounding)
     problems += _of_bars(
-        "late", late, "bars that the run did not have", "became known after it",
+        "late", late, "bars that the run could not read", "became known after it",
         "they are read from then on, what was issued before stays.",
     )  # fmt: skip
 
@@ -116,7 +120,8 @@ def merge_bars(
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
     ended = set(facts_of(pl.concat([known, added.select(known.columns)]), actions).symbols_ended)
     problems += _missing(known.select(COLUMNS), newer.select(COLUMNS), ended)
-    known = make_bars(pl.concat([known, late])) if len(late) else known
+    if len(late):
+        known = make_bars(pl.concat([known.join(late, on=["symbol", "time"], how="anti"), late]))
     if len(added) == 0:
         refuse_other_market(known, newer)
         return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
@@ -129,11 +134,14 @@ def merge_bars(
 
 
 def _late(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
-    """Bars within the known ones' span that became known after all of these: the sessions were there, not the rows.
+    """Bars within the known ones' span that became known after these: the sessions were there, not the rows.
 
-    Another bar that the known ones lack is a correction, and stays out.
+    A row of `known` that is not known by the fill of the newest close counts as not there, since nothing has read it.
+    Another bar that `known` lacks is a correction, and stays out.
     """
-    own = _only_in(newer.filter(pl.col("known_at") > known["known_at"].max()), known)
+    read = known.filter(pl.col("known_at") <= fill_times(known).max())
+    own = _within(newer.filter(pl.col("known_at") > read["known_at"].max()), known)
+    own = own.join(read, on=["symbol", "time"], how="anti", maintain_order="left")
     before = known.select("symbol", "time", _segment="segment").sort("time")
     placed = own.sort("time").join_asof(before, on="time", by="symbol", strategy="backward", check_sortedness=False)
     return placed.with_columns(segment=pl.col("_segment")).select(known.columns).sort("symbol", "time")
@@ -364,9 +372,14 @@ def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float
 
 def _only_in(bars: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """The bars that `other` has not, between its first and its last bar of the symbol."""
-    span = other.group_by("symbol").agg(begin=pl.col("time").min(), end=pl.col("time").max())
-    inside = bars.join(span, on="symbol", maintain_order="left").filter(pl.col("time").is_between("begin", "end"))
+    inside = _within(bars, other)
     return inside.join(other.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
+
+
+def _within(bars: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """The bars between the first and the last bar that `other` has of their symbol."""
+    span = other.group_by("symbol").agg(begin=pl.col("time").min(), end=pl.col("time").max())
+    return bars.join(span, on="symbol", maintain_order="left").filter(pl.col("time").is_between("begin", "end"))
 
 
 def _of_bars(kind: Kind, bars: pl.DataFrame, noun: str, what: str, follows: str) -> list[DataProblem]:
