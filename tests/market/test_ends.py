@@ -100,6 +100,9 @@ def test_known_terms_are_booked_once_they_are_known() -> None:
     assert rows(bars, late) == [("B", all_days[120], "known", -0.8)]
     later = delisting(("B", last.date(), -0.8, all_days[200]))  # the default is booked meanwhile
     assert rows(bars, later) == [("B", all_days[159], "default", -0.3), ("B", all_days[200], "known", -0.8)]
+    evening = delisting(("B", last.date(), -0.8, last + timedelta(hours=2)))  # known by the fill: also where bars stop
+    for known in (bars, bars.filter(pl.col("time") <= last)):
+        assert rows(known, evening) == [("B", last, "known", -0.8)]
     unknown = delisting(("B", last.date(), None, None))  # it ended, nobody says with what
     assert rows(bars, unknown) == [("B", last, "default", -0.3)]
     other = told.with_columns(kind=pl.lit("split"))

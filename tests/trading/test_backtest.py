@@ -355,6 +355,30 @@ def test_a_symbol_that_returns_has_earned_the_move_to_its_reopening(away: int) -
     assert sale == pytest.approx(5e-4 * b["open"][100] / b["open"][1] / before, rel=2e-3)
 
 
+@pytest.mark.parametrize("bars_after", [0, 3, 30])
+def test_a_delisting_of_a_symbol_that_goes_on_trading_is_taken_back_at_its_reopening(bars_after: int) -> None:
+    """Known terms are booked on their session, and are what the holder has until the symbol trades again for good."""
+    away = 40 if bars_after < 30 else 0
+    bars = equities({"A": 300, "B": [100 + bars_after, 100 + bars_after + away]})
+    own = bars.filter(pl.col("symbol") == "B")
+    told = pl.DataFrame([("B", "delisting", own["time"][99].date(), -0.8, None)], schema=ACTIONS, orient="row")
+    ones, fills = bars.select("symbol", "time", weight=pl.lit(1.0)), dict.fromkeys("AB", "open")
+    result = backtest(ones, bars, FREE, fills, actions=told)
+    assert result.ends == {"known": 1, "default": 0, "vendor": 0, "returned": 1}
+    found = result.bars.filter(pl.col("symbol") == "B")
+    end = found.with_row_index().filter(pl.col("time") == own["time"][99])["index"].to_list()[-1]
+    assert found["net"][end] == pytest.approx(-0.8, abs=1e-12)
+    day = pl.col("time").dt.date()
+    back = own.with_row_index().filter(day > own["time"][99].date() + timedelta(days=7))["index"][0]
+    between = found["net"].to_numpy()[end + 1 : back + 1]  # rows after the end, of bars that clear last trades
+    assert (between == 0).all()
+    wealth = np.prod(1 + found["net"].to_numpy()[: back + 2])  # the end has a row of its own
+    assert wealth == pytest.approx(own["open"][int(back)] / own["open"][1], rel=1e-9)
+    before = pl.col("time") < own["time"][int(back)]
+    cut = backtest(ones.filter(before), bars.filter(before), FREE, fills, actions=told)  # that it returns is not known
+    assert cut.equity.equals(result.equity.filter(before))
+
+
 def test_symbols_that_end_with_their_vendor_are_sold_at_their_last_close() -> None:
     bars = equities({"A": 300, **dict.fromkeys("BCD", 100)})
     costs = Costs(slippage_bps=20.0, commission_bps=0.0)

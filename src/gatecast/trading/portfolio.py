@@ -60,17 +60,21 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, facts: Facts) -> pl.S
         held=held | held.shift().over("symbol").fill_null(False),  # an order of the last bar waits for the next
         back=time.shift(-1).over("symbol"),
     )
-    stops = pl.col("back").is_null() | (pl.col("back") - time > SILENCE)
+    table = (
+        table.sort("time")
+        .join_asof(
+            facts.ends.select("symbol", end=time.cast(clock)).sort("end"),
+            left_on="time", right_on="end", by="symbol", strategy="forward", check_sortedness=False,
+        )
+        .sort("symbol", "time")
+    )  # fmt: skip
+    ends = (pl.col("end") < pl.col("back")).fill_null(False)  # that it returns soon is not known before
+    stops = pl.col("back").is_null() | (pl.col("back") - time > SILENCE) | ends
     runs = (
         table.with_columns(run=stops.shift().over("symbol").fill_null(False).cum_sum().over("symbol"))
         .group_by("symbol", "run", maintain_order=True)
-        .agg(since=time.min(), last=time.max(), held=pl.col("held").last(), back=pl.col("back").last())
-        .sort("last")
-        .join_asof(
-            facts.ends.select("symbol", end=time.cast(clock)).sort("end"),
-            left_on="last", right_on="end", by="symbol", strategy="forward", check_sortedness=False,
-        )
-    )  # fmt: skip
+        .agg(pl.col("held", "back", "end").last(), since=time.min(), last=time.max())
+    )
     silent = pl.when(~pl.col("held")).then(pl.col("last") + SILENCE)
     until = runs.select(until=pl.min_horizontal(silent, pl.col("end") - INSTANT, pl.col("back") - INSTANT))["until"]
     begun = runs["since"].sort().search_sorted(times.cast(clock), side="right").cast(pl.Int64)
