@@ -379,13 +379,16 @@ def spoil(reader: Reader, examples: Path, place: Path, draw: Random) -> tuple[Pa
     shutil.copytree(good, bad)
     done = []
     for _ in range(draw.choice((1, 1, 1, 2))):
-        files = sorted(
-            file for file in bad.rglob("*") if file.is_file() and not file.is_symlink() and file.stat().st_size < 2**27
-        )
+        files = sorted(file for file in bad.rglob("*") if _is_small_file(file))
         done.append(_spoil_file(draw.choice(files), draw, canary))
-    if (bad / "manifest.json").is_file() and draw.random() < 0.7 and _list_again(bad):
+    if _is_small_file(bad / "manifest.json") and draw.random() < 0.7 and _list_again(bad):
         done.append("listed again")
     return bad, ", ".join(done)
+
+
+def _is_small_file(file: Path) -> bool:
+    """Whether this is still what it was: a regular file, and no link, pipe or file of 50 GB."""
+    return not file.is_symlink() and file.is_file() and file.stat().st_size < 2**27
 
 
 def _spoil_file(file: Path, draw: Random, canary: Path) -> str:
@@ -405,7 +408,7 @@ def _list_again(folder: Path) -> bool:
         listed = json.loads(manifest.read_bytes())
         for name, entry in listed["parts"].items():
             file = folder / name
-            if file.is_file() and file.stat().st_size < 2**30:
+            if _is_small_file(file):
                 entry |= {"sha256": sha256_of(file), "bytes": file.stat().st_size}
         manifest.write_text(json.dumps(listed))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
