@@ -231,15 +231,18 @@ def forecast(
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
     )  # fmt: skip
-    told = []
+    with_warnings = []
     for row in rows:
         own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
-        told.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": [asdict(one) for one in own]})
-    return Newest(told, problems, tuple(dict.fromkeys(warnings)))
+        found = [asdict(problem) for problem in own]
+        with_warnings.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": found})
+    return Newest(with_warnings, problems, tuple(dict.fromkeys(warnings)))
 
 
 def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, list[DataProblem]]:
-    """The bars without those later than the run's that have no price, or that close after `now`; and what they were.
+    """Bars -> the bars that can be forecast from, and problems that name the others.
+
+    Left out are bars after the run's last that have no price, and bars that close after `now`.
 
     Raises `BarsError` where none is left.
     """
@@ -288,10 +291,10 @@ def known_delistings(run: Run, actions: pl.DataFrame | None, now: datetime) -> p
     if actions is None:
         return recorded
     today = session_date(pl.lit(now).cast(pl.Datetime("us", "UTC")))
-    told = actions.filter(
+    with_warnings = actions.filter(
         pl.col("kind") == "delisting", pl.col("date") <= today, (pl.col("known_at") <= now).fill_null(True)
     )
-    fresh = told.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
+    fresh = with_warnings.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
     return pl.concat([recorded, fresh])
 
 

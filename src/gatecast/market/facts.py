@@ -1,4 +1,4 @@
-"""Facts of bars: bars and actions -> fills, listings, ends and calendars, each found once and used by all who need it.
+"""Facts of bars: bars and actions -> fills, listings, ends and calendars, each computed once for the whole chain.
 
 Every fact of a bar is read from bars up to it, so that later bars never change it.
 """
