@@ -313,7 +313,7 @@ def search_once(
         seed=lambda number: seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
         progress=told and (lambda known: told(min(len(known), tuning.trials), tuning.trials, _best(known, given))),
     ) if inner else []  # fmt: skip
-    return _chosen_on_record(tuning, fold, given, trials)
+    return _judged(tuning, fold, given, trials)
 
 
 def _best(trials: Sequence[Trial], given: Params) -> str:
@@ -329,7 +329,7 @@ def best_of(trials: Sequence[Mapping[str, Any]]) -> list[Params]:
     return [dict(one["params"]) for one in done[:PASSED_ON]]
 
 
-def _chosen_on_record(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> dict[str, Any]:
+def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> dict[str, Any]:
     """See `search_once`: the best of the trials, where it beats the settings given by the margin."""
     done = sorted((one for one in trials if one.state == "complete"), key=lambda one: (one.loss, one.number))
     own = next((one for one in done if one.params == given), None)
@@ -384,10 +384,10 @@ def relative_losses(fitted: FittedLSTM, fold: Fold, heads: Sequence[str]) -> Flo
 
 
 def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold], guesses: Sequence[Params]) -> str:
-    """Hash of all that a study depends on but its budget: engine, settings, ranges and every number that it reads.
+    """Short hash of what a study depends on beside its budget: engine, settings, ranges and every number that it reads.
 
-    The first guesses come from another study: where that study has grown, the hash is another and this one starts
-    again. In a shared study, whose outcome depends on the speed of its workers, guesses are left out of the hash.
+    The first guesses are the outcome of another study: where that one has grown, this one begins anew. Not so where
+    outcomes hang on who was how fast: there all must meet in one study.
     """
     samples = fold.data
     digest = hashlib.sha256(engine_code() + lstm.model_dump_json().encode())
