@@ -385,8 +385,9 @@ def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
 def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """The frame; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`."""
     for name, kind in frame.schema.items():
-        if kind == pl.String:
-            longest: Any = frame[name].str.len_bytes().max()
+        if kind in (pl.String, pl.Categorical, pl.Enum):
+            texts = frame[name] if kind == pl.String else frame[name].unique().cast(pl.String)
+            longest: Any = texts.str.len_bytes().max()
             _refuse_long(path, name, longest or 0)
     return frame
 
