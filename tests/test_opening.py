@@ -29,9 +29,7 @@ ALLOWED = {
 def openings(source: str) -> list[str]:
     """The calls in Python source that open a file."""
     calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-    names = (
-        one.id if isinstance(one, ast.Name) else one.attr if isinstance(one, ast.Attribute) else "" for one in calls
-    )
+    names = (getattr(one, "id", getattr(one, "attr", "")) for one in calls)
     return [name for name in names if name in OPENS | READS]
 
 
