@@ -50,7 +50,7 @@ from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import read_bars
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.targets import to_times
-from gatecast.settings import Settings
+from gatecast.settings import LARGEST_SEED, Settings
 from gatecast.trading.decisions import make_decisions
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ EARLY = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # bars from a start, w
 class Cuts(Settings):
     """Where the chain is cut."""
 
-    samples: Annotated[int, Field(ge=1)] = 200
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     """random moments for the stages that fit nothing, and as many, up to 39, in the first bars of a few series"""
-    fits: Annotated[int, Field(ge=1)] = 12
+    fits: Annotated[int, Field(ge=1, le=10_000)] = 12
     """moments around refits and between them, for the stages that fit"""
     light: bool = True
     """small models instead of the experiment's own, since a leak of the chain shows in any model"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """seed of the random moments and of the garbage"""
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from gatecast.compute.estimate import Work
 from gatecast.errors import TrainingError
 from gatecast.market.bars import session_date
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LONGEST = 10_000
 """The largest count of a calendar length, in any unit."""
-MOST_BARS = 10_000_000
-"""The largest length in bars."""
 
 
 def _a_length(value: str | int) -> str | int:
@@ -68,7 +66,7 @@ def _a_period(value: str) -> str:
 
 Period = Annotated[str, AfterValidator(_a_period)]
 """A calendar length such as "1Y" or "3M"."""
-HalfLife = Annotated[float, Field(gt=0, examples=[4.0])]
+HalfLife = Annotated[float, Field(gt=0, le=1000, examples=[4.0])]
 """Years of age at which a row weighs half as much as one of today."""
 EXPANDING = "expanding"
 

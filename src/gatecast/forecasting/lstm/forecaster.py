@@ -30,7 +30,7 @@ from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
 from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -212,9 +212,9 @@ class LSTM(Recipe, Forecaster):
     """years of age that halve a label's weight in the loss; left out: none do"""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """networks in the ensemble"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the networks begin from"""
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Annotated[int, Field(ge=1, le=1000)] = 1
     """refits from one training to the next"""
     warm_start: bool = False
     """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;

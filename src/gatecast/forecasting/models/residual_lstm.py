@@ -17,7 +17,7 @@ from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.samples.variance import VARIANCE_INPUTS
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,7 @@ class ResidualLSTM(Forecaster):
     """networks"""
     every: Annotated[int, Field(ge=1, le=1000)] = 12
     """refits from one training to the next"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the networks begin from"""
 
     def relative_work(self) -> float:
