@@ -149,7 +149,13 @@ def _refuse_header(content: bytes) -> None:
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise ValueError(f"its array {_short(name)} is not described by kind, shape and place")
         kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(kind, str) or kind not in KINDS or not _are_sizes(shape) or len(shape) > MOST_DIMENSIONS or not _are_sizes(place, 2):
+        if (
+            not isinstance(kind, str)
+            or kind not in KINDS
+            or not _are_sizes(shape)
+            or len(shape) > MOST_DIMENSIONS
+            or not _are_sizes(place, 2)
+        ):
             raise ValueError(f"its array {_short(name)} is of no known kind, shape or place")
         begin, end = place
         if end - begin != math.prod(shape) * np.dtype(KINDS[kind]).itemsize:
@@ -184,7 +190,9 @@ def refuse_infinite(arrays: Mapping[str, NDArray[Any]], *, nan: bool = False, in
         for word, wrong in (("NaN", np.isnan(array) & (not nan)), ("infinity", np.isinf(array) & (not inf))):
             if wrong.any():
                 count = int(wrong.sum())
-                raise ValueError(f"{_short(name)} has {word} in {count} of {array.size} places, expected finite numbers")
+                raise ValueError(
+                    f"{_short(name)} has {word} in {count} of {array.size} places, expected finite numbers"
+                )
 
 
 def table_of(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gatecast.errors import StoreError
-from gatecast.files import beside, free_name, is_regular, read, remove, sweep, sync_folder, write_whole
+from gatecast.files import beside, free_name, is_regular, read, remove, sweep, sync_folder, write
 from gatecast.store.parts import MANIFEST, PAGE, read_manifest
 
 UNCHANGED = "What was there is unchanged; make room or give another folder, then save again."
@@ -110,7 +110,8 @@ def locked(place: Path) -> Iterator[None]:
     _held.add(place)
     try:
         with contextlib.suppress(OSError):
-            write_whole(_holder_file(place), f"{os.getpid()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n".encode())
+            _holder_file(place).unlink(missing_ok=True)
+            write(_holder_file(place), f"{os.getpid()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n".encode())
         yield
     finally:
         _held.discard(place)

@@ -314,7 +314,7 @@ def _members_of(
         model, seed, head = key.rsplit("/", 2) if key.count("/") >= 2 else ("", "", "")
         if not model or not seed.isdecimal() or int(seed[:6]) >= MOST_SEEDS or seed != str(int(seed)):
             raise parts.fault(name, f"its array {key[:80]!r} is of no model, seed and head")
-        if array.shape not in ((len(time),), (len(time), horizon)):
+        if array.shape not in ((len(time),), (len(time), 1), (len(time), horizon)):
             raise parts.fault(name, f"its array {key[:80]!r} has the shape {array.shape}, expected {len(time):,} rows")
         found.setdefault(FORMER_NAMES.get(model, model), {}).setdefault(int(seed), {})[head] = array
     for model, seeds in found.items():

@@ -169,5 +169,3 @@ def _content(part: bytes | KeptFile) -> bytes | Path:
 
 def _size(content: bytes | KeptFile) -> int:
     return len(content) if isinstance(content, bytes) else content.path.stat().st_size
-
-
