@@ -16,7 +16,6 @@ import polars as pl
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
     from polars._typing import PolarsDataType
 
 LARGEST_WHOLE_NUMBER = 2**53

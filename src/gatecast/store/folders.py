@@ -1,4 +1,4 @@
-"""The place of a run: whether one can be saved there, who writes to it now, and how a new one takes the old one's place.
+"""The place of a run: whether one can be saved there, who writes to it now, how a new one replaces the old.
 
 Whatever a killed process left behind stops no later one: temporary names say whose they are, and are removed at the
 next start; a run that makes room is renamed before it is removed.
