@@ -7,6 +7,7 @@ by name and class: what it left out stays left out on the longer file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
@@ -19,6 +20,7 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings
@@ -36,10 +38,14 @@ from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
 from gatecast.trading.decisions import how_held
 
-FAILS = ("stale", "missing", "revised", "left out")
+NOT_FINITE = "not finite"
+"""Kind of the problem of a forecast that is no number."""
+FAILS = ("stale", "missing", "revised", "left out", NOT_FINITE)
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
+EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
+"""What a forecast of today must have -> the head that it is of."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
@@ -55,6 +61,11 @@ class Newest:
     rows: list[dict[str, Any]]
     problems: tuple[DataProblem, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def broken(self) -> bool:
+        """Whether a forecast is not finite."""
+        return any(problem.kind == NOT_FINITE for problem in self.problems)
 
     @property
     def sound(self) -> bool:
@@ -231,12 +242,45 @@ def forecast(
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
     )  # fmt: skip
+    rows, broken = without_broken(
+        rows, {name: set(one.values.get(ENSEMBLE, ())) for name, one in past.forecasts.items()}
+    )
+    problems, warnings = (*problems, *broken), [*warnings, *(problem.sentence for problem in broken)]
     with_warnings = []
     for row in rows:
         own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
         found = [asdict(problem) for problem in own]
         with_warnings.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": found})
     return Newest(with_warnings, problems, tuple(dict.fromkeys(warnings)))
+
+
+def without_broken(
+    rows: Sequence[dict[str, Any]], heads: Mapping[str, Collection[str]]
+) -> tuple[list[dict[str, Any]], list[DataProblem]]:
+    """Rows of `newest_rows` -> the same with nothing held where a forecast of today is not finite; and what was wrong.
+
+    `heads`: asset class -> heads that the run forecasts of it.
+
+    >>> row = {"symbol": "A", "asset_class": "equity", "current": True, "weight": 0.1, "probability_up": None}
+    >>> rows, problems = without_broken([row], {"equity": ("direction",)})
+    >>> rows[0]["weight"], problems[0].kind
+    (0.0, 'not finite')
+    """
+    safe, broken = [], []
+    for row in rows:
+        promised = heads.get(row["asset_class"], ())
+        lost = [name for name, head in EXPECTED.items() if head in promised and not _is_finite(row.get(name))]
+        if not row["current"] or not lost:
+            safe.append(row)
+            continue
+        safe.append({**row, **{name: 0.0 for name in ("weight", "book") if name in row}})
+        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no finite number. Nothing is held: make a new run."
+        broken.append(DataProblem(NOT_FINITE, (row["symbol"],), said))
+    return safe, broken
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, list[DataProblem]]:

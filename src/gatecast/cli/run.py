@@ -71,23 +71,23 @@ def run(
     }  # fmt: skip
     experiment = experiment_of(config, changes)
     place = check_place(out or Path("runs") / as_folder(experiment.name))
-    kept = unfinished(place)
-    began = time.monotonic()
-    try:
-        with cluster(backend, scheduler), RunProgress(experiment, quiet) as progress:
-            kept_by = experiment.replace(unfinished=kept, studies=studies(place))
-            result = run_experiment(kept_by, progress=progress, plan=progress.plan)
-    except KeyboardInterrupt:
-        networks = counted(len(list(kept.glob("*.safetensors"))), "network")
-        raise InterruptedRunError(
-            f"interrupted. {networks} kept in {printable(kept)}: the same command goes on from there."
-        ) from None
-    replaces = place.is_dir() and any(place.iterdir())
-    result = save_run(result, place)
-    replaced = replacement(result) if replaces else ""
-    discard(kept)
-    page = draw_page(result, place)
-    cost = Cost.since(began, len(result.bars))
+    with locked(place):
+        kept, began = unfinished(place), time.monotonic()
+        try:
+            with cluster(backend, scheduler), RunProgress(experiment, quiet) as progress:
+                kept_by = experiment.replace(unfinished=kept, studies=studies(place))
+                result = run_experiment(kept_by, progress=progress, plan=progress.plan)
+        except KeyboardInterrupt:
+            networks = counted(len(list(kept.glob("*.safetensors"))), "network")
+            raise InterruptedRunError(
+                f"interrupted. {networks} kept in {printable(kept)}: the same command goes on from there."
+            ) from None
+        replaces = place.is_dir() and any(place.iterdir())
+        result = save_run(result, place)
+        replaced = replacement(result) if replaces else ""
+        discard(kept)
+        page = draw_page(result, place)
+        cost = Cost.since(began, len(result.bars))
     if not quiet:
         show_run(result, page, cost, make_console(stderr=as_json))
     if replaced:

@@ -56,14 +56,16 @@ def unseal(
     as_json: AsJson = False,
 ) -> None:
     """Open the hold-out of a run, once: each gain before and in the hold-out."""
-    from gatecast.store import load_run, replacement, save_run
+    from gatecast.store import check_place, load_run, locked, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
-    with TerminalBars() as progress:
-        run = open_holdout(load_run(folder), bars=bars, again=again, jobs=core_count(), progress=progress)
-    run = save_run(run, folder)
-    replaced = replacement(run)
-    page = draw_page(run, folder)
+    sealed = load_run(folder)
+    with locked(check_place(folder)):
+        with TerminalBars() as progress:
+            run = open_holdout(sealed, bars=bars, again=again, jobs=core_count(), progress=progress)
+        run = save_run(run, folder)
+        replaced = replacement(run)
+        page = draw_page(run, folder)
     found = run.scores["holdout"]
     if as_json:
         print_json({"path": str(folder), "report": str(page) if page else None, "replaced": replaced, **found})

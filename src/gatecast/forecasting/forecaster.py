@@ -231,9 +231,10 @@ def from_state(arrays: dict[str, NDArray[Any]], settings: Mapping[str, Any]) -> 
         raise StoreError(f"a stored model is of the unknown kind {kind!r}: {error}") from None
     try:
         return cls.fitted.from_state(arrays, own)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # a plug-in's own may be any
         raise StoreError(
-            f"a stored model of kind {kind!r} lacks or mangles {error}: it was written by another version, or damaged."
+            f"a stored model of kind {kind!r} lacks or mangles {str(error)[:200]}: it was written by another "
+            "version, or damaged."
         ) from None
 
 

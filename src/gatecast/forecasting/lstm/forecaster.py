@@ -25,10 +25,11 @@ from gatecast.forecasting.forecaster import (
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
-from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
+from gatecast.forecasting.lstm.training import Fit, initial_weights, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
+from gatecast.forecasting.stored import array_of, number_in, scaler_of, spread_of
 from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.settings import LARGEST_SEED, SHARED
 
@@ -166,17 +167,22 @@ class FittedLSTM:
         for name, array in arrays.items():
             if name.startswith("member."):
                 _, i, weight = name.split(".", 2)
-                members[int(i)][weight] = array
-        scaler = Scaler(arrays["scaler.centre"], arrays["scaler.spread"])
+                members[int(i)][weight] = array_of(arrays, name, *array.shape, dtype=np.float32)
+        scaler, centre = scaler_of(arrays), array_of(arrays, "centre", len(lstm.output_columns))
+        blank = initial_weights(lstm, len(scaler.centre), len(centre), 0)
+        shapes = {weight: array.shape for weight, array in blank.items()}
+        for member in members:
+            if {weight: array.shape for weight, array in member.items()} != shapes:
+                raise ValueError("weights that its settings ask for")
         return cls(
             lstm,
             scaler,
-            arrays["centre"],
-            arrays["spread"],
+            centre,
+            spread_of(arrays, "spread", len(centre)),
             tuple(members),
             tuple(settings["epochs"]),
-            settings["smear"],
-            arrays.get("selected"),
+            number_in(settings, "smear", 0.5, 2.0),
+            array_of(arrays, "selected", None, len(scaler.centre), nan=True) if "selected" in arrays else None,
             tuple(settings.get("trained", ())),
             tuple(settings.get("searches", ())),
         )

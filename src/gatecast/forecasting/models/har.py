@@ -21,6 +21,7 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.models.linear import FALLS
 from gatecast.forecasting.models.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.stored import array_of, spread_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED
 from gatecast.settings import MOST_BARS
@@ -43,6 +44,9 @@ HalfLives = Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)] | None, ...], 
 class SymbolTable:
     """Numbers a symbol, `table` (symbols, numbers), and those of the class, `pooled`, for a symbol without its own."""
 
+    lengths: ClassVar[tuple[int, ...]] = ()
+    """how many numbers there may be"""
+
     table: FloatArray
     pooled: FloatArray
     symbols: tuple[str, ...]
@@ -60,7 +64,10 @@ class SymbolTable:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
         """The inverse of `state`."""
-        return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+        symbols, pooled = symbols_in(settings), array_of(arrays, "pooled", None)
+        if len(pooled) not in cls.lengths:
+            raise ValueError(f"'pooled', which has {len(pooled)} numbers")
+        return cls(array_of(arrays, "table", len(symbols), len(pooled)), pooled, symbols)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class FittedLogHAR(SymbolTable):
 
     Of three terms they are those of the HAR, of five those of the falls beside them.
     """
+
+    lengths: ClassVar = (HAR_TERMS + 2, HAR_TERMS + 4)
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
@@ -133,6 +142,8 @@ class LogHAR(Forecaster):
 @dataclass(frozen=True)
 class FittedHARLevels(SymbolTable):
     """(symbols, 4) intercept and three terms, none below 0; and the same pooled, (4,)."""
+
+    lengths: ClassVar = (HAR_TERMS + 1,)
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
@@ -255,8 +266,10 @@ class FittedLinearVariance:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinearVariance:
         """The inverse of `state`."""
-        table, pooled, centre, spread = (arrays[name] for name in ("table", "pooled", "centre", "spread"))
-        return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
+        symbols, centre = symbols_in(settings), array_of(arrays, "centre", None)
+        spread, numbers = spread_of(arrays, "spread", len(centre)), len(centre) + 2
+        table, pooled = array_of(arrays, "table", len(symbols), numbers), array_of(arrays, "pooled", numbers)
+        return cls(table, pooled, centre, spread, symbols)
 
 
 @FORECASTERS.add
@@ -365,10 +378,7 @@ class FittedSmoothHAR:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedSmoothHAR:
         """The inverse of `state`."""
-        weights = arrays["weights"]
-        if weights.shape != (len(SMOOTHED),):
-            raise ValueError("the number of its inputs")
-        return cls(weights)
+        return cls(array_of(arrays, "weights", len(SMOOTHED)))
 
 
 @FORECASTERS.add

@@ -21,6 +21,7 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.models.histories import histories_between, histories_until
 from gatecast.forecasting.models.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
+from gatecast.forecasting.stored import array_of, number_in, symbols_in
 from gatecast.samples.targets import decode
 from gatecast.settings import LARGEST_SEED, MOST_BARS, SHARED
 
@@ -304,15 +305,15 @@ class FittedMarkov:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedMarkov:
         """The inverse of `state`."""
-        symbols = tuple(settings["symbols"])
-        mean, deviation, transition = (arrays[name] for name in ("mean", "deviation", "transition"))
-        if not len(symbols) == len(mean) == len(deviation) == len(transition) or arrays["line"].shape != (2,):
-            raise ValueError("the number of its models, or its line")
+        symbols, line = symbols_in(settings), array_of(arrays, "line", 2)
+        mean = array_of(arrays, "mean", len(symbols), None, nan=True)
+        deviation = array_of(arrays, "deviation", *mean.shape, nan=True)
+        transition = array_of(arrays, "transition", *mean.shape, mean.shape[1], nan=True)
         models = tuple(
             None if np.isnan(parts[0]).any() else MarkovModel(*parts)
             for parts in zip(mean, deviation, transition, strict=True)
         )
-        return cls(models, arrays["line"], float(settings["rate"]), symbols, mean.shape[1])
+        return cls(models, line, float(number_in(settings, "rate", 0.0, 1.0)), symbols, mean.shape[1])
 
 
 @FORECASTERS.add

@@ -26,6 +26,8 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
+from gatecast.forecasting.stored import array_of, number_in, scaler_of, spread_of
+from gatecast.formats import refuse_infinite
 from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.settings import LARGEST_SEED, SHARED
 
@@ -457,9 +459,11 @@ class FittedTFT:
         shapes = {name: one.shape for name, one in initial_weights(tft, len(names), len(symbols), 0).items()}
         if {name: one.shape for name, one in own.items()} != shapes:
             raise ValueError("weights that its settings ask for")
+        refuse_infinite(own)
+        centre = array_of(arrays, "centre", None)
         return cls(
-            tft, Scaler(arrays["scaler.centre"], arrays["scaler.spread"]), arrays["centre"], arrays["spread"],
-            own, names, symbols, settings["epoch"], settings["smear"],
+            tft, scaler_of(arrays, len(names)), centre, spread_of(arrays, "spread", len(centre)),
+            own, names, symbols, number_in(settings, "epoch", 0), number_in(settings, "smear", 0.5, 2.0),
         )  # fmt: skip
 
 
