@@ -42,7 +42,6 @@ from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import sessions_of
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
@@ -279,8 +278,8 @@ def judge_chain(
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
-        records, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars), _at_some_time(chain, experiment),
-        experiment.too_good,
+        records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
+        _at_some_time(chain, experiment), experiment.too_good,
     )  # fmt: skip
     blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
     later = later_of(experiment, chain, records) if later is None else later
@@ -310,7 +309,7 @@ def later_of(experiment: Experiment, chain: Chain, records: Mapping[str, Record]
     """
     records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(records, weights, chain.bars, experiment.costs, chain.actions)
+    return one_bar_later(records, weights, chain.facts, experiment.costs)
 
 
 def configuration(experiment: Experiment) -> str:

@@ -41,10 +41,11 @@ from gatecast.audits.tables import (
     signals_tables,
     up_to,
 )
-from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class
+from gatecast.chain import ClassResult, Progress, decide, forecast_class
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
 from gatecast.history import enough_history
+from gatecast.market.facts import Facts
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import read_bars
 from gatecast.samples.features import DEFAULT_FEATURES
@@ -219,11 +220,11 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
             tables += forecasts_tables("forecasts", forecasts[name], own)
             tables += forecasts_tables("ensemble", forecasts[name], set(forecasts[name].values) - set(own))
     yield tables
-    fills = fills_of(bars)
-    classes: dict[str, ClassResult] = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
+    facts = Facts(bars)
+    classes: dict[str, ClassResult] = {name: decide(experiment, one, facts) for name, one in forecasts.items()}
     yield [table for one in classes.values() for table in _decisions(one)]
     yield (
-        [decisions_table("weights", make_decisions(classes, bars).weights, forecasts.values(), "weight", "book")]
+        [decisions_table("weights", make_decisions(classes, facts).weights, forecasts.values(), "weight", "book")]
         if classes
         else []
     )

@@ -82,7 +82,7 @@ def known_by(known_at: TimeArray, moment: np.datetime64) -> BoolArray:
 
 
 def warm_starts(folds: Sequence[Fold]) -> list[int | None]:
-    """For each refit the newest earlier one whose fit it may start from; None: it starts cold.
+    """Folds -> for each the number of the newest earlier fold whose fit its training may start from; None: of none.
 
     The purge once more: an earlier fit counts as known at its cut-off, which must not be later than the first forecast
     of the block that the new fit is validated on. A later one has seen answers of that block, in its early stopping at
@@ -137,7 +137,7 @@ class Fold:
         return _since(moments, session_date(moments), int(np.searchsorted(moments, self.cutoff)), window)
 
     def windowed(self, window: str | int | None) -> Fold:
-        """The same refit on a window of another length; None leaves it as it is.
+        """The fold with the training rows of a window of another length; None: the fold unchanged.
 
         It is the fold that `Schedule(train=window)` has at this cutoff. Raises `TrainingError` where the window has
         no rows to train or to validate on.
@@ -312,9 +312,9 @@ def _split(times: TimeArray, known_at: TimeArray, rows: IntArray, share: float) 
 
 
 def _since(moments: TimeArray, sessions: TimeArray, begin: int, window: str | int) -> np.datetime64:
-    """The first moment of a window that ends where `moments[begin]` is forecast; `sessions` are those of the moments.
+    """The first moment (UTC) of the training window of the refit at `moments[begin]`.
 
-    Where the history does not reach back so far, its own first.
+    `sessions`: the session date of each moment. Where the history begins later, the first moment of the history.
     """
     if window == EXPANDING:
         start = 0

@@ -12,7 +12,16 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import stream_out
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, centre_and_spread, seed_of
+from gatecast.forecasting.forecaster import (
+    ALONE,
+    FORECASTERS,
+    Forecaster,
+    Task,
+    Traits,
+    centre_and_spread,
+    in_force,
+    seed_of,
+)
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
@@ -269,13 +278,8 @@ class LSTM(Recipe, Forecaster):
             means = [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, own, strict=True)]
             rows = np.array([*([] if before is None else before), *means])
             fits = [replace(one, selected=rows[: len(rows) - len(fits) + i + 1]) for i, one in enumerate(fits)]
-        made = dict(zip(due, fits, strict=True))
-        served = []
-        for number in range(0 if self.warm_start else task.since, len(folds)):
-            past = made.get(number, past)
-            if number >= task.since and past is not None:
-                served.append(past)
-        return served
+        begin = 0 if self.warm_start else task.since
+        return in_force(dict(zip(due, fits, strict=True)), past, range(begin, len(folds)))[task.since - begin :]
 
     def _fit_wave(
         self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], TrainedNetwork],

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, in_force
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
@@ -122,12 +122,9 @@ class ResidualLSTM(Forecaster):
             number: replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
             for number, one in zip(due, self.lstm.fit_many(lessons, replace(task, since=0, past=None)), strict=True)
         }
-        network, fits = task.past.network if isinstance(task.past, FittedResidualLSTM) else None, []
-        for number, pair in linear.items():
-            network = networks.get(number, network)
-            if network is not None:
-                fits.append(FittedResidualLSTM(pair, network))
-        return fits
+        past = task.past.network if isinstance(task.past, FittedResidualLSTM) else None
+        serving = in_force(networks, past, linear)
+        return [FittedResidualLSTM(pair, one) for pair, one in zip(linear.values(), serving, strict=True)]
 
 
 def with_residual_inputs(
