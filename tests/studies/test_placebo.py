@@ -275,7 +275,7 @@ def test_an_own_feature_that_was_changed_begins_anew(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="copies = 0: expected 1 or more"):
+    with pytest.raises(SettingsError, match="copies = 0: expected 1 to 100,000"):
         placebo(PLANTED, copies=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="copies cannot be kept there"):

@@ -45,6 +45,7 @@ KEPT = "volatility and its clustering, ranges, gaps, volumes, drift, co-movement
 REMOVED = "autocorrelation of returns, lead and lag, their link to any feature, asymmetry, leverage"
 PRICES = ("open", "high", "low", "close")
 MAX_COPIES_BYTES = 2**26
+MOST_COPIES = 100_000
 FILE = "placebo.jsonl"
 
 
@@ -191,8 +192,8 @@ def placebo(
     >>> placebo(quick, copies=2).ranks["return"].sentence
     'Your return forecast beats 2 of 2 copies, p 0.333.'
     """
-    if copies < 1:
-        raise SettingsError(f"copies = {copies}: expected 1 or more; 199 make .005 the smallest p-value.")
+    if not 1 <= copies <= MOST_COPIES:
+        raise SettingsError(f"copies = {copies}: expected 1 to {MOST_COPIES:,}; 199 make .005 the smallest p-value.")
     experiment = experiment.replace(control=None, unfinished=None, jobs=1)
     bars = experiment.read().bars
     key = key_of(experiment, bars)
