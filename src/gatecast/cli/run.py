@@ -58,7 +58,7 @@ def run(
     from gatecast.compute.cluster import cluster
     from gatecast.compute.estimate import Cost
     from gatecast.runs import run as run_experiment
-    from gatecast.store import check_place, discard, replacement, save_run, studies, unfinished
+    from gatecast.store import check_place, discard, locked, replacement, save_run, studies, unfinished
 
     demonstration = config is None and bars is None
     changes = {
