@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path, PurePath
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,14 @@ Content = bytes | Path
 PART = rf"\..+\.({MARK})\.[0-9a-f]{{12}}\.part"
 """A name of `free_name`, with the mark of its process."""
 CHUNK_BYTES = 2**20
+
+
+class SupportsRead(Protocol):
+    """What bytes can be read from, a part at a time."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        ...
 
 
 @contextmanager
@@ -160,7 +168,7 @@ def read(path: Path, *, at_most: int, follow: bool = True) -> bytes:
         return read_at_most(file, at_most)
 
 
-def read_at_most(file: IO[bytes], at_most: int) -> bytes:
+def read_at_most(file: SupportsRead, at_most: int) -> bytes:
     """The rest of an open file, or of what unpacks one; raises `OSError` once it is more than `at_most` bytes."""
     parts, have = [], 0
     while part := file.read(min(CHUNK_BYTES, at_most + 1 - have)):

@@ -27,8 +27,8 @@ from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.ends import Ended, session_of, symbols_ended
-from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
+from gatecast.market.ends import Ended, session_of
+from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
@@ -38,7 +38,7 @@ from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
 from gatecast.trading.decisions import how_held
 
-NOT_FINITE = "not finite"
+NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
 FAILS = ("stale", "missing", "revised", "left out", NOT_FINITE)
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
@@ -211,7 +211,10 @@ def forecast(
     refuse_sealed(run, bars)
     actions = known_delistings(run, actions, moment)
     merged = merge_bars(run.bars, bars, splits, actions)
-    ended = symbols_ended(merged.bars, actions)
+    for name, features in past.features.items():
+        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
+    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
+    ended = chain.facts.symbols_ended
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
@@ -226,9 +229,6 @@ def forecast(
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
-    for name, features in past.features.items():
-        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
-    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
     if (run.doubtful or run.untradable) and override is None:
         chain = chain.with_nothing_held(experiment.costs)
     for name, one in chain.classes.items():
@@ -246,11 +246,12 @@ def forecast(
         rows, {name: set(one.values.get(ENSEMBLE, ())) for name, one in past.forecasts.items()}
     )
     problems, warnings = (*problems, *broken), [*warnings, *(problem.sentence for problem in broken)]
-    told = []
+    with_warnings = []
     for row in rows:
         own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
-        told.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": [asdict(one) for one in own]})
-    return Newest(told, problems, tuple(dict.fromkeys(warnings)))
+        found = [asdict(problem) for problem in own]
+        with_warnings.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": found})
+    return Newest(with_warnings, problems, tuple(dict.fromkeys(warnings)))
 
 
 def without_broken(
@@ -283,7 +284,9 @@ def _is_finite(value: Any) -> bool:
 
 
 def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, list[DataProblem]]:
-    """The bars without those later than the run's that have no price, or that close after `now`; and what they were.
+    """Bars -> the bars that can be forecast from, and problems that name the others.
+
+    Left out are bars after the run's last that have no price, and bars that close after `now`.
 
     Raises `BarsError` where none is left.
     """
@@ -332,10 +335,10 @@ def known_delistings(run: Run, actions: pl.DataFrame | None, now: datetime) -> p
     if actions is None:
         return recorded
     today = session_date(pl.lit(now).cast(pl.Datetime("us", "UTC")))
-    told = actions.filter(
+    with_warnings = actions.filter(
         pl.col("kind") == "delisting", pl.col("date") <= today, (pl.col("known_at") <= now).fill_null(True)
     )
-    fresh = told.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
+    fresh = with_warnings.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
     return pl.concat([recorded, fresh])
 
 

@@ -18,6 +18,7 @@ from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
 from gatecast.compute.disk import Disk, KeptFile
 from gatecast.compute.estimate import Cost
+from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.knowing import most_to_blame
@@ -42,7 +43,6 @@ from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import sessions_of
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
@@ -164,8 +164,12 @@ def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
-    with shown(progress) as told:
-        return _run(experiment, told, plan)
+    with shown(progress) as told, notices() as found:
+        result = _run(experiment, told, plan)
+    if not found:
+        return result
+    warnings = list(dict.fromkeys([*found, *result.scores["warnings"]]))
+    return replace(result, scores={**result.scores, "warnings": warnings})
 
 
 def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -> Run:
@@ -279,8 +283,8 @@ def judge_chain(
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
-        records, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars), _at_some_time(chain, experiment),
-        experiment.too_good,
+        records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
+        _at_some_time(chain, experiment), experiment.too_good,
     )  # fmt: skip
     blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
     later = later_of(experiment, chain, records) if later is None else later
@@ -310,7 +314,7 @@ def later_of(experiment: Experiment, chain: Chain, records: Mapping[str, Record]
     """
     records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(records, weights, chain.bars, experiment.costs, chain.actions)
+    return one_bar_later(records, weights, chain.facts, experiment.costs)
 
 
 def configuration(experiment: Experiment) -> str:

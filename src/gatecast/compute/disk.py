@@ -80,7 +80,7 @@ class Disk:
         """
         held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
         away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
-        twin: Any = object.__new__(_twin(cast("Any", type(one))))
+        twin: Any = object.__new__(_class_read_from_disk(cast("Any", type(one))))
         twin.__dict__.update(held, _kept=self.arrays(away))
         return cast("Kind", twin)
 
@@ -183,5 +183,5 @@ class _OnDisk:
 
 
 @cache
-def _twin(kind: type) -> type:
+def _class_read_from_disk(kind: type) -> type:
     return type(kind.__name__, (_OnDisk, kind), {"__doc__": kind.__doc__})

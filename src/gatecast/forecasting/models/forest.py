@@ -24,7 +24,7 @@ from gatecast.forecasting.scaling import smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
 from gatecast.forecasting.stored import array_of, number_in
 from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, MOST_BARS, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,7 +133,7 @@ class Forest(Forecaster):
     """number of trees"""
     depth: Annotated[int, Field(ge=1, le=30)] = 6
     """depth of a tree, at most"""
-    leaf: Annotated[int, Field(ge=1)] = 20
+    leaf: Annotated[int, Field(ge=1, le=MOST_BARS)] = 20
     """rows in a leaf, at least"""
     columns: Annotated[float, Field(gt=0, le=1)] = 0.33
     """share of inputs tried at a split"""
@@ -143,7 +143,7 @@ class Forest(Forecaster):
     """what it learns from; left out: the schedule's"""
     half_life: HalfLife | None = None
     """years of age that halve a row's weight; left out: none do"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what is drawn follows from it"""
 
     def relative_work(self) -> float:

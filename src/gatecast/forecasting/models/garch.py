@@ -20,6 +20,7 @@ from gatecast.forecasting.models.histories import histories_between, histories_u
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, symbols_in
 from gatecast.samples.targets import decode
+from gatecast.settings import MOST_BARS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,7 +175,7 @@ class Garch(Forecaster):
 
     every: Annotated[int, Field(ge=1, le=1000)] = 12
     """refits from one fit of the parameters to the next; the variance goes on bar by bar"""
-    minimum: Annotated[int, Field(ge=100)] = 500
+    minimum: Annotated[int, Field(ge=100, le=MOST_BARS)] = 500
     """returns that a symbol needs; with fewer it is forecast by its trailing variance"""
     asymmetric: bool = False
     """GJR-GARCH instead of GARCH"""

@@ -24,6 +24,7 @@ from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, spread_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED
+from gatecast.settings import MOST_BARS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 HAR_TERMS = 3
-HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)]
+HalfLives = Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)] | None, ...], Field(min_length=1)]
 """Years after which a row counts half, one for each fit that is averaged; None: never."""
 
 
@@ -109,7 +110,7 @@ class LogHAR(Forecaster):
 
     falls: bool = False
     """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
-    minimum: int = 250
+    minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
 
     @property
@@ -174,7 +175,7 @@ class HARLevels(Forecaster):
     traits: ClassVar = Traits("HAR in levels", ("volatility",), Seconds(1e-3, 0, 3e-7))
     fitted: ClassVar = FittedHARLevels
 
-    minimum: int = 250
+    minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's coefficients"""
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedHARLevels]:
@@ -293,9 +294,9 @@ class LinearVariance(Forecaster):
     """one regression of the class, instead of one a symbol"""
     half_lives: HalfLives = (2.0, None)
     """years after which a row counts half, one for each fit that is averaged; None: never"""
-    penalty: Annotated[float, Field(ge=0)] = 100.0
+    penalty: Annotated[float, Field(ge=0, le=1e12)] = 100.0
     """rows, times the horizon, that the ridge on inputs beyond the HAR's counts as"""
-    minimum: int = 250
+    minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's numbers"""
 
     @property

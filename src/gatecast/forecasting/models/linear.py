@@ -103,7 +103,7 @@ class Ridge(Forecaster):
     )
     fitted: ClassVar = FittedLinear
 
-    penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    penalties: tuple[Annotated[float, Field(ge=0, le=1e12)], ...] = (0.01, 0.1, 1.0, 10.0)
     """penalties to choose from on the validation block, head by head; in units of rows"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""

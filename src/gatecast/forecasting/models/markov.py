@@ -23,7 +23,7 @@ from gatecast.forecasting.models.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
 from gatecast.forecasting.stored import array_of, number_in, symbols_in
 from gatecast.samples.targets import decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, MOST_BARS, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -335,13 +335,13 @@ class HiddenMarkov(Forecaster):
 
     states: Annotated[int, Field(ge=2, le=6)] = 2
     """states of the market, ordered by variance"""
-    starts: Annotated[int, Field(ge=1)] = 4
+    starts: Annotated[int, Field(ge=1, le=1000)] = 4
     """beginnings of the fit, of which the best is kept"""
-    minimum: Annotated[int, Field(ge=50)] = 250
+    minimum: Annotated[int, Field(ge=50, le=MOST_BARS)] = 250
     """returns that a symbol needs; with fewer it takes the share of turbulent spells"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""
-    seed: Annotated[int, SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """the beginnings follow from it"""
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedMarkov]:

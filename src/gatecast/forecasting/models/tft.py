@@ -29,7 +29,7 @@ from gatecast.forecasting.schedule import Fold, Schedule, Window
 from gatecast.forecasting.stored import array_of, number_in, scaler_of, spread_of
 from gatecast.formats import refuse_infinite
 from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -505,7 +505,7 @@ class TFT(Forecaster):
     """quantiles of the return, ascending and around .5; their mean is the forecast"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
     """step size of Adam"""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """largest norm of the gradient"""
     batch: Annotated[int, Field(ge=1, le=4096)] = 128
     """windows in an update, in random order"""
@@ -517,7 +517,7 @@ class TFT(Forecaster):
     """refits from one training to the next"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the network begins from"""
 
     @field_validator("quantiles")

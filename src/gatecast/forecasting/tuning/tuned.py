@@ -18,12 +18,13 @@ import numpy as np
 from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
 
 from gatecast.compute.cluster import active
+from gatecast.compute.notices import notice
 from gatecast.compute.parallel import fan_out
-from gatecast.errors import GatecastError, did_you_mean
+from gatecast.errors import GatecastError, StudiesError, did_you_mean
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
-from gatecast.forecasting.lstm.unfinished import engine_code
+from gatecast.forecasting.lstm.source import engine_code
 from gatecast.forecasting.schedule import Fold, Period, Window, back
 from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, open_storage, search
 from gatecast.market.bars import session_date
@@ -54,8 +55,10 @@ def _ordered(value: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 ENDS = Field(description="from and to; widened where the given setting lies outside")
-Whole = Annotated[tuple[int, int], AfterValidator(_ordered), ENDS]
-Real = Annotated[tuple[float, float], AfterValidator(_ordered), ENDS]
+_End = Annotated[int, Field(ge=1, le=1000)]
+Whole = Annotated[tuple[_End, _End], AfterValidator(_ordered), ENDS]
+_Share = Annotated[float, Field(ge=0, le=1)]
+Real = Annotated[tuple[_Share, _Share], AfterValidator(_ordered), ENDS]
 """Both ends of a range."""
 
 
@@ -68,7 +71,7 @@ class Tuning(Settings):
 
     trials: Annotated[int, Field(ge=1, le=10_000)] = 8
     """candidates a study, the settings that were given among them"""
-    seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[3600.0])
+    seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = Field(default=None, examples=[3600.0])
     """instead, as many candidates as begin in so much time; cannot be repeated exactly"""
     every: Period = "1Y"
     """time from one search to the next, the first at the first refit: 1Y, 3M, 1M"""
@@ -80,7 +83,7 @@ class Tuning(Settings):
     """networks a candidate"""
     head: str = "all"
     """whose loss counts: all for the mean of the LSTM's heads, or one of them"""
-    margin: Annotated[float, Field(ge=0)] = 1.0
+    margin: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """standard errors of the daily loss by which a candidate must beat the given settings to replace them"""
     sampler: Literal["tpe", "gp"] = "tpe"
     """Parzen estimators, see Bergstra et al. 2011, or a Gaussian process"""
@@ -239,13 +242,28 @@ class TunedLSTM(Forecaster):
     def search_all(
         self, folds: Sequence[Fold], task: Task = ALONE, past: Sequence[dict[str, Any]] = ()
     ) -> list[dict[str, Any]]:
-        """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`."""
+        """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`.
+
+        Searches are kept at the address that the settings name, else in the run's own file, which may fail: the search
+        then goes on in memory, and `compute.notices` has it. Raises `StoreError` where the named address fails.
+        """
         found: list[dict[str, Any]] = []
-        with open_storage(self.tuning.storage or task.studies) as storage:
-            for number, fold in enumerate(folds):
-                guesses = best_of([*past, *found][-1]["trials"]) if past or found else []
-                told = partial(_tell, task, number, len(folds))
-                found.append(search_once(self.lstm, self.tuning, fold, guesses, storage, task, told))
+
+        def search_in(address: str | None) -> None:
+            with open_storage(address) as storage:
+                for number in range(len(found), len(folds)):
+                    guesses = best_of([*past, *found][-1]["trials"]) if past or found else []
+                    told = partial(_tell, task, number, len(folds))
+                    found.append(search_once(self.lstm, self.tuning, folds[number], guesses, storage, task, told))
+
+        if self.tuning.storage or not task.studies:
+            search_in(self.tuning.storage)
+            return found
+        try:
+            search_in(task.studies)
+        except StudiesError as error:  # the run's own file, without which the search is the same
+            notice(f"{error} The search goes on in memory: if it is interrupted, it begins anew.")
+            search_in(None)
         return found
 
 
