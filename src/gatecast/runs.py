@@ -31,6 +31,7 @@ from gatecast.evaluation.ledger import (
     problems,
     read_trials,
     record_trials,
+    trials_are_missing,
     unrecorded,
 )
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
@@ -193,6 +194,10 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -
         scores = scores_of(
             experiment, chain, verdicts, trials, reading, audit, without, later, control_scores(control, experiment)
         )
+    if trials_are_missing([*early, *found, *more]):
+        assumed = scores["trials"]["count"]
+        scores["trials"] |= {"count": None, "assumed": assumed}
+        more.append(f"The number of trials is unknown: the verdicts assume {assumed}, those that could be read.")
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     cost = asdict(Cost.since(began, len(chain.bars)))
     finished = finish(experiment, chain)

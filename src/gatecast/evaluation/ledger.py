@@ -322,6 +322,15 @@ def problems() -> Iterator[list[str]]:
             _say(sentence)
 
 
+def trials_are_missing(sentences: Iterable[str]) -> bool:
+    """Whether one of the sentences of `problems` says that earlier trials could not be read.
+
+    >>> trials_are_missing(["nothing of that"]), trials_are_missing([f"half a line: {TOO_SMALL}. Mend it."])
+    (False, True)
+    """
+    return any(TOO_SMALL in one for one in sentences)
+
+
 def _say(sentence: str) -> None:
     found = _PROBLEMS.get()
     if found is not None and sentence not in found:

@@ -358,6 +358,9 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
 
     `verdict`: of the strategy. It alone decides on skill; the probabilities are shown beside it and decide nothing.
     """
+    if is_number(assumed := trials.get("assumed")) and not is_number(trials.get("count")):
+        says = f"The number of trials is unknown, since earlier ones could not be read: the verdicts assume {assumed}."
+        return {"says": says, "rows": [], "facts": {}}
     if not is_number(trials.get("count")):
         return None
     count, worth = trials["count"], trials.get("effective")
