@@ -40,6 +40,7 @@ from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
 from gatecast.market.stale import repeated_ranges, untradable
@@ -89,6 +90,11 @@ class Run:
         """head -> verdict, effect, low, high, test, pvalue, n, trials, sentence, ..."""
         verdicts: dict[str, dict[str, Any]] = self.scores["verdicts"]
         return verdicts
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it was read from a folder: its settings may be anybody's, and open nothing outside that folder."""
+        return self.path is not None and not self.classes
 
     @property
     def warning(self) -> str:
@@ -143,11 +149,15 @@ class Run:
 
 
 @checked
-def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan: Plan | None = None) -> Run:
+def run(
+    experiment: Experiment, *, progress: Progress | bool | None = None, plan: Plan | None = None,
+    machine: Machine = ONE_CORE,
+) -> Run:  # fmt: skip
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
 
     `progress`: True shows a bar for each stage, on a terminal and in a notebook; a function hears stage, parts done and
-    parts in all. `plan`: a function that hears what there is to do.
+    parts in all. `plan`: a function that hears what there is to do. `machine`: cores, and where interrupted work is
+    kept; changes no result.
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
 
@@ -164,15 +174,15 @@ def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan
     5
     """
     with shown(progress) as told:
-        return _run(experiment, told, plan)
+        return _run(experiment, told, plan, machine)
 
 
-def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -> Run:
+def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, machine: Machine) -> Run:
     began = time.monotonic()
     reading = experiment.read()
     with problems() as early:  # what cannot be read is found before hours of work, not after them
         read_trials(ledger_path())
-    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
+    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions, machine=machine)
     with problems() as found:
         trials = record_chain(experiment, chain)
     later = later_of(experiment, chain)
@@ -184,10 +194,19 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -
     doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held(experiment.costs)
-    control = run_control(experiment, progress, plan)
+    control = run_control(experiment, progress, plan, machine)
     with problems() as more:
         scores = scores_of(
-            experiment, chain, verdicts, trials, reading, audit, without, later, control_scores(control, experiment)
+            experiment,
+            chain,
+            verdicts,
+            trials,
+            reading,
+            audit,
+            without,
+            later,
+            control_scores(control, experiment),
+            jobs=machine.jobs,
         )
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     cost = asdict(Cost.since(began, len(chain.bars)))
@@ -348,7 +367,9 @@ def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | Non
     ]  # fmt: skip
 
 
-def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | None = None) -> Run | None:
+def run_control(
+    experiment: Experiment, progress: Progress | None, plan: Plan | None = None, machine: Machine = ONE_CORE
+) -> Run | None:
     """The planted market through the same chain, its truth's own column among the features; its scores are verdicts.
 
     Nobody trades on it: it is no trial.
@@ -365,7 +386,7 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
     reading = planted.read()
-    chain = make_chain(planted, reading.bars, told, asked, reading.actions)
+    chain = make_chain(planted, reading.bars, told, asked, reading.actions, machine=machine)
     with unrecorded():
         verdicts = judge_chain(planted, chain)
     scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})

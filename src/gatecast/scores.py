@@ -65,12 +65,14 @@ def scores_of(
     without_default_ends: dict[str, Verdict] | None = None,
     later: Sequence[Later] = (),
     control: dict[str, Any] | None = None,
+    *,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Everything that `scores.json` and the report say in numbers; undefined numbers are None.
 
     Where the audit finds a leak every verdict is void. `without_default_ends`: the verdicts with nothing lost where a
     symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late. `control`: what
-    the planted market beside it showed.
+    the planted market beside it showed. `jobs`: cores.
     """
     records = records_of(chain.forecasts)
     models, years = score_tables(records)
@@ -103,7 +105,7 @@ def scores_of(
         "trials": found,
         "many": many_models(records),
         "windows": windows_of(experiment, records),
-        "credit": credit_of(chain.forecasts, experiment.ensemble, jobs=experiment.jobs),
+        "credit": credit_of(chain.forecasts, experiment.ensemble, jobs=jobs),
         "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),
         "rivals": rivals_of(chain.forecasts),

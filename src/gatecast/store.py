@@ -122,9 +122,11 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(folder.name + ".unfinished")
 
 
-def studies(folder: Path) -> Path:
-    """The file of a run's searches for settings: kept, so that the same search is made once. Optuna's own format."""
-    return folder.with_name(folder.name + ".studies.db")
+def studies(folder: Path) -> str:
+    """Address of the file of a run's searches for settings: kept, so that the same search is made once. Optuna's own
+    format.
+    """
+    return f"sqlite:///{folder.with_name(folder.name + '.studies.db')}"
 
 
 def discard(kept: Path) -> None:
@@ -155,7 +157,7 @@ def _parts(run: Run) -> dict[str, bytes | KeptFile]:
     parts["experiment.toml"] = to_toml(run.experiment, notes).encode()
     for name in run.classes:
         parts |= _class_parts(run, name)
-    if not run.classes and run.path is not None:  # a run that was loaded: its models come along
+    if run.path is not None and run.is_loaded:  # its models come along
         parts |= _verified(run.path, "models/", "scale/", "issued/")
     return parts
 

@@ -17,6 +17,7 @@ from gatecast.evaluation.record import Days
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.report.cadence import cadences_data, render_cadences
 from gatecast.runs import configuration
@@ -103,7 +104,7 @@ def test_cost_counts_every_network_and_its_epochs(changing: Cadences) -> None:
 
 
 def test_jobs_change_nothing_but_the_seconds(changing: Cadences) -> None:
-    again = cadence(Experiment(bars=CHANGING, jobs=2, **QUICK))
+    again = cadence(Experiment(bars=CHANGING, **QUICK), machine=Machine(jobs=2))
     assert json.dumps(without_seconds(again).to_dict()) == json.dumps(without_seconds(changing).to_dict())
 
 

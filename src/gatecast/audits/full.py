@@ -44,7 +44,9 @@ from gatecast.audits.tables import (
 from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.history import enough_history
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import read_bars
 from gatecast.samples.features import DEFAULT_FEATURES
@@ -84,15 +86,17 @@ class Cuts(Settings):
 
 @checked
 def audit(
-    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None
-) -> Audit:
+    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None,
+    machine: Machine = ONE_CORE,
+) -> Audit:  # fmt: skip
     """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
 
     Parameters
     ----------
     experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
     full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
-    progress: called with the kind of cut, how many are done and how many there are.
+    progress: called with the kind of cut, how many are done and how many there are. machine: its cores serve; nothing
+        of an audit is kept.
 
     Returns
     -------
@@ -108,11 +112,11 @@ def audit(
     True
     """
     cuts = cuts or Cuts()
-    experiment = experiment.replace(control=None, unfinished=None)
+    experiment, task = experiment.replace(control=None), Task(jobs=machine.jobs)
     if cuts.light:
         experiment = lightened(experiment)
     raw = experiment.replace(bars=experiment.bars.replace(resample=None)).read().bars
-    whole = rerun(experiment, raw, STEPS[-1] if full else "features")
+    whole = rerun(experiment, raw, STEPS[-1] if full else "features", task)
     if whole.error is not None:
         raise whole.error
     if full:
@@ -131,7 +135,7 @@ def audit(
     for done, (moment, last) in enumerate(plan):
         if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
             for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
-                other = rerun(experiment, changed(raw, garbage, moment, kind), last)
+                other = rerun(experiment, changed(raw, garbage, moment, kind), last, task)
                 keep(_compared(experiment, whole, other, moment, kind), moment)
         if progress:
             progress(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
@@ -144,7 +148,7 @@ def audit(
     for leak in named:
         if (leak.stage, leak.column) in found and not leak.sentence and leak.stage not in measured:
             measured.add(leak.stage)
-            leak = _with_reach(experiment, whole, raw, garbage, leak, found[leak.stage, leak.column][1])
+            leak = _with_reach(experiment, whole, raw, garbage, leak, found[leak.stage, leak.column][1], task)
         findings.append(worded(leak))
     return Audit(tuple(findings), consequences, _checked(near, fits, full), _not_checked(experiment, cuts, full))
 
@@ -185,11 +189,11 @@ class Rerun:
     error: Exception | None = None
 
 
-def rerun(experiment: Experiment, raw: pl.DataFrame, last: str) -> Rerun:
+def rerun(experiment: Experiment, raw: pl.DataFrame, last: str, task: Task = ALONE) -> Rerun:
     """The chain on raw bars (before they are resampled), up to and including a step of `STEPS`."""
     result = Rerun()
     plain = last == "features" and experiment.bars.resample is None  # reading takes longer than all features
-    steps = _steps(experiment, raw, result, reading=not plain)
+    steps = _steps(experiment, raw, result, task, reading=not plain)
     for step in STEPS[: STEPS.index(last) + 1]:
         try:
             result.tables[step] = next(steps)
@@ -199,7 +203,9 @@ def rerun(experiment: Experiment, raw: pl.DataFrame, last: str) -> Rerun:
     return result
 
 
-def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bool) -> Iterator[list[Table]]:
+def _steps(
+    experiment: Experiment, raw: pl.DataFrame, result: Rerun, task: Task, reading: bool
+) -> Iterator[list[Table]]:
     """The lines of `experiment.run` with a stop after each; what they make is put into `result` as well."""
     settings = BarsSettings(frame=raw, resample=experiment.bars.resample)
     bars = result.bars = read_bars(settings) if reading else raw
@@ -210,7 +216,7 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
     for name, one in samples.items():
         if experiment.schedule.folds(one.times, one.known_at):
             fitted: list[Fits] = []
-            forecasts[name] = forecast_class(experiment, one, on_fits=fitted.append)
+            forecasts[name] = forecast_class(experiment, one, on_fits=fitted.append, task=task)
             result.folds[name] = list({id(fits.folds): fits.folds for fits in fitted}.values())
             tables += [chosen_table(one, forecasts[name].folds)]
             tables += [folds_table(one, folds, number) for number, folds in enumerate(result.folds[name])]
@@ -337,7 +343,13 @@ def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> li
 
 
 def _with_reach(
-    experiment: Experiment, whole: Rerun, raw: pl.DataFrame, garbage: Garbage, leak: Leak, moment: np.datetime64
+    experiment: Experiment,
+    whole: Rerun,
+    raw: pl.DataFrame,
+    garbage: Garbage,
+    leak: Leak,
+    moment: np.datetime64,
+    task: Task,
 ) -> Leak:
     """The leak with the latest later bar that moves it, by bisection over where the other future begins."""
     steps = (
@@ -349,7 +361,7 @@ def _with_reach(
     step = next(steps, None)
     if step is None:  # a row that only one of the two has
         return leak
-    if _said(rerun(experiment, raw, step), step, leak) != _said(whole, step, leak):
+    if _said(rerun(experiment, raw, step, task), step, leak) != _said(whole, step, leak):
         text = f"{leak.stage}: {leak.column!r} is another one when the same bars are run again: no cut can judge it."
         return replace(leak, sentence=text)
     times = to_times(raw, "time")
@@ -358,7 +370,7 @@ def _with_reach(
     def moved(k: int) -> bool:
         """Whether the leak's value is another one when later[k] and what follows is changed."""
         before = later[k - 1] if k else moment
-        other = rerun(experiment, changed(raw, garbage, before, leak.kind), step)
+        other = rerun(experiment, changed(raw, garbage, before, leak.kind), step, task)
         return _said(other, step, leak) != _said(whole, step, leak)
 
     low, high = 0, len(later)  # moved(low) is known, moved(high) is not so

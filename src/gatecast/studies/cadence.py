@@ -21,10 +21,12 @@ from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.panel import NETWORK, RIVAL, RIVALS
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.runs import configuration, data_of
@@ -245,7 +247,7 @@ def _cell(one: Difference | None) -> str:
 
 
 @checked
-def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cadences:
+def cadence(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Cadences:
     """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
 
     The schedule is the experiment's with monthly refits, the first when there is a whole window to learn from: else the
@@ -254,8 +256,9 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
 
     Parameters
     ----------
-    experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set. Its `jobs` change the seconds alone.
+    experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set.
     progress: called with "class: cadence", networks trained and networks there are.
+    machine: its cores change the seconds alone; nothing is kept of what was interrupted.
 
     Raises
     ------
@@ -277,14 +280,14 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
     [41, 14, 4, 1, 41]
     """
     bars = experiment.read().bars
-    experiment = experiment.replace(schedule=monthly(experiment), unfinished=None)
+    experiment = experiment.replace(schedule=monthly(experiment))
     made = make_samples(
         bars, experiment.features,
         lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
     )  # fmt: skip
     samples = enough_history(made, bars, experiment)
-    costs = dict.fromkeys(MONTHS, Cost())
-    forecasts = {name: _forecast(experiment, one, costs, progress) for name, one in samples.items()}
+    costs, task = dict.fromkeys(MONTHS, Cost()), Task(jobs=machine.jobs)
+    forecasts = {name: _forecast(experiment, one, costs, progress, task) for name, one in samples.items()}
     heads = [head for head in HEADS if head in experiment.network.heads]
     records = records_of(forecasts, heads)
     first = records[heads[0]]
@@ -332,7 +335,9 @@ def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samp
 # ── forecasts and cost ────────────────────────────────────────────────────────────────────────────
 
 
-def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], progress: Progress | None) -> Forecasts:
+def _forecast(
+    experiment: Experiment, samples: Samples, costs: dict[str, Cost], progress: Progress | None, task: Task
+) -> Forecasts:
     """Out-of-sample forecasts of a class by every cadence, and by the heads' simple rivals."""
     folds = experiment.schedule.folds(samples.times, samples.known_at)
     lstms = {name: variant(experiment, name) for name in MONTHS}
@@ -353,9 +358,7 @@ def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], 
 
     wanted = {name for names in RIVALS.values() for name in names}
     rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
-    return walk_forward(
-        {**lstms, **rivals}, samples, experiment.schedule, experiment.task, progress=report, on_fits=count
-    )
+    return walk_forward({**lstms, **rivals}, samples, experiment.schedule, task, progress=report, on_fits=count)
 
 
 # ── scores ────────────────────────────────────────────────────────────────────────────────────────

@@ -25,6 +25,7 @@ from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.verdict import NAMES
 from gatecast.experiment import Experiment
 from gatecast.files import append_lines
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
 from gatecast.runs import judge_chain
@@ -153,7 +154,7 @@ def placebo(
     *,
     copies: int = 199,
     folder: str | Path | None = None,
-    jobs: int = 1,
+    machine: Machine = ONE_CORE,
     progress: Progress | None = None,
 ) -> Placebo:
     """Where the run stands among runs of the same chain on copies without predictability.
@@ -167,7 +168,7 @@ def placebo(
     experiment: any; its seed decides the copies. copies: 199 make .005 the smallest p-value.
     folder: keeps every copy as it ends, one JSON line in `placebo.jsonl`, so that a study that was stopped goes on and
         one with more copies begins where this one ended. Lines of other settings, data or code are left alone.
-    jobs: cores, one copy each; changes no result. progress: called with "placebo", runs done and runs there are.
+    machine: its cores, one copy each, change no result. progress: called with "placebo", runs done and runs there are.
 
     Raises
     ------
@@ -192,7 +193,7 @@ def placebo(
     """
     if copies < 1:
         raise SettingsError(f"copies = {copies}: expected 1 or more; 199 make .005 the smallest p-value.")
-    experiment = experiment.replace(control=None, unfinished=None, jobs=1)
+    experiment = experiment.replace(control=None)
     bars = experiment.read().bars
     key = key_of(experiment, bars)
     file = _opened(Path(folder)) if folder is not None else None
@@ -215,7 +216,7 @@ def placebo(
             progress("placebo", done, copies + 1)
 
     report(0)
-    found |= fan_out(work, missing, jobs=jobs, processes=experiment.is_importable, progress=report)
+    found |= fan_out(work, missing, jobs=machine.jobs, processes=experiment.is_importable, progress=report)
     return ranked([found[copy] for copy in range(copies + 1)])
 
 
