@@ -22,7 +22,7 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.schedule import Schedule
-from gatecast.machine import Machine
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import periods_of, sessions_of
@@ -43,8 +43,8 @@ TINY: dict[str, Any] = {
 WALK = TINY | {"features": ("ret_log_1", "volume_ratio_20")}
 
 
-def tiny(bars: pl.DataFrame, **changes: Any) -> Run:
-    return run(Experiment(bars=bars, **TINY | changes))
+def tiny(bars: pl.DataFrame, *, machine: Machine = ONE_CORE, **changes: Any) -> Run:
+    return run(Experiment(bars=bars, **TINY | changes), machine=machine)
 
 
 # ── settings ──────────────────────────────────────────────────────────────────────────────────────

@@ -140,6 +140,7 @@ def without_moved(values: Any, moved: Mapping[str, str]) -> Any:
     Values that are no table stay as they are.
 
     >>> with warnings.catch_warnings(record=True):
+    ...     warnings.simplefilter("always")
     ...     without_moved({"seed": 1, "jobs": 4}, {"jobs": "--jobs"})
     {'seed': 1}
     """

@@ -48,9 +48,10 @@ def bars() -> pl.DataFrame:
 
 def test_a_run_makes_the_searches_that_tune_made_and_counts_them(bars: pl.DataFrame, tmp_path: Path) -> None:
     experiment = Experiment(bars=bars, **QUICK)
-    found = tune(experiment, machine=Machine(studies=f"sqlite:///{tmp_path}/studies.db"))
+    machine = Machine(studies=f"sqlite:///{tmp_path}/studies.db")
+    found = tune(experiment, machine=machine)
     before = (tmp_path / "studies.db").read_bytes()
-    result = run(experiment)
+    result = run(experiment, machine=machine)
     assert (tmp_path / "studies.db").read_bytes() == before
     assert list(result.scores["tuning"]["classes"]) == found.to_dict()["classes"]
     heads = {row["head"]: row for row in result.scores["tuning"]["heads"]}
