@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check bench docs clean
+.PHONY: help run test quick check attack bench docs clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ check: .venv/dev  ## style, types and the order of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+attack: .venv/dev  ## hostile files, faults of the disk and kill -9, in about 20 minutes; the tests do a few of each
+	$(BIN)/python -m attack
 
 bench: .venv/dev  ## speed against plain torch, in one run
 	$(BIN)/python benchmarks/engine.py

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import polars as pl
 
 Content = bytes | Path
 """What a file shall hold: bytes, or a file that is copied."""
+CHUNK_BYTES = 2**20
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def append_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        _refuse_irregular(path)
+        _refuse_irregular(path.stat())
     with path.open("a+b", buffering=0) as file:
         torn = False
         if file.seek(0, os.SEEK_END):
@@ -84,14 +85,73 @@ def append_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a regular file. Raises `OSError` for all else, a pipe or device included, which is not opened."""
-    _refuse_irregular(path)
-    return path.read_bytes()
+def read(path: Path, *, at_most: int, follow: bool = True) -> bytes:
+    """The bytes of a regular file of at most `at_most` bytes; its size is asked for before anything is read.
+
+    Where `follow` is False, a link is refused. Raises `OSError`, at once, for all that is no regular file (a folder, a
+    pipe, a socket, a device, a file of /proc, whose size nobody knows before), and for a file that is larger, or grows
+    larger while it is read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a", b"four")
+    ...     read(Path(folder) / "a", at_most=4)
+    ...     read(Path(folder) / "a", at_most=3)
+    Traceback (most recent call last):
+        ...
+    OSError: it has 4 bytes: at most 3 are read
+    """
+    with opened(path, at_most=at_most, follow=follow) as file:
+        return read_at_most(file, at_most)
 
 
-def _refuse_irregular(path: Path) -> None:
-    if not stat.S_ISREG(path.stat().st_mode):
+def read_at_most(file: IO[bytes], at_most: int) -> bytes:
+    """The rest of an open file, or of what unpacks one; raises `OSError` once it is more than `at_most` bytes."""
+    parts, have = [], 0
+    while part := file.read(min(CHUNK_BYTES, at_most + 1 - have)):
+        parts.append(part)
+        have += len(part)
+        if have > at_most:
+            raise OSError(f"it has more than {at_most:,} bytes")
+    return b"".join(parts)
+
+
+@contextmanager
+def opened(path: Path, *, at_most: int, follow: bool = True) -> Iterator[BinaryIO]:
+    """A regular file of at most `at_most` bytes, open for reading. Raises `OSError` as `read` does.
+
+    The file may grow while it is open: a reader counts what it reads, as `read_at_most` does.
+    """
+    flags = os.O_RDONLY
+    for name in ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", *([] if follow else ["O_NOFOLLOW"])):
+        flags |= getattr(os, name, 0)  # not every system has them
+    try:
+        _refuse_irregular(path.stat() if follow else path.lstat())  # a device is not even opened
+        handle = os.open(path, flags)
+    except ValueError:
+        raise OSError("no file can have this name") from None
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)  # it may be another file by now
+        _refuse_irregular(found)
+        if found.st_size > at_most:
+            raise OSError(f"it has {found.st_size:,} bytes: at most {at_most:,} are read")
+        if found.st_size == 0 and file.peek(1) and os.fstat(handle).st_size == 0:
+            raise OSError("it has no size and is not empty, as files of /proc: a regular file was expected")
+        yield file
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a regular file is there, links followed; False also for what no file can be called."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_irregular(found: os.stat_result) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError("it is a link: a regular file was expected")
+    if not stat.S_ISREG(found.st_mode):
         raise OSError("it is a folder, pipe or device: a regular file was expected")
 
 

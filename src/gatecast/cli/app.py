@@ -16,6 +16,7 @@ from gatecast.cli.options import with_options
 from gatecast.cli.run import init, report, run
 from gatecast.cli.show import complain, print_json
 from gatecast.cli.studies import audit, cadence, placebo, truth, tune, unseal
+from gatecast.cli.unforeseen import Notices, Output, OutputError, status_of
 from gatecast.errors import GatecastError, InterruptedRunError
 
 app = typer.Typer(
@@ -45,14 +46,16 @@ for command in (run, init, check, audit, unseal, truth, placebo, tune, cadence, 
 
 def main() -> None:
     """Entry point: does the command of this process, and ends the process with its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks is replaced, not fatal
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = Output.of(sys.stdout), Notices.of(sys.stderr)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what interrupted processes leave is swept
     warnings.showwarning = notice
     if sys.argv[1:2] == ["forecast"]:
         start_light()
     status = execute(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OutputError as error:
+        status = status_of(error)
     if status == 130:  # networks in the making are not waited for
         sys.stdout.flush()
         sys.stderr.flush()
@@ -66,7 +69,19 @@ def notice(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def execute(words: Sequence[str]) -> int:
-    """The words of a command line in, its exit status out; an error of the domain is one message on standard error."""
+    """The words of a command line in, its exit status out; every error is one message on standard error.
+
+    Status 2: an error of the domain, or words that the command does not take. 70: an error that nobody foresaw.
+    """
+    try:
+        return _execute(words)
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of a compiled package is no Exception
+        return status_of(error)
+
+
+def _execute(words: Sequence[str]) -> int:
     try:
         status = app(list(words), standalone_mode=False)
         if status == 130:  # typer's own answer to Ctrl-C

@@ -56,6 +56,9 @@ OTHER_MARKET = 0.5  # and below which two symbols of one name are two
 COMMON_SESSIONS = 250  # that it takes to tell
 MOST_SYMBOLS = 256  # of a run whose returns are kept: those with the longest history
 SAME_COLUMNS = 0.5  # share of the weeks of two data sets in which the user's columns must agree: the rest is corrected
+MAX_LEDGER_BYTES = 2**28  # of the file of trials, or of openings: some hundred thousand lines
+MAX_TABLE_BYTES = 2**28  # of a market's returns or a trial's profit
+MAX_COUNT_BYTES = 64  # of the number of lines
 DIGITS = 4  # hexadecimal, of a week's fingerprint
 NO_WEEK = "-" * DIGITS
 MARKET_DIGITS = 32  # hexadecimal, of the name of a market's file
@@ -608,7 +611,7 @@ def _line(path: Path, trial: Trial) -> dict[str, Any]:
 def _sha256_of(file: Path) -> str:
     """Of a file's bytes; empty where it cannot be read."""
     try:
-        return sha256_of(read(file))
+        return sha256_of(read(file, at_most=MAX_TABLE_BYTES))
     except OSError:
         return ""
 
@@ -648,7 +651,7 @@ def _read_table(
 ) -> pl.DataFrame | OSError:
     """A table of the program, or why it cannot be read. `written`: SHA-256 of what it may hold; none: anything."""
     try:
-        content = read(file)
+        content = read(file, at_most=MAX_TABLE_BYTES)
         if written and sha256_of(content) not in written:
             return OSError(CHANGED)
         return pl.read_parquet(io.BytesIO(content), schema=schema)
@@ -746,7 +749,7 @@ def read_records(path: Path, make: Callable[[dict[str, Any]], Record], follows: 
     """
     found, wrong = [], 0
     try:
-        lines = [line for line in read(path).split(b"\n") if line.strip()]
+        lines = [line for line in read(path, at_most=MAX_LEDGER_BYTES).split(b"\n") if line.strip()]
     except FileNotFoundError:
         lines = []
     except OSError as error:
@@ -797,7 +800,7 @@ def append_records(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """See `append_lines`; how many lines were ever written is kept beside the file. Raises `OSError`."""
     if lines:
         append_lines(path, lines)
-        have = sum(1 for line in read(path).split(b"\n") if line.strip())
+        have = sum(1 for line in read(path, at_most=MAX_LEDGER_BYTES).split(b"\n") if line.strip())
         _keep_count(path, max((_written(path) or 0) + len(lines), have))
 
 
@@ -814,7 +817,7 @@ def _keep_count(path: Path, lines: int) -> None:
 def _written(path: Path) -> int | None:
     """How many lines were written to a file; None where it is not known."""
     try:
-        return int(read(_count_file(path)))
+        return int(read(_count_file(path), at_most=MAX_COUNT_BYTES))
     except (OSError, ValueError):
         return None
 

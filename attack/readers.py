@@ -1,0 +1,416 @@
+"""Everything of gatecast's that reads a file, each with a good example that is mutated.
+
+A new kind of file joins `READERS`; a test fails for a module that opens files and is in no entry.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from attack.cell import CANARY, command
+from attack.mutate import irregular, mutation
+
+SETTINGS = """\
+name = "good"
+models = ["lstm", "forest", "logistic", "ridge", "garch", "markov", "residual_lstm"]
+features = ["ret_log_1", "x"]
+lookback = 12
+horizon = 2
+volatility_proxy = "close_to_close"
+[bars]
+asset_class = "index"
+[schedule]
+refit = "1Y"
+[model.lstm]
+units = 16
+layers = 1
+seeds = 1
+epochs = 2
+[model.forest]
+trees = 4
+[strategies]
+names = ["trend"]
+[selection]
+evidence = 1.0
+"""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A loader with its good example.
+
+    `modules`: those of gatecast's whose reading it tries. `good`: where the example lies in the folder of examples, a
+    file or a folder. `read`: a function of this module that is called with the path in a process of its own and
+    returns JSON. `judge`: what came for the good and for the bad example in, a complaint out; empty where all is well.
+    `share`: its part of the cases of its group.
+    """
+
+    name: str
+    group: str
+    modules: tuple[str, ...]
+    good: str
+    read: Callable[..., Any]
+    judge: Callable[[Any, Any, str], str] = lambda good, bad, done: ""
+    parts: str = "*"
+    share: float = 1.0
+    others: tuple[str, ...] = field(default=())
+
+
+# ── the good examples ─────────────────────────────────────────────────────────────────────────────
+
+
+def make_examples(folder: Path) -> None:
+    """Writes all good examples, with one small run of many models."""
+    import polars as pl
+
+    from gatecast.experiment import Experiment
+    from gatecast.files import append_lines
+    from gatecast.market import synthetic
+    from gatecast.report import render
+    from gatecast.runs import run
+    from gatecast.settings import to_toml
+    from gatecast.store import save_run, write_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    bars = synthetic.b1(760, seed=3, r2=0.05, symbols=2)
+    plain = bars.select("symbol", "open", "high", "low", "close", "volume", "x", date=pl.col("time").dt.date())
+    plain = plain.select("date", pl.exclude("date"))
+    plain.filter(pl.col("date").rank("dense") <= 60).write_csv(folder / "bars.csv")
+    plain.write_parquet(folder / "bars.parquet")
+    plain.write_csv(folder / "newest.csv")
+    with zipfile.ZipFile(folder / "bars.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(folder / "bars.csv", "bars.csv")
+    (folder / "symbols.csv").write_text("symbol,asset_class\nB1_0,index\nB1_1,index\n")
+    (folder / "splits.csv").write_text("symbol,date,ratio\nB1_0,2000-02-01,1\n")
+    (folder / "actions.csv").write_text(
+        "symbol,date,kind,value\nB1_0,2000-02-01,split,1\nB1_1,2000-03-27,delisting,-0.3\n"
+    )
+    (folder / "settings.toml").write_text(SETTINGS)
+    (folder / "all_settings.toml").write_text(to_toml(Experiment()))
+    experiment = Experiment.from_toml(folder / "settings.toml", bars={"source": str(folder / "newest.csv")})
+    done = save_run(run(experiment), folder / "run")
+    write_page(folder / "run", render(done))
+    _make_ledger(folder / "data", bars)
+    lines = [{"key": "k", "copy": copy, "statistics": {"gain": 0.1 * copy}} for copy in range(5)]
+    append_lines(folder / "copies.jsonl", lines)
+    _make_networks(folder / "kept")
+    _make_studies(folder / "studies.db")
+
+
+def _make_ledger(folder: Path, bars: Any) -> None:
+    import os
+
+    from gatecast.evaluation.ledger import record_trial
+
+    before = os.environ.get("GATECAST_DATA")
+    os.environ["GATECAST_DATA"] = str(folder)
+    try:
+        for trial in _trials(bars):
+            record_trial(trial)
+    finally:
+        os.environ["GATECAST_DATA"] = before or ""
+
+
+def _trials(bars: Any) -> list[Any]:
+    from datetime import date
+
+    import polars as pl
+
+    from gatecast.evaluation.ledger import Data, Trial, market_of
+
+    market = market_of(bars)
+    days = [date(2001, 1, day) for day in range(2, 30)]
+    profit = pl.DataFrame({"session": days, "net": [0.001 * day for day in range(28)]})
+    return [
+        Trial(
+            ("B1_0", "B1_1"), "2000-01-03", "2002-11-29", f"configuration{number}", 0.02 * number, profit,
+            data=Data("d", market_key=market.key, market=market),
+        )
+        for number in range(4)
+    ]  # fmt: skip
+
+
+def _make_networks(folder: Path) -> None:
+    import numpy as np
+
+    from gatecast.forecasting.lstm.training import Fit
+    from gatecast.forecasting.lstm.unfinished import keep
+
+    weights = {name: np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4) for name in ("a", "b")}
+    keep(folder, "k" * 64, Fit(weights, 2, (1.0, 0.5), (1.0, 0.6)))
+
+
+def _make_studies(place: Path) -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=f"sqlite:///{place}", study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+
+
+# ── what reads them ───────────────────────────────────────────────────────────────────────────────
+
+
+def read_bars(path: str) -> Any:
+    """The bars as a table of numbers, and how many findings there were."""
+    import polars as pl
+
+    from gatecast.market.sources import read_with_findings
+
+    found = read_with_findings(path)
+    bars = found.bars
+    prices = bars.select("open", "high", "low", "close").drop_nulls()
+    sound = (
+        bool(prices.select(pl.all_horizontal(pl.all().is_finite() & (pl.all() > 0)).all()).item())
+        if len(prices)
+        else True
+    )
+    order = bars.group_by("symbol").agg(unique=pl.col("time").is_unique().all())["unique"].all()
+    hl = prices.select(((pl.col("low") <= pl.col("close")) & (pl.col("close") <= pl.col("high"))).all()).item()
+    return {"rows": len(bars), "sound": sound and bool(order) and bool(hl), "findings": len(found.findings)}
+
+
+def check_bars(path: str) -> Any:
+    """What the command says about bars."""
+    return {"status": command("check", path, "--json")["status"]}
+
+
+def check_symbols(path: str, bars: str) -> Any:
+    return {"status": command("check", bars, "--symbols-file", path, "--json")["status"]}
+
+
+def check_splits(path: str, bars: str) -> Any:
+    return {"status": command("check", bars, "--splits", path, "--json")["status"]}
+
+
+def check_actions(path: str, bars: str) -> Any:
+    return {"status": command("check", bars, "--actions", path, "--json")["status"]}
+
+
+def read_settings(path: str) -> Any:
+    """The settings as they are written again, and as they are read from that."""
+    import tomllib
+
+    from gatecast.experiment import Experiment
+    from gatecast.settings import to_toml
+
+    read = Experiment.from_toml(path)
+    written = to_toml(read)
+    return {"written": written, "same": Experiment(**tomllib.loads(written)) == read}
+
+
+def read_run(folder: str) -> Any:
+    """A digest of all that a run's folder holds."""
+    from gatecast.files import sha256_of
+    from gatecast.store import load_models, load_run, load_scale, past_of, run_parts
+
+    loaded = load_run(folder)
+    load_models(folder)
+    load_scale(folder)
+    past_of(loaded)
+    return {"digest": {name: sha256_of(part) for name, part in run_parts(loaded).items()}}
+
+
+def forecast_run(folder: str, bars: str) -> Any:
+    """What `gatecast forecast` says; rows that hold something on a forecast that is not there."""
+    found = command("forecast", folder, "--bars", bars, "--json")
+    rows = json.loads(found["said"].splitlines()[-1])["forecasts"] if found["said"].strip() else []
+    numbers = ("probability_up", "expected_return_log", "standard_deviation")
+    hollow = [
+        row["symbol"]
+        for row in rows
+        if row.get("current") and row.get("weight") and not all(_is_number(row.get(name)) for name in numbers)
+    ]
+    return {"status": found["status"], "hollow": hollow, "rows": rows}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def report_run(folder: str) -> Any:
+    return {"status": command("report", folder)["status"]}
+
+
+def unseal_run(folder: str, bars: str) -> Any:
+    return {"status": command("unseal", folder, "--bars", bars)["status"]}
+
+
+def read_ledger(folder: str) -> Any:
+    """How many trials are on file, what is said, and how many there are once one more is recorded."""
+    import os
+
+    from gatecast.evaluation.ledger import ledger_path, problems, read_trials
+
+    os.environ["GATECAST_DATA"] = folder
+    with problems() as said:
+        trials = read_trials(ledger_path())
+    return {"trials": len(trials), "said": said}
+
+
+def record_in_ledger(folder: str) -> Any:
+    """The number of trials once one more is recorded, and what was said."""
+    import os
+
+    from gatecast.evaluation.ledger import problems, record_trial
+    from gatecast.market import synthetic
+
+    os.environ["GATECAST_DATA"] = folder
+    with problems() as said:
+        trials = record_trial(_trials(synthetic.b1(760, seed=3, r2=0.05, symbols=2))[-1])
+    return {"trials": len(trials), "said": said}
+
+
+def read_openings(folder: str) -> Any:
+    import os
+
+    from gatecast.evaluation.holdout import openings_path, read_openings
+    from gatecast.evaluation.ledger import problems
+
+    os.environ["GATECAST_DATA"] = folder
+    with problems() as said:
+        return {"openings": len(read_openings(openings_path())), "said": said}
+
+
+def read_copies(path: str) -> Any:
+    from gatecast.studies.placebo import read_copies
+
+    return {"copies": {str(copy): one for copy, one in read_copies(Path(path), "k").items()}}
+
+
+def recall_network(folder: str) -> Any:
+    """The digest of a kept network; None where it would be made again."""
+    from gatecast.files import sha256_of
+    from gatecast.forecasting.lstm.unfinished import recall
+
+    found = recall(Path(folder), "k" * 64)
+    if found is None:
+        return None
+    weights = {name: sha256_of(array.tobytes()) for name, array in found.weights.items()}
+    return {"weights": weights, "losses": [*found.train_loss, *found.validation_loss, found.best_epoch]}
+
+
+def open_studies(path: str) -> Any:
+    import warnings
+
+    from gatecast.forecasting.tuning.search import open_storage
+
+    with warnings.catch_warnings(record=True) as said, open_storage(f"sqlite:///{path}") as storage:
+        names = [study.study_name for study in storage.get_all_studies()]
+    return {"studies": names, "said": [str(one.message) for one in said]}
+
+
+# ── what came of it ───────────────────────────────────────────────────────────────────────────────
+
+
+def sound_bars(good: Any, bad: Any, done: str) -> str:
+    return "" if bad["sound"] else "bars that are not finite, positive, in range and each once"
+
+
+def same_settings(good: Any, bad: Any, done: str) -> str:
+    return "" if bad["same"] else "settings that do not read back as they are written"
+
+
+def same_run(good: Any, bad: Any, done: str) -> str:
+    changed = good != bad and "listed again" not in done
+    return "another run than was saved, and nobody said so" if changed else ""
+
+
+def no_hollow_position(good: Any, bad: Any, done: str) -> str:
+    if bad["hollow"]:
+        return f"a position on a forecast that is not there: {bad['hollow']}"
+    changed = good["rows"] != bad["rows"] and "listed again" not in done
+    return "other forecasts than those of the saved run, and nobody said so" if changed else ""
+
+
+def said_if_fewer(good: Any, bad: Any, done: str) -> str:
+    fewer = bad.get("trials", bad.get("openings")) < good.get("trials", good.get("openings"))
+    return "fewer trials than there were, and nobody said so" if fewer and not bad["said"] else ""
+
+
+def same_or_again(good: Any, bad: Any, done: str) -> str:
+    return "" if bad is None or bad == good else "another network than the one that was kept"
+
+
+READERS = (
+    Reader("bars.csv", "bars", ("market.sources",), "bars.csv", read_bars, sound_bars, share=3),
+    Reader("bars.parquet", "bars", ("market.sources",), "bars.parquet", read_bars, sound_bars, share=3),
+    Reader("check", "bars", ("cli.check",), "bars.csv", check_bars, share=1),
+    Reader("symbols", "bars", ("market.sources",), "symbols.csv", check_symbols, others=("bars.csv",)),
+    Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
+    Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
+    Reader("settings", "settings", ("experiment",), "settings.toml", read_settings, same_settings),
+    Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),
+    Reader("run", "runs", ("store",), "run", read_run, same_run, share=3),
+    Reader("forecast", "runs", ("store", "live"), "run", forecast_run, no_hollow_position, others=("newest.csv",)),
+    Reader("report", "runs", ("store", "report"), "run", report_run, share=0.5),
+    Reader("unseal", "runs", ("studies.unseal",), "run", unseal_run, share=0.2, others=("newest.csv",)),
+    Reader("ledger", "records", ("evaluation.ledger",), "data", read_ledger, said_if_fewer),
+    Reader("one more trial", "records", ("evaluation.ledger",), "data", record_in_ledger, said_if_fewer),
+    Reader("openings", "records", ("evaluation.holdout",), "data", read_openings),
+    Reader("copies", "records", ("studies.placebo",), "copies.jsonl", read_copies),
+    Reader("kept network", "records", ("forecasting.lstm.unfinished",), "kept", recall_network, same_or_again),
+    Reader("studies", "records", ("forecasting.tuning.search",), "studies.db", open_studies, share=0.5),
+)
+CASES = {"runs": 300, "bars": 200, "settings": 250, "records": 150}
+"""How many cases of each group a full attack makes."""
+
+
+# ── one bad example ───────────────────────────────────────────────────────────────────────────────
+
+
+def spoil(reader: Reader, examples: Path, place: Path, draw: Random) -> tuple[Path, str]:
+    """A bad copy of a reader's good example in an empty folder; its path, and what was done to it."""
+    place.mkdir(parents=True)
+    canary = place / f"{CANARY}.txt"
+    canary.write_text("nobody named this file")
+    good, bad = examples / reader.good, place / reader.good
+    if good.is_file():
+        shutil.copyfile(good, bad)
+        return bad, _spoil_file(bad, draw, canary)
+    shutil.copytree(good, bad)
+    done = []
+    for _ in range(draw.choice((1, 1, 1, 2))):
+        files = sorted(file for file in bad.rglob("*") if _is_small_file(file))
+        done.append(_spoil_file(draw.choice(files), draw, canary))
+    if _is_small_file(bad / "manifest.json") and draw.random() < 0.7 and _list_again(bad):
+        done.append("listed again")
+    return bad, ", ".join(done)
+
+
+def _is_small_file(file: Path) -> bool:
+    """Whether this is still what it was: a regular file, and no link, pipe or file of 50 GB."""
+    return not file.is_symlink() and file.is_file() and file.stat().st_size < 2**27
+
+
+def _spoil_file(file: Path, draw: Random, canary: Path) -> str:
+    if draw.random() < 0.07:
+        return f"{file.name}: {irregular(file, draw, canary)}"
+    change = mutation(file.suffix, draw)
+    file.write_bytes(change(file.read_bytes(), draw))
+    return f"{file.name}: {change.__name__}"
+
+
+def _list_again(folder: Path) -> bool:
+    """Brings the manifest of a run up to date with its parts, as whoever means harm would."""
+    from gatecast.files import sha256_of
+
+    manifest = folder / "manifest.json"
+    try:
+        listed = json.loads(manifest.read_bytes())
+        for name, entry in listed["parts"].items():
+            file = folder / name
+            if _is_small_file(file):
+                entry |= {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+        manifest.write_text(json.dumps(listed))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return True

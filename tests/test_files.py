@@ -1,0 +1,79 @@
+"""Files are opened in one place: regular ones within a size, at once."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gatecast import files
+
+SMALL = 1000
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "file"
+
+
+def test_a_file_is_read_up_to_its_limit(place: Path) -> None:
+    place.write_bytes(b"x" * SMALL)
+    assert files.read(place, at_most=SMALL) == b"x" * SMALL
+    with pytest.raises(OSError, match="it has 1,000 bytes: at most 999 are read"):
+        files.read(place, at_most=SMALL - 1)
+
+
+def test_an_empty_file_is_read(place: Path) -> None:
+    place.touch()
+    assert files.read(place, at_most=0) == b""
+
+
+def test_a_file_that_grows_while_it_is_open_is_not_read_beyond_the_limit(place: Path) -> None:
+    place.write_bytes(b"x" * SMALL)
+    with files.opened(place, at_most=SMALL) as file:
+        with place.open("ab") as more:
+            more.write(b"y" * SMALL)
+        with pytest.raises(OSError, match="more than 1,000 bytes"):
+            files.read_at_most(file, SMALL)
+
+
+def _pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def _socket(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(place))
+
+
+def _zeros(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, _pipe, _socket, _zeros])
+def test_what_is_no_regular_file_is_refused_at_once(place: Path, make: object) -> None:
+    make(place)  # type: ignore[operator]
+    with pytest.raises(OSError, match="a regular file was expected"):
+        files.read(place, at_most=SMALL)
+    assert not files.is_regular(place)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc here")
+def test_a_file_without_a_size_is_refused() -> None:
+    with pytest.raises(OSError, match="no size"):
+        files.read(Path("/proc/self/status"), at_most=SMALL**2)
+
+
+def test_a_link_is_followed_where_asked(tmp_path: Path, place: Path) -> None:
+    (tmp_path / "real").write_bytes(b"real")
+    place.symlink_to(tmp_path / "real")
+    assert files.read(place, at_most=SMALL) == b"real"
+    with pytest.raises(OSError, match="it is a link"):
+        files.read(place, at_most=SMALL, follow=False)
+
+
+@pytest.mark.parametrize("name", ["zero\0byte", "x" * 5000])
+def test_a_name_that_no_file_can_have_is_an_error_of_files(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError, match=r"no file can have this name|too long"):
+        files.read(tmp_path / name, at_most=SMALL)
+    assert not files.is_regular(tmp_path / name)
