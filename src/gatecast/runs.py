@@ -37,7 +37,7 @@ from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import Verdict, judge
-from gatecast.experiment import Experiment
+from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
@@ -49,6 +49,7 @@ from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import scores_of
+from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
 
 
@@ -185,7 +186,7 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions, machine=machine)
     with problems() as found:
         trials = record_chain(experiment, chain)
-    later = later_of(experiment, chain)
+    later = later_of(chain, experiment.costs)
     verdicts = judge_chain(experiment, chain, trials, later)
     without = None
     if chain.takes_default_terms:
@@ -205,7 +206,7 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
             audit,
             without,
             later,
-            control_scores(control, experiment),
+            control_scores(control, experiment.control),
             jobs=machine.jobs,
         )
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
@@ -293,38 +294,41 @@ def judge_chain(
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
-        records, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars), _at_some_time(chain, experiment),
-        experiment.too_good,
+        records, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
+        _at_some_time(chain, experiment.too_good), experiment.too_good,
     )  # fmt: skip
-    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
-    later = later_of(experiment, chain, records) if later is None else later
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment.horizon)] if found else []
+    later = later_of(chain, experiment.costs, records) if later is None else later
     if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
         return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
     return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
 
 
-def _blamed(chain: Chain, name: str, experiment: Experiment) -> list[tuple[str, float]]:
+def _blamed(chain: Chain, name: str, horizon: int) -> list[tuple[str, float]]:
     bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
-    return most_to_blame(bars, chain.classes[name].samples.names, experiment.horizon)
+    return most_to_blame(bars, chain.classes[name].samples.names, horizon)
 
 
-def _at_some_time(chain: Chain, experiment: Experiment) -> dict[str, str]:
-    """Asset class -> whose record was above a limit while it ran: that of "return", or else that of the "strategy"."""
+def _at_some_time(chain: Chain, allowed: Sequence[str]) -> dict[str, str]:
+    """Asset class -> whose record was above a limit while it ran: that of "return", or else that of the "strategy".
+
+    `allowed`: outcomes that may be too good.
+    """
     return {
-        name: "return" if too_good_so_far(one.forecasts, experiment.too_good).any() else "strategy"
+        name: "return" if too_good_so_far(one.forecasts, allowed).any() else "strategy"
         for name, one in chain.classes.items()
         if one.selection.too_good.any()
     }
 
 
-def later_of(experiment: Experiment, chain: Chain, records: Mapping[str, Record] | None = None) -> list[Later]:
+def later_of(chain: Chain, costs: Costs, records: Mapping[str, Record] | None = None) -> list[Later]:
     """The effects of a chain's forecasts of returns and of its book with decisions one bar late.
 
     `records`: those of the chain's forecasts, where they are made already.
     """
     records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(records, weights, chain.bars, experiment.costs, chain.actions)
+    return one_bar_later(records, weights, chain.bars, costs, chain.actions)
 
 
 def configuration(experiment: Experiment) -> str:
@@ -393,17 +397,18 @@ def run_control(
     return replace(finish(planted, chain), scores=scores)
 
 
-def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any] | None:
+def control_scores(control: Run | None, planted: Control | None) -> dict[str, Any] | None:
     """The planted market's truth, what was measured beside it, verdicts and wealth, for the page of the real one.
 
     `measured`: rows of `quantity`, `best` (the most that any forecast can reach) and `measured` (of the ensemble, out
     of sample), both shares, over `days`. `truth`: the other figures of the market, which the run does not measure.
+    `planted`: the settings of the market.
     """
-    if control is None or experiment.control is None:
+    if control is None or planted is None:
         return None
     from gatecast.market.synthetic import truth_of
 
-    planted, horizon = experiment.control, experiment.horizon
+    horizon = control.experiment.horizon
     known = {"r2": planted.r2} if planted.market == "b1" else {}
     truth: dict[str, Any] = dict(truth_of(planted.market, **known))
     models, _ = score_tables(records_of({name: one.forecasts for name, one in control.classes.items()}))

@@ -144,10 +144,10 @@ def test_the_difference_of_two_losses_that_are_known() -> None:
 
 
 def test_the_first_fit_has_a_whole_window() -> None:
-    made = monthly(Experiment(schedule=Schedule(refit="1W", train="3Y")))
+    made = monthly(Schedule(refit="1W", train="3Y"), LSTM())
     assert (made.refit, made.train, made.minimum) == ("1M", "3Y", "3Y")
-    assert monthly(Experiment(model={"lstm": LSTM(window="4Y")})).minimum == "4Y"
-    assert monthly(Experiment(schedule=Schedule(expanding=True))).minimum == "1Y"
+    assert monthly(Schedule(), LSTM(window="4Y")).minimum == "4Y"
+    assert monthly(Schedule(expanding=True), LSTM()).minimum == "1Y"
     with pytest.raises(HistoryTooShortError):
         cadence(Experiment(bars=synthetic.b1(300, seed=1), **QUICK))
 
@@ -159,7 +159,9 @@ def test_every_cadence_is_a_trial_once() -> None:
     assert cadence(experiment.replace(name="again")).trials == len(MONTHS)
     hashes = [trial.settings_hash for trial in read_trials(ledger_path())]
     assert len(set(hashes)) == len(hashes)
-    same = experiment.replace(schedule=monthly(experiment))  # a run with it is the monthly one
+    same = experiment.replace(
+        schedule=monthly(experiment.schedule, experiment.network)
+    )  # a run with it is the monthly one
     assert configuration(same) == hashes[0]
     assert configuration(same.with_model("lstm", same.network.replace(every=3))) == hashes[1]
     assert configuration(same.with_model("lstm", same.network.replace(warm_start=True))) == hashes[-1]

@@ -6,7 +6,7 @@ A copy is the user's own market with the sign of each day drawn anew: see `flipp
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -299,9 +299,9 @@ def verdicts_of(experiment: Experiment, bars: pl.DataFrame) -> dict[str, Verdict
 # ── what is kept ──────────────────────────────────────────────────────────────────────────────────
 
 
-def own_features(experiment: Experiment, bars: pl.DataFrame) -> list[str]:
-    """The experiment's features that are functions of the user's own."""
-    return sorted(set(experiment.features or DEFAULT_FEATURES) - BUILT_IN - set(bars.columns))
+def own_features(names: Collection[str], columns: Collection[str]) -> list[str]:
+    """The features that are functions of the user's own: neither built in nor columns of the bars."""
+    return sorted({*names} - BUILT_IN - {*columns})
 
 
 def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
@@ -312,7 +312,7 @@ def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
     from importlib.metadata import version
 
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
-    own = own_features(experiment, bars)
+    own = own_features(experiment.features or DEFAULT_FEATURES, bars.columns)
     made = bars.hstack(compute_features(bars, own).select(own)) if own else bars
     libraries = {name: version(name) for name in LIBRARIES}
     return hash_of([settings, hash_of_bars(made), code_hash(), libraries, experiment.deciding_plugins])
