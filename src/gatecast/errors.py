@@ -11,6 +11,7 @@ GatecastError
 ├── StrategyError          a strategy that fails, or whose sides or sizes are out of range
 ├── PluginError            a name that is taken, that nobody offers, or whose package cannot be imported
 ├── StoreError             a run or model on disk that cannot be read safely
+│   └── StudiesError           studies of a search that cannot be read or written
 ├── TrainingError          a fit that exploded or had nothing to learn from
 └── ClusterError           machines that do not answer, or would not give the same results
 """
@@ -83,6 +84,10 @@ class PluginError(GatecastError, ValueError):
 
 class StoreError(GatecastError, OSError):
     """A run or model on disk that cannot be read safely."""
+
+
+class StudiesError(StoreError):
+    """Studies of a search that cannot be read or written: a full disk, a damaged file, a silent server."""
 
 
 class TrainingError(GatecastError, RuntimeError):

@@ -18,6 +18,7 @@ from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
 from gatecast.compute.disk import Disk, KeptFile
 from gatecast.compute.estimate import Cost
+from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.knowing import most_to_blame
@@ -174,8 +175,12 @@ def run(
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
-    with shown(progress) as told:
-        return _run(experiment, told, plan, machine)
+    with shown(progress) as told, notices() as found:
+        result = _run(experiment, told, plan, machine)
+    if not found:
+        return result
+    warnings = list(dict.fromkeys([*found, *result.scores["warnings"]]))
+    return replace(result, scores={**result.scores, "warnings": warnings})
 
 
 def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, machine: Machine) -> Run:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatecast.errors import SettingsError, TrainingError
+from gatecast.compute.notices import notices
+from gatecast.errors import SettingsError, StoreError, TrainingError
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
@@ -78,6 +82,55 @@ def test_cores_and_storage_change_nothing(wide: Samples, tmp_path: Any) -> None:
             assert one.searches == two.searches
             np.testing.assert_array_equal(one.predict(wide, folds[-1].test)["return"],
                                           two.predict(wide, folds[-1].test)["return"])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(wide: Samples) -> list[dict[str, Any]]:
+    """The searches of two dates, in memory."""
+    return TunedLSTM(lstm=SMALL, tuning=QUICK).search_all(folds_of(wide)[:2])
+
+
+@pytest.mark.parametrize("fault", ["no database", "a folder", "a pipe", "no place"])
+def test_a_search_goes_on_in_memory_where_its_file_fails(
+    fault: str, wide: Samples, searched: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = Path("/proc/no/studies.db") if fault == "no place" else tmp_path / "studies.db"
+    match fault:
+        case "no database":
+            file.write_bytes(b"no database" * 1000)
+        case "a folder":
+            file.mkdir()
+        case "a pipe":
+            os.mkfifo(file)
+    tuned = TunedLSTM(lstm=SMALL, tuning=QUICK)
+    with notices() as found:
+        assert tuned.search_all(folds_of(wide)[:2], Task(studies=f"sqlite:///{file}")) == searched
+    (sentence,) = found
+    assert str(file) in sentence
+    assert sentence.endswith("The search goes on in memory: if it is interrupted, it begins anew.")
+    with pytest.raises(StoreError):  # a server is asked for, and nothing stands in for it
+        tuned.search_all(folds_of(wide)[:1], Task(studies="nonsense"))
+
+
+def test_a_search_goes_on_in_memory_when_the_disk_is_full_in_the_middle(
+    wide: Samples, searched: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "studies.db"
+    with open_storage(f"sqlite:///{file}"):
+        pass
+    resource = pytest.importorskip("resource", reason="needs limits on files")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    tuned, told = TunedLSTM(lstm=SMALL, tuning=QUICK), []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, before[1]))
+    try:
+        with notices() as found:
+            task = Task(studies=f"sqlite:///{file}", on_search=lambda done, of, best: told.append(done))
+            assert tuned.search_all(folds_of(wide)[:2], task) == searched
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert any("cannot be read or written" in one and "goes on in memory" in one for one in found)
+    assert told.count(0) == 2  # the search of the first date began anew
 
 
 def test_settings_are_used_from_their_date_on_alone(wide: Samples) -> None:

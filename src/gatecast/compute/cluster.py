@@ -1,5 +1,8 @@
 """Other machines: the jobs of a run on a Dask or Ray cluster, through joblib's backends, with the same bytes as here.
 
+Who joins a cluster trusts it: its answers are pickles, which can run code here, as jobs do there. Versions and code are
+compared before that, by plain questions (`compute.plain`), so that nothing of a stranger's is unpickled by mistake.
+
 A job is sent whole: what it reads travels with it, and the samples of a class, which many jobs read, travel once. Both
 stay with the scheduler until the job is done, so that a worker that dies takes nothing with it but its time.
 """
@@ -9,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
 import pickle
 import platform
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gatecast.compute.plain import PlainError, Scheduler, printable, ray_address, speaks_http2, with_scheduler
 from gatecast.errors import ClusterError, SettingsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,9 +36,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BACKENDS = ("local", "dask", "ray")
-PATIENCE = 8  # seconds that a scheduler, and then its first worker, has to answer
+PATIENCE = 8  # seconds for all questions to a scheduler together, its first worker's coming included
 DECIDING = ("gatecast", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "arch", "torch")
 """Libraries whose versions the last digits depend on."""
+CODE = "gatecast's code"
 _active: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
 
 
@@ -201,7 +208,7 @@ def fingerprint() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "none"
-    return {**found, "gatecast's code": code_hash()[:12]}
+    return {**found, CODE: code_hash()[:12]}
 
 
 @cache
@@ -262,9 +269,12 @@ def _dask(scheduler: str | None) -> Iterator[Cluster]:
 
     large = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # samples are meant to stay with the scheduler
     with dask.config.set(large), _silence("distributed.client"):
-        _check_reachable(scheduler)
-        with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
-            _check(client, scheduler)
+        _check(scheduler)
+        try:
+            client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise _no_scheduler(scheduler, str(error)) from None
+        with client:
 
             def place(data: bytes, parts: list[Any]) -> Any:
                 return client.submit(unpack, data, parts, pure=False)
@@ -292,45 +302,77 @@ def _silence(name: str) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _check_reachable(scheduler: str) -> None:
-    """Whether a scheduler is there; a client that found none, or something else, would be long in closing."""
-    import asyncio
+def _no_scheduler(scheduler: str, why: object) -> ClusterError:
+    return ClusterError(
+        f"no Dask scheduler answers at {printable(scheduler)} ({printable(why, 200)}): is the address right, such as "
+        "tcp://10.0.0.1:8786, and `dask scheduler` running there?"
+    )
 
-    from distributed.comm.core import connect
 
-    async def come_and_go() -> None:
-        comm = await connect(scheduler, timeout=PATIENCE)
-        await comm.close()
+def _check(scheduler: str) -> None:
+    """Every part of the cluster is there, and of the same versions and code as this machine; nothing is unpickled here.
+
+    Versions first: a function of ours is sent only to who has the same gatecast, and asked for its code's hash.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.security import Security
 
     try:
-        asyncio.run(come_and_go())
-    except Exception as error:  # what another service answers can be anything
-        raise ClusterError(
-            f"no Dask scheduler answers at {scheduler} ({type(error).__name__}): is the address right, such as "
-            "tcp://10.0.0.1:8786, and `dask scheduler` running there?"
-        ) from None
-
-
-def _check(client: Any, scheduler: str) -> None:
-    """Every part of the cluster is there, and of the same versions as this machine."""
+        scheme, place = parse_address(scheduler)
+        host, port = parse_host_port(place)
+    except ValueError as error:
+        raise _no_scheduler(scheduler, error) from None
+    if scheme not in ("tcp", "tls"):
+        raise ClusterError(f"the scheduler's address begins with {printable(scheme)}://: give one of tcp:// or tls://.")
+    secure = Security().get_connection_args("client").get("ssl_context") if scheme == "tls" else None
+    if scheme == "tls" and secure is None:
+        raise ClusterError("an address of tls:// needs certificates: set Dask's distributed.comm.tls settings.")
     try:
-        client.wait_for_workers(1, timeout=PATIENCE)
-    except TimeoutError:
-        raise ClusterError(
-            f"the scheduler at {scheduler} has no workers: start some with `dask worker {scheduler}`."
-        ) from None
+        with_scheduler(host, port, secure, PATIENCE, lambda asked: _compare(asked, scheduler))
+    except PlainError as error:
+        raise _no_scheduler(scheduler, error) from None
+
+
+def _compare(asked: Scheduler, scheduler: str) -> None:
+    """Asks the scheduler and all its workers for versions, then for the hash of gatecast's code."""
+    from distributed.protocol.pickle import dumps
+
     ours = fingerprint()
-    found = {f"worker {name}": one for name, one in client.run(fingerprint, on_error="return").items()}
-    try:
-        found["the scheduler"] = client.run_on_scheduler(fingerprint)  # it opens what passes through
-    except Exception as error:
-        found["the scheduler"] = error
-    for who, theirs in found.items():
-        if isinstance(theirs, BaseException):
+    who = _mapping(asked.ask("ncores"))
+    while not who:
+        if asked.deadline.end - time.monotonic() < 0.5:
             raise ClusterError(
-                f"{who} cannot load gatecast {ours['gatecast']} ({theirs}): give all machines the same environment."
+                f"the scheduler at {scheduler} has no workers: start some with `dask worker {scheduler}`."
             )
-        refuse_others(who, theirs, ours)
+        time.sleep(0.1)
+        who = _mapping(asked.ask("ncores"))
+    question = {"op": "versions", "packages": list(DECIDING)}
+    found = {"the scheduler": asked.ask("versions", packages=list(DECIDING))}  # it opens what passes through
+    found |= {f"worker {printable(name)}": one for name, one in _mapping(asked.ask("broadcast", msg=question)).items()}
+    for name, theirs in found.items():
+        refuse_others(name, _versions(theirs), {key: own for key, own in ours.items() if key != CODE})
+    code = {"function": dumps(code_hash), "args": dumps(()), "kwargs": dumps({}), "wait": True}
+    answers = {"the scheduler": asked.ask("run_function", **code)}
+    everyone = _mapping(asked.ask("broadcast", msg={"op": "run", **code}))
+    answers |= {f"worker {printable(name)}": one for name, one in everyone.items()}
+    for name, answer in answers.items():
+        refuse_others(name, {CODE: printable(_mapping(answer).get("result"))[:12]}, {CODE: ours[CODE]})
+
+
+def _mapping(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise PlainError("what answers is no Dask scheduler")
+    return answer
+
+
+def _versions(answer: Any) -> dict[str, str]:
+    """Dask's own answer about versions as `fingerprint` has them."""
+    packages, host = (_mapping(_mapping(answer).get(key)) for key in ("packages", "host"))
+    python = ".".join(str(packages.get("python")).split(".")[:3])
+    versions = {name: "none" if packages.get(name) is None else packages[name] for name in DECIDING}
+    return {
+        name: printable(one) for name, one in {**versions, "python": python, "machine": host.get("machine")}.items()
+    }
 
 
 @contextmanager
@@ -341,10 +383,13 @@ def _ray() -> Iterator[Cluster]:
     except ImportError:
         raise SettingsError("the backend ray is not installed: pip install 'gatecast[ray]'") from None
     own = not ray.is_initialized()
+    address = ray_address() if own else None
     try:
+        if address and os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+            speaks_http2(*address, PATIENCE)
         if own:
             ray.init(log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, PlainError) as error:
         raise ClusterError(f"no Ray cluster answers: {error}") from None
     register_ray()
 

@@ -303,7 +303,7 @@ class LSTM(Recipe, Forecaster):
                     start = None if earlier is None else known[earlier, member].fit.weights
                     job = TrainingJob(lesson, seed_of(self.seed, fold.data.asset_class, fold.cutoff, member), start)
                     key = key_of(self, lesson, job.seed, start) if task.resume else ""
-                    fit = recall(task.resume, key) if task.resume else None
+                    fit = recall(task.resume, key, self, lesson) if task.resume else None
                     if fit is None:
                         begun.append(((number, member), key))
                         yield job

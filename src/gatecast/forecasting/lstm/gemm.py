@@ -6,14 +6,13 @@ on the rows beside it, on the width of the vectors, or on the batch.
 
 from __future__ import annotations
 
-from numba import njit
-
+from gatecast.forecasting.lstm.machine_code import compiled
 from gatecast.forecasting.lstm.vectors import LANES, ROWS, VECTORS, narrow_tile, turn, wide_tile
 
 BLOCK = LANES * VECTORS
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def gemm(a, a_row, a_step, b, b_step, c, c_row, rows, columns, steps, start, start_row):  # type: ignore[no-untyped-def]
     """C (rows, columns) = start + A (rows, steps) · B (steps, columns), float32.
 
@@ -36,7 +35,7 @@ def gemm(a, a_row, a_step, b, b_step, c, c_row, rows, columns, steps, start, sta
         column += BLOCK if wide else LANES
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def transpose(source, rows, columns, target):  # type: ignore[no-untyped-def]
     """Target (columns, rows) = source (rows, columns), addresses of contiguous floats; both are multiples of 16."""
     for row in range(0, rows, LANES):

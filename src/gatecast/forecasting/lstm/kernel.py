@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from gatecast.forecasting.lstm.gemm import gemm, transpose
+from gatecast.forecasting.lstm.machine_code import compiled
 from gatecast.forecasting.lstm.selection import PACE
 from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma
 
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float32]
-
-# No fastmath: with it, the last bits depend on what LLVM inlines where, and code fresh from the compiler differs from
-# the same code out of the cache. Fused products are asked for by name instead.
-_options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ def workspace(shape: Shape, steps: int, batch: int, labels: int) -> Work:
     return Work(np.zeros(wide, np.float32) if shape.selection else buffers["inputs"], **buffers)
 
 
-@njit(**_options)
+@compiled()
 def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore[no-untyped-def]
     """The cell at one step of all runs; addresses of contiguous (batch, units) and (batch, 4 units)."""
     for r in range(batch):
@@ -166,7 +162,7 @@ def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore
             )
 
 
-@njit(**_options)
+@compiled()
 def _step_back(gates, before, squashed, above, carry, bias, batch, units):  # type: ignore[no-untyped-def]
     """`_step` backward."""
     for r in range(batch):
@@ -176,7 +172,7 @@ def _step_back(gates, before, squashed, above, carry, bias, batch, units):  # ty
             cell_back(line, units, before + place, squashed + place, above + place, carry + place, bias + 4 * j)
 
 
-@njit(inline="always", **_options)
+@compiled(inline=True)
 def _mask(n, key, limit, scale):  # type: ignore[no-untyped-def]
     """1/keep with probability keep, else 0: a hash of key and position, so that there is no state to save."""
     x = np.uint32(n) ^ key
@@ -189,7 +185,7 @@ def _mask(n, key, limit, scale):  # type: ignore[no-untyped-def]
     return scale if x < limit else np.float32(0.0)
 
 
-@njit(**_options)
+@compiled()
 def _drop(source, target, begin, keep, key):  # type: ignore[no-untyped-def]
     """target = source · mask from position `begin` on, both flat."""
     limit, scale = np.uint32(keep * 4294967295.0), np.float32(1.0 / keep)
@@ -198,7 +194,7 @@ def _drop(source, target, begin, keep, key):  # type: ignore[no-untyped-def]
         left[n] = right[n] * _mask(n + begin, key, limit, scale)
 
 
-@njit(**_options)
+@compiled()
 def _drop_back(flowing, begin, keep, key):  # type: ignore[no-untyped-def]
     """`_drop` of a gradient, in place."""
     limit, scale = np.uint32(keep * 4294967295.0), np.float32(1.0 / keep)
@@ -207,7 +203,7 @@ def _drop_back(flowing, begin, keep, key):  # type: ignore[no-untyped-def]
         part[n] *= _mask(n + begin, key, limit, scale)
 
 
-@njit(**_options)
+@compiled()
 def _select(flat, work):  # type: ignore[no-untyped-def]
     """`work.raw` into `work.inputs`: each feature times its share and the number of features."""
     steps, batch, wide = work.inputs.shape
@@ -232,7 +228,7 @@ def _select(flat, work):  # type: ignore[no-untyped-def]
                 logits[j] = np.float32(count) * share[j] * raw[j]
 
 
-@njit(**_options)
+@compiled()
 def _select_back(gradient, work, first):  # type: ignore[no-untyped-def]
     """`_select` backward from step `first` on: `work.flowing`, the gradient by its inputs, becomes that by the logits.
 
@@ -258,7 +254,7 @@ def _select_back(gradient, work, first):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@njit(**_options)
+@compiled()
 def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-def]
     """Forecasts of the last `labels` steps of `work.raw` into `work.forecast`, from a zero state.
 
@@ -297,12 +293,12 @@ def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-d
     )  # fmt: skip
 
 
-@njit(inline="always", **_options)
+@compiled(inline=True)
 def _key(key, layer):  # type: ignore[no-untyped-def]
     return np.uint32(np.uint32(key) + np.uint32(layer) * np.uint32(0x68E31DA4))
 
 
-@njit(**_options)
+@compiled()
 def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: ignore[no-untyped-def]
     """The gradient of the loss whose derivative by the forecasts is `work.error`, after `forward`.
 
@@ -370,7 +366,7 @@ def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: i
             _select_back(gradient, work, first)
 
 
-@njit(**_options)
+@compiled()
 def loss_and_error(work, binary):  # type: ignore[no-untyped-def]
     """Sum of weighted losses of `work.forecast`, and its derivative over the sum of counted labels into `work.error`.
 
@@ -399,7 +395,7 @@ def loss_and_error(work, binary):  # type: ignore[no-untyped-def]
     return total, counted
 
 
-@njit(**_options)
+@compiled()
 def adam(network, partial, scale, rate, decay, clip, step):  # type: ignore[no-untyped-def]
     """One step of Adam with decoupled weight decay on gradient · scale, whose norm is cut to `clip`."""
     flat, gradient, first, second = network
@@ -428,7 +424,7 @@ def adam(network, partial, scale, rate, decay, clip, step):  # type: ignore[no-u
         flat[n] = flat[n] * shrink - pace * m / (np.sqrt(v) * inverse + tiny)
 
 
-@njit(**_options)
+@compiled()
 def _gather(task, chunks, order, begin, stop, lookback, work):  # type: ignore[no-untyped-def]
     """Chunks order[begin:stop] into the time-major buffers; runs missing from a full batch do not count."""
     data, answers, weights = task
@@ -450,7 +446,7 @@ def _gather(task, chunks, order, begin, stop, lookback, work):  # type: ignore[n
                 work.weights[s, r, 0] = np.float32(-1.0)
 
 
-@njit(**_options)
+@compiled()
 def train_epoch(  # type: ignore[no-untyped-def]
     network, work, task, binary, chunks, order, layers, lookback, used, keep, key, rate, decay, clip, step, cut
 ):
@@ -471,7 +467,7 @@ def train_epoch(  # type: ignore[no-untyped-def]
     return total / max(seen, 1.0), step
 
 
-@njit(**_options)
+@compiled()
 def check(flat, work, task, binary, chunks, order, layers, lookback):  # type: ignore[no-untyped-def]
     """Mean loss a label over all chunks, without dropout."""
     steps, batch, _ = work.inputs.shape
@@ -485,7 +481,7 @@ def check(flat, work, task, binary, chunks, order, layers, lookback):  # type: i
     return total / max(seen, 1.0)
 
 
-@njit(**_options)
+@compiled()
 def predict(flat, work, data, ends, layers, result):  # type: ignore[no-untyped-def]
     """Result (rows, outputs) from exactly the last `work.inputs.shape[0]` bars of each row and a zero state."""
     lookback, batch, _ = work.inputs.shape

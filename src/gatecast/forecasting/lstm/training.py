@@ -6,11 +6,8 @@ kernel, and its torch twin.
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -231,23 +228,11 @@ def dropout_mask(shape: tuple[int, int, int], keep: float, key: int, layer: int)
 
 
 def kernel() -> ModuleType:
-    """The compiled kernel; its machine code is cached in the user's own cache folder, never in the current one."""
-    if "NUMBA_CACHE_DIR" not in os.environ:
-        from platformdirs import user_cache_path
-
-        folder = Path(os.environ.get("GATECAST_CACHE") or user_cache_path("gatecast")) / "kernel"
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            state = folder.stat()
-            own = not hasattr(os, "getuid") or state.st_uid == os.getuid()
-            if own and not stat.S_IMODE(state.st_mode) & 0o022:
-                import numba
-
-                numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-        except OSError:
-            pass  # a read-only home: compiled anew in every process
+    """The compiled kernel; see `machine_code` for where its machine code is kept."""
     from gatecast.forecasting.lstm import kernel as module
+    from gatecast.forecasting.lstm.machine_code import say_again
 
+    say_again(module)
     return module
 
 

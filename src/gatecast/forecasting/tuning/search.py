@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gatecast.errors import StoreError
+from gatecast.errors import StoreError, StudiesError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,8 @@ class Budget:
 def open_storage(url: str | None) -> Iterator[BaseStorage]:
     """Optuna's storage at an address: None keeps it in memory, `sqlite:///FILE` is for one process at a time.
 
-    Raises `StoreError` for a file that another process is searching in, and for an address that does not answer.
+    Raises `StoreError` for a file that another process is searching in, and `StudiesError` for one that cannot be read
+    or written, now or later, and for an address that does not answer.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -105,6 +106,8 @@ def _file_lock(file: Path | None) -> Iterator[None]:
     if file is None:
         yield
         return
+    if file.exists() and not file.is_file():
+        raise StudiesError(f"{file} is no regular file: remove it, or give another place for the studies.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{file}.lock", timeout=0)
@@ -114,7 +117,7 @@ def _file_lock(file: Path | None) -> Iterator[None]:
             f"{file} is in use by another search: wait for it, or give a PostgreSQL address that both can share."
         ) from None
     except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error.strerror}. Give another place for the studies.") from None
+        raise StudiesError(f"{file} cannot be written: {error.strerror}. Give another place for the studies.") from None
     try:
         yield
     finally:
@@ -149,9 +152,9 @@ def _connected(url: str) -> RDBStorage:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _unreachable(url: str, error: Exception) -> StoreError:
+def _unreachable(url: str, error: Exception) -> StudiesError:
     cause = str(error.__cause__ or error).strip().splitlines()
-    return StoreError(f"the studies at {hidden(url)} cannot be read or written: {hidden(cause[0] if cause else '')}")
+    return StudiesError(f"the studies at {hidden(url)} cannot be read or written: {hidden(cause[0] if cause else '')}")
 
 
 def file_of(url: str | None) -> Path | None:

@@ -17,12 +17,13 @@ import numpy as np
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gatecast.compute.cluster import active
+from gatecast.compute.notices import notice
 from gatecast.compute.parallel import fan_out
-from gatecast.errors import GatecastError, did_you_mean
+from gatecast.errors import GatecastError, StudiesError, did_you_mean
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task, seed_of
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
-from gatecast.forecasting.lstm.unfinished import engine_code
+from gatecast.forecasting.lstm.source import engine_code
 from gatecast.forecasting.schedule import Fold, Period, Window, back
 from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, open_storage, search
 from gatecast.market.bars import session_date
@@ -243,13 +244,28 @@ class TunedLSTM(Forecaster):
     def search_all(
         self, folds: Sequence[Fold], task: Task = ALONE, past: Sequence[dict[str, Any]] = ()
     ) -> list[dict[str, Any]]:
-        """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`."""
+        """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`.
+
+        Searches are kept at the address `task.studies`. A file may fail: the search then goes on in memory, and
+        `compute.notices` has it. Raises `StoreError` where a server fails.
+        """
         found: list[dict[str, Any]] = []
-        with open_storage(task.studies) as storage:
-            for number, fold in enumerate(folds):
-                guesses = best_of([*past, *found][-1]["trials"]) if past or found else []
-                told = partial(_tell, task, number, len(folds))
-                found.append(search_once(self.lstm, self.tuning, fold, guesses, storage, task, told))
+
+        def search_in(address: str | None) -> None:
+            with open_storage(address) as storage:
+                for number in range(len(found), len(folds)):
+                    guesses = best_of([*past, *found][-1]["trials"]) if past or found else []
+                    told = partial(_tell, task, number, len(folds))
+                    found.append(search_once(self.lstm, self.tuning, folds[number], guesses, storage, task, told))
+
+        if task.studies is None or is_shared(task.studies):
+            search_in(task.studies)
+            return found
+        try:
+            search_in(task.studies)
+        except StudiesError as error:  # a file, without which the search is the same
+            notice(f"{error} The search goes on in memory: if it is interrupted, it begins anew.")
+            search_in(None)
         return found
 
 
