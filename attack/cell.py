@@ -23,8 +23,8 @@ PRELOADED = ["attack.cell", "gatecast.cli.app", "gatecast.store", "gatecast.live
 FORBIDDEN = frozenset(
     {"pickle.find_class", "os.system", "subprocess.Popen", "socket.connect", "os.exec", "os.spawn", "os.posix_spawn"}
 )
-LEFT_ALONE = ("/numba/", "/joblib/", "/distributed/", "/matplotlib/")
-"""Packages that read what they wrote themselves (Numba its cache of the kernel; README says whom one trusts with it),
+LEFT_ALONE = ("/lstm/machine_code.py", "/numba/", "/joblib/", "/distributed/", "/matplotlib/")
+"""Modules that read what they wrote themselves (the kernel's machine code; README says whom one trusts with it),
 or that ask the system for its fonts."""
 CANARY = "canary"
 """No file with this in its name may be opened: it lies outside of everything that was named to the program."""
@@ -84,7 +84,6 @@ def try_out(work: Callable[..., Any], *given: Any, folder: Path, seconds: float 
 
 def _inside(work: Callable[..., Any], given: tuple[Any, ...], folder: Path) -> None:
     os.environ["GATECAST_DATA"] = str(folder / "data")
-    os.environ["HOME"] = str(folder)
     os.chdir(folder)
     with (folder / "printed.txt").open("w") as printed:
         os.dup2(printed.fileno(), 1)

@@ -139,13 +139,24 @@ def _trials(bars: Any) -> list[Any]:
 
 
 def _make_networks(folder: Path) -> None:
-    import numpy as np
-
-    from gatecast.forecasting.lstm.training import Fit
+    from gatecast.forecasting.lstm.training import Fit, initial_weights
     from gatecast.forecasting.lstm.unfinished import keep
 
-    weights = {name: np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4) for name in ("a", "b")}
+    settings, lesson = _network()
+    weights = initial_weights(settings, lesson.inputs.shape[1], lesson.table.shape[1], 1)
     keep(folder, "k" * 64, Fit(weights, 2, (1.0, 0.5), (1.0, 0.6)))
+
+
+def _network() -> tuple[Any, Any]:
+    """Settings of a small network, and the shapes of a fold that it learns from."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from gatecast.forecasting.lstm import LSTM
+
+    settings = LSTM(units=16, layers=1, epochs=2)
+    return settings, SimpleNamespace(inputs=np.zeros((1, 2)), table=np.zeros((1, len(settings.output_columns))))
 
 
 def _make_studies(place: Path) -> None:
@@ -291,7 +302,7 @@ def recall_network(folder: str) -> Any:
     from gatecast.files import sha256_of
     from gatecast.forecasting.lstm.unfinished import recall
 
-    found = recall(Path(folder), "k" * 64)
+    found = recall(Path(folder), "k" * 64, *_network())
     if found is None:
         return None
     weights = {name: sha256_of(array.tobytes()) for name, array in found.weights.items()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gatecast.chain import Chain, ClassResult, fills_of
+from gatecast.chain import Chain, ClassResult
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.combining.ensemble import Ensemble
@@ -16,6 +16,7 @@ from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import findings, synthetic
+from gatecast.market.facts import Facts
 from gatecast.samples.features import compute_features
 from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest, net_returns
@@ -50,22 +51,22 @@ def main() -> None:
         print(f"refit {fold.cutoff}: {len(fold.train)} train, {len(fold.validation)} validate, {len(fold.test)} test")
 
     # trading/: what we would do. Decided at a close, held from the next open (or close, where opens are not real).
-    costs, fills = Costs(), fills_of(bars)
+    costs, facts = Costs(), Facts(bars)
     per_side, borrow = costs.per_side("index"), costs.borrow_per_bar("index", YEAR)
     signals = make_signals(combined)
     proposals = propose(combined, signals, bars, costs.round_trip("index"), YEAR)
     opens, closes = bars["open"].to_numpy(), bars["close"].to_numpy()
-    net = net_returns(proposals.weights, opens, closes, samples.listing, per_side, borrow, fills)[2]
+    net = net_returns(proposals.weights, opens, closes, samples.listing, per_side, borrow, facts.fills)[2]
     target = StrategySettings().target_volatility / np.sqrt(YEAR)
     selection = select_strategy(combined, proposals, net, per_side, target)
     classes = {"index": ClassResult(samples, combined, signals, proposals, selection, net)}
-    decisions = make_decisions(classes, bars)
+    decisions = make_decisions(classes, facts)
     print(decisions.newest())
     result = backtest(decisions.weights.select("symbol", "time", "weight"), bars, costs)
     print(result.equity.tail(2))
 
     # evaluation/: what it was worth, head by head, against each head's own best simple rival.
-    chain = Chain(bars, classes, decisions, result)
+    chain = Chain(facts, classes, decisions, result)
     verdicts = judge(
         records_of(chain.forecasts), chain.net, chain.benchmark,
         round_trip=costs.round_trip("index"), periods_per_year=YEAR, sessions=chain.sessions,

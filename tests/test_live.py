@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.audits.tables import up_to
+from gatecast.chain import make_chain
 from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
@@ -18,10 +20,12 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast, forecast_newest
 from gatecast.market.actions import read_actions
 from gatecast.market.bars import make_bars
+from gatecast.market.calendar import fill_times
 from gatecast.market.reading import BarsSettings
 from gatecast.report.page import report_data
 from gatecast.runs import Run, run
 from gatecast.store import load_run, save_run
+from tests.test_past import SHORT, late_rows, made
 
 SETTINGS = {
     "features": ("ret_log_1", "x"),
@@ -353,3 +357,28 @@ def test_a_symbol_is_stale_until_its_end_is_known(stopping: tuple[Path, pl.DataF
         assert found.sound == (kind != "stale")
         assert found.rows[1]["book"] is None
         assert found.rows[1]["end"] == ("ended, no bar for 60 sessions" if kind == "ended" else None)
+
+
+def test_live_on_rows_that_are_not_known_yet_is_what_the_chain_over_all_bars_says() -> None:
+    """The newest bars hold other numbers where a row is not known by the fill, as a vendor's provisional ones."""
+    bars = made(late_rows(np.random.default_rng(3)))
+    fills = bars.select("time", fill=fill_times(bars)).unique().sort("time")
+    whole = make_chain(Experiment(bars=bars, **SHORT), bars).decisions.frame
+    late = bars.filter(pl.col("known_at") > fill_times(bars), pl.col("time") > fills["time"][len(fills) * 2 // 3])
+    first = int(fills["time"].search_sorted(late["time"].sort()[0])) + 1
+
+    def seen(number: int) -> pl.DataFrame:
+        """What is there at the fill of a close, with other numbers in rows that are not known by then."""
+        moment, fill = fills.row(number)
+        return up_to(bars, np.datetime64(fill.replace(tzinfo=None))).filter(pl.col("time") <= moment)
+
+    assert (seen(first)["known_at"] > fills["fill"][first]).any()  # the run ends with a row that it cannot read
+    done, asked = run(Experiment(bars=seen(first), **SHORT)), 0
+    for number in range(first + 5, first + 15):
+        moment, fill = fills.row(number)
+        rows = {row["symbol"]: row for row in forecast(done, seen(number), now=fill).rows}
+        for expected in whole.filter(pl.col("time") == moment).iter_rows(named=True):
+            row, asked = rows[expected["symbol"]], asked + 1
+            for name in ("time", "z", "signal", "strategy", "evidence", "weight", "book", "probability_up"):
+                assert row[name] == expected[name], (moment, name)
+    assert asked > 9

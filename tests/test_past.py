@@ -131,7 +131,12 @@ def ends_on_terms(bars: pl.DataFrame, cut: datetime) -> tuple[pl.DataFrame, pl.D
     return left, with_known_at(read_actions(told, "delisting"), bars)
 
 
-@pytest.mark.parametrize("change", [ends_of_a_class, ends_on_terms])
+def ends_on_terms_and_goes_on(bars: pl.DataFrame, cut: datetime) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """B1_1 is delisted on the cut's own session, and trades on as if nothing had been."""
+    return bars, ends_on_terms(bars, cut)[1]
+
+
+@pytest.mark.parametrize("change", [ends_of_a_class, ends_on_terms, ends_on_terms_and_goes_on])
 def test_no_decision_before_a_moment_depends_on_how_a_symbol_ended_after_it(
     change: Callable[[pl.DataFrame, datetime], tuple[pl.DataFrame, pl.DataFrame | None]],
 ) -> None:
@@ -141,7 +146,7 @@ def test_no_decision_before_a_moment_depends_on_how_a_symbol_ended_after_it(
     changed = make_bars(changed)
     experiment = Experiment(bars=changed, features=("x", "ret_log_1"), **CHEAP)
     whole = make_chain(experiment, changed, actions=told)
-    for cut in (moments[CUT - 1], moments[CUT], moments[CUT + 1]):
+    for cut in moments[CUT - 1 : CUT + 9 : 2 if told is None else 1]:
         known = None if told is None else told.filter(pl.col("known_at") <= cut)
         part = make_chain(experiment, changed.filter(pl.col("known_at") <= cut), actions=known)
         before = whole.weights.filter(pl.col("time") <= cut)
@@ -150,7 +155,8 @@ def test_no_decision_before_a_moment_depends_on_how_a_symbol_ended_after_it(
         equity = (one.result.equity.filter(pl.col("time") <= cut) for one in (whole, part))
         assert next(equity).equals(next(equity))
     if told is not None:
-        gone = whole.weights.filter(pl.col("symbol") == "B1_1", pl.col("time") >= moments[CUT])
+        after = pl.col("time").is_between(moments[CUT], moments[CUT + 3])
+        gone = whole.weights.filter(pl.col("symbol") == "B1_1", after)
         assert gone.height == 4
         assert (gone["weight"] == 0).all()
     assert whole.result.ends["default" if told is None else "known"] == 1

@@ -18,8 +18,8 @@ from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
-from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars
+from gatecast.market.facts import Facts
 from gatecast.runs import judge_chain, run
 from gatecast.scores import deflation, ends_in_words, ends_of, fill_in_words, headline, names_of, stops_in_words
 
@@ -236,12 +236,12 @@ def test_symbols_that_stop_are_named_with_how_to_give_their_last_return() -> Non
         < pl.col("symbol").replace_strict(stops, default=400, return_dtype=pl.Int64)
     )
     last = dict(kept.group_by("symbol").agg(pl.col("time").max().dt.date()).iter_rows())
-    alone, waits, vendor = stops_in_words(kept, no_actions())
+    alone, waits, vendor = stops_in_words(Facts(kept))
     assert alone.startswith(f"{names[0]}: It ends on {last[names[0]]}")
     assert f"{names[0]},delisting,{last[names[0]]},-0.3" in alone
     assert waits.startswith(f"{names[4]}: No bar since {last[names[4]]}, 30 sessions: no end is booked yet.")
     assert vendor.startswith(f"{', '.join(names[1:4])}: their bars end together on {last[names[1]]}")
-    assert stops_in_words(bars, no_actions()) == []
+    assert stops_in_words(Facts(bars)) == []
 
 
 def test_the_scores_have_the_title_of_every_forecast(chain: Chain) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import pydoc
 import runpy
 import tomllib
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import annotated_types
 import pytest
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 import gatecast
 from gatecast.audits.full import Cuts
 from gatecast.errors import SettingsError
 from gatecast.experiment import Control, Experiment
-from gatecast.settings import SHARED, Settings, holds_settings, said_above, section, to_toml, words
+from gatecast.settings import SHARED, Settings, holds_settings, parse_toml, said_above, section, to_toml, words
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -200,3 +204,117 @@ def test_the_page_of_settings_has_them_all() -> None:
             assert words(field) in text
             heading = f"## [{name}.NAME]" if holds_settings(field) else f"## [{name}]" if section(field) else ""
             assert (heading or f"| `{name}` |") in text
+
+
+def _all_kinds() -> list[type[Settings]]:
+    """Every class of settings of the package, plug-in kinds among them."""
+    for module in pkgutil.walk_packages(gatecast.__path__, "gatecast."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, waiting = set(), [Settings]
+    while waiting:
+        inner = waiting.pop().__subclasses__()
+        waiting += inner
+        found |= {one for one in inner if one.__module__.startswith("gatecast.")}
+    return sorted(found, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
+
+
+def _unbounded(kind: object, bounds: tuple[object, ...] = ()) -> list[object]:
+    """The numbers of an annotation that lack a lower or an upper bound; `bounds`: what is said of it around it."""
+    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        inner = [one for said in of[1:] for one in (said.metadata if isinstance(said, FieldInfo) else [said])]
+        return _unbounded(of[0], (*bounds, *inner))
+    if origin is typing.Literal:
+        return []
+    if of:
+        return [fault for one in of for fault in _unbounded(one, bounds if origin is not tuple else ())]
+    if kind not in (int, float):
+        return []
+    low = any(isinstance(one, annotated_types.Ge | annotated_types.Gt) for one in bounds)
+    high = any(isinstance(one, annotated_types.Le | annotated_types.Lt) for one in bounds)
+    return [] if low and high else [kind]
+
+
+@pytest.mark.parametrize("kind", _all_kinds(), ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+def test_every_number_in_settings_has_a_lower_and_an_upper_bound(kind: type[Settings]) -> None:
+    for name, field in kind.model_fields.items():
+        assert not _unbounded(field.annotation, tuple(field.metadata)), f"{kind.__name__}.{name}: give it ge= and le="
+
+
+def test_numbers_without_bounds_are_found() -> None:
+    class Loose(Settings):
+        size: typing.Annotated[int, Field(ge=1)] = 1
+        shares: tuple[typing.Annotated[float, Field(ge=0, le=1)] | None, ...] = ()
+        rates: tuple[float, ...] | None = None
+
+    found = {name: _unbounded(field.annotation, tuple(field.metadata)) for name, field in Loose.model_fields.items()}
+    assert found == {"size": [int], "shares": [], "rates": [float]}
+
+
+LARGE = {
+    "a long text": {"name": "a" * 10**6},
+    "many values": {"models": ["zero"] * 10**6},
+    "many keys": {"model": {f"m{n}": {"kind": "zero"} for n in range(50_000)}},
+    "long key": {"a" * 10**6: 1},
+    "a large number": {"seed": 10**5000},
+    "beyond 64 bits": {"seed": 2**64},
+    "a large share": {"costs": {"slippage_bps": 1e300}},
+    "repeated models": {"models": ["zero", "zero"]},
+    "repeated levels": {"intervals": {"levels": [0.8, 0.8]}},
+    "many faults": {"intervals": {"levels": [7.0 + n for n in range(1000)]}},
+    "signs that a terminal obeys": {"\x1b[2Jname": 1},
+}
+
+
+def _deep(depth: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
+@pytest.mark.parametrize("values", [*LARGE.values(), _deep(100_000)], ids=[*LARGE, "deep"])
+def test_large_settings_are_refused_in_few_words(values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Experiment(**values)
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).isprintable()
+
+
+TOML = {
+    "a dotted key": "a" + ".a" * 100_000 + " = 1",
+    "a dotted key with spaces": "a" + " . a" * 100_000 + " = 1",
+    "a dotted table": "[a" + ".a" * 100_000 + "]",
+    "a dotted key of texts": '"a"' + '."a"' * 100_000 + " = 1",
+    "deep lists": "a = " + "[" * 100_000 + "]" * 100_000,
+    "deep lists on many lines": "a = " + "[\n" * 100_000,
+    "deep tables": "a = " + "{a = " * 100_000,
+    "a large number": "seed = " + "9" * 100_000,
+    "a large file": "# " + "a" * 2**20,
+    "texts without an end": '"""\\' * 100_000,
+    "a zero byte": "seed = 1\0",
+    "a byte that is no text": "seed = \udcff",
+}
+
+
+@pytest.mark.parametrize("text", TOML.values(), ids=TOML)
+def test_hostile_toml_is_refused_in_few_words(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError) as caught:
+        Experiment.from_toml(file)
+    assert len(str(caught.value)) < 1000
+    assert "\0" not in str(caught.value)
+
+
+def test_a_file_of_settings_must_be_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(SettingsError, match="a regular file was expected"):
+            Experiment.from_toml(path)
+
+
+def test_dots_in_texts_and_comments_are_no_depth() -> None:
+    text = f'name = "{"a." * 100}" # {"b." * 100}\nlevels = [{", ".join("0.5" for _ in range(100))}]'
+    assert parse_toml(text, "here")["name"] == "a." * 100

@@ -21,13 +21,11 @@ from gatecast.forecasting.schedule import work_of
 from gatecast.forecasting.walkforward import Fits, Forecasts, Issued, walk_forward
 from gatecast.history import enough_history, history_needed
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import no_actions
-from gatecast.market.bars import open_fills, session_date
-from gatecast.market.calendar import periods_of
-from gatecast.market.ends import find_ends_and_returns, has_ended
+from gatecast.market.bars import session_date
+from gatecast.market.facts import Facts, facts_of
 from gatecast.metrics.returns import returns_of_levels
 from gatecast.samples.windows import Samples
-from gatecast.trading.backtest import Backtest, backtest, net_of_class
+from gatecast.trading.backtest import Backtest, backtest_of, net_of_class
 from gatecast.trading.costs import Costs
 from gatecast.trading.decisions import Decisions, keys_of, make_decisions
 from gatecast.trading.selection import Selection, select_strategy
@@ -106,19 +104,29 @@ class Past:
 class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
-    `seconds`: model -> wall-clock time of its training. `left_out`: asset class without a single refit -> what it would
-    take. `disk`: where the arrays of several classes are. `actions`: see `market.actions`.
+    `facts`: of the bars of all classes, and the delistings that are known. `seconds`: model -> wall-clock time of its
+    training. `left_out`: asset class without a single refit -> what it would take. `disk`: where the arrays of several
+    classes are.
     """
 
-    bars: pl.DataFrame
+    facts: Facts
     classes: dict[str, ClassResult]
     decisions: Decisions
     result: Backtest
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
-    actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def bars(self) -> pl.DataFrame:
+        """The Bars of all classes."""
+        return self.facts.bars
+
+    @property
+    def actions(self) -> pl.DataFrame:
+        """The delistings that are known, see `market.actions`."""
+        return self.facts.actions
 
     @property
     def past(self) -> Past:
@@ -133,7 +141,7 @@ class Chain:
         """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
         classes = {name: one.with_nothing_held(self.disk) for name, one in self.classes.items()}
         decisions = self.decisions.with_nothing_held(classes)
-        flat = backtest(decisions.weights.select("symbol", "time", "weight"), self.bars, costs, actions=self.actions)
+        flat = backtest_of(decisions.weights.select("symbol", "time", "weight"), self.facts, costs)
         return replace(self, classes=classes, decisions=decisions, result=flat)
 
     @property
@@ -221,23 +229,21 @@ def make_chain(
     def clock(fits: Fits) -> None:
         seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
 
-    fills, classes = fills_of(bars), {}
+    facts, classes = facts_of(bars, actions), {}
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
         forecasts = forecast_class(experiment, at_work, progress, clock, past=issued, refit=refit, task=machine.task)
-        result = decide(experiment, forecasts, bars, fills, actions)
+        result = decide(experiment, forecasts, facts)
         result = result.as_issued(before.weights) if before else result
         classes[name] = result.kept_on(disk, one) if disk else result
         at_work.forget()
         del at_work, forecasts, result  # or they would stay until the next class is done
-    decisions = make_decisions(
-        classes, bars, actions, titles=experiment.strategy_titles, override=experiment.selection.evidence
-    )
+    titles, override = experiment.strategy_titles, experiment.selection.evidence
+    decisions = make_decisions(classes, facts, titles=titles, override=override)
     decisions = _book_as_issued(decisions, before.weights) if before else decisions
-    book = backtest(decisions.weights.select("symbol", "time", "weight"), bars, experiment.costs, actions=actions)
-    known = no_actions() if actions is None else actions
-    return Chain(bars, classes, decisions, book, seconds, left_out, disk, known, experiment.forecasting)
+    book = backtest_of(decisions.weights.select("symbol", "time", "weight"), facts, experiment.costs)
+    return Chain(facts, classes, decisions, book, seconds, left_out, disk, experiment.forecasting)
 
 
 def _refuse_other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -307,43 +313,26 @@ def forecast_class(
     return combined
 
 
-def decide(
-    experiment: Experiment,
-    forecasts: Forecasts,
-    bars: pl.DataFrame,
-    fills: NDArray[np.bool_],
-    actions: pl.DataFrame | None = None,
-) -> ClassResult:
+def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:
     """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
 
-    `fills`: (bars,) whether orders are filled at each bar's open, see `fills_of`. `actions`: the delistings that are
-    known. An end without a bar counts in the records at the class's first forecast at or after it; a symbol whose end
-    is known at a close has no weight there.
+    `facts`: of the bars of all classes. An end without a bar counts in the records at the class's first forecast at or
+    after it; a symbol whose end is known at a close has no weight there.
     """
     samples = forecasts.samples
-    name = samples.asset_class
-    own = bars.filter(pl.col("asset_class") == name)
-    at_open = fills[(bars["asset_class"] == name).to_numpy()]
-    periods = periods_of(own)
-    per_side = experiment.costs.per_side(name)
+    own, per_side = facts.of_class(samples.asset_class), experiment.costs.per_side(samples.asset_class)
     signals = make_signals(forecasts, experiment.signals)
-    proposals = propose(forecasts, signals, own, 2 * per_side, periods, experiment.strategies, experiment.strategy)
-    ends = find_ends_and_returns(bars, actions)
-    proposals = proposals.without(has_ended(own, ends))
-    net, booked = net_of_class(proposals.weights, own, experiment.costs, at_open, ends)
+    proposals = propose(
+        forecasts, signals, own.bars, 2 * per_side, own.bars_per_year, experiment.strategies, experiment.strategy
+    ).without(own.ended)
+    net, booked = net_of_class(proposals.weights, own, experiment.costs)
     at = proposals.forecast_at[np.argsort(samples.time[proposals.forecast_at], kind="stable")]
     for moment, profit in booked:
         place = int(np.searchsorted(samples.time[at], moment))
         if place < len(at):
             net[at[place]] += profit
-    target = experiment.strategies.target_volatility / np.sqrt(periods)
-    class_starts = bars.group_by("asset_class").agg(pl.col("time").min())["time"].dt.replace_time_zone(None).to_numpy()
+    target = experiment.strategies.target_volatility / np.sqrt(own.bars_per_year)
     selection = select_strategy(
-        forecasts, proposals, net, per_side, target, experiment.selection, class_starts, experiment.too_good
+        forecasts, proposals, net, per_side, target, experiment.selection, own.class_starts, experiment.too_good
     )
     return ClassResult(samples, forecasts, signals, proposals, selection, net)
-
-
-def fills_of(bars: pl.DataFrame) -> NDArray[np.bool_]:
-    """(bars,) whether an order that was decided the close before is filled at each bar's open, else at its close."""
-    return open_fills(bars)

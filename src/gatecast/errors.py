@@ -19,12 +19,27 @@ GatecastError
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 
+LONGEST_VALUE = 200
+"""Characters of a value that a message shows in full."""
+LONGEST_MESSAGE = 4000
+"""Characters of a message."""
+MOST_NAMES = 100
+"""Known names that a message lists."""
+
 
 class GatecastError(Exception):
-    """Base of everything gatecast raises on purpose; the command prints its text and exits with 2."""
+    """Base of everything gatecast raises on purpose; the command prints its text and exits with 2.
+
+    Control characters of the text are escaped, and a text that is too long is cut.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(escaped(cut(part, LONGEST_MESSAGE)) if isinstance(part, str) else part for part in parts))
 
 
 class SettingsError(GatecastError, ValueError):
@@ -52,10 +67,10 @@ class BarsFileError(BarsError):
         place = ", ".join(
             part
             for part in (
-                str(file) if file is not None else "",
+                cut(str(file)) if file is not None else "",
                 f"line {line}" if line is not None else "",
-                f"column {column!r}" if column is not None else "",
-                f"value {value!r}" if value is not None else "",
+                f"column {shown(column)}" if column is not None else "",
+                f"value {shown(value)}" if value is not None else "",
             )
             if part
         )
@@ -108,6 +123,52 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("lookbak", ["lookback", "units"])
     "Did you mean 'lookback'?"
     """
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
+    names = sorted(set(known))
+    near = [one for one in names if len(one) <= LONGEST_VALUE][: 10 * MOST_NAMES]
+    close = difflib.get_close_matches(name, near, n=1, cutoff=0.6) if len(name) <= LONGEST_VALUE else []
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return f"Known: {', '.join(cut(one) for one in names[:MOST_NAMES])}{more}."
+
+
+def cut(text: str, longest: int = LONGEST_VALUE) -> str:
+    """A text of at most so many characters, else its beginning and its length.
+
+    >>> cut("bars.csv"), cut("a" * 10_000, longest=5)
+    ('bars.csv', 'aaaaa… (10,000 characters)')
+    """
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+
+
+def escaped(text: str) -> str:
+    """A text whose control characters, but for new lines, are written as escapes, so that no terminal obeys them.
+
+    >>> escaped("\x1b[31mred"), escaped("ü, 株")
+    ('\\\\x1b[31mred', 'ü, 株')
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""Signs that a terminal obeys, or that hide or turn round the text beside them; halves of surrogate pairs."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = LONGEST_VALUE
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it, never longer than a line or two.
+
+    >>> shown("a"), shown("a" * 1000)[-20:], shown(10**5000)
+    ("'a'", '… (1,000 characters)', 'a number of about 5,000 digits')
+    """
+    if isinstance(value, str | bytes):
+        rest = f"… ({len(value):,} {'characters' if isinstance(value, str) else 'bytes'})"
+        return repr(value) if len(value) <= LONGEST_VALUE else repr(value[:LONGEST_VALUE]) + rest
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a number of about {round(value.bit_length() * 0.30103, -2):,.0f} digits"
+    try:
+        text = repr(value) if isinstance(value, int | float) else _SHORT.repr(value)
+    except Exception:  # a class of others' may fail to describe itself
+        text = f"a {type(value).__name__}"
+    return cut(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -44,7 +43,7 @@ from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.windows import Samples, make_samples
-from gatecast.settings import Settings, said_above, shared, without_moved
+from gatecast.settings import LARGEST_SEED, Settings, read_toml, said_above, shared, without_moved
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
@@ -75,7 +74,7 @@ class Control(Settings):
     """share of each bar's variance that can be forecast; of b1 alone"""
     bars: Annotated[int, Field(ge=700, le=100_000)] = 2500
     """length in bars"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """seed of the planted path"""
 
     @field_validator("market")
@@ -105,7 +104,7 @@ class Experiment(Settings):
 
     name: str = "experiment"
     """names the run and its folder"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """everything random follows from it"""
     lookback: Annotated[int, Field(ge=10, le=100)] = 30
     """bars in a window, T"""
@@ -209,13 +208,6 @@ class Experiment(Settings):
         )  # fmt: skip
         given = rest.get("model", {})
         return {**rest, "models": models, "model": {**tables, **given} if isinstance(given, dict) else given}
-
-    @field_validator("models")
-    @classmethod
-    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(models)) != len(models):
-            raise ValueError("expected each model once")
-        return models
 
     @field_validator("model", mode="before")
     @classmethod
@@ -468,12 +460,7 @@ class Experiment(Settings):
         Of a run whose bars were a frame, the bars are those saved beside the file, in `bars.parquet`. Raises
         `SettingsError` with the place for what is no TOML, unknown or out of range.
         """
-        try:
-            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: the settings cannot be read: {error}.") from None
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{path}: this is no TOML: {error}.") from None
+        settings = read_toml(Path(path))
         if isinstance(settings.get("bars"), str):
             settings["bars"] = {"source": settings["bars"]}
         beside = Path(path).with_name("bars.parquet")

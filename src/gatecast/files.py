@@ -7,21 +7,34 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path, PurePath
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import polars as pl
 
+from gatecast.processes import MARK, is_dead, mark
+
 Content = bytes | Path
 """What a file shall hold: bytes, or a file that is copied."""
+PART = rf"\..+\.({MARK})\.[0-9a-f]{{12}}\.part"
+"""A name of `free_name`, with the mark of its process."""
 CHUNK_BYTES = 2**20
+
+
+class SupportsRead(Protocol):
+    """What bytes can be read from, a part at a time."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        ...
 
 
 @contextmanager
@@ -35,12 +48,62 @@ def beside(place: Path) -> Iterator[Path]:
     ...     list(Path(folder).iterdir())
     []
     """
-    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = free_name(place)
     try:
         yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
+        _delete(temporary)
+
+
+def free_name(place: Path) -> Path:
+    """A free hidden name in the folder of `place`, which says what process it is of: see `sweep`."""
+    return place.with_name(f".{place.name[:100]}.{mark()}.{uuid.uuid4().hex[:12]}.part")
+
+
+def remove(place: Path) -> None:
+    """Removes a file or folder: renamed first, so that a half removed one is never found under its name.
+
+    Nothing happens where it is not there. Raises `OSError` where it cannot be renamed.
+    """
+    away = free_name(place)
+    try:
+        os.replace(place, away)
+    except FileNotFoundError:
+        return
+    _delete(away)
+
+
+def _delete(path: Path) -> None:
+    """Removes a file or folder as far as that can be done; a link itself, never what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, pattern: str = PART) -> list[Path]:
+    """Removes from a folder what processes that run no more have left there; returns what that was.
+
+    `pattern`: a regular expression of names, with the mark of a process in its first group. Names of other forms, and
+    of processes that still run or are of another machine, stay. No error is raised.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> left = f".a.{mark().split('-')[0]}-4194305-1.0123456789ab.part"
+    >>> for name in ("a.part", left, free_name(folder / "b").name):
+    ...     write(folder / name, b"half")
+    >>> [path.name == left for path in sweep(folder)], len(list(folder.iterdir()))
+    ([True], 2)
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    found = [folder / name for name in names if (fits := re.fullmatch(pattern, name)) and is_dead(fits[1])]
+    for path in found:
+        _delete(path)
+    return found
 
 
 def write(path: Path, content: Content) -> None:
@@ -105,7 +168,7 @@ def read(path: Path, *, at_most: int, follow: bool = True) -> bytes:
         return read_at_most(file, at_most)
 
 
-def read_at_most(file: IO[bytes], at_most: int) -> bytes:
+def read_at_most(file: SupportsRead, at_most: int) -> bytes:
     """The rest of an open file, or of what unpacks one; raises `OSError` once it is more than `at_most` bytes."""
     parts, have = [], 0
     while part := file.read(min(CHUNK_BYTES, at_most + 1 - have)):

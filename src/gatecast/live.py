@@ -7,6 +7,7 @@ by name and class: what it left out stays left out on the longer file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
@@ -19,13 +20,14 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.ends import Ended, session_of, symbols_ended
+from gatecast.market.ends import Ended, session_of
 from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
@@ -36,10 +38,14 @@ from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
 from gatecast.trading.decisions import how_held
 
-FAILS = ("stale", "missing", "revised", "left out")
+NOT_FINITE = "not finite"
+"""Kind of the problem of a forecast that is no number."""
+FAILS = ("stale", "missing", "revised", "left out", NOT_FINITE)
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
+EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
+"""What a forecast of today must have -> the head that it is of."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
@@ -55,6 +61,11 @@ class Newest:
     rows: list[dict[str, Any]]
     problems: tuple[DataProblem, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def broken(self) -> bool:
+        """Whether a forecast is not finite."""
+        return any(problem.kind == NOT_FINITE for problem in self.problems)
 
     @property
     def sound(self) -> bool:
@@ -204,7 +215,10 @@ def forecast(
     refuse_sealed(run, bars)
     actions = known_delistings(run, actions, moment)
     merged = merge_bars(run.bars, bars, splits, actions)
-    ended = symbols_ended(merged.bars, actions)
+    for name, features in past.features.items():
+        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
+    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
+    ended = chain.facts.symbols_ended
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
@@ -219,9 +233,6 @@ def forecast(
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
-    for name, features in past.features.items():
-        _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
-    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
     if (run.doubtful or run.untradable) and override is None:
         chain = chain.with_nothing_held(experiment.costs)
     for name, one in chain.classes.items():
@@ -235,15 +246,51 @@ def forecast(
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
     )  # fmt: skip
-    told = []
+    rows, broken = without_broken(
+        rows, {name: set(one.values.get(ENSEMBLE, ())) for name, one in past.forecasts.items()}
+    )
+    problems, warnings = (*problems, *broken), [*warnings, *(problem.sentence for problem in broken)]
+    with_warnings = []
     for row in rows:
         own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
-        told.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": [asdict(one) for one in own]})
-    return Newest(told, problems, tuple(dict.fromkeys(warnings)))
+        found = [asdict(problem) for problem in own]
+        with_warnings.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": found})
+    return Newest(with_warnings, problems, tuple(dict.fromkeys(warnings)))
+
+
+def without_broken(
+    rows: Sequence[dict[str, Any]], heads: Mapping[str, Collection[str]]
+) -> tuple[list[dict[str, Any]], list[DataProblem]]:
+    """Rows of `newest_rows` -> the same with nothing held where a forecast of today is not finite; and what was wrong.
+
+    `heads`: asset class -> heads that the run forecasts of it.
+
+    >>> row = {"symbol": "A", "asset_class": "equity", "current": True, "weight": 0.1, "probability_up": None}
+    >>> rows, problems = without_broken([row], {"equity": ("direction",)})
+    >>> rows[0]["weight"], problems[0].kind
+    (0.0, 'not finite')
+    """
+    safe, broken = [], []
+    for row in rows:
+        promised = heads.get(row["asset_class"], ())
+        lost = [name for name, head in EXPECTED.items() if head in promised and not _is_finite(row.get(name))]
+        if not row["current"] or not lost:
+            safe.append(row)
+            continue
+        safe.append({**row, **{name: 0.0 for name in ("weight", "book") if name in row}})
+        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no finite number. Nothing is held: make a new run."
+        broken.append(DataProblem(NOT_FINITE, (row["symbol"],), said))
+    return safe, broken
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, list[DataProblem]]:
-    """The bars without those later than the run's that have no price, or that close after `now`; and what they were.
+    """Bars -> the bars that can be forecast from, and problems that name the others.
+
+    Left out are bars after the run's last that have no price, and bars that close after `now`.
 
     Raises `BarsError` where none is left.
     """
@@ -292,10 +339,10 @@ def known_delistings(run: Run, actions: pl.DataFrame | None, now: datetime) -> p
     if actions is None:
         return recorded
     today = session_date(pl.lit(now).cast(pl.Datetime("us", "UTC")))
-    told = actions.filter(
+    with_warnings = actions.filter(
         pl.col("kind") == "delisting", pl.col("date") <= today, (pl.col("known_at") <= now).fill_null(True)
     )
-    fresh = told.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
+    fresh = with_warnings.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
     return pl.concat([recorded, fresh])
 
 

@@ -43,7 +43,6 @@ from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import sessions_of
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
@@ -299,7 +298,7 @@ def judge_chain(
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
-        records, chain.net, chain.benchmark, chain.sessions, sessions_of(chain.bars),
+        records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
         _at_some_time(chain, experiment.too_good), experiment.too_good,
     )  # fmt: skip
     blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment.horizon)] if found else []
@@ -333,7 +332,7 @@ def later_of(chain: Chain, costs: Costs, records: Mapping[str, Record] | None = 
     """
     records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(records, weights, chain.bars, costs, chain.actions)
+    return one_bar_later(records, weights, chain.facts, costs)
 
 
 def configuration(experiment: Experiment) -> str:

@@ -39,8 +39,8 @@ from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import periods_of
-from gatecast.market.ends import say_ends, session_of, symbols_ended, table_wanted
+from gatecast.market.ends import say_ends, session_of, table_wanted
+from gatecast.market.facts import Facts
 from gatecast.market.sources import Reading
 from gatecast.market.stale import stale_prices
 from gatecast.metrics import overfitting
@@ -125,7 +125,7 @@ def scores_of(
             "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
             "average_exposure": average_exposure(chain.weights),
             "periods_per_year": periods,
-            "bars_per_year": periods_of(chain.bars),
+            "bars_per_year": chain.facts.bars_per_year,
             "ends": ends_of(result),
             **deflation(net, trials, found["effective"]),
         },
@@ -187,13 +187,13 @@ def ends_in_words(result: Backtest) -> list[str]:
     return [f"Symbols that ended: {', '.join(booked)}.{back}"]
 
 
-def stops_in_words(bars: pl.DataFrame, actions: pl.DataFrame, most: int = 10) -> list[str]:
+def stops_in_words(facts: Facts, most: int = 10) -> list[str]:
     """A sentence on each symbol that stopped before the others and whose last return no table gives; of many the first.
 
     Symbols that ended with their source are named together.
     """
-    found = say_ends(bars, actions)
-    ended = symbols_ended(bars, actions)
+    ended = facts.symbols_ended
+    found = say_ends(facts.bars, ended)
     alone = [one for one in found if one.symbol not in ended or ended[one.symbol].kind != "vendor"]
     said = [f"{one.symbol}: {one.advice}" for one in alone[:most]]
     if alone[most:]:
@@ -602,7 +602,7 @@ def warnings_of(
         warnings += unused_features(one.samples) if features_named else []
         warnings += other_units(one.samples)
     warnings += ends_in_words(chain.result)
-    warnings += stops_in_words(chain.bars, chain.actions)
+    warnings += stops_in_words(chain.facts)
     if override is not None:
         warnings.append(f"The evidence factor was set by the user: {override:g} throughout.")
     return warnings

@@ -7,22 +7,40 @@ semicolon, and then what is to be known about it. `help`, `to_toml`, docs/settin
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
+import tomllib
 import typing
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from types import NoneType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import annotated_types
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from gatecast.errors import SettingsError, did_you_mean
+from gatecast import files
+from gatecast.errors import SettingsError, cut, did_you_mean, shown
 
 SHARED: Final = "shared"
 """Metadata of a setting that a section takes from the setting of the same name above all sections."""
+LARGEST_SEED: Final = 2**32 - 1
+"""Largest seed that all libraries take."""
+MOST_BARS: Final = 10_000_000
+"""Upper bound of a number of bars or days."""
+MAX_FILE_BYTES: Final = 2**20
+"""Size of a settings file."""
+MAX_TEXT: Final = 4096
+"""Characters of a text in settings."""
+MAX_VALUES: Final = 20_000
+"""Values in all lists and tables of a settings object together."""
+MAX_DEPTH: Final = 16
+"""Tables and lists within each other; also the parts of a dotted key."""
+MOST_FAULTS: Final = 5
+"""Faults that one error tells."""
 
 
 class Settings(BaseModel):
@@ -40,6 +58,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def __init__(self, /, **values: Any) -> None:
+        refuse_large(values, type(self).__name__)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -54,9 +73,112 @@ class Settings(BaseModel):
             text = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines]
             cls.__doc__ = "\n".join(text).lstrip()
 
+    @model_validator(mode="after")
+    def _no_list_repeats(self) -> Self:
+        """Refuses a list that names something twice."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, tuple) and _is_list(field.annotation) and len(set(value)) < len(value):
+                twice = next(one for position, one in enumerate(value) if one in value[:position])
+                raise ValueError(f"{name} has {shown(twice)} twice: name each once.")
+        return self
+
     def replace(self, /, **changes: Any) -> Any:
         """A copy with some settings changed, checked like a new one."""
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+
+def refuse_large(values: Mapping[str, Any], owner: str) -> None:
+    """Raises `SettingsError` for values beyond `MAX_TEXT`, `MAX_VALUES` or `MAX_DEPTH`, and for whole numbers of more
+    than 64 bits. Frames and other objects are not looked into.
+
+    >>> refuse_large({"name": "a" * 5000}, "Experiment")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: Experiment: name: a text of 5,000 characters; at most 4,096 are taken. Use a \
+shorter one.
+    """
+    waiting: list[tuple[Any, str, int]] = [(dict(values), "", 0)]
+    count = 0
+    while waiting:
+        value, place, depth = waiting.pop()
+        at = f"{owner}: {place}:" if place else f"{owner}:"
+        inner: list[tuple[Any, Any]] = []
+        if isinstance(value, str | bytes) and len(value) > MAX_TEXT:
+            text = f"{at} a text of {len(value):,} characters; at most {MAX_TEXT:,} are taken. Use a shorter one."
+            raise SettingsError(text)
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise SettingsError(f"{at} {shown(value)} is beyond all that a setting may be. Use a smaller one.")
+        if isinstance(value, dict):
+            inner = [*((key, "") for key in value), *((one, key) for key, one in value.items())]
+        elif isinstance(value, list | tuple | set | frozenset):
+            inner = [(one, "") for one in value]
+        count += len(inner)
+        if count > 2 * MAX_VALUES:
+            raise SettingsError(f"{at} more than {MAX_VALUES:,} values in lists and tables. Use fewer.")
+        if inner and depth >= MAX_DEPTH:
+            raise SettingsError(f"{at} more than {MAX_DEPTH} lists or tables within each other. Use fewer.")
+        waiting += [(one, ".".join(filter(None, (place, cut(str(key), 80)))), depth + 1) for one, key in inner]
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether an annotation is, or may be, a tuple of any length."""
+    return ... in typing.get_args(annotation) or any(_is_list(one) for one in typing.get_args(annotation))
+
+
+# ── settings from TOML ────────────────────────────────────────────────────────────────────────────
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file, by section. Raises `SettingsError` with the file for what cannot be read."""
+    try:
+        return parse_toml(files.read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{cut(str(path))}: the settings cannot be read: no UTF-8 ({error.reason}).") from None
+    except OSError as error:
+        raise SettingsError(f"{cut(str(path))}: the settings cannot be read: {error.strerror or error}.") from None
+
+
+def parse_toml(text: str, place: str) -> dict[str, Any]:
+    """Settings out of TOML; `place` names it in errors. Raises `SettingsError` for what is none, or is too deep.
+
+    >>> parse_toml("[lstm]\\nunits = 32", "a.toml")
+    {'lstm': {'units': 32}}
+    >>> parse_toml("a" + ".a" * 100_000 + " = 1", "a.toml")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: a.toml: more than 16 tables or lists within each other. Use fewer.
+    """
+    place = cut(place)
+    if _deeper_than(text, MAX_DEPTH):
+        raise SettingsError(f"{place}: more than {MAX_DEPTH} tables or lists within each other. Use fewer.")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+        raise SettingsError(f"{place}: this is no TOML: {cut(str(error))}.") from None
+
+
+_QUOTED = re.compile(
+    r'''"""(?:[^\\"]|\\.|"(?!""))*+(?:"""|\Z)'''
+    r"""|'''(?:[^']|'(?!''))*+(?:'''|\Z)"""
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|\#[^\n]*+""",
+    re.DOTALL,
+)
+"""Texts and comments of TOML."""
+
+
+def _deeper_than(text: str, limit: int) -> bool:
+    """Whether TOML has more brackets open at a time than the limit, or a key of more parts; texts do not count."""
+    bare = _QUOTED.sub("q", text)
+    bare = re.sub(r"[ \t]+", " ", bare).replace(" .", ".").replace(". ", ".")
+    if any(word.count(".") > limit for word in re.split(r"[\s,=\[\]{}]", bare)):
+        return True
+    depth = 0
+    for sign in re.findall(r"[\[\]{}]", bare):
+        depth += 1 if sign in "[{" else -1 if depth else 0
+        if depth > limit:
+            return True
+    return False
 
 
 # ── what a field says about itself ────────────────────────────────────────────────────────────────
@@ -160,8 +282,9 @@ def without_moved(values: Any, moved: Mapping[str, str]) -> Any:
 def explain(error: ValidationError, owner: type[BaseModel]) -> str:
     """One sentence a fault, out of pydantic's list of faults."""
     sentences = []
-    for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
+    faults = error.errors()
+    for fault in faults[:MOST_FAULTS]:
+        place = cut(".".join(str(part) for part in fault["loc"]))
         model, field = _find(owner, fault["loc"])
         if fault["type"] == "extra_forbidden":
             sentences.append(f"unknown setting {place!r}. {did_you_mean(str(fault['loc'][-1]), model.model_fields)}")
@@ -173,7 +296,9 @@ def explain(error: ValidationError, owner: type[BaseModel]) -> str:
         else:
             about = words(field).split(";")[0].rstrip(".") if field else ""
             what = f" ({about})" if about else ""
-            sentences.append(f"{place} = {fault['input']!r}: {fault['msg'].lower()}{what}.")
+            sentences.append(f"{place} = {shown(fault['input'])}: {cut(fault['msg'].lower())}{what}.")
+    if len(faults) > MOST_FAULTS:
+        sentences.append(f"And {len(faults) - MOST_FAULTS} more faults.")
     return f"{owner.__name__}: " + " ".join(sentences)
 
 

@@ -14,6 +14,7 @@ from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.market import synthetic
+from gatecast.market.facts import Facts
 from gatecast.samples.windows import make_samples
 from gatecast.trading.backtest import backtest
 from gatecast.trading.costs import Costs
@@ -38,7 +39,7 @@ def test_the_forecast_of_a_bar_earlier_stands_against_the_answer_that_begins_now
     for name, made in (("now", knows), ("later", earlier)):
         model = with_values(one, "ensemble", **{"return": made, "direction": half})
         (found[name],) = [
-            x for x in one_bar_later(records_of({"index": model}), flat, bars, Costs()) if x.head == "return"
+            x for x in one_bar_later(records_of({"index": model}), flat, Facts(bars), Costs()) if x.head == "return"
         ]
     assert found["now"].effect < -0.5  # the answer of one bar says nothing of the next: R² near -1
     assert not found["now"].lives
@@ -57,7 +58,7 @@ def test_the_book_one_bar_later_is_the_backtest_of_shifted_weights() -> None:
     for name, weight in (("next", side), ("second", later)):
         weights = bars.select("symbol", "time", weight=pl.Series(weight))
         (found[name],) = [
-            x for x in one_bar_later(records_of({"index": model}), weights, bars, costs) if x.head == "strategy"
+            x for x in one_bar_later(records_of({"index": model}), weights, Facts(bars), costs) if x.head == "strategy"
         ]
     shifted = bars.select("symbol", "time", weight=pl.Series(np.r_[0.0, later[:-1]]))
     result = backtest(shifted, bars, costs)

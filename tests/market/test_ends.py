@@ -12,7 +12,8 @@ from gatecast.errors import BarsError
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars, session_date
-from gatecast.market.ends import find_ends, find_ends_and_returns, has_ended, say_ends, symbols_ended
+from gatecast.market.ends import find_ends, find_ends_and_returns, has_ended, say_ends
+from gatecast.market.facts import Facts
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 
@@ -99,6 +100,9 @@ def test_known_terms_are_booked_once_they_are_known() -> None:
     assert rows(bars, late) == [("B", all_days[120], "known", -0.8)]
     later = delisting(("B", last.date(), -0.8, all_days[200]))  # the default is booked meanwhile
     assert rows(bars, later) == [("B", all_days[159], "default", -0.3), ("B", all_days[200], "known", -0.8)]
+    evening = delisting(("B", last.date(), -0.8, last + timedelta(hours=2)))  # known by the fill: also where bars stop
+    for known in (bars, bars.filter(pl.col("time") <= last)):
+        assert rows(known, evening) == [("B", last, "known", -0.8)]
     unknown = delisting(("B", last.date(), None, None))  # it ended, nobody says with what
     assert rows(bars, unknown) == [("B", last, "default", -0.3)]
     other = told.with_columns(kind=pl.lit("split"))
@@ -222,15 +226,16 @@ def test_a_symbol_has_ended_from_its_end_to_its_return() -> None:
     np.testing.assert_array_equal(of_b[:104], np.arange(104) >= 99)  # four bars clear last trades
     assert not of_b[104:].any()  # it has come back
     assert not gone[(bars["symbol"] != "B").to_numpy()].any()  # C ends without a bar
-    ended = symbols_ended(bars, told)
+    ended = Facts(bars, told).symbols_ended
     assert {symbol: (one.kind, one.last, one.time) for symbol, one in ended.items()} == {
         "C": ("default", all_days[149], all_days[209])
     }
-    (said,) = say_ends(bars, told)
+    (said,) = say_ends(bars, ended)
     assert (said.rule, said.symbol, said.time, said.value) == ("ended", "C", all_days[149], -0.3)
     assert f"ends on {all_days[149].date()}" in said.advice
     assert "-30%" in said.advice
     assert "table of actions" in said.advice
-    (waits,) = say_ends(bars.filter(pl.col("time") <= all_days[190]), told.clear())[1:]
+    shorter = bars.filter(pl.col("time") <= all_days[190])
+    (waits,) = say_ends(shorter, Facts(shorter).symbols_ended)[1:]
     assert (waits.rule, waits.symbol) == ("silent", "C")
     assert f"No bar since {all_days[149].date()}, 41 sessions" in waits.advice

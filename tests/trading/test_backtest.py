@@ -15,6 +15,7 @@ from gatecast.errors import BarsError, SettingsError
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.bars import make_bars
 from gatecast.market.classes import ASSET_CLASSES
+from gatecast.market.facts import Facts
 from gatecast.trading.backtest import backtest, net_returns
 from gatecast.trading.costs import Costs
 from gatecast.trading.portfolio import make_book
@@ -178,7 +179,7 @@ def test_the_money_of_a_trader_who_counts_shares(seed: int, late: bool, at_open:
     weights = with_weights(bars, np.where(rng.random(len(bars)) < 0.2, 0, rng.uniform(-1, 1, len(bars))))
     which = dict(zip("ABC", at_open, strict=True))
     result = backtest(weights, bars, fills={name: "open" if real else "close" for name, real in which.items()})
-    path = trader(bars, make_book(weights, bars), Costs(), which)
+    path = trader(bars, make_book(weights, Facts(bars)), Costs(), which)
     equity = result.equity
     np.testing.assert_allclose(equity["equity"], [path[time] for time in equity["time"]], rtol=1e-10)
     before = np.r_[1.0, equity["equity"].to_numpy()[:-1]]
@@ -352,6 +353,30 @@ def test_a_symbol_that_returns_has_earned_the_move_to_its_reopening(away: int) -
     sale = paying.bars.filter(pl.col("symbol") == "B")["cost"][101]
     before = np.prod(1 + own["net"].to_numpy()[:101])
     assert sale == pytest.approx(5e-4 * b["open"][100] / b["open"][1] / before, rel=2e-3)
+
+
+@pytest.mark.parametrize("bars_after", [0, 3, 30])
+def test_a_delisting_of_a_symbol_that_goes_on_trading_is_taken_back_at_its_reopening(bars_after: int) -> None:
+    """Known terms are booked on their session, and are what the holder has until the symbol trades again for good."""
+    away = 40 if bars_after < 30 else 0
+    bars = equities({"A": 300, "B": [100 + bars_after, 100 + bars_after + away]})
+    own = bars.filter(pl.col("symbol") == "B")
+    told = pl.DataFrame([("B", "delisting", own["time"][99].date(), -0.8, None)], schema=ACTIONS, orient="row")
+    ones, fills = bars.select("symbol", "time", weight=pl.lit(1.0)), dict.fromkeys("AB", "open")
+    result = backtest(ones, bars, FREE, fills, actions=told)
+    assert result.ends == {"known": 1, "default": 0, "vendor": 0, "returned": 1}
+    found = result.bars.filter(pl.col("symbol") == "B")
+    end = found.with_row_index().filter(pl.col("time") == own["time"][99])["index"].to_list()[-1]
+    assert found["net"][end] == pytest.approx(-0.8, abs=1e-12)
+    day = pl.col("time").dt.date()
+    back = own.with_row_index().filter(day > own["time"][99].date() + timedelta(days=7))["index"][0]
+    between = found["net"].to_numpy()[end + 1 : back + 1]  # rows after the end, of bars that clear last trades
+    assert (between == 0).all()
+    wealth = np.prod(1 + found["net"].to_numpy()[: back + 2])  # the end has a row of its own
+    assert wealth == pytest.approx(own["open"][int(back)] / own["open"][1], rel=1e-9)
+    before = pl.col("time") < own["time"][int(back)]
+    cut = backtest(ones.filter(before), bars.filter(before), FREE, fills, actions=told)  # that it returns is not known
+    assert cut.equity.equals(result.equity.filter(before))
 
 
 def test_symbols_that_end_with_their_vendor_are_sold_at_their_last_close() -> None:
@@ -541,17 +566,17 @@ def test_the_book_shares_the_money_among_the_living() -> None:
             random_bars("C", 20, 14, start=datetime(2020, 1, 26, 21, tzinfo=UTC)),
         ]
     )
-    book = make_book(with_weights(bars, np.ones(70)), bars).filter(pl.col("symbol") == "A")["weight"]
+    book = make_book(with_weights(bars, np.ones(70)), Facts(bars)).filter(pl.col("symbol") == "A")["weight"]
     assert book.to_list() == [1 / 2] * 20 + [1 / 3] * 20  # B is held through its halt; C begins at bar 20
     alone = bars.filter(pl.col("symbol") != "C")
     sold = with_weights(alone, np.r_[np.ones(40), np.ones(8), 0, 0])
-    book = make_book(sold, alone).filter(pl.col("symbol") == "A")["weight"]
+    book = make_book(sold, Facts(alone)).filter(pl.col("symbol") == "A")["weight"]
     # B is not held, and counted for ten more days, as nobody knows that it will not come back
     assert book.to_list() == [1 / 2] * 20 + [1.0] * 20
     waits = with_weights(alone, np.r_[np.ones(40), np.zeros(9), 1])  # an order that was not filled before the halt
-    assert make_book(waits, alone).filter(pl.col("symbol") == "A")["weight"].to_list() == [1 / 2] * 40
+    assert make_book(waits, Facts(alone)).filter(pl.col("symbol") == "A")["weight"].to_list() == [1 / 2] * 40
     with pytest.raises(SettingsError, match=r"weights must lie in \[-1, 1\], 1 do not"):
-        make_book(with_weights(bars[:2], [1.0, 1.2]), bars)
+        make_book(with_weights(bars[:2], [1.0, 1.2]), Facts(bars))
 
 
 def test_alone_in_the_portfolio_a_symbol_is_the_portfolio() -> None:

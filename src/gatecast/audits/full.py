@@ -42,17 +42,18 @@ from gatecast.audits.tables import (
     signals_tables,
     up_to,
 )
-from gatecast.chain import ClassResult, Progress, decide, fills_of, forecast_class
+from gatecast.chain import ClassResult, Progress, decide, forecast_class
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.facts import Facts
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import read_bars
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.targets import to_times
-from gatecast.settings import Settings
+from gatecast.settings import LARGEST_SEED, Settings
 from gatecast.trading.decisions import make_decisions
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ EARLY = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # bars from a start, w
 class Cuts(Settings):
     """Where the chain is cut."""
 
-    samples: Annotated[int, Field(ge=1)] = 200
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     """random moments for the stages that fit nothing, and as many, up to 39, in the first bars of a few series"""
-    fits: Annotated[int, Field(ge=1)] = 12
+    fits: Annotated[int, Field(ge=1, le=10_000)] = 12
     """moments around refits and between them, for the stages that fit"""
     light: bool = True
     """small models instead of the experiment's own, since a leak of the chain shows in any model"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """seed of the random moments and of the garbage"""
 
 
@@ -237,11 +238,11 @@ def _steps(
             tables += forecasts_tables("forecasts", forecasts[name], own)
             tables += forecasts_tables("ensemble", forecasts[name], set(forecasts[name].values) - set(own))
     yield tables
-    fills = fills_of(bars)
-    classes: dict[str, ClassResult] = {name: decide(experiment, one, bars, fills) for name, one in forecasts.items()}
+    facts = Facts(bars)
+    classes: dict[str, ClassResult] = {name: decide(experiment, one, facts) for name, one in forecasts.items()}
     yield [table for one in classes.values() for table in _decisions(one)]
     yield (
-        [decisions_table("weights", make_decisions(classes, bars).weights, forecasts.values(), "weight", "book")]
+        [decisions_table("weights", make_decisions(classes, facts).weights, forecasts.values(), "weight", "book")]
         if classes
         else []
     )

@@ -33,6 +33,8 @@ STAGES = (
     "forecasts", "ensemble", "thresholds", "signals", "strategy", "weights",
 )  # fmt: skip
 """In the order of the pipeline: a stage inherits the leaks of those before it."""
+PROPOSED = "proposed of "
+"""Before the name of a strategy: the column of what it proposes by itself."""
 LEVEL_TOLERANCE = 1e-2  # change of a feature, in its own standard deviations, that a doubled price may bring
 IMPLAUSIBLE_R2 = 0.25  # share of the next bar's variance that no column known at the close explains
 LEVEL_CORRELATION = 0.95  # of a column's changes with the close's, and of the two themselves, from which it is a price
@@ -339,8 +341,9 @@ def first_guilty(
 ) -> tuple[tuple[Leak, ...], tuple[str, ...]]:
     """What is to be named, each column once, and the later stages that merely react as well.
 
-    `reactions`: differences at cuts, of which the first stage in the pipeline's order is guilty. `broken`: rules, which
-    folds inherit from bars and targets alone. `natures`: of columns; nobody inherits them.
+    `reactions`: differences at cuts, of which the first stage in the pipeline's order is guilty. Of the strategies,
+    proposed weights come first: scores of all of them, and what is in force, follow from one that knows later bars.
+    `broken`: rules, which folds inherit from bars and targets alone. `natures`: of columns; nobody inherits them.
     """
     stages = [stage for stage in STAGES if any(leak.stage == stage for leak in (*reactions, *broken))]
     guilty = set(stages[:1])
@@ -351,7 +354,7 @@ def first_guilty(
     found: dict[tuple[str, str], Leak] = {}
     for leak in (*named, *natures):
         found.setdefault((leak.stage, leak.column), leak)
-    order = sorted(found.values(), key=lambda leak: STAGES.index(leak.stage))
+    order = sorted(found.values(), key=lambda leak: (STAGES.index(leak.stage), not leak.column.startswith(PROPOSED)))
     return tuple(order), tuple(stage for stage in stages if stage not in guilty)
 
 

@@ -28,6 +28,7 @@ def check(
 
     from gatecast.market.bars import findings
     from gatecast.market.ends import say_ends
+    from gatecast.market.facts import Facts
     from gatecast.market.sources import read_bars, read_with_findings
     from gatecast.market.stale import stale_prices
 
@@ -37,7 +38,7 @@ def check(
     known = {str(param.name) for param in context.command.params}
     rank = {"error": 0, "warning": 1, "info": 2}
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
-    stopped = say_ends(reading.bars, reading.actions)
+    stopped = say_ends(reading.bars, Facts(reading.bars, reading.actions).symbols_ended)
     noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")), *stopped)
     odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
     found = [

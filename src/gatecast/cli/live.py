@@ -28,7 +28,8 @@ def forecast(
     """Forecast from the newest bar with the run's last models; bars are read as the run read its own.
 
     A history that was re-based as a whole since the run is brought to the run's level; a step that looks like a split
-    and that no common bar explains is refused. Exit status 0 with warnings; with --strict 1 when a symbol's newest bar
+    and that no common bar explains is refused. Exit status 0 with warnings; 1 where a
+    forecast is not finite, of whose symbol nothing is held; with --strict 1 when a symbol's newest bar
     is more than a session behind its class, a class's older than a gap may be, or bars are missing or were revised. A
     symbol whose end is known (--actions, or 60 sessions without a bar) is shown as ended and is no reason for 1.
     """
@@ -48,5 +49,5 @@ def forecast(
         show_forecasts(found.rows, found.warnings, known.experiment.horizon, make_console())
     if known.doubtful:
         raise typer.Exit(3)
-    if strict and not found.sound:
+    if found.broken or (strict and not found.sound):
         raise typer.Exit(1)

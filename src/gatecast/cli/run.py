@@ -61,7 +61,7 @@ def run(
     from gatecast.compute.cluster import cluster
     from gatecast.compute.estimate import Cost
     from gatecast.runs import run as run_experiment
-    from gatecast.store import check_place, discard, replacement, save_run, studies, unfinished
+    from gatecast.store import check_place, discard, locked, replacement, save_run, studies, unfinished
 
     demonstration = config is None and bars is None
     changes = {
@@ -74,23 +74,23 @@ def run(
     }  # fmt: skip
     experiment = experiment_of(config, changes)
     place = check_place(out or Path("runs") / as_folder(experiment.name))
-    kept = unfinished(place)
-    machine = machine_of(jobs, storage or studies(place), kept)
-    began = time.monotonic()
-    try:
-        with cluster(backend, scheduler), RunProgress(experiment, quiet, machine.jobs) as progress:
-            result = run_experiment(experiment, progress=progress, plan=progress.plan, machine=machine)
-    except KeyboardInterrupt:
-        networks = counted(len(list(kept.glob("*.safetensors"))), "network")
-        raise InterruptedRunError(
-            f"interrupted. {networks} kept in {printable(kept)}: the same command goes on from there."
-        ) from None
-    replaces = place.is_dir() and any(place.iterdir())
-    result = save_run(result, place)
-    replaced = replacement(result) if replaces else ""
-    discard(kept)
-    page = draw_page(result, place)
-    cost = Cost.since(began, len(result.bars))
+    with locked(place):
+        kept, began = unfinished(place), time.monotonic()
+        machine = machine_of(jobs, storage or studies(place), kept)
+        try:
+            with cluster(backend, scheduler), RunProgress(experiment, quiet, machine.jobs) as progress:
+                result = run_experiment(experiment, progress=progress, plan=progress.plan, machine=machine)
+        except KeyboardInterrupt:
+            networks = counted(len(list(kept.glob("*.safetensors"))), "network")
+            raise InterruptedRunError(
+                f"interrupted. {networks} kept in {printable(kept)}: the same command goes on from there."
+            ) from None
+        replaces = place.is_dir() and any(place.iterdir())
+        result = save_run(result, place)
+        replaced = replacement(result) if replaces else ""
+        discard(kept)
+        page = draw_page(result, place)
+        cost = Cost.since(began, len(result.bars))
     if not quiet:
         show_run(result, page, cost, make_console(stderr=as_json))
     if replaced:

@@ -69,16 +69,18 @@ def unseal(
 
     Bars are read as the run read its own; the files are named here, as the settings in a run's folder open no other.
     """
-    from gatecast.store import load_run, replacement, save_run
+    from gatecast.store import check_place, load_run, locked, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
-    with TerminalBars() as progress:
-        run = open_holdout(
-            load_run(folder), bars=bars, again=again, progress=progress, machine=machine_of(jobs, storage), **options
-        )
-    run = save_run(run, folder)
-    replaced = replacement(run)
-    page = draw_page(run, folder)
+    sealed = load_run(folder)
+    with locked(check_place(folder)):
+        with TerminalBars() as progress:
+            run = open_holdout(
+                sealed, bars=bars, again=again, progress=progress, machine=machine_of(jobs, storage), **options
+            )
+        run = save_run(run, folder)
+        replaced = replacement(run)
+        page = draw_page(run, folder)
     found = run.scores["holdout"]
     if as_json:
         print_json({"path": str(folder), "report": str(page) if page else None, "replaced": replaced, **found})

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import numpy as np
 
 from gatecast.errors import StoreError
+from gatecast.files import sweep
+from gatecast.processes import MARK, mark
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,13 +30,15 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 Kind = TypeVar("Kind")
+LEFT = rf"gatecast-({MARK})-\w+"
+"""The name of a disk's folder, with the mark of its process."""
 
 
 class Disk:
     """A private temporary folder, removed with the last of what lies in it, at the latest when the program ends.
 
-    A killed program leaves it in the system's folder of temporary files (`TMPDIR`), as `gatecast-*`. Raises
-    `StoreError` where it cannot be made or written to.
+    A killed program leaves it in the system's folder of temporary files (`TMPDIR`), as `gatecast-*`; the next disk
+    that is made there removes it. Raises `StoreError` where it cannot be made or written to.
 
     >>> disk = Disk()
     >>> kept = disk.arrays({"a": np.arange(3)})
@@ -44,7 +48,8 @@ class Disk:
 
     def __init__(self) -> None:
         with _written():
-            self.folder = Path(tempfile.mkdtemp(prefix="gatecast-"))
+            sweep(Path(tempfile.gettempdir()), LEFT)
+            self.folder = Path(tempfile.mkdtemp(prefix=f"gatecast-{mark()}-"))
         self._number = count()
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
@@ -75,7 +80,7 @@ class Disk:
         """
         held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
         away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
-        twin: Any = object.__new__(_twin(cast("Any", type(one))))
+        twin: Any = object.__new__(_class_read_from_disk(cast("Any", type(one))))
         twin.__dict__.update(held, _kept=self.arrays(away))
         return cast("Kind", twin)
 
@@ -178,5 +183,5 @@ class _OnDisk:
 
 
 @cache
-def _twin(kind: type) -> type:
+def _class_read_from_disk(kind: type) -> type:
     return type(kind.__name__, (_OnDisk, kind), {"__doc__": kind.__doc__})

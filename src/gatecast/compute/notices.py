@@ -58,10 +58,10 @@ def notice(sentence: str) -> None:
     warnings.warn(sentence, UserWarning, stacklevel=2)
 
 
-def reason(error: OSError) -> str:
+def reason(error: object) -> str:
     """Why the system refused, in its words.
 
     >>> reason(OSError(28, "No space left on device"))
     'No space left on device'
     """
-    return str(error.strerror or error)
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)

@@ -20,7 +20,7 @@ ALL = "all"
 """The scope of a row that rests on every asset class together."""
 WITHOUT = "without"
 """What the forecast in force would have been."""
-BOTH_NETWORKS = (NETWORK, CORRECTION)  # each can stand in for the other, so that neither seems to be missed
+BOTH_NETWORKS = (NETWORK, CORRECTION)  # left out together: alone, each hides what the loss of the other costs
 
 
 def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1) -> list[dict[str, Any]]:

@@ -20,12 +20,13 @@ from gatecast.evaluation.verdict import SKILL, Estimate, Verdict, estimate_alpha
 from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
-from gatecast.trading.backtest import backtest
+from gatecast.trading.backtest import backtest_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.evaluation.record import Record
+    from gatecast.market.facts import Facts
     from gatecast.trading.costs import Costs
 
     FloatArray = NDArray[np.float64]
@@ -62,9 +63,8 @@ class Later:
 def one_bar_later(
     records: Mapping[str, Record],
     weights: pl.DataFrame,
-    bars: pl.DataFrame,
+    facts: Facts,
     costs: Costs,
-    actions: pl.DataFrame | None = None,
 ) -> list[Later]:
     """The effects of "return", "direction" and "strategy" with decisions one bar late; only those that are defined.
 
@@ -75,9 +75,9 @@ def one_bar_later(
     Parameters
     ----------
     records: head -> record with the ensemble and the rival in force in it.
-    weights: symbol, time, weight in [-1, 1], decided at the close `time`; bars, costs, actions: as for `backtest`.
+    weights: symbol, time, weight in [-1, 1], decided at the close `time`; facts: of the bars; costs: as for `backtest`.
     """
-    spans = [one.span for one, kind in untradable(bars.sort("symbol", "time")).values() if kind == "smoothed"]
+    spans = [one.span for one, kind in untradable(facts.bars.sort("symbol", "time")).values() if kind == "smoothed"]
     found = []
     for late in sorted({1, *(span for span in spans if span > 1)}):
         for head in (one for one in ("return", "direction") if one in records):
@@ -87,7 +87,7 @@ def one_bar_later(
             if len(days.day) > 2 * record.overlap:
                 found.append(_later(head, late, estimate_gain(days, record.overlap, zero)))
         if (weights["weight"] != 0).any():
-            found.append(_strategy_later(weights, bars, costs, actions, late))
+            found.append(_strategy_later(weights, facts, costs, late))
     return [one for one in found if np.isfinite(one.pvalue)]
 
 
@@ -110,14 +110,12 @@ def delayed(record: Record, late: int) -> Record:
     return record.with_forecasts(ENSEMBLE, np.where(same, record.forecasts[ENSEMBLE][before], np.nan))
 
 
-def _strategy_later(
-    weights: pl.DataFrame, bars: pl.DataFrame, costs: Costs, actions: pl.DataFrame | None, late: int
-) -> Later:
+def _strategy_later(weights: pl.DataFrame, facts: Facts, costs: Costs, late: int) -> Later:
     """The alpha a year of the same weights, each decided so many bars late."""
     rows = weights.sort("symbol", "time").select(
         "symbol", "time", pl.col("weight").shift(late).over("symbol").fill_null(0.0).alias("weight")
     )
-    result = backtest(rows, bars, costs, actions=actions)
+    result = backtest_of(rows, facts, costs)
     held = returns_of_levels(result.equity["benchmark"].to_numpy())
     return _later("strategy", late, estimate_alpha(result.equity["net"].to_numpy(), held, result.rows_per_year))
 

@@ -160,7 +160,7 @@ class Answers:
         return total
 
     def _centred(self, step: FloatArray) -> FloatArray:
-        """(bars,) less the symbol's mean; 0 where there is none.
+        """(bars,) the steps minus the mean of their symbol; 0 where a step is missing.
 
         Smaller where the steps take each other back (a bounce between bid and ask, a peg): by the root of the ratio of
         the variance over 22 bars to 22 times that of one.
@@ -322,10 +322,10 @@ class Answers:
                 yield _made("fitted", answer, v[there], y, float(np.sqrt(fit.explained)), unit.symbol)
 
     def _of_calendar(self, value: FloatArray) -> Iterator[Made]:
-        """Sums by month, weekday and hour, and along the year, that are those of the coming returns.
+        """A column -> how its sums by month, weekday and hour, and along the year, equal those of the coming returns.
 
-        Of a smoothed season, of means that leave each row itself out, and of both among other things. A column that
-        follows past returns has sums like the coming ones, a bar later: what it has of past returns is taken off first.
+        This finds smoothed seasons, means that leave out each row itself, and both mixed with other values. A column
+        that follows past returns has nearly the same sums one bar later, so its part in past returns is removed first.
         """
         rest = np.full(len(value), np.nan)
         for rows in self._own:
@@ -373,9 +373,9 @@ class Answers:
 
 
 def _too_close(explained: float, left: float, degrees: float, share: float, columns: int = 1) -> bool:
-    """Whether a line through moments leaves less than noise allows: by itself, and beside what it explains.
+    """Whether a regression of moments leaves less than noise allows, and less than its explained part allows.
 
-    The second does not depend on the size of the noise, which the first takes from single bars.
+    The second test does not need the size of the noise, which the first takes from single bars.
     """
     if degrees < 1 or left > NOISE_LEFT * min(degrees, explained + left):
         return False

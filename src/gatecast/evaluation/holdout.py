@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
-LEAST_DAYS = 30  # on either side, before a gain is measured there
+MIN_DAYS_PER_SIDE = 30  # on either side, before a gain is measured there
 SHOWN = ("last", "years", "heads", "sharpe", "same_past")  # of an opening, that its line keeps
 LAST_DAY = "9999-12-31"
 FORWARD = "The real hold-out are forecasts that are issued from now on, before anybody knows the answer."
@@ -297,7 +297,9 @@ def _head(record: Record, model: str, day: np.datetime64) -> Shrinkage:
     early = np.where(_answered_before(record.known_at, day), record.forecasts[model], np.nan)
     before, whole = (day_means(one, model, RIVAL) for one in (record.with_forecasts(model, early), record))
     after = whole.of(whole.day >= day)
-    both = [estimate_gain(days, record.overlap) if len(days.day) >= LEAST_DAYS else None for days in (before, after)]
+    both = [
+        estimate_gain(days, record.overlap) if len(days.day) >= MIN_DAYS_PER_SIDE else None for days in (before, after)
+    ]
     unit = "share of the rival's loss"
     return _shrinkage(record.head, RIVAL, unit, both[0], len(before.day), both[1], len(after.day))
 
@@ -311,7 +313,9 @@ def _answered_before(known_at: NDArray[np.datetime64], day: np.datetime64) -> Bo
 
 def _strategy(net: FloatArray, held: FloatArray, after: BoolArray, sessions_a_year: float) -> Shrinkage:
     both = [
-        estimate_alpha(net[rows], held[rows], sessions_a_year) if np.count_nonzero(net[rows]) >= LEAST_DAYS else None
+        estimate_alpha(net[rows], held[rows], sessions_a_year)
+        if np.count_nonzero(net[rows]) >= MIN_DAYS_PER_SIDE
+        else None
         for rows in (~after, after)
     ]
     unit = "alpha a year, net of costs"
@@ -330,9 +334,9 @@ def _in_words(
     name: str, rival: str, before: tuple[float, float, float], after: tuple[float, float, float], n: int
 ) -> str:
     if not np.isfinite(after[0]):
-        if n >= LEAST_DAYS and name == NAMES["strategy"]:
+        if n >= MIN_DAYS_PER_SIDE and name == NAMES["strategy"]:
             return f"{name} held almost no position in the hold-out: no gain can be measured."
-        if n >= LEAST_DAYS:
+        if n >= MIN_DAYS_PER_SIDE:
             return f"{name} was that of the rival, {rival}, throughout the hold-out: no gain can be measured."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."
     said = f"{name} against {rival}: {in_percent(*after)} measured in the hold-out"

@@ -31,7 +31,7 @@ SLOW_BARS, SLOW_LIMIT = 22, 0.25  # bars ahead and R² of a column that knows th
 TRACKS, TRACKING_LIMIT = 0.9, 0.10  # correlation of steps with returns that makes a column one of prices; its R² then
 SLOW_T, SLOW_ABOVE = 4.5, 1.0  # its least t, and the standard errors of its root above that of the limit
 ABOVE = 3.0  # standard errors that the root of an R² must lie above its limit's
-CERTAIN = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
+MIN_T = 8.0  # t of a column that explains the future, whatever its R², from which it is compared with the past
 TIMES_THE_PAST = 4.0  # R² of the future over that of the past from which a certain column is named
 LUCK = 0.001  # chance that any of a run's tests has so large a t: in a short file luck alone passes a limit of R²
 VOLUME_BARS = 20
@@ -60,7 +60,7 @@ class Knowing:
     @property
     def excess(self) -> float:
         """How far beyond what is believed, to choose the worst of one column's."""
-        return self.r2 / self.limit if self.limit else self.t / CERTAIN
+        return self.r2 / self.limit if self.limit else self.t / MIN_T
 
     @property
     def sentence(self) -> str:
@@ -143,7 +143,7 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     for name, value in columns.items():
         for rows in symbols:
             for task in tasks:
-                for one in _alone(name, value, task, rows, str(bars["symbol"][int(rows[0])]), luck):
+                for one in _single_column(name, value, task, rows, str(bars["symbol"][int(rows[0])]), luck):
                     if name not in found or one.excess > found[name].excess:
                         found[name] = one
     rest = {name: value for name, value in columns.items() if name not in found}
@@ -239,7 +239,7 @@ def _squares(bars: pl.DataFrame, k: int) -> tuple[FloatArray, FloatArray]:
 
 
 def beyond_luck(tests: int) -> float:
-    """The t that one of so many tests exceeds in either direction with a chance of at most .001.
+    """Number of tests -> the absolute t that the largest of them exceeds by luck with a chance of at most .001.
 
     >>> round(beyond_luck(1), 2), round(beyond_luck(60), 2), round(beyond_luck(1000), 2)
     (3.29, 4.31, 4.89)
@@ -249,8 +249,10 @@ def beyond_luck(tests: int) -> float:
     return float(-ndtri(LUCK / (2 * tests)))
 
 
-def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: str, luck: float) -> Iterator[Knowing]:
-    """One column of one symbol, on its whole history and on each third that is long enough."""
+def _single_column(
+    name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: str, luck: float
+) -> Iterator[Knowing]:
+    """One column of one symbol -> what it knows too much of, in the whole history and in each long enough third."""
     rows = rows[np.isfinite(value[rows]) & np.isfinite(task.future[rows]) & np.isfinite(task.controls[rows]).all(1)]
     parts = [rows, *(np.array_split(rows, len(PARTS)) if len(rows) >= len(PARTS) * LEAST_ROWS else [])]
     for part in parts:
@@ -264,7 +266,7 @@ def _alone(name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: st
             if part is not rows or not surely:
                 continue
             too_much = task.of == "return"  # variance persists: what explains the past as well is honest
-        elif not too_much and t <= CERTAIN:
+        elif not too_much and t <= MIN_T:
             continue
         before = part[np.isfinite(task.past[part]) & np.isfinite(task.past_controls[part]).all(1)]
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
@@ -367,7 +369,7 @@ def _together(
         chosen.append(left[int(np.argmax(gains))])
         r2, t = max(gains), float(np.sqrt(max(max(gains), 0.0) * independent))
         too_much = t > beyond_luck(len(names)) + np.sqrt(len(chosen)) and _surely_above(r2, t, task.limit)
-        if not too_much and t <= CERTAIN:
+        if not too_much and t <= MIN_T:
             continue
         past_rows = rows[np.isfinite(task.past[rows]) & np.isfinite(task.past_controls[rows]).all(1)]
         before, held = (

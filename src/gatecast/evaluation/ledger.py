@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import polars as pl
 
+from gatecast.compute.notices import reason
 from gatecast.files import append_lines, read, sha256_of, write_whole
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
@@ -329,11 +330,6 @@ def _say(sentence: str) -> None:
 
 def _say_unread(what: str, why: object, follows: str, advice: str = "Mend or remove what cannot be read.") -> None:
     _say(f"{what} cannot be read ({reason(why)}): {follows}. {advice}")
-
-
-def reason(why: object) -> str:
-    """Why the system refused, in its words."""
-    return str(why.strerror or why) if isinstance(why, OSError) else str(why)
 
 
 # ── what is not recorded ──────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
@@ -231,9 +231,10 @@ def from_state(arrays: dict[str, NDArray[Any]], settings: Mapping[str, Any]) -> 
         raise StoreError(f"a stored model is of the unknown kind {kind!r}: {error}") from None
     try:
         return cls.fitted.from_state(arrays, own)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # a plug-in's own may be any
         raise StoreError(
-            f"a stored model of kind {kind!r} lacks or mangles {error}: it was written by another version, or damaged."
+            f"a stored model of kind {kind!r} lacks or mangles {str(error)[:200]}: it was written by another "
+            "version, or damaged."
         ) from None
 
 
@@ -264,11 +265,20 @@ def fit_every(
         fit, items, jobs=jobs, processes=processes, light=light,
         progress=(lambda _: report(next(ends) - next(begins))) if report else None,
     )  # fmt: skip
-    by_fold: dict[int, Any] = dict(zip(due, fits, strict=True))
-    served: list[Any] = []
-    current = task.past
-    for number in range(task.since, len(folds)):
-        current = by_fold.get(number, current)
+    return in_force(dict(zip(due, fits, strict=True)), task.past, range(task.since, len(folds)))
+
+
+def in_force(fits: Mapping[int, Fitted], past: Any, folds: Iterable[int]) -> list[Fitted]:
+    """The fit that each fold is served by: its own, else the latest before it, else the past's.
+
+    `fits`: by the number of their fold. `past`: the fit that is in force before `folds`, ascending.
+
+    >>> in_force({2: "second", 4: "third"}, "first", range(1, 6))
+    ['first', 'second', 'second', 'third', 'third']
+    """
+    served, current = [], past
+    for number in folds:
+        current = fits.get(number, current)
         served.append(current)
     return served
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from gatecast.compute.estimate import Work
 from gatecast.errors import TrainingError
 from gatecast.market.bars import session_date
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LONGEST = 10_000
 """The largest count of a calendar length, in any unit."""
-MOST_BARS = 10_000_000
-"""The largest length in bars."""
 
 
 def _a_length(value: str | int) -> str | int:
@@ -68,7 +66,7 @@ def _a_period(value: str) -> str:
 
 Period = Annotated[str, AfterValidator(_a_period)]
 """A calendar length such as "1Y" or "3M"."""
-HalfLife = Annotated[float, Field(gt=0, examples=[4.0])]
+HalfLife = Annotated[float, Field(gt=0, le=1000, examples=[4.0])]
 """Years of age at which a row weighs half as much as one of today."""
 EXPANDING = "expanding"
 
@@ -84,7 +82,7 @@ def known_by(known_at: TimeArray, moment: np.datetime64) -> BoolArray:
 
 
 def warm_starts(folds: Sequence[Fold]) -> list[int | None]:
-    """For each refit the newest earlier one whose fit it may start from; None: it starts cold.
+    """Folds -> for each the number of the newest earlier fold whose fit its training may start from; None: of none.
 
     The purge once more: an earlier fit counts as known at its cut-off, which must not be later than the first forecast
     of the block that the new fit is validated on. A later one has seen answers of that block, in its early stopping at
@@ -139,7 +137,7 @@ class Fold:
         return _since(moments, session_date(moments), int(np.searchsorted(moments, self.cutoff)), window)
 
     def windowed(self, window: str | int | None) -> Fold:
-        """The same refit on a window of another length; None leaves it as it is.
+        """The fold with the training rows of a window of another length; None: the fold unchanged.
 
         It is the fold that `Schedule(train=window)` has at this cutoff. Raises `TrainingError` where the window has
         no rows to train or to validate on.
@@ -314,9 +312,9 @@ def _split(times: TimeArray, known_at: TimeArray, rows: IntArray, share: float) 
 
 
 def _since(moments: TimeArray, sessions: TimeArray, begin: int, window: str | int) -> np.datetime64:
-    """The first moment of a window that ends where `moments[begin]` is forecast; `sessions` are those of the moments.
+    """The first moment (UTC) of the training window of the refit at `moments[begin]`.
 
-    Where the history does not reach back so far, its own first.
+    `sessions`: the session date of each moment. Where the history begins later, the first moment of the history.
     """
     if window == EXPANDING:
         start = 0

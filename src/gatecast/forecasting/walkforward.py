@@ -98,9 +98,9 @@ class Forecasts:
         )  # fmt: skip
 
     def as_issued(self, past: Issued | None) -> Forecasts:
-        """The same, rows that a past has issued as they were issued, in all models and heads that both have.
+        """The forecasts, with the values that a past has issued in its rows, for models and heads that both have.
 
-        Where no bar was corrected since, they are that already: everything is made from the record alone.
+        Without corrected bars this changes nothing, since every value is made from the record alone.
         """
         if past is None or not self.folds:
             return self

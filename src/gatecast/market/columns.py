@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from gatecast.errors import BarsFileError
+from gatecast.errors import BarsFileError, cut
 from gatecast.market.bars import PRICES
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Notes, Table, Wish
@@ -70,8 +70,9 @@ def name_columns(table: Table) -> tuple[pl.DataFrame, bool]:
     if not TIMES & set(frame.columns):
         lacking.insert(0, "time")
     if lacking:
+        have = ", ".join(repr(cut(name, 40)) for name in table.frame.columns[:30])
         raise BarsFileError(
-            f"no column for {', '.join(lacking)}; found: {', '.join(map(repr, table.frame.columns[:30]))}.",
+            f"no column for {', '.join(lacking)}; found: {have}.",
             file=table.file,
             line=max(table.first_line - 1, 1) if table.file else None,
             advice="Bars need a time, open, high, low and close (or a time and the close alone): rename the columns.",

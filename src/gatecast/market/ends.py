@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gatecast.errors import BarsError
 from gatecast.market.actions import SCHEMA, cleared_by, length_of, sessions_between
 from gatecast.market.bars import UTC_TIME, Finding, session_date
-from gatecast.market.calendar import LONGEST_HALT, usual_spacing
+from gatecast.market.calendar import LONGEST_HALT, fill_times, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
 ENDS: dict[str, type[pl.DataType] | pl.DataType] = {
@@ -49,10 +49,9 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
     vendor: three or more symbols, and at least a fifth of the class, have had no bar for 60 sessions since the same
         session: the source ended, the symbols did not. Their value is 0.
 
-    An end is booked at the first close at or after it is known. A symbol that shows a bar later has returned; one that
-    does so within five weekdays of known terms clears its last trades, and a silence that begins within 60 sessions of
-    known terms is their end, which is booked once. In bars
-    of weeks or months a session is a weekday.
+    An end is booked at the first close by whose fill it is known. A symbol that shows a bar later has returned,
+    whatever its end was; a bar within five weekdays of known terms clears last trades, and a silence that begins within
+    60 sessions of known terms is their end, which is booked once. In bars of weeks or months a session is a weekday.
 
     Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`, and for a return outside -1 to 1.
 
@@ -110,11 +109,14 @@ def has_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> NDArray[np.bool_]:
     return found.select(gone & still).to_series().to_numpy()
 
 
-def symbols_ended(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> dict[str, Ended]:
-    """Symbol -> how it ended, of those that have ended and not returned, by what `bars` and `actions` say."""
+def symbols_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> dict[str, Ended]:
+    """Symbol -> how it ended, of those that have ended and not returned by the last of `bars`.
+
+    `ends`: see `find_ends_and_returns`.
+    """
     last = bars.group_by("symbol").agg(last=pl.col("time").max(), asset_class=pl.col("asset_class").last())
-    ends = find_ends_and_returns(bars, actions).group_by("symbol", maintain_order=True).last()
-    rows = ends.filter(pl.col("back").is_null()).join(last, on="symbol", how="left").sort("symbol")
+    newest = ends.group_by("symbol", maintain_order=True).last()
+    rows = newest.filter(pl.col("back").is_null()).join(last, on="symbol", how="left").sort("symbol")
     columns = ("symbol", "asset_class", "last", "time", "kind", "value")
     return {row[0]: Ended(*row) for row in rows.select(columns).iter_rows()}
 
@@ -136,16 +138,16 @@ def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, 
     return found
 
 
-def say_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> list[Finding]:
-    """What is to be said of symbols that stop before the others: one finding a symbol, none of known terms.
+def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[Finding]:
+    """Findings on symbols that stop before the others, one a symbol, none of known terms. `ended`: see `symbols_ended`.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=2)
     >>> first = bars["symbol"][0]
-    >>> [one.rule for one in say_ends(bars.filter((pl.col("symbol") != first) | (pl.int_range(pl.len()) < 100)))]
+    >>> stopped = bars.filter((pl.col("symbol") != first) | (pl.int_range(pl.len()) < 100))
+    >>> [one.rule for one in say_ends(stopped, symbols_ended(stopped, find_ends_and_returns(stopped)))]
     ['ended']
     """
-    ended = symbols_ended(bars, actions)
     found = [
         Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {one.table_wanted}")
         for one in ended.values() if one.kind != "known"
@@ -270,13 +272,22 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
             f"a last return is a fraction, such as -0.3, from -1 to 1, got {row['value']:g} for {row['symbol']!r} on"
             f" {row['date']}."
         )
+    closes = bars.select("asset_class", "time", fill=fill_times(bars))
+    closes = closes.group_by("asset_class", "time").agg(pl.col("fill").max())
     moments = bars["time"].unique().sort()
+    fills = {
+        name: moments.to_frame()
+        .join(own, on="time", how="left", maintain_order="left")
+        .select(pl.max_horizontal("time", "fill").cum_max())
+        .to_series()
+        for (name,), own in closes.group_by("asset_class")
+    }
     found = []
     for row in rows.sort("symbol", "known_at", "date").iter_rows(named=True):
         own = bars.filter(pl.col("symbol") == row["symbol"])
         close = pl.select(asset_class(own["asset_class"][0]).close_of(pl.lit(row["date"]))).item()
         known = close if row["known_at"] is None else max(close, row["known_at"])
-        place = int(moments.search_sorted(known, side="left"))
+        place = int(fills[own["asset_class"][0]].search_sorted(known, side="left"))
         time = moments[place] if place < len(moments) else known
         if own["time"][0] <= time and session_of(own["time"][0]) <= cleared_by(row["date"], length_of(own)):
             cleared = cleared_by(row["date"], length_of(own))

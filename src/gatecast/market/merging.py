@@ -18,9 +18,10 @@ import polars as pl
 from gatecast.errors import BarsError
 from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
+from gatecast.market.calendar import fill_times
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
-from gatecast.market.ends import symbols_ended
+from gatecast.market.facts import facts_of
 from gatecast.market.tables import Notes
 
 Kind = Literal[
@@ -57,24 +58,27 @@ class Merged:
 
 
 def merge_bars(
-    known: pl.DataFrame,
+    run_bars: pl.DataFrame,
     newer: pl.DataFrame,
     splits: str | pl.DataFrame | Literal[False] | None = None,
     actions: pl.DataFrame | None = None,
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
+    A row that the run had and that was not known by the fill of its newest close was never read: once it is known, the
+    newer bars' row stands in its place.
+
     Parameters
     ----------
-    known: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
+    run_bars: Bars frame that a run saw. newer: Bars frame that may repeat it; of what both have, the run's rows stay.
     splits: as `read_bars` takes it, and as the newer bars were read: splits after the run's last bar scale new bars
         that share none with the run; ratio 1 marks a true move; False: every step is a true move.
     actions: the delistings that are known: a symbol that has ended is not missing.
 
     Returns
     -------
-    Merged: `known`, the later rows, and rows between that became known after all of `known`; `problems` name what was
-    revised, re-based, is missing, late, new or odd.
+    Merged: `run_bars`, the later rows, and rows between that became known after those of `run_bars`; `problems` name
+    what was revised, re-based, is missing, late, new or odd.
 
     Raises `BarsError` when no symbol is common, a column is missing, a class or the time of the closes is another one,
     the common bars of a symbol are another market's, or a step onto a new bar looks like a split.
@@ -87,7 +91,7 @@ def merge_bars(
     (True, ['rescaled'])
     """
     problems: list[DataProblem] = []
-    symbols = known["symbol"].unique().sort().to_list()
+    symbols = run_bars["symbol"].unique().sort().to_list()
     strange = tuple(sorted(set(newer["symbol"].unique()) - set(symbols)))
     newer = newer.filter(pl.col("symbol").is_in(symbols))
     if len(newer) == 0:
@@ -96,47 +100,51 @@ def merge_bars(
             + (f" ({', '.join(strange[:10])})" if strange else "")
             + ": give a file with the same symbols, or name the symbol with --symbols."
         )
-    missing = [name for name in known.columns if name not in newer.columns]
+    missing = [name for name in run_bars.columns if name not in newer.columns]
     if missing:
         raise BarsError(f"the run's bars have the columns {', '.join(missing)}, the new ones do not: add them.")
     problems += new_symbols(strange)
-    newer = newer.select(known.columns)
-    _refuse_other_reading(known.select(COLUMNS), newer.select(COLUMNS))
-    newer, rescaled, rounding = _on_the_runs_level(known, newer, splits)
-    refuse_other_market(known, newer, least=PROVES)
+    newer = newer.select(run_bars.columns)
+    _refuse_other_reading(run_bars.select(COLUMNS), newer.select(COLUMNS))
+    newer, rescaled, rounding = _on_the_runs_level(run_bars, newer, splits)
+    refuse_other_market(run_bars, newer, least=PROVES)
     problems += rescaled
-    late = _late(known, newer)
-    problems += _revised(known, newer.join(late, on=["symbol", "time"], how="anti", maintain_order="left"), rounding)
+    late = _late(run_bars, newer)
+    problems += _revised(run_bars, newer.join(late, on=["symbol", "time"], how="anti", maintain_order="left"), rounding)
     problems += _of_bars(
-        "late", late, "bars that the run did not have", "became known after it",
+        "late", late, "bars that the run could not read", "became known after it",
         "they are read from then on, what was issued before stays.",
     )  # fmt: skip
 
-    last = known.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
+    last = run_bars.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
-    ended = set(symbols_ended(pl.concat([known, added.select(known.columns)]), actions))
-    problems += _missing(known.select(COLUMNS), newer.select(COLUMNS), ended)
-    known = make_bars(pl.concat([known, late])) if len(late) else known
+    ended = set(facts_of(pl.concat([run_bars, added.select(run_bars.columns)]), actions).symbols_ended)
+    problems += _missing(run_bars.select(COLUMNS), newer.select(COLUMNS), ended)
+    if len(late):
+        run_bars = make_bars(pl.concat([run_bars.join(late, on=["symbol", "time"], how="anti"), late]))
     if len(added) == 0:
-        refuse_other_market(known, newer)
-        return Merged(known, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
+        refuse_other_market(run_bars, newer)
+        return Merged(run_bars, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
     added = added.with_columns(segment=(pl.col("_before") + pl.col("segment") - first).cast(pl.Int32))
-    bars = make_bars(pl.concat([known, added.select(known.columns)]))
+    bars = make_bars(pl.concat([run_bars, added.select(run_bars.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
-    refuse_other_market(known, newer)  # of one or two common bars a split may be the better reason
+    refuse_other_market(run_bars, newer)  # of one or two common bars a split may be the better reason
     return Merged(bars, (*problems, *_odd(bars, last)))
 
 
-def _late(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
-    """Bars within the known ones' span that became known after all of these: the sessions were there, not the rows.
+def _late(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
+    """Bars within the known ones' span that became known after these: the sessions were there, not the rows.
 
-    Another bar that the known ones lack is a correction, and stays out.
+    A row of `run_bars` that is not known by the fill of the newest close counts as not there, since nothing has read
+    it. Another bar that `run_bars` lacks is a correction, and stays out.
     """
-    own = _only_in(newer.filter(pl.col("known_at") > known["known_at"].max()), known)
-    before = known.select("symbol", "time", _segment="segment").sort("time")
+    read = run_bars.filter(pl.col("known_at") <= fill_times(run_bars).max())
+    own = _within(newer.filter(pl.col("known_at") > read["known_at"].max()), run_bars)
+    own = own.join(read, on=["symbol", "time"], how="anti", maintain_order="left")
+    before = run_bars.select("symbol", "time", _segment="segment").sort("time")
     placed = own.sort("time").join_asof(before, on="time", by="symbol", strategy="backward", check_sortedness=False)
-    return placed.with_columns(segment=pl.col("_segment")).select(known.columns).sort("symbol", "time")
+    return placed.with_columns(segment=pl.col("_segment")).select(run_bars.columns).sort("symbol", "time")
 
 
 def new_symbols(symbols: Sequence[str]) -> list[DataProblem]:
@@ -158,9 +166,9 @@ def names_of(symbols: Sequence[str], most: int = 10) -> str:
     return ", ".join(repr(symbol) for symbol in symbols[:most]) + more
 
 
-def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
+def _refuse_other_reading(run_bars: pl.DataFrame, newer: pl.DataFrame) -> None:
     """Raises `BarsError` where the newer bars were read in another way: another class, or other times of the closes."""
-    kinds = known.group_by("symbol").agg(pl.col("asset_class").last())
+    kinds = run_bars.group_by("symbol").agg(pl.col("asset_class").last())
     other = newer.join(kinds, on="symbol", suffix="_known").filter(pl.col("asset_class") != pl.col("asset_class_known"))
     if len(other):
         row = other.row(0, named=True)
@@ -168,7 +176,7 @@ def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
             f"{row['symbol']!r} is of the class {row['asset_class_known']} in the run and {row['asset_class']} in the "
             "new bars: read them as the run's were (--symbols-file or --asset-class)."
         )
-    usual = known.group_by("symbol").agg(usual=pl.col("time").diff().median())
+    usual = run_bars.group_by("symbol").agg(usual=pl.col("time").diff().median())
     steps = newer.group_by("symbol").agg(pl.len(), now=pl.col("time").diff().median()).filter(pl.col("len") >= LENGTH)
     lengths = steps.join(usual, on="symbol").sort("symbol")
     lengths = lengths.filter((pl.col("now") > pl.col("usual") * 2) | (pl.col("now") < pl.col("usual") / 2))
@@ -178,7 +186,7 @@ def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
             f"the new bars of {row['symbol']!r} are {row['now']} long, the run's {row['usual']}: give bars of the same "
             "length, or read them with the run's --resample."
         )
-    sessions = known.join(usual.filter(pl.col("usual") >= timedelta(hours=20)), on="symbol")
+    sessions = run_bars.join(usual.filter(pl.col("usual") >= timedelta(hours=20)), on="symbol")
     day = session_date(pl.col("time")).alias("day")
     closes = sessions.group_by("symbol", day).agg(close_known=pl.col("time").last())
     moved = newer.with_columns(day).join(closes, on=["symbol", "day"]).filter(pl.col("time") != pl.col("close_known"))
@@ -191,7 +199,7 @@ def _refuse_other_reading(known: pl.DataFrame, newer: pl.DataFrame) -> None:
         )
 
 
-def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int = 1) -> None:
+def refuse_other_market(run_bars: pl.DataFrame, newer: pl.DataFrame, *, least: int = 1) -> None:
     """Raises `BarsError` for a symbol whose newer bars are another market's than the known ones: by the common closes.
 
     A common bar agrees where its close differs from the known one by at most a quarter of the market's usual move (the
@@ -209,7 +217,7 @@ def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int 
         ...
     gatecast.errors.BarsError: ...
     """
-    both = _common_bars(known, newer)
+    both = _common_bars(run_bars, newer)
     last = pl.int_range(pl.len()).reverse().over("symbol") < ASKED
     fewer = pl.col("agrees").sum() < (pl.col("agrees") | pl.col("moves")).sum().clip(lower_bound=1) / 2
     other = pl.concat(
@@ -234,12 +242,12 @@ def refuse_other_market(known: pl.DataFrame, newer: pl.DataFrame, *, least: int 
     )
 
 
-def _common_bars(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
+def _common_bars(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
     """The bars that both have: symbol, time, close, `was` (the known close), `room` (by which the closes may differ),
     `agrees`, and `moves` (whether the market did, so that a like step shows something)."""
-    known, newer = known.select(COLUMNS), newer.select(COLUMNS)
-    usual = known.group_by("symbol").agg(usual=pl.col("close").log().diff().abs().mean().fill_null(0.0))
-    both = newer.join(known.select("symbol", "time", was="close"), on=["symbol", "time"]).join(usual, on="symbol")
+    run_bars, newer = run_bars.select(COLUMNS), newer.select(COLUMNS)
+    usual = run_bars.group_by("symbol").agg(usual=pl.col("close").log().diff().abs().mean().fill_null(0.0))
+    both = newer.join(run_bars.select("symbol", "time", was="close"), on=["symbol", "time"]).join(usual, on="symbol")
     many = pl.len().over("symbol") >= PROVES
     both = both.sort("symbol", "time").with_columns(
         step=pl.col("close").log().diff().over("symbol"), moved=pl.col("was").log().diff().over("symbol")
@@ -261,12 +269,12 @@ def _common_bars(known: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
 
 
 def _on_the_runs_level(
-    known: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+    run_bars: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
 ) -> tuple[pl.DataFrame, list[DataProblem], dict[Any, float]]:
     """The newer bars divided by each symbol's factor, a problem a symbol that has one, and the rounding of each."""
     keys = ("symbol", "time", *PRICES, "volume")
-    both = newer.select(keys).join(known.select(keys), on=["symbol", "time"], suffix="_known")
-    last = known.group_by("symbol").agg(last=session_date(pl.col("time").max()))
+    both = newer.select(keys).join(run_bars.select(keys), on=["symbol", "time"], suffix="_known")
+    last = run_bars.group_by("symbol").agg(last=session_date(pl.col("time").max()))
     ends = dict(last.iter_rows())
     problems, price, volume, rounding, proven = [], {}, {}, {}, set()
     for (symbol,), own in both.sort("time").group_by("symbol", maintain_order=True):
@@ -335,10 +343,10 @@ def _half_step(values: pl.Series) -> float:
 # ── what was revised, is missing, or odd ──────────────────────────────────────────────────────────
 
 
-def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
+def _revised(run_bars: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
     """Common bars with other numbers, and bars before the run's last that the run did not have."""
-    columns = [*PRICES, "volume", *known.columns[len(COLUMNS) :]]
-    then = known.select("symbol", "time", pl.col(columns).name.prefix("_then_"))
+    columns = [*PRICES, "volume", *run_bars.columns[len(COLUMNS) :]]
+    then = run_bars.select("symbol", "time", pl.col(columns).name.prefix("_then_"))
     both = newer.join(then, on=["symbol", "time"])
     room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
     limit = pl.col("symbol").replace_strict(room, default=CHANGED, return_dtype=pl.Float64)
@@ -356,7 +364,7 @@ def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float
     return [
         *_of_bars("revised", changed, "bars", what, follows),
         *_of_bars(
-            "revised", _only_in(newer.select(COLUMNS), known), "bars that the run did not have",
+            "revised", _only_in(newer.select(COLUMNS), run_bars), "bars that the run did not have",
             "lie before its last one", "they are left out (revised_input).",
         ),
     ]  # fmt: skip
@@ -364,9 +372,14 @@ def _revised(known: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float
 
 def _only_in(bars: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """The bars that `other` has not, between its first and its last bar of the symbol."""
-    span = other.group_by("symbol").agg(begin=pl.col("time").min(), end=pl.col("time").max())
-    inside = bars.join(span, on="symbol", maintain_order="left").filter(pl.col("time").is_between("begin", "end"))
+    inside = _within(bars, other)
     return inside.join(other.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
+
+
+def _within(bars: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """The bars between the first and the last bar that `other` has of their symbol."""
+    span = other.group_by("symbol").agg(begin=pl.col("time").min(), end=pl.col("time").max())
+    return bars.join(span, on="symbol", maintain_order="left").filter(pl.col("time").is_between("begin", "end"))
 
 
 def _of_bars(kind: Kind, bars: pl.DataFrame, noun: str, what: str, follows: str) -> list[DataProblem]:
@@ -378,21 +391,21 @@ def _of_bars(kind: Kind, bars: pl.DataFrame, noun: str, what: str, follows: str)
     return [DataProblem(kind, tuple(bars["symbol"].unique().sort()), said)]
 
 
-def _missing(known: pl.DataFrame, newer: pl.DataFrame, ended: Collection[str] = ()) -> list[DataProblem]:
+def _missing(run_bars: pl.DataFrame, newer: pl.DataFrame, ended: Collection[str] = ()) -> list[DataProblem]:
     """Symbols that traded at the run's end and have no new reading, the run's bars that are gone, and holes between."""
     problems = []
     newest = pl.col("time").max()
     gap = pl.col("asset_class").last().replace_strict(
         {name: one.gap_limit for name, one in ASSET_CLASSES.items()}, return_dtype=pl.Duration("us")
     )  # fmt: skip
-    span = known.group_by("symbol").agg(
+    span = run_bars.group_by("symbol").agg(
         pl.col("asset_class").last(), gap=gap, last=newest, longest=pl.col("time").diff().max()
     )
     alive = span.filter(pl.col("last") + pl.col("gap") >= pl.col("last").max().over("asset_class"))
     silent = tuple(alive.filter(~pl.col("symbol").is_in([*newer["symbol"].unique(), *ended]))["symbol"].sort())
     if silent:
         problems.append(DataProblem("missing", silent, f"the new bars have none of {names_of(silent)}."))
-    gone = _only_in(known, newer)
+    gone = _only_in(run_bars, newer)
     problems += _of_bars("missing", gone, "of the run's bars", "are not in the new file", "the run's are kept.")
     after = newer.join(span, on="symbol").filter(pl.col("time") > pl.col("last"))
     hole = after.group_by("symbol").agg(pl.col("time").min(), pl.col("last", "longest").first())

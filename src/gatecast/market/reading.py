@@ -66,7 +66,7 @@ bar an intraday, weekly or monthly time is).
     """format of dates like 03/04/2024, which are refused without it"""
     header: tuple[str, ...] | None = Field(default=None, examples=[["date", "open", "high", "low", "close", "volume"]])
     """names of the columns of a file without a header line"""
-    scale: float | None = Field(default=None, gt=0, examples=[0.01])
+    scale: float | None = Field(default=None, gt=0, le=1e12, examples=[0.01])
     """what prices are multiplied by"""
     splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
     """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""

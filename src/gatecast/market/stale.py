@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 LEAST = 250  # returns, before a symbol is judged
-CERTAIN = 4.0  # robust standard errors that an autocorrelation must lie beyond 0
+MIN_STANDARD_ERRORS = 4.0  # robust standard errors that an autocorrelation must lie beyond 0
 LONGEST = 10  # bars over which prices may be smoothed
 VARIANCE_RATIO_BARS = 5
 REPEATED = 0.05  # share of bars with the high and low of the bar before, beyond which ranges are not the bars' own
@@ -136,7 +136,7 @@ def _span(returns: FloatArray) -> int:
     for lag in range(1, LONGEST + 1):
         product = centred[lag:] * centred[:-lag]
         error = float(np.sqrt(product @ product))
-        if error <= 0 or product.sum() <= CERTAIN * error:
+        if error <= 0 or product.sum() <= MIN_STANDARD_ERRORS * error:
             return lag - 1
     return LONGEST
 
@@ -154,12 +154,12 @@ def untradable(bars: pl.DataFrame) -> dict[str, tuple[Texture, str]]:
     for one in texture(bars):
         norm = NORMS[classes[one.symbol]]
         more = INTRADAY_UNCHANGED if intraday else 1.0
-        surely = one.unchanged - norm.unchanged * more > CERTAIN * np.sqrt(norm.unchanged * more / one.n)
+        surely = one.unchanged - norm.unchanged * more > MIN_STANDARD_ERRORS * np.sqrt(norm.unchanged * more / one.n)
         if surely:
             found[one.symbol] = (one, "stale")
-        elif one.autocorrelation > norm.high and one.statistic > CERTAIN:
+        elif one.autocorrelation > norm.high and one.statistic > MIN_STANDARD_ERRORS:
             found[one.symbol] = (one, "smoothed")
-        elif one.autocorrelation < norm.low and one.statistic < -CERTAIN:
+        elif one.autocorrelation < norm.low and one.statistic < -MIN_STANDARD_ERRORS:
             found[one.symbol] = (one, "bouncing")
     return found
 

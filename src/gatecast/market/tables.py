@@ -9,8 +9,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
+from gatecast import files
 from gatecast.errors import BarsFileError
 from gatecast.market.bars import PRICES, Finding, Severity
 from gatecast.market.spellings import SPELLINGS, snake
@@ -30,6 +34,11 @@ MAX_BYTES = 2**30
 MAX_LINE_BYTES = 2**20
 MAX_COLUMNS = 1000
 MAX_ROWS = 100_000_000
+MAX_CELLS = 2**27
+MAX_TEXT_BYTES = 1000  # of a cell of a Parquet file
+MAX_ENTRIES = 200_000  # of a folder that is searched for files
+LEAST_DECODED_BYTES = 2**26  # up to which a packed file may grow however small it is
+MOST_PACKED = 100  # times by which a larger one may grow: bars are packed to a third or a tenth
 SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet", ".pq")
 
 LEAN_TRADES = ("date", "open", "high", "low", "close", "volume")
@@ -122,8 +131,8 @@ def find_files(source: str | Path) -> list[Path]:
     if is_folder:
         found = [
             inner
-            for inner in path.rglob("*")
-            if inner.is_file()
+            for inner in _entries(path.rglob("*"), source)
+            if files.is_regular(inner)
             and inner.name.lower().endswith(SUFFIXES)
             and not any(part.startswith((".", "_")) for part in inner.relative_to(path).parts)
         ]
@@ -131,7 +140,7 @@ def find_files(source: str | Path) -> list[Path]:
     elif any(sign in str(source) for sign in "*?["):
         root = Path(path.anchor) if path.anchor else Path()
         try:
-            found = [inner for inner in root.glob(str(path.relative_to(root))) if inner.is_file()]
+            found = [one for one in _entries(root.glob(str(path.relative_to(root))), source) if files.is_regular(one)]
         except (OSError, ValueError, NotImplementedError) as error:
             raise BarsFileError(f"no pattern of files ({error}).", file=shown_path(source), advice=_CHECK) from None
         advice = "Nothing matches the pattern."
@@ -143,6 +152,15 @@ def find_files(source: str | Path) -> list[Path]:
 
 
 _CHECK = "Check the path."
+
+
+def _entries(found: Iterator[Path], source: str | Path) -> Iterator[Path]:
+    """The entries of a folder; raises BarsFileError beyond `MAX_ENTRIES`."""
+    for count, inner in enumerate(found):
+        if count >= MAX_ENTRIES:
+            problem = f"more than {MAX_ENTRIES:,} files and folders: this is no folder of bars."
+            raise BarsFileError(problem, file=shown_path(source), advice="Name a folder below it, or the files.")
+        yield inner
 
 
 def shown_path(path: str | Path) -> str | Path:
@@ -192,7 +210,8 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as opened:
+        _refuse_swollen(path)
+        with files.opened(path, at_most=MAX_BYTES) as file, pq.ParquetFile(file) as opened:
             metadata, schema = opened.metadata, opened.schema_arrow
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             rows, columns = metadata.num_rows, metadata.num_columns
@@ -201,8 +220,11 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), MAX_BYTES)
     _within(path, "rows", rows, MAX_ROWS)
     _within(path, "columns", columns, MAX_COLUMNS)
+    _within(path, "cells", rows * columns, min(MAX_CELLS, _may_grow_to(path.stat().st_size) // 8))
     for column in schema:
-        if isinstance(column.type, pa.BaseExtensionType) or pa.types.is_nested(column.type):
+        kind = column.type
+        strange = isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind)
+        if strange or pa.types.is_nested(kind):
             raise BarsFileError(
                 "only plain text, number and time columns are read.",
                 file=path,
@@ -213,13 +235,17 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     zoned = [column.name for column in schema if not _zone_is_known(column.type)]
     try:
         if zoned:  # Polars has no such zone: the offset goes into the text
-            with pq.ParquetFile(path) as opened:
-                table = opened.read()
+            texts = [column.name for column in schema if pa.types.is_string(column.type)]
+            with (
+                files.opened(path, at_most=MAX_BYTES) as file,
+                pq.ParquetFile(file, read_dictionary=texts) as opened,  # a long text is there once
+            ):
+                table = _without_dictionaries(opened.read(), path)
             lazy = _with_folders(from_arrow(table, path).lazy(), folders)
         else:
             lazy = _with_folders(pl.scan_parquet(path, hive_partitioning=False), folders)
         if choose is None:
-            return [Table(lazy.collect(), str(path), 1, _stem(path))]
+            return [Table(_with_short_texts(lazy.collect(), path), str(path), 1, _stem(path))]
         wish = choose(lazy.collect_schema(), _stem(path))
         if wish is None:
             return []
@@ -228,10 +254,148 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
         frame = chosen.collect() if wish.rows is None else chosen.filter(wish.rows).collect()
         if wish.symbol and frame[wish.symbol].null_count():  # an empty cell may be filled if the file has one symbol
             frame = chosen.collect()
+        frame = _with_short_texts(frame, path)
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         problem = f"not a readable Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
         raise BarsFileError(problem, file=path) from None
     return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
+
+
+def _may_grow_to(size: int) -> int:
+    """Bytes that a file of a size may have unpacked."""
+    return max(LEAST_DECODED_BYTES, MOST_PACKED * size)
+
+
+def _refuse_swollen(path: Path) -> None:
+    """Raises BarsFileError where the pages of a Parquet file unpack to more than `_may_grow_to` bytes.
+
+    The footer is whatever a writer put there; what a reader makes room for is the size in each page's own head.
+    """
+    import pyarrow.parquet as pq
+
+    with files.opened(path, at_most=MAX_BYTES) as file:
+        size = os.fstat(file.fileno()).st_size
+        metadata = pq.read_metadata(file)
+        _within(path, "columns", metadata.num_columns, MAX_COLUMNS)
+        total = 0
+        for group in range(metadata.num_row_groups):
+            for number in range(metadata.num_columns):
+                chunk = metadata.row_group(group).column(number)
+                first = chunk.dictionary_page_offset
+                at = chunk.data_page_offset if first is None else min(first, chunk.data_page_offset)
+                end = min(at + chunk.total_compressed_size, size)
+                while 0 <= at < end:
+                    file.seek(at)
+                    unpacked, packed, length = page_sizes(file.read(MAX_HEAD_BYTES))
+                    total += unpacked
+                    _within(path, "unpacked bytes", total, min(MAX_BYTES, _may_grow_to(size)))
+                    at += length + packed
+
+
+MAX_HEAD_BYTES = 2**16
+"""Bytes of the head of a page, its statistics among them."""
+
+
+def page_sizes(head: bytes) -> tuple[int, int, int]:
+    """Unpacked and packed bytes of a Parquet page, and the bytes of its head, from the head (Thrift, compact).
+
+    Raises `ValueError` for what is no head of a page.
+
+    >>> page_sizes(bytes([0x15, 0, 0x15, 20, 0x15, 8, 0]))
+    (10, 4, 7)
+    """
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = head[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+            if shift > 63:
+                raise ValueError("a number of more than 64 bits")
+
+    def skip(kind: int) -> None:
+        nonlocal at
+        match kind:
+            case 1 | 2:  # a field that is true or false has no bytes
+                pass
+            case 3:
+                at += 1
+            case 4 | 5 | 6:
+                number()
+            case 7:
+                at += 8
+            case 8:
+                length = number()  # it moves `at`, too
+                at += length
+            case 12:
+                for inner in fields():
+                    skip(inner[1])
+            case _:
+                raise ValueError("a field that no page has")
+
+    def fields() -> Iterator[tuple[int, int]]:
+        nonlocal at
+        name = 0
+        while byte := head[at]:
+            at += 1
+            step = byte >> 4
+            if step:
+                name += step
+            else:
+                coded = number()
+                name = coded >> 1 ^ -(coded & 1)
+            yield name, byte & 15
+        at += 1
+
+    sizes = {}
+    try:
+        for name, kind in fields():
+            if name in (2, 3) and kind == 5:
+                coded = number()
+                sizes[name] = coded >> 1 ^ -(coded & 1)
+            else:
+                skip(kind)
+    except (IndexError, RecursionError):
+        raise ValueError("the head of a page is cut short") from None
+    if set(sizes) != {2, 3} or min(sizes.values()) < 0:
+        raise ValueError("the head of a page has no sizes")
+    return sizes[2], sizes[3], at
+
+
+def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
+    """Columns of text that were read as dictionaries as plain text, none longer than `MAX_TEXT_BYTES`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for position, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type) and not pa.types.is_nested(column.type.value_type):
+            values = table.column(position)
+            lengths = [pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0 for chunk in values.chunks]
+            _refuse_long(path, column.name, max(lengths, default=0))
+            table = table.set_column(position, column.name, values.cast(column.type.value_type))
+    return table
+
+
+def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The frame; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`."""
+    for name, kind in frame.schema.items():
+        if kind in (pl.String, pl.Categorical, pl.Enum):
+            texts = frame[name] if kind == pl.String else frame[name].unique().cast(pl.String)
+            longest: Any = texts.str.len_bytes().max()
+            _refuse_long(path, name, longest or 0)
+    return frame
+
+
+def _refuse_long(path: Path, column: str, longest: int) -> None:
+    if longest > MAX_TEXT_BYTES:
+        problem = f"a text of {longest:,} bytes; at most {MAX_TEXT_BYTES:,} are read."
+        raise BarsFileError(problem, file=path, column=column, advice="Write the file without that column.")
 
 
 def _zone_is_known(kind: pa.DataType) -> bool:
@@ -410,15 +574,13 @@ def _read_side_by_side(
 
 def _decoded(path: Path) -> bytes:
     """The file's text as UTF-8 without byte-order mark, lines ended by newlines."""
-    _within(path, "bytes", path.stat().st_size, MAX_BYTES)
     try:
         if path.name.lower().endswith(".gz"):
-            with gzip.open(path) as packed:
-                data = packed.read(MAX_BYTES + 1)
-            _within(path, "uncompressed bytes", len(data), MAX_BYTES)
+            with files.opened(path, at_most=MAX_BYTES) as file, gzip.GzipFile(fileobj=file) as packed:
+                data = files.read_at_most(packed, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
         else:
-            data = path.read_bytes()
-    except (OSError, EOFError) as error:
+            data = files.read(path, at_most=MAX_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
         raise BarsFileError(f"cannot be read ({error}).", file=path) from None
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -465,15 +627,27 @@ def _first_lines(path: Path, data: bytes, count: int) -> list[str]:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [""])]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [""])]
+    except csv.Error:  # a cell beyond the reader's own limit
+        return [line.strip()]
 
 
 def _is_number(cell: str) -> bool:
     return re.fullmatch(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", cell.strip().lower()) is not None
 
 
+def _readable(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The rows up to the first that the reader of the standard library refuses."""
+    with suppress(csv.Error):
+        yield from rows
+
+
 def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], holds: str) -> pl.DataFrame:
     """All rows after `skip` lines as text; blank lines are rows of nulls, so rows count lines."""
+    lines = data.count(b"\n") + 1
+    _within(path, "rows", lines, MAX_ROWS)
+    _within(path, "cells", lines * len(names), min(MAX_CELLS, len(data) + 2**22))  # a cell has a separator
     try:
         return pl.read_csv(
             data,
@@ -488,8 +662,9 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], 
         raise BarsFileError(
             "the file has a header and no rows.", file=path, line=skip, advice=f"Give a file with {holds}."
         ) from None
-    except pl.exceptions.PolarsError as error:
-        for number, cells in enumerate(csv.reader(io.StringIO(data.decode()), delimiter=separator), start=1):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
+        for number, cells in enumerate(_readable(csv.reader(text, delimiter=separator)), start=1):
             if number > skip and len(cells) > len(names):
                 raise BarsFileError(
                     f"the row has {len(cells)} cells, the header {len(names)}.",

@@ -10,13 +10,13 @@ from gatecast.report.words import percent
 
 Row = Mapping[str, Any]
 
-LEAST_DAYS = 60  # of a year, before its coverage means anything
+MIN_DAYS_OF_YEAR = 60  # of a year, before its coverage means anything
 FAR = 0.05  # from the level, in a year or regime: named
 
 
 def intervals(rows: Iterable[Row]) -> Data | None:
     """`says`: a sentence a level of the last step; `rows`: the table without years; `levels`: those drawn."""
-    every = [row for row in rows if row["days"] >= LEAST_DAYS or row["scope"] != "year"]
+    every = [row for row in rows if row["days"] >= MIN_DAYS_OF_YEAR or row["scope"] != "year"]
     if not every:
         return None
     last = max(row["step"] for row in every)

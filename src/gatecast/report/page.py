@@ -13,7 +13,7 @@ import polars as pl
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import NETWORK, NETWORKS
 from gatecast.market.actions import recorded_delistings
-from gatecast.market.ends import symbols_ended
+from gatecast.market.facts import Facts
 from gatecast.newest import TODAY, newest_rows
 from gatecast.report import drawing, figures, words
 from gatecast.report.credit import alone, credit, gains, label
@@ -277,7 +277,7 @@ def _newest(run: Any) -> list[Data]:
     scores = getattr(run, "scores", None) or {}
     ended = {}
     if "asset_class" in bars.columns:
-        ended = symbols_ended(bars, recorded_delistings(scores.get("delistings")))
+        ended = Facts(bars, recorded_delistings(scores.get("delistings"))).symbols_ended
     rows = newest_rows(
         bars, figures.forecasts_of(run), part(run, "signals", "symbol", "time"), part(run, "weights", "symbol", "time"),
         scores.get("verdicts") or {},

@@ -24,7 +24,7 @@ from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.verdict import NAMES
 from gatecast.experiment import Experiment
-from gatecast.files import append_lines
+from gatecast.files import append_lines, read
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
@@ -45,6 +45,7 @@ WHOLE = "run"
 KEPT = "volatility and its clustering, ranges, gaps, volumes, drift, co-movement of symbols but for its sign"
 REMOVED = "autocorrelation of returns, lead and lag, their link to any feature, asymmetry, leverage"
 PRICES = ("open", "high", "low", "close")
+MAX_COPIES_BYTES = 2**26
 FILE = "placebo.jsonl"
 
 
@@ -321,12 +322,16 @@ def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
 def read_copies(file: Path, key: str) -> dict[int, dict[str, float]]:
     """copy -> its statistics, of the lines with this key; a line that a crash cut short is passed over."""
     found: dict[int, dict[str, float]] = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = read(file, at_most=MAX_COPIES_BYTES).decode("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror or error}. Give another folder.") from None
+    for line in lines:
         try:
             fields = json.loads(line)
             if fields["key"] == key:
                 found[int(fields["copy"])] = {str(name): float(value) for name, value in fields["statistics"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             continue
     return found
 

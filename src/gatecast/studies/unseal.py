@@ -114,7 +114,7 @@ def _whole(opened: Experiment, symbols: list[str], first: str) -> Reading:
     if missing:
         raise SettingsError(f"the bars have nothing of {', '.join(missing)}: give a file with all symbols of the run.")
     days = np.unique(session_date(bars["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]"))
-    least, have = holdout.LEAST_DAYS + opened.horizon, np.count_nonzero(days >= np.datetime64(first))
+    least, have = holdout.MIN_DAYS_PER_SIDE + opened.horizon, np.count_nonzero(days >= np.datetime64(first))
     if have < least:
         raise SettingsError(
             f"there are {have} sessions from {first} on (the bars end on {days[-1]}), and {least} are the least that "

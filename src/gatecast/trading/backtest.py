@@ -14,9 +14,9 @@ held: it earns the move to the next fill. All returns here are simple.
 An end of a symbol (see `gatecast.market.ends`) closes what is held at its booked return: known terms for either side,
 default terms for a long holding alone (a short one is not paid for what nobody knows); a vendor's end at the last
 close, where the sale is paid for. Where the symbol returns the booking is replaced by the move to the fill at the
-reopening, where all is sold. A price at another level after a gap (five times the last, or a fifth) is another
-instrument's: the holder of the old one gets the worse of the move and the default terms. What is open at the end of the
-bars stays open, at its last price.
+reopening, where all is sold; bars that clear last trades after known terms are no return. A price at another level
+after a gap (five times the last, or a fifth) is another instrument's: the holder of the old one gets the worse of the
+move and the default terms. What is open at the end of the bars stays open, at its last price.
 
 Wealth stops at 0: a loss of more is a loss of all. What was lost before a fill is not traded at it, and costs nothing.
 The book then holds nothing more; a symbol's own record goes on with new money.
@@ -38,10 +38,10 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.market.bars import COLUMNS, open_fills, refuse_lacking, session_date
-from gatecast.market.calendar import OTHER_LEVEL, listings, sessions_of
+from gatecast.market.bars import COLUMNS, refuse_lacking, session_date
+from gatecast.market.calendar import OTHER_LEVEL, sessions_of
 from gatecast.market.classes import asset_class
-from gatecast.market.ends import find_ends_and_returns, has_ended
+from gatecast.market.facts import ClassFacts, Facts, facts_of
 from gatecast.samples.targets import to_times
 from gatecast.trading.costs import BASIS_POINT, Costs
 from gatecast.trading.portfolio import make_book
@@ -157,7 +157,7 @@ def net_returns(
     rows = _Rows(
         np.zeros(count, np.int64), np.arange(count), np.zeros(count, np.int64), np.broadcast_to(at_open, count),
         np.where(at_open, open, close) / before, whole, starts, starts & is_other_level(whole), nothing,
-        nothing + end_return, nothing + cost_per_side, nothing + borrow_per_bar,
+        nothing + end_return, nothing + cost_per_side, nothing + borrow_per_bar, nothing > 0, nothing > 0,
     )  # fmt: skip
     settled = settle(rows, np.nan_to_num(weight.reshape(count, -1), nan=0.0), shared=False)
     gross, cost = (part.reshape(weight.shape) for part in (settled.gross, settled.cost))
@@ -165,16 +165,16 @@ def net_returns(
 
 
 def net_of_class(
-    weight: FloatArray, bars: pl.DataFrame, costs: Costs, at_open: BoolArray, ends: pl.DataFrame
+    weight: FloatArray, facts: ClassFacts, costs: Costs
 ) -> tuple[FloatArray, list[tuple[np.datetime64, FloatArray]]]:
     """Net simple returns of strategies, each symbol by itself, and what ends without a bar have brought.
 
-    In: weights (bars, strategies) decided at each close of the Bars of one class, whether each bar's orders are filled
-    at its open (see `gatecast.market.bars.open_fills`), and the ends of symbols. Out: (bars, strategies) net, known at
-    that row's close; and the time and (strategies,) net of each end, which has no row among the bars.
+    In: weights (bars, strategies) decided at each close of the Bars of one class, and the facts of these. Out: (bars,
+    strategies) net, known at that row's close; and the time and (strategies,) net of each end, which has no row among
+    the bars.
     """
-    table = _with_facts(bars, at_open).with_row_index("row")
-    table = _with_ends(table, ends)
+    table = _with_facts(facts, facts.fills).with_row_index("row")
+    table = _with_ends(table, facts.ends)
     settled = settle(_rows_of(table, costs), _at_rows(table, weight), shared=False)
     is_bar = table["kind"].to_numpy() == BAR
     net = settled.net[is_bar]
@@ -217,18 +217,21 @@ def backtest(
     >>> bool(np.allclose(result.equity["equity"], result.equity["benchmark"], rtol=1e-3))
     True
     """
-    costs = costs or Costs()
     refuse_lacking(bars)
-    ends = find_ends_and_returns(bars, actions)
-    table = _with_weights(weights, _with_facts(bars, _fills_chosen(fills or {}, bars)))
-    goes_on = pl.Series((~has_ended(table, ends)).astype(np.float64))
+    return backtest_of(weights, facts_of(bars, actions), costs or Costs(), fills)
+
+
+def backtest_of(weights: Any, facts: Facts, costs: Costs, fills: Mapping[str, Fill] | None = None) -> Backtest:
+    """The `backtest` of weights on bars whose facts are known; raises what it raises."""
+    table = _with_weights(weights, _with_facts(facts, _fills_chosen(fills or {}, facts)))
+    goes_on = (~table["ended"]).cast(pl.Float64)
     keys = table.select("symbol", "time", weight=pl.col("weight") * goes_on)
     table = table.with_columns(
         weight=keys["weight"],
-        book=make_book(keys, bars, ends)["weight"],
-        hold=make_book(keys.with_columns(weight=goes_on), bars, ends)["weight"],
+        book=make_book(keys, facts)["weight"],
+        hold=make_book(keys.with_columns(weight=goes_on), facts)["weight"],
     )
-    table = _with_ends(table, ends).with_columns(_only_changes("hold"))
+    table = _with_ends(table, facts.ends).with_columns(_only_changes("hold"))
     rows = _rows_of(table, costs)
     own = settle(rows, table.select("weight").to_numpy(), shared=False)
     rows, weight = rows.together(table), table.select("book", "hold").to_numpy()
@@ -249,7 +252,7 @@ def backtest(
         turnover_per_year=traded / 2 / years if years > 0 else math.nan,
         break_even_cost_bps=earned / traded / BASIS_POINT if traded > 0 else math.nan,
         fills=dict(table.group_by("symbol", maintain_order=True).agg(pl.col("at_open").mean()).iter_rows()),
-        rows_per_year=rows_per_year(equity, bars),
+        rows_per_year=rows_per_year(equity, facts.bars),
         ends=_count_ends(table, rows),
         equity_without_default_ends=without,
     )  # fmt: skip
@@ -281,18 +284,19 @@ def rows_per_year(equity: pl.DataFrame, bars: pl.DataFrame) -> float:
 # ── the bars, as an account sees them ─────────────────────────────────────────────────────────────
 
 
-def _with_facts(bars: pl.DataFrame, at_open: BoolArray) -> pl.DataFrame:
-    """The bars with `starts` (a listing begins at the bar) and `at_open` (its orders are filled at its open)."""
-    starts = (pl.col("listing").diff().over("symbol") != 0).fill_null(False)
-    table = bars.select(COLUMNS).with_columns(at_open=pl.Series(at_open), listing=listings(bars))
-    return table.with_columns(starts=starts).drop("listing")
+def _with_facts(facts: Facts | ClassFacts, at_open: BoolArray) -> pl.DataFrame:
+    """The bars with `at_open` (the bar's orders are filled at its open), `starts` and `ended`, see `Facts`."""
+    return facts.bars.select(COLUMNS).with_columns(
+        at_open=pl.Series(at_open), starts=pl.Series(facts.starts), ended=pl.Series(facts.ended)
+    )
 
 
-def _fills_chosen(fills: Mapping[str, Fill], bars: pl.DataFrame) -> BoolArray:
+def _fills_chosen(fills: Mapping[str, Fill], facts: Facts) -> BoolArray:
     """(bars,) whether orders are filled at the open, where a symbol's fills are given as they are given."""
-    known = bars["symbol"].unique().to_list()
-    at_open = open_fills(bars)
-    symbols = bars["symbol"].to_numpy()
+    if not fills:
+        return facts.fills
+    known = facts.bars["symbol"].unique().to_list()
+    at_open, symbols = facts.fills, facts.bars["symbol"].to_numpy()
     for symbol, fill in fills.items():
         if symbol not in known:
             raise SettingsError(f"fills name {symbol!r}, the bars do not. {did_you_mean(symbol, known)}")
@@ -343,14 +347,15 @@ def _with_weights(weights: Any, bars: pl.DataFrame) -> pl.DataFrame:
 def _with_ends(table: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
     """The bars with `kind` BAR and `before` (the symbol's close before, its own on the first); a row for each end."""
     before = pl.col("close").shift().over("symbol").fill_null(pl.col("close"))
-    table = table.with_columns(before=before, kind=pl.lit(BAR, pl.Int64), value=pl.lit(0.0))
+    table = table.with_columns(before=before, kind=pl.lit(BAR, pl.Int64), value=pl.lit(0.0), returns=pl.lit(False))
     first = table.group_by("symbol").agg(pl.col("asset_class").first(), since=pl.col("time").min())
     booked = (
         ends.join(first, on="symbol", how="inner")
         .filter(pl.col("time") >= pl.col("since"))
         .select(
             "symbol", "asset_class", pl.col("time").cast(table.schema["time"]), "value",
-            kind=pl.col("kind").replace_strict(KINDS, return_dtype=pl.Int64), starts=pl.lit(False),
+            kind=pl.col("kind").replace_strict(KINDS, return_dtype=pl.Int64), starts=pl.lit(False), ended=pl.lit(False),
+            returns=pl.col("back").is_not_null(),
         )
     )  # fmt: skip
     decided = [pl.lit(0.0).alias(name) for name in ("weight", "book", "hold") if name in table.columns]
@@ -397,11 +402,14 @@ def _rows_of(table: pl.DataFrame, costs: Costs) -> _Rows:
         },
     )
     arrays = {name: facts[name].to_numpy() for name in facts.columns}
-    starts, kind, value = (table[name].to_numpy() for name in ("starts", "kind", "value"))
+    starts, kind, value, ended, returns = (
+        table[name].to_numpy() for name in ("starts", "kind", "value", "ended", "returns")
+    )
     return _Rows(
         arrays["symbol"], arrays["step"], kind, arrays["at_open"], arrays["fill"], arrays["close"], starts,
         starts & is_other_level(arrays["close"]), value, arrays["default"], arrays["cost_per_side"],
         arrays["borrow"] * arrays["years"],  # by calendar time, weekends and halts too
+        ended, returns,
     )  # fmt: skip
 
 
@@ -416,7 +424,8 @@ def _count_ends(table: pl.DataFrame, rows: _Rows) -> dict[str, int]:
         "known": int((rows.kind == KNOWN).sum()),
         "default": int((rows.kind == DEFAULT).sum() + rows.other_level.sum()),
         "vendor": int((rows.kind == VENDOR).sum()),
-        "returned": int(table.select(((pl.col("kind") == BAR) & before).sum()).item()),
+        "returned": int(table.select(((pl.col("kind") == BAR) & before).sum()).item())
+        + int(((rows.kind == KNOWN) & rows.returns).sum()),
     }
 
 
@@ -446,7 +455,8 @@ class _Rows:
     `symbol` is a number, `step` says which rows are settled together, in which order. `kind`: BAR, KNOWN, DEFAULT or
     VENDOR. `at_open`: orders are filled at the open; `fill` and `close` are ratios to the symbol's close before.
     `starts`: a listing begins, `other_level` at another level of price. `terms`: the return of an end on known terms,
-    `default` the class's on unknown ones. `borrow`: fraction of a short holding that is carried into the row.
+    `default` the class's on unknown ones. `borrow`: fraction of a short holding that is carried into the row. `ended`:
+    the symbol's end is known at the bar, which clears last trades; `returns`: an end after which the symbol returns.
     `ends_follow`: whether the ends of the next step are known at the close of the row; of shared accounts alone.
     """
 
@@ -462,6 +472,8 @@ class _Rows:
     default: FloatArray
     cost_per_side: FloatArray
     borrow: FloatArray
+    ended: BoolArray
+    returns: BoolArray
     ends_follow: BoolArray | None = None
 
     def together(self, table: pl.DataFrame) -> _Rows:
@@ -508,7 +520,9 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
     order = np.argsort(rows.step, kind="stable")
     bounds = np.flatnonzero(np.diff(rows.step[order], prepend=-1, append=-1)).tolist()
     symbols = rows.symbol[order]
-    at_opens, starts, other_levels = (part[order][:, None] for part in (rows.at_open, rows.starts, rows.other_level))
+    at_opens, starts, other_levels, clears, returns = (
+        part[order][:, None] for part in (rows.at_open, rows.starts, rows.other_level, rows.ended, rows.returns)
+    )
     fills, laters, defaults, terms, sides, borrows = (
         part[order][:, None]
         for part in (
@@ -532,18 +546,21 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
         part, place = slice(first, last), order[first:last]
         symbol, at_open, fill, later, side = symbols[part], at_opens[part], fills[part], laters[part], sides[part]
         whose = slice(0, 1) if shared else symbol
-        before, held, old = wealth[whose], value[symbol] + parked[symbol], booked[symbol]
+        clear, waiting, old = clears[part], parked[symbol], booked[symbol]
+        before, held = wealth[whose], value[symbol] + np.where(clear, 0.0, waiting)
         share = np.where(starts[part], 0.0, wanted[symbol])
         moved, worst = held * fill, np.minimum(held * defaults[part], 0.0)
         move = np.where(other_levels[part], np.minimum(moved - held, worst), moved - held)
-        parked[symbol] = booked[symbol] = 0.0
+        after = np.where(clear, waiting * fill * later, 0.0)  # a parked holding moves with bars that clear last trades
+        parked[symbol], booked[symbol] = after, np.where(clear, old - (after - waiting), 0.0)
+        old = np.where(clear, 0.0, old)
         borrow = np.maximum(-held, 0.0) * borrows[part]
         if (kind := kinds[part]).any():
             vendor = kind == VENDOR
             ended = np.where(kind == KNOWN, held * terms[part], np.where(vendor, 0.0, worst))
-            waits = np.isin(kind, (DEFAULT, VENDOR))
-            parked[symbol] = np.where(waits, held, 0.0)
-            booked[symbol] = np.where(waits, ended - np.where(vendor, np.abs(held) * side, 0.0), 0.0)
+            waits = np.isin(kind, (DEFAULT, VENDOR)) | returns[part]
+            parked[symbol] = np.where(waits, held, parked[symbol])
+            booked[symbol] = np.where(waits, ended - np.where(vendor, np.abs(held) * side, 0.0), booked[symbol])
             move, share = np.where(kind == BAR, move, ended), np.where(kind == BAR, share, 0.0)
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
         gain = move - old

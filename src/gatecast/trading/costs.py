@@ -10,7 +10,7 @@ from gatecast.market.classes import asset_class as find_class
 from gatecast.settings import Settings
 
 BASIS_POINT = 1e-4
-BasisPoints = Annotated[float, Field(ge=0)]
+BasisPoints = Annotated[float, Field(ge=0, le=10_000)]
 
 
 class Costs(Settings):

@@ -17,7 +17,6 @@ import polars as pl
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.forecasting.combining.intervals import IntervalForecasts
 from gatecast.forecasting.panel import ENSEMBLE
-from gatecast.market.ends import find_ends_and_returns
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.strategies import FLAT, strategy_titles
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.market.facts import Facts
     from gatecast.samples.windows import Samples
     from gatecast.trading.selection import Selection
     from gatecast.trading.signals import Signals
@@ -135,23 +135,22 @@ class Decisions:
 
 def make_decisions(
     classes: Mapping[str, Decided],
-    bars: pl.DataFrame,
-    actions: pl.DataFrame | None = None,
+    facts: Facts,
     *,
     titles: Mapping[str, str] | None = None,
     override: float | None = None,
 ) -> Decisions:
     """The decisions of all classes, and the book that divides the money among them.
 
-    `bars`: of all classes. `actions`: the delistings that are known, as the money is not divided among symbols that
-    have ended. `titles`, `override`: see `Decisions`; None: the titles of the built-in strategies.
+    `facts`: of the bars of all classes, as the money is not divided among symbols that have ended. `titles`,
+    `override`: see `Decisions`; None: the titles of the built-in strategies.
     """
     parts = []
     for one in classes.values():
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort(KEYS)
-    book = make_book(weights, bars, find_ends_and_returns(bars, actions))["weight"]
+    book = make_book(weights, facts)["weight"]
     return Decisions(classes, weights.with_columns(book=book), titles or strategy_titles(), override)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import sequential_mean
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 from gatecast.trading.plausible import too_good_so_far, too_much_money_so_far
 from gatecast.trading.strategies import MARKET
 
@@ -38,11 +38,11 @@ class SelectionSettings(Settings):
     `weak` and `strong` of older settings files are ignored, with a warning: a sequential test decides now.
     """
 
-    memory_bars: Annotated[int, Field(ge=20)] = 504
+    memory_bars: Annotated[int, Field(ge=20, le=MOST_BARS)] = 504
     """how slowly the record forgets: a fixed share of 1 / memory_bars each bar"""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     """weight of one bar's net profit, in units of the target volatility"""
-    minimum_days: Annotated[int, Field(ge=20)] = 120
+    minimum_days: Annotated[int, Field(ge=20, le=MOST_BARS)] = 120
     """sessions of record before anything is held"""
     evidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, examples=[1.0])
     """overrides what the evidence allows, and the report says so"""

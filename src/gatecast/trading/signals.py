@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.forecasting.panel import NETWORK, SECOND
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class SignalSettings(Settings):
     """When a forecast is a signal."""
 
-    threshold: Annotated[float, Field(gt=0)] = 1.0
+    threshold: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """standard deviations of the forecast's own past beyond which it is bullish or bearish"""
-    minimum: Annotated[int, Field(ge=2)] = 60
+    minimum: Annotated[int, Field(ge=2, le=MOST_BARS)] = 60
     """earlier forecasts of the same fit that a z-score needs"""
     model: str = NETWORK
     """whose forecast signals"""

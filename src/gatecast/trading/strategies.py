@@ -29,7 +29,7 @@ from gatecast.forecasting.combining.intervals import IntervalForecasts
 from gatecast.forecasting.panel import ENSEMBLE, model_title
 from gatecast.plugins import Registry, subclass_of
 from gatecast.samples.targets import to_array
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,12 +70,10 @@ class StrategySettings(Settings):
 
     @field_validator("names")
     @classmethod
-    def _each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _usable_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for name in names or ():
             if not name.isidentifier():
                 raise ValueError(f"the strategy {name!r} needs a name of letters, digits and underscores")
-            if list(names or ()).count(name) > 1:
-                raise ValueError(f"{name!r} is named twice: expected each strategy once")
         return names
 
     @property
@@ -207,7 +205,7 @@ class Trend(Strategy):
 
     kind = "trend"
 
-    bars: Annotated[int, Field(ge=2)] = 120
+    bars: Annotated[int, Field(ge=2, le=MOST_BARS)] = 120
     """bars of past return whose sign is the trend"""
 
     def side(self, view: View) -> FloatArray:

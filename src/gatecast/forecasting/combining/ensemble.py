@@ -21,7 +21,7 @@ from gatecast.forecasting.combining.variance import LARGEST_MIXTURE, correct_var
 from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
 from gatecast.samples.targets import return_scale
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -54,9 +54,9 @@ class Ensemble(Settings):
     QLIKE, and what residual_lstm learned corrects it as far as that has paid; left out: those that are made for it"""
     volatility_base: tuple[str, ...] | None = Field(default=None, examples=[["har_symbol", "har_class", "har_smooth"]])
     """those that share the weight before there is a record; left out: the linear ones"""
-    prior_sd: Annotated[float, Field(gt=0)] = 0.5
+    prior_sd: Annotated[float, Field(gt=0, le=1e6)] = 0.5
     """standard deviation of the prior around 0, of a slope on a mean or of the sum of stacked ones"""
-    minimum_days: Annotated[int, Field(ge=1)] = 60
+    minimum_days: Annotated[int, Field(ge=1, le=MOST_BARS)] = 60
     """days of record before a slope leaves 0"""
 
     def combine(

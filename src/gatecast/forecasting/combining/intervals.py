@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.settings import Settings
+from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Intervals(Settings):
     rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     """standard deviations that an end moves after a day on which every answer lay beyond it; for the class and once
     more for the regime; of step k, whose answers overlap, a √k-th of it"""
-    minimum_days: Annotated[int, Field(ge=1)] = 60
+    minimum_days: Annotated[int, Field(ge=1, le=MOST_BARS)] = 60
     """days of record before an end leaves the normal quantile"""
 
     @field_validator("levels")

@@ -12,16 +12,26 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import stream_out
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, centre_and_spread, seed_of
+from gatecast.forecasting.forecaster import (
+    ALONE,
+    FORECASTERS,
+    Forecaster,
+    Task,
+    Traits,
+    centre_and_spread,
+    in_force,
+    seed_of,
+)
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
-from gatecast.forecasting.lstm.training import Fit, predict_windows, train_network
+from gatecast.forecasting.lstm.training import Fit, initial_weights, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
+from gatecast.forecasting.stored import array_of, number_in, scaler_of, spread_of
 from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -157,17 +167,22 @@ class FittedLSTM:
         for name, array in arrays.items():
             if name.startswith("member."):
                 _, i, weight = name.split(".", 2)
-                members[int(i)][weight] = array
-        scaler = Scaler(arrays["scaler.centre"], arrays["scaler.spread"])
+                members[int(i)][weight] = array_of(arrays, name, *array.shape, dtype=np.float32)
+        scaler, centre = scaler_of(arrays), array_of(arrays, "centre", len(lstm.output_columns))
+        blank = initial_weights(lstm, len(scaler.centre), len(centre), 0)
+        shapes = {weight: array.shape for weight, array in blank.items()}
+        for member in members:
+            if {weight: array.shape for weight, array in member.items()} != shapes:
+                raise ValueError("weights that its settings ask for")
         return cls(
             lstm,
             scaler,
-            arrays["centre"],
-            arrays["spread"],
+            centre,
+            spread_of(arrays, "spread", len(centre)),
             tuple(members),
             tuple(settings["epochs"]),
-            settings["smear"],
-            arrays.get("selected"),
+            number_in(settings, "smear", 0.5, 2.0),
+            array_of(arrays, "selected", None, len(scaler.centre), nan=True) if "selected" in arrays else None,
             tuple(settings.get("trained", ())),
             tuple(settings.get("searches", ())),
         )
@@ -203,9 +218,9 @@ class LSTM(Recipe, Forecaster):
     """years of age that halve a label's weight in the loss; left out: none do"""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """networks in the ensemble"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the networks begin from"""
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Annotated[int, Field(ge=1, le=1000)] = 1
     """refits from one training to the next"""
     warm_start: bool = False
     """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;
@@ -269,13 +284,8 @@ class LSTM(Recipe, Forecaster):
             means = [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, own, strict=True)]
             rows = np.array([*([] if before is None else before), *means])
             fits = [replace(one, selected=rows[: len(rows) - len(fits) + i + 1]) for i, one in enumerate(fits)]
-        made = dict(zip(due, fits, strict=True))
-        served = []
-        for number in range(0 if self.warm_start else task.since, len(folds)):
-            past = made.get(number, past)
-            if number >= task.since and past is not None:
-                served.append(past)
-        return served
+        begin = 0 if self.warm_start else task.since
+        return in_force(dict(zip(due, fits, strict=True)), past, range(begin, len(folds)))[task.since - begin :]
 
     def _fit_wave(
         self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], TrainedNetwork],

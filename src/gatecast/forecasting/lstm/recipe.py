@@ -47,7 +47,7 @@ class Recipe(Settings):
     """step size of Adam"""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
     """weight decay of Adam"""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """largest norm of the gradient"""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 60
     """passes through the training rows, at most"""

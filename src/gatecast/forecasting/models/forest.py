@@ -22,8 +22,9 @@ from gatecast.forecasting.forecaster import (
 )
 from gatecast.forecasting.scaling import smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Window
+from gatecast.forecasting.stored import array_of, number_in
 from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, MOST_BARS, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,12 +102,20 @@ class FittedForest:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedForest:
         """The inverse of `state`; refuses trees whose children do not come after their parents."""
-        forest = cls(**arrays, horizon=settings["horizon"], smear=settings["smear"])
-        number = np.arange(len(forest.feature))
-        inner = forest.feature >= 0
-        for child in (forest.left, forest.right):
-            if np.any(child[inner] <= number[inner]) or np.any(child[inner] >= len(number)):
-                raise ValueError("a tree's child does not come after its parent: the file is damaged")
+        horizon = int(number_in(settings, "horizon", 1, 22))
+        feature = array_of(arrays, "feature", None, dtype=np.int32)
+        nodes = len(feature)
+        left, right = (array_of(arrays, name, nodes, dtype=np.int32) for name in ("left", "right"))
+        forest = cls(
+            feature, array_of(arrays, "threshold", nodes), left, right, array_of(arrays, "value", nodes, horizon + 3),
+            array_of(arrays, "roots", None, dtype=np.int32), horizon, number_in(settings, "smear", 0.5, 2.0),
+        )  # fmt: skip
+        number, inner = np.arange(nodes), feature >= 0
+        for child in (left, right):
+            if np.any(child[inner] <= number[inner]) or np.any(child[inner] >= nodes):
+                raise ValueError("a tree's child, which does not come after its parent")
+        if len(forest.roots) == 0 or forest.roots.min() < 0 or forest.roots.max() >= nodes or feature.max() >= 10_000:
+            raise ValueError("the first node of a tree, or the feature of one")
         return forest
 
 
@@ -124,7 +133,7 @@ class Forest(Forecaster):
     """number of trees"""
     depth: Annotated[int, Field(ge=1, le=30)] = 6
     """depth of a tree, at most"""
-    leaf: Annotated[int, Field(ge=1)] = 20
+    leaf: Annotated[int, Field(ge=1, le=MOST_BARS)] = 20
     """rows in a leaf, at least"""
     columns: Annotated[float, Field(gt=0, le=1)] = 0.33
     """share of inputs tried at a split"""
@@ -134,7 +143,7 @@ class Forest(Forecaster):
     """what it learns from; left out: the schedule's"""
     half_life: HalfLife | None = None
     """years of age that halve a row's weight; left out: none do"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what is drawn follows from it"""
 
     def relative_work(self) -> float:

@@ -18,7 +18,9 @@ from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.models.histories import histories_between, histories_until
 from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.stored import array_of, symbols_in
 from gatecast.samples.targets import decode
+from gatecast.settings import MOST_BARS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,9 +150,8 @@ class FittedGarch:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedGarch:
         """The inverse of `state`."""
-        table, symbols = arrays["table"], tuple(settings["symbols"])
-        if table.shape != (len(symbols), 6):
-            raise ValueError("the number of its models")
+        symbols = symbols_in(settings)
+        table = array_of(arrays, "table", len(symbols), 6, nan=True)
         return cls(tuple(None if np.isnan(row).any() else GarchModel(*row) for row in table.tolist()), symbols)
 
 
@@ -174,7 +175,7 @@ class Garch(Forecaster):
 
     every: Annotated[int, Field(ge=1, le=1000)] = 12
     """refits from one fit of the parameters to the next; the variance goes on bar by bar"""
-    minimum: Annotated[int, Field(ge=100)] = 500
+    minimum: Annotated[int, Field(ge=100, le=MOST_BARS)] = 500
     """returns that a symbol needs; with fewer it is forecast by its trailing variance"""
     asymmetric: bool = False
     """GJR-GARCH instead of GARCH"""

@@ -21,8 +21,10 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.models.linear import FALLS
 from gatecast.forecasting.models.naive import match_symbols
 from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.stored import array_of, spread_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
 from gatecast.samples.variance import SMOOTHED
+from gatecast.settings import MOST_BARS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,13 +36,16 @@ if TYPE_CHECKING:
 
 
 HAR_TERMS = 3
-HalfLives = Annotated[tuple[Annotated[float, Field(gt=0)] | None, ...], Field(min_length=1)]
+HalfLives = Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)] | None, ...], Field(min_length=1)]
 """Years after which a row counts half, one for each fit that is averaged; None: never."""
 
 
 @dataclass(frozen=True)
 class SymbolTable:
     """Numbers a symbol, `table` (symbols, numbers), and those of the class, `pooled`, for a symbol without its own."""
+
+    lengths: ClassVar[tuple[int, ...]] = ()
+    """how many numbers there may be"""
 
     table: FloatArray
     pooled: FloatArray
@@ -59,7 +64,10 @@ class SymbolTable:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
         """The inverse of `state`."""
-        return cls(arrays["table"], arrays["pooled"], tuple(settings["symbols"]))
+        symbols, pooled = symbols_in(settings), array_of(arrays, "pooled", None)
+        if len(pooled) not in cls.lengths:
+            raise ValueError(f"'pooled', which has {len(pooled)} numbers")
+        return cls(array_of(arrays, "table", len(symbols), len(pooled)), pooled, symbols)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ class FittedLogHAR(SymbolTable):
 
     Of three terms they are those of the HAR, of five those of the falls beside them.
     """
+
+    lengths: ClassVar = (HAR_TERMS + 2, HAR_TERMS + 4)
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
@@ -100,7 +110,7 @@ class LogHAR(Forecaster):
 
     falls: bool = False
     """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
-    minimum: int = 250
+    minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
 
     @property
@@ -133,6 +143,8 @@ class LogHAR(Forecaster):
 class FittedHARLevels(SymbolTable):
     """(symbols, 4) intercept and three terms, none below 0; and the same pooled, (4,)."""
 
+    lengths: ClassVar = (HAR_TERMS + 1,)
+
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
         ends = samples.ends[rows]
@@ -163,7 +175,7 @@ class HARLevels(Forecaster):
     traits: ClassVar = Traits("HAR in levels", ("volatility",), Seconds(1e-3, 0, 3e-7))
     fitted: ClassVar = FittedHARLevels
 
-    minimum: int = 250
+    minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's coefficients"""
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedHARLevels]:
@@ -254,8 +266,10 @@ class FittedLinearVariance:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinearVariance:
         """The inverse of `state`."""
-        table, pooled, centre, spread = (arrays[name] for name in ("table", "pooled", "centre", "spread"))
-        return cls(table, pooled, centre, spread, tuple(settings["symbols"]))
+        symbols, centre = symbols_in(settings), array_of(arrays, "centre", None)
+        spread, numbers = spread_of(arrays, "spread", len(centre)), len(centre) + 2
+        table, pooled = array_of(arrays, "table", len(symbols), numbers), array_of(arrays, "pooled", numbers)
+        return cls(table, pooled, centre, spread, symbols)
 
 
 @FORECASTERS.add
@@ -280,9 +294,9 @@ class LinearVariance(Forecaster):
     """one regression of the class, instead of one a symbol"""
     half_lives: HalfLives = (2.0, None)
     """years after which a row counts half, one for each fit that is averaged; None: never"""
-    penalty: Annotated[float, Field(ge=0)] = 100.0
+    penalty: Annotated[float, Field(ge=0, le=1e12)] = 100.0
     """rows, times the horizon, that the ridge on inputs beyond the HAR's counts as"""
-    minimum: int = 250
+    minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's numbers"""
 
     @property
@@ -364,10 +378,7 @@ class FittedSmoothHAR:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedSmoothHAR:
         """The inverse of `state`."""
-        weights = arrays["weights"]
-        if weights.shape != (len(SMOOTHED),):
-            raise ValueError("the number of its inputs")
-        return cls(weights)
+        return cls(array_of(arrays, "weights", len(SMOOTHED)))
 
 
 @FORECASTERS.add

@@ -25,6 +25,7 @@ from gatecast.forecasting.forecaster import (
     from_state,
 )
 from gatecast.forecasting.models.naive import match_symbols
+from gatecast.forecasting.stored import array_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
 
 if TYPE_CHECKING:
@@ -143,12 +144,13 @@ class FittedByHour:
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedByHour:
         """The inverse of `state`."""
         own = {name.removeprefix("of/"): array for name, array in arrays.items() if name.startswith("of/")}
-        symbols, of = tuple(settings["symbols"]), dict(settings["of"])
-        effects = HourEffects(arrays["minutes"], arrays["pooled"], arrays["table"], symbols)
-        if of.get("kind") == ByHour.kind or effects.table.shape != (len(symbols), *effects.pooled.shape):
-            raise ValueError("the number of its symbols")
-        if len(effects.pooled) != len(effects.minutes):
-            raise ValueError("the number of its hours")
+        symbols, of, minutes = symbols_in(settings), dict(settings["of"]), array_of(arrays, "minutes", None)
+        pooled = array_of(arrays, "pooled", len(minutes), None)
+        effects = HourEffects(minutes, pooled, array_of(arrays, "table", len(symbols), *pooled.shape), symbols)
+        if of.get("kind") == ByHour.kind:
+            raise ValueError("'of', which is the same kind again")
+        if not (np.diff(minutes) > 0).all():
+            raise ValueError("'minutes', which do not ascend")
         return cls(effects, from_state(own, of), str(of["kind"]))
 
 

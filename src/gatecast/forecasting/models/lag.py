@@ -16,6 +16,7 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.models.naive import match_symbols
 from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.stored import array_of, number_in, symbols_in, text_in
 from gatecast.samples.targets import decode
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ class FittedLag:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLag:
         """The inverse of `state`."""
-        offset, table, pooled = (arrays[name] for name in ("offset", "table", "pooled"))
-        return cls(settings["head"], offset, table, settings["base"], pooled, tuple(settings["symbols"]))
+        symbols, pooled = symbols_in(settings), array_of(arrays, "pooled", None)
+        offset, table = array_of(arrays, "offset", len(symbols)), array_of(arrays, "table", len(symbols), len(pooled))
+        head = text_in(settings, "head", among=("return", "direction"))
+        return cls(head, offset, table, number_in(settings, "base"), pooled, symbols)
 
 
 @FORECASTERS.add

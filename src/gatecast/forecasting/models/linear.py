@@ -16,7 +16,8 @@ from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.scaling import Scaler, far_limits, smearing_factor
 from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
-from gatecast.samples.targets import columns_of, decode
+from gatecast.forecasting.stored import array_of, number_in, scaler_of, text_in
+from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.samples.variance import VARIANCE_INPUTS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
+INPUTS = ("summaries", "distance", "har", "har_falls")
 FALLS = [VARIANCE_INPUTS.index("fall"), VARIANCE_INPUTS.index("fall_5")]
 """Columns of `facts.variance`: the fall of a bar and the mean fall of five, in trailing volatilities."""
 
@@ -74,9 +76,17 @@ class FittedLinear:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedLinear:
         """The inverse of `state`."""
-        weights = {name.split(".")[1]: array for name, array in arrays.items() if name.startswith("weights.")}
-        scaler = Scaler(arrays["scaler.centre"], arrays["scaler.spread"])
-        return cls(settings["inputs"], scaler, weights, settings["smear"], arrays.get("limits"))
+        scaler = scaler_of(arrays)
+        rows = 1 + len(scaler.centre)
+        weights = {
+            text_in({"head": name.split(".")[1]}, "head", among=HEADS): array_of(arrays, name, rows, None)
+            for name in arrays if name.startswith("weights.")
+        }  # fmt: skip
+        if any(head != "return" and one.shape[1] != 1 for head, one in weights.items()) or not weights:
+            raise ValueError("the number of outputs")
+        limits = array_of(arrays, "limits", 2, None, inf=True) if "limits" in arrays else None
+        inputs = text_in(settings, "inputs", among=INPUTS)
+        return cls(inputs, scaler, weights, number_in(settings, "smear", 0.5, 2.0), limits)
 
 
 @FORECASTERS.add
@@ -93,7 +103,7 @@ class Ridge(Forecaster):
     )
     fitted: ClassVar = FittedLinear
 
-    penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    penalties: tuple[Annotated[float, Field(ge=0, le=1e12)], ...] = (0.01, 0.1, 1.0, 10.0)
     """penalties to choose from on the validation block, head by head; in units of rows"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""

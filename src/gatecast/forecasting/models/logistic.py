@@ -53,7 +53,7 @@ class Logistic(Forecaster):
     1, 5 and 22 bars, or har_falls: also the falls of 1 and 5 bars"""
     heads: tuple[str, ...] = ("direction", "regime")
     """what it forecasts"""
-    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    strengths: tuple[Annotated[float, Field(gt=0, le=1e12)], ...] = (1e-4, 1e-3, 1e-2, 1e-1)
     """inverse penalties, scikit-learn's C, to choose from on the validation block"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""

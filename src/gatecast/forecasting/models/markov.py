@@ -21,8 +21,9 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.models.histories import histories_between, histories_until
 from gatecast.forecasting.models.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
+from gatecast.forecasting.stored import array_of, number_in, symbols_in
 from gatecast.samples.targets import decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, MOST_BARS, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -304,15 +305,15 @@ class FittedMarkov:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedMarkov:
         """The inverse of `state`."""
-        symbols = tuple(settings["symbols"])
-        mean, deviation, transition = (arrays[name] for name in ("mean", "deviation", "transition"))
-        if not len(symbols) == len(mean) == len(deviation) == len(transition) or arrays["line"].shape != (2,):
-            raise ValueError("the number of its models, or its line")
+        symbols, line = symbols_in(settings), array_of(arrays, "line", 2)
+        mean = array_of(arrays, "mean", len(symbols), None, nan=True)
+        deviation = array_of(arrays, "deviation", *mean.shape, nan=True)
+        transition = array_of(arrays, "transition", *mean.shape, mean.shape[1], nan=True)
         models = tuple(
             None if np.isnan(parts[0]).any() else MarkovModel(*parts)
             for parts in zip(mean, deviation, transition, strict=True)
         )
-        return cls(models, arrays["line"], float(settings["rate"]), symbols, mean.shape[1])
+        return cls(models, line, float(number_in(settings, "rate", 0.0, 1.0)), symbols, mean.shape[1])
 
 
 @FORECASTERS.add
@@ -334,13 +335,13 @@ class HiddenMarkov(Forecaster):
 
     states: Annotated[int, Field(ge=2, le=6)] = 2
     """states of the market, ordered by variance"""
-    starts: Annotated[int, Field(ge=1)] = 4
+    starts: Annotated[int, Field(ge=1, le=1000)] = 4
     """beginnings of the fit, of which the best is kept"""
-    minimum: Annotated[int, Field(ge=50)] = 250
+    minimum: Annotated[int, Field(ge=50, le=MOST_BARS)] = 250
     """returns that a symbol needs; with fewer it takes the share of turbulent spells"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""
-    seed: Annotated[int, SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """the beginnings follow from it"""
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedMarkov]:

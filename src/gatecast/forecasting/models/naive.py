@@ -19,6 +19,7 @@ from gatecast.forecasting.forecaster import (
 )
 from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
+from gatecast.forecasting.stored import array_of, number_in, symbols_in, text_in
 from gatecast.samples.targets import DECAY, decode, to_array
 
 if TYPE_CHECKING:
@@ -94,7 +95,14 @@ class FittedNaive:
     @classmethod
     def from_state(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> FittedNaive:
         """The inverse of `state`."""
-        return cls(settings["rule"], settings["learned"], arrays["per_symbol"], tuple(settings["symbols"]))
+        rule, symbols = text_in(settings, "rule", among=RULES), symbols_in(settings)
+        wanted = {"base_rate": ("rise", "turbulent"), "constant": ("pooled",), "last": ("stays", "turns")}
+        learned = settings["learned"]
+        shares = {
+            name: number_in(learned, name, 0.0, 1e6 if rule == "constant" else 1.0) for name in wanted.get(rule, ())
+        }
+        shape = (len(symbols), 2) if rule == "base_rate" else (len(symbols),)
+        return cls(rule, {**learned, **shares}, array_of(arrays, "per_symbol", *shape, nan=True), symbols)
 
 
 @FORECASTERS.add

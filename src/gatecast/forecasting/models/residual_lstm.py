@@ -11,13 +11,13 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
-from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits
+from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, in_force
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.samples.variance import VARIANCE_INPUTS
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,7 @@ class ResidualLSTM(Forecaster):
     """networks"""
     every: Annotated[int, Field(ge=1, le=1000)] = 12
     """refits from one training to the next"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the networks begin from"""
 
     def relative_work(self) -> float:
@@ -122,12 +122,9 @@ class ResidualLSTM(Forecaster):
             number: replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
             for number, one in zip(due, self.lstm.fit_many(lessons, replace(task, since=0, past=None)), strict=True)
         }
-        network, fits = task.past.network if isinstance(task.past, FittedResidualLSTM) else None, []
-        for number, pair in linear.items():
-            network = networks.get(number, network)
-            if network is not None:
-                fits.append(FittedResidualLSTM(pair, network))
-        return fits
+        past = task.past.network if isinstance(task.past, FittedResidualLSTM) else None
+        serving = in_force(networks, past, linear)
+        return [FittedResidualLSTM(pair, one) for pair, one in zip(linear.values(), serving, strict=True)]
 
 
 def with_residual_inputs(

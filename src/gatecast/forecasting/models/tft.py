@@ -26,8 +26,10 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm.lesson import bars_read, read_windows
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
+from gatecast.forecasting.stored import array_of, number_in, scaler_of, spread_of
+from gatecast.formats import refuse_infinite
 from gatecast.samples.targets import HEADS, columns_of, decode
-from gatecast.settings import SHARED
+from gatecast.settings import LARGEST_SEED, SHARED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -457,9 +459,11 @@ class FittedTFT:
         shapes = {name: one.shape for name, one in initial_weights(tft, len(names), len(symbols), 0).items()}
         if {name: one.shape for name, one in own.items()} != shapes:
             raise ValueError("weights that its settings ask for")
+        refuse_infinite(own)
+        centre = array_of(arrays, "centre", None)
         return cls(
-            tft, Scaler(arrays["scaler.centre"], arrays["scaler.spread"]), arrays["centre"], arrays["spread"],
-            own, names, symbols, settings["epoch"], settings["smear"],
+            tft, scaler_of(arrays, len(names)), centre, spread_of(arrays, "spread", len(centre)),
+            own, names, symbols, number_in(settings, "epoch", 0), number_in(settings, "smear", 0.5, 2.0),
         )  # fmt: skip
 
 
@@ -501,7 +505,7 @@ class TFT(Forecaster):
     """quantiles of the return, ascending and around .5; their mean is the forecast"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 3e-3
     """step size of Adam"""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """largest norm of the gradient"""
     batch: Annotated[int, Field(ge=1, le=4096)] = 128
     """windows in an update, in random order"""
@@ -513,7 +517,7 @@ class TFT(Forecaster):
     """refits from one training to the next"""
     window: Window | None = None
     """what it learns from; left out: the schedule's"""
-    seed: Annotated[int, Field(ge=0), SHARED] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the network begins from"""
 
     @field_validator("quantiles")

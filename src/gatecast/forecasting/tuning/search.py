@@ -417,7 +417,7 @@ def _read(trial: FrozenTrial) -> Trial:
 
 
 def _fail_stale_claims(study: Study) -> None:
-    """Claims of processes that are no more: of this machine at once, of another after `STALE_SECONDS`.
+    """Marks as failed the trials whose process has died: on this machine at once, elsewhere after `STALE_SECONDS`.
 
     Optuna's own `fail_stale_trials` serves `Study.optimize` alone: a trial that was asked for, and whose process died
     before its first heartbeat, runs for ever there.

@@ -57,8 +57,10 @@ MOVED = {"storage": "--storage, GATECAST_STORAGE or Machine(studies=...)"}
 """What stood among the settings up to version 0.1 -> what sets it now."""
 
 ENDS = Field(description="from and to; widened where the given setting lies outside")
-Whole = Annotated[tuple[int, int], AfterValidator(_ordered), ENDS]
-Real = Annotated[tuple[float, float], AfterValidator(_ordered), ENDS]
+_End = Annotated[int, Field(ge=1, le=1000)]
+Whole = Annotated[tuple[_End, _End], AfterValidator(_ordered), ENDS]
+_Share = Annotated[float, Field(ge=0, le=1)]
+Real = Annotated[tuple[_Share, _Share], AfterValidator(_ordered), ENDS]
 """Both ends of a range."""
 
 
@@ -71,7 +73,7 @@ class Tuning(Settings):
 
     trials: Annotated[int, Field(ge=1, le=10_000)] = 8
     """candidates a study, the settings that were given among them"""
-    seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[3600.0])
+    seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = Field(default=None, examples=[3600.0])
     """instead, as many candidates as begin in so much time; cannot be repeated exactly"""
     every: Period = "1Y"
     """time from one search to the next, the first at the first refit: 1Y, 3M, 1M"""
@@ -83,7 +85,7 @@ class Tuning(Settings):
     """networks a candidate"""
     head: str = "all"
     """whose loss counts: all for the mean of the LSTM's heads, or one of them"""
-    margin: Annotated[float, Field(ge=0)] = 1.0
+    margin: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """standard errors of the daily loss by which a candidate must beat the given settings to replace them"""
     sampler: Literal["tpe", "gp"] = "tpe"
     """Parzen estimators, see Bergstra et al. 2011, or a Gaussian process"""

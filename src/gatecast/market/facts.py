@@ -1,0 +1,111 @@
+"""Facts of bars: bars and actions -> fills, listings, ends and calendars, each computed once for the whole chain.
+
+Every fact of a bar is read from bars up to it, so that later bars never change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gatecast.market.actions import no_actions
+from gatecast.market.bars import open_fills
+from gatecast.market.calendar import listings, periods_of, sessions_of
+from gatecast.market.ends import Ended, find_ends_and_returns, has_ended, symbols_ended
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of the bars of all asset classes, each found when it is first asked for.
+
+    `bars`: the Bars, sorted by symbol and time. `actions`: the delistings that are known, see `market.actions`.
+
+    >>> from gatecast.market import synthetic
+    >>> facts = Facts(synthetic.a1(300, seed=1))
+    >>> bool(facts.fills.all()), bool(facts.ended.any()), int(facts.starts.sum()), facts.bars_per_year
+    (True, False, 0, 252.0)
+    """
+
+    bars: pl.DataFrame
+    actions: pl.DataFrame = field(default_factory=no_actions, repr=False)
+
+    @cached_property
+    def fills(self) -> BoolArray:
+        """(bars,) whether an order that was decided the close before is filled at each bar's open, else at its close.
+
+        See `market.bars.open_fills`.
+        """
+        return open_fills(self.bars)
+
+    @cached_property
+    def starts(self) -> BoolArray:
+        """(bars,) whether a listing after the symbol's first begins at each bar, see `market.calendar.listings`."""
+        starts = (pl.col("listing").diff().over("symbol") != 0).fill_null(False)
+        table = self.bars.select("symbol").with_columns(listing=listings(self.bars))
+        return np.asarray(table.select(starts).to_series().to_numpy(), np.bool_)
+
+    @cached_property
+    def ends(self) -> pl.DataFrame:
+        """The ends of symbols: symbol, time, kind, value, back; see `market.ends.find_ends_and_returns`."""
+        return find_ends_and_returns(self.bars, self.actions)
+
+    @cached_property
+    def ended(self) -> BoolArray:
+        """(bars,) whether the symbol's end is known at each bar's close, see `market.ends.has_ended`."""
+        return has_ended(self.bars, self.ends)
+
+    @cached_property
+    def symbols_ended(self) -> dict[str, Ended]:
+        """Symbol -> how it ended, of those that have ended and not returned by the last bar."""
+        return symbols_ended(self.bars, self.ends)
+
+    @cached_property
+    def class_starts(self) -> NDArray[np.datetime64]:
+        """(classes,) the first close of each asset class, UTC without a zone; in no order."""
+        first = self.bars.group_by("asset_class").agg(pl.col("time").min())
+        return first["time"].dt.replace_time_zone(None).to_numpy()
+
+    @cached_property
+    def sessions_per_year(self) -> float:
+        """Sessions a year, the mean over classes; see `market.calendar.sessions_of`."""
+        return sessions_of(self.bars)
+
+    @cached_property
+    def bars_per_year(self) -> float:
+        """Bars a year of one symbol; see `market.calendar.periods_of`."""
+        return periods_of(self.bars)
+
+    def of_class(self, name: str) -> ClassFacts:
+        """The facts of one asset class's bars."""
+        own = (self.bars["asset_class"] == name).to_numpy()
+        bars = self.bars.filter(pl.Series(own))
+        return ClassFacts(
+            bars, self.fills[own], self.starts[own], self.ended[own], self.ends, self.class_starts, periods_of(bars)
+        )
+
+
+def facts_of(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> Facts:
+    """The facts of bars; `actions`: the delistings that are known, None where there are none."""
+    return Facts(bars) if actions is None else Facts(bars, actions)
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """The facts of one asset class: `bars`, and of each `fills`, `starts` and `ended`, all (bars,); see `Facts`.
+
+    `ends` and `class_starts` are those of all classes. `bars_per_year`: of one symbol of this class.
+    """
+
+    bars: pl.DataFrame
+    fills: BoolArray
+    starts: BoolArray
+    ended: BoolArray
+    ends: pl.DataFrame
+    class_starts: NDArray[np.datetime64]
+    bars_per_year: float

@@ -1,0 +1,191 @@
+"""What each part of a run must be: the fields of its JSON, the columns of its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
+
+TIME = pl.Datetime("us", "UTC")
+KEYS: dict[str, PolarsDataType] = {"symbol": pl.String, "time": TIME}
+PRICES = ("open", "high", "low", "close")
+TABLES: dict[str, dict[str, PolarsDataType]] = {
+    "bars": {
+        "symbol": pl.String, "asset_class": pl.String, "time": TIME, **dict.fromkeys(PRICES, pl.Float64),
+        "volume": pl.Float64, "known_at": TIME, "segment": pl.Int32,
+    },
+    "forecasts": {
+        **KEYS, "model": pl.String, "head": pl.String, "step": pl.Int32, "value": pl.Float64, "known_at": TIME,
+    },
+    "signals": {
+        **KEYS, "z": pl.Float64, "signal": pl.Int8, "consensus": pl.Boolean, "strategy": pl.String,
+        "evidence": pl.Float64, "reason": pl.String,
+    },
+    "weights": {**KEYS, "weight": pl.Float64, "book": pl.Float64},
+    "equity": {"time": TIME, **dict.fromkeys(("gross", "net", "equity", "benchmark"), pl.Float64)},
+}  # fmt: skip
+"""Table -> its columns and their types. Those of the user in `bars` are further columns of Float64."""
+MAY_BE_EMPTY = {"bars": {"volume"}, "forecasts": {"known_at"}, "signals": {"z", "reason"}}
+"""Table -> columns in which a value may be missing."""
+
+Text = Annotated[str, StringConstraints(max_length=100_000)]
+Name = Annotated[str, StringConstraints(max_length=1_000)]
+Moment = Annotated[
+    str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$")
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Number = float | None
+
+
+class Schema(BaseModel):
+    """Fields that are read by name must have their type; others may be there, since later versions add some."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+class Part(Schema):
+    """An entry of the manifest."""
+
+    sha256: Sha256
+    bytes: Count
+
+
+class Manifest(Schema):
+    """`manifest.json`."""
+
+    format: Name
+    version: int
+    gatecast: Name | None = None
+    parts: Annotated[dict[Name, Part], Field(max_length=100_000)]
+
+
+class Provenance(Schema):
+    """`provenance.json`."""
+
+    data_hash: Sha256
+    settings_hash: Name
+    symbols: list[Name] = []
+    features: dict[Name, list[Name]] = {}
+    refits: dict[Name, Count] = {}
+    plugins: dict[Name, Name] = {}
+    seconds: dict[Name, Number] = {}
+
+
+class Verdict(Schema):
+    """The verdict on a head or on the strategy."""
+
+    verdict: Name
+    sentence: Text
+    effect: Number = None
+    low: Number = None
+    high: Number = None
+    pvalue: Number = None
+    n: Count | None = None
+    trials: Count | None = None
+    rival: Name | None = None
+
+
+class Fold(Schema):
+    """A refit of a class."""
+
+    asset_class: Name
+    refit: Moment
+    train: Count
+    validation: Count
+    test: Count
+
+
+class Score(Schema):
+    """A row of the table of scores."""
+
+    model: Name
+    head: Name
+    step: Count | None = None
+    loss: Number = None
+    gain: Number = None
+
+
+class Summary(Schema):
+    """The first lines."""
+
+    headline: Text = ""
+    subline: Text | None = None
+
+
+class Delisting(Schema):
+    """The end of a symbol."""
+
+    symbol: Name
+    kind: Name
+    date: Moment
+    known_at: Moment | None = None
+    value: Number = None
+
+
+Rows = list[dict[str, Any]]
+
+
+class Scores(Schema):
+    """`scores.json`: what other parts of the program read by name."""
+
+    verdicts: dict[Name, Verdict] = {}
+    verdicts_without_default_ends: dict[Name, Verdict] = {}
+    summary: Summary = Summary()
+    folds: list[Fold] = []
+    models: list[Score] = []
+    delistings: list[Delisting] = []
+    warnings: list[Text] = []
+    holdout: dict[str, Any] | None = None
+    trials: dict[str, Any] = {}
+    many: dict[str, dict[str, Any]] = {}
+    audit: dict[str, Any] | None = None
+    backtest: dict[str, Any] = {}
+    control: dict[str, Any] | None = None
+    signals: dict[str, Any] = {}
+    selection: dict[str, Any] = {}
+    illusions: dict[str, Any] = {}
+    names: dict[Name, Name] = {}
+    fills: dict[Name, dict[str, Any]] = {}
+    features_left_out: dict[Name, dict[str, Any]] = {}
+    one_bar_later: Rows = []
+    credit: Rows = []
+    in_force: Rows = []
+    rivals: Rows = []
+    coverage: Rows = []
+    years: Rows = []
+    strategies: Rows = []
+    windows: Rows = []
+
+
+class Model(Schema):
+    """`models/<asset class>/<model>.json`; the rest is checked by the model itself, see its `from_state`."""
+
+    kind: Name
+
+
+class Issued(Schema):
+    """`issued/<asset class>.json`."""
+
+    refits: list[Moment] = []
+    in_force: dict[Name, list[Name]] = {}
+    rivals: dict[Name, list[Name]] = {}
+
+
+def fault_of(schema: type[Schema], value: Any) -> str:
+    """What is wrong with a value that must be of a schema, in words; "" where nothing is.
+
+    >>> fault_of(Model, {"kind": 3})
+    "its 'kind': Input should be a valid string"
+    """
+    try:
+        schema.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part)[:40] for part in first["loc"][:6])
+        return f"its {place!r}: {first['msg'][:200]}" if place else first["msg"][:200]
+    return ""

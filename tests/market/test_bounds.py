@@ -1,0 +1,91 @@
+"""Files of bars that are small and unpack to much, or are no files: refused in a sentence, at once."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gatecast.errors import BarsFileError
+from gatecast.market.sources import read_bars
+
+HEADER = b"date,open,high,low,close\n"
+
+
+def _packed(folder: Path) -> Path:
+    path = folder / "a.csv.gz"
+    path.write_bytes(gzip.compress(HEADER + b"2020-01-01,1,1,1,1\n" * 5_000_000, 9))
+    return path
+
+
+def _blank_lines(folder: Path) -> Path:
+    path = folder / "a.csv"
+    path.write_bytes(b",".join(b"c%d" % n for n in range(900)) + b"\n" * 10_000_000)
+    return path
+
+
+def _a_long_cell(folder: Path) -> Path:
+    path = folder / "a.csv"
+    path.write_bytes(HEADER + b'"' + b"x" * 500_000 + b'",1,1,1,1\n')
+    return path
+
+
+def _many_columns(folder: Path) -> Path:
+    path = folder / "a.csv"
+    path.write_bytes(b"a," * 100_000 + b"\n")
+    return path
+
+
+def _a_pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "a.csv")
+    return folder / "a.csv"
+
+
+def _zeros(folder: Path) -> Path:
+    (folder / "a.parquet").symlink_to("/dev/zero")
+    return folder / "a.parquet"
+
+
+def _table(folder: Path, **columns: object) -> Path:
+    pq.write_table(pa.table(columns), folder / "a.parquet", compression="zstd")
+    return folder / "a.parquet"
+
+
+def _long_texts(folder: Path) -> Path:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array(["x" * 2_000_000]))
+    return _table(folder, symbol=texts, close=[1.0] * 10_000)
+
+
+def _swollen_pages(folder: Path) -> Path:
+    path = folder / "a.parquet"
+    table = pa.table({"close": pa.array([0.0]).take(pa.array([0] * 12_000_000))})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    return path
+
+
+def _many_cells(folder: Path) -> Path:
+    rows = pa.array([1.0]).take(pa.array([0] * 2_000_000))
+    return _table(folder, **{f"c{n}": rows for n in range(10)})
+
+
+def _fixed_bytes(folder: Path) -> Path:
+    return _table(folder, time=pa.array([b"ab"], pa.binary(2)), close=[1.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_packed, "bytes"), (_blank_lines, "cells"), (_a_long_cell, "is not UTF|not a|no column|time"),
+        (_many_columns, "columns"), (_a_pipe, "no such file"), (_zeros, "no such file"), (_long_texts, "a text of"),
+        (_swollen_pages, "unpacked bytes"), (_many_cells, "cells"), (_fixed_bytes, "only plain text"),
+    ],
+)  # fmt: skip
+def test_a_small_file_that_unpacks_to_much_is_refused(make: Callable[[Path], Path], said: str, tmp_path: Path) -> None:
+    with pytest.raises(BarsFileError, match=said) as caught:
+        read_bars(make(tmp_path))
+    assert len(str(caught.value)) < 1500

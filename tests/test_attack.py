@@ -1,0 +1,59 @@
+"""A few cases of each kind of attack; `make attack` makes all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attack.__main__ import attack, crash
+from attack.cell import Outcome, try_out
+from attack.readers import READERS, make_examples
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("attack") / "examples"
+    make_examples(folder)
+    return folder
+
+
+@pytest.mark.parametrize("group", sorted({reader.group for reader in READERS}))
+def test_bad_files_are_refused_or_harmless(group: str, examples: Path, tmp_path: Path) -> None:
+    cases = attack(examples, tmp_path, seed=101, counts={group: 12}, jobs=1)
+    assert len(cases) >= 12
+    failed = [(case.reader.name, case.number, case.done, case.outcome) for case in cases if case.outcome.failed]
+    assert not failed
+
+
+def test_disturbed_writing_loses_nothing_and_blocks_nothing(examples: Path, tmp_path: Path) -> None:
+    ended = crash(examples, tmp_path, seed=102, share=0.004, jobs=1)
+    assert {one.writing for one in ended} == {"save", "record", "run"}
+    assert [one for one in ended if one.wrong] == []
+
+
+def fails() -> None:
+    raise ZeroDivisionError
+
+
+def waits() -> None:
+    import time
+
+    time.sleep(60)
+
+
+def connects() -> None:
+    import contextlib
+    import socket
+
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", 9), timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("work", "kind"), [(fails, "traceback"), (waits, "hang"), (connects, "forbidden"), (int, "accepted")]
+)
+def test_the_attack_sees_what_it_looks_for(work: type, kind: str, tmp_path: Path) -> None:
+    outcome = try_out(work, folder=tmp_path, seconds=3)
+    assert isinstance(outcome, Outcome)
+    assert outcome.kind == kind
+    assert outcome.failed == (kind != "accepted")
