@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from attack.__main__ import attack, crash
 from attack.cell import Outcome, try_out
 from attack.readers import READERS, make_examples

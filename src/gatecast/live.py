@@ -28,7 +28,7 @@ from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, sessi
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import Ended, session_of
-from gatecast.market.merging import DataProblem, merge_bars, names_of, new_symbols
+from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
@@ -38,7 +38,7 @@ from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
 from gatecast.trading.decisions import how_held
 
-NOT_FINITE = "not finite"
+NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
 FAILS = ("stale", "missing", "revised", "left out", NOT_FINITE)
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
