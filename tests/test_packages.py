@@ -14,6 +14,7 @@ from installed import package
 from gatecast.cli.app import execute
 from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
+from gatecast.machine import Machine
 from gatecast.market import read_bars
 from gatecast.market.vendors import VENDORS, Vendor
 from gatecast.plugins import Registry
@@ -115,7 +116,7 @@ def test_the_command_runs_reports_and_forecasts_with_them(
 def test_copies_run_in_processes_that_find_the_package_by_themselves(installed: Path) -> None:
     experiment = Experiment.from_toml(installed, bars={"source": "archive:1100"})
     assert experiment.is_importable
-    assert placebo(experiment, copies=1, jobs=2) == placebo(experiment, copies=1)
+    assert placebo(experiment, copies=1, machine=Machine(jobs=2)) == placebo(experiment, copies=1)
 
 
 # ── vendors ───────────────────────────────────────────────────────────────────────────────────────

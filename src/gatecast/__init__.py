@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gatecast.forecasting.tuning.tuned import Tuning
     from gatecast.forecasting.walkforward import walk_forward
     from gatecast.live import forecast_newest
+    from gatecast.machine import Machine
     from gatecast.market.reading import BarsSettings
     from gatecast.market.sources import read_bars
     from gatecast.runs import Run, run
@@ -69,6 +70,7 @@ __all__ = [
     "GatecastError",
     "Intervals",
     "Logistic",
+    "Machine",
     "Ridge",
     "Run",
     "Schedule",
@@ -117,6 +119,7 @@ _HOMES = {
     "Intervals": "forecasting.combining.intervals",
     "LSTM": "forecasting.lstm",
     "Logistic": "forecasting.models.logistic",
+    "Machine": "machine",
     "Ridge": "forecasting.models.linear",
     "Run": "runs",
     "Schedule": "forecasting.schedule",

@@ -15,10 +15,12 @@ from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
 from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import work_of
 from gatecast.forecasting.walkforward import Fits, Forecasts, Issued, walk_forward
 from gatecast.history import enough_history, history_needed
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.market.facts import Facts, facts_of
 from gatecast.metrics.returns import returns_of_levels
@@ -186,6 +188,7 @@ def make_chain(
     *,
     past: Chain | Past | None = None,
     refit: Refit = "due",
+    machine: Machine = ONE_CORE,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
@@ -195,7 +198,7 @@ def make_chain(
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
     whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
-    last fits forecast on, and classes that the past does not have are left out.
+    last fits forecast on, and classes that the past does not have are left out. `machine`: where it runs.
 
     Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
     for a past that was made with other settings.
@@ -230,7 +233,7 @@ def make_chain(
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
-        forecasts = forecast_class(experiment, at_work, progress, clock, past=issued, refit=refit)
+        forecasts = forecast_class(experiment, at_work, progress, clock, past=issued, refit=refit, task=machine.task)
         result = decide(experiment, forecasts, facts)
         result = result.as_issued(before.weights) if before else result
         classes[name] = result.kept_on(disk, one) if disk else result
@@ -278,11 +281,13 @@ def forecast_class(
     *,
     past: Issued | None = None,
     refit: Refit = "due",
+    task: Task = ALONE,
 ) -> Forecasts:
     """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
 
-    `on_fits`: called with the fits of each model once they are done. `past`, `refit`: see `walk_forward`. The ensemble
-    is learned anew from the past's last refit on, its intervals from the whole record; what was issued of them stays.
+    `on_fits`: called with the fits of each model once they are done. `past`, `refit`, `task`: see `walk_forward`. The
+    ensemble is learned anew from the past's last refit on, its intervals from the whole record; what was issued of them
+    stays.
     """
     folds = len(experiment.schedule.folds(samples.times, samples.known_at))
     panel = experiment.panel
@@ -298,10 +303,10 @@ def forecast_class(
         if progress:
             progress(f"{samples.asset_class}: tuning", count, of)
 
-    task = replace(experiment.task, on_search=on_search)
     forecasts = walk_forward(
-        panel, samples, experiment.schedule, task, past=past, refit=refit, progress=report, on_fits=on_fits
-    )
+        panel, samples, experiment.schedule, replace(task, on_search=on_search), past=past, refit=refit,
+        progress=report, on_fits=on_fits,
+    )  # fmt: skip
     since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
     combined = experiment.combine(forecasts, since).as_issued(past)
     report(ENSEMBLE, folds)

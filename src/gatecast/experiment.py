@@ -17,7 +17,7 @@ from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.intervals import Intervals, with_intervals
-from gatecast.forecasting.forecaster import FORECASTERS, Forecaster, Task
+from gatecast.forecasting.forecaster import FORECASTERS, Forecaster
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
     FORMER_NAMES,
@@ -43,7 +43,7 @@ from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.windows import Samples, make_samples
-from gatecast.settings import LARGEST_SEED, Settings, read_toml, said_above, shared
+from gatecast.settings import LARGEST_SEED, Settings, read_toml, said_above, shared, without_moved
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
@@ -56,6 +56,13 @@ from gatecast.trading.strategies import (
     strategy_titles,
     with_moved_settings,
 )
+
+MOVED = {
+    "jobs": "--jobs or Machine(jobs=...)",
+    "unfinished": "Machine(unfinished=...)",
+    "studies": "--storage, GATECAST_STORAGE or Machine(studies=...)",
+}
+"""What stood among the settings up to version 0.1 -> what sets it now, see `gatecast.machine`."""
 
 
 class Control(Settings):
@@ -84,7 +91,7 @@ class Control(Settings):
 
 
 class Experiment(Settings):
-    """Everything that decides a run, frozen; to and from TOML.
+    """Everything that decides a run, frozen; to and from TOML. Where it runs is no part of it, see `Machine`.
 
     `bars` may also be a path, a Polars or pandas frame. `lookback`, `horizon` and `seed` are said once here and given
     to every model.
@@ -139,12 +146,6 @@ class Experiment(Settings):
     """Bayesian search for the LSTM's settings, one study a class and date: off until the line below is there."""
     control: Control | None = None
     """A planted market through the same chain, to see what evidence of skill looks like."""
-    jobs: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, exclude=True)
-    """number of cores; changes no result"""
-    unfinished: Path | None = Field(default=None, exclude=True, repr=False)
-    """folder that keeps an interrupted run's networks; changes no result"""
-    studies: Path | None = Field(default=None, exclude=True, repr=False)
-    """file that keeps the searches for settings, where tuning names no storage"""
 
     @field_validator("bars", mode="before")
     @classmethod
@@ -154,6 +155,11 @@ class Experiment(Settings):
         if isinstance(bars, BarsSettings | dict):
             return bars
         return BarsSettings(source="frame", frame=bars)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_machine(cls, values: Any) -> Any:
+        return without_moved(values, MOVED)
 
     @model_validator(mode="before")
     @classmethod
@@ -391,13 +397,6 @@ class Experiment(Settings):
         return changed
 
     @property
-    def task(self) -> Task:
-        """Cores, and where interrupted work is kept."""
-        return Task(
-            jobs=self.jobs, resume=self.unfinished, studies=f"sqlite:///{self.studies}" if self.studies else None
-        )
-
-    @property
     def _window(self) -> str | int:
         """What a model learns from that says nothing of it."""
         return EXPANDING if self.schedule.expanding else self.schedule.train
@@ -444,13 +443,13 @@ class Experiment(Settings):
         found: dict[str, Any] = {
             "horizon": self.horizon, "lookback": self.lookback, "seed": self.seed,
             "volatility_proxy": self.volatility_proxy, "schedule": self.schedule.model_dump(mode="json"),
-            "tuning": self.tuning and self.tuning.model_dump(mode="json", exclude={"storage"}),
+            "tuning": self.tuning and self.tuning.model_dump(mode="json"),
         }  # fmt: skip
         tables = self._tables(self.model)
         return found | {f"model.{name}": tables[name] for name in self.models}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings, each once, without what changes no result (`jobs`); `Experiment(**...)` reads them."""
+        """JSON-able settings, each once; `Experiment(**...)` reads them."""
         return self.model_dump(mode="json", exclude=SAID_ABOVE)
 
     @classmethod

@@ -103,12 +103,16 @@ def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = 
     """The newest bars of a source, read as the run read its own; `options` of `read_bars` win over the run's.
 
     Of a source with more symbols than the run chose from it, the run's symbols are kept. Raises `BarsError` as
-    `read_bars` does.
+    `read_bars` does, and `SettingsError` where a run that was loaded names a table (`splits`, `actions`, `delisting`,
+    `symbols_file`) that is not given again: the settings in a folder open no other file.
     """
+    given = {**options, "splits": splits, "actions": actions}
     names = run.bars["symbol"].unique().sort().to_list()
     asked = {name: one for name, one in run.experiment.bars.options.items() if name not in NOT_OF_NEWEST}
     if len(names) == 1:  # it names bars that carry no symbol
         asked["symbols"] = names
+    if run.is_loaded:
+        run.experiment.bars.refuse_tables([name for name, one in given.items() if one is not None])
     asked |= options
     asked |= {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
     reading = read_with_findings(source, **asked)

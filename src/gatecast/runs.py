@@ -39,9 +39,10 @@ from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import Verdict, judge
-from gatecast.experiment import Experiment
+from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.metrics.returns import per_session, sharpe
@@ -49,6 +50,7 @@ from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import scores_of
+from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
 
 
@@ -90,6 +92,11 @@ class Run:
         """head -> verdict, effect, low, high, test, pvalue, n, trials, sentence, ..."""
         verdicts: dict[str, dict[str, Any]] = self.scores["verdicts"]
         return verdicts
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it was read from a folder: its settings may be anybody's, and open nothing outside that folder."""
+        return self.path is not None and not self.classes
 
     @property
     def warning(self) -> str:
@@ -144,11 +151,15 @@ class Run:
 
 
 @checked
-def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan: Plan | None = None) -> Run:
+def run(
+    experiment: Experiment, *, progress: Progress | bool | None = None, plan: Plan | None = None,
+    machine: Machine = ONE_CORE,
+) -> Run:  # fmt: skip
     """The whole chain, bars to verdict; `gatecast.save_run` writes what it returns.
 
     `progress`: True shows a bar for each stage, on a terminal and in a notebook; a function hears stage, parts done and
-    parts in all. `plan`: a function that hears what there is to do.
+    parts in all. `plan`: a function that hears what there is to do. `machine`: cores, and where interrupted work is
+    kept; changes no result.
 
     Raises `HistoryTooShortError` when no model can be fitted even once, `BarsError` for bars that cannot be trusted.
 
@@ -165,22 +176,22 @@ def run(experiment: Experiment, *, progress: Progress | bool | None = None, plan
     5
     """
     with shown(progress) as told, notices() as found:
-        result = _run(experiment, told, plan)
+        result = _run(experiment, told, plan, machine)
     if not found:
         return result
     warnings = list(dict.fromkeys([*found, *result.scores["warnings"]]))
     return replace(result, scores={**result.scores, "warnings": warnings})
 
 
-def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -> Run:
+def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, machine: Machine) -> Run:
     began = time.monotonic()
     reading = experiment.read()
     with problems() as early:  # what cannot be read is found before hours of work, not after them
         read_trials(ledger_path())
-    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions)
+    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions, machine=machine)
     with problems() as found:
         trials = record_chain(experiment, chain)
-    later = later_of(experiment, chain)
+    later = later_of(chain, experiment.costs)
     verdicts = judge_chain(experiment, chain, trials, later)
     without = None
     if chain.takes_default_terms:
@@ -189,10 +200,19 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None) -
     doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held(experiment.costs)
-    control = run_control(experiment, progress, plan)
+    control = run_control(experiment, progress, plan, machine)
     with problems() as more:
         scores = scores_of(
-            experiment, chain, verdicts, trials, reading, audit, without, later, control_scores(control, experiment)
+            experiment,
+            chain,
+            verdicts,
+            trials,
+            reading,
+            audit,
+            without,
+            later,
+            control_scores(control, experiment.control),
+            jobs=machine.jobs,
         )
     if trials_are_missing([*early, *found, *more]):
         assumed = scores["trials"]["count"]
@@ -284,37 +304,40 @@ def judge_chain(
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
         records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
-        _at_some_time(chain, experiment), experiment.too_good,
+        _at_some_time(chain, experiment.too_good), experiment.too_good,
     )  # fmt: skip
-    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment)] if found else []
-    later = later_of(experiment, chain, records) if later is None else later
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment.horizon)] if found else []
+    later = later_of(chain, experiment.costs, records) if later is None else later
     if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
         return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
     return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
 
 
-def _blamed(chain: Chain, name: str, experiment: Experiment) -> list[tuple[str, float]]:
+def _blamed(chain: Chain, name: str, horizon: int) -> list[tuple[str, float]]:
     bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
-    return most_to_blame(bars, chain.classes[name].samples.names, experiment.horizon)
+    return most_to_blame(bars, chain.classes[name].samples.names, horizon)
 
 
-def _at_some_time(chain: Chain, experiment: Experiment) -> dict[str, str]:
-    """Asset class -> whose record was above a limit while it ran: that of "return", or else that of the "strategy"."""
+def _at_some_time(chain: Chain, allowed: Sequence[str]) -> dict[str, str]:
+    """Asset class -> whose record was above a limit while it ran: that of "return", or else that of the "strategy".
+
+    `allowed`: outcomes that may be too good.
+    """
     return {
-        name: "return" if too_good_so_far(one.forecasts, experiment.too_good).any() else "strategy"
+        name: "return" if too_good_so_far(one.forecasts, allowed).any() else "strategy"
         for name, one in chain.classes.items()
         if one.selection.too_good.any()
     }
 
 
-def later_of(experiment: Experiment, chain: Chain, records: Mapping[str, Record] | None = None) -> list[Later]:
+def later_of(chain: Chain, costs: Costs, records: Mapping[str, Record] | None = None) -> list[Later]:
     """The effects of a chain's forecasts of returns and of its book with decisions one bar late.
 
     `records`: those of the chain's forecasts, where they are made already.
     """
     records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(records, weights, chain.facts, experiment.costs)
+    return one_bar_later(records, weights, chain.facts, costs)
 
 
 def configuration(experiment: Experiment) -> str:
@@ -357,7 +380,9 @@ def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | Non
     ]  # fmt: skip
 
 
-def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | None = None) -> Run | None:
+def run_control(
+    experiment: Experiment, progress: Progress | None, plan: Plan | None = None, machine: Machine = ONE_CORE
+) -> Run | None:
     """The planted market through the same chain, its truth's own column among the features; its scores are verdicts.
 
     Nobody trades on it: it is no trial.
@@ -374,24 +399,25 @@ def run_control(experiment: Experiment, progress: Progress | None, plan: Plan | 
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None
     reading = planted.read()
-    chain = make_chain(planted, reading.bars, told, asked, reading.actions)
+    chain = make_chain(planted, reading.bars, told, asked, reading.actions, machine=machine)
     with unrecorded():
         verdicts = judge_chain(planted, chain)
     scores = jsonable({"verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()}})
     return replace(finish(planted, chain), scores=scores)
 
 
-def control_scores(control: Run | None, experiment: Experiment) -> dict[str, Any] | None:
+def control_scores(control: Run | None, planted: Control | None) -> dict[str, Any] | None:
     """The planted market's truth, what was measured beside it, verdicts and wealth, for the page of the real one.
 
     `measured`: rows of `quantity`, `best` (the most that any forecast can reach) and `measured` (of the ensemble, out
     of sample), both shares, over `days`. `truth`: the other figures of the market, which the run does not measure.
+    `planted`: the settings of the market.
     """
-    if control is None or experiment.control is None:
+    if control is None or planted is None:
         return None
     from gatecast.market.synthetic import truth_of
 
-    planted, horizon = experiment.control, experiment.horizon
+    horizon = control.experiment.horizon
     known = {"r2": planted.r2} if planted.market == "b1" else {}
     truth: dict[str, Any] = dict(truth_of(planted.market, **known))
     models, _ = score_tables(records_of({name: one.forecasts for name, one in control.classes.items()}))

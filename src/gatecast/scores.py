@@ -32,6 +32,7 @@ from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.combining.intervals import IntervalForecasts, coverage
+from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.models.har import LogHAR
 from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_titles
 from gatecast.forecasting.scaling import robust_spread
@@ -65,12 +66,14 @@ def scores_of(
     without_default_ends: dict[str, Verdict] | None = None,
     later: Sequence[Later] = (),
     control: dict[str, Any] | None = None,
+    *,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Everything that `scores.json` and the report say in numbers; undefined numbers are None.
 
     Where the audit finds a leak every verdict is void. `without_default_ends`: the verdicts with nothing lost where a
     symbol ends on unknown terms; None where none did. `later`: the effects with decisions one bar late. `control`: what
-    the planted market beside it showed.
+    the planted market beside it showed. `jobs`: cores.
     """
     records = records_of(chain.forecasts)
     models, years = score_tables(records)
@@ -79,7 +82,7 @@ def scores_of(
     if not audit.clean:
         verdicts = void(verdicts, audit.findings[0].sentence)
     symbols = chain.bars["symbol"].unique().sort().to_list()
-    holdout = experiment.holdout
+    holdout, named = experiment.holdout, experiment.features is not None
     found = trials_of(chain, trials)
     turning = turning_symbols(records, verdicts)
     scores: dict[str, Any] = {
@@ -102,8 +105,8 @@ def scores_of(
         ) if holdout else None,
         "trials": found,
         "many": many_models(records),
-        "windows": windows_of(experiment, records),
-        "credit": credit_of(chain.forecasts, experiment.ensemble, jobs=experiment.jobs),
+        "windows": windows_of(records, experiment.model, experiment.schedule.train),
+        "credit": credit_of(chain.forecasts, experiment.ensemble, jobs=jobs),
         "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),
         "rivals": rivals_of(chain.forecasts),
@@ -126,10 +129,11 @@ def scores_of(
             "ends": ends_of(result),
             **deflation(net, trials, found["effective"]),
         },
-        "strategies": strategy_table(experiment, chain),
+        "strategies": strategy_table(chain, experiment.strategy_titles),
         "signals": signal_counts(chain),
         "folds": fold_table(chain),
-        "warnings": warnings_of(experiment, chain, reading, audit) + turning_in_words(turning),
+        "warnings": warnings_of(chain, reading, audit, features_named=named, override=experiment.selection.evidence)
+        + turning_in_words(turning),
         "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},
         "features_left_out": {name: one.samples.left_out for name, one in chain.classes.items()},
         "control": control,
@@ -344,11 +348,12 @@ def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[s
     ]
 
 
-def windows_of(experiment: Experiment, records: Mapping[str, Record]) -> list[dict[str, Any]]:
-    """See `longer_windows`; `window`: the length of the sliding one."""
+def windows_of(
+    records: Mapping[str, Record], models: Mapping[str, Forecaster], train: str | int
+) -> list[dict[str, Any]]:
+    """See `longer_windows`; `window`: the length of the sliding one, `train` where the model says none."""
     return [
-        {**row, "window": getattr(experiment.model.get(row["model"]), "window", None) or experiment.schedule.train}
-        for row in longer_windows(records)
+        {**row, "window": getattr(models.get(row["model"]), "window", None) or train} for row in longer_windows(records)
     ]
 
 
@@ -418,13 +423,12 @@ def deflation(net: FloatArray, trials: Sequence[Trial], effective: float) -> dic
     }
 
 
-def strategy_table(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]:
+def strategy_table(chain: Chain, titles: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each strategy by itself, before evidence: share of bars in force, Sharpe and net return; then the rivals.
 
-    `title`: the row in words. The strategy "held_long" is sized by forecast volatility; the benchmark, bought once and
-    held, is a row of its own, the last.
+    `titles`: strategy -> `title`, the row in words. The strategy "held_long" is sized by forecast volatility; the
+    benchmark, bought once and held, is a row of its own, the last.
     """
-    titles = experiment.strategy_titles
     names = next(iter(chain.classes.values())).proposals.names
     chosen = np.concatenate(
         [one.selection.chosen[one.samples.decided[one.forecasts.rows]] for one in chain.classes.values()]
@@ -435,7 +439,7 @@ def strategy_table(experiment: Experiment, chain: Chain) -> list[dict[str, Any]]
         "equal weight of all strategies": nets[:, 1:].mean(1),
         "benchmark": returns_of_levels(chain.result.equity["benchmark"].to_numpy()),
     }
-    titles |= {"benchmark": BENCHMARK}
+    titles = {**titles, "benchmark": BENCHMARK}
     shares = [float(np.mean(chosen == column)) for column in range(len(names))]
     periods = rows_per_year(chain.result.equity, chain.bars)
     return [
@@ -567,8 +571,13 @@ def unused_features(samples: Samples) -> list[str]:
     ]
 
 
-def warnings_of(experiment: Experiment, chain: Chain, reading: Reading, audit: Audit) -> list[str]:
-    """What a reader must know before believing a number."""
+def warnings_of(
+    chain: Chain, reading: Reading, audit: Audit, *, features_named: bool, override: float | None
+) -> list[str]:
+    """What a reader must know before believing a number, in sentences.
+
+    `features_named`: whether the settings name the features. `override`: the evidence factor that they set.
+    """
     warnings = [
         f"{finding.symbol or ''}: {finding.rule}: {finding.value} {finding.advice}".strip(": ")
         for finding in reading.findings if finding.severity != "info"
@@ -590,11 +599,10 @@ def warnings_of(experiment: Experiment, chain: Chain, reading: Reading, audit: A
                 f"{name}: {one.samples.facts.floored} realised variances were near 0 and raised to a floor."
             )
         warnings += short_histories(one)
-        warnings += unused_features(one.samples) if experiment.features is not None else []
+        warnings += unused_features(one.samples) if features_named else []
         warnings += other_units(one.samples)
     warnings += ends_in_words(chain.result)
     warnings += stops_in_words(chain.facts)
-    override = experiment.selection.evidence
     if override is not None:
         warnings.append(f"The evidence factor was set by the user: {override:g} throughout.")
     return warnings

@@ -11,6 +11,7 @@ import re
 import textwrap
 import tomllib
 import typing
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -253,6 +254,26 @@ def _given(field: FieldInfo) -> FieldInfo:
     kinds = typing.get_args(field.annotation)
     rest = [kind for kind in kinds if kind is not NoneType]
     return FieldInfo.from_annotation(rest[0]) if len(rest) == 1 < len(kinds) else field
+
+
+def without_moved(values: Any, moved: Mapping[str, str]) -> Any:
+    """Settings without those of `moved`, with a notice of each; `moved`: setting -> what sets it now.
+
+    Values that are no table stay as they are.
+
+    >>> with warnings.catch_warnings(record=True):
+    ...     warnings.simplefilter("always")
+    ...     without_moved({"seed": 1, "jobs": 4}, {"jobs": "--jobs"})
+    {'seed': 1}
+    """
+    if not isinstance(values, dict):
+        return values
+    for name in (name for name in moved if name in values):
+        warnings.warn(
+            f"{name} is no setting of an experiment any more and was ignored: {moved[name]} sets it.",
+            UserWarning, stacklevel=2,
+        )  # fmt: skip
+    return {name: value for name, value in values.items() if name not in moved}
 
 
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────

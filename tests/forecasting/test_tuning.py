@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.compute.notices import notices
-from gatecast.errors import SettingsError, StudiesError, TrainingError
+from gatecast.errors import SettingsError, StoreError, TrainingError
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
@@ -108,8 +108,8 @@ def test_a_search_goes_on_in_memory_where_its_file_fails(
     (sentence,) = found
     assert str(file) in sentence
     assert sentence.endswith("The search goes on in memory: if it is interrupted, it begins anew.")
-    with pytest.raises(StudiesError):  # a place that the settings name is no optional one
-        TunedLSTM(lstm=SMALL, tuning=QUICK.replace(storage=f"sqlite:///{file}")).search_all(folds_of(wide)[:1])
+    with pytest.raises(StoreError):  # a server is asked for, and nothing stands in for it
+        tuned.search_all(folds_of(wide)[:1], Task(studies="nonsense"))
 
 
 def test_a_search_goes_on_in_memory_when_the_disk_is_full_in_the_middle(
@@ -257,8 +257,8 @@ def test_a_window_that_the_samples_cannot_give_is_refused(wide: Samples) -> None
     SMALL.replace(lookback=60).fit(wide)
 
 
-def test_a_password_is_not_written_down() -> None:
-    address = "postgresql+psycopg://me:secret@host/studies"
-    assert Tuning(storage=address).storage == address
-    assert "secret" not in Tuning(storage=address).model_dump_json()
-    assert "me@host/studies" in Tuning(storage=address).model_dump_json()
+def test_an_address_among_the_settings_is_ignored_with_a_word() -> None:
+    with pytest.warns(UserWarning, match=r"storage is no setting .* ignored: --storage, GATECAST_STORAGE"):
+        read = Tuning(storage="postgresql+psycopg://me:secret@host/studies", trials=3)
+    assert read == Tuning(trials=3)
+    assert "secret" not in repr(read)

@@ -17,6 +17,7 @@ from gatecast.evaluation.record import Days
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.report.cadence import cadences_data, render_cadences
 from gatecast.runs import configuration
@@ -103,7 +104,7 @@ def test_cost_counts_every_network_and_its_epochs(changing: Cadences) -> None:
 
 
 def test_jobs_change_nothing_but_the_seconds(changing: Cadences) -> None:
-    again = cadence(Experiment(bars=CHANGING, jobs=2, **QUICK))
+    again = cadence(Experiment(bars=CHANGING, **QUICK), machine=Machine(jobs=2))
     assert json.dumps(without_seconds(again).to_dict()) == json.dumps(without_seconds(changing).to_dict())
 
 
@@ -143,10 +144,10 @@ def test_the_difference_of_two_losses_that_are_known() -> None:
 
 
 def test_the_first_fit_has_a_whole_window() -> None:
-    made = monthly(Experiment(schedule=Schedule(refit="1W", train="3Y")))
+    made = monthly(Schedule(refit="1W", train="3Y"), LSTM())
     assert (made.refit, made.train, made.minimum) == ("1M", "3Y", "3Y")
-    assert monthly(Experiment(model={"lstm": LSTM(window="4Y")})).minimum == "4Y"
-    assert monthly(Experiment(schedule=Schedule(expanding=True))).minimum == "1Y"
+    assert monthly(Schedule(), LSTM(window="4Y")).minimum == "4Y"
+    assert monthly(Schedule(expanding=True), LSTM()).minimum == "1Y"
     with pytest.raises(HistoryTooShortError):
         cadence(Experiment(bars=synthetic.b1(300, seed=1), **QUICK))
 
@@ -158,7 +159,9 @@ def test_every_cadence_is_a_trial_once() -> None:
     assert cadence(experiment.replace(name="again")).trials == len(MONTHS)
     hashes = [trial.settings_hash for trial in read_trials(ledger_path())]
     assert len(set(hashes)) == len(hashes)
-    same = experiment.replace(schedule=monthly(experiment))  # a run with it is the monthly one
+    same = experiment.replace(
+        schedule=monthly(experiment.schedule, experiment.network)
+    )  # a run with it is the monthly one
     assert configuration(same) == hashes[0]
     assert configuration(same.with_model("lstm", same.network.replace(every=3))) == hashes[1]
     assert configuration(same.with_model("lstm", same.network.replace(warm_start=True))) == hashes[-1]

@@ -23,6 +23,7 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.schedule import Schedule
+from gatecast.machine import Machine
 from gatecast.market import read_bars, synthetic
 from gatecast.market.bars import make_bars, opens_are_real
 from gatecast.runs import run
@@ -45,7 +46,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 @pytest.fixture(scope="module")
 def planted() -> Placebo:
     """A market with something to find and nine copies, over two cores."""
-    return placebo(PLANTED, copies=9, jobs=2)
+    return placebo(PLANTED, copies=9, machine=Machine(jobs=2))
 
 
 def steps(bars: pl.DataFrame) -> FloatArray:
@@ -271,7 +272,7 @@ def test_an_own_feature_that_was_changed_begins_anew(tmp_path: Path) -> None:
         keys.append(key_of(own, bars))
     FEATURES.remove("mine")
     assert keys[0] == keys[2] != keys[1]
-    assert key_of(PLANTED, bars) == key_of(PLANTED.replace(name="another", jobs=2), bars)
+    assert key_of(PLANTED, bars) == key_of(PLANTED.replace(name="another"), bars)
 
 
 def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:

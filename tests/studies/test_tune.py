@@ -25,6 +25,7 @@ from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.tuning.tuned import Tuning
 from gatecast.live import forecast_newest
+from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.report import render
 from gatecast.runs import run
@@ -46,15 +47,16 @@ def bars() -> pl.DataFrame:
 
 
 def test_a_run_makes_the_searches_that_tune_made_and_counts_them(bars: pl.DataFrame, tmp_path: Path) -> None:
-    experiment = Experiment(bars=bars, studies=tmp_path / "studies.db", **QUICK)
-    found = tune(experiment)
+    experiment = Experiment(bars=bars, **QUICK)
+    machine = Machine(studies=f"sqlite:///{tmp_path}/studies.db")
+    found = tune(experiment, machine=machine)
     before = (tmp_path / "studies.db").read_bytes()
-    result = run(experiment)
+    result = run(experiment, machine=machine)
     assert (tmp_path / "studies.db").read_bytes() == before
     assert list(result.scores["tuning"]["classes"]) == found.to_dict()["classes"]
     heads = {row["head"]: row for row in result.scores["tuning"]["heads"]}
     assert heads == {row["head"]: row for row in found.to_dict()["heads"]}
-    again = run(experiment.replace(studies=None))
+    again = run(experiment)
     assert again.forecasts.equals(result.forecasts)
     models = set(result.forecasts["model"].unique())
     assert {"lstm", "lstm_default"} <= models
@@ -87,8 +89,9 @@ def test_settings_that_were_replaced_make_other_forecasts_and_those_that_were_no
 def test_a_larger_budget_on_the_same_file_is_as_good_as_new(bars: pl.DataFrame, tmp_path: Path) -> None:
     """The first guesses of a date are the best of the one before, which may be others now."""
     small, large = (Experiment(bars=bars, **{**QUICK, "tuning": QUICK["tuning"].replace(trials=n)}) for n in (3, 7))
-    tune(small.replace(studies=tmp_path / "studies.db"))
-    assert tune(large.replace(studies=tmp_path / "studies.db")).searches == tune(large).searches
+    machine = Machine(studies=f"sqlite:///{tmp_path}/studies.db")
+    tune(small, machine=machine)
+    assert tune(large, machine=machine).searches == tune(large).searches
 
 
 def test_the_future_changes_nothing_of_a_tuned_run(bars: pl.DataFrame) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
@@ -44,7 +45,9 @@ from gatecast.audits.tables import (
 from gatecast.chain import ClassResult, Progress, decide, forecast_class
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.history import enough_history
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.facts import Facts
 from gatecast.market.reading import BarsSettings
 from gatecast.market.sources import read_bars
@@ -56,7 +59,7 @@ from gatecast.trading.decisions import make_decisions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.schedule import Fold
+    from gatecast.forecasting.schedule import Fold, Schedule
     from gatecast.forecasting.walkforward import Fits
     from gatecast.samples.windows import Samples
 
@@ -85,15 +88,17 @@ class Cuts(Settings):
 
 @checked
 def audit(
-    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None
-) -> Audit:
+    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None,
+    machine: Machine = ONE_CORE,
+) -> Audit:  # fmt: skip
     """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
 
     Parameters
     ----------
     experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
     full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
-    progress: called with the kind of cut, how many are done and how many there are.
+    progress: called with the kind of cut, how many are done and how many there are. machine: its cores serve; nothing
+        of an audit is kept.
 
     Returns
     -------
@@ -109,18 +114,19 @@ def audit(
     True
     """
     cuts = cuts or Cuts()
-    experiment = experiment.replace(control=None, unfinished=None)
+    experiment = experiment.replace(control=None)
     if cuts.light:
         experiment = lightened(experiment)
     raw = experiment.replace(bars=experiment.bars.replace(resample=None)).read().bars
-    whole = rerun(experiment, raw, STEPS[-1] if full else "features")
+    again = partial(rerun, experiment, task=Task(jobs=machine.jobs))
+    whole = again(raw, STEPS[-1] if full else "features")
     if whole.error is not None:
         raise whole.error
     if full:
         enough_history(whole.samples, whole.bars, experiment)
-    natures, broken = _without_reruns(experiment, whole)
+    natures, broken = _without_reruns(whole, experiment.schedule, experiment.horizon, experiment.too_good)
 
-    garbage = Garbage(raw, cuts.seed)
+    garbage, names = Garbage(raw, cuts.seed), experiment.features or DEFAULT_FEATURES
     near, fits = _sample_moments(whole, cuts), _fit_moments(whole, cuts) if full else []
     plan = [(moment, "features") for moment in near] + [(moment, STEPS[-1]) for moment in fits]
     found: dict[tuple[str, str], tuple[Leak, np.datetime64]] = {}
@@ -132,8 +138,11 @@ def audit(
     for done, (moment, last) in enumerate(plan):
         if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
             for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
-                other = rerun(experiment, changed(raw, garbage, moment, kind), last)
-                keep(_compared(experiment, whole, other, moment, kind), moment)
+                other = again(changed(raw, garbage, moment, kind), last)
+                keep(
+                    _compared(whole, other, moment, kind, experiment.bars.resample, names),
+                    moment,
+                )
         if progress:
             progress(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
     for moment in fits or _thin(near, cuts.fits):
@@ -145,9 +154,14 @@ def audit(
     for leak in named:
         if (leak.stage, leak.column) in found and not leak.sentence and leak.stage not in measured:
             measured.add(leak.stage)
-            leak = _with_reach(experiment, whole, raw, garbage, leak, found[leak.stage, leak.column][1])
+            leak = _with_reach(again, whole, raw, garbage, leak, found[leak.stage, leak.column][1])
         findings.append(worded(leak))
-    return Audit(tuple(findings), consequences, _checked(near, fits, full), _not_checked(experiment, cuts, full))
+    return Audit(
+        tuple(findings),
+        consequences,
+        _checked(near, fits, full),
+        _not_checked(cuts, full, from_a_source=experiment.bars.frame is None),
+    )
 
 
 def lightened(experiment: Experiment) -> Experiment:
@@ -156,15 +170,17 @@ def lightened(experiment: Experiment) -> Experiment:
     return light
 
 
-def _without_reruns(experiment: Experiment, whole: Rerun) -> tuple[list[Leak], list[Leak]]:
+def _without_reruns(
+    whole: Rerun, schedule: Schedule, horizon: int, allowed: Sequence[str]
+) -> tuple[list[Leak], list[Leak]]:
     """What columns are by nature, and the rules that the folds break."""
     natures, broken = [], []
     for name, one in whole.samples.items():
         own_bars = whole.bars.filter(pl.col("asset_class") == name)
         natures += level_features(own_bars, one.names)
-        natures += knowing_columns(own_bars, one.names, experiment.horizon, experiment.too_good)
+        natures += knowing_columns(own_bars, one.names, horizon, allowed)
         broken += early_answers(one, whole.bars)
-        own = [fold.on(one) for fold in experiment.schedule.folds(one.times, one.known_at)]
+        own = [fold.on(one) for fold in schedule.folds(one.times, one.known_at)]
         for folds in whole.folds.get(name) or [own]:
             broken += broken_rules(folds, one)
             natures += stubborn_scaler([*folds[:1], *folds[-1:]])
@@ -186,11 +202,11 @@ class Rerun:
     error: Exception | None = None
 
 
-def rerun(experiment: Experiment, raw: pl.DataFrame, last: str) -> Rerun:
+def rerun(experiment: Experiment, raw: pl.DataFrame, last: str, task: Task = ALONE) -> Rerun:
     """The chain on raw bars (before they are resampled), up to and including a step of `STEPS`."""
     result = Rerun()
     plain = last == "features" and experiment.bars.resample is None  # reading takes longer than all features
-    steps = _steps(experiment, raw, result, reading=not plain)
+    steps = _steps(experiment, raw, result, task, reading=not plain)
     for step in STEPS[: STEPS.index(last) + 1]:
         try:
             result.tables[step] = next(steps)
@@ -200,7 +216,9 @@ def rerun(experiment: Experiment, raw: pl.DataFrame, last: str) -> Rerun:
     return result
 
 
-def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bool) -> Iterator[list[Table]]:
+def _steps(
+    experiment: Experiment, raw: pl.DataFrame, result: Rerun, task: Task, reading: bool
+) -> Iterator[list[Table]]:
     """The lines of `experiment.run` with a stop after each; what they make is put into `result` as well."""
     settings = BarsSettings(frame=raw, resample=experiment.bars.resample)
     bars = result.bars = read_bars(settings) if reading else raw
@@ -211,7 +229,7 @@ def _steps(experiment: Experiment, raw: pl.DataFrame, result: Rerun, reading: bo
     for name, one in samples.items():
         if experiment.schedule.folds(one.times, one.known_at):
             fitted: list[Fits] = []
-            forecasts[name] = forecast_class(experiment, one, on_fits=fitted.append)
+            forecasts[name] = forecast_class(experiment, one, on_fits=fitted.append, task=task)
             result.folds[name] = list({id(fits.folds): fits.folds for fits in fitted}.values())
             tables += [chosen_table(one, forecasts[name].folds)]
             tables += [folds_table(one, folds, number) for number, folds in enumerate(result.folds[name])]
@@ -287,9 +305,14 @@ def _thin(items: Sequence[Item], count: int) -> list[Item]:
     return [items[k] for k in at.tolist()]
 
 
-def _compared(experiment: Experiment, whole: Rerun, other: Rerun, moment: np.datetime64, kind: Kind) -> list[Leak]:
-    """What the chain says differently at a cut, and what it can no longer say."""
-    if kind == "cut" and experiment.bars.resample is not None and "bars" in other.tables:
+def _compared(
+    whole: Rerun, other: Rerun, moment: np.datetime64, kind: Kind, resample: str | None, features: Sequence[str]
+) -> list[Leak]:
+    """What the chain says differently at a cut, and what it can no longer say.
+
+    `resample`: coarser bars that the chain makes. `features`: names of those that it reads.
+    """
+    if kind == "cut" and resample is not None and "bars" in other.tables:
         (mine,), (theirs,) = whole.tables["bars"], other.tables["bars"]
         if len(mine.until(moment).time) > len(theirs.time):
             # the newest coarse bar is not known to be over before the next one: what there is can be compared
@@ -298,18 +321,18 @@ def _compared(experiment: Experiment, whole: Rerun, other: Rerun, moment: np.dat
         leak for step, tables in other.tables.items() for leak in differences(whole.tables[step], tables, moment, kind)
     ]
     if other.failed == "features":
-        return leaks + _feature_by_feature(experiment, whole, other.bars, moment, kind)
+        return leaks + _feature_by_feature(features, whole, other.bars, moment, kind)
     if other.error is not None:
         leaks.append(_failure(other.failed, "all of it", moment, kind, other.error))
     return leaks
 
 
 def _feature_by_feature(
-    experiment: Experiment, whole: Rerun, bars: pl.DataFrame, moment: np.datetime64, kind: Kind
+    features: Sequence[str], whole: Rerun, bars: pl.DataFrame, moment: np.datetime64, kind: Kind
 ) -> list[Leak]:
     """Where samples cannot be made, often because it is too early for any feature: each feature by itself."""
     leaks = []
-    for name in experiment.features or DEFAULT_FEATURES:
+    for name in features:
         try:
             tables = [features_table(part, (name,)) for part in bars.partition_by("asset_class")]
         except Exception as error:  # whatever the user's own feature raises
@@ -338,9 +361,13 @@ def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> li
 
 
 def _with_reach(
-    experiment: Experiment, whole: Rerun, raw: pl.DataFrame, garbage: Garbage, leak: Leak, moment: np.datetime64
-) -> Leak:
-    """The leak with the latest later bar that moves it, by bisection over where the other future begins."""
+    again: Callable[[pl.DataFrame, str], Rerun], whole: Rerun, raw: pl.DataFrame, garbage: Garbage, leak: Leak,
+    moment: np.datetime64,
+) -> Leak:  # fmt: skip
+    """The leak with the latest later bar that moves it, by bisection over where the other future begins.
+
+    `again`: bars and the last step to come to -> what the chain says of them.
+    """
     steps = (
         step
         for step, tables in whole.tables.items()
@@ -350,7 +377,7 @@ def _with_reach(
     step = next(steps, None)
     if step is None:  # a row that only one of the two has
         return leak
-    if _said(rerun(experiment, raw, step), step, leak) != _said(whole, step, leak):
+    if _said(again(raw, step), step, leak) != _said(whole, step, leak):
         text = f"{leak.stage}: {leak.column!r} is another one when the same bars are run again: no cut can judge it."
         return replace(leak, sentence=text)
     times = to_times(raw, "time")
@@ -359,7 +386,7 @@ def _with_reach(
     def moved(k: int) -> bool:
         """Whether the leak's value is another one when later[k] and what follows is changed."""
         before = later[k - 1] if k else moment
-        other = rerun(experiment, changed(raw, garbage, before, leak.kind), step)
+        other = again(changed(raw, garbage, before, leak.kind), step)
         return _said(other, step, leak) != _said(whole, step, leak)
 
     low, high = 0, len(later)  # moved(low) is known, moved(high) is not so
@@ -396,7 +423,7 @@ def _checked(near: Sequence[np.datetime64], fits: Sequence[np.datetime64], full:
     return tuple(words)
 
 
-def _not_checked(experiment: Experiment, cuts: Cuts, full: bool) -> tuple[str, ...]:
+def _not_checked(cuts: Cuts, full: bool, *, from_a_source: bool) -> tuple[str, ...]:
     words = [] if full else ["scalers, forecasts, ensemble, thresholds, signals, strategies and weights"]
     if cuts.light:
         words.append("the models' own sizes: small networks and forests were fitted in their place")
@@ -404,6 +431,6 @@ def _not_checked(experiment: Experiment, cuts: Cuts, full: bool) -> tuple[str, .
     words.append("what a model keeps in this process from one pass to the next: it has seen the whole in the first")
     words.append("moments between the cuts: a leak that shows on few bars can be missed")
     words.append("the backtest's fills and costs, the verdicts, runs that are already on disk")
-    if experiment.bars.frame is None:
+    if from_a_source:
         words.append("rows of the source that were left out when it was read")
     return (*words, *NEVER_SEEN)

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from gatecast.experiment import Experiment
 
 
-def usual_costs(experiment: Experiment) -> dict[str, Seconds]:
-    """Model or stage -> what it usually takes with these settings, over the cores that share it."""
+def usual_costs(experiment: Experiment, jobs: int) -> dict[str, Seconds]:
+    """Model or stage -> what it usually takes with these settings, over the `jobs` cores that share it."""
     from gatecast.compute.estimate import COMBINING, SCORING
     from gatecast.forecasting.panel import ENSEMBLE, NETWORK
 
-    cores = min(experiment.jobs, core_count())
+    cores = min(jobs, core_count())
     found = {
         name: one.traits_with_settings().seconds.times(
             one.relative_work() / (cores if one.traits_with_settings().seconds.parallel else 1)

@@ -18,10 +18,19 @@ from gatecast.settings import words
 
 if TYPE_CHECKING:
     from gatecast.experiment import Experiment
+    from gatecast.machine import Machine
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")]
 Backend = Annotated[str, typer.Option(help="Where the jobs are done: local, dask, ray; changes no result.")]
 Scheduler = Annotated[str | None, typer.Option(help="Of the backend dask, such as tcp://10.0.0.1:8786.")]
+Jobs = Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the searches for settings: sqlite:///FILE or a PostgreSQL server.",
+        envvar="GATECAST_STORAGE", show_default="a file",
+    ),
+]  # fmt: skip
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
@@ -136,6 +145,13 @@ def as_moment(text: str | None) -> datetime | None:
 
 def as_length(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isdecimal() else text
+
+
+def machine_of(jobs: int | None, address: str | None = None, unfinished: Path | None = None) -> Machine:
+    """Where a command's work is done: all cores unless the option says how many; `address`: of searches."""
+    from gatecast.machine import Machine
+
+    return Machine(jobs=core_count() if jobs is None else jobs, studies=address, unfinished=unfinished)
 
 
 def core_count() -> int:

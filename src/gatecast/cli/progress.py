@@ -25,7 +25,7 @@ class RunProgress:
     and from what the stages took so far: see `Estimate`.
     """
 
-    def __init__(self, experiment: Experiment, quiet: bool) -> None:
+    def __init__(self, experiment: Experiment, quiet: bool, jobs: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -34,7 +34,7 @@ class RunProgress:
 
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
-        self.estimate = Estimate(usual_costs(experiment))
+        self.estimate = Estimate(usual_costs(experiment, jobs))
         slow = {
             name for name in experiment.models if experiment.model[name].traits_with_settings().seconds.row > SLOW_ROW
         }

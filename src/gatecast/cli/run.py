@@ -12,12 +12,14 @@ from gatecast.cli.costs import seeded
 from gatecast.cli.options import (
     AsJson,
     Backend,
+    Jobs,
     RunFolder,
     Scheduler,
+    Storage,
     as_folder,
     as_length,
-    core_count,
     experiment_of,
+    machine_of,
     with_bars_options,
 )
 from gatecast.cli.progress import RunProgress
@@ -42,7 +44,8 @@ def run(
     train: Annotated[str | None, typer.Option(help="Training window: 2Y, 18M, or bars.")] = None,
     expanding: Annotated[bool | None, typer.Option("--expanding", help="Train on everything so far.")] = None,
     name: Annotated[str | None, typer.Option(help="Names the run and its folder.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    jobs: Jobs = None,
+    storage: Storage = None,
     backend: Backend = "local",
     scheduler: Scheduler = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name>")] = None,
@@ -63,7 +66,7 @@ def run(
     demonstration = config is None and bars is None
     changes = {
         "name": name or (None if config else "embedded" if demonstration else Path(str(bars)).stem or "bars"),
-        "seed": seed, "horizon": horizon, "lookback": lookback, "jobs": jobs or core_count(),
+        "seed": seed, "horizon": horizon, "lookback": lookback,
         "bars": {"source": bars, **options},
         "schedule": {"refit": as_length(refit), "train": as_length(train), "expanding": expanding},
         "model": seeded(seeds),
@@ -73,10 +76,10 @@ def run(
     place = check_place(out or Path("runs") / as_folder(experiment.name))
     with locked(place):
         kept, began = unfinished(place), time.monotonic()
+        machine = machine_of(jobs, storage or studies(place), kept)
         try:
-            with cluster(backend, scheduler), RunProgress(experiment, quiet) as progress:
-                kept_by = experiment.replace(unfinished=kept, studies=studies(place))
-                result = run_experiment(kept_by, progress=progress, plan=progress.plan)
+            with cluster(backend, scheduler), RunProgress(experiment, quiet, machine.jobs) as progress:
+                result = run_experiment(experiment, progress=progress, plan=progress.plan, machine=machine)
         except KeyboardInterrupt:
             networks = counted(len(list(kept.glob("*.safetensors"))), "network")
             raise InterruptedRunError(

@@ -9,18 +9,23 @@ import typer
 
 from gatecast.cli.costs import seeded
 from gatecast.cli.options import (
+    READING,
     AsJson,
     Backend,
+    Jobs,
     RunFolder,
     Scheduler,
+    Storage,
     as_folder,
     core_count,
     experiment_of,
+    machine_of,
     with_bars_options,
 )
 from gatecast.cli.show import draw_page, make_console, page_line, print_json, say
 from gatecast.compute.progress import TerminalBars, printable
 from gatecast.errors import InterruptedRunError, SettingsError
+from gatecast.market.reading import TABLES
 
 
 @with_bars_options()
@@ -32,15 +37,15 @@ def audit(
     *,
     options: dict[str, Any],
     quick: Annotated[bool, typer.Option("--quick", help="Only what needs no fitting.")] = False,
+    jobs: Jobs = None,
     as_json: AsJson = False,
 ) -> None:
     """Rerun the chain with later bars removed or replaced and list leaks; exit status 1 if one is found."""
     from gatecast.audits.full import audit as audit_chain
 
-    changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
-    experiment = experiment_of(config, changes)
+    experiment = experiment_of(config, {"bars": {"source": bars, **options}})
     with TerminalBars() as progress:
-        result = audit_chain(experiment, full=not quick, progress=progress)
+        result = audit_chain(experiment, full=not quick, progress=progress, machine=machine_of(jobs))
     if as_json:
         print_json(result.to_dict())
     else:
@@ -49,20 +54,30 @@ def audit(
         raise typer.Exit(1)
 
 
+@with_bars_options(*READING.keys() - {*TABLES})
 def unseal(
     folder: RunFolder,
-    bars: Annotated[str | None, typer.Option(help="Where the run's bars are now, if they were moved.")] = None,
+    bars: Annotated[str, typer.Option(help="The run's bars with those of the hold-out: as for `gatecast run`.")],
+    *,
+    options: dict[str, Any],
     again: Annotated[bool, typer.Option("--again", help="Open it once more; the report says so.")] = False,
+    jobs: Jobs = None,
+    storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open the hold-out of a run, once: each gain before and in the hold-out."""
+    """Open the hold-out of a run, once: each gain before and in the hold-out.
+
+    Bars are read as the run read its own; the files are named here, as the settings in a run's folder open no other.
+    """
     from gatecast.store import check_place, load_run, locked, replacement, save_run
     from gatecast.studies.unseal import unseal as open_holdout
 
     sealed = load_run(folder)
     with locked(check_place(folder)):
         with TerminalBars() as progress:
-            run = open_holdout(sealed, bars=bars, again=again, jobs=core_count(), progress=progress)
+            run = open_holdout(
+                sealed, bars=bars, again=again, progress=progress, machine=machine_of(jobs, storage), **options
+            )
         run = save_run(run, folder)
         replaced = replacement(run)
         page = draw_page(run, folder)
@@ -118,6 +133,7 @@ def placebo(
     options: dict[str, Any],
     copies: Annotated[int, typer.Option(help="Copies without predictability; 199 for a p-value of .005.")] = 199,
     out: Annotated[Path | None, typer.Option(help="Where copies are kept.", show_default="runs/<name>.placebo")] = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank a run among runs on copies of its market without predictability.
@@ -126,13 +142,12 @@ def placebo(
     """
     from gatecast.studies.placebo import placebo as rank
 
-    changes = {"jobs": core_count(), "bars": {"source": bars, **options}}
-    experiment = experiment_of(config, changes)
+    experiment = experiment_of(config, {"bars": {"source": bars, **options}})
     name = experiment.name if config else Path(bars or "embedded").stem or "bars"
     folder = out or Path("runs") / f"{as_folder(name)}.placebo"
     try:
         with TerminalBars() as progress:
-            found = rank(experiment, copies=copies, folder=folder, jobs=experiment.jobs, progress=progress)
+            found = rank(experiment, copies=copies, folder=folder, progress=progress, machine=machine_of(jobs))
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted. Finished copies are kept in {printable(folder)}: the same command goes on from there."
@@ -154,8 +169,8 @@ def tune(
     trials: Annotated[int | None, typer.Option(help="Candidates a class and date.", show_default="8")] = None,
     every: Annotated[str | None, typer.Option(help="From one search to the next: 1Y, 3M, 1M.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Instead, a budget of time a class and date.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Address of the studies.", show_default="a file")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no result.", show_default="all")] = None,
+    storage: Storage = None,
+    jobs: Jobs = None,
     backend: Backend = "local",
     scheduler: Scheduler = None,
     out: Annotated[
@@ -169,29 +184,31 @@ def tune(
     no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
     """
     from gatecast.compute.cluster import cluster
+    from gatecast.forecasting.tuning.search import file_of, hidden
     from gatecast.store import check_place, discard, studies, unfinished
     from gatecast.studies.tune import tune as search
 
     changes = {
         "name": None if config else "embedded" if bars is None else Path(bars).stem or "bars",
-        "jobs": jobs or core_count(),
         "bars": {"source": bars, **options},
-        "tuning": {"trials": trials, "every": every, "seconds": seconds, "storage": storage},
+        "tuning": {"trials": trials, "every": every, "seconds": seconds},
     }
     experiment = experiment_of(config, changes)
     place = check_place(out or Path("runs") / as_folder(experiment.name))
-    file, kept = studies(place), unfinished(place)
+    kept = unfinished(place)
+    machine = machine_of(jobs, storage or studies(place), kept)
+    address = hidden(str(file_of(machine.studies) or machine.studies))
     try:
         with cluster(backend, scheduler), TerminalBars() as progress:
-            found = search(experiment.replace(studies=file, unfinished=kept), progress=progress)
+            found = search(experiment, progress=progress, machine=machine)
     except KeyboardInterrupt:
         raise InterruptedRunError(
-            f"interrupted. Candidates that were tried are kept in {printable(file)}: the same command goes on from "
-            "there."
+            f"interrupted. Candidates that were tried are kept in {printable(address)}: the same command goes on "
+            "from there."
         ) from None
     discard(kept)
     if as_json:
-        print_json({"studies": str(file), **found.to_dict()})
+        print_json({"studies": address, **found.to_dict()})
     else:
         make_console().print(printable(found.summary()), markup=False, soft_wrap=True)
 
@@ -205,7 +222,7 @@ def cadence(
     *,
     options: dict[str, Any],
     seeds: Annotated[int | None, typer.Option(help="Networks in the LSTM ensemble.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Cores to use; changes no score.", show_default="all")] = None,
+    jobs: Jobs = None,
     out: Annotated[Path | None, typer.Option(help="Draw it into this HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -214,13 +231,9 @@ def cadence(
 
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
-    changes = {
-        "jobs": jobs or core_count(), "model": seeded(seeds),
-        "bars": {"source": bars, **options},
-    }  # fmt: skip
-    experiment = experiment_of(config, changes)
+    experiment = experiment_of(config, {"model": seeded(seeds), "bars": {"source": bars, **options}})
     with TerminalBars() as progress:
-        found = compare(experiment, progress=progress)
+        found = compare(experiment, progress=progress, machine=machine_of(jobs))
     if out is not None:
         from gatecast.report.cadence import render_cadences
 

@@ -7,6 +7,8 @@ module loads no data library, so that the command starts quickly.
 from __future__ import annotations
 
 import re
+import reprlib
+from collections.abc import Collection
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,6 +22,8 @@ FIRST_DAY: Final = "1700-01-01"
 """First day that settings may name."""
 NEWEST_DAY: Final = "2200-12-31"
 """Last day that settings may name."""
+TABLES: Final = ("symbols_file", "splits", "actions", "delisting")
+"""Settings that name a file beside the source."""
 
 
 class BarsSettings(Settings):
@@ -98,6 +102,24 @@ bar an intraday, weekly or monthly time is).
     def options(self) -> dict[str, Any]:
         """The options of `gatecast.read_bars` that were given; neither the source nor the frame is among them."""
         return self.model_dump(exclude={"source"}, exclude_unset=True)
+
+    def refuse_tables(self, named: Collection[str] = ()) -> None:
+        """Raises `SettingsError` for a table that these settings name, unless it is among those `named` again.
+
+        Settings that came with a folder may be anybody's: they open no file that the user does not name.
+
+        >>> BarsSettings(splits="splits.csv", actions="actions.csv").refuse_tables(["splits"])
+        Traceback (most recent call last):
+            ...
+        gatecast.errors.SettingsError: the run's bars were read with actions = 'actions.csv'; a run's own settings \
+open no file outside its folder. Name the file again: actions='...', or --actions FILE.
+        """
+        for name in TABLES:
+            if (table := getattr(self, name)) and name not in named:
+                raise SettingsError(
+                    f"the run's bars were read with {name} = {reprlib.repr(table)}; a run's own settings open no file "
+                    f"outside its folder. Name the file again: {name}='...', or --{name.replace('_', '-')} FILE."
+                )
 
 
 def as_day(value: str | date, name: str = "holdout") -> date:

@@ -28,9 +28,9 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(folder.name + ".unfinished")
 
 
-def studies(folder: Path) -> Path:
-    """The file of a run's searches for settings: kept, so that the same search is made once. Optuna's own format."""
-    return folder.with_name(folder.name + ".studies.db")
+def studies(folder: Path) -> str:
+    """Address of the file of a run's searches for settings, in Optuna's own format: the same search is made once."""
+    return f"sqlite:///{folder.with_name(folder.name + '.studies.db')}"
 
 
 def previous(folder: Path) -> Path:

@@ -75,7 +75,7 @@ def _parts(run: Run) -> dict[str, bytes | KeptFile]:
     parts["experiment.toml"] = to_toml(run.experiment, notes).encode()
     for name in run.classes:
         parts |= _class_parts(run, name)
-    if not run.classes and run.path is not None:  # a run that was loaded: its models come along
+    if run.path is not None and run.is_loaded:  # a run that was loaded: its models come along
         parts |= Parts(run.path, "models/", "scale/", "issued/").content
     return parts
 

@@ -21,10 +21,12 @@ from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.panel import NETWORK, RIVAL, RIVALS
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.runs import configuration, data_of
@@ -34,6 +36,7 @@ from gatecast.samples.windows import make_samples
 if TYPE_CHECKING:
     from gatecast.evaluation.paired import Paired
     from gatecast.evaluation.record import Record
+    from gatecast.forecasting.forecaster import Forecaster
     from gatecast.forecasting.lstm import LSTM
     from gatecast.samples.windows import Samples
 
@@ -245,7 +248,7 @@ def _cell(one: Difference | None) -> str:
 
 
 @checked
-def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cadences:
+def cadence(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Cadences:
     """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
 
     The schedule is the experiment's with monthly refits, the first when there is a whole window to learn from: else the
@@ -254,8 +257,9 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
 
     Parameters
     ----------
-    experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set. Its `jobs` change the seconds alone.
+    experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set.
     progress: called with "class: cadence", networks trained and networks there are.
+    machine: its cores change the seconds alone; nothing is kept of what was interrupted.
 
     Raises
     ------
@@ -277,14 +281,19 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
     [41, 14, 4, 1, 41]
     """
     bars = experiment.read().bars
-    experiment = experiment.replace(schedule=monthly(experiment), unfinished=None)
+    experiment = experiment.replace(schedule=monthly(experiment.schedule, experiment.network))
     made = make_samples(
         bars, experiment.features,
         lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
     )  # fmt: skip
     samples = enough_history(made, bars, experiment)
-    costs = dict.fromkeys(MONTHS, Cost())
-    forecasts = {name: _forecast(experiment, one, costs, progress) for name, one in samples.items()}
+    lstms = {name: variant(experiment.network, name) for name in MONTHS}
+    wanted = {name for names in RIVALS.values() for name in names}
+    rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
+    costs, task = dict.fromkeys(MONTHS, Cost()), Task(jobs=machine.jobs)
+    forecasts = {
+        name: _forecast(lstms, rivals, experiment.schedule, one, costs, progress, task) for name, one in samples.items()
+    }
     heads = [head for head in HEADS if head in experiment.network.heads]
     records = records_of(forecasts, heads)
     first = records[heads[0]]
@@ -297,24 +306,19 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None) -> Cade
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
         {name: len(one.folds) for name, one in forecasts.items()}, costs,
         tuple(_score(record, name) for record in records.values() for name in MONTHS), tuple(compared(records, costs)),
-        tried, (*_notes(experiment, samples, sorted(made.keys() - samples.keys())), *unread),
+        tried, (*_notes(experiment.network.seeds, samples, sorted(made.keys() - samples.keys())), *unread),
     )  # fmt: skip
 
 
-def monthly(experiment: Experiment) -> Schedule:
-    """The experiment's schedule with monthly refits, the first when there is a whole window to learn from."""
-    schedule = experiment.schedule
-    window = experiment.network.window or (EXPANDING if schedule.expanding else schedule.train)
+def monthly(schedule: Schedule, lstm: LSTM) -> Schedule:
+    """The schedule with monthly refits, the first when there is a whole window to learn from."""
+    window = lstm.window or (EXPANDING if schedule.expanding else schedule.train)
     changed: Schedule = schedule.replace(refit="1M", minimum=schedule.minimum if window == EXPANDING else window)
     return changed
 
 
-def variant(experiment: Experiment, name: str) -> LSTM:
+def variant(lstm: LSTM, name: str) -> LSTM:
     """The LSTM of a cadence."""
-    return _at(experiment.network, name)
-
-
-def _at(lstm: LSTM, name: str) -> LSTM:
     changed: LSTM = lstm.replace(every=MONTHS[name], warm_start=name == WARM)
     return changed
 
@@ -324,7 +328,7 @@ def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samp
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     symbols = tuple(bars["symbol"].unique().sort().to_list())
     lstm = experiment.network
-    settings = [configuration(experiment.with_model(NETWORK, _at(lstm, name))) for name in MONTHS]
+    settings = [configuration(experiment.with_model(NETWORK, variant(lstm, name))) for name in MONTHS]
     data = data_of(bars, samples)
     return [Trial(symbols, str(days.min()), str(days.max()), one, None, data=data) for one in settings]
 
@@ -332,10 +336,12 @@ def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samp
 # ── forecasts and cost ────────────────────────────────────────────────────────────────────────────
 
 
-def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], progress: Progress | None) -> Forecasts:
+def _forecast(
+    lstms: Mapping[str, LSTM], rivals: Mapping[str, Forecaster], schedule: Schedule, samples: Samples,
+    costs: dict[str, Cost], progress: Progress | None, task: Task,
+) -> Forecasts:  # fmt: skip
     """Out-of-sample forecasts of a class by every cadence, and by the heads' simple rivals."""
-    folds = experiment.schedule.folds(samples.times, samples.known_at)
-    lstms = {name: variant(experiment, name) for name in MONTHS}
+    folds = schedule.folds(samples.times, samples.known_at)
     lstms[MONTHLY].replace(seeds=1, epochs=1).fit_many([folds[0].on(samples)])  # compiles before the clock runs
     done: dict[str, int] = {}
 
@@ -351,11 +357,7 @@ def _forecast(experiment: Experiment, samples: Samples, costs: dict[str, Cost], 
         before = costs[fits.name]
         costs[fits.name] = Cost(before.fits + len(trained), before.epochs + sum(trained), before.seconds + fits.seconds)
 
-    wanted = {name for names in RIVALS.values() for name in names}
-    rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
-    return walk_forward(
-        {**lstms, **rivals}, samples, experiment.schedule, experiment.task, progress=report, on_fits=count
-    )
+    return walk_forward({**lstms, **rivals}, samples, schedule, task, progress=report, on_fits=count)
 
 
 # ── scores ────────────────────────────────────────────────────────────────────────────────────────
@@ -404,12 +406,12 @@ def difference(head: str, both: Paired, cost: float) -> Difference:
     )  # fmt: skip
 
 
-def _notes(experiment: Experiment, samples: dict[str, Samples], left_out: Sequence[str]) -> Iterator[str]:
+def _notes(seeds: int, samples: dict[str, Samples], left_out: Sequence[str]) -> Iterator[str]:
     """What a reader should know before the numbers."""
     symbols = sum(len(one.symbols) for one in samples.values())
     if symbols < SYMBOLS:
         yield f"Only {symbols} symbol(s): {SYMBOLS} are the least that such a comparison should rest on."
-    if experiment.network.seeds < SEEDS:
-        yield f"Only {experiment.network.seeds} network(s) in an ensemble: {SEEDS} are the least; seeds may decide it."
+    if seeds < SEEDS:
+        yield f"Only {seeds} network(s) in an ensemble: {SEEDS} are the least; seeds may decide it."
     for name in left_out:
         yield f"{name} is left out: its history is too short for a window and a month after it."

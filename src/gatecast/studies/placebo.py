@@ -6,7 +6,7 @@ A copy is the user's own market with the sign of each day drawn anew: see `flipp
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -25,6 +25,7 @@ from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.verdict import NAMES
 from gatecast.experiment import Experiment
 from gatecast.files import append_lines, read
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
 from gatecast.runs import judge_chain
@@ -155,7 +156,7 @@ def placebo(
     *,
     copies: int = 199,
     folder: str | Path | None = None,
-    jobs: int = 1,
+    machine: Machine = ONE_CORE,
     progress: Progress | None = None,
 ) -> Placebo:
     """Where the run stands among runs of the same chain on copies without predictability.
@@ -169,7 +170,7 @@ def placebo(
     experiment: any; its seed decides the copies. copies: 199 make .005 the smallest p-value.
     folder: keeps every copy as it ends, one JSON line in `placebo.jsonl`, so that a study that was stopped goes on and
         one with more copies begins where this one ended. Lines of other settings, data or code are left alone.
-    jobs: cores, one copy each; changes no result. progress: called with "placebo", runs done and runs there are.
+    machine: its cores, one copy each, change no result. progress: called with "placebo", runs done and runs there are.
 
     Raises
     ------
@@ -194,7 +195,7 @@ def placebo(
     """
     if not 1 <= copies <= MOST_COPIES:
         raise SettingsError(f"copies = {copies}: expected 1 to {MOST_COPIES:,}; 199 make .005 the smallest p-value.")
-    experiment = experiment.replace(control=None, unfinished=None, jobs=1)
+    experiment = experiment.replace(control=None)
     bars = experiment.read().bars
     key = key_of(experiment, bars)
     file = _opened(Path(folder)) if folder is not None else None
@@ -217,7 +218,7 @@ def placebo(
             progress("placebo", done, copies + 1)
 
     report(0)
-    found |= fan_out(work, missing, jobs=jobs, processes=experiment.is_importable, progress=report)
+    found |= fan_out(work, missing, jobs=machine.jobs, processes=experiment.is_importable, progress=report)
     return ranked([found[copy] for copy in range(copies + 1)])
 
 
@@ -300,9 +301,9 @@ def verdicts_of(experiment: Experiment, bars: pl.DataFrame) -> dict[str, Verdict
 # ── what is kept ──────────────────────────────────────────────────────────────────────────────────
 
 
-def own_features(experiment: Experiment, bars: pl.DataFrame) -> list[str]:
-    """The experiment's features that are functions of the user's own."""
-    return sorted(set(experiment.features or DEFAULT_FEATURES) - BUILT_IN - set(bars.columns))
+def own_features(names: Collection[str], columns: Collection[str]) -> list[str]:
+    """The features that are functions of the user's own: neither built in nor columns of the bars."""
+    return sorted({*names} - BUILT_IN - {*columns})
 
 
 def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
@@ -313,7 +314,7 @@ def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
     from importlib.metadata import version
 
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
-    own = own_features(experiment, bars)
+    own = own_features(experiment.features or DEFAULT_FEATURES, bars.columns)
     made = bars.hstack(compute_features(bars, own).select(own)) if own else bars
     libraries = {name: version(name) for name in LIBRARIES}
     return hash_of([settings, hash_of_bars(made), code_hash(), libraries, experiment.deciding_plugins])

@@ -20,13 +20,17 @@ from gatecast.evaluation.search_worth import (
 )
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.panel import NETWORK, RIVALS
 from gatecast.forecasting.tuning.tuned import DEFAULT, Tuning
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.runs import data_of, nested_trials
 
 if TYPE_CHECKING:
+    from gatecast.forecasting.forecaster import Forecaster
+    from gatecast.forecasting.schedule import Schedule
     from gatecast.samples.windows import Samples
 
 
@@ -65,12 +69,12 @@ class Tuned:
         return "\n".join(lines)
 
 
-def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
+def tune(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Tuned:
     """The searches of every asset class and date, and what they were worth out of sample.
 
     Only the LSTM is fitted: with the settings in force from each date on, and beside it with those given. The searches
-    are those that `run` makes with the same settings; kept in `experiment.studies`, or at `tuning.storage`, they are
-    made once. Their candidates enter the ledger of trials.
+    are those that `run` makes with the same settings; kept at the address `machine.studies`, they are made once. Their
+    candidates enter the ledger of trials.
 
     Raises `HistoryTooShortError` as `run` does, `StoreError` for studies that cannot be read or written.
 
@@ -88,8 +92,12 @@ def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
     experiment = experiment.replace(tuning=experiment.tuning or Tuning())
     bars = experiment.read().bars
     samples = enough_history(experiment.make_samples(bars), bars, experiment)
+    models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
     seconds: dict[str, float] = {}
-    forecasts = {name: _forecast(experiment, one, seconds, progress) for name, one in samples.items()}
+    forecasts = {
+        name: _forecast(models, experiment.schedule, one, seconds, progress, machine.task)
+        for name, one in samples.items()
+    }
     data = data_of(bars, list(samples.values()))
     with problems() as unread:
         record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
@@ -99,8 +107,9 @@ def tune(experiment: Experiment, *, progress: Progress | None = None) -> Tuned:
 
 
 def _forecast(
-    experiment: Experiment, samples: Samples, seconds: dict[str, float], progress: Progress | None
-) -> Forecasts:
+    models: Mapping[str, Forecaster], schedule: Schedule, samples: Samples, seconds: dict[str, float],
+    progress: Progress | None, task: Task,
+) -> Forecasts:  # fmt: skip
     """One class by the LSTM alone, with the settings that are searched for and with those given."""
 
     def told(count: int, of: int, best: str) -> None:
@@ -116,7 +125,6 @@ def _forecast(
         seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
 
     done: dict[str, int] = {}
-    total = experiment.network.fit_count(len(experiment.schedule.folds(samples.times, samples.known_at)))
-    models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
-    task = replace(experiment.task, on_search=told)
-    return walk_forward(models, samples, experiment.schedule, task, progress=report, on_fits=clock)
+    total = models[NETWORK].fit_count(len(schedule.folds(samples.times, samples.known_at)))
+    task = replace(task, on_search=told)
+    return walk_forward(models, samples, schedule, task, progress=report, on_fits=clock)

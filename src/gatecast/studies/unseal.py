@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from gatecast.arguments import checked
+from gatecast.arguments import checked, takes
 from gatecast.chain import Progress, make_chain
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
@@ -17,25 +19,34 @@ from gatecast.evaluation.ledger import market_of, problems
 from gatecast.evaluation.record import records_of
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.market.merging import refuse_other_market
+from gatecast.market.reading import TABLES, BarsSettings
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of_settings
 from gatecast.runs import Run
 
 
 @checked
+@takes(BarsSettings, without=BarsSettings.model_fields.keys() - {*TABLES})
 def unseal(
-    run: Run, *, bars: str | Path | pl.DataFrame | None = None, again: bool = False, jobs: int = 1,
+    run: Run,
+    *,
+    bars: str | Path | pl.DataFrame | None = None,
+    again: bool = False,
     progress: Progress | None = None,
-) -> Run:  # fmt: skip
+    machine: Machine = ONE_CORE,
+    **tables: Any,
+) -> Run:
     """A sealed run with what its hold-out shows, once for these instruments and sessions; the opening is recorded.
 
     Parameters
     ----------
-    run: made with `holdout` set. bars: where its bars are now, a file or a frame (None: where the run read them).
+    run: made with `holdout` set. bars: where its bars are, a file or a frame, and what `tables` they need (None: where
+        the run read them, which only a run that was made by this process may say).
     again: open it although it was opened before, which the report will say.
-    jobs: cores; changes no result. progress: as in `gatecast.run`.
+    progress, machine: as in `gatecast.run`.
 
     Returns the run with `scores["holdout"]`: what `holdout.measure` gives (each head's and the strategy's gain before
     and in the hold-out, how much of it is gone, and how little so many years can confirm), `opened` (every opening,
@@ -56,17 +67,23 @@ def unseal(
     if bars is not None:
         is_file = isinstance(bars, str | Path)
         source = source.replace(source=str(bars), frame=None) if is_file else source.replace(frame=bars)
-    elif source.source == "frame" and source.frame is None:
-        raise SettingsError("the run's bars were a frame, which is not kept: give bars=, or --bars FILE.")
+    elif run.is_loaded:
+        raise SettingsError(
+            f"give the run's bars, --bars FILE or bars=...: {_where(source)}, and a run's own settings open nothing "
+            "outside its folder."
+        )
+    if run.is_loaded:
+        source.refuse_tables(tables)
+    source = source.replace(**tables)
     symbols = run.bars["symbol"].unique().sort().to_list()
     market = market_of(run.bars)
     with problems() as unread:
         holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)
         seen = holdout.seen_without_seal(symbols, sealed.holdout, market=market)
-    opened = sealed.replace(holdout=None, control=None, bars=source, jobs=jobs)
+    opened = sealed.replace(holdout=None, control=None, bars=source)
     whole = _whole(opened, symbols, sealed.holdout)
     refuse_other_market(run.bars, whole.bars)
-    chain = make_chain(opened, whole.bars, progress, actions=whole.actions)
+    chain = make_chain(opened, whole.bars, progress, actions=whole.actions, machine=machine)
     periods = chain.result.rows_per_year
     found = holdout.measure(records_of(chain.forecasts), chain.result.equity, sealed.holdout, periods_per_year=periods)
     same = holdout.same_past(run.forecasts, pl.concat([one.to_frame() for one in chain.forecasts.values()]))
@@ -104,3 +121,8 @@ def _whole(opened: Experiment, symbols: list[str], first: str) -> Reading:
             "show anything: nothing was opened. Wait for them, or give a newer file with --bars (bars=)."
         )
     return replace(reading, bars=bars)
+
+
+def _where(source: BarsSettings) -> str:
+    """Where the bars of a loaded run came from, in words."""
+    return "they were a frame" if source.source == "frame" else f"they were read from {reprlib.repr(source.source)}"

@@ -7,7 +7,6 @@ that neither its training nor its early stopping has seen. No row that the walk-
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gatecast.compute.cluster import active
 from gatecast.compute.notices import notice
@@ -30,7 +29,7 @@ from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, o
 from gatecast.market.bars import session_date
 from gatecast.metrics.significance import hac_mean
 from gatecast.samples.targets import HEADS, return_scale
-from gatecast.settings import Settings
+from gatecast.settings import Settings, without_moved
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +52,9 @@ def _ordered(value: tuple[Any, Any]) -> tuple[Any, Any]:
         raise ValueError(f"expected the smaller end first, got {list(value)}")
     return value
 
+
+MOVED = {"storage": "--storage, GATECAST_STORAGE or Machine(studies=...)"}
+"""What stood among the settings up to version 0.1 -> what sets it now."""
 
 ENDS = Field(description="from and to; widened where the given setting lies outside")
 _End = Annotated[int, Field(ge=1, le=1000)]
@@ -100,12 +102,11 @@ class Tuning(Settings):
     """what may be learned from; no more than the slice is seen in the search"""
     features: bool = False
     """whether each feature may be left out"""
-    storage: str | None = Field(default=None, examples=["postgresql+psycopg://user@host/studies"])
-    """sqlite:///FILE, or a PostgreSQL server that several machines share; left out: a file beside the run"""
 
-    @field_serializer("storage")
-    def _without_password(self, storage: str | None) -> str | None:
-        return storage and re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1@", storage)
+    @model_validator(mode="before")
+    @classmethod
+    def _without_an_address(cls, values: Any) -> Any:
+        return without_moved(values, MOVED)
 
     @field_validator("head")
     @classmethod
@@ -121,15 +122,9 @@ class Tuning(Settings):
                 LSTM(**{name: end})
         return self
 
-    @property
-    def shared(self) -> bool:
-        """Whether other machines may work on the same studies."""
-        return self.storage is not None and file_of(self.storage) is None
-
-    @property
-    def reproducible(self) -> bool:
-        """Whether the same study has the same trials again."""
-        return self.seconds is None and not self.shared
+    def reproducible(self, studies: str | None) -> bool:
+        """Whether the same study has the same trials again; `studies`: its address."""
+        return self.seconds is None and not is_shared(studies)
 
     def given(self, lstm: LSTM, samples: Samples) -> Params:
         """The settings that were given, as a candidate."""
@@ -171,6 +166,15 @@ class Tuning(Settings):
     def reach(self) -> int:
         """The longest lookback that may be chosen."""
         return self.lookback[1]
+
+
+def is_shared(studies: str | None) -> bool:
+    """Whether other machines may work on the studies at an address; None: they are in memory.
+
+    >>> is_shared("sqlite:///studies.db"), is_shared("postgresql+psycopg://host/studies")
+    (False, True)
+    """
+    return studies is not None and file_of(studies) is None
 
 
 def with_params(lstm: LSTM, params: Params, samples: Samples) -> LSTM:
@@ -244,8 +248,8 @@ class TunedLSTM(Forecaster):
     ) -> list[dict[str, Any]]:
         """A search at each fold's cutoff, the best of one among the first guesses of the next; see `search_once`.
 
-        Searches are kept at the address that the settings name, else in the run's own file, which may fail: the search
-        then goes on in memory, and `compute.notices` has it. Raises `StoreError` where the named address fails.
+        Searches are kept at the address `task.studies`. A file may fail: the search then goes on in memory, and
+        `compute.notices` has it. Raises `StoreError` where a server fails.
         """
         found: list[dict[str, Any]] = []
 
@@ -256,12 +260,12 @@ class TunedLSTM(Forecaster):
                     told = partial(_tell, task, number, len(folds))
                     found.append(search_once(self.lstm, self.tuning, folds[number], guesses, storage, task, told))
 
-        if self.tuning.storage or not task.studies:
-            search_in(self.tuning.storage)
+        if task.studies is None or is_shared(task.studies):
+            search_in(task.studies)
             return found
         try:
             search_in(task.studies)
-        except StudiesError as error:  # the run's own file, without which the search is the same
+        except StudiesError as error:  # a file, without which the search is the same
             notice(f"{error} The search goes on in memory: if it is interrupted, it begins anew.")
             search_in(None)
         return found
@@ -323,15 +327,16 @@ def search_once(
 
         return fan_out(tried, candidates, jobs=task.jobs)
 
-    day, key = np.datetime_as_string(fold.cutoff, "D"), key_of(lstm, tuning, fold, inner, first)
+    repeats = tuning.reproducible(task.studies)
+    day, key = np.datetime_as_string(fold.cutoff, "D"), key_of(lstm, tuning, fold, inner, first if repeats else ())
     trials = search(
         storage, f"{samples.asset_class} {day} {key}",
         space, first, evaluate, steps=len(inner), budget=Budget(tuning.trials, tuning.seconds),
-        sampler=tuning.sampler, prune=tuning.prune, shared=tuning.shared,
+        sampler=tuning.sampler, prune=tuning.prune, shared=is_shared(task.studies),
         seed=lambda number: seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
         progress=told and (lambda known: told(min(len(known), tuning.trials), tuning.trials, _best(known, given))),
     ) if inner else []  # fmt: skip
-    return _judged(tuning, fold, given, trials)
+    return _judged(tuning, fold, given, trials, repeats)
 
 
 def _best(trials: Sequence[Trial], given: Params) -> str:
@@ -347,8 +352,11 @@ def best_of(trials: Sequence[Mapping[str, Any]]) -> list[Params]:
     return [dict(one["params"]) for one in done[:PASSED_ON]]
 
 
-def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) -> dict[str, Any]:
-    """See `search_once`: the best of the trials, where it beats the settings given by the margin."""
+def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial], repeats: bool) -> dict[str, Any]:
+    """See `search_once`: the best of the trials, where it beats the settings given by the margin.
+
+    `repeats`: whether the same search has the same trials again.
+    """
     done = sorted((one for one in trials if one.state == "complete"), key=lambda one: (one.loss, one.number))
     own = next((one for one in done if one.params == given), None)
     best, statistic = (done[0] if done else None), None
@@ -360,7 +368,7 @@ def _judged(tuning: Tuning, fold: Fold, given: Params, trials: Sequence[Trial]) 
         "since": str(np.datetime_as_string(fold.since(tuning.slice), "s")),
         "chosen": best.params if replaced and best else given,
         "given_loss": own.loss if own else None, "loss": best.loss if best else None,
-        "statistic": statistic, "replaced": replaced, "reproducible": tuning.reproducible,
+        "statistic": statistic, "replaced": replaced, "reproducible": repeats,
         "trials": [
             {"number": one.number, "params": one.params, "state": one.state, "loss": one.loss, "reason": one.reason}
             for one in trials
@@ -409,8 +417,8 @@ def key_of(lstm: LSTM, tuning: Tuning, fold: Fold, inner: Sequence[Fold], guesse
     """
     samples = fold.data
     digest = hashlib.sha256(engine_code() + lstm.model_dump_json().encode())
-    digest.update(repr(guesses).encode() if tuning.reproducible else b"")
-    digest.update(tuning.model_dump_json(exclude={"trials", "seconds", "every", "storage", "margin"}).encode())
+    digest.update(repr(guesses).encode() if guesses else b"")
+    digest.update(tuning.model_dump_json(exclude={"trials", "seconds", "every", "margin"}).encode())
     for one in inner:
         rows = np.r_[one.train, one.validation, one.test]
         ends = samples.ends[rows]
