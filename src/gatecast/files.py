@@ -41,6 +41,8 @@ class SupportsRead(Protocol):
 def beside(place: Path) -> Iterator[Path]:
     """A free name in the folder of `place`, to write to first; whatever is left of it in the end is removed.
 
+    What killed processes left in that folder is removed as well.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with beside(Path(folder) / "a") as temporary:
@@ -48,6 +50,7 @@ def beside(place: Path) -> Iterator[Path]:
     ...     list(Path(folder).iterdir())
     []
     """
+    sweep(place.parent)
     temporary = free_name(place)
     try:
         yield temporary
