@@ -37,6 +37,7 @@ MAX_ROWS = 100_000_000
 MAX_CELLS = 2**27
 MAX_TEXT_BYTES = 1000  # of a cell of a Parquet file
 MAX_ENTRIES = 200_000  # of a folder that is searched for files
+MAX_PAGES = 200_000  # of a Parquet file, of all its columns
 LEAST_DECODED_BYTES = 2**26  # up to which a packed file may grow however small it is
 MOST_PACKED = 100  # times by which a larger one may grow: bars are packed to a third or a tenth
 SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet", ".pq")
@@ -215,6 +216,8 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
             metadata, schema = opened.metadata, opened.schema_arrow
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             rows, columns = metadata.num_rows, metadata.num_columns
+    except BarsFileError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
     _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), MAX_BYTES)
@@ -269,7 +272,8 @@ def _may_grow_to(size: int) -> int:
 def _refuse_swollen(path: Path) -> None:
     """Raises BarsFileError where the pages of a Parquet file unpack to more than `_may_grow_to` bytes.
 
-    The footer is whatever a writer put there; what a reader makes room for is the size in each page's own head.
+    The footer is whatever a writer put there; what a reader makes room for is the size in each page's own head. Nothing
+    is read twice: columns that share bytes of the file are refused, and more than `MAX_PAGES` pages.
     """
     import pyarrow.parquet as pq
 
@@ -277,19 +281,32 @@ def _refuse_swollen(path: Path) -> None:
         size = os.fstat(file.fileno()).st_size
         metadata = pq.read_metadata(file)
         _within(path, "columns", metadata.num_columns, MAX_COLUMNS)
-        total = 0
-        for group in range(metadata.num_row_groups):
-            for number in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(number)
-                first = chunk.dictionary_page_offset
-                at = chunk.data_page_offset if first is None else min(first, chunk.data_page_offset)
-                end = min(at + chunk.total_compressed_size, size)
-                while 0 <= at < end:
-                    file.seek(at)
-                    unpacked, packed, length = page_sizes(file.read(MAX_HEAD_BYTES))
-                    total += unpacked
-                    _within(path, "unpacked bytes", total, min(MAX_BYTES, _may_grow_to(size)))
-                    at += length + packed
+        _within(path, "parts of columns", metadata.num_row_groups * metadata.num_columns, MAX_PAGES)
+        total = pages = heads = reached = 0
+        for at, end in sorted(_chunks(metadata)):
+            if at < reached:
+                raise BarsFileError("columns of it share the same bytes.", file=path, advice="Write the file anew.")
+            reached = max(end, at)
+            while at < min(end, size):
+                file.seek(at)
+                unpacked, packed, length = page_sizes(file.read(MAX_HEAD_BYTES))
+                total, pages, heads = total + unpacked, pages + 1, heads + length
+                _within(path, "unpacked bytes", total, min(MAX_BYTES, _may_grow_to(size)))
+                _within(path, "pages", pages, MAX_PAGES)
+                _within(path, "bytes of heads of pages", heads, size)
+                at += length + packed
+
+
+def _chunks(metadata: Any) -> Iterator[tuple[int, int]]:
+    """Where each column of each group of rows begins in a Parquet file and where it ends, both from 0 on."""
+    for group in range(metadata.num_row_groups):
+        columns = metadata.row_group(group)
+        for number in range(metadata.num_columns):
+            chunk = columns.column(number)
+            first = chunk.dictionary_page_offset
+            at = chunk.data_page_offset if first is None else min(first, chunk.data_page_offset)
+            if at >= 0:
+                yield at, at + chunk.total_compressed_size
 
 
 MAX_HEAD_BYTES = 2**16
