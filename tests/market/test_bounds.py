@@ -73,6 +73,26 @@ def _many_cells(folder: Path) -> Path:
     return _table(folder, **{f"c{n}": rows for n in range(10)})
 
 
+def _shared_texts(folder: Path, zone: str | None = None) -> Path:
+    """100,000 rows that share a text of 1,000 bytes: 100 MB of text once each row has its own."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 1000]))
+    times = pa.array(range(100_000), pa.timestamp("s", zone))
+    path = folder / "a.parquet"
+    pq.write_table(pa.table({"date": times, "note": texts}), path, compression="zstd", store_schema=False)
+    return path
+
+
+def _shared_texts_beside_an_offset(folder: Path) -> Path:
+    return _shared_texts(folder, "+05:30")
+
+
+def _wide_and_packed(folder: Path) -> Path:
+    path = folder / "a.csv.gz"
+    names = b",".join(b"c%d" % n for n in range(900))
+    path.write_bytes(gzip.compress(names + b"\n" + (b"," * 899 + b"\n") * 10_000, 9))
+    return path
+
+
 def _fixed_bytes(folder: Path) -> Path:
     return _table(folder, time=pa.array([b"ab"], pa.binary(2)), close=[1.0])
 
@@ -123,7 +143,9 @@ def _many_pages(folder: Path) -> Path:
         (_shared_bytes, "share the same bytes"), (_many_pages, "200,001 pages"),
         (_packed, "bytes"), (_blank_lines, "cells"), (_a_long_cell, "is not UTF|not a|no column|time"),
         (_many_columns, "columns"), (_a_pipe, "no such file"), (_zeros, "no such file"), (_long_texts, "a text of"),
-        (_swollen_pages, "unpacked bytes"), (_many_cells, "cells"), (_fixed_bytes, "only plain text"),
+        (_swollen_pages, "unpacked bytes"), (_many_cells, "cells"),
+        (_shared_texts, "bytes of text"), (_shared_texts_beside_an_offset, "bytes of text"),
+        (_wide_and_packed, "cells"), (_fixed_bytes, "only plain text"),
     ],
 )  # fmt: skip
 def test_a_small_file_that_unpacks_to_much_is_refused(make: Callable[[Path], Path], said: str, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from gatecast import files
+from gatecast import files, formats
 from gatecast.errors import BarsFileError
 from gatecast.market.bars import PRICES, Finding, Severity
 from gatecast.market.spellings import SPELLINGS, snake
@@ -223,7 +223,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), MAX_BYTES)
     _within(path, "rows", rows, MAX_ROWS)
     _within(path, "columns", columns, MAX_COLUMNS)
-    _within(path, "cells", rows * columns, min(MAX_CELLS, _may_grow_to(path.stat().st_size) // 8))
+    _within(path, "cells", rows * columns, _most_cells(path))
     for column in schema:
         kind = column.type
         strange = isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind)
@@ -262,6 +262,11 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
         problem = f"not a readable Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
         raise BarsFileError(problem, file=path) from None
     return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
+
+
+def _most_cells(path: Path) -> int:
+    """Cells that a file may have, by its size."""
+    return min(MAX_CELLS, _may_grow_to(path.stat().st_size) // 8)
 
 
 def _may_grow_to(size: int) -> int:
@@ -386,26 +391,35 @@ def page_sizes(head: bytes) -> tuple[int, int, int]:
 
 
 def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
-    """Columns of text that were read as dictionaries as plain text, none longer than `MAX_TEXT_BYTES`."""
+    """Columns of text that were read as dictionaries as plain text; see `_with_short_texts` for what is refused."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    total = 0
     for position, column in enumerate(table.schema):
         if pa.types.is_dictionary(column.type) and not pa.types.is_nested(column.type.value_type):
             values = table.column(position)
             lengths = [pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0 for chunk in values.chunks]
             _refuse_long(path, column.name, max(lengths, default=0))
+            for chunk in values.chunks:
+                total += pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+            _within(path, "bytes of text", total, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
             table = table.set_column(position, column.name, values.cast(column.type.value_type))
     return table
 
 
 def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """The frame; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`."""
+    """The frame of a file; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`, and for too much text in all.
+
+    A text that many rows share is once in a file and in the frame, and as often as there are rows in what is made of it.
+    """
     for name, kind in frame.schema.items():
         if kind in (pl.String, pl.Categorical, pl.Enum):
             texts = frame[name] if kind == pl.String else frame[name].unique().cast(pl.String)
             longest: Any = texts.str.len_bytes().max()
             _refuse_long(path, name, longest or 0)
+    total = formats.text_bytes(frame)
+    _within(path, "bytes of text", total, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
     return frame
 
 
@@ -664,7 +678,7 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], 
     """All rows after `skip` lines as text; blank lines are rows of nulls, so rows count lines."""
     lines = data.count(b"\n") + 1
     _within(path, "rows", lines, MAX_ROWS)
-    _within(path, "cells", lines * len(names), min(MAX_CELLS, len(data) + 2**22))  # a cell has a separator
+    _within(path, "cells", lines * len(names), min(_most_cells(path), len(data) + 2**22))  # a cell has a separator
     try:
         return pl.read_csv(
             data,
