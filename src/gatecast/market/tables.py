@@ -411,7 +411,7 @@ def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
 def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """The frame of a file; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`, and for too much text in all.
 
-    A text that many rows share is once in a file and in the frame, and as often as there are rows in what is made of it.
+    A text that many rows share is there once in a file and in the frame, and once a row in what is made of it.
     """
     for name, kind in frame.schema.items():
         if kind in (pl.String, pl.Categorical, pl.Enum):
