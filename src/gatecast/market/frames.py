@@ -11,7 +11,7 @@ import polars as pl
 from gatecast.errors import BarsError, BarsFileError, cut
 from gatecast.market.bars import PRICES
 from gatecast.market.spellings import SPELLINGS, snake
-from gatecast.market.tables import Table, from_arrow, refuse_twice, zone_is_known
+from gatecast.market.tables import MAX_COLUMNS, Table, from_arrow, refuse_twice, zone_is_known
 
 
 def read_frame(source: Any) -> list[Table]:
@@ -27,12 +27,16 @@ def read_frame(source: Any) -> list[Table]:
     ['1.0', 'n/a']
     """
     try:
-        return _tables_of(source)
+        tables = _tables_of(source)
     except (BarsError, MemoryError):
         raise
     except (Exception, pl.exceptions.PanicException) as error:  # whatever the libraries make of strange cells
         why = cut(f"{type(error).__name__}: {error}".partition("\n")[0])
         raise BarsError(f"the frame cannot be read ({why}). Convert its columns to numbers, text or times.") from None
+    widest = max((table.frame.width for table in tables), default=0)
+    if widest > MAX_COLUMNS:
+        raise BarsError(f"the frame has {widest:,} columns; at most {MAX_COLUMNS:,} are read. Choose columns of it.")
+    return tables
 
 
 def _tables_of(source: Any) -> list[Table]:

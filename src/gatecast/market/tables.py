@@ -12,6 +12,7 @@ import io
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -453,7 +454,8 @@ def zone_is_known(zone: str) -> bool:
 def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
     """An Arrow table as a Polars frame; times with a fixed offset become text that ends with it.
 
-    Raises BarsFileError for a column that is there twice, and for a time zone that nobody knows.
+    Raises BarsFileError for a column that is there twice, and for a time zone that nobody knows; Arrow's own
+    error for cells that are not what their type says, such as text that is no UTF-8.
 
     >>> import pyarrow as pa
     >>> from_arrow(pa.table({"at": pa.array([0], pa.timestamp("s", "+05:30"))})).item()
@@ -462,6 +464,7 @@ def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
     import pyarrow as pa
 
     refuse_twice(table.column_names, file)
+    table.validate(full=True)  # text that is no UTF-8 ends Polars later, not here
     for position, column in enumerate(table.schema):
         if pa.types.is_timestamp(column.type):
             table = table.set_column(position, column.name, _within_years(table.column(position)))
@@ -501,7 +504,7 @@ def _within_years(moments: pa.ChunkedArray) -> pa.ChunkedArray:
 def refuse_twice(names: Sequence[object], file: str | Path | None = None, line: int | None = None) -> None:
     """Raises BarsFileError where two columns have the same name."""
     have = list(names)
-    twice = next((name for name in have if have.count(name) > 1), None)
+    twice = next((name for name, count in Counter(have).items() if count > 1), None)
     if twice is not None:
         shown = ", ".join(map(str, twice)) if isinstance(twice, tuple) else str(twice)
         raise BarsFileError(
