@@ -232,6 +232,13 @@ def test_a_frame_that_its_library_cannot_hand_over_is_refused(make: Callable[[],
         read_bars(make())
 
 
+def test_a_list_of_sources_within_itself_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(BarsError, match="has a list in it"):
+        read_bars(endless)
+
+
 def test_a_frame_of_too_many_columns_is_refused_at_once() -> None:
     wide = pl.DataFrame(frame_of()).with_columns(pl.lit(1.0).alias(f"c{n}") for n in range(1000))
     with pytest.raises(BarsError, match="1,006 columns"):

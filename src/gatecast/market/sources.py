@@ -372,6 +372,8 @@ def _load(source: Source, header: Sequence[str] | None, wanted: Sequence[str] | 
     if isinstance(source, list | tuple):
         if not source:
             raise BarsError("the list of sources is empty: give at least one file.")
+        if any(isinstance(one, list | tuple) for one in source):
+            raise BarsError("the list of sources has a list in it: give one list of files or frames.")
         single = wanted if len(source) == 1 else None
         return [table for one in source for table in _load(one, header, single, choose)]
     if isinstance(source, str) and source == "embedded":
