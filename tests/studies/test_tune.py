@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +16,7 @@ import polars as pl
 import pytest
 
 from gatecast.audits.full import audit
+from gatecast.cli.app import execute
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, read_trials
 from gatecast.experiment import Experiment
@@ -180,14 +180,16 @@ def test_killed_and_started_again_it_has_the_same_trials_and_no_point_twice(bars
     assert not (killed / "runs" / "killed.unfinished").exists()
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for words, said in (
         (("--every", "3Q"), "expected a period such as"),
         (("--storage", "nonsense"), "no address of studies"),
         (("--trials", "0"), "greater than or equal to 1"),
     ):
-        command = [sys.executable, "-m", "gatecast.cli", "tune", *words, "--end", "2001-12-31"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
-        assert done.returncode == 2, done.stderr
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr
+        assert execute(["tune", *words, "--end", "2001-12-31"]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert "Traceback" not in told
