@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,7 +143,7 @@ def test_arrays_of_another_shape_or_kind_are_refused_in_every_model(folder: Path
         good = (folder / name).read_bytes()
         arrays = load(good)
         key = sorted(arrays)[0]
-        other = {"shape": arrays[key][None], "dtype": arrays[key].astype(np.int16)}
+        other = {"shape": arrays[key][None], "dtype": np.zeros(arrays[key].shape, np.int16)}
         rest = {name: one for name, one in arrays.items() if name != key}
         put(folder, name, save(rest if change == "missing" else {**rest, key: other[change]}))
         with pytest.raises(StoreError, match="mangles"):
@@ -169,7 +171,7 @@ def test_a_tree_that_leads_back_is_refused(folder: Path) -> None:
     "name", ["models/index/ridge.safetensors", "scale/index.safetensors", "issued/index.safetensors"]
 )
 def test_a_file_of_arrays_is_checked_by_its_header(folder: Path, name: str, content: bytes) -> None:
-    put(folder, f"{name}.safetensors", content)
+    put(folder, name, content)
     refused(folder, r"cannot be used: it")
 
 
@@ -264,24 +266,27 @@ def test_what_a_dead_process_left_is_swept_and_what_a_living_one_has_is_not(fold
     assert sweep(folder.parent / "absent") == []
 
 
+DIES = """
+import os, sys
+from gatecast import store
+folder, at = sys.argv[1], int(sys.argv[2])
+loaded, rename, calls = store.load_run(folder), os.replace, []
+def dies(source, target):
+    calls.append(target)
+    if len(calls) == at:
+        os._exit(9)
+    rename(source, target)
+os.replace = dies
+store.save_run(loaded, folder)
+"""
+
+
 @pytest.mark.parametrize("dies_at", [1, 2, 3, 4])
-def test_a_kill_at_any_rename_blocks_no_later_run(folder: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int) -> None:
-    """The process ends at the n-th rename, without its `finally`: nothing is put back."""
+def test_a_kill_at_any_rename_blocks_no_later_run(folder: Path, dies_at: int) -> None:
+    """A process of its own ends at the n-th rename, without its `finally`: nothing is put back."""
     shutil.copytree(folder, store.previous(folder))
-    child = os.fork()
-    if child == 0:
-        calls, rename = [], os.replace
-
-        def dies(source: Any, target: Any) -> None:
-            calls.append(target)
-            if len(calls) == dies_at:
-                os._exit(9)
-            rename(source, target)
-
-        monkeypatch.setattr(os, "replace", dies)
-        store.save_run(store.load_run(folder), folder)
-        os._exit(0)
-    os.waitpid(child, 0)
+    ended = subprocess.run([sys.executable, "-c", DIES, str(folder), str(dies_at)], check=False, timeout=120)
+    assert ended.returncode == 9
     whole = [place for place in (folder, store.previous(folder)) if (place / "manifest.json").is_file()]
     assert whole
     for place in whole:
