@@ -298,6 +298,18 @@ def test_lists_pairs_and_false_are_read_from_text(settings_of: Callable[..., Exp
     assert (bars.splits, bars.scale) == (False, 0.5)
 
 
+def test_prices_are_scaled_by_an_option_of_every_command_that_reads_bars(gatecast: Command, data: Path) -> None:
+    assert gatecast("check", data / "bars.csv", "--asset-class", "index", "--scale", "0.01").status == 0
+    refused = gatecast("check", data / "bars.csv", "--scale", "much")
+    assert refused.status == 2
+    assert "a number" in refused.err
+
+
+def test_bars_too_long_for_the_file_are_refused(gatecast: Command, data: Path) -> None:
+    refused = gatecast("check", data / "bars.csv", "--asset-class", "index", "--resample", "10y")
+    assert (refused.status, "no period" in refused.err) == (2, True)
+
+
 def test_options_win_over_the_file_and_the_file_over_defaults(
     settings_of: Callable[..., Experiment], data: Path, here: Path
 ) -> None:

@@ -318,3 +318,10 @@ def test_a_file_of_settings_must_be_a_regular_file(tmp_path: Path) -> None:
 def test_dots_in_texts_and_comments_are_no_depth() -> None:
     text = f'name = "{"a." * 100}" # {"b." * 100}\nlevels = [{", ".join("0.5" for _ in range(100))}]'
     assert parse_toml(text, "here")["name"] == "a." * 100
+
+
+@pytest.mark.parametrize("key", [1, None, ("a", 1)])
+@pytest.mark.parametrize("section", ["schedule", "bars", "tuning", "network"])
+def test_a_name_that_is_no_text_is_refused(section: str, key: object) -> None:
+    with pytest.raises(SettingsError, match="no text"):
+        Experiment(**{section: {key: 2}})

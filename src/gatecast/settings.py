@@ -88,8 +88,8 @@ class Settings(BaseModel):
 
 
 def refuse_large(values: Mapping[str, Any], owner: str) -> None:
-    """Raises `SettingsError` for values beyond `MAX_TEXT`, `MAX_VALUES` or `MAX_DEPTH`, and for whole numbers of more
-    than 64 bits. Frames and other objects are not looked into.
+    """Raises `SettingsError` for values beyond `MAX_TEXT`, `MAX_VALUES` or `MAX_DEPTH`, for whole numbers of more than
+    64 bits, and for names that are no text. Frames and other objects are not looked into.
 
     >>> refuse_large({"name": "a" * 5000}, "Experiment")
     Traceback (most recent call last):
@@ -109,6 +109,9 @@ shorter one.
         if isinstance(value, int) and value.bit_length() > 63:
             raise SettingsError(f"{at} {shown(value)} is beyond all that a setting may be. Use a smaller one.")
         if isinstance(value, dict):
+            odd = [key for key in value if not isinstance(key, str)]
+            if odd:
+                raise SettingsError(f"{at} the name {shown(odd[0])} is no text. Write it in quotes.")
             inner = [*((key, "") for key in value), *((one, key) for key, one in value.items())]
         elif isinstance(value, list | tuple | set | frozenset):
             inner = [(one, "") for one in value]
