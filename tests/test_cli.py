@@ -158,7 +158,16 @@ def test_help_and_version(gatecast: Command) -> None:
         (("check",), "Missing argument"),
         (("check", "absent.csv"), "absent.csv"),
         (("forecast", "absent", "--bars", "absent.csv"), "no gatecast run"),
-        (("report", "absent"), "no gatecast run"),
+        (("report", "absent"), "no gatecast run: there is no such folder"),
+        (("run", "--out", "a" * 5000), "(5,000 characters) cannot be used: File name too long."),
+        (("run", "--out", "a" * 250), "File name too long"),
+        (("cadence", "--out", "a" * 5000), "File name too long"),
+        (("report", "a" * 5000), "File name too long"),
+        (("init", "a" * 5000), "File name too long"),
+        (("run", "--out", "~nobody-of-this-name/r"), "has no home folder here"),
+        (("tune", "--out", "~nobody-of-this-name/r"), "has no home folder here"),
+        (("report", "~nobody-of-this-name/r"), "has no home folder here"),
+        (("init", "~nobody-of-this-name/r"), "has no home folder here"),
         (("report", "."), "no gatecast run"),
     ],
 )
@@ -762,3 +771,32 @@ def test_check_compares_with_a_second_source(gatecast: Command, here: Path) -> N
     told = json.loads(gatecast("check", "bars.csv", "--reference", "other.csv", "--json").out)
     (finding,) = [one for one in told["findings"] if one["rule"] == "other_level"]
     assert finding["value"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("words", [("run",), ("report", "absent"), ("init",), ("tune",)])
+def test_a_current_folder_that_is_gone_is_one_message(gatecast: Command, here: Path, words: tuple[str, ...]) -> None:
+    here.rmdir()
+    answer = gatecast(*words)
+    assert answer.status == 2
+    assert "the folder that this command was started in was removed" in answer.err
+
+
+def test_a_place_that_takes_no_file_is_not_called_locked(gatecast: Command) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    answer = gatecast("run", "--out", "/proc/run-of-gatecast")
+    assert answer.status == 2
+    assert "another process" not in answer.err
+    assert "cannot be locked" in answer.err
+
+
+def test_bars_in_the_place_of_settings_are_told_where_bars_go(gatecast: Command, here: Path) -> None:
+    (here / "bars.csv").write_text("time,close\n")
+    answer = gatecast("run", "bars.csv")
+    assert (answer.status, "--bars" in answer.err) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_device_is_not_called_absent(gatecast: Command) -> None:
+    answer = gatecast("check", "/dev/full")
+    assert (answer.status, "this is a device" in answer.err) == (2, True)

@@ -33,6 +33,8 @@ MOST_BARS: Final = 10_000_000
 """Upper bound of a number of bars or days."""
 MAX_FILE_BYTES: Final = 2**20
 """Size of a settings file."""
+BARS_ENDINGS: Final = (".csv", ".gz", ".tsv", ".parquet", ".pq")
+"""Endings of files that are no settings."""
 MAX_TEXT: Final = 4096
 """Characters of a text in settings."""
 MAX_VALUES: Final = 20_000
@@ -130,7 +132,19 @@ def _is_list(annotation: Any) -> bool:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, by section. Raises `SettingsError` with the file for what cannot be read."""
+    """The settings of a TOML file, by section. Raises `SettingsError` with the file for what cannot be read.
+
+    >>> read_toml(Path("bars.csv"))
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: bars.csv: settings are TOML, and this is called as bars are. Give bars with --bars, \
+or as Experiment(bars=...).
+    """
+    if path.suffix.lower() in BARS_ENDINGS:
+        raise SettingsError(
+            f"{cut(str(path))}: settings are TOML, and this is called as bars are. Give bars with --bars, or as "
+            "Experiment(bars=...)."
+        )
     try:
         return parse_toml(files.read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
     except UnicodeDecodeError as error:

@@ -26,6 +26,7 @@ from gatecast.cli.progress import RunProgress
 from gatecast.cli.show import brief_path, counted, draw_page, make_console, print_json, say, show_run
 from gatecast.compute.progress import printable
 from gatecast.errors import InterruptedRunError, SettingsError
+from gatecast.files import full_path
 
 
 @with_bars_options()
@@ -111,10 +112,11 @@ def init(
     from gatecast.experiment import Experiment
     from gatecast.settings import to_toml
 
-    if file.exists() and not force:
+    place = full_path(file)
+    if place.exists() and not force:
         raise SettingsError(f"{file} is there already: give another name, or --force to overwrite it.")
     try:
-        file.write_text(to_toml(Experiment()), encoding="utf-8", newline="\n")
+        place.write_text(to_toml(Experiment()), encoding="utf-8", newline="\n")
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error.strerror}.") from None
     make_console().print(
