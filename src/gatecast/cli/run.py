@@ -77,6 +77,13 @@ def run(
     place = check_place(out or Path("runs") / as_folder(experiment.name))
     with locked(place):
         kept, began = unfinished(place), time.monotonic()
+        there = len(list(kept.glob("*.safetensors")))
+        if there and not quiet:
+            verb = "is" if there == 1 else "are"
+            say(
+                f"{counted(there, 'network')} of an interrupted run {verb} kept in {brief_path(kept)}: what has the "
+                "same settings and bars is used, and not trained again."
+            )
         machine = machine_of(jobs, storage or studies(place), kept)
         try:
             with cluster(backend, scheduler), RunProgress(experiment, quiet, machine.jobs) as progress:
