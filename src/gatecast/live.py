@@ -205,6 +205,8 @@ def forecast(
     split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
+    if now is not None and now.tzinfo is None:
+        raise SettingsError(f"now = {now} has no time zone. Give one: now.replace(tzinfo=datetime.UTC) for UTC.")
     refuse_lacking(bars)
     run = run if isinstance(run, Run) else load_run(run)
     past, experiment = past_of(run), run.experiment

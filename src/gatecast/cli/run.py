@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from gatecast.cli.options import (
 )
 from gatecast.cli.progress import RunProgress
 from gatecast.cli.show import brief_path, counted, draw_page, make_console, print_json, say, show_run
+from gatecast.cli.unforeseen import OutputError
 from gatecast.compute.progress import printable
 from gatecast.errors import InterruptedRunError, SettingsError
 from gatecast.files import full_path
@@ -99,14 +101,19 @@ def run(
         discard(kept)
         page = draw_page(result, place)
         cost = Cost.since(began, len(result.bars))
-    if not quiet:
-        show_run(result, page, cost, make_console(stderr=as_json))
-    if replaced:
-        say(replaced)
-    if as_json:
-        own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None, "replaced": replaced or None}
-        own |= {"seconds": cost.seconds, "cost": asdict(cost), "doubtful": result.doubtful}
-        print_json({**own, **result.scores})
+    try:
+        if not quiet:
+            show_run(result, page, cost, make_console(stderr=as_json))
+        if replaced:
+            say(replaced)
+        if as_json:
+            own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None}
+            own |= {"replaced": replaced or None, "seconds": cost.seconds, "cost": asdict(cost)}
+            print_json({**own, "doubtful": result.doubtful, **result.scores})
+        sys.stdout.flush()
+    except OutputError:
+        say(f"The run is saved in {brief_path(place)}, whatever becomes of the output.")
+        raise
     if result.doubtful:
         raise typer.Exit(3)
 
