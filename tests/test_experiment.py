@@ -133,7 +133,7 @@ def test_bad_settings_are_refused_with_a_sentence_that_helps(settings: dict[str,
         (b"[model.lstm]\nunts = 32\n", "Did you mean 'units'?"),
         (b"horizon = \n", "this is no TOML"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"model = 3\n", "should be a valid dictionary"),
+        (b"model = 3\n", "expected a table of settings"),
     ],
 )
 def test_a_bad_settings_file_is_refused_with_its_reason(tmp_path: Path, content: bytes, text: str) -> None:

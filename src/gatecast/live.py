@@ -205,6 +205,8 @@ def forecast(
     split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
+    if now is not None and now.tzinfo is None:
+        raise SettingsError(f"now = {now} has no time zone. Give one: now.replace(tzinfo=datetime.UTC) for UTC.")
     refuse_lacking(bars)
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     run = run if isinstance(run, Run) else load_run(run)

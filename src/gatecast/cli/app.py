@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def main() -> None:
     warnings.showwarning = notice
     if sys.argv[1:2] == ["forecast"]:
         start_light()
+    received = interrupt_on_signals()
     status = execute(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -59,8 +61,32 @@ def main() -> None:
     if status == 130:  # networks in the making are not waited for
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(130)
+        os._exit(128 + received[0] if received else 130)
     sys.exit(status)
+
+
+def interrupt_on_signals() -> list[int]:
+    """From now on SIGTERM and SIGHUP interrupt the command as Ctrl-C does, so that it cleans up.
+
+    Returns a list that holds the number of the signal once one came. A second one ends the process at once. Signals
+    that are ignored, as under nohup, stay so; processes that this one forks end as if nothing had been said here.
+    """
+    received: list[int] = []
+    own = os.getpid()
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != own:
+            os.kill(os.getpid(), number)
+            return
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, interrupt)
+    return received
 
 
 def notice(message: Warning | str, *_: Any, **__: Any) -> None:

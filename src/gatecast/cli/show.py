@@ -101,7 +101,10 @@ def _interval(verdict: dict[str, Any]) -> str:
 
 def brief_path(path: Path) -> Path:
     """Relative to the current folder where it is inside."""
-    here = Path.cwd().resolve()
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:  # the current folder was removed
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
