@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError
 from gatecast.evaluation.hindsight import best_simple, gain_of
-from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
+from gatecast.evaluation.ledger import (
+    Trial,
+    independent_trials,
+    ledger_path,
+    problems,
+    trials_are_missing,
+    trials_on,
+)
 from gatecast.evaluation.luck import overlap_of
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import Days, Record, day_means, gain_over, set_aside
@@ -69,7 +76,8 @@ class Verdict:
         simple_high: over `simple`, the simple model that lost least, chosen with hindsight.
     pvalue: one-sided, fixed-b; of returns the larger one of `clark_west`, against forecasting no change, and of the
         gain over the rival; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
-        `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`).
+        `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`). Where the ledger of
+        trials cannot be read, `trials` is None and pvalue_trials NaN (see `with_trials_unknown`).
     n: days (of the strategy those on which something was held; `days`: all); n_effective: as many independent ones;
         detectable: the smallest effect that they could have shown (80 % power); n_needed: days that it would take at
         this effect (None where it is not above 0).
@@ -99,7 +107,7 @@ class Verdict:
     n: int
     n_needed: int | None
     break_even: float
-    trials: int
+    trials: int | None
     horizon: int
     rival: str
     unit: str
@@ -201,7 +209,8 @@ def judge(
     strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; `sessions`: (bars,) their dates,
         by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
-    trials: configurations tried on these instruments so far, this one included. The ledger's trials on this market and
+    trials: configurations tried on these instruments so far, this one included; where the ledger cannot be read no
+        verdict is evidence of skill. The ledger's trials on this market and
         span count where they are more (`ledger.trials_on`), and every sentence says so. `effective_trials`: what their
         books are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects a strategy's
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
@@ -215,7 +224,8 @@ def judge(
                 f"judge: the record of {head!r} has no rival in force to judge {model!r} against; it has forecasts of "
                 f"{', '.join(record.forecasts)}. Give records_of(forecasts), or add the rivals with record.beside()."
             )
-    on_file = trials_on(tuple(next(iter(records.values())).samples.values()))
+    with problems() as unread:
+        on_file = trials_on(tuple(next(iter(records.values())).samples.values()))
     count = max(trials, len(on_file), 1)
     if len(on_file) > trials:
         effective_trials = _worth(on_file, benchmark, sessions, effective_trials)
@@ -245,8 +255,23 @@ def judge(
         verdicts[head] = _conclude(verdict, corrected(place, verdict.clark_west))
     if len(on_file) > trials:
         said = f"The ledger has {len(on_file):,} trials on this market and {trials:,} was given: {count:,} count."
-        return {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
-    return verdicts
+        verdicts = {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
+    return with_trials_unknown(verdicts) if trials_are_missing(unread) else verdicts
+
+
+def with_trials_unknown(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """The verdicts where the ledger of trials cannot be read: none is evidence of skill, since luck cannot be told."""
+    why = (
+        f"The ledger {ledger_path()} cannot be read, so what else was tried is unknown, and this is no evidence of "
+        "skill: mend it, or set GATECAST_DATA to another folder. With the trials that could be read: "
+    )
+    unknown = {head: replace(one, trials=None, pvalue_trials=np.nan) for head, one in verdicts.items()}
+    return {
+        head: replace(one, verdict=CANNOT_TELL, survives=None, sentence=why + one.sentence)
+        if one.verdict == SKILL
+        else one
+        for head, one in unknown.items()
+    }
 
 
 def _worth(
@@ -627,7 +652,7 @@ def _days(count: int) -> str:
 def _odds(verdict: Verdict, pvalues: tuple[float, float] | None = None) -> str:
     """A p-value in words: the verdict's own, or others after Holm and after the trials."""
     holm, trials = pvalues or (verdict.pvalue_holm, verdict.pvalue_trials)
-    if verdict.trials <= 1:
+    if verdict.trials is None or verdict.trials <= 1:
         return f"{_p(holm)} after Holm"
     return f"{_p(trials)} after Holm and the {verdict.trials:,} trials so far"
 
@@ -677,7 +702,7 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
     if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:
         said.append(
             f"As a first trial it would be significant ({_p(verdict.pvalue_holm)}), "
-            f"after {verdict.trials:,} trials it is not ({_p(verdict.pvalue_trials)})."
+            f"after {verdict.trials or 1:,} trials it is not ({_p(verdict.pvalue_trials)})."
         )
     elif signal[1] < LEVEL:
         longer = verdict.n * ((verdict.high - verdict.effect) * POWER / BOUND / max(verdict.effect, 1e-9)) ** 2

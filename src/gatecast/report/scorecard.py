@@ -359,7 +359,10 @@ def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Sc
     `verdict`: of the strategy. It alone decides on skill; the probabilities are shown beside it and decide nothing.
     """
     if is_number(assumed := trials.get("assumed")) and not is_number(trials.get("count")):
-        says = f"The number of trials is unknown, since earlier ones could not be read: the verdicts assume {assumed}."
+        says = (
+            f"The number of trials is unknown: {assumed} could be read, earlier ones could not. No verdict is evidence "
+            "of skill."
+        )
         return {"says": says, "rows": [], "facts": {}}
     if not is_number(trials.get("count")):
         return None
