@@ -22,7 +22,6 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from gatecast import files
 from gatecast.errors import SettingsError, cut, did_you_mean, shown
 
 SHARED: Final = "shared"
@@ -131,8 +130,10 @@ def _is_list(annotation: Any) -> bool:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings of a TOML file, by section. Raises `SettingsError` with the file for what cannot be read."""
+    from gatecast.files import read  # the command starts without what it loads
+
     try:
-        return parse_toml(files.read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
+        return parse_toml(read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise SettingsError(f"{cut(str(path))}: the settings cannot be read: no UTF-8 ({error.reason}).") from None
     except OSError as error:
