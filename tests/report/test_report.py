@@ -236,7 +236,7 @@ OPENED: dict[str, Any] = {
             "after_high": 0.074,
             "n_after": 500,
             "shrinkage": 0.38,
-            "sentence": "38% of it is gone; the hold-out is too short to tell.",
+            "sentence": "38 % of it is gone; the hold-out is too short to tell.",
         }
     ],
     "sharpe": {"before": 0.61, "after": 0.24, "error": 0.71},

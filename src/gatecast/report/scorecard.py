@@ -155,10 +155,12 @@ def _days(verdict: Scores, names: Names | None) -> str:
     days, worth = verdict.get("n"), verdict.get("n_effective")
     if not is_number(days):
         return ""
+    of_all = verdict.get("days")
+    held = f" with a position, of {counted(of_all)}" if is_number(of_all) and days < of_all else ""
     if not is_number(worth):
-        return counted(days)
+        return f"{counted(days)}{held}"
     fewer = float(f"{worth:.2g}") < days  # rounded to two digits they may not become more
-    return f"{counted(days)} ({counted(float(worth)) if fewer else counted(days)} independent)"
+    return f"{counted(days)}{held} ({counted(float(worth)) if fewer else counted(days)} independent)"
 
 
 def _needed(verdict: Scores, names: Names | None) -> str:
