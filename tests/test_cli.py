@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
+from rich.console import Console
 
-from gatecast.cli.app import execute
+from gatecast.cli.app import app, execute
 from gatecast.cli.options import core_count
+from gatecast.cli.show import show_forecasts
 from gatecast.errors import TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.machine import Machine
@@ -479,6 +482,29 @@ def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path,
     shown = gatecast("forecast", finished, "--bars", data / "newest.csv")
     assert shown.status == 0
     assert all(f"{row['symbol']} " in shown.out and row["reason"] in shown.out for row in rows)
+
+
+def test_the_help_of_a_command_breaks_no_line_within_a_paragraph() -> None:
+    for command in app.registered_commands:
+        assert command.help
+        assert "\n" not in command.help.replace("\n\n", " "), command.help
+
+
+def test_forecasts_on_a_narrow_terminal_are_lines_of_name_and_value() -> None:
+    row = {
+        "symbol": "A1", "current": True, "newest_bar": "2020-01-03", "today": "", "base_rate_up": 0.55,
+        "probability_beyond_base_rate": True, "probability_up": 0.6, "expected_return_log": 0.01,
+        "beyond_base_rate": True, "standard_deviation": 0.02, "intervals": [], "regime_probability": 0.1, "signal": 1,
+        "consensus": False, "z": 1.5, "strategy_title": "held long, sized by volatility", "weight": 0.5, "book": 0.25,
+        "signal_title": "LSTM", "notes": [], "reason": "", "end": "",
+    }  # fmt: skip
+    for width in (60, 200):
+        text = io.StringIO()
+        show_forecasts([row, row | {"symbol": "B1"}], [], 5, Console(file=text, width=width))
+        lines = text.getvalue().splitlines()
+        assert ("  strategy: held long, sized by volatility" in lines) == (width == 60)
+        assert ("  P(rise): 60.0% (base rate 55.0%)" in lines) == (width == 60)
+        assert ("symbol: B1" in lines) == (width == 60)
 
 
 def test_audit_says_what_it_checked(gatecast: Command, data: Path, here: Path) -> None:

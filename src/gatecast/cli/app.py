@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +43,8 @@ def _start(
 
 
 for command in (run, init, check, audit, unseal, truth, placebo, tune, cadence, forecast, report):
-    app.command()(command)
+    said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
+    app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
 
 
 def main() -> None:
