@@ -111,7 +111,7 @@ def test_the_error_says_what_was_expected_what_came_and_what_to_do() -> None:
         with pytest.raises(BarsError) as refused:
             gatecast.read_bars(bars, **wrong)
         assert said in str(refused.value)
-    with pytest.raises(SettingsError, match=r"experiment must be a Experiment; got 'a.toml' .*from_toml"):
+    with pytest.raises(SettingsError, match=r"experiment must be an Experiment; got 'a.toml' .*from_toml"):
         gatecast.run("a.toml")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="path must be text or a path; got 5"):
         gatecast.Experiment.from_toml(5)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.live import without_broken
 from gatecast.market.ends import Ended
 from gatecast.newest import newest_rows, variance_ratios
 
@@ -257,3 +258,28 @@ def test_a_run_without_an_lstm_names_the_model_that_signals() -> None:
     assert found["notes"] == [
         "The ridge regression alone is bullish: the ensemble has no forecast beyond the base rate."
     ]
+
+
+@pytest.mark.parametrize("step", range(1, HORIZON + 1))
+def test_no_step_of_a_path_stands_for_a_missing_one(step: int) -> None:
+    lost = (pl.col("model") == "ensemble") & (pl.col("head") == "return") & (pl.col("step") == step)
+    (found,) = newest_rows(bars(), forecasts(log_return=0.004).filter(~lost).lazy(), None, None, {})
+    assert found["path"] == []
+    assert found["expected_return_log"] == (None if step == HORIZON else 0.004)
+    (found,), (problem,) = without_broken([{**found, "current": True, "weight": 0.3}], {"equity": ("return",)})
+    assert found["weight"] == 0
+    assert "volatility" not in problem.sentence
+    assert "path" in problem.sentence
+
+
+@pytest.mark.parametrize("value", [None, 1e300, -1e300])
+def test_a_signalling_model_without_a_possible_forecast_holds_nothing(value: float | None) -> None:
+    sound = {**row(log_return=0.004), "current": True, "weight": 0.3}
+    heads = {"equity": ("return", "direction", "volatility")}
+    assert without_broken([sound], heads, ["equity"]) == ([sound], [])
+    (found,), (problem,) = without_broken([{**sound, "signal_return_log": value}], heads, ["equity"])
+    assert found["weight"] == 0
+    assert "signal_return_log of lstm" in problem.sentence
+    (found,), (problem,) = without_broken([{**sound, "path": [0.0, value, 0.0, 0.0, 0.0]}], heads)
+    assert found["weight"] == 0
+    assert "path" in problem.sentence

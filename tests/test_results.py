@@ -191,7 +191,7 @@ def test_a_symbol_that_alone_turns_the_gain_is_named(tmp_path: Path, monkeypatch
 def test_evidence_that_the_settings_set_is_said_first() -> None:
     audit, verdict = (
         Audit((), (), (), ()),
-        cast("Verdict", SimpleNamespace(verdict="cannot tell", simple_is_as_good=False)),
+        cast("Verdict", SimpleNamespace(verdict="cannot tell", simple_is_as_good=False, trials=1)),
     )
     said = headline({"return": verdict}, True, audit, override=1.0)
     assert said["headline"].startswith("The settings set evidence = 1. There is no evidence of skill")
@@ -202,7 +202,7 @@ def test_evidence_that_the_settings_set_is_said_first() -> None:
 def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() -> None:
     audit = Audit((), (), (), ())
     for effect, named in ((0.01, True), (-0.007, False)):
-        own = SimpleNamespace(verdict="cannot tell", simple_is_as_good=True, effect=effect)
+        own = SimpleNamespace(verdict="cannot tell", simple_is_as_good=True, trials=1, effect=effect)
         said = headline({"regime": cast("Verdict", own)}, False, audit)["headline"]
         assert ("in regime a simple regression is as good" in said) == named
 

@@ -190,4 +190,5 @@ def in_words(kind: Any) -> str:
         return "a function"
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return f"a list (each: {in_words(of[0])})"
-    return WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
+    name = str(getattr(kind, "__name__", kind))
+    return WORDS.get(kind, f"{'an' if name[:1] in 'AEIO' else 'a'} {name}")

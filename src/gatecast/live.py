@@ -46,6 +46,8 @@ NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
 """What a forecast of today must have -> the head that it is of."""
+LARGEST = 20.0
+"""A log return, or a variance of one, beyond which a forecast is none: a price times or over 485 million."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
@@ -205,6 +207,8 @@ def forecast(
     split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
+    if now is not None and now.tzinfo is None:
+        raise SettingsError(f"now = {now} has no time zone. Give one: now.replace(tzinfo=datetime.UTC) for UTC.")
     refuse_lacking(bars)
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     run = run if isinstance(run, Run) else load_run(run)
@@ -247,7 +251,9 @@ def forecast(
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
     )  # fmt: skip
     rows, broken = without_broken(
-        rows, {name: set(one.values.get(ENSEMBLE, ())) for name, one in past.forecasts.items()}
+        rows,
+        {name: set(one.values.get(ENSEMBLE, ())) for name, one in past.forecasts.items()},
+        [name for name, one in past.forecasts.items() if "return" in one.values.get(experiment.signals.model, ())],
     )
     problems, warnings = (*problems, *broken), [*warnings, *(problem.sentence for problem in broken)]
     with_warnings = []
@@ -259,11 +265,12 @@ def forecast(
 
 
 def without_broken(
-    rows: Sequence[dict[str, Any]], heads: Mapping[str, Collection[str]]
+    rows: Sequence[dict[str, Any]], heads: Mapping[str, Collection[str]], signalling: Collection[str] = ()
 ) -> tuple[list[dict[str, Any]], list[DataProblem]]:
-    """Rows of `newest_rows` -> the same with nothing held where a forecast of today is not finite; and what was wrong.
+    """Rows of `newest_rows` -> the same with nothing held where a forecast of today cannot be; and what was wrong.
 
-    `heads`: asset class -> heads that the run forecasts of it.
+    It cannot be where it is not finite, of a path any step, or above `LARGEST`. `heads`: asset class -> heads that the
+    run forecasts of it; `signalling`: classes in which the signalling model forecasts returns.
 
     >>> row = {"symbol": "A", "asset_class": "equity", "current": True, "weight": 0.1, "probability_up": None}
     >>> rows, problems = without_broken([row], {"equity": ("direction",)})
@@ -273,18 +280,22 @@ def without_broken(
     safe, broken = [], []
     for row in rows:
         promised = heads.get(row["asset_class"], ())
-        lost = [name for name, head in EXPECTED.items() if head in promised and not _is_finite(row.get(name))]
+        lost = [name for name, head in EXPECTED.items() if head in promised and not _can_be(row.get(name))]
+        if "return" in promised and "path" in row and not (row["path"] and all(map(_can_be, row["path"]))):
+            lost = [name for name in lost if name != "volatility"] + ["path"]  # which is read out of the return
+        if row["asset_class"] in signalling and not _can_be(row.get("signal_return_log")):
+            lost.append(f"signal_return_log of {row.get('signal_model')}")
         if not row["current"] or not lost:
             safe.append(row)
             continue
         safe.append({**row, **{name: 0.0 for name in ("weight", "book") if name in row}})
-        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no finite number. Nothing is held: make a new run."
+        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no finite or possible number. Nothing is held: make a new run."
         broken.append(DataProblem(NOT_FINITE, (row["symbol"],), said))
     return safe, broken
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _can_be(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) <= LARGEST
 
 
 def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, list[DataProblem]]:

@@ -235,11 +235,13 @@ def _numbers(
 ) -> dict[str, Any]:
     """What the ensemble says, beside the base rates, and the signalling model's own return."""
 
-    def last(model: str, head: str) -> float | None:
-        steps = values.get((model, head))
-        return None if not steps else steps[max(steps)]
+    horizon = max((step for steps in values.values() for step in steps), default=0)
 
-    path = list((values.get((ENSEMBLE, "return")) or {}).values())
+    def last(model: str, head: str) -> float | None:
+        return values.get((model, head), {}).get(horizon)
+
+    steps = values.get((ENSEMBLE, "return")) or {}
+    path = [steps[step] for step in sorted(steps)] if len(steps) in (1, horizon) else []  # no step stands for another
     log_return, simple = last(ENSEMBLE, "return"), last(ENSEMBLE, "return_simple")
     half = None if log_return is None or simple is None else float(np.log1p(simple)) - log_return
     variance = None if half is None or half <= 0 else 2 * half

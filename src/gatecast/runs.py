@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, cast
 
 import numpy as np
@@ -38,7 +39,7 @@ from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what
 from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
-from gatecast.evaluation.verdict import Verdict, judge
+from gatecast.evaluation.verdict import Verdict, judge, with_trials_unknown
 from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
@@ -116,10 +117,12 @@ class Run:
         return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
 
     def summary(self) -> str:
-        """The headline, the verdicts as plain text, one line each, and what must be known before they are believed."""
-        lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
+        """The headline in one line, then verdicts and warnings in lines of at most 100 characters."""
+        lines = []
+        for head, one in self.verdicts.items():
+            lines += [f"{head:<11}{one['verdict']}", *_wrapped(one["sentence"], "    ")]
         first = (self.scores.get("summary") or {}).get("headline", "")
-        warnings = [f"warning: {text}" for text in self.scores.get("warnings") or ()]
+        warnings = [line for text in self.scores.get("warnings") or () for line in _wrapped(f"warning: {text}")]
         return "\n".join([*([first] if first else []), *lines, *warnings])
 
     @property
@@ -192,10 +195,11 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
     with problems() as found:
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
-    verdicts = judge_chain(experiment, chain, trials, later)
+    unread = trials_are_missing([*early, *found])
+    verdicts = judge_chain(experiment, chain, trials, later, unread=unread)
     without = None
     if chain.takes_default_terms:
-        without = judge_chain(experiment, chain.without_default_ends(), trials, later)
+        without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
     audit = audit_of(experiment, chain)
     doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
@@ -214,10 +218,11 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
             control_scores(control, experiment.control),
             jobs=machine.jobs,
         )
-    if trials_are_missing([*early, *found, *more]):
+    if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
-        more.append(f"The number of trials is unknown: the verdicts assume {assumed}, those that could be read.")
+        scores["backtest"] |= {"trials": None, "deflated_sharpe": None, "min_track_record_bars": None}
+        more.append(f"The number of trials is unknown: {assumed} could be read. No verdict is evidence of skill.")
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     cost = asdict(Cost.since(began, len(chain.bars)))
     finished = finish(experiment, chain)
@@ -275,6 +280,8 @@ def judge_chain(
     chain: Chain,
     trials: Sequence[Trial] | None = None,
     later: Sequence[Later] | None = None,
+    *,
+    unread: bool = False,
 ) -> dict[str, Verdict]:
     """The verdicts of a chain, corrected for all that was tried on the same market and span.
 
@@ -288,8 +295,18 @@ def judge_chain(
     trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
         inside `ledger.unrecorded`, where there are no other trials.
     later: what `later_of` returned; None: found here.
+    unread: whether the ledger could not be read when `trials` was made: no verdict is evidence of skill then.
     """
-    trials = [one for one in (record_chain(experiment, chain) if trials is None else trials) if not one.nested]
+    with problems() as found:
+        trials = record_chain(experiment, chain) if trials is None else trials
+    verdicts = _judged(experiment, chain, [one for one in trials if not one.nested], later)
+    return with_trials_unknown(verdicts) if unread or trials_are_missing(found) else verdicts
+
+
+def _judged(
+    experiment: Experiment, chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None
+) -> dict[str, Verdict]:
+    """See `judge_chain`; `trials` without those of searches."""
     days, held = per_session(chain.benchmark, chain.sessions)
     records = records_of(chain.forecasts)
     with unrecorded():  # the trials on file are counted above
@@ -446,3 +463,11 @@ def control_scores(control: Run | None, planted: Control | None) -> dict[str, An
         else f"The same chain on a simulated market whose truth is known ({planted.market}).",
         "equity": equity.with_columns(pl.col("time").dt.to_string("iso")).to_dict(as_series=False),
     }
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """A text in lines of at most 100 characters, none broken within a word; each begins with the indent."""
+    return wrap(
+        text, 100, initial_indent=indent, subsequent_indent=indent or "  ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip

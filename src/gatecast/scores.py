@@ -275,6 +275,8 @@ def _headline(
         first = f"There is evidence that returns can be forecast here{but or ', but none that trading on it pays'}."
     elif skilled:
         first = f"There is evidence of skill in {' and '.join(skilled)}, none in returns{but}."
+    elif any(one.trials is None for one in verdicts.values()):
+        first = "Whether there is skill here cannot be told: the ledger of trials cannot be read."
     elif gained:
         first = (
             f"There is no evidence of skill in this market: in {' and '.join(gained)} a simple regression is as good."

@@ -13,7 +13,7 @@ from gatecast.chain import make_chain
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, market_of, market_of_answers, read_trials, unrecorded
 from gatecast.evaluation.record import records_of
-from gatecast.evaluation.verdict import Verdict
+from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, Verdict
 from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
@@ -32,7 +32,7 @@ def market(seed: int = 1, **columns: Any) -> pl.DataFrame:
     return synthetic.a1(800, seed).with_columns(**columns)
 
 
-def tried(experiment: Experiment) -> int:
+def tried(experiment: Experiment) -> int | None:
     """How many trials a judgement of the experiment's chain counts."""
     return judge_chain(experiment, make_chain(experiment, experiment.read().bars))["return"].trials
 
@@ -121,3 +121,27 @@ def test_the_returns_of_samples_are_those_of_their_bars() -> None:
     by_answers, by_bars = market_of_answers(samples.values()), market_of(bars)
     assert by_answers.names == by_bars.names
     np.testing.assert_allclose(by_answers.links(by_bars).diagonal(), 1.0, atol=1e-5)
+
+
+def test_nothing_is_evidence_of_skill_where_the_ledger_cannot_be_read() -> None:
+    bars = synthetic.b1(1000, seed=3, r2=0.05)
+    more = {"features": ("ret_log_1", "rsi_14", "x"), "schedule": Schedule(refit="1Y", train="1Y")}
+    experiment = Experiment(bars=bars, **QUICK | more)
+    chain = make_chain(experiment, bars)
+    words: dict[str, Any] = {"round_trip": 0.001, "periods_per_year": 252.0, "sessions": chain.sessions}
+
+    def judged() -> dict[str, Verdict]:
+        return gatecast.judge(records_of(chain.forecasts), chain.net, chain.benchmark, **words)
+
+    assert judge_chain(experiment, chain)["return"].verdict == SKILL == judged()["return"].verdict
+    ledger_path().write_bytes(b"\x00")
+    done = run(experiment)
+    assert "cannot be told" in done.scores["summary"]["headline"]
+    assert done.scores["backtest"]["trials"] is None
+    for verdicts in (judge_chain(experiment, chain), judged()):
+        assert {one.trials for one in verdicts.values()} == {None}
+        assert SKILL not in {one.verdict for one in verdicts.values()}
+        assert np.isnan(verdicts["return"].pvalue_trials)
+        assert verdicts["return"].verdict == CANNOT_TELL
+        assert f"The ledger {ledger_path()} cannot be read" in verdicts["return"].sentence
+    assert done.verdicts["return"]["sentence"] == judge_chain(experiment, chain)["return"].sentence

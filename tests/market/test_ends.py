@@ -118,12 +118,14 @@ def test_known_terms_are_booked_once_they_are_known() -> None:
         find_ends(bars, told.drop("known_at"))
 
 
-def test_bars_that_clear_last_trades_after_known_terms_book_no_second_end() -> None:
+def test_a_silence_after_known_terms_is_their_end_unless_the_symbol_returned_before_it() -> None:
     all_days = days(300)
     bars = market({"A": all_days, "B": all_days[:100]})
-    for before in (3, 30):  # bars after the date; with more than a few, the symbol has come back and falls silent
-        told = delisting(("B", all_days[99 - before].date(), -0.8, None))
-        assert rows(bars, told) == [("B", all_days[99 - before], "known", -0.8)]
+    of_date, returned = (delisting(("B", all_days[99 - before].date(), -0.8, None)) for before in (3, 30))
+    assert rows(bars, of_date) == [("B", all_days[96], "known", -0.8)]
+    assert rows(bars, returned) == [("B", all_days[69], "known", -0.8), ("B", all_days[159], "default", -0.3)]
+    later = delisting(("B", all_days[69].date(), -0.8, all_days[110]))  # known once the silence has begun: its end
+    assert rows(bars, later) == [("B", all_days[110], "known", -0.8)]
     long_ago = delisting(("B", all_days[20].date(), -0.8, None))
     assert [kind for _, _, kind, _ in rows(bars, long_ago)] == ["known", "default"]
 

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError
 from gatecast.evaluation.hindsight import best_simple, gain_of
-from gatecast.evaluation.ledger import Trial, independent_trials, trials_on
+from gatecast.evaluation.ledger import (
+    Trial,
+    independent_trials,
+    ledger_path,
+    problems,
+    trials_are_missing,
+    trials_on,
+)
 from gatecast.evaluation.luck import overlap_of
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import Days, Record, day_means, gain_over, set_aside
@@ -37,6 +44,7 @@ BoolArray = NDArray[np.bool_]
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 BEYOND = 0.842  # standard errors beyond the critical value at which an effect is found in 80 of 100 cases
 POWER = BOUND + BEYOND  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
+EQUAL = 1e-9  # a difference of losses, in units of the mean loss, of no more is rounding
 LEAST_TRADED = 60  # days on which something was held, before the strategy can be judged
 LEAST_REST = 60  # days that must be left when a year is dropped
 FLOOR = 1e-4
@@ -69,7 +77,8 @@ class Verdict:
         simple_high: over `simple`, the simple model that lost least, chosen with hindsight.
     pvalue: one-sided, fixed-b; of returns the larger one of `clark_west`, against forecasting no change, and of the
         gain over the rival; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
-        `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`).
+        `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`). Where the ledger of
+        trials cannot be read, `trials` is None and pvalue_trials NaN (see `with_trials_unknown`).
     n: days (of the strategy those on which something was held; `days`: all); n_effective: as many independent ones;
         detectable: the smallest effect that they could have shown (80 % power); n_needed: days that it would take at
         this effect (None where it is not above 0).
@@ -99,7 +108,7 @@ class Verdict:
     n: int
     n_needed: int | None
     break_even: float
-    trials: int
+    trials: int | None
     horizon: int
     rival: str
     unit: str
@@ -149,9 +158,10 @@ class Verdict:
 class Estimate:
     """An effect with its standard error, the statistic and p-value of the test, and how the days speak for it.
 
-    `series`: (days,) contributions to the effect; `tested`: series that must all be above 0 on average, whose variance
-    is watched over `lag`; `n`: days that tell; `share`: of them, those that the error's variance spans (b of fixed-b);
-    `clark_west`: the p-value against forecasting no change; `detectable`: see `Verdict`.
+    `series`: (days,) contributions to the effect; `tested`: series that must all be above 0 on average, without days
+    on which the forecasts are equal but for rounding, whose variance is watched over `lag`; `n`: days that tell;
+    `share`: of them, those that the error's variance spans (b of fixed-b); `clark_west`: the p-value against
+    forecasting no change; `detectable`: see `Verdict`.
     """
 
     effect: float
@@ -201,7 +211,8 @@ def judge(
     strategy, benchmark: (bars,) net simple returns of the book and of buy and hold; `sessions`: (bars,) their dates,
         by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
-    trials: configurations tried on these instruments so far, this one included. The ledger's trials on this market and
+    trials: configurations tried on these instruments so far, this one included; where the ledger cannot be read no
+        verdict is evidence of skill. The ledger's trials on this market and
         span count where they are more (`ledger.trials_on`), and every sentence says so. `effective_trials`: what their
         books are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects a strategy's
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
@@ -215,7 +226,8 @@ def judge(
                 f"judge: the record of {head!r} has no rival in force to judge {model!r} against; it has forecasts of "
                 f"{', '.join(record.forecasts)}. Give records_of(forecasts), or add the rivals with record.beside()."
             )
-    on_file = trials_on(tuple(next(iter(records.values())).samples.values()))
+    with problems() as unread:
+        on_file = trials_on(tuple(next(iter(records.values())).samples.values()))
     count = max(trials, len(on_file), 1)
     if len(on_file) > trials:
         effective_trials = _worth(on_file, benchmark, sessions, effective_trials)
@@ -245,8 +257,23 @@ def judge(
         verdicts[head] = _conclude(verdict, corrected(place, verdict.clark_west))
     if len(on_file) > trials:
         said = f"The ledger has {len(on_file):,} trials on this market and {trials:,} was given: {count:,} count."
-        return {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
-    return verdicts
+        verdicts = {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
+    return with_trials_unknown(verdicts) if trials_are_missing(unread) else verdicts
+
+
+def with_trials_unknown(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """The verdicts where the ledger of trials cannot be read: none is evidence of skill, since luck cannot be told."""
+    why = (
+        f"The ledger {ledger_path()} cannot be read, so what else was tried is unknown, and this is no evidence of "
+        "skill: mend it, or set GATECAST_DATA to another folder. With the trials that could be read: "
+    )
+    unknown = {head: replace(one, trials=None, pvalue_trials=np.nan) for head, one in verdicts.items()}
+    return {
+        head: replace(one, verdict=CANNOT_TELL, survives=None, sentence=why + one.sentence)
+        if one.verdict == SKILL
+        else one
+        for head, one in unknown.items()
+    }
 
 
 def _worth(
@@ -302,7 +329,7 @@ def _judge_head(record: Record, model: str, round_trip: float) -> tuple[Verdict,
     zero = day_means(record, model, PLAIN[head]) if head == "return" else None
     whole = estimate_gain(days, overlap, zero)
     blank = replace(blank, effect=whole.effect, rival_loss=float(days.rival.mean()))
-    if not np.isfinite(whole.error) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
+    if not np.isfinite(whole.error) or not _differing(days.gain, days.rival).any():
         return replace(blank, sentence="The forecasts equal the rival's."), None
     if not np.isfinite(whole.statistic):
         return replace(blank, sentence="All forecasts are 0: there is nothing to test."), None
@@ -343,13 +370,14 @@ def estimate_gain(days: Days, overlap: int, zero: Days | None = None) -> Estimat
     n, scale = len(days.day), float(days.rival.mean())
     gain = significance.fixed_b_mean(days.gain, overlap)
     statistic, pvalue, clark_west = gain.statistic, gain.pvalue, np.nan
-    tested: tuple[FloatArray, ...] = (days.gain,)
+    tested: tuple[FloatArray, ...] = (days.gain[_differing(days.gain, days.rival)],)
     reach = significance.fixed_b_critical(BOUND, gain.share) + BEYOND
     detectable = reach * gain.standard_error / scale if scale > 0 else np.nan
     if zero is not None:
         against = zero.of(np.isin(zero.day, days.day))
         signal = significance.fixed_b_mean(against.adjusted, overlap)
-        clark_west, tested = signal.pvalue, (days.gain, against.adjusted)
+        clark_west = signal.pvalue
+        tested += (against.adjusted[_differing(against.adjusted, against.rival)],)
         if not signal.pvalue <= pvalue:  # it is larger, or undefined
             statistic, pvalue = signal.statistic, signal.pvalue
         base, size = float(against.rival.mean()), float(against.size.mean())
@@ -360,6 +388,11 @@ def estimate_gain(days: Days, overlap: int, zero: Days | None = None) -> Estimat
         _effective(days.gain, gain.standard_error), detectable, gain.share, lag_of(n, overlap), tested,
         clark_west=clark_west,
     )  # fmt: skip
+
+
+def _differing(rows: FloatArray, losses: FloatArray) -> BoolArray:
+    """(days,) which rows exceed rounding at the scale of the losses they come from: equal forecasts are no evidence."""
+    return np.asarray(np.abs(rows) > EQUAL * losses.mean()) if len(rows) else np.zeros(0, bool)
 
 
 def _judge_strategy(
@@ -429,7 +462,8 @@ def _measured(
         pvalue_watched=float(np.max([significance.sequential_mean(one, whole.lag).pvalue for one in whole.tested])),
         clark_west=whole.clark_west,
         n_effective=whole.n_effective, detectable=whole.detectable, beta=whole.beta,
-        n_needed=_days_needed(whole.statistic, n),
+        n_needed=_days_for(whole.effect, whole.detectable, n, "return") if verdict.head == "return"
+        else _days_needed(whole.statistic, n),
         n_break_even=_days_for(verdict.break_even, whole.detectable, n, verdict.head),
         best_days=float(best.sum()) / total if total > 0 else np.nan,
     )  # fmt: skip
@@ -457,7 +491,7 @@ def _effective(series: FloatArray, error: float) -> float:
 
 
 def _days_needed(statistic: float, n: int) -> int | None:
-    """Days for 80 % power at 5 % one-sided, if the effect is as estimated."""
+    """Days for 80 % power at 5 % one-sided, if a difference of losses, or an alpha, is as estimated."""
     return int(np.ceil(n * (POWER / statistic) ** 2)) if statistic > 0.01 else None
 
 
@@ -569,6 +603,8 @@ def _gains_beside(verdict: Verdict) -> list[str]:
     said = []
     if verdict.plain and (verdict.verdict == SKILL or not verdict.simple_is_as_good):
         said.append(f"{NAMES[verdict.head]} gains {_plain(verdict)}.")
+        if verdict.plain == verdict.most_in_force and verdict.effect > 0 >= verdict.plain_gain:
+            said.append("The gain over the rival comes from the refits at which the rival was another model.")
     if verdict.simple:
         gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
         said.append(f"Over the best simple model with hindsight, {model_phrase(verdict.simple)}: {gain}.")
@@ -594,6 +630,8 @@ def in_percent(effect: float, low: float, high: float) -> str:
 
     >>> in_percent(0.118, 0.083, 0.152), in_percent(-0.0001, -0.0004, 0.0002)
     ('+11.8% (+8.3% to +15.2%)', '-0.010% (-0.040% to +0.020%)')
+    >>> in_percent(-0.0001, -0.02, 0.02)
+    '0.0% (-2.0% to +2.0%)'
     >>> in_percent(-0.685, -1.2, -0.1), in_percent(-2.9, -3.5, -2.2)
     ('-68.5% (worse than -100% to -10.0%)', 'worse than -100%')
     """
@@ -602,7 +640,9 @@ def in_percent(effect: float, low: float, high: float) -> str:
 
 
 def _signed(share: float, digits: int) -> str:
-    return "worse than -100%" if share < -1 else "better than +100%" if share > 1 else f"{share:+.{digits}%}"
+    if abs(share) > 1:
+        return "worse than -100%" if share < 0 else "better than +100%"
+    return f"{share:+.{digits}%}" if round(100 * share, digits) else f"{0:.{digits}%}"
 
 
 def _percent(share: float) -> str:
@@ -627,7 +667,7 @@ def _days(count: int) -> str:
 def _odds(verdict: Verdict, pvalues: tuple[float, float] | None = None) -> str:
     """A p-value in words: the verdict's own, or others after Holm and after the trials."""
     holm, trials = pvalues or (verdict.pvalue_holm, verdict.pvalue_trials)
-    if verdict.trials <= 1:
+    if verdict.trials is None or verdict.trials <= 1:
         return f"{_p(holm)} after Holm"
     return f"{_p(trials)} after Holm and the {verdict.trials:,} trials so far"
 
@@ -677,7 +717,7 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
     if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:
         said.append(
             f"As a first trial it would be significant ({_p(verdict.pvalue_holm)}), "
-            f"after {verdict.trials:,} trials it is not ({_p(verdict.pvalue_trials)})."
+            f"after {verdict.trials or 1:,} trials it is not ({_p(verdict.pvalue_trials)})."
         )
     elif signal[1] < LEVEL:
         longer = verdict.n * ((verdict.high - verdict.effect) * POWER / BOUND / max(verdict.effect, 1e-9)) ** 2

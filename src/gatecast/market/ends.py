@@ -51,7 +51,8 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
 
     An end is booked at the first close by whose fill it is known. A symbol that shows a bar later has returned,
     whatever its end was; a bar within five weekdays of known terms clears last trades, and a silence that begins within
-    60 sessions of known terms is their end, which is booked once. In bars of weeks or months a session is a weekday.
+    60 sessions of known terms is their end, which is booked once, unless the symbol returned before it. In bars of
+    weeks or months a session is a weekday.
 
     Raises `BarsError` for a table without the columns of `market.actions.SCHEMA`, and for a return outside -1 to 1.
 
@@ -385,7 +386,7 @@ def _ends_of_class(
         active = [
             one for one in waiting
             if one.covers(session) and one.symbol not in gone and not any(
-                row.symbol == one.symbol and row.day <= one.before
+                row.symbol == one.symbol and row.day <= one.before and (row.back is None or row.back > one.before)
                 and sessions_between(row.day, one.before, every_day) <= LONGEST_HALT
                 for row in terms[:booked]
             )

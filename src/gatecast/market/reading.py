@@ -65,7 +65,7 @@ bar an intraday, weekly or monthly time is).
     """when further columns become known: a delay after the row's close, or a column of times; a column
     <name>_known_at does so by itself"""
     date_format: str | None = Field(default=None, examples=["%d/%m/%Y"])
-    """format of dates like 03/04/2024, which are refused without it"""
+    """format of dates like 03/04/2024; without it they are read only where a day above 12 shows the order"""
     header: tuple[str, ...] | None = Field(default=None, examples=[["date", "open", "high", "low", "close", "volume"]])
     """names of the columns of a file without a header line"""
     scale: float | None = Field(default=None, gt=0, le=1e12, examples=[0.01])

@@ -146,6 +146,9 @@ def find_files(source: str | Path) -> list[Path]:
         except (OSError, ValueError, NotImplementedError) as error:
             raise BarsFileError(f"no pattern of files ({error}).", file=shown_path(source), advice=_CHECK) from None
         advice = "Nothing matches the pattern."
+    elif os.path.exists(path):  # False, too, for what no file can be called
+        what = "this is a device, a pipe or a socket: a regular file was expected."
+        raise BarsFileError(what, file=shown_path(source), advice="Write its content to a file.")
     else:
         raise BarsFileError("there is no such file or folder.", file=shown_path(source), advice=_CHECK)
     if not found:
