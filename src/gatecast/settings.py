@@ -23,7 +23,6 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from gatecast import files
 from gatecast.errors import SettingsError, cut, did_you_mean, shown
 
 SHARED: Final = "shared"
@@ -151,13 +150,15 @@ def read_toml(path: Path) -> dict[str, Any]:
     gatecast.errors.SettingsError: bars.csv: settings are TOML, and this is called as bars are. Give bars with --bars, \
 or as Experiment(bars=...).
     """
+    from gatecast.files import read  # the command starts without what it loads
+
     if path.suffix.lower() in BARS_ENDINGS:
         raise SettingsError(
             f"{cut(str(path))}: settings are TOML, and this is called as bars are. Give bars with --bars, or as "
             "Experiment(bars=...)."
         )
     try:
-        return parse_toml(files.read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
+        return parse_toml(read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise SettingsError(f"{cut(str(path))}: the settings cannot be read: no UTF-8 ({error.reason}).") from None
     except OSError as error:

@@ -103,7 +103,7 @@ def locked(place: Path) -> Iterator[None]:
         yield
         return
     file = place.with_name(f".{place.name}.lock")
-    made = [parent for parent in place.parents if not parent.exists()]
+    new = [folder for folder in place.parents if not folder.exists()]  # the innermost first
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and not is_regular(file):
@@ -134,9 +134,9 @@ def locked(place: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 name.unlink(missing_ok=True)
         lock.release()
-        with contextlib.suppress(OSError):  # folders that were made for nothing
-            for parent in made:
-                parent.rmdir()
+        with contextlib.suppress(OSError):  # where nothing was saved, nothing is left
+            for folder in new:
+                folder.rmdir()
 
 
 def _holder_file(place: Path) -> Path:
