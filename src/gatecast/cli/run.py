@@ -28,7 +28,6 @@ from gatecast.cli.show import brief_path, counted, draw_page, make_console, prin
 from gatecast.cli.unforeseen import OutputError
 from gatecast.compute.progress import printable
 from gatecast.errors import InterruptedRunError, SettingsError
-from gatecast.files import full_path
 
 
 @with_bars_options()
@@ -124,6 +123,7 @@ def init(
 ) -> None:
     """Write a commented settings file with all defaults."""
     from gatecast.experiment import Experiment
+    from gatecast.files import full_path
     from gatecast.settings import to_toml
 
     place = full_path(file)

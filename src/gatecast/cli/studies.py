@@ -25,7 +25,6 @@ from gatecast.cli.options import (
 from gatecast.cli.show import draw_page, make_console, page_line, print_json, say
 from gatecast.compute.progress import TerminalBars, printable
 from gatecast.errors import InterruptedRunError, SettingsError
-from gatecast.files import full_path
 from gatecast.market.reading import TABLES
 
 
@@ -228,6 +227,7 @@ def cadence(
     as_json: AsJson = False,
 ) -> None:
     """Score and cost of LSTMs refitted monthly, quarterly, yearly and never, and of warm starts, on the same rows."""
+    from gatecast.files import full_path
     from gatecast.studies.cadence import cadence as compare
 
     out = None if out is None else full_path(out)
