@@ -289,7 +289,7 @@ def without_broken(
             safe.append(row)
             continue
         safe.append({**row, **{name: 0.0 for name in ("weight", "book") if name in row}})
-        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no finite or possible number. Nothing is held: make a new run."
+        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no possible number. Nothing is held: make a new run."
         broken.append(DataProblem(NOT_FINITE, (row["symbol"],), said))
     return safe, broken
 
