@@ -142,7 +142,7 @@ def _many_pages(folder: Path) -> Path:
     [
         (_shared_bytes, "share the same bytes"), (_many_pages, "200,001 pages"),
         (_packed, "bytes"), (_blank_lines, "cells"), (_a_long_cell, "is not UTF|not a|no column|time"),
-        (_many_columns, "columns"), (_a_pipe, "no such file"), (_zeros, "no such file"), (_long_texts, "a text of"),
+        (_many_columns, "columns"), (_a_pipe, "regular file"), (_zeros, "regular file"), (_long_texts, "a text of"),
         (_swollen_pages, "unpacked bytes"), (_many_cells, "cells"),
         (_shared_texts, "bytes of text"), (_shared_texts_beside_an_offset, "bytes of text"),
         (_wide_and_packed, "cells"), (_fixed_bytes, "only plain text"),
