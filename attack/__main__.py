@@ -6,7 +6,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +106,17 @@ def table_of(cases: list[Case]) -> str:
     return "\n".join(lines)
 
 
-def crash(examples: Path, work: Path, seed: int, share: float, jobs: int = 2) -> list[Crash]:
-    """All disturbed writings."""
+def crash(
+    examples: Path,
+    work: Path,
+    seed: int,
+    share: float,
+    ways: Mapping[str, Sequence[str]] | None = None,
+    jobs: int = 2,
+) -> list[Crash]:
+    """All disturbed writings, or those disturbed in some `ways`: writing -> how."""
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda given: disturb(*given), crashes(examples, work, seed, share)))
+        return list(pool.map(lambda given: disturb(*given), crashes(examples, work, seed, share, ways)))
 
 
 def table_of_crashes(found: list[Crash]) -> str:

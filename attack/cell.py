@@ -19,7 +19,12 @@ from typing import Any
 
 SECONDS, MEMORY = 20.0, 2 * 2**30
 LONGEST = 2_000  # characters of a refusal: longer ones repeat the input
-PRELOADED = ["attack.cell", "gatecast.cli.app", "gatecast.store", "gatecast.live", "gatecast.report", "gatecast.runs"]
+PRELOADED = [
+    "attack.cell", "gatecast.cli.run", "gatecast.store", "gatecast.live", "gatecast.report.page", "gatecast.runs",
+    "gatecast.forecasting.lstm.kernel", "arch.univariate", "sklearn.ensemble", "sklearn.linear_model", "pandas",
+    "plotly.graph_objects",
+]  # fmt: skip
+"""What a run imports, imported once for all cases."""
 FORBIDDEN = frozenset(
     {"pickle.find_class", "os.system", "subprocess.Popen", "socket.connect", "os.exec", "os.spawn", "os.posix_spawn"}
 )

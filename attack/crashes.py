@@ -13,7 +13,7 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -27,6 +27,7 @@ OPERATIONS = frozenset(
 )
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EROFS": errno.EROFS, "EDQUOT": errno.EDQUOT}
 KILL, SHORT = "kill -9", "file cut short"
+WAYS = (KILL, *FAULTS, SHORT)
 NEVER = 10**9
 
 
@@ -115,10 +116,7 @@ def hash_of(parts: dict[str, bytes]) -> str:
 def disturbed(writing: str, folder: str, how: str, at: int) -> Any:
     """Does a writing and disturbs its operation number `at`; the number of operations out, if it comes to its end."""
     root = Path(folder)
-    os.environ |= {"GATECAST_DATA": str(root / "data"), "TMPDIR": str(root / "temporary")}
-    import tempfile
-
-    tempfile.tempdir = None
+    _work_inside(root)
     if how == SHORT:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if at < NEVER:
@@ -131,6 +129,14 @@ def disturbed(writing: str, folder: str, how: str, at: int) -> Any:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         _COUNT[1] = NEVER
     return {"operations": _COUNT[0], "found": found}
+
+
+def _work_inside(root: Path) -> None:
+    """Brings this process's data folder and temporary files into a folder."""
+    import tempfile
+
+    os.environ |= {"GATECAST_DATA": str(root / "data"), "TMPDIR": str(root / "temporary")}
+    tempfile.tempdir = None
 
 
 _COUNT = [0, NEVER]  # operations so far, and which of them is disturbed
@@ -190,29 +196,41 @@ def disturb(examples: Path, folder: Path, writing: str, how: str, at: int, after
     ended = try_out(disturbed, writing, state, how, at, folder=folder / "first", seconds=60)
     wrong = _wrong_end(ended, how)
     if not wrong:
-        wrong = _wrong_state(_left(folder, "second"), writing)
-    if not wrong:
-        again = try_out(disturbed, writing, state, KILL, NEVER, folder=folder / "third", seconds=60)
-        found = _left(folder, "fourth")
-        if again.kind != "accepted" or again.value["found"] not in (None, after["found"]):
-            wrong = f"the same again does not go through: {again.kind} {again.text[-800:]} {again.value}"
-        elif found["over"]:
-            wrong = f"left over after the next start: {found['over'][:3]}"
-        elif found["runs"].get("run") != after["left"]["runs"].get("run"):
-            wrong = f"the same again gives something else: {found['runs']}"
+        next_start = try_out(_next_start, writing, state, folder=folder / "second", seconds=90)
+        wrong = _wrong_after(next_start, writing, after)
     if not wrong:
         shutil.rmtree(folder, ignore_errors=True)
     return Crash(writing, how, at, wrong, ended.kind)
 
 
-def _left(folder: Path, step: str) -> dict[str, Any]:
-    found = try_out(_left_of, str(folder / "state"), folder=folder / step, seconds=60)
-    return found.value if found.kind == "accepted" else {"wrong": f"{found.kind} {found.text[-800:]}"}
+def _next_start(writing: str, folder: str) -> Any:
+    """What is left of a disturbed writing; what the same writing gives then; what is left after it."""
+    root = Path(folder)
+    _work_inside(root)
+    found: dict[str, Any] = {"left": left(root)}
+    if not _wrong_state(found["left"], writing):
+        found |= {"again": WRITINGS[writing](root), "after": left(root)}
+    return found
 
 
-def _left_of(folder: str) -> Any:
-    os.environ["GATECAST_DATA"] = str(Path(folder) / "data")
-    return left(Path(folder))
+def _undisturbed(writing: str, folder: str) -> Any:
+    """How many operations a writing takes, what it gives, and what is left after it."""
+    return {**disturbed(writing, folder, "EIO", NEVER), "after": left(Path(folder))}
+
+
+def _wrong_after(next_start: Outcome, writing: str, after: dict[str, Any]) -> str:
+    if next_start.kind != "accepted":
+        return f"the next start does not go through: {next_start.kind} {next_start.text[-800:]}"
+    found = next_start.value
+    if wrong := _wrong_state(found["left"], writing):
+        return wrong
+    if found["again"] not in (None, after["found"]):
+        return f"the same again gives something else: {found['again']}"
+    if found["after"]["over"]:
+        return f"left over after the next start: {found['after']['over'][:3]}"
+    if found["after"]["runs"].get("run") != after["left"]["runs"].get("run"):
+        return f"the same again gives something else: {found['after']['runs']}"
+    return ""
 
 
 def _wrong_end(ended: Outcome, how: str) -> str:
@@ -222,8 +240,6 @@ def _wrong_end(ended: Outcome, how: str) -> str:
 
 
 def _wrong_state(found: dict[str, Any], writing: str) -> str:
-    if "wrong" in found:
-        return f"what is left cannot be read: {found['wrong']}"
     if not found["runs"]:
         return "no run is left"
     if any(digest.startswith("unreadable") for digest in found["runs"].values()):
@@ -233,18 +249,23 @@ def _wrong_state(found: dict[str, Any], writing: str) -> str:
     return ""
 
 
-def crashes(examples: Path, work: Path, seed: int, share: float) -> Iterator[tuple[Any, ...]]:
-    """What `disturb` is to be called with: every operation for `share` = 1, some of them for less."""
+def crashes(
+    examples: Path, work: Path, seed: int, share: float, ways: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """What `disturb` is to be called with: every operation for `share` = 1, some of them for less.
+
+    `ways`: writing -> how it is disturbed; in all ways where it is None.
+    """
     draw = Random(f"{seed} crashes")
-    for writing in WRITINGS:
+    for writing in WRITINGS if ways is None else ways:
         folder = work / f"undisturbed-{writing}"
         prepare(examples, folder / "state", writing)
-        whole = try_out(disturbed, writing, str(folder / "state"), "EIO", NEVER, folder=folder / "first", seconds=120)
+        whole = try_out(_undisturbed, writing, str(folder / "state"), folder=folder / "first", seconds=120)
         if whole.kind != "accepted":
             raise SystemExit(f"{writing}, undisturbed, does not pass: {whole.kind} {whole.text}")
-        after = {"found": whole.value["found"], "left": _left(folder, "second")}
+        after = {"found": whole.value["found"], "left": whole.value["after"]}
         operations = range(1, whole.value["operations"] + 1)
-        for how in (KILL, *FAULTS, SHORT):
+        for how in WAYS if ways is None else ways[writing]:
             ats = [draw.choice((0, 100, 4096, 100_000)) for _ in operations][:8] if how == SHORT else list(operations)
             own = share if writing != "run" or how == KILL else share / 4
             count = max(1, round(own * len(ats)))

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import gatecast
-from gatecast.arguments import fits
+from gatecast.arguments import checked, fits
 from gatecast.errors import BarsError, GatecastError, SettingsError
 from gatecast.market import synthetic
 
@@ -111,7 +111,7 @@ def test_the_error_says_what_was_expected_what_came_and_what_to_do() -> None:
         with pytest.raises(BarsError) as refused:
             gatecast.read_bars(bars, **wrong)
         assert said in str(refused.value)
-    with pytest.raises(SettingsError, match=r"experiment must be a Experiment; got 'a.toml' .*from_toml"):
+    with pytest.raises(SettingsError, match=r"experiment must be an Experiment; got 'a.toml' .*from_toml"):
         gatecast.run("a.toml")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="path must be text or a path; got 5"):
         gatecast.Experiment.from_toml(5)  # type: ignore[arg-type]
@@ -143,3 +143,12 @@ def test_numbers_of_numpy_and_texts_in_any_list_are_taken() -> None:
     assert not fits(np.bool_(True), int)
     bars = synthetic.a1(60, seed=1)
     assert len(gatecast.read_bars(bars, symbols=("A1",), scale=np.float64(1))) == 60
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_a_sentence() -> None:
+    @checked
+    def named(name: str) -> str:
+        return name
+
+    with pytest.raises(SettingsError, match="about 5,000 digits"):
+        named(10**5000)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 import gatecast
 from attack.__main__ import attack, crash
 from attack.cell import Outcome, try_out
+from attack.crashes import KILL, SHORT, WAYS, WRITINGS
 from attack.readers import READERS, make_examples
 
 
@@ -52,8 +53,10 @@ def names_imported(path: Path) -> set[str]:
 
 
 def test_disturbed_writing_loses_nothing_and_blocks_nothing(examples: Path, tmp_path: Path) -> None:
-    ended = crash(examples, tmp_path, seed=102, share=0.004, jobs=1)
-    assert {one.writing for one in ended} == {"save", "record", "run"}
+    ways = {"save": (KILL, "EIO", SHORT), "record": WAYS, "run": (KILL, "ENOSPC")}
+    assert ways.keys() == WRITINGS.keys()
+    ended = crash(examples, tmp_path, seed=102, share=0.004, ways=ways, jobs=1)
+    assert {(one.writing, one.how) for one in ended} == {(name, how) for name, own in ways.items() for how in own}
     assert [one for one in ended if one.wrong] == []
 
 
@@ -79,7 +82,7 @@ def connects() -> None:
     ("work", "kind"), [(fails, "traceback"), (waits, "hang"), (connects, "forbidden"), (int, "accepted")]
 )
 def test_the_attack_sees_what_it_looks_for(work: type, kind: str, tmp_path: Path) -> None:
-    outcome = try_out(work, folder=tmp_path, seconds=3)
+    outcome = try_out(work, folder=tmp_path, seconds=1 if work is waits else 20)
     assert isinstance(outcome, Outcome)
     assert outcome.kind == kind
     assert outcome.failed == (kind != "accepted")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +15,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
+from rich.console import Console
 
-from gatecast.cli.app import execute
+from gatecast.cli.app import app, execute
+from gatecast.cli.options import core_count
+from gatecast.cli.show import show_forecasts
 from gatecast.errors import TrainingError
 from gatecast.experiment import Control, Experiment
+from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
 from gatecast.settings import words as words_of
@@ -104,7 +110,8 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, gatecast: Command) -> Callable[
     """The Experiment that a command line means; it is not run."""
     seen: list[Experiment] = []
 
-    def record(experiment: Experiment, **_: Any) -> None:
+    def record(experiment: Experiment, machine: Machine, **_: Any) -> None:
+        assert machine.jobs == (2 if experiment.name == "n" else core_count())
         seen.append(experiment)
         raise KeyboardInterrupt
 
@@ -158,7 +165,16 @@ def test_help_and_version(gatecast: Command) -> None:
         (("check",), "Missing argument"),
         (("check", "absent.csv"), "absent.csv"),
         (("forecast", "absent", "--bars", "absent.csv"), "no gatecast run"),
-        (("report", "absent"), "no gatecast run"),
+        (("report", "absent"), "no gatecast run: there is no such folder"),
+        (("run", "--out", "a" * 5000), "(5,000 characters) cannot be used: File name too long."),
+        (("run", "--out", "a" * 250), "File name too long"),
+        (("cadence", "--out", "a" * 5000), "File name too long"),
+        (("report", "a" * 5000), "File name too long"),
+        (("init", "a" * 5000), "File name too long"),
+        (("run", "--out", "~nobody-of-this-name/r"), "has no home folder here"),
+        (("tune", "--out", "~nobody-of-this-name/r"), "has no home folder here"),
+        (("report", "~nobody-of-this-name/r"), "has no home folder here"),
+        (("init", "~nobody-of-this-name/r"), "has no home folder here"),
         (("report", "."), "no gatecast run"),
     ],
 )
@@ -275,7 +291,7 @@ def test_options_become_settings(settings_of: Callable[..., Experiment], here: P
     assert (bars.start, bars.end) == ("2001-01-01", "2010-12-31")
     assert (experiment.horizon, experiment.lookback, experiment.seed, experiment.network.seeds) == (3, 20, 5, 2)
     assert (experiment.schedule.refit, experiment.schedule.train, experiment.schedule.expanding) == (21, "1Y", True)
-    assert (experiment.name, experiment.jobs) == ("n", 2)
+    assert experiment.name == "n"  # with the cores asked for, see `settings_of`
 
 
 @pytest.mark.parametrize("command", ["run", "check", "audit", "placebo", "tune", "cadence", "forecast"])
@@ -293,6 +309,18 @@ def test_lists_pairs_and_false_are_read_from_text(settings_of: Callable[..., Exp
     bars = settings_of("--bars", "x.csv", *words).bars
     assert (bars.columns, bars.known_at) == (("a", "b"), {"a": "16d", "b": "published"})
     assert (bars.splits, bars.scale) == (False, 0.5)
+
+
+def test_prices_are_scaled_by_an_option_of_every_command_that_reads_bars(gatecast: Command, data: Path) -> None:
+    assert gatecast("check", data / "bars.csv", "--asset-class", "index", "--scale", "0.01").status == 0
+    refused = gatecast("check", data / "bars.csv", "--scale", "much")
+    assert refused.status == 2
+    assert "a number" in refused.err
+
+
+def test_bars_too_long_for_the_file_are_refused(gatecast: Command, data: Path) -> None:
+    refused = gatecast("check", data / "bars.csv", "--asset-class", "index", "--resample", "10y")
+    assert (refused.status, "no period" in refused.err) == (2, True)
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(
@@ -350,9 +378,10 @@ def test_the_work_and_the_time_left_are_told(finished: Path) -> None:
     refits = len(run.scores["folds"])
     assert lines[0].startswith(f"equity: {len(run.bars):,} bars of 2 symbols, {refits} refit")
     assert "a guess until fits are timed" in lines[0]
+    fits = f"{refits} fit{'s' * (refits != 1)}"
     assert [line.split(";")[0] for line in lines[1:]] == [
-        f"equity: lstm: {refits} fits done", f"equity: forest: {refits} fits done",
-        f"equity: logistic: {refits} fits done", "equity: ensemble: combined",
+        f"equity: lstm: {fits} done", f"equity: forest: {fits} done",
+        f"equity: logistic: {fits} done", "equity: ensemble: combined",
     ]  # fmt: skip
     assert all(line.endswith(" left") for line in lines[1:])
 
@@ -455,6 +484,29 @@ def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path,
     assert all(f"{row['symbol']} " in shown.out and row["reason"] in shown.out for row in rows)
 
 
+def test_the_help_of_a_command_breaks_no_line_within_a_paragraph() -> None:
+    for command in app.registered_commands:
+        assert command.help
+        assert "\n" not in command.help.replace("\n\n", " "), command.help
+
+
+def test_forecasts_on_a_narrow_terminal_are_lines_of_name_and_value() -> None:
+    row = {
+        "symbol": "A1", "current": True, "newest_bar": "2020-01-03", "today": "", "base_rate_up": 0.55,
+        "probability_beyond_base_rate": True, "probability_up": 0.6, "expected_return_log": 0.01,
+        "beyond_base_rate": True, "standard_deviation": 0.02, "intervals": [], "regime_probability": 0.1, "signal": 1,
+        "consensus": False, "z": 1.5, "strategy_title": "held long, sized by volatility", "weight": 0.5, "book": 0.25,
+        "signal_title": "LSTM", "notes": [], "reason": "", "end": "",
+    }  # fmt: skip
+    for width in (60, 200):
+        text = io.StringIO()
+        show_forecasts([row, row | {"symbol": "B1"}], [], 5, Console(file=text, width=width))
+        lines = text.getvalue().splitlines()
+        assert ("  strategy: held long, sized by volatility" in lines) == (width == 60)
+        assert ("  P(rise): 60.0% (base rate 55.0%)" in lines) == (width == 60)
+        assert ("symbol: B1" in lines) == (width == 60)
+
+
 def test_audit_says_what_it_checked(gatecast: Command, data: Path, here: Path) -> None:
     (here / "cheap.toml").write_text(CHEAP)
     answer = gatecast("audit", "cheap.toml", "--bars", data / "bars.csv", "--quick", "--json")
@@ -512,7 +564,9 @@ def test_an_interrupted_run_is_taken_up(
     kept = here / "runs" / "small.unfinished"
     assert f"2 networks kept in {kept}" in answer.err or "2 networks kept in runs" in answer.err
     monkeypatch.setattr(forecaster, "train_network", train)
-    assert gatecast(*words).status == 0
+    answer = gatecast(*words)
+    assert answer.status == 0
+    assert f"2 networks of an interrupted run are kept in {kept.relative_to(here)}" in answer.err
     assert not kept.exists()
     assert gatecast(*words, "--out", "whole").status == 0
     resumed, whole = (folder / "forecasts.parquet" for folder in (here / "runs" / "small", here / "whole"))
@@ -762,3 +816,52 @@ def test_check_compares_with_a_second_source(gatecast: Command, here: Path) -> N
     told = json.loads(gatecast("check", "bars.csv", "--reference", "other.csv", "--json").out)
     (finding,) = [one for one in told["findings"] if one["rule"] == "other_level"]
     assert finding["value"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("words", [("run",), ("report", "absent"), ("init",), ("tune",)])
+def test_a_current_folder_that_is_gone_is_one_message(gatecast: Command, here: Path, words: tuple[str, ...]) -> None:
+    here.rmdir()
+    answer = gatecast(*words)
+    assert answer.status == 2
+    assert "the folder that this command was started in was removed" in answer.err
+
+
+def test_a_place_that_takes_no_file_is_not_called_locked(gatecast: Command) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    answer = gatecast("run", "--out", "/proc/run-of-gatecast")
+    assert answer.status == 2
+    assert "another process" not in answer.err
+    assert "cannot be locked" in answer.err
+
+
+def test_bars_in_the_place_of_settings_are_told_where_bars_go(gatecast: Command, here: Path) -> None:
+    (here / "bars.csv").write_text("time,close\n")
+    answer = gatecast("run", "bars.csv")
+    assert (answer.status, "--bars" in answer.err) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_device_is_not_called_absent(gatecast: Command) -> None:
+    answer = gatecast("check", "/dev/full")
+    assert (answer.status, "this is a device" in answer.err) == (2, True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs signals of POSIX")
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_run_that_a_signal_ends_leaves_no_lock(here: Path, name: str, status: int) -> None:
+    code = (
+        "import os, signal, sys, gatecast.runs as runs\n"
+        "from gatecast.cli import main\n"
+        "def run(*_, **__):\n"
+        "    assert os.path.exists('.r.lock')\n"
+        f"    os.kill(os.getpid(), signal.{name})\n"
+        "    signal.pause()\n"
+        "runs.run = run\n"
+        "sys.argv[1:] = ['run', '--out', 'r']\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert ended.stderr.startswith("error: interrupted. 0 networks kept")
+    assert list(here.iterdir()) == []

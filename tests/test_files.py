@@ -1,12 +1,15 @@
 """Files are opened in one place: regular ones within a size, at once."""
 
+import io
 import os
 import socket
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from gatecast import files
+from gatecast.formats import table_of
 
 SMALL = 1000
 
@@ -77,3 +80,9 @@ def test_a_name_that_no_file_can_have_is_an_error_of_files(tmp_path: Path, name:
     with pytest.raises(OSError, match=r"no file can have this name|too long"):
         files.read(tmp_path / name, at_most=SMALL)
     assert not files.is_regular(tmp_path / name)
+
+
+def test_a_table_whose_rows_share_a_long_text_is_refused() -> None:
+    pl.DataFrame({"a": pl.repeat("x" * 1000, 200_000, eager=True)}).write_parquet(file := io.BytesIO())
+    with pytest.raises(ValueError, match="200,000,000 bytes of text"):
+        table_of(file.getvalue(), {"a": pl.String})

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import annotated_types
 import pytest
+import tomli_w
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
@@ -22,6 +23,8 @@ import gatecast
 from gatecast.audits.full import Cuts
 from gatecast.errors import SettingsError
 from gatecast.experiment import Control, Experiment
+from gatecast.machine import Machine
+from gatecast.runs import run
 from gatecast.settings import SHARED, Settings, holds_settings, parse_toml, said_above, section, to_toml, words
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -318,3 +321,54 @@ def test_a_file_of_settings_must_be_a_regular_file(tmp_path: Path) -> None:
 def test_dots_in_texts_and_comments_are_no_depth() -> None:
     text = f'name = "{"a." * 100}" # {"b." * 100}\nlevels = [{", ".join("0.5" for _ in range(100))}]'
     assert parse_toml(text, "here")["name"] == "a." * 100
+
+
+@pytest.mark.parametrize("key", [1, None, ("a", 1)])
+@pytest.mark.parametrize("section", ["schedule", "bars", "tuning", "network"])
+def test_a_name_that_is_no_text_is_refused(section: str, key: object) -> None:
+    with pytest.raises(SettingsError, match="no text"):
+        Experiment(**{section: {key: 2}})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"refit": "1M"}, "unknown setting 'refit'. It stands under [schedule]."),
+        ({"train": "2Y"}, "It stands under [schedule]."),
+        ({"symbols": ["A"]}, "It stands under [bars]."),
+        ({"seeds": 3}, "under [model.lstm]"),
+        ({"out": "runs/a"}, "It is no setting: --out of the command"),
+        ({"storage": "sqlite:///a.db"}, "It is no setting: --storage"),
+        ({"models": "lstm"}, "models = 'lstm': expected a list ("),
+        ({"schedule": "1M"}, "schedule = '1M': expected a table of settings ("),
+        ({"bars": 3}, "bars: expected a path, a list of paths, a folder, a glob, 'embedded', or a pandas"),
+    ],
+)
+def test_a_setting_in_a_wrong_place_is_told_its_place(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as error:
+        Experiment(**given)
+    assert said in str(error.value)
+    file = tmp_path / "a.toml"
+    file.write_text(tomli_w.dumps(given))
+    if "bars" not in given:
+        with pytest.raises(SettingsError, match=r"a\.toml: Experiment: ") as error:
+            Experiment.from_toml(file)
+        assert said in str(error.value)
+
+
+def test_a_change_that_is_refused_does_not_blame_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("horizon = 5")
+    with pytest.raises(SettingsError, match=r"^Experiment: horizon = 50"):
+        Experiment.from_toml(file, horizon=50)
+
+
+def test_a_value_without_a_name_is_refused_in_words() -> None:
+    with pytest.raises(SettingsError, match=r"'x\.csv' has no name.*Experiment\(bars=\.\.\.\)"):
+        Experiment("x.csv")
+    with pytest.raises(SettingsError, match="unfinished = 3: expected a path"):
+        Machine(unfinished=3)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="must be an Experiment"):
+        run(3)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="the command keeps networks beside the run by itself"):
+        Experiment(unfinished="a")

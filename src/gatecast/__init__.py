@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from gatecast.studies.cadence import cadence
     from gatecast.studies.placebo import placebo
     from gatecast.studies.truth import truth
+    from gatecast.studies.tune import tune
     from gatecast.studies.unseal import unseal
     from gatecast.trading.backtest import backtest
     from gatecast.trading.costs import Costs
@@ -104,6 +105,7 @@ __all__ = [
     "studies",
     "trading",
     "truth",
+    "tune",
     "unseal",
     "walk_forward",
 ]
@@ -142,6 +144,7 @@ _HOMES = {
     "run": "runs",
     "save_run": "store",
     "truth": "studies.truth",
+    "tune": "studies.tune",
     "unseal": "studies.unseal",
     "walk_forward": "forecasting.walkforward",
 }

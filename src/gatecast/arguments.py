@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 import numpy as np
 import polars as pl
 
-from gatecast.errors import GatecastError, SettingsError
+from gatecast.errors import GatecastError, SettingsError, shown
 from gatecast.settings import Settings, lines_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -160,7 +160,11 @@ def refusal(name: str, kind: Any, value: object) -> str:
     """What is said of an argument of another type."""
     parts = [one for one in ADVICE if one in str(kind)]
     advice = ADVICE[parts[0]] if parts else "Correct this argument."
-    came = f"{reprlib.repr(value)} ({type(value).__name__})"
+    try:
+        text = reprlib.repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = shown(value)
+    came = f"{text} ({type(value).__name__})"
     return f"{name} must be {in_words(kind)}; got {' '.join(came.split())}. {advice}"
 
 
@@ -186,4 +190,5 @@ def in_words(kind: Any) -> str:
         return "a function"
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return f"a list (each: {in_words(of[0])})"
-    return WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
+    name = str(getattr(kind, "__name__", kind))
+    return WORDS.get(kind, f"{'an' if name[:1] in 'AEIO' else 'a'} {name}")

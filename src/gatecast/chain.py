@@ -100,7 +100,7 @@ class Past:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
@@ -117,6 +117,18 @@ class Chain:
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """At most ten lines: the bars, then a class a line."""
+        names = list(self.classes)
+        lines = [
+            f"  {name}: {len(one.forecasts.rows)} rows forecast by {', '.join(list(one.forecasts.panel)[:12])}"
+            for name, one in [*self.classes.items()][:8]
+        ]
+        rest = [f"  and {len(names) - 8} more classes"] if len(names) > 8 else []
+        symbols = self.bars["symbol"].n_unique()
+        head = f"Chain: {len(self.bars)} bars of {symbols} symbol{'s' * (symbols != 1)}"
+        return "\n".join([head, *lines, *rest])
 
     @property
     def bars(self) -> pl.DataFrame:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import polars as pl
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gatecast.arguments import checked
-from gatecast.errors import BarsError, SettingsError, did_you_mean
+from gatecast.errors import BarsError, SettingsError, cut, did_you_mean, shown
 from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.evaluation.rivals import with_rival
@@ -59,7 +59,7 @@ from gatecast.trading.strategies import (
 
 MOVED = {
     "jobs": "--jobs or Machine(jobs=...)",
-    "unfinished": "Machine(unfinished=...)",
+    "unfinished": "the command keeps networks beside the run by itself, and in Python Machine(unfinished=...)",
     "studies": "--storage, GATECAST_STORAGE or Machine(studies=...)",
 }
 """What stood among the settings up to version 0.1 -> what sets it now, see `gatecast.machine`."""
@@ -101,6 +101,11 @@ class Experiment(Settings):
         ...
     gatecast.errors.SettingsError: Experiment: horizon = 50: input should be less than or equal to 22 (bars ahead, h).
     """
+
+    elsewhere: ClassVar = {
+        "out": "--out of the command, or gatecast.save_run(RUN, FOLDER),",
+        "storage": "--storage, GATECAST_STORAGE or Machine(studies=...)",
+    }
 
     name: str = "experiment"
     """names the run and its folder"""
@@ -154,6 +159,11 @@ class Experiment(Settings):
             return BarsSettings(source=str(bars))
         if isinstance(bars, BarsSettings | dict):
             return bars
+        if bars is None or isinstance(bars, int | float | bytes):
+            raise ValueError(
+                "expected a path, a list of paths, a folder, a glob, 'embedded', or a pandas or Polars frame; got "
+                f"{shown(bars)} ({type(bars).__name__})."
+            )
         return BarsSettings(source="frame", frame=bars)
 
     @model_validator(mode="before")
@@ -466,7 +476,16 @@ class Experiment(Settings):
         beside = Path(path).with_name("bars.parquet")
         if isinstance(settings.get("bars"), dict) and settings["bars"].get("source") == "frame" and beside.is_file():
             settings["bars"] = {"source": str(beside)}  # as they were read: no other setting of them applies again
-        return cls(**merge(settings, changes))
+        try:
+            return cls(**merge(settings, changes))
+        except SettingsError as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    cls(**settings)
+                except SettingsError:
+                    raise SettingsError(f"{cut(str(path))}: {error}") from None  # the fault is in the file
+            raise
 
 
 SAID_ABOVE = said_above(Experiment)

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import polars as pl
 
+from gatecast.errors import StoreError, cut
 from gatecast.processes import MARK, is_dead, mark
 
 Content = bytes | Path
@@ -56,6 +57,36 @@ def beside(place: Path) -> Iterator[Path]:
         yield temporary
     finally:
         _delete(temporary)
+
+
+def full_path(path: str | Path) -> Path:
+    """The absolute path of what a user names, ~ and links followed; nothing needs to be there.
+
+    Raises `StoreError` for a path that no file can have, or into which this user may not look.
+
+    >>> full_path("/a/../b" if os.name == "posix" else "b").name
+    'b'
+    """
+    name = cut(str(path))
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError:
+        raise StoreError(f"{name}: this user has no home folder here. Write the whole path, without ~.") from None
+    try:
+        here = place if place.is_absolute() else Path.cwd() / place
+    except FileNotFoundError:
+        raise StoreError(
+            f"{name}: the folder that this command was started in was removed. Change to another, or give an absolute "
+            "path."
+        ) from None
+    try:
+        whole = here.resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            whole.lstat()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead to each other
+        why = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"{name} cannot be used: {why}. Give another path.") from None
+    return whole
 
 
 def free_name(place: Path) -> Path:

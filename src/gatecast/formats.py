@@ -218,7 +218,20 @@ def table_of(
         longest = table[name].str.len_bytes().max()
         if isinstance(longest, int) and longest > LONGEST_CELL:
             raise ValueError(f"its column {name!r} has a text of {longest:,} bytes, expected at most {LONGEST_CELL:,}")
+    total, limit = text_bytes(table), max(SMALL_TABLE, PACKED * len(content))
+    if total > limit:
+        raise ValueError(f"it has {total:,} bytes of text in a file of {len(content):,}, expected at most {limit:,}")
     return table
+
+
+def text_bytes(table: pl.DataFrame) -> int:
+    """Bytes of all texts of a table, each counted in every row that has it, however often it is in memory.
+
+    >>> text_bytes(pl.DataFrame({"a": ["b", "cd", None], "c": [1.0, 2.0, 3.0]}))
+    3
+    """
+    texts = (table[name] for name, kind in table.schema.items() if kind in (pl.String, pl.Categorical, pl.Enum))
+    return sum(int(one.cast(pl.String).str.len_bytes().cast(pl.UInt64).sum()) for one in texts)
 
 
 def refuse_table(

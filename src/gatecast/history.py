@@ -73,7 +73,7 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     return (
         f"{symbol!r} has {have} bars; {enough}: {warmup} for the features to settle, "
         f"{experiment.context} for a window, then {schedule.minimum} to learn from, until the next refit "
-        f"of every {schedule.refit}. A longer file or features that settle sooner help, or a smaller minimum under "
+        f"(one every {schedule.refit}). A longer file or features that settle sooner help, or a smaller minimum under "
         "[schedule] in a settings file."
     )
 

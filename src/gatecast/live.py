@@ -29,7 +29,7 @@ from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import Ended, session_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
-from gatecast.market.reading import BarsSettings
+from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run
@@ -207,12 +207,14 @@ def forecast(
     split, another class or length) or lack a column of its features; `StoreError` for a run that cannot be trusted,
     `SettingsError` for bars of a sealed hold-out.
     """
+    if now is not None and now.tzinfo is None:
+        raise SettingsError(f"now = {now} has no time zone. Give one: now.replace(tzinfo=datetime.UTC) for UTC.")
     refuse_lacking(bars)
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     run = run if isinstance(run, Run) else load_run(run)
     past, experiment = past_of(run), run.experiment
     if not past.forecasts:
         raise StoreError(f"{run.path or experiment.name}: no asset class of the run could be forecast.")
-    moment = now or datetime.now(UTC)
     bars, unusable = usable(run.bars, bars, moment)
     refuse_sealed(run, bars)
     actions = known_delistings(run, actions, moment)

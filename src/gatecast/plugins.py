@@ -12,10 +12,13 @@ In a package's `pyproject.toml`:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar, cast, overload
 
 from gatecast.errors import PluginError, did_you_mean
@@ -159,18 +162,18 @@ class Registry(Generic[Thing]):
         return self._origins[name] == OURS or self._point_of(name, self._things[name]) is not None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._things or any(True for _ in entry_points(group=self.group, name=str(name)))
+        return name in self._things or bool(_offered(self.group, str(name)))
 
     def __iter__(self) -> Iterator[str]:
         """All names: built-in ones and added ones in the order of their adding, then those of packages."""
-        offered = sorted({point.name for point in entry_points(group=self.group)} - set(self._things))
+        offered = sorted({point.name for point in _offered(self.group)} - set(self._things))
         return iter([*self._things, *offered])
 
     def _is_ours(self, name: str) -> bool:
-        return any(_distribution(point) == OURS for point in entry_points(group=self.group, name=name))
+        return any(_distribution(point) == OURS for point in _offered(self.group, name))
 
     def _load(self, name: str) -> None:
-        points = sorted(entry_points(group=self.group, name=name), key=lambda point: _distribution(point) != OURS)
+        points = sorted(_offered(self.group, name), key=lambda point: _distribution(point) != OURS)
         if not points:
             raise PluginError(f"there is no {self.what} {name!r}. {did_you_mean(name, list(self))}")
         if len(points) > 1 and _distribution(points[0]) != OURS:
@@ -205,8 +208,27 @@ class Registry(Generic[Thing]):
     def _point_of(self, name: str, thing: Thing) -> EntryPoint | None:
         """The entry point of the package whose code a thing is, None where no package offers it."""
         module = getattr(thing if self._code is None else self._code(thing), "__module__", "")
-        offered = entry_points(group=self.group, name=name)
+        offered = _offered(self.group, name)
         return next((one for one in offered if one.module.partition(".")[0] == module.partition(".")[0]), None)
+
+
+def _offered(group: str, name: str | None = None) -> EntryPoints:
+    """The entry points of a group, all or those of one name, of the packages that are installed now."""
+    offered = _entry_points_of(group, tuple((folder, _changed(folder)) for folder in sys.path))
+    return offered if name is None else offered.select(name=name)
+
+
+@functools.lru_cache(maxsize=32)
+def _entry_points_of(group: str, folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+    # Reading the metadata of every package takes 20 ms; a folder's time changes when one is installed there.
+    return entry_points(group=group)
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _distribution(point: EntryPoint) -> str:

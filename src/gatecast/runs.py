@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, cast
 
 import numpy as np
@@ -116,10 +117,12 @@ class Run:
         return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
 
     def summary(self) -> str:
-        """The headline, the verdicts as plain text, one line each, and what must be known before they are believed."""
-        lines = [f"{head:<11}{v['verdict']:<24} {v['sentence']}" for head, v in self.verdicts.items()]
+        """The headline in one line, then verdicts and warnings in lines of at most 100 characters."""
+        lines = []
+        for head, one in self.verdicts.items():
+            lines += [f"{head:<11}{one['verdict']}", *_wrapped(one["sentence"], "    ")]
         first = (self.scores.get("summary") or {}).get("headline", "")
-        warnings = [f"warning: {text}" for text in self.scores.get("warnings") or ()]
+        warnings = [line for text in self.scores.get("warnings") or () for line in _wrapped(f"warning: {text}")]
         return "\n".join([*([first] if first else []), *lines, *warnings])
 
     @property
@@ -460,3 +463,11 @@ def control_scores(control: Run | None, planted: Control | None) -> dict[str, An
         else f"The same chain on a simulated market whose truth is known ({planted.market}).",
         "equity": equity.with_columns(pl.col("time").dt.to_string("iso")).to_dict(as_series=False),
     }
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """A text in lines of at most 100 characters, none broken within a word; each begins with the indent."""
+    return wrap(
+        text, 100, initial_indent=indent, subsequent_indent=indent or "  ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ semicolon, and then what is to be known about it. `help`, `to_toml`, docs/settin
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import textwrap
@@ -15,14 +16,13 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import annotated_types
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from gatecast import files
 from gatecast.errors import SettingsError, cut, did_you_mean, shown
 
 SHARED: Final = "shared"
@@ -33,6 +33,8 @@ MOST_BARS: Final = 10_000_000
 """Upper bound of a number of bars or days."""
 MAX_FILE_BYTES: Final = 2**20
 """Size of a settings file."""
+BARS_ENDINGS: Final = (".csv", ".gz", ".tsv", ".parquet", ".pq")
+"""Endings of files that are no settings."""
 MAX_TEXT: Final = 4096
 """Characters of a text in settings."""
 MAX_VALUES: Final = 20_000
@@ -57,7 +59,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    def __init__(self, /, **values: Any) -> None:
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """What is no setting, though it is often taken for one -> what sets it."""
+
+    def __init__(self, /, *unnamed: Any, **values: Any) -> None:
+        if unnamed:
+            kind, first = type(self), next(iter(type(self).model_fields), "setting")
+            name = "bars" if "bars" in kind.model_fields else first
+            raise SettingsError(
+                f"{kind.__name__}: {shown(unnamed[0])} has no name, and every setting is given by its name: "
+                f"{kind.__name__}({name}=...)."
+            )
         refuse_large(values, type(self).__name__)
         try:
             super().__init__(**values)
@@ -89,8 +101,8 @@ class Settings(BaseModel):
 
 
 def refuse_large(values: Mapping[str, Any], owner: str) -> None:
-    """Raises `SettingsError` for values beyond `MAX_TEXT`, `MAX_VALUES` or `MAX_DEPTH`, and for whole numbers of more
-    than 64 bits. Frames and other objects are not looked into.
+    """Raises `SettingsError` for values beyond `MAX_TEXT`, `MAX_VALUES` or `MAX_DEPTH`, for whole numbers of more than
+    64 bits, and for names that are no text. Frames and other objects are not looked into.
 
     >>> refuse_large({"name": "a" * 5000}, "Experiment")
     Traceback (most recent call last):
@@ -110,6 +122,9 @@ shorter one.
         if isinstance(value, int) and value.bit_length() > 63:
             raise SettingsError(f"{at} {shown(value)} is beyond all that a setting may be. Use a smaller one.")
         if isinstance(value, dict):
+            odd = [key for key in value if not isinstance(key, str)]
+            if odd:
+                raise SettingsError(f"{at} the name {shown(odd[0])} is no text. Write it in quotes.")
             inner = [*((key, "") for key in value), *((one, key) for key, one in value.items())]
         elif isinstance(value, list | tuple | set | frozenset):
             inner = [(one, "") for one in value]
@@ -130,9 +145,23 @@ def _is_list(annotation: Any) -> bool:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, by section. Raises `SettingsError` with the file for what cannot be read."""
+    """The settings of a TOML file, by section. Raises `SettingsError` with the file for what cannot be read.
+
+    >>> read_toml(Path("bars.csv"))
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: bars.csv: settings are TOML, and this is called as bars are. Give bars with --bars, \
+or as Experiment(bars=...).
+    """
+    from gatecast.files import read  # the command starts without what it loads
+
+    if path.suffix.lower() in BARS_ENDINGS:
+        raise SettingsError(
+            f"{cut(str(path))}: settings are TOML, and this is called as bars are. Give bars with --bars, or as "
+            "Experiment(bars=...)."
+        )
     try:
-        return parse_toml(files.read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
+        return parse_toml(read(path, at_most=MAX_FILE_BYTES).decode("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise SettingsError(f"{cut(str(path))}: the settings cannot be read: no UTF-8 ({error.reason}).") from None
     except OSError as error:
@@ -287,7 +316,15 @@ def explain(error: ValidationError, owner: type[BaseModel]) -> str:
         place = cut(".".join(str(part) for part in fault["loc"]))
         model, field = _find(owner, fault["loc"])
         if fault["type"] == "extra_forbidden":
-            sentences.append(f"unknown setting {place!r}. {did_you_mean(str(fault['loc'][-1]), model.model_fields)}")
+            name = str(fault["loc"][-1])
+            if name in (elsewhere := getattr(owner, "elsewhere", {})):
+                advice = f"It is no setting: {elsewhere[name]} sets it."
+            elif homes := [home for home in _homes(owner, name) if f"{home}.{name}".lstrip(".") != place]:
+                tables = [f"under [{home}]" if home else "at the top, above all sections" for home in homes]
+                advice = f"It stands {' or '.join(tables)}."
+            else:
+                advice = did_you_mean(name, model.model_fields)
+            sentences.append(f"unknown setting {place!r}. {advice}")
         elif fault["type"] == "value_error":
             text = fault["msg"].removeprefix("Value error, ")
             name = place.rpartition(".")[2]
@@ -296,10 +333,42 @@ def explain(error: ValidationError, owner: type[BaseModel]) -> str:
         else:
             about = words(field).split(";")[0].rstrip(".") if field else ""
             what = f" ({about})" if about else ""
-            sentences.append(f"{place} = {shown(fault['input'])}: {cut(fault['msg'].lower())}{what}.")
+            sentences.append(f"{place} = {shown(fault['input'])}: {_told(fault)}{what}.")
     if len(faults) > MOST_FAULTS:
         sentences.append(f"And {len(faults) - MOST_FAULTS} more faults.")
     return f"{owner.__name__}: " + " ".join(sentences)
+
+
+_PLAIN = {
+    "tuple_type": "expected a list", "path_type": "expected a path", "dict_type": "expected a table of settings",
+    "model_type": "expected a table of settings",
+}  # fmt: skip
+"""Sort of a fault -> what is said of it, where pydantic's own words are those of Python's types."""
+
+
+def _told(fault: Mapping[str, Any]) -> str:
+    """What was expected, as a phrase without a capital."""
+    return _PLAIN.get(fault["type"]) or cut(fault["msg"].lower())
+
+
+def _homes(owner: type[BaseModel], name: str) -> list[str]:
+    """The tables of `owner` in which a setting of this name exists, "" for itself; tables by name as `owner` has them.
+
+    >>> from gatecast.experiment import Experiment
+    >>> _homes(Experiment, "refit"), _homes(Experiment, "epochs")[:1], _homes(Experiment, "horizon")
+    (['schedule'], ['model.lstm'], [''])
+    """
+    if name in owner.model_fields:
+        return [""]
+    homes = [
+        place for place, field in owner.model_fields.items() if (kind := section(field)) and name in kind.model_fields
+    ]
+    with contextlib.suppress(SettingsError, ValidationError):
+        for place, field in owner.model_fields.items():
+            if holds_settings(field):
+                tables = getattr(owner(), place).items()
+                homes += [f"{place}.{key}" for key, one in tables if name in type(one).model_fields]
+    return homes[:3]
 
 
 def _find(owner: type[BaseModel], path: tuple[str | int, ...]) -> tuple[type[BaseModel], FieldInfo | None]:

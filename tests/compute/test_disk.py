@@ -237,7 +237,7 @@ def test_a_run_is_saved_and_goes_on_after_its_folder_is_gone(
     both: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away, held = (store.save_run(one, tmp_path / name) for one, name in zip(both, ("away", "held"), strict=True))
-    a, b = (json.loads((tmp_path / name / store.MANIFEST).read_text())["parts"] for name in ("away", "held"))
+    a, b = (json.loads((tmp_path / name / "manifest.json").read_text())["parts"] for name in ("away", "held"))
     assert {name: a[name] for name in a if name != "provenance.json"} == {
         name: b[name] for name in b if name != "provenance.json"
     }

@@ -12,6 +12,7 @@ from gatecast.compute.notices import notice, notices
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.schedule import Schedule
+from gatecast.machine import Machine
 from gatecast.report import render
 from gatecast.runs import run
 
@@ -39,7 +40,7 @@ def test_networks_that_cannot_be_kept_are_in_the_scores_and_on_the_page(market: 
         model={"lstm": LSTM(units=16, layers=1, seeds=2, epochs=2)},
     )  # fmt: skip
     plain = run(experiment)
-    found = run(experiment.replace(unfinished=Path("/proc/no")))
+    found = run(experiment, machine=Machine(unfinished=Path("/proc/no")))
     more = [one for one in found.scores["warnings"] if one not in plain.scores["warnings"]]
     assert len(more) == 1
     assert more[0].startswith("trained networks cannot be kept in /proc/no (")

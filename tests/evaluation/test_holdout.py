@@ -153,6 +153,7 @@ def test_an_opening_says_what_speaks_against_it(samples: Samples) -> None:
     assert holdout.reservations([], 0, 1.0) == []
     assert "opened 2 times before, last on 2026-01-02" in holdout.reservations(earlier, 3, 1.0)[0]
     assert "3 earlier trials had read it" in holdout.reservations([], 3, 1.0)[0]
+    assert "3 earlier trials had read it" in holdout.reservations(earlier, 3, 1.0)[1]
     forecasts = made_up(samples, seed=1)
     frame = forecasts.to_frame()
     assert holdout.same_past(frame, forecasts.to_frame()) == 1.0
@@ -183,7 +184,7 @@ def test_a_second_opening_is_refused_and_a_later_span_is_not(tmp_path: Path) -> 
     record_opening(Opening(SYMBOLS, "2017-01-01", "2018-12-31", "2026-01-02T03:04:05+00:00", "a"), file)
     with pytest.raises(SettingsError, match="2026-01-02 03:04 UTC, for B1_1 from 2017-01-01 to 2018-12-31"):
         refuse_second(["B1_1", "GOLD"], "2018-06-01", path=file)
-    with pytest.raises(SettingsError, match="a second look is none"):
+    with pytest.raises(SettingsError, match="only the first opening is a test on unseen data"):
         refuse_second(SYMBOLS, "2015-01-01", path=file)  # an earlier seal would show them again
     assert not refuse_second(["GOLD"], "2017-01-01", path=file)
     assert not refuse_second(SYMBOLS, "2019-01-01", path=file)

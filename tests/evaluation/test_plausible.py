@@ -175,6 +175,7 @@ def test_a_run_on_the_answer_says_so_everywhere_and_holds_nothing(answer: pl.Dat
         "Too good to be true. This run used information from the future"
     )
     assert run.summary().splitlines()[0] == run.scores["summary"]["headline"]
+    assert all(len(line) <= 100 for line in run.summary().splitlines()[1:])
     assert "Too good to be true" in run._repr_html_()
 
 

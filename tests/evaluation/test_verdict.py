@@ -37,6 +37,7 @@ from gatecast.forecasting.panel import PANEL, REGRESSIONS, RIVAL, RIVALS
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import synthetic
+from gatecast.metrics.significance import sequential_mean
 from gatecast.samples.windows import Samples, make_samples
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -412,11 +413,26 @@ def test_overlapping_answers_ask_for_more_days() -> None:
     assert np.mean([n / one.n_effective for one in found]) == pytest.approx(inflation, rel=0.1)
 
 
+def test_days_equal_but_for_rounding_are_not_in_the_sequential_test() -> None:
+    """The first 300 days hold rounding of one sign only: as evidence they would be significant by themselves."""
+    rng = np.random.default_rng(0)
+    n = 500
+    model, day = np.full(n, 0.25), np.datetime64("2001-01-01") + np.arange(n)
+    rival = model + np.where(np.arange(n) < 300, 5.6e-17 * (1 + rng.random(n)), 0.01 * rng.standard_normal(n))
+    found = estimate_gain(Days(day, rival, model, np.full(n, np.nan), np.full(n, np.nan)), 1)
+    (tested,) = found.tested
+    assert sequential_mean(rival - model).pvalue < 0.001
+    assert np.array_equal(tested, (rival - model)[300:])
+    assert sequential_mean(tested).pvalue > 0.2
+
+
 def test_days_needed_and_days_for_the_costs_by_their_formulas(faint: Forecasts) -> None:
     found = verdicts(faint, round_trip=0.0005)
     z = norm.ppf(0.95) + norm.ppf(0.8)
     for head, one in found.items():
-        if np.isfinite(one.statistic) and one.n_needed:
+        if head == "return" and one.n_needed:  # an R² shrinks with 1 / n, as the detectable one does
+            assert one.n_needed == pytest.approx(one.n * one.detectable / one.effect, abs=1)
+        elif np.isfinite(one.statistic) and one.n_needed:
             assert one.n_needed == pytest.approx(one.n * (z / one.statistic) ** 2, rel=1e-3, abs=1)
         if one.n_break_even:
             power = 1 if head == "return" else 2

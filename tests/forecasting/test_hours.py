@@ -161,7 +161,7 @@ def test_a_row_is_forecast_by_itself_as_among_others_and_a_stored_model_forecast
     arrays, settings = state_of(ByHour(of=one), fitted)
     with pytest.raises(StoreError, match="lacks or mangles"):
         from_state({name: array for name, array in arrays.items() if name != "table"}, settings)
-    with pytest.raises(StoreError, match="lacks or mangles the number of its symbols"):
+    with pytest.raises(StoreError, match="lacks or mangles"):
         from_state(arrays, settings | {"symbols": ["A"]})
 
 

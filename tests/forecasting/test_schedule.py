@@ -204,7 +204,7 @@ def test_a_row_weighs_half_for_every_half_life_of_age() -> None:
     assert (fold.recency(None) == 1).all()
 
 
-@pytest.mark.parametrize("length", ["999999Y", "10001D", "201Y", "9" * 5000 + "D"])
+@pytest.mark.parametrize("length", ["999999Y", "10001D", "201Y", "9" * 4000 + "D"])
 def test_lengths_have_an_end(length: str) -> None:
     for name in ("train", "refit", "minimum"):
         with pytest.raises(ValueError, match="at most 10,000 of its unit and 200 years"):

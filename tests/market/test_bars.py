@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
+from gatecast.live import forecast
 from gatecast.market import (
     ASSET_CLASSES,
     as_of,
@@ -21,7 +22,10 @@ from gatecast.market import (
     opens_are_real,
     resample,
     session_date,
+    synthetic,
 )
+from gatecast.market.reading import BarsSettings
+from gatecast.market.sources import read_bars
 
 START = datetime(2023, 1, 2, 21, tzinfo=UTC)  # a Monday
 
@@ -193,7 +197,7 @@ def test_as_of_reads_the_version_known_then() -> None:
     assert as_of(rows, times[4]).height == 5
     with pytest.raises(BarsError, match="two bars at one time"):
         make_bars(rows)
-    with pytest.raises(BarsError, match="time zone"):
+    with pytest.raises(BarsError, match="with a zone"):
         as_of(rows, datetime(2024, 1, 1))
 
 
@@ -391,3 +395,27 @@ def test_weekend_advice_goes_by_the_calendar_of_the_class() -> None:
     assert "Monday" not in said
     few = coin.filter((pl.col("time").dt.weekday() < 6) | (pl.int_range(pl.len()) % 50 == 5))
     assert advice("fx", few) == ["Short weekend bars; resample='1d' joins them to Monday."]
+
+
+@pytest.mark.parametrize(
+    "every", ["99999999d", "9999999999999999999999d", "100000w", "999999999mo", "2147483648m", "11y"]
+)
+def test_a_period_of_more_than_ten_years_is_refused(every: str) -> None:
+    with pytest.raises(BarsError, match="ten years"):
+        resample(synthetic.a1(30, seed=1), every)
+    with pytest.raises(SettingsError, match="ten years"):
+        BarsSettings(resample=every)
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_a_moment_at_the_ends_of_time_is_refused(year: int) -> None:
+    bars = synthetic.a1(30, seed=1)
+    month, day = (1, 1) if year == 1 else (12, 31)
+    for hours in (-14, 14):
+        moment = datetime(year, month, day, 12, tzinfo=timezone(timedelta(hours=hours)))
+        with pytest.raises(BarsError, match="1700 to 2200"):
+            as_of(bars, moment)
+        with pytest.raises(BarsError, match="1700 to 2200"):
+            read_bars(bars, now=moment)
+        with pytest.raises(BarsError, match="1700 to 2200"):
+            forecast("no run", bars, now=moment)

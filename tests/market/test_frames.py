@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -194,3 +196,50 @@ def refusal_of(folder: Path, symbol: str) -> str:
     with pytest.raises(BarsError) as caught:
         read_bars(folder, symbols=symbol)
     return str(caught.value)
+
+
+class _Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def _not_utf8() -> pa.Table:
+    offsets = pa.py_buffer(np.arange(41, dtype=np.int32))
+    texts = pa.Array.from_buffers(pa.string(), 40, [None, offsets, pa.py_buffer(b"\xff" * 40)])
+    return pa.Table.from_pandas(frame_of()).append_column("symbol", texts)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pl.DataFrame(frame_of()).lazy().with_columns(pl.col("none such")),
+        lambda: pl.scan_csv("no such file.csv"),
+        lambda: pl.DataFrame(frame_of()).lazy().map_batches(lambda _: 1 // 0),
+        lambda: frame_of().assign(Date=pd.PeriodIndex.from_ordinals([10**9] * 40, freq="D")),
+        lambda: frame_of().assign(Close=pd.Series([Decimal("sNaN")] * 40)),
+        lambda: frame_of().assign(Close=pd.Series([_Unspeakable()] * 40)),
+        lambda: pa.Table.from_pandas(frame_of()).append_column(
+            "m", pa.array([pa.MonthDayNano([1, 1, 1])] * 40, pa.month_day_nano_interval())
+        ),
+        lambda: pa.Table.from_pandas(frame_of()).append_column(
+            "symbol", pa.RunEndEncodedArray.from_arrays(pa.array([40], pa.int32()), pa.array(["A"]))
+        ),
+        _not_utf8,
+    ],
+)
+def test_a_frame_that_its_library_cannot_hand_over_is_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(BarsError, match="the frame cannot be read"):
+        read_bars(make())
+
+
+def test_a_list_of_sources_within_itself_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(BarsError, match="has a list in it"):
+        read_bars(endless)
+
+
+def test_a_frame_of_too_many_columns_is_refused_at_once() -> None:
+    wide = pl.DataFrame(frame_of()).with_columns(pl.lit(1.0).alias(f"c{n}") for n in range(1000))
+    with pytest.raises(BarsError, match="1,006 columns"):
+        read_bars(wide)

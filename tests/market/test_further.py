@@ -353,8 +353,10 @@ def test_paths_and_lists_that_can_be_nothing_are_refused() -> None:
         with pytest.raises(BarsFileError):
             read(path)
     with pytest.raises(BarsFileError, match=r"no such table of actions"):
-        read(BARS, actions="a" * 5000)
+        read(BARS, actions="a" * 4000)
     with pytest.raises(BarsFileError, match="no such symbols file"):
+        read(BARS, symbols_file="a" * 4000)
+    with pytest.raises(BarsError, match="symbols_file: a text of 5,000 characters"):
         read(BARS, symbols_file="a" * 5000)
     with pytest.raises(BarsError, match="symbols is an empty list"):
         read_bars(BARS, symbols=[])

@@ -236,7 +236,7 @@ OPENED: dict[str, Any] = {
             "after_high": 0.074,
             "n_after": 500,
             "shrinkage": 0.38,
-            "sentence": "38% of it is gone; the hold-out is too short to tell.",
+            "sentence": "38 % of it is gone; the hold-out is too short to tell.",
         }
     ],
     "sharpe": {"before": 0.61, "after": 0.24, "error": 0.71},
@@ -982,7 +982,7 @@ def test_illusions_are_neutralised(page: Tags) -> None:
     shown(
         page,
         *(
-            "Best of your 5 models: random forest",
+            "Best of 5 forecasts of models and combinations: random forest",
             "53.1 %",
             "Best of 21 random guessers",
             "54.6 %",
@@ -999,14 +999,18 @@ def test_a_hit_rate_is_praised_only_above_coins_and_always_up(run: FakeRun) -> N
     best = HONEST["illusions"]["best_of"]
     for coins, up, praised in ((0.52, 0.53, True), (0.54, 0.53, False), (0.52, 0.54, False), (None, 0.5, False)):
         panel = scorecard({"illusions": {"best_of": {**best, "coins": coins, "always_up": up}}})["illusions"][0]
-        assert ("Here it is above that of" in panel["says"]) == praised
+        assert ("The verdict tests whether" in panel["says"]) == praised
+        for text, share in (("random guessers on", coins), ("always forecasting a rise", up)):
+            if share is not None:
+                named_above = panel["says"].split("not above")[0]
+                assert (text in named_above) == (best["hit_rate"] > share)
         assert ("no sign of skill" in panel["says"]) != praised
 
 
 @pytest.mark.parametrize(
     ("naive", "corrected", "apart", "words"),
     [
-        (0.001, 0.01, 0.02, "with the overlap corrected"),
+        (0.001, 0.01, 0.02, "By this test alone"),
         (0.001, 0.02, 0.08, "only if the overlap is ignored"),
         (0.3, 0.2, 0.4, "not significant by any of the tests"),
         (None, None, None, "no gain in returns to test"),

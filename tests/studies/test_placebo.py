@@ -39,7 +39,8 @@ QUICK: dict[str, Any] = {
     "schedule": Schedule(refit="1Y"),
 }
 MARKET = synthetic.b1(400, seed=3, r2=0.1, symbols=3)
-PLANTED = Experiment(bars=synthetic.b1(1200, seed=2, r2=0.1), features=("ret_log_1", "x"), **QUICK)
+BARS = 1200
+PLANTED = Experiment(bars=synthetic.b1(BARS, seed=2, r2=0.1), features=("ret_log_1", "x"), **QUICK)
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -182,7 +183,7 @@ def test_a_planted_signal_beats_all_copies(planted: Placebo) -> None:
 
 def test_a_walk_beats_some_of_its_copies() -> None:
     walks = [
-        placebo(Experiment(bars=synthetic.a1(900, seed=seed), features=("ret_log_1",), **QUICK), copies=6)
+        placebo(Experiment(bars=synthetic.a1(900, seed=seed), features=("ret_log_1",), **QUICK), copies=4)
         for seed in (1, 2)
     ]
     assert max(walk.ranks["run"].pvalue for walk in walks) > 0.2
@@ -239,7 +240,7 @@ import sys
 from gatecast.experiment import Experiment
 from gatecast.studies.placebo import placebo
 from gatecast.market import read_bars, synthetic
-placebo(Experiment(bars=synthetic.b1(900, seed=2, r2=.1), **{settings}), copies=3, folder=sys.argv[1])
+placebo(Experiment(bars=synthetic.b1({bars}, seed=2, r2=.1), **{settings}), copies=3, folder=sys.argv[1])
 """
 
 
@@ -247,7 +248,8 @@ def test_a_study_that_is_killed_outright_goes_on(tmp_path: Path, planted: Placeb
     """SIGKILL in the middle, in another process; then the same again, and the answer of an undisturbed study."""
     said = {key: value for key, value in PLANTED.to_dict().items() if key != "bars"}
     file = tmp_path / FILE
-    script = [sys.executable, "-c", SCRIPT.replace("{settings}", repr(said)), str(tmp_path)]
+    code = SCRIPT.replace("{bars}", str(BARS)).replace("{settings}", repr(said))
+    script = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(script) as study:
         while not (file.exists() and file.stat().st_size):
             assert study.poll() is None

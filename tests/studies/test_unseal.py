@@ -88,7 +88,7 @@ def test_it_is_opened_once_and_the_run_remembers(market: pl.DataFrame, sealed: R
     other = run(load_run(folder).experiment.replace(bars=market, seed=9)).scores["holdout"]
     assert other["heads"] == []  # other settings did not make these forecasts
     assert "They are no longer unseen" in other["sentence"]
-    with pytest.raises(SettingsError, match="a second look is none"):
+    with pytest.raises(SettingsError, match="only the first opening is a test on unseen data"):
         unseal(load_run(folder), bars=market)
     again = unseal(load_run(folder), bars=market, again=True)
     assert "This is not the first opening" in again.scores["holdout"]["sentence"]
@@ -118,7 +118,7 @@ def test_an_opening_in_the_meantime_is_a_second_look(market: pl.DataFrame, seale
         if not openings_path().exists():
             record_opening(theirs)
 
-    with pytest.raises(SettingsError, match="a second look is none"):
+    with pytest.raises(SettingsError, match="only the first opening is a test on unseen data"):
         unseal(sealed, bars=market, progress=in_the_meantime)
     assert read_openings() == [theirs]
 
@@ -177,5 +177,5 @@ def test_a_run_of_the_market_under_another_name_has_seen_it(market: pl.DataFrame
     run(Experiment(bars=renamed, **QUICK))
     found = unseal(sealed, bars=market).scores["holdout"]
     assert found["seen"] == 1
-    with pytest.raises(SettingsError, match="a second look is none"):
+    with pytest.raises(SettingsError, match="only the first opening is a test on unseen data"):
         unseal(run(Experiment(bars=renamed, holdout=DAY, **QUICK)), bars=renamed)

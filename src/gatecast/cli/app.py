@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -41,7 +43,8 @@ def _start(
 
 
 for command in (run, init, check, audit, unseal, truth, placebo, tune, cadence, forecast, report):
-    app.command()(command)
+    said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
+    app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
 
 
 def main() -> None:
@@ -51,6 +54,7 @@ def main() -> None:
     warnings.showwarning = notice
     if sys.argv[1:2] == ["forecast"]:
         start_light()
+    received = interrupt_on_signals()
     status = execute(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -59,8 +63,32 @@ def main() -> None:
     if status == 130:  # networks in the making are not waited for
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(130)
+        os._exit(128 + received[0] if received else 130)
     sys.exit(status)
+
+
+def interrupt_on_signals() -> list[int]:
+    """From now on SIGTERM and SIGHUP interrupt the command as Ctrl-C does, so that it cleans up.
+
+    Returns a list that holds the number of the signal once one came. A second one ends the process at once. Signals
+    that are ignored, as under nohup, stay so; processes that this one forks end as if nothing had been said here.
+    """
+    received: list[int] = []
+    own = os.getpid()
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != own:
+            os.kill(os.getpid(), number)
+            return
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, interrupt)
+    return received
 
 
 def notice(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -78,9 +78,9 @@ _FORMS = {"tuple": "separated by commas", "dict": "written NAME=VALUE, separated
 
 
 def _form(field: FieldInfo) -> str:
-    """What a setting holds: tuple, dict or text."""
+    """What a setting holds: tuple, dict, number or text."""
     kinds = str(field.annotation)
-    return next((form for form in _FORMS if f"{form}[" in kinds), "text")
+    return next((form for form in _FORMS if f"{form}[" in kinds), "number" if "float" in kinds else "text")
 
 
 def _value(field: FieldInfo, text: str) -> Any:
@@ -91,6 +91,11 @@ def _value(field: FieldInfo, text: str) -> Any:
             return parts
         case "dict":
             return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
+        case "number":
+            try:
+                return float(text)
+            except ValueError:
+                return text
         case _:
             return False if text in ("false", "False") and "Literal[False]" in str(field.annotation) else text
 

@@ -74,7 +74,9 @@ class RunProgress:
             self.task, description=printable(stage), completed=passed, total=passed + left, left=f"{about(left)} left"
         )
         if done == total and model in self.announced:
-            what = {self.combining: "combined", "tuning": f"{total} candidates tried"}.get(model, f"{total} fits done")
+            what = {self.combining: "combined", "tuning": f"{total} candidates tried"}.get(
+                model, f"{counted(total, 'fit')} done"
+            )
             self.say(f"{printable(stage)}: {what}; {about(left)} left")
 
     def say(self, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from gatecast.cli.options import (
 )
 from gatecast.cli.progress import RunProgress
 from gatecast.cli.show import brief_path, counted, draw_page, make_console, print_json, say, show_run
+from gatecast.cli.unforeseen import OutputError
 from gatecast.compute.progress import printable
 from gatecast.errors import InterruptedRunError, SettingsError
 
@@ -76,6 +78,13 @@ def run(
     place = check_place(out or Path("runs") / as_folder(experiment.name))
     with locked(place):
         kept, began = unfinished(place), time.monotonic()
+        there = len(list(kept.glob("*.safetensors")))
+        if there and not quiet:
+            verb = "is" if there == 1 else "are"
+            say(
+                f"{counted(there, 'network')} of an interrupted run {verb} kept in {brief_path(kept)}: what has the "
+                "same settings and bars is used, and not trained again."
+            )
         machine = machine_of(jobs, storage or studies(place), kept)
         try:
             with cluster(backend, scheduler), RunProgress(experiment, quiet, machine.jobs) as progress:
@@ -91,14 +100,19 @@ def run(
         discard(kept)
         page = draw_page(result, place)
         cost = Cost.since(began, len(result.bars))
-    if not quiet:
-        show_run(result, page, cost, make_console(stderr=as_json))
-    if replaced:
-        say(replaced)
-    if as_json:
-        own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None, "replaced": replaced or None}
-        own |= {"seconds": cost.seconds, "cost": asdict(cost), "doubtful": result.doubtful}
-        print_json({**own, **result.scores})
+    try:
+        if not quiet:
+            show_run(result, page, cost, make_console(stderr=as_json))
+        if replaced:
+            say(replaced)
+        if as_json:
+            own: dict[str, Any] = {"path": str(place), "report": str(page) if page else None}
+            own |= {"replaced": replaced or None, "seconds": cost.seconds, "cost": asdict(cost)}
+            print_json({**own, "doubtful": result.doubtful, **result.scores})
+        sys.stdout.flush()
+    except OutputError:
+        say(f"The run is saved in {brief_path(place)}, whatever becomes of the output.")
+        raise
     if result.doubtful:
         raise typer.Exit(3)
 
@@ -109,12 +123,14 @@ def init(
 ) -> None:
     """Write a commented settings file with all defaults."""
     from gatecast.experiment import Experiment
+    from gatecast.files import full_path
     from gatecast.settings import to_toml
 
-    if file.exists() and not force:
+    place = full_path(file)
+    if place.exists() and not force:
         raise SettingsError(f"{file} is there already: give another name, or --force to overwrite it.")
     try:
-        file.write_text(to_toml(Experiment()), encoding="utf-8", newline="\n")
+        place.write_text(to_toml(Experiment()), encoding="utf-8", newline="\n")
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error.strerror}.") from None
     make_console().print(

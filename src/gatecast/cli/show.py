@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gatecast.runs import Run
 
 
+TABLE_WIDTH = 140
+"""Columns of a terminal below which forecasts are shown line by line: a table would cut its words."""
+
+
 def make_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
@@ -101,7 +105,10 @@ def _interval(verdict: dict[str, Any]) -> str:
 
 def brief_path(path: Path) -> Path:
     """Relative to the current folder where it is inside."""
-    here = Path.cwd().resolve()
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:  # the current folder was removed
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
@@ -158,7 +165,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
 
 
 def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:
-    """A table a symbol a line, whose number each is in its title; then what must be said of each, and warnings."""
+    """A table with a line for each symbol, or on a narrow terminal a line for each number; then notes and warnings."""
     from rich.text import Text
 
     signals = rows[0]["signal_title"] if rows else "model"
@@ -169,7 +176,12 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
         "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close", "interval",
         "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
-    console.print(make_table(columns, (_forecast_cells(row) for row in rows)))
+    if console.width >= TABLE_WIDTH:
+        console.print(make_table(columns, (_forecast_cells(row) for row in rows)))
+    for row in rows if console.width < TABLE_WIDTH else ():
+        for name, cell in zip(columns, _forecast_cells(row), strict=True):
+            console.print(Text(f"{'' if name == 'symbol' else '  '}{name}: {printable(cell)}"), soft_wrap=True)
+        console.print()
     console.print(
         Text("P(rise) to P(turbulent): forecasts of the ensemble. Weight alone: before the symbols share the capital.")
     )

@@ -227,9 +227,11 @@ def cadence(
     as_json: AsJson = False,
 ) -> None:
     """Score and cost of LSTMs refitted monthly, quarterly, yearly and never, and of warm starts, on the same rows."""
+    from gatecast.files import full_path
     from gatecast.studies.cadence import cadence as compare
 
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+    out = None if out is None else full_path(out)
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
     experiment = experiment_of(config, {"model": seeded(seeds), "bars": {"source": bars, **options}})
     with TerminalBars() as progress:

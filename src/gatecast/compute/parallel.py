@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable
@@ -75,10 +76,16 @@ def _abandon(stream: object) -> None:
 
 def one_thread() -> AbstractContextManager[object]:
     """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[object] = threadpool_limits(1)
+    limits: AbstractContextManager[object] = _libraries(len(sys.modules)).limit(limits=1)
     return limits
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    # Looking for the libraries takes 5 ms, and a run asks a hundred times; more come with more modules alone.
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:

@@ -36,6 +36,7 @@ from gatecast.evaluation.ledger import (
     with_markets,
 )
 from gatecast.evaluation.record import day_means
+from gatecast.evaluation.scope import too_little
 from gatecast.evaluation.verdict import HELD, NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL, model_phrase
 from gatecast.market.bars import session_date
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 MIN_DAYS_PER_SIDE = 30  # on either side, before a gain is measured there
 SHOWN = ("last", "years", "heads", "sharpe", "same_past")  # of an opening, that its line keeps
 LAST_DAY = "9999-12-31"
-FORWARD = "The real hold-out are forecasts that are issued from now on, before anybody knows the answer."
+FORWARD = "Only forecasts issued from now on, before their outcomes are known, are a hold-out that nobody has seen."
 
 
 # ── the seal ──────────────────────────────────────────────────────────────────────────────────────
@@ -176,9 +177,9 @@ def refuse_second(
         shared = ", ".join(sorted(set(newest.symbols) & set(symbols) or newest.symbols))
         raise SettingsError(
             f"the hold-out from {first} was opened on {newest.opened[:16].replace('T', ' ')} UTC, for {shared} from "
-            f"{newest.first} to {newest.last}: a second look is none. Sessions after {newest.last} are still sealed "
-            "(set holdout to a later day once there are enough of them); --again (again=True) opens it again, and the "
-            "report says so."
+            f"{newest.first} to {newest.last}: only the first opening is a test on unseen data. "
+            f"Sessions after {newest.last} are still sealed (set holdout to a later day once there are enough of "
+            "them); --again (again=True) opens it again, and the report says so."
         )
     return earlier
 
@@ -300,8 +301,12 @@ def _head(record: Record, model: str, day: np.datetime64) -> Shrinkage:
     both = [
         estimate_gain(days, record.overlap) if len(days.day) >= MIN_DAYS_PER_SIDE else None for days in (before, after)
     ]
+    reason = too_little(record.with_forecasts(model, early), model)
+    if reason:  # no verdict was given on it, so that there is no gain to confirm
+        both[0] = None
     unit = "share of the rival's loss"
-    return _shrinkage(record.head, RIVAL, unit, both[0], len(before.day), both[1], len(after.day))
+    found = _shrinkage(record.head, RIVAL, unit, both[0], len(before.day), both[1], len(after.day))
+    return replace(found, sentence=f"{found.sentence} {reason}") if reason and both[1] else found
 
 
 def _answered_before(known_at: NDArray[np.datetime64], day: np.datetime64) -> BoolArray:
@@ -411,9 +416,9 @@ def reservations(earlier: Sequence[Opening], seen: int, same: float, unread: Seq
     if earlier:
         times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
         said.append(f"This is not the first opening: it was opened {times} before, last on {earlier[-1].opened[:10]}.")
-    elif seen:
+    if seen:
         said.append(f"This hold-out is not unseen: {_runs(seen)} had read it without a seal.")
-    elif unread:
+    if unread and not (earlier or seen):
         said.append(cannot_know(unread).replace("they were", "this hold-out was"))
     if same < 0.999:
         said.append(f"Of the sealed run's forecasts {same:.1%} are the same: its bars or the program have changed.")

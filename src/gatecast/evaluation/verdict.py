@@ -44,6 +44,7 @@ BoolArray = NDArray[np.bool_]
 SKILL, NOTHING, CANNOT_TELL = "evidence of skill", "nothing worth trading", "cannot tell"
 BEYOND = 0.842  # standard errors beyond the critical value at which an effect is found in 80 of 100 cases
 POWER = BOUND + BEYOND  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
+EQUAL = 1e-9  # a difference of losses, in units of the mean loss, of no more is rounding
 LEAST_TRADED = 60  # days on which something was held, before the strategy can be judged
 LEAST_REST = 60  # days that must be left when a year is dropped
 FLOOR = 1e-4
@@ -157,9 +158,10 @@ class Verdict:
 class Estimate:
     """An effect with its standard error, the statistic and p-value of the test, and how the days speak for it.
 
-    `series`: (days,) contributions to the effect; `tested`: series that must all be above 0 on average, whose variance
-    is watched over `lag`; `n`: days that tell; `share`: of them, those that the error's variance spans (b of fixed-b);
-    `clark_west`: the p-value against forecasting no change; `detectable`: see `Verdict`.
+    `series`: (days,) contributions to the effect; `tested`: series that must all be above 0 on average, without days
+    on which the forecasts are equal but for rounding, whose variance is watched over `lag`; `n`: days that tell;
+    `share`: of them, those that the error's variance spans (b of fixed-b); `clark_west`: the p-value against
+    forecasting no change; `detectable`: see `Verdict`.
     """
 
     effect: float
@@ -327,7 +329,7 @@ def _judge_head(record: Record, model: str, round_trip: float) -> tuple[Verdict,
     zero = day_means(record, model, PLAIN[head]) if head == "return" else None
     whole = estimate_gain(days, overlap, zero)
     blank = replace(blank, effect=whole.effect, rival_loss=float(days.rival.mean()))
-    if not np.isfinite(whole.error) or np.abs(days.gain).max() <= 1e-9 * days.rival.mean():  # equal but rounding
+    if not np.isfinite(whole.error) or not _differing(days.gain, days.rival).any():
         return replace(blank, sentence="The forecasts equal the rival's."), None
     if not np.isfinite(whole.statistic):
         return replace(blank, sentence="All forecasts are 0: there is nothing to test."), None
@@ -368,13 +370,14 @@ def estimate_gain(days: Days, overlap: int, zero: Days | None = None) -> Estimat
     n, scale = len(days.day), float(days.rival.mean())
     gain = significance.fixed_b_mean(days.gain, overlap)
     statistic, pvalue, clark_west = gain.statistic, gain.pvalue, np.nan
-    tested: tuple[FloatArray, ...] = (days.gain,)
+    tested: tuple[FloatArray, ...] = (days.gain[_differing(days.gain, days.rival)],)
     reach = significance.fixed_b_critical(BOUND, gain.share) + BEYOND
     detectable = reach * gain.standard_error / scale if scale > 0 else np.nan
     if zero is not None:
         against = zero.of(np.isin(zero.day, days.day))
         signal = significance.fixed_b_mean(against.adjusted, overlap)
-        clark_west, tested = signal.pvalue, (days.gain, against.adjusted)
+        clark_west = signal.pvalue
+        tested += (against.adjusted[_differing(against.adjusted, against.rival)],)
         if not signal.pvalue <= pvalue:  # it is larger, or undefined
             statistic, pvalue = signal.statistic, signal.pvalue
         base, size = float(against.rival.mean()), float(against.size.mean())
@@ -385,6 +388,11 @@ def estimate_gain(days: Days, overlap: int, zero: Days | None = None) -> Estimat
         _effective(days.gain, gain.standard_error), detectable, gain.share, lag_of(n, overlap), tested,
         clark_west=clark_west,
     )  # fmt: skip
+
+
+def _differing(rows: FloatArray, losses: FloatArray) -> BoolArray:
+    """(days,) which rows exceed rounding at the scale of the losses they come from: equal forecasts are no evidence."""
+    return np.asarray(np.abs(rows) > EQUAL * losses.mean()) if len(rows) else np.zeros(0, bool)
 
 
 def _judge_strategy(
@@ -454,7 +462,8 @@ def _measured(
         pvalue_watched=float(np.max([significance.sequential_mean(one, whole.lag).pvalue for one in whole.tested])),
         clark_west=whole.clark_west,
         n_effective=whole.n_effective, detectable=whole.detectable, beta=whole.beta,
-        n_needed=_days_needed(whole.statistic, n),
+        n_needed=_days_for(whole.effect, whole.detectable, n, "return") if verdict.head == "return"
+        else _days_needed(whole.statistic, n),
         n_break_even=_days_for(verdict.break_even, whole.detectable, n, verdict.head),
         best_days=float(best.sum()) / total if total > 0 else np.nan,
     )  # fmt: skip
@@ -482,7 +491,7 @@ def _effective(series: FloatArray, error: float) -> float:
 
 
 def _days_needed(statistic: float, n: int) -> int | None:
-    """Days for 80 % power at 5 % one-sided, if the effect is as estimated."""
+    """Days for 80 % power at 5 % one-sided, if a difference of losses, or an alpha, is as estimated."""
     return int(np.ceil(n * (POWER / statistic) ** 2)) if statistic > 0.01 else None
 
 
@@ -594,6 +603,8 @@ def _gains_beside(verdict: Verdict) -> list[str]:
     said = []
     if verdict.plain and (verdict.verdict == SKILL or not verdict.simple_is_as_good):
         said.append(f"{NAMES[verdict.head]} gains {_plain(verdict)}.")
+        if verdict.plain == verdict.most_in_force and verdict.effect > 0 >= verdict.plain_gain:
+            said.append("The gain over the rival comes from the refits at which the rival was another model.")
     if verdict.simple:
         gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
         said.append(f"Over the best simple model with hindsight, {model_phrase(verdict.simple)}: {gain}.")
@@ -619,6 +630,8 @@ def in_percent(effect: float, low: float, high: float) -> str:
 
     >>> in_percent(0.118, 0.083, 0.152), in_percent(-0.0001, -0.0004, 0.0002)
     ('+11.8% (+8.3% to +15.2%)', '-0.010% (-0.040% to +0.020%)')
+    >>> in_percent(-0.0001, -0.02, 0.02)
+    '0.0% (-2.0% to +2.0%)'
     >>> in_percent(-0.685, -1.2, -0.1), in_percent(-2.9, -3.5, -2.2)
     ('-68.5% (worse than -100% to -10.0%)', 'worse than -100%')
     """
@@ -627,7 +640,9 @@ def in_percent(effect: float, low: float, high: float) -> str:
 
 
 def _signed(share: float, digits: int) -> str:
-    return "worse than -100%" if share < -1 else "better than +100%" if share > 1 else f"{share:+.{digits}%}"
+    if abs(share) > 1:
+        return "worse than -100%" if share < 0 else "better than +100%"
+    return f"{share:+.{digits}%}" if round(100 * share, digits) else f"{0:.{digits}%}"
 
 
 def _percent(share: float) -> str:

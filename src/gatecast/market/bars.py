@@ -8,7 +8,6 @@ Nothing may be computed across two segments of a symbol.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, overload
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from gatecast.errors import BarsError
 from gatecast.market.classes import ASSET_CLASSES, asset_class
+from gatecast.market.reading import as_utc, period_unit
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("symbol", "asset_class", "time", *PRICES, "volume", "known_at", "segment")
@@ -229,8 +229,7 @@ def as_of(bars: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     `bars` needs the columns of `make_bars` and may hold several versions of one symbol and time, which
     `make_bars` refuses: of those the one known last at `moment` counts.
     """
-    if moment.tzinfo is None:
-        raise BarsError(f"as_of needs a moment with a time zone, got {moment}; e.g. tzinfo=timezone.utc.")
+    moment = as_utc(moment, "moment")
     return make_bars(newest_known(bars.filter(pl.col("known_at") <= moment)))
 
 
@@ -292,7 +291,7 @@ def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
     unfinished: until a bar of a later period has come or its end has passed (for daily bars: its last
     weekday).
 
-    Raises BarsError when `every` is not a whole number of m, h, d, w, mo, q or y.
+    Raises BarsError when `every` is not a whole number of m, h, d, w, mo, q or y, or longer than ten years.
 
     >>> from datetime import timedelta, timezone
     >>> monday = datetime(2024, 1, 1, 21, tzinfo=timezone.utc)
@@ -304,11 +303,9 @@ def resample(bars: pl.DataFrame, every: str) -> pl.DataFrame:
     >>> resample(days, "1w").select("open", "high", "low", "close").rows()
     [(1.0, 5.0, 1.0, 4.0)]
     """
-    unit = re.fullmatch(r"[1-9]\d*(m|h|d|w|mo|q|y)", every)
-    if unit is None:
-        raise BarsError(f"every must be like '15m', '4h', '1d', '1w' or '1mo', got {every!r}.")
+    unit = period_unit(every)
     time, day = pl.col("time"), _working_day()
-    if unit[1] in ("m", "h"):
+    if unit in ("m", "h"):
         period = (time - pl.duration(microseconds=1)).dt.truncate(every)
         over = time >= period.dt.offset_by(every)
     else:

@@ -8,10 +8,10 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from gatecast.errors import BarsError, BarsFileError
+from gatecast.errors import BarsError, BarsFileError, cut
 from gatecast.market.bars import PRICES
 from gatecast.market.spellings import SPELLINGS, snake
-from gatecast.market.tables import Table, from_arrow, refuse_twice, zone_is_known
+from gatecast.market.tables import MAX_COLUMNS, Table, from_arrow, refuse_twice, zone_is_known
 
 
 def read_frame(source: Any) -> list[Table]:
@@ -19,13 +19,27 @@ def read_frame(source: Any) -> list[Table]:
 
     One table, or one per ticker for a pandas frame with columns of two levels (field and ticker, in either order).
     Raises BarsFileError with the column for one that is there twice or that nobody can read, BarsError for what is no
-    frame.
+    frame, and for a frame that its library fails to hand over, such as a lazy one whose file is gone.
 
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"close": [1.0, "n/a"]}, index=pd.to_datetime(["2024-01-02", "2024-01-03"]))
     >>> read_frame(frame)[0].frame["close"].to_list()
     ['1.0', 'n/a']
     """
+    try:
+        tables = _tables_of(source)
+    except (BarsError, MemoryError):
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:  # whatever the libraries make of strange cells
+        why = cut(f"{type(error).__name__}: {error}".partition("\n")[0])
+        raise BarsError(f"the frame cannot be read ({why}). Convert its columns to numbers, text or times.") from None
+    widest = max((table.frame.width for table in tables), default=0)
+    if widest > MAX_COLUMNS:
+        raise BarsError(f"the frame has {widest:,} columns; at most {MAX_COLUMNS:,} are read. Choose columns of it.")
+    return tables
+
+
+def _tables_of(source: Any) -> list[Table]:
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
     if nw.dependencies.is_pandas_dataframe(source):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Collection
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gatecast.errors import SettingsError
+from gatecast.errors import BarsError, SettingsError, shown
 from gatecast.settings import Settings
 
 FIRST_DAY: Final = "1700-01-01"
@@ -24,6 +24,8 @@ NEWEST_DAY: Final = "2200-12-31"
 """Last day that settings may name."""
 TABLES: Final = ("symbols_file", "splits", "actions", "delisting")
 """Settings that name a file beside the source."""
+LONGEST_PERIODS: Final = {"m": 5_256_000, "h": 87_600, "d": 3650, "w": 520, "mo": 120, "q": 40, "y": 10}
+"""Minutes, hours, days, weeks, months, quarters and years of the longest bars that are made of others: ten years."""
 
 
 class BarsSettings(Settings):
@@ -50,7 +52,7 @@ bar an intraday, weekly or monthly time is).
     """which end of its bar an intraday, weekly or monthly time is; a daily date stands for its session, which ends at
     the close of its class"""
     resample: str | None = Field(default=None, examples=["1w"])
-    """coarser bars to make of these, such as 4h, 1d, 1w or 1mo"""
+    """coarser bars to make of these, such as 4h, 1d, 1w or 1mo; at most 10y"""
     start: str | date | None = Field(default=None, examples=["2005-01-01"])
     """first session"""
     end: str | date | None = Field(default=None, examples=["2018-12-31"])
@@ -63,7 +65,7 @@ bar an intraday, weekly or monthly time is).
     """when further columns become known: a delay after the row's close, or a column of times; a column
     <name>_known_at does so by itself"""
     date_format: str | None = Field(default=None, examples=["%d/%m/%Y"])
-    """format of dates like 03/04/2024, which are refused without it"""
+    """format of dates like 03/04/2024; without it they are read only where a day above 12 shows the order"""
     header: tuple[str, ...] | None = Field(default=None, examples=[["date", "open", "high", "low", "close", "volume"]])
     """names of the columns of a file without a header line"""
     scale: float | None = Field(default=None, gt=0, le=1e12, examples=[0.01])
@@ -88,6 +90,13 @@ bar an intraday, weekly or monthly time is).
     @classmethod
     def _as_text(cls, path: str | Path | None) -> str | None:
         return None if path is None else str(path)
+
+    @field_validator("resample")
+    @classmethod
+    def _of_a_length(cls, every: str | None) -> str | None:
+        if every is not None:
+            period_unit(every, "a period")
+        return every
 
     @field_validator("start", "end", "as_of", mode="before")
     @classmethod
@@ -137,3 +146,40 @@ def as_day(value: str | date, name: str = "holdout") -> date:
     if not FIRST_DAY <= str(day)[:10] <= NEWEST_DAY:
         raise SettingsError(f"{name} = {str(value)!r}: expected a date from 1700 to 2200, such as 2017-01-01.")
     return day.date() if isinstance(day, datetime) else day
+
+
+def period_unit(every: str, name: str = "every") -> str:
+    """The unit (m, h, d, w, mo, q or y) of a period such as 4h.
+
+    Raises `BarsError` for what is no period, and for one longer than ten years.
+
+    >>> period_unit("4h")
+    'h'
+    >>> period_unit("100000w")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.BarsError: every must be at most '520w' (ten years), got '100000w'.
+    """
+    found = re.fullmatch(r"([1-9]\d*)(m|h|d|w|mo|q|y)", every, re.ASCII)
+    if found is None:
+        raise BarsError(f"{name} must be like '15m', '4h', '1d', '1w' or '1mo', got {shown(every)}.")
+    count, unit = found.groups()
+    most = LONGEST_PERIODS[unit]
+    if len(count) > len(str(most)) or int(count) > most:
+        raise BarsError(f"{name} must be at most '{most}{unit}' (ten years), got {shown(every)}.")
+    return unit
+
+
+def as_utc(moment: datetime, name: str) -> datetime:
+    """A moment with a time zone in UTC. Raises `BarsError` for one without, and for one of years without markets.
+
+    >>> as_utc(datetime(9999, 12, 31, 23, tzinfo=UTC), "now")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.BarsError: now must be a time of the years 1700 to 2200, got 9999-12-31 23:00:00+00:00.
+    """
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise BarsError(f"{name} must be a time with a zone, such as datetime.now(timezone.utc), got {shown(moment)}.")
+    if not FIRST_DAY <= str(moment.date()) <= NEWEST_DAY:
+        raise BarsError(f"{name} must be a time of the years 1700 to 2200, got {moment}.")
+    return moment.astimezone(UTC)

@@ -58,7 +58,7 @@ from gatecast.market.cleaning import (
 from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of, without_nested
 from gatecast.market.frames import read_frame
 from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
-from gatecast.market.reading import BarsSettings
+from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import check_zone, close_times, read_times, within_reach
@@ -169,8 +169,7 @@ def read_with_findings(
     )
     wanted: Sequence[str] | None = settings.symbols
     start, end, columns = settings.start, settings.end, settings.columns
-    if now is not None and (not isinstance(now, datetime) or now.tzinfo is None):
-        raise BarsError(f"now must be a time with a zone, such as datetime.now(timezone.utc), got {now!r}.")
+    now = None if now is None else as_utc(now, "now")
     check_zone(settings.timezone)
     class_named(settings.asset_class or "equity")
     if wanted is not None and not wanted:
@@ -243,6 +242,8 @@ def read_with_findings(
     bars = make_bars(rows.drop("_table", "_line", "adjusted_close"))
     if settings.resample is not None:
         bars = resample_bars(bars, settings.resample)
+        if bars.is_empty():
+            raise BarsError(f"no period of resample={settings.resample!r} is over in these bars: give a shorter one.")
     compared = compare_levels(bars, reference) if reference is not None else []
     told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     return Reading(bars, (*notes.findings, *_late(bars), *_guesses(told), *compared), listed, told)
@@ -371,6 +372,8 @@ def _load(source: Source, header: Sequence[str] | None, wanted: Sequence[str] | 
     if isinstance(source, list | tuple):
         if not source:
             raise BarsError("the list of sources is empty: give at least one file.")
+        if any(isinstance(one, list | tuple) for one in source):
+            raise BarsError("the list of sources has a list in it: give one list of files or frames.")
         single = wanted if len(source) == 1 else None
         return [table for one in source for table in _load(one, header, single, choose)]
     if isinstance(source, str) and source == "embedded":

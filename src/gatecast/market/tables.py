@@ -12,6 +12,7 @@ import io
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from gatecast import files
+from gatecast import files, formats
 from gatecast.errors import BarsFileError
 from gatecast.market.bars import PRICES, Finding, Severity
 from gatecast.market.spellings import SPELLINGS, snake
@@ -37,6 +38,7 @@ MAX_ROWS = 100_000_000
 MAX_CELLS = 2**27
 MAX_TEXT_BYTES = 1000  # of a cell of a Parquet file
 MAX_ENTRIES = 200_000  # of a folder that is searched for files
+MAX_PAGES = 200_000  # of a Parquet file, of all its columns
 LEAST_DECODED_BYTES = 2**26  # up to which a packed file may grow however small it is
 MOST_PACKED = 100  # times by which a larger one may grow: bars are packed to a third or a tenth
 SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet", ".pq")
@@ -144,6 +146,9 @@ def find_files(source: str | Path) -> list[Path]:
         except (OSError, ValueError, NotImplementedError) as error:
             raise BarsFileError(f"no pattern of files ({error}).", file=shown_path(source), advice=_CHECK) from None
         advice = "Nothing matches the pattern."
+    elif os.path.exists(path):  # False, too, for what no file can be called
+        what = "this is a device, a pipe or a socket: a regular file was expected."
+        raise BarsFileError(what, file=shown_path(source), advice="Write its content to a file.")
     else:
         raise BarsFileError("there is no such file or folder.", file=shown_path(source), advice=_CHECK)
     if not found:
@@ -215,12 +220,14 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
             metadata, schema = opened.metadata, opened.schema_arrow
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             rows, columns = metadata.num_rows, metadata.num_columns
+    except BarsFileError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
     _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), MAX_BYTES)
     _within(path, "rows", rows, MAX_ROWS)
     _within(path, "columns", columns, MAX_COLUMNS)
-    _within(path, "cells", rows * columns, min(MAX_CELLS, _may_grow_to(path.stat().st_size) // 8))
+    _within(path, "cells", rows * columns, _most_cells(path))
     for column in schema:
         kind = column.type
         strange = isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind)
@@ -261,6 +268,11 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
 
 
+def _most_cells(path: Path) -> int:
+    """Cells that a file may have, by its size."""
+    return min(MAX_CELLS, _may_grow_to(path.stat().st_size) // 8)
+
+
 def _may_grow_to(size: int) -> int:
     """Bytes that a file of a size may have unpacked."""
     return max(LEAST_DECODED_BYTES, MOST_PACKED * size)
@@ -269,7 +281,8 @@ def _may_grow_to(size: int) -> int:
 def _refuse_swollen(path: Path) -> None:
     """Raises BarsFileError where the pages of a Parquet file unpack to more than `_may_grow_to` bytes.
 
-    The footer is whatever a writer put there; what a reader makes room for is the size in each page's own head.
+    The footer is whatever a writer put there; what a reader makes room for is the size in each page's own head. Nothing
+    is read twice: columns that share bytes of the file are refused, and more than `MAX_PAGES` pages.
     """
     import pyarrow.parquet as pq
 
@@ -277,19 +290,32 @@ def _refuse_swollen(path: Path) -> None:
         size = os.fstat(file.fileno()).st_size
         metadata = pq.read_metadata(file)
         _within(path, "columns", metadata.num_columns, MAX_COLUMNS)
-        total = 0
-        for group in range(metadata.num_row_groups):
-            for number in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(number)
-                first = chunk.dictionary_page_offset
-                at = chunk.data_page_offset if first is None else min(first, chunk.data_page_offset)
-                end = min(at + chunk.total_compressed_size, size)
-                while 0 <= at < end:
-                    file.seek(at)
-                    unpacked, packed, length = page_sizes(file.read(MAX_HEAD_BYTES))
-                    total += unpacked
-                    _within(path, "unpacked bytes", total, min(MAX_BYTES, _may_grow_to(size)))
-                    at += length + packed
+        _within(path, "parts of columns", metadata.num_row_groups * metadata.num_columns, MAX_PAGES)
+        total = pages = heads = reached = 0
+        for at, end in sorted(_chunks(metadata)):
+            if at < reached:
+                raise BarsFileError("columns of it share the same bytes.", file=path, advice="Write the file anew.")
+            reached = max(end, at)
+            while at < min(end, size):
+                file.seek(at)
+                unpacked, packed, length = page_sizes(file.read(MAX_HEAD_BYTES))
+                total, pages, heads = total + unpacked, pages + 1, heads + length
+                _within(path, "unpacked bytes", total, min(MAX_BYTES, _may_grow_to(size)))
+                _within(path, "pages", pages, MAX_PAGES)
+                _within(path, "bytes of heads of pages", heads, size)
+                at += length + packed
+
+
+def _chunks(metadata: Any) -> Iterator[tuple[int, int]]:
+    """Where each column of each group of rows begins in a Parquet file and where it ends, both from 0 on."""
+    for group in range(metadata.num_row_groups):
+        columns = metadata.row_group(group)
+        for number in range(metadata.num_columns):
+            chunk = columns.column(number)
+            first = chunk.dictionary_page_offset
+            at = chunk.data_page_offset if first is None else min(first, chunk.data_page_offset)
+            if at >= 0:
+                yield at, at + chunk.total_compressed_size
 
 
 MAX_HEAD_BYTES = 2**16
@@ -369,26 +395,35 @@ def page_sizes(head: bytes) -> tuple[int, int, int]:
 
 
 def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
-    """Columns of text that were read as dictionaries as plain text, none longer than `MAX_TEXT_BYTES`."""
+    """Columns of text that were read as dictionaries as plain text; see `_with_short_texts` for what is refused."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    total = 0
     for position, column in enumerate(table.schema):
         if pa.types.is_dictionary(column.type) and not pa.types.is_nested(column.type.value_type):
             values = table.column(position)
             lengths = [pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0 for chunk in values.chunks]
             _refuse_long(path, column.name, max(lengths, default=0))
+            for chunk in values.chunks:
+                total += pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+            _within(path, "bytes of text", total, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
             table = table.set_column(position, column.name, values.cast(column.type.value_type))
     return table
 
 
 def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """The frame; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`."""
+    """The frame of a file; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`, and for too much text in all.
+
+    A text that many rows share is there once in a file and in the frame, and once a row in what is made of it.
+    """
     for name, kind in frame.schema.items():
         if kind in (pl.String, pl.Categorical, pl.Enum):
             texts = frame[name] if kind == pl.String else frame[name].unique().cast(pl.String)
             longest: Any = texts.str.len_bytes().max()
             _refuse_long(path, name, longest or 0)
+    total = formats.text_bytes(frame)
+    _within(path, "bytes of text", total, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
     return frame
 
 
@@ -422,7 +457,8 @@ def zone_is_known(zone: str) -> bool:
 def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
     """An Arrow table as a Polars frame; times with a fixed offset become text that ends with it.
 
-    Raises BarsFileError for a column that is there twice, and for a time zone that nobody knows.
+    Raises BarsFileError for a column that is there twice, and for a time zone that nobody knows; Arrow's own
+    error for cells that are not what their type says, such as text that is no UTF-8.
 
     >>> import pyarrow as pa
     >>> from_arrow(pa.table({"at": pa.array([0], pa.timestamp("s", "+05:30"))})).item()
@@ -431,6 +467,7 @@ def from_arrow(table: pa.Table, file: str | Path | None = None) -> pl.DataFrame:
     import pyarrow as pa
 
     refuse_twice(table.column_names, file)
+    table.validate(full=True)  # text that is no UTF-8 ends Polars later, not here
     for position, column in enumerate(table.schema):
         if pa.types.is_timestamp(column.type):
             table = table.set_column(position, column.name, _within_years(table.column(position)))
@@ -470,7 +507,7 @@ def _within_years(moments: pa.ChunkedArray) -> pa.ChunkedArray:
 def refuse_twice(names: Sequence[object], file: str | Path | None = None, line: int | None = None) -> None:
     """Raises BarsFileError where two columns have the same name."""
     have = list(names)
-    twice = next((name for name in have if have.count(name) > 1), None)
+    twice = next((name for name, count in Counter(have).items() if count > 1), None)
     if twice is not None:
         shown = ", ".join(map(str, twice)) if isinstance(twice, tuple) else str(twice)
         raise BarsFileError(
@@ -647,7 +684,7 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], 
     """All rows after `skip` lines as text; blank lines are rows of nulls, so rows count lines."""
     lines = data.count(b"\n") + 1
     _within(path, "rows", lines, MAX_ROWS)
-    _within(path, "cells", lines * len(names), min(MAX_CELLS, len(data) + 2**22))  # a cell has a separator
+    _within(path, "cells", lines * len(names), min(_most_cells(path), len(data) + 2**22))  # a cell has a separator
     try:
         return pl.read_csv(
             data,

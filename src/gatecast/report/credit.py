@@ -128,7 +128,7 @@ def alone(
     )  # fmt: skip
     skilled = [head for head, verdict in verdicts.items() if verdict.get("verdict") == SKILL]
     by = " (ensemble of all models)" if any(head in FORECASTS for head in skilled) else ""
-    shown = f"{' and '.join(named(head) for head in skilled)}{by}" if skilled else "in no head"
+    shown = f"{' and '.join(named(head) for head in skilled)}{by}" if skilled else "none"
     simple = {head: simpler(verdicts[head]) for head in skilled}
     as_good = [f"In {named(head)}, {phrased(name, names)} is as good." for head, name in simple.items() if name]
     return [
@@ -194,7 +194,7 @@ def others(rows: Iterable[Row], names: Names | None = None) -> str:
     >>> others(rows)
     'Lowers the loss: random forest (1.00 %). Raises the loss: constant variance (0.50 %).'
     >>> others(rows[2:])
-    'No other model has a significant effect.'
+    'No model beside the networks has a significant effect.'
     """
     rest = [row for row in rows if tuple(row["models"]) not in NETWORKS]
     parts = []
@@ -204,7 +204,7 @@ def others(rows: Iterable[Row], names: Names | None = None) -> str:
             parts.append(f"{start}: {', '.join(models)}.")
     if not rest:
         return ""
-    return " ".join(parts) or "No other model has a significant effect."
+    return " ".join(parts) or "No model beside the networks has a significant effect."
 
 
 def label(row: Row, names: Names | None = None) -> str:

@@ -155,10 +155,12 @@ def _days(verdict: Scores, names: Names | None) -> str:
     days, worth = verdict.get("n"), verdict.get("n_effective")
     if not is_number(days):
         return ""
+    of_all = verdict.get("days")
+    held = f" with a position, of {counted(of_all)}" if is_number(of_all) and days < of_all else ""
     if not is_number(worth):
-        return counted(days)
+        return f"{counted(days)}{held}"
     fewer = float(f"{worth:.2g}") < days  # rounded to two digits they may not become more
-    return f"{counted(days)} ({counted(float(worth)) if fewer else counted(days)} independent)"
+    return f"{counted(days)}{held} ({counted(float(worth)) if fewer else counted(days)} independent)"
 
 
 def _needed(verdict: Scores, names: Names | None) -> str:
@@ -199,7 +201,11 @@ def _spread(verdict: Scores, names: Names | None) -> str:
 
 def _seen(verdict: Scores, names: Names | None) -> str:
     least = verdict.get("detectable")
-    return gain(least, verdict.get("unit"), width_of(verdict)) if is_number(least) else ""
+    if not is_number(least):
+        return ""
+    if verdict.get("head") == "return":  # no difference of losses
+        return f"R² of {percent(least, 1 if least >= 0.02 else 2)}, of a calibrated forecast"
+    return gain(least, verdict.get("unit"), width_of(verdict))
 
 
 def _over(name: str) -> Answer:
@@ -272,16 +278,30 @@ def _best_of(found: Scores | None, names: Names | None) -> Data:
     many = max(1, round(models * max(found.get("tries") or 1, 1)))
     guessers = f"the best of {_count(many, 'random guesser')} on {counted(found['independent'])} days without overlap"
     beaten = all(is_number(v) and is_number(hits) and hits > v for v in (coins, up))
-    says = (
-        f"Of many models, one always has the highest hit rate. Here it is above that of {guessers} and of always "
-        "forecasting a rise. The verdict tests whether the difference is significant."
-        if beaten
-        else f"Of many models, one always has the highest hit rate. Here it is not above that of {guessers}, or of "
-        "always forecasting a rise: it is no sign of skill."
-    )
+    rise = "always forecasting a rise"
+    known = {
+        text: hits > share for text, share in ((guessers, coins), (rise, up)) if is_number(share) and is_number(hits)
+    }
+    over, under = ([text for text, above in known.items() if above is side] for side in (True, False))
+    says = "Of many models, one always has the highest hit rate."
+    if beaten:
+        says += f" Here it is above that of {guessers} and of {rise}. The verdict tests whether the difference is "
+        says += "significant."
+    elif over and under:
+        says += f" Here it is above that of {over[0]}, but not above that of {under[0]}: it is no sign of skill."
+    elif under:
+        says += f" Here it is not above that of {' or of '.join(under)}: it is no sign of skill."
+    else:
+        says += f" Here it {f'is above that of {over[0]}, but ' if over else ''}cannot be compared with that of "
+        says += f"{rise if guessers in over else guessers}: it is no sign of skill."
+    if many > models:
+        says += (
+            f" There are as many guessers as {_count(models, 'forecast')} times {many / models:.3g} independent trials."
+        )
+    says += " The combined forecasts are counted with the models; simple rivals are not."
     rows = [
         _row(
-            f"Best of your {_count(found['models'], 'model')}: {named(found['model'], names)}",
+            f"Best of {_count(found['models'], 'forecast')} of models and combinations: {named(found['model'], names)}",
             hits,
             percent(hits),
             0.5,
@@ -305,7 +325,10 @@ def _overlap(found: Scores | None, names: Names | None) -> Data:
     elif naive < 0.05 <= worst:
         says = f"{span}. The gain in returns is significant only if the overlap is ignored."
     elif worst < 0.05:
-        says = f"{span}. The gain in returns is significant with the overlap corrected."
+        says = (
+            f"{span}. By this test alone the gain in returns is significant with the overlap corrected. The verdict "
+            "asks for more: the Clark-West test against no change, and corrections for the number of heads and trials."
+        )
     else:
         says = f"{span}. The gain in returns is not significant by any of the tests."
     rows = [

@@ -157,6 +157,17 @@ def percent(value: Any, digits: int = 1, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
 
 
+def typeset(sentence: str) -> str:
+    """A sentence of the scores, as plain text has it -> with the minus and the percent sign of the page's numbers.
+
+    A percent sign stays on the line of its number.
+
+    >>> typeset("R² -0.007% (-0.04% to +0.02%) since 2001-02-03, p 1e-05").replace("\N{NO-BREAK SPACE}", "_")
+    'R² −0.007_% (−0.04_% to +0.02_%) since 2001-02-03, p 1e-05'
+    """
+    return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", re.sub(r"(?<![\w-])-(?=\d)", "−", str(sentence)))
+
+
 def measured(value: Any, name: str) -> str:
     """A value in the unit that its name implies: shares as percentages, counts whole, everything else as a number.
 

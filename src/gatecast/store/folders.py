@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gatecast.errors import StoreError
-from gatecast.files import beside, free_name, is_regular, read, remove, sweep, sync_folder, write
+from gatecast.errors import StoreError, cut
+from gatecast.files import beside, free_name, full_path, is_regular, read, remove, sweep, sync_folder, write
 from gatecast.store.parts import MANIFEST, PAGE, read_manifest
 
 UNCHANGED = "What was there is unchanged; make room or give another folder, then save again."
@@ -53,7 +53,18 @@ def check_place(folder: str | Path) -> Path:
     Worth asking before hours of work. Raises `StoreError` that says what is in the way. What killed processes left
     there is removed.
     """
-    place = Path(folder).expanduser().resolve()
+    place = full_path(folder)
+    try:
+        return _free_of_others(place)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        why = error.strerror or error
+        raise StoreError(f"{cut(str(place))} cannot be written: {why}. Give another folder.") from None
+
+
+def _free_of_others(place: Path) -> Path:
+    """The same path; see `check_place`. Raises `OSError` as the disk does."""
     undo = previous(place)
     for where in (place.parent, place, undo):
         sweep(where)
@@ -92,10 +103,14 @@ def locked(place: Path) -> Iterator[None]:
         yield
         return
     file = place.with_name(f".{place.name}.lock")
+    new = [folder for folder in place.parents if not folder.exists()]  # the innermost first
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and not is_regular(file):
             raise StoreError(f"{file} is no file: it is where a run in {place} is locked. Move it away first.")
+        os.close(
+            os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        )  # a folder that takes no file is told from a lock
         lock = FileLock(file, timeout=0)
         lock.acquire()
     except Timeout:
@@ -119,6 +134,9 @@ def locked(place: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 name.unlink(missing_ok=True)
         lock.release()
+        with contextlib.suppress(OSError):  # where nothing was saved, nothing is left
+            for folder in new:
+                folder.rmdir()
 
 
 def _holder_file(place: Path) -> Path:

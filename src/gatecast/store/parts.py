@@ -135,7 +135,8 @@ def read_manifest(folder: Path) -> dict[str, tuple[str, int]]:
     except FileNotFoundError:
         undo = folder.with_name(folder.name + ".previous")
         hint = f" The run before is in {undo}." if is_regular(undo / MANIFEST) else ""
-        raise StoreError(f"{folder} is no gatecast run: it has no {MANIFEST}. Give a run's folder.{hint}") from None
+        why = f"it has no {MANIFEST}" if folder.is_dir() else "there is no such folder"
+        raise StoreError(f"{folder} is no gatecast run: {why}. Give a run's folder.{hint}") from None
     except NotADirectoryError:
         raise StoreError(f"{folder} is a file: give the folder of a run, as `gatecast run` wrote it.") from None
     except OSError as error:

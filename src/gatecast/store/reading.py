@@ -18,6 +18,7 @@ from gatecast.arguments import checked
 from gatecast.chain import Chain, Past, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
+from gatecast.files import full_path
 from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.forecaster import from_state
 from gatecast.forecasting.panel import FORMER_NAMES
@@ -55,7 +56,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def _place(folder: str | Path) -> Path:
-    return Path(folder).expanduser().resolve()
+    return full_path(folder)
 
 
 def _run_of(parts: Parts) -> Run:

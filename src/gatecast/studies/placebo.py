@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ABOUT_SIGNS = ("return", "direction", "strategy")
 """What flips leave nothing of; volatility and regime can be forecast on a copy as well as on the market."""
 WHOLE = "run"
-KEPT = "volatility and its clustering, ranges, gaps, volumes, drift, co-movement of symbols but for its sign"
+KEPT = "volatility and its clustering, ranges, gaps, volumes, drift, the size of co-movement of symbols, not its sign"
 REMOVED = "autocorrelation of returns, lead and lag, their link to any feature, asymmetry, leverage"
 PRICES = ("open", "high", "low", "close")
 MAX_COPIES_BYTES = 2**26
@@ -244,9 +244,9 @@ def flipped(bars: pl.DataFrame, copy: int, seed: int = 0) -> pl.DataFrame:
     more than anybody knew at the time. An open that repeats the previous close goes on doing so.
 
     Kept: the size of every return about its drift, hence volatility and its clustering; ranges and gaps, volumes and
-    all other columns; the drift; the co-movement of symbols, but for its sign across days. Lost: autocorrelation of
-    returns, lead and lag between symbols, what any feature says about returns, asymmetry, leverage (falls no
-    longer announce volatility), and the link of a column to returns of its own bar, if it has a sign.
+    all other columns; the drift; the size of the co-movement of symbols, not its sign across days. Lost:
+    autocorrelation of returns, lead and lag between symbols, what any feature says about returns, asymmetry, leverage
+    (falls no longer announce volatility), and the link of a column to returns of its own bar, if it has a sign.
 
     Parameters
     ----------

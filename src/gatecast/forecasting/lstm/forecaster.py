@@ -220,7 +220,7 @@ class LSTM(Recipe, Forecaster):
     """networks in the ensemble"""
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the networks begin from"""
-    every: Annotated[int, Field(ge=1, le=1000)] = 1
+    every: Annotated[int, Field(ge=1, le=1200)] = 1
     """refits from one training to the next"""
     warm_start: bool = False
     """begin with the weights of the newest fit that saw no answer of the new validation block, member by member;
