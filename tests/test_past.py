@@ -370,6 +370,9 @@ def test_a_saved_run_is_the_past_of_the_chain_over_more_bars(tmp_path: Path) -> 
     save_run(run(early), tmp_path / "run")
     on = make_chain(Experiment(bars=bars, **SHORT | models), bars, past=past_of(tmp_path / "run"))
     assert_same(on, whole)
+    another = made(plain(np.random.default_rng(8)).with_columns(asset_class=other))
+    with pytest.raises(BarsError, match="rows of the past are another market's"):
+        make_chain(Experiment(bars=another, **SHORT | models), another, past=past_of(tmp_path / "run"))
     for name, one in whole.forecasts.items():
         for seed, heads in enumerate(one.members["lstm"]):
             for head, values in dict(heads).items():
@@ -407,6 +410,14 @@ def test_bars_that_the_past_was_not_made_on_are_refused() -> None:
         walk_forward(rules, samples_of(bars[:390]), schedule, past=past)
     with pytest.raises(BarsError, match="give the bars that the past was made on"):
         walk_forward(rules, samples_of(bars.filter(~pl.int_range(pl.len()).is_between(150, 153))), schedule, past=past)
+    other = synthetic.b1(500, seed=2)
+    for past_of_it in (past, past.issued()):
+        with pytest.raises(BarsError, match="rows of the past are another market's"):
+            walk_forward(rules, samples_of(other), schedule, past=past_of_it)
+    with pytest.raises(BarsError, match="no row of a symbol in common"):
+        walk_forward(rules, samples_of(bars.with_columns(symbol=pl.lit("Z"))), schedule, past=past)
+    doubled = bars.with_columns(pl.col(*PRICES) * 2)  # the same market at another level
+    assert walk_forward(rules, samples_of(doubled), schedule, past=past).rows[-1] == len(samples_of(doubled)) - 1
 
 
 @pytest.mark.parametrize(

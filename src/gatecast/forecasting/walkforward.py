@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Fold", "Forecasts", "Issued", "Schedule", "known_by", "walk_forward"]
 
+LEAST_COMMON = 60  # rows of a symbol that it takes to tell whether a past is of the same market
+OTHER_MARKET = 0.5  # correlation of returns below which it is not
+
 Progress = Callable[[str, int], None]
 """Called with a model's name and how many more of its fits are done."""
 
@@ -94,7 +97,7 @@ class Forecasts:
         return Issued(
             tuple(samples.symbols[number] for number in samples.symbol[samples.decided[rows]]), samples.times[rows],
             tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
-            self.in_force, self.rivals,
+            self.in_force, self.rivals, samples.targets["return"].value[samples.decided[rows], 0],
         )  # fmt: skip
 
     def as_issued(self, past: Issued | None) -> Forecasts:
@@ -183,7 +186,8 @@ class Issued:
     ----------
     symbol, time: (rows,) whose forecast each is, and the close at which it was made. cutoffs: of the refits, in time
         order. values, members: as in `Forecasts`, arrays over these rows.
-    scale, fitted, in_force, rivals: as in `Forecasts`.
+    scale, fitted, in_force, rivals: as in `Forecasts`. moves: (rows,) log return over the bar that follows, NaN where
+        it was not known; empty: not known at all. They tell whether longer bars are those of the same market.
     """
 
     symbol: tuple[str, ...]
@@ -195,6 +199,7 @@ class Issued:
     members: Mapping[str, tuple[Mapping[str, FloatArray], ...]] = field(default_factory=dict)
     in_force: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rivals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    moves: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def until(self) -> np.datetime64:
@@ -295,6 +300,7 @@ def _folds(samples: Samples, schedule: Schedule, past: Issued | None, refit: str
             f"{samples.asset_class}: the past has forecasts up to {past.until}, these bars end before: give the bars "
             "that the past was made on, and after them newer ones."
         )
+    _refuse_other_market(samples, past)
     until = past.until if refit == "due" else None
     folds = [one.on(samples) for one in schedule.folds(samples.times, samples.known_at, past.cutoffs, until)]
     issued = np.zeros(len(samples), bool)
@@ -303,6 +309,29 @@ def _folds(samples: Samples, schedule: Schedule, past: Issued | None, refit: str
     return tuple(
         replace(one, test=one.test[issued[one.test]]) if one.index < last else one for one in folds
     )  # fmt: skip
+
+
+def _refuse_other_market(samples: Samples, past: Issued) -> None:
+    """Raises `BarsError` where a symbol's returns in the rows of the past are others; a few may have been corrected."""
+    theirs, mine = past.rows_in(samples)
+    advice = "give the bars that the past was made on, and after them newer ones."
+    if len(theirs) == 0:
+        raise BarsError(f"{samples.asset_class}: the past and these bars have no row of a symbol in common: {advice}")
+    if len(past.moves) == 0:
+        return
+    decided = samples.decided[mine]
+    now, then, number = samples.targets["return"].value[decided, 0], past.moves[theirs], samples.symbol[decided]
+    both = np.isfinite(now) & np.isfinite(then)
+    for place in np.unique(number[both]):
+        rows = both & (number == place)
+        x, y = now[rows], then[rows]
+        if len(x) < LEAST_COMMON or min(x.std(), y.std()) <= 1e-9:
+            continue
+        if (correlation := float(np.corrcoef(x, y)[0, 1])) < OTHER_MARKET:
+            raise BarsError(
+                f"{samples.asset_class}: the returns of {samples.symbols[place]!r} in {len(x)} rows of the past are "
+                f"another market's (correlation {correlation:.2f}): {advice}"
+            )
 
 
 def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:

@@ -291,12 +291,15 @@ def _issued(
                 f"its {model[:80]!r} has {len(values):,} rows, expected the {bounds[-1]:,} of all validation blocks",
             )
     members = _members_of(parts, f"{stem}.safetensors", time, run.experiment.horizon)
+    closes = run.bars.select("symbol", "time", "close").sort("symbol", "time")
+    moves = closes.with_columns(move=(pl.col("close").shift(-1) / pl.col("close")).log().over("symbol"))
+    move = keys.join(moves, on=["symbol", "time"], how="left", maintain_order="left")["move"].fill_null(np.nan)
     return Issued(
         tuple(keys["symbol"]), time, tuple(np.datetime64(one, "us") for one in cutoffs),
         _tables(table, keys, run.experiment.horizon),
         {model: tuple(np.split(values, bounds[:-1])) for model, values in scale.items()}, fitted, members,
         {head: tuple(names) for head, names in (own.get("in_force") or {}).items()},
-        {head: tuple(names) for head, names in (own.get("rivals") or {}).items()},
+        {head: tuple(names) for head, names in (own.get("rivals") or {}).items()}, move.to_numpy(),
     )  # fmt: skip
 
 
