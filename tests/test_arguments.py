@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import gatecast
 from gatecast.arguments import checked, fits
 from gatecast.errors import BarsError, GatecastError, SettingsError
+from gatecast.live import forecast
 from gatecast.market import synthetic
 
 
@@ -152,3 +154,8 @@ def test_a_number_of_thousands_of_digits_is_refused_in_a_sentence() -> None:
 
     with pytest.raises(SettingsError, match="about 5,000 digits"):
         named(10**5000)  # type: ignore[arg-type]
+
+
+def test_a_moment_without_a_zone_is_refused() -> None:
+    with pytest.raises(SettingsError, match="has no time zone"):
+        forecast("absent", pl.DataFrame(), now=datetime(2024, 1, 31))
