@@ -358,7 +358,7 @@ READERS = (
     Reader("symbols", "bars", ("market.sources",), "symbols.csv", check_symbols, others=("bars.csv",)),
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
-    Reader("settings", "settings", ("experiment",), "settings.toml", read_settings, same_settings),
+    Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),
     Reader("run", "runs", ("store",), "run", read_run, same_run, share=3),
     Reader("forecast", "runs", ("store", "live"), "run", forecast_run, no_hollow_position, others=("newest.csv",)),

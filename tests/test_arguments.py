@@ -68,6 +68,7 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "run": {"experiment": experiment},
         "save_run": {"run": None, "folder": folder},
         "truth": {"only": ["none"]},
+        "tune": {"experiment": experiment},
         "unseal": {"run": None},
         "walk_forward": {"forecasters": [], "samples": None, "schedule": gatecast.Schedule()},
     }  # fmt: skip

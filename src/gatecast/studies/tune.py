@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.record import Record
@@ -69,6 +70,7 @@ class Tuned:
         return "\n".join(lines)
 
 
+@checked
 def tune(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Tuned:
     """The searches of every asset class and date, and what they were worth out of sample.
 
