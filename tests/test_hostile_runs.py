@@ -216,7 +216,7 @@ def test_a_table_far_larger_in_memory_than_in_its_file_is_refused_unread(folder:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and links")
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link", "link to itself"])
 @pytest.mark.parametrize("name", ["manifest.json", "bars.parquet", "models/index/ridge.json"])
 def test_what_is_no_file_is_never_opened(folder: Path, name: str, kind: str) -> None:
     path = folder / name
@@ -226,7 +226,7 @@ def test_what_is_no_file_is_never_opened(folder: Path, name: str, kind: str) -> 
     elif kind == "folder":
         path.mkdir()
     else:
-        path.symlink_to("/dev/zero" if kind == "device" else moved)
+        path.symlink_to({"device": "/dev/zero", "link": moved, "link to itself": path.name}[kind])
     refused(folder, "cannot be read|through a link|damaged")
 
 

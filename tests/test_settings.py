@@ -372,3 +372,10 @@ def test_a_value_without_a_name_is_refused_in_words() -> None:
         run(3)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="the command keeps networks beside the run by itself"):
         Experiment(unfinished="a")
+
+
+@pytest.mark.parametrize("number", [0, -0.0, 1_700_000_000, True])
+@pytest.mark.parametrize("name", ["start", "end", "as_of"])
+def test_a_number_is_no_date(name: str, number: float) -> None:
+    with pytest.raises(SettingsError, match="expected a date as text"):
+        Experiment(bars={name: number})

@@ -103,6 +103,8 @@ bar an intraday, weekly or monthly time is).
     def _on_a_day_of_markets(cls, value: Any, about: ValidationInfo) -> Any:
         """Refuses years in which no market has bars; what is no date is refused by `read_bars`."""
         text = value.isoformat() if isinstance(value, date) else value
+        if isinstance(text, int | float):  # which would be taken for seconds since 1970
+            raise ValueError(f"expected a date as text, such as 2005-01-01; got the number {text!r}")
         if isinstance(text, str) and re.match(r"\d{4}", text) and not FIRST_DAY[:4] <= text[:4] <= NEWEST_DAY[:4]:
             as_day(text[:10], str(about.field_name))
         return text
