@@ -391,7 +391,8 @@ def spoil(reader: Reader, examples: Path, place: Path, draw: Random) -> tuple[Pa
     done = []
     for _ in range(draw.choice((1, 1, 1, 2))):
         files = sorted(file for file in bad.rglob("*") if _is_small_file(file))
-        done.append(_spoil_file(draw.choice(files), draw, canary))
+        if files:
+            done.append(_spoil_file(draw.choice(files), draw, canary))
     if _is_small_file(bad / "manifest.json") and draw.random() < 0.7 and _list_again(bad):
         done.append("listed again")
     return bad, ", ".join(done)

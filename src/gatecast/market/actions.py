@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.errors import BarsError, BarsFileError, did_you_mean
+from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES
@@ -92,7 +92,7 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
         }.get(kind or "", ("actions", "symbol, kind (split or delisting), date and value"))
         raise BarsError(
             f"a table of {plural} needs the columns {wanted}; missing: {', '.join(missing)}; found the columns"
-            f" {', '.join(table.frame.columns)}."
+            f" {cut(', '.join(map(cut, table.frame.columns)), 500)}."
         )
     known_at = column_of(SPELLINGS["known_at"])
     notes = Notes((table.file,))

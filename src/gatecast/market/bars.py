@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, cut
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 from gatecast.market.reading import as_utc, period_unit
 
@@ -97,7 +97,7 @@ def make_bars(frame: pl.DataFrame) -> pl.DataFrame:
     if missing:
         raise BarsError(
             f"bars need the columns symbol, time, open, high, low, close; missing: {', '.join(missing)};"
-            f" found: {', '.join(frame.columns)}."
+            f" found: {cut(', '.join(map(cut, frame.columns)), 500)}."
         )
     time_type = frame.schema["time"]
     if not isinstance(time_type, pl.Datetime) or time_type.time_zone is None:
