@@ -34,7 +34,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.compute.notices import reason
-from gatecast.files import append_lines, read, sha256_of, write_whole
+from gatecast.files import append_lines, read, sha256_of, sweep, write_whole
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.metrics.overfitting import effective_trials
@@ -433,6 +433,8 @@ def record_trials(trials: Sequence[Trial], path: Path | None = None) -> list[Tri
         return []
     if not _RECORDED.get():
         return configurations(trials)
+    for folder in (path.parent, path.with_name("markets"), path.with_name(path.stem)):
+        sweep(folder)  # of what a killed process left, also where there is nothing to write
     known = with_markets(path, read_trials(path), trials[-1])
     newest = {trial.start: trial for trial in sorted(known, key=lambda one: one.last)}
     fresh = [
