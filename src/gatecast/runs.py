@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
@@ -45,6 +46,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
+from gatecast.market.sources import Reading
 from gatecast.market.stale import repeated_ranges, untradable
 from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
@@ -192,6 +194,28 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
     with problems() as early:  # what cannot be read is found before hours of work, not after them
         read_trials(ledger_path())
     chain = make_chain(experiment, reading.bars, progress, plan, reading.actions, machine=machine)
+    done = judged(
+        experiment, chain, reading, partial(run_control, experiment, progress, plan, machine), early, machine.jobs
+    )
+    cost = asdict(Cost.since(began, len(chain.bars)))
+    return replace(done, provenance={**done.provenance, "cost": cost})
+
+
+def judged(
+    experiment: Experiment,
+    chain: Chain,
+    reading: Reading,
+    make_control: Callable[[], Run | None] = lambda: None,
+    early: Sequence[str] = (),
+    jobs: int = 1,
+) -> Run:
+    """A chain with its verdicts and scores, as a run: the trial is recorded, and nothing held of what is doubtful.
+
+    Parameters
+    ----------
+    reading: of the chain's bars. make_control: makes the planted market's run beside it. early: sentences on what could
+        not be read before. jobs: cores.
+    """
     with problems() as found:
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
@@ -204,7 +228,7 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
     doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held(experiment.costs)
-    control = run_control(experiment, progress, plan, machine)
+    control = make_control()
     with problems() as more:
         scores = scores_of(
             experiment,
@@ -216,7 +240,7 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
             without,
             later,
             control_scores(control, experiment.control),
-            jobs=machine.jobs,
+            jobs=jobs,
         )
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
@@ -224,9 +248,7 @@ def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, m
         scores["backtest"] |= {"trials": None, "deflated_sharpe": None, "min_track_record_bars": None}
         more.append(f"The number of trials is unknown: {assumed} could be read. No verdict is evidence of skill.")
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
-    cost = asdict(Cost.since(began, len(chain.bars)))
-    finished = finish(experiment, chain)
-    return replace(finished, control=control, scores=scores, provenance={**finished.provenance, "cost": cost})
+    return replace(finish(experiment, chain), control=control, scores=scores)
 
 
 def finish(experiment: Experiment, chain: Chain) -> Run:
