@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked, takes
-from gatecast.chain import ClassResult, make_chain
+from gatecast.chain import Chain, ClassResult, Past, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
@@ -228,6 +228,16 @@ def forecast(
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
         *say_ended(ended),
     )  # fmt: skip
+    return told_of(run, past, chain, problems)
+
+
+def told_of(run: Run, past: Past, chain: Chain, problems: Sequence[DataProblem] = ()) -> Newest:
+    """The newest forecast of every symbol of a chain, with what must be said of it.
+
+    In: `chain`, made of a run's bars and newer ones without a refit, with what the run has issued as its `past`;
+    `problems` of the bars. Of a run that is in doubt nothing is held.
+    """
+    experiment, merged, ended = run.experiment, chain.bars, chain.facts.symbols_ended
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
     if override is not None:
@@ -237,15 +247,14 @@ def forecast(
         warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
     elif run.untradable:
         warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
-    if (run.doubtful or run.untradable) and override is None:
-        chain = chain.with_nothing_held(experiment.costs)
+    chain = without_doubtful(run, chain)
     for name, one in chain.classes.items():
         due = refits_due(experiment.schedule, one.samples, past.forecasts[name])
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
     classes, decisions = chain.classes, chain.decisions
     rows = newest_rows(
-        merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
+        merged.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
         decisions.signals, decisions.weights, run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
@@ -255,13 +264,19 @@ def forecast(
         {name: set(one.values.get(ENSEMBLE, ())) for name, one in past.forecasts.items()},
         [name for name, one in past.forecasts.items() if "return" in one.values.get(experiment.signals.model, ())],
     )
-    problems, warnings = (*problems, *broken), [*warnings, *(problem.sentence for problem in broken)]
+    every, warnings = (*problems, *broken), [*warnings, *(problem.sentence for problem in broken)]
     with_warnings = []
     for row in rows:
-        own = [problem for problem in problems if not problem.symbols or row["symbol"] in problem.symbols]
+        own = [problem for problem in every if not problem.symbols or row["symbol"] in problem.symbols]
         found = [asdict(problem) for problem in own]
         with_warnings.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": found})
-    return Newest(with_warnings, problems, tuple(dict.fromkeys(warnings)))
+    return Newest(with_warnings, every, tuple(dict.fromkeys(warnings)))
+
+
+def without_doubtful(run: Run, chain: Chain) -> Chain:
+    """The chain with nothing held where its run is in doubt and its settings do not override that."""
+    emptied = (run.doubtful or run.untradable) and run.experiment.selection.evidence is None
+    return chain.with_nothing_held(run.experiment.costs) if emptied else chain
 
 
 def without_broken(
