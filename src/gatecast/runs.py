@@ -251,6 +251,12 @@ def judged(
     return replace(finish(experiment, chain), control=control, scores=scores)
 
 
+def without_doubtful(run: Run, chain: Chain) -> Chain:
+    """A chain of the run's with nothing held, where the run is in doubt and its settings do not override that."""
+    emptied = (run.doubtful or run.untradable) and run.experiment.selection.evidence is None
+    return chain.with_nothing_held(run.experiment.costs) if emptied else chain
+
+
 def finish(experiment: Experiment, chain: Chain) -> Run:
     """The run of a chain, without scores."""
     return Run(

@@ -32,7 +32,7 @@ from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
-from gatecast.runs import Run
+from gatecast.runs import Run, without_doubtful
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
@@ -271,12 +271,6 @@ def told_of(run: Run, past: Past, chain: Chain, problems: Sequence[DataProblem] 
         found = [asdict(problem) for problem in own]
         with_warnings.append({**row, "warnings": [*warnings, *_not_today(row)], "data_problems": found})
     return Newest(with_warnings, every, tuple(dict.fromkeys(warnings)))
-
-
-def without_doubtful(run: Run, chain: Chain) -> Chain:
-    """The chain with nothing held where its run is in doubt and its settings do not override that."""
-    emptied = (run.doubtful or run.untradable) and run.experiment.selection.evidence is None
-    return chain.with_nothing_held(run.experiment.costs) if emptied else chain
 
 
 def without_broken(

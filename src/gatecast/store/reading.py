@@ -26,7 +26,7 @@ from gatecast.forecasting.walkforward import Issued
 from gatecast.formats import refuse_infinite, refuse_table
 from gatecast.market.actions import recorded_delistings
 from gatecast.provenance import hash_of_bars
-from gatecast.runs import Run
+from gatecast.runs import Run, without_doubtful
 from gatecast.store import schema
 from gatecast.store.parts import FORECASTS, Parts
 from gatecast.store.writing import TIME
@@ -203,9 +203,9 @@ def chain_of(run: Run | str | Path) -> Chain:
     """
     run = run if isinstance(run, Run) else load_run(run)
     actions = _delistings_of(run)
-    chain = make_chain(run.experiment, run.bars, actions=actions, past=past_of(run), refit="never")
-    emptied = (run.doubtful or run.untradable) and run.experiment.selection.evidence is None
-    return chain.with_nothing_held(run.experiment.costs) if emptied else chain
+    return without_doubtful(
+        run, make_chain(run.experiment, run.bars, actions=actions, past=past_of(run), refit="never")
+    )
 
 
 def _delistings_of(run: Run) -> pl.DataFrame:

@@ -1,0 +1,178 @@
+"""What two chains say of each close, stage by stage -> the first bar, symbol and stage at which they differ.
+
+Live, replay and batch are one chain over the same bars; where they differ, the stage tells what to look at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from gatecast.forecasting.combining.intervals import HIGH, LOW
+from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.forecasting.walkforward import MADE_OF_OTHERS
+from gatecast.trading.decisions import CHOICE, KEYS, SIGNAL, keys_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.chain import Chain, ClassResult
+
+Stage = Literal["bar", "feature", "model", "forecast", "signal", "strategy", "size"]
+STAGES: tuple[Stage, ...] = ("bar", "feature", "model", "forecast", "signal", "strategy", "size")
+"""In the order of the chain: what differs at one stage makes all that follow differ."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place at which two chains differ: close, symbol, stage, column, and both values as text."""
+
+    time: datetime
+    symbol: str
+    stage: Stage
+    column: str
+    ours: str
+    theirs: str
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        return (
+            f"{self.symbol!r} at {self.time:%Y-%m-%d %H:%M} UTC: the {self.stage} is the first to differ, "
+            f"{self.column} is {self.ours} and should be {self.theirs}."
+        )
+
+
+Stages = dict[Stage, pl.DataFrame]
+"""Stage -> symbol, time and what was so at that stage, a row a symbol and close."""
+
+
+def stages_of(chain: Chain, since: datetime | None = None) -> Stages:
+    """What a chain says of each close from `since` on (None: of all), stage by stage.
+
+    "bar": the bars; "feature": the newest row that each forecast read; "model": what each model forecast; "forecast":
+    what the ensemble did; "signal", "strategy" and "size": columns of the decisions.
+    """
+    found = {stage: make(chain) for stage, make in TABLES.items()}
+    return found if since is None else {stage: table.filter(pl.col("time") >= since) for stage, table in found.items()}
+
+
+def joined(parts: Sequence[Stages]) -> Stages:
+    """The stages of several pieces of time, one after the other."""
+    return {stage: pl.concat([part[stage] for part in parts], how="diagonal_relaxed") for stage in STAGES}
+
+
+def first_difference(ours: Stages, theirs: Stages) -> Difference | None:
+    """The first difference in time; of one close, at the earliest stage. None where all is the same, bit for bit.
+
+    A row that only one of them has differs at the stage at which it is missing.
+
+    >>> from gatecast.chain import make_chain
+    >>> from gatecast.experiment import Experiment
+    >>> from gatecast.market import synthetic
+    >>> cheap = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+    >>> experiment, bars = Experiment(schedule={"refit": "1Y"}, **cheap), synthetic.a1(800, seed=1)
+    >>> one = stages_of(make_chain(experiment, bars))
+    >>> first_difference(one, one) is None
+    True
+    >>> other = stages_of(make_chain(experiment, bars.with_columns(pl.col("high") * 1.001)))
+    >>> first_difference(other, one).stage
+    'bar'
+    """
+    earliest: Difference | None = None
+    for stage in STAGES:
+        found = _first(stage, ours[stage], theirs[stage])
+        if found is not None and (earliest is None or found.time < earliest.time):
+            earliest = found
+    return earliest
+
+
+def _first(stage: Stage, ours: pl.DataFrame, theirs: pl.DataFrame) -> Difference | None:
+    """The first row, by time and symbol, in which two tables differ."""
+    columns = [name for name in theirs.columns if name not in KEYS]
+    lost = [name for name in columns if name not in ours.columns]
+    here = ours.with_columns(pl.lit(None).alias(name) for name in lost).select(*KEYS, *columns, _here=pl.lit(True))
+    both = here.join(theirs.with_columns(_there=pl.lit(True)), on=KEYS, how="full", coalesce=True, suffix=":theirs")
+    differs = pl.any_horizontal(
+        pl.col("_here").is_null(), pl.col("_there").is_null(),
+        *(pl.col(name).ne_missing(pl.col(f"{name}:theirs")) for name in columns),
+    )  # fmt: skip
+    wrong = both.filter(differs).sort("time", "symbol").head(1)
+    if wrong.is_empty():
+        return None
+    row = wrong.row(0, named=True)
+    if row["_here"] is None or row["_there"] is None:
+        said = [("there" if one else "missing") for one in (row["_here"], row["_there"])]
+        return Difference(row["time"], row["symbol"], stage, "the row", *said)
+    name = next(name for name in columns if row[name] != row[f"{name}:theirs"])
+    return Difference(
+        row["time"], row["symbol"], stage, name.removeprefix("_"), repr(row[name]), repr(row[f"{name}:theirs"])
+    )
+
+
+# ── a table a stage ───────────────────────────────────────────────────────────────────────────────
+
+
+def _bars(chain: Chain) -> pl.DataFrame:
+    return chain.bars.drop("known_at", "segment")
+
+
+def _of_classes(chain: Chain, make: Callable[[ClassResult], dict[str, NDArray[np.float64]]]) -> pl.DataFrame:
+    """Keys of every forecast and the columns that `make` gives of a class, NaN as null."""
+    parts = []
+    for one in chain.classes.values():
+        rows = one.forecasts.rows
+        keys = keys_of(one.samples, one.samples.decided[rows])
+        parts.append(keys.with_columns(pl.Series(name, values[rows]) for name, values in make(one).items()))
+    if not parts:
+        return pl.DataFrame(schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC")})
+    return pl.concat(parts, how="diagonal").with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _features(chain: Chain) -> pl.DataFrame:
+    def of_class(one: ClassResult) -> dict[str, NDArray[np.float64]]:
+        table = one.samples.features[one.samples.ends]
+        return {name: table[:, place] for place, name in enumerate(one.samples.names)}
+
+    return _of_classes(chain, of_class)
+
+
+def _models(chain: Chain) -> pl.DataFrame:
+    return _of_classes(chain, lambda one: _values(one, lambda model: model not in MADE_OF_OTHERS))
+
+
+def _forecasts(chain: Chain) -> pl.DataFrame:
+    return _of_classes(chain, lambda one: _values(one, lambda model: model == ENSEMBLE))
+
+
+def _values(one: ClassResult, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float64]]:
+    """model head step -> (samples,) forecast."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for model, heads in one.forecasts.values.items():
+        if wanted(model):
+            for head, array in dict(heads).items():
+                label = head.replace(LOW, "low ").replace(HIGH, "high ")
+                table = array.reshape(len(array), -1)
+                many = table.shape[1] > 1
+                found |= {f"{model} {label}{f' {step + 1}' * many}": table[:, step] for step in range(table.shape[1])}
+    return found
+
+
+def _decided(*columns: str) -> Callable[[Chain], pl.DataFrame]:
+    return lambda chain: chain.decisions.select((*KEYS, *columns))
+
+
+TABLES: dict[Stage, Callable[[Chain], pl.DataFrame]] = {
+    "bar": _bars,
+    "feature": _features,
+    "model": _models,
+    "forecast": _forecasts,
+    "signal": _decided(*SIGNAL),
+    "strategy": _decided(*CHOICE, "score_bps"),
+    "size": _decided("weight", "book"),
+}
