@@ -1,19 +1,22 @@
-"""What a chain has issued of one class, as a file of arrays and a JSON table: the past that a store keeps, in pieces.
+"""What a chain has issued, in pieces: the rows of one update or refit, as a file of arrays; together they are the past.
 
-A piece holds the rows of one update or refit; put together (`joined`) they are the whole. Fits are kept apart, see
-`store.writing`.
+Fits are kept apart, see `store.writing`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 
 from gatecast.forecasting.walkforward import Issued
-from gatecast.formats import refuse_infinite
+from gatecast.formats import arrays_of, json_of, refuse_infinite
+from gatecast.store.schema import Piece as PieceTable
+from gatecast.store.schema import fault_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +26,26 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 1_000
 """Of a model whose seeds forecast alone."""
-TIME, SYMBOL, MOVES = "time", "symbol", "moves"
-VALUE, MEMBER, SCALE = "value", "member", "scale"
-"""First words of the names of arrays: value/HEAD/MODEL, member/SEED/HEAD/MODEL, scale/FOLD/MODEL."""
+TIME, SYMBOL, MOVES, TABLE = "time", "symbol", "moves", "table"
+VALUE, MEMBER, SCALE, FEATURE, WEIGHT = "value", "member", "scale", "feature", "decided"
+"""Words after the class in the names of arrays: value/HEAD/MODEL, member/SEED/HEAD/MODEL, scale/REFIT/MODEL,
+feature/NAME, decided/weight."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one update or refit issued of an asset class.
+
+    `issued`: its rows, with all refits and names in force, without fits and scale. `scale`: model -> number of a refit
+    -> what it forecast for its validation rows, of the refits that came with the piece. `features`: name -> (rows,) the
+    newest values that each forecast was made from. `weights`: "weight" (of the symbol by itself) and "book" (its share
+    of the portfolio) -> (rows,) what was decided.
+    """
+
+    issued: Issued
+    scale: Mapping[str, Mapping[int, FloatArray]] = field(default_factory=dict)
+    features: Mapping[str, FloatArray] = field(default_factory=dict)
+    weights: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 def rows_of(issued: Issued, rows: BoolArray) -> Issued:
@@ -116,17 +136,34 @@ def _stacked(arrays: Sequence[FloatArray | None], pieces: Sequence[Issued]) -> F
     return np.concatenate(whole)
 
 
-def arrays_of_issued(issued: Issued) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """What was issued -> arrays by name, and the JSON table beside them; `issued_of` is the inverse, but for the fits.
+def bytes_of_pieces(pieces: Mapping[str, Piece]) -> bytes:
+    """Asset class -> piece, as one file of arrays; `pieces_of` is the inverse.
 
     >>> day = np.array(["2020-01-02"], "datetime64[us]")
-    >>> one = Issued(("A",), day, (), {"m": {"return": np.array([[0.1]])}}, {}, {})
-    >>> sorted(arrays_of_issued(one)[0]), arrays_of_issued(one)[1]["symbols"]
-    (['moves', 'symbol', 'time', 'value/return/m'], ['A'])
+    >>> one = Piece(Issued(("A",), day, (), {"m": {"return": np.array([[0.1]])}}, {}, {}))
+    >>> pieces_of(bytes_of_pieces({"index": one}), 1)["index"].issued.values
+    {'m': {'return': array([[0.1]])}}
     """
+    from safetensors.numpy import save
+
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, piece in pieces.items():
+        arrays |= {f"{quote(name, safe='')}/{key}": array for key, array in _arrays_of(piece).items()}
+    return save({name: np.array(array, order="C", copy=True) for name, array in sorted(arrays.items())})
+
+
+def _arrays_of(piece: Piece) -> dict[str, NDArray[Any]]:
+    issued = piece.issued
     symbols = sorted(set(issued.symbol))
     number = {symbol: place for place, symbol in enumerate(symbols)}
+    table = {
+        "symbols": symbols,
+        "refits": [str(one) for one in issued.cutoffs],
+        "in_force": {head: list(names) for head, names in issued.in_force.items()},
+        "rivals": {head: list(names) for head, names in issued.rivals.items()},
+    }
     arrays: dict[str, NDArray[Any]] = {
+        TABLE: np.frombuffer(json.dumps(table, sort_keys=True).encode(), np.uint8),
         TIME: issued.time.astype("datetime64[us]").astype(np.int64),
         SYMBOL: np.array([number[symbol] for symbol in issued.symbol], np.int32),
         MOVES: issued.moves,
@@ -136,24 +173,30 @@ def arrays_of_issued(issued: Issued) -> tuple[dict[str, NDArray[Any]], dict[str,
     for model, each in issued.members.items():
         for seed, one in enumerate(each):
             arrays |= {f"{MEMBER}/{seed}/{head}/{model}": array for head, array in dict(one).items()}
-    for model, blocks in issued.scale.items():
-        arrays |= {f"{SCALE}/{fold}/{model}": block for fold, block in enumerate(blocks)}
-    table = {
-        "symbols": symbols,
-        "refits": [str(one) for one in issued.cutoffs],
-        "in_force": {head: list(names) for head, names in issued.in_force.items()},
-        "rivals": {head: list(names) for head, names in issued.rivals.items()},
-    }
-    return arrays, table
+    for model, blocks in piece.scale.items():
+        arrays |= {f"{SCALE}/{refit}/{model}": block for refit, block in blocks.items()}
+    for kind, columns in ((FEATURE, piece.features), (WEIGHT, piece.weights)):
+        arrays |= {f"{kind}/{name}": values for name, values in columns.items()}
+    return arrays
 
 
-def issued_of(arrays: Mapping[str, NDArray[Any]], table: Mapping[str, Any], horizon: int) -> Issued:
-    """Arrays and JSON table -> what was issued, without fits. Raises `ValueError`, in words, where they do not fit."""
-    arrays = dict(arrays)
-    time, symbol, moves = (arrays.pop(name, None) for name in (TIME, SYMBOL, MOVES))
-    if time is None or symbol is None or moves is None:
-        raise ValueError(f"it lacks one of its arrays {TIME}, {SYMBOL}, {MOVES}")
-    count, symbols = len(time), table["symbols"]
+def pieces_of(content: bytes, horizon: int) -> dict[str, Piece]:
+    """A file of `bytes_of_pieces` -> asset class -> piece. Raises `ValueError`, in words, for what is none."""
+    by_class: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays_of(content).items():
+        asset_class, _, key = name.partition("/")
+        by_class.setdefault(unquote(asset_class), {})[key] = array
+    return {name: _piece_of(arrays, horizon) for name, arrays in by_class.items()}
+
+
+def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
+    time, symbol, moves, told = (arrays.pop(name, None) for name in (TIME, SYMBOL, MOVES, TABLE))
+    if time is None or symbol is None or moves is None or told is None or told.dtype != np.uint8:
+        raise ValueError(f"it lacks one of its arrays {TIME}, {SYMBOL}, {MOVES}, {TABLE}")
+    table = json_of(told.tobytes())
+    if fault := fault_of(PieceTable, table):
+        raise ValueError(fault)
+    count, symbols, refits = len(time), table["symbols"], table["refits"]
     if time.dtype != np.int64 or time.ndim != 1 or symbol.dtype != np.int32 or symbol.shape != (count,):
         raise ValueError(f"its times and symbols are {time.dtype} {time.shape} and {symbol.dtype} {symbol.shape}")
     if count and not (symbol.min() >= 0 and symbol.max() < len(symbols)):
@@ -162,40 +205,41 @@ def issued_of(arrays: Mapping[str, NDArray[Any]], table: Mapping[str, Any], hori
         raise ValueError(f"its {MOVES} are {moves.dtype} {moves.shape}, expected {count:,} numbers")
     if len({*zip(symbol.tolist(), time.tolist(), strict=True)}) < count:
         raise ValueError("it has two rows of one symbol and time")
+    refuse_infinite(arrays, nan=True)
     values: dict[str, dict[str, FloatArray]] = {}
     members: dict[str, dict[int, dict[str, FloatArray]]] = {}
     scale: dict[str, dict[int, FloatArray]] = {}
+    columns: dict[str, dict[str, FloatArray]] = {FEATURE: {}, WEIGHT: {}}
     for name, array in arrays.items():
         kind, _, rest = name.partition("/")
+        place, _, of = rest.partition("/")
         if array.dtype != np.float64:
             raise ValueError(f"its {name[:80]!r} is of {array.dtype}, expected float64")
         if kind == SCALE and array.ndim == 1:
-            place, _, model = rest.partition("/")
-            scale.setdefault(model, {})[_whole(place, name, len(table["refits"]))] = array
+            scale.setdefault(of, {})[_whole(place, name, len(refits))] = array
             continue
         if array.shape not in ((count,), (count, 1), (count, horizon)):
             raise ValueError(f"its {name[:80]!r} has the shape {array.shape}, expected {count:,} rows")
         if kind == VALUE:
-            head, _, model = rest.partition("/")
-            values.setdefault(model, {})[head] = array
+            values.setdefault(of, {})[place] = array
+        elif kind in columns and array.ndim == 1:
+            columns[kind][rest] = array
         elif kind == MEMBER:
-            place, head, model = (*rest.split("/", 2), "", "")[:3]
+            head, _, model = of.partition("/")
             members.setdefault(model, {}).setdefault(_whole(place, name, MOST_SEEDS), {})[head] = array
         else:
             raise ValueError(f"its array {name[:80]!r} is none that was issued")
-    refuse_infinite(arrays, nan=True)
-    for what, parts in (("seeds", members), ("refits", scale)):
-        for model, each in parts.items():
-            if sorted(each) != list(range(len(each))):
-                raise ValueError(f"{what} of {model[:80]!r} are missing")
-    return Issued(
+    for model, each in members.items():
+        if sorted(each) != list(range(len(each))):
+            raise ValueError(f"seeds of {model[:80]!r} are missing")
+    issued = Issued(
         tuple(np.array(symbols, dtype=object)[symbol]), time.astype("datetime64[us]"),
-        tuple(np.datetime64(one, "us") for one in table["refits"]), values,
-        {model: tuple(each[place] for place in sorted(each)) for model, each in scale.items()}, {},
+        tuple(np.datetime64(one, "us") for one in refits), values, {}, {},
         {model: tuple(each[place] for place in sorted(each)) for model, each in members.items()},
         {head: tuple(names) for head, names in table["in_force"].items()},
         {head: tuple(names) for head, names in table["rivals"].items()}, moves,
     )  # fmt: skip
+    return Piece(issued, scale, columns[FEATURE], columns[WEIGHT])
 
 
 def _whole(text: str, name: str, most: int) -> int:

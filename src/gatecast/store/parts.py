@@ -22,7 +22,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
@@ -59,6 +59,13 @@ class Parts:
             name: _read_part(folder, name, *entry)
             for name, entry in listed.items() if not within or name.startswith(within)
         }  # fmt: skip
+
+    @classmethod
+    def of_content(cls, folder: Path, content: Mapping[str, bytes]) -> Self:
+        """Parts that were read, and checked, already; `folder`: where they are, for what is said of them."""
+        made = cls.__new__(cls)
+        made.folder, made.content = folder, dict(content)
+        return made
 
     def __contains__(self, name: str) -> bool:
         return name in self.content

@@ -78,7 +78,7 @@ def _run_of(parts: Parts) -> Run:
         refuse_table(forecasts, schema.TABLES["forecasts"])
     except ValueError as error:
         raise parts.fault(FORECASTS, str(error)) from None
-    experiment = _experiment_of(parts, provenance)
+    experiment = experiment_of(parts, provenance)
     return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=parts.folder)
 
 
@@ -115,7 +115,8 @@ def _refuse_other_rows(parts: Parts, name: str, table: pl.DataFrame, bars: pl.Da
         raise parts.fault(f"{name}.parquet", f"it has {len(other):,} rows of other symbols or times than its bars")
 
 
-def _experiment_of(parts: Parts, provenance: Mapping[str, Any]) -> Experiment:
+def experiment_of(parts: Parts, provenance: Mapping[str, Any]) -> Experiment:
+    """The settings among the parts. Raises `StoreError` where they are of another version or name what is not here."""
     content = parts.bytes_of("experiment.toml")
     try:
         return Experiment(**tomllib.loads(content.decode()))
@@ -131,10 +132,11 @@ def _experiment_of(parts: Parts, provenance: Mapping[str, Any]) -> Experiment:
 @checked
 def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     """Asset class -> model -> the fitted forecaster of the last refit. Raises `StoreError` as `load_run` does."""
-    return _models_of(Parts(_place(folder), "models/"))
+    return models_of(Parts(_place(folder), "models/"))
 
 
-def _models_of(parts: Parts) -> dict[str, dict[str, FittedForecaster]]:
+def models_of(parts: Parts) -> dict[str, dict[str, FittedForecaster]]:
+    """The fits among the parts, see `load_models`."""
     stems = [name.removesuffix(".json") for name in parts.names("models/", ".json")]
     if odd := sorted({name.removesuffix(".safetensors") for name in parts.names("models/", ".safetensors")} - {*stems}):
         raise parts.fault(f"{odd[0]}.safetensors", "there is no .json beside it")
@@ -240,7 +242,7 @@ def past_of(run: Run | str | Path) -> Past:
     parts = Parts(run.path, "models/", "scale/", "issued/", FORECASTS)
     if parts.bytes_of(FORECASTS) != run.forecasts_parquet:
         raise StoreError(f"{run.path} holds another run than it did when it was read: load it again.")
-    models, scales = _models_of(parts), _scale_of(parts)
+    models, scales = models_of(parts), _scale_of(parts)
     table = _forecasts_of(run, parts)
     found = {
         name: _issued(run, name, models[name], scales.get(name, {}), parts, table)

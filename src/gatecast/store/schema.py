@@ -176,6 +176,15 @@ class Issued(Schema):
     rivals: dict[Name, list[Name]] = {}
 
 
+class Piece(Schema):
+    """What the arrays of one piece of what was issued cannot say, see `store.issued`."""
+
+    symbols: list[Name]
+    refits: list[Moment]
+    in_force: dict[Name, list[Name]]
+    rivals: dict[Name, list[Name]]
+
+
 def fault_of(schema: type[Schema], value: Any) -> str:
     """What is wrong with a value that must be of a schema, in words; "" where nothing is.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ from gatecast.store.schema import Provenance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gatecast.experiment import Experiment
+    from gatecast.forecasting.walkforward import Forecasts
 
     FloatArray = NDArray[np.float64]
 
@@ -52,7 +56,7 @@ def save_run(run: Run, folder: str | Path) -> Run:
     manifest = {"format": FORMAT, "version": VERSION, "gatecast": run.provenance.get("gatecast"), "parts": listed}
     with locked(place), written_beside(place) as temporary:
         temporary.mkdir(parents=True)
-        for name, part in {**parts, MANIFEST: _json(manifest)}.items():
+        for name, part in {**parts, MANIFEST: json_part(manifest)}.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             write(temporary / name, _content(part))
         for inner in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
@@ -70,10 +74,9 @@ def _parts(run: Run) -> dict[str, bytes | KeptFile]:
     """The parts of `run_parts`, of which the largest may be a file."""
     parts: dict[str, bytes | KeptFile] = {FORECASTS: run.forecasts_parquet}
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
-    parts["scores.json"] = _json(run.scores)
-    parts["provenance.json"] = _json(run.provenance)
-    notes = {"bars": IN_MEMORY} if run.experiment.bars.source == "frame" else {}
-    parts["experiment.toml"] = to_toml(run.experiment, notes).encode()
+    parts["scores.json"] = json_part(run.scores)
+    parts["provenance.json"] = json_part(run.provenance)
+    parts["experiment.toml"] = settings_part(run.experiment)
     for name in run.classes:
         parts |= _class_parts(run, name)
     if run.path is not None and run.is_loaded:  # a run that was loaded: its models come along
@@ -115,14 +118,27 @@ def write_page(folder: str | Path, html: str) -> Path:
     return page
 
 
+def settings_part(experiment: Experiment) -> bytes:
+    """The settings as a commented file."""
+    notes = {"bars": IN_MEMORY} if experiment.bars.source == "frame" else {}
+    return to_toml(experiment, notes).encode()
+
+
+def model_parts(forecasts: Mapping[str, Forecasts]) -> dict[str, bytes]:
+    """Name -> content of the fits of each class's last refit: `models/CLASS/MODEL.safetensors` and `.json`."""
+    parts: dict[str, bytes] = {}
+    for name, one in forecasts.items():
+        for model, fitted in one.fitted.items():
+            arrays, settings = state_of(one.panel[model], fitted)
+            stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
+            parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), json_part(settings)
+    return parts
+
+
 def _class_parts(run: Run, name: str) -> dict[str, bytes]:
     """The models of a class's last refit, the scale of its signals at every refit, and what else was issued."""
     forecasts = run.classes[name].forecasts
-    parts: dict[str, bytes] = {}
-    for model, fitted in forecasts.fitted.items():
-        arrays, settings = state_of(forecasts.panel[model], fitted)
-        stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
-        parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), _json(settings)
+    parts = model_parts({name: forecasts})
     parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(_scale(run, name))
     issued = forecasts.issued()
     members = {
@@ -131,7 +147,7 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
     }  # fmt: skip
     stem = f"issued/{quote(name, safe='')}"
     parts[f"{stem}.safetensors"] = _tensors({**members, TIME: issued.time.astype("datetime64[us]").astype(np.int64)})
-    parts[f"{stem}.json"] = _json(
+    parts[f"{stem}.json"] = json_part(
         {
             "refits": [str(one) for one in issued.cutoffs],
             "in_force": {head: list(names) for head, names in issued.in_force.items()},
@@ -160,7 +176,8 @@ def _tensors(arrays: dict[str, NDArray[Any]]) -> bytes:
     return save({name: np.array(array, order="C", copy=True) for name, array in arrays.items()})  # it ignores strides
 
 
-def _json(value: Any) -> bytes:
+def json_part(value: Any) -> bytes:
+    """A value as the content of a JSON file."""
     return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode()
 
 

@@ -1,0 +1,183 @@
+"""What a store keeps of a chain, and gives back: a model's artefacts, and what was issued as the next chain's past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.chain import Past
+from gatecast.errors import StoreError
+from gatecast.runs import Run
+from gatecast.store.issued import Piece, bytes_of_pieces, joined, pieces_of, rows_of
+from gatecast.store.parts import Parts
+from gatecast.store.reading import experiment_of, models_of
+from gatecast.store.schema import Provenance, Scores
+from gatecast.store.writing import json_part, model_parts, settings_part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.chain import Chain, ClassResult
+    from gatecast.store.state import Model
+    from gatecast.store.store import Store
+
+    FloatArray = NDArray[np.float64]
+
+ISSUED = "issued.safetensors"
+"""Role of the artefact with what a refit issued itself."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model of a store, ready to forecast.
+
+    `run`: its settings, verdicts and scores, without frames. `past`: what the store has issued up to now, with the
+    model's fits. `number`: of its refit's record.
+    """
+
+    number: int
+    run: Run
+    past: Past
+
+
+def pieces_from(chain: Chain, past: Past | None, signals: Sequence[str]) -> dict[str, Piece]:
+    """Asset class -> what a chain has issued beyond its past: rows, weights, features, and the scale of new refits.
+
+    `signals`: the models that signals are made from, whose scale is kept.
+    """
+    weights = chain.weights.select("symbol", "time", "weight", "book")
+    found = {}
+    for name, one in chain.classes.items():
+        before = past.forecasts.get(name) if past else None
+        found[name] = _piece_from(one, before, weights, signals)
+    return found
+
+
+def _piece_from(one: ClassResult, before: Any, weights: pl.DataFrame, signals: Sequence[str]) -> Piece:
+    issued, rows = one.forecasts.issued(), one.forecasts.rows
+    fresh = np.ones(len(rows), bool) if before is None else ~np.isin(rows, before.rows_in(one.samples)[1])
+    table = one.samples.features[one.samples.ends[rows]][fresh]
+    done = 0 if before is None else len(before.cutoffs)
+    scale = {
+        model: dict(list(enumerate(blocks))[done if before is not None and model in before.scale else 0 :])
+        for model, blocks in one.forecasts.scale.items() if model in signals
+    }  # fmt: skip
+    own = rows_of(replace(issued, scale={}, fitted={}), fresh)
+    keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
+    keys = keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
+    held = keys.join(weights, on=["symbol", "time"], how="left", maintain_order="left")
+    return Piece(
+        own, scale, {name: table[:, place] for place, name in enumerate(one.samples.names)},
+        {name: held[name].fill_null(np.nan).to_numpy() for name in ("weight", "book")},
+    )  # fmt: skip
+
+
+def parts_of_model(run: Run, chain: Chain, past: Past | None) -> dict[str, bytes]:
+    """Role -> content of everything that is kept of a refit: settings, scores, fits, and what it issued itself."""
+    signals = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
+    return {
+        "experiment.toml": settings_part(run.experiment),
+        "scores.json": json_part(run.scores),
+        "provenance.json": json_part(run.provenance),
+        **model_parts(chain.forecasts),
+        ISSUED: bytes_of_pieces(pieces_from(chain, past, signals)),
+    }
+
+
+def serve(store: Store, model: Model, until: datetime | None = None) -> Served:
+    """A model of a store with all that the store has issued, up to `until` (None: all) where that is given.
+
+    Raises `StoreError` for what is missing, damaged or does not fit together.
+    """
+    names = {role: part for role, part in model.parts.items() if role != ISSUED}
+    parts = Parts.of_content(store.folder, {role: store.artefacts.get(part) for role, part in names.items()})
+    provenance = parts.json("provenance.json", Provenance)
+    experiment = experiment_of(parts, provenance)
+    empty = pl.DataFrame(schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC")})
+    run = Run(
+        experiment, empty, b"", empty, empty, empty, parts.json("scores.json", Scores), provenance, path=store.folder
+    )
+    return Served(model.record, run, _past_of(store, model, experiment, models_of(parts), until))
+
+
+def _past_of(store: Store, model: Model, experiment: Any, fitted: Mapping[str, Any], until: datetime | None) -> Past:
+    """Rows of every refit and update; refits, scale and fits of this model and those that it goes on from."""
+    state, moment = store.state, until and np.datetime64(until.replace(tzinfo=None), "us")
+    records = [(one.record, one.parts[ISSUED]) for one in state.models if one.status != "refused"]
+    records += [(one.record, one.forecasts) for one in state.issued if one.forecasts is not None]
+    pieces: dict[str, list[Piece]] = {}
+    own: dict[str, Piece] = {}
+    ancestry = _ancestry(store, model)
+    scale: dict[str, dict[str, dict[int, FloatArray]]] = {}
+    for number, part in sorted(records):
+        for name, piece in _pieces(store, part, experiment.horizon).items():
+            pieces.setdefault(name, []).append(piece)
+            if number in ancestry:
+                for one, blocks in piece.scale.items():
+                    scale.setdefault(name, {}).setdefault(one, {}).update(blocks)
+            if number == model.record:
+                own[name] = piece
+    found, weights = {}, []
+    for name, each in pieces.items():
+        if name not in own:
+            continue
+        whole = joined([piece.issued for piece in each])
+        refits = own[name].issued
+        if moment is not None:
+            whole = rows_of(whole, whole.time <= moment)
+        found[name] = replace(
+            whole, cutoffs=refits.cutoffs, in_force=refits.in_force, rivals=refits.rivals,
+            fitted=fitted.get(name, {}),
+            scale={
+                one: tuple(blocks[place] for place in range(len(refits.cutoffs)))
+                for one, blocks in scale.get(name, {}).items() if set(range(len(refits.cutoffs))) <= blocks.keys()
+            },
+        )  # fmt: skip
+        weights += [_weights_of(piece) for piece in each]
+    table = pl.concat(weights).unique(["symbol", "time"], keep="first").sort("symbol", "time") if weights else _NOTHING
+    if until is not None:
+        table = table.filter(pl.col("time") <= until)
+    features = {name: tuple(own[name].features) for name in found}
+    return Past(found, features, table, experiment.forecasting)
+
+
+_NOTHING = pl.DataFrame(
+    schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC"), "weight": pl.Float64, "book": pl.Float64}
+)
+
+
+def _weights_of(piece: Piece) -> pl.DataFrame:
+    own = piece.issued
+    keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
+    return keys.with_columns(
+        pl.col("time").dt.replace_time_zone("UTC"), *(pl.Series(name, values) for name, values in piece.weights.items())
+    )
+
+
+def _ancestry(store: Store, model: Model) -> set[int]:
+    """Numbers of a model and of those that it goes on from."""
+    found, one = set(), model
+    while one is not None and one.record not in found:
+        found.add(one.record)
+        one = store.state.model(one.goes_on)
+    return found
+
+
+def _pieces(store: Store, part: str, horizon: int) -> dict[str, Piece]:
+    try:
+        return pieces_of(store.artefacts.get(part), horizon)
+    except ValueError as error:
+        raise store.artefacts.fault(part, str(error)) from None
+
+
+def refuse_unserved(store: Store) -> Model:
+    """The model in force. Raises `StoreError` where there is none."""
+    model = store.state.model(store.state.serving)
+    if model is None:
+        raise StoreError(f"{store.folder} has no model yet: `gatecast retrain {store.folder}` trains one.")
+    return model
