@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.chain import Chain, ClassResult
+    from gatecast.experiment import Experiment
+    from gatecast.forecasting.forecaster import FittedForecaster
+    from gatecast.forecasting.walkforward import Issued
     from gatecast.store.state import Model
     from gatecast.store.store import Store
 
@@ -58,7 +61,7 @@ def pieces_from(chain: Chain, past: Past | None, signals: Sequence[str]) -> dict
     return found
 
 
-def _piece_from(one: ClassResult, before: Any, weights: pl.DataFrame, signals: Sequence[str]) -> Piece:
+def _piece_from(one: ClassResult, before: Issued | None, weights: pl.DataFrame, signals: Sequence[str]) -> Piece:
     issued, rows = one.forecasts.issued(), one.forecasts.rows
     fresh = np.ones(len(rows), bool) if before is None else ~np.isin(rows, before.rows_in(one.samples)[1])
     table = one.samples.features[one.samples.ends[rows]][fresh]
@@ -85,12 +88,14 @@ def parts_of_model(run: Run, chain: Chain, past: Past | None) -> dict[str, bytes
         "scores.json": json_part(run.scores),
         "provenance.json": json_part(run.provenance),
         **model_parts(chain.forecasts),
-        ISSUED: bytes_of_pieces(pieces_from(chain, past, signals)),
+        ISSUED: bytes_of_pieces(
+            {name: replace(one, again=past is not None) for name, one in pieces_from(chain, past, signals).items()}
+        ),
     }
 
 
-def serve(store: Store, model: Model, until: datetime | None = None) -> Served:
-    """A model of a store with all that the store has issued, up to `until` (None: all) where that is given.
+def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = None) -> Served:
+    """A model of a store with all that the store has issued; of the classes in `before`, before these closes.
 
     Raises `StoreError` for what is missing, damaged or does not fit together.
     """
@@ -102,48 +107,52 @@ def serve(store: Store, model: Model, until: datetime | None = None) -> Served:
     run = Run(
         experiment, empty, b"", empty, empty, empty, parts.json("scores.json", Scores), provenance, path=store.folder
     )
-    return Served(model.record, run, _past_of(store, model, experiment, models_of(parts), until))
+    return Served(model.record, run, _past_of(store, model, experiment, models_of(parts), before or {}))
 
 
-def _past_of(store: Store, model: Model, experiment: Any, fitted: Mapping[str, Any], until: datetime | None) -> Past:
-    """Rows of every refit and update; refits, scale and fits of this model and those that it goes on from."""
-    state, moment = store.state, until and np.datetime64(until.replace(tzinfo=None), "us")
+def _past_of(
+    store: Store, model: Model, experiment: Experiment, fitted: Mapping[str, Mapping[str, FittedForecaster]],
+    before: Mapping[str, datetime],
+) -> Past:  # fmt: skip
+    """Rows of every refit and update; refits, names in force, scale and fits of this model and those it goes on from."""
+    state = store.state
     records = [(one.record, one.parts[ISSUED]) for one in state.models if one.status != "refused"]
-    records += [(one.record, one.forecasts) for one in state.issued if one.forecasts is not None]
-    pieces: dict[str, list[Piece]] = {}
-    own: dict[str, Piece] = {}
-    ancestry = _ancestry(store, model)
-    scale: dict[str, dict[str, dict[int, FloatArray]]] = {}
-    for number, part in sorted(records):
-        for name, piece in _pieces(store, part, experiment.horizon).items():
-            pieces.setdefault(name, []).append(piece)
-            if number in ancestry:
-                for one, blocks in piece.scale.items():
-                    scale.setdefault(name, {}).setdefault(one, {}).update(blocks)
-            if number == model.record:
-                own[name] = piece
+    records += [(one.record, one.pieces) for one in state.issued if one.pieces is not None]
+    read = {number: _pieces(store, part, experiment.horizon) for number, part in sorted(records)}
+    own, ancestry = read[model.record], _ancestry(store, model)
     found, weights = {}, []
-    for name, each in pieces.items():
-        if name not in own:
-            continue
-        whole = joined([piece.issued for piece in each])
-        refits = own[name].issued
-        if moment is not None:
-            whole = rows_of(whole, whole.time <= moment)
+    for name, refits in own.items():
+        each = [(number, pieces[name]) for number, pieces in read.items() if name in pieces]
+        inside = [(number, _before(piece, before.get(name))) for number, piece in each]
+        ordered = [piece for _, piece in sorted(inside, key=lambda one: -one[0] if one[1].again else one[0])]
+        cutoffs = refits.issued.cutoffs
+        blocks: dict[str, dict[int, FloatArray]] = {}
+        for number, piece in each:
+            for one, own_blocks in piece.scale.items() if number in ancestry else ():
+                blocks.setdefault(one, {}).update(own_blocks)
+        scale = {
+            one: tuple(many[place] for place in range(len(cutoffs)))
+            for one, many in blocks.items() if set(range(len(cutoffs))) <= many.keys()
+        }  # fmt: skip
         found[name] = replace(
-            whole, cutoffs=refits.cutoffs, in_force=refits.in_force, rivals=refits.rivals,
-            fitted=fitted.get(name, {}),
-            scale={
-                one: tuple(blocks[place] for place in range(len(refits.cutoffs)))
-                for one, blocks in scale.get(name, {}).items() if set(range(len(refits.cutoffs))) <= blocks.keys()
-            },
+            joined([piece.issued for piece in ordered]), cutoffs=cutoffs, in_force=refits.issued.in_force,
+            rivals=refits.issued.rivals, fitted=fitted.get(name, {}), scale=scale,
         )  # fmt: skip
-        weights += [_weights_of(piece) for piece in each]
-    table = pl.concat(weights).unique(["symbol", "time"], keep="first").sort("symbol", "time") if weights else _NOTHING
-    if until is not None:
-        table = table.filter(pl.col("time") <= until)
+        weights += [_weights_of(piece) for piece in ordered]
+    table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING
     features = {name: tuple(own[name].features) for name in found}
-    return Past(found, features, table, experiment.forecasting)
+    return Past(found, features, table.sort("symbol", "time"), experiment.forecasting)
+
+
+def _before(piece: Piece, moment: datetime | None) -> Piece:
+    """A piece's rows before a close; all where none is given."""
+    if moment is None:
+        return piece
+    rows = piece.issued.time < np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+    return replace(
+        piece, issued=rows_of(piece.issued, rows), weights={name: one[rows] for name, one in piece.weights.items()},
+        features={name: one[rows] for name, one in piece.features.items()},
+    )  # fmt: skip
 
 
 _NOTHING = pl.DataFrame(

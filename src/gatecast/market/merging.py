@@ -9,7 +9,7 @@ symbol of the run are refused by the bars that both have, see `refuse_other_mark
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -52,10 +52,14 @@ class DataProblem:
 
 @dataclass(frozen=True)
 class Merged:
-    """The bars of both readings, and what must be said of them."""
+    """The bars of both readings, what must be said of them, and `news`: the newer rows that the run's bars have not.
+
+    `news` are later rows, rows that became known later, rows between, and rows with other numbers, on the run's level.
+    """
 
     bars: pl.DataFrame
     problems: tuple[DataProblem, ...]
+    news: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
 
 
 def merge_bars(
@@ -63,6 +67,8 @@ def merge_bars(
     newer: pl.DataFrame,
     splits: str | pl.DataFrame | Literal[False] | None = None,
     actions: pl.DataFrame | None = None,
+    *,
+    corrections: Literal["left out", "kept"] = "left out",
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
@@ -75,6 +81,8 @@ def merge_bars(
     splits: as `read_bars` takes it, and as the newer bars were read: splits after the run's last bar scale new bars
         that share none with the run; ratio 1 marks a true move; False: every step is a true move.
     actions: the delistings that are known: a symbol that has ended is not missing.
+    corrections: what is said of common rows with other numbers: whoever keeps them as new versions finds them in
+        `news`; in `bars` the run's stay.
 
     Returns
     -------
@@ -111,7 +119,12 @@ def merge_bars(
     refuse_other_market(run_bars, newer, least=PROVES)
     problems += rescaled
     late = _late(run_bars, newer)
-    problems += _revised(run_bars, newer.join(late, on=["symbol", "time"], how="anti", maintain_order="left"), rounding)
+    own = newer.join(late, on=["symbol", "time"], how="anti", maintain_order="left")
+    changed = _changed(run_bars, own, rounding)
+    problems += _revised(run_bars, own, changed, kept=corrections == "kept")
+    unknown = newer.join(run_bars.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
+    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, late)])
+    news = news.unique(["symbol", "time"], keep="first").sort("symbol", "time")
     problems += _of_bars(
         "late", late, "bars that the run could not read", "became known after it",
         "they are read from then on, what was issued before stays.",
@@ -125,13 +138,13 @@ def merge_bars(
         run_bars = make_bars(pl.concat([run_bars.join(late, on=["symbol", "time"], how="anti"), late]))
     if len(added) == 0:
         refuse_other_market(run_bars, newer)
-        return Merged(run_bars, (*problems, DataProblem("no newer bar", (), _NO_NEWS)))
+        return Merged(run_bars, (*problems, DataProblem("no newer bar", (), _NO_NEWS)), news)
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
     added = added.with_columns(segment=(pl.col("_before") + pl.col("segment") - first).cast(pl.Int32))
     bars = make_bars(pl.concat([run_bars, added.select(run_bars.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(run_bars, newer)  # of one or two common bars a split may be the better reason
-    return Merged(bars, (*problems, *_odd(bars, last)))
+    return Merged(bars, (*problems, *_odd(bars, last)), news)
 
 
 def _late(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
@@ -344,9 +357,9 @@ def _half_step(values: pl.Series) -> float:
 # ── what was revised, is missing, or odd ──────────────────────────────────────────────────────────
 
 
-def _revised(run_bars: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> list[DataProblem]:
-    """Common bars with other numbers, and bars before the run's last that the run did not have."""
-    columns = [*PRICES, "volume", *run_bars.columns[len(COLUMNS) :]]
+def _changed(run_bars: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, float]) -> pl.DataFrame:
+    """The common bars of `newer` with other numbers, and for each of these columns a further one, `_other_NAME`."""
+    columns = _numbers_of(run_bars)
     then = run_bars.select("symbol", "time", pl.col(columns).name.prefix("_then_"))
     both = newer.join(then, on=["symbol", "time"])
     room = {symbol: max(CHANGED, 3 * share) for symbol, share in rounding.items()}
@@ -355,18 +368,32 @@ def _revised(run_bars: pl.DataFrame, newer: pl.DataFrame, rounding: dict[Any, fl
     for name in columns:
         now, was = pl.col(name), pl.col(f"_then_{name}")
         apart = (now - was).abs() > limit * pl.max_horizontal(now.abs(), was.abs())
-        other[name] = apart.fill_null(False) | (now.is_null() != was.is_null())
-    changed = both.with_columns(**{f"_other_{name}": fault for name, fault in other.items()}).filter(
-        pl.any_horizontal(f"_other_{name}" for name in columns)
-    )
-    which = ", ".join(name for name in columns if changed[f"_other_{name}"].any())
+        other[f"_other_{name}"] = apart.fill_null(False) | (now.is_null() != was.is_null())
+    return both.with_columns(**other).filter(pl.any_horizontal(*other))
+
+
+def _numbers_of(bars: pl.DataFrame) -> list[str]:
+    return [*PRICES, "volume", *bars.columns[len(COLUMNS) :]]
+
+
+def _revised(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, changed: pl.DataFrame, *, kept: bool
+) -> list[DataProblem]:  # fmt: skip
+    """Common bars with other numbers, see `_changed`, and bars before the run's last that the run did not have.
+
+    `kept`: whether these are kept as new versions.
+    """
+    which = ", ".join(name for name in _numbers_of(run_bars) if changed[f"_other_{name}"].any())
     what = f"differ from those the run saw ({which})"
     follows = "the run's are kept (revised_input). Run again to learn from the others."
+    others = "they are left out (revised_input)."
+    if kept:
+        follows = others = "they are kept from now on (revised_input); what was issued stays."
     return [
         *_of_bars("revised", changed, "bars", what, follows),
         *_of_bars(
             "revised", _only_in(newer.select(COLUMNS), run_bars), "bars that the run did not have",
-            "lie before its last one", "they are left out (revised_input).",
+            "lie before its last one", others,
         ),
     ]  # fmt: skip
 

@@ -39,13 +39,14 @@ class Piece:
     `issued`: its rows, with all refits and names in force, without fits and scale. `scale`: model -> number of a refit
     -> what it forecast for its validation rows, of the refits that came with the piece. `features`: name -> (rows,) the
     newest values that each forecast was made from. `weights`: "weight" (of the symbol by itself) and "book" (its share
-    of the portfolio) -> (rows,) what was decided.
+    of the portfolio) -> (rows,) what was decided. `again`: its rows take the place of what was issued there before.
     """
 
     issued: Issued
     scale: Mapping[str, Mapping[int, FloatArray]] = field(default_factory=dict)
     features: Mapping[str, FloatArray] = field(default_factory=dict)
     weights: Mapping[str, FloatArray] = field(default_factory=dict)
+    again: bool = False
 
 
 def rows_of(issued: Issued, rows: BoolArray) -> Issued:
@@ -157,6 +158,7 @@ def _arrays_of(piece: Piece) -> dict[str, NDArray[Any]]:
     symbols = sorted(set(issued.symbol))
     number = {symbol: place for place, symbol in enumerate(symbols)}
     table = {
+        "again": piece.again,
         "symbols": symbols,
         "refits": [str(one) for one in issued.cutoffs],
         "in_force": {head: list(names) for head, names in issued.in_force.items()},
@@ -239,7 +241,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         {head: tuple(names) for head, names in table["in_force"].items()},
         {head: tuple(names) for head, names in table["rivals"].items()}, moves,
     )  # fmt: skip
-    return Piece(issued, scale, columns[FEATURE], columns[WEIGHT])
+    return Piece(issued, scale, columns[FEATURE], columns[WEIGHT], table["again"])
 
 
 def _whole(text: str, name: str, most: int) -> int:

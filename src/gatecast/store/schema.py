@@ -179,6 +179,7 @@ class Issued(Schema):
 class Piece(Schema):
     """What the arrays of one piece of what was issued cannot say, see `store.issued`."""
 
+    again: bool
     symbols: list[Name]
     refits: list[Moment]
     in_force: dict[Name, list[Name]]

@@ -1,0 +1,268 @@
+"""A refit of a store's models where one is due, and the way back: `gatecast retrain` and `gatecast rollback`.
+
+A refit is made at the newest close, with what was known then, and its forecasts of that close take the place of those
+of the model before, as long as they cannot have been traded on: until the fill. So what a store issues is what a run
+over all bars says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gatecast.arguments import checked
+from gatecast.chain import Chain, Past, Progress, make_chain
+from gatecast.compute.progress import shown
+from gatecast.errors import StoreError
+from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.live.kept import Served, parts_of_model, serve
+from gatecast.live.newest import told_of
+from gatecast.live.update import Issued, issue_chain
+from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.calendar import fill_times
+from gatecast.market.reading import as_utc
+from gatecast.market.sources import Reading
+from gatecast.runs import judged, without_doubtful
+from gatecast.store.store import Store
+
+if TYPE_CHECKING:
+    from gatecast.store.state import Model
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a retrain did.
+
+    `due`: asset class -> the closes at which refits were due and not made, ISO. `missed`: those of them that are passed
+    over, as the latest alone is made. `model`: number of the record of the new model, None where none was made;
+    `replaces`: of the one before. `refused`: class/model -> why the guard kept the old fit. `message`: in a sentence.
+    """
+
+    store: Path
+    now: datetime
+    due: Mapping[str, Sequence[str]]
+    missed: Sequence[str]
+    model: int | None
+    replaces: int | None
+    message: str
+    refused: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, Any] = field(default_factory=dict)
+    decisions: Sequence[Mapping[str, Any]] = ()
+    warnings: Sequence[str] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "store": str(self.store), "now": self.now, "due": {name: list(one) for name, one in self.due.items()},
+            "missed": list(self.missed), "model": self.model, "replaces": self.replaces, "refused": dict(self.refused),
+            "verdicts": dict(self.verdicts), "decisions": list(self.decisions), "warnings": list(self.warnings),
+            "message": self.message,
+        }  # fmt: skip
+
+
+@checked
+def retrain(
+    store: str | Path, *, if_due: bool = True, now: datetime | None = None, progress: Progress | bool | None = None,
+    machine: Machine = ONE_CORE,
+) -> Retrained:  # fmt: skip
+    """Refits a store's models where a refit is due; the first time all refits of its history.
+
+    Parameters
+    ----------
+    if_due: where no refit is due nothing is done; False: refit at the newest close all the same.
+    now: the moment against which a refit is due (default: the clock). progress: see `gatecast.run`. machine: cores.
+
+    Of several refits that were due, as on a machine that was off for months, the latest is made and the others are
+    listed. Raises `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
+    bars for a first model; then nothing has changed.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        opened.maintain(moment)
+        bars = opened.bars.as_of(moment)
+        if bars.is_empty():
+            raise StoreError(f"{opened.folder} has no bars: `gatecast update {opened.folder} --bars FILE` adds some.")
+        model = opened.state.model(opened.state.serving)
+        with shown(progress) as told:
+            done = _refit(opened, model, bars, moment, if_due, told, machine)
+        opened.beat(moment, message=done.message)
+    return done
+
+
+def _refit(
+    store: Store, model: Model | None, bars: pl.DataFrame, now: datetime, if_due: bool, progress: Progress | None,
+    machine: Machine,
+) -> Retrained:  # fmt: skip
+    experiment = store.experiment.replace(bars=bars)
+    nothing = Retrained(store.folder, now, {}, (), None, store.state.serving, "")
+    open_closes = untraded_closes(bars, now)
+    due = {} if model is None else due_closes(store, experiment.schedule, bars)
+    if model is not None and if_due and not due:
+        return replace(nothing, message="no refit is due.")
+    if model is not None and not open_closes:
+        return replace(
+            nothing, due=due,
+            message="the newest bar's fill has passed: a refit is made at the next bar's close, before its fill.",
+        )  # fmt: skip
+    before = serve(store, model, before=open_closes) if model is not None else None
+    past = before.past if before else None
+    chain = make_chain(experiment, bars, progress, actions=store.actions, past=past, machine=machine)
+    fresh = {name: one.forecasts.folds[_done(past, name) :] for name, one in chain.classes.items()}
+    if not any(fresh.values()):
+        return replace(nothing, due=due, message="no refit can be made at the newest bars: they forecast nothing.")
+    run = judged(experiment, chain, Reading(bars, (), store.actions), jobs=machine.jobs)
+    chain = without_doubtful(run, chain)
+    parts = {role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past).items()}
+    missed = [f"{name} {close}" for name, closes in due.items() for close in closes[:-1]]
+    if missed:
+        store.append("missed", {"months": missed}, now)
+    body = {
+        "parts": parts, "cutoffs": {name: str(one.forecasts.folds[-1].cutoff) for name, one in chain.classes.items()},
+        "goes_on": store.state.serving, "refused": refused_of(chain, fresh), "data_hash": run.provenance["data_hash"],
+    }  # fmt: skip
+    number = store.append("refit", body, now).number
+    refused: Mapping[str, str] = body["refused"]
+    every = {f"{name}/{one}" for name, each in chain.classes.items() for one in each.forecasts.fitted}
+    if every <= set(refused):
+        store.append("refused", {"model": number, "reason": "the guard refused the refit of every model"}, now)
+        said = "the new models were refused by the guard; the old ones stay."
+        return replace(nothing, due=due, missed=missed, message=said, refused=refused)
+    store.append("accepted", {"model": number, "reason": "the guard has not refused it"}, now)
+    issued = Issued(number)
+    if before is not None:
+        issued = issue_chain(store, serve(store, store.state.models[-1]), chain, (), now, again=True)
+    count = sum(len(one.forecasts.folds) for one in chain.classes.values())
+    said = (
+        f"model {number} is in force, in place of model {before.number}." if before
+        else f"model {number} is in force: the first, after {count} refits over the history. Updates forecast with it."
+    )  # fmt: skip
+    verdicts = {head: verdict["verdict"] for head, verdict in run.verdicts.items()}
+    return Retrained(
+        store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
+        issued.decisions, issued.warnings,
+    )  # fmt: skip
+
+
+def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
+    """Asset class -> its newest close, of those whose fill has not passed: what was decided there is not traded yet."""
+    fills = bars.with_columns(fill=fill_times(bars))
+    newest = fills.group_by("asset_class").agg(pl.col("time").max(), pl.col("fill").sort_by("time").last())
+    return {row["asset_class"]: row["time"] for row in newest.iter_rows(named=True) if now <= row["fill"]}
+
+
+def due_closes(store: Store, schedule: Schedule, bars: pl.DataFrame) -> dict[str, list[str]]:
+    """Asset class -> the closes since its last refit, rolled back or not, at which one was due; classes without none."""
+    last: dict[str, np.datetime64] = {}
+    for one in store.state.models:
+        for name, cutoff in one.cutoffs.items() if one.status == "accepted" else ():
+            last[name] = max(last.get(name, np.datetime64(cutoff, "us")), np.datetime64(cutoff, "us"))
+    found = {}
+    for name, cutoff in last.items():
+        closes = bars.filter(pl.col("asset_class") == name)["time"].dt.replace_time_zone(None).unique().sort()
+        moments = closes.to_numpy().astype("datetime64[us]")
+        due = moments[schedule.due(moments)]
+        if len(later := due[due > cutoff]):
+            found[name] = [str(one) for one in later]
+    return found
+
+
+def _done(past: Past | None, name: str) -> int:
+    return len(past.forecasts[name].cutoffs) if past is not None and name in past.forecasts else 0
+
+
+def refused_of(chain: Chain, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, str]:
+    """class/model -> why the guard kept the fit before, of the refits that are new."""
+    found = {}
+    for name, folds in fresh.items():
+        cutoffs = {fold.cutoff for fold in folds}
+        for model, reasons in getattr(chain.classes[name].forecasts, "refused", {}).items():
+            found |= {f"{name}/{model}": why for cutoff, why in reasons.items() if cutoff in cutoffs}
+    return found
+
+
+# ── the way back ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What a rollback did: `model` is in force again, `instead_of` is not; `changes`: a row a symbol, before and after.
+
+    A row has the symbol, its newest close, and of the expected return, standard deviation and weight what the model
+    that was in force says there (`..._before`) and what the one that is says (`..._after`).
+    """
+
+    store: Path
+    now: datetime
+    model: int
+    instead_of: int
+    changes: Sequence[Mapping[str, Any]]
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "store": str(self.store), "now": self.now, "model": self.model, "instead_of": self.instead_of,
+            "changes": list(self.changes), "message": self.message,
+        }  # fmt: skip
+
+
+COMPARED = ("expected_return_log", "standard_deviation", "weight")
+
+
+@checked
+def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine = ONE_CORE) -> RolledBack:
+    """Brings a store's model before back into force; a second time undoes that.
+
+    The newest decisions are issued again where they cannot have been traded on yet. Raises `StoreError` where there is
+    no model before, or the store cannot be read or written; then nothing has changed.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        state = opened.state
+        serving, old = state.model(state.serving), state.model(state.previous)
+        if serving is None or old is None:
+            raise StoreError(f"{opened.folder} has no model before the one in force: nothing can be brought back.")
+        bars = opened.bars.as_of(moment)
+        told = {}
+        for model in (serving, old):
+            told[model.record] = _newest_with(opened, model, bars, moment)
+        opened.append("rollback", {"model": old.record, "reason": "asked for"}, moment)
+        served, chain = told[old.record]
+        if untraded_closes(bars, moment):
+            issue_chain(opened, served, chain, (), moment, again=True)
+        changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))
+        said = f"model {old.record} is in force again, in place of model {serving.record}."
+        opened.beat(moment, message=said)
+    return RolledBack(opened.folder, moment, old.record, serving.record, changes, said)
+
+
+def _newest_with(store: Store, model: Model, bars: pl.DataFrame, now: datetime) -> tuple[Served, Chain]:
+    """A model, and the chain with which it forecasts the newest closes, whatever was issued there."""
+    newest = dict(bars.group_by("asset_class").agg(pl.col("time").max()).iter_rows())
+    served = serve(store, model, before=newest)
+    experiment = served.run.experiment.replace(bars=bars)
+    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+
+
+def newest_of(served: Served, chain: Chain) -> dict[str, dict[str, Any]]:
+    """Symbol -> its row of `told_of`."""
+    return {row["symbol"]: row for row in told_of(served.run, served.past, without_doubtful(served.run, chain)).rows}
+
+
+def _changes(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:  # fmt: skip
+    return [
+        {"symbol": symbol, "time": row["time"]}
+        | {f"{name}_before": before.get(symbol, {}).get(name) for name in COMPARED}
+        | {f"{name}_after": row.get(name) for name in COMPARED}
+        for symbol, row in after.items()
+    ]

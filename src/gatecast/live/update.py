@@ -1,0 +1,271 @@
+"""New bars into a store, and out of it a decision for every symbol: what `gatecast update` does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gatecast.arguments import checked, takes
+from gatecast.chain import Chain, make_chain
+from gatecast.errors import BarsError
+from gatecast.experiment import Experiment
+from gatecast.files import full_path
+from gatecast.live.gates import gate_of
+from gatecast.live.kept import Served, pieces_from, serve
+from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_ended, stale, told_of, usable
+from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.actions import join_actions
+from gatecast.market.merging import DataProblem, merge_bars
+from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
+from gatecast.runs import without_doubtful
+from gatecast.store.issued import bytes_of_pieces
+from gatecast.store.store import ABOUT, Store
+
+NO_MODEL = "no model yet"
+IN_A_STORE = "store"
+"""Source of bars in the settings of a store: whatever is handed to it."""
+NUMBERS = (
+    "close", "expected_return_log", "expected_return_simple", "probability_up", "base_rate_up", "volatility",
+    "standard_deviation", "regime_probability", "z", "signal_return_log", "evidence", "weight", "book",
+)  # fmt: skip
+TEXTS = ("asset_class", "today", "strategy", "gate", "reason")
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did.
+
+    `counts` of the bars that came: new, repeated, corrected, late, unfinished. `model`: number of the record of the
+    model that forecasts, None where there is none. `decisions`: a row a symbol, see `newest.newest_rows`, with `gate`
+    and `reason`; `issued` says which of them are new. `wrote`: numbers of the records that were written.
+    """
+
+    store: Path
+    now: datetime
+    created: bool
+    counts: Mapping[str, int]
+    model: int | None
+    decisions: Sequence[Mapping[str, Any]] = ()
+    problems: tuple[DataProblem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    wrote: tuple[int, ...] = ()
+    horizon: int = 0
+
+    @property
+    def message(self) -> str:
+        """The outcome in a sentence."""
+        if self.model is None:
+            return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are here."
+        held = [row for row in self.decisions if row.get("weight")]
+        return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found = [asdict(problem) for problem in self.problems]
+        return {
+            "store": str(self.store), "now": self.now, "created": self.created, "bars": dict(self.counts),
+            "model": self.model, "decisions": list(self.decisions), "data_problems": found,
+            "warnings": list(self.warnings), "wrote": list(self.wrote), "message": self.message,
+        }  # fmt: skip
+
+
+@checked
+@takes(BarsSettings, without=(*IN_MEMORY, "start", "end", "as_of"))
+def update(
+    store: str | Path,
+    bars: Source,
+    *,
+    now: datetime | None = None,
+    experiment: Experiment | None = None,
+    splits: Any = None,
+    actions: Any = None,
+    machine: Machine = ONE_CORE,
+    **options: Any,
+) -> Updated:
+    """Stores new bars and issues a decision for every symbol from its newest complete bar.
+
+    Parameters
+    ----------
+    store: its folder; one that is not there is made. bars: a path, or a frame: new, late, repeated, corrected and
+        unfinished bars in any order. now: the moment at which they came (default: the clock).
+    experiment: settings of a store that is made here; None: the default ones.
+    splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
+        later bars.
+
+    The seam between what is stored and what comes is checked as the inside of a file is. What was issued stays. The
+    same bars again change nothing but the heartbeat.
+
+    Raises `BarsError` for bars that cannot be trusted, `StoreError` where the store cannot be read or written; then
+    nothing has changed.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    place = full_path(store)
+    created = not (place / ABOUT).exists()
+    if created:
+        settings = experiment or Experiment()
+        given = {**settings.bars.options, **options, "source": IN_A_STORE}
+        settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
+        reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
+        opened = Store.create(place, settings, now=moment, machine=machine)
+    else:
+        opened = Store.open(place, machine=machine)
+        reading = _read(opened.experiment.bars, bars, splits, actions, moment, options)
+    with opened.locked(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        before = opened.state.number
+        known = opened.bars.as_of(moment)
+        fresh, problems = _to_store(known, reading, splits, moment)
+        counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
+        if len(fresh):
+            stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
+            record = opened.add_bars(fresh, moment, stated=stated, problems=tuple(one.sentence for one in problems))
+            counts = {**record.body["counts"], **counts} if record else counts
+        _keep_actions(opened, reading.actions, moment)
+        done = _issue(opened, reading, problems, moment)
+        opened.maintain(moment)
+        opened.beat(moment, message=done.message)
+    wrote = tuple(range(before + 1, opened.state.number + 1))
+    told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
+    return Updated(place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon)
+
+
+def _read(
+    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any]
+) -> Reading:
+    """The bars of a source as the store's settings say; tables that settings name must be named again."""
+    asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
+    given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
+    settings.refuse_tables([*options, *given])
+    return read_with_findings(source, now=now, **{**asked, **options, **given})
+
+
+def _to_store(
+    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime
+) -> tuple[pl.DataFrame, tuple[DataProblem, ...]]:
+    """What of a reading the store does not have, on its level, and what must be said of the bars."""
+    came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
+    problems += left_out(known, reading.findings)
+    symbols = known["symbol"].unique().to_list()
+    others = came.filter(~pl.col("symbol").is_in(symbols))
+    own = came.filter(pl.col("symbol").is_in(symbols))
+    if own.is_empty():
+        return others, tuple(problems)
+    listed = reading.actions.filter(pl.col("kind") == "split")
+    table = False if splits is False else listed if len(listed) else None
+    try:
+        merged = merge_bars(known, own, table, reading.actions, corrections="kept")
+    except BarsError as error:
+        raise BarsError(of_store(str(error))) from None
+    problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
+    columns = [name for name in others.columns if name in merged.news.columns]
+    return pl.concat([merged.news.select(columns), others.select(columns)]), tuple(problems)
+
+
+def of_store(text: str) -> str:
+    """A sentence on a run's bars, said of a store's.
+
+    >>> of_store("the new bars of 'A' are longer than the run's.")
+    "the new bars of 'A' are longer than the store's."
+    """
+    return text.replace("the run", "the store")
+
+
+def _keep_actions(store: Store, found: pl.DataFrame, now: datetime) -> None:
+    """Adds delistings and splits that the store does not know yet."""
+    known = store.actions
+    new = found.join(known, on=["symbol", "date", "kind"], how="anti", maintain_order="left")
+    if len(new):
+        store.set_actions(join_actions(known, new), now)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What was issued at an update."""
+
+    model: int | None
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    problems: tuple[DataProblem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    horizon: int = 0
+
+    @property
+    def message(self) -> str:
+        """For the heartbeat."""
+        return NO_MODEL if self.model is None else f"{len(self.decisions)} decisions"
+
+
+def _issue(store: Store, reading: Reading, problems: Sequence[DataProblem], now: datetime) -> Issued:
+    """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
+    model = store.state.model(store.state.serving)
+    if model is None:
+        return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
+    served = serve(store, model)
+    bars = store.bars.as_of(now)
+    experiment = served.run.experiment.replace(bars=bars)
+    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    return issue_chain(store, served, chain, problems, now)
+
+
+def issue_chain(
+    store: Store, served: Served, chain: Chain, problems: Sequence[DataProblem], now: datetime, *, again: bool = False
+) -> Issued:
+    """The newest rows of a chain, told and stored.
+
+    `again`: they take the place of what was issued at these closes before.
+    """
+    ended = chain.facts.symbols_ended
+    problems = (*problems, *stale(chain.bars, now, ended), *say_ended(ended))
+    chain = without_doubtful(served.run, chain)
+    newest = told_of(served.run, served.past, chain, problems)
+    rows = [{**row, **gate_of(row, served.run, served.number)} for row in newest.rows]
+    experiment = served.run.experiment
+    signals = (experiment.signals.model, experiment.signals.confirmed_by)
+    pieces = {name: piece for name, piece in pieces_from(chain, served.past, signals).items() if len(piece.issued.time)}
+    table = decisions_table(rows)
+    if not again:
+        table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")
+    if len(table) or pieces:
+        store.issue(table, now, model=served.number, pieces=bytes_of_pieces(pieces) if pieces else None)
+    return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon)
+
+
+def decisions_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows of decisions as a table: symbol, time (the newest close of the symbol's class), numbers, gate and reason."""
+    schema = {
+        "symbol": pl.String, "time": pl.Datetime("us", "UTC"), "forecast_time": pl.Datetime("us", "UTC"),
+        **dict.fromkeys(TEXTS, pl.String), **dict.fromkeys(NUMBERS, pl.Float64), "signal": pl.Int8,
+        "consensus": pl.Boolean, "low_80": pl.Float64, "high_80": pl.Float64, "flags": pl.String,
+    }  # fmt: skip
+    made = []
+    for row in rows:
+        narrow = next(iter(row.get("intervals") or ()), None)
+        made.append(
+            {
+                **{name: row.get(name) for name in (*TEXTS, *NUMBERS, "symbol", "signal", "consensus")},
+                "time": row["class_newest_bar"], "forecast_time": row.get("time"),
+                "low_80": narrow["low"][-1] if narrow else None, "high_80": narrow["high"][-1] if narrow else None,
+                "flags": ", ".join(row.get("flags") or ()),
+            }
+        )  # fmt: skip
+    return pl.DataFrame(made, schema=schema, strict=False).sort("symbol")
+
+
+def latest(store: Store) -> pl.DataFrame:
+    """The newest decision of every symbol that was issued: symbol, time, gate."""
+    frames = []
+    for one in reversed(store.state.issued[-LOOKED_AT:]):
+        frames.append(store.decisions_of(one.decisions).select("symbol", "time", "gate"))
+    if not frames:
+        return pl.DataFrame(schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC"), "gate": pl.String})
+    return pl.concat(frames).unique("symbol", keep="first", maintain_order=True)
+
+
+LOOKED_AT = 20
+"""Latest records of decisions in which a symbol's newest is looked for."""
