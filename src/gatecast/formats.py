@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from polars._typing import PolarsDataType
 
+    Further = PolarsDataType | tuple[PolarsDataType, ...] | None
+    """The type that further columns of a table have, or their types; None: there may be none."""
+
 LARGEST_WHOLE_NUMBER = 2**53
 """Beyond it JSON readers disagree on what a number is."""
 DEEPEST = 60
@@ -195,7 +198,7 @@ def refuse_infinite(arrays: Mapping[str, NDArray[Any]], *, nan: bool = False, in
 
 
 def table_of(
-    content: bytes, columns: Mapping[str, PolarsDataType], *, further: PolarsDataType | None = None,
+    content: bytes, columns: Mapping[str, PolarsDataType], *, further: Further = None,
     most_rows: int | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """Parquet -> a table with these columns, and further ones where their type is given.
@@ -235,7 +238,7 @@ def text_bytes(table: pl.DataFrame) -> int:
 
 
 def refuse_table(
-    content: bytes, columns: Mapping[str, PolarsDataType], *, further: PolarsDataType | None = None,
+    content: bytes, columns: Mapping[str, PolarsDataType], *, further: Further = None,
     most_rows: int | None = None,
 ) -> int:  # fmt: skip
     """Checks a Parquet file as `table_of` does without reading a row; returns the number of its rows."""
@@ -265,15 +268,18 @@ def refuse_table(
 
 
 def _refuse_columns(
-    found: Mapping[str, PolarsDataType], columns: Mapping[str, PolarsDataType], further: PolarsDataType | None
+    found: Mapping[str, PolarsDataType],
+    columns: Mapping[str, PolarsDataType],
+    further: Further,
 ) -> None:
     for name, kind in columns.items():
         if found.get(name) != kind:
             came = "none" if name not in found else _short(str(found[name]))
             raise ValueError(f"its column {name!r} is {came}, expected {kind}")
+    kinds = further if isinstance(further, tuple) else () if further is None else (further,)
     for name, kind in found.items():
-        if name not in columns and (further is None or kind != further):
-            wanted = ", ".join(columns) if further is None else f"{further} in a further column"
+        if name not in columns and kind not in kinds:
+            wanted = f"{' or '.join(map(str, kinds))} in a further column" if kinds else ", ".join(columns)
             raise ValueError(f"it has the column {_short(name)} of {_short(str(kind))}, expected {wanted}")
 
 

@@ -31,6 +31,9 @@ class Machine(Settings):
     studies: str | None = Field(default=None, repr=False)
     """address at which searches for settings are kept: sqlite:///FILE, or postgresql+psycopg://user@host/name, a server
     that several machines share; left out: in memory"""
+    index: str | None = Field(default=None, repr=False)
+    """address of the index of stores: postgresql+psycopg://user@host/name, a database that several share; left out: a
+    file in each store's folder"""
 
     @property
     def task(self) -> Task:

@@ -12,10 +12,14 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gatecast.errors import StoreError, cut
 from gatecast.files import beside, free_name, full_path, is_regular, read, remove, sweep, sync_folder, write
 from gatecast.store.parts import MANIFEST, PAGE, read_manifest
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 UNCHANGED = "What was there is unchanged; make room or give another folder, then save again."
 HOLDER_BYTES = 1_000
@@ -87,6 +91,23 @@ def _free_of_others(place: Path) -> Path:
     return place
 
 
+def acquired(file: Path) -> BaseFileLock:
+    """The lock that a file stands for, taken at once; the system gives it back when this process ends.
+
+    Raises `filelock.Timeout` where another process has it, `OSError` where the file cannot be made or opened, and
+    `StoreError` where something else is in its place.
+    """
+    from filelock import FileLock
+
+    if (file.exists() or file.is_symlink()) and (file.is_symlink() or not is_regular(file)):
+        raise StoreError(f"{file} is no file: it is where {file.parent} is locked. Move it away first.")
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(file, flags, 0o644))  # a folder that takes no file is told from a lock
+    lock = FileLock(file, timeout=0)
+    lock.acquire()
+    return lock
+
+
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
     """For as long as it lasts no other process may write a run to `place`; inside itself it does nothing.
@@ -97,7 +118,7 @@ def locked(place: Path) -> Iterator[None]:
     >>> with locked(Path(tempfile.mkdtemp()) / "run") as _:
     ...     pass
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     if place in _held:
         yield
@@ -106,13 +127,7 @@ def locked(place: Path) -> Iterator[None]:
     new = [folder for folder in place.parents if not folder.exists()]  # the innermost first
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists() and not is_regular(file):
-            raise StoreError(f"{file} is no file: it is where a run in {place} is locked. Move it away first.")
-        os.close(
-            os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        )  # a folder that takes no file is told from a lock
-        lock = FileLock(file, timeout=0)
-        lock.acquire()
+        lock = acquired(file)
     except Timeout:
         raise StoreError(
             f"another process writes a run to {place} ({_holder(place)}): wait until it ends, stop it, or give "

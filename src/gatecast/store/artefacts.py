@@ -1,0 +1,174 @@
+"""Artefacts of a store: files named by the SHA-256 of their content, written whole or not at all, checked when read.
+
+```
+parts/ab/abcdef... .parquet    the name is the hash and the ending; two equal contents are one file
+```
+
+An artefact that no record of the journal names does not exist for a reader: a killed process left it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatecast.errors import StoreError, cut
+from gatecast.files import PART, read, remove, sha256_of, sweep, write_whole
+from gatecast.formats import arrays_of, json_of, table_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+    from polars._typing import PolarsDataType
+
+FOLDER = "parts"
+MOST_BYTES = {".json": 200_000_000, ".toml": 2_000_000, ".safetensors": 2_000_000_000, ".parquet": 4_000_000_000}
+"""Ending of an artefact -> bytes that it may have."""
+NAME = r"[0-9a-f]{64}\.(?:json|toml|safetensors|parquet)"
+"""The name of an artefact, as a regular expression."""
+REMEDY = "Restore it from a copy of the store; `gatecast store check` lists all that is damaged."
+
+
+class Artefacts:
+    """The artefacts of a store's folder.
+
+    >>> import tempfile
+    >>> artefacts = Artefacts(Path(tempfile.mkdtemp()))
+    >>> name = artefacts.put(b"{}", ".json")
+    >>> name[:8], artefacts.get(name), list(artefacts.unreferenced({name}))
+    ('44136fa3', b'{}', [])
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.folder = store / FOLDER
+
+    def put(self, content: bytes, suffix: str) -> str:
+        """Writes a content and returns its name. Raises `StoreError` where it cannot be written; then nothing changed.
+
+        `suffix`: .json, .toml, .safetensors or .parquet. Where a file of this content is there nothing is written; one
+        of this name with another content is replaced.
+        """
+        if suffix not in MOST_BYTES or len(content) > MOST_BYTES[suffix]:
+            raise StoreError(f"no artefact can be {suffix!r} of {len(content):,} bytes: expected one of {MOST_BYTES}.")
+        name = sha256_of(content) + suffix
+        path = self.path(name)
+        try:
+            if not self._has(name, content):
+                write_whole(path, content)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror or error}. The store is as it was; make room, then do the "
+                "same again."
+            ) from None
+        return name
+
+    def _has(self, name: str, content: bytes) -> bool:
+        path = self.path(name)
+        try:
+            return path.lstat().st_size == len(content) and read(path, at_most=len(content), follow=False) == content
+        except OSError:
+            return False
+
+    def path(self, name: str) -> Path:
+        """Where an artefact is. Raises `StoreError` for what is no name of one."""
+        if not re.fullmatch(NAME, name):
+            raise StoreError(f"{cut(name)!r} is no name of an artefact: expected a SHA-256 and an ending.")
+        return self.folder / name[:2] / name
+
+    def get(self, name: str) -> bytes:
+        """The content of an artefact, whose hash was checked. Raises `StoreError` where it is missing or another."""
+        path = self.path(name)
+        try:
+            if os.path.realpath(path) != os.path.join(os.path.realpath(self.folder.parent), *path.parts[-3:]):
+                raise StoreError(f"{path} leads out of the store through a link, and is not read.")
+            content = read(path, at_most=MOST_BYTES[path.suffix], follow=False)
+        except FileNotFoundError:
+            raise StoreError(f"{path} is missing. {REMEDY}") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror or error}. {REMEDY}") from None
+        if sha256_of(content) != path.stem:
+            raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
+        return content
+
+    def json(self, name: str) -> Any:
+        """The value of an artefact that is JSON."""
+        content = self.get(name)
+        try:
+            return json_of(content)
+        except ValueError as error:
+            raise self.fault(name, str(error)) from None
+
+    def arrays(self, name: str) -> dict[str, NDArray[np.generic]]:
+        """The arrays of an artefact, by name."""
+        content = self.get(name)
+        try:
+            return arrays_of(content)
+        except ValueError as error:
+            raise self.fault(name, str(error)) from None
+
+    def table(self, name: str, columns: Mapping[str, PolarsDataType], **limits: Any) -> pl.DataFrame:
+        """An artefact that is a table of these columns. `limits`: see `formats.table_of`."""
+        content = self.get(name)
+        try:
+            return table_of(content, columns, **limits)
+        except ValueError as error:
+            raise self.fault(name, str(error)) from None
+
+    def fault(self, name: str, what: str) -> StoreError:
+        """The error for an artefact that is not what it must be."""
+        return StoreError(f"{self.path(name)} cannot be used: {what}. {REMEDY}")
+
+    def names(self) -> Iterator[str]:
+        """The names of all artefacts that are there, sorted; files and folders of other names are left out."""
+        for folder in _inside(self.folder):
+            for name in _inside(self.folder / folder):
+                if re.fullmatch(NAME, name) and name[:2] == folder:
+                    yield name
+
+    def unreferenced(self, named: Collection[str]) -> Iterator[tuple[str, int]]:
+        """Name and bytes of each artefact that is not among `named`."""
+        for name in self.names():
+            if name not in named:
+                try:
+                    yield name, self.path(name).lstat().st_size
+                except OSError:
+                    continue  # removed meanwhile
+
+    def strangers(self) -> list[Path]:
+        """Files and folders among the artefacts that are none, but for what a process writes or left half written."""
+        found = []
+        for folder in _inside(self.folder):
+            inner = self.folder / folder
+            if not re.fullmatch("[0-9a-f]{2}", folder) or inner.is_symlink() or not inner.is_dir():
+                found.append(inner)
+                continue
+            found += [
+                inner / name for name in _inside(inner)
+                if not (re.fullmatch(NAME, name) and name[:2] == folder) and not re.fullmatch(PART, name)
+            ]  # fmt: skip
+        return found
+
+    def discard(self, names: Collection[str]) -> None:
+        """Removes artefacts. Raises `StoreError` where one cannot be removed; those before it are gone then."""
+        for name in sorted(names):
+            try:
+                remove(self.path(name))
+            except OSError as error:
+                raise StoreError(f"{self.path(name)} cannot be removed: {error.strerror or error}.") from None
+
+    def sweep(self) -> None:
+        """Removes what processes that run no more left half written."""
+        for folder in _inside(self.folder):
+            if not (self.folder / folder).is_symlink():
+                sweep(self.folder / folder)
+
+
+def _inside(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -1,0 +1,259 @@
+"""The bars of a store, for years: every version of every row that ever came, by calendar year.
+
+A row is never changed. Another reading of it is a new version with its own `known_at`; `as_of` gives the rows as they
+were known at a moment. Of what comes, a row is
+
+- new: the store has no row of this symbol and close. Its `known_at` is as read; where the source does not say when rows
+  became known, the symbol was in the store and the row comes after the close's fill, it is the moment it came (late);
+- repeated: it says the same as the version in force, to 1e-9 of each number. It is dropped;
+- corrected: it says something else. Its `known_at` is as read where the source says it, else the moment it came;
+- unfinished: it closes after the moment it came. It is left out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gatecast.errors import BarsError, StoreError, cut
+from gatecast.formats import LONGEST_CELL
+from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
+from gatecast.market.calendar import fill_times
+from gatecast.store.artefacts import Artefacts
+from gatecast.store.schema import TIME
+from gatecast.store.state import BarsPart, State
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
+
+SAME = 1e-9
+"""Relative difference up to which two numbers are one."""
+KEYS = ("symbol", "time")
+VERSION: dict[str, PolarsDataType] = {
+    "symbol": pl.String, "asset_class": pl.String, "time": TIME, **dict.fromkeys(PRICES, pl.Float64),
+    "volume": pl.Float64, "known_at": TIME, "starts": pl.Boolean,
+}  # fmt: skip
+"""Columns of an artefact of bars. `starts`: whether the row starts a segment for another reason than a gap."""
+RECORD: dict[str, PolarsDataType] = {"record": pl.Int64}
+"""The number of the record that a row came with, where an artefact has rows of several."""
+ORDER = ("symbol", "time", "known_at", "record")
+PART_ROWS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What of the bars that came is to be stored.
+
+    Attributes
+    ----------
+    years: calendar year of the close -> rows, with the columns of `VERSION` and the further ones.
+    counts: new, repeated, corrected, late (also among the new), unfinished.
+    symbols: symbol -> asset class, of those that the store did not have.
+    columns: further columns. problems: what must be said.
+    """
+
+    years: Mapping[int, pl.DataFrame]
+    counts: Mapping[str, int]
+    symbols: Mapping[str, str]
+    columns: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+
+
+class History:
+    """The bars of a store as its state names them. `state` gives the state in force whenever it is asked."""
+
+    def __init__(self, artefacts: Artefacts, state: Callable[[], State]) -> None:
+        self._artefacts, self._state = artefacts, state
+
+    def versions(self, since: datetime | None = None, years: Iterable[int] | None = None) -> pl.DataFrame:
+        """Every version of every row, sorted by symbol, time, known_at and record.
+
+        `since`: of rows that close at it or later; earlier years are not read. `years`: of these calendar years alone.
+        """
+        wanted = None if years is None else set(years)
+        parts = [
+            part for part in self._state().bars
+            if (since is None or part.year >= since.astimezone(UTC).year) and (wanted is None or part.year in wanted)
+        ]  # fmt: skip
+        frames = [self._read(part) for part in parts]
+        further = dict.fromkeys(self._state().columns, pl.Float64)
+        empty = pl.DataFrame(schema={**VERSION, **further, **RECORD})
+        found = pl.concat([empty, *frames], how="diagonal").sort(ORDER)
+        return found if since is None else found.filter(pl.col("time") >= since)
+
+    def as_of(self, moment: datetime, since: datetime | None = None, record: int | None = None) -> pl.DataFrame:
+        """The Bars frame as it was known at a moment: of each symbol and close the version known last by then.
+
+        `since`: see `versions`; segments are numbered from there. `record`: of what had come by this record alone.
+        Raises `StoreError` for bars that are none.
+        """
+        rows = self.versions(since).filter(pl.col("known_at") <= moment)
+        if record is not None:
+            rows = rows.filter(pl.col("record") <= record)
+        return self._bars(_without_repeats(rows, self._state().columns).unique(KEYS, keep="last", maintain_order=True))
+
+    def first_known(self, since: datetime | None = None) -> pl.DataFrame:
+        """The Bars frame of each row's first version."""
+        return self._bars(self.versions(since).unique(KEYS, keep="first", maintain_order=True))
+
+    def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if rows.is_empty():
+            further = [pl.lit(None, pl.Float64).alias(name) for name in self._state().columns]
+            return rows.with_columns(segment=pl.lit(None, pl.Int32)).select(*COLUMNS, *further)
+        segment = pl.col("starts").cast(pl.Int32).cum_sum().over("symbol")
+        try:
+            return make_bars(rows.with_columns(segment=segment).drop("starts", "record"))
+        except BarsError as error:
+            raise StoreError(f"the bars of the store cannot be used: {error}") from None
+
+    def _read(self, part: BarsPart) -> pl.DataFrame:
+        columns = VERSION if part.record is not None else {**VERSION, **RECORD}
+        further = dict.fromkeys(self._state().columns, pl.Float64)
+        frame = self._artefacts.table(part.part, {**columns, **further}, most_rows=PART_ROWS)
+        if len(frame) != part.rows:
+            raise self._artefacts.fault(part.part, f"it has {len(frame):,} rows, expected {part.rows:,}")
+        if any(frame[name].null_count() for name in columns if name != "volume"):
+            raise self._artefacts.fault(part.part, "it has a row with a missing value")
+        if frame.filter(pl.col("time").dt.year() != part.year).height:
+            raise self._artefacts.fault(part.part, f"it has rows of another year than {part.year}")
+        return frame if part.record is None else frame.with_columns(pl.lit(part.record, pl.Int64).alias("record"))
+
+    def arrived(self, bars: pl.DataFrame, now: datetime, stated: bool | None = None) -> Arrived:
+        """What of a Bars frame that came at `now` is to be stored; nothing is written.
+
+        `stated`: whether the source says when its rows became known; left out: where any `known_at` is not the close.
+
+        Raises `BarsError` for a frame that is none, lacks a further column of the store's, or gives a symbol another
+        asset class, and for a symbol longer than a store takes.
+        """
+        refuse_lacking(bars)
+        state = self._state()
+        bars, problems = self._fitting(bars)
+        stated = bool((bars["known_at"] != bars["time"]).any()) if stated is None else stated
+        came = bars.filter(pl.col("time") <= now)
+        counts = {"unfinished": len(bars) - len(came)}
+        came = _with_starts(came).with_columns(pl.col("known_at").cast(TIME)).sort(KEYS)
+        years = set(came["time"].dt.year().unique())
+        before = self.versions(years={*years, *(year - 1 for year in years)})
+        known = before.join(came.select(KEYS), on=KEYS, how="semi")
+        new = came.join(known, on=KEYS, how="anti")
+        late = self._late(before, new, now) & (not stated)
+        new = new.with_columns(known_at=pl.when(late).then(pl.max_horizontal("known_at", pl.lit(now, TIME))).otherwise(
+            "known_at"
+        ))  # fmt: skip
+        other, repeated = self._other(came.join(known, on=KEYS, how="semi"), known, now, stated)
+        counts |= {"new": len(new), "late": int(late.sum()), "corrected": len(other), "repeated": repeated}
+        stored = pl.concat([new, other]).sort("symbol", "time", "known_at")
+        parts = {int(year): frame for (year,), frame in stored.group_by(pl.col("time").dt.year())}
+        fresh = dict(new.filter(~pl.col("symbol").is_in([*state.symbols])).select("symbol", "asset_class").iter_rows())
+        columns = state.columns or tuple(name for name in bars.columns if name not in COLUMNS)
+        return Arrived(dict(sorted(parts.items())), counts, dict(sorted(fresh.items())), columns, tuple(problems))
+
+    def _fitting(self, bars: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+        """The frame with the columns that the store has, and what must be said of the others."""
+        state, problems = self._state(), []
+        further = [name for name in bars.columns if name not in COLUMNS]
+        if state.bars:
+            missing = [name for name in state.columns if name not in further]
+            if missing:
+                raise BarsError(
+                    f"the store's bars have the columns {cut(', '.join(missing))}, the new ones do not: add them."
+                )
+            more = [name for name in further if name not in state.columns]
+            if more:
+                problems.append(
+                    f"columns that the store does not have were left out: {cut(', '.join(more))}. A new store has them."
+                )
+            further = list(state.columns)
+        odd = [name for name in further if name in (*VERSION, *RECORD)]
+        if odd:
+            raise BarsError(f"a further column may not be called {odd[0]!r}: the store needs this name. Rename it.")
+        classes = bars.select("symbol", "asset_class").unique(maintain_order=True)
+        for symbol, name in classes.iter_rows():
+            if len(symbol.encode()) > LONGEST_CELL:
+                raise BarsError(f"the symbol {cut(symbol)!r} is longer than the {LONGEST_CELL:,} bytes that are kept.")
+            if state.symbols.get(symbol, name) != name:
+                raise BarsError(
+                    f"{cut(symbol)!r} is of the class {name} in the new bars and {state.symbols[symbol]} in the store: "
+                    "read them as the store's were (asset_class, symbols file)."
+                )
+        return bars.select(*COLUMNS, *further), problems
+
+    def _late(self, before: pl.DataFrame, new: pl.DataFrame, now: datetime) -> pl.Series:
+        """(rows of `new`,) whether the symbol was in the store and the row comes after the fill of its close."""
+        if new.is_empty():
+            return pl.Series("late", [], pl.Boolean)
+        rows = pl.concat([before.select("symbol", "asset_class", "time"), new.select("symbol", "asset_class", "time")])
+        rows = rows.unique(KEYS, keep="first", maintain_order=True).sort(KEYS)
+        fills = rows.with_columns(fill=fill_times(rows)).select(*KEYS, "fill")
+        fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
+        return ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
+
+    def _other(
+        self, came: pl.DataFrame, known: pl.DataFrame, now: datetime, stated: bool
+    ) -> tuple[pl.DataFrame, int]:  # fmt: skip
+        """Of rows that the store has: those that say something else, with their `known_at`; and how many do not."""
+        if came.is_empty():
+            return came, 0
+        values = [name for name in came.columns if name in (*PRICES, "volume", *self._state().columns)]
+        then = known.select(*KEYS, "record", pl.col("known_at").alias("_known"), pl.col(values).name.prefix("_then_"))
+        if not stated:
+            in_force = then.sort("_known", "record", maintain_order=True).unique(KEYS, keep="last")
+            both = came.join(in_force, on=KEYS, how="left", maintain_order="left")
+            both = both.with_columns(known_at=pl.max_horizontal(pl.lit(now, TIME), "_known"))
+        else:
+            then = then.sort("_known", "record", maintain_order=True)
+            both = came.sort("known_at").join_asof(
+                then, left_on="known_at", right_on="_known", by=list(KEYS), check_sortedness=False
+            )  # fmt: skip
+        said_again = pl.col("_known").is_not_null() & pl.all_horizontal(
+            _same(pl.col(name), pl.col(f"_then_{name}")) for name in values
+        )
+        other = both.filter(~said_again).select(came.columns)
+        return other.sort(KEYS), len(came) - len(other)
+
+    def compacted(self) -> list[tuple[int, pl.DataFrame]]:
+        """Year -> all versions of its rows, for each year whose rows are in more than one artefact, or came in one."""
+        found = []
+        for year in sorted({part.year for part in self._state().bars}):
+            parts = [part for part in self._state().bars if part.year == year]
+            if len(parts) > 1 or parts[0].record is not None:
+                found.append((year, self.versions(years=[year])))
+        return found
+
+
+def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    near = (one - other).abs() <= SAME * pl.max_horizontal(one.abs(), other.abs())
+    return (one == other).fill_null(False) | near.fill_null(False) | (one.is_null() & other.is_null())
+
+
+def _without_repeats(rows: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Versions without those that say the same as the version before them: their row was known before."""
+    values = (*PRICES, "volume", *columns)
+    before = {name: pl.col(name).shift().over(KEYS) for name in values}
+    first = pl.int_range(pl.len()).over(KEYS) == 0
+    return rows.filter(first | ~pl.all_horizontal(_same(pl.col(name), then) for name, then in before.items()))
+
+
+def _with_starts(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars with `starts` in place of `segment`: where a segment starts that no gap starts."""
+    if bars.is_empty():
+        return bars.drop("segment").with_columns(starts=pl.lit(False))
+    bars = bars.sort(KEYS)
+    gaps = make_bars(bars.drop("segment"))["segment"]
+    given = (pl.col("segment").diff() != 0).over("symbol")
+    by_gap = (pl.col("_gap").diff() != 0).over("symbol")
+    rows = bars.with_columns(_gap=gaps).with_columns(starts=(given & ~by_gap).fill_null(False))
+    return rows.drop("segment", "_gap").cast({"volume": pl.Float64})
+
+
+def parquet(frame: pl.DataFrame) -> bytes:
+    """The bytes of a table; the same table gives the same bytes."""
+    file = io.BytesIO()
+    frame.write_parquet(file)
+    return file.getvalue()

@@ -1,0 +1,280 @@
+"""An index of stores in SQL: what is in the journals, to be asked quickly; always made from them, never an authority.
+
+`index.sqlite` in the store's folder, or a PostgreSQL database that several stores share: every table has the store's
+id. It is brought up to date after each command that wrote; where it is missing, damaged or does not fit it is made
+again. What fails here never fails a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    func,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from gatecast.errors import StoreError, cut
+from gatecast.files import is_regular, remove
+from gatecast.forecasting.tuning.search import hidden
+from gatecast.store.journal import Journal, Record, canonical
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FILE = "index.sqlite"
+FILE_BYTES = 20_000_000_000
+ROWS = 5_000
+"""Rows of one insertion."""
+
+_META = MetaData()
+
+
+def _key() -> list[Column[Any]]:
+    return [
+        Column("store", String(64), primary_key=True),
+        Column("record", BigInteger, primary_key=True, autoincrement=False),
+    ]
+
+
+RECORDS = Table(
+    "gatecast_records", _META, *_key(), Column("time", DateTime(timezone=True)), Column("now", DateTime(timezone=True)),
+    Column("kind", String(40), index=True), Column("hash", String(64)), Column("body", Text),
+)  # fmt: skip
+BARS = Table(
+    "gatecast_bars", _META, *_key(), Column("year", Integer, primary_key=True, autoincrement=False),
+    Column("part", String(100)), Column("rows", BigInteger),
+)  # fmt: skip
+REFITS = Table(
+    "gatecast_refits", _META, *_key(), Column("now", DateTime(timezone=True)), Column("cutoffs", Text),
+    Column("status", String(20)), Column("reason", Text),
+)  # fmt: skip
+NUMBERS = (
+    "return_log", "return_simple", "probability_up", "variance", "regime_probability", "z", "evidence", "score_bps",
+    "weight", "book",
+)  # fmt: skip
+DECISIONS = Table(
+    "gatecast_decisions", _META, Column("store", String(64), primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("time", DateTime(timezone=True), primary_key=True), Column("record", BigInteger),
+    Column("model", BigInteger), *(Column(name, Float) for name in NUMBERS), Column("signal", Integer),
+    Column("consensus", Boolean), Column("strategy", Text), Column("gate", Text), Column("reason", Text),
+)  # fmt: skip
+"""One row a symbol and close: of several decisions of one close the first issued, which was acted on."""
+
+ReadDecisions = Callable[[str], "pl.DataFrame"]
+"""The table of decisions of an artefact, by its name."""
+
+
+class Index:
+    """An index at an address. Raises `StoreError` where it cannot be read or written, without its password.
+
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> journal = Journal.open(folder)
+    >>> record = journal.append("alarm", {"name": "stale"}, now=datetime(2024, 1, 2, tzinfo=UTC))
+    >>> index = Index(folder, "me")
+    >>> index.follow(journal)
+    1
+    >>> index.follow(journal), index.last()[0]
+    (0, 1)
+    """
+
+    def __init__(self, folder: Path, store: str, address: str | None = None) -> None:
+        self.folder, self.store = folder, store
+        self.file = folder / FILE if address is None else None
+        self.address = address or f"sqlite:///{folder / FILE}"
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A transaction. Raises `StoreError` for whatever goes wrong with the database."""
+        engine: Engine | None = None
+        try:
+            if self.file is not None and (self.file.is_symlink() or self.file.exists()):
+                self._refuse_odd_file(self.file)
+            engine = create_engine(self.address, poolclass=NullPool)
+            with engine.begin() as connection:
+                yield connection
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"the index at {hidden(self.address)} needs a driver (it lacks {error.name}): pip install "
+                "'gatecast[postgresql]', and begin the address with postgresql+psycopg://."
+            ) from None
+        except ArgumentError:
+            raise StoreError(
+                f"{cut(hidden(self.address))!r} is no address of an index: expected sqlite:///index.sqlite or "
+                "postgresql+psycopg://user@host/name."
+            ) from None
+        except (SQLAlchemyError, UnicodeError, ValueError, TypeError) as error:
+            cause = str(getattr(error, "orig", None) or error).strip().splitlines()
+            why = cut(hidden(cause[0] if cause else type(error).__name__), 300)
+            raise StoreError(
+                f"the index at {hidden(self.address)} cannot be read or written: {why}. `gatecast store check "
+                "--rebuild` makes it again."
+            ) from None
+        finally:
+            if engine is not None:
+                engine.dispose()
+
+    def _refuse_odd_file(self, file: Path) -> None:
+        if file.is_symlink() or not is_regular(file):
+            raise StoreError(f"{file} is no regular file: it is where the index lies. Move it away.")
+        if file.stat().st_size > FILE_BYTES:
+            raise StoreError(f"{file} has {file.stat().st_size:,} bytes, expected at most {FILE_BYTES:,}.")
+
+    def last(self) -> tuple[int, str]:
+        """Number and hash of the last record that the index has; 0 and "" of none."""
+        if self.file is not None and not self.file.exists():
+            return 0, ""
+        with self._connected() as connection:
+            if not inspect(connection).has_table(RECORDS.name):
+                return 0, ""
+            row = connection.execute(
+                select(RECORDS.c.record, RECORDS.c.hash)
+                .where(RECORDS.c.store == self.store)
+                .order_by(RECORDS.c.record.desc())
+                .limit(1)
+            ).first()
+        return (int(row[0]), str(row[1])) if row else (0, "")
+
+    def count(self) -> int:
+        """How many records of the store the index has."""
+        if self.file is not None and not self.file.exists():
+            return 0
+        with self._connected() as connection:
+            if not inspect(connection).has_table(RECORDS.name):
+                return 0
+            counted = select(func.count()).select_from(RECORDS).where(RECORDS.c.store == self.store)
+            return int(connection.execute(counted).scalar_one())
+
+    def follow(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
+        """Adds the records that the index does not have; how many that were. Nothing is written where it has all.
+
+        Where its last record is not the journal's of that number it is made again from the beginning.
+        """
+        number, found = self.last()
+        if journal.last is None or (journal.last.number, journal.last.hash) == (number, found):
+            return 0
+        records = journal.records(since=max(number, 1))
+        if number:
+            same = next(records, None)
+            if same is None or (same.number, same.hash) != (number, found):
+                return self.rebuild(journal, decisions)
+        return self._add(records, decisions)
+
+    def rebuild(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
+        """Makes the index again from the whole journal; how many records it has then."""
+        if self.file is not None:
+            try:
+                for name in (FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}-shm"):
+                    remove(self.folder / name)
+            except OSError as error:
+                raise StoreError(f"{self.file} cannot be removed: {error.strerror or error}.") from None
+        else:
+            with self._connected() as connection:
+                _META.create_all(connection)
+                for table in _META.sorted_tables:
+                    connection.execute(delete(table).where(table.c.store == self.store))
+        return self._add(journal.records(), decisions)
+
+    def _add(self, records: Iterable[Record], decisions: ReadDecisions | None) -> int:
+        count = 0
+        with self._connected() as connection:
+            _META.create_all(connection)
+            for record in records:
+                self._add_record(connection, record, decisions)
+                count += 1
+        return count
+
+    def _add_record(self, connection: Connection, record: Record, decisions: ReadDecisions | None) -> None:
+        own = {"store": self.store, "record": record.number}
+        body = canonical(dict(record.body)).decode()
+        connection.execute(
+            RECORDS.insert(),
+            {**own, "time": record.time, "now": record.now, "kind": record.kind, "hash": record.hash, "body": body},
+        )
+        match record.kind:
+            case "bars":
+                rows = record.body["rows"]
+                parts = [
+                    {**own, "year": int(year), "part": part, "rows": rows.get(year, 0)}
+                    for year, part in record.parts.items()
+                ]
+                connection.execute(BARS.insert(), parts)
+            case "refit":
+                cutoffs = canonical(record.body.get("cutoffs", {})).decode()
+                connection.execute(
+                    REFITS.insert(),
+                    {**own, "now": record.now, "cutoffs": cutoffs, "status": "candidate", "reason": ""},
+                )
+            case "accepted" | "refused":
+                of = (REFITS.c.store == self.store) & (REFITS.c.record == record.body["model"])
+                reason = record.body.get("reason", "")
+                connection.execute(update(REFITS).where(of).values(status=record.kind, reason=reason))
+            case "issued" if decisions is not None:
+                self._add_decisions(connection, record, decisions(record.parts["decisions"]))
+
+    def _add_decisions(self, connection: Connection, record: Record, table: pl.DataFrame) -> None:
+        own = {"store": self.store, "record": record.number, "model": record.body.get("model")}
+        kept = [name for name in table.columns if name in DECISIONS.c and name not in own]
+        for piece in table.select(kept).iter_slices(ROWS):
+            rows = [{**own, **row} for row in piece.to_dicts()]
+            have = self._have(connection, piece)
+            rows = [row for row in rows if (row["symbol"], row["time"]) not in have]
+            names = [column.name for column in DECISIONS.c]
+            if rows:
+                connection.execute(DECISIONS.insert(), [{name: row.get(name) for name in names} for row in rows])
+
+    def _have(self, connection: Connection, piece: pl.DataFrame) -> set[tuple[Any, Any]]:
+        """Symbol and time of the decisions that the index has, within the times of a table."""
+        times = piece["time"]
+        found = connection.execute(
+            select(DECISIONS.c.symbol, DECISIONS.c.time).where(
+                DECISIONS.c.store == self.store, DECISIONS.c.time >= times.min(), DECISIONS.c.time <= times.max()
+            )
+        )
+        zone = times.dtype.time_zone  # type: ignore[attr-defined]
+        return {(symbol, time if time.tzinfo else time.replace(tzinfo=_utc(zone))) for symbol, time in found}
+
+    def decisions(self, symbol: str | None = None) -> list[Mapping[str, Any]]:
+        """The decisions in the index, of one symbol or of all, by time and symbol."""
+        wanted = select(DECISIONS).where(DECISIONS.c.store == self.store)
+        if symbol is not None:
+            wanted = wanted.where(DECISIONS.c.symbol == symbol)
+        with self._connected() as connection:
+            rows = connection.execute(wanted.order_by(DECISIONS.c.time, DECISIONS.c.symbol)).mappings()
+            return [dict(row) for row in rows]
+
+    def refits(self) -> list[Mapping[str, Any]]:
+        """The refits in the index, the oldest first."""
+        with self._connected() as connection:
+            wanted = select(REFITS).where(REFITS.c.store == self.store).order_by(REFITS.c.record)
+            return [dict(row) for row in connection.execute(wanted).mappings()]
+
+
+def _utc(zone: str | None) -> Any:
+    from datetime import UTC
+
+    return UTC if zone else None

@@ -1,0 +1,366 @@
+"""The state of a store: what its records add up to. A snapshot is a state as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+
+from gatecast.errors import StoreError, did_you_mean
+from gatecast.store.artefacts import NAME
+from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, text_of
+from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
+
+Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+Year = Annotated[int, Field(ge=1, le=9999)]
+YearText = Annotated[str, StringConstraints(pattern=r"^\d{4}$")]
+MOST_ALARMS = 200
+"""Newest alarms that a state has; the journal has all."""
+MOST_MISSED = 1_000
+
+
+# ── what the body of each kind of record must have ────────────────────────────────────────────────
+
+
+class WithSettings(Schema):
+    """The artefact of settings."""
+
+    settings: Artefact
+
+
+class Created(Schema):
+    """The store was made: its id, its settings."""
+
+    id: Name
+    parts: WithSettings
+
+
+class NewSettings(Schema):
+    """Other settings from here on."""
+
+    parts: WithSettings
+
+
+class NewBars(Schema):
+    """Bars came: one artefact a calendar year; how many were new, repeated, corrected, late or left out."""
+
+    parts: Annotated[dict[YearText, Artefact], Field(min_length=1)]
+    rows: dict[YearText, Count]
+    counts: dict[Name, Count]
+    symbols: dict[Name, Name] = Field(default_factory=dict)
+    columns: list[Name]
+    problems: list[Text] = Field(default_factory=list)
+
+
+class WithActions(Schema):
+    """The artefact of actions."""
+
+    actions: Artefact
+
+
+class NewActions(Schema):
+    """The table of actions from here on."""
+
+    parts: WithActions
+
+
+class IssuedParts(Schema):
+    """The artefacts of what was issued."""
+
+    decisions: Artefact
+    forecasts: Artefact | None = None
+
+
+class NewIssued(Schema):
+    """Decisions were issued, by a model (the number of its refit's record) or by none."""
+
+    parts: IssuedParts
+    model: Count | None = None
+
+
+class Refit(Schema):
+    """A model was fitted and is a candidate: its files, and the cutoff of each asset class."""
+
+    parts: dict[Name, Artefact]
+    cutoffs: dict[Name, Moment] = Field(default_factory=dict)
+
+
+class OfModel(Schema):
+    """A model was accepted, refused, or brought back: the number of its refit's record, and why."""
+
+    model: Count
+    reason: Text = ""
+
+
+class Missed(Schema):
+    """Refits that were due and were not made."""
+
+    months: list[Name]
+
+
+class Alarm(Schema):
+    """Something that somebody must look at."""
+
+    name: Name
+    text: Text = ""
+
+
+class BarsPart(Schema):
+    """An artefact of bars of one calendar year; `record`: that it came with, None where it has that of each row."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    year: Year
+    part: Artefact
+    rows: Count
+    record: Count | None = None
+
+
+class SnapshotParts(Schema):
+    """The artefact of the state."""
+
+    state: Artefact
+
+
+class Snapshot(Schema):
+    """The state is in an artefact; the bars are in one artefact a year."""
+
+    parts: SnapshotParts
+    bars: list[BarsPart]
+
+
+class Pruned(Schema):
+    """Artefacts were removed: the names of those that records had named, the number of all, and their bytes."""
+
+    removed: list[Artefact]
+    count: Count
+    bytes: Count
+
+
+class Upgraded(Schema):
+    """The store was brought from one schema version to the next."""
+
+    before: Count
+    after: Count
+
+
+KINDS: dict[str, type[Schema]] = {
+    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "issued": NewIssued,
+    "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": OfModel, "missed": Missed, "alarm": Alarm,
+    SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
+}  # fmt: skip
+"""Kind of a record -> what its body must have; more may be there."""
+
+
+# ── the state ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Issued(Schema):
+    """What was issued at once: the number of its record, when, and its artefacts."""
+
+    record: Count
+    now: Moment
+    decisions: Artefact
+    forecasts: Artefact | None = None
+    model: Count | None = None
+
+
+class Model(Schema):
+    """A model: the number of its refit's record, when, its files, cutoffs, and what became of it."""
+
+    record: Count
+    now: Moment
+    parts: dict[Name, Artefact]
+    cutoffs: dict[Name, Moment] = Field(default_factory=dict)
+    status: Literal["candidate", "accepted", "refused"] = "candidate"
+    reason: Text = ""
+
+
+class State(Schema):
+    """What a store holds after its record `number`, by the names of artefacts.
+
+    Attributes
+    ----------
+    number, hash, time, now: of the last record; 0 before the first one.
+    settings, actions: artefacts in force.
+    bars: artefacts of bars; symbols: symbol -> asset class; columns: further columns that bars have.
+    issued: what was issued, the oldest first. models: all refits, the oldest first.
+    serving: the number of the model that forecasts, None where there is none; previous: of the one before.
+    missed: refits that were due and not made; alarms: the newest.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: Count = 0
+    hash: Sha256 = FIRST_HASH
+    time: Moment = ""
+    now: Moment = ""
+    id: Name = ""
+    settings: Artefact | None = None
+    actions: Artefact | None = None
+    bars: tuple[BarsPart, ...] = ()
+    symbols: dict[Name, Name] = Field(default_factory=dict)
+    columns: tuple[Name, ...] = ()
+    issued: tuple[Issued, ...] = ()
+    models: tuple[Model, ...] = ()
+    serving: Count | None = None
+    previous: Count | None = None
+    missed: tuple[Name, ...] = ()
+    alarms: tuple[dict[str, Any], ...] = ()
+
+    def after(self, record: Record) -> Self:
+        """The state after one more record. Raises `StoreError` for a record that does not fit."""
+        if record.number != self.number + 1:
+            raise StoreError(f"record {record.number} came after record {self.number}, expected {self.number + 1}.")
+        refuse_misfit(record.kind, record.body)
+        change = _CHANGES.get(record.kind)
+        try:
+            changed = change(self, record) if change else {}
+        except KeyError as error:
+            raise StoreError(
+                f"record {record.number} ({record.kind}) names the model {error.args[0]}, which no refit before it "
+                "has made."
+            ) from None
+        place = {
+            "number": record.number, "hash": record.hash, "time": text_of(record.time), "now": text_of(record.now)
+        }  # fmt: skip
+        return self.model_copy(update=changed | place)
+
+    def after_all(self, records: Iterable[Record]) -> Self:
+        """The state after several more records, in order."""
+        state = self
+        for record in records:
+            state = state.after(record)
+        return state
+
+    def model(self, number: int | None) -> Model | None:
+        """The model of a refit's record; None where there is none."""
+        return next((one for one in self.models if one.record == number), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as a snapshot holds it: without its place in the journal, which the snapshot's record has."""
+        return self.model_dump(mode="json", exclude={"number", "hash", "time", "now"})
+
+    @classmethod
+    def of_json(cls, value: Any, record: Record) -> Self:
+        """The state of a snapshot, after its record. Raises `ValueError` for what is none."""
+        place = {
+            "number": record.number, "hash": record.hash, "time": text_of(record.time), "now": text_of(record.now)
+        }  # fmt: skip
+        if not isinstance(value, dict) or place.keys() & value.keys():
+            raise ValueError("it is no state of a store")
+        try:
+            return cls.model_validate(value | place, strict=False)
+        except ValidationError:
+            raise ValueError(f"it is no state of a store: {fault_of(cls, value | place)}") from None
+
+
+def refuse_misfit(kind: str, body: Mapping[str, Any]) -> None:
+    """Raises `StoreError` for a kind of record that there is not, and for a body that is none of its kind.
+
+    >>> refuse_misfit("alarm", {"name": "stale"})
+    >>> refuse_misfit("alarms", {})
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.StoreError: there is no record of the kind 'alarms'. Did you mean 'alarm'?
+    """
+    if kind not in KINDS:
+        raise StoreError(f"there is no record of the kind {kind[:80]!r}. {did_you_mean(kind, KINDS)}")
+    if fault := fault_of(KINDS[kind], dict(body)):
+        raise StoreError(f"a record {kind!r} does not fit: {fault}.")
+    wrong = [name for name in (body.get("parts") or {}).values() if name is not None and not isinstance(name, str)]
+    if wrong:
+        raise StoreError(f"a record {kind!r} does not fit: its parts are no names of artefacts.")
+
+
+# ── what each kind of record changes ──────────────────────────────────────────────────────────────
+
+
+def _created(state: State, record: Record) -> dict[str, Any]:
+    return {"id": record.body["id"], "settings": record.parts["settings"]}
+
+
+def _settings(state: State, record: Record) -> dict[str, Any]:
+    return {"settings": record.parts["settings"]}
+
+
+def _bars(state: State, record: Record) -> dict[str, Any]:
+    added = [
+        BarsPart(year=int(year), part=part, rows=record.body["rows"].get(year, 0), record=record.number)
+        for year, part in sorted(record.parts.items())
+    ]
+    symbols = {**state.symbols, **record.body.get("symbols", {})}
+    return {
+        "bars": (*state.bars, *added), "symbols": dict(sorted(symbols.items())),
+        "columns": state.columns or tuple(record.body["columns"]),
+    }  # fmt: skip
+
+
+def _actions(state: State, record: Record) -> dict[str, Any]:
+    return {"actions": record.parts["actions"]}
+
+
+def _issued(state: State, record: Record) -> dict[str, Any]:
+    parts = record.parts
+    one = Issued(
+        record=record.number, now=text_of(record.now), decisions=parts["decisions"], forecasts=parts.get("forecasts"),
+        model=record.body.get("model"),
+    )  # fmt: skip
+    return {"issued": (*state.issued, one)}
+
+
+def _refit(state: State, record: Record) -> dict[str, Any]:
+    cutoffs = dict(record.body.get("cutoffs", {}))
+    one = Model(record=record.number, now=text_of(record.now), parts=record.parts, cutoffs=cutoffs)
+    return {"models": (*state.models, one)}
+
+
+def _known(state: State, record: Record) -> int:
+    number = int(record.body["model"])
+    if state.model(number) is None:
+        raise KeyError(number)
+    return number
+
+
+def _with_status(state: State, record: Record, status: str) -> dict[str, Any]:
+    number = _known(state, record)
+    changed = {"status": status, "reason": record.body.get("reason", "")}
+    return {
+        "models": tuple(one.model_copy(update=changed) if one.record == number else one for one in state.models)
+    }  # fmt: skip
+
+
+def _accepted(state: State, record: Record) -> dict[str, Any]:
+    return {
+        **_with_status(state, record, "accepted"), "serving": int(record.body["model"]), "previous": state.serving
+    }  # fmt: skip
+
+
+def _refused(state: State, record: Record) -> dict[str, Any]:
+    return _with_status(state, record, "refused")
+
+
+def _rollback(state: State, record: Record) -> dict[str, Any]:
+    return {"serving": _known(state, record), "previous": state.serving}
+
+
+def _missed(state: State, record: Record) -> dict[str, Any]:
+    return {"missed": (*state.missed, *record.body["months"])[-MOST_MISSED:]}
+
+
+def _alarm(state: State, record: Record) -> dict[str, Any]:
+    one = {"record": record.number, "now": text_of(record.now), **record.body}
+    return {"alarms": (*state.alarms, one)[-MOST_ALARMS:]}
+
+
+def _snapshot(state: State, record: Record) -> dict[str, Any]:
+    return {"bars": tuple(BarsPart.model_validate(one) for one in record.body["bars"])}
+
+
+_CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
+    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "issued": _issued, "refit": _refit,
+    "accepted": _accepted, "refused": _refused, "rollback": _rollback, "missed": _missed, "alarm": _alarm,
+    SNAPSHOT: _snapshot,
+}  # fmt: skip
+"""Kind -> what it changes; a kind that is not here changes nothing but the place in the journal."""

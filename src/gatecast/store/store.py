@@ -1,0 +1,682 @@
+"""A store: one folder in which bars, what was issued, and models live for years; its journal is the authority.
+
+```
+<store>/
+├── store.json              schema version, id, the version of gatecast that made it
+├── journal/                records, see `journal`: a record is written before its effect can be seen
+├── parts/                  artefacts named by their hash, see `artefacts`
+├── index.sqlite            made from the journal, see `index`
+├── heartbeat               when somebody last looked after the store
+└── lock                    who writes to it now
+```
+
+One process at a time writes, under the lock; any number may read. No pickle anywhere, and nothing through a link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tomllib
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError, StoreError
+from gatecast.experiment import Experiment
+from gatecast.files import full_path, is_regular, read, sync_folder, write, write_whole
+from gatecast.formats import json_of
+from gatecast.machine import ONE_CORE, Machine
+from gatecast.processes import is_dead, mark
+from gatecast.settings import to_toml
+from gatecast.store.artefacts import FOLDER as ARTEFACTS
+from gatecast.store.artefacts import Artefacts
+from gatecast.store.folders import acquired, written_beside
+from gatecast.store.history import History, parquet
+from gatecast.store.journal import FOLDER as JOURNAL
+from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
+from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
+from gatecast.store.state import State, refuse_misfit
+
+if TYPE_CHECKING:
+    from gatecast.store.index import Index
+
+FORMAT, VERSION = "gatecast store", 1
+ABOUT, HEARTBEAT, LOCK, INDEX = "store.json", "heartbeat", "lock", "index.sqlite"
+ABOUT_BYTES = 100_000
+KEPT_SNAPSHOTS = 2
+"""Snapshots whose artefacts `prune` leaves, the newest of all."""
+SNAPSHOT_EVERY = 100
+"""Records after which `maintain` takes a snapshot."""
+UPGRADES: dict[int, Callable[[Path], None]] = {}
+"""Schema version -> what brings a store's folder from it to the next one. It must bear being begun twice."""
+LOOSE = "a table of decisions has numbers, texts, times and truth values besides"
+
+
+class About(Schema):
+    """`store.json`."""
+
+    format: Name
+    version: Count
+    id: Name
+    gatecast: Name | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a store: the file, and what.
+
+    `what` begins with "note: " in words of `say` where nothing is lost by it: `is_harmless`.
+    """
+
+    file: Path
+    what: str
+    is_harmless: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        return f"{self.file}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What `prune` removes: artefacts that no record names, those of older snapshots, those of older models."""
+
+    unnamed: Mapping[str, int]
+    superseded: Mapping[str, int]
+    models: Mapping[str, int]
+
+    @property
+    def all(self) -> dict[str, int]:
+        """Name -> bytes of all of them."""
+        return {**self.unnamed, **self.superseded, **self.models}
+
+
+class Store:
+    """A store that is open: `Store.create` makes one, `Store.open` opens one.
+
+    Attributes
+    ----------
+    folder, id: where it is, and the name by which an index knows it.
+    state: what its records add up to. journal, artefacts: its records and files. bars: its bars, see `History`.
+
+    >>> import tempfile
+    >>> from gatecast.experiment import Experiment
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(300, seed=1)
+    >>> store = Store.create(tempfile.mkdtemp(), Experiment())
+    >>> now = bars["time"].max()
+    >>> record = store.add_bars(bars, now)
+    >>> record.body["counts"]["new"], store.add_bars(bars, now), Store.open(store.folder).bars.as_of(now).equals(bars)
+    (300, None, True)
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any], machine: Machine = ONE_CORE) -> None:
+        self.folder, self.id, self.machine = folder, str(about["id"]), machine
+        self.artefacts = Artefacts(folder)
+        self.bars = History(self.artefacts, lambda: self.state)
+        self._holds = 0
+        self._wrote = False
+        self.journal, self.state = self._read()
+
+    # ── making and opening ────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    @checked
+    def create(
+        cls, folder: str | Path, experiment: Experiment, *, now: datetime | None = None, machine: Machine = ONE_CORE
+    ) -> Store:
+        """Makes a store in a folder that is absent or empty. Raises `StoreError`; then nothing has changed."""
+        place = full_path(folder)
+        if (place / ABOUT).is_file():
+            raise StoreError(f"{place} is a store already: open it, or give another folder.")
+        if place.exists() and not place.is_dir():
+            raise StoreError(f"{place} is a file: give a folder for the store.")
+        from importlib.metadata import version
+
+        about = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "gatecast": version("gatecast")}
+        moment = now or datetime.now(UTC)
+        follows = "Nothing was made; make room or give another folder."
+        with written_beside(place, follows) as temporary:
+            if place.is_dir() and any(place.iterdir()):
+                raise StoreError(f"{place} holds something that is no store: give another folder, or empty this one.")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            write(temporary / ABOUT, _json(about))
+            settings = Artefacts(temporary).put(to_toml(experiment).encode(), ".toml")
+            body = {"id": about["id"], "gatecast": about["gatecast"], "parts": {"settings": settings}}
+            Journal.open(temporary).append("created", body, moment)
+            for inner in (temporary, temporary / ARTEFACTS):
+                sync_folder(inner)
+            if place.exists():
+                place.rmdir()
+            os.replace(temporary, place)
+            sync_folder(place.parent)
+        return cls(place, about, machine)
+
+    @classmethod
+    @checked
+    def open(cls, folder: str | Path, *, machine: Machine = ONE_CORE) -> Store:
+        """The store in a folder; one of an older schema version is brought to this one first.
+
+        Raises `StoreError` for a folder that is no store, is of a newer version, or cannot be read. What a process left
+        that was killed does no harm: it never happened.
+        """
+        place = full_path(folder)
+        about = _about(place)
+        if about["version"] < VERSION:
+            about = upgrade(place, about)
+        return cls(place, about, machine)
+
+    def _read(self) -> tuple[Journal, State]:
+        """The journal, and the state: the newest snapshot that is whole, and the records after it."""
+        journal = Journal.open(self.folder)
+        if journal.last is None:
+            raise StoreError(f"{self.folder / JOURNAL} has no record. Restore the store from a copy.")
+        state = State()
+        for number, snapshot in enumerate(journal.snapshots()):
+            try:
+                found = State.of_json(self.artefacts.json(snapshot.parts["state"]), snapshot)
+            except (StoreError, ValueError, KeyError) as error:
+                warnings.warn(
+                    f"the snapshot of record {snapshot.number} in {self.folder} cannot be used, and the one before it "
+                    f"is: {error}" + ("" if number == 0 else " (one more)"),
+                    stacklevel=2,
+                )
+                continue
+            state = found
+            break
+        state = state.after_all(journal.records(since=state.number + 1))
+        if state.id != self.id:
+            raise StoreError(
+                f"{self.folder / ABOUT} is of the store {self.id}, the journal of {state.id}: files of two stores were "
+                "mixed. Restore the store from a copy."
+            )
+        return journal, state
+
+    # ── writing ───────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """For as long as it lasts no other process writes; inside itself it does nothing.
+
+        What others wrote before is read first. The lock of a process that runs no more is taken over, and said. Raises
+        `StoreError` that says who has it.
+        """
+        from filelock import Timeout
+
+        if self._holds:
+            yield
+            return
+        file = self.folder / LOCK
+        try:
+            lock = acquired(file)
+        except Timeout:
+            raise StoreError(
+                f"another process writes to {self.folder} ({_holder(file)}): wait until it ends, or stop it."
+            ) from None
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{self.folder} cannot be locked: {error.strerror or error}.") from None
+        try:
+            _say_taken_over(file)
+            with contextlib.suppress(OSError):
+                _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
+            self._holds, self._wrote = 1, False
+            self._catch_up()
+            yield
+        finally:
+            wrote, self._holds = self._wrote, 0
+            with contextlib.suppress(OSError):
+                _write_holder(file, "")
+            lock.release()
+            if wrote:
+                self._index_quietly()
+
+    def _catch_up(self) -> None:
+        """Reads what others have written since."""
+        newest = Journal.open(self.folder)
+        if newest.last is None or self.journal.last is None or newest.last.hash != self.journal.last.hash:
+            self.journal, self.state = self._read()
+
+    def append(
+        self, kind: str, body: Mapping[str, Any], now: datetime, *, time: datetime | None = None
+    ) -> Record:  # fmt: skip
+        """Writes a record, from when on it has happened. Artefacts that it names in "parts" must be there already.
+
+        Raises `StoreError` for a body that does not fit its kind, and where it cannot be written; then nothing has
+        changed. See `state.KINDS`, `Journal.append`.
+        """
+        with self.locked():
+            refuse_misfit(kind, body)
+            missing = [name for name in (body.get("parts") or {}).values() if name and not self._is_there(name)]
+            if missing:
+                raise StoreError(
+                    f"a record {kind!r} names the artefact {missing[0]}, which is not there: put it first."
+                )
+            number = self.journal.last.number + 1 if self.journal.last else 1
+            self.state.after(Record.make(number, now, now, kind, body, self.state.hash))  # refuses what does not fit
+            record = self.journal.append(kind, body, now, time)
+            self.state = self.state.after(record)
+            self._wrote = True
+            return record
+
+    def _is_there(self, name: str) -> bool:
+        return is_regular(self.artefacts.path(name))
+
+    def put(self, content: bytes, suffix: str) -> str:
+        """Writes an artefact under the lock and returns its name; it counts once a record names it."""
+        with self.locked():
+            return self.artefacts.put(content, suffix)
+
+    @checked
+    def add_bars(
+        self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = ()
+    ) -> Record | None:
+        """Stores what a Bars frame that came at `now` has that the store has not; None where it has all.
+
+        `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. Raises `BarsError` for bars
+        that are none, or not as the store's; `StoreError` where they cannot be written. Then nothing has changed.
+        """
+        with self.locked():
+            arrived = self.bars.arrived(bars, now, stated)
+            if not arrived.years:
+                return None
+            parts = {f"{year:04}": self.put(parquet(rows), ".parquet") for year, rows in arrived.years.items()}
+            body = {
+                "parts": parts, "rows": {f"{year:04}": len(rows) for year, rows in arrived.years.items()},
+                "counts": dict(arrived.counts), "symbols": dict(arrived.symbols), "columns": list(arrived.columns),
+                "problems": [*problems, *arrived.problems],
+            }  # fmt: skip
+            return self.append("bars", body, now)
+
+    @checked
+    def issue(
+        self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
+        model: int | None = None, more: Mapping[str, Any] | None = None,
+    ) -> Record:  # fmt: skip
+        """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
+
+        `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
+        `more`: what else the record shall hold, as JSON.
+        """
+        with self.locked():
+            parts = {"decisions": self.put(parquet(decisions), ".parquet")}
+            self._decisions_of(parts["decisions"])
+            if forecasts is not None:
+                parts["forecasts"] = self.put(parquet(forecasts), ".parquet")
+                self._forecasts_of(parts["forecasts"])
+            return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
+
+    def snapshot(self, now: datetime) -> Record:
+        """Brings the bars into one artefact a calendar year and writes a snapshot, from which the store opens."""
+        with self.locked():
+            kept = {part.year: part for part in self.state.bars if part.record is None}
+            bars: list[dict[str, Any]] = [
+                {"year": year, "part": self.put(parquet(rows), ".parquet"), "rows": len(rows), "record": None}
+                for year, rows in self.bars.compacted()
+            ]
+            done = {one["year"] for one in bars}
+            bars += [part.model_dump() for year, part in kept.items() if year not in done]
+            bars.sort(key=lambda one: one["year"])
+            draft: dict[str, Any] = {"bars": bars, "parts": {"state": "0" * 64 + ".json"}}
+            number = self.state.number + 1
+            after = self.state.after(Record.make(number, now, now, SNAPSHOT, draft, self.state.hash))
+            state = self.put(_json(after.to_json()), ".json")
+            parts = {"state": state} | {f"{one['year']:04}": one["part"] for one in bars}
+            return self.append(SNAPSHOT, {"bars": bars, "parts": parts}, now)
+
+    def maintain(self, now: datetime) -> Record | None:
+        """Takes a snapshot where the newest file of the journal has become long; None where it has not."""
+        with self.locked():
+            newest = self.journal.files()[-1:]
+            begun = int(newest[0].name[:9]) if newest else 1
+            return self.snapshot(now) if self.state.number - begun >= SNAPSHOT_EVERY else None
+
+    def beat(self, now: datetime, **said: Any) -> None:
+        """Writes the heartbeat: that somebody looked after the store at `now`, by which process, and what it says."""
+        content = {"now": text_of(now), "time": text_of(datetime.now(UTC)), "process": mark(), **said}
+        try:
+            write_whole(self.folder / HEARTBEAT, _json({**content, "record": self.state.number}))
+        except OSError as error:
+            raise StoreError(f"{self.folder / HEARTBEAT} cannot be written: {error.strerror or error}.") from None
+
+    def heartbeat(self) -> dict[str, Any] | None:
+        """What the heartbeat says; None where there is none, or it cannot be read."""
+        try:
+            value = json_of(read(self.folder / HEARTBEAT, at_most=ABOUT_BYTES, follow=False))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    # ── what is in it ─────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def experiment(self) -> Experiment:
+        """The settings in force. Raises `StoreError` where they cannot be read."""
+        name = str(self.state.settings)
+        try:
+            return Experiment(**tomllib.loads(self.artefacts.get(name).decode()))
+        except (SettingsError, TypeError, ValueError, RecursionError) as error:
+            raise self.artefacts.fault(name, f"these are no settings of this gatecast: {str(error)[:300]}") from None
+
+    def decisions(self) -> pl.DataFrame:
+        """All decisions that were issued, the oldest first, each with `record` and `issued` (when)."""
+        return self._issued(lambda one: self._decisions_of(one.decisions), KEYS)
+
+    def forecasts(self) -> pl.DataFrame:
+        """All forecasts that were issued, the oldest first, each with `record` and `issued` (when)."""
+        return self._issued(
+            lambda one: self._forecasts_of(one.forecasts) if one.forecasts else None, TABLES["forecasts"]
+        )  # fmt: skip
+
+    def _issued(self, table: Callable[[Any], pl.DataFrame | None], schema: Mapping[str, Any]) -> pl.DataFrame:
+        frames = [pl.DataFrame(schema={**schema, "record": pl.Int64, "issued": TIME})]
+        for one in self.state.issued:
+            found = table(one)
+            if found is not None:
+                moment = pl.lit(datetime.fromisoformat(one.now)).cast(TIME)
+                frames.append(found.with_columns(pl.lit(one.record, pl.Int64).alias("record"), moment.alias("issued")))
+        return pl.concat(frames, how="diagonal_relaxed")
+
+    def _decisions_of(self, name: str) -> pl.DataFrame:
+        kinds = (pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean, pl.String, TIME)
+        frame = self.artefacts.table(name, KEYS, further=kinds)
+        if frame.select(
+            pl.struct(*KEYS).is_duplicated().any() | pl.any_horizontal(pl.col(*KEYS).is_null()).any()
+        ).item():
+            raise self.artefacts.fault(name, "it has two decisions of one symbol and time, or one without")
+        return frame
+
+    def _forecasts_of(self, name: str) -> pl.DataFrame:
+        return self.artefacts.table(name, TABLES["forecasts"])
+
+    def index(self) -> Index:
+        """The index of this machine's choice; see `Machine.index`."""
+        from gatecast.store.index import Index
+
+        return Index(self.folder, self.id, self.machine.index)
+
+    def _index_quietly(self) -> None:
+        """Brings the index up to date; what fails is said and ends nothing."""
+        index = self.index()
+        try:
+            index.follow(self.journal, self._decisions_of)
+        except StoreError as error:
+            if index.file is None:
+                warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
+                return
+            try:
+                index.rebuild(self.journal, self._decisions_of)
+            except StoreError as again:
+                warnings.warn(f"{again} The store itself is whole.", stacklevel=3)
+
+    # ── checking and pruning ──────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def faults(cls, folder: str | Path, *, machine: Machine = ONE_CORE) -> list[Fault]:
+        """Everything that is wrong with the store in a folder, also where it cannot be opened; see `check`.
+
+        Raises `StoreError` where the folder is no store of this version.
+        """
+        place = full_path(folder)
+        about = _about(place)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                store = cls(place, about, machine)
+            except StoreError as error:
+                found = [*_faults_of_journal(place)[1], *_faults_of_artefacts(place)]
+                return found or [Fault(place, str(error))]
+            return [*(Fault(place, str(one.message)) for one in said), *store.check()]
+
+    def check(self) -> list[Fault]:
+        """Everything that is wrong: each line of the journal, each artefact, the snapshot, the bars, the index.
+
+        Of each artefact the hash is computed again; the state is folded from all records and compared with the newest
+        snapshot. Harmless faults are those by which nothing is lost: what killed processes left, a missing index.
+        """
+        records, found = _faults_of_journal(self.folder)
+        found += _faults_of_artefacts(self.folder)
+        if any(not fault.is_harmless for fault in found):
+            return found
+        try:
+            self._check_state(records)
+            self._check_contents()
+        except StoreError as error:
+            found.append(Fault(self.folder, str(error)))
+        return found + self._faults_of_index(records)
+
+    def _check_state(self, records: list[Record]) -> None:
+        folded, named = State(), parts_named(records)
+        for record in records:
+            folded = folded.after(record)
+            if record.kind == SNAPSHOT and record.parts["state"] in named:
+                state = self.artefacts.json(record.parts["state"])
+                if _json(state) != _json(folded.to_json()):
+                    raise self.artefacts.fault(record.parts["state"], "it is not what the records before it add up to")
+
+    def _check_contents(self) -> None:
+        _ = self.experiment
+        self.bars.as_of(datetime.max.replace(tzinfo=UTC))
+        for one in self.state.issued:
+            self._decisions_of(one.decisions)
+            if one.forecasts:
+                self._forecasts_of(one.forecasts)
+
+    def _faults_of_index(self, records: list[Record]) -> list[Fault]:
+        index = self.index()
+        place = index.file or self.folder / INDEX
+        rebuild = "`gatecast store check --rebuild` makes it again"
+        try:
+            if index.file is not None and not index.file.exists():
+                return [Fault(place, f"there is no index; {rebuild}", is_harmless=True)]
+            number, found = index.last()
+            count = index.count()
+        except StoreError as error:
+            return [Fault(place, str(error))]
+        if number > len(records):
+            return [
+                Fault(
+                    self.folder / JOURNAL,
+                    f"the index has record {number}, the journal ends with {len(records)}: records were lost. Restore "
+                    f"the journal from a copy, or accept the loss: {rebuild}",
+                )
+            ]
+        if number and (count != number or records[number - 1].hash != found):
+            return [Fault(place, f"the index is not of this journal; {rebuild}")]
+        if number < len(records):
+            return [Fault(place, f"the index ends with record {number}; {rebuild}", is_harmless=True)]
+        return []
+
+    def rebuild_index(self) -> int:
+        """Makes the index again from the journal; how many records it has then."""
+        with self.locked():
+            return self.index().rebuild(self.journal, self._decisions_of)
+
+    def prunable(self, keep: int | None = None) -> Pruning:
+        """What `prune` would remove. `keep`: how many models stay, the newest accepted ones, besides the one that
+        serves and the one before it; None: all."""
+        if keep is not None and keep < 1:
+            raise SettingsError(f"keep = {keep}: at least one model stays.")
+        records = list(self.journal.records())
+        named = parts_named(records)
+        snapshots = [one for one in records if one.kind == SNAPSHOT]
+        old = {one.number for one in snapshots[:-KEPT_SNAPSHOTS]}
+        gone = [] if keep is None else self._old_models(keep)
+        held = parts_named(one for one in records if one.number not in old)
+        superseded = (parts_named(one for one in records if one.number in old) & named) - held
+        numbers = old | {one.record for one in gone}
+        without = parts_named(one for one in records if one.number not in numbers)
+        models = ({name for one in gone for name in one.parts.values()} & named) - without
+        unnamed = dict(self.artefacts.unreferenced(named))
+        return Pruning(unnamed, self._sizes(superseded - models), self._sizes(models))
+
+    def _old_models(self, keep: int) -> list[Any]:
+        accepted = [one.record for one in self.state.models if one.status == "accepted"]
+        stay = {*accepted[-keep:], self.state.serving, self.state.previous}
+        newest = max((one.record for one in self.state.models), default=0)
+        return [
+            one for one in self.state.models
+            if one.record not in stay and not (one.status == "candidate" and one.record == newest)
+        ]  # fmt: skip
+
+    def _sizes(self, names: set[str]) -> dict[str, int]:
+        return {name: self.artefacts.path(name).lstat().st_size for name in sorted(names) if self._is_there(name)}
+
+    def prune(self, now: datetime, keep: int | None = None) -> Pruning:
+        """Removes what `prunable` says, after it was written into the journal; what was removed."""
+        with self.locked():
+            self.artefacts.sweep()
+            found = self.prunable(keep)
+            if found.all:
+                body = {
+                    "removed": sorted({**found.superseded, **found.models}), "count": len(found.all),
+                    "bytes": sum(found.all.values()), "keep": keep,
+                }  # fmt: skip
+                self.append("pruned", body, now)
+                self.artefacts.discard([*found.all])
+            return found
+
+
+def _faults_of_journal(folder: Path) -> tuple[list[Record], list[Fault]]:
+    """The records that can be read, and what does not fit."""
+    journal = Journal(folder / JOURNAL, None)
+    found = []
+    try:
+        lines: list[Line] = list(journal.lines())
+        torn = journal.tail()
+    except StoreError as error:
+        return [], [Fault(folder / JOURNAL, str(error))]
+    found += [Fault(line.file, f"line {line.number}: {line.fault}") for line in lines if line.fault]
+    if torn and not found:
+        said = f"its last {torn:,} bytes are a record that a killed process did not finish: it never happened"
+        found.append(Fault(journal.files()[-1], said, is_harmless=True))
+    if not lines:
+        found.append(Fault(folder / JOURNAL, "it has no record"))
+    known = {file.name for file in journal.files()}
+    with contextlib.suppress(OSError):
+        found += [
+            Fault(folder / JOURNAL / name, "it is no file of the journal", is_harmless=True)
+            for name in sorted(os.listdir(folder / JOURNAL)) if name not in known and not name.startswith(".")
+        ]  # fmt: skip
+    return [line.record for line in lines if line.record is not None], found
+
+
+def _faults_of_artefacts(folder: Path) -> list[Fault]:
+    """Artefacts that records name and that are missing or damaged; and what lies among them that is none."""
+    artefacts = Artefacts(folder)
+    records = [line.record for line in Journal(folder / JOURNAL, None).lines() if line.record is not None]
+    found = []
+    named = parts_named(records)
+    for name in sorted(named):
+        try:
+            artefacts.get(name)
+        except StoreError as error:
+            found.append(Fault(artefacts.folder, str(error)))
+    for name, size in artefacts.unreferenced(named):
+        said = f"no record names this artefact of {size:,} bytes; `gatecast store prune` removes it"
+        found.append(Fault(artefacts.path(name), said, is_harmless=True))
+    strange = [Fault(path, "it is no artefact of the store", is_harmless=True) for path in artefacts.strangers()]
+    return found + strange
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _about(place: Path) -> dict[str, Any]:
+    """The content of `store.json`. Raises `StoreError` for a folder that is no store, or of a newer version."""
+    path = place / ABOUT
+    try:
+        about = json_of(read(path, at_most=ABOUT_BYTES, follow=False))
+    except (FileNotFoundError, NotADirectoryError):
+        why = f"it has no {ABOUT}" if place.is_dir() else "there is no such folder"
+        raise StoreError(f"{place} is no gatecast store: {why}. Give a store's folder.") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}. Restore it from a copy.") from None
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}. Restore it from a copy.") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise StoreError(f"{path} is not of a gatecast store. Give a store's folder.")
+    if fault := fault_of(About, about):
+        raise StoreError(f"{path} is damaged: {fault}. Restore it from a copy.")
+    if about["version"] > VERSION:
+        raise StoreError(
+            f"{place} is a store of schema version {about['version']}, this gatecast reads up to {VERSION}: use the "
+            f"version that wrote it ({str(about.get('gatecast'))[:40]}) or a newer one."
+        )
+    return about
+
+
+def upgrade(
+    place: Path, about: Mapping[str, Any], *, steps: Mapping[int, Callable[[Path], None]] = UPGRADES,
+    newest: int = VERSION,
+) -> dict[str, Any]:  # fmt: skip
+    """Brings a store's folder to the newest schema version, one step after the other; its `store.json` then.
+
+    `steps`: see `UPGRADES`. After each step `store.json` says so, and a record is written in the end. Raises
+    `StoreError` for a version from which no step leads on.
+    """
+    from importlib.metadata import version
+
+    lock = acquired(place / LOCK)
+    try:
+        before, now = int(about["version"]), dict(about)
+        while now["version"] < newest:
+            if now["version"] not in steps:
+                raise StoreError(
+                    f"{place} is a store of schema version {now['version']}, which this gatecast no longer reads: open "
+                    "it with an older version first."
+                )
+            try:
+                steps[now["version"]](place)
+                now |= {"version": now["version"] + 1, "gatecast": version("gatecast")}
+                write_whole(place / ABOUT, _json(now))
+            except OSError as error:
+                raise StoreError(f"{place} cannot be upgraded: {error.strerror or error}.") from None
+        body = {"before": before, "after": now["version"]}
+        Journal.open(place).append("upgraded", body, datetime.now(UTC))
+    finally:
+        lock.release()
+    warnings.warn(f"{place} was brought from schema version {before} to {newest}.", stacklevel=3)
+    return now
+
+
+def _holder(file: Path) -> str:
+    """Who has the lock, in words."""
+    try:
+        text = read(file, at_most=1_000, follow=False).decode("ascii", "replace").strip()
+    except OSError:
+        text = ""
+    process, _, since = text.partition(" ")
+    parts = process.split("-")
+    return f"process {parts[1]}, since {since} UTC" if len(parts) == 3 and since else "which one is not known"
+
+
+def _say_taken_over(file: Path) -> None:
+    """Says that the lock was left by a process that runs no more."""
+    with contextlib.suppress(OSError):
+        process = read(file, at_most=1_000, follow=False).decode("ascii", "replace").partition(" ")[0]
+        if is_dead(process):
+            warnings.warn(
+                f"{file}: process {process.split('-')[1]} ended without a word; its lock was taken over.", stacklevel=3
+            )
+
+
+def _write_holder(file: Path, text: str) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
