@@ -107,14 +107,16 @@ def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = No
     run = Run(
         experiment, empty, b"", empty, empty, empty, parts.json("scores.json", Scores), provenance, path=store.folder
     )
-    return Served(model.record, run, _past_of(store, model, experiment, models_of(parts), before or {}))
+    features = {name: tuple(names) for name, names in (provenance.get("features") or {}).items()}
+    past = _past_of(store, model, experiment, models_of(parts), before or {}, features)
+    return Served(model.record, run, past)
 
 
 def _past_of(
     store: Store, model: Model, experiment: Experiment, fitted: Mapping[str, Mapping[str, FittedForecaster]],
-    before: Mapping[str, datetime],
+    before: Mapping[str, datetime], features: Mapping[str, tuple[str, ...]],
 ) -> Past:  # fmt: skip
-    """Rows of every refit and update; refits, names in force, scale and fits of this model and those it goes on from."""
+    """Rows of every refit and update; refits, scale and fits of this model and of those that it goes on from."""
     state = store.state
     records = [(one.record, one.parts[ISSUED]) for one in state.models if one.status != "refused"]
     records += [(one.record, one.pieces) for one in state.issued if one.pieces is not None]
@@ -140,7 +142,6 @@ def _past_of(
         )  # fmt: skip
         weights += [_weights_of(piece) for piece in ordered]
     table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING
-    features = {name: tuple(own[name].features) for name in found}
     return Past(found, features, table.sort("symbol", "time"), experiment.forecasting)
 
 
@@ -164,7 +165,8 @@ def _weights_of(piece: Piece) -> pl.DataFrame:
     own = piece.issued
     keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
     return keys.with_columns(
-        pl.col("time").dt.replace_time_zone("UTC"), *(pl.Series(name, values) for name, values in piece.weights.items())
+        pl.col("time").dt.replace_time_zone("UTC"),
+        *(pl.Series(name, piece.weights[name]) for name in ("weight", "book")),
     )
 
 

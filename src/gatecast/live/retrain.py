@@ -158,7 +158,7 @@ def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
 
 
 def due_closes(store: Store, schedule: Schedule, bars: pl.DataFrame) -> dict[str, list[str]]:
-    """Asset class -> the closes since its last refit, rolled back or not, at which one was due; classes without none."""
+    """Asset class -> the closes since its last refit, even if rolled back, at which one was due; no class without."""
     last: dict[str, np.datetime64] = {}
     for one in store.state.models:
         for name, cutoff in one.cutoffs.items() if one.status == "accepted" else ():

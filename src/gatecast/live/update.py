@@ -20,7 +20,8 @@ from gatecast.live.gates import gate_of
 from gatecast.live.kept import Served, pieces_from, serve
 from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_ended, stale, told_of, usable
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import join_actions
+from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
+from gatecast.market.bars import COLUMNS
 from gatecast.market.merging import DataProblem, merge_bars
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
@@ -139,7 +140,13 @@ def update(
 def _read(
     settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any]
 ) -> Reading:
-    """The bars of a source as the store's settings say; tables that settings name must be named again."""
+    """The bars of a source as the store's settings say; tables that settings name must be named again.
+
+    A Bars frame is taken as it is.
+    """
+    if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
+        known = no_actions() if actions is None else read_actions(actions)
+        return Reading(source, (), with_known_at(known, source))
     asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
     given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
     settings.refuse_tables([*options, *given])
@@ -180,7 +187,9 @@ def of_store(text: str) -> str:
 def _keep_actions(store: Store, found: pl.DataFrame, now: datetime) -> None:
     """Adds delistings and splits that the store does not know yet."""
     known = store.actions
-    new = found.join(known, on=["symbol", "date", "kind"], how="anti", maintain_order="left")
+    new = found.filter(pl.col("kind") == "delisting").join(
+        known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
+    )
     if len(new):
         store.set_actions(join_actions(known, new), now)
 
@@ -227,7 +236,10 @@ def issue_chain(
     rows = [{**row, **gate_of(row, served.run, served.number)} for row in newest.rows]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
-    pieces = {name: piece for name, piece in pieces_from(chain, served.past, signals).items() if len(piece.issued.time)}
+    pieces = {
+        name: replace(piece, again=again)
+        for name, piece in pieces_from(chain, served.past, signals).items() if len(piece.issued.time)
+    }  # fmt: skip
     table = decisions_table(rows)
     if not again:
         table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")

@@ -70,6 +70,7 @@ class IssuedParts(Schema):
 
     decisions: Artefact
     forecasts: Artefact | None = None
+    pieces: Artefact | None = None
 
 
 class NewIssued(Schema):
@@ -80,7 +81,7 @@ class NewIssued(Schema):
 
 
 class Refit(Schema):
-    """A model was fitted and is a candidate: its files, and the cutoff of each asset class."""
+    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it."""
 
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
@@ -163,6 +164,7 @@ class Issued(Schema):
     now: Moment
     decisions: Artefact
     forecasts: Artefact | None = None
+    pieces: Artefact | None = None
     model: Count | None = None
 
 
@@ -305,14 +307,17 @@ def _issued(state: State, record: Record) -> dict[str, Any]:
     parts = record.parts
     one = Issued(
         record=record.number, now=text_of(record.now), decisions=parts["decisions"], forecasts=parts.get("forecasts"),
-        model=record.body.get("model"),
+        pieces=parts.get("pieces"), model=record.body.get("model"),
     )  # fmt: skip
     return {"issued": (*state.issued, one)}
 
 
 def _refit(state: State, record: Record) -> dict[str, Any]:
     cutoffs = dict(record.body.get("cutoffs", {}))
-    one = Model(record=record.number, now=text_of(record.now), parts=record.parts, cutoffs=cutoffs)
+    one = Model(
+        record=record.number, now=text_of(record.now), parts=record.parts, cutoffs=cutoffs,
+        goes_on=record.body.get("goes_on"),
+    )  # fmt: skip
     return {"models": (*state.models, one)}
 
 

@@ -35,6 +35,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, is_regular, read, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.actions import SCHEMA, no_actions
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
@@ -303,19 +304,21 @@ class Store:
     @checked
     def issue(
         self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
-        model: int | None = None, more: Mapping[str, Any] | None = None,
+        pieces: bytes | None = None, model: int | None = None, more: Mapping[str, Any] | None = None,
     ) -> Record:  # fmt: skip
         """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
 
         `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
-        `more`: what else the record shall hold, as JSON.
+        `pieces`: what was issued, see `issued.bytes_of_pieces`. `more`: what else the record shall hold, as JSON.
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
-            self._decisions_of(parts["decisions"])
+            self.decisions_of(parts["decisions"])
             if forecasts is not None:
                 parts["forecasts"] = self.put(parquet(forecasts), ".parquet")
                 self._forecasts_of(parts["forecasts"])
+            if pieces is not None:
+                parts["pieces"] = self.put(pieces, ".safetensors")
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 
     def snapshot(self, now: datetime) -> Record:
@@ -370,9 +373,21 @@ class Store:
         except (SettingsError, TypeError, ValueError, RecursionError) as error:
             raise self.artefacts.fault(name, f"these are no settings of this gatecast: {str(error)[:300]}") from None
 
+    @property
+    def actions(self) -> pl.DataFrame:
+        """Splits and delistings that are known, as `market.actions.read_actions` gives them."""
+        if self.state.actions is None:
+            return no_actions()
+        return self.artefacts.table(self.state.actions, SCHEMA)
+
+    def set_actions(self, actions: pl.DataFrame, now: datetime) -> Record:
+        """Stores the table of all actions that are known."""
+        with self.locked():
+            return self.append("actions", {"parts": {"actions": self.put(parquet(actions), ".parquet")}}, now)
+
     def decisions(self) -> pl.DataFrame:
         """All decisions that were issued, the oldest first, each with `record` and `issued` (when)."""
-        return self._issued(lambda one: self._decisions_of(one.decisions), KEYS)
+        return self._issued(lambda one: self.decisions_of(one.decisions), KEYS)
 
     def forecasts(self) -> pl.DataFrame:
         """All forecasts that were issued, the oldest first, each with `record` and `issued` (when)."""
@@ -389,7 +404,8 @@ class Store:
                 frames.append(found.with_columns(pl.lit(one.record, pl.Int64).alias("record"), moment.alias("issued")))
         return pl.concat(frames, how="diagonal_relaxed")
 
-    def _decisions_of(self, name: str) -> pl.DataFrame:
+    def decisions_of(self, name: str) -> pl.DataFrame:
+        """The decisions of an artefact. Raises `StoreError` for a table that is none."""
         kinds = (pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean, pl.String, TIME)
         frame = self.artefacts.table(name, KEYS, further=kinds)
         if frame.select(
@@ -411,13 +427,13 @@ class Store:
         """Brings the index up to date; what fails is said and ends nothing."""
         index = self.index()
         try:
-            index.follow(self.journal, self._decisions_of)
+            index.follow(self.journal, self.decisions_of)
         except StoreError as error:
             if index.file is None:
                 warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
                 return
             try:
-                index.rebuild(self.journal, self._decisions_of)
+                index.rebuild(self.journal, self.decisions_of)
             except StoreError as again:
                 warnings.warn(f"{again} The store itself is whole.", stacklevel=3)
 
@@ -470,7 +486,7 @@ class Store:
         _ = self.experiment
         self.bars.as_of(datetime.max.replace(tzinfo=UTC))
         for one in self.state.issued:
-            self._decisions_of(one.decisions)
+            self.decisions_of(one.decisions)
             if one.forecasts:
                 self._forecasts_of(one.forecasts)
 
@@ -502,7 +518,7 @@ class Store:
     def rebuild_index(self) -> int:
         """Makes the index again from the journal; how many records it has then."""
         with self.locked():
-            return self.index().rebuild(self.journal, self._decisions_of)
+            return self.index().rebuild(self.journal, self.decisions_of)
 
     def prunable(self, keep: int | None = None) -> Pruning:
         """What `prune` would remove. `keep`: how many models stay, the newest accepted ones, besides the one that
