@@ -1,0 +1,148 @@
+"""What to hold today, and why it is not what was held yesterday: `gatecast today`.
+
+Each cause is measured by making the newest decisions again with one thing as it was: the model before on today's bars
+(the rest of the change is the refit's), the new model with the settings before (the rest is that of the thresholds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gatecast.arguments import checked
+from gatecast.chain import make_chain
+from gatecast.live.gates import GATES
+from gatecast.live.kept import serve
+from gatecast.live.retrain import newest_of
+from gatecast.market.reading import as_utc
+from gatecast.store.store import Store
+
+if TYPE_CHECKING:
+    from gatecast.store.state import Issued, Model
+
+    Rows = Mapping[str, Mapping[str, Any]]
+
+SAME = 1e-12
+"""Weights that differ by no more are the same."""
+CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings"}
+
+
+@dataclass(frozen=True)
+class Today:
+    """A row a symbol: its newest decision, the one before, and what changed the position.
+
+    `rows`: the columns of the newest decision, `before` (weight, book, signal, strategy, gate and time of the one
+    before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold) -> its part
+    of the change; `why` in words.
+    """
+
+    store: Path
+    now: datetime
+    model: int | None
+    rows: Sequence[Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows)}
+
+
+@checked
+def today(store: str | Path, *, now: datetime | None = None) -> Today:
+    """The newest decision of every symbol beside the one before, and why the position changed.
+
+    `now`: the moment up to which bars count (default: the clock). Nothing is written. Raises `StoreError` where the
+    store cannot be read.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    opened = Store.open(store)
+    newest, before = _two_newest(opened)
+    if not newest:
+        return Today(opened.folder, moment, opened.state.serving, [])
+    causes = _causes(opened, newest, before, moment)
+    rows = [_row(row, before.get(symbol), causes.get(symbol, {})) for symbol, row in sorted(newest.items())]
+    return Today(opened.folder, moment, opened.state.serving, rows)
+
+
+def _two_newest(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Symbol -> its newest decision, and that of the close before, each with `model`, from the latest records."""
+    newest: dict[str, dict[str, Any]] = {}
+    before: dict[str, dict[str, Any]] = {}
+    known = len(store.state.symbols)
+    for one in reversed(store.state.issued):
+        for row in store.decisions_of(one.decisions).iter_rows(named=True):
+            row = {**row, "model": one.model}
+            if row["symbol"] not in newest:
+                newest[row["symbol"]] = row
+            elif row["symbol"] not in before and row["time"] < newest[row["symbol"]]["time"]:
+                before[row["symbol"]] = row
+        if len(newest) >= known and len(before) >= known:
+            break
+    return newest, before
+
+
+def _causes(store: Store, newest: Rows, before: Rows, now: datetime) -> dict[str, dict[str, float]]:
+    """Symbol -> cause -> its part of the change of the weight, of those whose weight changed."""
+    changed = {
+        symbol for symbol, row in newest.items()
+        if symbol in before and abs(_weight(row) - _weight(before[symbol])) > SAME
+    }  # fmt: skip
+    if not changed:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    bars = store.bars.as_of(now)
+    for old, new in sorted({(before[one]["model"], newest[one]["model"]) for one in changed}):
+        own = [one for one in changed if (before[one]["model"], newest[one]["model"]) == (old, new)]
+        if old == new or store.state.model(old) is None or store.state.model(new) is None:
+            found |= {one: {"data": _weight(newest[one]) - _weight(before[one])} for one in own}
+            continue
+        closes = {newest[one]["asset_class"]: newest[one]["time"] for one in own}
+        data, refit = (_with(store, bars, fits, old, closes) for fits in (old, new))
+        for one in own:
+            steps = (before[one], data.get(one, {}), refit.get(one, {}), newest[one])
+            parts = [_weight(later) - _weight(earlier) for earlier, later in zip(steps[:-1], steps[1:], strict=True)]
+            found[one] = {name: part for name, part in zip(CAUSES, parts, strict=True) if abs(part) > SAME}
+    return found
+
+
+def _with(store: Store, bars: pl.DataFrame, fits: int, settings: int, closes: Mapping[str, datetime]) -> Rows:
+    """The newest rows by the fits of one model and the settings of another, whatever was issued at these closes."""
+    served = serve(store, _model(store, fits), before=closes)
+    experiment = serve(store, _model(store, settings), before=closes).run.experiment.replace(bars=bars)
+    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    return newest_of(served, chain)
+
+
+def _model(store: Store, number: int) -> Model:
+    found = store.state.model(number)
+    assert found is not None
+    return found
+
+
+def _weight(row: Mapping[str, Any]) -> float:
+    return float(row.get("weight") or 0.0)
+
+
+def _row(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> dict[str, Any]:
+    kept = ("time", "weight", "book", "signal", "strategy", "gate", "model")
+    change = None if before is None else _weight(row) - _weight(before)
+    return {
+        **row, "before": None if before is None else {name: before.get(name) for name in kept}, "change": change,
+        "because": dict(causes), "why": _in_words(row, before, causes), "gate_sentence": GATES.get(row["gate"], ""),
+    }  # fmt: skip
+
+
+def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> str:
+    """Why the position is what it is beside the one before."""
+    if before is None:
+        return "the first decision."
+    if abs(_weight(row) - _weight(before)) <= SAME:
+        return "unchanged." if row["gate"] == before["gate"] else f"still nothing held: {GATES.get(row['gate'], '')}."
+    parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items())
+    moved = f"from {_weight(before):+.3f} to {_weight(row):+.3f}"
+    switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."
+    return f"{moved}: {parts}.{switch}" if parts else f"{moved}.{switch}"
