@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres import PROGRAMS, WHY_NOT, postgres_server
 from test_search import SPACE, Bowl
 
 from gatecast.errors import StoreError
 from gatecast.forecasting.tuning.search import Budget, Trial, open_storage, search
 
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL server is installed (Debian: postgresql)")
+pytestmark = pytest.mark.skipif(not PROGRAMS, reason=WHY_NOT)
 
 WORKER = """
 import sys, time
@@ -37,41 +35,11 @@ with open_storage(sys.argv[1]) as storage:
 """
 
 
-def as_postgres() -> dict[str, str]:
-    """The server refuses root: there Debian's own user runs it."""
-    return {"user": "postgres"} if os.geteuid() == 0 else {}
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """Address of an empty database on loopback."""
-    programs = PROGRAMS[-1].parent
-    folder = Path("/tmp") / f"gatecast-postgres-{os.getpid()}"  # a socket's path must be short
-    folder.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **as_postgres()}
-    data = folder / "data"
-    subprocess.run([programs / "initdb", "-D", data, "-U", "studies", "-A", "trust", "-N"], check=True, **quiet)
-    settings = ("fsync=off", f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}")
-    options = [part for setting in settings for part in ("-c", setting)]
-    process = subprocess.Popen([programs / "postgres", "-D", data, *options], **quiet)
-    try:
-        deadline = time.monotonic() + 60
-        while subprocess.run(
-            [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], check=False, **quiet
-        ).returncode:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield f"postgresql+psycopg://studies@127.0.0.1:{port}/postgres"
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        shutil.rmtree(folder)
+    with postgres_server() as address:
+        yield address
 
 
 STARTED: list[subprocess.Popen[bytes]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -255,8 +256,7 @@ class Index:
                 DECISIONS.c.store == self.store, DECISIONS.c.time >= times.min(), DECISIONS.c.time <= times.max()
             )
         )
-        zone = times.dtype.time_zone  # type: ignore[attr-defined]
-        return {(symbol, time if time.tzinfo else time.replace(tzinfo=_utc(zone))) for symbol, time in found}
+        return {(symbol, _aware(time)) for symbol, time in found}
 
     def decisions(self, symbol: str | None = None) -> list[Mapping[str, Any]]:
         """The decisions in the index, of one symbol or of all, by time and symbol."""
@@ -265,16 +265,15 @@ class Index:
             wanted = wanted.where(DECISIONS.c.symbol == symbol)
         with self._connected() as connection:
             rows = connection.execute(wanted.order_by(DECISIONS.c.time, DECISIONS.c.symbol)).mappings()
-            return [dict(row) for row in rows]
+            return [{**row, "time": _aware(row["time"])} for row in rows]
 
     def refits(self) -> list[Mapping[str, Any]]:
         """The refits in the index, the oldest first."""
         with self._connected() as connection:
             wanted = select(REFITS).where(REFITS.c.store == self.store).order_by(REFITS.c.record)
-            return [dict(row) for row in connection.execute(wanted).mappings()]
+            return [{**row, "now": _aware(row["now"])} for row in connection.execute(wanted).mappings()]
 
 
-def _utc(zone: str | None) -> Any:
-    from datetime import UTC
-
-    return UTC if zone else None
+def _aware(time: datetime) -> datetime:
+    """A moment of the database, which is UTC; SQLite has no zones."""
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
