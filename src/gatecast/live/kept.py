@@ -117,16 +117,13 @@ def _past_of(
     before: Mapping[str, datetime], features: Mapping[str, tuple[str, ...]],
 ) -> Past:  # fmt: skip
     """Rows of every refit and update; refits, scale and fits of this model and of those that it goes on from."""
-    state = store.state
-    records = [(one.record, one.parts[ISSUED]) for one in state.models if one.status != "refused"]
-    records += [(one.record, one.pieces) for one in state.issued if one.pieces is not None]
-    read = {number: _pieces(store, part, experiment.horizon) for number, part in sorted(records)}
+    read = pieces_by_record(store, experiment.horizon)
     own, ancestry = read[model.record], _ancestry(store, model)
     found, weights = {}, []
     for name, refits in own.items():
         each = [(number, pieces[name]) for number, pieces in read.items() if name in pieces]
         inside = [(number, _before(piece, before.get(name))) for number, piece in each]
-        ordered = [piece for _, piece in sorted(inside, key=lambda one: -one[0] if one[1].again else one[0])]
+        ordered = in_order(inside)
         cutoffs = refits.issued.cutoffs
         blocks: dict[str, dict[int, FloatArray]] = {}
         for number, piece in each:
@@ -143,6 +140,21 @@ def _past_of(
         weights += [_weights_of(piece) for piece in ordered]
     table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING
     return Past(found, features, table.sort("symbol", "time"), experiment.forecasting)
+
+
+def pieces_by_record(store: Store, horizon: int) -> dict[int, dict[str, Piece]]:
+    """Number of a record -> asset class -> what it issued, in order; of refits that were not refused, and updates."""
+    records = [(one.record, one.parts[ISSUED]) for one in store.state.models if one.status != "refused"]
+    records += [(one.record, one.pieces) for one in store.state.issued if one.pieces is not None]
+    return {number: _pieces(store, part, horizon) for number, part in sorted(records)}
+
+
+def in_order(pieces: Sequence[tuple[int, Piece]]) -> list[Piece]:
+    """Pieces with the numbers of their records -> pieces, of which the first that has a row counts.
+
+    What was issued first counts, but for what took its place, of which the newest does.
+    """
+    return [piece for _, piece in sorted(pieces, key=lambda one: -one[0] if one[1].again else one[0])]
 
 
 def _before(piece: Piece, moment: datetime | None) -> Piece:

@@ -5,7 +5,7 @@ Live, replay and batch are one chain over the same bars; where they differ, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.chain import Chain, ClassResult
+    from gatecast.store.issued import Piece
+
+    FloatArray = NDArray[np.float64]
 
 Stage = Literal["bar", "feature", "model", "forecast", "signal", "strategy", "size"]
 STAGES: tuple[Stage, ...] = ("bar", "feature", "model", "forecast", "signal", "strategy", "size")
@@ -115,6 +118,41 @@ def _first(stage: Stage, ours: pl.DataFrame, theirs: pl.DataFrame) -> Difference
     )
 
 
+# ── what was issued ───────────────────────────────────────────────────────────────────────────────
+
+
+def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.DataFrame) -> Stages:
+    """The stages of what a store has issued: pieces of all classes in the order in which they count, and decisions.
+
+    `bars`: as they were known when it was issued. The first piece that has a symbol and close counts.
+    """
+    keys = [_keys_of(piece) for piece in pieces]
+
+    def table(columns: Callable[[Piece], Mapping[str, FloatArray]]) -> pl.DataFrame:
+        parts = [
+            key.with_columns(pl.Series(name, values) for name, values in columns(piece).items())
+            for key, piece in zip(keys, pieces, strict=True)
+        ]
+        found = pl.concat(parts, how="diagonal").with_columns(pl.selectors.float().fill_nan(None))
+        return found.unique(KEYS, keep="first", maintain_order=True)
+
+    return {
+        "bar": bars.drop("known_at", "segment"),
+        "feature": table(lambda piece: piece.features),
+        "model": table(lambda piece: _values(piece.issued.values, _is_a_model)),
+        "forecast": table(lambda piece: _values(piece.issued.values, _is_the_ensemble)),
+        "signal": decisions.select(*KEYS, *SIGNAL),
+        "strategy": decisions.select(*KEYS, *CHOICE),
+        "size": table(lambda piece: piece.weights),
+    }
+
+
+def _keys_of(piece: Piece) -> pl.DataFrame:
+    own = piece.issued
+    keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
+    return keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
+
+
 # ── a table a stage ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -122,7 +160,7 @@ def _bars(chain: Chain) -> pl.DataFrame:
     return chain.bars.drop("known_at", "segment")
 
 
-def _of_classes(chain: Chain, make: Callable[[ClassResult], dict[str, NDArray[np.float64]]]) -> pl.DataFrame:
+def _of_classes(chain: Chain, make: Callable[[ClassResult], dict[str, FloatArray]]) -> pl.DataFrame:
     """Keys of every forecast and the columns that `make` gives of a class, NaN as null."""
     parts = []
     for one in chain.classes.values():
@@ -135,7 +173,7 @@ def _of_classes(chain: Chain, make: Callable[[ClassResult], dict[str, NDArray[np
 
 
 def _features(chain: Chain) -> pl.DataFrame:
-    def of_class(one: ClassResult) -> dict[str, NDArray[np.float64]]:
+    def of_class(one: ClassResult) -> dict[str, FloatArray]:
         table = one.samples.features[one.samples.ends]
         return {name: table[:, place] for place, name in enumerate(one.samples.names)}
 
@@ -143,17 +181,19 @@ def _features(chain: Chain) -> pl.DataFrame:
 
 
 def _models(chain: Chain) -> pl.DataFrame:
-    return _of_classes(chain, lambda one: _values(one, lambda model: model not in MADE_OF_OTHERS))
+    return _of_classes(chain, lambda one: _values(one.forecasts.values, _is_a_model))
 
 
 def _forecasts(chain: Chain) -> pl.DataFrame:
-    return _of_classes(chain, lambda one: _values(one, lambda model: model == ENSEMBLE))
+    return _of_classes(chain, lambda one: _values(one.forecasts.values, _is_the_ensemble))
 
 
-def _values(one: ClassResult, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float64]]:
-    """model head step -> (samples,) forecast."""
-    found: dict[str, NDArray[np.float64]] = {}
-    for model, heads in one.forecasts.values.items():
+def _values(
+    values: Mapping[str, Mapping[str, FloatArray]], wanted: Callable[[str], bool]
+) -> dict[str, FloatArray]:  # fmt: skip
+    """ "MODEL HEAD", of a path with its step -> (rows,) forecast."""
+    found: dict[str, FloatArray] = {}
+    for model, heads in values.items():
         if wanted(model):
             for head, array in dict(heads).items():
                 label = head.replace(LOW, "low ").replace(HIGH, "high ")
@@ -161,6 +201,14 @@ def _values(one: ClassResult, wanted: Callable[[str], bool]) -> dict[str, NDArra
                 many = table.shape[1] > 1
                 found |= {f"{model} {label}{f' {step + 1}' * many}": table[:, step] for step in range(table.shape[1])}
     return found
+
+
+def _is_a_model(name: str) -> bool:
+    return name not in MADE_OF_OTHERS
+
+
+def _is_the_ensemble(name: str) -> bool:
+    return name == ENSEMBLE
 
 
 def _decided(*columns: str) -> Callable[[Chain], pl.DataFrame]:
@@ -173,6 +221,6 @@ TABLES: dict[Stage, Callable[[Chain], pl.DataFrame]] = {
     "model": _models,
     "forecast": _forecasts,
     "signal": _decided(*SIGNAL),
-    "strategy": _decided(*CHOICE, "score_bps"),
+    "strategy": _decided(*CHOICE),
     "size": _decided("weight", "book"),
 }

@@ -3,39 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import make_chain
-from gatecast.live.parity import Difference, Stages, first_difference, joined, stages_of
+from gatecast.live.kept import in_order, pieces_by_record, refuse_unserved, serve
+from gatecast.live.parity import Difference, Stages, first_difference, joined, stages_of, stages_of_issued
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.reading import as_utc
+from gatecast.store.store import Store
 
 if TYPE_CHECKING:
-    from gatecast.chain import Chain, Past
+    from gatecast.chain import Past
     from gatecast.experiment import Experiment
 
 Heard = Callable[[int, int], None]
 """Called with the closes that are done and those there are."""
+AT_ONCE = "bar by bar against all bars at once"
+ISSUED_ONES = "what was issued against a chain over all bars"
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """A replay: `said` at each close as live would have said it, the last `chain`, and the `difference` from batch."""
+    """A comparison: how many `closes`, and the first `difference`, None where all is the same to the bit.
+
+    `what`: was compared with what. `said`: what was said at each close.
+    """
 
     closes: int
-    said: Stages
-    chain: Chain
     difference: Difference | None
+    what: str
+    said: Stages = field(default_factory=dict, repr=False)
 
     @property
     def equal(self) -> bool:
-        """Whether batch says the same, bit for bit."""
+        """Whether all is the same, bit for bit."""
         return self.difference is None
+
+    @property
+    def message(self) -> str:
+        """The outcome in a sentence."""
+        if self.closes == 0:
+            return f"{self.what}: nothing to compare yet."
+        if self.difference is None:
+            return f"{self.what}: the same to the bit at {self.closes} close{'s' * (self.closes != 1)}."
+        return f"{self.what}: {self.difference.sentence}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found = None if self.difference is None else asdict(self.difference)
+        return {
+            "closes": self.closes, "equal": self.equal, "difference": found, "compared": self.what,
+            "message": self.message,
+        }  # fmt: skip
 
 
 def replay(
@@ -44,33 +71,123 @@ def replay(
     actions: pl.DataFrame | None = None,
     *,
     since: datetime,
-    batch: Chain | None = None,
+    past: Past | None = None,
     progress: Heard | None = None,
     machine: Machine = ONE_CORE,
 ) -> Replayed:
-    """The chain made anew at each close from `since` on, each time with what it said before as its past.
+    """The chain made anew at each close from `since` on, with what it said before as its past, against all bars at once.
 
     Parameters
     ----------
     bars: Bars frame; at each close the chain sees what was known by then. actions: delistings that are known.
-    since: the first close that is made by itself; what came before is made at once.
-    batch: the chain of all bars; None: it is made here.
+    since: the first close that is made by itself; what came before is made at once, or is `past`.
+    progress: called with the closes that are done and those there are.
 
     Raises as `make_chain` does.
     """
     closes = bars.filter(pl.col("time") >= since)["time"].unique().sort().to_list()
-    past: Past | None = None
+    before = past
     said: list[Stages] = []
-    chain: Chain | None = None
     for number, close in enumerate(closes):
         known = up_to(bars, np.datetime64(close.replace(tzinfo=None), "us"))
-        chain = make_chain(experiment, known, actions=actions, past=past, machine=machine)
-        past = chain.past
+        chain = make_chain(experiment, known, actions=actions, past=before, machine=machine)
+        before = chain.past
         said.append(stages_of(chain, close))
         if progress:
             progress(number + 1, len(closes))
-    if chain is None:
-        raise ValueError(f"there is no close from {since} on")
+    if not said:
+        return Replayed(0, None, AT_ONCE)
+    batch = make_chain(experiment, bars, actions=actions, past=past, machine=machine)
     whole = joined(said)
-    batch = make_chain(experiment, bars, actions=actions, machine=machine) if batch is None else batch
-    return Replayed(len(closes), whole, chain, first_difference(whole, stages_of(batch, since)))
+    return Replayed(len(closes), first_difference(whole, stages_of(batch, since)), AT_ONCE, whole)
+
+
+# ── of a store ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The newest closes of a store: what it can be continued from, and what it issued since."""
+
+    since: datetime
+    closes: int
+    experiment: Experiment
+    bars: pl.DataFrame
+    actions: pl.DataFrame
+    past: Past
+    issued: Stages
+
+
+@checked
+def replay_store(
+    store: str | Path, *, last: int = 20, now: datetime | None = None, progress: Heard | None = None,
+    machine: Machine = ONE_CORE,
+) -> Replayed:  # fmt: skip
+    """Feeds the newest closes of a store bar by bar through the chain, refits where they are due, and compares.
+
+    Each close is compared with a chain over all bars at once. `last`: closes; fewer where the store has not issued so
+    many. Raises `StoreError` where the store cannot be read or has no model. Nothing is written.
+    """
+    span = _span(Store.open(store, machine=machine), last, now)
+    if span is None:
+        return Replayed(0, None, AT_ONCE)
+    return replay(
+        span.experiment, span.bars, span.actions, since=span.since, past=span.past, progress=progress, machine=machine
+    )
+
+
+@checked
+def parity(
+    store: str | Path, *, last: int = 20, now: datetime | None = None, machine: Machine = ONE_CORE
+) -> Replayed:  # fmt: skip
+    """Compares what a store issued at its newest closes with a chain over all its bars, refits made anew.
+
+    Raises `StoreError` where the store cannot be read or has no model. Nothing is written.
+    """
+    span = _span(Store.open(store, machine=machine), last, now)
+    if span is None:
+        return Replayed(0, None, ISSUED_ONES)
+    chain = make_chain(span.experiment, span.bars, actions=span.actions, past=span.past, machine=machine)
+    batch = stages_of(chain, span.since)
+    decided = span.issued["signal"].select("symbol", "time")
+    for stage in ("signal", "strategy"):  # decisions are issued of the newest close of an update alone
+        batch[stage] = batch[stage].join(decided, on=["symbol", "time"], how="semi")
+    return Replayed(span.closes, first_difference(span.issued, batch), ISSUED_ONES, span.issued)
+
+
+def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
+    """The newest `last` closes that the store issued after a model was there; None where there is none."""
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    serving = serve(store, refuse_unserved(store))
+    experiment = serving.run.experiment
+    pieces = pieces_by_record(store, experiment.horizon)
+    first = next(one for one in store.state.models if one.status != "refused")
+    trained = {name: np.datetime64(piece.issued.time.max()) for name, piece in pieces[first.record].items()}
+    times = {
+        time for number, each in pieces.items() if number != first.record
+        for name, piece in each.items() for time in piece.issued.time.tolist() if np.datetime64(time) > trained[name]
+    }  # fmt: skip
+    if not times:
+        return None
+    newest = sorted(times)[-last:]
+    since = newest[0].replace(tzinfo=UTC)
+    model = next(
+        one
+        for one in reversed(store.state.models)
+        if one.status != "refused" and (one is first or all(_moment(cut) < since for cut in one.cutoffs.values()))
+    )
+    served = serve(store, model, before=dict.fromkeys(store.state.symbols.values(), since))
+    ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
+    known = store.bars.first_known(since)
+    decisions = store.decisions().filter(pl.col("forecast_time") == pl.col("time"))
+    decisions = (
+        decisions.sort("record").unique(["symbol", "time"], keep="last").with_columns(pl.col("signal").cast(pl.Int8))
+    )
+    issued = stages_of_issued(ordered, known, decisions)
+    issued = {stage: table.filter(pl.col("time") >= since) for stage, table in issued.items()}
+    bars = store.bars.as_of(moment)
+    return _Span(since, len(newest), experiment.replace(bars=bars), bars, store.actions, served.past, issued)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

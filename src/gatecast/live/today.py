@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
-    from gatecast.store.state import Issued, Model
+    from gatecast.store.state import Model
 
     Rows = Mapping[str, Mapping[str, Any]]
 
@@ -104,7 +105,7 @@ def _causes(store: Store, newest: Rows, before: Rows, now: datetime) -> dict[str
         data, refit = (_with(store, bars, fits, old, closes) for fits in (old, new))
         for one in own:
             steps = (before[one], data.get(one, {}), refit.get(one, {}), newest[one])
-            parts = [_weight(later) - _weight(earlier) for earlier, later in zip(steps[:-1], steps[1:], strict=True)]
+            parts = [_weight(later) - _weight(earlier) for earlier, later in pairwise(steps)]
             found[one] = {name: part for name, part in zip(CAUSES, parts, strict=True) if abs(part) > SAME}
     return found
 

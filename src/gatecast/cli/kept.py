@@ -1,0 +1,228 @@
+"""Commands on a store: new bars, a refit, the way back, what to hold today, and whether live says what batch says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
+from gatecast.cli.show import make_console, make_table, moment_text, print_json, say
+from gatecast.cli.store import Now, StoreFolder
+
+
+@with_bars_options("start", "end", "as_of")
+def update(
+    folder: StoreFolder,
+    bars: Annotated[str, typer.Option(help="File with new bars; it may repeat older ones.")],
+    *,
+    options: dict[str, Any],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings (TOML) of a store that is made.", show_default="the default settings"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
+    now: Now = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store new bars and issue a decision for every symbol; a store that is not there is made.
+
+    Late, repeated, corrected and unfinished bars are told apart, in any order; the same file again changes nothing.
+    What does not fit to the bars that are there (a step like a split, another market) is refused. Exit status 0, also
+    where there is no model yet; 1 where a forecast is not finite, and with --strict for problems of the data.
+    """
+    from gatecast.experiment import Experiment
+    from gatecast.live import update as update_store
+    from gatecast.live.newest import FAILS, NOT_FINITE
+
+    experiment = Experiment.from_toml(config) if config else None
+    done = update_store(folder, bars, now=as_moment(now), experiment=experiment, **options)
+    kinds = {problem.kind for problem in done.problems}
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        for text in done.warnings:
+            say(f"warning: {text}")
+        console = make_console()
+        counts = ", ".join(f"{name} {count}" for name, count in done.counts.items() if count) or "nothing new"
+        made = " (made)" if done.created else ""
+        console.print(f"{done.store}{made}: bars: {counts}.", markup=False, soft_wrap=True)
+        if done.decisions:
+            console.print(decisions_table(done.decisions))
+        console.print(done.message, markup=False, soft_wrap=True)
+    if NOT_FINITE in kinds or (strict and kinds & set(FAILS)):
+        raise typer.Exit(1)
+
+
+def decisions_table(rows: Iterable[Mapping[str, Any]]) -> Any:
+    """The table of decisions, one row a symbol."""
+    columns = (
+        "symbol",
+        "class",
+        "close",
+        "expected",
+        "s.d.",
+        "P(rise)",
+        "signal",
+        "strategy",
+        "evidence",
+        "position",
+        "decided by",
+    )
+    return make_table(
+        columns,
+        (
+            (
+                row["symbol"], row.get("asset_class"), moment_text(row.get("time")),
+                _share(row.get("expected_return_log")), _share(row.get("standard_deviation"), sign=False),
+                _share(row.get("probability_up"), sign=False), _signal(row.get("signal")), row.get("strategy"),
+                _number(row.get("evidence")), _number(row.get("weight"), sign=True), row.get("gate"),
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _share(value: float | None, *, sign: bool = True) -> str:
+    return "-" if value is None else f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %"
+
+
+def _number(value: float | None, *, sign: bool = False) -> str:
+    return "-" if value is None else f"{value:+.3f}" if sign else f"{value:.2f}"
+
+
+def _signal(value: int | None) -> str:
+    return "-" if value is None else {1: "bullish", -1: "bearish"}.get(value, "none")
+
+
+def retrain(
+    folder: StoreFolder,
+    if_due: Annotated[bool, typer.Option("--if-due", help="Only where a refit is due by the schedule.")] = False,
+    now: Now = None,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Refit the models of a store; the first time all refits of its history.
+
+    A refit is due at the first session of each period of the schedule. Of several that were missed the latest is made
+    and the others are listed. The new models take over unless the guard refuses them; `gatecast rollback` brings the
+    ones before back.
+    """
+    from gatecast.live import retrain as retrain_store
+
+    done = retrain_store(folder, if_due=if_due, now=as_moment(now), progress=not quiet, machine=machine_of(jobs))
+    if as_json:
+        print_json(done.to_dict())
+        return
+    for text in done.warnings:
+        say(f"warning: {text}")
+    console = make_console()
+    for text in done.missed:
+        console.print(f"missed: {text}", markup=False, soft_wrap=True)
+    for name, why in done.refused.items():
+        console.print(f"refused: {name}: {why}", markup=False, soft_wrap=True)
+    for head, verdict in done.verdicts.items():
+        console.print(f"{head:<11}{verdict}", markup=False, soft_wrap=True)
+    console.print(f"{done.store}: {done.message}", markup=False, soft_wrap=True)
+
+
+def rollback(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
+    """Bring the models before back into force; a second time undoes that. The forecasts that change are shown."""
+    from gatecast.live import rollback as roll_back
+
+    done = roll_back(folder, now=as_moment(now))
+    if as_json:
+        print_json(done.to_dict())
+        return
+    console = make_console()
+    rows = (
+        (
+            row["symbol"], moment_text(row["time"]),
+            *(_share(row[f"expected_return_log_{when}"]) for when in ("before", "after")),
+            *(_share(row[f"standard_deviation_{when}"], sign=False) for when in ("before", "after")),
+            *(_number(row[f"weight_{when}"], sign=True) for when in ("before", "after")),
+        )
+        for row in done.changes
+    )  # fmt: skip
+    columns = ("symbol", "close", "expected, was", "is", "s.d., was", "is", "position, was", "is")
+    console.print(make_table(columns, rows))
+    console.print(f"{done.store}: {done.message}", markup=False, soft_wrap=True)
+
+
+def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
+    """Show what to hold of every symbol, and why it is not what was held before: new bars, the refit, or settings."""
+    from gatecast.live import today as what_today
+
+    found = what_today(folder, now=as_moment(now))
+    if as_json:
+        print_json(found.to_dict())
+        return
+    console = make_console()
+    if not found.rows:
+        say("nothing was decided yet: `gatecast update` decides once there is a model.")
+        return
+    rows = (
+        (
+            row["symbol"], moment_text(row["time"]), _share(row["expected_return_log"]),
+            f"{_share(row['low_80'])} to {_share(row['high_80'])}", _signal(row["signal"]), row["strategy"],
+            _number(row["evidence"]), _number(row["weight"], sign=True), row["gate"], row["why"],
+        )
+        for row in found.rows
+    )  # fmt: skip
+    columns = (
+        "symbol",
+        "close",
+        "expected",
+        "80 % interval",
+        "signal",
+        "strategy",
+        "evidence",
+        "position",
+        "decided by",
+        "since the close before",
+    )
+    console.print(make_table(columns, rows))
+
+
+def replay(
+    folder: StoreFolder,
+    last: Annotated[int, typer.Option(min=1, help="Closes that are replayed, the newest.")] = 20,
+    now: Now = None,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Feed the newest history bar by bar through the live code, and compare each close with a run over all bars.
+
+    Exit status 1 where a close differs; the first bar, symbol and stage that do are named.
+    """
+    from gatecast.live import replay_store
+
+    _show_parity(replay_store(folder, last=last, now=as_moment(now), machine=machine_of(jobs)), as_json)
+
+
+def parity(
+    folder: StoreFolder,
+    last: Annotated[int, typer.Option(min=1, help="Closes that are compared, the newest.")] = 20,
+    now: Now = None,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what was issued with a run over all bars: the first bar, symbol and stage that differ are named.
+
+    Exit status 1 where a close differs.
+    """
+    from gatecast.live import parity as compare
+
+    _show_parity(compare(folder, last=last, now=as_moment(now), machine=machine_of(jobs)), as_json)
+
+
+def _show_parity(found: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        make_console().print(found.message, markup=False, soft_wrap=True)
+    if not found.equal:
+        raise typer.Exit(1)
