@@ -75,7 +75,7 @@ def replay(
     progress: Heard | None = None,
     machine: Machine = ONE_CORE,
 ) -> Replayed:
-    """The chain made anew at each close from `since` on, with what it said before as its past, against all bars at once.
+    """The chain made anew at each close from `since` on, its past what it said before, against all bars at once.
 
     Parameters
     ----------

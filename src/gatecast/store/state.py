@@ -175,6 +175,7 @@ class Model(Schema):
     now: Moment
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
+    goes_on: Count | None = None
     status: Literal["candidate", "accepted", "refused"] = "candidate"
     reason: Text = ""
 
