@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
 from gatecast.errors import BarsError, SettingsError
+from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import work_of
@@ -221,17 +224,17 @@ def make_chain(
     names = bars["asset_class"].unique().sort().to_list()
     if refit == "never" and before is not None:
         names = [name for name in names if name in before.forecasts]
-    disk = Disk.for_classes(len(names))
+    disk, sampling = Disk.for_classes(len(names)), experiment.sampling
     made: dict[str, Samples] = {}
     for name in names:
         own = bars.filter(pl.col("asset_class") == name)
         reads = before.features.get(name) if before else None
-        made |= experiment.reading(reads).make_samples(own)
+        made |= (sampling if reads is None else replace(sampling, features=reads)).make(own)
         _refuse_lost(made[name], reads)
         made[name] = kept_samples(made[name], disk) if disk else made[name]
-    samples = enough_history(made, bars, experiment)
+    samples = enough_history(made, bars, experiment.schedule, sampling)
     left_out = {
-        name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
+        name: history_needed(bars.filter(pl.col("asset_class") == name), experiment.schedule, sampling)
         for name in made if name not in samples
     }  # fmt: skip
     if plan:
@@ -320,9 +323,14 @@ def forecast_class(
         progress=report, on_fits=on_fits,
     )  # fmt: skip
     since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
-    combined = experiment.combine(forecasts, since).as_issued(past)
+    combined = combine(forecasts, experiment.ensemble, experiment.intervals, since).as_issued(past)
     report(ENSEMBLE, folds)
     return combined
+
+
+def combine(forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, since: int = 0) -> Forecasts:
+    """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
+    return with_intervals(ensemble.combine(with_rival(forecasts), since), intervals)
 
 
 def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:

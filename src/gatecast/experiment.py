@@ -14,9 +14,8 @@ from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, cut, did_you_mean, shown
 from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
-from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.combining.ensemble import Ensemble
-from gatecast.forecasting.combining.intervals import Intervals, with_intervals
+from gatecast.forecasting.combining.intervals import Intervals
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
@@ -34,7 +33,6 @@ from gatecast.forecasting.panel import (
 )
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.tuning.tuned import DEFAULT, GivenLSTM, TunedLSTM, Tuning
-from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day
 from gatecast.market.sources import Reading, read_with_findings
@@ -42,7 +40,7 @@ from gatecast.market.vendors import VENDORS, vendor_of
 from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import FEATURES
-from gatecast.samples.windows import Samples, make_samples
+from gatecast.samples.windows import Samples, Sampling
 from gatecast.settings import LARGEST_SEED, Settings, read_toml, said_above, shared, without_moved
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
@@ -335,42 +333,23 @@ class Experiment(Settings):
         """Strategy -> what a reader calls it, with the models that give the signals."""
         return strategy_titles(self.signals.model, self.signals.confirmed_by, self.strategy, self.model_titles)
 
-    def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
-        """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
-        return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
-
     def read(self) -> Reading:
-        """The bars and what was found in them; no session of the hold-out, nor what became known in it.
-
-        Raises `BarsError` where no price moves at all: there is nothing to forecast.
-        """
-        settings = self.bars
-        if self.holdout is not None:
-            settings = settings.replace(end=last_session(self.holdout, settings.end))
-        reading: Reading = read_with_findings(settings, sealed=self.holdout)
-        if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
-            names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
-            raise BarsError(
-                f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols."
-            )
-        return reading
+        """The bars and what was found in them, see `read_before`."""
+        return read_before(self.holdout, self.bars)
 
     @property
     def context(self) -> int:
         """Bars that must lie behind a sample: the longest lookback of any model."""
         return max(self.lookback, self.tuning.reach if self.tuning else 0)
 
-    def reading(self, features: tuple[str, ...] | None) -> Experiment:
-        """The same with these features by name; None: its own."""
-        named: Experiment = self if features is None else self.replace(features=features)
-        return named
+    @property
+    def sampling(self) -> Sampling:
+        """What samples are made with, as the experiment's models need them."""
+        return Sampling(self.features, self.lookback, self.horizon, self.volatility_proxy, self.context)
 
     def make_samples(self, bars: pl.DataFrame) -> dict[str, Samples]:
         """Asset class -> samples, as the experiment's models need them."""
-        return make_samples(
-            bars, self.features, lookback=self.lookback, horizon=self.horizon,
-            volatility_proxy=self.volatility_proxy, context=self.context,
-        )  # fmt: skip
+        return self.sampling.make(bars)
 
     @property
     def panel(self) -> dict[str, Forecaster]:
@@ -490,6 +469,21 @@ class Experiment(Settings):
 
 SAID_ABOVE = said_above(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
+
+
+def read_before(holdout: str | None, bars: BarsSettings) -> Reading:
+    """The bars and what was found in them; no session of the hold-out, nor what became known in it.
+
+    `holdout`: first session of it, YYYY-MM-DD; None: there is none. Raises `BarsError` where no price moves at all:
+    there is nothing to forecast.
+    """
+    if holdout is not None:
+        bars = bars.replace(end=last_session(holdout, bars.end))
+    reading: Reading = read_with_findings(bars, sealed=holdout)
+    if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
+        names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
+        raise BarsError(f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols.")
+    return reading
 
 
 def with_present_names(values: dict[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,29 @@ class Samples:
         )
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What samples are made with, the arguments of `make_samples`: an experiment's own are `Experiment.sampling`.
+
+    >>> from gatecast.market import synthetic
+    >>> Sampling(("ret_log_1",), 20, 5, "garman_klass", 20).make(synthetic.a1(500, seed=1))["index"].lookback
+    20
+    """
+
+    features: tuple[str, ...] | None
+    lookback: int
+    horizon: int
+    volatility_proxy: str
+    context: int
+
+    def make(self, bars: pl.DataFrame) -> dict[str, Samples]:
+        """Asset class -> samples of these bars."""
+        return make_samples(
+            bars, self.features, lookback=self.lookback, horizon=self.horizon,
+            volatility_proxy=self.volatility_proxy, context=self.context,
+        )  # fmt: skip
+
+
 @checked
 def make_samples(
     bars: pl.DataFrame,

@@ -93,7 +93,7 @@ def tune(experiment: Experiment, *, progress: Progress | None = None, machine: M
     """
     experiment = experiment.replace(tuning=experiment.tuning or Tuning())
     bars = experiment.read().bars
-    samples = enough_history(experiment.make_samples(bars), bars, experiment)
+    samples = enough_history(experiment.make_samples(bars), bars, experiment.schedule, experiment.sampling)
     models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
     seconds: dict[str, float] = {}
     forecasts = {
@@ -102,7 +102,7 @@ def tune(experiment: Experiment, *, progress: Progress | None = None, machine: M
     }
     data = data_of(bars, list(samples.values()))
     with problems() as unread:
-        record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
+        record_trials([trial for one in forecasts.values() for trial in nested_trials(one, experiment.network, data)])
     searches = {name: searches_of(one) for name, one in forecasts.items()}
     scores = search_worth({head: Record.of(forecasts, head) for head in RIVALS}, searches) or {}
     return Tuned(experiment.name, scores, searches, seconds, tuple(unread))
