@@ -174,21 +174,6 @@ class Experiment(Settings):
     def _former_strategies(cls, values: Any) -> Any:
         return with_moved_settings(values) if isinstance(values, dict) else values
 
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _strategies(cls, tables: Any, about: ValidationInfo) -> Any:
-        """The strategy of every name that takes part."""
-        if "strategies" not in about.data:  # which is refused by itself
-            return {}
-        if not isinstance(tables, dict):
-            return tables
-        return load_strategies(about.data["strategies"].in_order, tables)
-
-    @field_serializer("strategy")
-    def _strategy_tables(self, strategy: dict[str, Strategy]) -> dict[str, Any]:
-        """Each table with its kind."""
-        return {name: {"kind": one.kind, **one.model_dump(mode="json")} for name, one in strategy.items()}
-
     @field_validator("holdout", mode="before")
     @classmethod
     def _a_date(cls, holdout: Any) -> Any:
@@ -217,34 +202,23 @@ class Experiment(Settings):
         given = rest.get("model", {})
         return {**rest, "models": models, "model": {**tables, **given} if isinstance(given, dict) else given}
 
-    @field_validator("model", mode="before")
+    @field_validator("strategy", "model", mode="before")
     @classmethod
-    def _forecasters(cls, tables: Any, about: ValidationInfo) -> Any:
-        """The forecaster of every name: of those in `models`, and of the other tables."""
-        if "models" not in about.data:  # which is refused by itself
+    def _by_name(cls, tables: Any, about: ValidationInfo) -> Any:
+        """The strategy of every name that takes part; the forecaster of every name in `models` and of other tables."""
+        names = about.data.get("models" if about.field_name == "model" else "strategies")
+        if names is None:  # which is refused by itself
             return {}
         if not isinstance(tables, dict):
             return tables
-        for name, table in tables.items():
-            if not isinstance(table, dict | Forecaster):
-                raise ValueError(f"model.{name} = {table!r}: expected a table of settings, [model.{name}]")
-            if name in always() or name in MADE_OF_OTHERS:
-                raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
-            if name == NETWORK + DEFAULT:
-                raise ValueError(f"model.{name}: a tuned run calls the network with given settings so. Choose another.")
-            if name not in about.data["models"] and not is_model(name):
-                raise ValueError(f"model.{name} has settings, but does not run: add {name!r} to models, or remove it.")
-        for name in about.data["models"]:
-            if name not in tables and not is_model(name):
-                raise ValueError(f"{unknown_model(name)}")
-        return {name: entry(name, tables.get(name, {})) for name in (*about.data["models"], *tables)}
+        return load_models(names, tables) if about.field_name == "model" else load_strategies(names.in_order, tables)
 
-    @field_serializer("model")
-    def _tables(self, model: dict[str, Forecaster]) -> dict[str, Any]:
+    @field_serializer("strategy", "model")
+    def _tables(self, parts: dict[str, Any]) -> dict[str, Any]:
         """Each table with its kind, and without what is said above."""
         return {
             name: {"kind": one.kind, **one.model_dump(mode="json", exclude=shared(type(one)))}
-            for name, one in model.items()
+            for name, one in parts.items()
         }
 
     @field_validator("too_good", mode="before")
@@ -469,6 +443,26 @@ class Experiment(Settings):
 
 SAID_ABOVE = said_above(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
+
+
+def load_models(names: tuple[str, ...], tables: dict[str, Any]) -> dict[str, Forecaster]:
+    """The forecaster of every name in `names`, and of the other tables; `tables`: name -> settings, or a Forecaster.
+
+    Raises `ValueError` for a table that no name asks for, a name that is taken, and a name that nobody knows.
+    """
+    for name, table in tables.items():
+        if not isinstance(table, dict | Forecaster):
+            raise ValueError(f"model.{name} = {table!r}: expected a table of settings, [model.{name}]")
+        if name in always() or name in MADE_OF_OTHERS:
+            raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
+        if name == NETWORK + DEFAULT:
+            raise ValueError(f"model.{name}: a tuned run calls the network with given settings so. Choose another.")
+        if name not in names and not is_model(name):
+            raise ValueError(f"model.{name} has settings, but does not run: add {name!r} to models, or remove it.")
+    for name in names:
+        if name not in tables and not is_model(name):
+            raise ValueError(f"{unknown_model(name)}")
+    return {name: entry(name, tables.get(name, {})) for name in (*names, *tables)}
 
 
 def read_before(holdout: str | None, bars: BarsSettings) -> Reading:
