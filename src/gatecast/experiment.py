@@ -41,7 +41,7 @@ from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.windows import Samples, Sampling
-from gatecast.settings import LARGEST_SEED, Settings, read_toml, said_above, shared, without_moved
+from gatecast.settings import LARGEST_SEED, Settings, read_toml, shared, shared_settings, without_moved
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
@@ -235,7 +235,9 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _said_once(self) -> Experiment:
-        sections = {name: getattr(self, name) for name in SAID_ABOVE} | {f"model.{k}": v for k, v in self.model.items()}
+        sections = {name: getattr(self, name) for name in SHARED_SETTINGS} | {
+            f"model.{k}": v for k, v in self.model.items()
+        }
         for section, settings in sections.items():
             for name in sorted(shared(type(settings)) & settings.model_fields_set):
                 above, below = getattr(self, name), getattr(settings, name)
@@ -413,7 +415,7 @@ class Experiment(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once; `Experiment(**...)` reads them."""
-        return self.model_dump(mode="json", exclude=SAID_ABOVE)
+        return self.model_dump(mode="json", exclude=SHARED_SETTINGS)
 
     @classmethod
     @checked
@@ -441,7 +443,7 @@ class Experiment(Settings):
             raise
 
 
-SAID_ABOVE = said_above(Experiment)
+SHARED_SETTINGS = shared_settings(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
 
 

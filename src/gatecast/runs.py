@@ -17,7 +17,7 @@ from gatecast import provenance
 from gatecast.arguments import checked
 from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
-from gatecast.compute.disk import Disk, KeptFile
+from gatecast.compute.disk import Disk, StoredFile
 from gatecast.compute.estimate import Cost
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
@@ -68,7 +68,7 @@ class Run:
 
     experiment: Experiment
     bars: pl.DataFrame
-    forecasts_parquet: bytes | KeptFile = field(repr=False)
+    forecasts_parquet: bytes | StoredFile = field(repr=False)
     signals: pl.DataFrame
     weights: pl.DataFrame
     equity: pl.DataFrame
@@ -137,7 +137,7 @@ class Run:
 
     def _parquet(self) -> io.BytesIO | Path:
         kept = self.forecasts_parquet
-        return kept.path if isinstance(kept, KeptFile) else io.BytesIO(kept)
+        return kept.path if isinstance(kept, StoredFile) else io.BytesIO(kept)
 
     def to_frame(self) -> pl.DataFrame:
         """The forecasts."""
@@ -236,7 +236,7 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     )  # fmt: skip
 
 
-def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | KeptFile:
+def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | StoredFile:
     """Parquet of `Forecasts.to_frame` of each class in turn, one row group a symbol; with `disk` a file there.
 
     As a frame they would take ten times as much memory, of which here one symbol's share is needed at a time.
@@ -358,7 +358,7 @@ def later_of(chain: Chain, costs: Costs, records: Mapping[str, Record] | None = 
 
 
 def configuration(experiment: Experiment) -> str:
-    """Hash of what makes a trial. How its data are called, and what is held out, make no other configuration."""
+    """Hash of the settings that make a trial. Names of data and the hold-out are not part of it."""
     left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample

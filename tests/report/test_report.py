@@ -19,7 +19,16 @@ from plotly.offline import get_plotlyjs
 
 from gatecast.files import jsonable
 from gatecast.report import drawing, figures, render, render_data, report_data
-from gatecast.report.scorecard import as_good, dumbbell, interval_plot, kept, placed, rests, scorecard, tried
+from gatecast.report.scorecard import (
+    as_good,
+    dumbbell,
+    evidence_rows,
+    interval_plot,
+    placed,
+    scorecard,
+    shrinkage_words,
+    trial_rows,
+)
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
 from tests.report.fakes import FakeExperiment, FakeRun
@@ -772,7 +781,10 @@ def test_the_page_says_what_the_lstm_alone_is_worth(run: FakeRun) -> None:
         for model, head, gain in (("lstm", "return", -0.0245), ("lstm", "regime", -0.796), ("ensemble", "regime", 0.03))
     ]
     text = said(run, models=rows)
-    sentence = "The LSTM alone, trained on the last 2 years, has a larger loss than the rival in every head: return 2.45 %, regime 79.6 %."
+    sentence = (
+        "The LSTM alone, trained on the last 2 years, has a larger loss than the rival in every head: return 2.45 %, "
+        "regime 79.6 %."
+    )
     assert sentence in text
     assert text.index(sentence) < text.index("Evidence factor now")
     assert (
@@ -1021,10 +1033,14 @@ def test_holdout_sealed_opened_and_none(run: FakeRun, page: Tags) -> None:
 
 
 def test_a_gain_lost_in_the_holdout_in_words() -> None:
-    assert kept({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "gone"
-    assert kept({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "not smaller"
-    assert kept({"before": None, "after": 0.1}) == kept({"before": 0.1, "after": None}) == "not measured"
-    assert kept({"before": 0.0, "after": 0.1, "shrinkage": None}) == "no gain before"
+    assert shrinkage_words({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "gone"
+    assert shrinkage_words({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "not smaller"
+    assert (
+        shrinkage_words({"before": None, "after": 0.1})
+        == shrinkage_words({"before": 0.1, "after": None})
+        == "not measured"
+    )
+    assert shrinkage_words({"before": 0.0, "after": 0.1, "shrinkage": None}) == "no gain before"
 
 
 def test_a_leak_stands_in_a_banner_above_everything(run: FakeRun, page: Tags) -> None:
@@ -1152,23 +1168,23 @@ def test_a_share_of_nothing_has_no_sign() -> None:
 def test_the_panel_of_trials_claims_no_more_money_than_the_verdict() -> None:
     luck = {"count": 4, "effective": 4.0, "best_of": {"pvalue": 0.006}}
     sure = {"probabilistic_sharpe": 0.976, "deflated_sharpe": 0.976, "min_track_record_bars": 800}
-    told = tried(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
+    told = trial_rows(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
     assert told
     assert "Verdict on the strategy: cannot tell (corrected p 0.16)" in told["says"]
     assert "each counted as an independent trial" in told["says"]
     assert not any(row["mine"] for row in told["rows"])
-    told = tried(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
+    told = trial_rows(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
     assert told
     assert all(row["mine"] for row in told["rows"])
     unknown = {**luck, "best_of": {"pvalue": None, "reason": "one trial had a profit or loss of its own"}}
-    told = tried(unknown, {**sure, "deflated_sharpe": None}, 1055, {"verdict": "cannot tell"})
+    told = trial_rows(unknown, {**sure, "deflated_sharpe": None}, 1055, {"verdict": "cannot tell"})
     assert told
     assert told["says"].endswith("cannot be computed: one trial had a profit or loss of its own.")
     assert told["rows"][-1]["text"] == "cannot be computed"
 
 
 def test_days_are_worth_no_more_than_there_are() -> None:
-    answers = rests({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
+    answers = evidence_rows({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
     days = next(row["answers"] for row in answers if row["question"] == "Days")
     assert days == {"return": "709 (709 independent)", "regime": "709 (61 independent)"}
 

@@ -155,13 +155,13 @@ class Samples:
         return np.maximum(self.times, self.known_by_bar[self.ends])
 
     @cached_property
-    def known(self) -> dict[Hashable, Any]:
+    def fit_cache(self) -> dict[Hashable, Any]:
         """What was fitted on these samples and will be asked for again; the key says all that it depends on."""
         return {}
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "unit", "answers", "table", "known"):
+        for name in ("windows", "summaries", "unit", "answers", "table", "fit_cache"):
             self.__dict__.pop(name, None)
 
     def first_of_end(self, rows: IntArray) -> IntArray:

@@ -303,11 +303,11 @@ class LinearVariance(Forecaster):
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
         """The fit on all rows whose answers are known at the fold's cutoff; `ResidualLSTM` asks for it, too."""
-        known, key = fold.data.known, (self, fold.cutoff)
-        if key not in known:
+        fits, key = fold.data.fit_cache, (self, fold.cutoff)
+        if key not in fits:
             with one_thread():  # whoever asks first
-                known[key] = self._fit(fold)
-        found: FittedLinearVariance = known[key]
+                fits[key] = self._fit(fold)
+        found: FittedLinearVariance = fits[key]
         return found
 
     def _fit(self, fold: Fold) -> FittedLinearVariance:

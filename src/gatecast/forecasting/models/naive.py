@@ -183,13 +183,13 @@ class Naive(Forecaster):
 def range_average(samples: Samples) -> FloatArray:
     """(bars,) exponentially weighted mean of the variance proxy of one bar, decay .94, within each segment."""
     key = "range_average"
-    if key not in samples.known:
+    if key not in samples.fit_cache:
         frame = pl.DataFrame(
             {"symbol": samples.symbol, "segment": samples.segment, "proxy": np.exp(samples.facts.har[:, 0])}
         )
         average = pl.col("proxy").fill_nan(None).ewm_mean(alpha=1 - DECAY, ignore_nulls=True)
-        samples.known[key] = to_array(frame.select(average.over("symbol", "segment")), "proxy")
-    found: FloatArray = samples.known[key]
+        samples.fit_cache[key] = to_array(frame.select(average.over("symbol", "segment")), "proxy")
+    found: FloatArray = samples.fit_cache[key]
     return found
 
 
