@@ -114,7 +114,7 @@ def _forecast(
 ) -> Forecasts:  # fmt: skip
     """One class by the LSTM alone, with the settings that are searched for and with those given."""
 
-    def told(count: int, of: int, best: str) -> None:
+    def on_search(count: int, of: int, best: str) -> None:
         if progress:
             progress(f"{samples.asset_class}: search | {best}", count, of)
 
@@ -128,5 +128,5 @@ def _forecast(
 
     done: dict[str, int] = {}
     total = models[NETWORK].fit_count(len(schedule.folds(samples.times, samples.known_at)))
-    task = replace(task, on_search=told)
+    task = replace(task, on_search=on_search)
     return walk_forward(models, samples, schedule, task, progress=report, on_fits=clock)
