@@ -127,7 +127,7 @@ asset_class = "index"
 units = 16
 layers = 1
 seeds = 1
-epochs = 6
+epochs = 12
 [schedule]
 refit = "6M"
 [tuning]
