@@ -20,6 +20,7 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.forecasting.checks import LARGEST
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
@@ -48,8 +49,6 @@ NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
 """What a forecast of today must have -> the head that it is of."""
-LARGEST = 20.0
-"""A log return, or a variance of one, beyond which a forecast is none: a price times or over 485 million."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
