@@ -137,9 +137,10 @@ def _refuse_absurd(name: str, forecasts: Mapping[str, FloatArray], samples: Samp
             where = np.flatnonzero(wrong.reshape(len(rows), -1).any(1))
             first = int(where[0])
             row = samples.decided[rows[first]]
+            symbol, time = samples.symbols[samples.symbol[row]], str(samples.time[row])[:16]
             came, may = size[first][wrong[first]].flat[0], most[first][wrong[first]].flat[0]
             raise ForecasterError(
-                f"the model {name!r}: its {head} of {samples.symbols[samples.symbol[row]]!r} at {str(samples.time[row])[:16]} is "
+                f"the model {name!r}: its {head} of {symbol!r} at {time} is "
                 f"{came:g} in size, and no market's is above {may:g} there ({len(where)} of {len(rows)} forecasts are "
                 f"so): return {'log returns' if head == 'return' else 'variances of log returns'}, and NaN where there "
                 "is no forecast."
