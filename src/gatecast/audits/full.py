@@ -43,6 +43,7 @@ from gatecast.audits.tables import (
     up_to,
 )
 from gatecast.chain import ClassResult, Progress, decide, forecast_class
+from gatecast.compute.progress import shown
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment, read_before
 from gatecast.forecasting.forecaster import ALONE, Task
@@ -88,7 +89,7 @@ class Cuts(Settings):
 
 @checked
 def audit(
-    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None,
+    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | bool | None = None,
     machine: Machine = ONE_CORE,
 ) -> Audit:  # fmt: skip
     """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
@@ -97,8 +98,8 @@ def audit(
     ----------
     experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
     full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
-    progress: called with the kind of cut, how many are done and how many there are. machine: its cores serve; nothing
-        of an audit is kept.
+    progress: called with the kind of cut, how many are done and how many there are; True shows bars, as in `run`.
+    machine: its cores serve; nothing of an audit is kept.
 
     Returns
     -------
@@ -135,16 +136,17 @@ def audit(
         for leak in leaks:
             found.setdefault((leak.stage, leak.column), (leak, moment))
 
-    for done, (moment, last) in enumerate(plan):
-        if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
-            for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
-                other = again(changed(raw, garbage, moment, kind), last)
-                keep(
-                    _compared(whole, other, moment, kind, experiment.bars.resample, names),
-                    moment,
-                )
-        if progress:
-            progress(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
+    with shown(progress) as told:
+        for done, (moment, last) in enumerate(plan):
+            if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
+                for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
+                    other = again(changed(raw, garbage, moment, kind), last)
+                    keep(
+                        _compared(whole, other, moment, kind, experiment.bars.resample, names),
+                        moment,
+                    )
+            if told:
+                told(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
     for moment in fits or _thin(near, cuts.fits):
         keep(_as_known(experiment.holdout, experiment.bars, whole, moment), moment)
 

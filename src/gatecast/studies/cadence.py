@@ -16,6 +16,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
+from gatecast.compute.progress import shown
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
@@ -247,7 +248,9 @@ def _cell(one: Difference | None) -> str:
 
 
 @checked
-def cadence(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Cadences:
+def cadence(
+    experiment: Experiment, *, progress: Progress | bool | None = None, machine: Machine = ONE_CORE
+) -> Cadences:
     """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
 
     The schedule is the experiment's with monthly refits, the first when there is a whole window to learn from: else the
@@ -257,7 +260,7 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None, machine
     Parameters
     ----------
     experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set.
-    progress: called with "class: cadence", networks trained and networks there are.
+    progress: called with "class: cadence", networks trained and networks there are; True shows bars, as in `run`.
     machine: its cores change the seconds alone; nothing is kept of what was interrupted.
 
     Raises
@@ -287,9 +290,10 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None, machine
     wanted = {name for names in RIVALS.values() for name in names}
     rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
     costs, task = dict.fromkeys(MONTHS, Cost()), Task(jobs=machine.jobs)
-    forecasts = {
-        name: _forecast(lstms, rivals, experiment.schedule, one, costs, progress, task) for name, one in samples.items()
-    }
+    with shown(progress) as told:
+        forecasts = {
+            name: _forecast(lstms, rivals, experiment.schedule, one, costs, told, task) for name, one in samples.items()
+        }
     heads = [head for head in HEADS if head in experiment.network.heads]
     records = records_of(forecasts, heads)
     first = records[heads[0]]
