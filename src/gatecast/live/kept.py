@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -48,22 +48,32 @@ class Served:
     past: Past
 
 
-def pieces_from(chain: Chain, past: Past | None, signals: Sequence[str]) -> dict[str, Piece]:
+def pieces_from(
+    chain: Chain, past: Past | None, signals: Sequence[str], awaited: pl.DataFrame | None = None
+) -> dict[str, Piece]:
     """Asset class -> what a chain has issued beyond its past: rows, weights, features, and the scale of new refits.
 
-    `signals`: the models that signals are made from, whose scale is kept.
+    `signals`: the models that signals are made from, whose scale is kept. `awaited`: symbol and time of rows that are
+    not issued.
     """
+    keys = () if awaited is None else awaited.select("symbol", "time").iter_rows()
+    waits = {(symbol, np.datetime64(time.replace(tzinfo=None), "us")) for symbol, time in keys}
     weights = chain.weights.select("symbol", "time", "weight", "book")
     found = {}
     for name, one in chain.classes.items():
         before = past.forecasts.get(name) if past else None
-        found[name] = _piece_from(one, before, weights, signals)
+        found[name] = _piece_from(one, before, weights, signals, waits)
     return found
 
 
-def _piece_from(one: ClassResult, before: Issued | None, weights: pl.DataFrame, signals: Sequence[str]) -> Piece:
+def _piece_from(
+    one: ClassResult, before: Issued | None, weights: pl.DataFrame, signals: Sequence[str],
+    waits: Collection[tuple[str, np.datetime64]],
+) -> Piece:  # fmt: skip
     issued, rows = one.forecasts.issued(), one.forecasts.rows
     fresh = np.ones(len(rows), bool) if before is None else ~np.isin(rows, before.rows_in(one.samples)[1])
+    if waits:
+        fresh &= [key not in waits for key in zip(issued.symbol, issued.time, strict=True)]
     table = one.samples.features[one.samples.ends[rows]][fresh]
     done = 0 if before is None else len(before.cutoffs)
     scale = {

@@ -18,10 +18,12 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path
 from gatecast.live.gates import gate_of
 from gatecast.live.kept import Served, pieces_from, serve
-from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_ended, stale, told_of, usable
+from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
+from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
+from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, merge_bars
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
@@ -129,7 +131,7 @@ def update(
             record = opened.add_bars(fresh, moment, stated=stated, problems=tuple(one.sentence for one in problems))
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, reading.actions, moment)
-        done = _issue(opened, reading, problems, moment)
+        done = _issue(opened, known, problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
@@ -210,35 +212,41 @@ class Issued:
         return NO_MODEL if self.model is None else f"{len(self.decisions)} decisions"
 
 
-def _issue(store: Store, reading: Reading, problems: Sequence[DataProblem], now: datetime) -> Issued:
-    """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
+def _issue(store: Store, known: pl.DataFrame, problems: Sequence[DataProblem], now: datetime) -> Issued:
+    """Forecasts and decisions from the newest bars; those that were not issued yet are stored.
+
+    `known`: the bars before, which show of which symbols a row that is not there may still come.
+    """
     model = store.state.model(store.state.serving)
     if model is None:
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
     served = serve(store, model)
     bars = store.bars.as_of(now)
+    bars, awaited = with_awaited(known, bars, facts_of(bars, store.actions).symbols_ended)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
-    return issue_chain(store, served, chain, problems, now)
+    return issue_chain(store, served, chain, (*problems, *say_awaited(bars, awaited)), now, awaited=awaited)
 
 
 def issue_chain(
-    store: Store, served: Served, chain: Chain, problems: Sequence[DataProblem], now: datetime, *, again: bool = False
-) -> Issued:
+    store: Store, served: Served, chain: Chain, problems: Sequence[DataProblem], now: datetime, *,
+    again: bool = False, awaited: pl.DataFrame | None = None,
+) -> Issued:  # fmt: skip
     """The newest rows of a chain, told and stored.
 
-    `again`: they take the place of what was issued at these closes before.
+    `again`: they take the place of what was issued at these closes before. `awaited`: symbol and time of rows that may
+    still come, of which nothing is issued.
     """
     ended = chain.facts.symbols_ended
     problems = (*problems, *stale(chain.bars, now, ended), *say_ended(ended))
     chain = without_doubtful(served.run, chain)
-    newest = told_of(served.run, served.past, chain, problems)
+    newest = told_of(served.run, served.past, chain, problems, awaited)
     rows = [{**row, **gate_of(row, served.run, served.number)} for row in newest.rows]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
     pieces = {
         name: replace(piece, again=again)
-        for name, piece in pieces_from(chain, served.past, signals).items() if len(piece.issued.time)
+        for name, piece in pieces_from(chain, served.past, signals, awaited).items() if len(piece.issued.time)
     }  # fmt: skip
     table = decisions_table(rows)
     if not again:

@@ -1,0 +1,248 @@
+"""A store from day to day: new bars, refits, the way back, what changed, and whether live says what batch says."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.errors import BarsError, StoreError
+from gatecast.experiment import Experiment
+from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
+from gatecast.market import synthetic
+from gatecast.samples.features import FEATURES, register
+from gatecast.store import Store
+
+HOUR = timedelta(hours=1)
+FIRST = 500
+"""Closes that the store begins with; the refit of a new month comes 5 later."""
+
+
+def settings(**more: Any) -> Experiment:
+    cheap: dict[str, Any] = {
+        "features": ("x", "ret_log_1"), "lookback": 10, "models": ("ridge", "logistic"),
+        "signals": {"model": "ridge", "confirmed_by": "ridge"}, "schedule": {"train": "1Y", "minimum": "1Y"},
+        "selection": {"evidence": 1.0, "minimum_days": 20}, "too_good": ("planted",),
+    }  # fmt: skip
+    return Experiment(**{**cheap, **more})
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    return synthetic.b1(560, seed=1, r2=0.08, symbols=2)
+
+
+@pytest.fixture(scope="module")
+def closes(bars: pl.DataFrame) -> list[datetime]:
+    found: list[datetime] = bars["time"].unique().sort().to_list()
+    return found
+
+
+@pytest.fixture(scope="module")
+def month(closes: list[datetime]) -> int:
+    """The number of a first session of a month after the first closes."""
+    return next(number for number in range(FIRST + 3, len(closes)) if closes[number].month != closes[number - 1].month)
+
+
+@pytest.fixture(scope="module")
+def trained(bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a model, three closes before a new month."""
+    folder = tmp_path_factory.mktemp("trained") / "store"
+    now = closes[month - 4] + HOUR
+    done = update(folder, bars.filter(pl.col("time") <= now), now=now, experiment=settings())
+    assert done.created and done.model is None and not done.decisions and "no model yet" in done.message
+    made = retrain(folder, now=now)
+    assert made.model is not None and made.replaces is None
+    return folder
+
+
+@pytest.fixture
+def store(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def feed(bars: pl.DataFrame, closes: list[datetime], store: Path) -> Callable[..., Updated]:
+    """The bars of some closes into the store, an hour after the last of them."""
+
+    def add(first: int, last: int | None = None, given: pl.DataFrame = bars, after: timedelta = HOUR) -> Updated:
+        last = first if last is None else last
+        part = given.filter(pl.col("time").is_between(closes[first], closes[last]))
+        return update(store, part, now=closes[last] + after)
+
+    return add
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_decision_of_every_symbol_is_issued_with_its_gate_and_the_same_bars_change_nothing(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    done = feed(month - 3)
+    assert [row["symbol"] for row in done.decisions] == ["B1_0", "B1_1"]
+    assert all(row["time"] == closes[month - 3] and row["gate"] in ("open", "signal", "flat") for row in done.decisions)
+    assert dict(done.counts)["new"] == 2 and len(done.wrote) == 2
+    before = files(store)
+    again = feed(month - 3)
+    after = files(store)
+    assert again.wrote == ()
+    assert [(row["gate"], row["weight"]) for row in again.decisions] == [
+        (row["gate"], row["weight"]) for row in done.decisions
+    ]
+    assert {name for name in after if after[name] != before.get(name)} <= {"heartbeat", "lock"}
+    assert Store.open(store).check() == []
+
+
+def test_what_is_issued_from_day_to_day_is_what_a_chain_over_all_bars_says(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    for number in range(month - 3, month + 3):
+        feed(number - 2, number)
+        retrain(store, now=closes[number] + HOUR)
+    now = closes[month + 2] + HOUR
+    assert len(Store.open(store).state.models) == 2
+    for compare in (parity, replay_store):
+        found = compare(store, last=6, now=now)
+        assert (found.closes, found.difference) == (6, None)
+
+
+def test_a_machine_that_slept_decides_at_the_newest_close_alone_and_live_is_still_batch(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    feed(month - 3)
+    slept = feed(month - 2, month + 1, after=HOUR)
+    assert dict(slept.counts)["late"] == 6
+    assert {row["time"] for row in slept.decisions} == {closes[month + 1]}
+    due = retrain(store, now=closes[month + 1] + HOUR)
+    assert due.model is not None and list(due.due) == ["index"]
+    assert parity(store, last=1, now=closes[month + 1] + HOUR).equal  # before it batch had refitted in time
+
+
+def test_a_refit_takes_the_place_of_what_was_issued_before_the_fill_and_waits_after_it(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    feed(month - 3, month)
+    late = retrain(store, now=closes[month] + timedelta(days=2))
+    assert late.model is None and "fill has passed" in late.message
+    done = retrain(store, now=closes[month] + HOUR)
+    assert done.model is not None and {row["model"] for row in done.decisions} == {done.model}
+    assert retrain(store, now=closes[month] + HOUR).message == "no refit is due."
+    newest = today(store, now=closes[month] + HOUR).rows
+    assert {row["model"] for row in newest} == {done.model}
+
+
+def test_a_rollback_brings_the_old_forecasts_back_and_a_second_one_the_new_ones(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    now = closes[month] + HOUR
+    old = {row["symbol"]: row["expected_return_log"] for row in feed(month - 3, month).decisions}
+    new = {row["symbol"]: row["expected_return_log"] for row in retrain(store, now=now).decisions}
+    assert all(old[symbol] != new[symbol] for symbol in old)
+    back, forth = rollback(store, now=now), rollback(store, now=now)
+    for done, was, becomes in ((back, new, old), (forth, old, new)):
+        assert {row["symbol"]: row["expected_return_log_before"] for row in done.changes} == was
+        assert {row["symbol"]: row["expected_return_log_after"] for row in done.changes} == becomes
+    assert retrain(store, now=now).message == "no refit is due."
+    assert Store.open(store).check() == []
+
+
+def test_without_a_model_before_nothing_can_be_brought_back(store: Path) -> None:
+    with pytest.raises(StoreError, match="no model before"):
+        rollback(store)
+
+
+def test_what_changed_is_the_sum_of_new_bars_and_the_refit(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    now = closes[month] + HOUR
+    feed(month - 3, month - 1)
+    feed(month)
+    retrain(store, now=now)
+    rows = today(store, now=now).rows
+    assert len(rows) == 2
+    for row in rows:
+        assert row["change"] == pytest.approx(row["weight"] - row["before"]["weight"])
+        assert sum(row["because"].values()) == pytest.approx(row["change"])
+        assert set(row["because"]) <= {"data", "refit"}
+    assert any("refit" in row["because"] for row in rows)
+
+
+def test_a_step_like_a_split_between_the_store_and_new_bars_is_refused_and_nothing_changes(
+    feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame
+) -> None:
+    before = files(store)
+    halved = bars.with_columns(pl.col("open", "high", "low", "close") / 2)
+    with pytest.raises(BarsError, match="split"):
+        feed(month - 3, given=halved)
+    after = files(store)
+    assert {name for name in after if after[name] != before.get(name)} <= {"lock"}
+
+
+def test_a_history_that_was_rebased_goes_on_at_the_level_of_the_store(
+    feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    halved = bars.with_columns(pl.col("open", "high", "low", "close") / 2)
+    done = feed(month - 30, month - 3, given=halved)
+    assert dict(done.counts) | {"repeated": 0} == {
+        "new": 2, "late": 0, "corrected": 0, "unfinished": 0, "repeated": 0,
+    }  # fmt: skip
+    assert "rescaled" in {problem.kind for problem in done.problems}
+    stored = Store.open(store).bars.as_of(closes[month - 3] + HOUR)
+    expected = bars.filter(pl.col("time") <= closes[month - 3])
+    assert np.allclose(stored["close"], expected["close"], rtol=1e-12)
+
+
+def test_a_corrected_bar_is_a_new_version_and_what_was_issued_stays(
+    feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    feed(month - 3)
+    issued = Store.open(store).decisions()
+    wrong = (pl.col("time") == closes[month - 3]) & (pl.col("symbol") == "B1_0")
+    changed = bars.with_columns(high=pl.when(wrong).then(pl.col("high") * 1.001).otherwise("high"))
+    done = feed(month - 6, month - 3, given=changed)
+    assert dict(done.counts)["corrected"] == 1 and "revised" in {problem.kind for problem in done.problems}
+    assert Store.open(store).decisions().equals(issued)
+    found = parity(store, last=1, now=closes[month - 3] + HOUR)
+    assert found.difference is not None
+    assert (found.difference.stage, found.difference.symbol, found.difference.column) == ("bar", "B1_0", "high")
+
+
+def test_parity_names_the_feature_that_moved_by_a_bar(
+    bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path
+) -> None:
+    def move(close: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.r_[0.0, np.diff(np.log(close))]
+
+    register("planted_move", warmup=2)(move)
+    try:
+        now = closes[month - 4] + HOUR
+        experiment = settings(features=("x", "planted_move"))
+        update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now, experiment=experiment)
+        retrain(tmp_path / "s", now=now)
+        now = closes[month - 3] + HOUR
+        update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
+        assert parity(tmp_path / "s", now=now).equal
+        register("planted_move", warmup=2)(lambda close: np.r_[0.0, move(close)[:-1]])
+        found = parity(tmp_path / "s", now=now)
+        assert found.difference is not None
+        assert (found.difference.stage, found.difference.column) == ("feature", "planted_move")
+    finally:
+        FEATURES.remove("planted_move")
+
+
+def test_a_symbol_that_is_missing_today_is_said_in_its_row(
+    feed: Callable[..., Updated], month: int, bars: pl.DataFrame
+) -> None:
+    done = feed(month - 3, given=bars.filter(pl.col("symbol") != "B1_1"))
+    gates = {row["symbol"]: row["gate"] for row in done.decisions}
+    assert gates["B1_1"] == "no bar" and gates["B1_0"] != "no bar"
+    assert all(row["weight"] is None for row in done.decisions if row["symbol"] == "B1_1")
