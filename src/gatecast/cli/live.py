@@ -41,7 +41,7 @@ def forecast(
     read = read_newest(known, bars, **options)
     found = forecast_live(
         known, read.bars, splits=read.splits, actions=read.actions, now=as_moment(now), findings=read.findings,
-        others=read.others,
+        others=read.others, calendars=read.calendars,
     )  # fmt: skip
     if as_json:
         print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
