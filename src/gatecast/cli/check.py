@@ -27,10 +27,10 @@ def check(
     from dataclasses import asdict, replace
 
     from gatecast.market.bars import findings
+    from gatecast.market.classes import asset_class
     from gatecast.market.ends import say_ends
     from gatecast.market.facts import Facts
     from gatecast.market.sources import read_bars, read_with_findings
-    from gatecast.market.classes import asset_class
     from gatecast.market.stale import stale_prices
 
     whole = {name: value for name, value in options.items() if name not in ("start", "end")}

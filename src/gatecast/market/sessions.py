@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -177,6 +177,21 @@ def _read(name: str, first: int, last: int, folder: Path | None) -> Calendar:
     columns = {column: table[column].to_numpy() for column in ("session", "published")}
     moments = {column: table[column].dt.replace_time_zone(None).to_numpy() for column in ("open", "close")}
     return Calendar(name, **columns, **moments, note=note)
+
+
+def closes_of(names: Collection[str], begin: datetime, until: datetime, *, folder: Path | None = None) -> TimeArray:
+    """(n,) closes, UTC and ascending, of all sessions of these calendars after `begin` and up to `until`.
+
+    It is what `Schedule.due_at` asks for of a class whose symbols trade on several exchanges. `folder`: see
+    `calendar_of`, which says what is raised.
+
+    >>> day = datetime(2024, 7, 4, tzinfo=UTC)  # a holiday in New York
+    >>> closes_of(["XNYS", "XLON"], day, day + timedelta(days=2)).astype("datetime64[m]").astype(str).tolist()
+    ['2024-07-04T15:30', '2024-07-05T15:30', '2024-07-05T20:00']
+    """
+    closes = [calendar_of(name, until, begin=begin.date(), folder=folder).close for name in names]
+    every: TimeArray = np.unique(np.concatenate(closes))
+    return every[(every > _moment(begin)) & (every <= _moment(until))]
 
 
 def versions() -> dict[str, str]:
@@ -363,7 +378,10 @@ def _key(name: str) -> str:
 
 def _recall(folder: Path, name: str, first: int, last: int) -> pl.DataFrame | None:
     """A kept table that is whole and has all these years; None: it must be made."""
-    for path in sorted(folder.glob(f"{_key(name)}-*.parquet")):
+    paths: list[Path] = []
+    with suppress(OSError):
+        paths = sorted(folder.glob(f"{_key(name)}-*.parquet"))
+    for path in paths:
         found = _FILE.fullmatch(path.name)
         if found is None or int(found[1]) > first or int(found[2]) < last:
             continue
