@@ -56,9 +56,13 @@ def trained(bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path_fac
     folder = tmp_path_factory.mktemp("trained") / "store"
     now = closes[month - 4] + HOUR
     done = update(folder, bars.filter(pl.col("time") <= now), now=now, experiment=settings())
-    assert done.created and done.model is None and not done.decisions and "no model yet" in done.message
+    assert done.created
+    assert done.model is None
+    assert not done.decisions
+    assert "no model yet" in done.message
     made = retrain(folder, now=now)
-    assert made.model is not None and made.replaces is None
+    assert made.model is not None
+    assert made.replaces is None
     return folder
 
 
@@ -90,7 +94,8 @@ def test_a_decision_of_every_symbol_is_issued_with_its_gate_and_the_same_bars_ch
     done = feed(month - 3)
     assert [row["symbol"] for row in done.decisions] == ["B1_0", "B1_1"]
     assert all(row["time"] == closes[month - 3] and row["gate"] in ("open", "signal", "flat") for row in done.decisions)
-    assert dict(done.counts)["new"] == 2 and len(done.wrote) == 2
+    assert dict(done.counts)["new"] == 2
+    assert len(done.wrote) == 2
     before = files(store)
     again = feed(month - 3)
     after = files(store)
@@ -123,7 +128,8 @@ def test_a_machine_that_slept_decides_at_the_newest_close_alone_and_live_is_stil
     assert dict(slept.counts)["late"] == 6
     assert {row["time"] for row in slept.decisions} == {closes[month + 1]}
     due = retrain(store, now=closes[month + 1] + HOUR)
-    assert due.model is not None and list(due.due) == ["index"]
+    assert due.model is not None
+    assert list(due.due) == ["index"]
     assert parity(store, last=1, now=closes[month + 1] + HOUR).equal  # before it batch had refitted in time
 
 
@@ -132,9 +138,11 @@ def test_a_refit_takes_the_place_of_what_was_issued_before_the_fill_and_waits_af
 ) -> None:
     feed(month - 3, month)
     late = retrain(store, now=closes[month] + timedelta(days=2))
-    assert late.model is None and "fill has passed" in late.message
+    assert late.model is None
+    assert "fill has passed" in late.message
     done = retrain(store, now=closes[month] + HOUR)
-    assert done.model is not None and {row["model"] for row in done.decisions} == {done.model}
+    assert done.model is not None
+    assert {row["model"] for row in done.decisions} == {done.model}
     assert retrain(store, now=closes[month] + HOUR).message == "no refit is due."
     newest = today(store, now=closes[month] + HOUR).rows
     assert {row["model"] for row in newest} == {done.model}
@@ -209,7 +217,8 @@ def test_a_corrected_bar_is_a_new_version_and_what_was_issued_stays(
     wrong = (pl.col("time") == closes[month - 3]) & (pl.col("symbol") == "B1_0")
     changed = bars.with_columns(high=pl.when(wrong).then(pl.col("high") * 1.001).otherwise("high"))
     done = feed(month - 6, month - 3, given=changed)
-    assert dict(done.counts)["corrected"] == 1 and "revised" in {problem.kind for problem in done.problems}
+    assert dict(done.counts)["corrected"] == 1
+    assert "revised" in {problem.kind for problem in done.problems}
     assert Store.open(store).decisions().equals(issued)
     found = parity(store, last=1, now=closes[month - 3] + HOUR)
     assert found.difference is not None
@@ -244,5 +253,6 @@ def test_a_symbol_that_is_missing_today_is_said_in_its_row(
 ) -> None:
     done = feed(month - 3, given=bars.filter(pl.col("symbol") != "B1_1"))
     gates = {row["symbol"]: row["gate"] for row in done.decisions}
-    assert gates["B1_1"] == "no bar" and gates["B1_0"] != "no bar"
+    assert gates["B1_1"] == "no bar"
+    assert gates["B1_0"] != "no bar"
     assert all(row["weight"] is None for row in done.decisions if row["symbol"] == "B1_1")

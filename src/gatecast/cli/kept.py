@@ -226,3 +226,21 @@ def _show_parity(found: Any, as_json: bool) -> None:
         make_console().print(found.message, markup=False, soft_wrap=True)
     if not found.equal:
         raise typer.Exit(1)
+
+
+def health(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
+    """Say how old bars, decisions and models of a store are, in sessions of its calendars; for a monitor.
+
+    Exit status 0: all is well; 1: something should be looked at; 2: the feed is dead, or the store cannot be read.
+    """
+    from gatecast.live import health as how_is
+
+    found = how_is(folder, now=as_moment(now))
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        console = make_console()
+        for one in found.checks:
+            console.print(f"{one.level:<8} {one.name:<10} {one.sentence}", markup=False, soft_wrap=True)
+    if found.status:
+        raise typer.Exit(found.status)

@@ -1,5 +1,6 @@
 """A new bar in, a forecast out: of a run that is finished, and of a store that is kept for years."""
 
+from gatecast.live.health import Health, health
 from gatecast.live.newest import Newest, NewestBars, forecast, forecast_newest, read_newest, without_broken
 from gatecast.live.replay import Replayed, parity, replay, replay_store
 from gatecast.live.retrain import Retrained, RolledBack, retrain, rollback
@@ -7,6 +8,7 @@ from gatecast.live.today import Today, today
 from gatecast.live.update import Updated, update
 
 __all__ = [
-    "Newest", "NewestBars", "Replayed", "Retrained", "RolledBack", "Today", "Updated", "forecast", "forecast_newest",
-    "parity", "read_newest", "replay", "replay_store", "retrain", "rollback", "today", "update", "without_broken",
+    "Health", "Newest", "NewestBars", "Replayed", "Retrained", "RolledBack", "Today", "Updated", "forecast",
+    "forecast_newest", "health", "parity", "read_newest", "replay", "replay_store", "retrain", "rollback", "today",
+    "update", "without_broken",
 ]  # fmt: skip

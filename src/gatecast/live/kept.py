@@ -194,7 +194,8 @@ def _weights_of(piece: Piece) -> pl.DataFrame:
 
 def _ancestry(store: Store, model: Model) -> set[int]:
     """Numbers of a model and of those that it goes on from."""
-    found, one = set(), model
+    found: set[int] = set()
+    one: Model | None = model
     while one is not None and one.record not in found:
         found.add(one.record)
         one = store.state.model(one.goes_on)

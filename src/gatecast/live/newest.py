@@ -236,17 +236,18 @@ def forecast(
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
         *say_ended(ended), *say_awaited(merged.bars, awaited),
     )  # fmt: skip
-    return told_of(run, past, chain, problems, awaited)
+    return told_of(run, past, chain, problems, awaited, calendars)
 
 
 def told_of(
-    run: Run, past: Past, chain: Chain, problems: Sequence[DataProblem] = (), awaited: pl.DataFrame | None = None
-) -> Newest:
+    run: Run, past: Past, chain: Chain, problems: Sequence[DataProblem] = (), awaited: pl.DataFrame | None = None,
+    calendars: Mapping[str, str] | None = None,
+) -> Newest:  # fmt: skip
     """The newest forecast of every symbol of a chain, with what must be said of it.
 
     In: `chain`, made of a run's bars and newer ones without a refit, with what the run has issued as its `past`;
-    `problems` of the bars; `awaited`: symbol and time of rows that may still come, see `market.awaited`. Of a run that
-    is in doubt nothing is held.
+    `problems` of the bars; `awaited`: symbol and time of rows that may still come, see `market.awaited`;
+    `calendars`: see `forecast`. Of a run that is in doubt nothing is held.
     """
     experiment, merged, ended = run.experiment, chain.bars, chain.facts.symbols_ended
     warnings = [problem.sentence for problem in problems]

@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.forecasting.combining.intervals import HIGH, LOW
-from gatecast.forecasting.panel import ENSEMBLE
-from gatecast.forecasting.walkforward import MADE_OF_OTHERS
+from gatecast.forecasting.panel import ENSEMBLE, MADE_OF_OTHERS
 from gatecast.trading.decisions import CHOICE, KEYS, SIGNAL, keys_of
 
 if TYPE_CHECKING:

@@ -161,8 +161,9 @@ def due_closes(store: Store, schedule: Schedule, bars: pl.DataFrame) -> dict[str
     """Asset class -> the closes since its last refit, even if rolled back, at which one was due; no class without."""
     last: dict[str, np.datetime64] = {}
     for one in store.state.models:
-        for name, cutoff in one.cutoffs.items() if one.status == "accepted" else ():
-            last[name] = max(last.get(name, np.datetime64(cutoff, "us")), np.datetime64(cutoff, "us"))
+        for name, text in one.cutoffs.items() if one.status == "accepted" else ():
+            moment = np.datetime64(text, "us")
+            last[name] = max(last.get(name, moment), moment)
     found = {}
     for name, cutoff in last.items():
         closes = bars.filter(pl.col("asset_class") == name)["time"].dt.replace_time_zone(None).unique().sort()
@@ -179,7 +180,7 @@ def _done(past: Past | None, name: str) -> int:
 
 def refused_of(chain: Chain, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, str]:
     """class/model -> why the guard kept the fit before, of the refits that are new."""
-    found = {}
+    found: dict[str, str] = {}
     for name, folds in fresh.items():
         cutoffs = {fold.cutoff for fold in folds}
         for model, reasons in getattr(chain.classes[name].forecasts, "refused", {}).items():

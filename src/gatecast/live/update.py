@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -128,7 +128,8 @@ def update(
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
-            record = opened.add_bars(fresh, moment, stated=stated, problems=tuple(one.sentence for one in problems))
+            said_of = tuple(one.sentence for one in problems)
+            record = opened.add_bars(fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars)
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, reading.actions, moment)
         done = _issue(opened, known, problems, moment)
@@ -167,7 +168,9 @@ def _to_store(
     if own.is_empty():
         return others, tuple(problems)
     listed = reading.actions.filter(pl.col("kind") == "split")
-    table = False if splits is False else listed if len(listed) else None
+    table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
+    if splits is False:
+        table = False
     try:
         merged = merge_bars(known, own, table, reading.actions, corrections="kept")
     except BarsError as error:
@@ -238,9 +241,9 @@ def issue_chain(
     still come, of which nothing is issued.
     """
     ended = chain.facts.symbols_ended
-    problems = (*problems, *stale(chain.bars, now, ended), *say_ended(ended))
+    problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
     chain = without_doubtful(served.run, chain)
-    newest = told_of(served.run, served.past, chain, problems, awaited)
+    newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
     rows = [{**row, **gate_of(row, served.run, served.number)} for row in newest.rows]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
@@ -258,7 +261,7 @@ def issue_chain(
 
 def decisions_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Rows of decisions as a table: symbol, time (the newest close of the symbol's class), numbers, gate and reason."""
-    schema = {
+    schema: dict[str, Any] = {
         "symbol": pl.String, "time": pl.Datetime("us", "UTC"), "forecast_time": pl.Datetime("us", "UTC"),
         **dict.fromkeys(TEXTS, pl.String), **dict.fromkeys(NUMBERS, pl.Float64), "signal": pl.Int8,
         "consensus": pl.Boolean, "low_80": pl.Float64, "high_80": pl.Float64, "flags": pl.String,

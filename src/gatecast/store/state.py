@@ -50,6 +50,7 @@ class NewBars(Schema):
     counts: dict[Name, Count]
     symbols: dict[Name, Name] = Field(default_factory=dict)
     columns: list[Name]
+    calendars: dict[Name, Name] = Field(default_factory=dict)
     problems: list[Text] = Field(default_factory=list)
 
 
@@ -205,6 +206,7 @@ class State(Schema):
     bars: tuple[BarsPart, ...] = ()
     symbols: dict[Name, Name] = Field(default_factory=dict)
     columns: tuple[Name, ...] = ()
+    calendars: dict[Name, Name] = Field(default_factory=dict)
     issued: tuple[Issued, ...] = ()
     models: tuple[Model, ...] = ()
     serving: Count | None = None
@@ -297,6 +299,7 @@ def _bars(state: State, record: Record) -> dict[str, Any]:
     return {
         "bars": (*state.bars, *added), "symbols": dict(sorted(symbols.items())),
         "columns": state.columns or tuple(record.body["columns"]),
+        "calendars": {**state.calendars, **record.body.get("calendars", {})},
     }  # fmt: skip
 
 

@@ -282,11 +282,13 @@ class Store:
 
     @checked
     def add_bars(
-        self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = ()
-    ) -> Record | None:
+        self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = (),
+        calendars: Mapping[str, str] | None = None,
+    ) -> Record | None:  # fmt: skip
         """Stores what a Bars frame that came at `now` has that the store has not; None where it has all.
 
-        `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. Raises `BarsError` for bars
+        `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. `calendars`: symbol -> its
+        calendar, where it is not that of its class. Raises `BarsError` for bars
         that are none, or not as the store's; `StoreError` where they cannot be written. Then nothing has changed.
         """
         with self.locked():
@@ -297,7 +299,7 @@ class Store:
             body = {
                 "parts": parts, "rows": {f"{year:04}": len(rows) for year, rows in arrived.years.items()},
                 "counts": dict(arrived.counts), "symbols": dict(arrived.symbols), "columns": list(arrived.columns),
-                "problems": [*problems, *arrived.problems],
+                "problems": [*problems, *arrived.problems], "calendars": dict(calendars or {}),
             }  # fmt: skip
             return self.append("bars", body, now)
 

@@ -1,0 +1,142 @@
+"""Whether a store is looked after: how old its bars, decisions and models are, and what waits; `gatecast health`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from gatecast.arguments import checked
+from gatecast.errors import StoreError
+from gatecast.live.retrain import due_closes
+from gatecast.market.facts import facts_of
+from gatecast.market.reading import as_utc
+from gatecast.market.sessions import feed_age
+from gatecast.store.store import Store
+
+Level = Literal["ok", "warning", "failure"]
+LEVELS: tuple[Level, ...] = ("ok", "warning", "failure")
+"""The exit status of `gatecast health` is the place of the worst."""
+LATE_SESSIONS, DEAD_SESSIONS = 1, 3
+"""Sessions that a feed may be behind before it is late, and from which on it is dead."""
+HEARTBEAT = timedelta(days=4)
+"""After which a store that nobody looked after is one that something is wrong with: a long weekend is shorter."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: its name, how it is, and a sentence."""
+
+    name: str
+    level: Level
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a store is: its checks, worst first, and how many sessions each symbol's newest bar is behind."""
+
+    store: Path
+    now: datetime
+    checks: Sequence[Check]
+    behind: Mapping[str, int]
+
+    @property
+    def level(self) -> Level:
+        """The worst of all checks."""
+        return max((one.level for one in self.checks), key=LEVELS.index, default="ok")
+
+    @property
+    def status(self) -> int:
+        """For a monitor: 0 ok, 1 warning, 2 failure."""
+        return LEVELS.index(self.level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "store": str(self.store), "now": self.now, "level": self.level, "status": self.status,
+            "checks": [asdict(one) for one in self.checks], "sessions_behind": dict(self.behind),
+        }  # fmt: skip
+
+
+@checked
+def health(store: str | Path, *, now: datetime | None = None) -> Health:
+    """How a store is at `now` (default: the clock). A store that cannot be read is a failure; nothing is written.
+
+    The age of bars is counted in sessions of each symbol's calendar, so that a weekend or a holiday is no alarm.
+    Raises `StoreError` where there is no store.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    try:
+        opened = Store.open(store)
+    except StoreError as error:
+        if not (Path(store) / "store.json").exists():
+            raise
+        return Health(Path(store), moment, [Check("store", "failure", str(error))], {})
+    bars = opened.bars.as_of(moment)
+    if bars.is_empty():
+        return Health(opened.folder, moment, [Check("bars", "warning", "there are no bars yet.")], {})
+    ended = facts_of(bars, opened.actions).symbols_ended
+    ages = feed_age(bars, moment, opened.state.calendars)
+    behind = {
+        row["symbol"]: int(row["sessions_behind"]) for row in ages.iter_rows(named=True) if row["symbol"] not in ended
+    }
+    found = [
+        _bars(behind),
+        _model(opened),
+        _issued(opened, bars["time"].max()),
+        _refit(opened, bars),
+        _looked(opened, moment),
+    ]
+    checks = sorted(found, key=lambda one: -LEVELS.index(one.level))
+    return Health(opened.folder, moment, checks, behind)
+
+
+def _bars(behind: Mapping[str, int]) -> Check:
+    worst = max(behind.values(), default=0)
+    late = sorted(symbol for symbol, sessions in behind.items() if sessions > LATE_SESSIONS)
+    if not late:
+        return Check("bars", "ok", "the newest bar of every symbol is there.")
+    level: Level = "failure" if min(behind.values()) >= DEAD_SESSIONS else "warning"
+    names = ", ".join(map(repr, late[:10])) + (f" and {len(late) - 10} more" if len(late) > 10 else "")
+    return Check("bars", level, f"{names}: no bar for {worst} sessions. Is the feed alive?")
+
+
+def _model(store: Store) -> Check:
+    model = store.state.model(store.state.serving)
+    if model is None:
+        return Check("model", "warning", f"there is no model yet: `gatecast retrain {store.folder}` trains one.")
+    cutoffs = ", ".join(f"{name} {cutoff[:10]}" for name, cutoff in model.cutoffs.items())
+    return Check("model", "ok", f"model {model.record} forecasts; it was refitted at {cutoffs}.")
+
+
+def _issued(store: Store, newest: datetime) -> Check:
+    if store.state.serving is None:
+        return Check("decisions", "ok", "none are issued without a model.")
+    if not store.state.issued:
+        return Check("decisions", "warning", "none were issued yet: the next `gatecast update` issues some.")
+    last = store.decisions_of(store.state.issued[-1].decisions)["time"].max()
+    if last is None or last < newest:
+        return Check("decisions", "warning", f"none were issued at the newest close, {newest:%Y-%m-%d %H:%M} UTC.")
+    return Check("decisions", "ok", f"the newest are of {last:%Y-%m-%d %H:%M} UTC.")
+
+
+def _refit(store: Store, bars: Any) -> Check:
+    due = due_closes(store, store.experiment.schedule, bars)
+    if not due:
+        return Check("refit", "ok", "none is due.")
+    count = max(len(closes) for closes in due.values())
+    level: Level = "warning" if count > 1 else "ok"
+    since = min(closes[0] for closes in due.values())[:10]
+    return Check("refit", level, f"{count} due since {since}: `gatecast retrain {store.folder} --if-due`.")
+
+
+def _looked(store: Store, now: datetime) -> Check:
+    found = store.heartbeat()
+    if found is None:
+        return Check("heartbeat", "warning", "nobody looked after the store yet.")
+    last = datetime.fromisoformat(str(found["now"]))
+    level: Level = "failure" if now - last > 3 * HEARTBEAT else "warning" if now - last > HEARTBEAT else "ok"
+    return Check("heartbeat", level, f"the last command that looked after the store was at {last:%Y-%m-%d %H:%M} UTC.")
