@@ -32,7 +32,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path, is_regular, read, sync_folder, write, write_whole
+from gatecast.files import full_path, is_regular, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.processes import is_dead, mark
@@ -58,7 +58,6 @@ SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
 UPGRADES: dict[int, Callable[[Path], None]] = {}
 """Schema version -> what brings a store's folder from it to the next one. It must bear being begun twice."""
-LOOSE = "a table of decisions has numbers, texts, times and truth values besides"
 
 
 class About(Schema):
@@ -72,10 +71,7 @@ class About(Schema):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a store: the file, and what.
-
-    `what` begins with "note: " in words of `say` where nothing is lost by it: `is_harmless`.
-    """
+    """One thing that is wrong with a store: the file, and what; `is_harmless` where nothing is lost by it."""
 
     file: Path
     what: str
@@ -183,13 +179,13 @@ class Store:
         if journal.last is None:
             raise StoreError(f"{self.folder / JOURNAL} has no record. Restore the store from a copy.")
         state = State()
-        for number, snapshot in enumerate(journal.snapshots()):
+        for snapshot in journal.snapshots():
             try:
                 found = State.of_json(self.artefacts.json(snapshot.parts["state"]), snapshot)
             except (StoreError, ValueError, KeyError) as error:
                 warnings.warn(
-                    f"the snapshot of record {snapshot.number} in {self.folder} cannot be used, and the one before it "
-                    f"is: {error}" + ("" if number == 0 else " (one more)"),
+                    f"the snapshot of record {snapshot.number} in {self.folder} cannot be used, the records before it "
+                    f"are: {error}",
                     stacklevel=2,
                 )
                 continue
@@ -230,6 +226,8 @@ class Store:
             raise StoreError(f"{self.folder} cannot be locked: {error.strerror or error}.") from None
         try:
             _say_taken_over(file)
+            for place in (self.folder, self.folder / JOURNAL):
+                sweep(place)
             with contextlib.suppress(OSError):
                 _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
             self._holds, self._wrote = 1, False
