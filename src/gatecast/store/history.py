@@ -95,11 +95,11 @@ class History:
         rows = self.versions(since).filter(pl.col("known_at") <= moment)
         if record is not None:
             rows = rows.filter(pl.col("record") <= record)
-        return self._bars(_without_repeats(rows, self._state().columns).unique(KEYS, keep="last", maintain_order=True))
+        return self._bars(_last(_without_repeats(rows, self._state().columns)))
 
     def first_known(self, since: datetime | None = None) -> pl.DataFrame:
         """The Bars frame of each row's first version."""
-        return self._bars(self.versions(since).unique(KEYS, keep="first", maintain_order=True))
+        return self._bars(_first(self.versions(since)))
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
         if rows.is_empty():
@@ -233,11 +233,25 @@ def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:
 
 
 def _without_repeats(rows: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Versions without those that say the same as the version before them: their row was known before."""
+    """Versions, sorted, without those that say the same as the version before them: their row was known before."""
     values = (*PRICES, "volume", *columns)
-    before = {name: pl.col(name).shift().over(KEYS) for name in values}
-    first = pl.int_range(pl.len()).over(KEYS) == 0
-    return rows.filter(first | ~pl.all_horizontal(_same(pl.col(name), then) for name, then in before.items()))
+    repeated = pl.all_horizontal(_same(pl.col(name), pl.col(name).shift()) for name in values)
+    return rows.filter(_differs_from(1) | ~repeated)
+
+
+def _first(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first version of each row; `rows` sorted."""
+    return rows.filter(_differs_from(1))
+
+
+def _last(rows: pl.DataFrame) -> pl.DataFrame:
+    """The last version of each row; `rows` sorted."""
+    return rows.filter(_differs_from(-1))
+
+
+def _differs_from(steps: int) -> pl.Expr:
+    """Whether a version is of another symbol or close than the one so many places before it (after it: -1)."""
+    return pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift(steps)) for key in KEYS)
 
 
 def _with_starts(bars: pl.DataFrame) -> pl.DataFrame:
