@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatecast.errors import BarsError, StoreError
+from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import sha256_of
 from gatecast.machine import Machine
@@ -296,7 +296,7 @@ def test_a_rollback_brings_the_model_before_back(copy: Path) -> None:
 # ── check ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_of_journal_and_artefacts_is_found(full: Path, data: st.DataObject) -> None:
     names = sorted(name for name in files(full) if name.startswith(("journal/", "parts/")))
@@ -530,4 +530,14 @@ def test_an_index_that_cannot_be_reached_is_said_and_stops_nothing(copy: Path) -
     with pytest.warns(UserWarning, match=r"me:\*\*\*@.*The store itself is whole") as said:
         store.append("alarm", {"name": "a"}, LATER)
     assert "secret" not in str(said[0].message)
-    assert [one.is_harmless for one in Store.faults(copy, machine=machine)] == [False]
+    assert [one.is_harmless for one in Store.faults(copy, machine=machine)] == [True]
+
+
+def test_a_moment_without_time_zone_is_refused(store: Store) -> None:
+    naive = datetime(2024, 1, 2)
+    for work in (
+        lambda: store.add_bars(BARS, naive), lambda: store.bars.as_of(naive), lambda: store.snapshot(naive),
+        lambda: store.append("alarm", {"name": "a"}, naive), lambda: store.beat(naive),
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match="has no time zone"):
+            work()

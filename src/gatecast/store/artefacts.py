@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import StoreError, cut
-from gatecast.files import PART, read, remove, sha256_of, sweep, write_whole
+from gatecast.files import PART, read, remove, sha256_of, sweep, sync_folder, write_whole
 from gatecast.formats import arrays_of, json_of, table_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
 FOLDER = "parts"
-MOST_BYTES = {".json": 200_000_000, ".toml": 2_000_000, ".safetensors": 2_000_000_000, ".parquet": 4_000_000_000}
+MOST_BYTES = {".json": 200_000_000, ".toml": 2_000_000, ".safetensors": 1_000_000_000, ".parquet": 1_000_000_000}
 """Ending of an artefact -> bytes that it may have."""
 NAME = r"[0-9a-f]{64}\.(?:json|toml|safetensors|parquet)"
 """The name of an artefact, as a regular expression."""
@@ -58,7 +58,10 @@ class Artefacts:
         path = self.path(name)
         try:
             if not self._has(name, content):
+                new = not path.parent.exists()
                 write_whole(path, content)
+                if new:
+                    sync_folder(self.folder)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be written: {error.strerror or error}. The store is as it was; make room, then do the "

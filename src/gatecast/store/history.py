@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gatecast.errors import BarsError, StoreError, cut
+from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import fill_times
@@ -92,6 +92,7 @@ class History:
         `since`: see `versions`; segments are numbered from there. `record`: of what had come by this record alone.
         Raises `StoreError` for bars that are none.
         """
+        refuse_naive(moment)
         rows = self.versions(since).filter(pl.col("known_at") <= moment)
         if record is not None:
             rows = rows.filter(pl.col("record") <= record)
@@ -132,6 +133,7 @@ class History:
         asset class, and for a symbol longer than a store takes.
         """
         refuse_lacking(bars)
+        refuse_naive(now)
         state = self._state()
         bars, problems = self._fitting(bars)
         stated = bool((bars["known_at"] != bars["time"]).any()) if stated is None else stated
@@ -173,8 +175,7 @@ class History:
         odd = [name for name in further if name in (*VERSION, *RECORD)]
         if odd:
             raise BarsError(f"a further column may not be called {odd[0]!r}: the store needs this name. Rename it.")
-        classes = bars.select("symbol", "asset_class").unique(maintain_order=True)
-        for symbol, name in classes.iter_rows():
+        for symbol, name in bars.select("symbol", "asset_class").unique().sort("symbol", "asset_class").iter_rows():
             if len(symbol.encode()) > LONGEST_CELL:
                 raise BarsError(f"the symbol {cut(symbol)!r} is longer than the {LONGEST_CELL:,} bytes that are kept.")
             if state.symbols.get(symbol, name) != name:
@@ -203,7 +204,7 @@ class History:
         values = [name for name in came.columns if name in (*PRICES, "volume", *self._state().columns)]
         then = known.select(*KEYS, "record", pl.col("known_at").alias("_known"), pl.col(values).name.prefix("_then_"))
         if not stated:
-            in_force = then.sort("_known", "record", maintain_order=True).unique(KEYS, keep="last")
+            in_force = _last(then.sort(*KEYS, "_known", "record"))
             both = came.join(in_force, on=KEYS, how="left", maintain_order="left")
             both = both.with_columns(known_at=pl.max_horizontal(pl.lit(now, TIME), "_known"))
         else:
@@ -225,6 +226,12 @@ class History:
             if len(parts) > 1 or parts[0].record is not None:
                 found.append((year, self.versions(years=[year])))
         return found
+
+
+def refuse_naive(moment: datetime) -> None:
+    """Raises `SettingsError` for a moment without time zone."""
+    if moment.tzinfo is None:
+        raise SettingsError(f"{moment} has no time zone: give a moment such as datetime(2024, 1, 2, tzinfo=UTC).")
 
 
 def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:

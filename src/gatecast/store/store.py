@@ -40,7 +40,7 @@ from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.folders import acquired, written_beside
-from gatecast.store.history import History, parquet
+from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
@@ -141,6 +141,7 @@ class Store:
 
         about = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "gatecast": version("gatecast")}
         moment = now or datetime.now(UTC)
+        refuse_naive(moment)
         follows = "Nothing was made; make room or give another folder."
         with written_beside(place, follows) as temporary:
             if place.is_dir() and any(place.iterdir()):
@@ -257,6 +258,7 @@ class Store:
         """
         with self.locked():
             refuse_misfit(kind, body)
+            refuse_naive(now)
             missing = [name for name in (body.get("parts") or {}).values() if name and not self._is_there(name)]
             if missing:
                 raise StoreError(
@@ -319,6 +321,7 @@ class Store:
     def snapshot(self, now: datetime) -> Record:
         """Brings the bars into one artefact a calendar year and writes a snapshot, from which the store opens."""
         with self.locked():
+            refuse_naive(now)
             kept = {part.year: part for part in self.state.bars if part.record is None}
             bars: list[dict[str, Any]] = [
                 {"year": year, "part": self.put(parquet(rows), ".parquet"), "rows": len(rows), "record": None}
@@ -343,6 +346,7 @@ class Store:
 
     def beat(self, now: datetime, **said: Any) -> None:
         """Writes the heartbeat: that somebody looked after the store at `now`, by which process, and what it says."""
+        refuse_naive(now)
         content = {"now": text_of(now), "time": text_of(datetime.now(UTC)), "process": mark(), **said}
         try:
             write_whole(self.folder / HEARTBEAT, _json({**content, "record": self.state.number}))
@@ -482,7 +486,7 @@ class Store:
             number, found = index.last()
             count = index.count()
         except StoreError as error:
-            return [Fault(place, str(error))]
+            return [Fault(place, str(error), is_harmless=index.file is None)]
         if number > len(records):
             return [
                 Fault(
