@@ -142,8 +142,8 @@ def test_the_newest_year_is_read_alone(store: Store) -> None:
             store.artefacts.path(part.part).unlink()
     tail = store.bars.as_of(LATER, since=datetime(2001, 1, 1, tzinfo=UTC))
     assert tail.equals(BARS.filter(pl.col("time") >= datetime(2001, 1, 1, tzinfo=UTC)))
-    with pytest.raises(StoreError, match="is missing"):
-        store.bars.as_of(LATER)
+    with pytest.warns(UserWarning, match="is missing"):
+        assert store.bars.as_of(LATER).equals(BARS)
 
 
 def test_segments_stay_where_the_source_put_them(store: Store) -> None:
@@ -247,6 +247,33 @@ def test_a_damaged_snapshot_is_passed_over_with_a_warning(copy: Path) -> None:
     with pytest.warns(UserWarning, match="cannot be used"):
         assert Store.open(copy).state == whole.state
     assert sum("damaged" in one.what or "missing" in one.what for one in Store.faults(copy)) >= 2
+
+
+def test_damaged_bars_of_a_snapshot_are_read_as_they_came_and_made_again(copy: Path) -> None:
+    store = Store.open(copy)
+    whole = store.bars.versions()
+    path = store.artefacts.path(next(part for part in store.state.bars if part.record is None).part)
+    path.write_bytes(b"damaged")
+    assert [path.name in one.what for one in Store.faults(copy)] == [True]
+    with pytest.warns(UserWarning, match="read as they came"):
+        assert store.bars.versions().equals(whole)
+    with pytest.warns(UserWarning, match="read as they came"):
+        store.snapshot(LATER)
+    assert store.bars.versions().equals(whole)
+    assert path.read_bytes() != b"damaged" or path.name not in {part.part for part in store.state.bars}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+@pytest.mark.parametrize("name", ["journal", "parts"])
+def test_a_folder_that_leads_elsewhere_is_neither_read_nor_written(copy: Path, tmp_path: Path, name: str) -> None:
+    store = Store.open(copy)
+    (copy / name).rename(tmp_path / "outside")
+    (copy / name).symlink_to(tmp_path / "outside")
+    before = files(tmp_path / "outside")
+    with pytest.raises(StoreError, match=r"is a link|through a link"):
+        store.add_bars(BARS[:1].with_columns(volume=pl.lit(7.0)), LATER)
+    assert [one for one in Store.faults(copy) if not one.is_harmless]
+    assert files(tmp_path / "outside") == before
 
 
 def test_a_state_that_was_made_up_with_its_hash_is_found(copy: Path) -> None:

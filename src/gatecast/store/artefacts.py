@@ -56,6 +56,7 @@ class Artefacts:
             raise StoreError(f"no artefact can be {suffix!r} of {len(content):,} bytes: expected one of {MOST_BYTES}.")
         name = sha256_of(content) + suffix
         path = self.path(name)
+        self._refuse_link(path)
         try:
             if not self._has(name, content):
                 new = not path.parent.exists()
@@ -85,9 +86,8 @@ class Artefacts:
     def get(self, name: str) -> bytes:
         """The content of an artefact, whose hash was checked. Raises `StoreError` where it is missing or another."""
         path = self.path(name)
+        self._refuse_link(path)
         try:
-            if os.path.realpath(path) != os.path.join(os.path.realpath(self.folder.parent), *path.parts[-3:]):
-                raise StoreError(f"{path} leads out of the store through a link, and is not read.")
             content = read(path, at_most=MOST_BYTES[path.suffix], follow=False)
         except FileNotFoundError:
             raise StoreError(f"{path} is missing. {REMEDY}") from None
@@ -96,6 +96,20 @@ class Artefacts:
         if sha256_of(content) != path.stem:
             raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
         return content
+
+    def is_whole(self, name: str) -> bool:
+        """Whether an artefact is there and has the content of its name."""
+        try:
+            self.get(name)
+        except StoreError:
+            return False
+        return True
+
+    def _refuse_link(self, path: Path) -> None:
+        """Raises `StoreError` where a link leads to the folder of an artefact."""
+        place = os.path.join(os.path.realpath(self.folder.parent), *path.parts[-3:-1])
+        if os.path.realpath(path.parent) != place:
+            raise StoreError(f"{path} leads out of the store through a link, and is neither read nor written.")
 
     def json(self, name: str) -> Any:
         """The value of an artefact that is JSON."""

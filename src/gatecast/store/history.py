@@ -13,6 +13,7 @@ were known at a moment. Of what comes, a row is
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,10 +66,16 @@ class Arrived:
 
 
 class History:
-    """The bars of a store as its state names them. `state` gives the state in force whenever it is asked."""
+    """The bars of a store as its state names them.
 
-    def __init__(self, artefacts: Artefacts, state: Callable[[], State]) -> None:
-        self._artefacts, self._state = artefacts, state
+    `state` gives the state in force whenever it is asked; `came` the artefacts with which all bars came, in order, from
+    which a year that was brought together and is damaged is read instead, with a warning.
+    """
+
+    def __init__(
+        self, artefacts: Artefacts, state: Callable[[], State], came: Callable[[], Iterable[BarsPart]]
+    ) -> None:  # fmt: skip
+        self._artefacts, self._state, self._came = artefacts, state, came
 
     def versions(self, since: datetime | None = None, years: Iterable[int] | None = None) -> pl.DataFrame:
         """Every version of every row, sorted by symbol, time, known_at and record.
@@ -80,7 +87,7 @@ class History:
             part for part in self._state().bars
             if (since is None or part.year >= since.astimezone(UTC).year) and (wanted is None or part.year in wanted)
         ]  # fmt: skip
-        frames = [self._read(part) for part in parts]
+        frames = [frame for part in parts for frame in self._whole(part)]
         further = dict.fromkeys(self._state().columns, pl.Float64)
         empty = pl.DataFrame(schema={**VERSION, **further, **RECORD})
         found = pl.concat([empty, *frames], how="diagonal").sort(ORDER)
@@ -111,6 +118,23 @@ class History:
             return make_bars(rows.with_columns(segment=segment).drop("starts", "record"))
         except BarsError as error:
             raise StoreError(f"the bars of the store cannot be used: {error}") from None
+
+    def _whole(self, part: BarsPart) -> list[pl.DataFrame]:
+        """The rows of an artefact; where it was brought together and is damaged, those it was made of."""
+        try:
+            return [self._read(part)]
+        except StoreError as error:
+            if part.record is not None:
+                raise
+            since = {one.record for one in self._state().bars if one.year == part.year}
+            made_of = [one for one in self._came() if one.year == part.year and one.record not in since]
+            frames = [self._read(one) for one in made_of]
+            if sum(map(len, frames)) != part.rows:
+                raise
+            warnings.warn(
+                f"the bars of {part.year} are read as they came, which takes longer: {error}", stacklevel=2
+            )  # fmt: skip
+            return frames
 
     def _read(self, part: BarsPart) -> pl.DataFrame:
         columns = VERSION if part.record is not None else {**VERSION, **RECORD}
@@ -219,11 +243,11 @@ class History:
         return other.sort(KEYS), len(came) - len(other)
 
     def compacted(self) -> list[tuple[int, pl.DataFrame]]:
-        """Year -> all versions of its rows, for each year whose rows are in more than one artefact, or came in one."""
+        """Year -> all versions of its rows, where these are in several artefacts, in a new one or in a damaged one."""
         found = []
         for year in sorted({part.year for part in self._state().bars}):
             parts = [part for part in self._state().bars if part.year == year]
-            if len(parts) > 1 or parts[0].record is not None:
+            if len(parts) > 1 or parts[0].record is not None or not self._artefacts.is_whole(parts[0].part):
                 found.append((year, self.versions(years=[year])))
         return found
 

@@ -129,7 +129,9 @@ class Index:
                 f"{cut(hidden(self.address))!r} is no address of an index: expected sqlite:///index.sqlite or "
                 "postgresql+psycopg://user@host/name."
             ) from None
-        except (SQLAlchemyError, UnicodeError, ValueError, TypeError) as error:
+        except (SQLAlchemyError, OSError, ValueError, TypeError) as error:
+            if isinstance(error, StoreError):
+                raise
             cause = str(getattr(error, "orig", None) or error).strip().splitlines()
             why = cut(hidden(cause[0] if cause else type(error).__name__), 300)
             raise StoreError(
@@ -236,7 +238,8 @@ class Index:
                 reason = record.body.get("reason", "").replace("\0", "\ufffd")  # PostgreSQL has no such text
                 connection.execute(update(REFITS).where(of).values(status=record.kind, reason=reason))
             case "issued" if decisions is not None:
-                self._add_decisions(connection, record, decisions(record.parts["decisions"]))
+                with contextlib.suppress(StoreError):  # of a damaged artefact; `store check` says so
+                    self._add_decisions(connection, record, decisions(record.parts["decisions"]))
 
     def _add_decisions(self, connection: Connection, record: Record, table: pl.DataFrame) -> None:
         own = {"store": self.store, "record": record.number, "model": record.body.get("model")}

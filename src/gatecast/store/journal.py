@@ -193,6 +193,8 @@ class Journal:
 
     def files(self) -> list[Path]:
         """The files of the journal, the oldest first. Raises `StoreError` for a folder that cannot be read."""
+        if self.folder.is_symlink():
+            raise StoreError(f"{self.folder} is a link, and is not read: the journal lies in the store itself.")
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
@@ -264,8 +266,8 @@ class Journal:
                 _append(file, record.line)
         except OSError as error:
             raise StoreError(
-                f"{self.folder} cannot be written: {error.strerror or error}. The store is as it was; make room, then do "
-                "the same again."
+                f"{self.folder} cannot be written: {error.strerror or error}. The store is as it was; make room, then "
+                "do the same again."
             ) from None
         self.last = record
         return record

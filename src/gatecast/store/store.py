@@ -44,7 +44,7 @@ from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
-from gatecast.store.state import State, refuse_misfit
+from gatecast.store.state import BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.store.index import Index
@@ -119,7 +119,7 @@ class Store:
     def __init__(self, folder: Path, about: Mapping[str, Any], machine: Machine = ONE_CORE) -> None:
         self.folder, self.id, self.machine = folder, str(about["id"]), machine
         self.artefacts = Artefacts(folder)
-        self.bars = History(self.artefacts, lambda: self.state)
+        self.bars = History(self.artefacts, lambda: self.state, self._bars_that_came)
         self._holds = 0
         self._wrote = False
         self.journal, self.state = self._read()
@@ -200,6 +200,12 @@ class Store:
             )
         return journal, state
 
+    def _bars_that_came(self) -> Iterator[BarsPart]:
+        """The artefacts of bars as they came, whatever snapshots brought together since."""
+        for record in self.journal.records():
+            if record.kind == "bars":
+                yield from State(number=record.number - 1).after(record).bars
+
     # ── writing ───────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.contextmanager
@@ -234,13 +240,13 @@ class Store:
             self._holds, self._wrote = 1, False
             self._catch_up()
             yield
+            if self._wrote:
+                self._index_quietly()
         finally:
-            wrote, self._holds = self._wrote, 0
+            self._holds = 0
             with contextlib.suppress(OSError):
                 _write_holder(file, "")
             lock.release()
-            if wrote:
-                self._index_quietly()
 
     def _catch_up(self) -> None:
         """Reads what others have written since."""
@@ -438,8 +444,9 @@ class Store:
             try:
                 store = cls(place, about, machine)
             except StoreError as error:
-                found = [*_faults_of_journal(place)[1], *_faults_of_artefacts(place)]
-                return found or [Fault(place, str(error))]
+                records, found = _faults_of_journal(place)
+                found += _faults_of_artefacts(place, records) if records else []
+                return found if any(not one.is_harmless for one in found) else [*found, Fault(place, str(error))]
             return [*(Fault(place, str(one.message)) for one in said), *store.check()]
 
     def check(self) -> list[Fault]:
@@ -449,7 +456,7 @@ class Store:
         snapshot. Harmless faults are those by which nothing is lost: what killed processes left, a missing index.
         """
         records, found = _faults_of_journal(self.folder)
-        found += _faults_of_artefacts(self.folder)
+        found += _faults_of_artefacts(self.folder, records)
         if any(not fault.is_harmless for fault in found):
             return found
         try:
@@ -575,10 +582,9 @@ def _faults_of_journal(folder: Path) -> tuple[list[Record], list[Fault]]:
     return [line.record for line in lines if line.record is not None], found
 
 
-def _faults_of_artefacts(folder: Path) -> list[Fault]:
+def _faults_of_artefacts(folder: Path, records: list[Record]) -> list[Fault]:
     """Artefacts that records name and that are missing or damaged; and what lies among them that is none."""
     artefacts = Artefacts(folder)
-    records = [line.record for line in Journal(folder / JOURNAL, None).lines() if line.record is not None]
     found = []
     named = parts_named(records)
     for name in sorted(named):
