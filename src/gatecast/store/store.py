@@ -171,7 +171,7 @@ class Store:
         place = full_path(folder)
         about = _about(place)
         if about["version"] < VERSION:
-            about = upgrade(place, about)
+            about = upgrade(place)
         return cls(place, about, machine)
 
     def _read(self) -> tuple[Journal, State]:
@@ -215,38 +215,20 @@ class Store:
         What others wrote before is read first. The lock of a process that runs no more is taken over, and said. Raises
         `StoreError` that says who has it.
         """
-        from filelock import Timeout
-
         if self._holds:
             yield
             return
-        file = self.folder / LOCK
-        try:
-            lock = acquired(file)
-        except Timeout:
-            raise StoreError(
-                f"another process writes to {self.folder} ({_holder(file)}): wait until it ends, or stop it."
-            ) from None
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"{self.folder} cannot be locked: {error.strerror or error}.") from None
-        try:
-            _say_taken_over(file)
-            for place in (self.folder, self.folder / JOURNAL):
-                sweep(place)
-            with contextlib.suppress(OSError):
-                _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
+        with _locked(self.folder):
             self._holds, self._wrote = 1, False
-            self._catch_up()
-            yield
-            if self._wrote:
-                self._index_quietly()
-        finally:
-            self._holds = 0
-            with contextlib.suppress(OSError):
-                _write_holder(file, "")
-            lock.release()
+            try:
+                for place in (self.folder, self.folder / JOURNAL):
+                    sweep(place)
+                self._catch_up()
+                yield
+                if self._wrote:
+                    self._index_quietly()
+            finally:
+                self._holds = 0
 
     def _catch_up(self) -> None:
         """Reads what others have written since."""
@@ -435,10 +417,15 @@ class Store:
     def faults(cls, folder: str | Path, *, machine: Machine = ONE_CORE) -> list[Fault]:
         """Everything that is wrong with the store in a folder, also where it cannot be opened; see `check`.
 
-        Raises `StoreError` where the folder is no store of this version.
+        Raises `StoreError` where the folder is no store.
         """
         place = full_path(folder)
-        about = _about(place)
+        try:
+            about = _about(place)
+        except StoreError as error:
+            if not (place / JOURNAL).is_dir():
+                raise
+            return [Fault(place / ABOUT, str(error))]
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
@@ -459,12 +446,22 @@ class Store:
         found += _faults_of_artefacts(self.folder, records)
         if any(not fault.is_harmless for fault in found):
             return found
+        found += self._faults_of_about(records)
         try:
             self._check_state(records)
             self._check_contents()
         except StoreError as error:
             found.append(Fault(self.folder, str(error)))
         return found + self._faults_of_index(records)
+
+    def _faults_of_about(self, records: list[Record]) -> list[Fault]:
+        """Whether `store.json` is what the records say that was written there."""
+        made_by = [one.body.get("gatecast") for one in records if one.kind in ("created", "upgraded")]
+        about = {"format": FORMAT, "version": VERSION, "id": self.id, "gatecast": made_by[-1]}
+        file = self.folder / ABOUT
+        if read(file, at_most=ABOUT_BYTES, follow=False) == _json(about):
+            return []
+        return [Fault(file, f"it was changed; expected {json.dumps(about)}. Restore it from a copy.")]
 
     def _check_state(self, records: list[Record]) -> None:
         folded, named = State(), parts_named(records)
@@ -603,7 +600,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
 
 
-def _about(place: Path) -> dict[str, Any]:
+def _about(place: Path, newest: int = VERSION) -> dict[str, Any]:
     """The content of `store.json`. Raises `StoreError` for a folder that is no store, or of a newer version."""
     path = place / ABOUT
     try:
@@ -619,46 +616,73 @@ def _about(place: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not of a gatecast store. Give a store's folder.")
     if fault := fault_of(About, about):
         raise StoreError(f"{path} is damaged: {fault}. Restore it from a copy.")
-    if about["version"] > VERSION:
+    if about["version"] > newest:
         raise StoreError(
-            f"{place} is a store of schema version {about['version']}, this gatecast reads up to {VERSION}: use the "
+            f"{place} is a store of schema version {about['version']}, this gatecast reads up to {newest}: use the "
             f"version that wrote it ({str(about.get('gatecast'))[:40]}) or a newer one."
         )
-    return about
+    return dict(about)
 
 
 def upgrade(
-    place: Path, about: Mapping[str, Any], *, steps: Mapping[int, Callable[[Path], None]] = UPGRADES,
-    newest: int = VERSION,
+    place: Path, *, steps: Mapping[int, Callable[[Path], None]] = UPGRADES, newest: int = VERSION
 ) -> dict[str, Any]:  # fmt: skip
     """Brings a store's folder to the newest schema version, one step after the other; its `store.json` then.
 
     `steps`: see `UPGRADES`. After each step `store.json` says so, and a record is written in the end. Raises
-    `StoreError` for a version from which no step leads on.
+    `StoreError` for a version from which no step leads on, and where another process writes to the store.
     """
     from importlib.metadata import version
 
-    lock = acquired(place / LOCK)
-    try:
-        before, now = int(about["version"]), dict(about)
-        while now["version"] < newest:
-            if now["version"] not in steps:
+    with _locked(place):
+        about = _about(place, newest)  # another process may have done it meanwhile
+        before = int(about["version"])
+        while about["version"] < newest:
+            if about["version"] not in steps:
                 raise StoreError(
-                    f"{place} is a store of schema version {now['version']}, which this gatecast no longer reads: open "
-                    "it with an older version first."
+                    f"{place} is a store of schema version {about['version']}, which this gatecast no longer reads: "
+                    "open it with an older version first."
                 )
             try:
-                steps[now["version"]](place)
-                now |= {"version": now["version"] + 1, "gatecast": version("gatecast")}
-                write_whole(place / ABOUT, _json(now))
+                steps[about["version"]](place)
+                about |= {"version": about["version"] + 1, "gatecast": version("gatecast")}
+                write_whole(place / ABOUT, _json(about))
             except OSError as error:
+                if isinstance(error, StoreError):
+                    raise
                 raise StoreError(f"{place} cannot be upgraded: {error.strerror or error}.") from None
-        body = {"before": before, "after": now["version"]}
-        Journal.open(place).append("upgraded", body, datetime.now(UTC))
+        if before < newest:
+            body = {"before": before, "after": newest, "gatecast": about["gatecast"]}
+            Journal.open(place).append("upgraded", body, datetime.now(UTC))
+            warnings.warn(f"{place} was brought from schema version {before} to {newest}.", stacklevel=3)
+    return about
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """For as long as it lasts no other process writes to the store in a folder. Raises `StoreError`."""
+    from filelock import Timeout
+
+    file = folder / LOCK
+    try:
+        lock = acquired(file)
+    except Timeout:
+        raise StoreError(
+            f"another process writes to {folder} ({_holder(file)}): wait until it ends, or stop it."
+        ) from None
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{folder} cannot be locked: {error.strerror or error}.") from None
+    try:
+        _say_taken_over(file)
+        with contextlib.suppress(OSError):
+            _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
+        yield
     finally:
+        with contextlib.suppress(OSError):
+            _write_holder(file, "")
         lock.release()
-    warnings.warn(f"{place} was brought from schema version {before} to {newest}.", stacklevel=3)
-    return now
 
 
 def _holder(file: Path) -> str:
