@@ -123,6 +123,8 @@ def test_lost_and_swapped_lines_and_files_are_found(journal: Journal) -> None:
     assert journal.check()
     first.write_bytes(content[:-20])
     assert journal.check(), "only the newest file may have no end"
+    first.write_bytes(b"")
+    assert any("no whole record" in fault for fault in journal.check())
     first.unlink()
     assert any("begins with record 4, expected 1" in fault for fault in journal.check())
     first.write_bytes(content)

@@ -325,6 +325,8 @@ def lines_of(
                 return
             yield Line(file, number, record, fault)
             before, expected = (record, record.number + 1) if record else (None, expected + 1)
+        if number == 0:
+            yield Line(file, 1, None, "it has no whole record")
     except OSError as error:
         yield Line(file, number + 1, None, f"it cannot be read: {error.strerror or error}")
 

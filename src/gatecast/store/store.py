@@ -457,7 +457,7 @@ class Store:
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
         made_by = [one.body.get("gatecast") for one in records if one.kind in ("created", "upgraded")]
-        about = {"format": FORMAT, "version": VERSION, "id": self.id, "gatecast": made_by[-1]}
+        about = {"format": FORMAT, "version": VERSION, "id": self.id, "gatecast": made_by[-1] if made_by else None}
         file = self.folder / ABOUT
         if read(file, at_most=ABOUT_BYTES, follow=False) == _json(about):
             return []
