@@ -18,7 +18,14 @@ from typing import Any
 from attack.cell import CANARY, command
 from attack.mutate import irregular, mutation
 
-SETTINGS = """\
+SMALL_NETWORK = """\
+[model.lstm]
+units = 16
+layers = 1
+seeds = 1
+epochs = 2"""
+"""Settings of a network that is trained in a second."""
+SETTINGS = f"""\
 name = "good"
 models = ["lstm", "forest", "logistic", "ridge", "garch", "markov", "residual_lstm"]
 features = ["ret_log_1", "x"]
@@ -29,11 +36,7 @@ volatility_proxy = "close_to_close"
 asset_class = "index"
 [schedule]
 refit = "1Y"
-[model.lstm]
-units = 16
-layers = 1
-seeds = 1
-epochs = 2
+{SMALL_NETWORK}
 [model.forest]
 trees = 4
 [strategies]
@@ -104,6 +107,7 @@ def make_examples(folder: Path) -> None:
     _make_networks(folder / "kept")
     _make_studies(folder / "studies.db")
     _make_store(folder / "store")
+    read_sessions(str(folder / "sessions"))
 
 
 def _make_store(folder: Path) -> None:
@@ -322,6 +326,17 @@ def read_copies(path: str) -> Any:
     return {"copies": {str(copy): one for copy, one in read_copies(Path(path), "k").items()}}
 
 
+def read_sessions(folder: str) -> Any:
+    """The digest of a calendar whose table is kept there; it is made again where the kept one cannot be used."""
+    from datetime import UTC, datetime
+
+    from gatecast.files import sha256_of
+    from gatecast.market.sessions import calendar_of
+
+    found = calendar_of("24/5", datetime(2025, 6, 1, tzinfo=UTC), folder=Path(folder))
+    return {"sessions": sha256_of(found.session.tobytes() + found.close.tobytes())}
+
+
 def recall_network(folder: str) -> Any:
     """The digest of a kept network; None where it would be made again."""
     from gatecast.files import sha256_of
@@ -397,6 +412,10 @@ def said_if_fewer(good: Any, bad: Any, done: str) -> str:
     return "fewer trials than there were, and nobody said so" if fewer and not bad["said"] else ""
 
 
+def same_sessions(good: Any, bad: Any, done: str) -> str:
+    return "" if bad == good else "other sessions than those of the calendar"
+
+
 def same_or_again(good: Any, bad: Any, done: str) -> str:
     return "" if bad is None or bad == good else "another network than the one that was kept"
 
@@ -425,6 +444,7 @@ READERS = (
     Reader("copies", "records", ("studies.placebo",), "copies.jsonl", read_copies),
     Reader("kept network", "records", ("forecasting.lstm.unfinished",), "kept", recall_network, same_or_again),
     Reader("store", "records", ("store", "cli.store"), "store", read_store, same_store, share=3),
+    Reader("sessions", "records", ("market.sessions",), "sessions", read_sessions, same_sessions, share=0.5),
     Reader("studies", "records", ("forecasting.tuning.search",), "studies.db", open_studies, share=0.5),
 )
 CASES = {"runs": 300, "bars": 200, "settings": 250, "records": 220}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,34 +20,36 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.forecasting.checks import LARGEST
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings
+from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
-from gatecast.market.classes import asset_class
+from gatecast.market.classes import AssetClass, asset_class
 from gatecast.market.ends import Ended, session_of
+from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.sessions import GRACE, calendar_of, sessions_missed
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
-from gatecast.trading.decisions import how_held
+from gatecast.trading.decisions import how_held, keys_of
 
 NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
-FAILS = ("stale", "missing", "revised", "left out", NOT_FINITE)
+FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE)
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
 """What a forecast of today must have -> the head that it is of."""
-LARGEST = 20.0
-"""A log return, or a variance of one, beyond which a forecast is none: a price times or over 485 million."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
@@ -91,7 +93,8 @@ class NewestBars:
     """What `read_newest` read: `bars` (a Bars frame) of a source, and what goes with them into `forecast`.
 
     `splits`: those that apply to the bars, False where every step is a true move. `actions`: delistings. `findings`: of
-    the reading. `others`: symbols of the source beyond those of `bars`.
+    the reading. `others`: symbols of the source beyond those of `bars`. `calendars`: symbol -> calendar of the symbols
+    file, where it is not the class's.
     """
 
     bars: pl.DataFrame
@@ -99,6 +102,7 @@ class NewestBars:
     actions: pl.DataFrame
     findings: tuple[Finding, ...]
     others: tuple[str, ...]
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = None, **options: Any) -> NewestBars:
@@ -130,7 +134,7 @@ def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = 
     if asked.get("actions") is not None:  # of symbols that ended, and so have no bar here, as well
         every = read_actions(asked["actions"]).filter(pl.col("kind") == "delisting")
         delisted = delisted.vstack(every.filter(~pl.col("symbol").is_in(newest["symbol"].unique().to_list())))
-    return NewestBars(newest, table, delisted, reading.findings, tuple(others))
+    return NewestBars(newest, table, delisted, reading.findings, tuple(others), reading.calendars)
 
 
 @checked
@@ -171,8 +175,9 @@ def forecast_newest(
         return forecast(known, bars, splits=splits, actions=given, now=now).rows
     read = read_newest(known, bars, splits=splits, actions=actions, **options)
     return forecast(
-        known, read.bars, splits=read.splits, actions=read.actions, now=now, findings=read.findings, others=read.others
-    ).rows
+        known, read.bars, splits=read.splits, actions=read.actions, now=now, findings=read.findings,
+        others=read.others, calendars=read.calendars,
+    ).rows  # fmt: skip
 
 
 @checked
@@ -185,6 +190,7 @@ def forecast(
     now: datetime | None = None,
     findings: Sequence[Finding] = (),
     others: Sequence[str] = (),
+    calendars: Mapping[str, str] | None = None,
 ) -> Newest:
     """The newest forecast of every symbol of a run, and what is wrong with the bars.
 
@@ -197,7 +203,8 @@ def forecast(
         `market.actions.read_actions` gives them; their symbols need no bars here. now: the moment against which bars
         are stale (default: the computer's clock).
     findings: of the reading (`Reading.findings`): rows newer than the run's that it left out are named. others: symbols
-        of the source beyond those of `bars`, which are named as well.
+        of the source beyond those of `bars`, which are named as well. calendars: symbol -> calendar
+        (`Reading.calendars`) by which a symbol is behind, where it is not that of its class.
 
     Returns
     -------
@@ -221,12 +228,13 @@ def forecast(
     merged = merge_bars(run.bars, bars, splits, actions)
     for name, features in past.features.items():
         _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
-    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
-    ended = chain.facts.symbols_ended
+    ended = facts_of(merged.bars, actions).symbols_ended
+    bars, awaited = with_awaited(run.bars, merged.bars, ended)
+    chain = make_chain(experiment, bars, actions=actions, past=past, refit="never")
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
-        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
-        *say_ended(ended),
+        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
+        *say_ended(ended), *say_awaited(merged.bars, awaited),
     )  # fmt: skip
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
@@ -245,10 +253,11 @@ def forecast(
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
     classes, decisions = chain.classes, chain.decisions
     rows = newest_rows(
-        merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        decisions.signals, decisions.weights, run.verdicts,
+        merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes, awaited),
+        _without(decisions.signals, awaited), _without(decisions.weights, awaited), run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
+        calendars=calendars,
     )  # fmt: skip
     rows, broken = without_broken(
         rows,
@@ -369,6 +378,27 @@ def say_ended(ended: Mapping[str, Ended]) -> list[DataProblem]:
     return found
 
 
+def say_awaited(bars: pl.DataFrame, awaited: pl.DataFrame) -> list[DataProblem]:
+    """One problem of the kind "awaited" for each symbol that goes on after a row which may still come."""
+    ends = dict(bars.group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    found = []
+    for (name,), own in awaited.group_by("symbol", maintain_order=True):
+        times = [time for time in own["time"].to_list() if time < ends[name]]
+        if times:
+            many = f"{len(times)} bars, the first" if len(times) > 1 else "the bar"
+            said = (
+                f"{name!r} lacks {many} of {times[0]:%Y-%m-%d %H:%M} UTC, when the others of its class traded. It may "
+                "come late, as to a later run: nothing is forecast or held of the symbol until it is there or so many "
+                "bars have followed as a window has. If there is none, make a new run, which accepts that."
+            )
+            found.append(DataProblem("awaited", (str(name),), said))
+    return found
+
+
+def _without(rows: pl.DataFrame, awaited: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(awaited, on=["symbol", "time"], how="anti", maintain_order="left")
+
+
 def _not_today(row: dict[str, Any]) -> list[str]:
     """Why a row's forecast is not of today's bar."""
     return [] if row["current"] else row["notes"][:1]
@@ -396,11 +426,14 @@ def _refuse_empty_columns(known: pl.DataFrame, bars: pl.DataFrame, names: tuple[
                 )
 
 
-def newest_frame(classes: dict[str, ClassResult]) -> pl.LazyFrame:
-    """The forecasts of each symbol's newest row alone, as `Forecasts.to_frame` has them."""
+def newest_frame(classes: dict[str, ClassResult], awaited: pl.DataFrame | None = None) -> pl.LazyFrame:
+    """The forecasts of each symbol's newest row alone, but `awaited` ones, as `Forecasts.to_frame` has them."""
     parts = []
     for one in classes.values():
         samples, rows = one.samples, one.forecasts.rows
+        if awaited is not None and len(awaited):
+            keys = keys_of(samples, samples.decided[rows]).with_row_index("_at")
+            rows = rows[_without(keys, awaited)["_at"].to_numpy()]
         number = samples.symbol[samples.decided[rows]]
         last = [rows[number == place][-1] for place in range(len(samples.symbols)) if (number == place).any()]
         fold = replace(one.forecasts.folds[-1], test=np.array(last, np.int64))
@@ -408,30 +441,58 @@ def newest_frame(classes: dict[str, ClassResult]) -> pl.LazyFrame:
     return pl.concat(parts).lazy()
 
 
-def stale(bars: pl.DataFrame, now: datetime, ended: Collection[str] = ()) -> tuple[DataProblem, ...]:
-    """Symbols behind their class by more than a session, and classes whose newest bar is older than a gap may be.
+def stale(
+    bars: pl.DataFrame, now: datetime, ended: Collection[str] = (), calendars: Mapping[str, str] | None = None
+) -> tuple[DataProblem, ...]:
+    """Symbols behind their class, and classes behind their calendar, by more than a session.
 
-    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that have `ended` are no
-    longer expected; until then a symbol that stopped is stale.
+    `calendars`: symbol -> calendar where it is not that of its class, see `market.sessions`. A class whose bars are no
+    bars of its calendar, going by its holidays, is behind once its newest bar is older than a gap may be: the class's
+    limit, or five times the usual spacing if that is longer. Symbols that have `ended` are no longer expected; until
+    then a symbol that stopped is stale.
     """
     problems = []
     for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
-        usual = usual_spacing(own)
-        limit = asset_class(str(name)).gap_limit
-        limit = max(limit, 5 * usual) if usual else limit
+        usual, known = usual_spacing(own), asset_class(str(name))
+        limit = max(known.gap_limit, 5 * usual) if usual else known.gap_limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())
         ends = ends.filter(~pl.col("symbol").is_in(list(ended)))
+        named = {symbol: (calendars or {}).get(symbol) for symbol in ends["symbol"]}
+        days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         if len(ends) and now - newest > limit:
             said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."
             problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
-        days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
+        elif len(ends):
+            missed = _class_behind(newest, now, known, usual, set(named.values()), days)
+            if missed > BEHIND:
+                said = (
+                    f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, {missed} sessions behind its calendar."
+                )
+                problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
         for symbol, time in ends.iter_rows():
             behind = int((days > pl.select(session_date(pl.lit(time))).item()).sum())
+            if behind > BEHIND and named[symbol]:
+                behind = min(behind, sessions_missed(time, newest, known, usual, named[symbol]))
             if behind > BEHIND:
                 said = f"{symbol!r} has no bar since {time:%Y-%m-%d %H:%M} UTC, {behind} sessions behind its class."
                 problems.append(DataProblem("stale", (symbol,), said))
     return tuple(problems)
+
+
+def _class_behind(
+    newest: datetime, now: datetime, known: AssetClass, usual: timedelta | None, named: set[str | None], days: pl.Series
+) -> int:
+    """Sessions that all calendars of a class's symbols have had since its newest bar, GRACE included.
+
+    0 where it is the class's own calendar alone and the bars of these `days` are not of it.
+    """
+    missed = min(
+        sessions_missed(newest, now, known, usual, calendar, grace=GRACE, tolerated=BEHIND) for calendar in named
+    )
+    if missed > BEHIND and named == {None} and not calendar_of(known.calendar, now).fits(days.to_numpy()):
+        return 0
+    return missed
 
 
 def refuse_sealed(run: Run, bars: pl.DataFrame) -> None:

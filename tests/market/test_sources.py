@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from gatecast.errors import BarsError, BarsFileError
+from gatecast.errors import BarsError, BarsFileError, SettingsError
 from gatecast.market import read_bars, read_with_findings, synthetic, tables
 from gatecast.market.reading import BarsSettings
 from gatecast.settings import words
@@ -113,6 +113,30 @@ def test_symbols_file_is_refused_with_its_line(tmp_path: Path, line: str, column
     classes.write_text(f"symbol,asset_class,close\nPEP,equity,\n{line}\n")
     error = refusal(write(tmp_path / "KO.csv", day_rows()), symbols_file=classes)
     assert (error.file, error.line, error.column, error.value) == (classes, 3, column, value)
+
+
+def test_a_symbols_calendar_comes_from_the_symbols_file(tmp_path: Path) -> None:
+    rows = [row for name in ("DAX", "KO", "BTC") for row in stamped(["2024-03-04", "2024-03-05"], name)]
+    path, classes = write(tmp_path / "all.csv", rows, "symbol," + HEADER), tmp_path / "symbols.csv"
+    classes.write_text("symbol,asset_class,Calendar\nDAX,index,FWB\nKO,equity,\nBTC,crypto,24/7\n")
+    reading = read_with_findings(path, symbols_file=classes)
+    assert dict(reading.classes.select("symbol", "calendar").iter_rows()) == {
+        "BTC": "24/7", "DAX": "XFRA", "KO": "XNYS",
+    }  # fmt: skip
+    assert reading.calendars == {"DAX": "XFRA"}
+    assert reading.bars.equals(read_bars(path, symbols_file=write_classes(tmp_path / "plain.csv")))
+    for name, advice in (("XNYY", "Did you mean 'XNYS'?"), ("XTAE", "fails to make the calendar XTAE")):
+        classes.write_text(f"symbol,asset_class,calendar\nDAX,index,\nKO,equity,{name}\n")
+        error = refusal(path, symbols_file=classes)
+        assert (error.file, error.line, error.column, error.value) == (classes, 3, "calendar", name)
+        assert advice in str(error)
+    classes.write_text("symbol,asset_class,calendar\nKO,equity,XETR\nKO,equity,XLON\n")
+    assert "another class, close or calendar" in str(refusal(path, symbols_file=classes))
+
+
+def write_classes(path: Path) -> Path:
+    path.write_text("symbol,asset_class\nDAX,index\nKO,equity\nBTC,crypto\n")
+    return path
 
 
 def test_further_numbers_are_kept_and_text_is_dropped(tmp_path: Path) -> None:
@@ -472,11 +496,17 @@ def test_limits_hold_before_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     parquet = tmp_path / "KO.parquet"
     read_bars(path).with_columns(pl.lit(1.0).alias("x")).write_parquet(parquet)
     assert read_bars(packed)["symbol"][0] == "KO"
-    monkeypatch.setattr(tables, "MAX_BYTES", 3000)
+    monkeypatch.setenv("GATECAST_MAX_BYTES", "3000")
     assert packed.stat().st_size < 3000
     for big in (path, packed, parquet):
         assert "bytes" in str(refusal(big))
-    monkeypatch.setattr(tables, "MAX_BYTES", 2**30)
+        assert "if it is your own, set GATECAST_MAX_BYTES to more than 3,000" in str(refusal(big))
+    for wrong in ("3 GB", "0", "-1", "1" * 5000):
+        monkeypatch.setenv("GATECAST_MAX_BYTES", wrong)
+        with pytest.raises(SettingsError, match=r"GATECAST_MAX_BYTES = .*: expected a whole number of bytes"):
+            read_bars(path)
+    monkeypatch.setenv("GATECAST_MAX_BYTES", str(2**40))
+    assert len(read_bars(parquet)) == 200
     monkeypatch.setattr(tables, "MAX_COLUMNS", 5)
     for wide in (path, parquet):
         assert "columns" in str(refusal(wide))

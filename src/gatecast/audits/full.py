@@ -43,8 +43,9 @@ from gatecast.audits.tables import (
     up_to,
 )
 from gatecast.chain import ClassResult, Progress, decide, forecast_class
+from gatecast.compute.progress import shown
 from gatecast.errors import BarsError
-from gatecast.experiment import Experiment
+from gatecast.experiment import Experiment, read_before
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
@@ -88,7 +89,7 @@ class Cuts(Settings):
 
 @checked
 def audit(
-    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None,
+    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | bool | None = None,
     machine: Machine = ONE_CORE,
 ) -> Audit:  # fmt: skip
     """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
@@ -97,8 +98,8 @@ def audit(
     ----------
     experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
     full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
-    progress: called with the kind of cut, how many are done and how many there are. machine: its cores serve; nothing
-        of an audit is kept.
+    progress: called with the kind of cut, how many are done and how many there are; True shows bars, as in `run`.
+    machine: its cores serve; nothing of an audit is kept.
 
     Returns
     -------
@@ -116,14 +117,14 @@ def audit(
     cuts = cuts or Cuts()
     experiment = experiment.replace(control=None)
     if cuts.light:
-        experiment = lightened(experiment)
+        experiment = experiment.replace(model={name: one.lightened() for name, one in experiment.model.items()})
     raw = experiment.replace(bars=experiment.bars.replace(resample=None)).read().bars
     again = partial(rerun, experiment, task=Task(jobs=machine.jobs))
     whole = again(raw, STEPS[-1] if full else "features")
     if whole.error is not None:
         raise whole.error
     if full:
-        enough_history(whole.samples, whole.bars, experiment)
+        enough_history(whole.samples, whole.bars, experiment.schedule, experiment.sampling)
     natures, broken = _without_reruns(whole, experiment.schedule, experiment.horizon, experiment.too_good)
 
     garbage, names = Garbage(raw, cuts.seed), experiment.features or DEFAULT_FEATURES
@@ -135,18 +136,19 @@ def audit(
         for leak in leaks:
             found.setdefault((leak.stage, leak.column), (leak, moment))
 
-    for done, (moment, last) in enumerate(plan):
-        if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
-            for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
-                other = again(changed(raw, garbage, moment, kind), last)
-                keep(
-                    _compared(whole, other, moment, kind, experiment.bars.resample, names),
-                    moment,
-                )
-        if progress:
-            progress(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
+    with shown(progress) as told:
+        for done, (moment, last) in enumerate(plan):
+            if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
+                for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
+                    other = again(changed(raw, garbage, moment, kind), last)
+                    keep(
+                        _compared(whole, other, moment, kind, experiment.bars.resample, names),
+                        moment,
+                    )
+            if told:
+                told(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
     for moment in fits or _thin(near, cuts.fits):
-        keep(_as_known(experiment, whole, moment), moment)
+        keep(_as_known(experiment.holdout, experiment.bars, whole, moment), moment)
 
     named, consequences = first_guilty([leak for leak, _ in found.values()], broken, natures)
     findings: list[Leak] = []
@@ -162,12 +164,6 @@ def audit(
         _checked(near, fits, full),
         _not_checked(cuts, full, from_a_source=experiment.bars.frame is None),
     )
-
-
-def lightened(experiment: Experiment) -> Experiment:
-    """The same chain with every model as small as it can be."""
-    light: Experiment = experiment.replace(model={name: one.lightened() for name, one in experiment.model.items()})
-    return light
 
 
 def _without_reruns(
@@ -350,10 +346,10 @@ def _failure(stage: str, column: str, moment: np.datetime64, kind: Kind, error: 
     return Leak(stage, column, kind, None, None, None, None, type(error).__name__, text)
 
 
-def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> list[Leak]:
+def _as_known(holdout: str | None, source: BarsSettings, whole: Rerun, moment: np.datetime64) -> list[Leak]:
     """The source read as of the moment: a bar must not be read differently once later ones are there."""
     try:
-        then = experiment.replace(bars=experiment.bars.replace(as_of=f"{moment}+00:00")).read().bars
+        then = read_before(holdout, source.replace(as_of=f"{moment}+00:00")).bars
     except BarsError:
         return []  # too little to be read at all
     theirs = bars_table(then)

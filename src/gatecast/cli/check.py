@@ -23,10 +23,13 @@ def check(
     reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what is wrong or odd in bars; exit status 1 when rows had to be left out."""
+    """List what is wrong or odd in bars, and how many more a run takes; exit status 1 when rows had to be left out."""
     from dataclasses import asdict, replace
 
+    from gatecast.experiment import Experiment
+    from gatecast.history import history_lacking
     from gatecast.market.bars import findings
+    from gatecast.market.classes import asset_class
     from gatecast.market.ends import say_ends
     from gatecast.market.facts import Facts
     from gatecast.market.sources import read_bars, read_with_findings
@@ -47,6 +50,8 @@ def check(
     ]
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
+    usual = Experiment()
+    lacking = history_lacking(reading.bars, usual.schedule, usual.sampling) if bars else {}
     if as_json:
         print_json(
             {
@@ -55,6 +60,7 @@ def check(
                 "symbols": names,
                 "classes": reading.classes.to_dicts(),
                 "actions": reading.actions.to_dicts(),
+                "history": lacking,
                 "counts": counts,
                 "findings": [asdict(finding) for finding in found],
             }
@@ -67,14 +73,19 @@ def check(
         console = make_console()
         if found:
             console.print(make_table(("severity", "symbol", "time", "line", "rule", "value", "advice"), rows))
-        for (name, rule), own in reading.classes.group_by("asset_class", "rule", maintain_order=True):
+        for (name, rule, calendar), own in reading.classes.group_by(
+            "asset_class", "rule", "calendar", maintain_order=True
+        ):
             shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
-            console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
+            named = "" if calendar == asset_class(name).calendar else f", calendar {calendar}"
+            console.print(f"class {name} ({rule}){named}: {shown}", markup=False, soft_wrap=True)
         if len(reading.actions):
             verb = "applies" if len(reading.actions) == 1 else "apply"
             console.print(f"{counted(len(reading.actions), 'action')} {verb}.", markup=False, soft_wrap=True)
         summary = ", ".join(counted(count, severity) for severity, count in counts.items() if count)
         told = f"{bars:,} bars of {counted(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
         console.print(told, markup=False, soft_wrap=True)
+        for name, said in lacking.items():
+            console.print(f"Too short for a run with default settings ({name}): {said}", markup=False, soft_wrap=True)
     if counts["error"]:
         raise typer.Exit(1)

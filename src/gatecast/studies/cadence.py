@@ -16,6 +16,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
+from gatecast.compute.progress import shown
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
@@ -31,7 +32,6 @@ from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.runs import configuration, data_of
 from gatecast.samples.targets import HEADS
-from gatecast.samples.windows import make_samples
 
 if TYPE_CHECKING:
     from gatecast.evaluation.paired import Paired
@@ -248,7 +248,9 @@ def _cell(one: Difference | None) -> str:
 
 
 @checked
-def cadence(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Cadences:
+def cadence(
+    experiment: Experiment, *, progress: Progress | bool | None = None, machine: Machine = ONE_CORE
+) -> Cadences:
     """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
 
     The schedule is the experiment's with monthly refits, the first when there is a whole window to learn from: else the
@@ -258,7 +260,7 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None, machine
     Parameters
     ----------
     experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set.
-    progress: called with "class: cadence", networks trained and networks there are.
+    progress: called with "class: cadence", networks trained and networks there are; True shows bars, as in `run`.
     machine: its cores change the seconds alone; nothing is kept of what was interrupted.
 
     Raises
@@ -282,25 +284,24 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None, machine
     """
     bars = experiment.read().bars
     experiment = experiment.replace(schedule=monthly(experiment.schedule, experiment.network))
-    made = make_samples(
-        bars, experiment.features,
-        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
-    )  # fmt: skip
-    samples = enough_history(made, bars, experiment)
+    made = replace(experiment.sampling, context=0).make(bars)  # no search is made
+    samples = enough_history(made, bars, experiment.schedule, experiment.sampling)
     lstms = {name: variant(experiment.network, name) for name in MONTHS}
     wanted = {name for names in RIVALS.values() for name in names}
     rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
     costs, task = dict.fromkeys(MONTHS, Cost()), Task(jobs=machine.jobs)
-    forecasts = {
-        name: _forecast(lstms, rivals, experiment.schedule, one, costs, progress, task) for name, one in samples.items()
-    }
+    with shown(progress) as told:
+        forecasts = {
+            name: _forecast(lstms, rivals, experiment.schedule, one, costs, told, task) for name, one in samples.items()
+        }
     heads = [head for head in HEADS if head in experiment.network.heads]
     records = records_of(forecasts, heads)
     first = records[heads[0]]
     rows = int(np.isfinite(first.losses(MONTHLY)).sum())
     span = day_means(first, MONTHLY, NEVER).day
     with problems() as unread:
-        tried = len(record_trials(trials_of(experiment, bars, list(samples.values()))))
+        settings = [configuration(experiment.with_model(NETWORK, lstm)) for lstm in lstms.values()]
+        tried = len(record_trials(trials_of(settings, bars, list(samples.values()))))
     return Cadences(
         {name: len(one.symbols) for name, one in samples.items()}, experiment.network.seeds, rows, len(span),
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
@@ -323,12 +324,10 @@ def variant(lstm: LSTM, name: str) -> LSTM:
     return changed
 
 
-def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samples]) -> list[Trial]:
-    """A trial a cadence: its settings are those of a run with that cadence. No book was held, so none has a profit."""
+def trials_of(settings: Sequence[str], bars: pl.DataFrame, samples: Sequence[Samples]) -> list[Trial]:
+    """A trial a cadence: `settings` are the hashes of runs with each. No book was held, so none has a profit."""
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     symbols = tuple(bars["symbol"].unique().sort().to_list())
-    lstm = experiment.network
-    settings = [configuration(experiment.with_model(NETWORK, variant(lstm, name))) for name in MONTHS]
     data = data_of(bars, samples)
     return [Trial(symbols, str(days.min()), str(days.max()), one, None, data=data) for one in settings]
 

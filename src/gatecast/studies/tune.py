@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
+from gatecast.compute.progress import shown
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.record import Record
 from gatecast.evaluation.search_worth import (
@@ -71,12 +72,12 @@ class Tuned:
 
 
 @checked
-def tune(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Tuned:
+def tune(experiment: Experiment, *, progress: Progress | bool | None = None, machine: Machine = ONE_CORE) -> Tuned:
     """The searches of every asset class and date, and what they were worth out of sample.
 
     Only the LSTM is fitted: with the settings in force from each date on, and beside it with those given. The searches
     are those that `run` makes with the same settings; kept at the address `machine.studies`, they are made once. Their
-    candidates enter the ledger of trials.
+    candidates enter the ledger of trials. `progress`: as in `run`.
 
     Raises `HistoryTooShortError` as `run` does, `StoreError` for studies that cannot be read or written.
 
@@ -88,21 +89,22 @@ def tune(experiment: Experiment, *, progress: Progress | None = None, machine: M
     ...     model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}, schedule=Schedule(refit="1Y"),
     ...     tuning=Tuning(trials=2, units=(16, 16), layers=(1, 1), folds=1),
     ... )
-    >>> tune(quick).scores["classes"][0]["tried"]
+    >>> tune(quick, progress=True).scores["classes"][0]["tried"]
     2
     """
     experiment = experiment.replace(tuning=experiment.tuning or Tuning())
     bars = experiment.read().bars
-    samples = enough_history(experiment.make_samples(bars), bars, experiment)
+    samples = enough_history(experiment.make_samples(bars), bars, experiment.schedule, experiment.sampling)
     models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
     seconds: dict[str, float] = {}
-    forecasts = {
-        name: _forecast(models, experiment.schedule, one, seconds, progress, machine.task)
-        for name, one in samples.items()
-    }
+    with shown(progress) as told:
+        forecasts = {
+            name: _forecast(models, experiment.schedule, one, seconds, told, machine.task)
+            for name, one in samples.items()
+        }
     data = data_of(bars, list(samples.values()))
     with problems() as unread:
-        record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
+        record_trials([trial for one in forecasts.values() for trial in nested_trials(one, experiment.network, data)])
     searches = {name: searches_of(one) for name, one in forecasts.items()}
     scores = search_worth({head: Record.of(forecasts, head) for head in RIVALS}, searches) or {}
     return Tuned(experiment.name, scores, searches, seconds, tuple(unread))
@@ -114,7 +116,7 @@ def _forecast(
 ) -> Forecasts:  # fmt: skip
     """One class by the LSTM alone, with the settings that are searched for and with those given."""
 
-    def told(count: int, of: int, best: str) -> None:
+    def on_search(count: int, of: int, best: str) -> None:
         if progress:
             progress(f"{samples.asset_class}: search | {best}", count, of)
 
@@ -128,5 +130,5 @@ def _forecast(
 
     done: dict[str, int] = {}
     total = models[NETWORK].fit_count(len(schedule.folds(samples.times, samples.known_at)))
-    task = replace(task, on_search=told)
+    task = replace(task, on_search=on_search)
     return walk_forward(models, samples, schedule, task, progress=report, on_fits=clock)
