@@ -73,7 +73,43 @@ def run(folder: Path) -> Any:
     return {"status": found["status"]}
 
 
-WRITINGS = {"save": save, "record": record, "run": run}
+def store(folder: Path) -> Any:
+    """Makes a store and keeps it for a while: bars, a model, decisions, a snapshot, what can go; or goes on with it."""
+    import json
+    from datetime import timedelta
+
+    import polars as pl
+
+    from gatecast.experiment import Experiment
+    from gatecast.files import sha256_of
+    from gatecast.market import synthetic
+    from gatecast.provenance import hash_of_bars
+    from gatecast.store import Store
+
+    bars = synthetic.b1(30, seed=3, r2=0.05, symbols=2)
+    now = bars["time"].max() + timedelta(hours=1)
+    place = folder / "store"
+    kept = Store.open(place) if (place / "store.json").exists() else Store.create(place, Experiment(), now=now)
+    kept.add_bars(bars.filter(pl.col("time").rank("dense") <= 20), now)
+    if not kept.state.models:
+        kept.append("refit", {"parts": {"a": kept.put(b"weights", ".safetensors")}}, now)
+    if kept.state.serving is None:
+        kept.append("accepted", {"model": kept.state.models[0].record}, now)
+    if not kept.state.issued:
+        kept.issue(bars.tail(1).select("symbol", "time", weight=pl.lit(0.5)), now, model=kept.state.serving)
+    if not list(kept.journal.snapshots()):
+        kept.snapshot(now)
+    kept.add_bars(bars, now)
+    kept.artefacts.put(b"nobody names it", ".json")
+    kept.prune(now)
+    kept.beat(now)
+    state = {name: value for name, value in kept.state.to_json().items() if name != "id"}
+    faults = [one.sentence for one in kept.check() if not one.is_harmless]
+    digest = sha256_of(json.dumps(state, sort_keys=True).encode())
+    return {"bars": hash_of_bars(kept.bars.as_of(now)), "state": digest, "faults": faults}
+
+
+WRITINGS = {"save": save, "record": record, "run": run, "store": store}
 
 
 # ── what is left ──────────────────────────────────────────────────────────────────────────────────
@@ -83,9 +119,11 @@ def left(folder: Path) -> Any:
     """What a folder holds after a writing: digests of the runs there, trials, and names that should be gone."""
     from gatecast.errors import StoreError
     from gatecast.evaluation.ledger import ledger_path, problems, read_trials
-    from gatecast.store import load_run, run_parts
+    from gatecast.store import Store, load_run, run_parts
 
-    runs = {}
+    runs, faults = {}, []
+    if (folder / "store").exists():
+        faults = [one.sentence for one in Store.faults(folder / "store") if not one.is_harmless]
     for place in ("run", "run.previous"):
         if (folder / place).is_dir():
             try:
@@ -98,7 +136,7 @@ def left(folder: Path) -> Any:
         trials = len(read_trials(ledger_path()))
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
     over = [name for name in names if name.endswith(".part") or "unfinished" in name or name.startswith("temporary/")]
-    return {"runs": runs, "trials": trials, "said": said, "over": over}
+    return {"runs": runs, "trials": trials, "said": said, "over": over, "faults": faults}
 
 
 def hash_of(parts: dict[str, bytes]) -> str:
@@ -178,6 +216,8 @@ def prepare(examples: Path, folder: Path, writing: str) -> None:
     """The state before a writing."""
     folder.mkdir(parents=True)
     (folder / "temporary").mkdir()
+    if writing == "store":
+        return
     shutil.copytree(examples / "data", folder / "data")
     for name in ("run", "run.previous", "other"):
         shutil.copytree(examples / "run", folder / name)
@@ -240,6 +280,10 @@ def _wrong_end(ended: Outcome, how: str) -> str:
 
 
 def _wrong_state(found: dict[str, Any], writing: str) -> str:
+    if found["faults"]:
+        return f"the store is in pieces: {found['faults'][:3]}"
+    if writing == "store":
+        return ""
     if not found["runs"]:
         return "no run is left"
     if any(digest.startswith("unreadable") for digest in found["runs"].values()):

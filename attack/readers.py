@@ -106,7 +106,32 @@ def make_examples(folder: Path) -> None:
     append_lines(folder / "copies.jsonl", lines)
     _make_networks(folder / "kept")
     _make_studies(folder / "studies.db")
+    _make_store(folder / "store")
     read_sessions(str(folder / "sessions"))
+
+
+def _make_store(folder: Path) -> None:
+    """A store with bars in two journals' files, a model and decisions."""
+    from datetime import timedelta
+
+    import polars as pl
+    from safetensors.numpy import save
+
+    from gatecast.experiment import Experiment
+    from gatecast.market import synthetic
+    from gatecast.store import Store
+
+    bars = synthetic.b1(60, seed=3, r2=0.05, symbols=2)
+    now = bars["time"].max() + timedelta(hours=1)
+    store = Store.create(folder, Experiment(name="kept"), now=now)
+    store.add_bars(bars.filter(pl.col("time").rank("dense") <= 40), now)
+    model = store.put(save({"weights": bars["x"].to_numpy()}), ".safetensors")
+    refit = store.append("refit", {"parts": {"ridge.safetensors": model}, "cutoffs": {"index": "2000-03-01"}}, now)
+    store.append("accepted", {"model": refit.number}, now)
+    store.snapshot(now)
+    store.add_bars(bars, now)
+    store.issue(bars.tail(1).select("symbol", "time", weight=pl.lit(0.5), reason=pl.lit("because")), now)
+    store.beat(now)
 
 
 def _make_ledger(folder: Path, bars: Any) -> None:
@@ -334,6 +359,31 @@ def open_studies(path: str) -> Any:
     return {"studies": names, "said": [str(one.message) for one in said]}
 
 
+def read_store(folder: str) -> Any:
+    """A digest of what a store holds, and what `gatecast store check` finds."""
+    import warnings
+
+    from gatecast.files import sha256_of
+    from gatecast.provenance import hash_of_bars
+    from gatecast.store import Store
+
+    checked = command("store", "check", folder, "--json")
+    found = json.loads(checked["said"].splitlines()[-1])
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        store = Store.open(folder)
+        bars = store.bars.as_of(store.journal.last.now)  # type: ignore[union-attr]
+        model = store.state.model(store.state.serving)
+        arrays = {} if model is None else store.artefacts.arrays(model.parts["ridge.safetensors"])
+        held = [store.experiment.to_dict(), store.decisions().to_dicts(), store.state.to_json()]
+        store.heartbeat()
+    digest = {
+        "bars": hash_of_bars(bars), "held": sha256_of(json.dumps(held, default=str).encode()),
+        "arrays": {name: sha256_of(array.tobytes()) for name, array in arrays.items()},
+    }  # fmt: skip
+    return {"digest": digest, "status": checked["status"], "faults": found["faults"]}
+
+
 # ── what came of it ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -370,6 +420,11 @@ def same_or_again(good: Any, bad: Any, done: str) -> str:
     return "" if bad is None or bad == good else "another network than the one that was kept"
 
 
+def same_store(good: Any, bad: Any, done: str) -> str:
+    changed = bad["digest"] != good["digest"] and not bad["faults"]
+    return "another store than was written, and its check says that it is whole" if changed else ""
+
+
 READERS = (
     Reader("bars.csv", "bars", ("market.sources",), "bars.csv", read_bars, sound_bars, share=3),
     Reader("bars.parquet", "bars", ("market.sources",), "bars.parquet", read_bars, sound_bars, share=3),
@@ -388,10 +443,11 @@ READERS = (
     Reader("openings", "records", ("evaluation.holdout",), "data", read_openings),
     Reader("copies", "records", ("studies.placebo",), "copies.jsonl", read_copies),
     Reader("kept network", "records", ("forecasting.lstm.unfinished",), "kept", recall_network, same_or_again),
+    Reader("store", "records", ("store", "cli.store"), "store", read_store, same_store, share=3),
     Reader("sessions", "records", ("market.sessions",), "sessions", read_sessions, same_sessions, share=0.5),
     Reader("studies", "records", ("forecasting.tuning.search",), "studies.db", open_studies, share=0.5),
 )
-CASES = {"runs": 300, "bars": 200, "settings": 250, "records": 150}
+CASES = {"runs": 300, "bars": 200, "settings": 250, "records": 220}
 """How many cases of each group a full attack makes."""
 
 

@@ -104,6 +104,15 @@ def test_a_torn_tail_is_no_record_and_is_cut_off_by_the_next(journal: Journal, c
         file.write_bytes(content)
 
 
+def test_a_long_file_is_followed_by_another(journal: Journal) -> None:
+    journal.append("alarm", {"name": "a", "x": [["y" * 99_000] * 35] * 1}, NOW)
+    for _ in range(6):
+        journal.append("alarm", {"name": "a", "x": ["y" * 99_000] * 35}, NOW)
+    assert [file.name for file in journal.files()] == ["000000001.jsonl", "000000004.jsonl", "000000012.jsonl"]
+    assert Journal.open(journal.folder.parent).last == journal.last
+    assert journal.check() == []
+
+
 def test_lost_and_swapped_lines_and_files_are_found(journal: Journal) -> None:
     first, second = journal.files()
     content = first.read_bytes()
@@ -114,6 +123,8 @@ def test_lost_and_swapped_lines_and_files_are_found(journal: Journal) -> None:
     assert journal.check()
     first.write_bytes(content[:-20])
     assert journal.check(), "only the newest file may have no end"
+    first.write_bytes(b"")
+    assert any("no whole record" in fault for fault in journal.check())
     first.unlink()
     assert any("begins with record 4, expected 1" in fault for fault in journal.check())
     first.write_bytes(content)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import StoreError, cut
-from gatecast.files import PART, read, remove, sha256_of, sweep, write_whole
+from gatecast.files import PART, read, remove, sha256_of, sweep, sync_folder, write_whole
 from gatecast.formats import arrays_of, json_of, table_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
 FOLDER = "parts"
-MOST_BYTES = {".json": 200_000_000, ".toml": 2_000_000, ".safetensors": 2_000_000_000, ".parquet": 4_000_000_000}
+MOST_BYTES = {".json": 200_000_000, ".toml": 2_000_000, ".safetensors": 1_000_000_000, ".parquet": 1_000_000_000}
 """Ending of an artefact -> bytes that it may have."""
 NAME = r"[0-9a-f]{64}\.(?:json|toml|safetensors|parquet)"
 """The name of an artefact, as a regular expression."""
@@ -56,9 +56,13 @@ class Artefacts:
             raise StoreError(f"no artefact can be {suffix!r} of {len(content):,} bytes: expected one of {MOST_BYTES}.")
         name = sha256_of(content) + suffix
         path = self.path(name)
+        self._refuse_link(path)
         try:
             if not self._has(name, content):
+                new = not path.parent.exists()
                 write_whole(path, content)
+                if new:
+                    sync_folder(self.folder)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be written: {error.strerror or error}. The store is as it was; make room, then do the "
@@ -82,9 +86,8 @@ class Artefacts:
     def get(self, name: str) -> bytes:
         """The content of an artefact, whose hash was checked. Raises `StoreError` where it is missing or another."""
         path = self.path(name)
+        self._refuse_link(path)
         try:
-            if os.path.realpath(path) != os.path.join(os.path.realpath(self.folder.parent), *path.parts[-3:]):
-                raise StoreError(f"{path} leads out of the store through a link, and is not read.")
             content = read(path, at_most=MOST_BYTES[path.suffix], follow=False)
         except FileNotFoundError:
             raise StoreError(f"{path} is missing. {REMEDY}") from None
@@ -93,6 +96,20 @@ class Artefacts:
         if sha256_of(content) != path.stem:
             raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
         return content
+
+    def is_whole(self, name: str) -> bool:
+        """Whether an artefact is there and has the content of its name."""
+        try:
+            self.get(name)
+        except StoreError:
+            return False
+        return True
+
+    def _refuse_link(self, path: Path) -> None:
+        """Raises `StoreError` where a link leads to the folder of an artefact."""
+        place = os.path.join(os.path.realpath(self.folder.parent), *path.parts[-3:-1])
+        if os.path.realpath(path.parent) != place:
+            raise StoreError(f"{path} leads out of the store through a link, and is neither read nor written.")
 
     def json(self, name: str) -> Any:
         """The value of an artefact that is JSON."""

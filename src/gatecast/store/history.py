@@ -13,6 +13,7 @@ were known at a moment. Of what comes, a row is
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gatecast.errors import BarsError, StoreError, cut
+from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import fill_times
@@ -65,10 +66,16 @@ class Arrived:
 
 
 class History:
-    """The bars of a store as its state names them. `state` gives the state in force whenever it is asked."""
+    """The bars of a store as its state names them.
 
-    def __init__(self, artefacts: Artefacts, state: Callable[[], State]) -> None:
-        self._artefacts, self._state = artefacts, state
+    `state` gives the state in force whenever it is asked; `came` the artefacts with which all bars came, in order, from
+    which a year that was brought together and is damaged is read instead, with a warning.
+    """
+
+    def __init__(
+        self, artefacts: Artefacts, state: Callable[[], State], came: Callable[[], Iterable[BarsPart]]
+    ) -> None:  # fmt: skip
+        self._artefacts, self._state, self._came = artefacts, state, came
 
     def versions(self, since: datetime | None = None, years: Iterable[int] | None = None) -> pl.DataFrame:
         """Every version of every row, sorted by symbol, time, known_at and record.
@@ -80,7 +87,7 @@ class History:
             part for part in self._state().bars
             if (since is None or part.year >= since.astimezone(UTC).year) and (wanted is None or part.year in wanted)
         ]  # fmt: skip
-        frames = [self._read(part) for part in parts]
+        frames = [frame for part in parts for frame in self._whole(part)]
         further = dict.fromkeys(self._state().columns, pl.Float64)
         empty = pl.DataFrame(schema={**VERSION, **further, **RECORD})
         found = pl.concat([empty, *frames], how="diagonal").sort(ORDER)
@@ -92,14 +99,15 @@ class History:
         `since`: see `versions`; segments are numbered from there. `record`: of what had come by this record alone.
         Raises `StoreError` for bars that are none.
         """
+        refuse_naive(moment)
         rows = self.versions(since).filter(pl.col("known_at") <= moment)
         if record is not None:
             rows = rows.filter(pl.col("record") <= record)
-        return self._bars(_without_repeats(rows, self._state().columns).unique(KEYS, keep="last", maintain_order=True))
+        return self._bars(_last(_without_repeats(rows, self._state().columns)))
 
     def first_known(self, since: datetime | None = None) -> pl.DataFrame:
         """The Bars frame of each row's first version."""
-        return self._bars(self.versions(since).unique(KEYS, keep="first", maintain_order=True))
+        return self._bars(_first(self.versions(since)))
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
         if rows.is_empty():
@@ -110,6 +118,23 @@ class History:
             return make_bars(rows.with_columns(segment=segment).drop("starts", "record"))
         except BarsError as error:
             raise StoreError(f"the bars of the store cannot be used: {error}") from None
+
+    def _whole(self, part: BarsPart) -> list[pl.DataFrame]:
+        """The rows of an artefact; where it was brought together and is damaged, those it was made of."""
+        try:
+            return [self._read(part)]
+        except StoreError as error:
+            if part.record is not None:
+                raise
+            since = {one.record for one in self._state().bars if one.year == part.year}
+            made_of = [one for one in self._came() if one.year == part.year and one.record not in since]
+            frames = [self._read(one) for one in made_of]
+            if sum(map(len, frames)) != part.rows:
+                raise
+            warnings.warn(
+                f"the bars of {part.year} are read as they came, which takes longer: {error}", stacklevel=2
+            )  # fmt: skip
+            return frames
 
     def _read(self, part: BarsPart) -> pl.DataFrame:
         columns = VERSION if part.record is not None else {**VERSION, **RECORD}
@@ -132,6 +157,7 @@ class History:
         asset class, and for a symbol longer than a store takes.
         """
         refuse_lacking(bars)
+        refuse_naive(now)
         state = self._state()
         bars, problems = self._fitting(bars)
         stated = bool((bars["known_at"] != bars["time"]).any()) if stated is None else stated
@@ -173,8 +199,7 @@ class History:
         odd = [name for name in further if name in (*VERSION, *RECORD)]
         if odd:
             raise BarsError(f"a further column may not be called {odd[0]!r}: the store needs this name. Rename it.")
-        classes = bars.select("symbol", "asset_class").unique(maintain_order=True)
-        for symbol, name in classes.iter_rows():
+        for symbol, name in bars.select("symbol", "asset_class").unique().sort("symbol", "asset_class").iter_rows():
             if len(symbol.encode()) > LONGEST_CELL:
                 raise BarsError(f"the symbol {cut(symbol)!r} is longer than the {LONGEST_CELL:,} bytes that are kept.")
             if state.symbols.get(symbol, name) != name:
@@ -203,7 +228,7 @@ class History:
         values = [name for name in came.columns if name in (*PRICES, "volume", *self._state().columns)]
         then = known.select(*KEYS, "record", pl.col("known_at").alias("_known"), pl.col(values).name.prefix("_then_"))
         if not stated:
-            in_force = then.sort("_known", "record", maintain_order=True).unique(KEYS, keep="last")
+            in_force = _last(then.sort(*KEYS, "_known", "record"))
             both = came.join(in_force, on=KEYS, how="left", maintain_order="left")
             both = both.with_columns(known_at=pl.max_horizontal(pl.lit(now, TIME), "_known"))
         else:
@@ -218,13 +243,19 @@ class History:
         return other.sort(KEYS), len(came) - len(other)
 
     def compacted(self) -> list[tuple[int, pl.DataFrame]]:
-        """Year -> all versions of its rows, for each year whose rows are in more than one artefact, or came in one."""
+        """Year -> all versions of its rows, where these are in several artefacts, in a new one or in a damaged one."""
         found = []
         for year in sorted({part.year for part in self._state().bars}):
             parts = [part for part in self._state().bars if part.year == year]
-            if len(parts) > 1 or parts[0].record is not None:
+            if len(parts) > 1 or parts[0].record is not None or not self._artefacts.is_whole(parts[0].part):
                 found.append((year, self.versions(years=[year])))
         return found
+
+
+def refuse_naive(moment: datetime) -> None:
+    """Raises `SettingsError` for a moment without time zone."""
+    if moment.tzinfo is None:
+        raise SettingsError(f"{moment} has no time zone: give a moment such as datetime(2024, 1, 2, tzinfo=UTC).")
 
 
 def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:
@@ -233,11 +264,25 @@ def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:
 
 
 def _without_repeats(rows: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Versions without those that say the same as the version before them: their row was known before."""
+    """Versions, sorted, without those that say the same as the version before them: their row was known before."""
     values = (*PRICES, "volume", *columns)
-    before = {name: pl.col(name).shift().over(KEYS) for name in values}
-    first = pl.int_range(pl.len()).over(KEYS) == 0
-    return rows.filter(first | ~pl.all_horizontal(_same(pl.col(name), then) for name, then in before.items()))
+    repeated = pl.all_horizontal(_same(pl.col(name), pl.col(name).shift()) for name in values)
+    return rows.filter(_differs_from(1) | ~repeated)
+
+
+def _first(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first version of each row; `rows` sorted."""
+    return rows.filter(_differs_from(1))
+
+
+def _last(rows: pl.DataFrame) -> pl.DataFrame:
+    """The last version of each row; `rows` sorted."""
+    return rows.filter(_differs_from(-1))
+
+
+def _differs_from(steps: int) -> pl.Expr:
+    """Whether a version is of another symbol or close than the one so many places before it (after it: -1)."""
+    return pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift(steps)) for key in KEYS)
 
 
 def _with_starts(bars: pl.DataFrame) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars.selectors as cs
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -128,7 +129,9 @@ class Index:
                 f"{cut(hidden(self.address))!r} is no address of an index: expected sqlite:///index.sqlite or "
                 "postgresql+psycopg://user@host/name."
             ) from None
-        except (SQLAlchemyError, UnicodeError, ValueError, TypeError) as error:
+        except (SQLAlchemyError, OSError, ValueError, TypeError) as error:
+            if isinstance(error, StoreError):
+                raise
             cause = str(getattr(error, "orig", None) or error).strip().splitlines()
             why = cut(hidden(cause[0] if cause else type(error).__name__), 300)
             raise StoreError(
@@ -232,15 +235,18 @@ class Index:
                 )
             case "accepted" | "refused":
                 of = (REFITS.c.store == self.store) & (REFITS.c.record == record.body["model"])
-                reason = record.body.get("reason", "")
+                reason = record.body.get("reason", "").replace("\0", "\ufffd")  # PostgreSQL has no such text
                 connection.execute(update(REFITS).where(of).values(status=record.kind, reason=reason))
             case "issued" if decisions is not None:
-                self._add_decisions(connection, record, decisions(record.parts["decisions"]))
+                with contextlib.suppress(StoreError):  # of a damaged artefact; `store check` says so
+                    self._add_decisions(connection, record, decisions(record.parts["decisions"]))
 
     def _add_decisions(self, connection: Connection, record: Record, table: pl.DataFrame) -> None:
         own = {"store": self.store, "record": record.number, "model": record.body.get("model")}
         kept = [name for name in table.columns if name in DECISIONS.c and name not in own]
-        for piece in table.select(kept).iter_slices(ROWS):
+        texts = [name for name, kind in table.schema.items() if name in kept and kind == table.schema["symbol"]]
+        plain = table.select(kept).with_columns(cs.by_name(texts).str.replace_all("\0", "\ufffd", literal=True))
+        for piece in plain.iter_slices(ROWS):
             rows = [{**own, **row} for row in piece.to_dicts()]
             have = self._have(connection, piece)
             rows = [row for row in rows if (row["symbol"], row["time"]) not in have]

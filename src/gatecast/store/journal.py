@@ -5,6 +5,8 @@ journal/000000001.jsonl        records from number 1 on
 journal/000000107.jsonl        begins with record 107, a snapshot of the state before it
 ```
 
+A snapshot begins a new file, and so does a record after a file that has become long.
+
 Something has happened once its line is on the disk. A process that was killed while it wrote leaves a last line
 without an end: it never happened, is ignored when the journal is read and cut off by the next append. Whatever else
 does not fit is an error with file and line.
@@ -31,7 +33,9 @@ SNAPSHOT = "snapshot"
 FIRST_HASH = "0" * 64
 """What stands for the hash before the first record."""
 LINE_BYTES = 4_000_000
-FILE_BYTES = 1_000_000_000
+FILE_BYTES = 200_000_000
+LONG_FILE_BYTES = 20_000_000
+"""Bytes of a file after which the next record begins a new one."""
 FIELDS = {"number", "time", "now", "kind", "body", "before", "hash"}
 NAME = re.compile(r"(\d{9})\.jsonl")
 REMEDY = "Restore the journal from a copy of the store; `gatecast store check` lists all that does not fit."
@@ -118,11 +122,13 @@ def canonical(value: Any) -> bytes:
 
 
 def text_of(moment: datetime) -> str:
-    """A moment as the journal spells it.
+    """A moment as the journal spells it. Raises `ValueError` for one without time zone.
 
     >>> text_of(datetime(2024, 1, 2, tzinfo=UTC))
     '2024-01-02T00:00:00.000000Z'
     """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone: a moment such as datetime(2024, 1, 2, tzinfo=UTC) was expected")
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
@@ -187,6 +193,8 @@ class Journal:
 
     def files(self) -> list[Path]:
         """The files of the journal, the oldest first. Raises `StoreError` for a folder that cannot be read."""
+        if self.folder.is_symlink():
+            raise StoreError(f"{self.folder} is a link, and is not read: the journal lies in the store itself.")
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
@@ -247,9 +255,9 @@ class Journal:
                 "artefact."
             )
         files = self.files()
-        new = not files or kind == SNAPSHOT
-        file = self.folder / f"{number:09}.jsonl" if new else files[-1]
         try:
+            new = not files or kind == SNAPSHOT or files[-1].lstat().st_size > LONG_FILE_BYTES
+            file = self.folder / f"{number:09}.jsonl" if new else files[-1]
             for newest in files[-1:]:
                 _cut_tail(newest)
             if new:
@@ -258,8 +266,8 @@ class Journal:
                 _append(file, record.line)
         except OSError as error:
             raise StoreError(
-                f"{file} cannot be written: {error.strerror or error}. The store is as it was; make room, then do the "
-                "same again."
+                f"{self.folder} cannot be written: {error.strerror or error}. The store is as it was; make room, then "
+                "do the same again."
             ) from None
         self.last = record
         return record
@@ -317,6 +325,8 @@ def lines_of(
                 return
             yield Line(file, number, record, fault)
             before, expected = (record, record.number + 1) if record else (None, expected + 1)
+        if number == 0:
+            yield Line(file, 1, None, "it has no whole record")
     except OSError as error:
         yield Line(file, number + 1, None, f"it cannot be read: {error.strerror or error}")
 

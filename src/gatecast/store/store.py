@@ -32,7 +32,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path, is_regular, read, sync_folder, write, write_whole
+from gatecast.files import full_path, is_regular, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import SCHEMA, no_actions
@@ -41,11 +41,11 @@ from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.folders import acquired, written_beside
-from gatecast.store.history import History, parquet
+from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
-from gatecast.store.state import State, refuse_misfit
+from gatecast.store.state import BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.store.index import Index
@@ -59,7 +59,6 @@ SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
 UPGRADES: dict[int, Callable[[Path], None]] = {}
 """Schema version -> what brings a store's folder from it to the next one. It must bear being begun twice."""
-LOOSE = "a table of decisions has numbers, texts, times and truth values besides"
 
 
 class About(Schema):
@@ -73,10 +72,7 @@ class About(Schema):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a store: the file, and what.
-
-    `what` begins with "note: " in words of `say` where nothing is lost by it: `is_harmless`.
-    """
+    """One thing that is wrong with a store: the file, and what; `is_harmless` where nothing is lost by it."""
 
     file: Path
     what: str
@@ -124,7 +120,7 @@ class Store:
     def __init__(self, folder: Path, about: Mapping[str, Any], machine: Machine = ONE_CORE) -> None:
         self.folder, self.id, self.machine = folder, str(about["id"]), machine
         self.artefacts = Artefacts(folder)
-        self.bars = History(self.artefacts, lambda: self.state)
+        self.bars = History(self.artefacts, lambda: self.state, self._bars_that_came)
         self._holds = 0
         self._wrote = False
         self.journal, self.state = self._read()
@@ -146,6 +142,7 @@ class Store:
 
         about = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "gatecast": version("gatecast")}
         moment = now or datetime.now(UTC)
+        refuse_naive(moment)
         follows = "Nothing was made; make room or give another folder."
         with written_beside(place, follows) as temporary:
             if place.is_dir() and any(place.iterdir()):
@@ -175,7 +172,7 @@ class Store:
         place = full_path(folder)
         about = _about(place)
         if about["version"] < VERSION:
-            about = upgrade(place, about)
+            about = upgrade(place)
         return cls(place, about, machine)
 
     def _read(self) -> tuple[Journal, State]:
@@ -184,13 +181,13 @@ class Store:
         if journal.last is None:
             raise StoreError(f"{self.folder / JOURNAL} has no record. Restore the store from a copy.")
         state = State()
-        for number, snapshot in enumerate(journal.snapshots()):
+        for snapshot in journal.snapshots():
             try:
                 found = State.of_json(self.artefacts.json(snapshot.parts["state"]), snapshot)
             except (StoreError, ValueError, KeyError) as error:
                 warnings.warn(
-                    f"the snapshot of record {snapshot.number} in {self.folder} cannot be used, and the one before it "
-                    f"is: {error}" + ("" if number == 0 else " (one more)"),
+                    f"the snapshot of record {snapshot.number} in {self.folder} cannot be used, the records before it "
+                    f"are: {error}",
                     stacklevel=2,
                 )
                 continue
@@ -204,6 +201,12 @@ class Store:
             )
         return journal, state
 
+    def _bars_that_came(self) -> Iterator[BarsPart]:
+        """The artefacts of bars as they came, whatever snapshots brought together since."""
+        for record in self.journal.records():
+            if record.kind == "bars":
+                yield from State(number=record.number - 1).after(record).bars
+
     # ── writing ───────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.contextmanager
@@ -213,36 +216,20 @@ class Store:
         What others wrote before is read first. The lock of a process that runs no more is taken over, and said. Raises
         `StoreError` that says who has it.
         """
-        from filelock import Timeout
-
         if self._holds:
             yield
             return
-        file = self.folder / LOCK
-        try:
-            lock = acquired(file)
-        except Timeout:
-            raise StoreError(
-                f"another process writes to {self.folder} ({_holder(file)}): wait until it ends, or stop it."
-            ) from None
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"{self.folder} cannot be locked: {error.strerror or error}.") from None
-        try:
-            _say_taken_over(file)
-            with contextlib.suppress(OSError):
-                _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
+        with _locked(self.folder):
             self._holds, self._wrote = 1, False
-            self._catch_up()
-            yield
-        finally:
-            wrote, self._holds = self._wrote, 0
-            with contextlib.suppress(OSError):
-                _write_holder(file, "")
-            lock.release()
-            if wrote:
-                self._index_quietly()
+            try:
+                for place in (self.folder, self.folder / JOURNAL):
+                    sweep(place)
+                self._catch_up()
+                yield
+                if self._wrote:
+                    self._index_quietly()
+            finally:
+                self._holds = 0
 
     def _catch_up(self) -> None:
         """Reads what others have written since."""
@@ -260,6 +247,7 @@ class Store:
         """
         with self.locked():
             refuse_misfit(kind, body)
+            refuse_naive(now)
             missing = [name for name in (body.get("parts") or {}).values() if name and not self._is_there(name)]
             if missing:
                 raise StoreError(
@@ -326,6 +314,7 @@ class Store:
     def snapshot(self, now: datetime) -> Record:
         """Brings the bars into one artefact a calendar year and writes a snapshot, from which the store opens."""
         with self.locked():
+            refuse_naive(now)
             kept = {part.year: part for part in self.state.bars if part.record is None}
             bars: list[dict[str, Any]] = [
                 {"year": year, "part": self.put(parquet(rows), ".parquet"), "rows": len(rows), "record": None}
@@ -350,6 +339,7 @@ class Store:
 
     def beat(self, now: datetime, **said: Any) -> None:
         """Writes the heartbeat: that somebody looked after the store at `now`, by which process, and what it says."""
+        refuse_naive(now)
         content = {"now": text_of(now), "time": text_of(datetime.now(UTC)), "process": mark(), **said}
         try:
             write_whole(self.folder / HEARTBEAT, _json({**content, "record": self.state.number}))
@@ -445,17 +435,23 @@ class Store:
     def faults(cls, folder: str | Path, *, machine: Machine = ONE_CORE) -> list[Fault]:
         """Everything that is wrong with the store in a folder, also where it cannot be opened; see `check`.
 
-        Raises `StoreError` where the folder is no store of this version.
+        Raises `StoreError` where the folder is no store.
         """
         place = full_path(folder)
-        about = _about(place)
+        try:
+            about = _about(place)
+        except StoreError as error:
+            if not (place / JOURNAL).is_dir():
+                raise
+            return [Fault(place / ABOUT, str(error))]
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
                 store = cls(place, about, machine)
             except StoreError as error:
-                found = [*_faults_of_journal(place)[1], *_faults_of_artefacts(place)]
-                return found or [Fault(place, str(error))]
+                records, found = _faults_of_journal(place)
+                found += _faults_of_artefacts(place, records) if records else []
+                return found if any(not one.is_harmless for one in found) else [*found, Fault(place, str(error))]
             return [*(Fault(place, str(one.message)) for one in said), *store.check()]
 
     def check(self) -> list[Fault]:
@@ -465,15 +461,25 @@ class Store:
         snapshot. Harmless faults are those by which nothing is lost: what killed processes left, a missing index.
         """
         records, found = _faults_of_journal(self.folder)
-        found += _faults_of_artefacts(self.folder)
+        found += _faults_of_artefacts(self.folder, records)
         if any(not fault.is_harmless for fault in found):
             return found
+        found += self._faults_of_about(records)
         try:
             self._check_state(records)
             self._check_contents()
         except StoreError as error:
             found.append(Fault(self.folder, str(error)))
         return found + self._faults_of_index(records)
+
+    def _faults_of_about(self, records: list[Record]) -> list[Fault]:
+        """Whether `store.json` is what the records say that was written there."""
+        made_by = [one.body.get("gatecast") for one in records if one.kind in ("created", "upgraded")]
+        about = {"format": FORMAT, "version": VERSION, "id": self.id, "gatecast": made_by[-1] if made_by else None}
+        file = self.folder / ABOUT
+        if read(file, at_most=ABOUT_BYTES, follow=False) == _json(about):
+            return []
+        return [Fault(file, f"it was changed; expected {json.dumps(about)}. Restore it from a copy.")]
 
     def _check_state(self, records: list[Record]) -> None:
         folded, named = State(), parts_named(records)
@@ -502,7 +508,7 @@ class Store:
             number, found = index.last()
             count = index.count()
         except StoreError as error:
-            return [Fault(place, str(error))]
+            return [Fault(place, str(error), is_harmless=index.file is None)]
         if number > len(records):
             return [
                 Fault(
@@ -591,10 +597,9 @@ def _faults_of_journal(folder: Path) -> tuple[list[Record], list[Fault]]:
     return [line.record for line in lines if line.record is not None], found
 
 
-def _faults_of_artefacts(folder: Path) -> list[Fault]:
+def _faults_of_artefacts(folder: Path, records: list[Record]) -> list[Fault]:
     """Artefacts that records name and that are missing or damaged; and what lies among them that is none."""
     artefacts = Artefacts(folder)
-    records = [line.record for line in Journal(folder / JOURNAL, None).lines() if line.record is not None]
     found = []
     named = parts_named(records)
     for name in sorted(named):
@@ -613,7 +618,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
 
 
-def _about(place: Path) -> dict[str, Any]:
+def _about(place: Path, newest: int = VERSION) -> dict[str, Any]:
     """The content of `store.json`. Raises `StoreError` for a folder that is no store, or of a newer version."""
     path = place / ABOUT
     try:
@@ -629,46 +634,73 @@ def _about(place: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not of a gatecast store. Give a store's folder.")
     if fault := fault_of(About, about):
         raise StoreError(f"{path} is damaged: {fault}. Restore it from a copy.")
-    if about["version"] > VERSION:
+    if about["version"] > newest:
         raise StoreError(
-            f"{place} is a store of schema version {about['version']}, this gatecast reads up to {VERSION}: use the "
+            f"{place} is a store of schema version {about['version']}, this gatecast reads up to {newest}: use the "
             f"version that wrote it ({str(about.get('gatecast'))[:40]}) or a newer one."
         )
-    return about
+    return dict(about)
 
 
 def upgrade(
-    place: Path, about: Mapping[str, Any], *, steps: Mapping[int, Callable[[Path], None]] = UPGRADES,
-    newest: int = VERSION,
+    place: Path, *, steps: Mapping[int, Callable[[Path], None]] = UPGRADES, newest: int = VERSION
 ) -> dict[str, Any]:  # fmt: skip
     """Brings a store's folder to the newest schema version, one step after the other; its `store.json` then.
 
     `steps`: see `UPGRADES`. After each step `store.json` says so, and a record is written in the end. Raises
-    `StoreError` for a version from which no step leads on.
+    `StoreError` for a version from which no step leads on, and where another process writes to the store.
     """
     from importlib.metadata import version
 
-    lock = acquired(place / LOCK)
-    try:
-        before, now = int(about["version"]), dict(about)
-        while now["version"] < newest:
-            if now["version"] not in steps:
+    with _locked(place):
+        about = _about(place, newest)  # another process may have done it meanwhile
+        before = int(about["version"])
+        while about["version"] < newest:
+            if about["version"] not in steps:
                 raise StoreError(
-                    f"{place} is a store of schema version {now['version']}, which this gatecast no longer reads: open "
-                    "it with an older version first."
+                    f"{place} is a store of schema version {about['version']}, which this gatecast no longer reads: "
+                    "open it with an older version first."
                 )
             try:
-                steps[now["version"]](place)
-                now |= {"version": now["version"] + 1, "gatecast": version("gatecast")}
-                write_whole(place / ABOUT, _json(now))
+                steps[about["version"]](place)
+                about |= {"version": about["version"] + 1, "gatecast": version("gatecast")}
+                write_whole(place / ABOUT, _json(about))
             except OSError as error:
+                if isinstance(error, StoreError):
+                    raise
                 raise StoreError(f"{place} cannot be upgraded: {error.strerror or error}.") from None
-        body = {"before": before, "after": now["version"]}
-        Journal.open(place).append("upgraded", body, datetime.now(UTC))
+        if before < newest:
+            body = {"before": before, "after": newest, "gatecast": about["gatecast"]}
+            Journal.open(place).append("upgraded", body, datetime.now(UTC))
+            warnings.warn(f"{place} was brought from schema version {before} to {newest}.", stacklevel=3)
+    return about
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """For as long as it lasts no other process writes to the store in a folder. Raises `StoreError`."""
+    from filelock import Timeout
+
+    file = folder / LOCK
+    try:
+        lock = acquired(file)
+    except Timeout:
+        raise StoreError(
+            f"another process writes to {folder} ({_holder(file)}): wait until it ends, or stop it."
+        ) from None
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{folder} cannot be locked: {error.strerror or error}.") from None
+    try:
+        _say_taken_over(file)
+        with contextlib.suppress(OSError):
+            _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
+        yield
     finally:
+        with contextlib.suppress(OSError):
+            _write_holder(file, "")
         lock.release()
-    warnings.warn(f"{place} was brought from schema version {before} to {newest}.", stacklevel=3)
-    return now
 
 
 def _holder(file: Path) -> str:

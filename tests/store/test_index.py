@@ -1,0 +1,175 @@
+"""The index: the same in a file and on a PostgreSQL server, and always made again from the journal."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from postgres import PROGRAMS, WHY_NOT, postgres_server
+
+from gatecast.cli.app import execute
+from gatecast.errors import StoreError
+from gatecast.experiment import Experiment
+from gatecast.machine import Machine
+from gatecast.market import synthetic
+from gatecast.store import Store
+
+BARS = synthetic.b1(60, seed=3, r2=0.05, symbols=2)
+NOW = BARS["time"].max() + timedelta(hours=1)
+STRANGE = "Ü/../=x\n\ufffd"
+SERVER = pytest.param("server", marks=pytest.mark.skipif(not PROGRAMS, reason=WHY_NOT))
+
+
+@pytest.fixture(scope="module", params=["file", SERVER])
+def address(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Where the index is: None for a file in the store."""
+    with postgres_server() if request.param == "server" else nullcontext() as found:
+        yield found
+
+
+@pytest.fixture
+def store(address: str | None, tmp_path: Path) -> Store:
+    made = Store.create(tmp_path / "store", Experiment(), now=NOW, machine=Machine(index=address))
+    made.add_bars(BARS, NOW)
+    refit = made.append("refit", {"parts": {}, "cutoffs": {"index": "2000-03-01"}}, NOW)
+    made.append("refused", {"model": refit.number, "reason": "worse"}, NOW)
+    made.issue(decided(NOW, 0.5), NOW, model=refit.number)
+    made.issue(decided(NOW, 0.9), NOW + timedelta(hours=1))
+    return made
+
+
+def decided(time: datetime, weight: float) -> pl.DataFrame:
+    table = {"symbol": ["B1_0", STRANGE], "time": [time, time], "weight": [weight, None], "signal": [1, -1]}
+    return pl.DataFrame(table, schema_overrides={"time": pl.Datetime("us", "UTC")}).with_columns(
+        consensus=pl.lit(True), reason=pl.lit("because"), unknown=pl.lit(1.0)
+    )
+
+
+def test_the_index_has_what_the_journal_says(store: Store, address: str | None) -> None:
+    index = store.index()
+    assert index.last() == (store.state.number, store.state.hash)
+    assert index.count() == 6
+    assert [(row["status"], row["reason"], row["now"]) for row in index.refits()] == [("refused", "worse", NOW)]
+    rows = index.decisions()
+    assert [(row["symbol"], row["weight"], row["signal"], row["time"]) for row in rows] == [
+        ("B1_0", 0.5, 1, NOW), (STRANGE, None, -1, NOW),
+    ]  # fmt: skip
+    assert {row["model"] for row in rows} == {3}
+    assert len(index.decisions("B1_0")) == 1
+    assert (store.folder / "index.sqlite").exists() == (address is None)
+    assert store.check() == []
+
+
+def test_an_index_is_made_again_and_is_the_same(store: Store) -> None:
+    index, before = store.index(), store.index().decisions()
+    assert index.follow(store.journal) == 0
+    assert store.rebuild_index() == 6
+    assert (index.decisions(), index.count()) == (before, 6)
+
+
+def test_two_stores_share_an_index(store: Store, address: str | None, tmp_path: Path) -> None:
+    other = Store.create(tmp_path / "other", Experiment(), now=NOW, machine=Machine(index=address))
+    other.append("alarm", {"name": "a"}, NOW)
+    other.rebuild_index()
+    assert (other.index().count(), store.index().count()) == (2, 6)
+
+
+def test_an_index_of_another_journal_is_made_again(store: Store) -> None:
+    """As after a copy of an older store was put in its place."""
+    last = store.journal.files()[0]
+    lines = last.read_bytes().splitlines(keepends=True)
+    last.write_bytes(b"".join(lines[:-2]))
+    older = Store.open(store.folder, machine=store.machine)
+    (fault,) = [one for one in older.check() if not one.is_harmless]
+    assert "records were lost" in fault.what
+    for _ in range(3):
+        older.append("alarm", {"name": "a"}, NOW)
+    assert older.index().last() == (older.state.number, older.state.hash)
+    assert older.index().decisions() == []
+    assert all("no record names this artefact" in one.what for one in older.check())
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_a_damaged_index_is_made_again(tmp_path: Path, content: bytes) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    (store.folder / "index.sqlite").write_bytes(content)
+    faults = Store.faults(store.folder)
+    assert len(faults) == 1
+    assert "check --rebuild` makes it again" in faults[0].what
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.append("alarm", {"name": "b"}, NOW)
+    assert store.index().count() == 3
+    assert store.check() == []
+
+
+@pytest.mark.parametrize("address", ["nonsense", "oracle://me:secret@host/x", "sqlite:////none/at/all.sqlite"])
+def test_an_address_that_is_none_is_said_without_its_password(tmp_path: Path, address: str) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW, machine=Machine(index=address))
+    with pytest.raises(StoreError, match="index") as said:
+        store.rebuild_index()
+    assert "secret" not in str(said.value)
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "store"
+    store = Store.create(folder, Experiment(), now=NOW)
+    store.add_bars(BARS, NOW)
+    store.artefacts.put(b"nobody names it", ".json")
+
+    def said(*words: object) -> tuple[int, dict[str, object]]:
+        capsys.readouterr()
+        status = execute(["store", *map(str, words), "--json"])
+        return status, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    status, listed = said("list", folder)
+    assert status == 0
+    assert listed["bars"] == 120
+    assert [record["kind"] for record in listed["newest"]] == ["created", "bars"]  # type: ignore[index, union-attr]
+    status, checked = said("check", folder)
+    assert (status, checked["whole"], checked["faults"], len(checked["notes"])) == (0, True, [], 1)  # type: ignore[arg-type]
+    assert said("prune", folder)[1]["removed"] is False
+    assert len(said("prune", folder, "--yes", "--now", "2001-01-01")[1]["unnamed"]) == 1  # type: ignore[arg-type]
+    assert said("check", folder, "--rebuild") == (
+        0, {"path": str(folder), "whole": True, "faults": [], "notes": [], "rebuilt": 3},
+    )  # fmt: skip
+    status, done = said("export", folder, "--out", tmp_path / "out", "--format", "parquet")
+    assert done["files"] == {"bars.parquet": 120, "decisions.parquet": 0, "forecasts.parquet": 0}
+    assert said("export", folder, "--out", tmp_path / "out", "--format", "xlsx")[0] == 2
+    for words in (("list", folder), ("check", folder), ("prune", folder), ("export", folder, "--out", tmp_path / "o")):
+        assert execute(["store", *map(str, words)]) == 0
+    text = capsys.readouterr().out
+    assert "2 symbols, 120 versions of bars of 2000" in text
+    assert "store is whole." in text
+    assert "Nothing to remove." in text
+
+    part = next((folder / "parts").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1])
+    status, checked = said("check", folder)
+    assert (status, checked["whole"]) == (1, False)
+    assert part.name in checked["faults"][0]["fault"]  # type: ignore[index]
+    assert execute(["store", "check", str(folder)]) == 1
+    assert "is not whole: 1 fault" in capsys.readouterr().out
+    assert said("check", tmp_path) == (2, said("check", tmp_path)[1])
+    assert "no gatecast store" in str(said("check", tmp_path)[1]["error"])
+
+
+def test_the_address_of_the_index_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=datetime(2024, 1, 2, tzinfo=UTC))
+    other = tmp_path / "elsewhere.sqlite"
+    monkeypatch.setenv("GATECAST_INDEX", f"sqlite:///{other}")
+    assert execute(["store", "check", str(store.folder), "--rebuild"]) == 0, capsys.readouterr()
+    assert other.exists()
+    assert not (store.folder / "index.sqlite").exists()
