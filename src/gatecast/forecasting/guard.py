@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     Predicted = tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]
 
+GUARD = "guard"
+"""The stage as which progress is told how many refits were refused."""
 MOST_TIMES = 1.5
 """Times the mean loss of the fit in force that a head of a new fit may lose."""
 LEVEL = 0.01
@@ -113,7 +115,7 @@ def _last(head: str, forecast: FloatArray) -> FloatArray:
 def _possible(head: str, forecast: FloatArray) -> NDArray[np.bool_]:
     """(rows,) whether each forecast is one, and can be."""
     there = ~np.isnan(forecast) & ~impossible(head, forecast)
-    possible: NDArray[np.bool_] = there.reshape(len(there), -1).all(axis=1)
+    possible: NDArray[np.bool_] = np.all(there.reshape(len(there), -1), axis=1)
     return possible
 
 
