@@ -346,6 +346,7 @@ def test_what_was_refused_is_saved_read_and_said_and_the_chain_goes_on_from_it(t
     experiment = Experiment(
         bars=bars, features=("x",), schedule={"refit": "3M"}, models=("ridge", "logistic", "jump"),
         model={"jump": {"bad": (1, 4, 5)}}, signals={"model": "ridge", "confirmed_by": "jump"},
+        too_good="planted",
     )  # fmt: skip
     said: list[tuple[str, int, int]] = []
     whole = make_chain(experiment, bars, lambda *told: said.append(told))
