@@ -94,8 +94,6 @@ def predictions_of(
             f"{', '.join(promised)}, got {', '.join(map(str, both)) or 'nothing'}."
         )
     checked = {head: _checked(name, head, values, samples, len(rows)) for head, values in both.items()}
-    if not is_ours(type(fitted)):
-        _refuse_absurd(name, checked, samples, rows)
     return checked, each
 
 
@@ -111,7 +109,6 @@ def _checked(name: str, head: str, values: Any, samples: Samples, rows: int) -> 
     return copy
 
 
-<<<<<<< HEAD
 def impossible(head: str, values: FloatArray) -> NDArray[np.bool_]:
     """Where a head's forecasts are numbers that cannot be; NaN, which is no forecast, is none of them.
 
@@ -124,16 +121,25 @@ def impossible(head: str, values: FloatArray) -> NDArray[np.bool_]:
     return found
 
 
-def refuse_impossible(name: str, heads: Mapping[str, FloatArray]) -> None:
-    """Raises `ForecasterError` for forecasts of a model that are numbers which cannot be. NaN is no forecast."""
-    for head, values in heads.items():
+def refuse_impossible(
+    name: str, fitted: FittedForecaster, forecasts: Mapping[str, FloatArray], samples: Samples, rows: IntArray
+) -> None:
+    """Raises `ForecasterError` for forecasts of a fit at these rows that are numbers which cannot be.
+
+    NaN is no forecast. A user's model must also stay within what a market has, see `_refuse_absurd`.
+    """
+    for head, values in forecasts.items():
         wrong = impossible(head, values)
         if wrong.any():
             wanted = {"return": "finite log returns", "volatility": "variances above 0"}.get(head, "probabilities")
             raise ForecasterError(
                 f"the model {name!r}: its {head} is {values[wrong][0]:g} in {int(wrong.sum())} places, expected "
                 f"{wanted}, or NaN where there is no forecast."
-=======
+            )
+    if not is_ours(type(fitted)):
+        _refuse_absurd(name, forecasts, samples, rows)
+
+
 def _refuse_absurd(name: str, forecasts: Mapping[str, FloatArray], samples: Samples, rows: IntArray) -> None:
     """Raises `ForecasterError` for a return or variance that no market has: 1,000 standard deviations, or above 20.
 
@@ -158,7 +164,6 @@ def _refuse_absurd(name: str, forecasts: Mapping[str, FloatArray], samples: Samp
                 f"{came:g} in size, and no market's is above {may:g} there ({len(where)} of {len(rows)} forecasts are "
                 f"so): return {'log returns' if head == 'return' else 'variances of log returns'}, and NaN where there "
                 "is no forecast."
->>>>>>> main
             )
 
 

@@ -447,8 +447,9 @@ def _with_forecasts(
     ):  # fmt: skip
         if reason:
             refused[block.cutoff] = reason
-        both, each = in_force.at(np.r_[block.validation, block.test])
-        refuse_impossible(name, both)
+        asked = np.r_[block.validation, block.test]
+        both, each = in_force.at(asked)
+        refuse_impossible(name, in_force.fit, both, samples, asked)
         count, test = len(block.validation), block.test
         for head, values in both.items():
             table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
