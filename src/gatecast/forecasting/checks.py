@@ -105,7 +105,7 @@ def _checked(name: str, head: str, values: Any, samples: Samples, rows: int) -> 
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.shape != shape:
         got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
         raise ForecasterError(f"the model {name!r}: its {head} is {got}, expected an array of floats {shape}.")
-    copy: FloatArray = values.astype(np.float64)
+    copy: FloatArray = values.astype(np.float64)  # a view would hang on what the model does with its own
     return copy
 
 
