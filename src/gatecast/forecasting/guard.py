@@ -45,8 +45,8 @@ class Compared:
     """One head of a new fit beside the fit in force: mean losses of a day, standardised and capped.
 
     `days`: with an answer and a forecast of both. `plain`: what a forecast that knows nothing loses, see `compare`.
-    `pvalue`: one-sided, that the new fit loses more; NaN where it does not, where the head is not tested, and where
-    there are too few days for their overlap.
+    `pvalue`: one-sided, that the new fit loses more; 1 where it does not, NaN where the head is not tested or has too
+    few days for their overlap.
     """
 
     head: str
@@ -85,7 +85,7 @@ def compare(
             continue
         daily = [np.bincount(place[scored], one[scored], len(days))[seen] / count[seen] for one in losses]
         mine, theirs, nothings = (float(one.mean()) for one in daily)
-        pvalue = np.nan
+        pvalue = 1.0 if head in TESTED else np.nan  # it counts among the heads, though nothing need be computed
         if head in TESTED and mine > theirs:
             test = fixed_b_mean(daily[0] - daily[1], samples.horizon_sessions)
             pvalue = test.pvalue if test.enough else np.nan
