@@ -19,6 +19,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.forecaster import ALONE, Task
+from gatecast.forecasting.guard import GUARD
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import work_of
 from gatecast.forecasting.walkforward import Fits, Forecasts, Issued, walk_forward
@@ -322,6 +323,10 @@ def forecast_class(
         panel, samples, experiment.schedule, replace(task, on_search=on_search), past=past, refit=refit,
         progress=report, on_fits=on_fits,
     )  # fmt: skip
+    new = {fold.cutoff for fold in forecasts.folds[len(past.cutoffs) if past else 0 :]}
+    refused = sum(cutoff in new for one in forecasts.refused.values() for cutoff in one)
+    if progress and refused:
+        progress(f"{samples.asset_class}: {GUARD}", refused, refused)
     since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
     combined = combine(forecasts, experiment.ensemble, experiment.intervals, since).as_issued(past)
     report(ENSEMBLE, folds)

@@ -132,6 +132,7 @@ def scores_of(
         "strategies": strategy_table(chain, experiment.strategy_titles),
         "signals": signal_counts(chain),
         "folds": fold_table(chain),
+        "refused": refused_of(chain.forecasts),
         "warnings": warnings_of(chain, reading, audit, features_named=named, override=experiment.selection.evidence)
         + turning_in_words(turning),
         "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},
@@ -340,6 +341,16 @@ def changes_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
 def rivals_of(forecasts: dict[str, Forecasts]) -> list[dict[str, Any]]:
     """Which simple rival was in force from which refit on: rows as in `changes_of`."""
     return _changes(forecasts, {name: one.rivals for name, one in forecasts.items()})
+
+
+def refused_of(forecasts: Mapping[str, Forecasts]) -> list[dict[str, Any]]:
+    """Each refit that the guard refused: `asset_class, model, refit, reason`, see `forecasting.guard`."""
+    return [
+        {"asset_class": name, "model": model, "refit": str(cutoff), "reason": reason}
+        for name, one in forecasts.items()
+        for model, refits in one.refused.items()
+        for cutoff, reason in refits.items()
+    ]
 
 
 def _changes(forecasts: dict[str, Forecasts], named: dict[str, dict[str, tuple[str, ...]]]) -> list[dict[str, Any]]:

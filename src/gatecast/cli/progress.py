@@ -27,13 +27,14 @@ class RunProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         from gatecast.compute.estimate import Estimate
+        from gatecast.forecasting.guard import GUARD
         from gatecast.forecasting.panel import ENSEMBLE
 
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
         self.estimate = Estimate(costs)
-        self.announced = {"tuning", ENSEMBLE, *announced}
-        self.combining = ENSEMBLE
+        self.announced = {"tuning", GUARD, ENSEMBLE, *announced}
+        self.combining, self.guard = ENSEMBLE, GUARD
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -68,9 +69,11 @@ class RunProgress:
             self.task, description=printable(stage), completed=passed, total=passed + left, left=f"{about(left)} left"
         )
         if done == total and model in self.announced:
-            what = {self.combining: "combined", "tuning": f"{total} candidates tried"}.get(
-                model, f"{counted(total, 'fit')} done"
-            )
+            what = {
+                self.combining: "combined",
+                "tuning": f"{total} candidates tried",
+                self.guard: f"{counted(total, 'refit')} refused, the fits before them stay in force",
+            }.get(model, f"{counted(total, 'fit')} done")
             self.say(f"{printable(stage)}: {what}; {about(left)} left")
 
     def say(self, line: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gatecast.forecasting.combining.choice import daily_losses
 from gatecast.forecasting.panel import PLAIN, RIVAL, RIVALS
+from gatecast.samples.targets import CAP as CAP
 from gatecast.samples.targets import standardised_loss
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 RECORD_DAYS = 250
 """Days of record before the best so far replaces the plain yardstick."""
-CAP = 25.0
-"""The most that a single forecast can lose, in units of the loss: five standard deviations of a return."""
 
 
 def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:

@@ -1,8 +1,8 @@
 """Forecasts: models, walk-forward refits, and the ensemble that combines them.
 
 `forecaster` is what every model is, `schedule` says when models are refitted and on what, `walkforward` lets them
-forecast out of sample; `lstm` and `models` are the models, `panel` says which run and in which roles, `tuning` searches
-for settings, `combining` makes one forecast of all.
+forecast out of sample, `guard` refuses a refit that fails; `lstm` and `models` are the models, `panel` says which run
+and in which roles, `tuning` searches for settings, `combining` makes one forecast of all.
 
 >>> from gatecast.forecasting.models.linear import Ridge
 >>> from gatecast.forecasting.schedule import Schedule

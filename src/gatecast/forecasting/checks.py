@@ -74,7 +74,7 @@ def predictions_of(
     """The forecasts at these rows, and those of each seed alone where there are several.
 
     `forecaster`: whose fit it is, which says what it must forecast; None: not known. Raises `ForecasterError` for a
-    fit that fails, heads, shapes or numbers that cannot be. NaN is no forecast; what was returned is copied.
+    fit that fails, heads or shapes that cannot be; for numbers see `refuse_impossible`. What was returned is copied.
     """
     if isinstance(fitted, SeedEnsemble):
         both, each = _asked(name, "forecast", lambda: fitted.predict_members(samples, rows), UNEXPECTED)
@@ -94,30 +94,50 @@ def predictions_of(
             f"{', '.join(promised)}, got {', '.join(map(str, both)) or 'nothing'}."
         )
     checked = {head: _checked(name, head, values, samples, len(rows)) for head, values in both.items()}
-    if not is_ours(type(fitted)):
-        _refuse_absurd(name, checked, samples, rows)
     return checked, each
 
 
 def _checked(name: str, head: str, values: Any, samples: Samples, rows: int) -> FloatArray:
-    """A copy of what was forecast, where it can be."""
+    """A copy of what was forecast, where its head, type and shape can be."""
     if head not in HEADS:
         raise ForecasterError(f"the model {name!r} forecasts {head!r}: expected heads of {', '.join(HEADS)}.")
     shape = (rows, samples.horizon) if head == "return" else (rows,)
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.shape != shape:
         got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
         raise ForecasterError(f"the model {name!r}: its {head} is {got}, expected an array of floats {shape}.")
-    copy: FloatArray = values.astype(np.float64)
-    known = copy[~np.isnan(copy)]
-    high, low = {"return": (np.inf, -np.inf), "volatility": (np.inf, 0.0)}.get(head, (1.0, 0.0))
-    wrong = ~np.isfinite(known) | (known < low) | (known > high) | ((head == "volatility") & (known == 0))
-    if wrong.any():
-        wanted = {"return": "finite log returns", "volatility": "variances above 0"}.get(head, "probabilities")
-        raise ForecasterError(
-            f"the model {name!r}: its {head} is {known[wrong][0]:g} in {int(wrong.sum())} places, expected {wanted}, "
-            "or NaN where there is no forecast."
-        )
+    copy: FloatArray = values.astype(np.float64)  # a view would hang on what the model does with its own
     return copy
+
+
+def impossible(head: str, values: FloatArray) -> NDArray[np.bool_]:
+    """Where a head's forecasts are numbers that cannot be; NaN, which is no forecast, is none of them.
+
+    >>> impossible("volatility", np.array([1e-4, 0.0, np.nan, np.inf])).tolist()
+    [False, True, False, True]
+    """
+    high, low = {"return": (np.inf, -np.inf), "volatility": (np.inf, 0.0)}.get(head, (1.0, 0.0))
+    wrong = ~np.isfinite(values) | (values < low) | (values > high) | ((head == "volatility") & (values == 0))
+    found: NDArray[np.bool_] = wrong & ~np.isnan(values)
+    return found
+
+
+def refuse_impossible(
+    name: str, fitted: FittedForecaster, forecasts: Mapping[str, FloatArray], samples: Samples, rows: IntArray
+) -> None:
+    """Raises `ForecasterError` for forecasts of a fit at these rows that are numbers which cannot be.
+
+    NaN is no forecast. A user's model must also stay within what a market has, see `_refuse_absurd`.
+    """
+    for head, values in forecasts.items():
+        wrong = impossible(head, values)
+        if wrong.any():
+            wanted = {"return": "finite log returns", "volatility": "variances above 0"}.get(head, "probabilities")
+            raise ForecasterError(
+                f"the model {name!r}: its {head} is {values[wrong][0]:g} in {int(wrong.sum())} places, expected "
+                f"{wanted}, or NaN where there is no forecast."
+            )
+    if not is_ours(type(fitted)):
+        _refuse_absurd(name, forecasts, samples, rows)
 
 
 def _refuse_absurd(name: str, forecasts: Mapping[str, FloatArray], samples: Samples, rows: IntArray) -> None:

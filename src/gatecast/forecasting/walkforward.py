@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError
-from gatecast.forecasting.checks import fits_of, predictions_of
+from gatecast.forecasting.checks import fits_of, predictions_of, refuse_impossible
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
+from gatecast.forecasting.guard import Block, served
 from gatecast.forecasting.panel import MADE_OF_OTHERS
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.market.merging import ALIKE
@@ -60,7 +60,9 @@ class Forecasts:
     values: model -> head -> array over the samples, (samples,) or (samples, horizon), NaN where nothing was forecast.
     scale: model -> one array a fold: the same fit's forecasts of the last step's return on the fold's validation rows,
         in their order. Signals take their scale from it; nothing else may.
-    fitted: model -> the last refit's fitted forecaster.
+    fitted: model -> the fitted forecaster in force at the end: the last refit's unless the guard refused it.
+    refused: model -> cutoff of each refit that the guard refused -> the reason, one sentence; see `forecasting.guard`.
+    refused_fits: model -> the last refit's fitted forecaster, where it is not in force: the next fits go on from it.
     panel: model -> the forecaster that was fitted: what a model is called, and what is true of it, stands there.
     members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
@@ -78,6 +80,8 @@ class Forecasts:
     in_force: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rivals: dict[str, tuple[str, ...]] = field(default_factory=dict)
     panel: Mapping[str, Forecaster] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[np.datetime64, str]] = field(default_factory=dict)
+    refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
 
     @property
     def rows(self) -> IntArray:
@@ -101,6 +105,7 @@ class Forecasts:
             tuple(samples.symbols[number] for number in samples.symbol[samples.decided[rows]]), samples.times[rows],
             tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
             self.in_force, self.rivals, samples.targets["return"].value[samples.decided[rows], 0],
+            self.refused, self.refused_fits,
         )  # fmt: skip
 
     def as_issued(self, past: Issued | None) -> Forecasts:
@@ -199,8 +204,9 @@ class Issued:
     ----------
     symbol, time: (rows,) whose forecast each is, and the close at which it was made. cutoffs: of the refits, in time
         order. values, members: as in `Forecasts`, arrays over these rows.
-    scale, fitted, in_force, rivals: as in `Forecasts`. moves: (rows,) log return over the bar that follows, NaN where
-        it was not known; empty: not known at all. They tell whether longer bars are those of the same market.
+    scale, fitted, in_force, rivals, refused, refused_fits: as in `Forecasts`.
+    moves: (rows,) log return over the bar that follows, NaN where it was not known; empty: not known at all. They tell
+        whether longer bars are those of the same market.
     """
 
     symbol: tuple[str, ...]
@@ -213,6 +219,8 @@ class Issued:
     in_force: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rivals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     moves: FloatArray = field(default_factory=lambda: np.zeros(0))
+    refused: Mapping[str, Mapping[np.datetime64, str]] = field(default_factory=dict)
+    refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
 
     @property
     def until(self) -> np.datetime64:
@@ -296,7 +304,8 @@ def walk_forward(
         fits: Sequence[FittedForecaster] = ()
         if since < len(result.folds):
             began = perf_counter()
-            work = replace(task, name=name, on_fit=report, since=since, past=own.fitted[name] if own else None)
+            newest = own.refused_fits.get(name, own.fitted[name]) if own else None
+            work = replace(task, name=name, on_fit=report, since=since, past=newest)
             fits = fits_of(name, forecaster, result.folds, work)
             if on_fits:
                 on_fits(Fits(name, result.folds[since:], fits, perf_counter() - began))
@@ -403,51 +412,75 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
         },
         in_force=dict(past.in_force),
         rivals=dict(past.rivals),
+        refused=kept(past.refused),
+        refused_fits=kept(past.refused_fits),
     )
 
 
 def _with_forecasts(
     forecasts: Forecasts, name: str, past: Issued | None, fits: Sequence[FittedForecaster], task: Task
 ) -> Forecasts:
-    """The forecasts of a model at the rows that are not issued yet: of its past's last fit, then of each new one."""
+    """The forecasts of a model at the rows that are not issued yet: of its past's last fit, then of each new one.
+
+    A new fit that the guard refuses forecasts nothing, see `forecasting.guard`.
+    """
     samples, folds = forecasts.samples, forecasts.folds
+    forecaster = forecasts.panel.get(name)
     heads: dict[str, FloatArray] = dict(forecasts.values.get(name, {}))
     scale = list(forecasts.scale.get(name, ()))
     members: list[dict[str, FloatArray]] = [dict(one) for one in forecasts.members.get(name, ())]
     blocks = [
-        (fold.validation, fold.test, one) for fold, one in zip(folds[len(folds) - len(fits) :], fits, strict=True)
+        Block(one, fold.validation, fold.test, fold.cutoff)
+        for fold, one in zip(folds[len(folds) - len(fits) :], fits, strict=True)
     ]
     measured = past is None or name in past.scale  # a scale, or members, that begin in the middle are none
+    newest = past.refused_fits.get(name) if past else None
     if past is not None:
-        last = folds[len(past.cutoffs) - 1].test
-        rows = last[~np.isin(last, past.rows_in(samples)[1])]
-        if len(rows):
-            blocks.insert(0, (rows[:0], rows, past.fitted[name]))
-    both_of = fan_out(
-        lambda block: predictions_of(
-            name, forecasts.panel.get(name), block[2], samples, np.r_[block[0], block[1]]
-        ),
-        blocks, jobs=task.jobs, light=True,
-    )  # fmt: skip
-    for (validation, test, _), (both, each) in zip(blocks, both_of, strict=True):
-        count = len(validation)
+        last = folds[len(past.cutoffs) - 1]
+        rows = last.test[~np.isin(last.test, past.rows_in(samples)[1])]
+        blocks.insert(0, Block(past.fitted[name], rows[:0], rows, last.cutoff))
+    refused: dict[np.datetime64, str] = {}
+    in_force = None
+    for block, in_force, reason in served(
+        blocks, lambda fit, rows: predictions_of(name, forecaster, fit, samples, rows), samples, newest,
+        guarded=forecaster is None or forecaster.traits_with_settings().learns_slope, jobs=task.jobs,
+    ):  # fmt: skip
+        if reason:
+            refused[block.cutoff] = reason
+        asked = np.r_[block.validation, block.test]
+        both, each = in_force.at(asked)
+        refuse_impossible(name, in_force.fit, both, samples, asked)
+        count, test = len(block.validation), block.test
         for head, values in both.items():
             table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
             table[test] = values[count:]
         if "return" in both and count and measured:
             scale.append(both["return"][:count, -1].copy())  # a view would keep the whole block alive
-        if past is not None and name not in past.members:
+        if (past is not None and name not in past.members) or not both:
             continue
         members = members or [{} for _ in each]
         for seed, alone in zip(members, each, strict=True):
             for head, values in alone.items():
                 step = values[count:] if values.ndim == 1 else values[count:, -1:]
                 seed.setdefault(head, np.full((len(samples), *step.shape[1:]), np.nan))[test] = step
+    if fits and in_force is not None:
+        forecasts = _with_fits(forecasts, name, in_force.fit, fits[-1])
     return replace(
         forecasts.with_model(name, heads),
         scale={**forecasts.scale, name: tuple(scale)} if scale else forecasts.scale,
-        fitted={**forecasts.fitted, name: fits[-1]} if fits else forecasts.fitted,
         members={**forecasts.members, name: tuple(members)} if members else forecasts.members,
+        refused={**forecasts.refused, name: {**forecasts.refused.get(name, {}), **refused}}
+        if refused else forecasts.refused,
+    )  # fmt: skip
+
+
+def _with_fits(forecasts: Forecasts, name: str, in_force: FittedForecaster, newest: FittedForecaster) -> Forecasts:
+    """The forecasts with the fit in force of a model and, where that is refused, the one that was made last."""
+    others = {model: one for model, one in forecasts.refused_fits.items() if model != name}
+    return replace(
+        forecasts,
+        fitted={**forecasts.fitted, name: in_force},
+        refused_fits=others if newest is in_force else {**others, name: newest},
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gatecast.store.store import Store
 
     FloatArray = NDArray[np.float64]
+    Fits = Mapping[str, Mapping[str, FittedForecaster]]
 
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself."""
@@ -80,7 +81,7 @@ def _piece_from(
         model: dict(list(enumerate(blocks))[done if before is not None and model in before.scale else 0 :])
         for model, blocks in one.forecasts.scale.items() if model in signals
     }  # fmt: skip
-    own = rows_of(replace(issued, scale={}, fitted={}), fresh)
+    own = rows_of(replace(issued, scale={}, fitted={}, refused_fits={}), fresh)
     keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
     keys = keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
     held = keys.join(weights, on=["symbol", "time"], how="left", maintain_order="left")
@@ -118,15 +119,20 @@ def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = No
         experiment, empty, b"", empty, empty, empty, parts.json("scores.json", Scores), provenance, path=store.folder
     )
     features = {name: tuple(names) for name, names in (provenance.get("features") or {}).items()}
-    past = _past_of(store, model, experiment, models_of(parts), before or {}, features)
+    past = _past_of(
+        store, model, experiment, (models_of(parts), models_of(parts, "refused/")), before or {}, features
+    )  # fmt: skip
     return Served(model.record, run, past)
 
 
 def _past_of(
-    store: Store, model: Model, experiment: Experiment, fitted: Mapping[str, Mapping[str, FittedForecaster]],
+    store: Store, model: Model, experiment: Experiment, fits: tuple[Fits, Fits],
     before: Mapping[str, datetime], features: Mapping[str, tuple[str, ...]],
 ) -> Past:  # fmt: skip
-    """Rows of every refit and update; refits, scale and fits of this model and of those that it goes on from."""
+    """Rows of every refit and update; refits, scale and fits of this model and of those that it goes on from.
+
+    `fits`: asset class -> model -> fit, those in force and those that were refused.
+    """
     read = pieces_by_record(store, experiment.horizon)
     own, ancestry = read[model.record], _ancestry(store, model)
     found, weights = {}, []
@@ -145,7 +151,8 @@ def _past_of(
         }  # fmt: skip
         found[name] = replace(
             joined([piece.issued for piece in ordered]), cutoffs=cutoffs, in_force=refits.issued.in_force,
-            rivals=refits.issued.rivals, fitted=fitted.get(name, {}), scale=scale,
+            rivals=refits.issued.rivals, refused=refits.issued.refused, fitted=fits[0].get(name, {}),
+            refused_fits=fits[1].get(name, {}), scale=scale,
         )  # fmt: skip
         weights += [_weights_of(piece) for piece in ordered]
     table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING

@@ -129,12 +129,10 @@ def _refit(
     }  # fmt: skip
     number = store.append("refit", body, now).number
     refused: Mapping[str, str] = body["refused"]
-    every = {f"{name}/{one}" for name, each in chain.classes.items() for one in each.forecasts.fitted}
-    if every <= set(refused):
-        store.append("refused", {"model": number, "reason": "the guard refused the refit of every model"}, now)
-        said = "the new models were refused by the guard; the old ones stay."
-        return replace(nothing, due=due, missed=missed, message=said, refused=refused)
-    store.append("accepted", {"model": number, "reason": "the guard has not refused it"}, now)
+    reason = "the guard refused no refit"
+    if refused:
+        reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
+    store.append("accepted", {"model": number, "reason": reason}, now)
     issued = Issued(number)
     if before is not None:
         issued = issue_chain(store, serve(store, store.state.models[-1]), chain, (), now, again=True)
@@ -143,6 +141,7 @@ def _refit(
         f"model {number} is in force, in place of model {before.number}." if before
         else f"model {number} is in force: the first, after {count} refits over the history. Updates forecast with it."
     )  # fmt: skip
+    said += f" {reason[:1].upper()}{reason[1:]}." if refused else ""
     verdicts = {head: verdict["verdict"] for head, verdict in run.verdicts.items()}
     return Retrained(
         store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
@@ -183,7 +182,7 @@ def refused_of(chain: Chain, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, s
     found: dict[str, str] = {}
     for name, folds in fresh.items():
         cutoffs = {fold.cutoff for fold in folds}
-        for model, reasons in getattr(chain.classes[name].forecasts, "refused", {}).items():
+        for model, reasons in chain.classes[name].forecasts.refused.items():
             found |= {f"{name}/{model}": why for cutoff, why in reasons.items() if cutoff in cutoffs}
     return found
 

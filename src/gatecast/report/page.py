@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ FORMATS = (
 )
 """Functions of `words` that the templates use, beside those that the run's names of models go into."""
 
+REFUSED_SHOWN = 5
+"""Refused refits whose reasons the page shows."""
 SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows", "names")
 """Parts of the scores that the scorecard is made of."""
 
@@ -115,6 +117,7 @@ def report_data(run: Run) -> Data:
             **{name: to_data(run) for name, to_data in figures.FIGURES.items()},
         },
         "models": _models(scores.get("models") or [], verdicts),
+        "refused": _refused(scores.get("refused") or [], names),
         "costs": _costs(experiment.models, run.provenance.get("seconds") or {}, scores.get("models") or []),
         "credit": credit(scores.get("credit") or [], scores.get("in_force") or [], names),
         "gains": gains(verdicts, scores.get("credit") or []),
@@ -333,6 +336,22 @@ def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> l
             }
         )
     return tables
+
+
+def _refused(rows: Sequence[Mapping[str, Any]], names: words.Names) -> str:
+    """How many refits the guard refused, and the first of them with their reasons; "" for none.
+
+    >>> _refused([{"asset_class": "index", "model": "lstm", "refit": "2020-03-02T21:00", "reason": "Worse."}], {})
+    '1 refit refused: LSTM (index, 2020-03-02): Worse.'
+    """
+    if not rows:
+        return ""
+    first = [
+        f"{words.named(row['model'], names)} ({row['asset_class']}, {str(row['refit'])[:10]}): {row['reason']}"
+        for row in rows[:REFUSED_SHOWN]
+    ]
+    rest = [f"And {len(rows) - len(first)} more, in scores.json."] if len(rows) > len(first) else []
+    return f"{len(rows)} refit{'s' * (len(rows) != 1)} refused: {' '.join([*first, *rest])}"
 
 
 def _costs(models: Iterable[str], seconds: Mapping[str, float], rows: Iterable[Mapping[str, Any]]) -> Data | None:

@@ -33,6 +33,8 @@ PROXIES = ("close_to_close", "parkinson", "garman_klass")
 DECAY = 0.94  # RiskMetrics' daily decay
 VARIANCE_FLOOR = 0.01  # a realised variance below this share of the trailing one is raised to it, and counted
 STANDS_STILL = 1e-12  # a log return of no more is rounding: the price is where it was
+CAP = 25.0
+"""The most that a single forecast can lose, in units of the loss: five standard deviations of a return."""
 LEVEL_QUANTILE = 2 / 3  # turbulent: the upper tercile
 LEVEL_MINIMUM = 250  # answers known before a level means anything
 

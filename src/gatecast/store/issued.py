@@ -163,6 +163,9 @@ def _arrays_of(piece: Piece) -> dict[str, NDArray[Any]]:
         "refits": [str(one) for one in issued.cutoffs],
         "in_force": {head: list(names) for head, names in issued.in_force.items()},
         "rivals": {head: list(names) for head, names in issued.rivals.items()},
+        "refused": {
+            model: {str(cutoff): why for cutoff, why in refits.items()} for model, refits in issued.refused.items()
+        },
     }
     arrays: dict[str, NDArray[Any]] = {
         TABLE: np.frombuffer(json.dumps(table, sort_keys=True).encode(), np.uint8),
@@ -240,6 +243,8 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         {model: tuple(each[place] for place in sorted(each)) for model, each in members.items()},
         {head: tuple(names) for head, names in table["in_force"].items()},
         {head: tuple(names) for head, names in table["rivals"].items()}, moves,
+        {model: {np.datetime64(cutoff, "us"): why for cutoff, why in refits.items()}
+         for model, refits in table["refused"].items()},
     )  # fmt: skip
     return Piece(issued, scale, columns[FEATURE], columns[WEIGHT], table["again"])
 

@@ -7,7 +7,8 @@
 ├── provenance.json         hashes of data and settings, versions, seeds, the clock
 ├── scores.json             verdicts and every number of the report
 ├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet
-├── models/<asset class>/<model>.safetensors and .json     the last refit
+├── models/<asset class>/<model>.safetensors and .json     the fit in force
+├── refused/<asset class>/<model>.safetensors and .json    the last refit where the guard refused it
 ├── scale/<asset class>.safetensors                        what signals are measured against
 ├── issued/<asset class>.safetensors and .json             what each seed forecast, refits, what was in force
 └── report.html             drawn from the parts, may be drawn again: no part itself

@@ -29,7 +29,7 @@ from gatecast.provenance import hash_of_bars
 from gatecast.runs import Run, without_doubtful
 from gatecast.store import schema
 from gatecast.store.parts import FORECASTS, Parts
-from gatecast.store.writing import TIME
+from gatecast.store.writing import OF_CLASSES, TIME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,14 +131,14 @@ def experiment_of(parts: Parts, provenance: Mapping[str, Any]) -> Experiment:
 
 @checked
 def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
-    """Asset class -> model -> the fitted forecaster of the last refit. Raises `StoreError` as `load_run` does."""
+    """Asset class -> model -> the fitted forecaster in force. Raises `StoreError` as `load_run` does."""
     return models_of(Parts(_place(folder), "models/"))
 
 
-def models_of(parts: Parts) -> dict[str, dict[str, FittedForecaster]]:
-    """The fits among the parts, see `load_models`."""
-    stems = [name.removesuffix(".json") for name in parts.names("models/", ".json")]
-    if odd := sorted({name.removesuffix(".safetensors") for name in parts.names("models/", ".safetensors")} - {*stems}):
+def models_of(parts: Parts, within: str = "models/") -> dict[str, dict[str, FittedForecaster]]:
+    """Asset class -> model -> fitted forecaster, of the models in force or, within "refused/", of refused ones."""
+    stems = [name.removesuffix(".json") for name in parts.names(within, ".json")]
+    if odd := sorted({name.removesuffix(".safetensors") for name in parts.names(within, ".safetensors")} - {*stems}):
         raise parts.fault(f"{odd[0]}.safetensors", "there is no .json beside it")
     models: dict[str, dict[str, FittedForecaster]] = {}
     for stem in stems:
@@ -239,13 +239,13 @@ def past_of(run: Run | str | Path) -> Past:
         return Past(issued, features, run.weights, run.experiment.forecasting)
     if run.path is None:
         raise StoreError("this run has neither its classes nor a folder: load it with load_run(folder).")
-    parts = Parts(run.path, "models/", "scale/", "issued/", FORECASTS)
+    parts = Parts(run.path, *OF_CLASSES, FORECASTS)
     if parts.bytes_of(FORECASTS) != run.forecasts_parquet:
         raise StoreError(f"{run.path} holds another run than it did when it was read: load it again.")
-    models, scales = models_of(parts), _scale_of(parts)
+    models, scales, refused_fits = models_of(parts), _scale_of(parts), models_of(parts, "refused/")
     table = _forecasts_of(run, parts)
     found = {
-        name: _issued(run, name, models[name], scales.get(name, {}), parts, table)
+        name: _issued(run, name, models[name], refused_fits.get(name, {}), scales.get(name, {}), parts, table)
         for name in features if name in models
     }  # fmt: skip
     return Past(found, features, run.weights, run.experiment.forecasting)
@@ -267,8 +267,8 @@ def _forecasts_of(run: Run, parts: Parts) -> pl.DataFrame:
 
 
 def _issued(
-    run: Run, name: str, fitted: dict[str, FittedForecaster], scale: dict[str, FloatArray], parts: Parts,
-    forecasts: pl.DataFrame,
+    run: Run, name: str, fitted: dict[str, FittedForecaster], refused_fits: dict[str, FittedForecaster],
+    scale: dict[str, FloatArray], parts: Parts, forecasts: pl.DataFrame,
 ) -> Issued:  # fmt: skip
     """What a run on disk has issued of one class. Raises `StoreError` where its parts do not fit together."""
     symbols = run.bars.filter(pl.col("asset_class") == name)["symbol"].unique()
@@ -285,6 +285,15 @@ def _issued(
              if len(names) != len(cutoffs)]  # fmt: skip
     if wrong:
         raise parts.fault(f"{stem}.json", f"{wrong[0]!r} has not one name for each of {len(cutoffs)} refits")
+    refused = {
+        FORMER_NAMES.get(model, model): {np.datetime64(one, "us"): reason for one, reason in refits.items()}
+        for model, refits in (own.get("refused") or {}).items()
+    }
+    times = [np.datetime64(one, "us") for one in cutoffs]
+    if odd := [model for model, refits in refused.items() if model not in fitted or not {*refits} <= {*times}]:
+        raise parts.fault(f"{stem}.json", f"{odd[0][:80]!r} is no model of these refits, of which one was refused")
+    if odd := sorted({*refused_fits} - {*refused}):
+        raise parts.fault(f"{stem}.json", f"no refit of {odd[0][:80]!r} was refused, and there is a refused one")
     bounds = np.cumsum([one["validation"] for one in rows])
     for model, values in scale.items():
         if len(values) != bounds[-1]:
@@ -297,11 +306,12 @@ def _issued(
     moves = closes.with_columns(move=(pl.col("close").shift(-1) / pl.col("close")).log().over("symbol"))
     move = keys.join(moves, on=["symbol", "time"], how="left", maintain_order="left")["move"].fill_null(np.nan)
     return Issued(
-        tuple(keys["symbol"]), time, tuple(np.datetime64(one, "us") for one in cutoffs),
+        tuple(keys["symbol"]), time, tuple(times),
         _tables(table, keys, run.experiment.horizon),
         {model: tuple(np.split(values, bounds[:-1])) for model, values in scale.items()}, fitted, members,
         {head: tuple(names) for head, names in (own.get("in_force") or {}).items()},
-        {head: tuple(names) for head, names in (own.get("rivals") or {}).items()}, move.to_numpy(),
+        {head: tuple(names) for head, names in (own.get("rivals") or {}).items()}, move.to_numpy(), refused,
+        refused_fits,
     )  # fmt: skip
 
 

@@ -100,6 +100,15 @@ class Fold(Schema):
     test: Count
 
 
+class Refused(Schema):
+    """A refit that the guard refused."""
+
+    asset_class: Name
+    model: Name
+    refit: Moment
+    reason: Text
+
+
 class Score(Schema):
     """A row of the table of scores."""
 
@@ -137,6 +146,7 @@ class Scores(Schema):
     verdicts_without_default_ends: dict[Name, Verdict] = {}
     summary: Summary = Summary()
     folds: list[Fold] = []
+    refused: list[Refused] = []
     models: list[Score] = []
     delistings: list[Delisting] = []
     warnings: list[Text] = []
@@ -163,7 +173,7 @@ class Scores(Schema):
 
 
 class Model(Schema):
-    """`models/<asset class>/<model>.json`; the rest is checked by the model itself, see its `from_state`."""
+    """`models/<asset class>/<model>.json`, or `refused/...`; its model checks the rest itself, see `from_state`."""
 
     kind: Name
 
@@ -174,6 +184,7 @@ class Issued(Schema):
     refits: list[Moment] = []
     in_force: dict[Name, list[Name]] = {}
     rivals: dict[Name, list[Name]] = {}
+    refused: dict[Name, dict[Moment, Text]] = {}
 
 
 class Piece(Schema):
@@ -184,6 +195,7 @@ class Piece(Schema):
     refits: list[Moment]
     in_force: dict[Name, list[Name]]
     rivals: dict[Name, list[Name]]
+    refused: dict[Name, dict[Moment, Text]]
 
 
 def fault_of(schema: type[Schema], value: Any) -> str:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 IN_MEMORY = "These bars were handed over in memory; they are in bars.parquet, beside this file."
+OF_CLASSES = ("models/", "refused/", "scale/", "issued/")
+"""What the names of a class's parts begin with."""
 TIME = "time"  # the name of the array of times beside those of the seeds
 
 
@@ -80,7 +82,7 @@ def _parts(run: Run) -> dict[str, bytes | StoredFile]:
     for name in run.classes:
         parts |= _class_parts(run, name)
     if run.path is not None and run.is_loaded:  # a run that was loaded: its models come along
-        parts |= Parts(run.path, "models/", "scale/", "issued/").content
+        parts |= Parts(run.path, *OF_CLASSES).content
     return parts
 
 
@@ -125,18 +127,19 @@ def settings_part(experiment: Experiment) -> bytes:
 
 
 def model_parts(forecasts: Mapping[str, Forecasts]) -> dict[str, bytes]:
-    """Name -> content of the fits of each class's last refit: `models/CLASS/MODEL.safetensors` and `.json`."""
+    """Name -> content of each class's fits in force, `models/CLASS/MODEL.safetensors` and `.json`; refused ones apart."""
     parts: dict[str, bytes] = {}
     for name, one in forecasts.items():
-        for model, fitted in one.fitted.items():
-            arrays, settings = state_of(one.panel[model], fitted)
-            stem = f"models/{quote(name, safe='')}/{quote(model, safe='')}"
-            parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), json_part(settings)
+        for folder, fits in (("models", one.fitted), ("refused", one.refused_fits)):
+            for model, fitted in fits.items():
+                arrays, settings = state_of(one.panel[model], fitted)
+                stem = f"{folder}/{quote(name, safe='')}/{quote(model, safe='')}"
+                parts[f"{stem}.safetensors"], parts[f"{stem}.json"] = _tensors(arrays), json_part(settings)
     return parts
 
 
 def _class_parts(run: Run, name: str) -> dict[str, bytes]:
-    """The models of a class's last refit, the scale of its signals at every refit, and what else was issued."""
+    """The models in force of a class, the scale of its signals at every refit, and what else was issued."""
     forecasts = run.classes[name].forecasts
     parts = model_parts({name: forecasts})
     parts[f"scale/{quote(name, safe='')}.safetensors"] = _tensors(_scale(run, name))
@@ -152,6 +155,10 @@ def _class_parts(run: Run, name: str) -> dict[str, bytes]:
             "refits": [str(one) for one in issued.cutoffs],
             "in_force": {head: list(names) for head, names in issued.in_force.items()},
             "rivals": {head: list(names) for head, names in issued.rivals.items()},
+            "refused": {
+                model: {str(cutoff): reason for cutoff, reason in refits.items()}
+                for model, refits in issued.refused.items()
+            },
         }
     )
     return parts

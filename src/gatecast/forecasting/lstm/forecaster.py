@@ -284,8 +284,11 @@ class LSTM(Recipe, Forecaster):
             means = [one.selection(fold.data, fold.validation).mean(0) for one, fold in zip(fits, own, strict=True)]
             rows = np.array([*([] if before is None else before), *means])
             fits = [replace(one, selected=rows[: len(rows) - len(fits) + i + 1]) for i, one in enumerate(fits)]
-        begin = 0 if self.warm_start else task.since
-        return in_force(dict(zip(due, fits, strict=True)), past, range(begin, len(folds)))[task.since - begin :]
+        own_fits = dict(zip(due, fits, strict=True))
+        if past is None:
+            return in_force(own_fits, None, range(len(folds)))[task.since :]
+        fresh = {number: one for number, one in own_fits.items() if number >= task.since}  # the past's own stays
+        return in_force(fresh, past, range(task.since, len(folds)))
 
     def _fit_wave(
         self, folds: dict[int, Fold], starts: Sequence[int | None], known: dict[tuple[int, int], TrainedNetwork],

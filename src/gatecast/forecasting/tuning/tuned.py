@@ -240,7 +240,8 @@ class TunedLSTM(Forecaster):
             own = settings.fit_many(
                 folds[begin:end], replace(task, since=since, past=task.past if since else None)
             )  # what was fitted with other settings is no past of these
-            fits += [replace(one, searches=tuple(searches[: number + 1])) for one in own]
+            told = {id(one): replace(one, searches=tuple(searches[: number + 1])) for one in own}
+            fits += [one if one is task.past else told[id(one)] for one in own]  # one fit of several folds stays one
         return fits
 
     def search_all(
