@@ -103,7 +103,6 @@ class _Reference:
     """What the training window of the refit in force is like."""
 
     rows: IntArray
-    dependence: FloatArray
     centre: FloatArray = field(default_factory=lambda: np.zeros(0))
     spread: FloatArray = field(default_factory=lambda: np.zeros(0))
     inverse: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
@@ -237,7 +236,7 @@ class _Watch:
                 residual, one.variance = one.model.step(value, one.before, one.variance)
                 one.before = value
                 limit = variance_threshold(self.settings.rows * count, growth)
-                steps = variance_steps([one.model.score(residual)], growth)
+                steps = variance_steps(one.model.scores(np.array([residual])), growth)
                 sums, alarms, one.total = cusum(steps, limit, one.total)
                 if len(alarms):
                     symbol = None if name == WHOLE else name
@@ -251,15 +250,10 @@ class _Watch:
     # ── features ──────────────────────────────────────────────────────────────────────────────────
 
     def _reference(self, fold: Fold) -> _Reference:
-        """The training window of a refit, validation included: dependence of its features, distances of its rows."""
+        """The training window of a refit, validation included, and the distances of its rows."""
         rows = np.sort(np.concatenate([fold.train, fold.validation]))
-        features = self.samples.features[self.samples.ends[rows]]
-        day = np.unique(self.samples.day[rows], return_inverse=True)[1]
-        count = np.bincount(day)
-        means = np.column_stack([np.bincount(day, column) / count for column in features.T])
-        dependence = np.array([rows_that_hang_together(column) for column in means.T])
         thin = rows[:: max(1, -(-len(rows) // MOST_ROWS))]
-        made = _Reference(thin, dependence)
+        made = _Reference(thin)
         vectors = self.vectors[thin]
         if len(thin) < 20 * PARTS or not np.isfinite(vectors).all():
             return made
@@ -302,14 +296,16 @@ class _Watch:
         before = reference.rows[self.place[reference.rows] < begin]
         if len(before) == 0 or len(block) == 0:
             return
-        sessions = [len(np.unique(samples.day[rows])) for rows in (before, block)]
+        days, day = np.unique(samples.day[before], return_inverse=True)
+        sessions = [len(days), len(np.unique(samples.day[block]))]
         level = self.settings.every / self.settings.rows
         tests: list[tuple[str, Kind, float, float]] = []
         for column, name in enumerate(samples.names):
-            old, new = (sessions[part] / reference.dependence[column] for part in (0, 1))
+            was, now_is = (samples.features[samples.ends[rows], column] for rows in (before, block))
+            hang_together = rows_that_hang_together(np.bincount(day, was) / np.bincount(day))
+            old, new = (count / hang_together for count in sessions)
             if new < LEAST_INDEPENDENT:
                 continue  # too slow a feature to be judged from a block of this length
-            was, now_is = (samples.features[samples.ends[rows], column] for rows in (before, block))
             index, distance = psi(was, now_is, BINS), ks_distance(was, now_is)
             tests.append((name, "psi", index, psi_pvalue(index, old, new, BINS)))
             tests.append((name, "ks", distance, ks_pvalue(distance, old, new)))
@@ -332,10 +328,14 @@ class _Watch:
 
 def _vectors(samples: Samples) -> FloatArray:
     """(samples, 2 · features) what a window's distance is measured in: its last row, and the mean of its rows."""
+    ends, back = samples.ends, samples.lookback
     features = np.nan_to_num(samples.features)
-    sums = np.vstack([np.zeros(features.shape[1]), np.cumsum(features, axis=0)])
-    ends = samples.ends
-    return np.hstack([features[ends], (sums[ends + 1] - sums[ends + 1 - samples.lookback]) / samples.lookback])
+    sums = np.zeros((len(features) + 1, features.shape[1]))
+    starts = np.flatnonzero(np.diff(samples.symbol, prepend=-1))
+    for begin, end in zip(starts, [*starts[1:], len(features)], strict=True):  # no symbol's rounding is another's
+        sums[begin + 1 : end + 1] = np.cumsum(features[begin:end], axis=0)
+    before = np.where(np.isin(ends + 1 - back, starts)[:, None], 0.0, sums[ends + 1 - back])
+    return np.hstack([features[ends], (sums[ends + 1] - before) / back])
 
 
 def _shape(vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

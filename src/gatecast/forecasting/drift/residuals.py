@@ -57,11 +57,16 @@ class ResidualModel:
             before = value
         return np.array(found, np.float64), variance, before
 
-    def score(self, residual: float) -> float:
-        """A residual -> the standard normal number that is as far out, without its sign."""
+    def scores(self, residuals: FloatArray) -> FloatArray:
+        """(n,) residuals -> the standard normal numbers that are as far out, without their signs.
+
+        >>> ResidualModel(0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 5.0, 1.0).scores(np.array([0.0, -4.0])).round(2).tolist()
+        [0.0, 2.57]
+        """
         from scipy.special import ndtri, stdtr
 
-        return float(-ndtri(max(1e-300, stdtr(self.degrees, -abs(residual) / self.scale))))
+        tail = np.maximum(stdtr(self.degrees, -np.abs(residuals) / self.scale), 1e-300)
+        return np.abs(np.asarray(ndtri(tail), np.float64))
 
     def to_list(self) -> list[float]:
         """The numbers, in the order of the fields."""
