@@ -282,6 +282,7 @@ def assert_same(mine: Chain, theirs: Chain) -> None:
         assert [fold.cutoff for fold in own.folds] == [fold.cutoff for fold in one.folds]
         np.testing.assert_array_equal(own.rows, one.rows)
         assert (own.in_force, own.rivals) == (one.in_force, one.rivals)
+        assert mine.classes[name].alarms == theirs.classes[name].alarms
     assert mine.decisions.frame.equals(theirs.decisions.frame)
     assert mine.result.equity.equals(theirs.result.equity)
 
@@ -301,6 +302,32 @@ def test_the_chain_goes_on_from_its_past_as_if_it_had_all_bars(
     assert said.height > 200
     assert said.equals(then)
     assert_same(make_chain(experiment, bars, past=part), whole)
+
+
+ACTING = {
+    "false_alarms": 30.0, "filter_minimum": 150, "filter_every": 2, "reference": 100, "least_sessions": 10,
+    "on_inputs": "refit", "on_losses": "smaller",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("market", [plain, late_rows, classes_and_calendars])
+def test_the_chain_goes_on_from_its_past_where_alarms_add_refits_and_make_positions_smaller(
+    market: Callable[[np.random.Generator], pl.DataFrame],
+) -> None:
+    rng = np.random.default_rng(MARKETS.index(market) + 20)
+    bars = made(market(rng))
+    experiment = Experiment(bars=bars, **SHORT | {"drift": ACTING})
+    whole, usual = make_chain(experiment, bars), make_chain(Experiment(bars=bars, **SHORT), bars)
+    assert set(refits_of(usual)) < set(refits_of(whole))
+    reasons = whole.decisions.frame.filter(pl.col("reason").str.contains("an alarm of the losses leaves 0.5"))
+    assert not reasons.is_empty()
+    choice = whole.classes["index"].selection
+    assert choice.left is not None
+    np.testing.assert_array_equal(choice.weight, choice.proposed * choice.evidence * choice.left)
+    first = set(refits_of(whole)) - set(refits_of(usual))
+    for cut in (a_cut(rng, bars), min(first) - np.timedelta64(1, "us"), max(first) + np.timedelta64(1, "us")):
+        part = make_chain(experiment, up_to(bars, cut))
+        assert_same(make_chain(experiment, bars, past=part), whole)
 
 
 def counted(chain_of: Callable[..., Chain], *args: Any, **more: Any) -> tuple[Chain, dict[str, int]]:

@@ -57,6 +57,11 @@ class Drift(Settings):
     """least sessions between two alarms of one kind and symbol, two added refits, or two changes of the position"""
 
     @property
+    def adds_refits(self) -> bool:
+        """Whether alarms of the inputs decide when the models are refitted."""
+        return self.watch and self.on_inputs == "refit"
+
+    @property
     def rows(self) -> float:
         """Sessions from one false alarm of a kind to the next, in the mean."""
         return SESSIONS / self.false_alarms

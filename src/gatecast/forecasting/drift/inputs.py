@@ -173,7 +173,7 @@ class _Watch:
         return int(np.searchsorted(self._cutoffs, self.moments[now], side="right")) - 1
 
     def _may_refit(self, now: int) -> bool:
-        if self.settings.on_inputs != "refit" or not len(self._cutoffs) or self.moments[now] <= self._cutoffs[0]:
+        if not self.settings.adds_refits or not len(self._cutoffs) or self.moments[now] <= self._cutoffs[0]:
             return False
         if self.moments[now] in self._cutoffs:
             return False  # one is due at this close anyway
@@ -332,16 +332,17 @@ def _vectors(samples: Samples) -> FloatArray:
     features = np.nan_to_num(samples.features)
     sums = np.zeros((len(features) + 1, features.shape[1]))
     starts = np.flatnonzero(np.diff(samples.symbol, prepend=-1))
-    for begin, end in zip(starts, [*starts[1:], len(features)], strict=True):  # no symbol's rounding is another's
-        sums[begin + 1 : end + 1] = np.cumsum(features[begin:end], axis=0)
-    before = np.where(np.isin(ends + 1 - back, starts)[:, None], 0.0, sums[ends + 1 - back])
-    return np.hstack([features[ends], (sums[ends + 1] - before) / back])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for begin, end in zip(starts, [*starts[1:], len(features)], strict=True):  # no symbol's rounding is another's
+            sums[begin + 1 : end + 1] = np.cumsum(features[begin:end], axis=0)
+        before = np.where(np.isin(ends + 1 - back, starts)[:, None], 0.0, sums[ends + 1 - back])
+        return np.hstack([features[ends], (sums[ends + 1] - before) / back])
 
 
 def _shape(vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Centre, robust spread and inverse correlation (shrunk to 0) of (rows, columns) vectors."""
     centre, spread = robust_spread(vectors)
-    scaled = np.clip((vectors - centre) / spread, -FAR, FAR)
+    scaled = _scaled(vectors, centre, spread)
     covariance = np.atleast_2d(np.cov(scaled, rowvar=False))
     diagonal = np.maximum(np.diag(covariance), 0.01)
     shrunk = (1 - SHRINK) * covariance
@@ -351,10 +352,16 @@ def _shape(vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def _distance(vectors: FloatArray, centre: FloatArray, spread: FloatArray, inverse: FloatArray) -> FloatArray:
     """(rows,) root of the mean square of each vector's distance from the centre (Mahalanobis), 1 where it is usual."""
-    scaled = np.clip((vectors - centre) / spread, -FAR, FAR)
+    scaled = _scaled(vectors, centre, spread)
     square = np.einsum("ij,jk,ik->i", scaled, inverse, scaled) / vectors.shape[1]
     distance: FloatArray = np.sqrt(np.maximum(square, 0.0))
     return distance
+
+
+def _scaled(vectors: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        scaled: FloatArray = np.clip((vectors - centre) / spread, -FAR, FAR)
+    return scaled
 
 
 def _returns(samples: Samples, moments: TimeArray, place: IntArray) -> dict[str, tuple[FloatArray, IntArray]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     TimeArray = NDArray[np.datetime64]
 
+FAR = 1e6  # deviations that an error counts as at most
 ALLOWANCE = 0.5  # of the chart of losses, in standard deviations: half the shift that it looks for
 LEAST_REFERENCE = 100  # sessions of record before losses are looked at
 EVIDENCE = 40.0  # of the test of calibration, on either side: ever false in 1 of 20 classes
@@ -78,7 +79,7 @@ class _Watch:
         spanned = samples.unit[:, 0] / samples.facts.sigma[samples.ends]  # root of the sessions, more over a gap
         variance = heads["volatility"] * samples.facts.ratio[samples.ends] / samples.horizon
         with np.errstate(divide="ignore", invalid="ignore"):
-            error = (answer - heads["return"][:, 0]) / (np.sqrt(variance) * spanned)
+            error = np.clip((answer - heads["return"][:, 0]) / (np.sqrt(variance) * spanned), -FAR, FAR)
         known_at = samples.answered_at(samples.decided, 1)
         usable = np.isfinite(error) & ~np.isnat(known_at)
         self.at, mean_square = self._by_session(known_at, error**2, usable)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 INVERSE_DEGREES = np.linspace(0.005, 0.45, 24)  # of freedom of the t distribution that residuals are given
+SMALLEST = 1e-30  # variance that a residual is measured with
 ROUNDS = 25  # of the climb to a scale's likelihood
 
 
@@ -46,7 +47,8 @@ class ResidualModel:
         (1.0, 3.7)
         """
         error = value - self.mean - self.slope * before
-        return error / math.sqrt(variance), self.omega + self.alpha * error * error + self.beta * variance
+        following = self.omega + self.alpha * error * error + self.beta * variance
+        return error / math.sqrt(max(variance, SMALLEST)), following
 
     def filtered(self, returns: FloatArray) -> tuple[FloatArray, float, float]:
         """(n,) returns -> their residuals, the variance of the next return, and the last return. NaN are left out."""
