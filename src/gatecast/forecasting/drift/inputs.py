@@ -265,8 +265,7 @@ class _Watch:
             mine = part == one
             if mine.any() and (~mine).sum() >= 20:
                 apart[mine] = _distance(vectors[mine], *_shape(vectors[~mine]))
-        score = [float(np.median(apart[moment == at])) for at in np.unique(moment)]
-        made.threshold = tail_threshold(score, 1 / self.settings.rows)
+        made.threshold = tail_threshold(_medians(apart, moment), 1 / self.settings.rows)
         return made
 
     def _watch_window(self, now: int, reference: _Reference) -> None:
@@ -274,7 +273,7 @@ class _Watch:
             return
         rows = self.order[self.bounds[now] : self.bounds[now + 1]]
         shape = reference.centre, reference.spread, reference.inverse
-        score = float(np.median(_distance(self.vectors[rows], *shape)))
+        score = float(_medians(_distance(self.vectors[rows], *shape), self.place[rows])[0])
         was_on = bool(self.on.get("window"))
         self.on["window"] = ["window"] if score > reference.threshold else []
         if self.on["window"] and not was_on:
@@ -356,6 +355,15 @@ def _distance(vectors: FloatArray, centre: FloatArray, spread: FloatArray, inver
     square = np.einsum("ij,jk,ik->i", scaled, inverse, scaled) / vectors.shape[1]
     distance: FloatArray = np.sqrt(np.maximum(square, 0.0))
     return distance
+
+
+def _medians(values: FloatArray, group: IntArray) -> FloatArray:
+    """Median of the (n,) values of each group, in the order of the groups' numbers."""
+    order = np.lexsort((values, group))
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    count = np.diff(np.r_[starts, len(values)])
+    ordered = values[order]
+    return np.asarray(0.5 * (ordered[starts + (count - 1) // 2] + ordered[starts + count // 2]), np.float64)
 
 
 def _scaled(vectors: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FAR = 1e6  # deviations that an error counts as at most
 ALLOWANCE = 0.5  # of the chart of losses, in standard deviations: half the shift that it looks for
-LEAST_REFERENCE = 100  # sessions of record before losses are looked at
+LEAST_REFERENCE = 60  # sessions of record before losses are looked at
 EVIDENCE = 40.0  # of the test of calibration, on either side: ever false in 1 of 20 classes
 LAG = 10  # sessions whose misses may hang together
 MOST_SLOPE = 0.9  # of what follows from the session before
