@@ -58,7 +58,8 @@ class ClassResult:
         """The same with every weight 0, and no evidence; of several classes, on disk."""
         choice = self.selection
         nothing = np.zeros(len(choice.weight))
-        flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, np.ones(len(nothing), bool))
+        doubtful = np.ones(len(nothing), bool)
+        flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, doubtful, choice.left)
         own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net, self.alarms)
         return disk.put(replace(own, selection=disk.put(flat))) if disk else own
 

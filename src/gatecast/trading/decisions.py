@@ -209,7 +209,7 @@ def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
         "worth_its_cost": lambda: pl.Series(proposals.worth_its_cost[at]),
         "expected": lambda: pl.Series(proposals.expected[at]),
         "too_good": lambda: pl.Series(choice.too_good[at]),
-        "left": lambda: pl.Series(np.ones(len(at)) if choice.left is None else choice.left[at]),
+        "left": lambda: pl.Series(choice.left[at]),
     }
 
 

@@ -67,7 +67,7 @@ class Selection:
     expected net return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before,
     `weight` after evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that
     nothing is held, unless the settings override the evidence. `left`: (bars,) share of the weight that alarms of the
-    losses leave, already in `weight`; None: all of it, everywhere.
+    losses leave, already in `weight`.
     """
 
     chosen: IntArray
@@ -76,7 +76,7 @@ class Selection:
     proposed: FloatArray
     weight: FloatArray
     too_good: BoolArray
-    left: FloatArray | None = None
+    left: FloatArray
 
     def scaled(self, left: FloatArray) -> Selection:
         """The same with a share (bars,) of the weight."""
@@ -136,7 +136,7 @@ def select_strategy(
     too_good = _too_good(forecasts, proposals, net, chosen, allowed)
     if settings.evidence is None:
         evidence = np.where(too_good, 0.0, evidence)
-    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good)
+    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good, np.ones(count))
 
 
 def _too_good(
