@@ -63,7 +63,7 @@ class ResidualModel:
         """(n,) residuals -> the standard normal numbers that are as far out, without their signs.
 
         >>> ResidualModel(0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 5.0, 1.0).scores(np.array([0.0, -4.0])).round(2).tolist()
-        [0.0, 2.57]
+        [0.0, 2.56]
         """
         from scipy.special import ndtri, stdtr
 
