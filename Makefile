@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+export PYTHONDONTWRITEBYTECODE :=  # compiled files are kept: without them each start of Python takes seconds more
+
 .DEFAULT_GOAL := help
 .PHONY: help run test quick check attack bench docs clean
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from gatecast.forecasting.panel import MADE_OF_OTHERS, PANEL
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "gatecast"
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file's syntax."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def layers() -> dict[str, int]:
@@ -28,7 +35,7 @@ def layers() -> dict[str, int]:
 def imported(path: Path) -> set[str]:
     """First-level names of ours that a file imports, for its types alone as well."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             parts = node.module.split(".")
             if parts[0] == "gatecast":
@@ -41,7 +48,7 @@ def imported(path: Path) -> set[str]:
 def imported_modules(path: Path, known: set[str]) -> set[str]:
     """Full names of ours that a file imports, for its types alone as well."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "gatecast":
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
@@ -68,7 +75,7 @@ def test_imports_inside_a_folder_go_one_way(folder: str) -> None:
     assert present == set(order)
     for path in (SOURCE / folder).rglob("*.py"):
         inside = path.relative_to(SOURCE / folder).parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[:2] == ["gatecast", folder]:
                 parts = (node.module or "").split(".")
                 names = parts[2:3] or [alias.name for alias in node.names]
@@ -125,9 +132,7 @@ FEATURES_NAMED_ALIKE = {"samples/features/catalogue.py": {"har"}}
 def models_spelled(path: Path) -> set[str]:
     """Names of models and kinds that stand in a file as text of their own."""
     known = {*PANEL, *FORECASTERS, *MADE_OF_OTHERS}
-    constants = (
-        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
-    )
+    constants = (node for node in nodes(path) if isinstance(node, ast.Constant))
     return {node.value for node in constants if isinstance(node.value, str)} & known
 
 

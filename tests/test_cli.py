@@ -509,7 +509,8 @@ def test_forecasts_on_a_narrow_terminal_are_lines_of_name_and_value() -> None:
 
 def test_audit_says_what_it_checked(gatecast: Command, data: Path, here: Path) -> None:
     (here / "cheap.toml").write_text(CHEAP)
-    answer = gatecast("audit", "cheap.toml", "--bars", data / "bars.csv", "--quick", "--json")
+    words = ("--start", "2001-06-01", "--symbols", "G1_0", "--quick", "--json")
+    answer = gatecast("audit", "cheap.toml", "--bars", data / "bars.csv", *words)
     assert answer.status == 0, answer.err
     told = json.loads(answer.out.splitlines()[-1])
     assert told["findings"] == []

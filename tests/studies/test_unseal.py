@@ -29,7 +29,7 @@ QUICK = {
         "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
         "forest": Forest(trees=5),
     },
-    "schedule": Schedule(refit="6M"),
+    "schedule": Schedule(refit="1Y"),
 }
 
 

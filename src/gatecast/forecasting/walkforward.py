@@ -153,27 +153,37 @@ class Forecasts:
     def _frame_of(self, symbol: str, rows: IntArray, values: dict[str, dict[str, FloatArray]]) -> pl.DataFrame:
         samples = self.samples
         decided = samples.decided[rows]
-        keys = pl.DataFrame(
-            {
-                "symbol": pl.Series([symbol], dtype=pl.String).new_from_index(0, len(rows)),
-                "time": pl.Series(samples.time[decided]).dt.replace_time_zone("UTC"),
-            }
-        )
-        parts = []
-        for model, heads in values.items():
-            for head, array in heads.items():
+        time = samples.time[decided]
+        known_at: dict[int, NDArray[np.datetime64]] = {}  # of a step
+        names: list[tuple[str, str, int]] = []  # model, head and step of each part, in their order
+        there, value, known = [], [], []
+        for model, heads in sorted(values.items()):
+            for head, array in sorted(heads.items()):
                 table = array[rows].reshape(len(rows), array[0].size)
                 for column in range(table.shape[1]):
                     step = column + 1 if table.shape[1] > 1 else samples.horizon
-                    parts.append(
-                        keys.with_columns(
-                            model=pl.lit(model), head=pl.lit(head), step=pl.lit(step, pl.Int32),
-                            value=pl.Series(table[:, column]),
-                            known_at=pl.Series(samples.answered_at(decided, step)).dt.replace_time_zone("UTC"),
-                        ).filter(pl.col("value").is_not_nan())
-                    )  # fmt: skip
-        order = ["symbol", "time", "model", "head", "step"]
-        return pl.concat(parts).sort(order).select(*order, "value", "known_at")
+                    if step not in known_at:
+                        known_at[step] = samples.answered_at(decided, step)
+                    issued = np.flatnonzero(~np.isnan(table[:, column]))
+                    names.append((model, head, step))
+                    there.append(issued)
+                    value.append(table[issued, column])
+                    known.append(known_at[step][issued])
+        part, row = np.repeat(np.arange(len(names)), [len(one) for one in there]), np.concatenate(there)
+        order = np.lexsort((part, time[row]))
+        part = part[order]
+        model_of, head_of, step_of = (list(one) for one in zip(*names, strict=True))
+        return pl.DataFrame(
+            {
+                "symbol": pl.Series([symbol], dtype=pl.String).new_from_index(0, len(part)),
+                "time": pl.Series(time[row[order]]).dt.replace_time_zone("UTC"),
+                "model": pl.Series(model_of, dtype=pl.String).gather(part),
+                "head": pl.Series(head_of, dtype=pl.String).gather(part),
+                "step": pl.Series(step_of, dtype=pl.Int32).gather(part),
+                "value": pl.Series(np.concatenate(value)[order]),
+                "known_at": pl.Series(np.concatenate(known)[order]).dt.replace_time_zone("UTC"),
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,6 +23,9 @@ from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, interval_plot, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
 from gatecast.trading.decisions import how_held
+
+if TYPE_CHECKING:
+    import jinja2
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -393,14 +397,10 @@ def _hashed(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def render_data(data: Data) -> str:
-    """The page of a report's dictionary, as one HTML text that needs no network.
-
-    Everything in the dictionary is text to show, never markup; the page's policy allows its own two scripts
-    by their hashes and no connection at all.
-    """
+@lru_cache(maxsize=8)
+def _environment(names: str) -> jinja2.Environment:
+    """The templates, compiled once, with filters that know the models' names (as JSON)."""
     import jinja2
-    from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gatecast.report"),
@@ -410,15 +410,28 @@ def render_data(data: Data) -> str:
         undefined=jinja2.ChainableUndefined,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    titles = json.loads(names)
     environment.filters |= {
         **{name: getattr(words, name) for name in FORMATS},
-        **{name: partial(getattr(words, name), names=data.get("names")) for name in ("named", "titled", "phrased")},
-        "rival": partial(rival_of, names=data.get("names")),
+        **{name: partial(getattr(words, name), names=titles) for name in ("named", "titled", "phrased")},
+        "rival": partial(rival_of, names=titles),
         "interval_plot": interval_plot,
         "dumbbell": dumbbell,
         "placed": placed,
         "width": width_of,
     }
+    return environment
+
+
+def render_data(data: Data) -> str:
+    """The page of a report's dictionary, as one HTML text that needs no network.
+
+    Everything in the dictionary is text to show, never markup; the page's policy allows its own two scripts
+    by their hashes and no connection at all.
+    """
+    from plotly.offline import get_plotlyjs
+
+    environment = _environment(json.dumps(data.get("names"), default=str))
     source = environment.loader.get_source  # type: ignore[union-attr]
     plotly_script, own_script = get_plotlyjs(), source(environment, "report.js")[0]
     policy = (

@@ -530,6 +530,10 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
         )
     )  # fmt: skip
     kinds = rows.kind[order][:, None]
+    plain = ~(clears | starts | other_levels | (kinds != BAR))[:, 0]
+    ordinary = np.logical_and.reduceat(plain, bounds[:-1]).tolist()  # steps of bars alone, in listings that go on
+    all_open = np.logical_and.reduceat(rows.at_open[order], bounds[:-1]).tolist()
+    may_wait = False  # whether an end was booked so far: without one nothing is parked
     shape = (int(rows.symbol.max()) + 1, accounts)
     wealth = np.ones((1, accounts) if shared else shape)
     value, wanted = np.zeros(shape), np.zeros(shape)  # holdings in money at the last close, orders as shares of wealth
@@ -540,22 +544,29 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
     follow = np.zeros(count, np.bool_) if rows.ends_follow is None else rows.ends_follow[order]
 
     def together(money: FloatArray) -> FloatArray:
-        return np.asarray(money.sum(axis=0, keepdims=True) if shared else money, np.float64)
+        return np.add.reduce(money, axis=0, keepdims=True) if shared else money
 
     for number, (first, last) in enumerate(pairwise(bounds)):
         part, place = slice(first, last), order[first:last]
         symbol, at_open, fill, later, side = symbols[part], at_opens[part], fills[part], laters[part], sides[part]
         whose = slice(0, 1) if shared else symbol
-        clear, waiting, old = clears[part], parked[symbol], booked[symbol]
-        before, held = wealth[whose], value[symbol] + np.where(clear, 0.0, waiting)
-        share = np.where(starts[part], 0.0, wanted[symbol])
-        moved, worst = held * fill, np.minimum(held * defaults[part], 0.0)
-        move = np.where(other_levels[part], np.minimum(moved - held, worst), moved - held)
-        after = np.where(clear, waiting * fill * later, 0.0)  # a parked holding moves with bars that clear last trades
-        parked[symbol], booked[symbol] = after, np.where(clear, old - (after - waiting), 0.0)
-        old = np.where(clear, 0.0, old)
+        before = wealth[whose]
+        if simple := ordinary[number] and not may_wait:  # most steps: what follows below would change nothing
+            held, share = value[symbol] + 0.0, wanted[symbol]
+            moved = held * fill
+            gain = moved - held
+        else:
+            clear, waiting, old = clears[part], parked[symbol], booked[symbol]
+            held = value[symbol] + np.where(clear, 0.0, waiting)
+            share = np.where(starts[part], 0.0, wanted[symbol])
+            moved, worst = held * fill, np.minimum(held * defaults[part], 0.0)
+            move = np.where(other_levels[part], np.minimum(moved - held, worst), moved - held)
+            after = np.where(clear, waiting * fill * later, 0.0)  # parked, it moves with bars that clear last trades
+            parked[symbol], booked[symbol] = after, np.where(clear, old - (after - waiting), 0.0)
+            old = np.where(clear, 0.0, old)
         borrow = np.maximum(-held, 0.0) * borrows[part]
-        if (kind := kinds[part]).any():
+        if not simple and (kind := kinds[part]).any():
+            may_wait = True
             vendor = kind == VENDOR
             ended = np.where(kind == KNOWN, held * terms[part], np.where(vendor, 0.0, worst))
             waits = np.isin(kind, (DEFAULT, VENDOR)) | returns[part]
@@ -563,10 +574,11 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             booked[symbol] = np.where(waits, ended - np.where(vendor, np.abs(held) * side, 0.0), booked[symbol])
             move, share = np.where(kind == BAR, move, ended), np.where(kind == BAR, share, 0.0)
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
-        gain = move - old
+        if not simple:
+            gain = move - old
         means = before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow))
         aim = _aim(share, moved, means)
-        if shared and not at_open.all():  # orders at the close are filled after those at the open have earned
+        if shared and not all_open[number]:  # orders at the close are filled after those at the open have earned
             opened = np.where(at_open, gain + aim * (later - 1) - np.abs(aim - moved) * side, gain) - borrow
             means = np.where(at_open, means, before + together(opened))
             aim = np.where(at_open, aim, _aim(share, moved, means))
@@ -574,7 +586,7 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
         gain, paid = gain + aim * (later - 1), traded * side + borrow
         value[symbol] = aim * later
         now = before + together(gain - paid)
-        if (ruined := now <= 0).any():  # of a shared account also later, when it holds nothing
+        if np.count_nonzero(ruined := now <= 0):  # of a shared account also later, when it holds nothing
             traded = np.where(ruined & (means <= 0), 0.0, traded)  # no money is left at the fill: nothing is traded
             paid = traded * side + borrow
             now = before + together(gain - paid)
