@@ -13,6 +13,7 @@ import pytest
 
 from gatecast.audits.tables import up_to
 from gatecast.errors import SettingsError
+from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.drift import Alarm, Alarms, Drift, position_factor, watch_inputs, watch_losses
 from gatecast.forecasting.drift.alarms import INPUTS
@@ -21,6 +22,7 @@ from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import make_bars, synthetic
+from gatecast.runs import configuration
 from gatecast.samples.windows import Samples, make_samples
 
 FEATURES = ("ret_log_1", "rv_5", "moved")
@@ -229,6 +231,14 @@ def test_what_does_not_move_has_no_filter() -> None:
     assert fit_residuals(np.zeros(600)) is None
     assert fit_residuals(np.r_[np.zeros(600), 1.0]) is None
     assert ResidualModel(*fit_residuals(np.random.default_rng(0).normal(size=300)).to_list()).degrees > 4  # type: ignore[union-attr]
+
+
+def test_alarms_that_are_only_said_make_no_other_trial() -> None:
+    plain = configuration(Experiment())
+    for said in ({"false_alarms": 3.0}, {"watch": False, "on_losses": "flat"}):
+        assert configuration(Experiment(drift=said)) == plain
+    for acting in ({"on_losses": "flat"}, {"on_inputs": "refit"}):
+        assert configuration(Experiment(drift=acting)) != plain
 
 
 def test_settings_out_of_range_are_refused() -> None:

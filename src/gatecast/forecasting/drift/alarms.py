@@ -57,6 +57,11 @@ class Drift(Settings):
     """least sessions between two alarms of one kind and symbol, two added refits, or two changes of the position"""
 
     @property
+    def acts(self) -> bool:
+        """Whether any alarm changes when models are refitted or what is held."""
+        return self.adds_refits or (self.watch and self.on_losses != "say")
+
+    @property
     def adds_refits(self) -> bool:
         """Whether alarms of the inputs decide when the models are refitted."""
         return self.watch and self.on_inputs == "refit"
