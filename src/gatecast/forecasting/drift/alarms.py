@@ -76,7 +76,8 @@ class Drift(Settings):
 class Alarm:
     """One alarm: `time` is the close of the decision at which it is raised, `symbol` None where it is of a class.
 
-    `kind` is one of `INPUTS` or `LOSSES`; `statistic` was above `threshold`; `sentence` says what was found.
+    `kind` is one of `INPUTS` or `LOSSES`; `statistic` was above `threshold` (of `psi` and `ks` both are -log10 of a
+    p-value); `sentence` says what was found.
     """
 
     time: np.datetime64

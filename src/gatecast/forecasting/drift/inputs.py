@@ -297,21 +297,22 @@ class _Watch:
             return
         days, day = np.unique(samples.day[before], return_inverse=True)
         sessions = [len(days), len(np.unique(samples.day[block]))]
-        level = self.settings.every / self.settings.rows
+        level = min(0.5, self.settings.every / self.settings.rows)
         tests: list[tuple[str, Kind, float, float]] = []
         for column, name in enumerate(samples.names):
             was, now_is = (samples.features[samples.ends[rows], column] for rows in (before, block))
-            hang_together = rows_that_hang_together(np.bincount(day, was) / np.bincount(day))
-            old, new = (count / hang_together for count in sessions)
-            if new < LEAST_INDEPENDENT:
-                continue  # too slow a feature to be judged from a block of this length
             index, distance = psi(was, now_is, BINS), ks_distance(was, now_is)
-            tests.append((name, "psi", index, psi_pvalue(index, old, new, BINS)))
-            tests.append((name, "ks", distance, ks_pvalue(distance, old, new)))
-        adjusted = holm([one[3] for one in tests]) if tests else np.zeros(0)
+            found = _pvalues(index, distance, *sessions)
+            if min(found) <= level:  # else sessions that hang together only make it more likely
+                hang_together = rows_that_hang_together(np.bincount(day, was) / np.bincount(day))
+                old, new = (count / hang_together for count in sessions)
+                slow = new < LEAST_INDEPENDENT  # to be judged from a block of this length
+                found = (np.nan, np.nan) if slow else _pvalues(index, distance, old, new)
+            tests += [(name, "psi", index, found[0]), (name, "ks", distance, found[1])]
+        adjusted = holm([one[3] for one in tests])  # NaN counts as a test that was made
         now_on: dict[Kind, list[str]] = {"psi": [], "ks": []}
         for (name, kind, statistic, _), pvalue in zip(tests, adjusted.tolist(), strict=True):
-            if pvalue > level:
+            if not pvalue <= level:
                 continue
             now_on[kind].append(name)
             if name not in self.on.get(kind, []):
@@ -323,6 +324,11 @@ class _Watch:
                     name,
                 )  # fmt: skip
         self.on |= now_on
+
+
+def _pvalues(index: float, distance: float, old: float, new: float) -> tuple[float, float]:
+    """Of the stability index and of the distance, from so many independent sessions before and in a block."""
+    return psi_pvalue(index, old, new, BINS), ks_pvalue(distance, old, new)
 
 
 def _vectors(samples: Samples) -> FloatArray:
