@@ -160,3 +160,30 @@ def test_a_number_of_thousands_of_digits_is_refused_in_a_sentence() -> None:
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(SettingsError, match="has no time zone"):
         forecast("absent", pl.DataFrame(), now=datetime(2024, 1, 31))
+
+
+class Mute:
+    """A thing that fails to describe itself."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize(
+    "setting", [{name: Mute()} for name in gatecast.Experiment.model_fields if name != "bars"]
+    + [{"model": {"ridge": Mute()}}, {"strategy": {"drift": Mute()}}, {"model": {Mute(): {}}}],
+)  # fmt: skip
+def test_a_setting_that_fails_to_describe_itself_is_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(GatecastError) as refused:
+        gatecast.Experiment(**setting)
+    assert str(refused.value)
+
+
+@pytest.mark.parametrize("folder", ["\0", "\ud800", "a\0b"])
+def test_a_path_that_no_file_can_have_is_refused_in_words_that_can_be_written(folder: str) -> None:
+    for asked in (gatecast.load_run, gatecast.read_bars, gatecast.Experiment.from_toml):
+        with pytest.raises(GatecastError) as refused:
+            asked(folder)
+        assert str(refused.value).encode()

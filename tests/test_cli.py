@@ -706,6 +706,17 @@ def test_check_passes_sound_bars(gatecast: Command, data: Path) -> None:
     answer = gatecast("check", data / "bars.csv")
     assert answer.status == 0
     assert "1,798 bars of 2 symbols can be used" in answer.out
+    assert "Too short" not in answer.out
+
+
+def test_check_says_how_many_bars_a_run_takes(gatecast: Command, here: Path) -> None:
+    bars = synthetic.a1(400, seed=3).with_columns(pl.col("time").dt.date())
+    bars.drop("segment", "known_at").write_csv(here / "short.csv")
+    answer = gatecast("check", "short.csv", "--asset-class", "index")
+    assert answer.status == 0
+    assert re.search(r"Too short .* default settings \(index\): 'A1' has 400 bars; \d+ are needed", answer.out)
+    told = json.loads(gatecast("check", "short.csv", "--asset-class", "index", "--json").out.splitlines()[-1])
+    assert "are needed" in told["history"]["index"]
 
 
 def test_check_names_a_symbol_that_stops_before_the_others(gatecast: Command, here: Path) -> None:

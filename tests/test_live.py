@@ -19,13 +19,14 @@ from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule
 from gatecast.live import forecast, forecast_newest
 from gatecast.market.actions import read_actions
+from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import make_bars
 from gatecast.market.calendar import fill_times
 from gatecast.market.reading import BarsSettings
 from gatecast.report.page import report_data
 from gatecast.runs import Run, run
 from gatecast.store import load_run, save_run
-from tests.test_past import SHORT, late_rows, made
+from tests.test_past import SHORT, late_rows, made, plain
 
 SETTINGS = {
     "features": ("ret_log_1", "x"),
@@ -260,7 +261,9 @@ def test_another_market_under_a_symbol_of_the_run_is_refused(saved: tuple[Path, 
     with pytest.raises(BarsError, match="are another market's than the run's"):
         forecast_newest(folder, swapped)
     later = swapped.filter(pl.col("time") > early["time"].max())
-    assert forecast_newest(folder, later)  # nothing in common: the seam decides
+    with pytest.raises(BarsError, match="and no bar is common"):
+        forecast_newest(folder, later)
+    assert forecast_newest(folder, market.filter(pl.col("time") > early["time"].max()))
 
 
 CHEAP: dict[str, Any] = {
@@ -382,3 +385,45 @@ def test_live_on_rows_that_are_not_known_yet_is_what_the_chain_over_all_bars_say
             for name in ("time", "z", "signal", "strategy", "evidence", "weight", "book", "probability_up"):
                 assert row[name] == expected[name], (moment, name)
     assert asked > 9
+
+
+def test_live_without_a_row_that_comes_late_is_what_a_later_run_says() -> None:
+    """The feed does not have the row at all; the other symbol of the class had a bar there."""
+    bars = made(plain(np.random.default_rng(3)))
+    fills = bars.select("time", fill=fill_times(bars)).unique().sort("time")
+    place, symbol = 500, str(bars["symbol"][0])
+    row = (pl.col("symbol") == symbol) & (pl.col("time") == fills["time"][place])
+    bars = bars.with_columns(known_at=pl.when(row).then(fills["fill"][place + 2]).otherwise("known_at"))
+    whole = make_chain(Experiment(bars=bars, **SHORT), bars).decisions.frame
+
+    def seen(number: int) -> pl.DataFrame:
+        moment, fill = fills.row(number)
+        return made(bars.filter(pl.col("time") <= moment, pl.col("known_at") <= fill))
+
+    done = run(Experiment(bars=seen(place - 1), **SHORT))
+    for number in range(place, place + 4):
+        moment, fill = fills.row(number)
+        found = forecast(done, seen(number), now=fill)
+        rows, awaited = {one["symbol"]: one for one in found.rows}, number == place + 1
+        assert ("awaited" in [one.kind for one in found.problems]) == awaited
+        assert found.sound != awaited
+        expected = {one["symbol"]: one for one in whole.filter(pl.col("time") == moment).iter_rows(named=True)}
+        assert set(expected) == set(rows) - ({symbol} if awaited else set())
+        for name, one in rows.items():
+            if name == symbol and number <= place + 1:
+                assert one["weight"] is None
+                assert one["time"] == fills["time"][place - 1]
+            else:
+                for what in ("time", "z", "signal", "strategy", "evidence", "weight", "book", "probability_up"):
+                    assert one[what] == expected[name][what], (moment, what)
+
+
+def test_nothing_is_awaited_of_a_symbol_that_misses_sessions() -> None:
+    bars = made(plain(np.random.default_rng(3)))
+    times, symbol = bars["time"].unique().sort(), str(bars["symbol"][0])
+    gone = times[list(range(200, 500, 40))].append(times[520:521])
+    holes = bars.filter((pl.col("symbol") != symbol) | ~pl.col("time").is_in(gone.implode()))
+    newer, known = holes.filter(pl.col("time") <= times[525]), pl.col("time") <= times[510]
+    assert len(with_awaited(holes.filter(known), newer)[1]) == 0
+    assert with_awaited(bars.filter(known), newer)[1].rows() == [(symbol, times[place]) for place in [520]]
+    assert len(with_awaited(bars.filter(known), newer, [symbol])[1]) == 0

@@ -7,6 +7,7 @@ volume that stops or begins, sessions of another length, a symbol that ends, hal
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -454,6 +455,16 @@ def test_bars_that_the_past_was_not_made_on_are_refused() -> None:
     for past_of_it in (past, past.issued()):
         with pytest.raises(BarsError, match="rows of the past are another market's"):
             walk_forward(rules, samples_of(other), schedule, past=past_of_it)
+    few = walk_forward(rules, samples_of(bars[:300]), schedule).issued()  # fewer rows than a correlation can tell by
+    short = replace(few, symbol=few.symbol[-20:], time=few.time[-20:], moves=few.moves[-20:])
+    with pytest.raises(BarsError, match=r"in \d\d rows of the past are another market's"):
+        walk_forward(rules, samples_of(other), schedule, past=short)
+    two = pl.concat([bars, other.with_columns(symbol=pl.lit("B1_9"))])
+    elsewhere = pl.col("time") - pl.when(pl.col("symbol") == "B1_9").then(timedelta(hours=1)).otherwise(timedelta())
+    moved = samples_of(make_bars(two.with_columns(time=elsewhere, known_at=elsewhere)))
+    both = walk_forward(rules, samples_of(two), schedule)
+    with pytest.raises(BarsError, match="the past has forecasts of 'B1_9', and none of them at a close of these bars"):
+        walk_forward(rules, moved, schedule, past=both)
     with pytest.raises(BarsError, match="no row of a symbol in common"):
         walk_forward(rules, samples_of(bars.with_columns(symbol=pl.lit("Z"))), schedule, past=past)
     doubled = bars.with_columns(pl.col(*PRICES) * 2)  # the same market at another level

@@ -204,7 +204,7 @@ def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() 
     for effect, named in ((0.01, True), (-0.007, False)):
         own = SimpleNamespace(verdict="cannot tell", simple_is_as_good=True, trials=1, effect=effect)
         said = headline({"regime": cast("Verdict", own)}, False, audit)["headline"]
-        assert ("in regime a simple regression is as good" in said) == named
+        assert ("a simple regression forecasts regime as well as the ensemble" in said) == named
 
 
 def test_what_is_held_by_the_settings_is_no_evidence_in_any_row(chain: Chain) -> None:

@@ -133,12 +133,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def cut(text: str, longest: int = LONGEST_VALUE) -> str:
-    """A text of at most so many characters, else its beginning and its length.
+    """A text of at most so many characters, else its beginning and its length; what no file can hold as an escape.
 
-    >>> cut("bars.csv"), cut("a" * 10_000, longest=5)
-    ('bars.csv', 'aaaaa… (10,000 characters)')
+    >>> cut("bars.csv"), cut("a" * 10_000, longest=5), cut("\\ud800")
+    ('bars.csv', 'aaaaa… (10,000 characters)', '\\\\ud800')
     """
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+    rest = "" if len(text) <= longest else f"… ({len(text):,} characters)"
+    return text[:longest].encode("utf-8", "backslashreplace").decode() + rest
 
 
 def escaped(text: str) -> str:

@@ -232,7 +232,7 @@ class Experiment(Settings):
             return tables
         for name, table in tables.items():
             if not isinstance(table, dict | Forecaster):
-                raise ValueError(f"model.{name} = {table!r}: expected a table of settings, [model.{name}]")
+                raise ValueError(f"model.{name} = {shown(table)}: expected a table of settings, [model.{name}]")
             if name in always() or name in MADE_OF_OTHERS:
                 raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
             if name == NETWORK + DEFAULT:

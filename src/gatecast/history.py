@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
@@ -40,8 +41,63 @@ def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: 
     return found
 
 
+def history_lacking(bars: pl.DataFrame, experiment: Experiment) -> dict[str, str]:
+    """Asset class -> what it would take, of the classes of which no symbol has bars enough for a first refit.
+
+    By the number of bars alone: gaps and rows that come late take more.
+
+    >>> from gatecast.market import synthetic
+    >>> short = synthetic.a1(500, seed=1)
+    >>> list(history_lacking(short, Experiment(bars=short)))
+    ['index']
+    """
+    classes = {str(name): own for (name,), own in bars.group_by("asset_class", maintain_order=True)}
+    short = {name: own for name, own in classes.items() if (one := _first_refit(own, experiment)).need > len(one.bars)}
+    return {name: history_needed(own, experiment) for name, own in short.items()}
+
+
 def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     """What the symbol with the most bars has, and what it would take to fit it once: more bars, or a longer window."""
+    first = _first_refit(bars, experiment)
+    own, have, need, schedule = first.bars, len(first.bars), first.need, experiment.schedule
+    symbol = own["symbol"][0]
+    if not all(_window_does(schedule, *span) for span in first.spans):
+        return window_needed(schedule, first.spans, experiment.horizon)
+    wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
+    if have >= need and len(wait) > have / 10:
+        days = cast(timedelta, wait.median()) / timedelta(days=1)
+        return (
+            f"{symbol!r} has {have} bars, but {len(wait)} of them became known after the next fill, half of these "
+            f"{days:.3g} days or more after their close. A forecast needs every bar of its window, and a newest one "
+            f"that is at most {OLDEST_SESSIONS} sessions old. Correct known_at, or get the bars sooner."
+        )
+    enough = (
+        f"{need} are needed, around {np.datetime_as_string(first.cutoff, 'D')} at its pace" if need > have
+        else f"{need} would do if they were in one piece: gaps or missing values are between them"
+    )  # fmt: skip
+    return (
+        f"{symbol!r} has {have} bars; {enough}: {first.warmup} for the features to settle, "
+        f"{experiment.context} for a window, then {schedule.minimum} to learn from, until the next refit "
+        f"(one every {schedule.refit}). A longer file or features that settle sooner help, or a smaller minimum under "
+        "[schedule] in a settings file."
+    )
+
+
+@dataclass(frozen=True)
+class _FirstRefit:
+    """Of the symbol with the most bars, as if it went on at its pace: when the first refit is, and with how many bars.
+
+    `spans`: times and known_at of its forecasts, with the bars that it has and with those that it would have.
+    """
+
+    bars: pl.DataFrame
+    warmup: int
+    spans: list[Span]
+    cutoff: np.datetime64
+    need: int
+
+
+def _first_refit(bars: pl.DataFrame, experiment: Experiment) -> _FirstRefit:
     symbol, have = bars.group_by("symbol").len().sort("len", "symbol").row(-1)
     own = bars.filter(pl.col("symbol") == symbol)
     schedule, times = experiment.schedule, to_times(own, "time")
@@ -54,28 +110,8 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
     folds = schedule.folds(times[first:], known_at[first:])
     spans = [(times[first:last], known_at[first:last]) for last in (have, len(times))]
-    if not all(_window_does(schedule, *span) for span in spans):
-        return window_needed(schedule, spans, experiment.horizon)
-    cutoff = folds[0].cutoff
-    need = int(np.searchsorted(times, cutoff)) + 1
-    wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
-    if have >= need and len(wait) > have / 10:
-        days = cast(timedelta, wait.median()) / timedelta(days=1)
-        return (
-            f"{symbol!r} has {have} bars, but {len(wait)} of them became known after the next fill, half of these "
-            f"{days:.3g} days or more after their close. A forecast needs every bar of its window, and a newest one "
-            f"that is at most {OLDEST_SESSIONS} sessions old. Correct known_at, or get the bars sooner."
-        )
-    enough = (
-        f"{need} are needed, around {np.datetime_as_string(cutoff, 'D')} at its pace" if need > have
-        else f"{need} would do if they were in one piece: gaps or missing values are between them"
-    )  # fmt: skip
-    return (
-        f"{symbol!r} has {have} bars; {enough}: {warmup} for the features to settle, "
-        f"{experiment.context} for a window, then {schedule.minimum} to learn from, until the next refit "
-        f"(one every {schedule.refit}). A longer file or features that settle sooner help, or a smaller minimum under "
-        "[schedule] in a settings file."
-    )
+    cutoff = folds[0].cutoff if folds else times[-1]
+    return _FirstRefit(own, warmup, spans, cutoff, int(np.searchsorted(times, cutoff)) + 1)
 
 
 def window_needed(schedule: Schedule, spans: Sequence[Span], horizon: int) -> str:

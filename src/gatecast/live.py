@@ -20,14 +20,17 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.chain import ClassResult, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.forecasting.checks import LARGEST
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings
+from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.ends import Ended, session_of
+from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
@@ -36,18 +39,16 @@ from gatecast.runs import Run
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
-from gatecast.trading.decisions import how_held
+from gatecast.trading.decisions import how_held, keys_of
 
 NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
-FAILS = ("stale", "missing", "revised", "left out", NOT_FINITE)
+FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE)
 """Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
 """What a forecast of today must have -> the head that it is of."""
-LARGEST = 20.0
-"""A log return, or a variance of one, beyond which a forecast is none: a price times or over 485 million."""
 Splits = str | pl.DataFrame | Literal[False] | None
 
 
@@ -221,12 +222,13 @@ def forecast(
     merged = merge_bars(run.bars, bars, splits, actions)
     for name, features in past.features.items():
         _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
-    chain = make_chain(experiment, merged.bars, actions=actions, past=past, refit="never")
-    ended = chain.facts.symbols_ended
+    ended = facts_of(merged.bars, actions).symbols_ended
+    bars, awaited = with_awaited(run.bars, merged.bars, ended)
+    chain = make_chain(experiment, bars, actions=actions, past=past, refit="never")
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
-        *say_ended(ended),
+        *say_ended(ended), *say_awaited(merged.bars, awaited),
     )  # fmt: skip
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
@@ -245,8 +247,8 @@ def forecast(
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
     classes, decisions = chain.classes, chain.decisions
     rows = newest_rows(
-        merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes),
-        decisions.signals, decisions.weights, run.verdicts,
+        merged.bars.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes, awaited),
+        _without(decisions.signals, awaited), _without(decisions.weights, awaited), run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
     )  # fmt: skip
@@ -369,6 +371,27 @@ def say_ended(ended: Mapping[str, Ended]) -> list[DataProblem]:
     return found
 
 
+def say_awaited(bars: pl.DataFrame, awaited: pl.DataFrame) -> list[DataProblem]:
+    """One problem of the kind "awaited" for each symbol that goes on after a row which may still come."""
+    ends = dict(bars.group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    found = []
+    for (name,), own in awaited.group_by("symbol", maintain_order=True):
+        times = [time for time in own["time"].to_list() if time < ends[name]]
+        if times:
+            many = f"{len(times)} bars, the first" if len(times) > 1 else "the bar"
+            said = (
+                f"{name!r} lacks {many} of {times[0]:%Y-%m-%d %H:%M} UTC, when the others of its class traded. It may "
+                "come late, as to a later run: nothing is forecast or held of the symbol until it is there or so many "
+                "bars have followed as a window has. If there is none, make a new run, which accepts that."
+            )
+            found.append(DataProblem("awaited", (str(name),), said))
+    return found
+
+
+def _without(rows: pl.DataFrame, awaited: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(awaited, on=["symbol", "time"], how="anti", maintain_order="left")
+
+
 def _not_today(row: dict[str, Any]) -> list[str]:
     """Why a row's forecast is not of today's bar."""
     return [] if row["current"] else row["notes"][:1]
@@ -396,11 +419,14 @@ def _refuse_empty_columns(known: pl.DataFrame, bars: pl.DataFrame, names: tuple[
                 )
 
 
-def newest_frame(classes: dict[str, ClassResult]) -> pl.LazyFrame:
-    """The forecasts of each symbol's newest row alone, as `Forecasts.to_frame` has them."""
+def newest_frame(classes: dict[str, ClassResult], awaited: pl.DataFrame | None = None) -> pl.LazyFrame:
+    """The forecasts of each symbol's newest row alone, but `awaited` ones, as `Forecasts.to_frame` has them."""
     parts = []
     for one in classes.values():
         samples, rows = one.samples, one.forecasts.rows
+        if awaited is not None and len(awaited):
+            keys = keys_of(samples, samples.decided[rows]).with_row_index("_at")
+            rows = rows[_without(keys, awaited)["_at"].to_numpy()]
         number = samples.symbol[samples.decided[rows]]
         last = [rows[number == place][-1] for place in range(len(samples.symbols)) if (number == place).any()]
         fold = replace(one.forecasts.folds[-1], test=np.array(last, np.int64))

@@ -262,7 +262,7 @@ def _headline(
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
     gained = [head for head in simple if verdicts[head].effect > 0]  # over the best simple forecast so far
     alike = [head for head in skilled if head in simple]
-    but = f", but a simple regression is as good in {' and '.join(alike)}" if alike else ""
+    but = f", but {_as_well(alike)}" if alike else ""
     told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
     other = without_default_ends["strategy"].verdict if without_default_ends else told
     if other != told:
@@ -279,9 +279,7 @@ def _headline(
     elif any(one.trials is None for one in verdicts.values()):
         first = "Whether there is skill here cannot be told: the ledger of trials cannot be read."
     elif gained:
-        first = (
-            f"There is no evidence of skill in this market: in {' and '.join(gained)} a simple regression is as good."
-        )
+        first = f"There is no evidence of skill in this market: {_as_well(gained)}."
     else:
         first = "There is no evidence of skill in this market."
     second = (
@@ -290,6 +288,10 @@ def _headline(
         else "No position was ever held; signals are shown but not traded."
     )
     return {"headline": first, "subline": second}
+
+
+def _as_well(heads: Sequence[str]) -> str:
+    return f"a simple regression forecasts {' and '.join(heads)} as well as the ensemble"
 
 
 def closes_of(chain: Chain) -> dict[str, FloatArray]:

@@ -41,6 +41,12 @@ def unit(values: Array) -> Array:
     return values / np.std(values)
 
 
+def figure(returns: Array, rng: np.random.Generator) -> Array:
+    """(bars,) of the last five returns, and noise."""
+    past = np.convolve(returns, np.ones(5))[: len(returns)]
+    return 0.5 * unit(past) + np.sqrt(0.75) * rng.standard_normal(len(returns))
+
+
 LEAKS: dict[str, Maker] = {
     "the next five": lambda r, _: coming(r, 5),
     "a fifth of the next bar": lambda r, g: (
@@ -55,6 +61,7 @@ LEAKS: dict[str, Maker] = {
     "a centred mean": lambda r, g: np.convolve(r, np.ones(7) / 7, "same"),
 }
 HONEST: dict[str, Maker] = {
+    "every fifth bar, filled on": lambda r, g: figure(r, g)[np.arange(len(r)) // 5 * 5],
     "noise": lambda r, g: g.standard_normal(len(r)),
     "persistent noise": lambda r, g: np.convolve(g.standard_normal(len(r) + 399), 0.99 ** np.arange(400), "valid"),
     "the last five": lambda r, g: np.convolve(r, np.ones(5))[: len(r)],
@@ -74,6 +81,16 @@ def test_a_column_that_knows_is_named(name: str, market: Callable[..., pl.DataFr
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_column_is_not(name: str, market: Callable[..., pl.DataFrame]) -> None:
     assert knowing(with_column(market(1600, 4), HONEST[name]), (*DEFAULT_FEATURES, "x")) == []
+
+
+def test_a_figure_of_every_fifth_bar_that_is_filled_back_is_named() -> None:
+    """Over all bars it explains too little of what comes; it does where it begins."""
+
+    def filled_back(returns: Array, rng: np.random.Generator) -> Array:
+        return figure(returns, rng)[np.minimum((np.arange(len(returns)) + 4) // 5 * 5, len(returns) - 1)]
+
+    (found,) = knowing(with_column(synthetic.a1(2500, 3), filled_back), NAMES)
+    assert (found.columns, found.of) == (("x",), "return")
 
 
 def test_the_share_that_is_told_is_the_squared_correlation() -> None:

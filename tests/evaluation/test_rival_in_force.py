@@ -140,15 +140,18 @@ def test_a_simple_regression_that_is_as_good_is_named_in_the_first_sentence(samp
     assert found.simple == found.simpler == "har_smooth"
     assert found.simple_low <= 0
     first, rest = found.sentence.split(". ", 1)
-    assert first.endswith("but a simple regression is as good: the HAR of smoothed variances")
+    assert first.endswith("but a simple regression forecasts volatility as well: the HAR of smoothed variances")
     assert "forecast gains +" in rest
     assert "over the plain yardstick, the log-HAR" in rest
     assert found.simple_is_as_good
     clean: Any = SimpleNamespace(clean=True)
     said = headline({"volatility": found, "regime": found}, False, clean)["headline"]
-    assert said.endswith("none in returns, but a simple regression is as good in volatility and regime.")
+    assert said.endswith("but a simple regression forecasts volatility and regime as well as the ensemble.")
     alone = replace(found, verdict=CANNOT_TELL)
-    assert "in volatility a simple regression is as good" in headline({"volatility": alone}, False, clean)["headline"]
+    assert (
+        "a simple regression forecasts volatility as well as the ensemble."
+        in headline({"volatility": alone}, False, clean)["headline"]
+    )
     better = replace(found, simpler="")
     assert "regression" not in headline({"volatility": better}, False, clean)["headline"]
 

@@ -239,3 +239,19 @@ def test_the_places_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/a/gatecast")
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     assert cache_folder() == Path("/b/kernel")
+
+
+def test_what_killed_processes_and_older_versions_left_is_removed_a_day_later(place: Path) -> None:
+    folder = open_private(place)
+    numbas, foreign = place / f"lstm_{'0' * 40}", place / f"lstm_{'1' * 40}"
+    old = [place / f".double.{'0' * 12}.part", numbas / "a.nbi", numbas / "b.1.nbc", foreign / "mine.txt"]
+    for file in (*old, place / f".double.{'1' * 12}.part"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    for path in (*old, numbas, foreign):
+        os.utime(path, (1e9, 1e9))
+    os.close(folder)
+    assert said() == ([], 0)
+    left = sorted(path.name for path in place.iterdir() if not path.name.startswith("twice"))
+    assert left == [f".double.{'1' * 12}.part", foreign.name]
+    assert (foreign / "mine.txt").exists()

@@ -134,7 +134,7 @@ def test_listed_splits_and_true_moves_are_accepted() -> None:
 
 def test_a_split_needs_no_list_where_the_class_never_splits() -> None:
     bars = walk(asset_class="index")
-    assert kinds(bars[:RUN], scaled(bars[RUN:], 0.5)) == ["odd"]  # an extreme return is named, as in one file
+    assert kinds(bars[:RUN], pl.concat([bars[RUN - 1 : RUN], scaled(bars[RUN:], 0.5)])) == ["odd"]  # it is named
 
 
 def test_changes_that_are_no_factor_stay_revisions() -> None:
@@ -255,7 +255,7 @@ def test_one_common_bar_at_another_level_is_enough(common: int) -> None:
 def test_a_file_with_nothing_in_common_is_left_to_the_seam() -> None:
     bars = walk(asset_class="index")
     assert kinds(bars[:RUN], bars[RUN:]) == []
-    assert kinds(bars[:RUN], scaled(bars[RUN:], 1.4)) == ["odd"]
+    assert kinds(bars[:RUN], scaled(bars[RUN:], 1.01)) == []
 
 
 def test_swapped_symbols_are_refused_and_all_are_named() -> None:
@@ -286,3 +286,16 @@ def test_prices_in_cents_of_a_small_stock_still_prove_a_split() -> None:
     merged = merge_bars(bars[:RUN], make_bars(bars.with_columns((pl.col(PRICES) / 10).round(2))))
     assert merged.problems[0].kind == "rescaled"
     np.testing.assert_allclose(merged.bars["close"][RUN:], bars["close"][RUN:], rtol=0.011)
+
+
+@pytest.mark.parametrize("times", [0.6, 1.3])
+def test_bars_without_a_common_one_that_begin_at_another_level_are_refused(times: float) -> None:
+    bars = walk()
+    newer = bars[RUN:].with_columns(pl.col("open", "high", "low", "close") * times)
+    with pytest.raises(BarsError, match=r"begin at .* no bar is common: that is \d+ standard deviations of a step"):
+        merge_bars(bars[:RUN], newer)
+    day = newer["time"][0].date()
+    true = pl.DataFrame({"symbol": newer["symbol"][0], "date": [day], "ratio": [1.0]})
+    for splits in (true, False):
+        assert len(merge_bars(bars[:RUN], newer, splits).bars) == RUN + 20
+    assert len(merge_bars(bars[:RUN], bars[RUN:]).bars) == RUN + 20

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from gatecast.errors import BarsError, BarsFileError
+from gatecast.errors import BarsError, BarsFileError, SettingsError
 from gatecast.market import read_bars, read_with_findings, synthetic, tables
 from gatecast.market.reading import BarsSettings
 from gatecast.settings import words
@@ -472,11 +472,17 @@ def test_limits_hold_before_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     parquet = tmp_path / "KO.parquet"
     read_bars(path).with_columns(pl.lit(1.0).alias("x")).write_parquet(parquet)
     assert read_bars(packed)["symbol"][0] == "KO"
-    monkeypatch.setattr(tables, "MAX_BYTES", 3000)
+    monkeypatch.setenv("GATECAST_MAX_BYTES", "3000")
     assert packed.stat().st_size < 3000
     for big in (path, packed, parquet):
         assert "bytes" in str(refusal(big))
-    monkeypatch.setattr(tables, "MAX_BYTES", 2**30)
+        assert "if it is your own, set GATECAST_MAX_BYTES to more than 3,000" in str(refusal(big))
+    for wrong in ("3 GB", "0", "-1", "1" * 5000):
+        monkeypatch.setenv("GATECAST_MAX_BYTES", wrong)
+        with pytest.raises(SettingsError, match=r"GATECAST_MAX_BYTES = .*: expected a whole number of bytes"):
+            read_bars(path)
+    monkeypatch.setenv("GATECAST_MAX_BYTES", str(2**40))
+    assert len(read_bars(parquet)) == 200
     monkeypatch.setattr(tables, "MAX_COLUMNS", 5)
     for wide in (path, parquet):
         assert "columns" in str(refusal(wide))

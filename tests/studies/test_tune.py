@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from filelock import FileLock
 
 from gatecast.audits.full import Cuts, audit
 from gatecast.cli.app import execute
@@ -194,3 +195,12 @@ def test_the_command_says_what_is_wrong(
         told = capsys.readouterr().err
         assert said in told
         assert "Traceback" not in told
+
+
+def test_a_folder_that_another_process_writes_to_is_not_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with FileLock(tmp_path / ".r.lock"):
+        assert execute(["tune", "--out", "r", "--end", "2001-12-31"]) == 2
+    assert "another process writes a run to" in capsys.readouterr().err

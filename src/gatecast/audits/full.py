@@ -43,6 +43,7 @@ from gatecast.audits.tables import (
     up_to,
 )
 from gatecast.chain import ClassResult, Progress, decide, forecast_class
+from gatecast.compute.progress import shown
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import ALONE, Task
@@ -88,7 +89,7 @@ class Cuts(Settings):
 
 @checked
 def audit(
-    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | None = None,
+    experiment: Experiment, *, cuts: Cuts | None = None, full: bool = True, progress: Progress | bool | None = None,
     machine: Machine = ONE_CORE,
 ) -> Audit:  # fmt: skip
     """Rerun the chain with the future removed and with another future, and compare it at the cut, bit for bit.
@@ -97,8 +98,8 @@ def audit(
     ----------
     experiment: any experiment; its own features and columns are audited with it. cuts: how many, see `Cuts`.
     full: also the stages that fit; without it bars, features, targets, regimes, the folds' rules and natures alone.
-    progress: called with the kind of cut, how many are done and how many there are. machine: its cores serve; nothing
-        of an audit is kept.
+    progress: called with the kind of cut, how many are done and how many there are; True shows bars, as in `run`.
+    machine: its cores serve; nothing of an audit is kept.
 
     Returns
     -------
@@ -113,7 +114,11 @@ def audit(
     >>> audit(walk, cuts=Cuts(samples=5), full=False).clean
     True
     """
-    cuts = cuts or Cuts()
+    with shown(progress) as told:
+        return _audit(experiment, cuts or Cuts(), full, told, machine)
+
+
+def _audit(experiment: Experiment, cuts: Cuts, full: bool, progress: Progress | None, machine: Machine) -> Audit:
     experiment = experiment.replace(control=None)
     if cuts.light:
         experiment = lightened(experiment)

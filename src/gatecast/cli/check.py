@@ -23,9 +23,11 @@ def check(
     reference: Annotated[str | None, typer.Option(help="Second source whose closes are compared.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what is wrong or odd in bars; exit status 1 when rows had to be left out."""
+    """List what is wrong or odd in bars, and how many more a run takes; exit status 1 when rows had to be left out."""
     from dataclasses import asdict, replace
 
+    from gatecast.experiment import Experiment
+    from gatecast.history import history_lacking
     from gatecast.market.bars import findings
     from gatecast.market.ends import say_ends
     from gatecast.market.facts import Facts
@@ -47,6 +49,7 @@ def check(
     ]
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
+    lacking = history_lacking(reading.bars, Experiment()) if bars else {}
     if as_json:
         print_json(
             {
@@ -55,6 +58,7 @@ def check(
                 "symbols": names,
                 "classes": reading.classes.to_dicts(),
                 "actions": reading.actions.to_dicts(),
+                "history": lacking,
                 "counts": counts,
                 "findings": [asdict(finding) for finding in found],
             }
@@ -76,5 +80,7 @@ def check(
         summary = ", ".join(counted(count, severity) for severity, count in counts.items() if count)
         told = f"{bars:,} bars of {counted(len(names), 'symbol')} can be used; {summary or 'nothing to note'}."
         console.print(told, markup=False, soft_wrap=True)
+        for name, said in lacking.items():
+            console.print(f"Too short for a run with default settings ({name}): {said}", markup=False, soft_wrap=True)
     if counts["error"]:
         raise typer.Exit(1)

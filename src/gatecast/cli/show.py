@@ -96,11 +96,19 @@ def number_text(value: object) -> object:
 
 
 def _interval(verdict: dict[str, Any]) -> str:
-    """The gain and its interval in percent, or a dash."""
+    """The gain and its interval in percent, or a dash; where all of it is nothing, 0.0% once.
+
+    >>> _interval({"effect": 1e-9, "low": -1e-9, "high": 1e-9}), _interval({"effect": 2e-4, "low": 1e-4, "high": 4e-4})
+    ('0.0%', '+0.020% (+0.010% to +0.040%)')
+    """
     effect, low, high = (verdict[name] for name in ("effect", "low", "high"))
     if effect is None or low is None or high is None:
         return "-"
-    return f"{100 * effect:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    from gatecast.evaluation.verdict import in_percent
+
+    if max(abs(one) for one in (effect, low, high)) < 0.5e-6:
+        return "0.0%"
+    return in_percent(effect, low, high)
 
 
 def brief_path(path: Path) -> Path:
@@ -131,7 +139,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     )  # fmt: skip
     console.print(
         make_table(
-            ("head", "verdict", "gain % (90 % interval)", "p, corrected", "against"),
+            ("head", "verdict", "gain (90 % interval)", "p, corrected", "against"),
             rows,
             printable(run.experiment.name),
         )

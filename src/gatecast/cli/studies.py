@@ -185,7 +185,7 @@ def tune(
     """
     from gatecast.compute.cluster import cluster
     from gatecast.forecasting.tuning.search import file_of, hidden
-    from gatecast.store import check_place, discard, studies, unfinished
+    from gatecast.store import check_place, discard, locked, studies, unfinished
     from gatecast.studies.tune import tune as search
 
     changes = {
@@ -199,14 +199,14 @@ def tune(
     machine = machine_of(jobs, storage or studies(place), kept)
     address = hidden(str(file_of(machine.studies) or machine.studies))
     try:
-        with cluster(backend, scheduler), TerminalBars() as progress:
+        with locked(place), cluster(backend, scheduler), TerminalBars() as progress:
             found = search(experiment, progress=progress, machine=machine)
+            discard(kept)
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted. Candidates that were tried are kept in {printable(address)}: the same command goes on "
             "from there."
         ) from None
-    discard(kept)
     if as_json:
         print_json({"studies": address, **found.to_dict()})
     else:

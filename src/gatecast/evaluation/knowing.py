@@ -115,8 +115,8 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
 
     Tested are the columns of the bars and the functions of the user's own among `names`, the columns that these need,
     and volume where a feature needs it; features of the catalogue are recomputed at every cut instead. Each is tested
-    per symbol, on its whole history and on thirds of it, and what is left is tested together in one regression over all
-    symbols, beyond the catalogue's features of the run.
+    per symbol, on its whole history, on thirds of it and, if it mostly stays the same, at the bars where it changes.
+    What is left is tested together in one regression over all symbols, beyond the catalogue's features of the run.
 
     A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows (by
     more than luck over all tests: the t of a chance of .001), or when its t is above 8 and its R² of the future more
@@ -138,7 +138,8 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
     tasks = list(_tasks(bars, horizon))
     number = bars["symbol"].rle_id().to_numpy()
     symbols = [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
-    luck = beyond_luck(len(columns) * len(symbols) * len(tasks) * len(("whole", *PARTS)))
+    stepwise = sum(len(_set_anew(value, rows)) > 0 for value in columns.values() for rows in symbols)
+    luck = beyond_luck((len(columns) * len(symbols) * len(("whole", *PARTS)) + stepwise) * len(tasks))
     found: dict[str, Knowing] = {}
     for name, value in columns.items():
         for rows in symbols:
@@ -252,9 +253,10 @@ def beyond_luck(tests: int) -> float:
 def _single_column(
     name: str, value: FloatArray, task: _Task, rows: IntArray, symbol: str, luck: float
 ) -> Iterator[Knowing]:
-    """One column of one symbol -> what it knows too much of, in the whole history and in each long enough third."""
+    """One column of one symbol -> what it knows too much of: in all of its history, long enough thirds, its changes."""
     rows = rows[np.isfinite(value[rows]) & np.isfinite(task.future[rows]) & np.isfinite(task.controls[rows]).all(1)]
     parts = [rows, *(np.array_split(rows, len(PARTS)) if len(rows) >= len(PARTS) * LEAST_ROWS else [])]
+    parts.append(_set_anew(value, rows))  # a value that is filled back knows most where it begins
     for part in parts:
         if len(part) < LEAST_ROWS:
             continue
@@ -272,6 +274,13 @@ def _single_column(
         past = _explained(value[before], task.past[before], task.bars, task.past_controls[before])[0]
         if too_much or r2 > TIMES_THE_PAST * past:
             yield Knowing((name,), task.of, task.bars, r2, past, task.limit, t, symbol)
+
+
+def _set_anew(value: FloatArray, rows: IntArray) -> IntArray:
+    """The rows at which a column of steps has another value than at the row before; none where it has most bars."""
+    rows = rows[np.isfinite(value[rows])]
+    anew: IntArray = rows[1:][np.diff(value[rows]) != 0]
+    return anew if len(anew) <= len(rows) / 2 else anew[:0]
 
 
 def _tracks(value: FloatArray, steps: FloatArray) -> bool:

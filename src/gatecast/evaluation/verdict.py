@@ -594,8 +594,8 @@ def _but_simple(verdict: Verdict) -> str:
         return ""
     simple = forecaster_of(verdict.simpler)
     kind = "regression" if simple is None or simple.traits_with_settings().learns_slope else "rule"
-    how = "better" if verdict.simple_high < 0 else "as good"
-    return f", but a simple {kind} is {how}: {model_phrase(verdict.simpler)}"
+    how = "better" if verdict.simple_high < 0 else "as well"
+    return f", but a simple {kind} forecasts {verdict.head} {how}: {model_phrase(verdict.simpler)}"
 
 
 def _gains_beside(verdict: Verdict) -> list[str]:

@@ -6,7 +6,7 @@ Everything that `walk_forward` is given by a model goes through here, be the mod
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 Answer = TypeVar("Answer")
+LARGEST = 20.0
+"""A log return, or a variance of one, beyond which a forecast is none: a price times or over 485 million."""
+MOST_UNITS, LEAST_UNIT = 1e3, 1e-3  # trailing standard deviations that a user's forecast may be, and the least of one
 LONGEST = 300  # characters of another's message that are shown
 UNEXPECTED = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 
@@ -91,6 +94,8 @@ def predictions_of(
             f"{', '.join(promised)}, got {', '.join(map(str, both)) or 'nothing'}."
         )
     checked = {head: _checked(name, head, values, samples, len(rows)) for head, values in both.items()}
+    if not is_ours(type(fitted)):
+        _refuse_absurd(name, checked, samples, rows)
     return checked, each
 
 
@@ -113,6 +118,33 @@ def _checked(name: str, head: str, values: Any, samples: Samples, rows: int) -> 
             "or NaN where there is no forecast."
         )
     return copy
+
+
+def _refuse_absurd(name: str, forecasts: Mapping[str, FloatArray], samples: Samples, rows: IntArray) -> None:
+    """Raises `ForecasterError` for a return or variance that no market has: 1,000 standard deviations, or above 20.
+
+    The standard deviation is the trailing one over as many bars, taken as a thousandth where it is less.
+    """
+    unit = samples.unit[rows]
+    unit = np.where(np.isfinite(unit), np.maximum(unit, LEAST_UNIT), np.inf)
+    room = {"return": MOST_UNITS * unit, "volatility": (MOST_UNITS * unit[:, -1]) ** 2}
+    for head in ("return", "volatility"):
+        if head not in forecasts:
+            continue
+        size, most = np.abs(forecasts[head]), np.minimum(room[head], LARGEST)
+        wrong = size > most
+        if wrong.any():
+            where = np.flatnonzero(wrong.reshape(len(rows), -1).any(1))
+            first = int(where[0])
+            row = samples.decided[rows[first]]
+            symbol, time = samples.symbols[samples.symbol[row]], str(samples.time[row])[:16]
+            came, may = size[first][wrong[first]].flat[0], most[first][wrong[first]].flat[0]
+            raise ForecasterError(
+                f"the model {name!r}: its {head} of {symbol!r} at {time} is "
+                f"{came:g} in size, and no market's is above {may:g} there ({len(where)} of {len(rows)} forecasts are "
+                f"so): return {'log returns' if head == 'return' else 'variances of log returns'}, and NaN where there "
+                "is no forecast."
+            )
 
 
 def _asked(name: str, what: str, work: Callable[[], Answer], caught: Any) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +19,7 @@ from gatecast.forecasting.checks import fits_of, predictions_of
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
 from gatecast.forecasting.panel import MADE_OF_OTHERS
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
+from gatecast.market.merging import ALIKE
 from gatecast.samples.windows import Samples
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Fold", "Forecasts", "Issued", "Schedule", "known_by", "walk_forward"]
 
 LEAST_COMMON = 60  # rows of a symbol that it takes to tell whether a past is of the same market
+FEW_COMMON = 3  # rows below which nothing is said
 OTHER_MARKET = 0.5  # correlation of returns below which it is not
 
 Progress = Callable[[str, int], None]
@@ -326,19 +329,40 @@ def _folds(
 
 
 def _refuse_other_market(samples: Samples, past: Issued) -> None:
-    """Raises `BarsError` where a symbol's returns in the rows of the past are others; a few may have been corrected."""
+    """Raises `BarsError` where a symbol's returns in the rows of the past are others; a few may have been corrected.
+
+    Of 60 common rows and more the correlation tells; of fewer, whether half of them are within a quarter of the usual
+    move, as in `market.merging`. A symbol of the past and of the bars has rows in common.
+    """
     theirs, mine = past.rows_in(samples)
     advice = "give the bars that the past was made on, and after them newer ones."
     if len(theirs) == 0:
         raise BarsError(f"{samples.asset_class}: the past and these bars have no row of a symbol in common: {advice}")
+    decided = samples.decided[mine]
+    number = samples.symbol[decided]
+    both_have = [
+        name for name, count in Counter(past.symbol).items() if count >= FEW_COMMON and name in samples.symbols
+    ]
+    common = {samples.symbols[place] for place in np.unique(number)}
+    if apart := [name for name in both_have if name not in common]:
+        raise BarsError(
+            f"{samples.asset_class}: the past has forecasts of {apart[0]!r}, and none of them at a close of these "
+            f"bars: {advice}"
+        )
     if len(past.moves) == 0:
         return
-    decided = samples.decided[mine]
-    now, then, number = samples.targets["return"].value[decided, 0], past.moves[theirs], samples.symbol[decided]
+    now, then = samples.targets["return"].value[decided, 0], past.moves[theirs]
     both = np.isfinite(now) & np.isfinite(then)
     for place in np.unique(number[both]):
         rows = both & (number == place)
         x, y = now[rows], then[rows]
+        if FEW_COMMON <= len(x) < LEAST_COMMON and np.abs(y).max() > 1e-9:
+            agree = np.abs(x - y) <= ALIKE * np.abs(y).mean()
+            if agree.mean() < 0.5:
+                raise BarsError(
+                    f"{samples.asset_class}: the returns of {samples.symbols[place]!r} in {len(x)} rows of the past "
+                    f"are another market's ({int(agree.sum())} agree): {advice}"
+                )
         if len(x) < LEAST_COMMON or min(x.std(), y.std()) <= 1e-9:
             continue
         if (correlation := float(np.corrcoef(x, y)[0, 1])) < OTHER_MARKET:

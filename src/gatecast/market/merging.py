@@ -26,7 +26,7 @@ from gatecast.market.tables import Notes
 
 Kind = Literal[
     "new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out", "late",
-    "not finite",
+    "not finite", "awaited",
 ]  # fmt: skip
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
@@ -38,6 +38,10 @@ ALIKE = 0.25  # of the market's usual move, by which two readings of a close may
 ALIKE_STEP = 0.05  # and two readings of a step, or the closes of a history that was re-based
 VENDORS = 1e-4  # and by which they always may: the quotes of two sources
 UNFINISHED = 4.0  # usual moves by which a close may differ where fewer than three bars are common: it may have gone on
+SEAM, SEAM_LARGEST = (
+    6.0,
+    1.5,
+)  # standard deviations, and largest known steps, by which bars without a common one may begin
 TAIL = 150  # of the run's bars, enough for the trailing volatility that a new bar is compared with
 
 
@@ -131,6 +135,7 @@ def merge_bars(
     bars = make_bars(pl.concat([run_bars, added.select(run_bars.columns)]))
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(run_bars, newer)  # of one or two common bars a split may be the better reason
+    _refuse_seams(run_bars, newer, splits)
     return Merged(bars, (*problems, *_odd(bars, last)))
 
 
@@ -264,6 +269,43 @@ def _common_bars(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
     return both.select(
         "symbol", "time", "close", "was", "room", "moves", agrees=level | (pl.col("moves") & pl.col("like"))
     )
+
+
+def _refuse_seams(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+) -> None:
+    """Raises `BarsError` for a symbol without a common bar whose newer bars begin far from the run's last close.
+
+    Far is more than six standard deviations of the run's log steps, times the root of the bars that fit in between, and
+    more than 1.5 times its largest step: a crash that size is possible, and shown by one common bar. A listed true move
+    (ratio 1), or `splits=False`, allows it. Steps of a split are refused before.
+    """
+    if splits is False:
+        return
+    step = pl.col("close").log().diff()
+    known = run_bars.group_by("symbol").agg(
+        last=pl.col("time").max(), was=pl.col("close").last(), spread=step.std(), largest=step.abs().max(),
+        usual=pl.col("time").diff().median(),
+    )  # fmt: skip
+    shared = newer.join(run_bars.select("symbol", "time"), on=["symbol", "time"], how="semi")["symbol"].unique()
+    first = newer.sort("time").group_by("symbol").agg(pl.col("time", "open").first())
+    seams = first.join(known, on="symbol").filter(~pl.col("symbol").is_in(shared.implode()))
+    between = ((pl.col("time") - pl.col("last")) / pl.col("usual")).clip(lower_bound=1.0)
+    move = (pl.col("open") / pl.col("was")).log().abs()
+    far = move > pl.max_horizontal(pl.col("spread") * SEAM * between.sqrt(), pl.col("largest") * SEAM_LARGEST)
+    true = read_splits(splits).filter(pl.col("value") == 1).select("symbol", day="date")
+    seams = seams.filter(far, pl.col("time") > pl.col("last")).with_columns(
+        day=session_date(pl.col("time")), times=move / pl.col("spread")
+    )
+    seams = seams.join(true, on=["symbol", "day"], how="anti").sort("symbol")
+    if len(seams):
+        row = seams.row(0, named=True)
+        raise BarsError(
+            f"the new bars of {row['symbol']!r} begin at {row['open']:.6g} on {row['day']}, the run's end at "
+            f"{row['was']:.6g} on {row['last']:%Y-%m-%d}, and no bar is common: that is {row['times']:.0f} standard "
+            "deviations of a step, as of another market. Give a file that repeats some of the run's bars, or list the "
+            "move with ratio 1 (--splits)."
+        )
 
 
 # ── one factor for a whole history ────────────────────────────────────────────────────────────────

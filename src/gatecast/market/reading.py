@@ -146,7 +146,8 @@ def as_day(value: str | date, name: str = "holdout") -> date:
     except (ValueError, TypeError):
         day = date.min
     if not FIRST_DAY <= str(day)[:10] <= NEWEST_DAY:
-        raise SettingsError(f"{name} = {str(value)!r}: expected a date from 1700 to 2200, such as 2017-01-01.")
+        came = shown(str(value) if isinstance(value, date) else value)
+        raise SettingsError(f"{name} = {came}: expected a date from 1700 to 2200, such as 2017-01-01.")
     return day.date() if isinstance(day, datetime) else day
 
 

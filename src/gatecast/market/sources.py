@@ -19,6 +19,7 @@ import polars as pl
 
 from gatecast.arguments import checked, takes
 from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mean
+from gatecast.libraries import without_matplotlib
 from gatecast.market.actions import (
     join_actions,
     no_actions,
@@ -396,7 +397,8 @@ def _named(schema: Mapping[str, pl.DataType], _: str, *, choose: Choose, symbol:
 
 
 def _embedded() -> list[Table]:
-    from arch.data import nasdaq, sp500
+    with without_matplotlib():
+        from arch.data import nasdaq, sp500
 
     tables = []
     for symbol, load in (("SP500", sp500.load), ("NASDAQ", nasdaq.load)):

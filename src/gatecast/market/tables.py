@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from gatecast import files, formats
-from gatecast.errors import BarsFileError
+from gatecast.errors import BarsFileError, SettingsError, shown
 from gatecast.market.bars import PRICES, Finding, Severity
 from gatecast.market.spellings import SPELLINGS, snake
 
@@ -35,7 +35,8 @@ MAX_BYTES = 2**30
 MAX_LINE_BYTES = 2**20
 MAX_COLUMNS = 1000
 MAX_ROWS = 100_000_000
-MAX_CELLS = 2**27
+MORE_BYTES = "GATECAST_MAX_BYTES"  # the environment's variable that sets another limit
+CELL_BYTES = 8  # at least; so many cells are read as these fill the bytes
 MAX_TEXT_BYTES = 1000  # of a cell of a Parquet file
 MAX_ENTRIES = 200_000  # of a folder that is searched for files
 MAX_PAGES = 200_000  # of a Parquet file, of all its columns
@@ -187,6 +188,8 @@ def read_tables(
     the form `symbol=AAPL` above the file become columns. Of a Parquet file only what `choose` wants is read: no table
     where that is nothing. Raises BarsFileError beyond the limits and for what is not a table.
     """
+    with suppress(OSError):  # which reading says
+        _within(path, "bytes", path.stat().st_size, most_bytes())
     folders = {
         key: unquote(value) for key, _, value in (part.partition("=") for part in path.parts[:-1])
         if value and re.fullmatch(r"\w+", key)
@@ -216,7 +219,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
 
     try:
         _refuse_swollen(path)
-        with files.opened(path, at_most=MAX_BYTES) as file, pq.ParquetFile(file) as opened:
+        with files.opened(path, at_most=most_bytes()) as file, pq.ParquetFile(file) as opened:
             metadata, schema = opened.metadata, opened.schema_arrow
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             rows, columns = metadata.num_rows, metadata.num_columns
@@ -224,7 +227,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
-    _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), MAX_BYTES)
+    _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), most_bytes())
     _within(path, "rows", rows, MAX_ROWS)
     _within(path, "columns", columns, MAX_COLUMNS)
     _within(path, "cells", rows * columns, _most_cells(path))
@@ -244,7 +247,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
         if zoned:  # Polars has no such zone: the offset goes into the text
             texts = [column.name for column in schema if pa.types.is_string(column.type)]
             with (
-                files.opened(path, at_most=MAX_BYTES) as file,
+                files.opened(path, at_most=most_bytes()) as file,
                 pq.ParquetFile(file, read_dictionary=texts) as opened,  # a long text is there once
             ):
                 table = _without_dictionaries(opened.read(), path)
@@ -270,7 +273,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
 
 def _most_cells(path: Path) -> int:
     """Cells that a file may have, by its size."""
-    return min(MAX_CELLS, _may_grow_to(path.stat().st_size) // 8)
+    return min(most_bytes() // CELL_BYTES, _may_grow_to(path.stat().st_size) // CELL_BYTES)
 
 
 def _may_grow_to(size: int) -> int:
@@ -286,7 +289,7 @@ def _refuse_swollen(path: Path) -> None:
     """
     import pyarrow.parquet as pq
 
-    with files.opened(path, at_most=MAX_BYTES) as file:
+    with files.opened(path, at_most=most_bytes()) as file:
         size = os.fstat(file.fileno()).st_size
         metadata = pq.read_metadata(file)
         _within(path, "columns", metadata.num_columns, MAX_COLUMNS)
@@ -300,7 +303,7 @@ def _refuse_swollen(path: Path) -> None:
                 file.seek(at)
                 unpacked, packed, length = page_sizes(file.read(MAX_HEAD_BYTES))
                 total, pages, heads = total + unpacked, pages + 1, heads + length
-                _within(path, "unpacked bytes", total, min(MAX_BYTES, _may_grow_to(size)))
+                _within(path, "unpacked bytes", total, min(most_bytes(), _may_grow_to(size)))
                 _within(path, "pages", pages, MAX_PAGES)
                 _within(path, "bytes of heads of pages", heads, size)
                 at += length + packed
@@ -407,7 +410,7 @@ def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
             _refuse_long(path, column.name, max(lengths, default=0))
             for chunk in values.chunks:
                 total += pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
-            _within(path, "bytes of text", total, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
+            _within(path, "bytes of text", total, min(most_bytes(), _may_grow_to(path.stat().st_size)))
             table = table.set_column(position, column.name, values.cast(column.type.value_type))
     return table
 
@@ -423,7 +426,7 @@ def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             longest: Any = texts.str.len_bytes().max()
             _refuse_long(path, name, longest or 0)
     total = formats.text_bytes(frame)
-    _within(path, "bytes of text", total, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
+    _within(path, "bytes of text", total, min(most_bytes(), _may_grow_to(path.stat().st_size)))
     return frame
 
 
@@ -517,7 +520,27 @@ def refuse_twice(names: Sequence[object], file: str | Path | None = None, line: 
 
 def _within(path: Path, what: str, have: int, limit: int) -> None:
     if have > limit:
-        raise BarsFileError(f"{have:,} {what}; at most {limit:,} are read.", file=path, advice="Split the file.")
+        raise BarsFileError(f"{have:,} {what}; at most {limit:,} are read.", file=path, advice=_smaller(limit))
+
+
+def _smaller(limit: int) -> str:
+    """What to do about a file beyond a limit."""
+    if limit not in (most_bytes(), most_bytes() // CELL_BYTES):
+        return "Split the file."
+    return f"Split the file, or, if it is your own, set {MORE_BYTES} to more than {most_bytes():,}."
+
+
+def most_bytes() -> int:
+    """Bytes of a file that are read, packed and unpacked: a gibibyte, or the number in the variable GATECAST_MAX_BYTES.
+
+    What a small file may grow to stays limited. Raises `SettingsError` where the variable is no such number.
+    """
+    text = os.environ.get(MORE_BYTES)
+    if not text:
+        return MAX_BYTES
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
+        raise SettingsError(f"{MORE_BYTES} = {shown(text)}: expected a whole number of bytes, such as {4 * MAX_BYTES}.")
+    return int(text)
 
 
 def _read_text(path: Path, header: Sequence[str] | None, holds: str) -> Iterator[Table]:
@@ -611,14 +634,17 @@ def _read_side_by_side(
 
 def _decoded(path: Path) -> bytes:
     """The file's text as UTF-8 without byte-order mark, lines ended by newlines."""
+    limit = most_bytes()
     try:
         if path.name.lower().endswith(".gz"):
-            with files.opened(path, at_most=MAX_BYTES) as file, gzip.GzipFile(fileobj=file) as packed:
-                data = files.read_at_most(packed, min(MAX_BYTES, _may_grow_to(path.stat().st_size)))
+            limit = min(limit, _may_grow_to(path.stat().st_size))
+            with files.opened(path, at_most=most_bytes()) as file, gzip.GzipFile(fileobj=file) as packed:
+                data = files.read_at_most(packed, limit)
         else:
-            data = files.read(path, at_most=MAX_BYTES)
+            data = files.read(path, at_most=most_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise BarsFileError(f"cannot be read ({error}).", file=path) from None
+        advice = _smaller(limit) if str(error).endswith(("bytes", "are read")) else ""
+        raise BarsFileError(f"cannot be read ({error}).", file=path, advice=advice) from None
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             data = data.decode("utf-16").encode()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gatecast.libraries import without_matplotlib
 from gatecast.metrics.forecast import FloatArray
 
 LEAST_ROWS = 30
@@ -74,7 +75,8 @@ def step_m(
     gain = gain[:, differing]
     block = _check(block_length(gain) if block is None else block, draws)
     variance = np.array([long_run_variance(column, int(np.ceil(block))) for column in gain.T])
-    from arch.bootstrap import StepM
+    with without_matplotlib():
+        from arch.bootstrap import StepM
 
     # the last column is the benchmark itself: arch fails once all columns are found to be better
     scaled = np.column_stack([gain / np.sqrt(variance), np.zeros(len(gain))])
@@ -187,7 +189,8 @@ def _means_and_products(table: FloatArray, block: float, draws: int, seed: int) 
 
 def _confidence(table: FloatArray, block: float | None, draws: int, seed: int) -> FloatArray:
     """arch's p-value of each column; ties of their means, of which arch makes an error, are broken far below noise."""
-    from arch.bootstrap import MCS
+    with without_matplotlib():
+        from arch.bootstrap import MCS
 
     block = _check(block_length(table) if block is None else block, draws)
     table = table / table.std()
@@ -333,7 +336,8 @@ def _complete(values: ArrayLike) -> FloatArray:
 
 def _column_block_length(values: FloatArray) -> float:
     """arch's length of one column, from 1 up; 1 where there are too few rows for it, or nothing varies."""
-    from arch.bootstrap import optimal_block_length
+    with without_matplotlib():
+        from arch.bootstrap import optimal_block_length
 
     if values.size < LEAST_BLOCK_ROWS or np.ptp(values) <= 1e-13 * np.abs(values).max():
         return 1.0
@@ -384,7 +388,8 @@ def long_run_variance(values: FloatArray, lag: int, bartlett: bool = True) -> fl
 
 def _stationary_bootstrap(n: int, block: float, draws: int, seed: int, at_once: int) -> Iterator[NDArray[np.int64]]:
     """Row numbers, (at_once draws, n) at a time: blocks of geometric length from anywhere, wrapped round."""
-    from arch.bootstrap import StationaryBootstrap
+    with without_matplotlib():
+        from arch.bootstrap import StationaryBootstrap
 
     bootstrap = StationaryBootstrap(_check(block, draws), np.arange(n), seed=seed)  # type: ignore[arg-type]
     for done in range(0, draws, at_once):

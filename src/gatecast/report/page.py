@@ -44,7 +44,19 @@ METRICS = {
 }
 """Score -> its words, and 1 where higher is better, -1 where lower is."""
 
-FORMATS = ("begun", "number", "decimals", "percent", "measured", "typeset", "gain", "p_value", "moment", "tone")
+FORMATS = (
+    "begun",
+    "number",
+    "price",
+    "decimals",
+    "percent",
+    "measured",
+    "typeset",
+    "gain",
+    "p_value",
+    "moment",
+    "tone",
+)
 """Functions of `words` that the templates use, beside those that the run's names of models go into."""
 
 SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows", "names")

@@ -135,6 +135,18 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def price(value: Any, least: Any) -> str:
+    """A price with as many decimals as the smallest of its column, `least`, needs for four digits; two from 10 on.
+
+    >>> price(52.78, 52.78), price(137.12, 52.78), price(1.08345, 1.08345), price(4321.0, 1.08), price(None, 5.0)
+    ('52.78', '137.12', '1.083', '4,321.000', '–')
+    """
+    if not is_number(value) or not is_number(least) or least <= 0:
+        return number(value, 5)
+    places = min(8, max(2, 3 - math.floor(math.log10(least))))
+    return f"{value:,.{places}f}"
+
+
 def decimals(value: Any, digits: int = 2) -> str:
     """A number with so many decimals, the same in a whole column.
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
+from gatecast.compute.progress import shown
 from gatecast.evaluation.ledger import Trial, problems, record_trials
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
@@ -248,7 +249,9 @@ def _cell(one: Difference | None) -> str:
 
 
 @checked
-def cadence(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Cadences:
+def cadence(
+    experiment: Experiment, *, progress: Progress | bool | None = None, machine: Machine = ONE_CORE
+) -> Cadences:
     """LSTMs refitted monthly, quarterly, yearly and never, and monthly from warm starts, on the same forecasts.
 
     The schedule is the experiment's with monthly refits, the first when there is a whole window to learn from: else the
@@ -258,7 +261,7 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None, machine
     Parameters
     ----------
     experiment: any; its `lstm.every` and `lstm.warm_start` are the study's to set.
-    progress: called with "class: cadence", networks trained and networks there are.
+    progress: called with "class: cadence", networks trained and networks there are; True shows bars, as in `run`.
     machine: its cores change the seconds alone; nothing is kept of what was interrupted.
 
     Raises
@@ -280,6 +283,11 @@ def cadence(experiment: Experiment, *, progress: Progress | None = None, machine
     >>> [cost.fits for cost in found.costs.values()]
     [41, 14, 4, 1, 41]
     """
+    with shown(progress) as told:
+        return _cadence(experiment, told, machine)
+
+
+def _cadence(experiment: Experiment, progress: Progress | None, machine: Machine) -> Cadences:
     bars = experiment.read().bars
     experiment = experiment.replace(schedule=monthly(experiment.schedule, experiment.network))
     made = make_samples(

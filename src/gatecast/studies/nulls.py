@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.chain import Progress, make_chain
 from gatecast.compute.parallel import fan_out
+from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.verdict import SKILL
@@ -159,7 +160,7 @@ def nulls(
     seed: int = 0,
     only: Sequence[str] | None = None,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Nulls:
     """Run the whole chain, all models but the networks, on markets without skill.
 
@@ -188,11 +189,12 @@ def nulls(
     def report(more: int) -> None:
         nonlocal done
         done += more
-        if progress:
+        if told:
             name = plan[done - 1][0]
-            progress(f"nulls: {name}", sum(other == name for other, _ in plan[:done]), runs)
+            told(f"nulls: {name}", sum(other == name for other, _ in plan[:done]), runs)
 
-    found = iter(fan_out(_single_threaded, plan, jobs=jobs, processes=True, progress=report))
+    with shown(progress) as told:
+        found = iter(fan_out(_single_threaded, plan, jobs=jobs, processes=True, progress=report))
     return Nulls(tuple(line_of(name, [next(found) for _ in range(runs)]) for name in names))
 
 

@@ -19,6 +19,7 @@ from gatecast.arguments import checked
 from gatecast.chain import Progress, make_chain
 from gatecast.compute.cluster import code_hash
 from gatecast.compute.parallel import fan_out
+from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.paired import LEVEL
@@ -157,7 +158,7 @@ def placebo(
     copies: int = 199,
     folder: str | Path | None = None,
     machine: Machine = ONE_CORE,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Placebo:
     """Where the run stands among runs of the same chain on copies without predictability.
 
@@ -170,7 +171,8 @@ def placebo(
     experiment: any; its seed decides the copies. copies: 199 make .005 the smallest p-value.
     folder: keeps every copy as it ends, one JSON line in `placebo.jsonl`, so that a study that was stopped goes on and
         one with more copies begins where this one ended. Lines of other settings, data or code are left alone.
-    machine: its cores, one copy each, change no result. progress: called with "placebo", runs done and runs there are.
+    machine: its cores, one copy each, change no result. progress: called with "placebo", runs done and runs there are;
+        True shows bars, as in `run`.
 
     Raises
     ------
@@ -214,11 +216,12 @@ def placebo(
     def report(count: int) -> None:
         nonlocal done
         done += count
-        if progress:
-            progress("placebo", done, copies + 1)
+        if told:
+            told("placebo", done, copies + 1)
 
-    report(0)
-    found |= fan_out(work, missing, jobs=machine.jobs, processes=experiment.is_importable, progress=report)
+    with shown(progress) as told:
+        report(0)
+        found |= fan_out(work, missing, jobs=machine.jobs, processes=experiment.is_importable, progress=report)
     return ranked([found[copy] for copy in range(copies + 1)])
 
 

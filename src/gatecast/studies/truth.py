@@ -18,6 +18,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.chain import Chain, Progress, forecast_class, make_chain
 from gatecast.compute.parallel import fan_out
+from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, did_you_mean
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.paired import LEVEL
@@ -186,7 +187,7 @@ def truth(
     runs: int | None = None,
     only: Sequence[str] | None = None,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Truth:
     """Run the bench.
 
@@ -219,12 +220,12 @@ def truth(
         nonlocal done
         group = groups[done]
         done += more
-        if progress:
-            progress(f"truth: {group}", groups[:done].count(group), groups.count(group))
+        if told:
+            told(f"truth: {group}", groups[:done].count(group), groups.count(group))
 
-    found = iter(
-        fan_out(_single_threaded, [(part.work, one) for part, one in plan], jobs=jobs, processes=True, progress=report)
-    )
+    work = [(part.work, one) for part, one in plan]
+    with shown(progress) as told:
+        found = iter(fan_out(_single_threaded, work, jobs=jobs, processes=True, progress=report))
     lines = [
         line
         for part, own in zip(parts, count, strict=True) if own

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
+from gatecast.compute.progress import shown
 from gatecast.evaluation.ledger import problems, record_trials
 from gatecast.evaluation.record import Record
 from gatecast.evaluation.search_worth import (
@@ -71,12 +72,12 @@ class Tuned:
 
 
 @checked
-def tune(experiment: Experiment, *, progress: Progress | None = None, machine: Machine = ONE_CORE) -> Tuned:
+def tune(experiment: Experiment, *, progress: Progress | bool | None = None, machine: Machine = ONE_CORE) -> Tuned:
     """The searches of every asset class and date, and what they were worth out of sample.
 
     Only the LSTM is fitted: with the settings in force from each date on, and beside it with those given. The searches
     are those that `run` makes with the same settings; kept at the address `machine.studies`, they are made once. Their
-    candidates enter the ledger of trials.
+    candidates enter the ledger of trials. `progress`: as in `run`.
 
     Raises `HistoryTooShortError` as `run` does, `StoreError` for studies that cannot be read or written.
 
@@ -88,9 +89,14 @@ def tune(experiment: Experiment, *, progress: Progress | None = None, machine: M
     ...     model={"lstm": LSTM(units=16, layers=1, seeds=1, epochs=1)}, schedule=Schedule(refit="1Y"),
     ...     tuning=Tuning(trials=2, units=(16, 16), layers=(1, 1), folds=1),
     ... )
-    >>> tune(quick).scores["classes"][0]["tried"]
+    >>> tune(quick, progress=True).scores["classes"][0]["tried"]
     2
     """
+    with shown(progress) as told:
+        return _tune(experiment, told, machine)
+
+
+def _tune(experiment: Experiment, progress: Progress | None, machine: Machine) -> Tuned:
     experiment = experiment.replace(tuning=experiment.tuning or Tuning())
     bars = experiment.read().bars
     samples = enough_history(experiment.make_samples(bars), bars, experiment)

@@ -13,6 +13,7 @@ import polars as pl
 
 from gatecast.arguments import checked, takes
 from gatecast.chain import Progress, make_chain
+from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import market_of, problems
@@ -35,7 +36,7 @@ def unseal(
     *,
     bars: str | Path | pl.DataFrame | None = None,
     again: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     machine: Machine = ONE_CORE,
     **tables: Any,
 ) -> Run:
@@ -83,7 +84,8 @@ def unseal(
     opened = sealed.replace(holdout=None, control=None, bars=source)
     whole = _whole(opened, symbols, sealed.holdout)
     refuse_other_market(run.bars, whole.bars)
-    chain = make_chain(opened, whole.bars, progress, actions=whole.actions, machine=machine)
+    with shown(progress) as told:
+        chain = make_chain(opened, whole.bars, told, actions=whole.actions, machine=machine)
     periods = chain.result.rows_per_year
     found = holdout.measure(records_of(chain.forecasts), chain.result.equity, sealed.holdout, periods_per_year=periods)
     same = holdout.same_past(run.forecasts, pl.concat([one.to_frame() for one in chain.forecasts.values()]))

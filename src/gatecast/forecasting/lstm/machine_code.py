@@ -12,7 +12,9 @@ import hashlib
 import os
 import pickle
 import platform
+import re
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**26  # of one function's machine code
 MOST_FILES = 64  # of one function: other versions, machines and types; the oldest are removed
+UNUSED_SECONDS = 86_400  # after which a half written file is of a process that was killed
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+NUMBAS_OWN = re.compile(r"lstm_[0-9a-f]{40}")  # folders of Numba's own cache, as versions before this one used it
 MOST_LINKS = 40  # of the system's own, on the way to a folder
 DIGEST = hashlib.sha256().digest_size
 
@@ -92,6 +97,7 @@ class _KernelCache(NullCache):
             content = dumps(data._reduce())  # type: ignore[no-untyped-call]
             write_private(folder, name, hashlib.sha256(content).digest() + content)
             _remove_oldest(folder, f"{self.function.__qualname__}.")
+            sweep_private(folder, time.time() - UNUSED_SECONDS)
 
     def _name(self, sig: Any, codegen: Any) -> str:
         decisive = (
@@ -293,3 +299,33 @@ def _remove_oldest(folder: int, begin: str) -> None:
     for name in sorted(states, key=lambda one: states[one].st_mtime_ns)[:-MOST_FILES]:
         with suppress(OSError):
             os.unlink(name, dir_fd=folder)
+
+
+def sweep_private(folder: int, before: float) -> None:
+    """Removes from an open folder half written files and folders of Numba's own cache that are older than a moment.
+
+    `before`: seconds since 1970. A folder goes if it holds Numba's files alone; nothing is said of what stays.
+    """
+    for name in os.listdir(folder):
+        state = _state_of(folder, name)
+        if state is None or state.st_mtime >= before:
+            continue
+        if PART.fullmatch(name) and stat.S_ISREG(state.st_mode):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+        elif NUMBAS_OWN.fullmatch(name) and stat.S_ISDIR(state.st_mode):
+            with suppress(OSError):
+                _remove_numbas(folder, name)
+
+
+def _remove_numbas(folder: int, name: str) -> None:
+    below = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        held = os.listdir(below)
+        if not all(one.endswith((".nbi", ".nbc")) for one in held):
+            return
+        for one in held:
+            os.unlink(one, dir_fd=below)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=folder)

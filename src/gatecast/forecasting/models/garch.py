@@ -19,6 +19,7 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.models.histories import histories_between, histories_until
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, symbols_in
+from gatecast.libraries import without_matplotlib
 from gatecast.samples.targets import decode
 from gatecast.settings import MOST_BARS
 
@@ -84,7 +85,8 @@ def fit_garch(returns: FloatArray, *, asymmetric: bool = False) -> GarchModel | 
     >>> fit_garch(np.zeros(1000)) is None
     True
     """
-    from arch import arch_model
+    with without_matplotlib():
+        from arch import arch_model
 
     scale = float(np.std(returns)) if len(returns) else 0.0
     if not np.isfinite(scale) or scale < 1e-9:

@@ -1,0 +1,97 @@
+"""Rows that may still come: sessions in which a class traded and a symbol that hardly ever misses one has no bar.
+
+Such a row is late, or there is none. Who decides at the newest close cannot know which, so that the row counts as one
+that is not known yet: what a later run does that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import cast
+
+import polars as pl
+
+from gatecast.market.bars import UTC_TIME, make_bars
+from gatecast.market.calendar import OLDEST_SESSIONS, fill_times
+
+SEEN = (
+    250  # closes of the class, the latest that were known before, in which a symbol has shown how often it misses one
+)
+MISSES = 0.01  # a symbol that missed more of them has pauses of its own
+
+
+def with_awaited(
+    known: pl.DataFrame, bars: pl.DataFrame, ended: Collection[str] = ()
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The bars with a row for each one that may still come, and the symbol and time of these.
+
+    A row is awaited of a symbol at a close after its last known bar, at which at least half of the other symbols of
+    its class have a bar and it has none, if it goes on in the same segment or the close is one of the three latest of
+    its class. It is known after all others, and repeats the row before it: nothing reads it.
+
+    Parameters
+    ----------
+    known: Bars frame of before, which shows who misses closes: of more than 1 in 100 nothing is awaited. bars: the same
+        rows and newer ones. ended: symbols of which nothing is awaited.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(300, seed=1, symbols=3)
+    >>> day, first = bars["time"].unique().sort()[-2], bars["symbol"][0]
+    >>> newest = bars.filter((pl.col("symbol") != first) | (pl.col("time") != day))
+    >>> all_rows, awaited = with_awaited(bars.filter(pl.col("time") < day), newest)
+    >>> len(all_rows) - len(newest), awaited.rows() == [(first, day)]
+    (1, True)
+    """
+    parts = [
+        _of_class(known.filter(pl.col("asset_class") == name), own)
+        for (name,), own in bars.group_by("asset_class", maintain_order=True)
+    ]
+    awaited = pl.concat(parts).filter(~pl.col("symbol").is_in(list(ended))).sort("symbol", "time")
+    if len(awaited) == 0:
+        return bars, awaited
+    after_all = cast(datetime, fill_times(bars).max()) + timedelta(days=1)
+    before = bars.rename({"time": "_time"}).sort("_time")
+    rows = awaited.sort("time").join_asof(
+        before, left_on="time", right_on="_time", by="symbol", strategy="backward", check_sortedness=False
+    )
+    rows = rows.with_columns(known_at=pl.lit(after_all).cast(UTC_TIME)).select(bars.columns)
+    return make_bars(pl.concat([bars, rows])), awaited
+
+
+def _of_class(known: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Symbol and time of the rows that may still come, of one asset class."""
+    ends = known.group_by("symbol").agg(_last=pl.col("time").max())
+    punctual = ends.join(_missed(known).filter(pl.col("missed") <= MISSES), on="symbol").select("symbol", "_last")
+    span = bars.group_by("symbol").agg(_newest=pl.col("time").max()).join(punctual, on="symbol")
+    since = punctual["_last"].min()
+    later = bars.filter(pl.col("time") > since) if since is not None else bars.clear()
+    closes = later.group_by("time").agg(_traded=pl.len()).sort("time")
+    latest = closes.tail(OLDEST_SESSIONS).select(_latest=pl.col("time").min())
+    others = bars["symbol"].n_unique() - 1
+    absent = (
+        span.join(closes, how="cross")
+        .join(latest, how="cross")
+        .filter(pl.col("time") > pl.col("_last"), pl.col("_traded") >= max(others / 2, 1))
+        .join(bars.select("symbol", "time"), on=["symbol", "time"], how="anti")
+    )
+    piece = bars.select("symbol", "time", _before="segment", _after="segment").sort("time")
+    absent = absent.sort("time").join_asof(
+        piece.drop("_after"), on="time", by="symbol", strategy="backward", check_sortedness=False
+    )
+    absent = absent.join_asof(piece.drop("_before"), on="time", by="symbol", strategy="forward", check_sortedness=False)
+    inside = (pl.col("_before") == pl.col("_after")).fill_null(False)
+    newest = (pl.col("time") > pl.col("_newest")) & (pl.col("_newest") >= pl.col("_latest"))
+    return absent.filter(inside | newest).select("symbol", "time")
+
+
+def _missed(known: pl.DataFrame) -> pl.DataFrame:
+    """Each symbol's share of the latest closes of its class, since its own first bar, at which it has none."""
+    half = pl.col("symbol").n_unique() / 2
+    closes = known.group_by("time").agg(pl.len()).filter(pl.col("len") >= known.select(half).item())
+    closes = closes.sort("time").tail(SEEN).select("time")
+    span = known.group_by("symbol").agg(_first=pl.col("time").min(), _last=pl.col("time").max())
+    asked = span.join(closes, how="cross").filter(pl.col("time").is_between("_first", "_last"))
+    absent = asked.join(known.select("symbol", "time"), on=["symbol", "time"], how="anti")
+    counts = asked.group_by("symbol").len("asked").join(absent.group_by("symbol").len("gone"), on="symbol", how="left")
+    return counts.select("symbol", missed=pl.col("gone").fill_null(0) / pl.col("asked"))
