@@ -18,7 +18,14 @@ from typing import Any
 from attack.cell import CANARY, command
 from attack.mutate import irregular, mutation
 
-SETTINGS = """\
+SMALL_NETWORK = """\
+[model.lstm]
+units = 16
+layers = 1
+seeds = 1
+epochs = 2"""
+"""Settings of a network that is trained in a second."""
+SETTINGS = f"""\
 name = "good"
 models = ["lstm", "forest", "logistic", "ridge", "garch", "markov", "residual_lstm"]
 features = ["ret_log_1", "x"]
@@ -29,11 +36,7 @@ volatility_proxy = "close_to_close"
 asset_class = "index"
 [schedule]
 refit = "1Y"
-[model.lstm]
-units = 16
-layers = 1
-seeds = 1
-epochs = 2
+{SMALL_NETWORK}
 [model.forest]
 trees = 4
 [strategies]

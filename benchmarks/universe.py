@@ -76,7 +76,7 @@ def units(bars: pl.DataFrame, sizes: tuple[int, ...] = (1, 5, 1000)) -> list[dic
         for name, forecaster in experiment.panel.items():
             begun = []
             for _ in range(2):  # the first time compiles
-                samples.known.clear()
+                samples.fit_cache.clear()
                 begun.append(time.process_time())
                 (fitted,) = forecaster.fit_many([fold])
             took = time.process_time() - begun[1]

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from gatecast.experiment import SAID_ABOVE, Experiment
+from gatecast.experiment import SHARED_SETTINGS, Experiment
 from gatecast.forecasting.forecaster import FORECASTERS
 from gatecast.plugins import Registry
 from gatecast.samples.features.catalogue import BUILT_IN, FEATURES
@@ -29,7 +29,7 @@ def settings_page() -> str:
     ]
     for name, field in Experiment.model_fields.items():
         if (kind := section(field)) is not None:
-            lines += ["", f"## [{name}]", "", words(field), *_table(kind, SAID_ABOVE.get(name, set()))]
+            lines += ["", f"## [{name}]", "", words(field), *_table(kind, SHARED_SETTINGS.get(name, set()))]
         elif holds_settings(field):
             lines += ["", f"## [{name}.NAME]", "", words(field)]
             for one in sorted(REGISTRIES[name]):

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from attack.readers import SMALL_NETWORK
 from gatecast.cli.app import app, execute
 from gatecast.cli.options import core_count
 from gatecast.cli.show import show_forecasts
@@ -28,13 +29,9 @@ from gatecast.market.reading import BarsSettings
 from gatecast.settings import words as words_of
 from gatecast.store import load_run
 
-SMALL = """
+SMALL = f"""
 name = "small"
-[model.lstm]
-units = 16
-layers = 1
-seeds = 1
-epochs = 2
+{SMALL_NETWORK}
 [model.forest]
 trees = 5
 [schedule]

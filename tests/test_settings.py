@@ -25,7 +25,7 @@ from gatecast.errors import SettingsError
 from gatecast.experiment import Control, Experiment
 from gatecast.machine import Machine
 from gatecast.runs import run
-from gatecast.settings import SHARED, Settings, holds_settings, parse_toml, said_above, section, to_toml, words
+from gatecast.settings import SHARED, Settings, holds_settings, parse_toml, section, shared_settings, to_toml, words
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -117,7 +117,7 @@ def test_settings_are_said_once(tmp_path: Path) -> None:
 def test_every_setting_stands_in_the_file_with_a_comment() -> None:
     lines = [line.removeprefix("# ") for line in to_toml(Experiment()).splitlines()]
     shown = [line.split(" = ")[0] for line in lines if " = " in line]
-    said = {f"{name}.{key}" for name, keys in said_above(Experiment).items() for key in keys}
+    said = {f"{name}.{key}" for name, keys in shared_settings(Experiment).items() for key in keys}
     expected = []
     for name, value in Experiment(tuning={}, control={}).model_dump().items():
         if name in ("model", "strategy"):

@@ -147,7 +147,7 @@ def test_a_symbol_without_a_column_that_a_feature_needs_is_named_with_the_featur
 def refusal(samples: dict[str, Samples], bars: pl.DataFrame, experiment: Experiment) -> str | None:
     """What is said where no class can be fitted; None where one can."""
     try:
-        enough_history(samples, bars, experiment)
+        enough_history(samples, bars, experiment.schedule, experiment.sampling)
     except HistoryTooShortError as error:
         return str(error)
     return None
@@ -189,4 +189,4 @@ def test_a_window_named_as_the_shortest_is_the_shortest() -> None:
             bars=bars, features=("ret_log_1",), horizon=22, schedule=Schedule(train=train, refit="1M")
         )
         with pytest.raises(HistoryTooShortError, match=f"would do is {shortest}: --train {shortest}, "):
-            enough_history(experiment.make_samples(bars), bars, experiment)
+            enough_history(experiment.make_samples(bars), bars, experiment.schedule, experiment.sampling)

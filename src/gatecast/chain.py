@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
 from gatecast.errors import BarsError, SettingsError
+from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.drift import Alarm, position_factor, watch_inputs, watch_losses
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.forecasting.panel import ENSEMBLE
@@ -61,7 +64,7 @@ class ClassResult:
         doubtful = np.ones(len(nothing), bool)
         flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, doubtful, choice.left)
         own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net, self.alarms)
-        return disk.put(replace(own, selection=disk.put(flat))) if disk else own
+        return disk.store(replace(own, selection=disk.store(flat))) if disk else own
 
     def with_alarms(self, alarms: Sequence[Alarm]) -> ClassResult:
         """The same with more alarms, in order of time."""
@@ -76,20 +79,20 @@ class ClassResult:
         weight[issued["_at"].to_numpy()] = issued["weight"].to_numpy()
         return replace(self, selection=replace(self.selection, weight=weight))
 
-    def kept_on(self, disk: Disk, samples: Samples) -> ClassResult:
-        """The same with its arrays on disk; `samples`: its own as they are there already, see `kept_samples`."""
+    def stored_on(self, disk: Disk, samples: Samples) -> ClassResult:
+        """The same with its arrays on disk; `samples`: its own as they are there already, see `stored_samples`."""
         own = ClassResult(
-            samples, self.forecasts.kept_on(disk, samples),
-            disk.put(self.signals), disk.put(self.proposals), disk.put(self.selection), self.net, self.alarms,
+            samples, self.forecasts.stored_on(disk, samples),
+            disk.store(self.signals), disk.store(self.proposals), disk.store(self.selection), self.net, self.alarms,
         )  # fmt: skip
-        return disk.put(own)
+        return disk.store(own)
 
 
-def kept_samples(samples: Samples, disk: Disk) -> Samples:
+def stored_samples(samples: Samples, disk: Disk) -> Samples:
     """The same on disk: features, answers and facts; what says which row is which stays in memory."""
-    targets = {head: disk.put(target) for head, target in samples.targets.items()}
-    kept = replace(samples, targets=targets, facts=disk.put(samples.facts))
-    return disk.put(kept, "features", "listing", "missed", "known_at_bar", "known_by_bar")
+    targets = {head: disk.store(target) for head, target in samples.targets.items()}
+    kept = replace(samples, targets=targets, facts=disk.store(samples.facts))
+    return disk.store(kept, "features", "listing", "missed", "known_at_bar", "known_by_bar")
 
 
 @dataclass(frozen=True)
@@ -228,17 +231,17 @@ def make_chain(
     names = bars["asset_class"].unique().sort().to_list()
     if refit == "never" and before is not None:
         names = [name for name in names if name in before.forecasts]
-    disk = Disk.for_classes(len(names))
+    disk, sampling = Disk.for_classes(len(names)), experiment.sampling
     made: dict[str, Samples] = {}
     for name in names:
         own = bars.filter(pl.col("asset_class") == name)
         reads = before.features.get(name) if before else None
-        made |= experiment.reading(reads).make_samples(own)
+        made |= (sampling if reads is None else replace(sampling, features=reads)).make(own)
         _refuse_lost(made[name], reads)
-        made[name] = kept_samples(made[name], disk) if disk else made[name]
-    samples = enough_history(made, bars, experiment)
+        made[name] = stored_samples(made[name], disk) if disk else made[name]
+    samples = enough_history(made, bars, experiment.schedule, sampling)
     left_out = {
-        name: history_needed(bars.filter(pl.col("asset_class") == name), experiment)
+        name: history_needed(bars.filter(pl.col("asset_class") == name), experiment.schedule, sampling)
         for name in made if name not in samples
     }  # fmt: skip
     if plan:
@@ -258,7 +261,7 @@ def make_chain(
         )
         result = decide(experiment, forecasts, facts).with_alarms(inputs.alarms)
         result = result.as_issued(before.weights) if before else result
-        classes[name] = result.kept_on(disk, one) if disk else result
+        classes[name] = result.stored_on(disk, one) if disk else result
         at_work.forget()
         del at_work, forecasts, result  # or they would stay until the next class is done
     titles, override = experiment.strategy_titles, experiment.selection.evidence
@@ -335,9 +338,14 @@ def forecast_class(
         alarms=alarms, progress=report, on_fits=on_fits,
     )  # fmt: skip
     since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
-    combined = experiment.combine(forecasts, since).as_issued(past)
+    combined = combine(forecasts, experiment.ensemble, experiment.intervals, since).as_issued(past)
     report(ENSEMBLE, folds)
     return combined
+
+
+def combine(forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, since: int = 0) -> Forecasts:
+    """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
+    return with_intervals(ensemble.combine(with_rival(forecasts), since), intervals)
 
 
 def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:

@@ -14,9 +14,8 @@ from gatecast.arguments import checked
 from gatecast.errors import BarsError, SettingsError, cut, did_you_mean, shown
 from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
-from gatecast.evaluation.rivals import with_rival
 from gatecast.forecasting.combining.ensemble import Ensemble
-from gatecast.forecasting.combining.intervals import Intervals, with_intervals
+from gatecast.forecasting.combining.intervals import Intervals
 from gatecast.forecasting.drift import Drift
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster
 from gatecast.forecasting.lstm import LSTM
@@ -35,7 +34,6 @@ from gatecast.forecasting.panel import (
 )
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.tuning.tuned import DEFAULT, GivenLSTM, TunedLSTM, Tuning
-from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings, as_day
 from gatecast.market.sources import Reading, read_with_findings
@@ -43,8 +41,8 @@ from gatecast.market.vendors import VENDORS, vendor_of
 from gatecast.plugins import OURS, Registry
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import FEATURES
-from gatecast.samples.windows import Samples, make_samples
-from gatecast.settings import LARGEST_SEED, Settings, read_toml, said_above, shared, without_moved
+from gatecast.samples.windows import Samples, Sampling
+from gatecast.settings import LARGEST_SEED, Settings, read_toml, shared, shared_settings, without_moved
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
@@ -179,21 +177,6 @@ class Experiment(Settings):
     def _former_strategies(cls, values: Any) -> Any:
         return with_moved_settings(values) if isinstance(values, dict) else values
 
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _strategies(cls, tables: Any, about: ValidationInfo) -> Any:
-        """The strategy of every name that takes part."""
-        if "strategies" not in about.data:  # which is refused by itself
-            return {}
-        if not isinstance(tables, dict):
-            return tables
-        return load_strategies(about.data["strategies"].in_order, tables)
-
-    @field_serializer("strategy")
-    def _strategy_tables(self, strategy: dict[str, Strategy]) -> dict[str, Any]:
-        """Each table with its kind."""
-        return {name: {"kind": one.kind, **one.model_dump(mode="json")} for name, one in strategy.items()}
-
     @field_validator("holdout", mode="before")
     @classmethod
     def _a_date(cls, holdout: Any) -> Any:
@@ -222,34 +205,23 @@ class Experiment(Settings):
         given = rest.get("model", {})
         return {**rest, "models": models, "model": {**tables, **given} if isinstance(given, dict) else given}
 
-    @field_validator("model", mode="before")
+    @field_validator("strategy", "model", mode="before")
     @classmethod
-    def _forecasters(cls, tables: Any, about: ValidationInfo) -> Any:
-        """The forecaster of every name: of those in `models`, and of the other tables."""
-        if "models" not in about.data:  # which is refused by itself
+    def _by_name(cls, tables: Any, about: ValidationInfo) -> Any:
+        """The strategy of every name that takes part; the forecaster of every name in `models` and of other tables."""
+        names = about.data.get("models" if about.field_name == "model" else "strategies")
+        if names is None:  # which is refused by itself
             return {}
         if not isinstance(tables, dict):
             return tables
-        for name, table in tables.items():
-            if not isinstance(table, dict | Forecaster):
-                raise ValueError(f"model.{name} = {shown(table)}: expected a table of settings, [model.{name}]")
-            if name in always() or name in MADE_OF_OTHERS:
-                raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
-            if name == NETWORK + DEFAULT:
-                raise ValueError(f"model.{name}: a tuned run calls the network with given settings so. Choose another.")
-            if name not in about.data["models"] and not is_model(name):
-                raise ValueError(f"model.{name} has settings, but does not run: add {name!r} to models, or remove it.")
-        for name in about.data["models"]:
-            if name not in tables and not is_model(name):
-                raise ValueError(f"{unknown_model(name)}")
-        return {name: entry(name, tables.get(name, {})) for name in (*about.data["models"], *tables)}
+        return load_models(names, tables) if about.field_name == "model" else load_strategies(names.in_order, tables)
 
-    @field_serializer("model")
-    def _tables(self, model: dict[str, Forecaster]) -> dict[str, Any]:
+    @field_serializer("strategy", "model")
+    def _tables(self, parts: dict[str, Any]) -> dict[str, Any]:
         """Each table with its kind, and without what is said above."""
         return {
             name: {"kind": one.kind, **one.model_dump(mode="json", exclude=shared(type(one)))}
-            for name, one in model.items()
+            for name, one in parts.items()
         }
 
     @field_validator("too_good", mode="before")
@@ -266,7 +238,9 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _said_once(self) -> Experiment:
-        sections = {name: getattr(self, name) for name in SAID_ABOVE} | {f"model.{k}": v for k, v in self.model.items()}
+        sections = {name: getattr(self, name) for name in SHARED_SETTINGS} | {
+            f"model.{k}": v for k, v in self.model.items()
+        }
         for section, settings in sections.items():
             for name in sorted(shared(type(settings)) & settings.model_fields_set):
                 above, below = getattr(self, name), getattr(settings, name)
@@ -338,42 +312,23 @@ class Experiment(Settings):
         """Strategy -> what a reader calls it, with the models that give the signals."""
         return strategy_titles(self.signals.model, self.signals.confirmed_by, self.strategy, self.model_titles)
 
-    def combine(self, forecasts: Forecasts, since: int = 0) -> Forecasts:
-        """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
-        return with_intervals(self.ensemble.combine(with_rival(forecasts), since), self.intervals)
-
     def read(self) -> Reading:
-        """The bars and what was found in them; no session of the hold-out, nor what became known in it.
-
-        Raises `BarsError` where no price moves at all: there is nothing to forecast.
-        """
-        settings = self.bars
-        if self.holdout is not None:
-            settings = settings.replace(end=last_session(self.holdout, settings.end))
-        reading: Reading = read_with_findings(settings, sealed=self.holdout)
-        if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
-            names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
-            raise BarsError(
-                f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols."
-            )
-        return reading
+        """The bars and what was found in them, see `read_before`."""
+        return read_before(self.holdout, self.bars)
 
     @property
     def context(self) -> int:
         """Bars that must lie behind a sample: the longest lookback of any model."""
         return max(self.lookback, self.tuning.reach if self.tuning else 0)
 
-    def reading(self, features: tuple[str, ...] | None) -> Experiment:
-        """The same with these features by name; None: its own."""
-        named: Experiment = self if features is None else self.replace(features=features)
-        return named
+    @property
+    def sampling(self) -> Sampling:
+        """What samples are made with, as the experiment's models need them."""
+        return Sampling(self.features, self.lookback, self.horizon, self.volatility_proxy, self.context)
 
     def make_samples(self, bars: pl.DataFrame) -> dict[str, Samples]:
         """Asset class -> samples, as the experiment's models need them."""
-        return make_samples(
-            bars, self.features, lookback=self.lookback, horizon=self.horizon,
-            volatility_proxy=self.volatility_proxy, context=self.context,
-        )  # fmt: skip
+        return self.sampling.make(bars)
 
     @property
     def panel(self) -> dict[str, Forecaster]:
@@ -465,7 +420,7 @@ class Experiment(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings, each once; `Experiment(**...)` reads them."""
-        return self.model_dump(mode="json", exclude=SAID_ABOVE)
+        return self.model_dump(mode="json", exclude=SHARED_SETTINGS)
 
     @classmethod
     @checked
@@ -493,8 +448,43 @@ class Experiment(Settings):
             raise
 
 
-SAID_ABOVE = said_above(Experiment)
+SHARED_SETTINGS = shared_settings(Experiment)
 """Section -> the settings in it that the experiment says once, for all of them."""
+
+
+def load_models(names: tuple[str, ...], tables: dict[str, Any]) -> dict[str, Forecaster]:
+    """The forecaster of every name in `names`, and of the other tables; `tables`: name -> settings, or a Forecaster.
+
+    Raises `ValueError` for a table that no name asks for, a name that is taken, and a name that nobody knows.
+    """
+    for name, table in tables.items():
+        if not isinstance(table, dict | Forecaster):
+            raise ValueError(f"model.{name} = {shown(table)}: expected a table of settings, [model.{name}]")
+        if name in always() or name in MADE_OF_OTHERS:
+            raise ValueError(f"model.{name}: a forecast that every run has goes by this name. Choose another.")
+        if name == NETWORK + DEFAULT:
+            raise ValueError(f"model.{name}: a tuned run calls the network with given settings so. Choose another.")
+        if name not in names and not is_model(name):
+            raise ValueError(f"model.{name} has settings, but does not run: add {name!r} to models, or remove it.")
+    for name in names:
+        if name not in tables and not is_model(name):
+            raise ValueError(f"{unknown_model(name)}")
+    return {name: entry(name, tables.get(name, {})) for name in (*names, *tables)}
+
+
+def read_before(holdout: str | None, bars: BarsSettings) -> Reading:
+    """The bars and what was found in them; no session of the hold-out, nor what became known in it.
+
+    `holdout`: first session of it, YYYY-MM-DD; None: there is none. Raises `BarsError` where no price moves at all:
+    there is nothing to forecast.
+    """
+    if holdout is not None:
+        bars = bars.replace(end=last_session(holdout, bars.end))
+    reading: Reading = read_with_findings(bars, sealed=holdout)
+    if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
+        names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
+        raise BarsError(f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols.")
+    return reading
 
 
 def with_present_names(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Length of history: an experiment and bars -> the classes long enough for a first refit, and what the others lack."""
+"""Length of history: schedule and samples -> the classes long enough for a first refit, and what the others lack."""
 
 from __future__ import annotations
 
@@ -12,57 +12,62 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.errors import HistoryTooShortError
-from gatecast.experiment import Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market.calendar import OLDEST_SESSIONS, periods_of
 from gatecast.samples.features import DEFAULT_FEATURES, find_feature
 from gatecast.samples.known import delays
 from gatecast.samples.targets import to_times
-from gatecast.samples.windows import Samples
+from gatecast.samples.windows import Samples, Sampling
 
 SIGMA_WARMUP = 22  # returns that a trailing volatility takes
 Span = tuple[NDArray[np.datetime64], NDArray[np.datetime64]]
 """(rows,) times of forecasts, and (rows,) when their answers are known."""
 
 
-def enough_history(samples: dict[str, Samples], bars: pl.DataFrame, experiment: Experiment) -> dict[str, Samples]:
+def enough_history(
+    samples: dict[str, Samples], bars: pl.DataFrame, schedule: Schedule, sampling: Sampling
+) -> dict[str, Samples]:
     """The classes that can be fitted at least once; the others are left out, and the run's warnings name them.
 
-    Raises `HistoryTooShortError` when there is none, with what it would take.
+    `sampling`: what the samples were made with. Raises `HistoryTooShortError` when there is none, with what it would
+    take.
     """
-    found = {name: one for name, one in samples.items() if experiment.schedule.folds(one.times, one.known_at)}
+    found = {name: one for name, one in samples.items() if schedule.folds(one.times, one.known_at)}
     if not found and not any(one.names for one in samples.values()):
         reasons = "; ".join(f"{name}: {why}" for one in samples.values() for name, why in one.left_out.items())
         raise HistoryTooShortError(
             f"Nothing moved: there is nothing to judge. No feature has values that vary: {reasons}."
         )
     if not found:
-        raise HistoryTooShortError(history_needed(bars, experiment))
+        raise HistoryTooShortError(history_needed(bars, schedule, sampling))
     return found
 
 
-def history_lacking(bars: pl.DataFrame, experiment: Experiment) -> dict[str, str]:
+def history_lacking(bars: pl.DataFrame, schedule: Schedule, sampling: Sampling) -> dict[str, str]:
     """Asset class -> what it would take, of the classes of which no symbol has bars enough for a first refit.
 
     By the number of bars alone: gaps and rows that come late take more.
 
     >>> from gatecast.market import synthetic
     >>> short = synthetic.a1(500, seed=1)
-    >>> list(history_lacking(short, Experiment(bars=short)))
+    >>> list(history_lacking(short, Schedule(), Sampling(("ret_log_1",), 30, 5, "garman_klass", 30)))
     ['index']
     """
     classes = {str(name): own for (name,), own in bars.group_by("asset_class", maintain_order=True)}
-    short = {name: own for name, own in classes.items() if (one := _first_refit(own, experiment)).need > len(one.bars)}
-    return {name: history_needed(own, experiment) for name, own in short.items()}
+    first = {name: _first_refit(own, schedule, sampling) for name, own in classes.items()}
+    return {
+        name: history_needed(classes[name], schedule, sampling)
+        for name, one in first.items() if one.need > len(one.bars)
+    }  # fmt: skip
 
 
-def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
+def history_needed(bars: pl.DataFrame, schedule: Schedule, sampling: Sampling) -> str:
     """What the symbol with the most bars has, and what it would take to fit it once: more bars, or a longer window."""
-    first = _first_refit(bars, experiment)
-    own, have, need, schedule = first.bars, len(first.bars), first.need, experiment.schedule
+    first = _first_refit(bars, schedule, sampling)
+    own, have, need = first.bars, len(first.bars), first.need
     symbol = own["symbol"][0]
     if not all(_window_does(schedule, *span) for span in first.spans):
-        return window_needed(schedule, first.spans, experiment.horizon)
+        return window_needed(schedule, first.spans, sampling.horizon)
     wait = own.select((pl.col("known_at") - pl.col("time")).filter(pl.Series(delays(own) > 0))).to_series()
     if have >= need and len(wait) > have / 10:
         days = cast(timedelta, wait.median()) / timedelta(days=1)
@@ -77,7 +82,7 @@ def history_needed(bars: pl.DataFrame, experiment: Experiment) -> str:
     )  # fmt: skip
     return (
         f"{symbol!r} has {have} bars; {enough}: {first.warmup} for the features to settle, "
-        f"{experiment.context} for a window, then {schedule.minimum} to learn from, until the next refit "
+        f"{sampling.context} for a window, then {schedule.minimum} to learn from, until the next refit "
         f"(one every {schedule.refit}). A longer file or features that settle sooner help, or a smaller minimum under "
         "[schedule] in a settings file."
     )
@@ -97,17 +102,17 @@ class _FirstRefit:
     need: int
 
 
-def _first_refit(bars: pl.DataFrame, experiment: Experiment) -> _FirstRefit:
+def _first_refit(bars: pl.DataFrame, schedule: Schedule, sampling: Sampling) -> _FirstRefit:
     symbol, have = bars.group_by("symbol").len().sort("len", "symbol").row(-1)
     own = bars.filter(pl.col("symbol") == symbol)
-    schedule, times = experiment.schedule, to_times(own, "time")
-    names = experiment.features or DEFAULT_FEATURES
+    times, horizon = to_times(own, "time"), sampling.horizon
+    names = sampling.features or DEFAULT_FEATURES
     warmup = max(SIGMA_WARMUP, *(find_feature(name, bars.columns).warmup for name in names))
-    first = warmup + experiment.context - 1
+    first = warmup + sampling.context - 1
     pace = np.timedelta64(round(365.25 * 86_400_000_000 / periods_of(own)), "us")
-    more = 5 * experiment.horizon + sum(_bars(length, pace) for length in (schedule.minimum, schedule.refit)) + 60
+    more = 5 * horizon + sum(_bars(length, pace) for length in (schedule.minimum, schedule.refit)) + 60
     times = np.r_[times, times[-1] + pace * np.arange(1, first + more)]  # as if the symbol went on at its pace
-    known_at = np.r_[times[experiment.horizon :], np.full(experiment.horizon, np.datetime64("NaT"))]
+    known_at = np.r_[times[horizon:], np.full(horizon, np.datetime64("NaT"))]
     folds = schedule.folds(times[first:], known_at[first:])
     spans = [(times[first:last], known_at[first:last]) for last in (have, len(times))]
     cutoff = folds[0].cutoff if folds else times[-1]

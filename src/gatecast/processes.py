@@ -34,13 +34,13 @@ def is_dead(marked: str) -> bool:
     machine, number, start = marked.split("-")
     if machine != _machine():
         return False
-    if not _runs(int(number)):
+    if not _process_alive(int(number)):
         return True
     found = _start(int(number))
     return found is not None and start != "0" and found != int(start)  # another process has its number now
 
 
-def _runs(number: int) -> bool:
+def _process_alive(number: int) -> bool:
     if os.name != "posix":
         return True
     try:

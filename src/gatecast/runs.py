@@ -17,7 +17,7 @@ from gatecast import provenance
 from gatecast.arguments import checked
 from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
-from gatecast.compute.disk import Disk, KeptFile
+from gatecast.compute.disk import Disk, StoredFile
 from gatecast.compute.estimate import Cost
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
@@ -42,6 +42,7 @@ from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import Verdict, judge, with_trials_unknown
 from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
+from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
@@ -67,7 +68,7 @@ class Run:
 
     experiment: Experiment
     bars: pl.DataFrame
-    forecasts_parquet: bytes | KeptFile = field(repr=False)
+    forecasts_parquet: bytes | StoredFile = field(repr=False)
     signals: pl.DataFrame
     weights: pl.DataFrame
     equity: pl.DataFrame
@@ -136,7 +137,7 @@ class Run:
 
     def _parquet(self) -> io.BytesIO | Path:
         kept = self.forecasts_parquet
-        return kept.path if isinstance(kept, KeptFile) else io.BytesIO(kept)
+        return kept.path if isinstance(kept, StoredFile) else io.BytesIO(kept)
 
     def to_frame(self) -> pl.DataFrame:
         """The forecasts."""
@@ -178,54 +179,48 @@ def run(
     >>> run(quick).verdicts["return"]["horizon"]
     5
     """
-    with shown(progress) as told, notices() as found:
-        result = _run(experiment, told, plan, machine)
-    if not found:
-        return result
-    warnings = list(dict.fromkeys([*found, *result.scores["warnings"]]))
-    return replace(result, scores={**result.scores, "warnings": warnings})
-
-
-def _run(experiment: Experiment, progress: Progress | None, plan: Plan | None, machine: Machine) -> Run:
     began = time.monotonic()
-    reading = experiment.read()
-    with problems() as early:  # what cannot be read is found before hours of work, not after them
-        read_trials(ledger_path())
-    chain = make_chain(experiment, reading.bars, progress, plan, reading.actions, machine=machine)
-    with problems() as found:
-        trials = record_chain(experiment, chain)
-    later = later_of(chain, experiment.costs)
-    unread = trials_are_missing([*early, *found])
-    verdicts = judge_chain(experiment, chain, trials, later, unread=unread)
-    without = None
-    if chain.takes_default_terms:
-        without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
-    audit = audit_of(experiment, chain)
-    doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
-    if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
-        chain = chain.with_nothing_held(experiment.costs)
-    control = run_control(experiment, progress, plan, machine)
-    with problems() as more:
-        scores = scores_of(
-            experiment,
-            chain,
-            verdicts,
-            trials,
-            reading,
-            audit,
-            without,
-            later,
-            control_scores(control, experiment.control),
-            jobs=machine.jobs,
-        )
-    if unread or trials_are_missing(more):
-        assumed = scores["trials"]["count"]
-        scores["trials"] |= {"count": None, "assumed": assumed}
-        scores["backtest"] |= {"trials": None, "deflated_sharpe": None, "min_track_record_bars": None}
-        more.append(f"The number of trials is unknown: {assumed} could be read. No verdict is evidence of skill.")
-    scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
-    cost = asdict(Cost.since(began, len(chain.bars)))
-    finished = finish(experiment, chain)
+    with shown(progress) as told, notices() as noticed:
+        reading = experiment.read()
+        with problems() as early:  # what cannot be read is found before hours of work, not after them
+            read_trials(ledger_path())
+        chain = make_chain(experiment, reading.bars, told, plan, reading.actions, machine=machine)
+        with problems() as found:
+            trials = record_chain(experiment, chain)
+        later = later_of(chain, experiment.costs)
+        unread = trials_are_missing([*early, *found])
+        verdicts = judge_chain(experiment, chain, trials, later, unread=unread)
+        without = None
+        if chain.takes_default_terms:
+            without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
+        audit = audit_of(experiment, chain)
+        doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
+        if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
+            chain = chain.with_nothing_held(experiment.costs)
+        control = run_control(experiment, told, plan, machine)
+        with problems() as more:
+            scores = scores_of(
+                experiment,
+                chain,
+                verdicts,
+                trials,
+                reading,
+                audit,
+                without,
+                later,
+                control_scores(control, experiment.control),
+                jobs=machine.jobs,
+            )
+        if unread or trials_are_missing(more):
+            assumed = scores["trials"]["count"]
+            scores["trials"] |= {"count": None, "assumed": assumed}
+            scores["backtest"] |= {"trials": None, "deflated_sharpe": None, "min_track_record_bars": None}
+            more.append(f"The number of trials is unknown: {assumed} could be read. No verdict is evidence of skill.")
+        scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
+        cost = asdict(Cost.since(began, len(chain.bars)))
+        finished = finish(experiment, chain)
+    if noticed:
+        scores["warnings"] = list(dict.fromkeys([*noticed, *scores["warnings"]]))
     return replace(finished, control=control, scores=scores, provenance={**finished.provenance, "cost": cost})
 
 
@@ -241,7 +236,7 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
     )  # fmt: skip
 
 
-def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | KeptFile:
+def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> bytes | StoredFile:
     """Parquet of `Forecasts.to_frame` of each class in turn, one row group a symbol; with `disk` a file there.
 
     As a frame they would take ten times as much memory, of which here one symbol's share is needed at a time.
@@ -270,8 +265,9 @@ def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
 
     Nothing is added for what is known already, or inside `ledger.unrecorded`.
     """
-    trial = trial_of(experiment, chain)
-    nested = [one for each in chain.forecasts.values() for one in nested_trials(experiment, each, trial.data)]
+    trial = trial_of(chain, configuration(experiment))
+    network = experiment.network if experiment.tuning else None
+    nested = [one for each in chain.forecasts.values() for one in nested_trials(each, network, trial.data)]
     return record_trials([*nested, trial])
 
 
@@ -299,32 +295,36 @@ def judge_chain(
     """
     with problems() as found:
         trials = record_chain(experiment, chain) if trials is None else trials
-    verdicts = _judged(experiment, chain, [one for one in trials if not one.nested], later)
+    verdicts = _judged(
+        chain, [one for one in trials if not one.nested], later, experiment.costs, experiment.too_good,
+        experiment.horizon,
+    )  # fmt: skip
     return with_trials_unknown(verdicts) if unread or trials_are_missing(found) else verdicts
 
 
 def _judged(
-    experiment: Experiment, chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None
-) -> dict[str, Verdict]:
-    """See `judge_chain`; `trials` without those of searches."""
+    chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None, costs: Costs, allowed: Sequence[str],
+    horizon: int,
+) -> dict[str, Verdict]:  # fmt: skip
+    """See `judge_chain`; `trials` without those of searches, `allowed`: outcomes that may be too good."""
     days, held = per_session(chain.benchmark, chain.sessions)
     records = records_of(chain.forecasts)
     with unrecorded():  # the trials on file are counted above
         verdicts = judge(
             records, chain.net, chain.benchmark,
-            round_trip=float(np.mean([experiment.costs.round_trip(name) for name in chain.classes])),
+            round_trip=float(np.mean([costs.round_trip(name) for name in chain.classes])),
             periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
             effective_trials=independent_trials(trials, days, held) if trials else None,
         )  # fmt: skip
-    if PLANTED in experiment.too_good:  # its truth is known, and may end with the next bar
+    if PLANTED in allowed:  # its truth is known, and may end with the next bar
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
         records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
-        _at_some_time(chain, experiment.too_good), experiment.too_good,
+        _at_some_time(chain, allowed), allowed,
     )  # fmt: skip
-    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment.horizon)] if found else []
-    later = later_of(chain, experiment.costs, records) if later is None else later
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, horizon)] if found else []
+    later = later_of(chain, costs, records) if later is None else later
     if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
         return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
     return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
@@ -358,7 +358,7 @@ def later_of(chain: Chain, costs: Costs, records: Mapping[str, Record] | None = 
 
 
 def configuration(experiment: Experiment) -> str:
-    """Hash of what makes a trial. How its data are called, and what is held out, make no other configuration."""
+    """Hash of the settings that make a trial. Names of data and the hold-out are not part of it."""
     left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
@@ -373,22 +373,24 @@ def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:
     return provenance.data_of(bars, samples, own)
 
 
-def trial_of(experiment: Experiment, chain: Chain) -> Trial:
-    """What the ledger keeps of a run."""
-
+def trial_of(chain: Chain, settings_hash: str) -> Trial:
+    """What the ledger keeps of a run; `settings_hash`: see `configuration`."""
     days = session_date(chain.bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     value = sharpe(chain.net, periods_per_year=1)
     return Trial(
         tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
-        configuration(experiment), None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
+        settings_hash, None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
         data=data_of(chain.bars, [one.samples for one in chain.classes.values()]),
     )  # fmt: skip
 
 
-def nested_trials(experiment: Experiment, forecasts: Forecasts, data: Data | None = None) -> list[Trial]:
-    """The candidates of a class's searches: they never saw what is judged, but each was tried."""
+def nested_trials(forecasts: Forecasts, network: LSTM | None, data: Data | None = None) -> list[Trial]:
+    """The candidates of a class's searches: they never saw what is judged, but each was tried.
+
+    `network`: the LSTM with the given settings, from which the searches started; None: there were none.
+    """
     searches = searches_of(forecasts)
-    given = experiment.network.model_dump(mode="json") if searches else {}
+    given = network.model_dump(mode="json") if network else {}
     return [
         Trial(
             forecasts.samples.symbols, found["since"][:10], found["date"][:10],

@@ -256,7 +256,7 @@ def section(field: FieldInfo) -> type[Settings] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
-def said_above(owner: type[Settings]) -> dict[str, set[str]]:
+def shared_settings(owner: type[Settings]) -> dict[str, set[str]]:
     """Section -> the settings in it that `owner` says once, for all its sections."""
     inner = {name: kind for name, field in owner.model_fields.items() if (kind := section(field))}
     return {name: said for name, kind in inner.items() if (said := shared(kind))}
@@ -398,7 +398,7 @@ def to_toml(settings: Settings, notes: Mapping[str, str] | None = None) -> str:
     kind, notes = type(settings), notes or {}
     head = f"# Settings of a gatecast {kind.__name__.lower()}. What is commented out is not set: the line shows how."
     lines = [head, "", *_lines(settings)]
-    above = said_above(kind)
+    above = shared_settings(kind)
     for name, field in kind.model_fields.items():
         if (inner := section(field)) is not None:
             given = getattr(settings, name)

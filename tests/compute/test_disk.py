@@ -21,7 +21,7 @@ from numpy.testing import assert_array_equal
 
 from gatecast import live, report, store
 from gatecast.chain import make_chain
-from gatecast.compute.disk import Disk, Kept, KeptFile
+from gatecast.compute.disk import Disk, StoredArrays, StoredFile
 from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
@@ -74,8 +74,8 @@ class Pair:
 
 def test_a_dataclass_reads_the_fields_that_are_away_and_its_copies_are_in_memory(temporary: Path) -> None:
     disk = Disk()
-    inner = disk.put(Pair(np.zeros(1), np.zeros(1), "inner"))
-    kept = disk.put(Pair(np.arange(2), np.arange(3), "pair", inner), "second")
+    inner = disk.store(Pair(np.zeros(1), np.zeros(1), "inner"))
+    kept = disk.store(Pair(np.arange(2), np.arange(3), "pair", inner), "second")
     assert isinstance(kept, Pair)
     assert kept.name == "pair"
     assert kept.second.tolist() == [0, 1, 2]
@@ -169,7 +169,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
 
 def test_on_disk_and_in_memory_are_the_same_bytes(both: tuple[Run, Run]) -> None:
     away, held = (store.run_parts(one) for one in both)
-    assert isinstance(both[0].forecasts_parquet, KeptFile)
+    assert isinstance(both[0].forecasts_parquet, StoredFile)
     assert isinstance(both[1].forecasts_parquet, bytes)
     assert away.keys() == held.keys()
     for name in away:
@@ -187,7 +187,7 @@ def arrays_in(one: Any, seen: set[int]) -> Iterator[np.ndarray[Any, Any]]:
     seen.add(id(one))
     if isinstance(one, np.ndarray):
         yield one
-    elif isinstance(one, Kept):
+    elif isinstance(one, StoredArrays):
         return
     elif is_dataclass(one):
         for field in fields(one):

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.chain import combine
 from gatecast.errors import SettingsError
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.record import records_of
@@ -67,7 +68,7 @@ def test_what_the_settings_accept_runs_and_the_rest_is_refused_by_name(everythin
             continue
         own = set(experiment.panel)
         known = replace(everything, values={name: heads for name, heads in everything.values.items() if name in own})
-        combined = {"index": experiment.combine(known)}
+        combined = {"index": combine(known, experiment.ensemble, experiment.intervals)}
         rows = credit_of(combined, experiment.ensemble)
         assert all(np.isfinite(row["with"]) for row in rows)
         verdicts = judge(records_of(combined), np.zeros(50), np.zeros(50), round_trip=0.001, periods_per_year=252)
@@ -84,5 +85,6 @@ def test_without_its_only_probability_an_ensemble_is_the_base_rate(everything: F
     )
     own = set(experiment.panel)
     known = replace(everything, values={name: heads for name, heads in everything.values.items() if name in own})
-    rows = pl.DataFrame(credit_of({"index": experiment.combine(known)}, experiment.ensemble), infer_schema_length=None)
+    combined = {"index": combine(known, experiment.ensemble, experiment.intervals)}
+    rows = pl.DataFrame(credit_of(combined, experiment.ensemble), infer_schema_length=None)
     assert ("direction", ["logistic"]) in rows.select("head", "models").rows()

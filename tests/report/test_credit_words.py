@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gatecast.report.credit import credit
 from gatecast.report.page import render, report_data
+from tests.report.fakes import FakeRun
 
 
 def row(models: list[str], more: float | None, worth: str, **rest: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ ROWS = [
 
 def test_the_page_says_what_the_lstm_is_worth_and_who_does_harm() -> None:
     changes = [{"asset_class": "index", "head": "volatility", "since": "2001-03-01", "model": "equal_weight"}]
-    run = SimpleNamespace(scores={"credit": ROWS, "in_force": changes})
+    run = FakeRun(scores={"credit": ROWS, "in_force": changes})
     (table,) = report_data(run)["credit"]
     assert table["says"] == [
         "In force: equal weights from 2001-03-01.",
@@ -51,7 +51,7 @@ def test_the_bars_share_a_scale_and_begin_where_nothing_is_saved() -> None:
     (table,) = credit(ROWS)
     assert [bar["value"] for bar in table["bars"]] == [0.0123, 0.04, -0.02, 0.0]
     assert [bar["text"] for bar in table["bars"]] == ["+1.23 %", "+4.00 %", "−2.00 %", "0.00 %"]
-    page = render(SimpleNamespace(scores={"credit": ROWS}))
+    page = render(FakeRun(scores={"credit": ROWS}))
     drawn = [
         (float(left), float(width)) for left, width in re.findall(r'"fill" style="left:(.*?)%;width:(.*?)%"', page)
     ]
@@ -66,21 +66,21 @@ def test_several_classes_are_told_together_and_shown_apart() -> None:
     (table,) = credit(both)
     assert len(table["bars"]) == 1
     assert len([line for line in table["says"] if line]) == 1
-    page = render(SimpleNamespace(scores={"credit": both}))
+    page = render(FakeRun(scores={"credit": both}))
     assert "<td>crypto</td>" in page
     assert "<th>Class</th>" in page
-    assert "<th>Class</th>" not in render(SimpleNamespace(scores={"credit": both[:1]}))
+    assert "<th>Class</th>" not in render(FakeRun(scores={"credit": both[:1]}))
 
 
 def test_without_credit_the_page_says_nothing_of_it() -> None:
     assert credit([]) == []
-    assert "Contribution of each model" not in render(SimpleNamespace(scores={}))
+    assert "Contribution of each model" not in render(FakeRun(scores={}))
 
 
 def test_one_table_has_each_heads_gain_and_the_lstms_part() -> None:
     verdict = {"rival": "har", "effect": 0.031, "low": -0.011, "high": 0.052, "pvalue": 0.021, "verdict": "cannot tell"}
     both = row(["lstm", "residual_lstm"], 0.0217, "helps", statistic=3.3)
-    found = SimpleNamespace(scores={"credit": [*ROWS, both], "verdicts": {"volatility": verdict, "strategy": verdict}})
+    found = FakeRun(scores={"credit": [*ROWS, both], "verdicts": {"volatility": verdict, "strategy": verdict}})
     (gain,) = report_data(found)["gains"]
     assert (gain["head"], gain["rival"], gain["effect"], gain["more"], gain["worth"]) == (
         "volatility", "har", 0.031, 0.0217, "helps",
@@ -95,9 +95,9 @@ def test_a_model_of_the_users_has_the_title_that_the_run_saved() -> None:
     own = row(["mine"], 0.01, "helps")
     verdict = {"rival": "mine", "effect": 0.031, "low": -0.011, "high": 0.052, "verdict": "cannot tell"}
     scores = {"credit": [own], "verdicts": {"volatility": verdict}, "names": {"mine": "forest of mine"}}
-    page = render(SimpleNamespace(scores=scores))
+    page = render(FakeRun(scores=scores))
     assert "Lowers the loss: forest of mine (1.00 %)." in page
     assert "the forest of mine" in page
     assert "Forest of mine" in page
-    without = render(SimpleNamespace(scores={key: value for key, value in scores.items() if key != "names"}))
+    without = render(FakeRun(scores={key: value for key, value in scores.items() if key != "names"}))
     assert "Lowers the loss: mine (1.00 %)." in without

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from gatecast.report.figures import coverage_data
 from gatecast.report.intervals import intervals
 from gatecast.report.page import render
+from tests.report.fakes import FakeRun
 
 
 def row(scope: str, part: str, level: float, coverage: float, step: int = 5, days: int = 250) -> dict[str, Any]:
@@ -33,20 +33,20 @@ def test_the_page_says_what_held_and_names_the_year_that_did_not() -> None:
         "The 95 % intervals contain 94.7 % of 2,500 outcomes; worst year 2008 with 94.0 %.",
     ]
     assert found["levels"] == "80 and 95 %"
-    page = render(SimpleNamespace(scores={"coverage": ROWS}))
+    page = render(FakeRun(scores={"coverage": ROWS}))
     assert found["says"][0] in page
     assert "Coverage and width of the intervals" in page
     assert 'data-figure="coverage"' in page
     assert intervals([]) is None
-    assert "Coverage and width of the intervals" not in render(SimpleNamespace(scores={}))
+    assert "Coverage and width of the intervals" not in render(FakeRun(scores={}))
 
 
 def test_the_picture_has_a_line_a_level_over_the_years() -> None:
-    data = coverage_data(SimpleNamespace(scores={"coverage": ROWS}))
+    data = coverage_data(FakeRun(scores={"coverage": ROWS}))
     assert data is not None
     assert data["horizon"] == 5
     assert [(one["level"], one["year"], one["coverage"]) for one in data["series"]] == [
         (0.8, [2008, 2009, 2010], [0.744, 0.82, 0.2]),
         (0.95, [2008], [0.94]),
     ]
-    assert coverage_data(SimpleNamespace(scores={"coverage": []})) is None
+    assert coverage_data(FakeRun(scores={"coverage": []})) is None

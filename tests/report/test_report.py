@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,33 +19,21 @@ from plotly.offline import get_plotlyjs
 
 from gatecast.files import jsonable
 from gatecast.report import drawing, figures, render, render_data, report_data
-from gatecast.report.scorecard import as_good, dumbbell, interval_plot, kept, placed, rests, scorecard, tried
+from gatecast.report.scorecard import (
+    as_good,
+    dumbbell,
+    evidence_rows,
+    interval_plot,
+    placed,
+    scorecard,
+    shrinkage_words,
+    trial_rows,
+)
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
+from tests.report.fakes import FakeExperiment, FakeRun
 
 HORIZON = 5
-
-
-@dataclass(frozen=True)
-class FakeExperiment:
-    name: str = "two indices"
-    signals: SignalSettings = field(default_factory=SignalSettings)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.settings
-
-
-@dataclass(frozen=True)
-class FakeRun:
-    experiment: Any = FakeExperiment()
-    bars: Any = None
-    forecasts: Any = None
-    signals: Any = None
-    weights: Any = None
-    equity: Any = None
-    scores: Any = None
-    provenance: Any = None
 
 
 def market(symbols: list[str], n: int, seed: int) -> pl.DataFrame:
@@ -543,7 +530,7 @@ def test_hostile_text_stays_text(run: FakeRun, page: Tags) -> None:
     bad = fake_run([symbol, "__proto__"], n=120)
     bad = replace(
         bad,
-        experiment=FakeExperiment(HOSTILE, {HOSTILE: {HOSTILE: [HOSTILE]}, "name": HOSTILE}),
+        experiment=FakeExperiment(HOSTILE, settings={HOSTILE: {HOSTILE: [HOSTILE]}, "name": HOSTILE}),
         signals=bad.signals.with_columns(reason=pl.lit(HOSTILE), strategy=pl.lit(HOSTILE)),
         scores={
             **bad.scores,
@@ -572,22 +559,8 @@ def test_hostile_text_stays_text(run: FakeRun, page: Tags) -> None:
 def parts_missing() -> list[Any]:
     whole = fake_run(n=80)
     cases = [
-        pytest.param(replace(whole, **{name: gone}), id=f"{name} {kind}")
-        for name in (
-            "experiment",
-            "bars",
-            "forecasts",
-            "signals",
-            "weights",
-            "equity",
-            "scores",
-            "provenance",
-        )
-        for kind, gone in (
-            ("missing", None),
-            ("empty", pl.DataFrame() if name != "scores" else {}),
-        )
-        if not (name in ("experiment", "provenance") and kind == "empty")
+        pytest.param(replace(whole, **{name: getattr(FakeRun(), name)}), id=f"no {name}")
+        for name in ("bars", "forecasts", "signals", "weights", "equity", "scores", "provenance")
     ]
     cases += [
         pytest.param(replace(whole, scores={k: v for k, v in whole.scores.items() if k != key}), id=f"scores.{key}")
@@ -600,7 +573,7 @@ def parts_missing() -> list[Any]:
         pytest.param(replace(whole, forecasts=whole.forecasts.with_columns(value=pl.lit(float("nan")))), id="NaN"),
         pytest.param(replace(whole, forecasts=whole.forecasts.filter(pl.col("head") == "regime")), id="one head"),
         pytest.param(replace(whole, bars=whole.bars.head(1)), id="one bar"),
-        pytest.param(FakeRun(experiment=None), id="nothing"),
+        pytest.param(FakeRun(), id="nothing"),
     ]
 
 
@@ -778,8 +751,6 @@ def test_a_run_without_an_lstm_shows_none(run: FakeRun) -> None:
     for words in ("Ridge regression", "come from the ridge regression", "confirmed by the logistic regression"):
         assert words in text
     assert "ridge regression signal" in figures_shown
-    unknown = render(replace(bare, experiment=None))
-    assert "signal of one model" in unknown
 
 
 def test_the_benchmark_and_the_strategy_that_is_sized_have_names_of_their_own(run: FakeRun) -> None:
@@ -810,7 +781,10 @@ def test_the_page_says_what_the_lstm_alone_is_worth(run: FakeRun) -> None:
         for model, head, gain in (("lstm", "return", -0.0245), ("lstm", "regime", -0.796), ("ensemble", "regime", 0.03))
     ]
     text = said(run, models=rows)
-    sentence = "The LSTM alone has a larger loss than the rival in every head: return 2.45 %, regime 79.6 %."
+    sentence = (
+        "The LSTM alone, trained on the last 2 years, has a larger loss than the rival in every head: return 2.45 %, "
+        "regime 79.6 %."
+    )
     assert sentence in text
     assert text.index(sentence) < text.index("Evidence factor now")
     assert (
@@ -1059,10 +1033,14 @@ def test_holdout_sealed_opened_and_none(run: FakeRun, page: Tags) -> None:
 
 
 def test_a_gain_lost_in_the_holdout_in_words() -> None:
-    assert kept({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "gone"
-    assert kept({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "not smaller"
-    assert kept({"before": None, "after": 0.1}) == kept({"before": 0.1, "after": None}) == "not measured"
-    assert kept({"before": 0.0, "after": 0.1, "shrinkage": None}) == "no gain before"
+    assert shrinkage_words({"before": 0.1, "after": -0.02, "shrinkage": 1.2}) == "gone"
+    assert shrinkage_words({"before": 0.1, "after": 0.12, "shrinkage": -0.2}) == "not smaller"
+    assert (
+        shrinkage_words({"before": None, "after": 0.1})
+        == shrinkage_words({"before": 0.1, "after": None})
+        == "not measured"
+    )
+    assert shrinkage_words({"before": 0.0, "after": 0.1, "shrinkage": None}) == "no gain before"
 
 
 def test_a_leak_stands_in_a_banner_above_everything(run: FakeRun, page: Tags) -> None:
@@ -1190,23 +1168,23 @@ def test_a_share_of_nothing_has_no_sign() -> None:
 def test_the_panel_of_trials_claims_no_more_money_than_the_verdict() -> None:
     luck = {"count": 4, "effective": 4.0, "best_of": {"pvalue": 0.006}}
     sure = {"probabilistic_sharpe": 0.976, "deflated_sharpe": 0.976, "min_track_record_bars": 800}
-    told = tried(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
+    told = trial_rows(luck, sure, 1055, {"verdict": "cannot tell", "pvalue_trials": 0.16})
     assert told
     assert "Verdict on the strategy: cannot tell (corrected p 0.16)" in told["says"]
     assert "each counted as an independent trial" in told["says"]
     assert not any(row["mine"] for row in told["rows"])
-    told = tried(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
+    told = trial_rows(luck, sure, 1055, {"verdict": "evidence of skill", "pvalue_trials": 0.01})
     assert told
     assert all(row["mine"] for row in told["rows"])
     unknown = {**luck, "best_of": {"pvalue": None, "reason": "one trial had a profit or loss of its own"}}
-    told = tried(unknown, {**sure, "deflated_sharpe": None}, 1055, {"verdict": "cannot tell"})
+    told = trial_rows(unknown, {**sure, "deflated_sharpe": None}, 1055, {"verdict": "cannot tell"})
     assert told
     assert told["says"].endswith("cannot be computed: one trial had a profit or loss of its own.")
     assert told["rows"][-1]["text"] == "cannot be computed"
 
 
 def test_days_are_worth_no_more_than_there_are() -> None:
-    answers = rests({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
+    answers = evidence_rows({"return": {"n": 709, "n_effective": 708.9}, "regime": {"n": 709, "n_effective": 61.2}})
     days = next(row["answers"] for row in answers if row["question"] == "Days")
     assert days == {"return": "709 (709 independent)", "regime": "709 (61 independent)"}
 
@@ -1221,7 +1199,7 @@ def test_years_are_marked_once() -> None:
 @pytest.mark.parametrize(("years", "shown"), [(0.3, False), (1.0, True), (None, True)])
 def test_of_less_than_a_year_no_growth_a_year_is_shown(years: float | None, shown: bool) -> None:
     sheet = {name: {"cagr": 11.58, "calmar": 3.0, "comp": 0.64, "sharpe": 0.4} for name in ("strategy", "benchmark")}
-    run = SimpleNamespace(scores={"backtest": {"tear_sheet": sheet, "record_years": years}})
+    run = FakeRun(scores={"backtest": {"tear_sheet": sheet, "record_years": years}})
     measures = [row["measure"] for row in report_data(run)["tear_sheet"]]
     assert ("cagr" in measures, "calmar" in measures) == (shown, shown)
     assert "comp" in measures

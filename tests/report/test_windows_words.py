@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from gatecast.report.drawing import draw_selection
 from gatecast.report.figures import selection_data
 from gatecast.report.page import render, report_data
+from tests.report.fakes import FakeRun
 
 ROW = {
     "head": "volatility", "model": "ridge", "since": 1999, "window": "2Y", "n": 900, "statistic": 3.9,
@@ -32,7 +31,7 @@ SHARES = {
     ],
 )
 def test_each_head_gets_a_sentence(longer: str, pvalue: float | None, end: str) -> None:
-    run = SimpleNamespace(scores={"windows": [{**ROW, "longer": longer, "pvalue": pvalue}]})
+    run = FakeRun(scores={"windows": [{**ROW, "longer": longer, "pvalue": pvalue}]})
     (found,) = report_data(run)["scorecard"]["windows"]
     begin = "Ridge regression: loss 0.216 if trained on all bars since 1999, 0.288 if on the last 2 years; "
     assert found["says"] == begin + end
@@ -42,17 +41,17 @@ def test_each_head_gets_a_sentence(longer: str, pvalue: float | None, end: str) 
 
 
 def test_the_picture_of_selection_has_a_bar_a_feature_and_its_range() -> None:
-    data = selection_data(SimpleNamespace(scores={"selection": SHARES}))
+    data = selection_data(FakeRun(scores={"selection": SHARES}))
     (bars,) = draw_selection(data).data
     assert list(bars.x) == [0.7, 0.3]
     assert list(bars.y) == ["&lt;b&gt;x&lt;/b&gt;", "noise"]
     assert list(bars.error_x.array) == pytest.approx([0.1, 0.2])
     assert list(bars.error_x.arrayminus) == pytest.approx([0.2, 0.1])
-    assert 'data-figure="selection"' in render(SimpleNamespace(scores={"selection": SHARES}))
+    assert 'data-figure="selection"' in render(FakeRun(scores={"selection": SHARES}))
 
 
 def test_without_them_the_page_says_nothing() -> None:
-    page = render(SimpleNamespace(scores={}))
+    page = render(FakeRun(scores={}))
     assert "longer training window" not in page
     assert 'data-figure="selection"' not in page
-    assert selection_data(SimpleNamespace(scores={"selection": {}})) is None
+    assert selection_data(FakeRun(scores={"selection": {}})) is None

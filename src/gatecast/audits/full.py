@@ -45,7 +45,7 @@ from gatecast.audits.tables import (
 from gatecast.chain import ClassResult, Progress, decide, forecast_class
 from gatecast.compute.progress import shown
 from gatecast.errors import BarsError
-from gatecast.experiment import Experiment
+from gatecast.experiment import Experiment, read_before
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
@@ -114,21 +114,17 @@ def audit(
     >>> audit(walk, cuts=Cuts(samples=5), full=False).clean
     True
     """
-    with shown(progress) as told:
-        return _audit(experiment, cuts or Cuts(), full, told, machine)
-
-
-def _audit(experiment: Experiment, cuts: Cuts, full: bool, progress: Progress | None, machine: Machine) -> Audit:
+    cuts = cuts or Cuts()
     experiment = experiment.replace(control=None)
     if cuts.light:
-        experiment = lightened(experiment)
+        experiment = experiment.replace(model={name: one.lightened() for name, one in experiment.model.items()})
     raw = experiment.replace(bars=experiment.bars.replace(resample=None)).read().bars
     again = partial(rerun, experiment, task=Task(jobs=machine.jobs))
     whole = again(raw, STEPS[-1] if full else "features")
     if whole.error is not None:
         raise whole.error
     if full:
-        enough_history(whole.samples, whole.bars, experiment)
+        enough_history(whole.samples, whole.bars, experiment.schedule, experiment.sampling)
     natures, broken = _without_reruns(whole, experiment.schedule, experiment.horizon, experiment.too_good)
 
     garbage, names = Garbage(raw, cuts.seed), experiment.features or DEFAULT_FEATURES
@@ -140,18 +136,19 @@ def _audit(experiment: Experiment, cuts: Cuts, full: bool, progress: Progress | 
         for leak in leaks:
             found.setdefault((leak.stage, leak.column), (leak, moment))
 
-    for done, (moment, last) in enumerate(plan):
-        if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
-            for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
-                other = again(changed(raw, garbage, moment, kind), last)
-                keep(
-                    _compared(whole, other, moment, kind, experiment.bars.resample, names),
-                    moment,
-                )
-        if progress:
-            progress(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
+    with shown(progress) as told:
+        for done, (moment, last) in enumerate(plan):
+            if last == "features" or not (found or broken) or moment == fits[len(fits) // 2]:
+                for kind in ("garbage", "cut"):  # once a leak is found, one cut tells what follows from it
+                    other = again(changed(raw, garbage, moment, kind), last)
+                    keep(
+                        _compared(whole, other, moment, kind, experiment.bars.resample, names),
+                        moment,
+                    )
+            if told:
+                told(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
     for moment in fits or _thin(near, cuts.fits):
-        keep(_as_known(experiment, whole, moment), moment)
+        keep(_as_known(experiment.holdout, experiment.bars, whole, moment), moment)
 
     named, consequences = first_guilty([leak for leak, _ in found.values()], broken, natures)
     findings: list[Leak] = []
@@ -167,12 +164,6 @@ def _audit(experiment: Experiment, cuts: Cuts, full: bool, progress: Progress | 
         _checked(near, fits, full),
         _not_checked(cuts, full, from_a_source=experiment.bars.frame is None),
     )
-
-
-def lightened(experiment: Experiment) -> Experiment:
-    """The same chain with every model as small as it can be."""
-    light: Experiment = experiment.replace(model={name: one.lightened() for name, one in experiment.model.items()})
-    return light
 
 
 def _without_reruns(
@@ -355,10 +346,10 @@ def _failure(stage: str, column: str, moment: np.datetime64, kind: Kind, error: 
     return Leak(stage, column, kind, None, None, None, None, type(error).__name__, text)
 
 
-def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> list[Leak]:
+def _as_known(holdout: str | None, source: BarsSettings, whole: Rerun, moment: np.datetime64) -> list[Leak]:
     """The source read as of the moment: a bar must not be read differently once later ones are there."""
     try:
-        then = experiment.replace(bars=experiment.bars.replace(as_of=f"{moment}+00:00")).read().bars
+        then = read_before(holdout, source.replace(as_of=f"{moment}+00:00")).bars
     except BarsError:
         return []  # too little to be read at all
     theirs = bars_table(then)

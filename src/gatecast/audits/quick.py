@@ -30,12 +30,14 @@ from gatecast.audits.tables import (
     signals_tables,
     up_to,
 )
-from gatecast.chain import Chain
+from gatecast.chain import Chain, ClassResult, combine
 from gatecast.errors import GatecastError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.combining.ensemble import Ensemble
+from gatecast.forecasting.combining.intervals import Intervals
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.samples.windows import Samples
-from gatecast.trading.signals import make_signals
+from gatecast.samples.windows import Samples, Sampling
+from gatecast.trading.signals import SignalSettings, make_signals
 
 
 def quick_audit(experiment: Experiment, chain: Chain, *, cuts: int = 2) -> Audit:
@@ -62,7 +64,9 @@ def quick_audit(experiment: Experiment, chain: Chain, *, cuts: int = 2) -> Audit
         own = chain.bars.filter(pl.col("asset_class") == name)
         broken += early_answers(samples, chain.bars) + broken_rules(folds, samples)
         natures += level_features(own, samples.names) + stubborn_scaler(folds[-1:])
-        reactions += _reactions(experiment, chain, name, own, cuts)
+        reactions += _reactions(
+            one, own, cuts, experiment.sampling, experiment.ensemble, experiment.intervals, experiment.signals
+        )
         samples.forget()
     findings, consequences = first_guilty(reactions, broken, natures)
     return Audit(
@@ -89,14 +93,17 @@ NEVER_SEEN = (
 )
 
 
-def _reactions(experiment: Experiment, chain: Chain, name: str, bars: pl.DataFrame, cuts: int) -> list[Leak]:
-    """What is said differently of a class at each of the cuts."""
-    one = chain.classes[name]
+def _reactions(
+    one: ClassResult, bars: pl.DataFrame, cuts: int, sampling: Sampling, ensemble: Ensemble, intervals: Intervals,
+    signals: SignalSettings,
+) -> list[Leak]:  # fmt: skip
+    """What is said differently of a class at each of the cuts; `bars`: those of the class."""
     whole = [*samples_tables(one.samples), *signals_tables(one.forecasts, one.signals)]
     found: list[Leak] = []
     for moment in _spread(one.forecasts, cuts):
         try:
-            found += _replayed(experiment, chain, name, up_to(bars, moment), whole, moment)
+            samples = sampling.make(up_to(bars, moment))[one.samples.asset_class]
+            found += _replayed(one.forecasts, samples, whole, moment, ensemble, intervals, signals)
         except GatecastError as error:  # a feature that fails without later bars
             text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
             found.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
@@ -111,11 +118,10 @@ def _spread(forecasts: Forecasts, cuts: int) -> list[np.datetime64]:
 
 
 def _replayed(
-    experiment: Experiment, chain: Chain, name: str, bars: pl.DataFrame, whole: list[Table], moment: np.datetime64
-) -> list[Leak]:
-    """What is said differently when all but the fits is made again, of a class's bars up to the moment."""
-    issued = chain.classes[name].forecasts
-    samples = experiment.make_samples(bars)[name]
+    issued: Forecasts, samples: Samples, whole: list[Table], moment: np.datetime64, ensemble: Ensemble,
+    intervals: Intervals, signals: SignalSettings,
+) -> list[Leak]:  # fmt: skip
+    """What is said differently when all but the fits is made again, on samples of the bars up to the moment."""
     tables, said = samples_tables(samples), list(whole)
     past = _past_of(issued, samples, moment)
     if past is None or samples.names != issued.samples.names:
@@ -123,11 +129,11 @@ def _replayed(
         leaks = differences(in_use[:1], in_use[1:], moment, "cut")
     else:
         leaks = _asked_again(issued, samples, moment)
-        combined = experiment.combine(past)
+        combined = combine(past, ensemble, intervals)
         made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
         tables += forecasts_tables("ensemble", combined, made)
         said += forecasts_tables("ensemble", issued, [model for model in made if model in issued.values])
-        tables += signals_tables(combined, make_signals(combined, experiment.signals))
+        tables += signals_tables(combined, make_signals(combined, signals))
     parts = {(table.stage, table.part) for table in tables}
     mine = [table for table in said if (table.stage, table.part) in parts]
     return leaks + differences(mine, tables, moment, "cut")

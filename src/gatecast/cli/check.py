@@ -49,7 +49,8 @@ def check(
     ]
     counts = {severity: sum(finding.severity == severity for finding in found) for severity in rank}
     bars, names = len(reading.bars), reading.bars["symbol"].unique().sort().to_list()
-    lacking = history_lacking(reading.bars, Experiment()) if bars else {}
+    usual = Experiment()
+    lacking = history_lacking(reading.bars, usual.schedule, usual.sampling) if bars else {}
     if as_json:
         print_json(
             {

@@ -5,27 +5,24 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gatecast.cli.costs import usual_costs
 from gatecast.cli.show import counted, make_console
 from gatecast.compute.progress import printable
 
 if TYPE_CHECKING:
-    from gatecast.compute.estimate import Work
-    from gatecast.experiment import Experiment
+    from collections.abc import Collection, Mapping
 
-
-SLOW_ROW = 1e-6
-"""Seconds a row of a window from which the end of a model's fits is worth a line."""
+    from gatecast.compute.estimate import Seconds, Work
 
 
 class RunProgress:
     """One bar for the whole run on a terminal, one line a finished stage elsewhere; on standard error.
 
     A stage is "class: model". What is left is estimated from the rows of each class, known before anything is fitted,
-    and from what the stages took so far: see `Estimate`.
+    and from what the stages took so far: see `Estimate`. `costs`: model or stage -> what it usually takes, see
+    `usual_costs`. `announced`: models whose end is said, beside the search and the ensemble.
     """
 
-    def __init__(self, experiment: Experiment, quiet: bool, jobs: int) -> None:
+    def __init__(self, costs: Mapping[str, Seconds], announced: Collection[str], quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -34,11 +31,8 @@ class RunProgress:
 
         console = Console(stderr=True)
         self.quiet, self.live = quiet, console.is_terminal and not quiet
-        self.estimate = Estimate(usual_costs(experiment, jobs))
-        slow = {
-            name for name in experiment.models if experiment.model[name].traits_with_settings().seconds.row > SLOW_ROW
-        }
-        self.announced = {"tuning", ENSEMBLE, *slow}
+        self.estimate = Estimate(costs)
+        self.announced = {"tuning", ENSEMBLE, *announced}
         self.combining = ENSEMBLE
         columns = (
             TextColumn("{task.description}"),

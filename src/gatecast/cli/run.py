@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gatecast.cli.costs import seeded
+from gatecast.cli.costs import seeded, slow_models, usual_costs
 from gatecast.cli.options import (
     AsJson,
     Backend,
@@ -86,8 +86,10 @@ def run(
                 "same settings and bars is used, and not trained again."
             )
         machine = machine_of(jobs, storage or studies(place), kept)
+        costs = usual_costs(experiment.panel, experiment.tuning, experiment.schedule.refit, machine.jobs)
+        slow = slow_models({name: experiment.model[name] for name in experiment.models})
         try:
-            with cluster(backend, scheduler), RunProgress(experiment, quiet, machine.jobs) as progress:
+            with cluster(backend, scheduler), RunProgress(costs, slow, quiet) as progress:
                 result = run_experiment(experiment, progress=progress, plan=progress.plan, machine=machine)
         except KeyboardInterrupt:
             networks = counted(len(list(kept.glob("*.safetensors"))), "network")

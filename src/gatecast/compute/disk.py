@@ -41,8 +41,8 @@ class Disk:
     that is made there removes it. Raises `StoreError` where it cannot be made or written to.
 
     >>> disk = Disk()
-    >>> kept = disk.arrays({"a": np.arange(3)})
-    >>> kept["a"].tolist(), len(list(disk.folder.iterdir()))
+    >>> stored = disk.arrays({"a": np.arange(3)})
+    >>> stored["a"].tolist(), len(list(disk.folder.iterdir()))
     ([0, 1, 2], 1)
     """
 
@@ -58,22 +58,22 @@ class Disk:
         """The one rule: a disk for a run of several classes. With one, what is finished is all that there is."""
         return cls() if classes > 1 else None
 
-    def file(self, ending: str) -> KeptFile:
+    def file(self, ending: str) -> StoredFile:
         """A new file, not yet there."""
-        return KeptFile(self, self.folder / f"{next(self._number)}.{ending}")
+        return StoredFile(self, self.folder / f"{next(self._number)}.{ending}")
 
     def arrays(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
         """The same names and arrays, on disk."""
-        return Kept({name: self._write(array) for name, array in arrays.items()})
+        return StoredArrays({name: self._write(array) for name, array in arrays.items()})
 
     def blocks(self, blocks: Mapping[str, tuple[Array, ...]]) -> Mapping[str, tuple[Array, ...]]:
         """The same names and arrays of rows, those of a name in one file."""
-        return KeptBlocks(
+        return StoredBlocks(
             {name: self._write(np.concatenate(own)) for name, own in blocks.items()},
             {name: np.cumsum([len(one) for one in own])[:-1] for name, own in blocks.items()},
         )
 
-    def put(self, one: Kind, *names: str) -> Kind:
+    def store(self, one: Kind, *names: str) -> Kind:
         """The same dataclass, the arrays of these fields (of all, if none is named) on disk.
 
         A copy of it, by `copy.deepcopy` or in another process, is in memory; so is what `dataclasses.replace` makes.
@@ -81,10 +81,10 @@ class Disk:
         held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
         away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
         twin: Any = object.__new__(_class_read_from_disk(cast("Any", type(one))))
-        twin.__dict__.update(held, _kept=self.arrays(away))
+        twin.__dict__.update(held, _stored=self.arrays(away))
         return cast("Kind", twin)
 
-    def _write(self, array: Array) -> KeptFile:
+    def _write(self, array: Array) -> StoredFile:
         file = self.file("npy")
         with file.new() as sink:
             np.save(sink, array, allow_pickle=False)
@@ -110,7 +110,7 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class KeptFile:
+class StoredFile:
     """A file on a disk, which stays for as long as anyone has this. A copy in another process is its bytes."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
@@ -135,10 +135,10 @@ class KeptFile:
         return bytes, (self.read(),)
 
 
-class Kept(Mapping[str, Any]):
+class StoredArrays(Mapping[str, Any]):
     """Name -> array, read from disk each time. A copy in another process is a dict."""
 
-    def __init__(self, files: Mapping[str, KeptFile]) -> None:
+    def __init__(self, files: Mapping[str, StoredFile]) -> None:
         self._files = files
 
     def __getitem__(self, name: str) -> Any:
@@ -157,10 +157,10 @@ class Kept(Mapping[str, Any]):
         return dict, (dict(self),)
 
 
-class KeptBlocks(Kept):
+class StoredBlocks(StoredArrays):
     """Name -> arrays that follow each other in one file, cut at `bounds`."""
 
-    def __init__(self, files: Mapping[str, KeptFile], bounds: Mapping[str, Array]) -> None:
+    def __init__(self, files: Mapping[str, StoredFile], bounds: Mapping[str, Array]) -> None:
         super().__init__(files)
         self._bounds = bounds
 
@@ -172,10 +172,10 @@ class _OnDisk:
     """Mixed into a dataclass: a field that the instance does not hold is read from disk."""
 
     def __getattr__(self, name: str) -> Any:
-        kept = self.__dict__.get("_kept", {})
-        if name not in kept:
+        stored = self.__dict__.get("_stored", {})
+        if name not in stored:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        return kept[name]
+        return stored[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = type(self).__bases__[1]

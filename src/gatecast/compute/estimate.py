@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 
@@ -74,7 +74,7 @@ class Estimate:
     True
     """
 
-    models: dict[str, Seconds]
+    models: Mapping[str, Seconds]
     clock: Callable[[], float] = time.monotonic
     work: dict[str, Work] = field(default_factory=dict)
     parts: dict[tuple[str, str], float] = field(default_factory=dict)

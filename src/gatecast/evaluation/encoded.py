@@ -19,6 +19,15 @@ import numpy as np
 import polars as pl
 from scipy import sparse, stats
 
+from gatecast.evaluation.groups import (
+    LEAST_COVERED,
+    LEAST_OF_GROUP,
+    LEAST_ROWS,
+    calendars,
+    rows_by_value,
+    share_of_groups,
+)
+from gatecast.evaluation.moments import CHANCE, Fit, chi_square, on_a_line, too_close
 from gatecast.samples.targets import to_array
 
 if TYPE_CHECKING:
@@ -28,18 +37,11 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
-CHANCE = 1e-6  # that a column which is not made of the answers lies so close to them, in each test
-NOISE_LEFT = 0.2  # share of the noise that a column may leave at most; persistent answers take away less than the rest
-LEAST_ROWS = 250  # of a symbol
-LEAST_OF_GROUP, LEAST_COVERED = 5, 0.8  # rows of a group, and the share of all rows in such groups
-MOST_GROUPS, MOST_INPUTS, MOST_CELLS = 400, 60, 20_000_000
+MOST_INPUTS = 60
 LEAST_T = 1.5  # of a fitted column: one that explains nothing is orthogonal to everything
 SLOW_BARS = 22  # bars of the longest answer, beside those of the horizon
-SAME_DIGITS = 11  # decimals, in units of the largest value, to which two values of a column are the same
-SMALLEST = 0.05  # eigenvalue of the correlation of moments, below which a direction is left out
 IN_SPAN = 1e-9  # share of a column that its inputs may leave, where it is a linear function of them
 PAST_BARS = (1, 2, 3, 5, 10, 22, 66)  # whose returns a column may follow, before it is compared with the calendar
-HARMONICS = 3  # of the year
 OWN_BAR = 0.5  # share of the variance of the own bar, from which a column is a function of that bar and no mean
 SHAPES: tuple[Callable[[FloatArray], FloatArray], ...] = (  # the column of a variance may be its root or its log
     np.asarray,
@@ -78,15 +80,6 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """Chi-squares of one unit's moments: what the column explains, and what it leaves, of so many degrees."""
-
-    explained: float
-    left: float
-    degrees: int
-
-
-@dataclass(frozen=True)
 class _Unit:
     """Rows that are tested together: of one symbol, or of all (`symbol` None)."""
 
@@ -122,7 +115,7 @@ class Answers:
         if len(self._own) > 1:
             self._units.append(_Unit(np.arange(len(bars)), None))
         self._answers = list(self._all(bars, horizon))
-        self._calendars = _calendars(bars)
+        self._calendars = calendars(bars)
         log, over = pl.col("close").log(), "symbol"
         past = bars.select((log - log.shift(k)).over(over).alias(str(k)) for k in PAST_BARS)
         self._past = np.nan_to_num(np.column_stack([to_array(past, name) for name in past.columns]))
@@ -229,7 +222,7 @@ class Answers:
         for answer in self._answers:
             if answer.bars == 0:
                 continue
-            found: list[list[_Fit]] = [[] for _ in answer.scales]
+            found: list[list[Fit]] = [[] for _ in answer.scales]
             for unit in self._units:
                 rows = _both(value, answer, unit.rows)
                 if len(rows) < LEAST_ROWS:
@@ -245,9 +238,9 @@ class Answers:
                     continue
                 for place, scale in enumerate(answer.scales):
                     off = moments.T @ (y - v / scale)
-                    both = _chi_square(off[:2], spread[:2, :2])
+                    both = chi_square(off[:2], spread[:2, :2])
                     if unit.symbol:
-                        found[place].append(_Fit(t**2, both[0], both[1]))
+                        found[place].append(Fit(t**2, both[0], both[1]))
                     if stats.chi2.cdf(both[0], max(both[1], 1)) < CHANCE or any(
                         stats.chi2.cdf(off[k] ** 2 / spread[k, k], 1) < CHANCE / 10 for k in (1, 2)
                     ):
@@ -260,22 +253,22 @@ class Answers:
 
     def _of_groups(self, value: FloatArray) -> Iterator[Made]:
         """Values on a line with the means of the answers in the rows that have them."""
-        tables = [(unit, found) for unit in self._units if (found := _groups(value, unit.rows))]
+        tables = [(unit, found) for unit in self._units if (found := rows_by_value(value, unit.rows))]
         for answer in self._answers if tables else []:
             if answer.fitted_only:
                 continue
-            fits: list[list[_Fit]] = [[] for _ in SHAPES]
+            fits: list[list[Fit]] = [[] for _ in SHAPES]
             for unit, (rows, table) in tables:
                 there = np.isfinite(answer.value[rows])
                 kept, own = rows[there], table[there]
                 y = answer.value[kept]
-                if len(kept) < LEAST_ROWS or (answer.bars == 0 and _share_of_groups(own, y) > OWN_BAR):
+                if len(kept) < LEAST_ROWS or (answer.bars == 0 and share_of_groups(own, y) > OWN_BAR):
                     continue
                 spread = self._spread(answer, unit, kept, own)
                 for place, shape in enumerate(SHAPES if answer.of == "variance" else SHAPES[:1]):
                     changed = shape(value[kept])
-                    fit = _on_a_line(own, changed, y, spread)
-                    if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
+                    fit = on_a_line(own, changed, y, spread)
+                    if fit and too_close(fit.explained, fit.left, fit.degrees, 1.0):
                         yield _made("groups", answer, value[kept], y, float(np.sqrt(fit.explained)), unit.symbol)
                     if fit and unit.symbol:
                         fits[place].append(fit)
@@ -317,8 +310,8 @@ class Answers:
                 continue
             kept = rows[there]
             y = answer.value[kept]
-            fit = _on_a_line(part[there], v[there], y, self._spread(answer, unit, kept, part[there]))
-            if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
+            fit = on_a_line(part[there], v[there], y, self._spread(answer, unit, kept, part[there]))
+            if fit and too_close(fit.explained, fit.left, fit.degrees, 1.0):
                 yield _made("fitted", answer, v[there], y, float(np.sqrt(fit.explained)), unit.symbol)
 
     def _of_calendar(self, value: FloatArray) -> Iterator[Made]:
@@ -340,15 +333,15 @@ class Answers:
             if answer.of != "return" or answer.fitted_only or not 0 < answer.bars < SLOW_BARS:
                 continue
             for calendar in self._calendars:
-                fits: list[_Fit] = []
+                fits: list[Fit] = []
                 for unit in self._units:
                     rows = _both(rest, answer, unit.rows)
                     if len(rows) < LEAST_ROWS:
                         continue
                     table, y = calendar[rows], answer.value[rows]
                     table = table[:, np.abs(table).sum(0) > LEAST_OF_GROUP]
-                    fit = _on_a_line(table, rest[rows], y, self._spread(answer, unit, rows, table))
-                    if fit and _too_close(fit.explained, fit.left, fit.degrees, 1.0):
+                    fit = on_a_line(table, rest[rows], y, self._spread(answer, unit, rows, table))
+                    if fit and too_close(fit.explained, fit.left, fit.degrees, 1.0):
                         yield _made("groups", answer, rest[rows], y, float(np.sqrt(fit.explained)), unit.symbol)
                     if fit and unit.symbol:
                         fits.append(fit)
@@ -357,7 +350,7 @@ class Answers:
                     total = float(np.sqrt(sum(fit.explained for fit in fits)))
                     yield _made("groups", answer, rest[rows], answer.value[rows], total, None)
 
-    def _closer(self, fits: list[_Fit]) -> tuple[float, bool]:
+    def _closer(self, fits: list[Fit]) -> tuple[float, bool]:
         """Chance of so small a rest over all symbols, and whether it is too close; symbols move together."""
         degrees = np.array([fit.degrees for fit in fits], float)
         alike = self._alike if len(fits) == len(self._own) else np.ones((len(fits),) * 2)
@@ -366,101 +359,11 @@ class Answers:
         left = sum(fit.left for fit in fits)
         chance = float(stats.chi2.cdf(left * share, degrees.sum() * share))
         explained = sum(fit.explained for fit in fits)
-        return chance, _too_close(explained, left, degrees.sum(), share, len(fits))
-
-
-# ── chi-squares ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _too_close(explained: float, left: float, degrees: float, share: float, columns: int = 1) -> bool:
-    """Whether a regression of moments leaves less than noise allows, and less than its explained part allows.
-
-    The second test does not need the size of the noise, which the first takes from single bars.
-    """
-    if degrees < 1 or left > NOISE_LEFT * min(degrees, explained + left):
-        return False
-    if stats.chi2.cdf(left * share, degrees * share) > CHANCE:
-        return False
-    ratio = (explained / columns) / max(left / degrees, 1e-300)
-    return bool(stats.f.sf(ratio, columns * share, degrees * share) < CHANCE)
-
-
-def _whitened(moments: FloatArray, spread: FloatArray) -> FloatArray:
-    """(k, q) moments in directions of unit variance; those without noise of their own are left out."""
-    size = np.sqrt(np.diag(spread))
-    there = size > 1e-7 * size.max(initial=0.0)
-    if not there.any():
-        return np.zeros((0, *moments.shape[1:]))
-    size = size[there]
-    values, vectors = np.linalg.eigh(spread[np.ix_(there, there)] / np.outer(size, size))
-    kept = values > SMALLEST
-    scaled = moments[there] / (size[:, None] if moments.ndim > 1 else size)
-    root = np.sqrt(values[kept])
-    return np.asarray((vectors[:, kept].T @ scaled) / (root[:, None] if moments.ndim > 1 else root))
-
-
-def _chi_square(moments: FloatArray, spread: FloatArray) -> tuple[float, int]:
-    white = _whitened(moments, spread)
-    return float(white @ white), len(white)
-
-
-def _on_a_line(table: FloatArray, value: FloatArray, answer: FloatArray, spread: FloatArray) -> _Fit | None:
-    """What a line in the column explains of the moments, and what it leaves; None where that says nothing."""
-    weights = np.column_stack([np.ones(len(value)), value - value.mean(), answer - answer.mean()])
-    white = _whitened(np.asarray(table.T @ weights), spread)
-    if len(white) < 3:
-        return None
-    left = []
-    for columns in (1, 2):
-        known = white[:, :columns]
-        rest = white[:, 2] - known @ np.linalg.lstsq(known, white[:, 2], rcond=None)[0]
-        left.append(float(rest @ rest))
-    return _Fit(left[0] - left[1], left[1], len(white) - 2)
+        return chance, too_close(explained, left, degrees.sum(), share, len(fits))
 
 
 def _both(value: FloatArray, answer: _Answer, rows: IntArray) -> IntArray:
     return rows[np.isfinite(value[rows]) & np.isfinite(answer.value[rows])]
-
-
-def _groups(value: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray] | None:
-    """Rows in groups that are large enough, and (rows, groups) 1 where a row is of a group; None: too few rows."""
-    rows = rows[np.isfinite(value[rows])]
-    if len(rows) < LEAST_ROWS:
-        return None
-    largest = float(np.abs(value[rows]).max())
-    if largest == 0:
-        return None
-    group, count = np.unique(np.round(value[rows] / largest, SAME_DIGITS), return_inverse=True, return_counts=True)[1:]
-    large = count >= LEAST_OF_GROUP
-    kept = large[group]
-    if not 3 <= large.sum() <= MOST_GROUPS or kept.mean() < LEAST_COVERED:
-        return None
-    if int(kept.sum()) * int(large.sum()) > MOST_CELLS:
-        return None
-    place = np.cumsum(large) - 1
-    return rows[kept], (place[group[kept]][:, None] == np.arange(int(large.sum()))).astype(float)
-
-
-def _calendars(bars: pl.DataFrame) -> list[FloatArray]:
-    """(bars, groups) each: 1 where a bar is of a month, a weekday, an hour; the waves of the year."""
-    time = pl.col("time")
-    parts = bars.select(
-        month=time.dt.month(), weekday=time.dt.weekday(), hour=time.dt.hour(), day=time.dt.ordinal_day()
-    )
-    found = []
-    for name in ("month", "weekday", "hour"):
-        group = np.unique(parts[name].to_numpy(), return_inverse=True)[1]
-        if group.max() > 2:
-            found.append((group[:, None] == np.arange(group.max() + 1)).astype(float))
-    angle = 2 * np.pi * parts["day"].to_numpy()[:, None] / 365.25 * np.arange(1, HARMONICS + 1)
-    return [*found, np.column_stack([np.ones(len(bars)), np.cos(angle), np.sin(angle)])]
-
-
-def _share_of_groups(table: FloatArray, answer: FloatArray) -> float:
-    """Share of the variance of the answers that lies between groups."""
-    middle = answer - answer.mean()
-    between = ((table.T @ middle) ** 2 / np.maximum(table.sum(0), 1)).sum()
-    return float(between / (middle @ middle)) if middle @ middle > 0 else 1.0
 
 
 def _made(how: str, answer: _Answer, value: FloatArray, y: FloatArray, t: float, symbol: str | None) -> Made:

@@ -131,6 +131,13 @@ class Fold:
         known = known_by(self.data.known_at, self.cutoff)
         return np.flatnonzero(known if self.oldest is None else known & (self.data.times >= self.oldest))
 
+    def answered(self, head: str) -> tuple[IntArray, FloatArray]:
+        """Those rows of `record` that have an answer to a head of one number, and the answers."""
+        samples, rows = self.data, self.record
+        answers = samples.targets[head].value[samples.decided[rows]]
+        there = np.isfinite(answers)
+        return rows[there], answers[there]
+
     def since(self, window: str | int) -> np.datetime64:
         """The first moment of a window of this length that ends at the cutoff."""
         moments = np.unique(self.data.times)

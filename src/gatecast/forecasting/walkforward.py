@@ -130,12 +130,12 @@ class Forecasts:
         """The same with one more model."""
         return replace(self, values={**self.values, name: heads})
 
-    def kept_on(self, disk: Disk, samples: Samples) -> Forecasts:
+    def stored_on(self, disk: Disk, samples: Samples) -> Forecasts:
         """The same with its arrays on disk, but for the rows of test blocks; its samples become those given."""
         return replace(
             self,
             samples=samples,
-            folds=tuple(disk.put(fold.on(samples), "train", "validation") for fold in self.folds),
+            folds=tuple(disk.store(fold.on(samples), "train", "validation") for fold in self.folds),
             values={model: disk.arrays(heads) for model, heads in self.values.items()},
             scale=disk.blocks(self.scale),
             members={model: tuple(disk.arrays(one) for one in each) for model, each in self.members.items()},

@@ -77,7 +77,7 @@ LEFT_OUT = (
     "outside_range", "spike", "bad_volume",
 )  # fmt: skip
 """Rules of findings about rows that were left out."""
-TOLD = 20  # symbols whose actions do not apply that are told one by one
+MOST_NAMED = 20  # symbols whose actions do not apply, named one by one
 
 
 @dataclass(frozen=True)
@@ -271,13 +271,13 @@ def _listed_here(
         spelt = [name.lower() for name in wanted]
         unmatched = unmatched.filter(pl.col("symbol").str.to_lowercase().is_in(spelt))
     names = unmatched["symbol"].unique(maintain_order=True).to_list()
-    for name in names[:TOLD]:
+    for name in names[:MOST_NAMED]:
         row = unmatched.filter(pl.col("symbol") == name).row(0, named=True)
         advice = f"A {row['kind']} on {row['date']} of a symbol without bars: not applied. {_meant(name, known)}"
         notes.findings.append(Finding("warning", name, None, "action_unmatched", row["value"], advice))
-    if names[TOLD:]:
-        advice = f"Actions of as many further symbols without bars are not applied, the first {names[TOLD]!r}."
-        notes.findings.append(Finding("warning", None, None, "action_unmatched", len(names) - TOLD, advice))
+    if names[MOST_NAMED:]:
+        advice = f"Actions of as many further symbols without bars are not applied, the first {names[MOST_NAMED]!r}."
+        notes.findings.append(Finding("warning", None, None, "action_unmatched", len(names) - MOST_NAMED, advice))
     actions = actions.filter(pl.col("symbol").is_in(list(known)))
     for row in actions.filter(pl.col("date") > today).iter_rows(named=True):
         advice = f"A {row['kind']} dated {row['date']}, which has not come yet: not applied. Correct the date, or wait."
@@ -320,7 +320,9 @@ def _meant(symbol: str, known: Sequence[str]) -> str:
     if same:
         return f"Did you mean {same[0]!r}?"
     advice = did_you_mean(symbol, known)
-    return advice if len(known) <= TOLD or advice.startswith("Did") else "Correct the symbol, or leave the row out."
+    return (
+        advice if len(known) <= MOST_NAMED or advice.startswith("Did") else "Correct the symbol, or leave the row out."
+    )
 
 
 def _without_idle(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gatecast.report.drawing import LIGHT, draw_cadences
 from gatecast.report.figures import Data
 from gatecast.report.words import named
 
+if TYPE_CHECKING:
+    from gatecast.studies.cadence import Cadences
 
-def cadences_data(study: Any) -> Data:
+
+def cadences_data(study: Cadences) -> Data:
     """Head -> what its panel shows: cadence, cost in epochs of the single fit, gain over it with its interval."""
     first = study.costs["never"].epochs
     single = {"cadence": named("never"), "cost": 1.0, "gain": 0.0, "low": 0.0, "high": 0.0}
@@ -27,7 +30,7 @@ def cadences_data(study: Any) -> Data:
     return panels
 
 
-def render_cadences(study: Any) -> str:
+def render_cadences(study: Cadences) -> str:
     """The page as one HTML text that needs no network; nothing in it but the figure's script runs."""
     figure = draw_cadences(cadences_data(study)).to_html(full_html=False, include_plotlyjs=True)
     policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

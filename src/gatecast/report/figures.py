@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,39 +18,26 @@ from gatecast.newest import TODAY, variance_ratios
 from gatecast.report.words import Names, named
 from gatecast.trading.strategies import strategy_titles
 
+if TYPE_CHECKING:
+    from gatecast.runs import Run
+
 Data = dict[str, Any]
 
 
-def part(run: Any, name: str, *columns: str) -> pl.DataFrame | None:
-    """The named frame of a run, or None where it is missing, empty or lacks one of the columns."""
-    frame = getattr(run, name, None)
-    if not isinstance(frame, pl.DataFrame) or frame.is_empty() or not set(columns) <= set(frame.columns):
-        return None
-    return frame
+def part(frame: pl.DataFrame, *columns: str) -> pl.DataFrame | None:
+    """A frame of a run, or None where it is empty or lacks one of the columns."""
+    return None if frame.is_empty() or not set(columns) <= set(frame.columns) else frame
 
 
-def forecasts_of(run: Any) -> pl.LazyFrame | None:
-    """The forecasts of a run, to be asked for a few of them; None as in `part`."""
-    columns = ("symbol", "time", "model", "head", "step", "value")
-    if not hasattr(run, "scan_forecasts"):
-        frame = part(run, "forecasts", *columns)
-        return None if frame is None else frame.lazy()
-    lazy: pl.LazyFrame = run.scan_forecasts()
-    return lazy
-
-
-def names_of(run: Any) -> Names:
+def names_of(run: Run) -> Names:
     """Model -> title, as the run's scores have them; empty of a run that was saved without."""
-    return (getattr(run, "scores", None) or {}).get("names") or {}
+    return run.scores.get("names") or {}
 
 
-def titles_of(run: Any) -> dict[str, str]:
-    """Strategy -> title, with the models that give the run's signals; "one model" where the run does not say which."""
-    experiment = getattr(run, "experiment", None)
-    signals, strategies = (getattr(experiment, name, None) for name in ("signals", "strategy"))
-    return strategy_titles(
-        getattr(signals, "model", ""), getattr(signals, "confirmed_by", ""), strategies, names_of(run)
-    )
+def titles_of(run: Run) -> dict[str, str]:
+    """Strategy -> title, with the models that give the run's signals."""
+    signals = run.experiment.signals
+    return strategy_titles(signals.model, signals.confirmed_by, run.experiment.strategy, names_of(run))
 
 
 def is_daily(times: pl.Series) -> bool:
@@ -89,19 +76,19 @@ def _preferred(names: list[str], order: Sequence[str], most: int) -> list[str]:
 # ── recent bars, signals, the fan and the strategy in force ───────────────────────────────────────
 
 
-def charted_symbols(run: Any, most: int = 12, *, states: Mapping[str, str] | None = None) -> list[str]:
+def charted_symbols(run: Run, most: int = 12, *, states: Mapping[str, str] | None = None) -> list[str]:
     """The symbols that get a chart: all of them, or the `most` with the largest newest positions.
 
     `states`: symbol -> what it has today (`gatecast.newest.TODAY`): symbols with a bar come first, ended ones last.
     """
-    bars = part(run, "bars", "symbol")
+    bars = part(run.bars, "symbol")
     if bars is None:
         return []
     rank = {symbol: TODAY.index(state) for symbol, state in (states or {}).items()}
     symbols = sorted(bars["symbol"].unique(), key=lambda symbol: (rank.get(symbol, 0), symbol))
     if len(symbols) <= most:
         return symbols
-    weights = part(run, "weights", "symbol", "time", "weight")
+    weights = part(run.weights, "symbol", "time", "weight")
     size = (
         {}
         if weights is None
@@ -111,24 +98,24 @@ def charted_symbols(run: Any, most: int = 12, *, states: Mapping[str, str] | Non
     return [symbol for symbol in symbols if symbol in chosen]
 
 
-def candles_data(run: Any, symbol: str, most: int = 500, *, since: str | None = None) -> Data | None:
+def candles_data(run: Run, symbol: str, most: int = 500, *, since: str | None = None) -> Data | None:
     """The last bars of one symbol with signals, weight and strategy, and the fan from the newest forecast.
 
     A signal counts as traded where the weight decided at that close is on its side. `since`: since when the symbol has
     no bar, in words; it then has no fan.
     """
-    bars = part(run, "bars", "symbol", "time", "open", "high", "low", "close")
+    bars = part(run.bars, "symbol", "time", "open", "high", "low", "close")
     if bars is None:
         return None
     bars = bars.filter(pl.col("symbol") == symbol).sort("time").tail(most)
     if bars.is_empty():
         return None
     keys = ["symbol", "time"]
-    for name, columns in {
-        "weights": ["weight"],
-        "signals": ["z", "signal", "consensus", "strategy", "evidence"],
-    }.items():
-        frame = part(run, name, *keys, *columns)
+    for whole, columns in (
+        (run.weights, ["weight"]),
+        (run.signals, ["z", "signal", "consensus", "strategy", "evidence"]),
+    ):
+        frame = part(whole, *keys, *columns)
         bars = (
             bars.with_columns(pl.lit(None).alias(c) for c in columns)
             if frame is None
@@ -151,15 +138,12 @@ def candles_data(run: Any, symbol: str, most: int = 500, *, since: str | None = 
     }
 
 
-def _fan(run: Any, symbol: str, bars: pl.DataFrame) -> Data | None:
+def _fan(run: Run, symbol: str, bars: pl.DataFrame) -> Data | None:
     """Expected price and its intervals (or s.d. close to close) at steps 0..h after the newest forecast's bar.
 
     Without the ensemble, from which the unit of a variance close to close follows, there is no width.
     """
-    forecasts = forecasts_of(run)
-    if forecasts is None:
-        return None
-    own = forecasts.filter(pl.col("symbol") == symbol, pl.col("value").is_finite()).collect()
+    own = run.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("value").is_finite()).collect()
     paths = own.filter(pl.col("head") == "return", pl.col("model").is_in(PICTURED["return"][:2]))
     if paths.is_empty():
         return None
@@ -240,11 +224,11 @@ def outcomes(bars: pl.DataFrame, step: int) -> pl.DataFrame:
     )
 
 
-def _against_outcomes(run: Any, head: str, models: Sequence[str]) -> tuple[int, pl.DataFrame] | None:
+def _against_outcomes(run: Run, head: str, models: Sequence[str]) -> tuple[int, pl.DataFrame] | None:
     """The horizon, and `symbol, time, model, value` beside what followed, for one head's longest step."""
-    forecasts, bars = forecasts_of(run), part(run, "bars", "symbol", "time", "close")
-    step = None if forecasts is None else _horizon(forecasts, head)
-    if forecasts is None or bars is None or step is None:
+    forecasts, bars = run.scan_forecasts(), part(run.bars, "symbol", "time", "close")
+    step = _horizon(forecasts, head)
+    if bars is None or step is None:
         return None
     chosen = forecasts.filter(
         pl.col("head") == head,
@@ -295,7 +279,7 @@ def _binned_data(step: int, frame: pl.DataFrame, models: list[str], names: Names
     return {"horizon": step, "series": series}
 
 
-def returns_data(run: Any) -> Data | None:
+def returns_data(run: Run) -> Data | None:
     """Return forecasts in ten bins against what followed, both in units of `outcomes`' `scale`."""
     found = _against_outcomes(run, "return", PICTURED["return"])
     if found is None:
@@ -308,7 +292,7 @@ def returns_data(run: Any) -> Data | None:
     return _binned_data(step, frame, models, names_of(run)) if models else None
 
 
-def reliability_data(run: Any) -> Data | None:
+def reliability_data(run: Run) -> Data | None:
     """Probabilities of a rise in ten bins against the share that rose."""
     order = PICTURED["direction"]
     found = _against_outcomes(run, "direction", order)
@@ -319,14 +303,13 @@ def reliability_data(run: Any) -> Data | None:
     return _binned_data(step, frame, _preferred(frame["model"].unique().to_list(), order, 2), names_of(run))
 
 
-def volatility_data(run: Any) -> Data | None:
+def volatility_data(run: Run) -> Data | None:
     """Forecast and realised volatility over time, close to close, annualised: the median over symbols, no overlaps.
 
     Forecasts in the unit of a range proxy are brought to that of the squared returns from close to close.
     """
-    scores = getattr(run, "scores", None) or {}
-    rival = (scores.get("verdicts") or {}).get("volatility", {}).get("rival")
-    backtest = scores.get("backtest") or {}
+    rival = (run.scores.get("verdicts") or {}).get("volatility", {}).get("rival")
+    backtest = run.scores.get("backtest") or {}
     periods = backtest.get("bars_per_year", backtest.get("periods_per_year"))
     order = PICTURED["volatility"]
     rivals = (*((rival,) if rival else ()), *PICTURED_RIVALS)
@@ -334,11 +317,9 @@ def volatility_data(run: Any) -> Data | None:
     if found is None or periods is None:
         return None
     step, frame = found
-    forecasts = forecasts_of(run)
-    if forecasts is not None:  # else nothing was found
-        ratios = variance_ratios(forecasts).collect()
-        frame = frame.join(ratios, on=["symbol", "time"], how="inner", maintain_order="left")
-        frame = frame.with_columns(value=pl.col("value") * pl.col("ratio"))
+    ratios = variance_ratios(run.scan_forecasts()).collect()
+    frame = frame.join(ratios, on=["symbol", "time"], how="inner", maintain_order="left")
+    frame = frame.with_columns(value=pl.col("value") * pl.col("ratio"))
     if frame.is_empty():
         return None
     present = frame["model"].unique().to_list()
@@ -365,9 +346,9 @@ def volatility_data(run: Any) -> Data | None:
 # ── money ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def wealth_data(run: Any, most: int = 1200) -> Data | None:
+def wealth_data(run: Run, most: int = 1200) -> Data | None:
     """Wealth from 1 net, gross and of the benchmark; drawdown of net and benchmark; costs added up."""
-    return _wealth(part(run, "equity", "time", "gross", "net", "equity", "benchmark"), most)
+    return _wealth(part(run.equity, "time", "gross", "net", "equity", "benchmark"), most)
 
 
 def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
@@ -391,9 +372,9 @@ def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
     }
 
 
-def strategies_data(run: Any) -> Data | None:
+def strategies_data(run: Run) -> Data | None:
     """Share of bars that each strategy was in force, by calendar year."""
-    signals = part(run, "signals", "time", "strategy")
+    signals = part(run.signals, "time", "strategy")
     if signals is None:
         return None
     counts = (
@@ -416,9 +397,9 @@ def strategies_data(run: Any) -> Data | None:
     }
 
 
-def bunching_data(run: Any) -> Data | None:
+def bunching_data(run: Run) -> Data | None:
     """Share of bars that carry a signal, by the number of bars since the refit."""
-    signals = (getattr(run, "scores", None) or {}).get("signals") or {}
+    signals = run.scores.get("signals") or {}
     found = signals.get("by_day_of_month_bar")
     if not found:
         return None
@@ -427,9 +408,9 @@ def bunching_data(run: Any) -> Data | None:
     return {"bar": [p[0] for p in points], "share": [round(p[1], 4) for p in points]} if points else None
 
 
-def control_data(run: Any) -> Data | None:
+def control_data(run: Run) -> Data | None:
     """The planted market's wealth, net and benchmark."""
-    control = (getattr(run, "scores", None) or {}).get("control") or {}
+    control = run.scores.get("control") or {}
     equity = control.get("equity")
     if equity is None or len(equity) == 0:
         return None
@@ -450,17 +431,17 @@ def control_data(run: Any) -> Data | None:
     return {"time": labels, "net": _rounded(shown["equity"]), "benchmark": _rounded(shown["benchmark"])}
 
 
-def selection_data(run: Any) -> Data | None:
+def selection_data(run: Run) -> Data | None:
     """Share of each feature in what the LSTM takes in, with its lowest and highest over the refits, by asset class."""
-    found = (getattr(run, "scores", None) or {}).get("selection") or {}
+    found = run.scores.get("selection") or {}
     columns = ("feature", "mean", "low", "high")
     series = [{"asset_class": name, **{c: [row[c] for row in rows] for c in columns}} for name, rows in found.items()]
     return {"series": series} if series else None
 
 
-def tuning_data(run: Any) -> Data | None:
+def tuning_data(run: Run) -> Data | None:
     """Importance of each setting that was searched for, the largest first, by asset class."""
-    found = (getattr(run, "scores", None) or {}).get("tuning") or {}
+    found = run.scores.get("tuning") or {}
     series = [
         {"asset_class": one["asset_class"], "setting": list(shares), "share": list(shares.values())}
         for one in found.get("classes") or []
@@ -469,9 +450,9 @@ def tuning_data(run: Any) -> Data | None:
     return {"series": series} if series else None
 
 
-def coverage_data(run: Any) -> Data | None:
+def coverage_data(run: Run) -> Data | None:
     """Share of the answers inside the intervals of the last step, year by year."""
-    rows = (getattr(run, "scores", None) or {}).get("coverage") or []
+    rows = run.scores.get("coverage") or []
     years = [row for row in rows if row["scope"] == "year"]
     if not years:
         return None
@@ -488,7 +469,7 @@ def coverage_data(run: Any) -> Data | None:
     }  # fmt: skip
 
 
-FIGURES: dict[str, Callable[[Any], Data | None]] = {
+FIGURES: dict[str, Callable[[Run], Data | None]] = {
     "control": control_data,
     "returns": returns_data,
     "reliability": reliability_data,

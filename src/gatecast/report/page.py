@@ -13,6 +13,7 @@ import polars as pl
 
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import NETWORK, NETWORKS
+from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.market.actions import recorded_delistings
 from gatecast.market.facts import Facts
 from gatecast.newest import TODAY, newest_rows
@@ -26,6 +27,10 @@ from gatecast.trading.decisions import how_held
 
 if TYPE_CHECKING:
     import jinja2
+
+    from gatecast.forecasting.forecaster import Forecaster
+    from gatecast.runs import Run
+    from gatecast.trading.signals import SignalSettings
 
 HEADS = ("return", "direction", "volatility", "regime", "strategy")
 
@@ -67,20 +72,18 @@ LISTED = 40  # symbols in the table of newest forecasts
 # ── the dictionary ────────────────────────────────────────────────────────────────────────────────
 
 
-def report_data(run: Any) -> Data:
+def report_data(run: Run) -> Data:
     """All that the report says, as a dictionary that JSON can hold.
 
-    In: a Run. Parts that the run lacks are None or empty. Figures stand under `figures` as data, recent bars
+    Parts that the run lacks are None or empty. Figures stand under `figures` as data, recent bars
     under `figures.candles`, one entry a symbol.
     """
-    scores = getattr(run, "scores", None) or {}
+    scores, experiment = run.scores, run.experiment
     verdicts = scores.get("verdicts") or {}
-    experiment: Any = getattr(run, "experiment", None)
     newest = _newest(run)
     money = _money(run, newest)
-    override = getattr(getattr(experiment, "selection", None), "evidence", None)
-    if override is not None:
-        money["evidence_set"] = override
+    if experiment.selection.evidence is not None:
+        money["evidence_set"] = experiment.selection.evidence
     summary = scores.get("summary") or {}
     if isinstance(summary, str):
         summary = {"headline": summary}
@@ -92,15 +95,16 @@ def report_data(run: Any) -> Data:
     }
     folds = list(scores.get("folds") or [])
     names = figures.names_of(run)
+    window = _window(experiment.schedule, experiment.model.get(NETWORK))
     data = {
-        "name": getattr(experiment, "name", None) or "A run",
+        "name": experiment.name or "A run",
         "headline": summary.get("headline") or _headline(verdicts),
         "subline": summary.get("subline"),
         "names": names,
         "network": words.named(NETWORK, names),
         "network_and_correction": label({"models": NETWORKS[-1]}, names),
         "span": _span(run, folds),
-        "alone": alone(scores.get("models") or [], verdicts, _window(experiment), scores.get("many"), names),
+        "alone": alone(scores.get("models") or [], verdicts, window, scores.get("many"), names),
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(jsonable({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
@@ -111,14 +115,14 @@ def report_data(run: Any) -> Data:
             **{name: to_data(run) for name, to_data in figures.FIGURES.items()},
         },
         "models": _models(scores.get("models") or [], verdicts),
-        "costs": _costs(run, scores.get("models") or []),
+        "costs": _costs(experiment.models, run.provenance.get("seconds") or {}, scores.get("models") or []),
         "credit": credit(scores.get("credit") or [], scores.get("in_force") or [], names),
         "gains": gains(verdicts, scores.get("credit") or []),
-        "tuning": tuning(scores.get("tuning"), (getattr(run, "provenance", None) or {}).get("seconds")),
+        "tuning": tuning(scores.get("tuning"), run.provenance.get("seconds")),
         "intervals": intervals(scores.get("coverage") or []),
         "years": _years(scores.get("years") or []),
         "strategies": scores.get("strategies") or [],
-        "signalling": _signalling(experiment, names),
+        "signalling": _signalling(experiment.signals, names),
         "backtest": {k: v for k, v in (scores.get("backtest") or {}).items() if k not in ("tear_sheet", "ends")},
         "ends": _ends((scores.get("backtest") or {}).get("ends") or {}),
         "later": [
@@ -132,8 +136,8 @@ def report_data(run: Any) -> Data:
         "fills": scores.get("fills") or {},
         "features_left_out": {k: v for k, v in (scores.get("features_left_out") or {}).items() if v},
         "warnings": scores.get("warnings") or [],
-        "settings": _settings(experiment.to_dict()) if hasattr(experiment, "to_dict") else {},
-        "provenance": getattr(run, "provenance", None) or {},
+        "settings": _settings(experiment.to_dict()),
+        "provenance": run.provenance,
     }
     return jsonable(data)  # type: ignore[no-any-return]
 
@@ -145,8 +149,8 @@ def _headline(verdicts: Mapping[str, Any]) -> str:
     return "No evidence of skill" if verdicts else "No verdict"
 
 
-def _span(run: Any, folds: list[Any]) -> Data:
-    bars = part(run, "bars", "symbol", "time")
+def _span(run: Run, folds: list[Any]) -> Data:
+    bars = part(run.bars, "symbol", "time")
     if bars is None:
         return {}
     classes = bars["asset_class"].unique().sort().to_list() if "asset_class" in bars.columns else []
@@ -161,13 +165,9 @@ def _span(run: Any, folds: list[Any]) -> Data:
     }
 
 
-def _window(experiment: Any) -> str | int | None:
-    """What the LSTM learns from at a refit; None where the settings do not say."""
-    schedule = getattr(experiment, "schedule", None)
-    if getattr(schedule, "expanding", False):
-        return "expanding"
-    network = (getattr(experiment, "model", None) or {}).get(NETWORK)
-    return getattr(network, "window", None) or getattr(schedule, "train", None)
+def _window(schedule: Schedule, network: Forecaster | None) -> str | int:
+    """What the LSTM learns from at a refit; `network`: its settings, None where the run has none."""
+    return EXPANDING if schedule.expanding else getattr(network, "window", None) or schedule.train
 
 
 def _settings(settings: Mapping[str, Any]) -> Data:
@@ -182,11 +182,12 @@ def _settings(settings: Mapping[str, Any]) -> Data:
     return rest | {f"model.{name}": one for name, one in tables.items() if models is None or name in models}
 
 
-def _signalling(experiment: Any, names: words.Names) -> dict[str, str]:
+def _signalling(signals: SignalSettings, names: words.Names) -> dict[str, str]:
     """The titles of the models whose forecasts make signals and whose agreement confirms them."""
-    signals = getattr(experiment, "signals", None)
-    unknown = {"model": "one model", "confirmed_by": "another model"}
-    return {role: words.named(getattr(signals, role, name), names) for role, name in unknown.items()}
+    return {
+        "model": words.named(signals.model, names),
+        "confirmed_by": words.named(signals.confirmed_by, names),
+    }
 
 
 ENDS = {
@@ -215,8 +216,8 @@ def _ends(found: Mapping[str, Any]) -> Data | None:
     }  # fmt: skip
 
 
-def _bars_judged(run: Any) -> int | None:
-    equity = part(run, "equity", "time")
+def _bars_judged(run: Run) -> int | None:
+    equity = part(run.equity, "time")
     return None if equity is None else equity.height
 
 
@@ -226,15 +227,15 @@ def _since(row: Mapping[str, Any]) -> str | None:
     return said and f"{said} {row['newest_bar']}"
 
 
-def _money(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data:
+def _money(run: Run, rows: Iterable[Mapping[str, Any]]) -> Data:
     """Trading in numbers: evidence factor, signals and those traded, positions held.
 
     `rows`: see `gatecast.newest.newest_rows`; what is invested now is the sum of their book.
     """
     rows = list(rows)
     today = [row["symbol"] for row in rows if row["today"] in ("bar", "no trade")]
-    signals = part(run, "signals", "symbol", "time", "signal", "evidence")
-    weights = part(run, "weights", "symbol", "time", "weight")
+    signals = part(run.signals, "symbol", "time", "signal", "evidence")
+    weights = part(run.weights, "symbol", "time", "weight")
     money: Data = {}
     if signals is not None:
         newest = signals.filter(pl.col("symbol").is_in(today)).sort("time").group_by("symbol").last()
@@ -285,22 +286,20 @@ def _follows(head: str, money: Data) -> str | None:
     return None
 
 
-def _newest(run: Any) -> list[Data]:
+def _newest(run: Run) -> list[Data]:
     """The newest forecast of each symbol, see `gatecast.newest`, with its times as text; those of today first."""
-    bars = part(run, "bars", "symbol", "time", "close")
+    bars = part(run.bars, "symbol", "time", "close")
     if bars is None:
         return []
-    settings: Any = getattr(run, "experiment", None)
-    scores = getattr(run, "scores", None) or {}
+    settings, scores = run.experiment, run.scores
     ended = {}
     if "asset_class" in bars.columns:
         ended = Facts(bars, recorded_delistings(scores.get("delistings"))).symbols_ended
     rows = newest_rows(
-        bars, figures.forecasts_of(run), part(run, "signals", "symbol", "time"), part(run, "weights", "symbol", "time"),
+        bars, run.scan_forecasts(), part(run.signals, "symbol", "time"), part(run.weights, "symbol", "time"),
         scores.get("verdicts") or {},
-        signal_model=getattr(getattr(settings, "signals", None), "model", "one model"),
-        confirmed_by=getattr(getattr(settings, "signals", None), "confirmed_by", "another model"),
-        abstain=getattr(getattr(settings, "strategies", None), "abstain", 0.05),
+        signal_model=settings.signals.model, confirmed_by=settings.signals.confirmed_by,
+        abstain=settings.strategies.abstain,
         titles=figures.titles_of(run), names=figures.names_of(run), ended=ended,
     )  # fmt: skip
     rows.sort(key=lambda row: TODAY.index(row["today"]))
@@ -337,14 +336,14 @@ def _models(rows: Iterable[Mapping[str, Any]], verdicts: Mapping[str, Any]) -> l
     return tables
 
 
-def _costs(run: Any, rows: Iterable[Mapping[str, Any]]) -> Data | None:
-    """For each model of the settings: its gain over the network in each head, and its seconds of training.
+def _costs(models: Iterable[str], seconds: Mapping[str, float], rows: Iterable[Mapping[str, Any]]) -> Data | None:
+    """For each of the models that run: its gain over the network in each head, and its seconds of training.
 
-    Gains are shares of the network's loss. None where there is no network, nothing beside it, or no clock was kept.
+    `seconds`: model -> seconds of training; `rows`: scores of models. Gains are shares of the network's loss. None
+    where there is no network, nothing beside it, or no clock was kept.
     """
     loss: dict[tuple[Any, Any], Any] = {(row.get("model"), row.get("head")): row.get("loss") for row in rows}
-    seconds = (getattr(run, "provenance", None) or {}).get("seconds") or {}
-    models = [name for name in getattr(getattr(run, "experiment", None), "models", ()) if name in seconds]
+    models = [name for name in models if name in seconds]
     heads = [head for head in HEADS if words.is_number(loss.get((NETWORK, head))) and loss[NETWORK, head] > 0]
     if NETWORK not in models or len(models) < 2 or not heads:
         return None
@@ -464,6 +463,6 @@ def render_data(data: Data) -> str:
     )
 
 
-def render(run: Any) -> str:
+def render(run: Run) -> str:
     """The report of a run as one offline HTML text (see `report_data` for its content)."""
     return render_data(report_data(run))

@@ -38,9 +38,9 @@ def scorecard(scores: Scores, bars: int | None = None) -> Data:
     """
     names = scores.get("names")
     return {
-        "rests": rests(scores.get("verdicts") or {}, names),
+        "rests": evidence_rows(scores.get("verdicts") or {}, names),
         "illusions": illusions(scores.get("illusions") or {}, names),
-        "tried": tried(
+        "tried": trial_rows(
             scores.get("trials") or {},
             scores.get("backtest") or {},
             bars,
@@ -48,8 +48,8 @@ def scorecard(scores: Scores, bars: int | None = None) -> Data:
         ),
         "holdout": holdout(scores["holdout"], names) if "holdout" in scores else None,
         "audit": audit(scores["audit"]) if scores.get("audit") else None,
-        "many": many(scores.get("many") or {}),
-        "windows": windows(scores.get("windows") or [], names),
+        "many": model_tables(scores.get("many") or {}),
+        "windows": window_rows(scores.get("windows") or [], names),
     }
 
 
@@ -138,7 +138,7 @@ def interval_plot(verdict: Scores) -> Data | None:
     return placed(bounds | near, zero=30)
 
 
-def rests(verdicts: Mapping[str, Scores], names: Names | None = None) -> list[Data]:
+def evidence_rows(verdicts: Mapping[str, Scores], names: Names | None = None) -> list[Data]:
     """The test of each head: quantities as rows, a value for each head; rows without any value are left out."""
     table: list[Data] = [
         {
@@ -376,7 +376,7 @@ def _count(count: Any, what: str) -> str:
 # ── how often it was tried ────────────────────────────────────────────────────────────────────────
 
 
-def tried(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Scores | None = None) -> Data | None:
+def trial_rows(trials: Scores, backtest: Scores, bars: int | None = None, verdict: Scores | None = None) -> Data | None:
     """The number of trials, of independent ones among them, and probabilities of the Sharpe ratio: `says, rows, facts`.
 
     `verdict`: of the strategy. It alone decides on skill; the probabilities are shown beside it and decide nothing.
@@ -465,15 +465,17 @@ def holdout(found: Scores | None, names: Names | None = None) -> Data:
         return {"state": "none"}
     if not found.get("heads"):
         return {"state": "sealed", **found, "worth": how_little(2.0)}
-    heads = [{**row, "rival": rival_of(row, names), "kept": kept(row)} for row in found["heads"]]
+    heads = [{**row, "rival": rival_of(row, names), "kept": shrinkage_words(row)} for row in found["heads"]]
     return {"state": "opened", **found, "heads": heads}
 
 
-def kept(row: Scores) -> str:
+def shrinkage_words(row: Scores) -> str:
     """How much smaller a gain is in the hold-out, in words.
 
-    >>> kept({"before": 0.1, "after": 0.06, "shrinkage": 0.4}), kept({"before": -0.1, "after": 0.1})
-    ('40 % smaller', 'no gain before')
+    >>> shrinkage_words({"before": 0.1, "after": 0.06, "shrinkage": 0.4})
+    '40 % smaller'
+    >>> shrinkage_words({"before": -0.1, "after": 0.1})
+    'no gain before'
     """
     before, after, gone = (row.get(name) for name in ("before", "after", "shrinkage"))
     if not is_number(after) or not is_number(before):
@@ -504,7 +506,7 @@ def _and(names: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def many(found: Mapping[str, Scores]) -> list[Data]:
+def model_tables(found: Mapping[str, Scores]) -> list[Data]:
     """One table a head: models by their gain, whether each may be the best, and whether it beats the rival."""
 
     def size(row: Scores) -> float:
@@ -521,11 +523,11 @@ def many(found: Mapping[str, Scores]) -> list[Data]:
 # ── a longer window ───────────────────────────────────────────────────────────────────────────────
 
 
-def windows(rows: Iterable[Scores], names: Names | None = None) -> list[Data]:
+def window_rows(rows: Iterable[Scores], names: Names | None = None) -> list[Data]:
     """One sentence a head and model: the loss if trained on all past bars, and on the sliding window.
 
     >>> row = {"head": "volatility", "model": "ridge", "since": 1999, "window": "2Y", "longer": "better"}
-    >>> windows([row | {"sliding": 0.22, "everything": 0.1774, "pvalue": None}])[0]["says"].split("; ")[0]
+    >>> window_rows([row | {"sliding": 0.22, "everything": 0.1774, "pvalue": None}])[0]["says"].split("; ")[0]
     'Ridge regression: loss 0.177 if trained on all bars since 1999, 0.220 if on the last 2 years'
     """
     outcome = {"better": "the longer window is better", "worse": "the longer window is worse"}

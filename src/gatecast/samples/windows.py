@@ -155,13 +155,13 @@ class Samples:
         return np.maximum(self.times, self.known_by_bar[self.ends])
 
     @cached_property
-    def known(self) -> dict[Hashable, Any]:
+    def fit_cache(self) -> dict[Hashable, Any]:
         """What was fitted on these samples and will be asked for again; the key says all that it depends on."""
         return {}
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "unit", "answers", "table", "known"):
+        for name in ("windows", "summaries", "unit", "answers", "table", "fit_cache"):
             self.__dict__.pop(name, None)
 
     def first_of_end(self, rows: IntArray) -> IntArray:
@@ -195,6 +195,29 @@ class Samples:
             ],
             axis=1,
         )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What samples are made with, the arguments of `make_samples`: an experiment's own are `Experiment.sampling`.
+
+    >>> from gatecast.market import synthetic
+    >>> Sampling(("ret_log_1",), 20, 5, "garman_klass", 20).make(synthetic.a1(500, seed=1))["index"].lookback
+    20
+    """
+
+    features: tuple[str, ...] | None
+    lookback: int
+    horizon: int
+    volatility_proxy: str
+    context: int
+
+    def make(self, bars: pl.DataFrame) -> dict[str, Samples]:
+        """Asset class -> samples of these bars."""
+        return make_samples(
+            bars, self.features, lookback=self.lookback, horizon=self.horizon,
+            volatility_proxy=self.volatility_proxy, context=self.context,
+        )  # fmt: skip
 
 
 @checked

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.compute.disk import KeptFile
+from gatecast.compute.disk import StoredFile
 from gatecast.errors import StoreError
 from gatecast.files import full_path, sha256_of, sync_folder, write
 from gatecast.forecasting.forecaster import state_of
@@ -66,9 +66,9 @@ def run_parts(run: Run) -> dict[str, bytes]:
     return {name: part if isinstance(part, bytes) else part.read() for name, part in _parts(run).items()}
 
 
-def _parts(run: Run) -> dict[str, bytes | KeptFile]:
+def _parts(run: Run) -> dict[str, bytes | StoredFile]:
     """The parts of `run_parts`, of which the largest may be a file."""
-    parts: dict[str, bytes | KeptFile] = {FORECASTS: run.forecasts_parquet}
+    parts: dict[str, bytes | StoredFile] = {FORECASTS: run.forecasts_parquet}
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
     parts["scores.json"] = _json(run.scores)
     parts["provenance.json"] = _json(run.provenance)
@@ -164,9 +164,9 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _content(part: bytes | KeptFile) -> bytes | Path:
+def _content(part: bytes | StoredFile) -> bytes | Path:
     return part if isinstance(part, bytes) else part.path
 
 
-def _size(content: bytes | KeptFile) -> int:
+def _size(content: bytes | StoredFile) -> int:
     return len(content) if isinstance(content, bytes) else content.path.stat().st_size

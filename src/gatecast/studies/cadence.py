@@ -32,7 +32,6 @@ from gatecast.market.bars import session_date
 from gatecast.metrics import significance
 from gatecast.runs import configuration, data_of
 from gatecast.samples.targets import HEADS
-from gatecast.samples.windows import make_samples
 
 if TYPE_CHECKING:
     from gatecast.evaluation.paired import Paired
@@ -283,32 +282,26 @@ def cadence(
     >>> [cost.fits for cost in found.costs.values()]
     [41, 14, 4, 1, 41]
     """
-    with shown(progress) as told:
-        return _cadence(experiment, told, machine)
-
-
-def _cadence(experiment: Experiment, progress: Progress | None, machine: Machine) -> Cadences:
     bars = experiment.read().bars
     experiment = experiment.replace(schedule=monthly(experiment.schedule, experiment.network))
-    made = make_samples(
-        bars, experiment.features,
-        lookback=experiment.lookback, horizon=experiment.horizon, volatility_proxy=experiment.volatility_proxy,
-    )  # fmt: skip
-    samples = enough_history(made, bars, experiment)
+    made = replace(experiment.sampling, context=0).make(bars)  # no search is made
+    samples = enough_history(made, bars, experiment.schedule, experiment.sampling)
     lstms = {name: variant(experiment.network, name) for name in MONTHS}
     wanted = {name for names in RIVALS.values() for name in names}
     rivals = {name: one for name, one in experiment.panel.items() if name in wanted}
     costs, task = dict.fromkeys(MONTHS, Cost()), Task(jobs=machine.jobs)
-    forecasts = {
-        name: _forecast(lstms, rivals, experiment.schedule, one, costs, progress, task) for name, one in samples.items()
-    }
+    with shown(progress) as told:
+        forecasts = {
+            name: _forecast(lstms, rivals, experiment.schedule, one, costs, told, task) for name, one in samples.items()
+        }
     heads = [head for head in HEADS if head in experiment.network.heads]
     records = records_of(forecasts, heads)
     first = records[heads[0]]
     rows = int(np.isfinite(first.losses(MONTHLY)).sum())
     span = day_means(first, MONTHLY, NEVER).day
     with problems() as unread:
-        tried = len(record_trials(trials_of(experiment, bars, list(samples.values()))))
+        settings = [configuration(experiment.with_model(NETWORK, lstm)) for lstm in lstms.values()]
+        tried = len(record_trials(trials_of(settings, bars, list(samples.values()))))
     return Cadences(
         {name: len(one.symbols) for name, one in samples.items()}, experiment.network.seeds, rows, len(span),
         str(span.min()) if len(span) else "", str(span.max()) if len(span) else "",
@@ -331,12 +324,10 @@ def variant(lstm: LSTM, name: str) -> LSTM:
     return changed
 
 
-def trials_of(experiment: Experiment, bars: pl.DataFrame, samples: Sequence[Samples]) -> list[Trial]:
-    """A trial a cadence: its settings are those of a run with that cadence. No book was held, so none has a profit."""
+def trials_of(settings: Sequence[str], bars: pl.DataFrame, samples: Sequence[Samples]) -> list[Trial]:
+    """A trial a cadence: `settings` are the hashes of runs with each. No book was held, so none has a profit."""
     days = session_date(bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
     symbols = tuple(bars["symbol"].unique().sort().to_list())
-    lstm = experiment.network
-    settings = [configuration(experiment.with_model(NETWORK, variant(lstm, name))) for name in MONTHS]
     data = data_of(bars, samples)
     return [Trial(symbols, str(days.min()), str(days.max()), one, None, data=data) for one in settings]
 

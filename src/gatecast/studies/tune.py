@@ -92,23 +92,19 @@ def tune(experiment: Experiment, *, progress: Progress | bool | None = None, mac
     >>> tune(quick, progress=True).scores["classes"][0]["tried"]
     2
     """
-    with shown(progress) as told:
-        return _tune(experiment, told, machine)
-
-
-def _tune(experiment: Experiment, progress: Progress | None, machine: Machine) -> Tuned:
     experiment = experiment.replace(tuning=experiment.tuning or Tuning())
     bars = experiment.read().bars
-    samples = enough_history(experiment.make_samples(bars), bars, experiment)
+    samples = enough_history(experiment.make_samples(bars), bars, experiment.schedule, experiment.sampling)
     models = {name: one for name, one in experiment.panel.items() if name in (NETWORK, NETWORK + DEFAULT)}
     seconds: dict[str, float] = {}
-    forecasts = {
-        name: _forecast(models, experiment.schedule, one, seconds, progress, machine.task)
-        for name, one in samples.items()
-    }
+    with shown(progress) as told:
+        forecasts = {
+            name: _forecast(models, experiment.schedule, one, seconds, told, machine.task)
+            for name, one in samples.items()
+        }
     data = data_of(bars, list(samples.values()))
     with problems() as unread:
-        record_trials([trial for one in forecasts.values() for trial in nested_trials(experiment, one, data)])
+        record_trials([trial for one in forecasts.values() for trial in nested_trials(one, experiment.network, data)])
     searches = {name: searches_of(one) for name, one in forecasts.items()}
     scores = search_worth({head: Record.of(forecasts, head) for head in RIVALS}, searches) or {}
     return Tuned(experiment.name, scores, searches, seconds, tuple(unread))
@@ -120,7 +116,7 @@ def _forecast(
 ) -> Forecasts:  # fmt: skip
     """One class by the LSTM alone, with the settings that are searched for and with those given."""
 
-    def told(count: int, of: int, best: str) -> None:
+    def on_search(count: int, of: int, best: str) -> None:
         if progress:
             progress(f"{samples.asset_class}: search | {best}", count, of)
 
@@ -134,5 +130,5 @@ def _forecast(
 
     done: dict[str, int] = {}
     total = models[NETWORK].fit_count(len(schedule.folds(samples.times, samples.known_at)))
-    task = replace(task, on_search=told)
+    task = replace(task, on_search=on_search)
     return walk_forward(models, samples, schedule, task, progress=report, on_fits=clock)

@@ -18,7 +18,6 @@ from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
 from gatecast.evaluation.ledger import market_of, problems
 from gatecast.evaluation.record import records_of
-from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
@@ -82,7 +81,7 @@ def unseal(
         holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)
         seen = holdout.seen_without_seal(symbols, sealed.holdout, market=market)
     opened = sealed.replace(holdout=None, control=None, bars=source)
-    whole = _whole(opened, symbols, sealed.holdout)
+    whole = _whole(opened.read(), symbols, sealed.holdout, opened.horizon)
     refuse_other_market(run.bars, whole.bars)
     with shown(progress) as told:
         chain = make_chain(opened, whole.bars, told, actions=whole.actions, machine=machine)
@@ -105,18 +104,18 @@ def unseal(
     return replace(run, scores={**run.scores, "holdout": jsonable(found), "warnings": warnings})
 
 
-def _whole(opened: Experiment, symbols: list[str], first: str) -> Reading:
+def _whole(reading: Reading, symbols: list[str], first: str, horizon: int) -> Reading:
     """All bars of the run's symbols, and of no other, which would be seen without being recorded.
 
-    Raises `SettingsError` where a symbol is missing or there are too few sessions to open.
+    `first`: first session of the hold-out; `horizon`: bars ahead. Raises `SettingsError` where a symbol is missing or
+    there are too few sessions to open.
     """
-    reading = opened.read()
     bars = reading.bars.filter(pl.col("symbol").is_in(symbols))
     missing = sorted(set(symbols) - set(bars["symbol"].unique()))
     if missing:
         raise SettingsError(f"the bars have nothing of {', '.join(missing)}: give a file with all symbols of the run.")
     days = np.unique(session_date(bars["time"].dt.replace_time_zone(None).to_numpy()).astype("datetime64[D]"))
-    least, have = holdout.MIN_DAYS_PER_SIDE + opened.horizon, np.count_nonzero(days >= np.datetime64(first))
+    least, have = holdout.MIN_DAYS_PER_SIDE + horizon, np.count_nonzero(days >= np.datetime64(first))
     if have < least:
         raise SettingsError(
             f"there are {have} sessions from {first} on (the bars end on {days[-1]}), and {least} are the least that "

@@ -19,7 +19,7 @@ from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import one_thread
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.models.linear import FALLS
-from gatecast.forecasting.models.naive import match_symbols
+from gatecast.forecasting.models.naive import numbers_of
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, spread_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
@@ -53,9 +53,7 @@ class SymbolTable:
 
     def of(self, samples: Samples, ends: IntArray) -> FloatArray:
         """(bars, numbers) those of each bar-level row's symbol."""
-        number = match_symbols(samples, self.symbols, ends)
-        numbers: FloatArray = np.where((number >= 0)[:, None], self.table[number], self.pooled)
-        return numbers
+        return numbers_of(samples, self.symbols, ends, self.table, self.pooled)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
@@ -127,7 +125,7 @@ class LogHAR(Forecaster):
         return fit_every(self._fit, folds, 1, task, light=True)
 
     def _fit(self, fold: Fold) -> FittedLogHAR:
-        samples, rows, answers = _answered(fold)
+        samples, (rows, answers) = fold.data, fold.answered("volatility")
         ends = samples.ends[rows]
         inputs = np.column_stack([np.ones(len(ends)), har_terms(samples, ends, falls=self.falls)])
         pooled = _least_squares(inputs, answers)
@@ -183,7 +181,7 @@ class HARLevels(Forecaster):
         return fit_every(self._fit, folds, 1, task, light=True)
 
     def _fit(self, fold: Fold) -> FittedHARLevels:
-        samples, rows, answers = _answered(fold)
+        samples, (rows, answers) = fold.data, fold.answered("volatility")
         ends = samples.ends[rows]
         mean = _mean_so_far(samples, ends)
         answer = np.exp(answers) / (samples.horizon * mean)
@@ -202,14 +200,6 @@ def har_terms(samples: Samples, ends: IntArray, *, falls: bool = False) -> Float
     har = samples.facts.har[ends]
     terms: FloatArray = np.column_stack([har, samples.facts.variance[ends][:, FALLS]]) if falls else har
     return terms
-
-
-def _answered(fold: Fold) -> tuple[Samples, IntArray, FloatArray]:
-    """The samples, the rows whose log variance is known at the cutoff, and these answers."""
-    samples, rows = fold.data, fold.record
-    answers = samples.targets["volatility"].value[samples.decided[rows]]
-    known = np.isfinite(answers)
-    return samples, rows[known], answers[known]
 
 
 def _mean_so_far(samples: Samples, ends: IntArray) -> FloatArray:
@@ -249,8 +239,7 @@ class FittedLinearVariance:
 
     def at(self, samples: Samples, ends: IntArray, *, corrected: bool = True) -> FloatArray:
         """(bars,) the forecast made at bar-level rows; without its lognormal correction the median."""
-        number = match_symbols(samples, self.symbols, ends)
-        weights = np.where((number >= 0)[:, None], self.table[number], self.pooled)
+        weights = numbers_of(samples, self.symbols, ends, self.table, self.pooled)
         inputs = (samples.facts.variance[ends] - self.centre) / self.spread
         log_variance = weights[:, 0] + (weights[:, -1] if corrected else 0.0)
         for column in range(inputs.shape[1]):  # in order: a matrix product's last bits depend on the number of rows
@@ -314,11 +303,11 @@ class LinearVariance(Forecaster):
 
     def fit_record(self, fold: Fold) -> FittedLinearVariance:
         """The fit on all rows whose answers are known at the fold's cutoff; `ResidualLSTM` asks for it, too."""
-        known, key = fold.data.known, (self, fold.cutoff)
-        if key not in known:
+        fits, key = fold.data.fit_cache, (self, fold.cutoff)
+        if key not in fits:
             with one_thread():  # whoever asks first
-                known[key] = self._fit(fold)
-        found: FittedLinearVariance = known[key]
+                fits[key] = self._fit(fold)
+        found: FittedLinearVariance = fits[key]
         return found
 
     def _fit(self, fold: Fold) -> FittedLinearVariance:

@@ -54,10 +54,10 @@ class HourEffects:
     @classmethod
     def learned(cls, fold: Fold) -> HourEffects:
         """From all rows whose answers are known at the fold's cutoff; kept with the samples."""
-        known, key = fold.data.known, (cls, fold.cutoff, fold.oldest)
-        if key not in known:
-            known[key] = cls._learned(fold)
-        found: HourEffects = known[key]
+        fits, key = fold.data.fit_cache, (cls, fold.cutoff, fold.oldest)
+        if key not in fits:
+            fits[key] = cls._learned(fold)
+        found: HourEffects = fits[key]
         return found
 
     @classmethod

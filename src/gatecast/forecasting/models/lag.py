@@ -13,7 +13,7 @@ import numpy as np
 
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.models.naive import match_symbols
+from gatecast.forecasting.models.naive import numbers_of
 from gatecast.forecasting.models.shares import symbol_shares
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, number_in, symbols_in, text_in
@@ -57,10 +57,9 @@ class FittedLag:
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; the one head that it was fitted for."""
         ends = samples.ends[rows]
-        number = match_symbols(samples, self.symbols, ends)
-        known = number >= 0
-        slope = np.where(known[:, None], self.table[number], self.pooled)
-        encoded = np.where(known, self.offset[number], self.base)[:, None] + slope * last_return(samples, ends)[:, None]
+        slope = numbers_of(samples, self.symbols, ends, self.table, self.pooled)
+        offset = numbers_of(samples, self.symbols, ends, self.offset[:, None], np.array([self.base]))
+        encoded = offset + slope * last_return(samples, ends)[:, None]
         if self.head == "direction":
             encoded = 1 / (1 + np.exp(-np.clip(encoded, -30, 30)))
         return {self.head: decode(self.head, encoded, samples.facts.sigma[ends], samples.facts.baseline[ends])}
@@ -98,10 +97,7 @@ class LogisticLag(Forecaster):
         return fit_every(self._fit, folds, 1, task, light=True)
 
     def _fit(self, fold: Fold) -> FittedLag:
-        samples, rows = fold.data, fold.record
-        answer = samples.targets["direction"].value[samples.decided[rows]]
-        known = np.isfinite(answer)
-        rows, answer = rows[known], answer[known]
+        samples, (rows, answer) = fold.data, fold.answered("direction")
         ends = samples.ends[rows]
         symbol, overlap = samples.symbol[ends], samples.horizon_sessions
         shares, of_class = symbol_shares(answer, symbol, len(samples.symbols), overlap)

@@ -67,9 +67,8 @@ class FittedNaive:
         if self.rule == "ewma_range":
             return {"volatility": samples.horizon * range_average(samples)[ends]}
         if self.rule == "base_rate":
-            number = match_symbols(samples, self.symbols, ends)
-            own, of_class = self.per_symbol[number], (self.learned["rise"], self.learned["turbulent"])
-            shares = np.where((number >= 0)[:, None], own, of_class)
+            of_class = np.array([self.learned["rise"], self.learned["turbulent"]])
+            shares = numbers_of(samples, self.symbols, ends, self.per_symbol, of_class)
             return {"direction": shares[:, 0], "regime": shares[:, 1]}
         if self.rule == "constant":
             number = match_symbols(samples, self.symbols, ends)
@@ -184,13 +183,13 @@ class Naive(Forecaster):
 def range_average(samples: Samples) -> FloatArray:
     """(bars,) exponentially weighted mean of the variance proxy of one bar, decay .94, within each segment."""
     key = "range_average"
-    if key not in samples.known:
+    if key not in samples.fit_cache:
         frame = pl.DataFrame(
             {"symbol": samples.symbol, "segment": samples.segment, "proxy": np.exp(samples.facts.har[:, 0])}
         )
         average = pl.col("proxy").fill_nan(None).ewm_mean(alpha=1 - DECAY, ignore_nulls=True)
-        samples.known[key] = to_array(frame.select(average.over("symbol", "segment")), "proxy")
-    found: FloatArray = samples.known[key]
+        samples.fit_cache[key] = to_array(frame.select(average.over("symbol", "segment")), "proxy")
+    found: FloatArray = samples.fit_cache[key]
     return found
 
 
@@ -203,3 +202,15 @@ def match_symbols(samples: Samples, symbols: tuple[str, ...], ends: IntArray) ->
     """For each bar-level row, the number that its symbol has in `symbols`; -1 where it is not among them."""
     known = {symbol: i for i, symbol in enumerate(symbols)}
     return np.array([known.get(symbol, -1) for symbol in samples.symbols])[samples.symbol[ends]]
+
+
+def numbers_of(
+    samples: Samples, symbols: tuple[str, ...], ends: IntArray, table: FloatArray, of_class: FloatArray
+) -> FloatArray:
+    """(bars, numbers) of each bar-level row the numbers of its symbol, or of its class for any other symbol.
+
+    `table`: (symbols, numbers) in the order of `symbols`; `of_class`: (numbers,).
+    """
+    number = match_symbols(samples, symbols, ends)
+    numbers: FloatArray = np.where((number >= 0)[:, None], table[number], of_class)
+    return numbers

@@ -58,7 +58,7 @@ def _scales(answers: FloatArray, horizon: int) -> tuple[FloatArray, FloatArray]:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PreparedFold:
     """One fit's data, beside the network as it begins: see `FittedTFT.read` for `inputs`, `symbol` and `windows`.
 
     `answers` (windows, horizon + 3) are encoded and scaled, NaN where there is none; the first `train` windows are
@@ -287,36 +287,36 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def train_network(lesson: Lesson) -> FittedTFT:
+def train_network(prepared: PreparedFold) -> FittedTFT:
     """The network with the weights of the epoch that had the least validation loss.
 
     Raises `TrainingError` when the loss is no longer finite.
     """
     import torch
 
-    settings, start = lesson.blank.settings, lesson.blank.weights
+    settings, start = prepared.blank.settings, prepared.blank.weights
     weights = {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in start.items()}
-    path, last = _usual(lesson.answers[: lesson.train], settings)
+    path, last = _usual(prepared.answers[: prepared.train], settings)
     with torch.no_grad():
         weights["path_bias"].copy_(torch.from_numpy(path))
         weights["last_bias"].copy_(torch.from_numpy(last))
     inputs, symbol, windows, answers = (
-        torch.from_numpy(array) for array in (lesson.inputs, lesson.symbol, lesson.windows, lesson.answers)
+        torch.from_numpy(array) for array in (prepared.inputs, prepared.symbol, prepared.windows, prepared.answers)
     )
     adam = torch.optim.Adam(list(weights.values()), settings.learning_rate)
-    order = np.random.default_rng(lesson.seed)
-    learning = Network(settings, weights, torch.Generator().manual_seed(lesson.seed))
+    order = np.random.default_rng(prepared.seed)
+    learning = Network(settings, weights, torch.Generator().manual_seed(prepared.seed))
     checking = Network(settings, weights)
-    best, best_loss = lesson.blank, np.inf
+    best, best_loss = prepared.blank, np.inf
 
     def outputs_of(network: Network, rows: Tensor) -> Outputs:
         bars, places = torch.unique(windows[rows], return_inverse=True)
         return network.forward(inputs[bars], symbol[bars], places)
 
-    later = torch.arange(lesson.train, len(answers))
+    later = torch.arange(prepared.train, len(answers))
     for epoch in range(1, settings.epochs + 1):
-        shuffled = torch.from_numpy(order.permutation(lesson.train))
-        for begin in range(0, lesson.train, settings.batch):
+        shuffled = torch.from_numpy(order.permutation(prepared.train))
+        for begin in range(0, prepared.train, settings.batch):
             rows = shuffled[begin : begin + settings.batch]
             adam.zero_grad()
             network_loss(settings, outputs_of(learning, rows), answers[rows]).backward()  # type: ignore[no-untyped-call]
@@ -553,7 +553,7 @@ class TFT(Forecaster):
         torch.set_num_threads(1)  # said again for a process of the cluster's
         return train_network(self._prepare(fold))
 
-    def _prepare(self, fold: Fold) -> Lesson:
+    def _prepare(self, fold: Fold) -> PreparedFold:
         fold, samples = fold.windowed(self.window), fold.data
         if samples.lookback != self.lookback or samples.horizon != self.horizon:
             raise SettingsError(
@@ -567,4 +567,4 @@ class TFT(Forecaster):
         weights = initial_weights(self, len(samples.names), len(samples.symbols), seed)
         blank = FittedTFT(self, scaler, centre, spread, weights, samples.names, samples.symbols)
         answers = ((samples.answers[np.r_[fold.train, fold.validation]] - centre) / spread).astype(np.float32)
-        return Lesson(blank, *blank.read(samples, ends), answers, len(train), seed)
+        return PreparedFold(blank, *blank.read(samples, ends), answers, len(train), seed)

@@ -257,8 +257,10 @@ class TunedLSTM(Forecaster):
             with open_storage(address) as storage:
                 for number in range(len(found), len(folds)):
                     guesses = best_of([*past, *found][-1]["trials"]) if past or found else []
-                    told = partial(_tell, task, number, len(folds))
-                    found.append(search_once(self.lstm, self.tuning, folds[number], guesses, storage, task, told))
+                    on_progress = partial(_report_search, task, number, len(folds))
+                    found.append(
+                        search_once(self.lstm, self.tuning, folds[number], guesses, storage, task, on_progress)
+                    )
 
         if task.studies is None or is_shared(task.studies):
             search_in(task.studies)
@@ -271,7 +273,7 @@ class TunedLSTM(Forecaster):
         return found
 
 
-def _tell(task: Task, before: int, searches: int, done: int, of: int, best: str) -> None:
+def _report_search(task: Task, before: int, searches: int, done: int, of: int, best: str) -> None:
     if task.on_search:
         task.on_search(before * of + done, searches * of, best)
 
@@ -296,7 +298,7 @@ def tuning_dates(folds: Sequence[Fold], every: str) -> list[int]:
 
 def search_once(
     lstm: LSTM, tuning: Tuning, fold: Fold, guesses: Sequence[Params], storage: BaseStorage, task: Task = ALONE,
-    told: Callable[[int, int, str], None] | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The search of one date.
 
@@ -334,7 +336,9 @@ def search_once(
         space, first, evaluate, steps=len(inner), budget=Budget(tuning.trials, tuning.seconds),
         sampler=tuning.sampler, prune=tuning.prune, shared=is_shared(task.studies),
         seed=lambda number: seed_of(lstm.seed, samples.asset_class, fold.cutoff, number),
-        progress=told and (lambda known: told(min(len(known), tuning.trials), tuning.trials, _best(known, given))),
+        progress=on_progress and (
+            lambda known: on_progress(min(len(known), tuning.trials), tuning.trials, _best(known, given))
+        ),
     ) if inner else []  # fmt: skip
     return _judged(tuning, fold, given, trials, repeats)
 
