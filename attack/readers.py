@@ -106,6 +106,7 @@ def make_examples(folder: Path) -> None:
     append_lines(folder / "copies.jsonl", lines)
     _make_networks(folder / "kept")
     _make_studies(folder / "studies.db")
+    read_sessions(str(folder / "sessions"))
 
 
 def _make_ledger(folder: Path, bars: Any) -> None:
@@ -300,6 +301,17 @@ def read_copies(path: str) -> Any:
     return {"copies": {str(copy): one for copy, one in read_copies(Path(path), "k").items()}}
 
 
+def read_sessions(folder: str) -> Any:
+    """The digest of a calendar whose table is kept there; it is made again where the kept one cannot be used."""
+    from datetime import UTC, datetime
+
+    from gatecast.files import sha256_of
+    from gatecast.market.sessions import calendar_of
+
+    found = calendar_of("24/5", datetime(2025, 6, 1, tzinfo=UTC), folder=Path(folder))
+    return {"sessions": sha256_of(found.session.tobytes() + found.close.tobytes())}
+
+
 def recall_network(folder: str) -> Any:
     """The digest of a kept network; None where it would be made again."""
     from gatecast.files import sha256_of
@@ -350,6 +362,10 @@ def said_if_fewer(good: Any, bad: Any, done: str) -> str:
     return "fewer trials than there were, and nobody said so" if fewer and not bad["said"] else ""
 
 
+def same_sessions(good: Any, bad: Any, done: str) -> str:
+    return "" if bad == good else "other sessions than those of the calendar"
+
+
 def same_or_again(good: Any, bad: Any, done: str) -> str:
     return "" if bad is None or bad == good else "another network than the one that was kept"
 
@@ -372,6 +388,7 @@ READERS = (
     Reader("openings", "records", ("evaluation.holdout",), "data", read_openings),
     Reader("copies", "records", ("studies.placebo",), "copies.jsonl", read_copies),
     Reader("kept network", "records", ("forecasting.lstm.unfinished",), "kept", recall_network, same_or_again),
+    Reader("sessions", "records", ("market.sessions",), "sessions", read_sessions, same_sessions, share=0.5),
     Reader("studies", "records", ("forecasting.tuning.search",), "studies.db", open_studies, share=0.5),
 )
 CASES = {"runs": 300, "bars": 200, "settings": 250, "records": 150}

@@ -185,6 +185,19 @@ def test_today_is_the_newest_session_of_all_classes_by_each_classs_calendar() ->
     assert [(one["today"], one["sessions_behind"]) for one in late] == [("bar", 0), ("no bar", 2)]
 
 
+def test_sessions_that_an_exchange_was_closed_are_not_behind() -> None:
+    def from_22(name: str, symbol: str, days: list[int], hour: int) -> pl.DataFrame:
+        return of_class(name, symbol, days, hour).with_columns(pl.col("time") - timedelta(days=10))  # 1 is 22 December
+
+    coins, shares = from_22("crypto", "X", list(range(1, 6)), 24), from_22("equity", "K", [1], 21)
+    rows = newest_rows(pl.concat([coins, shares]), None, None, None, {})  # Christmas is on Monday, the 26th has closed
+    assert [(one["today"], one["sessions_behind"]) for one in rows] == [("bar", 0), ("bar", 0)]
+    both = pl.concat([from_22("equity", "K", [5, 6], 21), from_22("equity", "L", [1], 21)])
+    for calendars, state in (({}, ("no bar", 2)), ({"L": "XLON"}, ("no bar", 1)), ({"L": "XTKS"}, ("no bar", 2))):
+        rows = newest_rows(both, None, None, None, {}, calendars=calendars)
+        assert (rows[1]["today"], rows[1]["sessions_behind"]) == state
+
+
 def test_only_what_was_decided_at_todays_bar_has_a_weight() -> None:
     frame = pl.concat([bars("A"), bars("B", days=5), bars("C")])
     weights = pl.DataFrame(

@@ -89,6 +89,26 @@ def full_path(path: str | Path) -> Path:
     return whole
 
 
+def cache_folder(name: str) -> Path | None:
+    """The folder of a cache: `name` below $GATECAST_CACHE, else below the user's cache folder; None: there is none.
+
+    Nothing is made. Raises `StoreError` for a place that is no absolute path: it would depend on the current folder.
+    """
+    from platformdirs import user_cache_path
+
+    for variable in ("GATECAST_CACHE", "XDG_CACHE_HOME"):
+        place = os.environ.get(variable)
+        if place and not os.path.isabs(place):
+            raise StoreError(f"{variable} is {cut(place)!r}, where an absolute path was expected: give one.")
+        if place and variable == "GATECAST_CACHE":  # of the other one platformdirs knows
+            return Path(place) / name
+    try:
+        folder = user_cache_path("gatecast") / name
+    except RuntimeError:  # a user without a home
+        return None
+    return folder if folder.is_absolute() else None
+
+
 def free_name(place: Path) -> Path:
     """A free hidden name in the folder of `place`, which says what process it is of: see `sweep`."""
     return place.with_name(f".{place.name[:100]}.{mark()}.{uuid.uuid4().hex[:12]}.part")

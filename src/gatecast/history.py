@@ -50,7 +50,7 @@ def history_lacking(bars: pl.DataFrame, schedule: Schedule, sampling: Sampling) 
 
     >>> from gatecast.market import synthetic
     >>> short = synthetic.a1(500, seed=1)
-    >>> list(history_lacking(short, Schedule(), Sampling(("ret_log_1",), 30, 5, "garman_klass", 30)))
+    >>> list(history_lacking(short, Schedule(), Sampling(None, 30, 5, "garman_klass", 30)))
     ['index']
     """
     classes = {str(name): own for (name,), own in bars.group_by("asset_class", maintain_order=True)}

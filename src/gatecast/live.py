@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +28,12 @@ from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
 from gatecast.market.calendar import usual_spacing
-from gatecast.market.classes import asset_class
+from gatecast.market.classes import AssetClass, asset_class
 from gatecast.market.ends import Ended, session_of
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.sessions import GRACE, calendar_of, sessions_missed
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run
@@ -92,7 +93,8 @@ class NewestBars:
     """What `read_newest` read: `bars` (a Bars frame) of a source, and what goes with them into `forecast`.
 
     `splits`: those that apply to the bars, False where every step is a true move. `actions`: delistings. `findings`: of
-    the reading. `others`: symbols of the source beyond those of `bars`.
+    the reading. `others`: symbols of the source beyond those of `bars`. `calendars`: symbol -> calendar of the symbols
+    file, where it is not the class's.
     """
 
     bars: pl.DataFrame
@@ -100,6 +102,7 @@ class NewestBars:
     actions: pl.DataFrame
     findings: tuple[Finding, ...]
     others: tuple[str, ...]
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = None, **options: Any) -> NewestBars:
@@ -131,7 +134,7 @@ def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = 
     if asked.get("actions") is not None:  # of symbols that ended, and so have no bar here, as well
         every = read_actions(asked["actions"]).filter(pl.col("kind") == "delisting")
         delisted = delisted.vstack(every.filter(~pl.col("symbol").is_in(newest["symbol"].unique().to_list())))
-    return NewestBars(newest, table, delisted, reading.findings, tuple(others))
+    return NewestBars(newest, table, delisted, reading.findings, tuple(others), reading.calendars)
 
 
 @checked
@@ -172,8 +175,9 @@ def forecast_newest(
         return forecast(known, bars, splits=splits, actions=given, now=now).rows
     read = read_newest(known, bars, splits=splits, actions=actions, **options)
     return forecast(
-        known, read.bars, splits=read.splits, actions=read.actions, now=now, findings=read.findings, others=read.others
-    ).rows
+        known, read.bars, splits=read.splits, actions=read.actions, now=now, findings=read.findings,
+        others=read.others, calendars=read.calendars,
+    ).rows  # fmt: skip
 
 
 @checked
@@ -186,6 +190,7 @@ def forecast(
     now: datetime | None = None,
     findings: Sequence[Finding] = (),
     others: Sequence[str] = (),
+    calendars: Mapping[str, str] | None = None,
 ) -> Newest:
     """The newest forecast of every symbol of a run, and what is wrong with the bars.
 
@@ -198,7 +203,8 @@ def forecast(
         `market.actions.read_actions` gives them; their symbols need no bars here. now: the moment against which bars
         are stale (default: the computer's clock).
     findings: of the reading (`Reading.findings`): rows newer than the run's that it left out are named. others: symbols
-        of the source beyond those of `bars`, which are named as well.
+        of the source beyond those of `bars`, which are named as well. calendars: symbol -> calendar
+        (`Reading.calendars`) by which a symbol is behind, where it is not that of its class.
 
     Returns
     -------
@@ -227,7 +233,7 @@ def forecast(
     chain = make_chain(experiment, bars, actions=actions, past=past, refit="never")
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
-        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended),
+        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
         *say_ended(ended), *say_awaited(merged.bars, awaited),
     )  # fmt: skip
     warnings = [problem.sentence for problem in problems]
@@ -251,6 +257,7 @@ def forecast(
         _without(decisions.signals, awaited), _without(decisions.weights, awaited), run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
+        calendars=calendars,
     )  # fmt: skip
     rows, broken = without_broken(
         rows,
@@ -434,30 +441,58 @@ def newest_frame(classes: dict[str, ClassResult], awaited: pl.DataFrame | None =
     return pl.concat(parts).lazy()
 
 
-def stale(bars: pl.DataFrame, now: datetime, ended: Collection[str] = ()) -> tuple[DataProblem, ...]:
-    """Symbols behind their class by more than a session, and classes whose newest bar is older than a gap may be.
+def stale(
+    bars: pl.DataFrame, now: datetime, ended: Collection[str] = (), calendars: Mapping[str, str] | None = None
+) -> tuple[DataProblem, ...]:
+    """Symbols behind their class, and classes behind their calendar, by more than a session.
 
-    A gap is the class's limit or five times the usual spacing, if that is longer. Symbols that have `ended` are no
-    longer expected; until then a symbol that stopped is stale.
+    `calendars`: symbol -> calendar where it is not that of its class, see `market.sessions`. A class whose bars are no
+    bars of its calendar, going by its holidays, is behind once its newest bar is older than a gap may be: the class's
+    limit, or five times the usual spacing if that is longer. Symbols that have `ended` are no longer expected; until
+    then a symbol that stopped is stale.
     """
     problems = []
     for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
-        usual = usual_spacing(own)
-        limit = asset_class(str(name)).gap_limit
-        limit = max(limit, 5 * usual) if usual else limit
+        usual, known = usual_spacing(own), asset_class(str(name))
+        limit = max(known.gap_limit, 5 * usual) if usual else known.gap_limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())
         ends = ends.filter(~pl.col("symbol").is_in(list(ended)))
+        named = {symbol: (calendars or {}).get(symbol) for symbol in ends["symbol"]}
+        days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         if len(ends) and now - newest > limit:
             said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."
             problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
-        days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
+        elif len(ends):
+            missed = _class_behind(newest, now, known, usual, set(named.values()), days)
+            if missed > BEHIND:
+                said = (
+                    f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, {missed} sessions behind its calendar."
+                )
+                problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
         for symbol, time in ends.iter_rows():
             behind = int((days > pl.select(session_date(pl.lit(time))).item()).sum())
+            if behind > BEHIND and named[symbol]:
+                behind = min(behind, sessions_missed(time, newest, known, usual, named[symbol]))
             if behind > BEHIND:
                 said = f"{symbol!r} has no bar since {time:%Y-%m-%d %H:%M} UTC, {behind} sessions behind its class."
                 problems.append(DataProblem("stale", (symbol,), said))
     return tuple(problems)
+
+
+def _class_behind(
+    newest: datetime, now: datetime, known: AssetClass, usual: timedelta | None, named: set[str | None], days: pl.Series
+) -> int:
+    """Sessions that all calendars of a class's symbols have had since its newest bar, GRACE included.
+
+    0 where it is the class's own calendar alone and the bars of these `days` are not of it.
+    """
+    missed = min(
+        sessions_missed(newest, now, known, usual, calendar, grace=GRACE, tolerated=BEHIND) for calendar in named
+    )
+    if missed > BEHIND and named == {None} and not calendar_of(known.calendar, now).fits(days.to_numpy()):
+        return 0
+    return missed
 
 
 def refuse_sealed(run: Run, bars: pl.DataFrame) -> None:

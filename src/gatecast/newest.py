@@ -19,6 +19,7 @@ from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, RIVALS, 
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
+from gatecast.market.sessions import sessions_missed
 from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def newest_rows(
     titles: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
     ended: Mapping[str, Ended] | None = None,
+    calendars: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a symbol, sorted: the newest forecast, and whether it is of today's bar.
 
@@ -87,7 +89,8 @@ def newest_rows(
     verdicts: head -> verdict of the run. signal_model: whose forecast signals; confirmed_by: whose agreement makes
         a consensus. abstain: share of the narrowest interval's half width below which an expected return says nothing.
         titles: strategy -> title, see `strategy_titles`; None: those of the built-in ones. names: model -> title.
-        ended: see `market.ends.symbols_ended`.
+        ended: see `market.ends.symbols_ended`. calendars: symbol -> calendar, where it is not its class's: sessions in
+        which its exchange was closed do not count as behind.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def newest_rows(
 
     `disagree`: whether the signal and the ensemble point to different sides; `notes`: sentences to show with the row.
     """
-    rows = _bars_today(bars, ended or {})
+    rows = _bars_today(bars, ended or {}, calendars)
     at = _forecast_times(forecasts, signals)
     found = _values_at(forecasts, at)
     tables, decided = [_last_rows(frame) for frame in (signals, weights)], _last_rows(weights)
@@ -137,10 +140,12 @@ def newest_rows(
     return result
 
 
-def _bars_today(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[dict[str, Any]]:
+def _bars_today(
+    bars: pl.DataFrame, ended: Mapping[str, Ended], calendars: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """The last bar of each symbol, whether it traded there, and whether that is today's.
 
-    Today is the newest session of all bars, by the calendar of the symbol's class.
+    Today is the newest session of all bars, by the calendar of the symbol's class, or its own.
     """
     frame = bars.sort("symbol", "time")
     if "asset_class" not in frame.columns:
@@ -164,11 +169,17 @@ def _bars_today(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[dict[str
         spacing[name] = usual_spacing(own)
     newest = {name: max(row["newest_bar"] for row in rows if row["asset_class"] == name) for name in sessions}
     last = max(newest.values())
-    missed = {name: _sessions_missed(str(name), newest[name], last, spacing[name]) for name in sessions}
+    missed = {
+        name: sessions_missed(newest[name], last, asset_class(str(name)), spacing[name], tolerated=BEHIND)
+        for name in sessions
+    }
     for row in rows:
         name, time = row["asset_class"], row["newest_bar"]
         own_session = pl.select(session_date(pl.lit(time))).item()
         behind = int((sessions[name] > own_session).sum())
+        if behind and (own_calendar := (calendars or {}).get(row["symbol"])):
+            own_behind = sessions_missed(time, newest[name], asset_class(name), spacing[name], own_calendar)
+            behind = min(behind, own_behind)
         usual = spacing[name]
         behind += missed[name] if missed[name] > BEHIND else 0
         late = usual is not None and usual < timedelta(hours=20) and newest[name] - time > 2 * usual
@@ -180,20 +191,6 @@ def _bars_today(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[dict[str
             row["today"] = "ended"
         del row["still"]
     return rows
-
-
-def _sessions_missed(name: str, newest: datetime, last: datetime, spacing: timedelta | None) -> int:
-    """Sessions of a class (of bars of weeks or months, bars) after its newest bar that had closed by the last of all.
-
-    By its calendar, weekdays or all days; holidays count, too.
-    """
-    if spacing is not None and spacing > timedelta(days=4):
-        return max((last - newest) // spacing, 0)
-    begin, end = (pl.select(session_date(pl.lit(time))).item() for time in (newest, last))
-    days = pl.DataFrame({"day": pl.date_range(begin, end + timedelta(days=1), closed="right", eager=True)})
-    if asset_class(name).periods_per_year != 365:
-        days = days.filter(pl.col("day").dt.weekday() <= 5)
-    return int(days.select((asset_class(name).close_of(pl.col("day")) <= last).sum()).item())
 
 
 def _forecast_times(forecasts: pl.LazyFrame | None, signals: pl.DataFrame | None) -> dict[str, datetime]:

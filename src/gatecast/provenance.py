@@ -15,6 +15,7 @@ import polars as pl
 
 from gatecast.evaluation.ledger import DIGITS, NO_WEEK, Data, market_of
 from gatecast.market.bars import COLUMNS, session_date
+from gatecast.market.sessions import versions
 
 if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Forecasts
@@ -112,6 +113,7 @@ def of_run(
         "refits": {name: len(one.folds) for name, one in forecasts.items()},
         "features": {name: list(one.samples.names) for name, one in forecasts.items()},
         "libraries": {name: _version(name) for name in LIBRARIES},
+        "calendars": versions(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "seconds": {model: round(taken, 2) for model, taken in seconds.items()},

@@ -115,6 +115,30 @@ def test_symbols_file_is_refused_with_its_line(tmp_path: Path, line: str, column
     assert (error.file, error.line, error.column, error.value) == (classes, 3, column, value)
 
 
+def test_a_symbols_calendar_comes_from_the_symbols_file(tmp_path: Path) -> None:
+    rows = [row for name in ("DAX", "KO", "BTC") for row in stamped(["2024-03-04", "2024-03-05"], name)]
+    path, classes = write(tmp_path / "all.csv", rows, "symbol," + HEADER), tmp_path / "symbols.csv"
+    classes.write_text("symbol,asset_class,Calendar\nDAX,index,FWB\nKO,equity,\nBTC,crypto,24/7\n")
+    reading = read_with_findings(path, symbols_file=classes)
+    assert dict(reading.classes.select("symbol", "calendar").iter_rows()) == {
+        "BTC": "24/7", "DAX": "XFRA", "KO": "XNYS",
+    }  # fmt: skip
+    assert reading.calendars == {"DAX": "XFRA"}
+    assert reading.bars.equals(read_bars(path, symbols_file=write_classes(tmp_path / "plain.csv")))
+    for name, advice in (("XNYY", "Did you mean 'XNYS'?"), ("XTAE", "fails to make the calendar XTAE")):
+        classes.write_text(f"symbol,asset_class,calendar\nDAX,index,\nKO,equity,{name}\n")
+        error = refusal(path, symbols_file=classes)
+        assert (error.file, error.line, error.column, error.value) == (classes, 3, "calendar", name)
+        assert advice in str(error)
+    classes.write_text("symbol,asset_class,calendar\nKO,equity,XETR\nKO,equity,XLON\n")
+    assert "another class, close or calendar" in str(refusal(path, symbols_file=classes))
+
+
+def write_classes(path: Path) -> Path:
+    path.write_text("symbol,asset_class\nDAX,index\nKO,equity\nBTC,crypto\n")
+    return path
+
+
 def test_further_numbers_are_kept_and_text_is_dropped(tmp_path: Path) -> None:
     rows = [f"{row},{n},USD,5pm" for n, row in enumerate(day_rows())]
     bars = read_bars(write(tmp_path / "KO.csv", rows, HEADER + ",Realised Var.(5m),currency,Change %"))

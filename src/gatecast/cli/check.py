@@ -29,6 +29,7 @@ def check(
     from gatecast.experiment import Experiment
     from gatecast.history import history_lacking
     from gatecast.market.bars import findings
+    from gatecast.market.classes import asset_class
     from gatecast.market.ends import say_ends
     from gatecast.market.facts import Facts
     from gatecast.market.sources import read_bars, read_with_findings
@@ -72,9 +73,12 @@ def check(
         console = make_console()
         if found:
             console.print(make_table(("severity", "symbol", "time", "line", "rule", "value", "advice"), rows))
-        for (name, rule), own in reading.classes.group_by("asset_class", "rule", maintain_order=True):
+        for (name, rule, calendar), own in reading.classes.group_by(
+            "asset_class", "rule", "calendar", maintain_order=True
+        ):
             shown = ", ".join(own["symbol"].head(8)) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
-            console.print(f"class {name} ({rule}): {shown}", markup=False, soft_wrap=True)
+            named = "" if calendar == asset_class(name).calendar else f", calendar {calendar}"
+            console.print(f"class {name} ({rule}){named}: {shown}", markup=False, soft_wrap=True)
         if len(reading.actions):
             verb = "applies" if len(reading.actions) == 1 else "apply"
             console.print(f"{counted(len(reading.actions), 'action')} {verb}.", markup=False, soft_wrap=True)

@@ -295,6 +295,41 @@ class Schedule(Settings):
         period = self._period(session_date(moments))
         return np.flatnonzero(np.r_[True, np.diff(period) != 0])
 
+    def due_at(self, now: np.datetime64, done: Sequence[np.datetime64], sessions: TimeArray) -> TimeArray:
+        """The refits that are due at a moment and not made: of each period the close of its first session, ascending.
+
+        The latest is the one to make, at the first decision at or after that close, whose close is its cutoff; the
+        earlier ones were missed. It is the rule of `due`, asked of the sessions that should be there instead of the
+        bars that are: a refit falls due also where no bar has come.
+
+        Parameters
+        ----------
+        now: UTC. done: cutoffs of the refits made so far, ascending. sessions: (n,) closes, ascending, of the class's
+            sessions (`market.sessions.Calendar.close`; of several calendars those of all), from the first at which
+            forecasts can be made. Closes of the bars that came count as well and may be among them: bars within a
+            session are decided at before it closes. Where the period is a number of bars, closes of bars alone.
+
+        Returns
+        -------
+        (m,) closes. Before the first refit, only of periods from `minimum` on; then of periods after the last one's.
+
+        >>> closes = np.arange("2020-01-30T21", "2020-04-04T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+        >>> now, done = np.datetime64("2020-03-01T22:00", "us"), [np.datetime64("2020-01-30T21:00", "us")]
+        >>> Schedule().due_at(now, done, closes).astype("datetime64[D]").astype(str).tolist()
+        ['2020-02-01', '2020-03-01']
+        """
+        closes = sessions[sessions <= now].astype("datetime64[us]")
+        due = self.due(closes) if len(closes) else np.array([], np.int64)
+        if len(done) == 0:
+            days = session_date(closes)
+            return closes[[place for place in due.tolist() if self._reaches_back(place, days)]]
+        last = np.asarray(done[-1:], "datetime64[us]")
+        if isinstance(self.refit, int):
+            later = due > np.searchsorted(closes, last, side="right") - 1
+        else:
+            later = self._period(session_date(closes[due])) > self._period(session_date(last))
+        return closes[due[later]]
+
     def split(self, times: TimeArray, known_at: TimeArray, rows: IntArray) -> tuple[IntArray, IntArray]:
         """Rows -> (train, validation): the latest share in time validates; train is purged against its first moment."""
         return _split(times, known_at, rows, self.validation)

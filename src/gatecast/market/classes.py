@@ -19,6 +19,7 @@ class AssetClass:
     ends the day. `periods_per_year` is the number of daily bars a year. `cost_bps` is commission and
     slippage together, in basis points of the value traded, per side. `borrow_bps_per_year` is paid on the
     value of a short position. Two bars further apart than `gap_limit` belong to different segments.
+    `calendar` names the exchange whose sessions a live feed of the class is held to (`market.sessions`).
     `end_return` is the simple return that a holder is taken to have had where a symbol ends on unknown terms:
     -30 % for equities (Shumway 1997, Journal of Finance 52), -90 % for coins (an assumption), 0 for what cannot
     become worthless from one day to the next.
@@ -33,6 +34,7 @@ class AssetClass:
     gap_limit: timedelta
     end_return: float = 0.0
     pause: timedelta = timedelta(hours=15)
+    calendar: str = "XNYS"
 
     def close_of(self, session: pl.Expr) -> pl.Expr:
         """The closing moments (Datetime[us, UTC]) of session dates (a Date expression).
@@ -48,10 +50,12 @@ class AssetClass:
         return local.dt.convert_time_zone("UTC")
 
 
-def _five_pm(name: str, periods: int, cost_bps: float, borrow_bps_per_year: float, pause_hours: int = 1) -> AssetClass:
+def _five_pm(
+    name: str, periods: int, cost_bps: float, borrow_bps_per_year: float, pause_hours: int = 1, calendar: str = "CMES"
+) -> AssetClass:
     return AssetClass(
         name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10),
-        pause=timedelta(hours=pause_hours),
+        pause=timedelta(hours=pause_hours), calendar=calendar,
     )  # fmt: skip
 
 
@@ -70,8 +74,19 @@ ASSET_CLASSES: dict[str, AssetClass] = {
         _five_pm("future", 252, cost_bps=2.0, borrow_bps_per_year=0.0),
         _five_pm("commodity", 252, cost_bps=3.0, borrow_bps_per_year=0.0),
         _five_pm("metal", 252, cost_bps=3.0, borrow_bps_per_year=50.0),
-        _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0, pause_hours=0),
-        AssetClass("crypto", time(), "UTC", 365, 10.0, 500.0, timedelta(days=3), end_return=-0.9, pause=timedelta()),
+        _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0, pause_hours=0, calendar="24/5"),
+        AssetClass(
+            "crypto",
+            time(),
+            "UTC",
+            365,
+            10.0,
+            500.0,
+            timedelta(days=3),
+            end_return=-0.9,
+            pause=timedelta(),
+            calendar="24/7",
+        ),
     )
 }
 """The classes by name. A short future or currency is the other side of a contract: nothing is borrowed."""

@@ -60,6 +60,7 @@ from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_number
 from gatecast.market.frames import read_frame
 from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
 from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.sessions import calendar_of
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import check_zone, close_times, read_times, within_reach
@@ -85,15 +86,23 @@ class Reading:
     """Bars, and what was done to the rows on the way: left out, filled, adjusted, widened.
 
     `actions`: splits and delistings as `gatecast.market.actions.read_actions` gives them, with `known_at` filled.
-    `classes`: symbol, asset_class and rule, the rule (in words) that the class came from.
+    `classes`: symbol, asset_class, rule (in words, where the class came from) and calendar (`market.sessions`).
     """
 
     bars: pl.DataFrame
     findings: tuple[Finding, ...]
     actions: pl.DataFrame = field(default_factory=no_actions)
     classes: pl.DataFrame = field(
-        default_factory=lambda: pl.DataFrame(schema=dict.fromkeys(("symbol", "asset_class", "rule"), pl.String))
+        default_factory=lambda: pl.DataFrame(
+            schema=dict.fromkeys(("symbol", "asset_class", "rule", "calendar"), pl.String)
+        )
     )
+
+    @property
+    def calendars(self) -> dict[str, str]:
+        """symbol -> calendar, of the symbols for which the symbols file names another than their class's."""
+        rows = self.classes.select("symbol", "asset_class", "calendar").iter_rows()
+        return {symbol: calendar for symbol, name, calendar in rows if calendar != ASSET_CLASSES[name].calendar}
 
 
 IN_MEMORY = ("source", "frame", "splits", "actions", "delisting")
@@ -360,7 +369,7 @@ def _late(bars: pl.DataFrame) -> list[Finding]:
 def _guesses(classes: pl.DataFrame) -> list[Finding]:
     """Symbols whose name looks like another class than the one they have."""
     found = []
-    for symbol, name, rule in classes.iter_rows():
+    for symbol, name, rule, _ in classes.iter_rows():
         guess = looks_like_another(symbol, name)
         if guess is not None:
             advice = (
@@ -571,7 +580,7 @@ def _choose_symbols(rows: pl.DataFrame, wanted: Sequence[str] | None, by_stem: b
 
 
 def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
-    """The class of each symbol that the file lists, with the symbol's own close where it says one."""
+    """The class of each symbol that the file lists, with the symbol's own close and calendar where it says them."""
     if symbols_file is None:
         return {}
     path = Path(symbols_file)
@@ -584,10 +593,10 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
         found = ", ".join(table.frame.columns)
         advice = "It needs the columns symbol and asset_class."
         raise BarsFileError(f"no symbols file; found: {found}.", file=path, line=1, advice=advice)
-    close = pl.col(names["close"]) if "close" in names else pl.lit(None, pl.String)
-    rows = table.frame.select(pl.col(names["symbol"]), pl.col(kind), close.alias("own_close"))
+    own = [pl.col(names[one]) if one in names else pl.lit(None, pl.String).alias(one) for one in ("close", "calendar")]
+    rows = table.frame.select(pl.col(names["symbol"]), pl.col(kind), *own)
     classes: dict[str, AssetClass] = {}
-    for line, (symbol, name, own_close) in enumerate(rows.iter_rows(), table.first_line):
+    for line, (symbol, name, own_close, calendar) in enumerate(rows.iter_rows(), table.first_line):
         if symbol is None:
             continue
         if name not in ASSET_CLASSES:
@@ -595,10 +604,10 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
                 "the asset class is unknown.", file=path, line=line, column=kind, value=name,
                 advice=did_you_mean(str(name), ASSET_CLASSES),
             )  # fmt: skip
-        known = _with_close(ASSET_CLASSES[name], own_close, path, line)
+        known = _with_calendar(_with_close(ASSET_CLASSES[name], own_close, path, line), calendar, path, line)
         if classes.setdefault(symbol, known) != known:
             raise BarsFileError(
-                f"{symbol!r} has another class or close in a line before.", file=path, line=line, column=kind,
+                f"{symbol!r} has another class, close or calendar in a line before.", file=path, line=line, column=kind,
                 value=name, advice="Keep one of the lines.",
             )  # fmt: skip
     return classes
@@ -614,6 +623,17 @@ def _with_close(known: AssetClass, close: str | None, path: Path, line: int) -> 
     except (KeyError, ValueError, OSError):
         advice = "Write it like 17:30 Europe/Berlin."
         raise BarsFileError("not a close.", file=path, line=line, column="close", value=close, advice=advice) from None
+
+
+def _with_calendar(known: AssetClass, calendar: str | None, path: Path, line: int) -> AssetClass:
+    if calendar is None:
+        return known
+    try:
+        return replace(known, calendar=calendar_of(calendar).name)
+    except BarsError as error:
+        raise BarsFileError(
+            "the calendar cannot be used.", file=path, line=line, column="calendar", value=calendar, advice=str(error)
+        ) from None
 
 
 def _classify(
@@ -644,6 +664,12 @@ def _classify(
     by_default = pl.lit(default or "equity")
     rows = rows.with_columns(rule.alias("_rule"), pl.coalesce(in_file, "asset_class", by_default).alias("asset_class"))
     told = rows.select("symbol", "asset_class", rule="_rule").unique("symbol", keep="first", maintain_order=True)
+    usual = pl.col("asset_class").replace_strict(
+        {name: known.calendar for name, known in ASSET_CLASSES.items()}, default=None, return_dtype=pl.String
+    )
+    named = {symbol: known.calendar for symbol, known in classes.items()}
+    own_calendar = pl.col("symbol").replace_strict(named, default=None, return_dtype=pl.String)
+    told = told.with_columns(calendar=pl.coalesce(own_calendar, usual))
     rows = rows.drop("_rule")
     for name in rows["asset_class"].unique():
         class_named(name)
@@ -651,7 +677,10 @@ def _classify(
         unlisted = rows.filter(~pl.col("symbol").is_in(list(classes)))
         advice = "The symbols file does not list the symbol: the default class or its own column was taken."
         notes.add_counts("warning", "not_listed", unlisted.drop("time"), advice)
-    own = {symbol: known for symbol, known in classes.items() if known != ASSET_CLASSES[known.name]}
+    own = {
+        symbol: known for symbol, known in classes.items()
+        if replace(known, calendar=ASSET_CLASSES[known.name].calendar) != ASSET_CLASSES[known.name]
+    }  # fmt: skip
     close = pl.lit(None, UTC_TIME)
     for column, sessions in (("asset_class", ASSET_CLASSES), ("symbol", own)):
         for name in rows[column].unique():

@@ -28,7 +28,9 @@ from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
+from gatecast import files
 from gatecast.compute.notices import notice, reason
+from gatecast.errors import StoreError
 from gatecast.forecasting.lstm.source import engine_code
 
 if TYPE_CHECKING:
@@ -132,19 +134,15 @@ def cache_folder() -> Path | None:
 
     Raises `UnsafeFolderError` for a place that is not an absolute path: it would depend on the current folder.
     """
-    from platformdirs import user_cache_path
-
-    for name in ("NUMBA_CACHE_DIR", "GATECAST_CACHE", "XDG_CACHE_HOME"):
-        place = os.environ.get(name)
-        if place and not os.path.isabs(place):
-            raise UnsafeFolderError(f"{name} is {place[:80]!r}, where an absolute path was expected: give one.")
-        if place and name != "XDG_CACHE_HOME":  # of the user's cache folder platformdirs knows
-            return Path(place) / ("gatecast" if name == "NUMBA_CACHE_DIR" else "kernel")
+    place = os.environ.get("NUMBA_CACHE_DIR")
+    if place and not os.path.isabs(place):
+        raise UnsafeFolderError(f"NUMBA_CACHE_DIR is {place[:80]!r}, where an absolute path was expected: give one.")
+    if place:
+        return Path(place) / "gatecast"
     try:
-        folder = user_cache_path("gatecast") / "kernel"
-    except RuntimeError:  # a user without a home
-        return None
-    return folder if folder.is_absolute() else None
+        return files.cache_folder("kernel")
+    except StoreError as error:
+        raise UnsafeFolderError(str(error)) from None
 
 
 @contextmanager
