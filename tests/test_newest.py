@@ -238,7 +238,7 @@ def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side()
             "score_bps": [0.0, 1.25, 0.5, 0.5, 0.5], "evidence": [0.0, 0.0, 0.4, 1.0, 1.0],
             "signal": [0, -1, -1, 1, 1], "above_noise": [False, False, True, True, True],
             "worth_its_cost": [False, False, False, False, True], "too_good": [False] * 5,
-            "expected": [0.0, 0.001, 0.002, 0.001, 0.01],
+            "expected": [0.0, 0.001, 0.002, 0.001, 0.01], "left": [1.0, 1.0, 1.0, 1.0, 0.5],
         }
     )  # fmt: skip
     assert cases.select(reason(strategy_titles("ridge", "forest"))).to_series().to_list() == [
@@ -255,7 +255,7 @@ def test_the_reason_names_strategy_and_model_the_ensembles_number_and_its_side()
         "full position; the ensemble's expected return is below the cost of a round trip",
         "in force: trend, the highest score of the strategies (0.5 bps a bar from past record and "
         "forecast; it ranks them and is no expected profit); evidence factor 1: "
-        "full position",
+        "full position; an alarm of the losses leaves 0.5 of the position",
     ]
 
 

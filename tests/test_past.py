@@ -20,6 +20,7 @@ from gatecast.audits.tables import up_to
 from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError
 from gatecast.experiment import Experiment
+from gatecast.forecasting.drift.alarms import LOSSES
 from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
@@ -283,6 +284,7 @@ def assert_same(mine: Chain, theirs: Chain) -> None:
         assert [fold.cutoff for fold in own.folds] == [fold.cutoff for fold in one.folds]
         np.testing.assert_array_equal(own.rows, one.rows)
         assert (own.in_force, own.rivals) == (one.in_force, one.rivals)
+        assert mine.classes[name].alarms == theirs.classes[name].alarms
     assert mine.decisions.frame.equals(theirs.decisions.frame)
     assert mine.result.equity.equals(theirs.result.equity)
 
@@ -302,6 +304,44 @@ def test_the_chain_goes_on_from_its_past_as_if_it_had_all_bars(
     assert said.height > 200
     assert said.equals(then)
     assert_same(make_chain(experiment, bars, past=part), whole)
+
+
+ACTING = {
+    "false_alarms": 30.0, "filter_minimum": 150, "filter_every": 2, "reference": 100, "least_sessions": 10,
+    "on_inputs": "refit", "on_losses": "smaller",
+}  # fmt: skip
+
+
+def louder(bars: pl.DataFrame) -> pl.DataFrame:
+    """Each symbol's returns are four times as large from its row 560 on."""
+    step = pl.col("close").log().diff().over("symbol").fill_null(0.0)
+    more = pl.when(pl.int_range(pl.len()).over("symbol") >= 560).then(3 * step).otherwise(0.0)
+    bars = bars.with_columns(_ratio=more.cum_sum().over("symbol").exp())
+    before = pl.col("_ratio").shift(1).over("symbol").fill_null(1.0)
+    bars = bars.with_columns(pl.col("open") * before, *(pl.col(name) * pl.col("_ratio") for name in PRICES[1:]))
+    limits = {"high": pl.max_horizontal(*PRICES), "low": pl.min_horizontal(*PRICES)}
+    return bars.with_columns(**limits).drop("_ratio")
+
+
+@pytest.mark.parametrize("market", [plain, late_rows, classes_and_calendars])
+def test_the_chain_goes_on_from_its_past_where_alarms_add_refits_and_make_positions_smaller(
+    market: Callable[[np.random.Generator], pl.DataFrame],
+) -> None:
+    rng = np.random.default_rng(MARKETS.index(market) + 20)
+    bars = made(louder(market(rng)))
+    experiment = Experiment(bars=bars, **SHORT | {"drift": ACTING})
+    whole, usual = make_chain(experiment, bars), make_chain(Experiment(bars=bars, **SHORT), bars)
+    assert set(refits_of(usual)) < set(refits_of(whole))
+    reasons = whole.decisions.frame.filter(pl.col("reason").str.contains("an alarm of the losses leaves 0.5"))
+    assert not reasons.is_empty()
+    for one in whole.classes.values():
+        choice, raised = one.selection, any(alarm.kind in LOSSES for alarm in one.alarms)
+        assert (choice.left.min() == 0.5) == raised
+        np.testing.assert_array_equal(choice.weight, choice.proposed * choice.evidence * choice.left)
+    first = set(refits_of(whole)) - set(refits_of(usual))
+    for cut in (a_cut(rng, bars), min(first) - np.timedelta64(1, "us"), max(first) + np.timedelta64(1, "us")):
+        part = make_chain(experiment, up_to(bars, cut))
+        assert_same(make_chain(experiment, bars, past=part), whole)
 
 
 def counted(chain_of: Callable[..., Chain], *args: Any, **more: Any) -> tuple[Chain, dict[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.intervals import Intervals, with_intervals
+from gatecast.forecasting.drift import Alarm, position_factor, watch_inputs, watch_losses
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.forecasting.guard import GUARD
 from gatecast.forecasting.panel import ENSEMBLE
@@ -47,7 +48,7 @@ Plan = Callable[[dict[str, Work]], None]
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One asset class on its way through: arrays over its samples and bars."""
+    """One asset class on its way through: arrays over its samples and bars, and the alarms of drift in time order."""
 
     samples: Samples
     forecasts: Forecasts
@@ -55,14 +56,20 @@ class ClassResult:
     proposals: Proposals
     selection: Selection
     net: FloatArray
+    alarms: tuple[Alarm, ...] = ()
 
     def with_nothing_held(self, disk: Disk | None = None) -> ClassResult:
         """The same with every weight 0, and no evidence; of several classes, on disk."""
         choice = self.selection
         nothing = np.zeros(len(choice.weight))
-        flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, np.ones(len(nothing), bool))
-        own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net)
+        doubtful = np.ones(len(nothing), bool)
+        flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, doubtful, choice.left)
+        own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net, self.alarms)
         return disk.store(replace(own, selection=disk.store(flat))) if disk else own
+
+    def with_alarms(self, alarms: Sequence[Alarm]) -> ClassResult:
+        """The same with more alarms, in order of time."""
+        return replace(self, alarms=tuple(sorted([*self.alarms, *alarms], key=lambda one: one.time)))
 
     def as_issued(self, weights: pl.DataFrame) -> ClassResult:
         """The same, weights that were issued as they were: symbol, time, weight; others are left out."""
@@ -77,7 +84,7 @@ class ClassResult:
         """The same with its arrays on disk; `samples`: its own as they are there already, see `stored_samples`."""
         own = ClassResult(
             samples, self.forecasts.stored_on(disk, samples),
-            disk.store(self.signals), disk.store(self.proposals), disk.store(self.selection), self.net,
+            disk.store(self.signals), disk.store(self.proposals), disk.store(self.selection), self.net, self.alarms,
         )  # fmt: skip
         return disk.store(own)
 
@@ -249,8 +256,11 @@ def make_chain(
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
-        forecasts = forecast_class(experiment, at_work, progress, clock, past=issued, refit=refit, task=machine.task)
-        result = decide(experiment, forecasts, facts)
+        inputs = watch_inputs(at_work, experiment.drift, experiment.schedule)
+        forecasts = forecast_class(
+            experiment, at_work, progress, clock, past=issued, refit=refit, alarms=inputs.refits, task=machine.task
+        )
+        result = decide(experiment, forecasts, facts).with_alarms(inputs.alarms)
         result = result.as_issued(before.weights) if before else result
         classes[name] = result.stored_on(disk, one) if disk else result
         at_work.forget()
@@ -297,15 +307,20 @@ def forecast_class(
     *,
     past: Issued | None = None,
     refit: Refit = "due",
+    alarms: Sequence[np.datetime64] | None = None,
     task: Task = ALONE,
 ) -> Forecasts:
     """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
 
-    `on_fits`: called with the fits of each model once they are done. `past`, `refit`, `task`: see `walk_forward`. The
-    ensemble is learned anew from the past's last refit on, its intervals from the whole record; what was issued of them
-    stays.
+    `on_fits`: called with the fits of each model once they are done. `past`, `refit`, `task`: see `walk_forward`.
+    `alarms`: closes at which alarms of the inputs add a refit; None: they are looked for where the settings let them.
+    The ensemble is learned anew from the past's last refit on, its intervals from the whole record; what was issued of
+    them stays.
     """
-    folds = len(experiment.schedule.folds(samples.times, samples.known_at))
+    if alarms is None:
+        added = experiment.drift.adds_refits
+        alarms = watch_inputs(samples, experiment.drift, experiment.schedule).refits if added else ()
+    folds = len(experiment.schedule.folds(samples.times, samples.known_at, alarms=alarms))
     panel = experiment.panel
     done: dict[str, int] = {}
 
@@ -321,7 +336,7 @@ def forecast_class(
 
     forecasts = walk_forward(
         panel, samples, experiment.schedule, replace(task, on_search=on_search), past=past, refit=refit,
-        progress=report, on_fits=on_fits,
+        alarms=alarms, progress=report, on_fits=on_fits,
     )  # fmt: skip
     new = {fold.cutoff for fold in forecasts.folds[len(past.cutoffs) if past else 0 :]}
     refused = sum(cutoff in new for one in forecasts.refused.values() for cutoff in one)
@@ -339,7 +354,7 @@ def combine(forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, sinc
 
 
 def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:
-    """Signals, every strategy's proposal and profit, and the strategy in force, for one asset class.
+    """Signals, every strategy's proposal and profit, alarms of the losses, and the strategy in force, for one class.
 
     `facts`: of the bars of all classes. An end without a bar counts in the records at the class's first forecast at or
     after it; a symbol whose end is known at a close has no weight there.
@@ -360,4 +375,7 @@ def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassR
     selection = select_strategy(
         forecasts, proposals, net, per_side, target, experiment.selection, own.class_starts, experiment.too_good
     )
-    return ClassResult(samples, forecasts, signals, proposals, selection, net)
+    losses = watch_losses(forecasts, experiment.drift)
+    if losses.alarms and experiment.drift.on_losses != "say":
+        selection = selection.scaled(position_factor(losses, samples.time, experiment.drift))
+    return ClassResult(samples, forecasts, signals, proposals, selection, net, losses.alarms)

@@ -16,6 +16,7 @@ from gatecast.evaluation.holdout import last_session
 from gatecast.evaluation.plausible import ABOUT_RETURNS
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.intervals import Intervals
+from gatecast.forecasting.drift import Drift
 from gatecast.forecasting.forecaster import FORECASTERS, Forecaster
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import (
@@ -135,6 +136,8 @@ class Experiment(Settings):
     """How the models' forecasts become one."""
     intervals: Intervals = Intervals()
     """Intervals around the ensemble's path."""
+    drift: Drift = Drift()
+    """When a change of the inputs or of the losses is an alarm, and what an alarm does."""
     signals: SignalSettings = SignalSettings()
     """When a forecast is a signal."""
     strategies: StrategySettings = StrategySettings()
@@ -410,6 +413,8 @@ class Experiment(Settings):
             "volatility_proxy": self.volatility_proxy, "schedule": self.schedule.model_dump(mode="json"),
             "tuning": self.tuning and self.tuning.model_dump(mode="json"),
         }  # fmt: skip
+        if self.drift.adds_refits:
+            found["drift"] = self.drift.model_dump(mode="json")
         tables = self._tables(self.model)
         return found | {f"model.{name}": tables[name] for name in self.models}
 

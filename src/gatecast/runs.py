@@ -389,6 +389,8 @@ def configuration(experiment: Experiment) -> str:
     left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
+    if not experiment.drift.acts:
+        del settings["drift"]  # alarms that are only said change no forecast and no position
     return provenance.hash_of_settings(settings, experiment.deciding_plugins)
 
 

@@ -133,6 +133,7 @@ def scores_of(
         "signals": signal_counts(chain),
         "folds": fold_table(chain),
         "refused": refused_of(chain.forecasts),
+        "alarms": [alarm.to_dict() for one in chain.classes.values() for alarm in one.alarms],
         "warnings": warnings_of(chain, reading, audit, features_named=named, override=experiment.selection.evidence)
         + turning_in_words(turning),
         "fills": {symbol: fill_in_words(share) for symbol, share in result.fills.items()},

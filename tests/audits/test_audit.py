@@ -15,7 +15,7 @@ import pytest
 
 import gatecast.market.sources as sources
 from gatecast.audits.full import Cuts, audit
-from gatecast.audits.leaks import Audit, level_features
+from gatecast.audits.leaks import Audit, dated_back, level_features
 from gatecast.audits.quick import quick_audit
 from gatecast.audits.tables import Garbage
 from gatecast.chain import make_chain
@@ -24,6 +24,7 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting import schedule
 from gatecast.forecasting.combining import ensemble
 from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.markov import FittedMarkov, HiddenMarkov
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import Forecasts
@@ -32,6 +33,7 @@ from gatecast.market.reading import BarsSettings
 from gatecast.samples import targets, windows
 from gatecast.samples.features import FEATURES, register
 from gatecast.samples.targets import Target, to_times
+from gatecast.samples.windows import Samples
 from gatecast.trading import signals
 
 Patch = pytest.MonkeyPatch
@@ -257,8 +259,9 @@ def not_purged(patch: Patch) -> None:
 def stopped_on_tests(patch: Patch) -> None:
     """L8: validation rows are the test's."""
 
-    def leaky(self: Schedule, times: Any, known_at: Any) -> list[Fold]:
-        return [replace(fold, validation=np.r_[fold.validation, fold.test]) for fold in original(self, times, known_at)]
+    def leaky(self: Schedule, *given: Any, **named: Any) -> list[Fold]:
+        honest = original(self, *given, **named)
+        return [replace(fold, validation=np.r_[fold.validation, fold.test]) for fold in honest]
 
     original = Schedule.folds
     patch.setattr(Schedule, "folds", leaky)
@@ -309,6 +312,57 @@ def thresholds_of_all(patch: Patch) -> None:
     patch.setattr(signals, "z_scores", leaky)
 
 
+honest_states = FittedMarkov.states
+
+
+def changed_states(patch: Patch, change: Callable[[FloatArray, FloatArray], FloatArray]) -> None:
+    """L6: the states of all of a symbol's samples, (samples, states), are made of what the filter says of all."""
+
+    def leaky(self: FittedMarkov, samples: Samples, rows: Any) -> FloatArray:
+        table = honest_states(self, samples, np.arange(len(samples)))
+        for number, model in enumerate(self.models):
+            mine = samples.symbol[samples.decided] == number
+            if model is not None and mine.any():
+                table[mine] = change(table[mine], model.transition)
+        return table[rows]
+
+    patch.setattr(FittedMarkov, "states", leaky)
+
+
+def regimes_smoothed(patch: Patch) -> None:
+    """L6: the probability of a state given all bars (Kim, 1994)."""
+
+    def smooth(filtered: FloatArray, transition: FloatArray) -> FloatArray:
+        found = filtered.copy()
+        for t in range(len(found) - 2, -1, -1):
+            ahead = np.maximum(filtered[t] @ transition, 1e-300)
+            found[t] = filtered[t] * (transition @ (found[t + 1] / ahead))
+        return found
+
+    changed_states(patch, smooth)
+
+
+def regimes_on_the_likeliest_path(patch: Patch) -> None:
+    """L6: Viterbi's path through all bars; the filter's step tells each bar's own likelihood."""
+
+    def likeliest(filtered: FloatArray, transition: FloatArray) -> FloatArray:
+        moves = np.log(np.maximum(transition, 1e-300))
+        own = np.log(np.maximum(filtered[1:] / np.maximum(filtered[:-1] @ transition, 1e-300), 1e-300))
+        best, came_from = np.log(np.maximum(filtered[0], 1e-300)), []
+        for one in own:
+            came_from.append((best[:, None] + moves).argmax(0))
+            best = (best[:, None] + moves).max(0) + one
+        path = [int(best.argmax())]
+        for back in came_from[::-1]:
+            path.append(int(back[path[-1]]))
+        return np.eye(len(transition))[path[::-1]]
+
+    changed_states(patch, likeliest)
+
+
+WITH_REGIMES: dict[str, Any] = {
+    "models": ("forest", "ridge", "markov"), "model": {"forest": Forest(trees=3), "markov": HiddenMarkov(starts=1)},
+}  # fmt: skip
 CHAIN: list[tuple[Callable[[Patch], None], str, dict[str, Any]]] = [
     (chosen_on_all_data, "features", {"features": ("ret_log_1", "ret_log_2", "ret_log_3", "rv_5", "gap_log")}),
     (answers_off_by_one, "targets", {}),
@@ -322,6 +376,8 @@ CHAIN: list[tuple[Callable[[Patch], None], str, dict[str, Any]]] = [
     (fitted_on_all_rows, "forecasts", {}),
     (weighed_with_later_answers, "ensemble", {}),
     (thresholds_of_all, "thresholds", {}),
+    (regimes_smoothed, "forecasts", WITH_REGIMES),
+    (regimes_on_the_likeliest_path, "forecasts", WITH_REGIMES),
 ]
 
 
@@ -344,6 +400,27 @@ def test_resampling_with_left_labels_is_named(monkeypatch: Patch) -> None:
     assert audit(weekly, cuts=FEW, full=False).clean
     resampled_to_the_left(monkeypatch)
     assert audit(weekly, cuts=FEW, full=False).guilty == ("bars",)
+
+
+def test_a_correction_that_is_dated_back_is_named() -> None:
+    """L12: what a store holds of a moment must be what was seen at it."""
+    now, place = WALK["time"][400], pl.int_range(pl.len())
+    seen = WALK[:401]
+    corrected = WALK.with_columns(close=pl.when(place == 350).then(pl.col("close") * 1.002).otherwise("close"))
+    (leak,) = dated_back(seen, now, corrected)
+    assert (leak.stage, leak.column, leak.time, leak.reacts_to) == ("bars", "close", WALK["time"][350], now)
+    assert leak.value == pytest.approx(1.002 * WALK["close"][350])
+    assert leak.other == WALK["close"][350]
+    assert leak.sentence.startswith("bars: the close of")
+    later = pl.when(place == 350).then(pl.lit(now) + timedelta(days=1)).otherwise("known_at")
+    assert dated_back(seen, now, corrected.with_columns(known_at=later)) == []
+    assert dated_back(seen, now, WALK) == []
+    (leak,) = dated_back(seen.filter(place != 350), now, WALK)
+    assert (leak.column, leak.value, leak.other) == ("row", "there", "not there")
+    (leak,) = dated_back(seen, now, WALK.filter(place != 350))
+    assert (leak.column, leak.value, leak.other) == ("row", "not there", "there")
+    emptied = WALK.with_columns(volume=pl.when(place == 9).then(None).otherwise("volume"))
+    assert [one.column for one in dated_back(seen, now, emptied)] == ["volume"]
 
 
 # ── clean chains ──────────────────────────────────────────────────────────────────────────────────

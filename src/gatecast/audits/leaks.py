@@ -199,6 +199,59 @@ def early_answers(samples: Samples, bars: pl.DataFrame) -> list[Leak]:
     return leaks
 
 
+def dated_back(seen: pl.DataFrame, moment: datetime, later: pl.DataFrame) -> list[Leak]:
+    """Corrections that claim to have been known before they were: one leak a column, the first row of each.
+
+    In: the bars as they were seen at a moment (UTC), that moment, and later bars of the same symbols. A row that claims
+    in its `known_at` to have been known by the moment must be there as it was seen, and each row that was seen must
+    still be there or be known later. Numbers are the same within 1e-9 of their size.
+
+    >>> from datetime import timedelta
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(50, seed=1)
+    >>> now = bars["time"][-1]
+    >>> tenth = pl.int_range(pl.len()) == 9
+    >>> other = bars.with_columns(close=pl.when(tenth).then(1.01 * pl.col("close")).otherwise("close"))
+    >>> [leak.column for leak in dated_back(bars, now, other)]
+    ['close']
+    >>> honest = other.with_columns(known_at=pl.col("known_at") + timedelta(days=99))
+    >>> dated_back(bars, now, honest)
+    []
+    """
+    keys = ["symbol", "time"]
+    names = [name for name, kind in seen.schema.items() if kind.is_numeric() and name != "segment"]
+    names = [name for name in names if name in later.columns]
+    known = seen.filter(pl.col("known_at") <= moment).select(*keys, *names, _seen=True)
+    claimed = later.filter(pl.col("known_at") <= moment, pl.col("symbol").is_in(seen["symbol"].unique().implode()))
+    both = known.join(claimed.select(*keys, *names, _claimed=True), on=keys, how="full", coalesce=True).sort(keys)
+    gone = both.filter(pl.col("_claimed").is_null()).join(later.select(keys), on=keys, how="anti")
+    added = both.filter(pl.col("_seen").is_null())
+    then = f"{moment:%Y-%m-%d %H:%M}"
+    leaks = []
+    for rows, value, other, what in (
+        (added, "there", "not there", f"claims to have been known at {then}, but was not there then"),
+        (gone, "not there", "there", f"is missing, but was there at {then}"),
+    ):
+        for row in rows.head(1).to_dicts():
+            where = f"{row['symbol']} at {row['time']:%Y-%m-%d %H:%M}"
+            text = f"bars: the row of {where} {what}. Give the moment at which it became known."
+            leaks.append(Leak("bars", "row", "cut", row["symbol"], row["time"], moment, value, other, text))
+    both = both.drop_nulls(["_seen", "_claimed"])
+    for name in names:
+        new, old = pl.col(f"{name}_right"), pl.col(name)
+        moved = (new - old).abs() > 1e-9 * pl.max_horizontal(new.abs(), old.abs())
+        changed = both.filter((new.is_null() != old.is_null()) | moved.fill_null(False))
+        for row in changed.head(1).to_dicts():
+            where = f"{row['symbol']} at {row['time']:%Y-%m-%d %H:%M}"
+            value, other = row[f"{name}_right"], row[name]
+            text = (
+                f"bars: the {name} of {where} is a correction dated back: {value} claims to have been known at {then}, "
+                f"when {other} was seen. Give the moment at which it became known."
+            )
+            leaks.append(Leak("bars", name, "cut", row["symbol"], row["time"], moment, value, other, text))
+    return leaks
+
+
 def stubborn_scaler(folds: Sequence[Fold]) -> list[Leak]:
     """A scaler that does not move with the rows that it is fitted on knows others."""
     for fold in folds:

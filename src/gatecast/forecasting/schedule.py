@@ -221,6 +221,7 @@ class Schedule(Settings):
         known_at: TimeArray,
         done: Sequence[np.datetime64] = (),
         until: np.datetime64 | None = None,
+        alarms: Sequence[np.datetime64] = (),
     ) -> list[Fold]:
         """The refits of a history.
 
@@ -231,6 +232,8 @@ class Schedule(Settings):
         done: cutoffs of the refits that were made before, in time order: they stay, whatever rows came since.
         until: with `done`, the newest close of the history that these were made on: refits due after it are added, and
             one that was due before and not made is made up for at the next close; None: no refit is added.
+        alarms: moments of alarms of the inputs: each adds a refit at the first close at or after it, beside those that
+            are due, see `drift.watch_inputs`.
 
         Returns
         -------
@@ -240,22 +243,25 @@ class Schedule(Settings):
         moments = np.unique(times)
         if len(moments) == 0:
             return []
-        due = self.due(moments)
+        planned = self._planned(moments, alarms)
         blocks = partial(self._blocks, times, known_at, moments)
         if len(done) == 0:
-            return blocks(moments[due])
+            return blocks(planned)
         cutoffs = [one.astype("datetime64[us]") for one in done]
         if until is not None:
-            since = int(
-                np.searchsorted(moments[due], cutoffs[-1], side="right")
-            )  # those of the last refit's period end
-            due = due[since:]
-            missed = moments[due[moments[due] <= until]]
+            planned = planned[planned > cutoffs[-1]]  # those of the last refit's period end
+            missed = planned[planned <= until]
             possible = {one.cutoff for one in blocks(missed)}
             cutoffs += [one for one in missed if one not in possible]  # nothing to fit on: no block either
             later = moments[moments > until]
-            cutoffs += dict.fromkeys([*later[: bool(possible)], *moments[due[moments[due] > until]]])
+            cutoffs += dict.fromkeys([*later[: bool(possible)], *planned[planned > until]])
         return blocks(np.array(cutoffs, "datetime64[us]"), kept=len(done))
+
+    def _planned(self, moments: TimeArray, alarms: Sequence[np.datetime64]) -> TimeArray:
+        """The moments at which a refit is due or added, ascending and each once."""
+        added = np.searchsorted(moments, np.array(alarms, "datetime64[us]"))
+        planned: TimeArray = moments[np.union1d(self.due(moments), added[added < len(moments)])]
+        return planned
 
     def _blocks(
         self, times: TimeArray, known_at: TimeArray, moments: TimeArray, cutoffs: TimeArray, kept: int = 0

@@ -251,6 +251,7 @@ def walk_forward(
     *,
     past: Forecasts | Issued | None = None,
     refit: Literal["due", "never"] = "due",
+    alarms: Sequence[np.datetime64] = (),
     progress: Progress | None = None,
     on_fits: Callable[[Fits], None] | None = None,
 ) -> Forecasts:
@@ -264,6 +265,7 @@ def walk_forward(
         again: its last fits forecast the rows that came since, until a refit is due. A model that it does not have is
         fitted at every refit. refit: "never" adds no refit: the last fits forecast on, and a model that the past does
         not have is left out.
+    alarms: moments at which a refit is added, see `Schedule.folds`.
     on_fits: called with the fits of each model, all folds (with a past the new ones), once they are done.
 
     Returns
@@ -290,7 +292,7 @@ def walk_forward(
         forecasters = {one.name: one for one in forecasters}
     before = past.issued() if isinstance(past, Forecasts) else past
     before = before if before is not None and before.cutoffs else None
-    result = Forecasts(samples, _folds(samples, schedule, before, refit), {}, panel=dict(forecasters))
+    result = Forecasts(samples, _folds(samples, schedule, before, refit, alarms), {}, panel=dict(forecasters))
     if not result.folds:
         return result
     if before is not None:
@@ -313,10 +315,12 @@ def walk_forward(
     return result
 
 
-def _folds(samples: Samples, schedule: Schedule, past: Issued | None, refit: str) -> tuple[Fold, ...]:
+def _folds(
+    samples: Samples, schedule: Schedule, past: Issued | None, refit: str, alarms: Sequence[np.datetime64]
+) -> tuple[Fold, ...]:
     """The refits on these samples; those of a past keep the rows that it issued, the last of them those since."""
     if past is None:
-        return tuple(fold.on(samples) for fold in schedule.folds(samples.times, samples.known_at))
+        return tuple(fold.on(samples) for fold in schedule.folds(samples.times, samples.known_at, alarms=alarms))
     if len(samples) == 0 or samples.times.max() < past.until:
         raise BarsError(
             f"{samples.asset_class}: the past has forecasts up to {past.until}, these bars end before: give the bars "
@@ -324,7 +328,7 @@ def _folds(samples: Samples, schedule: Schedule, past: Issued | None, refit: str
         )
     _refuse_other_market(samples, past)
     until = past.until if refit == "due" else None
-    folds = [one.on(samples) for one in schedule.folds(samples.times, samples.known_at, past.cutoffs, until)]
+    folds = [one.on(samples) for one in schedule.folds(samples.times, samples.known_at, past.cutoffs, until, alarms)]
     issued = np.zeros(len(samples), bool)
     issued[past.rows_in(samples)[1]] = True
     last = len(past.cutoffs) - 1

@@ -135,6 +135,7 @@ def report_data(run: Run) -> Data:
         "tear_sheet": _tear_sheet(scores.get("backtest") or {}),
         "signals": scores.get("signals") or {},
         "folds": folds,
+        "alarms": scores.get("alarms") or [],
         "fills": scores.get("fills") or {},
         "features_left_out": {k: v for k, v in (scores.get("features_left_out") or {}).items() if v},
         "warnings": scores.get("warnings") or [],

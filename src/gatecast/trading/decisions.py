@@ -38,7 +38,7 @@ CHOICE = ("strategy", "evidence")
 FLAGS = ("above_noise", "worth_its_cost", "too_good")
 SIGNALS_TABLE = (*KEYS, *SIGNAL, *CHOICE, "reason")
 """Columns of the table of signals of a saved run."""
-MADE = ("signal", *CHOICE, "score_bps", "expected", *FLAGS)
+MADE = ("signal", *CHOICE, "score_bps", "expected", "left", *FLAGS)
 """Columns that a reason is made of."""
 
 
@@ -209,6 +209,7 @@ def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
         "worth_its_cost": lambda: pl.Series(proposals.worth_its_cost[at]),
         "expected": lambda: pl.Series(proposals.expected[at]),
         "too_good": lambda: pl.Series(choice.too_good[at]),
+        "left": lambda: pl.Series(choice.left[at]),
     }
 
 
@@ -255,7 +256,12 @@ def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
         .then(pl.lit("; the ensemble's expected return has the opposite sign of the signal"))
         .otherwise(pl.lit("; the ensemble's expected return is below the cost of a round trip"))
     )
-    return pl.concat_str([force, held, small])
+    alarm = (
+        pl.when((pl.col("left") >= 1) | (pl.col("strategy") == FLAT))
+        .then(pl.lit(""))
+        .otherwise(pl.format("; an alarm of the losses leaves {} of the position", pl.col("left").round(2)))
+    )
+    return pl.concat_str([force, held, alarm, small])
 
 
 def how_held(override: float) -> str:

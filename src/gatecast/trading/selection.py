@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -66,7 +66,8 @@ class Selection:
     `chosen`: index into the names of `Proposals` (0 flat, also where nothing is forecast). `score`: (bars, strategies),
     expected net return of a bar. `evidence`: (bars,) 0 or 1, or the override. `proposed`: the chosen weight before,
     `weight` after evidence. `too_good`: (bars,) where the record so far is better than an honest market allows, so that
-    nothing is held, unless the settings override the evidence.
+    nothing is held, unless the settings override the evidence. `left`: (bars,) share of the weight that alarms of the
+    losses leave, already in `weight`.
     """
 
     chosen: IntArray
@@ -75,6 +76,11 @@ class Selection:
     proposed: FloatArray
     weight: FloatArray
     too_good: BoolArray
+    left: FloatArray
+
+    def scaled(self, left: FloatArray) -> Selection:
+        """The same with a share (bars,) of the weight."""
+        return replace(self, weight=self.weight * left, left=left)
 
 
 def select_strategy(
@@ -130,7 +136,7 @@ def select_strategy(
     too_good = _too_good(forecasts, proposals, net, chosen, allowed)
     if settings.evidence is None:
         evidence = np.where(too_good, 0.0, evidence)
-    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good)
+    return Selection(chosen, score, evidence, proposed, proposed * evidence, too_good, np.ones(count))
 
 
 def _too_good(
