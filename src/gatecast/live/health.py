@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
@@ -86,7 +86,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
     found = [
         _bars(behind),
         _model(opened),
-        _issued(opened, bars["time"].max()),
+        _issued(opened, cast(datetime, bars["time"].max())),
         _refit(opened, bars),
         _looked(opened, moment),
     ]
@@ -117,7 +117,7 @@ def _issued(store: Store, newest: datetime) -> Check:
         return Check("decisions", "ok", "none are issued without a model.")
     if not store.state.issued:
         return Check("decisions", "warning", "none were issued yet: the next `gatecast update` issues some.")
-    last = store.decisions_of(store.state.issued[-1].decisions)["time"].max()
+    last = cast("datetime | None", store.decisions_of(store.state.issued[-1].decisions)["time"].max())
     if last is None or last < newest:
         return Check("decisions", "warning", f"none were issued at the newest close, {newest:%Y-%m-%d %H:%M} UTC.")
     return Check("decisions", "ok", f"the newest are of {last:%Y-%m-%d %H:%M} UTC.")
