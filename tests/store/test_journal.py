@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import StoreError
@@ -89,7 +89,9 @@ def test_a_torn_tail_is_no_record_and_is_cut_off_by_the_next(journal: Journal, c
     file = journal.files()[-1]
     content = file.read_bytes()
     last = content.splitlines(keepends=True)[-1]
-    torn = last[: -1 - cut % (len(last) - 1)] + b"\0" * zeros
+    kept = last[: -1 - cut % (len(last) - 1)]
+    assume(len(kept) < len(last) - 1 or not zeros)  # a whole record with a zero for its end may have been changed
+    torn = kept + b"\0" * zeros
     file.write_bytes(content[: -len(last)] + torn)
     try:
         opened = Journal.open(journal.folder.parent)
