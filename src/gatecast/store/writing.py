@@ -127,7 +127,7 @@ def settings_part(experiment: Experiment) -> bytes:
 
 
 def model_parts(forecasts: Mapping[str, Forecasts]) -> dict[str, bytes]:
-    """Name -> content of each class's fits, `models/CLASS/MODEL.safetensors` and `.json`; refused ones in `refused/`."""
+    """Name -> content of the fits of each class, `models/CLASS/MODEL.safetensors` and `.json`; `refused/` as well."""
     parts: dict[str, bytes] = {}
     for name, one in forecasts.items():
         for folder, fits in (("models", one.fitted), ("refused", one.refused_fits)):
