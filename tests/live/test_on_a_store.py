@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,75 +12,10 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError, StoreError
-from gatecast.experiment import Experiment
 from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
-from gatecast.market import synthetic
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
-
-HOUR = timedelta(hours=1)
-FIRST = 500
-"""Closes that the store begins with; the refit of a new month comes 5 later."""
-
-
-def settings(**more: Any) -> Experiment:
-    cheap: dict[str, Any] = {
-        "features": ("x", "ret_log_1"), "lookback": 10, "models": ("ridge", "logistic"),
-        "signals": {"model": "ridge", "confirmed_by": "ridge"}, "schedule": {"train": "1Y", "minimum": "1Y"},
-        "selection": {"evidence": 1.0, "minimum_days": 20}, "too_good": ("planted",),
-    }  # fmt: skip
-    return Experiment(**{**cheap, **more})
-
-
-@pytest.fixture(scope="module")
-def bars() -> pl.DataFrame:
-    return synthetic.b1(560, seed=1, r2=0.08, symbols=2)
-
-
-@pytest.fixture(scope="module")
-def closes(bars: pl.DataFrame) -> list[datetime]:
-    found: list[datetime] = bars["time"].unique().sort().to_list()
-    return found
-
-
-@pytest.fixture(scope="module")
-def month(closes: list[datetime]) -> int:
-    """The number of a first session of a month after the first closes."""
-    return next(number for number in range(FIRST + 3, len(closes)) if closes[number].month != closes[number - 1].month)
-
-
-@pytest.fixture(scope="module")
-def trained(bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a model, three closes before a new month."""
-    folder = tmp_path_factory.mktemp("trained") / "store"
-    now = closes[month - 4] + HOUR
-    done = update(folder, bars.filter(pl.col("time") <= now), now=now, experiment=settings())
-    assert done.created
-    assert done.model is None
-    assert not done.decisions
-    assert "no model yet" in done.message
-    made = retrain(folder, now=now)
-    assert made.model is not None
-    assert made.replaces is None
-    return folder
-
-
-@pytest.fixture
-def store(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained, tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def feed(bars: pl.DataFrame, closes: list[datetime], store: Path) -> Callable[..., Updated]:
-    """The bars of some closes into the store, an hour after the last of them."""
-
-    def add(first: int, last: int | None = None, given: pl.DataFrame = bars, after: timedelta = HOUR) -> Updated:
-        last = first if last is None else last
-        part = given.filter(pl.col("time").is_between(closes[first], closes[last]))
-        return update(store, part, now=closes[last] + after)
-
-    return add
+from tests.live.conftest import HOUR, settings
 
 
 def files(folder: Path) -> dict[str, bytes]:

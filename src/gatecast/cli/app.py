@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.check import check
-from gatecast.cli.kept import health, parity, replay, retrain, rollback, today, update
+from gatecast.cli.kept import health, live, parity, replay, retrain, rollback, today, update
 from gatecast.cli.live import forecast
 from gatecast.cli.options import with_options
 from gatecast.cli.run import init, report, run
@@ -46,7 +46,7 @@ def _start(
 
 for command in (
     run, init, check, audit, unseal, truth, placebo, tune, cadence, forecast, report, update, retrain, rollback, today,
-    replay, parity, health,
+    replay, parity, health, live,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)

@@ -244,3 +244,43 @@ def health(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> Non
             console.print(f"{one.level:<8} {one.name:<10} {one.sentence}", markup=False, soft_wrap=True)
     if found.status:
         raise typer.Exit(found.status)
+
+
+@with_bars_options("start", "end", "as_of")
+def live(
+    folder: StoreFolder,
+    source: Annotated[str, typer.Option(help="Folder in which files with bars appear.")],
+    *,
+    options: dict[str, Any],
+    config: Annotated[Path | None, typer.Option("--config", help="Settings (TOML) of a store that is made.")] = None,
+    every: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds between two looks at the folder.")] = 60.0,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Looks, then it ends.", show_default="without end")] = None,
+    hook: Annotated[
+        str | None, typer.Option("--webhook", help="Address that alerts are posted to.", envvar="GATECAST_WEBHOOK")
+    ] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Watch a folder: each new file updates the store, refits are made when due, and what breaks is alerted once.
+
+    It places no orders: it says what it would hold. Ctrl-C or SIGTERM ends it after the step it is at.
+    """
+    from gatecast.experiment import Experiment
+    from gatecast.live import watch
+    from gatecast.live.episodes import webhook
+
+    def tell(done: Any) -> None:
+        at = f"{done.now:%Y-%m-%d %H:%M:%S}"
+        for text in done.refused:
+            say(f"{at} {text}")
+        if done.files:
+            say(f"{at} {', '.join(done.files)}: {done.updated.message}")
+        if done.retrained is not None:
+            say(f"{at} {done.retrained.message}")
+        for text in done.alerted:
+            say(f"{at} alert: {text}")
+
+    say(f"watching {source}; it places no orders. Ctrl-C ends it.")
+    watch(
+        folder, source, seconds=every, rounds=rounds, experiment=Experiment.from_toml(config) if config else None,
+        alert=webhook(hook) if hook else None, on_round=tell, machine=machine_of(jobs), options=options,
+    )  # fmt: skip

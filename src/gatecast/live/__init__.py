@@ -6,9 +6,10 @@ from gatecast.live.replay import Replayed, parity, replay, replay_store
 from gatecast.live.retrain import Retrained, RolledBack, retrain, rollback
 from gatecast.live.today import Today, today
 from gatecast.live.update import Updated, update
+from gatecast.live.watch import Round, watch
 
 __all__ = [
-    "Health", "Newest", "NewestBars", "Replayed", "Retrained", "RolledBack", "Today", "Updated", "forecast",
+    "Health", "Newest", "NewestBars", "Replayed", "Retrained", "RolledBack", "Round", "Today", "Updated", "forecast",
     "forecast_newest", "health", "parity", "read_newest", "replay", "replay_store", "retrain", "rollback", "today",
-    "update", "without_broken",
+    "update", "watch", "without_broken",
 ]  # fmt: skip

@@ -106,6 +106,7 @@ class Alarm(Schema):
 
     name: Name
     text: Text = ""
+    open: bool | None = None
 
 
 class BarsPart(Schema):
