@@ -115,8 +115,13 @@ def crash(
     jobs: int = 2,
 ) -> list[Crash]:
     """All disturbed writings, or those disturbed in some `ways`: writing -> how."""
+    found: list[Crash] = []
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda given: disturb(*given), crashes(examples, work, seed, share, ways)))
+        for one in pool.map(lambda given: disturb(*given), crashes(examples, work, seed, share, ways)):
+            found.append(one)
+            if one.wrong or len(found) % 100 == 0:
+                print(f"{len(found)} disturbed, the last: {one.writing}, {one.how} at {one.at}", file=sys.stderr)
+    return found
 
 
 def table_of_crashes(found: list[Crash]) -> str:
@@ -134,6 +139,7 @@ def main() -> int:
     words.add_argument("--quick", action="store_true", help="a few cases of each")
     words.add_argument("--only", help="a group, a reader, or crashes")
     words.add_argument("--case", type=int, help="one case, to see it again")
+    words.add_argument("--share", type=float, default=1.0, help="share of all points at which a writing is disturbed")
     words.add_argument("--keep", type=Path, help="folder that keeps examples and the cases that failed")
     words.add_argument("--jobs", type=int, default=2)
     given = words.parse_args()
@@ -153,7 +159,7 @@ def main() -> int:
         ended = (
             []
             if given.only not in (None, "crashes")
-            else crash(examples, work, given.seed, 0.02 if given.quick else 1.0)
+            else crash(examples, work, given.seed, 0.02 if given.quick else given.share)
         )
         failed = [one for one in ended if one.wrong]
         if ended:
