@@ -18,7 +18,7 @@ from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.intervals import Intervals, with_intervals
-from gatecast.forecasting.drift import Alarm, position_factor, watch_inputs, watch_losses
+from gatecast.forecasting.drift import Alarm, Alarms, position_factor, watch_inputs, watch_losses
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.forecasting.guard import GUARD
 from gatecast.forecasting.panel import ENSEMBLE
@@ -221,7 +221,8 @@ def make_chain(
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
     whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
-    last fits forecast on, and classes that the past does not have are left out. `machine`: where it runs.
+    last fits forecast on, classes that the past does not have are left out, and no alarms of the inputs are looked for,
+    which could only add refits. `machine`: where it runs.
 
     Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
     for a past that was made with other settings.
@@ -256,11 +257,11 @@ def make_chain(
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
-        inputs = watch_inputs(at_work, experiment.drift, experiment.schedule)
+        watched = Alarms() if refit == "never" else watch_inputs(at_work, experiment.drift, experiment.schedule)
         forecasts = forecast_class(
-            experiment, at_work, progress, clock, past=issued, refit=refit, alarms=inputs.refits, task=machine.task
+            experiment, at_work, progress, clock, past=issued, refit=refit, alarms=watched.refits, task=machine.task
         )
-        result = decide(experiment, forecasts, facts).with_alarms(inputs.alarms)
+        result = decide(experiment, forecasts, facts).with_alarms(watched.alarms)
         result = result.as_issued(before.weights) if before else result
         classes[name] = result.stored_on(disk, one) if disk else result
         at_work.forget()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from scipy import sparse, stats
 
 from gatecast.evaluation.groups import (
     LEAST_COVERED,
@@ -104,6 +103,8 @@ class Answers:
     """
 
     def __init__(self, bars: pl.DataFrame, horizon: int) -> None:
+        from scipy import sparse
+
         number = bars["symbol"].rle_id().to_numpy()
         self._own = [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
         self._units = [_Unit(rows, str(bars["symbol"][int(rows[0])])) for rows in self._own]
@@ -241,8 +242,8 @@ class Answers:
                     both = chi_square(off[:2], spread[:2, :2])
                     if unit.symbol:
                         found[place].append(Fit(t**2, both[0], both[1]))
-                    if stats.chi2.cdf(both[0], max(both[1], 1)) < CHANCE or any(
-                        stats.chi2.cdf(off[k] ** 2 / spread[k, k], 1) < CHANCE / 10 for k in (1, 2)
+                    if _chance_below(both[0], max(both[1], 1)) < CHANCE or any(
+                        _chance_below(off[k] ** 2 / spread[k, k], 1) < CHANCE / 10 for k in (1, 2)
                     ):
                         yield _made("fitted", answer, v, y, t, unit.symbol)
             for fits in found:
@@ -357,7 +358,7 @@ class Answers:
         effective = degrees.sum() ** 2 / float(np.sqrt(degrees) @ alike @ np.sqrt(degrees))
         share = effective / degrees.sum()
         left = sum(fit.left for fit in fits)
-        chance = float(stats.chi2.cdf(left * share, degrees.sum() * share))
+        chance = _chance_below(left * share, degrees.sum() * share)
         explained = sum(fit.explained for fit in fits)
         return chance, too_close(explained, left, degrees.sum(), share, len(fits))
 
@@ -369,3 +370,10 @@ def _both(value: FloatArray, answer: _Answer, rows: IntArray) -> IntArray:
 def _made(how: str, answer: _Answer, value: FloatArray, y: FloatArray, t: float, symbol: str | None) -> Made:
     r2 = float(np.corrcoef(value, y)[0, 1] ** 2)
     return Made(how, answer.of, answer.bars, r2, t, symbol)
+
+
+def _chance_below(value: float, degrees: float) -> float:
+    """Probability that a chi-square of so many degrees is below a value."""
+    from scipy import stats  # takes as long as an update of a store
+
+    return float(stats.chi2.cdf(value, degrees))

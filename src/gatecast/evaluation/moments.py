@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +36,8 @@ def too_close(explained: float, left: float, degrees: float, share: float, colum
     """
     if degrees < 1 or left > NOISE_LEFT * min(degrees, explained + left):
         return False
+    from scipy import stats
+
     if stats.chi2.cdf(left * share, degrees * share) > CHANCE:
         return False
     ratio = (explained / columns) / max(left / degrees, 1e-300)

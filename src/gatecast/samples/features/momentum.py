@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gatecast.libraries import without_pandas
 from gatecast.samples.features.rolling import FloatArray, lagged, rolling_mean, rolling_sum
 
 
@@ -21,7 +22,8 @@ def relative_strength(close: FloatArray, bars: int) -> FloatArray:
 
     Wilder (1978), New Concepts in Technical Trading Systems.
     """
-    import talib
+    with without_pandas():
+        import talib
 
     strength: FloatArray = talib.RSI(close, bars)
     moved = rolling_sum(np.abs(close - lagged(close, 1)), bars)
@@ -31,7 +33,8 @@ def relative_strength(close: FloatArray, bars: int) -> FloatArray:
 
 def macd_histogram(close: FloatArray, fast: int = 12, slow: int = 26, signal: int = 9) -> FloatArray:
     """Moving average convergence divergence minus its signal line, as a fraction of the price (Appel)."""
-    import talib
+    with without_pandas():
+        import talib
 
     histogram: FloatArray = talib.MACD(close, fast, slow, signal)[2]
     return histogram / close

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gatecast.libraries import without_pandas
 from gatecast.samples.features.momentum import log_return
 from gatecast.samples.features.rolling import FloatArray, lagged, rolling_mean
 
@@ -63,7 +64,8 @@ def har(open: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray, 
 
 def average_true_range(high: FloatArray, low: FloatArray, close: FloatArray, bars: int) -> FloatArray:
     """Wilder's average true range as a fraction of the close."""
-    import talib
+    with without_pandas():
+        import talib
 
     average: FloatArray = talib.ATR(high, low, close, bars)
     return average / close
