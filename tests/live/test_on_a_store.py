@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from gatecast.errors import BarsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
+from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
 from gatecast.market import synthetic
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
@@ -35,7 +35,7 @@ def settings(**more: Any) -> Experiment:
 
 @pytest.fixture(scope="module")
 def bars() -> pl.DataFrame:
-    return synthetic.b1(560, seed=1, r2=0.08, symbols=2)
+    return synthetic.b1(600, seed=1, r2=0.08, symbols=2)
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +256,36 @@ def test_a_symbol_that_is_missing_today_is_said_in_its_row(
     assert gates["B1_1"] == "no bar"
     assert gates["B1_0"] != "no bar"
     assert all(row["weight"] is None for row in done.decisions if row["symbol"] == "B1_1")
+
+
+def test_a_model_that_was_not_refitted_for_three_periods_forecasts_nothing_and_health_says_so(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    last = Store.open(store).state.models[0].cutoffs["index"]
+    refit = next(
+        number for number, close in enumerate(closes) if str(np.datetime64(close.replace(tzinfo=None))) == last
+    )
+    served = next(number for number in range(refit, len(closes)) if closes[number].date() > three_months(closes[refit]))
+    done = feed(month - 3, served - 1)
+    assert {row["gate"] for row in done.decisions} <= {"open", "signal", "flat"}
+    assert "old model" not in {problem.kind for problem in done.problems}
+    old = feed(served)
+    for row in old.decisions:
+        assert (row["gate"], row["weight"], row["expected_return_log"], row["path"]) == ("old model", 0.0, None, None)
+    issued = Store.open(store).decisions().filter(pl.col("time") == closes[served])
+    assert issued["weight"].to_list() == issued["book"].to_list() == [0.0, 0.0]
+    assert issued["expected_return_log"].null_count() == 2
+    assert "`gatecast retrain` makes a new one" in " ".join(old.warnings)
+    now = closes[served] + HOUR
+    found = health(store, now=now)
+    assert found.status == 2
+    assert [check.level for check in found.checks if check.name == "model"] == ["failure"]
+    again = retrain(store, now=now)
+    assert {row["gate"] for row in again.decisions} <= {"open", "signal", "flat"}
+    assert [check.level for check in health(store, now=now).checks if check.name == "model"] == ["ok"]
+
+
+def three_months(after: datetime) -> date:
+    """The same day three months later."""
+    month = after.month + 3
+    return date(after.year + (month > 12), (month - 1) % 12 + 1, after.day)
