@@ -289,3 +289,44 @@ def three_months(after: datetime) -> date:
     """The same day three months later."""
     month = after.month + 3
     return date(after.year + (month > 12), (month - 1) % 12 + 1, after.day)
+
+
+def test_a_refit_that_was_interrupted_goes_on_from_its_networks_and_ends_in_the_same_model(
+    bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    now = closes[FIRST] + HOUR
+    small: dict[str, Any] = {"units": 16, "layers": 1, "seeds": 1, "epochs": 2}
+    experiment = settings(
+        models=("ridge", "lstm"), model={"lstm": small}, schedule={"train": "1Y", "minimum": "1Y", "refit": "3M"}
+    )
+    update(tmp_path / "killed", bars.filter(pl.col("time") <= now), now=now, experiment=experiment)
+    shutil.copytree(tmp_path / "killed", tmp_path / "twin")
+
+    def after(networks: int, heard: list[int]) -> Callable[[str, int, int], None]:
+        def hear(stage: str, done: int, total: int) -> None:
+            if "lstm" in stage and done:
+                heard.append(done)
+            if "lstm" in stage and done == networks:
+                raise KeyboardInterrupt
+
+        return hear
+
+    first, second, twin = list[int](), list[int](), list[int]()
+    with pytest.raises(KeyboardInterrupt):
+        retrain(tmp_path / "killed", now=now, progress=after(2, first))
+    assert len(list((tmp_path / "killed" / "kept").glob("*.safetensors"))) == 2
+    assert Store.open(tmp_path / "killed").state.models == ()
+    assert Store.open(tmp_path / "killed").check() == []
+    retrain(tmp_path / "killed", now=now, progress=after(0, second))
+    retrain(tmp_path / "twin", now=now, progress=after(0, twin))
+    assert (first[0], second[0], twin[0]) == (1, 3, 1)
+    assert not (tmp_path / "killed" / "kept").exists()
+    resumed, whole = (Store.open(tmp_path / name).state.models[0].parts for name in ("killed", "twin"))
+    assert {role for role in whole if resumed[role] != whole[role]} == {"provenance.json"}  # clocks
+
+
+def test_networks_are_not_kept_through_a_link(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (store / "kept").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="kept is no folder"):
+        retrain(store)

@@ -79,7 +79,8 @@ def retrain(
     now: the moment against which a refit is due (default: the clock). progress: see `gatecast.run`. machine: cores.
 
     Of several refits that were due, as on a machine that was off for months, the latest is made and the others are
-    listed. Raises `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
+    listed. The networks of a refit that was killed are kept in the store's folder, and are not trained again. Raises
+    `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
     bars for a first model; then nothing has changed.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
@@ -90,7 +91,9 @@ def retrain(
         if bars.is_empty():
             raise StoreError(f"{opened.folder} has no bars: `gatecast update {opened.folder} --bars FILE` adds some.")
         model = opened.state.model(opened.state.serving)
-        with shown(progress) as told:
+        with shown(progress) as told, opened.refitting() as kept:
+            if machine.unfinished is None:
+                machine = machine.replace(unfinished=kept)
             done = _refit(opened, model, bars, moment, if_due, told, machine)
         opened.beat(moment, message=done.message)
     return done
