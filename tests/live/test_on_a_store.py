@@ -330,3 +330,19 @@ def test_networks_are_not_kept_through_a_link(store: Path, tmp_path: Path) -> No
     (store / "kept").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="kept is no folder"):
         retrain(store)
+
+
+def test_an_update_that_was_killed_after_it_stored_its_bars_is_done_as_if_they_came_again(
+    feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "twin")
+    wrong = (pl.col("time") == closes[month - 5]) & (pl.col("symbol") == "B1_0")
+    changed = bars.with_columns(high=pl.when(wrong).then(pl.col("high") * 1.001).otherwise("high"))
+    part = changed.filter(pl.col("time").is_between(closes[month - 6], closes[month - 3]))
+    now = closes[month - 3] + HOUR
+    Store.open(store).add_bars(part, now, stated=False)  # all that happened before the kill
+    update(store, part, now=now)
+    update(tmp_path / "twin", part, now=now)
+    resumed, twin = (Store.open(folder).decisions().drop("record") for folder in (store, tmp_path / "twin"))
+    assert resumed.equals(twin)
+    assert twin["flags"].to_list() == ["revised", ""]

@@ -135,10 +135,10 @@ def _refit(
     reason = "the guard refused no refit"
     if refused:
         reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
-    store.append("accepted", {"model": number, "reason": reason}, now)
     issued = Issued(number)
     if before is not None:
         issued = issue_chain(store, serve(store, store.state.models[-1]), chain, (), now, again=True)
+    store.append("accepted", {"model": number, "reason": reason}, now)  # last: until then the refit is due
     count = sum(len(one.forecasts.folds) for one in chain.classes.values())
     said = (
         f"model {number} is in force, in place of model {before.number}." if before
@@ -237,10 +237,11 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         told = {}
         for model in (serving, old):
             told[model.record] = _newest_with(opened, model, bars, moment)
-        opened.append("rollback", {"model": old.record, "reason": "asked for"}, moment)
         served, chain = told[old.record]
         if untraded_closes(bars, moment):
             issue_chain(opened, served, chain, (), moment, again=True)
+        record = {"model": old.record, "reason": "asked for"}
+        opened.append("rollback", record, moment)  # last: until then it can be asked for again
         changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))
         said = f"model {old.record} is in force again, in place of model {serving.record}."
         opened.beat(moment, message=said)

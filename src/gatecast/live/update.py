@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -131,6 +132,10 @@ def update(
         before = opened.state.number
         known = opened.bars.as_of(moment)
         fresh, problems = _to_store(known, reading, splits, moment)
+        decided = _decided_on(opened, known, moment)
+        if decided is not known:
+            with contextlib.suppress(BarsError):  # other bars than those that came before
+                problems = _to_store(decided, reading, splits, moment)[1]
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
@@ -138,12 +143,23 @@ def update(
             record = opened.add_bars(fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars)
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, reading.actions, moment)
-        done = _issue(opened, known, problems, moment)
+        done = _issue(opened, decided, problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
     told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
     return Updated(place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon)
+
+
+def _decided_on(store: Store, known: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The bars that were there when decisions were last made; `known`: all that are there.
+
+    They differ where an update was killed after it stored its bars: it is then done as if they came again.
+    """
+    beat = (store.heartbeat() or {}).get("record")
+    if not isinstance(beat, int) or not any((part.record or 0) > beat for part in store.state.bars):
+        return known
+    return store.bars.as_of(now, record=beat)
 
 
 def _read(
