@@ -20,12 +20,18 @@ from random import Random
 from typing import Any
 
 from attack.cell import Outcome, command, quietly_end, try_out
-from attack.readers import SETTINGS, _trials
+from attack.readers import SETTINGS, _trials, content_of, now_of
 
 OPERATIONS = frozenset(
     {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.link", "os.symlink", "os.utime"}
 )
-FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EROFS": errno.EROFS, "EDQUOT": errno.EDQUOT}
+FAULTS = {
+    "EIO": errno.EIO,
+    "ENOSPC": errno.ENOSPC,
+    "EACCES": errno.EACCES,
+    "EROFS": errno.EROFS,
+    "EDQUOT": errno.EDQUOT,
+}
 KILL, SHORT = "kill -9", "file cut short"
 WAYS = (KILL, *FAULTS, SHORT)
 NEVER = 10**9
@@ -109,7 +115,37 @@ def store(folder: Path) -> Any:
     return {"bars": hash_of_bars(kept.bars.as_of(now)), "state": digest, "faults": faults}
 
 
-WRITINGS = {"save": save, "record": record, "run": run, "store": store}
+def update(folder: Path) -> Any:
+    """Brings new bars into a store with a model, which decides from them."""
+    place = folder / "store"
+    command("update", str(place), "--bars", str(folder / "next.csv"), "--now", now_of("live_update"), "--json")
+    return content_of(place)
+
+
+def retrain(folder: Path) -> Any:
+    """Makes the refit that is due in a store."""
+    place = folder / "store"
+    command("retrain", str(place), "--if-due", "--now", now_of("live_retrain"), "--jobs", "1", "--json")
+    return content_of(place)
+
+
+def rollback(folder: Path) -> Any:
+    """Brings a store's model before back, unless it is back already."""
+    from gatecast.store import Store
+
+    place = folder / "store"
+    state = Store.open(place).state
+    if state.serving == state.models[-1].record:
+        command("rollback", str(place), "--now", now_of("live_rollback"), "--json")
+    return content_of(place)
+
+
+WRITINGS = {
+    "save": save, "record": record, "run": run, "store": store,
+    "update": update, "retrain": retrain, "rollback": rollback,
+}  # fmt: skip
+LIVE = ("update", "retrain", "rollback")
+"""Writings to a store that has models already."""
 
 
 # ── what is left ──────────────────────────────────────────────────────────────────────────────────
@@ -135,7 +171,8 @@ def left(folder: Path) -> Any:
     with problems() as said:
         trials = len(read_trials(ledger_path()))
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
-    over = [name for name in names if name.endswith(".part") or "unfinished" in name or name.startswith("temporary/")]
+    ours = ("temporary/", "store/kept/")
+    over = [name for name in names if name.endswith(".part") or "unfinished" in name or name.startswith(ours)]
     return {"runs": runs, "trials": trials, "said": said, "over": over, "faults": faults}
 
 
@@ -218,6 +255,10 @@ def prepare(examples: Path, folder: Path, writing: str) -> None:
     (folder / "temporary").mkdir()
     if writing == "store":
         return
+    if writing in LIVE:
+        shutil.copytree(examples / f"live_{writing}", folder / "store")
+        shutil.copyfile(examples / "live_next.csv", folder / "next.csv")
+        return
     shutil.copytree(examples / "data", folder / "data")
     for name in ("run", "run.previous", "other"):
         shutil.copytree(examples / "run", folder / name)
@@ -265,7 +306,8 @@ def _wrong_after(next_start: Outcome, writing: str, after: dict[str, Any]) -> st
     if wrong := _wrong_state(found["left"], writing):
         return wrong
     if found["again"] not in (None, after["found"]):
-        return f"the same again gives something else: {found['again']}"
+        other = [name for name, value in after["found"].items() if found["again"].get(name) != value]
+        return f"the same again gives something else: { ({name: found['again'].get(name) for name in other}) }"
     if found["after"]["over"]:
         return f"left over after the next start: {found['after']['over'][:3]}"
     if found["after"]["runs"].get("run") != after["left"]["runs"].get("run"):
@@ -282,7 +324,7 @@ def _wrong_end(ended: Outcome, how: str) -> str:
 def _wrong_state(found: dict[str, Any], writing: str) -> str:
     if found["faults"]:
         return f"the store is in pieces: {found['faults'][:3]}"
-    if writing == "store":
+    if writing == "store" or writing in LIVE:
         return ""
     if not found["runs"]:
         return "no run is left"
@@ -311,7 +353,7 @@ def crashes(
         operations = range(1, whole.value["operations"] + 1)
         for how in WAYS if ways is None else ways[writing]:
             ats = [draw.choice((0, 100, 4096, 100_000)) for _ in operations][:8] if how == SHORT else list(operations)
-            own = share if writing != "run" or how == KILL else share / 4
+            own = share if writing not in ("run", *LIVE) or how == KILL else share / 4
             count = max(1, round(own * len(ats)))
             for at in sorted(draw.sample(ats, min(count, len(ats)))):
                 name = f"{writing}-{how.replace(' ', '')}-{at}-{draw.randrange(10**6)}"

@@ -107,6 +107,7 @@ def make_examples(folder: Path) -> None:
     _make_networks(folder / "kept")
     _make_studies(folder / "studies.db")
     _make_store(folder / "store")
+    make_live(folder)
     read_sessions(str(folder / "sessions"))
 
 
@@ -132,6 +133,50 @@ def _make_store(folder: Path) -> None:
     store.add_bars(bars, now)
     store.issue(bars.tail(1).select("symbol", "time", weight=pl.lit(0.5), reason=pl.lit("because")), now)
     store.beat(now)
+
+
+LIVE_MOMENTS = {"live_update": "2001-12-31", "live_retrain": "2002-01-02", "live_rollback": "2002-01-02"}
+"""Store with models -> the day, after the close, at which it is met: before a refit, as one is due, and after it."""
+
+
+def now_of(store: str) -> str:
+    """The moment of a store of `LIVE_MOMENTS`."""
+    return f"{LIVE_MOMENTS[store]}T23:00:00+00:00"
+
+
+def make_live(folder: Path) -> None:
+    """Stores with cheap models, and bars that come next: `live_next.csv`, and `live_all.csv` with those before."""
+    from datetime import datetime
+
+    import polars as pl
+
+    from gatecast.experiment import Experiment
+    from gatecast.live import retrain, update
+    from gatecast.market import synthetic
+
+    bars = synthetic.b1(560, seed=3, r2=0.08, symbols=2)
+    plain = bars.select(
+        pl.col("time").dt.date().alias("date"), pl.exclude("time", "segment", "known_at", "asset_class")
+    )
+    plain.write_csv(folder / "live_all.csv")
+    day = pl.col("date").cast(pl.String)
+    plain.filter(day >= pl.lit("2001-12-20"), day <= pl.lit("2001-12-31")).write_csv(folder / "live_next.csv")
+    experiment = Experiment(
+        features=("x", "ret_log_1"), lookback=10, models=("ridge", "logistic"),
+        signals={"model": "ridge", "confirmed_by": "ridge"}, schedule={"train": "1Y", "minimum": "1Y"},
+        selection={"evidence": 1.0, "minimum_days": 20}, too_good=("planted",), bars={"asset_class": "index"},
+    )  # fmt: skip
+    for last, name in (("2001-12-28", "live_update"), ("2002-01-02", "live_retrain")):
+        store, now = folder / name, datetime.fromisoformat(f"{last}T23:00:00+00:00")
+        if name == "live_retrain":
+            shutil.copytree(folder / "live_update", store)
+        plain.filter(day <= pl.lit(last)).write_csv(folder / "first.csv")
+        update(store, folder / "first.csv", now=now, experiment=experiment)
+        if name == "live_update":
+            retrain(store, now=now)
+    shutil.copytree(folder / "live_retrain", folder / "live_rollback")
+    retrain(folder / "live_rollback", now=datetime.fromisoformat(now_of("live_rollback")))
+    (folder / "first.csv").unlink()
 
 
 def _make_ledger(folder: Path, bars: Any) -> None:
@@ -384,6 +429,70 @@ def read_store(folder: str) -> Any:
     return {"digest": digest, "status": checked["status"], "faults": found["faults"]}
 
 
+def content_of(store: Path) -> dict[str, Any]:
+    """What a store holds, whatever stands in its journal: bars as of now, decisions, what was issued, models.
+
+    Of decisions the latest of a symbol and close; of models the artefacts but for clocks, and which of them serves.
+    """
+    from datetime import UTC, datetime
+
+    from gatecast.files import sha256_of
+    from gatecast.live.kept import serve
+    from gatecast.provenance import hash_of_bars
+    from gatecast.store import Store
+
+    opened = Store.open(store)
+    state = opened.state
+    decisions = opened.decisions().drop("record", "issued", strict=False)
+    decisions = decisions.unique(["symbol", "time"], keep="last", maintain_order=True).sort("symbol", "time")
+    models = [one for one in state.models if one.status == "accepted"]
+    issued = {}
+    if state.serving is not None:
+        past = serve(opened, state.model(state.serving)).past  # type: ignore[arg-type]
+        for name, one in past.forecasts.items():
+            digest = [
+                f"{model} {head} {sha256_of(array.tobytes())}"
+                for model, heads in sorted(one.values.items()) for head, array in sorted(heads.items())
+            ]  # fmt: skip
+            issued[name] = sha256_of("\n".join([sha256_of(one.time.tobytes()), *digest]).encode())
+        issued["weights"] = sha256_of(past.weights.write_json().encode())
+    return {
+        "bars": hash_of_bars(opened.bars.as_of(datetime.max.replace(tzinfo=UTC))),
+        "decisions": sha256_of(decisions.write_json().encode()), "issued": issued,
+        "models": [{role: part for role, part in one.parts.items() if role != "provenance.json"} for one in models],
+        "serving": [one.record for one in models].index(state.serving) if state.serving is not None else None,
+    }  # fmt: skip
+
+
+def _update(store: str, bars: str) -> Any:
+    """What `gatecast update` says of a copy of a store, and what its check finds after it."""
+    from gatecast.errors import GatecastError
+    from gatecast.store import Store
+
+    own = Path("store")
+    shutil.copytree(store, own, symlinks=True)
+    before = [one.sentence for one in Store.faults(own)]
+    journal = sorted(file.name for file in (own / "journal").iterdir())
+    try:
+        done = command("update", str(own), "--bars", bars, "--now", now_of("live_update"), "--json")
+    except GatecastError:
+        if not before and (Store.faults(own) or sorted(file.name for file in (own / "journal").iterdir()) != journal):
+            raise RuntimeError("a refusal changed the store") from None
+        raise
+    said = json.loads(done["said"].splitlines()[-1])
+    rows = [{name: row.get(name) for name in ("symbol", "gate", "weight", "expected_return_log")}
+            for row in said["decisions"]]  # fmt: skip
+    return {"faults": before, "after": [one.sentence for one in Store.faults(own) if not one.is_harmless], "rows": rows}
+
+
+def update_with(bars: str, store: str) -> Any:
+    return _update(store, bars)
+
+
+def update_store(store: str, bars: str) -> Any:
+    return _update(store, bars)
+
+
 # ── what came of it ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -425,6 +534,18 @@ def same_store(good: Any, bad: Any, done: str) -> str:
     return "another store than was written, and its check says that it is whole" if changed else ""
 
 
+def whole_after(good: Any, bad: Any, done: str) -> str:
+    if bad["after"]:
+        return f"the store is in pieces: {bad['after'][:3]}"
+    hollow = [row for row in bad["rows"] if row["weight"] and not _is_number(row["expected_return_log"])]
+    return f"a position on a forecast that is not there: {hollow}" if hollow else ""
+
+
+def same_decisions(good: Any, bad: Any, done: str) -> str:
+    changed = bad["rows"] != good["rows"] and not bad["faults"]
+    return "other decisions than those of the store, and its check says that it is whole" if changed else ""
+
+
 READERS = (
     Reader("bars.csv", "bars", ("market.sources",), "bars.csv", read_bars, sound_bars, share=3),
     Reader("bars.parquet", "bars", ("market.sources",), "bars.parquet", read_bars, sound_bars, share=3),
@@ -444,6 +565,10 @@ READERS = (
     Reader("copies", "records", ("studies.placebo",), "copies.jsonl", read_copies),
     Reader("kept network", "records", ("forecasting.lstm.unfinished",), "kept", recall_network, same_or_again),
     Reader("store", "records", ("store", "cli.store"), "store", read_store, same_store, share=3),
+    Reader("update", "bars", ("cli.kept",), "live_next.csv", update_with, whole_after, others=("live_update",)),
+    Reader(
+        "update a store", "records", ("live",), "live_update", update_store, same_decisions, others=("live_next.csv",)
+    ),
     Reader("sessions", "records", ("market.sessions",), "sessions", read_sessions, same_sessions, share=0.5),
     Reader("studies", "records", ("forecasting.tuning.search",), "studies.db", open_studies, share=0.5),
 )

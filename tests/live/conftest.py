@@ -31,7 +31,7 @@ def settings(**more: Any) -> Experiment:
 
 @pytest.fixture(scope="session")
 def bars() -> pl.DataFrame:
-    return synthetic.b1(560, seed=1, r2=0.08, symbols=2)
+    return synthetic.b1(600, seed=1, r2=0.08, symbols=2)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError, StoreError
-from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
+from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
 from tests.live.conftest import HOUR, settings
@@ -190,3 +190,93 @@ def test_a_symbol_that_is_missing_today_is_said_in_its_row(
     assert gates["B1_1"] == "no bar"
     assert gates["B1_0"] != "no bar"
     assert all(row["weight"] is None for row in done.decisions if row["symbol"] == "B1_1")
+
+
+def test_a_model_that_was_not_refitted_for_three_periods_forecasts_nothing_and_health_says_so(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    last = Store.open(store).state.models[0].cutoffs["index"]
+    refit = next(
+        number for number, close in enumerate(closes) if str(np.datetime64(close.replace(tzinfo=None))) == last
+    )
+    served = next(number for number in range(refit, len(closes)) if closes[number].date() > three_months(closes[refit]))
+    done = feed(month - 3, served - 1)
+    assert {row["gate"] for row in done.decisions} <= {"open", "signal", "flat"}
+    assert "old model" not in {problem.kind for problem in done.problems}
+    old = feed(served)
+    for row in old.decisions:
+        assert (row["gate"], row["weight"], row["expected_return_log"], row["path"]) == ("old model", 0.0, None, None)
+    issued = Store.open(store).decisions().filter(pl.col("time") == closes[served])
+    assert issued["weight"].to_list() == issued["book"].to_list() == [0.0, 0.0]
+    assert issued["expected_return_log"].null_count() == 2
+    assert "`gatecast retrain` makes a new one" in " ".join(old.warnings)
+    now = closes[served] + HOUR
+    found = health(store, now=now)
+    assert found.status == 2
+    assert [check.level for check in found.checks if check.name == "model"] == ["failure"]
+    again = retrain(store, now=now)
+    assert {row["gate"] for row in again.decisions} <= {"open", "signal", "flat"}
+    assert [check.level for check in health(store, now=now).checks if check.name == "model"] == ["ok"]
+
+
+def three_months(after: datetime) -> date:
+    """The same day three months later."""
+    month = after.month + 3
+    return date(after.year + (month > 12), (month - 1) % 12 + 1, after.day)
+
+
+def test_a_refit_that_was_interrupted_goes_on_from_its_networks_and_ends_in_the_same_model(
+    bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    now = closes[FIRST] + HOUR
+    small: dict[str, Any] = {"units": 16, "layers": 1, "seeds": 1, "epochs": 2}
+    experiment = settings(
+        models=("ridge", "lstm"), model={"lstm": small}, schedule={"train": "1Y", "minimum": "1Y", "refit": "3M"}
+    )
+    update(tmp_path / "killed", bars.filter(pl.col("time") <= now), now=now, experiment=experiment)
+    shutil.copytree(tmp_path / "killed", tmp_path / "twin")
+
+    def after(networks: int, heard: list[int]) -> Callable[[str, int, int], None]:
+        def hear(stage: str, done: int, total: int) -> None:
+            if "lstm" in stage and done:
+                heard.append(done)
+            if "lstm" in stage and done == networks:
+                raise KeyboardInterrupt
+
+        return hear
+
+    first, second, twin = list[int](), list[int](), list[int]()
+    with pytest.raises(KeyboardInterrupt):
+        retrain(tmp_path / "killed", now=now, progress=after(2, first))
+    assert len(list((tmp_path / "killed" / "kept").glob("*.safetensors"))) == 2
+    assert Store.open(tmp_path / "killed").state.models == ()
+    assert Store.open(tmp_path / "killed").check() == []
+    retrain(tmp_path / "killed", now=now, progress=after(0, second))
+    retrain(tmp_path / "twin", now=now, progress=after(0, twin))
+    assert (first[0], second[0], twin[0]) == (1, 3, 1)
+    assert not (tmp_path / "killed" / "kept").exists()
+    resumed, whole = (Store.open(tmp_path / name).state.models[0].parts for name in ("killed", "twin"))
+    assert {role for role in whole if resumed[role] != whole[role]} == {"provenance.json"}  # clocks
+
+
+def test_networks_are_not_kept_through_a_link(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (store / "kept").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="kept is no folder"):
+        retrain(store)
+
+
+def test_an_update_that_was_killed_after_it_stored_its_bars_is_done_as_if_they_came_again(
+    feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "twin")
+    wrong = (pl.col("time") == closes[month - 5]) & (pl.col("symbol") == "B1_0")
+    changed = bars.with_columns(high=pl.when(wrong).then(pl.col("high") * 1.001).otherwise("high"))
+    part = changed.filter(pl.col("time").is_between(closes[month - 6], closes[month - 3]))
+    now = closes[month - 3] + HOUR
+    Store.open(store).add_bars(part, now, stated=False)  # all that happened before the kill
+    update(store, part, now=now)
+    update(tmp_path / "twin", part, now=now)
+    resumed, twin = (Store.open(folder).decisions().drop("record") for folder in (store, tmp_path / "twin"))
+    assert resumed.equals(twin)
+    assert twin["flags"].to_list() == ["revised", ""]

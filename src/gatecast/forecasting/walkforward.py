@@ -41,6 +41,10 @@ Progress = Callable[[str, int], None]
 """Called with a model's name and how many more of its fits are done."""
 
 
+Keys = tuple[Any, Any]
+"""Symbols (rows,) and times (rows,) datetime64[us] of samples."""
+
+
 @dataclass(frozen=True)
 class Fits:
     """What became of one model's folds: a fit for each, and the wall-clock seconds that they took."""
@@ -106,7 +110,14 @@ class Forecasts:
             tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
             self.in_force, self.rivals, samples.targets["return"].value[samples.decided[rows], 0],
             self.refused, self.refused_fits,
+            tuple(self._keys_of(fold.validation) for fold in self.folds),
         )  # fmt: skip
+
+    def _keys_of(self, rows: IntArray) -> Keys:
+        """Symbols and times of samples."""
+        samples = self.samples
+        names = np.array(samples.symbols, dtype=object)
+        return names[samples.symbol[samples.decided[rows]]], samples.times[rows]
 
     def as_issued(self, past: Issued | None) -> Forecasts:
         """The forecasts, with the values that a past has issued in its rows, for models and heads that both have.
@@ -221,6 +232,7 @@ class Issued:
     moves: FloatArray = field(default_factory=lambda: np.zeros(0))
     refused: Mapping[str, Mapping[np.datetime64, str]] = field(default_factory=dict)
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
+    validation: tuple[Keys, ...] = ()
 
     @property
     def until(self) -> np.datetime64:
@@ -389,7 +401,10 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
     def laid(array: FloatArray) -> FloatArray:
         return _with_rows(np.full((count, *array.shape[1:]), np.nan), mine, array[theirs])
 
-    for model, blocks in past.scale.items():
+    scales = dict(past.scale)
+    if past.validation:
+        scales = {model: _realigned(forecasts, past.validation, blocks) for model, blocks in past.scale.items()}
+    for model, blocks in scales.items():
         for fold, block in zip(forecasts.folds, blocks, strict=False):
             if len(fold.validation) != len(block):
                 raise BarsError(
@@ -408,7 +423,7 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
             model: {head: laid(array) for head, array in dict(heads).items()}
             for model, heads in kept(past.values).items()
         },
-        scale=kept(past.scale),
+        scale=kept(scales),
         fitted=kept(past.fitted),
         members={
             model: tuple({head: laid(array) for head, array in dict(one).items()} for one in each)
@@ -419,6 +434,21 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
         refused=kept(past.refused),
         refused_fits=kept(past.refused_fits),
     )
+
+
+def _realigned(
+    forecasts: Forecasts, validation: Sequence[Keys], blocks: Sequence[FloatArray]
+) -> tuple[FloatArray, ...]:  # fmt: skip
+    """Forecasts of validation rows, laid by symbol and time on the rows that these bars have; NaN where one is new."""
+    laid = []
+    for fold, (symbols, times), block in zip(forecasts.folds, validation, blocks, strict=False):
+        mine = forecasts._keys_of(fold.validation)
+        if len(mine[0]) == len(symbols) and (mine[0] == symbols).all() and (mine[1] == times).all():
+            laid.append(block)
+            continue
+        known = dict(zip(zip(symbols, times.tolist(), strict=True), block.tolist(), strict=True))
+        laid.append(np.array([known.get(key, np.nan) for key in zip(mine[0], mine[1].tolist(), strict=True)]))
+    return tuple(laid)
 
 
 def _with_forecasts(

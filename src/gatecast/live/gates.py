@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from gatecast.live.newest import NOT_FINITE
+import numpy as np
+import polars as pl
+
+from gatecast.forecasting.schedule import back
+from gatecast.live.newest import NOT_FINITE, OLD_MODEL
+from gatecast.market.bars import session_date
+from gatecast.market.merging import DataProblem
 from gatecast.trading.strategies import FLAT
 
 if TYPE_CHECKING:
+    from gatecast.forecasting.schedule import Schedule
     from gatecast.runs import Run
 
 OPEN = "open"
@@ -18,6 +26,7 @@ GATES = {
     "no bar": "there is no bar of the newest session",
     "no trade": "nothing was traded in the newest session",
     "stale": "the newest bar is too old",
+    OLD_MODEL: "the model was not refitted for three periods of the schedule: nothing is forecast with it any more",
     "no forecast": "the window has a gap, or is too short: no forecast rather than a wrong one",
     "not finite": "a forecast is no possible number",
     "doubtful": "the record is too good to be true, or a leak was found: nothing is held until the cause is found",
@@ -29,6 +38,71 @@ GATES = {
     OPEN: "a position is held",
 }
 """Gate -> why it closes, in the order in which they are asked."""
+SERVED_PERIODS = 3
+"""Periods of the schedule after its last refit in which a model is served."""
+NOT_FORECAST = (
+    "probability_up", "base_rate_up", "probability_beyond_base_rate", "expected_return_log", "half_variance",
+    "expected_return_simple", "beyond_base_rate", "volatility", "standard_deviation", "regime_probability", "path",
+    "sigma_path", "intervals", "signal", "z", "consensus", "signal_return_log",
+)  # fmt: skip
+"""Columns of `newest_rows` that are a forecast, or made of one."""
+
+
+def old_models(
+    cutoffs: Mapping[str, str | datetime], schedule: Schedule, bars: pl.DataFrame
+) -> dict[str, datetime]:  # fmt: skip
+    """Asset class -> its last refit, of the classes whose newest close is too long after it for the model to be served.
+
+    In: asset class -> its last refit (ISO, UTC), the schedule, a Bars frame. The age is counted to the class's newest
+    close, in sessions' dates or, where the schedule counts bars, in closes.
+
+    >>> from gatecast.forecasting.schedule import Schedule
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.b1(100, seed=1, r2=0.05, symbols=1)
+    >>> list(old_models({"index": "2000-01-03T21:00"}, Schedule(refit="1M"), bars))
+    ['index']
+    >>> list(old_models({"index": "2000-02-22T21:00"}, Schedule(refit="1M"), bars))
+    []
+    """
+    found = {}
+    for name, text in cutoffs.items():
+        cutoff = np.datetime64(str(text), "us")
+        own = bars.filter(pl.col("asset_class") == name)["time"].dt.replace_time_zone(None)
+        if own.is_empty():
+            continue
+        if isinstance(schedule.refit, int):
+            is_old = own.filter(own > cutoff.item()).n_unique() > SERVED_PERIODS * schedule.refit
+        else:
+            last, newest = session_date(np.array([cutoff, own.max()], "datetime64[us]"))
+            length = f"{SERVED_PERIODS * int(schedule.refit[:-1])}{schedule.refit[-1]}"
+            is_old = bool(back(newest, length) > last)
+        if is_old:
+            found[name] = cutoff.item()
+    return found
+
+
+def say_old(old: Mapping[str, datetime], symbols: Mapping[str, str]) -> list[DataProblem]:
+    """Classes of `old_models` -> a problem each; `symbols`: symbol -> asset class."""
+    return [
+        DataProblem(
+            OLD_MODEL, tuple(sorted(symbol for symbol, own in symbols.items() if own == name)),
+            f"{name}: the model was last refitted at {cutoff:%Y-%m-%d}, more than {SERVED_PERIODS} periods of the "
+            "schedule ago: nothing is forecast with it. `gatecast retrain` makes a new one.",
+        )
+        for name, cutoff in old.items()
+    ]  # fmt: skip
+
+
+def without_old(rows: Sequence[Mapping[str, Any]], old: Mapping[str, datetime]) -> list[dict[str, Any]]:
+    """Rows of `newest_rows` -> the same without forecasts, and with nothing held, in the classes of `old_models`."""
+    return [
+        {
+            **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False,
+            **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None},
+        }
+        if row["asset_class"] in old else dict(row)
+        for row in rows
+    ]  # fmt: skip
 
 
 def gate_of(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
@@ -51,6 +125,8 @@ def closed(row: Mapping[str, Any], doubt: str, override: bool, flags: list[str])
         return str(row["today"])
     if "stale" in flags:
         return "stale"
+    if OLD_MODEL in flags:
+        return OLD_MODEL
     if not row["current"]:
         return "no forecast"
     if NOT_FINITE in flags:

@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import polars as pl
+
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
+from gatecast.live.gates import SERVED_PERIODS, old_models
 from gatecast.live.retrain import due_closes
 from gatecast.market.facts import facts_of
 from gatecast.market.reading import as_utc
@@ -85,7 +88,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
     }
     found = [
         _bars(behind),
-        _model(opened),
+        _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),
         _refit(opened, bars),
         _looked(opened, moment),
@@ -104,11 +107,19 @@ def _bars(behind: Mapping[str, int]) -> Check:
     return Check("bars", level, f"{names}: no bar for {worst} sessions. Is the feed alive?")
 
 
-def _model(store: Store) -> Check:
+def _model(store: Store, bars: pl.DataFrame) -> Check:
     model = store.state.model(store.state.serving)
     if model is None:
         return Check("model", "warning", f"there is no model yet: `gatecast retrain {store.folder}` trains one.")
     cutoffs = ", ".join(f"{name} {cutoff[:10]}" for name, cutoff in model.cutoffs.items())
+    old = old_models(model.cutoffs, store.experiment.schedule, bars)
+    if old:
+        return Check(
+            "model", "failure",
+            f"model {model.record} is too old: it was refitted at {cutoffs}. Nothing is forecast of "
+            f"{', '.join(sorted(old))} from {SERVED_PERIODS} periods of the schedule on: "
+            f"`gatecast retrain {store.folder} --if-due`.",
+        )  # fmt: skip
     return Check("model", "ok", f"model {model.record} forecasts; it was refitted at {cutoffs}.")
 
 

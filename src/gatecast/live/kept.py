@@ -133,7 +133,7 @@ def _past_of(
 
     `fits`: asset class -> model -> fit, those in force and those that were refused.
     """
-    read = pieces_by_record(store, experiment.horizon)
+    read = pieces_by_record(store, experiment.horizon, model.record)
     own, ancestry = read[model.record], _ancestry(store, model)
     found, weights = {}, []
     for name, refits in own.items():
@@ -159,9 +159,16 @@ def _past_of(
     return Past(found, features, table.sort("symbol", "time"), experiment.forecasting)
 
 
-def pieces_by_record(store: Store, horizon: int) -> dict[int, dict[str, Piece]]:
-    """Number of a record -> asset class -> what it issued, in order; of refits that were not refused, and updates."""
-    records = [(one.record, one.parts[ISSUED]) for one in store.state.models if one.status != "refused"]
+def pieces_by_record(store: Store, horizon: int, model: int | None = None) -> dict[int, dict[str, Piece]]:
+    """Number of a record -> asset class -> what it issued, in order; of updates, and of refits that were accepted.
+
+    Of a candidate, which a killed process left, only where decisions were issued with it, or it is `model`.
+    """
+    decided = {model, *(one.model for one in store.state.issued)}
+    records = [
+        (one.record, one.parts[ISSUED]) for one in store.state.models
+        if one.status == "accepted" or (one.status == "candidate" and one.record in decided)
+    ]  # fmt: skip
     records += [(one.record, one.pieces) for one in store.state.issued if one.pieces is not None]
     return {number: _pieces(store, part, horizon) for number, part in sorted(records)}
 

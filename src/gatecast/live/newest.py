@@ -44,8 +44,10 @@ from gatecast.trading.decisions import how_held, keys_of
 
 NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
-FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE)
-"""Kinds of problems for which `gatecast forecast --strict` ends with status 1."""
+OLD_MODEL: Kind = "old model"
+"""Kind of the problem of a model that was not refitted for so long that nothing is forecast with it."""
+FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
+"""Kinds of problems for which `--strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}

@@ -79,7 +79,8 @@ def retrain(
     now: the moment against which a refit is due (default: the clock). progress: see `gatecast.run`. machine: cores.
 
     Of several refits that were due, as on a machine that was off for months, the latest is made and the others are
-    listed. Raises `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
+    listed. The networks of a refit that was killed are kept in the store's folder, and are not trained again. Raises
+    `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
     bars for a first model; then nothing has changed.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
@@ -90,7 +91,9 @@ def retrain(
         if bars.is_empty():
             raise StoreError(f"{opened.folder} has no bars: `gatecast update {opened.folder} --bars FILE` adds some.")
         model = opened.state.model(opened.state.serving)
-        with shown(progress) as told:
+        with shown(progress) as told, opened.refitting() as kept:
+            if machine.unfinished is None:
+                machine = machine.replace(unfinished=kept)
             done = _refit(opened, model, bars, moment, if_due, told, machine)
         opened.beat(moment, message=done.message)
     return done
@@ -132,10 +135,10 @@ def _refit(
     reason = "the guard refused no refit"
     if refused:
         reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
-    store.append("accepted", {"model": number, "reason": reason}, now)
     issued = Issued(number)
     if before is not None:
         issued = issue_chain(store, serve(store, store.state.models[-1]), chain, (), now, again=True)
+    store.append("accepted", {"model": number, "reason": reason}, now)  # last: until then the refit is due
     count = sum(len(one.forecasts.folds) for one in chain.classes.values())
     said = (
         f"model {number} is in force, in place of model {before.number}." if before
@@ -234,10 +237,11 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         told = {}
         for model in (serving, old):
             told[model.record] = _newest_with(opened, model, bars, moment)
-        opened.append("rollback", {"model": old.record, "reason": "asked for"}, moment)
         served, chain = told[old.record]
         if untraded_closes(bars, moment):
             issue_chain(opened, served, chain, (), moment, again=True)
+        record = {"model": old.record, "reason": "asked for"}
+        opened.append("rollback", record, moment)  # last: until then it can be asked for again
         changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))
         said = f"model {old.record} is in force again, in place of model {serving.record}."
         opened.beat(moment, message=said)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked, takes
@@ -16,7 +18,7 @@ from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
-from gatecast.live.gates import gate_of
+from gatecast.live.gates import gate_of, old_models, say_old, without_old
 from gatecast.live.kept import Served, pieces_from, serve
 from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
 from gatecast.machine import ONE_CORE, Machine
@@ -30,6 +32,11 @@ from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findin
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
 from gatecast.store.store import ABOUT, Store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
 
 NO_MODEL = "no model yet"
 IN_A_STORE = "store"
@@ -125,6 +132,10 @@ def update(
         before = opened.state.number
         known = opened.bars.as_of(moment)
         fresh, problems = _to_store(known, reading, splits, moment)
+        decided = _decided_on(opened, known, moment)
+        if decided is not known:
+            with contextlib.suppress(BarsError):  # other bars than those that came before
+                problems = _to_store(decided, reading, splits, moment)[1]
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
@@ -132,12 +143,23 @@ def update(
             record = opened.add_bars(fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars)
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, reading.actions, moment)
-        done = _issue(opened, known, problems, moment)
+        done = _issue(opened, decided, problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
     told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
     return Updated(place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon)
+
+
+def _decided_on(store: Store, known: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The bars that were there when decisions were last made; `known`: all that are there.
+
+    They differ where an update was killed after it stored its bars: it is then done as if they came again.
+    """
+    beat = (store.heartbeat() or {}).get("record")
+    if not isinstance(beat, int) or not any((part.record or 0) > beat for part in store.state.bars):
+        return known
+    return store.bars.as_of(now, record=beat)
 
 
 def _read(
@@ -241,14 +263,18 @@ def issue_chain(
     still come, of which nothing is issued.
     """
     ended = chain.facts.symbols_ended
+    model = store.state.model(served.number)
+    assert model is not None
+    old = old_models(model.cutoffs, store.experiment.schedule, chain.bars)
+    problems = (*problems, *say_old(old, store.state.symbols))
     problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
     chain = without_doubtful(served.run, chain)
     newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
-    rows = [{**row, **gate_of(row, served.run, served.number)} for row in newest.rows]
+    rows = [{**row, **gate_of(row, served.run, served.number)} for row in without_old(newest.rows, old)]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
     pieces = {
-        name: replace(piece, again=again)
+        name: replace(piece, again=again, weights=_nothing(piece.weights) if name in old else piece.weights)
         for name, piece in pieces_from(chain, served.past, signals, awaited).items() if len(piece.issued.time)
     }  # fmt: skip
     table = decisions_table(rows)
@@ -257,6 +283,11 @@ def issue_chain(
     if len(table) or pieces:
         store.issue(table, now, model=served.number, pieces=bytes_of_pieces(pieces) if pieces else None)
     return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon)
+
+
+def _nothing(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Weights -> 0 for each."""
+    return {name: np.zeros_like(one) for name, one in weights.items()}
 
 
 def decisions_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

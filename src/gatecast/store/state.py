@@ -356,7 +356,7 @@ def _rollback(state: State, record: Record) -> dict[str, Any]:
 
 
 def _missed(state: State, record: Record) -> dict[str, Any]:
-    return {"missed": (*state.missed, *record.body["months"])[-MOST_MISSED:]}
+    return {"missed": tuple(dict.fromkeys((*state.missed, *record.body["months"])))[-MOST_MISSED:]}
 
 
 def _alarm(state: State, record: Record) -> dict[str, Any]:

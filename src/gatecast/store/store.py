@@ -6,6 +6,7 @@
 ├── journal/                records, see `journal`: a record is written before its effect can be seen
 ├── parts/                  artefacts named by their hash, see `artefacts`
 ├── index.sqlite            made from the journal, see `index`
+├── kept/                   networks of a refit that is under way or was killed, so that the next one goes on from them
 ├── heartbeat               when somebody last looked after the store
 └── lock                    who writes to it now
 ```
@@ -40,7 +41,7 @@ from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
-from gatecast.store.folders import acquired, written_beside
+from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from gatecast.store.index import Index
 
 FORMAT, VERSION = "gatecast store", 1
-ABOUT, HEARTBEAT, LOCK, INDEX = "store.json", "heartbeat", "lock", "index.sqlite"
+ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
 ABOUT_BYTES = 100_000
 KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
@@ -262,6 +263,20 @@ class Store:
 
     def _is_there(self, name: str) -> bool:
         return is_regular(self.artefacts.path(name))
+
+    @contextlib.contextmanager
+    def refitting(self) -> Iterator[Path]:
+        """The folder that keeps the networks of a refit under way; at the end they are removed.
+
+        Where the refit fails or is killed they stay, and the next one goes on from them. Raises `StoreError` where
+        something else is in the folder's place.
+        """
+        with self.locked():
+            kept = self.folder / KEPT
+            if kept.is_symlink() or (kept.exists() and not kept.is_dir()):
+                raise StoreError(f"{kept} is no folder: it is where networks of a refit are kept. Move it away first.")
+            yield kept
+            discard(kept)
 
     def put(self, content: bytes, suffix: str) -> str:
         """Writes an artefact under the lock and returns its name; it counts once a record names it."""

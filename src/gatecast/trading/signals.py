@@ -66,6 +66,7 @@ def z_scores(forecasts: Forecasts, model: str, minimum: int) -> FloatArray:
     for fold, scale in zip(forecasts.folds, forecasts.scale[model], strict=True):
         for symbol in np.unique(number[fold.test]):
             past = scale[number[fold.validation] == symbol]
+            past = past[np.isfinite(past)]  # rows that came later have none
             rows = fold.test[number[fold.test] == symbol]
             every = np.r_[past, issued[rows]]
             centred = every - every[0]  # sums of squares of tiny numbers keep their digits
