@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from gatecast.errors import BarsError, StoreError
 from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
-from tests.live.conftest import HOUR, settings
+from tests.live.conftest import FIRST, HOUR, settings
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ import polars as pl
 from gatecast.forecasting.schedule import back
 from gatecast.live.newest import NOT_FINITE, OLD_MODEL
 from gatecast.market.bars import session_date
+from gatecast.market.calendar import deadlines
 from gatecast.market.merging import DataProblem
 from gatecast.trading.strategies import FLAT
 
 if TYPE_CHECKING:
+    from gatecast.chain import Chain
     from gatecast.forecasting.schedule import Schedule
     from gatecast.runs import Run
 
@@ -27,6 +29,7 @@ GATES = {
     "no trade": "nothing was traded in the newest session",
     "stale": "the newest bar is too old",
     OLD_MODEL: "the model was not refitted for three periods of the schedule: nothing is forecast with it any more",
+    "late": "the newest bar came after its fill: nobody could have traded on it",
     "no forecast": "the window has a gap, or is too short: no forecast rather than a wrong one",
     "not finite": "a forecast is no possible number",
     "doubtful": "the record is too good to be true, or a leak was found: nothing is held until the cause is found",
@@ -105,6 +108,44 @@ def without_old(rows: Sequence[Mapping[str, Any]], old: Mapping[str, datetime]) 
     ]  # fmt: skip
 
 
+def late_symbols(bars: pl.DataFrame) -> set[str]:
+    """Symbols whose newest bar became known after the decision at its close could have been issued."""
+    placed = bars.with_columns(deadline=deadlines(bars))
+    newest = placed.group_by("symbol").agg(pl.col("known_at", "deadline").sort_by("time").last())
+    return set(newest.filter(pl.col("known_at") > pl.col("deadline"))["symbol"])
+
+
+def without_late(rows: Sequence[Mapping[str, Any]], late: Collection[str]) -> list[dict[str, Any]]:
+    """Rows of `newest_rows` -> the same without forecasts, and with nothing held, of the symbols that are late."""
+    return [
+        {
+            **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False, "late": True,
+            **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None},
+        }
+        if row["symbol"] in late and row["today"] == "bar" else dict(row)
+        for row in rows
+    ]  # fmt: skip
+
+
+def say_without_model(chain: Chain, symbols: Mapping[str, str]) -> list[DataProblem]:
+    """A problem for each asset class of a store that the model in force does not know."""
+    return [
+        DataProblem(
+            "new symbol", tuple(sorted(symbol for symbol, own in symbols.items() if own == name)),
+            f"{name}: no model knows this class yet: its symbols join at the next refit.",
+        )
+        for name in sorted(set(symbols.values()) - set(chain.classes))
+    ]  # fmt: skip
+
+
+def with_gate(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
+    """A row with what `gate_of` says; nothing is held where a gate has closed."""
+    found = {**row, **gate_of(row, run, model)}
+    if found["gate"] != OPEN:
+        found |= {name: 0.0 for name in ("weight", "book") if found.get(name)}
+    return found
+
+
 def gate_of(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
     """A row of `newest_rows` -> `gate`, `gate_sentence`, `model` (number of its record) and `flags`.
 
@@ -127,6 +168,8 @@ def closed(row: Mapping[str, Any], doubt: str, override: bool, flags: list[str])
         return "stale"
     if OLD_MODEL in flags:
         return OLD_MODEL
+    if row.get("late"):
+        return "late"
     if not row["current"]:
         return "no forecast"
     if NOT_FINITE in flags:

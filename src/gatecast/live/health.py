@@ -81,6 +81,10 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
     bars = opened.bars.as_of(moment)
     if bars.is_empty():
         return Health(opened.folder, moment, [Check("bars", "warning", "there are no bars yet.")], {})
+    try:
+        refit = _refit(opened, bars)
+    except StoreError as error:  # settings that name a plug-in which is not here
+        return Health(opened.folder, moment, [Check("settings", "failure", str(error))], {})
     ended = facts_of(bars, opened.actions).symbols_ended
     ages = feed_age(bars, moment, opened.state.calendars)
     behind = {
@@ -90,7 +94,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         _bars(behind),
         _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),
-        _refit(opened, bars),
+        refit,
         _looked(opened, moment),
     ]
     checks = sorted(found, key=lambda one: -LEVELS.index(one.level))

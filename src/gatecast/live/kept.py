@@ -81,13 +81,15 @@ def _piece_from(
         model: dict(list(enumerate(blocks))[done if before is not None and model in before.scale else 0 :])
         for model, blocks in one.forecasts.scale.items() if model in signals
     }  # fmt: skip
-    own = rows_of(replace(issued, scale={}, fitted={}, refused_fits={}), fresh)
+    own = rows_of(replace(issued, scale={}, fitted={}, refused_fits={}, validation=()), fresh)
+    numbers = {refit for blocks in scale.values() for refit in blocks}
     keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
     keys = keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
     held = keys.join(weights, on=["symbol", "time"], how="left", maintain_order="left")
     return Piece(
         own, scale, {name: table[:, place] for place, name in enumerate(one.samples.names)},
         {name: held[name].fill_null(np.nan).to_numpy() for name in ("weight", "book")},
+        validation={refit: issued.validation[refit] for refit in sorted(numbers)},
     )  # fmt: skip
 
 
@@ -142,9 +144,11 @@ def _past_of(
         ordered = in_order(inside)
         cutoffs = refits.issued.cutoffs
         blocks: dict[str, dict[int, FloatArray]] = {}
+        rows: dict[int, tuple[object, object]] = {}
         for number, piece in each:
             for one, own_blocks in piece.scale.items() if number in ancestry else ():
                 blocks.setdefault(one, {}).update(own_blocks)
+            rows |= piece.validation if number in ancestry else {}
         scale = {
             one: tuple(many[place] for place in range(len(cutoffs)))
             for one, many in blocks.items() if set(range(len(cutoffs))) <= many.keys()
@@ -153,6 +157,7 @@ def _past_of(
             joined([piece.issued for piece in ordered]), cutoffs=cutoffs, in_force=refits.issued.in_force,
             rivals=refits.issued.rivals, refused=refits.issued.refused, fitted=fits[0].get(name, {}),
             refused_fits=fits[1].get(name, {}), scale=scale,
+            validation=tuple(rows[place] for place in range(len(cutoffs))) if scale else (),
         )  # fmt: skip
         weights += [_weights_of(piece) for piece in ordered]
     table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING

@@ -136,7 +136,7 @@ def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.
         return found.unique(KEYS, keep="first", maintain_order=True)
 
     return {
-        "bar": bars.drop("known_at", "segment"),
+        "bar": _in_time(bars),
         "feature": table(lambda piece: piece.features),
         "model": table(lambda piece: _values(piece.issued.values, _is_a_model)),
         "forecast": table(lambda piece: _values(piece.issued.values, _is_the_ensemble)),
@@ -156,7 +156,12 @@ def _keys_of(piece: Piece) -> pl.DataFrame:
 
 
 def _bars(chain: Chain) -> pl.DataFrame:
-    return chain.bars.drop("known_at", "segment")
+    return _in_time(chain.bars)
+
+
+def _in_time(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars that were known at their close: of the others nobody knew the numbers there."""
+    return bars.filter(pl.col("known_at") <= pl.col("time")).drop("known_at", "segment")
 
 
 def _of_classes(chain: Chain, make: Callable[[ClassResult], dict[str, FloatArray]]) -> pl.DataFrame:
@@ -196,7 +201,7 @@ def _values(
         if wanted(model):
             for head, array in dict(heads).items():
                 label = head.replace(LOW, "low ").replace(HIGH, "high ")
-                table = array.reshape(len(array), -1)
+                table = array.reshape(len(array), array.size // max(len(array), 1))
                 many = table.shape[1] > 1
                 found |= {f"{model} {label}{f' {step + 1}' * many}": table[:, step] for step in range(table.shape[1])}
     return found

@@ -185,7 +185,7 @@ def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
     )
     issued = stages_of_issued(ordered, known, decisions)
     issued = {stage: table.filter(pl.col("time") >= since) for stage, table in issued.items()}
-    bars = store.bars.as_of(moment)
+    bars = store.bars.for_chain(moment)
     return _Span(since, len(newest), experiment.replace(bars=bars), bars, store.actions, served.past, issued)
 
 

@@ -25,7 +25,7 @@ from gatecast.live.kept import Served, parts_of_model, serve
 from gatecast.live.newest import told_of
 from gatecast.live.update import Issued, issue_chain
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.calendar import fill_times
+from gatecast.market.calendar import deadlines
 from gatecast.market.reading import as_utc
 from gatecast.market.sources import Reading
 from gatecast.runs import judged, without_doubtful
@@ -87,7 +87,7 @@ def retrain(
     opened = Store.open(store, machine=machine)
     with opened.locked():
         opened.maintain(moment)
-        bars = opened.bars.as_of(moment)
+        bars = opened.bars.for_chain(moment)
         if bars.is_empty():
             raise StoreError(f"{opened.folder} has no bars: `gatecast update {opened.folder} --bars FILE` adds some.")
         model = opened.state.model(opened.state.serving)
@@ -119,8 +119,11 @@ def _refit(
     chain = make_chain(experiment, bars, progress, actions=store.actions, past=past, machine=machine)
     fresh = {name: one.forecasts.folds[_done(past, name) :] for name, one in chain.classes.items()}
     if not any(fresh.values()):
-        return replace(nothing, due=due, message="no refit can be made at the newest bars: they forecast nothing.")
-    run = judged(experiment, chain, Reading(bars, (), store.actions), jobs=machine.jobs)
+        why = "no refit is due; one in the middle of a period is not made." if not due else (
+            "no refit can be made at the newest bars: their windows have gaps, or they came late."
+        )  # fmt: skip
+        return replace(nothing, due=due, message=why)
+    run = judged(experiment, chain, Reading(bars, (), store.actions), jobs=machine.jobs, goes_on=past is not None)
     chain = without_doubtful(run, chain)
     parts = {role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past).items()}
     missed = [f"{name} {close}" for name, closes in due.items() for close in closes[:-1]]
@@ -137,7 +140,9 @@ def _refit(
         reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
     issued = Issued(number)
     if before is not None:
-        issued = issue_chain(store, serve(store, store.state.models[-1]), chain, (), now, again=True)
+        issued = issue_chain(
+            store, serve(store, store.state.models[-1]), chain, (), now, again=True, classes=open_closes
+        )
     store.append("accepted", {"model": number, "reason": reason}, now)  # last: until then the refit is due
     count = sum(len(one.forecasts.folds) for one in chain.classes.values())
     said = (
@@ -153,8 +158,8 @@ def _refit(
 
 
 def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
-    """Asset class -> its newest close, of those whose fill has not passed: what was decided there is not traded yet."""
-    fills = bars.with_columns(fill=fill_times(bars))
+    """Asset class -> its newest close, of those whose deadline has not passed: what was decided is not traded yet."""
+    fills = bars.with_columns(fill=deadlines(bars))
     newest = fills.group_by("asset_class").agg(pl.col("time").max(), pl.col("fill").sort_by("time").last())
     return {row["asset_class"]: row["time"] for row in newest.iter_rows(named=True) if now <= row["fill"]}
 
@@ -233,13 +238,13 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         serving, old = state.model(state.serving), state.model(state.previous)
         if serving is None or old is None:
             raise StoreError(f"{opened.folder} has no model before the one in force: nothing can be brought back.")
-        bars = opened.bars.as_of(moment)
+        bars = opened.bars.for_chain(moment)
         told = {}
         for model in (serving, old):
             told[model.record] = _newest_with(opened, model, bars, moment)
         served, chain = told[old.record]
-        if untraded_closes(bars, moment):
-            issue_chain(opened, served, chain, (), moment, again=True)
+        if untraded := untraded_closes(bars, moment):
+            issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)
         record = {"model": old.record, "reason": "asked for"}
         opened.append("rollback", record, moment)  # last: until then it can be asked for again
         changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))

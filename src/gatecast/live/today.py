@@ -95,7 +95,7 @@ def _causes(store: Store, newest: Rows, before: Rows, now: datetime) -> dict[str
     if not changed:
         return {}
     found: dict[str, dict[str, float]] = {}
-    bars = store.bars.as_of(now)
+    bars = store.bars.for_chain(now)
     for old, new in sorted({(before[one]["model"], newest[one]["model"]) for one in changed}):
         own = [one for one in changed if (before[one]["model"], newest[one]["model"]) == (old, new)]
         if old == new or store.state.model(old) is None or store.state.model(new) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,18 @@ import polars as pl
 
 from gatecast.arguments import checked, takes
 from gatecast.chain import Chain, make_chain
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
-from gatecast.live.gates import gate_of, old_models, say_old, without_old
+from gatecast.live.gates import (
+    late_symbols,
+    old_models,
+    say_old,
+    say_without_model,
+    with_gate,
+    without_late,
+    without_old,
+)
 from gatecast.live.kept import Served, pieces_from, serve
 from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
 from gatecast.machine import ONE_CORE, Machine
@@ -121,6 +129,11 @@ def update(
     if created:
         settings = experiment or Experiment()
         given = {**settings.bars.options, **options, "source": IN_A_STORE}
+        if settings.holdout is not None:
+            raise SettingsError(
+                f"holdout = {settings.holdout}: a store forecasts every new bar, so that nothing can be held out. Leave "
+                "it out, and judge on a hold-out with `gatecast run` and `unseal`."
+            )
         settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
         reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
         opened = Store.create(place, settings, now=moment, machine=machine)
@@ -130,7 +143,8 @@ def update(
     with opened.locked(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         before = opened.state.number
-        known = opened.bars.as_of(moment)
+        _refuse_earlier(opened, moment)
+        known = opened.bars.for_chain(moment)
         fresh, problems = _to_store(known, reading, splits, moment)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
@@ -159,7 +173,17 @@ def _decided_on(store: Store, known: pl.DataFrame, now: datetime) -> pl.DataFram
     beat = (store.heartbeat() or {}).get("record")
     if not isinstance(beat, int) or not any((part.record or 0) > beat for part in store.state.bars):
         return known
-    return store.bars.as_of(now, record=beat)
+    return store.bars.for_chain(now, record=beat)
+
+
+def _refuse_earlier(store: Store, now: datetime) -> None:
+    """Raises `StoreError` for a moment before the newest close that was decided on: nothing could go on from there."""
+    newest = latest(store)["time"].max()
+    if isinstance(newest, datetime) and now < newest:
+        raise StoreError(
+            f"now = {now:%Y-%m-%d %H:%M} UTC lies before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
+            "a later --now, or mend the computer's clock."
+        )
 
 
 def _read(
@@ -246,7 +270,7 @@ def _issue(store: Store, known: pl.DataFrame, problems: Sequence[DataProblem], n
     if model is None:
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
     served = serve(store, model)
-    bars = store.bars.as_of(now)
+    bars = store.bars.for_chain(now)
     bars, awaited = with_awaited(known, bars, facts_of(bars, store.actions).symbols_ended)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
@@ -255,28 +279,32 @@ def _issue(store: Store, known: pl.DataFrame, problems: Sequence[DataProblem], n
 
 def issue_chain(
     store: Store, served: Served, chain: Chain, problems: Sequence[DataProblem], now: datetime, *,
-    again: bool = False, awaited: pl.DataFrame | None = None,
+    again: bool = False, awaited: pl.DataFrame | None = None, classes: Collection[str] | None = None,
 ) -> Issued:  # fmt: skip
     """The newest rows of a chain, told and stored.
 
     `again`: they take the place of what was issued at these closes before. `awaited`: symbol and time of rows that may
-    still come, of which nothing is issued.
+    still come, of which nothing is issued. `classes`: of which something is issued; None: of all.
     """
     ended = chain.facts.symbols_ended
     model = store.state.model(served.number)
     assert model is not None
     old = old_models(model.cutoffs, store.experiment.schedule, chain.bars)
-    problems = (*problems, *say_old(old, store.state.symbols))
+    problems = (*problems, *say_old(old, store.state.symbols), *say_without_model(chain, store.state.symbols))
     problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
     chain = without_doubtful(served.run, chain)
     newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
-    rows = [{**row, **gate_of(row, served.run, served.number)} for row in without_old(newest.rows, old)]
+    told = without_late(without_old(newest.rows, old), late_symbols(chain.bars))
+    rows = [with_gate(row, served.run, served.number) for row in told]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
     pieces = {
         name: replace(piece, again=again, weights=_nothing(piece.weights) if name in old else piece.weights)
         for name, piece in pieces_from(chain, served.past, signals, awaited).items() if len(piece.issued.time)
     }  # fmt: skip
+    if classes is not None:
+        rows = [row for row in rows if row["asset_class"] in classes]
+        pieces = {name: piece for name, piece in pieces.items() if name in classes}
     table = decisions_table(rows)
     if not again:
         table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")

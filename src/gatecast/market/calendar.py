@@ -138,6 +138,21 @@ def listings(bars: pl.DataFrame) -> pl.Series:
     return bars.select(COLUMNS).with_columns(missed=missed).select(number.alias("listing")).to_series()
 
 
+def deadlines(bars: pl.DataFrame) -> pl.Series:
+    """(bars,) until when a decision at each close can be issued: the fill, where that is the close half a bar later.
+
+    `bars` sorted by symbol and time.
+
+    >>> from gatecast.market import synthetic
+    >>> coins = synthetic.a1(30, seed=1).with_columns(asset_class=pl.lit("crypto"))
+    >>> deadlines(coins)[0] - coins["time"][0]
+    datetime.timedelta(seconds=43200)
+    """
+    usual = pl.col("time").head(FIRST + 1).diff().median().over("symbol").fill_null(timedelta())
+    half = pl.when(pl.col("_fill") > pl.col("time")).then("_fill").otherwise(pl.col("time") + usual / 2)
+    return bars.with_columns(_fill=fill_times(bars)).select(half.alias("deadline")).to_series()
+
+
 def fill_times(bars: pl.DataFrame) -> pl.Series:
     """(bars,) by when a row must be known to take part in the decision at its close: no later than the next open.
 

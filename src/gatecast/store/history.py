@@ -24,7 +24,7 @@ import polars as pl
 from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
-from gatecast.market.calendar import fill_times
+from gatecast.market.calendar import deadlines
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.schema import TIME
 from gatecast.store.state import BarsPart, State
@@ -104,6 +104,13 @@ class History:
         if record is not None:
             rows = rows.filter(pl.col("record") <= record)
         return self._bars(_last(_without_repeats(rows, self._state().columns)))
+
+    def for_chain(self, moment: datetime, record: int | None = None) -> pl.DataFrame:
+        """As `as_of`, each row known since its first version: a correction changes a row, not when it was there."""
+        now = self.as_of(moment, record=record)
+        first = self.versions().group_by(KEYS).agg(_first=pl.col("known_at").min())
+        joined = now.join(first, on=KEYS, how="left", maintain_order="left")
+        return joined.with_columns(known_at=pl.min_horizontal("known_at", "_first")).drop("_first")
 
     def first_known(self, since: datetime | None = None) -> pl.DataFrame:
         """The Bars frame of each row's first version."""
@@ -215,7 +222,7 @@ class History:
             return pl.Series("late", [], pl.Boolean)
         rows = pl.concat([before.select("symbol", "asset_class", "time"), new.select("symbol", "asset_class", "time")])
         rows = rows.unique(KEYS, keep="first", maintain_order=True).sort(KEYS)
-        fills = rows.with_columns(fill=fill_times(rows)).select(*KEYS, "fill")
+        fills = rows.with_columns(fill=deadlines(rows)).select(*KEYS, "fill")
         fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
         return ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 MOST_SEEDS = 1_000
 """Of a model whose seeds forecast alone."""
 TIME, SYMBOL, MOVES, TABLE = "time", "symbol", "moves", "table"
-VALUE, MEMBER, SCALE, FEATURE, WEIGHT = "value", "member", "scale", "feature", "decided"
+VALUE, MEMBER, SCALE, ROWS, FEATURE, WEIGHT = "value", "member", "scale", "validation", "feature", "decided"
 """Words after the class in the names of arrays: value/HEAD/MODEL, member/SEED/HEAD/MODEL, scale/REFIT/MODEL,
-feature/NAME, decided/weight."""
+validation/REFIT/symbol and /time, feature/NAME, decided/weight."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Piece:
     -> what it forecast for its validation rows, of the refits that came with the piece. `features`: name -> (rows,) the
     newest values that each forecast was made from. `weights`: "weight" (of the symbol by itself) and "book" (its share
     of the portfolio) -> (rows,) what was decided. `again`: its rows take the place of what was issued there before.
+    `validation`: number of a refit -> symbols and times of its validation rows, which `scale` is of.
     """
 
     issued: Issued
@@ -47,6 +48,7 @@ class Piece:
     features: Mapping[str, FloatArray] = field(default_factory=dict)
     weights: Mapping[str, FloatArray] = field(default_factory=dict)
     again: bool = False
+    validation: Mapping[int, tuple[Any, Any]] = field(default_factory=dict)
 
 
 def rows_of(issued: Issued, rows: BoolArray) -> Issued:
@@ -155,7 +157,7 @@ def bytes_of_pieces(pieces: Mapping[str, Piece]) -> bytes:
 
 def _arrays_of(piece: Piece) -> dict[str, NDArray[Any]]:
     issued = piece.issued
-    symbols = sorted(set(issued.symbol))
+    symbols = sorted({*issued.symbol, *(one for names, _ in piece.validation.values() for one in names)})
     number = {symbol: place for place, symbol in enumerate(symbols)}
     table = {
         "again": piece.again,
@@ -180,6 +182,9 @@ def _arrays_of(piece: Piece) -> dict[str, NDArray[Any]]:
             arrays |= {f"{MEMBER}/{seed}/{head}/{model}": array for head, array in dict(one).items()}
     for model, blocks in piece.scale.items():
         arrays |= {f"{SCALE}/{refit}/{model}": block for refit, block in blocks.items()}
+    for refit, (names, times) in piece.validation.items():
+        arrays[f"{ROWS}/{refit}/{SYMBOL}"] = np.array([number[one] for one in names], np.int32)
+        arrays[f"{ROWS}/{refit}/{TIME}"] = times.astype("datetime64[us]").astype(np.int64)
     for kind, columns in ((FEATURE, piece.features), (WEIGHT, piece.weights)):
         arrays |= {f"{kind}/{name}": values for name, values in columns.items()}
     return arrays
@@ -210,6 +215,16 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         raise ValueError(f"its {MOVES} are {moves.dtype} {moves.shape}, expected {count:,} numbers")
     if len({*zip(symbol.tolist(), time.tolist(), strict=True)}) < count:
         raise ValueError("it has two rows of one symbol and time")
+    names = np.array(symbols, dtype=object)
+    validation = {}
+    for refit in sorted({key.split("/")[1] for key in arrays if key.startswith(f"{ROWS}/")}):
+        own, when = (arrays.pop(f"{ROWS}/{refit}/{part}", None) for part in (SYMBOL, TIME))
+        if (
+            own is None or when is None or own.dtype != np.int32 or when.dtype != np.int64 or own.shape != when.shape
+            or own.ndim != 1 or (len(own) and not (own.min() >= 0 and own.max() < len(symbols)))
+        ):  # fmt: skip
+            raise ValueError(f"its validation rows of refit {refit[:20]!r} are none")
+        validation[_whole(refit, ROWS, len(refits))] = (names[own], when.astype("datetime64[us]"))
     refuse_infinite(arrays, nan=True)
     values: dict[str, dict[str, FloatArray]] = {}
     members: dict[str, dict[int, dict[str, FloatArray]]] = {}
@@ -238,7 +253,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         if sorted(each) != list(range(len(each))):
             raise ValueError(f"seeds of {model[:80]!r} are missing")
     issued = Issued(
-        tuple(np.array(symbols, dtype=object)[symbol]), time.astype("datetime64[us]"),
+        tuple(names[symbol]), time.astype("datetime64[us]"),
         tuple(np.datetime64(one, "us") for one in refits), values, {}, {},
         {model: tuple(each[place] for place in sorted(each)) for model, each in members.items()},
         {head: tuple(names) for head, names in table["in_force"].items()},
@@ -246,7 +261,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         {model: {np.datetime64(cutoff, "us"): why for cutoff, why in refits.items()}
          for model, refits in table["refused"].items()},
     )  # fmt: skip
-    return Piece(issued, scale, columns[FEATURE], columns[WEIGHT], table["again"])
+    return Piece(issued, scale, columns[FEATURE], columns[WEIGHT], table["again"], validation)
 
 
 def _whole(text: str, name: str, most: int) -> int:
