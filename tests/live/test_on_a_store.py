@@ -281,3 +281,27 @@ def test_an_update_that_was_killed_after_it_stored_its_bars_is_done_as_if_they_c
     resumed, twin = (Store.open(folder).decisions().drop("record") for folder in (store, tmp_path / "twin"))
     assert resumed.equals(twin)
     assert twin["flags"].to_list() == ["revised", ""]
+
+
+def test_pruning_leaves_what_old_models_issued_and_the_store_goes_on(
+    store: Path, feed: Callable[..., Updated], closes: list[datetime], month: int
+) -> None:
+    feed(month - 3, month)
+    made = retrain(store, now=closes[month] + HOUR)
+    forced = Store.open(store)
+    with forced.locked():  # as if two refits more had been made: the first model is neither in force nor before
+        for _ in range(2):
+            model = forced.state.models[-1]
+            body = {"parts": model.parts, "cutoffs": dict(model.cutoffs), "goes_on": made.model}
+            number = forced.append("refit", body, closes[month] + HOUR).number
+            forced.append("accepted", {"model": number}, closes[month] + HOUR)
+    first = forced.state.models[0]
+    gone = forced.prune(closes[month] + HOUR, keep=1).all
+    assert first.parts["issued.safetensors"] not in gone
+    assert set(gone) & set(first.parts.values())
+    feed(month + 1)
+    assert today(store, now=closes[month + 1] + HOUR).rows
+    forced.append("rollback", {"model": first.record}, closes[month + 1] + HOUR)
+    forced.append("rollback", {"model": made.model}, closes[month + 1] + HOUR)
+    with pytest.raises(StoreError, match="cannot be brought back"):
+        rollback(store, now=closes[month + 1] + HOUR)

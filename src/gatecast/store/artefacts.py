@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,15 @@ class Artefacts:
         if sha256_of(content) != path.stem:
             raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
         return content
+
+    def has(self, name: str) -> bool:
+        """Whether a regular file is in an artefact's place, to which no link leads."""
+        path = self.path(name)
+        try:
+            self._refuse_link(path)
+            return stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, StoreError):
+            return False
 
     def is_whole(self, name: str) -> bool:
         """Whether an artefact is there and has the content of its name."""

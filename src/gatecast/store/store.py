@@ -33,7 +33,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path, is_regular, read, sweep, sync_folder, write, write_whole
+from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import SCHEMA, no_actions
@@ -46,7 +46,7 @@ from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
-from gatecast.store.state import BarsPart, State, refuse_misfit
+from gatecast.store.state import ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.store.index import Index
@@ -249,7 +249,7 @@ class Store:
         with self.locked():
             refuse_misfit(kind, body)
             refuse_naive(now)
-            missing = [name for name in (body.get("parts") or {}).values() if name and not self._is_there(name)]
+            missing = [name for name in (body.get("parts") or {}).values() if name and not self.artefacts.has(name)]
             if missing:
                 raise StoreError(
                     f"a record {kind!r} names the artefact {missing[0]}, which is not there: put it first."
@@ -260,9 +260,6 @@ class Store:
             self.state = self.state.after(record)
             self._wrote = True
             return record
-
-    def _is_there(self, name: str) -> bool:
-        return is_regular(self.artefacts.path(name))
 
     @contextlib.contextmanager
     def refitting(self) -> Iterator[Path]:
@@ -545,7 +542,7 @@ class Store:
 
     def prunable(self, keep: int | None = None) -> Pruning:
         """What `prune` would remove. `keep`: how many models stay, the newest accepted ones, besides the one that
-        serves and the one before it; None: all."""
+        serves and the one before it; None: all. What an older model issued stays: it is a part of the past."""
         if keep is not None and keep < 1:
             raise SettingsError(f"keep = {keep}: at least one model stays.")
         records = list(self.journal.records())
@@ -557,6 +554,7 @@ class Store:
         superseded = (parts_named(one for one in records if one.number in old) & named) - held
         numbers = old | {one.record for one in gone}
         without = parts_named(one for one in records if one.number not in numbers)
+        without |= {one.parts[ISSUED] for one in self.state.models if ISSUED in one.parts}
         models = ({name for one in gone for name in one.parts.values()} & named) - without
         unnamed = dict(self.artefacts.unreferenced(named))
         return Pruning(unnamed, self._sizes(superseded - models), self._sizes(models))
@@ -571,7 +569,7 @@ class Store:
         ]  # fmt: skip
 
     def _sizes(self, names: set[str]) -> dict[str, int]:
-        return {name: self.artefacts.path(name).lstat().st_size for name in sorted(names) if self._is_there(name)}
+        return {name: self.artefacts.path(name).lstat().st_size for name in sorted(names) if self.artefacts.has(name)}
 
     def prune(self, now: datetime, keep: int | None = None) -> Pruning:
         """Removes what `prunable` says, after it was written into the journal; what was removed."""
