@@ -191,9 +191,13 @@ class Index:
     def rebuild(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
         """Makes the index again from the whole journal; how many records it has then."""
         if self.file is not None:
+            files = [self.folder / name for name in (FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}-shm")]
+            for file in files:
+                if file.is_symlink() or file.exists():
+                    self._refuse_odd_file(file)
             try:
-                for name in (FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}-shm"):
-                    remove(self.folder / name)
+                for file in files:
+                    remove(file)
             except OSError as error:
                 raise StoreError(f"{self.file} cannot be removed: {error.strerror or error}.") from None
         else:
