@@ -429,9 +429,13 @@ class Store:
 
     def _index_quietly(self) -> None:
         """Brings the index up to date; what fails is said and ends nothing."""
+        from gatecast.store.index import OtherJournalError
+
         index = self.index()
         try:
             index.follow(self.journal, self.decisions_of)
+        except OtherJournalError as error:
+            warnings.warn(f"{self.folder}: {error}", stacklevel=3)
         except StoreError as error:
             if index.file is None:
                 warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
@@ -511,9 +515,11 @@ class Store:
                 self._forecasts_of(one.forecasts)
 
     def _faults_of_index(self, records: list[Record]) -> list[Fault]:
+        from gatecast.store.index import REBUILD as rebuild
+        from gatecast.store.index import OtherJournalError
+
         index = self.index()
         place = index.file or self.folder / INDEX
-        rebuild = "`gatecast store check --rebuild` makes it again"
         try:
             if index.file is not None and not index.file.exists():
                 return [Fault(place, f"there is no index; {rebuild}", is_harmless=True)]
@@ -521,15 +527,9 @@ class Store:
             count = index.count()
         except StoreError as error:
             return [Fault(place, str(error), is_harmless=index.file is None)]
-        if number > len(records):
-            return [
-                Fault(
-                    self.folder / JOURNAL,
-                    f"the index has record {number}, the journal ends with {len(records)}: records were lost. Restore "
-                    f"the journal from a copy, or accept the loss: {rebuild}",
-                )
-            ]
-        if number and (count != number or records[number - 1].hash != found):
+        if number > len(records) or (number and records[number - 1].hash != found):
+            return [Fault(self.folder / JOURNAL, str(OtherJournalError(number, len(records))))]
+        if number and count != number:
             return [Fault(place, f"the index is not of this journal; {rebuild}")]
         if number < len(records):
             return [Fault(place, f"the index ends with record {number}; {rebuild}", is_harmless=True)]
