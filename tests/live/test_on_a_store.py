@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.cli.app import execute
 from gatecast.errors import BarsError, StoreError
 from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
+from gatecast.machine import Machine
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
 from tests.live.conftest import FIRST, HOUR, settings
@@ -305,3 +307,22 @@ def test_pruning_leaves_what_old_models_issued_and_the_store_goes_on(
     forced.append("rollback", {"model": made.model}, closes[month + 1] + HOUR)
     with pytest.raises(StoreError, match="cannot be brought back"):
         rollback(store, now=closes[month + 1] + HOUR)
+
+
+def test_the_commands_write_the_index_that_the_environment_names(
+    store: Path, bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    monkeypatch.setenv("GATECAST_INDEX", address)
+    own = (store / "index.sqlite").read_bytes()
+    bars.filter(pl.col("time").is_between(closes[month - 3], closes[month])).write_parquet(tmp_path / "new.parquet")
+    now = (closes[month] + HOUR).isoformat()
+    shared = Machine(index=address)
+    given = ["--bars", str(tmp_path / "new.parquet"), "--asset-class", "index"]
+    for command in (["update", str(store), *given], ["retrain", str(store), "--quiet"], ["rollback", str(store)]):
+        before = Store.open(store).state.number
+        assert execute([*command, "--now", now]) == 0
+        opened = Store.open(store, machine=shared)
+        assert opened.state.number > before
+        assert opened.index().last() == (opened.state.number, opened.state.hash)
+    assert (store / "index.sqlite").read_bytes() == own
