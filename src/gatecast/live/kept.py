@@ -13,7 +13,7 @@ import polars as pl
 from gatecast.chain import Past
 from gatecast.errors import StoreError
 from gatecast.runs import Run
-from gatecast.store.issued import Piece, bytes_of_pieces, joined, pieces_of, rows_of
+from gatecast.store.issued import VALUE, WEIGHT, Piece, bytes_of_pieces, joined, pieces_of, rows_of
 from gatecast.store.parts import Parts
 from gatecast.store.reading import experiment_of, models_of
 from gatecast.store.schema import Provenance, Scores
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     Fits = Mapping[str, Mapping[str, FittedForecaster]]
+WEIGHTS = ("weight", "book")
+"""What was decided of each row: of the symbol by itself, and its share of the portfolio."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _piece_from(
     held = keys.join(weights, on=["symbol", "time"], how="left", maintain_order="left")
     return Piece(
         own, scale, {name: table[:, place] for place, name in enumerate(one.samples.names)},
-        {name: held[name].fill_null(np.nan).to_numpy() for name in ("weight", "book")},
+        {name: held[name].fill_null(np.nan).to_numpy() for name in WEIGHTS},
         validation={refit: issued.validation[refit] for refit in sorted(numbers)},
     )  # fmt: skip
 
@@ -157,6 +159,12 @@ def _past_of(
             refused_fits=fits[1].get(name, {}), scale=scale,
             validation=tuple(rows[place] for place in range(len(cutoffs))) if scale else (),
         )  # fmt: skip
+        for one in sorted({experiment.signals.model, experiment.signals.confirmed_by}):
+            if one not in scale or "return" not in found[name].values.get(one, {}):
+                raise StoreError(
+                    f"{store.folder}: what was issued of {name!r} lacks forecasts or the scale of {one!r}, from which "
+                    "signals are made. Restore the store from a copy."
+                )
         weights += [_weights_of(piece) for piece in ordered]
     table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING
     return Past(found, features, table.sort("symbol", "time"), experiment.forecasting)
@@ -205,7 +213,7 @@ def _weights_of(piece: Piece) -> pl.DataFrame:
     keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
     return keys.with_columns(
         pl.col("time").dt.replace_time_zone("UTC"),
-        *(pl.Series(name, piece.weights[name]) for name in ("weight", "book")),
+        *(pl.Series(name, piece.weights[name]) for name in WEIGHTS),
     )
 
 
@@ -221,9 +229,20 @@ def _ancestry(store: Store, model: Model) -> set[int]:
 
 def _pieces(store: Store, part: str, horizon: int) -> dict[str, Piece]:
     try:
-        return pieces_of(store.artefacts.get(part), horizon)
+        found = pieces_of(store.artefacts.get(part), horizon)
+        _refuse_without_weights(found)
+        return found
     except ValueError as error:
         raise store.artefacts.fault(part, str(error)) from None
+
+
+def _refuse_without_weights(found: Mapping[str, Piece]) -> None:
+    """Raises `ValueError` for a piece that lacks forecasts or what was decided."""
+    for name, piece in found.items():
+        lacks = [f"{WEIGHT}/{one}" for one in WEIGHTS if one not in piece.weights]
+        lacks += [] if piece.issued.values else [VALUE]
+        if lacks:
+            raise ValueError(f"the arrays {', '.join(lacks)} of {name[:80]!r} are missing")
 
 
 def refuse_unserved(store: Store) -> Model:

@@ -19,7 +19,6 @@ from gatecast.chain import Chain, Past, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
-from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.forecaster import from_state
 from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.forecasting.walkforward import Issued
@@ -28,6 +27,7 @@ from gatecast.market.actions import recorded_delistings
 from gatecast.provenance import hash_of_bars
 from gatecast.runs import Run, without_doubtful
 from gatecast.store import schema
+from gatecast.store.issued import is_path
 from gatecast.store.parts import FORECASTS, Parts
 from gatecast.store.writing import OF_CLASSES, TIME
 
@@ -344,7 +344,7 @@ def _tables(issued: pl.DataFrame, keys: pl.DataFrame, horizon: int) -> dict[str,
     table = issued.join(keys.with_row_index("row"), on=["symbol", "time"], how="inner")
     values: dict[str, dict[str, FloatArray]] = {}
     for (model, head), part in table.group_by("model", "head", maintain_order=True):
-        wide = head == "return" or str(head).startswith((LOW, HIGH))
+        wide = is_path(str(head))
         array = np.full((len(keys), horizon) if wide else len(keys), np.nan)
         rows = part["row"].to_numpy()
         if wide:

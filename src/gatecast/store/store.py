@@ -22,7 +22,7 @@ import os
 import tomllib
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -389,9 +389,12 @@ class Store:
         with self.locked():
             return self.append("actions", {"parts": {"actions": self.put(parquet(actions), ".parquet")}}, now)
 
-    def decisions(self) -> pl.DataFrame:
-        """All decisions that were issued, the oldest first, each with `record` and `issued` (when)."""
-        return self._issued(lambda one: self.decisions_of(one.decisions), KEYS)
+    def decisions(self, texts: Collection[str] = ()) -> pl.DataFrame:
+        """All decisions that were issued, the oldest first, each with `record` and `issued` (when).
+
+        `texts`: columns that each table must have. Raises `StoreError` for a table that is none.
+        """
+        return self._issued(lambda one: self.decisions_of(one.decisions, texts), KEYS)
 
     def forecasts(self) -> pl.DataFrame:
         """All forecasts that were issued, the oldest first, each with `record` and `issued` (when)."""
@@ -408,10 +411,10 @@ class Store:
                 frames.append(found.with_columns(pl.lit(one.record, pl.Int64).alias("record"), moment.alias("issued")))
         return pl.concat(frames, how="diagonal_relaxed")
 
-    def decisions_of(self, name: str) -> pl.DataFrame:
-        """The decisions of an artefact. Raises `StoreError` for a table that is none."""
+    def decisions_of(self, name: str, texts: Collection[str] = ()) -> pl.DataFrame:
+        """The decisions of an artefact. Raises `StoreError` for a table that is none, or lacks one of the `texts`."""
         kinds = (pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean, pl.String, TIME)
-        frame = self.artefacts.table(name, KEYS, further=kinds)
+        frame = self.artefacts.table(name, {**KEYS, **dict.fromkeys(texts, pl.String)}, further=kinds)
         if frame.select(
             pl.struct(*KEYS).is_duplicated().any() | pl.any_horizontal(pl.col(*KEYS).is_null()).any()
         ).item():
