@@ -17,7 +17,6 @@ from safetensors.numpy import load, save
 from gatecast.errors import StoreError
 from gatecast.live import health, today, update
 from gatecast.store import Store
-from gatecast.store.history import parquet
 from gatecast.store.journal import Journal
 from tests.live.conftest import HOUR
 
@@ -56,7 +55,11 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     ),
     "a number as a path": (
         "issued.safetensors",
-        arrays(lambda found: {name: one.reshape(-1, 1) if "value/" in name and one.ndim == 1 else one for name, one in found.items()}),
+        arrays(
+            lambda found: {
+                name: one.reshape(-1, 1) if "value/" in name and one.ndim == 1 else one for name, one in found.items()
+            }
+        ),
     ),
     "no weights": ("issued.safetensors", without("decided/")),
     "no forecasts": ("issued.safetensors", without("value/")),
@@ -73,6 +76,8 @@ def test_a_part_of_a_model_that_is_none_is_said(
     store: Path, bars: pl.DataFrame, closes: list[datetime], month: int, case: str
 ) -> None:
     made_up(store, *ODD[case])
+    if case != "no forecasts of one model" and case != "no scale":
+        assert [one for one in Store.open(store).check() if not one.is_harmless]
     with pytest.raises(StoreError):
         update(store, bars.filter(pl.col("time") == closes[month - 3]), now=closes[month - 3] + HOUR)
 
