@@ -251,7 +251,8 @@ def told_of(
     `problems` of the bars; `awaited`: symbol and time of rows that may still come, see `market.awaited`;
     `calendars`: see `forecast`. Of a run that is in doubt nothing is held.
     """
-    experiment, merged, ended = run.experiment, chain.bars, chain.facts.symbols_ended
+    experiment, ended = run.experiment, chain.facts.symbols_ended
+    merged = _without(chain.bars, awaited)
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
     if override is not None:

@@ -131,8 +131,8 @@ def update(
         given = {**settings.bars.options, **options, "source": IN_A_STORE}
         if settings.holdout is not None:
             raise SettingsError(
-                f"holdout = {settings.holdout}: a store forecasts every new bar, so that nothing can be held out. Leave "
-                "it out, and judge on a hold-out with `gatecast run` and `unseal`."
+                f"holdout = {settings.holdout}: a store forecasts every new bar, so nothing can be held out. Leave it out,"
+                " and judge on a hold-out with `gatecast run` and `unseal`."
             )
         settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
         reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
@@ -181,7 +181,7 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
     newest = latest(store)["time"].max()
     if isinstance(newest, datetime) and now < newest:
         raise StoreError(
-            f"now = {now:%Y-%m-%d %H:%M} UTC lies before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
+            f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
             "a later --now, or mend the computer's clock."
         )
 
