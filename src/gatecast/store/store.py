@@ -307,7 +307,11 @@ class Store:
             }  # fmt: skip
             if accept is not None:
                 draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
-                accept(History(self.artefacts, lambda: draft, self._bars_that_came).as_of(now))
+                try:
+                    accept(History(self.artefacts, lambda: draft, self._bars_that_came).as_of(now))
+                except Exception:
+                    self.artefacts.discard(set(parts.values()) - parts_named(self.journal.records()))
+                    raise
             return self.append("bars", body, now)
 
     @checked
