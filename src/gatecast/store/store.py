@@ -286,13 +286,14 @@ class Store:
     @checked
     def add_bars(
         self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = (),
-        calendars: Mapping[str, str] | None = None,
+        calendars: Mapping[str, str] | None = None, accept: Callable[[pl.DataFrame], object] | None = None,
     ) -> Record | None:  # fmt: skip
         """Stores what a Bars frame that came at `now` has that the store has not; None where it has all.
 
         `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. `calendars`: symbol -> its
-        calendar, where it is not that of its class. Raises `BarsError` for bars
-        that are none, or not as the store's; `StoreError` where they cannot be written. Then nothing has changed.
+        calendar, where it is not that of its class. `accept`: called with all bars as of `now` before they count; what
+        it raises keeps them out. Raises `BarsError` for bars that are none, or not as the store's; `StoreError` where
+        they cannot be written. Then nothing has changed.
         """
         with self.locked():
             arrived = self.bars.arrived(bars, now, stated)
@@ -304,6 +305,13 @@ class Store:
                 "counts": dict(arrived.counts), "symbols": dict(arrived.symbols), "columns": list(arrived.columns),
                 "problems": [*problems, *arrived.problems], "calendars": dict(calendars or {}),
             }  # fmt: skip
+            if accept is not None:
+                draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
+                try:
+                    accept(History(self.artefacts, lambda: draft, self._bars_that_came).as_of(now))
+                except Exception:
+                    self.artefacts.discard(set(parts.values()) - parts_named(self.journal.records()))
+                    raise
             return self.append("bars", body, now)
 
     @checked
