@@ -164,7 +164,7 @@ def update(
             )
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, actions, moment)
-        done = _issue(opened, made[-1] if made else decide(opened.bars.as_of(moment)), problems, moment)
+        done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))

@@ -308,7 +308,7 @@ class Store:
             if accept is not None:
                 draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
                 try:
-                    accept(History(self.artefacts, lambda: draft, self._bars_that_came).as_of(now))
+                    accept(History(self.artefacts, lambda: draft, self._bars_that_came).for_chain(now))
                 except Exception:
                     self.artefacts.discard(set(parts.values()) - parts_named(self.journal.records()))
                     raise
