@@ -115,3 +115,19 @@ def test_parity_holds_after_a_rollback_and_back(
     rollback(refitted, now=now)
     feed(month + 1)
     assert parity(refitted, last=1, now=closes[month + 1] + HOUR).equal
+
+
+def test_history_that_comes_after_the_first_bars_is_not_late(bars: pl.DataFrame, tmp_path: Path) -> None:
+    closes = bars["time"].unique().sort()
+    now = closes[-1] + HOUR
+    experiment = settings()
+    update(tmp_path / "s", bars.filter(pl.col("time") >= closes[-3]), now=now, experiment=experiment)
+    done = update(tmp_path / "s", bars, now=now)
+    assert (dict(done.counts)["new"], dict(done.counts)["late"]) == (len(bars) - 6, 0)
+
+
+def test_the_first_model_decides_at_once(bars: pl.DataFrame, closes: list[datetime], tmp_path: Path) -> None:
+    now = closes[520] + HOUR
+    update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now, experiment=settings())
+    made = retrain(tmp_path / "s", now=now)
+    assert {row["symbol"] for row in made.decisions} == {"B1_0", "B1_1"}

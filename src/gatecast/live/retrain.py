@@ -139,7 +139,7 @@ def _refit(
     if refused:
         reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
     issued = Issued(number)
-    if before is not None:
+    if open_closes:
         issued = issue_chain(
             store, serve(store, store.state.models[-1]), chain, (), now, again=True, classes=open_closes
         )

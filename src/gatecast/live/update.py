@@ -80,7 +80,7 @@ class Updated:
     def message(self) -> str:
         """The outcome in a sentence."""
         if self.model is None:
-            return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are here."
+            return f"{NO_MODEL}: give the history first, then `gatecast retrain {self.store}` trains one from all bars."
         held = [row for row in self.decisions if row.get("weight")]
         return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
 
