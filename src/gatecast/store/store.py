@@ -220,8 +220,8 @@ class Store:
         if self._holds:
             yield
             return
-        with _locked(self.folder):
-            self._holds, self._wrote = 1, False
+        with _locked(self.folder) as was_left:
+            self._holds, self._wrote = 1, was_left  # the index of a process that was killed is behind
             try:
                 for place in (self.folder, self.folder / JOURNAL):
                     sweep(place)
@@ -700,8 +700,11 @@ def upgrade(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """For as long as it lasts no other process writes to the store in a folder. Raises `StoreError`."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """For as long as it lasts no other process writes to the store in a folder. Raises `StoreError`.
+
+    Gives whether a process left the lock that runs no more.
+    """
     from filelock import Timeout
 
     file = folder / LOCK
@@ -716,10 +719,10 @@ def _locked(folder: Path) -> Iterator[None]:
             raise
         raise StoreError(f"{folder} cannot be locked: {error.strerror or error}.") from None
     try:
-        _say_taken_over(file)
+        was_left = _say_taken_over(file)
         with contextlib.suppress(OSError):
             _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
-        yield
+        yield was_left
     finally:
         with contextlib.suppress(OSError):
             _write_holder(file, "")
@@ -737,14 +740,16 @@ def _holder(file: Path) -> str:
     return f"process {parts[1]}, since {since} UTC" if len(parts) == 3 and since else "which one is not known"
 
 
-def _say_taken_over(file: Path) -> None:
-    """Says that the lock was left by a process that runs no more."""
+def _say_taken_over(file: Path) -> bool:
+    """Says that the lock was left by a process that runs no more; whether it was."""
     with contextlib.suppress(OSError):
         process = read(file, at_most=1_000, follow=False).decode("ascii", "replace").partition(" ")[0]
         if is_dead(process):
             warnings.warn(
                 f"{file}: process {process.split('-')[1]} ended without a word; its lock was taken over.", stacklevel=3
             )
+            return True
+    return False
 
 
 def _write_holder(file: Path, text: str) -> None:
