@@ -230,7 +230,7 @@ def forecast(
         _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
     ended = facts_of(merged.bars, actions).symbols_ended
     bars, awaited = with_awaited(run.bars, merged.bars, ended)
-    chain = make_chain(experiment, bars, actions=actions, past=past, refit="never")
+    chain = make_chain(experiment, bars, actions=actions, past=past, refit="never", watch=False)
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),

@@ -227,7 +227,7 @@ def _issue(store: Store, known: pl.DataFrame, problems: Sequence[DataProblem], n
     bars = store.bars.as_of(now)
     bars, awaited = with_awaited(known, bars, facts_of(bars, store.actions).symbols_ended)
     experiment = served.run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
     return issue_chain(store, served, chain, (*problems, *say_awaited(bars, awaited)), now, awaited=awaited)
 
 
