@@ -421,6 +421,9 @@ def _not_today(row: dict[str, Any]) -> list[str]:
 
 def refits_due(schedule: Schedule, samples: Samples, past: Issued) -> int:
     """How many refits are due since the newest close that a past has forecast."""
+    moments = np.unique(samples.times)
+    if not (moments[schedule.due(moments)] > past.cutoffs[-1]).any():
+        return 0  # most days; the folds of years of refits take a while
     folds = schedule.folds(samples.times, samples.known_at, past.cutoffs, past.until)
     return len(folds) - len(past.cutoffs)
 
