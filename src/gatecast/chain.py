@@ -217,6 +217,7 @@ def make_chain(
     *,
     past: Chain | Past | None = None,
     refit: Refit = "due",
+    watch: bool = True,
     machine: Machine = ONE_CORE,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
@@ -227,8 +228,8 @@ def make_chain(
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
     whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
-    last fits forecast on, classes that the past does not have are left out, and no alarms of the inputs are looked for,
-    which could only add refits. `machine`: where it runs.
+    last fits forecast on, and classes that the past does not have are left out; `watch=False` then looks for no alarms
+    of the inputs, which could only add refits. `machine`: where it runs.
 
     Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
     for a past that was made with other settings.
@@ -263,7 +264,8 @@ def make_chain(
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
-        watched = Alarms() if refit == "never" else watch_inputs(at_work, experiment.drift, experiment.schedule)
+        unwatched = refit == "never" and not watch
+        watched = Alarms() if unwatched else watch_inputs(at_work, experiment.drift, experiment.schedule)
         forecasts = forecast_class(
             experiment, at_work, progress, clock, past=issued, refit=refit, alarms=watched.refits, task=machine.task
         )
@@ -326,7 +328,7 @@ def forecast_class(
     if alarms is None:
         added = experiment.drift.adds_refits
         alarms = watch_inputs(samples, experiment.drift, experiment.schedule).refits if added else ()
-    folds = len(experiment.schedule.folds(samples.times, samples.known_at, alarms=alarms))
+    folds = len(experiment.schedule.folds(samples.times, samples.known_at, alarms=alarms)) if progress else 0
     panel = experiment.panel
     done: dict[str, int] = {}
 

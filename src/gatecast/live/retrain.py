@@ -258,7 +258,7 @@ def _newest_with(store: Store, model: Model, bars: pl.DataFrame, now: datetime) 
     newest = dict(bars.group_by("asset_class").agg(pl.col("time").max()).iter_rows())
     served = serve(store, model, before=newest)
     experiment = served.run.experiment.replace(bars=bars)
-    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
 
 
 def newest_of(served: Served, chain: Chain) -> dict[str, dict[str, Any]]:

@@ -277,7 +277,7 @@ def _make(store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.Dat
         return None
     bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended)
     experiment = served.run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
+    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
     return Made(served, chain, bars, awaited)
 
 

@@ -163,7 +163,7 @@ class Ensemble(Settings):
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
         equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
         made = {name: _already_issued(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
-        for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days)[since:]:
+        for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days, since):
             for name, inputs, spread in ((EQUAL, equal, self.prior_sd), (STACKED, every, own)):
                 slopes = _slopes(inputs[record, -1], answer[record] - start[record, -1], weight, spread)
                 made[name][rows] = (start[rows] + (inputs[rows] * slopes).sum(-1)) * unit[rows]
@@ -205,7 +205,7 @@ class Ensemble(Settings):
         opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in names])
         answer = samples.targets[head].value[samples.decided]
         made = {name: _already_issued(forecasts, name, head, since) for name in (EQUAL, STACKED)}
-        for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
+        for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days, since):
             for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
                 spread = self.prior_sd / np.sqrt(inputs.shape[1])
                 slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, spread)
@@ -263,7 +263,7 @@ def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, s
     rival = next(name for name in STARTS["regime"] if "regime" in forecasts.values.get(name, {}))
     with np.errstate(divide="ignore", invalid="ignore"):
         forecast = np.log(volatility)
-    for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS)[since:]:
+    for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS, since):
         if len(record) == 0:
             held[rows] = forecasts.values[rival]["regime"][rows]
             continue
@@ -282,9 +282,9 @@ def _already_issued(forecasts: Forecasts, model: str, head: str, since: int, *wi
 
 
 def _records(
-    forecasts: Forecasts, paired: FloatArray, minimum_days: int
+    forecasts: Forecasts, paired: FloatArray, minimum_days: int, since: int = 0
 ) -> list[tuple[IntArray, IntArray, FloatArray]]:
-    """For each fold: its test rows, the rows with an answered out-of-sample forecast, and their weights.
+    """For each fold from `since` on: test rows, rows with an answered out-of-sample forecast, and their weights.
 
     `paired` is finite where there are both a forecast and an answer; weights are those of `Samples.evidence`. Before
     `minimum_days` the record is empty, so that every slope is 0.
@@ -292,7 +292,7 @@ def _records(
     samples = forecasts.samples
     issued = np.flatnonzero(np.isfinite(paired))
     records = []
-    for fold in forecasts.folds:
+    for fold in forecasts.folds[since:]:
         record = issued[known_by(samples.known_at[issued], fold.cutoff)]
         if len(np.unique(samples.day[record])) < minimum_days:
             record = record[:0]
