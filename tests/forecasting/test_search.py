@@ -171,8 +171,7 @@ def test_addresses_that_are_none_say_so_without_their_password(url: str, said: s
 
 def test_passwords_are_hidden_and_files_are_found() -> None:
     assert (
-        hidden("postgresql+psycopg://me:p4ss@host/x and a://b:c@d")
-        == "postgresql+psycopg://me:***@host/x and a://b:***@d"
+        hidden("postgresql+psycopg://me:p4ss@host/x and a://b:c@d") == "postgresql+psycopg://***@host/x and a://***@d"
     )
     assert file_of("sqlite:////studies/a.db") == Path("/studies/a.db")
     assert file_of(None) is None

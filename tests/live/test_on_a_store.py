@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.cli.app import execute
 from gatecast.errors import BarsError, StoreError
 from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
+from gatecast.machine import Machine
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
 from tests.live.conftest import FIRST, HOUR, settings
@@ -281,3 +283,46 @@ def test_an_update_that_was_killed_after_it_stored_its_bars_is_done_as_if_they_c
     resumed, twin = (Store.open(folder).decisions().drop("record") for folder in (store, tmp_path / "twin"))
     assert resumed.equals(twin)
     assert twin["flags"].to_list()[-2:] == ["revised", ""]
+
+
+def test_pruning_leaves_what_old_models_issued_and_the_store_goes_on(
+    store: Path, feed: Callable[..., Updated], closes: list[datetime], month: int
+) -> None:
+    feed(month - 3, month)
+    made = retrain(store, now=closes[month] + HOUR)
+    forced = Store.open(store)
+    with forced.locked():  # as if two refits more had been made: the first model is neither in force nor before
+        for _ in range(2):
+            model = forced.state.models[-1]
+            body = {"parts": model.parts, "cutoffs": dict(model.cutoffs), "goes_on": made.model}
+            number = forced.append("refit", body, closes[month] + HOUR).number
+            forced.append("accepted", {"model": number}, closes[month] + HOUR)
+    first = forced.state.models[0]
+    gone = forced.prune(closes[month] + HOUR, keep=1).all
+    assert first.parts["issued.safetensors"] not in gone
+    assert set(gone) & set(first.parts.values())
+    feed(month + 1)
+    assert today(store, now=closes[month + 1] + HOUR).rows
+    forced.append("rollback", {"model": first.record}, closes[month + 1] + HOUR)
+    forced.append("rollback", {"model": made.model}, closes[month + 1] + HOUR)
+    with pytest.raises(StoreError, match="cannot be brought back"):
+        rollback(store, now=closes[month + 1] + HOUR)
+
+
+def test_the_commands_write_the_index_that_the_environment_names(
+    store: Path, bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    monkeypatch.setenv("GATECAST_INDEX", address)
+    own = (store / "index.sqlite").read_bytes()
+    bars.filter(pl.col("time").is_between(closes[month - 3], closes[month])).write_parquet(tmp_path / "new.parquet")
+    now = (closes[month] + HOUR).isoformat()
+    shared = Machine(index=address)
+    given = ["--bars", str(tmp_path / "new.parquet"), "--asset-class", "index"]
+    for command in (["update", str(store), *given], ["retrain", str(store), "--quiet"], ["rollback", str(store)]):
+        before = Store.open(store).state.number
+        assert execute([*command, "--now", now]) == 0
+        opened = Store.open(store, machine=shared)
+        assert opened.state.number > before
+        assert opened.index().last() == (opened.state.number, opened.state.hash)
+    assert (store / "index.sqlite").read_bytes() == own

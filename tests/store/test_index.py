@@ -80,7 +80,7 @@ def test_two_stores_share_an_index(store: Store, address: str | None, tmp_path: 
     assert (other.index().count(), store.index().count()) == (2, 6)
 
 
-def test_an_index_of_another_journal_is_made_again(store: Store) -> None:
+def test_an_index_of_another_journal_stays_until_it_is_made_again(store: Store) -> None:
     """As after a copy of an older store was put in its place."""
     last = store.journal.files()[0]
     lines = last.read_bytes().splitlines(keepends=True)
@@ -88,8 +88,14 @@ def test_an_index_of_another_journal_is_made_again(store: Store) -> None:
     older = Store.open(store.folder, machine=store.machine)
     (fault,) = [one for one in older.check() if not one.is_harmless]
     assert "records were lost" in fault.what
+    before = older.index().last()
     for _ in range(3):
-        older.append("alarm", {"name": "a"}, NOW)
+        with pytest.warns(UserWarning, match="records were lost"):
+            older.append("alarm", {"name": "a"}, NOW)
+    assert older.index().last() == before
+    (fault,) = [one for one in older.check() if not one.is_harmless]
+    assert "records were lost" in fault.what
+    older.rebuild_index()
     assert older.index().last() == (older.state.number, older.state.hash)
     assert older.index().decisions() == []
     assert all("no record names this artefact" in one.what for one in older.check())
@@ -110,7 +116,13 @@ def test_a_damaged_index_is_made_again(tmp_path: Path, content: bytes) -> None:
     assert store.check() == []
 
 
-@pytest.mark.parametrize("address", ["nonsense", "oracle://me:secret@host/x", "sqlite:////none/at/all.sqlite"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nonsense", "oracle://me:secret@host/x", "sqlite:////none/at/all.sqlite", "me:secret@host",
+        "oracle://host/x?password=secret", "oracle://me:se/secret@host/x?user=me&PassWord=a@secret",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_none_is_said_without_its_password(tmp_path: Path, address: str) -> None:
     store = Store.create(tmp_path / "store", Experiment(), now=NOW, machine=Machine(index=address))
     with pytest.raises(StoreError, match="index") as said:
@@ -173,3 +185,16 @@ def test_the_address_of_the_index_comes_from_the_environment(
     assert execute(["store", "check", str(store.folder), "--rebuild"]) == 0, capsys.readouterr()
     assert other.exists()
     assert not (store.folder / "index.sqlite").exists()
+
+
+@pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-wal"])
+def test_a_folder_in_the_place_of_the_index_is_never_removed(tmp_path: Path, name: str) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    (store.folder / name).mkdir()
+    (store.folder / name / "mine").write_bytes(b"precious")
+    with pytest.raises(StoreError, match="is no regular file"):
+        store.rebuild_index()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        store.append("alarm", {"name": "a"}, NOW)
+    assert (store.folder / name / "mine").read_bytes() == b"precious"

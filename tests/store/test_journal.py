@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gatecast.errors import StoreError
 from gatecast.files import sha256_of
 from gatecast.store.artefacts import Artefacts
-from gatecast.store.journal import Journal, canonical
+from gatecast.store.journal import Journal, Record, canonical
 
 NOW = datetime(2024, 1, 2, 21, tzinfo=UTC)
 SAME_FOLDER = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -232,3 +232,19 @@ def test_an_artefact_is_not_read_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="through a link"):
         artefacts.get(name)
     assert artefacts.strangers() == [inner]
+
+
+def test_a_long_tail_with_many_ends_of_records_is_looked_at_in_few_places(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, of_line = [], Record.of_line
+    file = journal.files()[-1]
+    whole = file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "of_line", staticmethod(lambda line: read.append(len(line)) or of_line(line)))
+        file.write_bytes(whole + b'"time":"%s"}' % (b"a" * 27) * 1000)
+        Journal.open(journal.folder.parent)
+    assert len(read) <= 2 + 3
+    file.write_bytes(whole + b"x" * 4_000_001)
+    with pytest.raises(StoreError, match="line 3"):
+        Journal.open(journal.folder.parent)

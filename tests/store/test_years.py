@@ -557,7 +557,7 @@ def test_a_snapshot_is_taken_when_the_journal_has_grown(copy: Path) -> None:
 def test_an_index_that_cannot_be_reached_is_said_and_stops_nothing(copy: Path) -> None:
     machine = Machine(index="postgresql+psycopg://me:secret@127.0.0.1:1/none")
     store = Store.open(copy, machine=machine)
-    with pytest.warns(UserWarning, match=r"me:\*\*\*@.*The store itself is whole") as said:
+    with pytest.warns(UserWarning, match=r"//\*\*\*@.*The store itself is whole") as said:
         store.append("alarm", {"name": "a"}, LATER)
     assert "secret" not in str(said[0].message)
     assert [one.is_harmless for one in Store.faults(copy, machine=machine)] == [True]
@@ -571,3 +571,24 @@ def test_a_moment_without_time_zone_is_refused(store: Store) -> None:
     ):  # fmt: skip
         with pytest.raises(SettingsError, match="has no time zone"):
             work()
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_nothing_is_pruned_through_a_link(store: Store, tmp_path: Path, inner: bool) -> None:
+    other = Store.create(tmp_path / "other", Experiment(name="other"), now=LAST)
+    kept = other.artefacts.put(b"of another store", ".json")
+    link = store.folder / "parts"
+    if inner:
+        link /= kept[:2]
+        shutil.rmtree(link, ignore_errors=True)
+        link.symlink_to(other.folder / "parts" / kept[:2], target_is_directory=True)
+    else:
+        shutil.rmtree(link)
+        link.symlink_to(other.folder / "parts", target_is_directory=True)
+    before = files(other.folder)
+    assert store.prunable().all == {}
+    store.prune(LAST)
+    assert files(other.folder) == before
+    with pytest.raises(StoreError, match="through a link"):
+        store.artefacts.discard([kept])
+    assert files(other.folder) == before

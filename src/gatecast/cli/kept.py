@@ -10,7 +10,7 @@ import typer
 
 from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
 from gatecast.cli.show import make_console, make_table, moment_text, print_json, say
-from gatecast.cli.store import Now, StoreFolder
+from gatecast.cli.store import IndexAddress, Now, StoreFolder
 
 
 @with_bars_options("start", "end", "as_of")
@@ -25,6 +25,7 @@ def update(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for stale, missing or revised bars.")] = False,
     now: Now = None,
+    index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Store new bars and issue a decision for every symbol; a store that is not there is made.
@@ -38,7 +39,8 @@ def update(
     from gatecast.live.newest import FAILS, NOT_FINITE
 
     experiment = Experiment.from_toml(config) if config else None
-    done = update_store(folder, bars, now=as_moment(now), experiment=experiment, **options)
+    machine = machine_of(1, index=index)
+    done = update_store(folder, bars, now=as_moment(now), experiment=experiment, machine=machine, **options)
     kinds = {problem.kind for problem in done.problems}
     if as_json:
         print_json(done.to_dict())
@@ -102,6 +104,7 @@ def retrain(
     if_due: Annotated[bool, typer.Option("--if-due", help="Only where a refit is due by the schedule.")] = False,
     now: Now = None,
     jobs: Jobs = None,
+    index: IndexAddress = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -113,7 +116,8 @@ def retrain(
     """
     from gatecast.live import retrain as retrain_store
 
-    done = retrain_store(folder, if_due=if_due, now=as_moment(now), progress=not quiet, machine=machine_of(jobs))
+    machine = machine_of(jobs, index=index)
+    done = retrain_store(folder, if_due=if_due, now=as_moment(now), progress=not quiet, machine=machine)
     if as_json:
         print_json(done.to_dict())
         return
@@ -129,11 +133,13 @@ def retrain(
     console.print(f"{done.store}: {done.message}", markup=False, soft_wrap=True)
 
 
-def rollback(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
+def rollback(
+    folder: StoreFolder, now: Now = None, index: IndexAddress = None, as_json: AsJson = False
+) -> None:  # fmt: skip
     """Bring the models before back into force; a second time undoes that. The forecasts that change are shown."""
     from gatecast.live import rollback as roll_back
 
-    done = roll_back(folder, now=as_moment(now))
+    done = roll_back(folder, now=as_moment(now), machine=machine_of(1, index=index))
     if as_json:
         print_json(done.to_dict())
         return
@@ -259,6 +265,7 @@ def live(
         str | None, typer.Option("--webhook", help="Address that alerts are posted to.", envvar="GATECAST_WEBHOOK")
     ] = None,
     jobs: Jobs = None,
+    index: IndexAddress = None,
 ) -> None:
     """Watch a folder: each new file updates the store, refits are made when due, and what breaks is alerted once.
 
@@ -282,5 +289,5 @@ def live(
     say(f"watching {source}; it places no orders. Ctrl-C ends it.")
     watch(
         folder, source, seconds=every, rounds=rounds, experiment=Experiment.from_toml(config) if config else None,
-        alert=webhook(hook) if hook else None, on_round=tell, machine=machine_of(jobs), options=options,
+        alert=webhook(hook) if hook else None, on_round=tell, machine=machine_of(jobs, index=index), options=options,
     )  # fmt: skip

@@ -152,11 +152,14 @@ def as_length(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isdecimal() else text
 
 
-def machine_of(jobs: int | None, address: str | None = None, unfinished: Path | None = None) -> Machine:
-    """Where a command's work is done: all cores unless the option says how many; `address`: of searches."""
+def machine_of(
+    jobs: int | None, address: str | None = None, unfinished: Path | None = None, index: str | None = None
+) -> Machine:
+    """Where a command's work is done: all cores unless the option says how many; `address`: of searches; `index`: of
+    the index of stores."""
     from gatecast.machine import Machine
 
-    return Machine(jobs=core_count() if jobs is None else jobs, studies=address, unfinished=unfinished)
+    return Machine(jobs=core_count() if jobs is None else jobs, studies=address, unfinished=unfinished, index=index)
 
 
 def core_count() -> int:

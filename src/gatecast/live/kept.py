@@ -17,6 +17,7 @@ from gatecast.store.issued import Piece, bytes_of_pieces, joined, pieces_of, row
 from gatecast.store.parts import Parts
 from gatecast.store.reading import experiment_of, models_of
 from gatecast.store.schema import Provenance, Scores
+from gatecast.store.state import ISSUED
 from gatecast.store.writing import json_part, model_parts, settings_part
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     Fits = Mapping[str, Mapping[str, FittedForecaster]]
-
-ISSUED = "issued.safetensors"
-"""Role of the artefact with what a refit issued itself."""
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,11 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         serving, old = state.model(state.serving), state.model(state.previous)
         if serving is None or old is None:
             raise StoreError(f"{opened.folder} has no model before the one in force: nothing can be brought back.")
+        if gone := sorted(role for role, part in old.parts.items() if not opened.artefacts.has(part)):
+            raise StoreError(
+                f"the files of model {old.record} are gone ({gone[0]}), as `gatecast store prune` removes those of "
+                "older models: it cannot be brought back. Restore them from a copy of the store."
+            )
         bars = opened.bars.for_chain(moment)
         told = {}
         for model in (serving, old):

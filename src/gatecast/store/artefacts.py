@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,15 @@ class Artefacts:
             raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
         return content
 
+    def has(self, name: str) -> bool:
+        """Whether a regular file is in an artefact's place, to which no link leads."""
+        path = self.path(name)
+        try:
+            self._refuse_link(path)
+            return stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, StoreError):
+            return False
+
     def is_whole(self, name: str) -> bool:
         """Whether an artefact is there and has the content of its name."""
         try:
@@ -149,7 +159,7 @@ class Artefacts:
     def unreferenced(self, named: Collection[str]) -> Iterator[tuple[str, int]]:
         """Name and bytes of each artefact that is not among `named`."""
         for name in self.names():
-            if name not in named:
+            if name not in named and self.has(name):
                 try:
                     yield name, self.path(name).lstat().st_size
                 except OSError:
@@ -165,13 +175,20 @@ class Artefacts:
                 continue
             found += [
                 inner / name for name in _inside(inner)
-                if not (re.fullmatch(NAME, name) and name[:2] == folder) and not re.fullmatch(PART, name)
+                if not (re.fullmatch(NAME, name) and name[:2] == folder and self.has(name))
+                and not re.fullmatch(PART, name)
             ]  # fmt: skip
         return found
 
     def discard(self, names: Collection[str]) -> None:
-        """Removes artefacts. Raises `StoreError` where one cannot be removed; those before it are gone then."""
+        """Removes artefacts. Raises `StoreError` where one cannot be removed; those before it are gone then.
+
+        Nothing is removed through a link, and nothing that is no regular file.
+        """
         for name in sorted(names):
+            self._refuse_link(self.path(name))
+            if not self.has(name):
+                continue
             try:
                 remove(self.path(name))
             except OSError as error:
@@ -185,6 +202,9 @@ class Artefacts:
 
 
 def _inside(folder: Path) -> list[str]:
+    """The names in a folder, sorted; of a link none."""
+    if folder.is_symlink():
+        return []
     try:
         return sorted(os.listdir(folder))
     except OSError:

@@ -2,7 +2,8 @@
 
 `index.sqlite` in the store's folder, or a PostgreSQL database that several stores share: every table has the store's
 id. It is brought up to date after each command that wrote; where it is missing, damaged or does not fit it is made
-again. What fails here never fails a store.
+again, but not where it has records that the journal has not: those were lost, which is said. What fails here never
+fails a store.
 """
 
 from __future__ import annotations
@@ -87,6 +88,22 @@ DECISIONS = Table(
 
 ReadDecisions = Callable[[str], "pl.DataFrame"]
 """The table of decisions of an artefact, by its name."""
+
+
+REBUILD = "`gatecast store check --rebuild` makes it again"
+
+
+class OtherJournalError(StoreError):
+    """The index has records that the journal has not."""
+
+    def __init__(self, number: int, last: int) -> None:
+        super().__init__(
+            f"the index has record {number}, the journal ends with {last}: records were lost. Restore the journal from "
+            f"a copy, or accept the loss: {REBUILD}."
+            if number > last
+            else f"record {number} of the index is another one in the journal: records were lost, or it is the index "
+            f"of another journal. Restore the journal from a copy, or accept the loss: {REBUILD}."
+        )
 
 
 class Index:
@@ -176,7 +193,8 @@ class Index:
     def follow(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
         """Adds the records that the index does not have; how many that were. Nothing is written where it has all.
 
-        Where its last record is not the journal's of that number it is made again from the beginning.
+        Raises `OtherJournalError` where its last record is not the journal's of that number: then nothing is changed,
+        since the index may be the one place that still shows what was lost.
         """
         number, found = self.last()
         if journal.last is None or (journal.last.number, journal.last.hash) == (number, found):
@@ -185,15 +203,19 @@ class Index:
         if number:
             same = next(records, None)
             if same is None or (same.number, same.hash) != (number, found):
-                return self.rebuild(journal, decisions)
+                raise OtherJournalError(number, journal.last.number)
         return self._add(records, decisions)
 
     def rebuild(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
         """Makes the index again from the whole journal; how many records it has then."""
         if self.file is not None:
+            files = [self.folder / name for name in (FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}-shm")]
+            for file in files:
+                if file.is_symlink() or file.exists():
+                    self._refuse_odd_file(file)
             try:
-                for name in (FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}-shm"):
-                    remove(self.folder / name)
+                for file in files:
+                    remove(file)
             except OSError as error:
                 raise StoreError(f"{self.file} cannot be removed: {error.strerror or error}.") from None
         else:

@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ SNAPSHOT = "snapshot"
 FIRST_HASH = "0" * 64
 """What stands for the hash before the first record."""
 LINE_BYTES = 4_000_000
+ENDS = 3
+"""Places at which a record may end that are looked at in a line without an end, from the back: each is read whole."""
 FILE_BYTES = 200_000_000
 LONG_FILE_BYTES = 20_000_000
 """Bytes of a file after which the next record begins a new one."""
@@ -355,16 +358,18 @@ def _split(file: Path, last: bool) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(lines, 1):
         yield number, line if len(line) < LINE_BYTES else b""
     if rest and not (last and _is_torn(rest)):
-        yield len(lines) + 1, rest
+        yield len(lines) + 1, rest if len(rest) < LINE_BYTES else b""
 
 
 def _is_torn(rest: bytes) -> bool:
     """Whether bytes without the end of a line are what a killed append leaves: the beginning of one, or zeros.
 
-    A whole record with other bytes behind it is none: there its end was changed.
+    A whole record with other bytes behind it is none: there its end was changed. Nor is what is longer than a record.
     """
     begin = rest.rstrip(b"\0")
-    for found in re.finditer(rb'"time":"[^"]{27}"\}', begin):
+    if len(begin) > LINE_BYTES:
+        return False
+    for found in deque(re.finditer(rb'"time":"[^"]{27}"\}', begin), maxlen=ENDS):
         try:
             Record.of_line(begin[: found.end()])
         except ValueError:

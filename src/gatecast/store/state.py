@@ -15,6 +15,8 @@ from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fau
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
 YearText = Annotated[str, StringConstraints(pattern=r"^\d{4}$")]
+ISSUED = "issued.safetensors"
+"""Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
 MOST_ALARMS = 200
 """Newest alarms that a state has; the journal has all."""
 MOST_MISSED = 1_000

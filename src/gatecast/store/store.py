@@ -33,7 +33,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path, is_regular, read, sweep, sync_folder, write, write_whole
+from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import SCHEMA, no_actions
@@ -46,7 +46,7 @@ from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
-from gatecast.store.state import BarsPart, State, refuse_misfit
+from gatecast.store.state import ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.store.index import Index
@@ -249,7 +249,7 @@ class Store:
         with self.locked():
             refuse_misfit(kind, body)
             refuse_naive(now)
-            missing = [name for name in (body.get("parts") or {}).values() if name and not self._is_there(name)]
+            missing = [name for name in (body.get("parts") or {}).values() if name and not self.artefacts.has(name)]
             if missing:
                 raise StoreError(
                     f"a record {kind!r} names the artefact {missing[0]}, which is not there: put it first."
@@ -260,9 +260,6 @@ class Store:
             self.state = self.state.after(record)
             self._wrote = True
             return record
-
-    def _is_there(self, name: str) -> bool:
-        return is_regular(self.artefacts.path(name))
 
     @contextlib.contextmanager
     def refitting(self) -> Iterator[Path]:
@@ -440,9 +437,13 @@ class Store:
 
     def _index_quietly(self) -> None:
         """Brings the index up to date; what fails is said and ends nothing."""
+        from gatecast.store.index import OtherJournalError
+
         index = self.index()
         try:
             index.follow(self.journal, self.decisions_of)
+        except OtherJournalError as error:
+            warnings.warn(f"{self.folder}: {error}", stacklevel=3)
         except StoreError as error:
             if index.file is None:
                 warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
@@ -522,9 +523,11 @@ class Store:
                 self._forecasts_of(one.forecasts)
 
     def _faults_of_index(self, records: list[Record]) -> list[Fault]:
+        from gatecast.store.index import REBUILD as rebuild
+        from gatecast.store.index import OtherJournalError
+
         index = self.index()
         place = index.file or self.folder / INDEX
-        rebuild = "`gatecast store check --rebuild` makes it again"
         try:
             if index.file is not None and not index.file.exists():
                 return [Fault(place, f"there is no index; {rebuild}", is_harmless=True)]
@@ -532,15 +535,9 @@ class Store:
             count = index.count()
         except StoreError as error:
             return [Fault(place, str(error), is_harmless=index.file is None)]
-        if number > len(records):
-            return [
-                Fault(
-                    self.folder / JOURNAL,
-                    f"the index has record {number}, the journal ends with {len(records)}: records were lost. Restore "
-                    f"the journal from a copy, or accept the loss: {rebuild}",
-                )
-            ]
-        if number and (count != number or records[number - 1].hash != found):
+        if number > len(records) or (number and records[number - 1].hash != found):
+            return [Fault(self.folder / JOURNAL, str(OtherJournalError(number, len(records))))]
+        if number and count != number:
             return [Fault(place, f"the index is not of this journal; {rebuild}")]
         if number < len(records):
             return [Fault(place, f"the index ends with record {number}; {rebuild}", is_harmless=True)]
@@ -553,7 +550,7 @@ class Store:
 
     def prunable(self, keep: int | None = None) -> Pruning:
         """What `prune` would remove. `keep`: how many models stay, the newest accepted ones, besides the one that
-        serves and the one before it; None: all."""
+        serves and the one before it; None: all. What an older model issued stays: it is a part of the past."""
         if keep is not None and keep < 1:
             raise SettingsError(f"keep = {keep}: at least one model stays.")
         records = list(self.journal.records())
@@ -565,6 +562,7 @@ class Store:
         superseded = (parts_named(one for one in records if one.number in old) & named) - held
         numbers = old | {one.record for one in gone}
         without = parts_named(one for one in records if one.number not in numbers)
+        without |= {one.parts[ISSUED] for one in self.state.models if ISSUED in one.parts}
         models = ({name for one in gone for name in one.parts.values()} & named) - without
         unnamed = dict(self.artefacts.unreferenced(named))
         return Pruning(unnamed, self._sizes(superseded - models), self._sizes(models))
@@ -579,7 +577,7 @@ class Store:
         ]  # fmt: skip
 
     def _sizes(self, names: set[str]) -> dict[str, int]:
-        return {name: self.artefacts.path(name).lstat().st_size for name in sorted(names) if self._is_there(name)}
+        return {name: self.artefacts.path(name).lstat().st_size for name in sorted(names) if self.artefacts.has(name)}
 
     def prune(self, now: datetime, keep: int | None = None) -> Pruning:
         """Removes what `prunable` says, after it was written into the journal; what was removed."""

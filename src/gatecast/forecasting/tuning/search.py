@@ -167,12 +167,13 @@ def file_of(url: str | None) -> Path | None:
 
 
 def hidden(address: str) -> str:
-    """The text without the password of an address in it.
+    """The text without what may be a secret of an address in it: who connects, and whatever follows a question mark.
 
-    >>> hidden("postgresql://me:secret@host/name")
-    'postgresql://me:***@host/name'
+    >>> hidden("postgresql://me:secret@host/name?password=secret")
+    'postgresql://***@host/name?***'
     """
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", address)
+    plain = re.sub(r"\?[^?=]*=.*", "?***", address, flags=re.DOTALL)
+    return re.sub(r"(\S*?://)?\S*@", lambda found: f"{found[1] or ''}***@", plain)
 
 
 def search(
