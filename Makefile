@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export PYTHONDONTWRITEBYTECODE :=  # compiled files are kept: without them each start of Python takes seconds more
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check attack bench docs clean
+.PHONY: help run test quick check attack soak bench docs clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ check: .venv/dev  ## style, types and the order of imports
 
 attack: .venv/dev  ## hostile files, faults of the disk and kill -9, in about 20 minutes; the tests do a few of each
 	$(BIN)/python -m attack
+
+soak: .venv/dev  ## a store under kill -9, faults of the disk, feeds in any order and five years of calendar: half an hour
+	$(BIN)/python -m soak
 
 bench: .venv/dev  ## speed against plain torch, in one run
 	$(BIN)/python benchmarks/engine.py

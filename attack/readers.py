@@ -459,7 +459,11 @@ def content_of(store: Path) -> dict[str, Any]:
     return {
         "bars": hash_of_bars(opened.bars.as_of(datetime.max.replace(tzinfo=UTC))),
         "decisions": sha256_of(decisions.write_json().encode()), "issued": issued,
-        "models": [{role: part for role, part in one.parts.items() if role != "provenance.json"} for one in models],
+        "models": [
+            {role: part for role, part in one.parts.items() if role not in ("provenance.json", "scores.json")}
+            for one in models
+        ],
+        "scores": [one.parts["scores.json"] for one in models],
         "serving": [one.record for one in models].index(state.serving) if state.serving is not None else None,
     }  # fmt: skip
 

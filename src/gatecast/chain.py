@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -117,17 +118,18 @@ class Chain:
 
     `facts`: of the bars of all classes, and the delistings that are known. `seconds`: model -> wall-clock time of its
     training. `left_out`: asset class without a single refit -> what it would take. `disk`: where the arrays of several
-    classes are.
+    classes are. `default_ends`: whether the end of a symbol on terms that nobody knows is booked on the usual ones.
     """
 
     facts: Facts
     classes: dict[str, ClassResult]
     decisions: Decisions
-    result: Backtest
+    costs: Costs
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     disk: Disk | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    default_ends: bool = True
 
     def __repr__(self) -> str:
         """At most ten lines: the bars, then a class a line."""
@@ -160,12 +162,16 @@ class Chain:
             self.weights, self.settings,
         )  # fmt: skip
 
-    def with_nothing_held(self, costs: Costs) -> Chain:
+    @cached_property
+    def result(self) -> Backtest:
+        """The profit and loss of the book, made when it is asked for: live decisions do without."""
+        made = backtest_of(self.decisions.weights.select("symbol", "time", "weight"), self.facts, self.costs)
+        return made if self.default_ends else made.without_default_ends()
+
+    def with_nothing_held(self) -> Chain:
         """The same with every weight 0: a run whose outcome is in doubt holds nothing."""
         classes = {name: one.with_nothing_held(self.disk) for name, one in self.classes.items()}
-        decisions = self.decisions.with_nothing_held(classes)
-        flat = backtest_of(decisions.weights.select("symbol", "time", "weight"), self.facts, costs)
-        return replace(self, classes=classes, decisions=decisions, result=flat)
+        return replace(self, classes=classes, decisions=self.decisions.with_nothing_held(classes))
 
     @property
     def weights(self) -> pl.DataFrame:
@@ -184,7 +190,7 @@ class Chain:
 
     def without_default_ends(self) -> Chain:
         """The same with nothing lost where a symbol ends on unknown terms."""
-        return replace(self, result=self.result.without_default_ends())
+        return replace(self, default_ends=False)
 
     @property
     def net(self) -> FloatArray:
@@ -211,6 +217,7 @@ def make_chain(
     *,
     past: Chain | Past | None = None,
     refit: Refit = "due",
+    watch: bool = True,
     machine: Machine = ONE_CORE,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
@@ -221,8 +228,8 @@ def make_chain(
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
     whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
-    last fits forecast on, classes that the past does not have are left out, and no alarms of the inputs are looked for,
-    which could only add refits. `machine`: where it runs.
+    last fits forecast on, and classes that the past does not have are left out; `watch=False` then looks for no alarms
+    of the inputs, which could only add refits. `machine`: where it runs.
 
     Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
     for a past that was made with other settings.
@@ -257,7 +264,8 @@ def make_chain(
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
-        watched = Alarms() if refit == "never" else watch_inputs(at_work, experiment.drift, experiment.schedule)
+        unwatched = refit == "never" and not watch
+        watched = Alarms() if unwatched else watch_inputs(at_work, experiment.drift, experiment.schedule)
         forecasts = forecast_class(
             experiment, at_work, progress, clock, past=issued, refit=refit, alarms=watched.refits, task=machine.task
         )
@@ -269,8 +277,7 @@ def make_chain(
     titles, override = experiment.strategy_titles, experiment.selection.evidence
     decisions = make_decisions(classes, facts, titles=titles, override=override)
     decisions = _book_as_issued(decisions, before.weights) if before else decisions
-    book = backtest_of(decisions.weights.select("symbol", "time", "weight"), facts, experiment.costs)
-    return Chain(facts, classes, decisions, book, seconds, left_out, disk, experiment.forecasting)
+    return Chain(facts, classes, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting)
 
 
 def _refuse_other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -321,7 +328,7 @@ def forecast_class(
     if alarms is None:
         added = experiment.drift.adds_refits
         alarms = watch_inputs(samples, experiment.drift, experiment.schedule).refits if added else ()
-    folds = len(experiment.schedule.folds(samples.times, samples.known_at, alarms=alarms))
+    folds = len(experiment.schedule.folds(samples.times, samples.known_at, alarms=alarms)) if progress else 0
     panel = experiment.panel
     done: dict[str, int] = {}
 
@@ -344,14 +351,16 @@ def forecast_class(
     if progress and refused:
         progress(f"{samples.asset_class}: {GUARD}", refused, refused)
     since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
-    combined = combine(forecasts, experiment.ensemble, experiment.intervals, since).as_issued(past)
+    combined = combine(forecasts, experiment.ensemble, experiment.intervals, since, past).as_issued(past)
     report(ENSEMBLE, folds)
     return combined
 
 
-def combine(forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, since: int = 0) -> Forecasts:
-    """The rival in force, the ensemble of the models' forecasts, and intervals; `since`: see `Ensemble.combine`."""
-    return with_intervals(ensemble.combine(with_rival(forecasts), since), intervals)
+def combine(
+    forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, since: int = 0, past: Issued | None = None
+) -> Forecasts:
+    """The rival in force, the ensemble of the models, and intervals; `since`, `past`: see `Ensemble.combine`."""
+    return with_intervals(ensemble.combine(with_rival(forecasts, past), since, issued=past), intervals)
 
 
 def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:

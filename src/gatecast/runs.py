@@ -227,7 +227,7 @@ def judged(
     audit = Audit((), (), (), (NOT_AUDITED,)) if goes_on else audit_of(experiment, chain)
     doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
-        chain = chain.with_nothing_held(experiment.costs)
+        chain = chain.with_nothing_held()
     control = make_control()
     with problems() as more:
         scores = scores_of(
@@ -254,7 +254,7 @@ def judged(
 def without_doubtful(run: Run, chain: Chain) -> Chain:
     """A chain of the run's with nothing held, where the run is in doubt and its settings do not override that."""
     emptied = (run.doubtful or run.untradable) and run.experiment.selection.evidence is None
-    return chain.with_nothing_held(run.experiment.costs) if emptied else chain
+    return chain.with_nothing_held() if emptied else chain
 
 
 def finish(experiment: Experiment, chain: Chain) -> Run:

@@ -283,7 +283,7 @@ def test_an_update_that_was_killed_after_it_stored_its_bars_is_done_as_if_they_c
     update(tmp_path / "twin", part, now=now)
     resumed, twin = (Store.open(folder).decisions().drop("record") for folder in (store, tmp_path / "twin"))
     assert resumed.equals(twin)
-    assert twin["flags"].to_list() == ["revised", ""]
+    assert twin["flags"].to_list()[-2:] == ["revised", ""]
 
 
 def test_pruning_leaves_what_old_models_issued_and_the_store_goes_on(

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
-from gatecast.live import stale
+from gatecast.live.newest import stale
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.sessions import Calendar, calendar_of, feed_age, sessions_missed, versions
 

@@ -147,3 +147,11 @@ def test_a_price_or_a_key_is_no_variance(name: str) -> None:
     with pytest.raises(SettingsError, match="own columns, which hold no variance") as caught:
         make_targets(synthetic.a1(300, seed=1), volatility_proxy=name)
     assert "Known: close_to_close, garman_klass, parkinson." in str(caught.value) or name == "close"
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_summaries_of_some_rows_are_those_of_all_to_the_bit(market: pl.DataFrame, count: int) -> None:
+    samples, other = (next(iter(make_samples(market).values())) for _ in range(2))
+    rows = np.arange(len(samples) - count, len(samples))
+    np.testing.assert_array_equal(samples.summaries_of(rows), other.summaries[rows])
+    np.testing.assert_array_equal(other.summaries_of(rows), other.summaries[rows])

@@ -294,7 +294,7 @@ def test_decisions_are_one_row_a_close_with_its_reason(add: Add) -> None:
     assert chain.decisions.signals.equals(found.select(chain.decisions.signals.columns))
     assert chain.weights.equals(found.select("symbol", "time", "weight", "book"))
     assert chain.decisions.newest().equals(found.tail(1))
-    empty = chain.with_nothing_held(experiment.costs).decisions
+    empty = chain.with_nothing_held().decisions
     assert (empty.frame.select("weight", "book", "evidence").to_numpy() == 0).all()
     with pytest.raises(SettingsError, match=r"no column 'wait'. Did you mean 'weight'"):
         chain.decisions.select(["symbol", "wait"])

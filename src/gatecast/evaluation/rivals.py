@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.forecasting.walkforward import Forecasts, Issued
 
     FloatArray = NDArray[np.float64]
 
@@ -45,12 +45,13 @@ def losses(forecasts: Forecasts, head: str, model: str) -> FloatArray:
     return np.minimum(standardised_loss(head, answer, values, samples.unit[:, -1] ** 2), CAP)
 
 
-def with_rival(forecasts: Forecasts) -> Forecasts:
+def with_rival(forecasts: Forecasts, issued: Issued | None = None) -> Forecasts:
     """The forecasts with one more model, `rival`: at each refit the head's rival that has lost least so far.
 
     The record is the mean standardised loss, over the days whose answers are known at the refit, of each day's mean
     over symbols. Until it has `RECORD_DAYS` days the plain yardstick is in force; of equals, the simpler one. The
-    names, one a refit, are in `Forecasts.rivals`. Forecasts without a refit stay as they are.
+    names, one a refit, are in `Forecasts.rivals`. Forecasts without a refit stay as they are. `issued`: what a past has
+    issued; where it has a name for every refit, these stay.
 
     >>> from gatecast.forecasting.models.naive import Naive
     >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
@@ -63,7 +64,8 @@ def with_rival(forecasts: Forecasts) -> Forecasts:
     """
     if not forecasts.folds:
         return forecasts
-    found = {head: _in_force(forecasts, head) for head in RIVALS}
+    known = issued.rivals if issued else {}
+    found = {head: _in_force(forecasts, head, known.get(head, ())) for head in RIVALS}
     heads = {head: values for head, (values, names) in found.items() if names}
     named = {head: names for head, (_, names) in found.items() if names}
     return replace(forecasts.with_model(RIVAL, heads), rivals=named)
@@ -83,21 +85,29 @@ def most_in_force(head: str, rivals: Sequence[str]) -> str:
     return max((name for name in RIVALS[head] if name in rivals), key=rivals.count, default="")
 
 
-def _in_force(forecasts: Forecasts, head: str) -> tuple[FloatArray, tuple[str, ...]]:
+def _in_force(forecasts: Forecasts, head: str, known: Sequence[str] = ()) -> tuple[FloatArray, tuple[str, ...]]:
     """The forecasts of the rival in force, NaN where nothing was forecast, and its name at each fold; none, no name."""
     able = [name for name in RIVALS[head] if head in forecasts.values.get(name, {})]
     if not able:
         return np.zeros(0), ()
-    table = np.column_stack([losses(forecasts, head, name) for name in able])
     issued = {name: forecasts.values[name][head] for name in able}
+    stays = len(known) >= len(forecasts.folds) and set(known) <= set(able)
+    names = tuple(known[: len(forecasts.folds)]) if stays else _names_in_force(forecasts, head, able)
     values = np.full_like(issued[able[0]], np.nan)
+    for fold, name in zip(forecasts.folds, names, strict=True):
+        values[fold.test] = issued[name][fold.test]
+    return values, names
+
+
+def _names_in_force(forecasts: Forecasts, head: str, able: Sequence[str]) -> tuple[str, ...]:
+    """The name of the rival in force at each fold."""
+    table = np.column_stack([losses(forecasts, head, name) for name in able])
     plain = PLAIN[head] if PLAIN[head] in able else able[0]
     names = []
-    for fold, record in daily_losses(forecasts, lambda rows: table[rows]):
+    for _, record in daily_losses(forecasts, lambda rows: table[rows]):
         name = plain
         if len(record) >= RECORD_DAYS:
             mean = record.mean(axis=0)
             name = able[int(np.argmax(mean <= mean.min() * (1 + 1e-9)))]
-        values[fold.test] = issued[name][fold.test]
         names.append(name)
-    return values, tuple(names)
+    return tuple(names)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ReferenceType, ref
 
 import numpy as np
 import polars as pl
@@ -129,7 +130,7 @@ class Forecasts:
         theirs, mine = past.rows_in(self.samples)
         values: dict[str, Mapping[str, FloatArray]] = {}
         for model, heads in _in_memory(self.values):
-            before = past.values.get(model, {})
+            before = past.values.get(model, {}) if model not in past.fitted else {}  # what goes on was taken over
             values[model] = {
                 head: _with_rows(array, mine, before[head][theirs]) if head in before else array
                 for head, array in heads.items()
@@ -234,6 +235,11 @@ class Issued:
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
     validation: tuple[Keys, ...] = ()
 
+    @cached_property
+    def _found(self) -> list[tuple[ReferenceType[Samples], tuple[IntArray, IntArray]]]:
+        """The samples that were asked for last, and their rows."""
+        return []
+
     @property
     def until(self) -> np.datetime64:
         """The newest close at which something was issued."""
@@ -242,6 +248,11 @@ class Issued:
 
     def rows_in(self, samples: Samples) -> tuple[IntArray, IntArray]:
         """Rows here, and the samples of the same symbol and time of decision; ascending in the samples."""
+        if not self._found or self._found[0][0]() is not samples:
+            self._found[:] = [(ref(samples), self._rows_in(samples))]
+        return self._found[0][1]
+
+    def _rows_in(self, samples: Samples) -> tuple[IntArray, IntArray]:
         number = {symbol: i for i, symbol in enumerate(samples.symbols)}
         mine = np.array([number.get(symbol, -1) for symbol in self.symbol], np.int64)
         theirs = samples.symbol[samples.decided].astype(np.int64)
@@ -399,7 +410,9 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
     count = len(forecasts.samples)
 
     def laid(array: FloatArray) -> FloatArray:
-        return _with_rows(np.full((count, *array.shape[1:]), np.nan), mine, array[theirs])
+        made = np.full((count, *array.shape[1:]), np.nan)
+        made[mine] = array[theirs]
+        return made
 
     scales = dict(past.scale)
     if past.validation:

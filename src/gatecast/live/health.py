@@ -15,6 +15,7 @@ from gatecast.errors import StoreError
 from gatecast.live.gates import SERVED_PERIODS, old_models
 from gatecast.live.retrain import due_closes
 from gatecast.market.facts import facts_of
+from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
 from gatecast.store.journal import moment_of
@@ -106,10 +107,12 @@ def _bars(behind: Mapping[str, int]) -> Check:
     worst = max(behind.values(), default=0)
     late = sorted(symbol for symbol, sessions in behind.items() if sessions > LATE_SESSIONS)
     if not late:
-        return Check("bars", "ok", "the newest bar of every symbol is there.")
+        absent = sorted(symbol for symbol, sessions in behind.items() if sessions)
+        if absent:
+            return Check("bars", "ok", f"of {names_of(absent)} the newest session's bar is not there yet.")
+        return Check("bars", "ok", "every symbol has its newest bar.")
     level: Level = "failure" if min(behind.values()) >= DEAD_SESSIONS else "warning"
-    names = ", ".join(map(repr, late[:10])) + (f" and {len(late) - 10} more" if len(late) > 10 else "")
-    return Check("bars", level, f"{names}: no bar for {worst} sessions. Is the feed alive?")
+    return Check("bars", level, f"{names_of(late)}: no bar for {worst} sessions. Is the feed alive?")
 
 
 def _model(store: Store, bars: pl.DataFrame) -> Check:
@@ -144,9 +147,8 @@ def _refit(store: Store, bars: Any) -> Check:
     if not due:
         return Check("refit", "ok", "none is due.")
     count = max(len(closes) for closes in due.values())
-    level: Level = "warning" if count > 1 else "ok"
     since = min(closes[0] for closes in due.values())[:10]
-    return Check("refit", level, f"{count} due since {since}: `gatecast retrain {store.folder} --if-due`.")
+    return Check("refit", "warning", f"{count} due since {since}: `gatecast retrain {store.folder} --if-due`.")
 
 
 def _looked(store: Store, now: datetime) -> Check:

@@ -232,7 +232,7 @@ def forecast(
         _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
     ended = facts_of(merged.bars, actions).symbols_ended
     bars, awaited = with_awaited(run.bars, merged.bars, ended)
-    chain = make_chain(experiment, bars, actions=actions, past=past, refit="never")
+    chain = make_chain(experiment, bars, actions=actions, past=past, refit="never", watch=False)
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
         *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
@@ -251,7 +251,8 @@ def told_of(
     `problems` of the bars; `awaited`: symbol and time of rows that may still come, see `market.awaited`;
     `calendars`: see `forecast`. Of a run that is in doubt nothing is held.
     """
-    experiment, merged, ended = run.experiment, chain.bars, chain.facts.symbols_ended
+    experiment, ended = run.experiment, chain.facts.symbols_ended
+    merged = _without(chain.bars, awaited)
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
     if override is not None:
@@ -423,6 +424,9 @@ def _not_today(row: dict[str, Any]) -> list[str]:
 
 def refits_due(schedule: Schedule, samples: Samples, past: Issued) -> int:
     """How many refits are due since the newest close that a past has forecast."""
+    moments = np.unique(samples.times)
+    if not (moments[schedule.due(moments)] > past.cutoffs[-1]).any():
+        return 0  # most days; the folds of years of refits take a while
     folds = schedule.folds(samples.times, samples.known_at, past.cutoffs, past.until)
     return len(folds) - len(past.cutoffs)
 

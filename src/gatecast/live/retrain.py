@@ -139,7 +139,7 @@ def _refit(
     if refused:
         reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
     issued = Issued(number)
-    if before is not None:
+    if open_closes:
         issued = issue_chain(
             store, serve(store, store.state.models[-1]), chain, (), now, again=True, classes=open_closes
         )
@@ -263,7 +263,7 @@ def _newest_with(store: Store, model: Model, bars: pl.DataFrame, now: datetime) 
     newest = dict(bars.group_by("asset_class").agg(pl.col("time").max()).iter_rows())
     served = serve(store, model, before=newest)
     experiment = served.run.experiment.replace(bars=bars)
-    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
 
 
 def newest_of(served: Served, chain: Chain) -> dict[str, dict[str, Any]]:

@@ -116,7 +116,7 @@ def _with(store: Store, bars: pl.DataFrame, fits: int, settings: int, closes: Ma
     """The newest rows by the fits of one model and the settings of another, whatever was issued at these closes."""
     served = serve(store, _model(store, fits), before=closes)
     experiment = serve(store, _model(store, settings), before=closes).run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
     return newest_of(served, chain)
 
 

@@ -80,7 +80,7 @@ class Updated:
     def message(self) -> str:
         """The outcome in a sentence."""
         if self.model is None:
-            return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are here."
+            return f"{NO_MODEL}: give the history first, then `gatecast retrain {self.store}` trains one from all bars."
         held = [row for row in self.decisions if row.get("weight")]
         return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
 
@@ -131,8 +131,8 @@ def update(
         given = {**settings.bars.options, **options, "source": IN_A_STORE}
         if settings.holdout is not None:
             raise SettingsError(
-                f"holdout = {settings.holdout}: a store forecasts every new bar, so that nothing can be held out. Leave "
-                "it out, and judge on a hold-out with `gatecast run` and `unseal`."
+                f"holdout = {settings.holdout}: a store forecasts every new bar, so nothing can be held out. Leave it"
+                " out, and judge on a hold-out with `gatecast run` and `unseal`."
             )
         settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
         reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
@@ -140,8 +140,7 @@ def update(
     else:
         opened = Store.open(place, machine=machine)
         reading = _read(opened.experiment.bars, bars, splits, actions, moment, options)
-    with opened.locked(), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         before = opened.state.number
         _refuse_earlier(opened, moment)
         known = opened.bars.for_chain(moment)
@@ -150,14 +149,22 @@ def update(
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(decided, reading, splits, moment)[1]
+        actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+
+        def decide(bars: pl.DataFrame) -> Made | None:
+            made.append(_make(opened, decided, bars, actions))
+            return made[-1]
+
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
             said_of = tuple(one.sentence for one in problems)
-            record = opened.add_bars(fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars)
+            record = opened.add_bars(
+                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide
+            )
             counts = {**record.body["counts"], **counts} if record else counts
-        _keep_actions(opened, reading.actions, moment)
-        done = _issue(opened, decided, problems, moment)
+        _keep_actions(opened, actions, moment)
+        done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
@@ -181,7 +188,7 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
     newest = latest(store)["time"].max()
     if isinstance(newest, datetime) and now < newest:
         raise StoreError(
-            f"now = {now:%Y-%m-%d %H:%M} UTC lies before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
+            f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
             "a later --now, or mend the computer's clock."
         )
 
@@ -235,14 +242,43 @@ def of_store(text: str) -> str:
     return text.replace("the run", "the store")
 
 
-def _keep_actions(store: Store, found: pl.DataFrame, now: datetime) -> None:
-    """Adds delistings and splits that the store does not know yet."""
+def _actions_with(store: Store, found: pl.DataFrame) -> pl.DataFrame:
+    """The actions of a store, with delistings that it does not know yet."""
     known = store.actions
     new = found.filter(pl.col("kind") == "delisting").join(
         known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
     )
-    if len(new):
-        store.set_actions(join_actions(known, new), now)
+    return join_actions(known, new) if len(new) else known
+
+
+def _keep_actions(store: Store, actions: pl.DataFrame, now: datetime) -> None:
+    """Stores actions where the store has fewer."""
+    if len(actions) > len(store.actions):
+        store.set_actions(actions, now)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A chain over all bars with the model that serves, before anything of it is issued."""
+
+    served: Served
+    chain: Chain
+    bars: pl.DataFrame
+    awaited: pl.DataFrame
+
+
+def _make(store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame) -> Made | None:
+    """The chain over `bars`; None without a model. `known`: the bars before, which show which rows may still come.
+
+    Raises `BarsError` where the bars are not those that the model was made of.
+    """
+    served = _serving(store)
+    if served is None:
+        return None
+    bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended)
+    experiment = served.run.experiment.replace(bars=bars)
+    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
+    return Made(served, chain, bars, awaited)
 
 
 @dataclass(frozen=True)
@@ -261,20 +297,29 @@ class Issued:
         return NO_MODEL if self.model is None else f"{len(self.decisions)} decisions"
 
 
-def _issue(store: Store, known: pl.DataFrame, problems: Sequence[DataProblem], now: datetime) -> Issued:
-    """Forecasts and decisions from the newest bars; those that were not issued yet are stored.
-
-    `known`: the bars before, which show of which symbols a row that is not there may still come.
-    """
-    model = store.state.model(store.state.serving)
+def _serving(store: Store) -> Served | None:
+    """The model in force, or the one before it where its files are damaged, which is said; None without a model."""
+    model, before = (store.state.model(number) for number in (store.state.serving, store.state.previous))
     if model is None:
+        return None
+    try:
+        return serve(store, model)
+    except StoreError as error:
+        if before is None:
+            raise
+        served = serve(store, before)
+        warnings.warn(
+            f"model {model.record} cannot be used, model {before.record} before it forecasts: {error}", stacklevel=2
+        )
+        return served
+
+
+def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now: datetime) -> Issued:
+    """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
+    if made is None:
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
-    served = serve(store, model)
-    bars = store.bars.for_chain(now)
-    bars, awaited = with_awaited(known, bars, facts_of(bars, store.actions).symbols_ended)
-    experiment = served.run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
-    return issue_chain(store, served, chain, (*problems, *say_awaited(bars, awaited)), now, awaited=awaited)
+    every = (*problems, *say_awaited(made.bars, made.awaited))
+    return issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
 
 
 def issue_chain(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import narwhals as nw
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, cut
@@ -39,8 +40,6 @@ def read_frame(source: Any) -> list[Table]:
 
 
 def _tables_of(source: Any) -> list[Table]:
-    import narwhals as nw
-
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
     if nw.dependencies.is_pandas_dataframe(source):
@@ -75,7 +74,6 @@ def _from_pandas(frame: Any) -> list[Table]:
 
 def _column(values: Any, name: str) -> pl.Series:
     """A pandas column as Polars has it: mixed objects and times that Polars has no zone for as text."""
-    import narwhals as nw
     import pandas as pd
 
     kind = values.dtype

@@ -7,7 +7,6 @@ wild year decides what a model learns. `encode` and `decode` apply and undo that
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -245,7 +244,8 @@ def expanding_level(
 ) -> FloatArray:
     """For each time, the quantile of all values whose answer was known by then; NaN before `minimum` of them.
 
-    The quantile is the order statistic with ceil(quantile * n) values at or below it; two heaps keep it in O(n log n).
+    The quantile is the order statistic with ceil(quantile * n) values at or below it. Values are counted in buckets of
+    their ranks, so that it takes O(buckets) a time.
 
     >>> day = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[us]")
     >>> expanding_level(np.array([3.0, 1.0, 2.0, 9.0]), day, day, quantile=0.5, minimum=1).tolist()
@@ -253,28 +253,27 @@ def expanding_level(
     """
     answered = np.flatnonzero(np.isfinite(value) & ~np.isnat(known_at))
     answered = answered[np.argsort(known_at[answered], kind="stable")]
-    lower: list[float] = []  # a max-heap by negation: its top is the level
-    upper: list[float] = []
-    level = np.full(len(times), np.nan)
     stamps, inverse = np.unique(times, return_inverse=True)
     at_stamp = np.full(len(stamps), np.nan)
     ready = np.searchsorted(known_at[answered], stamps, side="right")
+    order = np.argsort(value[answered], kind="stable")
+    ordered, rank = value[answered][order], np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    width = max(int(np.sqrt(len(order))), 1)
+    there, counts = np.zeros(len(order), np.bool_), np.zeros(len(order) // width + 1, np.int64)
     done = 0
-    for i, until in enumerate(ready):
-        for number in value[answered[done:until]].tolist():
-            if lower and number <= -lower[0]:
-                heapq.heappush(lower, -number)
-            else:
-                heapq.heappush(upper, number)
-            wanted = int(np.ceil(quantile * (len(lower) + len(upper))))
-            while len(lower) > wanted:
-                heapq.heappush(upper, -heapq.heappop(lower))
-            while len(lower) < wanted:
-                heapq.heappush(lower, -heapq.heappop(upper))
+    for place, until in enumerate(ready.tolist()):
+        there[rank[done:until]] = True
+        counts += np.bincount(rank[done:until] // width, minlength=len(counts))
         done = until
-        if len(lower) + len(upper) >= minimum:
-            at_stamp[i] = -lower[0]
-    level[:] = at_stamp[inverse]
+        if until < max(minimum, 1):
+            continue
+        wanted, below = int(np.ceil(quantile * until)), counts.cumsum()
+        bucket = int(np.searchsorted(below, wanted))
+        before = wanted - int(below[bucket] - counts[bucket])
+        first = bucket * width
+        at_stamp[place] = ordered[first + np.flatnonzero(there[first : first + width])[before - 1]]
+    level: FloatArray = at_stamp[inverse]
     return level
 
 

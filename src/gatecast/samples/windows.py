@@ -178,6 +178,12 @@ class Samples:
         """(samples, 5 * features) each window in brief: last value, means over 5, 10 and T bars, slope over T bars."""
         return self._in_brief(self.windows[self.ends - self.lookback + 1])
 
+    def summaries_of(self, rows: IntArray) -> FloatArray:
+        """(rows, 5 * features) the `summaries` of some samples; made of these alone where they are not there yet."""
+        if "summaries" in self.__dict__:
+            return self.summaries[rows]
+        return self._in_brief(self.windows[self.ends[rows] - self.lookback + 1])
+
     def summaries_within(self, rows: IntArray, limits: FloatArray) -> FloatArray:
         """(rows, 5 * features) the summaries of windows whose values are kept within `limits`, (2, features)."""
         cut = np.clip(self.windows[self.ends[rows] - self.lookback + 1], *limits[:, :, None])

@@ -217,14 +217,22 @@ class History:
         return bars.select(*COLUMNS, *further), problems
 
     def _late(self, before: pl.DataFrame, new: pl.DataFrame, now: datetime) -> pl.Series:
-        """(rows of `new`,) whether the symbol was in the store and the row comes after the fill of its close."""
+        """(rows of `new`,) whether the symbol was in the store and the row comes after the fill of its close.
+
+        Rows before the symbol's first are its history, and not late.
+        """
         if new.is_empty():
             return pl.Series("late", [], pl.Boolean)
         rows = pl.concat([before.select("symbol", "asset_class", "time"), new.select("symbol", "asset_class", "time")])
         rows = rows.unique(KEYS, keep="first", maintain_order=True).sort(KEYS)
         fills = rows.with_columns(fill=deadlines(rows)).select(*KEYS, "fill")
         fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
-        return ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
+        late = ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
+        if not late.any():
+            return late
+        begun = self.versions().group_by("symbol").agg(_begun=pl.col("time").min())
+        first = new.join(begun, on="symbol", how="left", maintain_order="left")["_begun"]
+        return (late & (new["time"] >= first).fill_null(True)).alias("late")
 
     def _other(
         self, came: pl.DataFrame, known: pl.DataFrame, now: datetime, stated: bool

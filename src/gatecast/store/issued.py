@@ -88,12 +88,11 @@ def joined(pieces: Sequence[Issued]) -> Issued:
     """
     if not pieces:
         raise ValueError("expected at least one piece of what was issued")
-    seen: set[tuple[str, int]] = set()
-    fresh = []
-    for piece in pieces:
-        keys = list(zip(piece.symbol, piece.time.astype(np.int64).tolist(), strict=True))
-        fresh.append(rows_of(piece, np.array([key not in seen for key in keys], bool)))
-        seen.update(keys)
+    number: dict[str, int] = {}
+    symbol = np.array([number.setdefault(one, len(number)) for piece in pieces for one in piece.symbol], np.int64)
+    first = ~_repeated(symbol, np.concatenate([piece.time for piece in pieces]).astype(np.int64))
+    each = np.split(first, np.cumsum([len(piece.time) for piece in pieces])[:-1])
+    fresh = [piece if rows.all() else rows_of(piece, rows) for piece, rows in zip(pieces, each, strict=True)]
     last = pieces[-1]
     names = {model: list(heads) for piece in fresh for model, heads in piece.values.items()}
     seeds = {model: len(each) for piece in fresh for model, each in piece.members.items()}
@@ -125,6 +124,14 @@ def joined(pieces: Sequence[Issued]) -> Issued:
     )  # fmt: skip
 
 
+def _repeated(symbol: NDArray[np.integer], time: NDArray[np.int64]) -> BoolArray:
+    """(rows,) whether an earlier row has the same symbol and time."""
+    order = np.lexsort((time, symbol))  # rows that are alike stay in their order
+    again = np.zeros(len(order), bool)
+    again[order[1:]] = (np.diff(symbol[order]) == 0) & (np.diff(time[order]) == 0)
+    return again
+
+
 def _member(piece: Issued, model: str, seed: int) -> Mapping[str, FloatArray]:
     each = piece.members.get(model, ())
     return dict(each[seed]) if seed < len(each) else {}
@@ -132,6 +139,8 @@ def _member(piece: Issued, model: str, seed: int) -> Mapping[str, FloatArray]:
 
 def _stacked(arrays: Sequence[FloatArray | None], pieces: Sequence[Issued]) -> FloatArray:
     """Arrays of the pieces one after the other, NaN for a piece that has none."""
+    if len(arrays) == 1 and arrays[0] is not None:
+        return arrays[0]
     shape = next(array.shape[1:] for array in arrays if array is not None)
     whole = [
         np.full((len(piece.time), *shape), np.nan) if array is None else array
@@ -214,7 +223,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         raise ValueError(f"it has symbols beyond the {len(symbols)} that are named")
     if moves.dtype != np.float64 or moves.shape not in ((count,), (0,)):
         raise ValueError(f"its {MOVES} are {moves.dtype} {moves.shape}, expected {count:,} numbers")
-    if len({*zip(symbol.tolist(), time.tolist(), strict=True)}) < count:
+    if _repeated(symbol, time).any():
         raise ValueError("it has two rows of one symbol and time")
     names = np.array(symbols, dtype=object)
     validation = {}

@@ -225,8 +225,8 @@ class Store:
         if self._holds:
             yield
             return
-        with _locked(self.folder):
-            self._holds, self._wrote = 1, False
+        with _locked(self.folder) as was_left:
+            self._holds, self._wrote = 1, was_left  # the index of a process that was killed is behind
             try:
                 for place in (self.folder, self.folder / JOURNAL):
                     sweep(place)
@@ -288,13 +288,14 @@ class Store:
     @checked
     def add_bars(
         self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = (),
-        calendars: Mapping[str, str] | None = None,
+        calendars: Mapping[str, str] | None = None, accept: Callable[[pl.DataFrame], object] | None = None,
     ) -> Record | None:  # fmt: skip
         """Stores what a Bars frame that came at `now` has that the store has not; None where it has all.
 
         `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. `calendars`: symbol -> its
-        calendar, where it is not that of its class. Raises `BarsError` for bars
-        that are none, or not as the store's; `StoreError` where they cannot be written. Then nothing has changed.
+        calendar, where it is not that of its class. `accept`: called with all bars as of `now` before they count; what
+        it raises keeps them out. Raises `BarsError` for bars that are none, or not as the store's; `StoreError` where
+        they cannot be written. Then nothing has changed.
         """
         with self.locked():
             arrived = self.bars.arrived(bars, now, stated)
@@ -306,6 +307,13 @@ class Store:
                 "counts": dict(arrived.counts), "symbols": dict(arrived.symbols), "columns": list(arrived.columns),
                 "problems": [*problems, *arrived.problems], "calendars": dict(calendars or {}),
             }  # fmt: skip
+            if accept is not None:
+                draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
+                try:
+                    accept(History(self.artefacts, lambda: draft, self._bars_that_came).for_chain(now))
+                except Exception:
+                    self.artefacts.discard(set(parts.values()) - parts_named(self.journal.records()))
+                    raise
             return self.append("bars", body, now)
 
     @checked
@@ -725,8 +733,11 @@ def upgrade(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """For as long as it lasts no other process writes to the store in a folder. Raises `StoreError`."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """For as long as it lasts no other process writes to the store in a folder. Raises `StoreError`.
+
+    Gives whether a process left the lock that runs no more.
+    """
     from filelock import Timeout
 
     file = folder / LOCK
@@ -741,10 +752,10 @@ def _locked(folder: Path) -> Iterator[None]:
             raise
         raise StoreError(f"{folder} cannot be locked: {error.strerror or error}.") from None
     try:
-        _say_taken_over(file)
+        was_left = _say_taken_over(file)
         with contextlib.suppress(OSError):
             _write_holder(file, f"{mark()} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n")
-        yield
+        yield was_left
     finally:
         with contextlib.suppress(OSError):
             _write_holder(file, "")
@@ -762,14 +773,16 @@ def _holder(file: Path) -> str:
     return f"process {parts[1]}, since {since} UTC" if len(parts) == 3 and since else "which one is not known"
 
 
-def _say_taken_over(file: Path) -> None:
-    """Says that the lock was left by a process that runs no more."""
+def _say_taken_over(file: Path) -> bool:
+    """Says that the lock was left by a process that runs no more; whether it was."""
     with contextlib.suppress(OSError):
         process = read(file, at_most=1_000, follow=False).decode("ascii", "replace").partition(" ")[0]
         if is_dead(process):
             warnings.warn(
                 f"{file}: process {process.split('-')[1]} ended without a word; its lock was taken over.", stacklevel=3
             )
+            return True
+    return False
 
 
 def _write_holder(file: Path, text: str) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 
 from gatecast.forecasting.panel import ENSEMBLE, PAST_MEAN, PLAIN
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import bars_per_session, sessions_of
+from gatecast.market.calendar import sessions_of
 from gatecast.samples.targets import standardised_loss
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def sharpe_limit(bars_a_day: float = 1.0) -> float:
 
 def bars_a_day(samples: Samples) -> float:
     """Bars of a usual session of the class, from its first sessions."""
-    return bars_per_session(_stamps(samples))
+    return samples.session_bars
 
 
 def _stamps(samples: Samples) -> pl.DataFrame:

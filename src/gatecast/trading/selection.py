@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,17 +121,19 @@ def select_strategy(
     score[at] = record[at] + proposals.weights[at] * edge[at, None]
     per_unit = cost_per_side / samples.horizon
     owner = np.column_stack([samples.symbol, samples.listing])[at]
-    starts = np.r_[True, (owner[1:] != owner[:-1]).any(1)]
-    held, kind = 0.0, 0
-    for row, first in zip(at.tolist(), starts.tolist(), strict=False):
-        if first:
-            held, kind = 0.0, 0
-        after_cost = score[row] - per_unit * np.abs(proposals.weights[row] - held)
-        best = int(np.argmax(after_cost))
-        if after_cost[best] > after_cost[kind]:
-            kind = best
-        held = proposals.weights[row, kind]
-        chosen[row] = kind
+    starts = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]).any(1)])[: len(at)]
+    lengths = np.diff(np.r_[starts, len(at)])
+    starts, lengths = starts[np.argsort(-lengths)], np.sort(lengths)[::-1]  # those that go on longest come first
+    held, kind, number = np.zeros(len(starts)), np.zeros(len(starts), np.int64), np.arange(len(starts))
+    for step in range(lengths.max(initial=0)):  # one close after the other, all symbols at once
+        going = int(np.searchsorted(-lengths, -step))  # those of more closes
+        rows, places, before = at[starts[:going] + step], number[:going], kind[:going]
+        weights = proposals.weights[rows]
+        after_cost = score[rows] - per_unit * np.abs(weights - held[:going, None])
+        best = after_cost.argmax(1)
+        kind[:going] = np.where(after_cost[places, best] > after_cost[places, before], best, before)
+        held[:going] = weights[places, kind[:going]]
+        chosen[rows] = kind[:going]
     proposed = proposals.weights[np.arange(count), chosen]
     too_good = _too_good(forecasts, proposals, net, chosen, allowed)
     if settings.evidence is None:
@@ -214,10 +216,9 @@ def evidence_factor(forecasts: Forecasts, settings: SelectionSettings, class_sta
     factor = np.zeros(len(samples.time))
     if not forecasts.folds:
         return factor
-    days, products = session_products(forecasts)
+    (days, products), *later = _products(forecasts, (0, *LATE_BARS))
     late = np.zeros((len(days), len(LATE_BARS) * products.shape[1]))
-    for place, bars in enumerate(LATE_BARS):
-        known, found = session_products(forecasts, bars)
+    for place, (known, found) in enumerate(later):
         late[np.searchsorted(days, known), 2 * place : 2 * place + 2] = found
     starts = np.sort(session_date(np.asarray(class_starts, dtype="datetime64[us]")))
     classes = np.maximum(np.searchsorted(starts, days, side="right"), 1)
@@ -239,25 +240,34 @@ def session_products(forecasts: Forecasts, late: int = 0) -> tuple[NDArray[np.da
     of the parts of all symbols. `late`: bars by which every forecast is late; it is then held against the answer of the
     close so many bars after its own.
     """
+    return _products(forecasts, (late,))[0]
+
+
+def _products(forecasts: Forecasts, delays: Sequence[int]) -> list[tuple[NDArray[np.datetime64], FloatArray]]:
+    """`session_products` of each of several delays, in bars."""
     samples, horizon = forecasts.samples, forecasts.samples.horizon
     spans = np.diff(samples.unit**2, axis=1, prepend=0.0)  # of each bar of the answer: more over a halt
     issued = np.full(len(samples.time), np.nan)
     issued[samples.decided] = forecasts.values["ensemble"]["return"][:, -1]
-    before = samples.decided - late
-    same = (before >= 0) & (samples.symbol[before] == samples.symbol[samples.decided])
-    same &= samples.listing[before] == samples.listing[samples.decided]
-    forecast = np.where(same & np.isfinite(issued[samples.decided]), issued[before], np.nan)
     bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
     rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
-    parts = np.stack(
-        [2 * (bars - one[:, None]) * (forecast - horizon * one)[:, None] / (horizon * spans) for one in rivals], axis=-1
-    )
     known = np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, horizon + 1)])
-    usable = np.isfinite(parts).all(-1) & ~np.isnat(known)
-    days, day = np.unique(session_date(known[usable]), return_inverse=True)
-    count = np.bincount(day, minlength=len(days))
-    sums = [np.bincount(day, parts[usable][:, k], len(days)) for k in range(len(rivals))]
-    return days, np.column_stack(sums) / np.maximum(count, 1)[:, None]
+    days, day = np.unique(session_date(known), return_inverse=True)
+    day = day.reshape(known.shape)
+    found = []
+    for late in delays:
+        before = samples.decided - late
+        same = (before >= 0) & (samples.symbol[before] == samples.symbol[samples.decided])
+        same &= samples.listing[before] == samples.listing[samples.decided]
+        forecast = np.where(same & np.isfinite(issued[samples.decided]), issued[before], np.nan)
+        parts = [2 * (bars - one[:, None]) * (forecast - horizon * one)[:, None] / (horizon * spans) for one in rivals]
+        usable = np.logical_and.reduce([np.isfinite(one) for one in parts]) & ~np.isnat(known)
+        own = day[usable]
+        count = np.bincount(own, minlength=len(days))
+        there = count > 0
+        sums = [np.bincount(own, one[usable], len(days))[there] for one in parts]
+        found.append((days[there], np.column_stack(sums) / count[there, None]))
+    return found
 
 
 def watch(

@@ -24,11 +24,11 @@ from gatecast.samples.targets import return_scale
 from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container, Sequence
 
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.forecasting.walkforward import Forecasts, Issued
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -65,11 +65,13 @@ class Ensemble(Settings):
         since: int = 0,
         volatility: FloatArray | None = None,
         heads: Container[str] = ("return", "direction", "regime"),
+        issued: Issued | None = None,
     ) -> Forecasts:
         """The same forecasts with the model `ensemble` added; folds before `since` keep the one they already hold.
 
         In: `volatility` (samples,) is the variance in force, where it is known already; `heads` are those to be made
-        beside it.
+        beside it; `issued` is what a past has issued: where it says of every refit which candidate was in force, that
+        stays.
 
         Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
         simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
@@ -82,15 +84,15 @@ class Ensemble(Settings):
         with one_thread():
             if volatility is None:
                 volatility = self._volatility(forecasts, since)
-            known, found = forecasts, {}
+            known, found, names = forecasts, {}, issued.in_force if issued else {}
             if "return" in heads:
-                found["return"] = self._returns(known, since)
+                found["return"] = self._returns(known, since, names.get("return", ()))
             if "direction" in heads:
-                found["direction"] = self._probability(known, "direction", since)
+                found["direction"] = self._probability(known, "direction", since, names.get("direction", ()))
             if "regime" in heads:
                 density = turbulence(forecasts, volatility, _already_issued(forecasts, DENSITY, "regime", since), since)
                 known = forecasts.with_model(DENSITY, {"regime": density})
-                found["regime"] = self._probability(known, "regime", since)
+                found["regime"] = self._probability(known, "regime", since, names.get("regime", ()))
         beside = {"volatility": volatility}
         if "return" in found:
             variance = volatility * samples.facts.ratio[samples.ends]  # close to close
@@ -132,7 +134,7 @@ class Ensemble(Settings):
             minimum_days=self.minimum_days,
         )  # fmt: skip
 
-    def _returns(self, forecasts: Forecasts, since: int) -> InForce:
+    def _returns(self, forecasts: Forecasts, since: int, known: Sequence[str]) -> InForce:
         """Slopes of what the members' standardised forecasts add to the rival's; a probability counts as its quantile.
 
         Equal weight has two: of the mean of all members, and of the linear ones, which need the least to be learned.
@@ -161,13 +163,14 @@ class Ensemble(Settings):
         means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
         equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
         made = {name: _already_issued(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
-        for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days)[since:]:
+        for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days, since):
             for name, inputs, spread in ((EQUAL, equal, self.prior_sd), (STACKED, every, own)):
                 slopes = _slopes(inputs[record, -1], answer[record] - start[record, -1], weight, spread)
                 made[name][rows] = (start[rows] + (inputs[rows] * slopes).sum(-1)) * unit[rows]
         values = {**made, rival: forecasts.values[rival]["return"]}
-        losses = [(one[:, -1] / unit[:, -1] - answer) ** 2 for one in values.values()]
-        return _in_force(forecasts, "return", values, losses, since)
+        return _in_force(
+            forecasts, "return", values, lambda one: (one[:, -1] / unit[:, -1] - answer) ** 2, since, known
+        )
 
     def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
@@ -191,7 +194,7 @@ class Ensemble(Settings):
         own = (forecasts.values[name]["volatility"] for name in (CORRECTION, *CORRECTED))
         return correct_variance(forecasts, mixed, correction_of(*own), held, since)
 
-    def _probability(self, forecasts: Forecasts, head: str, since: int) -> InForce:
+    def _probability(self, forecasts: Forecasts, head: str, since: int, known: Sequence[str]) -> InForce:
         """Slopes of what the members' log-odds add to the rival's."""
         samples = forecasts.samples
         rival = next(name for name in STARTS[head] if head in forecasts.values.get(name, {}))
@@ -202,13 +205,13 @@ class Ensemble(Settings):
         opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in names])
         answer = samples.targets[head].value[samples.decided]
         made = {name: _already_issued(forecasts, name, head, since) for name in (EQUAL, STACKED)}
-        for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days)[since:]:
+        for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days, since):
             for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
                 spread = self.prior_sd / np.sqrt(inputs.shape[1])
                 slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, spread)
                 made[name][rows] = _chance(base[rows] + (inputs[rows] * slopes).sum(1))
         values = {**made, rival: forecasts.values[rival][head]}
-        return _in_force(forecasts, head, values, [(one - answer) ** 2 for one in values.values()], since)
+        return _in_force(forecasts, head, values, lambda one: (one - answer) ** 2, since, known)
 
 
 @dataclass(frozen=True)
@@ -229,11 +232,17 @@ def _rivals_own(forecasts: Forecasts, head: str, rival: str, since: int, *width:
 
 
 def _in_force(
-    forecasts: Forecasts, head: str, values: dict[str, FloatArray], losses: list[FloatArray], since: int
-) -> InForce:
-    """Of candidates and their (samples,) losses, the one in force at each fold; before `since` what they hold."""
-    numbers = choose(forecasts, np.column_stack(losses))
-    names = tuple(list(values)[number] for number in numbers)
+    forecasts: Forecasts, head: str, values: dict[str, FloatArray], loss_of: Callable[[FloatArray], FloatArray],
+    since: int, known: Sequence[str],
+) -> InForce:  # fmt: skip
+    """Of candidates and their (samples,) losses, the one in force at each fold; before `since` what they hold.
+
+    `known`: names of those in force, which are not looked for again where there is one for every fold.
+    """
+    names = tuple(known[: len(forecasts.folds)])
+    if len(names) < len(forecasts.folds) or not set(names) <= values.keys():
+        numbers = choose(forecasts, np.column_stack([loss_of(one) for one in values.values()]))
+        names = tuple(list(values)[number] for number in numbers)
     width = () if next(iter(values.values())).ndim == 1 else next(iter(values.values())).shape[1:]
     result = _already_issued(forecasts, "ensemble", head, since, *width)
     for fold, name in list(zip(forecasts.folds, names, strict=True))[since:]:
@@ -254,7 +263,7 @@ def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, s
     rival = next(name for name in STARTS["regime"] if "regime" in forecasts.values.get(name, {}))
     with np.errstate(divide="ignore", invalid="ignore"):
         forecast = np.log(volatility)
-    for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS)[since:]:
+    for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS, since):
         if len(record) == 0:
             held[rows] = forecasts.values[rival]["regime"][rows]
             continue
@@ -273,9 +282,9 @@ def _already_issued(forecasts: Forecasts, model: str, head: str, since: int, *wi
 
 
 def _records(
-    forecasts: Forecasts, paired: FloatArray, minimum_days: int
+    forecasts: Forecasts, paired: FloatArray, minimum_days: int, since: int = 0
 ) -> list[tuple[IntArray, IntArray, FloatArray]]:
-    """For each fold: its test rows, the rows with an answered out-of-sample forecast, and their weights.
+    """For each fold from `since` on: test rows, rows with an answered out-of-sample forecast, and their weights.
 
     `paired` is finite where there are both a forecast and an answer; weights are those of `Samples.evidence`. Before
     `minimum_days` the record is empty, so that every slope is 0.
@@ -283,7 +292,7 @@ def _records(
     samples = forecasts.samples
     issued = np.flatnonzero(np.isfinite(paired))
     records = []
-    for fold in forecasts.folds:
+    for fold in forecasts.folds[since:]:
         record = issued[known_by(samples.known_at[issued], fold.cutoff)]
         if len(np.unique(samples.day[record])) < minimum_days:
             record = record[:0]

@@ -80,7 +80,7 @@ class FittedForest:
 
     def _outputs(self, samples: Samples, rows: IntArray) -> FloatArray:
         """(rows, outputs): all trees are walked at once, a level at a time."""
-        inputs = samples.summaries[rows].astype(np.float32)
+        inputs = samples.summaries_of(rows).astype(np.float32)
         node = np.tile(self.roots, (len(rows), 1))
         number = np.arange(len(rows))[:, None]
         while True:
