@@ -248,10 +248,13 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         if kind == SCALE and array.ndim == 1:
             scale.setdefault(of, {})[_whole(place, name, len(refits))] = array
             continue
-        head = {VALUE: place, MEMBER: of.partition("/")[0]}.get(kind, "")
-        shape = (count, horizon) if is_path(head) else (count,)
-        if array.shape != shape:
-            raise ValueError(f"its {name[:80]!r} has the shape {array.shape}, expected {shape}")
+        shapes = [(count,), (count, 1), (count, horizon)]
+        if kind in (VALUE, MEMBER) and is_path(place if kind == VALUE else of.partition("/")[0]):
+            shapes = [(count, horizon)] if kind == VALUE else shapes[1:]  # a seed's may be the last step alone
+        elif kind == VALUE:
+            shapes = shapes[:1]
+        if array.shape not in shapes:
+            raise ValueError(f"its {name[:80]!r} has the shape {array.shape}, expected {shapes[-1]}")
         if kind == VALUE:
             values.setdefault(of, {})[place] = array
         elif kind in columns and array.ndim == 1:
