@@ -18,6 +18,7 @@ from gatecast.live import Updated, health, parity, replay_store, retrain, rollba
 from gatecast.machine import Machine
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
+from gatecast.store.export import export
 from tests.live.conftest import FIRST, HOUR, settings
 
 
@@ -326,3 +327,33 @@ def test_the_commands_write_the_index_that_the_environment_names(
         assert opened.state.number > before
         assert opened.index().last() == (opened.state.number, opened.state.hash)
     assert (store / "index.sqlite").read_bytes() == own
+
+
+def test_an_export_has_the_forecasts_and_says_which_decisions_count(
+    store: Path, feed: Callable[..., Updated], closes: list[datetime], month: int, tmp_path: Path
+) -> None:
+    feed(month - 3, month)
+    retrain(store, now=closes[month] + HOUR)
+    opened = Store.open(store)
+    assert opened.check() == []
+    done = export(opened, tmp_path / "out", closes[month] + HOUR, "parquet")
+    forecasts = pl.read_parquet(tmp_path / "out" / "forecasts.parquet")
+    assert done["forecasts.parquet"] == len(forecasts) > 1000
+    assert forecasts.columns == ["symbol", "time", "model", "head", "step", "value"]
+    assert not forecasts.select(pl.struct(pl.all().exclude("value")).is_duplicated().any()).item()
+    decisions = pl.read_parquet(tmp_path / "out" / "decisions.parquet").filter(pl.col("time") == closes[month])
+    assert decisions["in_force"].value_counts().sort("in_force")["count"].to_list() == [2, 2]
+    counts = decisions.filter("in_force").sort("symbol")
+    rows = today(store, now=closes[month] + HOUR).rows
+    assert counts["gate"].to_list() == [row["gate"] for row in rows]
+    mine = forecasts.filter(pl.col("time") == closes[month], model="ensemble", head="return").sort("step")
+    expected = {row["symbol"]: row["expected_return_log"] for row in rows}
+    for (symbol,), own in mine.group_by("symbol"):
+        assert own["value"].to_list()[-1] == expected[str(symbol)]
+
+
+def test_actions_of_other_columns_are_a_fault(store: Path, closes: list[datetime], month: int) -> None:
+    opened = Store.open(store)
+    opened.set_actions(pl.DataFrame({"symbol": ["B1_0"]}), closes[month])
+    (fault,) = opened.check()
+    assert "cannot be used" in fault.what

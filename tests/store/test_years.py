@@ -296,6 +296,11 @@ def test_a_state_that_was_made_up_with_its_hash_is_found(copy: Path) -> None:
         ("refit", {"parts": {"a": "b"}}, "'parts.a'"),
         ("settings", {"parts": {"settings": "0" * 64 + ".toml"}}, "which is not there: put it"),
         ("settings", {}, "'parts'"),
+        ("refit", {"parts": {}, "goes_on": "first"}, "'goes_on'"),
+        ("refit", {"parts": {}, "cutoffs": {"index": "2003-02-31"}}, "out of range"),
+        ("bars", {"parts": {"0000": "0" * 64 + ".parquet"}, "rows": {}, "counts": {}, "columns": []}, "0000"),
+        ("alarm", {"name": "a", "parts": ["a"]}, "no names of artefacts"),
+        ("alarm", {"name": "a", "parts": {"a": ["b"]}}, "no names of artefacts"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused_and_nothing_changes(

@@ -46,9 +46,13 @@ def list_records(
     as_json: AsJson = False,
 ) -> None:
     """Show what a store holds and its newest records."""
+    from gatecast.store.state import refuse_misfit
+
     opened = _opened(folder, index)
     state = opened.state
     records = [one for one in opened.journal.records(since=max(1, state.number - last + 1)) if last]
+    for one in records:
+        refuse_misfit(one.kind, one.body)
     found = {
         "path": str(opened.folder), "id": opened.id, "records": state.number, "written": state.time, "now": state.now,
         "symbols": dict(state.symbols), "bars": sum(part.rows for part in state.bars),

@@ -18,6 +18,7 @@ from gatecast.market.facts import facts_of
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
+from gatecast.store.journal import moment_of
 from gatecast.store.store import Store
 
 Level = Literal["ok", "warning", "failure"]
@@ -154,6 +155,9 @@ def _looked(store: Store, now: datetime) -> Check:
     found = store.heartbeat()
     if found is None:
         return Check("heartbeat", "warning", "nobody looked after the store yet.")
-    last = datetime.fromisoformat(str(found["now"]))
+    try:
+        last = moment_of(str(found.get("now")))
+    except ValueError as error:
+        return Check("heartbeat", "warning", f"the file of the heartbeat cannot be read: {error}.")
     level: Level = "failure" if now - last > 3 * HEARTBEAT else "warning" if now - last > HEARTBEAT else "ok"
     return Check("heartbeat", level, f"the last command that looked after the store was at {last:%Y-%m-%d %H:%M} UTC.")

@@ -13,9 +13,10 @@ import polars as pl
 from gatecast.chain import Past
 from gatecast.errors import StoreError
 from gatecast.runs import Run
-from gatecast.store.issued import Piece, bytes_of_pieces, joined, pieces_of, rows_of
-from gatecast.store.parts import Parts
-from gatecast.store.reading import experiment_of, models_of
+from gatecast.store.issued import Piece, bytes_of_pieces, joined, rows_of
+from gatecast.store.parts import Parts, models_of
+from gatecast.store.pieces import WEIGHTS, in_order, pieces_by_record
+from gatecast.store.reading import experiment_of
 from gatecast.store.schema import Provenance, Scores
 from gatecast.store.state import ISSUED
 from gatecast.store.writing import json_part, model_parts, settings_part
@@ -86,7 +87,7 @@ def _piece_from(
     held = keys.join(weights, on=["symbol", "time"], how="left", maintain_order="left")
     return Piece(
         own, scale, {name: table[:, place] for place, name in enumerate(one.samples.names)},
-        {name: held[name].fill_null(np.nan).to_numpy() for name in ("weight", "book")},
+        {name: held[name].fill_null(np.nan).to_numpy() for name in WEIGHTS},
         validation={refit: one.forecasts.keys_of(one.forecasts.folds[refit].validation) for refit in sorted(numbers)},
     )  # fmt: skip
 
@@ -133,7 +134,7 @@ def _past_of(
 
     `fits`: asset class -> model -> fit, those in force and those that were refused.
     """
-    read = pieces_by_record(store, experiment.horizon, model.record)
+    read = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
     own, ancestry = read[model.record], _ancestry(store, model)
     found, weights = {}, []
     for name, refits in own.items():
@@ -157,31 +158,15 @@ def _past_of(
             refused_fits=fits[1].get(name, {}), scale=scale,
             validation=tuple(rows[place] for place in range(len(cutoffs))) if scale else (),
         )  # fmt: skip
+        for one in sorted({experiment.signals.model, experiment.signals.confirmed_by}):
+            if one not in scale or "return" not in found[name].values.get(one, {}):
+                raise StoreError(
+                    f"{store.folder}: what was issued of {name!r} lacks forecasts or the scale of {one!r}, from which "
+                    "signals are made. Restore the store from a copy."
+                )
         weights += [_weights_of(piece) for piece in ordered]
     table = pl.concat(weights).unique(["symbol", "time"], keep="first", maintain_order=True) if weights else _NOTHING
     return Past(found, features, table.sort("symbol", "time"), experiment.forecasting)
-
-
-def pieces_by_record(store: Store, horizon: int, model: int | None = None) -> dict[int, dict[str, Piece]]:
-    """Number of a record -> asset class -> what it issued, in order; of updates, and of refits that were accepted.
-
-    Of a candidate, which a killed process left, only where decisions were issued with it, or it is `model`.
-    """
-    decided = {model, *(one.model for one in store.state.issued)}
-    records = [
-        (one.record, one.parts[ISSUED]) for one in store.state.models
-        if one.status == "accepted" or (one.status == "candidate" and one.record in decided)
-    ]  # fmt: skip
-    records += [(one.record, one.pieces) for one in store.state.issued if one.pieces is not None]
-    return {number: _pieces(store, part, horizon) for number, part in sorted(records)}
-
-
-def in_order(pieces: Sequence[tuple[int, Piece]]) -> list[Piece]:
-    """Pieces with the numbers of their records -> pieces, of which the first that has a row counts.
-
-    What was issued first counts, but for what took its place, of which the newest does.
-    """
-    return [piece for _, piece in sorted(pieces, key=lambda one: -one[0] if one[1].again else one[0])]
 
 
 def _before(piece: Piece, moment: datetime | None) -> Piece:
@@ -205,7 +190,7 @@ def _weights_of(piece: Piece) -> pl.DataFrame:
     keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
     return keys.with_columns(
         pl.col("time").dt.replace_time_zone("UTC"),
-        *(pl.Series(name, piece.weights[name]) for name in ("weight", "book")),
+        *(pl.Series(name, piece.weights[name]) for name in WEIGHTS),
     )
 
 
@@ -217,13 +202,6 @@ def _ancestry(store: Store, model: Model) -> set[int]:
         found.add(one.record)
         one = store.state.model(one.goes_on)
     return found
-
-
-def _pieces(store: Store, part: str, horizon: int) -> dict[str, Piece]:
-    try:
-        return pieces_of(store.artefacts.get(part), horizon)
-    except ValueError as error:
-        raise store.artefacts.fault(part, str(error)) from None
 
 
 def refuse_unserved(store: Store) -> Model:

@@ -14,10 +14,11 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import make_chain
-from gatecast.live.kept import in_order, pieces_by_record, refuse_unserved, serve
+from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import Difference, Stages, first_difference, joined, stages_of, stages_of_issued
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
+from gatecast.store.pieces import in_order, pieces_by_record
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     serving = serve(store, refuse_unserved(store))
     experiment = serving.run.experiment
-    pieces = pieces_by_record(store, experiment.horizon)
+    pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon)
     first = next(one for one in store.state.models if one.status != "refused")
     trained = {name: np.datetime64(piece.issued.time.max()) for name, piece in pieces[first.record].items()}
     times = {

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SAME = 1e-12
 """Weights that differ by no more are the same."""
+NEEDED = ("asset_class", "strategy", "gate")
+"""Texts that each decision has."""
 CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings"}
 
 
@@ -75,7 +77,7 @@ def _two_newest(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, dict
     before: dict[str, dict[str, Any]] = {}
     known = len(store.state.symbols)
     for one in reversed(store.state.issued):
-        for row in store.decisions_of(one.decisions).iter_rows(named=True):
+        for row in store.decisions_of(one.decisions, NEEDED).iter_rows(named=True):
             row = {**row, "model": one.model}
             if row["symbol"] not in newest:
                 newest[row["symbol"]] = row

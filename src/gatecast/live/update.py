@@ -388,7 +388,7 @@ def latest(store: Store) -> pl.DataFrame:
     """The newest decision of every symbol that was issued: symbol, time, gate."""
     frames = []
     for one in reversed(store.state.issued[-LOOKED_AT:]):
-        frames.append(store.decisions_of(one.decisions).select("symbol", "time", "gate"))
+        frames.append(store.decisions_of(one.decisions, ("gate",)).select("symbol", "time", "gate"))
     if not frames:
         return pl.DataFrame(schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC"), "gate": pl.String})
     return pl.concat(frames).unique("symbol", keep="first", maintain_order=True)

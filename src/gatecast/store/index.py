@@ -42,6 +42,7 @@ from gatecast.errors import StoreError, cut
 from gatecast.files import is_regular, remove
 from gatecast.forecasting.tuning.search import hidden
 from gatecast.store.journal import Journal, Record, canonical
+from gatecast.store.state import refuse_misfit
 
 if TYPE_CHECKING:
     import polars as pl
@@ -235,6 +236,7 @@ class Index:
         return count
 
     def _add_record(self, connection: Connection, record: Record, decisions: ReadDecisions | None) -> None:
+        refuse_misfit(record.kind, record.body)
         own = {"store": self.store, "record": record.number}
         body = canonical(dict(record.body)).decode()
         connection.execute(

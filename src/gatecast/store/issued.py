@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.walkforward import Issued
 from gatecast.formats import arrays_of, json_of, refuse_infinite
 from gatecast.store.schema import Piece as PieceTable
@@ -215,7 +216,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
     table = json_of(told.tobytes())
     if fault := fault_of(PieceTable, table):
         raise ValueError(fault)
-    count, symbols, refits = len(time), table["symbols"], table["refits"]
+    count, symbols, refits = time.size, table["symbols"], table["refits"]
     if time.dtype != np.int64 or time.ndim != 1 or symbol.dtype != np.int32 or symbol.shape != (count,):
         raise ValueError(f"its times and symbols are {time.dtype} {time.shape} and {symbol.dtype} {symbol.shape}")
     if count and not (symbol.min() >= 0 and symbol.max() < len(symbols)):
@@ -247,8 +248,10 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         if kind == SCALE and array.ndim == 1:
             scale.setdefault(of, {})[_whole(place, name, len(refits))] = array
             continue
-        if array.shape not in ((count,), (count, 1), (count, horizon)):
-            raise ValueError(f"its {name[:80]!r} has the shape {array.shape}, expected {count:,} rows")
+        head = {VALUE: place, MEMBER: of.partition("/")[0]}.get(kind, "")
+        shape = (count, horizon) if is_path(head) else (count,)
+        if array.shape != shape:
+            raise ValueError(f"its {name[:80]!r} has the shape {array.shape}, expected {shape}")
         if kind == VALUE:
             values.setdefault(of, {})[place] = array
         elif kind in columns and array.ndim == 1:
@@ -271,6 +274,15 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
          for model, refits in table["refused"].items()},
     )  # fmt: skip
     return Piece(issued, scale, columns[FEATURE], columns[WEIGHT], table["again"], validation)
+
+
+def is_path(head: str) -> bool:
+    """Whether a head's forecast has one number for each step ahead, and not one for the whole horizon.
+
+    >>> is_path("return"), is_path("variance")
+    (True, False)
+    """
+    return head == "return" or head.startswith((LOW, HIGH))
 
 
 def _whole(text: str, name: str, most: int) -> int:

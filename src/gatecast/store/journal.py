@@ -72,7 +72,8 @@ class Record:
     def parts(self) -> dict[str, str]:
         """Role -> name of each artefact that came with it."""
         parts = self.body.get("parts")
-        return dict(parts) if isinstance(parts, Mapping) else {}
+        named = parts.items() if isinstance(parts, Mapping) else ()
+        return {role: name for role, name in named if isinstance(name, str)}
 
     @property
     def line(self) -> bytes:
@@ -433,6 +434,7 @@ def parts_named(records: Iterable[Record]) -> set[str]:
     named: set[str] = set()
     for record in records:
         if record.kind == "pruned":
-            named -= set(record.body.get("removed") or ())
+            removed = record.body.get("removed")
+            named -= {name for name in (removed if isinstance(removed, list) else ()) if isinstance(name, str)}
         named |= set(record.parts.values())
     return named

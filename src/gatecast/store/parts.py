@@ -24,18 +24,22 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 import polars as pl
 
 from gatecast.errors import StoreError
 from gatecast.files import is_regular, read, sha256_of
+from gatecast.forecasting.forecaster import from_state
+from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.formats import arrays_of, json_of, table_of
-from gatecast.store.schema import Manifest, fault_of
+from gatecast.store.schema import Manifest, Model, fault_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from polars._typing import PolarsDataType
 
+    from gatecast.forecasting.forecaster import FittedForecaster
     from gatecast.store.schema import Schema
 
 FORMAT, VERSION = "gatecast run", 1
@@ -165,6 +169,25 @@ def read_manifest(folder: Path) -> dict[str, tuple[str, int]]:
         if not _PART.fullmatch(name) or {".", ".."} & set(name.split("/")) or Path(name).suffix not in MOST_BYTES:
             raise StoreError(f"{path} lists {name[:200]!r}, which is no part of a run. {remedy(folder)}")
     return {name: (entry["sha256"], entry["bytes"]) for name, entry in manifest["parts"].items()}
+
+
+def models_of(parts: Parts, within: str = "models/") -> dict[str, dict[str, FittedForecaster]]:
+    """Asset class -> model -> fitted forecaster, of the models in force or, within "refused/", of refused ones."""
+    stems = [name.removesuffix(".json") for name in parts.names(within, ".json")]
+    if odd := sorted({name.removesuffix(".safetensors") for name in parts.names(within, ".safetensors")} - {*stems}):
+        raise parts.fault(f"{odd[0]}.safetensors", "there is no .json beside it")
+    models: dict[str, dict[str, FittedForecaster]] = {}
+    for stem in stems:
+        if stem.count("/") != 2:
+            raise parts.fault(f"{stem}.json", "it is no model of a class")
+        _, asset_class, model = (unquote(part) for part in stem.split("/"))
+        settings, arrays = parts.json(f"{stem}.json", Model), parts.arrays(f"{stem}.safetensors")
+        try:
+            fitted = from_state(arrays, settings)
+        except StoreError as error:
+            raise parts.fault(f"{stem}.safetensors", str(error).rstrip(".")) from None
+        models.setdefault(asset_class, {})[FORMER_NAMES.get(model, model)] = fitted
+    return models
 
 
 def remedy(folder: Path) -> str:

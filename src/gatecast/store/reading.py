@@ -19,8 +19,6 @@ from gatecast.chain import Chain, Past, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
-from gatecast.forecasting.combining.intervals import HIGH, LOW
-from gatecast.forecasting.forecaster import from_state
 from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.forecasting.walkforward import Issued
 from gatecast.formats import refuse_infinite, refuse_table
@@ -28,7 +26,8 @@ from gatecast.market.actions import recorded_delistings
 from gatecast.provenance import hash_of_bars
 from gatecast.runs import Run, without_doubtful
 from gatecast.store import schema
-from gatecast.store.parts import FORECASTS, Parts
+from gatecast.store.issued import is_path
+from gatecast.store.parts import FORECASTS, Parts, models_of
 from gatecast.store.writing import OF_CLASSES, TIME
 
 if TYPE_CHECKING:
@@ -133,25 +132,6 @@ def experiment_of(parts: Parts, provenance: Mapping[str, Any]) -> Experiment:
 def load_models(folder: str | Path) -> dict[str, dict[str, FittedForecaster]]:
     """Asset class -> model -> the fitted forecaster in force. Raises `StoreError` as `load_run` does."""
     return models_of(Parts(_place(folder), "models/"))
-
-
-def models_of(parts: Parts, within: str = "models/") -> dict[str, dict[str, FittedForecaster]]:
-    """Asset class -> model -> fitted forecaster, of the models in force or, within "refused/", of refused ones."""
-    stems = [name.removesuffix(".json") for name in parts.names(within, ".json")]
-    if odd := sorted({name.removesuffix(".safetensors") for name in parts.names(within, ".safetensors")} - {*stems}):
-        raise parts.fault(f"{odd[0]}.safetensors", "there is no .json beside it")
-    models: dict[str, dict[str, FittedForecaster]] = {}
-    for stem in stems:
-        if stem.count("/") != 2:
-            raise parts.fault(f"{stem}.json", "it is no model of a class")
-        _, asset_class, model = (unquote(part) for part in stem.split("/"))
-        settings, arrays = parts.json(f"{stem}.json", schema.Model), parts.arrays(f"{stem}.safetensors")
-        try:
-            fitted = from_state(arrays, settings)
-        except StoreError as error:
-            raise parts.fault(f"{stem}.safetensors", str(error).rstrip(".")) from None
-        models.setdefault(asset_class, {})[FORMER_NAMES.get(model, model)] = fitted
-    return models
 
 
 @checked
@@ -344,7 +324,7 @@ def _tables(issued: pl.DataFrame, keys: pl.DataFrame, horizon: int) -> dict[str,
     table = issued.join(keys.with_row_index("row"), on=["symbol", "time"], how="inner")
     values: dict[str, dict[str, FloatArray]] = {}
     for (model, head), part in table.group_by("model", "head", maintain_order=True):
-        wide = head == "return" or str(head).startswith((LOW, HIGH))
+        wide = is_path(str(head))
         array = np.full((len(keys), horizon) if wide else len(keys), np.nan)
         rows = part["row"].to_numpy()
         if wide:

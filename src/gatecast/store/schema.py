@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
@@ -34,8 +35,21 @@ MAY_BE_EMPTY = {"bars": {"volume"}, "forecasts": {"known_at"}, "signals": {"z", 
 
 Text = Annotated[str, StringConstraints(max_length=100_000)]
 Name = Annotated[str, StringConstraints(max_length=1_000)]
+
+
+def _refuse_no_moment(text: str) -> str:
+    """Raises `ValueError` for a moment that is in no calendar, such as a 31st of February."""
+    datetime.fromisoformat(text)
+    return text
+
+
 Moment = Annotated[
-    str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$")
+    str,
+    StringConstraints(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+        r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+    ),
+    AfterValidator(_refuse_no_moment),
 ]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -142,7 +156,7 @@ Rows = list[dict[str, Any]]
 class Scores(Schema):
     """`scores.json`: what other parts of the program read by name."""
 
-    verdicts: dict[Name, Verdict] = {}
+    verdicts: dict[Name, Verdict]
     verdicts_without_default_ends: dict[Name, Verdict] = {}
     summary: Summary = Summary()
     folds: list[Fold] = []

@@ -14,7 +14,7 @@ from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fau
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
-YearText = Annotated[str, StringConstraints(pattern=r"^\d{4}$")]
+YearText = Annotated[str, StringConstraints(pattern=r"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})$")]
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
 MOST_ALARMS = 200
@@ -88,6 +88,7 @@ class Refit(Schema):
 
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
+    goes_on: Count | None = None
 
 
 class OfModel(Schema):
@@ -277,8 +278,8 @@ def refuse_misfit(kind: str, body: Mapping[str, Any]) -> None:
         raise StoreError(f"there is no record of the kind {kind[:80]!r}. {did_you_mean(kind, KINDS)}")
     if fault := fault_of(KINDS[kind], dict(body)):
         raise StoreError(f"a record {kind!r} does not fit: {fault}.")
-    wrong = [name for name in (body.get("parts") or {}).values() if name is not None and not isinstance(name, str)]
-    if wrong:
+    parts = body.get("parts") or {}
+    if not isinstance(parts, Mapping) or not all(name is None or isinstance(name, str) for name in parts.values()):
         raise StoreError(f"a record {kind!r} does not fit: its parts are no names of artefacts.")
 
 

@@ -22,9 +22,10 @@ import os
 import tomllib
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +46,15 @@ from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
-from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Schema, fault_of
+from gatecast.store.parts import Parts, models_of
+from gatecast.store.pieces import read_pieces
+from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Provenance, Schema, Scores, fault_of
 from gatecast.store.state import ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.store.index import Index
+    from gatecast.store.issued import Piece
+    from gatecast.store.state import Model
 
 FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
@@ -379,7 +384,9 @@ class Store:
     @property
     def experiment(self) -> Experiment:
         """The settings in force. Raises `StoreError` where they cannot be read."""
-        name = str(self.state.settings)
+        return self._settings_of(str(self.state.settings))
+
+    def _settings_of(self, name: str) -> Experiment:
         try:
             return Experiment(**tomllib.loads(self.artefacts.get(name).decode()))
         except (SettingsError, TypeError, ValueError, RecursionError) as error:
@@ -397,9 +404,12 @@ class Store:
         with self.locked():
             return self.append("actions", {"parts": {"actions": self.put(parquet(actions), ".parquet")}}, now)
 
-    def decisions(self) -> pl.DataFrame:
-        """All decisions that were issued, the oldest first, each with `record` and `issued` (when)."""
-        return self._issued(lambda one: self.decisions_of(one.decisions), KEYS)
+    def decisions(self, texts: Collection[str] = ()) -> pl.DataFrame:
+        """All decisions that were issued, the oldest first, each with `record` and `issued` (when).
+
+        `texts`: columns that each table must have. Raises `StoreError` for a table that is none.
+        """
+        return self._issued(lambda one: self.decisions_of(one.decisions, texts), KEYS)
 
     def forecasts(self) -> pl.DataFrame:
         """All forecasts that were issued, the oldest first, each with `record` and `issued` (when)."""
@@ -416,10 +426,10 @@ class Store:
                 frames.append(found.with_columns(pl.lit(one.record, pl.Int64).alias("record"), moment.alias("issued")))
         return pl.concat(frames, how="diagonal_relaxed")
 
-    def decisions_of(self, name: str) -> pl.DataFrame:
-        """The decisions of an artefact. Raises `StoreError` for a table that is none."""
+    def decisions_of(self, name: str, texts: Collection[str] = ()) -> pl.DataFrame:
+        """The decisions of an artefact. Raises `StoreError` for a table that is none, or lacks one of the `texts`."""
         kinds = (pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean, pl.String, TIME)
-        frame = self.artefacts.table(name, KEYS, further=kinds)
+        frame = self.artefacts.table(name, {**KEYS, **dict.fromkeys(texts, pl.String)}, further=kinds)
         if frame.select(
             pl.struct(*KEYS).is_duplicated().any() | pl.any_horizontal(pl.col(*KEYS).is_null()).any()
         ).item():
@@ -489,11 +499,11 @@ class Store:
         if any(not fault.is_harmless for fault in found):
             return found
         found += self._faults_of_about(records)
-        try:
-            self._check_state(records)
-            self._check_contents()
-        except StoreError as error:
-            found.append(Fault(self.folder, str(error)))
+        for look in (lambda: self._check_state(records), *self._looks()):
+            try:
+                look()
+            except StoreError as error:
+                found.append(Fault(self.folder, str(error)))
         return found + self._faults_of_index(records)
 
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
@@ -514,13 +524,38 @@ class Store:
                 if _json(state) != _json(folded.to_json()):
                     raise self.artefacts.fault(record.parts["state"], "it is not what the records before it add up to")
 
-    def _check_contents(self) -> None:
-        _ = self.experiment
-        self.bars.as_of(datetime.max.replace(tzinfo=UTC))
+    def _looks(self) -> Iterator[Callable[[], object]]:
+        """Each thing to read: settings, actions, bars, what was issued, models. Each raises `StoreError`."""
+        yield lambda: self.experiment
+        yield lambda: self.actions
+        yield lambda: self.bars.as_of(datetime.max.replace(tzinfo=UTC))
         for one in self.state.issued:
-            self.decisions_of(one.decisions)
+            yield partial(self.decisions_of, one.decisions)
             if one.forecasts:
-                self._forecasts_of(one.forecasts)
+                yield partial(self._forecasts_of, one.forecasts)
+            if one.pieces:
+                yield partial(self._pieces_of, one.pieces)
+        for model in self.state.models:
+            if ISSUED in model.parts:
+                yield partial(self._pieces_of, model.parts[ISSUED])
+            yield partial(self._check_model, model)
+
+    def _pieces_of(self, name: str) -> dict[str, Piece]:
+        return read_pieces(self.artefacts, name, self.experiment.horizon)
+
+    def _check_model(self, model: Model) -> None:
+        """Reads settings, scores and fits of a model, as far as none of them was pruned. Raises `StoreError`."""
+        names = {role: name for role, name in model.parts.items() if role != ISSUED}
+        if not all(self.artefacts.has(name) for name in names.values()):
+            return
+        parts = Parts.of_content(self.folder, {role: self.artefacts.get(name) for role, name in names.items()})
+        for role, schema in (("scores.json", Scores), ("provenance.json", Provenance)):
+            if role in parts:
+                parts.json(role, schema)
+        if "experiment.toml" in parts:
+            self._settings_of(names["experiment.toml"])
+        for within in ("models/", "refused/"):
+            models_of(parts, within)
 
     def _faults_of_index(self, records: list[Record]) -> list[Fault]:
         from gatecast.store.index import REBUILD as rebuild
