@@ -111,10 +111,9 @@ class Forecasts:
             tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
             self.in_force, self.rivals, samples.targets["return"].value[samples.decided[rows], 0],
             self.refused, self.refused_fits,
-            tuple(self._keys_of(fold.validation) for fold in self.folds),
         )  # fmt: skip
 
-    def _keys_of(self, rows: IntArray) -> Keys:
+    def keys_of(self, rows: IntArray) -> Keys:
         """Symbols and times of samples."""
         samples = self.samples
         names = np.array(samples.symbols, dtype=object)
@@ -219,6 +218,8 @@ class Issued:
     scale, fitted, in_force, rivals, refused, refused_fits: as in `Forecasts`.
     moves: (rows,) log return over the bar that follows, NaN where it was not known; empty: not known at all. They tell
         whether longer bars are those of the same market.
+    validation: for each refit the rows that `scale` is of; empty: those of the same refit. A past that has them may be
+        gone on from by bars with rows that came later.
     """
 
     symbol: tuple[str, ...]
@@ -455,7 +456,7 @@ def _realigned(
     """Forecasts of validation rows, laid by symbol and time on the rows that these bars have; NaN where one is new."""
     laid = []
     for fold, (symbols, times), block in zip(forecasts.folds, validation, blocks, strict=False):
-        mine = forecasts._keys_of(fold.validation)
+        mine = forecasts.keys_of(fold.validation)
         if len(mine[0]) == len(symbols) and (mine[0] == symbols).all() and (mine[1] == times).all():
             laid.append(block)
             continue

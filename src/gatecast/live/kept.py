@@ -88,7 +88,7 @@ def _piece_from(
     return Piece(
         own, scale, {name: table[:, place] for place, name in enumerate(one.samples.names)},
         {name: held[name].fill_null(np.nan).to_numpy() for name in WEIGHTS},
-        validation={refit: issued.validation[refit] for refit in sorted(numbers)},
+        validation={refit: one.forecasts.keys_of(one.forecasts.folds[refit].validation) for refit in sorted(numbers)},
     )  # fmt: skip
 
 
