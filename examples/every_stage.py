@@ -66,7 +66,7 @@ def main() -> None:
     print(result.equity.tail(2))
 
     # evaluation/: what it was worth, head by head, against each head's own best simple rival.
-    chain = Chain(facts, classes, decisions, result)
+    chain = Chain(facts, classes, decisions, costs)
     verdicts = judge(
         records_of(chain.forecasts), chain.net, chain.benchmark,
         round_trip=costs.round_trip("index"), periods_per_year=YEAR, sessions=chain.sessions,
