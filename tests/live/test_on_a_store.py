@@ -260,7 +260,8 @@ def test_a_refit_that_was_interrupted_goes_on_from_its_networks_and_ends_in_the_
     assert (first[0], second[0], twin[0]) == (1, 3, 1)
     assert not (tmp_path / "killed" / "kept").exists()
     resumed, whole = (Store.open(tmp_path / name).state.models[0].parts for name in ("killed", "twin"))
-    assert {role for role in whole if resumed[role] != whole[role]} <= {"provenance.json"}  # clocks
+    clocks_and_notices = {"provenance.json", "scores.json"}
+    assert {role for role in whole if resumed[role] != whole[role]} <= clocks_and_notices
 
 
 def test_networks_are_not_kept_through_a_link(store: Path, tmp_path: Path) -> None:
