@@ -27,7 +27,7 @@ run: .venv/run  ## the main job: the embedded market, every model, and a report 
 test: .venv/dev  ## all tests, examples and docstrings
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-quick: .venv/dev  ## the quick tests, in a minute: those that tests/slow.txt does not list
+quick: .venv/dev  ## the quick tests, in a minute and a half: those that tests/slow.txt does not list
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: .venv/dev  ## style, types and the order of imports
@@ -36,7 +36,7 @@ check: .venv/dev  ## style, types and the order of imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-attack: .venv/dev  ## hostile files, faults of the disk and kill -9, in about 20 minutes; the tests do a few of each
+attack: .venv/dev  ## hostile files, faults of the disk and kill -9, in about an hour; the tests do a few of each
 	$(BIN)/python -m attack
 
 soak: .venv/dev  ## a store under kill -9, faults of the disk, feeds in any order and five years of calendar: half an hour

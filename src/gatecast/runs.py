@@ -16,7 +16,6 @@ import polars as pl
 
 from gatecast import provenance
 from gatecast.arguments import checked
-from gatecast.audits.leaks import Audit
 from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
 from gatecast.compute.disk import Disk, StoredFile
@@ -57,8 +56,6 @@ from gatecast.samples.windows import Samples
 from gatecast.scores import scores_of
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
-
-NOT_AUDITED = "what was issued from day to day: `gatecast parity` compares it with a chain over all bars"
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,8 +210,7 @@ def judged(
     Parameters
     ----------
     reading: of the chain's bars. make_control: makes the planted market's run beside it. early: sentences on what could
-        not be read before. jobs: cores. goes_on: whether the chain continues a past whose bars may have been corrected
-        since: it is then not made again on earlier bars to be compared with what was issued.
+        not be read before. jobs: cores. goes_on: see `audit_of`.
     """
     with problems() as found:
         trials = record_chain(experiment, chain)
@@ -224,7 +220,7 @@ def judged(
     without = None
     if chain.takes_default_terms:
         without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
-    audit = Audit((), (), (), (NOT_AUDITED,)) if goes_on else audit_of(experiment, chain)
+    audit = audit_of(experiment, chain, goes_on=goes_on)
     doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
     if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held()

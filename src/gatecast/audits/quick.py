@@ -175,10 +175,18 @@ def _past_of(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> F
     return Forecasts(samples, cut, values, scale, forecasts.fitted, panel=forecasts.panel)
 
 
-def audit_of(experiment: Experiment, chain: Chain) -> Audit:
-    """The quick audit of a chain, and the user's columns and functions that know what is to come, unless allowed."""
+NOT_AUDITED = "what was issued from day to day: `gatecast parity` compares it with a chain over all bars"
+
+
+def audit_of(experiment: Experiment, chain: Chain, *, goes_on: bool = False) -> Audit:
+    """The quick audit of a chain, and the user's columns and functions that know what is to come, unless allowed.
+
+    `goes_on`: whether the chain continues a past whose bars may have been corrected since: it is then not made again on
+    earlier bars, as what was issued then is not what the corrected bars say.
+    """
     allowed, leaks = experiment.too_good, []
     for name, one in chain.classes.items():
         own = chain.bars.filter(pl.col("asset_class") == name)
         leaks += knowing_columns(own, one.samples.names, experiment.horizon, allowed)
-    return with_knowing(quick_audit(experiment, chain), leaks, allowed)
+    found = Audit((), (), (), (NOT_AUDITED,)) if goes_on else quick_audit(experiment, chain)
+    return with_knowing(found, leaks, allowed)

@@ -101,7 +101,7 @@ def _signal(value: int | None) -> str:
 
 def retrain(
     folder: StoreFolder,
-    if_due: Annotated[bool, typer.Option("--if-due", help="Only where a refit is due by the schedule.")] = False,
+    if_due: Annotated[bool, typer.Option("--if-due", help="Do nothing where no refit is due.")] = False,
     now: Now = None,
     jobs: Jobs = None,
     index: IndexAddress = None,

@@ -13,7 +13,7 @@ import polars as pl
 from gatecast.chain import Past
 from gatecast.errors import StoreError
 from gatecast.runs import Run
-from gatecast.store.issued import Piece, bytes_of_pieces, joined, rows_of
+from gatecast.store.issued import Piece, bytes_of_pieces, issued_keys, joined, rows_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import WEIGHTS, in_order, pieces_by_record
 from gatecast.store.reading import experiment_of
@@ -82,9 +82,7 @@ def _piece_from(
     }  # fmt: skip
     own = rows_of(replace(issued, scale={}, fitted={}, refused_fits={}, validation=()), fresh)
     numbers = {refit for blocks in scale.values() for refit in blocks}
-    keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
-    keys = keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
-    held = keys.join(weights, on=["symbol", "time"], how="left", maintain_order="left")
+    held = issued_keys(own).join(weights, on=["symbol", "time"], how="left", maintain_order="left")
     return Piece(
         own, scale, {name: table[:, place] for place, name in enumerate(one.samples.names)},
         {name: held[name].fill_null(np.nan).to_numpy() for name in WEIGHTS},
@@ -186,12 +184,7 @@ _NOTHING = pl.DataFrame(
 
 
 def _weights_of(piece: Piece) -> pl.DataFrame:
-    own = piece.issued
-    keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
-    return keys.with_columns(
-        pl.col("time").dt.replace_time_zone("UTC"),
-        *(pl.Series(name, piece.weights[name]) for name in WEIGHTS),
-    )
+    return issued_keys(piece.issued).with_columns(pl.Series(name, piece.weights[name]) for name in WEIGHTS)
 
 
 def _ancestry(store: Store, model: Model) -> set[int]:

@@ -15,6 +15,7 @@ import polars as pl
 
 from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.panel import ENSEMBLE, MADE_OF_OTHERS
+from gatecast.store.issued import issued_keys
 from gatecast.trading.decisions import CHOICE, KEYS, SIGNAL, keys_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.
 
     `bars`: as they were known when it was issued. The first piece that has a symbol and close counts.
     """
-    keys = [_keys_of(piece) for piece in pieces]
+    keys = [issued_keys(piece.issued) for piece in pieces]
 
     def table(columns: Callable[[Piece], Mapping[str, FloatArray]]) -> pl.DataFrame:
         parts = [
@@ -144,12 +145,6 @@ def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.
         "strategy": decisions.select(*KEYS, *CHOICE),
         "size": table(lambda piece: piece.weights),
     }
-
-
-def _keys_of(piece: Piece) -> pl.DataFrame:
-    own = piece.issued
-    keys = pl.DataFrame({"symbol": own.symbol, "time": own.time}, schema_overrides={"symbol": pl.String})
-    return keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
 
 
 # ── a table a stage ───────────────────────────────────────────────────────────────────────────────

@@ -75,7 +75,7 @@ def retrain(
 
     Parameters
     ----------
-    if_due: where no refit is due nothing is done; False: refit at the newest close all the same.
+    if_due: where no refit is due nothing is done; False says so as well, since none is made within a period.
     now: the moment against which a refit is due (default: the clock). progress: see `gatecast.run`. machine: cores.
 
     Of several refits that were due, as on a machine that was off for months, the latest is made and the others are

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import numpy as np
+import polars as pl
 
 from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.walkforward import Issued
@@ -72,6 +73,17 @@ def rows_of(issued: Issued, rows: BoolArray) -> Issued:
         },
         moves=issued.moves[rows] if len(issued.moves) else issued.moves,
     )
+
+
+def issued_keys(issued: Issued) -> pl.DataFrame:
+    """symbol and time (UTC) of what was issued, a row a forecast, in its order.
+
+    >>> day = np.array(["2020-01-02"], "datetime64[us]")
+    >>> issued_keys(Issued(("A",), day, (), {}, {}, {})).rows()
+    [('A', datetime.datetime(2020, 1, 2, 0, 0, tzinfo=zoneinfo.ZoneInfo(key='UTC')))]
+    """
+    keys = pl.DataFrame({"symbol": issued.symbol, "time": issued.time}, schema_overrides={"symbol": pl.String})
+    return keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
 
 
 def joined(pieces: Sequence[Issued]) -> Issued:

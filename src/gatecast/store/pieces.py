@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.store.artefacts import Artefacts
-from gatecast.store.issued import VALUE, WEIGHT, Piece, joined, pieces_of
+from gatecast.store.issued import VALUE, WEIGHT, Piece, issued_keys, joined, pieces_of
 from gatecast.store.schema import TABLES
 from gatecast.store.state import ISSUED, State
 
@@ -67,11 +67,10 @@ def forecasts_in_force(artefacts: Artefacts, state: State, horizon: int) -> pl.D
     for name in sorted({name for each in read.values() for name in each}):
         ordered = in_order([(number, each[name]) for number, each in read.items() if name in each])
         whole = joined([piece.issued for piece in ordered])
-        keys = pl.DataFrame({"symbol": whole.symbol, "time": whole.time}, schema_overrides={"symbol": pl.String})
-        keys = keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
+        keys = issued_keys(whole)
         for model, heads in whole.values.items():
             for head, array in heads.items():
-                table = array.reshape(len(array), -1)
+                table = array.reshape(len(array), array.size // max(len(array), 1))
                 for place in range(table.shape[1]):
                     step = place + 1 if table.shape[1] > 1 else horizon
                     issued = np.flatnonzero(~np.isnan(table[:, place]))
