@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -180,8 +181,6 @@ def make_live(folder: Path) -> None:
 
 
 def _make_ledger(folder: Path, bars: Any) -> None:
-    import os
-
     from gatecast.evaluation.ledger import record_trial
 
     before = os.environ.get("GATECAST_DATA")
@@ -331,7 +330,6 @@ def unseal_run(folder: str, bars: str) -> Any:
 
 def read_ledger(folder: str) -> Any:
     """How many trials are on file, what is said, and how many there are once one more is recorded."""
-    import os
 
     from gatecast.evaluation.ledger import ledger_path, problems, read_trials
 
@@ -343,7 +341,6 @@ def read_ledger(folder: str) -> Any:
 
 def record_in_ledger(folder: str) -> Any:
     """The number of trials once one more is recorded, and what was said."""
-    import os
 
     from gatecast.evaluation.ledger import problems, record_trial
     from gatecast.market import synthetic
@@ -355,8 +352,6 @@ def record_in_ledger(folder: str) -> Any:
 
 
 def read_openings(folder: str) -> Any:
-    import os
-
     from gatecast.evaluation.holdout import openings_path, read_openings
     from gatecast.evaluation.ledger import problems
 
@@ -474,7 +469,7 @@ def _update(store: str, bars: str) -> Any:
     from gatecast.store import Store
 
     own = Path("store")
-    shutil.copytree(store, own, symlinks=True)
+    shutil.copytree(store, own, symlinks=True, copy_function=_copy_as_it_is)
     before = [one.sentence for one in Store.faults(own)]
     journal = sorted(file.name for file in (own / "journal").iterdir())
     try:
@@ -487,6 +482,17 @@ def _update(store: str, bars: str) -> Any:
     rows = [{name: row.get(name) for name in ("symbol", "gate", "weight", "expected_return_log")}
             for row in said["decisions"]]  # fmt: skip
     return {"faults": before, "after": [one.sentence for one in Store.faults(own) if not one.is_harmless], "rows": rows}
+
+
+def _copy_as_it_is(file: str, copy: str) -> None:
+    """Copies what a bad example may hold: a file, a link, a pipe, or a hole of many gigabytes."""
+    if Path(file).is_fifo():
+        os.mkfifo(copy)
+    elif Path(file).is_symlink() or _is_small_file(Path(file)):
+        shutil.copy2(file, copy, follow_symlinks=False)
+    else:
+        Path(copy).touch()
+        os.truncate(copy, Path(file).stat().st_size)
 
 
 def update_with(bars: str, store: str) -> Any:
