@@ -12,9 +12,10 @@ were known at a moment. Of what comes, a row is
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -76,6 +77,22 @@ class History:
         self, artefacts: Artefacts, state: Callable[[], State], came: Callable[[], Iterable[BarsPart]]
     ) -> None:  # fmt: skip
         self._artefacts, self._state, self._came = artefacts, state, came
+        self._frames: dict[tuple[str, int | None], pl.DataFrame] | None = None  # that were read, within `read_once`
+
+    @contextlib.contextmanager
+    def read_once(self) -> Iterator[None]:
+        """For as long as it lasts an artefact that was read and checked is not read again: nobody else may write."""
+        self._frames = {}
+        try:
+            yield
+        finally:
+            self._frames = None
+
+    def of_state(self, state: State) -> History:
+        """The bars as another state names them; what was read once is not read again."""
+        other = History(self._artefacts, lambda: state, self._came)
+        other._frames = self._frames
+        return other
 
     def versions(self, since: datetime | None = None, years: Iterable[int] | None = None) -> pl.DataFrame:
         """Every version of every row, sorted by symbol, time, known_at and record.
@@ -99,18 +116,24 @@ class History:
         `since`: see `versions`; segments are numbered from there. `record`: of what had come by this record alone.
         Raises `StoreError` for bars that are none.
         """
-        refuse_naive(moment)
-        rows = self.versions(since).filter(pl.col("known_at") <= moment)
-        if record is not None:
-            rows = rows.filter(pl.col("record") <= record)
-        return self._bars(_last(_without_repeats(rows, self._state().columns)))
+        return self._as_of(self.versions(since), moment, record)
 
     def for_chain(self, moment: datetime, record: int | None = None) -> pl.DataFrame:
         """As `as_of`, each row known since its first version: a correction changes a row, not when it was there."""
-        now = self.as_of(moment, record=record)
-        first = self.versions().group_by(KEYS).agg(_first=pl.col("known_at").min())
+        rows = self.versions()
+        now = self._as_of(rows, moment, record)
+        first = rows.filter(_differs_from(1) & ~_differs_from(-1)).select(*KEYS, _first="known_at")
+        if first.is_empty():  # every row has one version
+            return now
         joined = now.join(first, on=KEYS, how="left", maintain_order="left")
         return joined.with_columns(known_at=pl.min_horizontal("known_at", "_first")).drop("_first")
+
+    def _as_of(self, versions: pl.DataFrame, moment: datetime, record: int | None) -> pl.DataFrame:
+        refuse_naive(moment)
+        rows = versions.filter(pl.col("known_at") <= moment)
+        if record is not None:
+            rows = rows.filter(pl.col("record") <= record)
+        return self._bars(_last(_without_repeats(rows, self._state().columns)))
 
     def first_known(self, since: datetime | None = None) -> pl.DataFrame:
         """The Bars frame of each row's first version."""
@@ -144,6 +167,14 @@ class History:
             return frames
 
     def _read(self, part: BarsPart) -> pl.DataFrame:
+        key, frames = (part.part, part.record), self._frames
+        if frames is None:
+            return self._checked(part)
+        if key not in frames:
+            frames[key] = self._checked(part)
+        return frames[key]
+
+    def _checked(self, part: BarsPart) -> pl.DataFrame:
         columns = VERSION if part.record is not None else {**VERSION, **RECORD}
         further = dict.fromkeys(self._state().columns, pl.Float64)
         frame = self._artefacts.table(part.part, {**columns, **further}, most_rows=PART_ROWS)

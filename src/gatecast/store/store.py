@@ -231,7 +231,8 @@ class Store:
                 for place in (self.folder, self.folder / JOURNAL):
                     sweep(place)
                 self._catch_up()
-                yield
+                with self.bars.read_once():
+                    yield
                 if self._wrote:
                     self._index_quietly()
             finally:
@@ -310,7 +311,7 @@ class Store:
             if accept is not None:
                 draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
                 try:
-                    accept(History(self.artefacts, lambda: draft, self._bars_that_came).for_chain(now))
+                    accept(self.bars.of_state(draft).for_chain(now))
                 except Exception:
                     self.artefacts.discard(set(parts.values()) - parts_named(self.journal.records()))
                     raise
