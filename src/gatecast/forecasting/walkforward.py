@@ -95,9 +95,9 @@ class Forecasts:
             return np.zeros(0, np.int64)
         return np.sort(np.concatenate([fold.test for fold in self.folds]))
 
-    def issued(self) -> Issued:
-        """What was issued, by symbol and time of decision: the past of a walk over more bars."""
-        rows = self.rows
+    def issued(self, rows: IntArray | None = None) -> Issued:
+        """What was issued, by symbol and time of decision: the past of a walk over more bars; `rows`: of these alone."""
+        rows = self.rows if rows is None else rows
         samples = self.samples
         values = {
             model: {head: array[rows] for head, array in heads.items()} for model, heads in _in_memory(self.values)
@@ -159,20 +159,23 @@ class Forecasts:
 
     def to_frame(self) -> pl.DataFrame:
         """`symbol, time, model, head, step, value, known_at`, sorted by symbol, time, model, head and step."""
-        return pl.concat(list(self.frames()))
+        return self._frame_of(self.rows, self._in_memory())
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The parts of `to_frame`, one symbol after the other: a long frame has ten times the bytes of its numbers."""
-        rows = self.rows
+        rows, values = self.rows, self._in_memory()
         number = self.samples.symbol[self.samples.ends[rows]]
-        values = {model: dict(heads) for model, heads in self.values.items()}  # from disk once, not for each symbol
-        for place, symbol in enumerate(self.samples.symbols):
-            yield self._frame_of(symbol, rows[number == place], values)
+        for place in range(len(self.samples.symbols)):
+            yield self._frame_of(rows[number == place], values)
 
-    def _frame_of(self, symbol: str, rows: IntArray, values: dict[str, dict[str, FloatArray]]) -> pl.DataFrame:
+    def _in_memory(self) -> dict[str, dict[str, FloatArray]]:
+        """The values, read from disk once."""
+        return {model: dict(heads) for model, heads in self.values.items()}
+
+    def _frame_of(self, rows: IntArray, values: dict[str, dict[str, FloatArray]]) -> pl.DataFrame:
         samples = self.samples
         decided = samples.decided[rows]
-        time = samples.time[decided]
+        time, number = samples.time[decided], samples.symbol[decided]
         known_at: dict[int, NDArray[np.datetime64]] = {}  # of a step
         names: list[tuple[str, str, int]] = []  # model, head and step of each part, in their order
         there, value, known = [], [], []
@@ -189,12 +192,12 @@ class Forecasts:
                     value.append(table[issued, column])
                     known.append(known_at[step][issued])
         part, row = np.repeat(np.arange(len(names)), [len(one) for one in there]), np.concatenate(there)
-        order = np.lexsort((part, time[row]))
+        order = np.lexsort((part, time[row], number[row]))
         part = part[order]
         model_of, head_of, step_of = (list(one) for one in zip(*names, strict=True))
         return pl.DataFrame(
             {
-                "symbol": pl.Series([symbol], dtype=pl.String).new_from_index(0, len(part)),
+                "symbol": pl.Series(samples.symbols, dtype=pl.String).gather(number[row[order]]),
                 "time": pl.Series(time[row[order]]).dt.replace_time_zone("UTC"),
                 "model": pl.Series(model_of, dtype=pl.String).gather(part),
                 "head": pl.Series(head_of, dtype=pl.String).gather(part),

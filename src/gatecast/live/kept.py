@@ -70,17 +70,19 @@ def _piece_from(
     one: ClassResult, before: Issued | None, weights: pl.DataFrame, signals: Sequence[str],
     waits: Collection[tuple[str, np.datetime64]],
 ) -> Piece:  # fmt: skip
-    issued, rows = one.forecasts.issued(), one.forecasts.rows
-    fresh = np.ones(len(rows), bool) if before is None else ~np.isin(rows, before.rows_in(one.samples)[1])
+    rows = one.forecasts.rows
+    if before is not None:
+        rows = rows[~np.isin(rows, before.rows_in(one.samples)[1])]
     if waits:
-        fresh &= [key not in waits for key in zip(issued.symbol, issued.time, strict=True)]
-    table = one.samples.features[one.samples.ends[rows]][fresh]
+        keys = zip(*one.forecasts.keys_of(rows), strict=True)
+        rows = rows[[key not in waits for key in keys]]
+    table = one.samples.features[one.samples.ends[rows]]
     done = 0 if before is None else len(before.cutoffs)
     scale = {
         model: dict(list(enumerate(blocks))[done if before is not None and model in before.scale else 0 :])
         for model, blocks in one.forecasts.scale.items() if model in signals
     }  # fmt: skip
-    own = rows_of(replace(issued, scale={}, fitted={}, refused_fits={}, validation=()), fresh)
+    own = replace(one.forecasts.issued(rows), scale={}, fitted={}, refused_fits={}, validation=())
     numbers = {refit for blocks in scale.values() for refit in blocks}
     held = issued_keys(own).join(weights, on=["symbol", "time"], how="left", maintain_order="left")
     return Piece(

@@ -267,10 +267,12 @@ def told_of(
         due = refits_due(experiment.schedule, one.samples, past.forecasts[name])
         if due:
             warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
-    classes, decisions = chain.classes, chain.decisions
+    newest = {name: newest_of(one, awaited) for name, one in chain.classes.items()}
+    decisions = chain.decisions.of(newest)
     rows = newest_rows(
-        merged.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes, awaited),
-        _without(decisions.signals, awaited), _without(decisions.weights, awaited), run.verdicts,
+        merged.filter(pl.col("asset_class").is_in(list(newest))),
+        pl.concat([one.forecasts.to_frame() for one in newest.values()]).lazy(),
+        decisions.signals, decisions.weights, run.verdicts,
         signal_model=experiment.signals.model, confirmed_by=experiment.signals.confirmed_by,
         abstain=experiment.strategies.abstain, titles=decisions.titles, names=experiment.model_titles, ended=ended,
         calendars=calendars,
@@ -447,19 +449,15 @@ def _refuse_empty_columns(known: pl.DataFrame, bars: pl.DataFrame, names: tuple[
                 )
 
 
-def newest_frame(classes: dict[str, ClassResult], awaited: pl.DataFrame | None = None) -> pl.LazyFrame:
-    """The forecasts of each symbol's newest row alone, but `awaited` ones, as `Forecasts.to_frame` has them."""
-    parts = []
-    for one in classes.values():
-        samples, rows = one.samples, one.forecasts.rows
-        if awaited is not None and len(awaited):
-            keys = keys_of(samples, samples.decided[rows]).with_row_index("_at")
-            rows = rows[_without(keys, awaited)["_at"].to_numpy()]
-        number = samples.symbol[samples.decided[rows]]
-        last = [rows[number == place][-1] for place in range(len(samples.symbols)) if (number == place).any()]
-        fold = replace(one.forecasts.folds[-1], test=np.array(last, np.int64))
-        parts.append(replace(one.forecasts, folds=(fold,)).to_frame())
-    return pl.concat(parts).lazy()
+def newest_of(one: ClassResult, awaited: pl.DataFrame | None = None) -> ClassResult:
+    """A class with the forecast of each symbol's newest row alone, but `awaited` ones."""
+    samples, rows = one.samples, one.forecasts.rows
+    if awaited is not None and len(awaited):
+        keys = keys_of(samples, samples.decided[rows]).with_row_index("_at")
+        rows = rows[_without(keys, awaited)["_at"].to_numpy()]
+    number = samples.symbol[samples.decided[rows]]
+    last = rows[np.diff(number, append=-1) != 0]  # rows are sorted by symbol and time
+    return replace(one, forecasts=replace(one.forecasts, folds=(replace(one.forecasts.folds[-1], test=last),)))
 
 
 def stale(

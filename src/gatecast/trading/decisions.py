@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.forecasting.combining.intervals import IntervalForecasts
+from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.trading.portfolio import make_book
 from gatecast.trading.strategies import FLAT, strategy_titles
@@ -116,6 +115,12 @@ class Decisions:
         """Each symbol's last decision, all columns."""
         return self.frame.group_by("symbol", maintain_order=True).last()
 
+    def of(self, classes: Mapping[str, Decided]) -> Self:
+        """The decisions of some rows alone: of the same classes, with fewer forecasts."""
+        kept = pl.concat([keys_of(one.samples, one.samples.decided[one.forecasts.rows]) for one in classes.values()])
+        weights = self.weights.join(kept, on=KEYS, how="semi", maintain_order="left")
+        return replace(self, classes=classes, weights=weights)
+
     def with_nothing_held(self, classes: Mapping[str, Decided]) -> Self:
         """The same with every weight 0; `classes`: those whose selections say so."""
         return replace(self, classes=classes, weights=self.weights.with_columns(pl.col("weight", "book") * 0.0))
@@ -165,16 +170,10 @@ def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:
     )
 
 
-def _interval_ends(one: Decided) -> dict[str, NDArray[np.float64]]:
-    """low_80, high_80, ... -> (samples,) ends of the intervals of the log return over the horizon."""
-    made = IntervalForecasts.of_heads(one.forecasts.values[ENSEMBLE])
-    if made is None:
-        return {}
-    return {
-        f"{side}_{100 * level:g}": ends[:, -1, place]
-        for place, level in enumerate(made.levels)
-        for side, ends in (("low", made.low), ("high", made.high))
-    }
+def _interval_ends(one: Decided) -> dict[str, str]:
+    """low_80, high_80, ... -> the ensemble's head with these ends of the intervals."""
+    heads = one.forecasts.values[ENSEMBLE]
+    return {head.removeprefix("return_"): head for head in heads if head.startswith((LOW, HIGH))}
 
 
 def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
@@ -191,14 +190,13 @@ def _makers(one: Decided) -> dict[str, Callable[[], pl.Series]]:
             return lambda: pl.Series(np.full(len(rows), np.nan)).fill_nan(None)
         return lambda: number(ensemble[head][rows] if ensemble[head].ndim == 1 else ensemble[head][rows, -1])
 
-    ends = _interval_ends(one)
     return {
         "return_log": forecast("return"),
         "return_simple": forecast("return_simple"),
         "probability_up": forecast("direction"),
         "variance": lambda: number(ensemble["volatility"][rows] * samples.facts.ratio[samples.ends[rows]]),
         "regime_probability": forecast("regime"),
-        **{name: partial(number, values[rows]) for name, values in ends.items()},
+        **{name: forecast(head) for name, head in _interval_ends(one).items()},
         "z": lambda: number(one.signals.z[rows]),
         "signal": lambda: pl.Series(one.signals.signal[rows].astype(np.int8)),
         "consensus": lambda: pl.Series(one.signals.consensus[rows]),
