@@ -72,6 +72,7 @@ class Forecasts:
     members: model -> for each of its seeds, head -> what that seed alone forecast, of a path the last step.
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
     rivals: head -> for each fold the name of the simple rival in force, see `evaluation.rivals`.
+    learned: part -> the numbers that the ensemble has learned at the last refit, see `combining.choice.Learning`.
 
     Of a class that is finished, beside others, arrays are on disk and read when they are asked for, see `compute.disk`.
     """
@@ -87,6 +88,7 @@ class Forecasts:
     panel: Mapping[str, Forecaster] = field(default_factory=dict)
     refused: Mapping[str, Mapping[np.datetime64, str]] = field(default_factory=dict)
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
+    learned: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def rows(self) -> IntArray:
@@ -96,7 +98,7 @@ class Forecasts:
         return np.sort(np.concatenate([fold.test for fold in self.folds]))
 
     def issued(self, rows: IntArray | None = None) -> Issued:
-        """What was issued, by symbol and time of decision: the past of a walk over more bars; `rows`: of these alone."""
+        """What was issued, by symbol and time of decision: the past of a walk over more bars; `rows`: no others."""
         rows = self.rows if rows is None else rows
         samples = self.samples
         values = {
@@ -110,7 +112,7 @@ class Forecasts:
             tuple(samples.symbols[number] for number in samples.symbol[samples.decided[rows]]), samples.times[rows],
             tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
             self.in_force, self.rivals, samples.targets["return"].value[samples.decided[rows], 0],
-            self.refused, self.refused_fits,
+            self.refused, self.refused_fits, learned=self.learned,
         )  # fmt: skip
 
     def keys_of(self, rows: IntArray) -> Keys:
@@ -218,7 +220,7 @@ class Issued:
     ----------
     symbol, time: (rows,) whose forecast each is, and the close at which it was made. cutoffs: of the refits, in time
         order. values, members: as in `Forecasts`, arrays over these rows.
-    scale, fitted, in_force, rivals, refused, refused_fits: as in `Forecasts`.
+    scale, fitted, in_force, rivals, refused, refused_fits, learned: as in `Forecasts`.
     moves: (rows,) log return over the bar that follows, NaN where it was not known; empty: not known at all. They tell
         whether longer bars are those of the same market.
     validation: for each refit the rows that `scale` is of; empty: those of the same refit. A past that has them may be
@@ -238,6 +240,7 @@ class Issued:
     refused: Mapping[str, Mapping[np.datetime64, str]] = field(default_factory=dict)
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
     validation: tuple[Keys, ...] = ()
+    learned: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @cached_property
     def _found(self) -> list[tuple[ReferenceType[Samples], tuple[IntArray, IntArray]]]:

@@ -82,7 +82,10 @@ def _piece_from(
         model: dict(list(enumerate(blocks))[done if before is not None and model in before.scale else 0 :])
         for model, blocks in one.forecasts.scale.items() if model in signals
     }  # fmt: skip
-    own = replace(one.forecasts.issued(rows), scale={}, fitted={}, refused_fits={}, validation=())
+    learned = one.forecasts.learned if len(one.forecasts.folds) > done else {}  # what a refit learned is of its piece
+    own = replace(
+        one.forecasts.issued(rows), scale={}, fitted={}, refused_fits={}, validation=(), learned=learned
+    )  # fmt: skip
     numbers = {refit for blocks in scale.values() for refit in blocks}
     held = issued_keys(own).join(weights, on=["symbol", "time"], how="left", maintain_order="left")
     return Piece(
@@ -154,8 +157,8 @@ def _past_of(
         }  # fmt: skip
         found[name] = replace(
             joined([piece.issued for piece in ordered]), cutoffs=cutoffs, in_force=refits.issued.in_force,
-            rivals=refits.issued.rivals, refused=refits.issued.refused, fitted=fits[0].get(name, {}),
-            refused_fits=fits[1].get(name, {}), scale=scale,
+            rivals=refits.issued.rivals, refused=refits.issued.refused, learned=refits.issued.learned,
+            fitted=fits[0].get(name, {}), refused_fits=fits[1].get(name, {}), scale=scale,
             validation=tuple(rows[place] for place in range(len(cutoffs))) if scale else (),
         )  # fmt: skip
         for one in sorted({experiment.signals.model, experiment.signals.confirmed_by}):

@@ -30,8 +30,9 @@ MOST_SEEDS = 1_000
 """Of a model whose seeds forecast alone."""
 TIME, SYMBOL, MOVES, TABLE = "time", "symbol", "moves", "table"
 VALUE, MEMBER, SCALE, ROWS, FEATURE, WEIGHT = "value", "member", "scale", "validation", "feature", "decided"
+LEARNED = "learned"
 """Words after the class in the names of arrays: value/HEAD/MODEL, member/SEED/HEAD/MODEL, scale/REFIT/MODEL,
-validation/REFIT/symbol and /time, feature/NAME, decided/weight."""
+validation/REFIT/symbol and /time, feature/NAME, decided/weight, learned/PART."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _arrays_of(piece: Piece) -> dict[str, NDArray[Any]]:
     for refit, (names, times) in piece.validation.items():
         arrays[f"{ROWS}/{refit}/{SYMBOL}"] = np.array([number[one] for one in names], np.int32)
         arrays[f"{ROWS}/{refit}/{TIME}"] = times.astype("datetime64[us]").astype(np.int64)
-    for kind, columns in ((FEATURE, piece.features), (WEIGHT, piece.weights)):
+    for kind, columns in ((FEATURE, piece.features), (WEIGHT, piece.weights), (LEARNED, issued.learned)):
         arrays |= {f"{kind}/{name}": values for name, values in columns.items()}
     return arrays
 
@@ -251,7 +252,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
     values: dict[str, dict[str, FloatArray]] = {}
     members: dict[str, dict[int, dict[str, FloatArray]]] = {}
     scale: dict[str, dict[int, FloatArray]] = {}
-    columns: dict[str, dict[str, FloatArray]] = {FEATURE: {}, WEIGHT: {}}
+    columns: dict[str, dict[str, FloatArray]] = {FEATURE: {}, WEIGHT: {}, LEARNED: {}}
     for name, array in arrays.items():
         kind, _, rest = name.partition("/")
         place, _, of = rest.partition("/")
@@ -259,6 +260,9 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
             raise ValueError(f"its {name[:80]!r} is of {array.dtype}, expected float64")
         if kind == SCALE and array.ndim == 1:
             scale.setdefault(of, {})[_whole(place, name, len(refits))] = array
+            continue
+        if kind == LEARNED and array.ndim == 1:
+            columns[kind][rest] = array
             continue
         shapes = [(count,), (count, 1), (count, horizon)]
         if kind in (VALUE, MEMBER) and is_path(place if kind == VALUE else of.partition("/")[0]):
@@ -287,6 +291,7 @@ def _piece_of(arrays: dict[str, NDArray[Any]], horizon: int) -> Piece:
         {head: tuple(names) for head, names in table["rivals"].items()}, moves,
         {model: {np.datetime64(cutoff, "us"): why for cutoff, why in refits.items()}
          for model, refits in table["refused"].items()},
+        learned=columns[LEARNED],
     )  # fmt: skip
     return Piece(issued, scale, columns[FEATURE], columns[WEIGHT], table["again"], validation)
 

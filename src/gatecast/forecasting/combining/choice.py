@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
 
 MIN_RECORD_DAYS = 500  # of record, before anything is learned from it: two years
 SWITCH_Z = 2.0  # standard errors by which another forecast must have been better
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a combination learns from the record, fold by fold from `since` on: the earlier folds stay as issued.
+
+    `known`: part -> numbers that a past has learned at fold `since`, from the answers known at its cutoff: they are
+    taken over. `found`: part -> the numbers of the last fold.
+    """
+
+    since: int = 0
+    known: Mapping[str, FloatArray] = field(default_factory=dict)
+    found: dict[str, FloatArray] = field(default_factory=dict)
+
+    def at(self, part: str, fold: int, learn: Callable[[], FloatArray]) -> FloatArray:
+        """The numbers of a part at a fold: of the past where it has them, else learned now."""
+        taken = self.known.get(part) if fold == self.since else None
+        self.found[part] = learn() if taken is None else taken
+        return self.found[part]
 
 
 def choose(forecasts: Forecasts, losses: FloatArray) -> list[int]:

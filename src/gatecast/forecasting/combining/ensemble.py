@@ -8,7 +8,8 @@ base|meta boundary is the one purge: at a refit's cutoff, only rows whose answer
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -16,8 +17,14 @@ from pydantic import Field
 
 from gatecast.compute.parallel import one_thread
 from gatecast.errors import SettingsError
-from gatecast.forecasting.combining.choice import choose
-from gatecast.forecasting.combining.variance import LARGEST_MIXTURE, correct_variance, correction_of, mix_variances
+from gatecast.forecasting.combining.choice import Learning, choose
+from gatecast.forecasting.combining.variance import (
+    LARGEST_MIXTURE,
+    SHARE,
+    correct_variance,
+    correction_of,
+    mix_variances,
+)
 from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
 from gatecast.samples.targets import return_scale
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gatecast.forecasting.schedule import Fold
     from gatecast.forecasting.walkforward import Forecasts, Issued
 
     FloatArray = NDArray[np.float64]
@@ -71,7 +79,7 @@ class Ensemble(Settings):
 
         In: `volatility` (samples,) is the variance in force, where it is known already; `heads` are those to be made
         beside it; `issued` is what a past has issued: where it says of every refit which candidate was in force, that
-        stays.
+        stays, and so does what was learned at its last refit.
 
         Its heads: `return` (samples, horizon) expected cumulative log returns; `return_simple` (samples,) expected
         simple return over the horizon, half the variance included; `direction` and `regime` calibrated probabilities;
@@ -81,18 +89,21 @@ class Ensemble(Settings):
         samples = forecasts.samples
         if not forecasts.folds:
             return forecasts
+        learning = Learning(since, issued.learned if issued and since == len(issued.cutoffs) - 1 else {})
         with one_thread():
             if volatility is None:
-                volatility = self._volatility(forecasts, since)
+                volatility = self._volatility(forecasts, learning)
             known, found, names = forecasts, {}, issued.in_force if issued else {}
             if "return" in heads:
-                found["return"] = self._returns(known, since, names.get("return", ()))
+                found["return"] = self._returns(known, learning, names.get("return", ()))
             if "direction" in heads:
-                found["direction"] = self._probability(known, "direction", since, names.get("direction", ()))
+                found["direction"] = self._probability(known, "direction", learning, names.get("direction", ()))
             if "regime" in heads:
-                density = turbulence(forecasts, volatility, _already_issued(forecasts, DENSITY, "regime", since), since)
+                density = turbulence(
+                    forecasts, volatility, _already_issued(forecasts, DENSITY, "regime", since), learning
+                )
                 known = forecasts.with_model(DENSITY, {"regime": density})
-                found["regime"] = self._probability(known, "regime", since, names.get("regime", ()))
+                found["regime"] = self._probability(known, "regime", learning, names.get("regime", ()))
         beside = {"volatility": volatility}
         if "return" in found:
             variance = volatility * samples.facts.ratio[samples.ends]  # close to close
@@ -101,7 +112,7 @@ class Ensemble(Settings):
         for name in (EQUAL, STACKED, "ensemble"):
             own = {head: one.values[name] for head, one in found.items()}
             known = known.with_model(name, own | beside if name == "ensemble" else own)
-        return replace(known, in_force={head: one.in_force for head, one in found.items()})
+        return replace(known, in_force={head: one.in_force for head, one in found.items()}, learned=learning.found)
 
     def opinions_on(self, head: str, forecasts: Forecasts) -> tuple[str, ...]:
         """The models whose forecasts make a head."""
@@ -134,45 +145,61 @@ class Ensemble(Settings):
             minimum_days=self.minimum_days,
         )  # fmt: skip
 
-    def _returns(self, forecasts: Forecasts, since: int, known: Sequence[str]) -> InForce:
+    def _returns(self, forecasts: Forecasts, learning: Learning, known: Sequence[str]) -> InForce:
         """Slopes of what the members' standardised forecasts add to the rival's; a probability counts as its quantile.
 
         Equal weight has two: of the mean of all members, and of the linear ones, which need the least to be learned.
         """
         from scipy.special import ndtri
 
-        samples = forecasts.samples
+        samples, since = forecasts.samples, learning.since
         steps = np.sqrt(np.arange(1, samples.horizon + 1))
-        unit = return_scale(samples.facts.sigma[samples.ends], samples.horizon)
         rival = next(name for name in STARTS["return"] if "return" in forecasts.values.get(name, {}))
-        start = forecasts.values[rival]["return"] / unit
-        base = forecasts.values["base_rate"]["direction"]
-        names, opinions = self.opinions_on("return", forecasts), []
+        names = self.opinions_on("return", forecasts)
         if not names:
             return _rivals_own(forecasts, "return", rival, since, samples.horizon)
-        for name in names:
-            heads = forecasts.values[name]
-            if "return" in heads:
-                opinions.append(heads["return"] / unit)
-            else:
-                quantile = ndtri(heads["direction"]) - ndtri(base)
-                opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
-        answer = samples.answers[:, samples.horizon - 1]
-        every = np.stack(opinions, axis=-1) - start[..., None]  # (samples, horizon, members)
         linear = [i for i, name in enumerate(names) if is_linear(name, forecasts.panel)]
-        means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
-        equal, own = np.stack(means, axis=-1), self.prior_sd / np.sqrt(every.shape[-1])
-        made = {name: _already_issued(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
-        for rows, record, weight in _records(forecasts, every[:, -1].sum(1) + answer, self.minimum_days, since):
-            for name, inputs, spread in ((EQUAL, equal, self.prior_sd), (STACKED, every, own)):
-                slopes = _slopes(inputs[record, -1], answer[record] - start[record, -1], weight, spread)
-                made[name][rows] = (start[rows] + (inputs[rows] * slopes).sum(-1)) * unit[rows]
-        values = {**made, rival: forecasts.values[rival]["return"]}
-        return _in_force(
-            forecasts, "return", values, lambda one: (one[:, -1] / unit[:, -1] - answer) ** 2, since, known
-        )
 
-    def _volatility(self, forecasts: Forecasts, since: int) -> FloatArray:
+        def inputs_of(rows: IntArray | slice) -> _Inputs:
+            unit = return_scale(samples.facts.sigma[samples.ends[rows]], samples.horizon)
+            start = forecasts.values[rival]["return"][rows] / unit
+            base, opinions = forecasts.values["base_rate"]["direction"][rows], []
+            for name in names:
+                heads = forecasts.values[name]
+                if "return" in heads:
+                    opinions.append(heads["return"][rows] / unit)
+                else:
+                    quantile = ndtri(heads["direction"][rows]) - ndtri(base)
+                    opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
+            every = np.stack(opinions, axis=-1) - start[..., None]  # (rows, horizon, members)
+            means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
+            return _Inputs(start, {EQUAL: np.stack(means, axis=-1), STACKED: every}, unit)
+
+        whole = cache(lambda: inputs_of(slice(None)))
+        answer = cache(lambda: samples.answers[:, samples.horizon - 1])
+        record_at = _records(forecasts, lambda: whole().of[STACKED][:, -1].sum(1) + answer(), self.minimum_days)
+        spreads = {EQUAL: self.prior_sd, STACKED: self.prior_sd / np.sqrt(len(names))}
+
+        def learn(name: str, fold: Fold) -> FloatArray:
+            record, weight = record_at(fold)
+            start, inputs = whole().start[record, -1], whole().of[name][record, -1]
+            return _slopes(inputs, answer()[record] - start, weight, spreads[name])
+
+        made = {name: _already_issued(forecasts, name, "return", since, samples.horizon) for name in (EQUAL, STACKED)}
+        for number, fold in list(enumerate(forecasts.folds))[since:]:
+            now = inputs_of(fold.test)
+            for name, table in made.items():
+                slopes = learning.at(_part("return", name, names), number, partial(learn, name, fold))
+                table[fold.test] = (now.start + (now.of[name] * slopes).sum(-1)) * now.unit
+
+        def loss_of(one: FloatArray) -> FloatArray:
+            loss: FloatArray = (one[:, -1] / whole().unit[:, -1] - answer()) ** 2
+            return loss
+
+        values = {**made, rival: forecasts.values[rival]["return"]}
+        return _in_force(forecasts, "return", values, loss_of, since, known)
+
+    def _volatility(self, forecasts: Forecasts, learning: Learning) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
         spelled = self.spelled(forecasts)
         given, first = spelled.volatility_members or (), spelled.volatility_base or ()
@@ -183,35 +210,66 @@ class Ensemble(Settings):
                 f"ensemble.volatility_members = {', '.join(given)}: expected at least one that forecasts volatility "
                 f"here. Those that do: {', '.join(able) or 'none'}."
             )
-        members = [forecasts.values[name]["volatility"] for name in names]
+        members = {name: forecasts.values[name]["volatility"] for name in names}
         base = np.array([float(name in first) for name in names])
         if not base.any():
             base[0] = 1.0
+        base, since = base / base.sum(), learning.since
         held = _already_issued(forecasts, "ensemble", "volatility", since)
         if CORRECTION not in forecasts.values:
-            return mix_variances(forecasts, np.column_stack(members), base / base.sum(), held, since)
-        mixed = mix_variances(forecasts, np.column_stack(members), base / base.sum(), np.full_like(held, np.nan))
+            return mix_variances(forecasts, members, base, held, learning, since)
+        taken_over = SHARE in learning.known and since == len(forecasts.folds) - 1  # else all mixtures are its record
+        mixed = mix_variances(
+            forecasts, members, base, np.full_like(held, np.nan), learning, since if taken_over else 0
+        )
         own = (forecasts.values[name]["volatility"] for name in (CORRECTION, *CORRECTED))
-        return correct_variance(forecasts, mixed, correction_of(*own), held, since)
+        return correct_variance(forecasts, mixed, correction_of(*own), held, learning)
 
-    def _probability(self, forecasts: Forecasts, head: str, since: int, known: Sequence[str]) -> InForce:
+    def _probability(self, forecasts: Forecasts, head: str, learning: Learning, known: Sequence[str]) -> InForce:
         """Slopes of what the members' log-odds add to the rival's."""
-        samples = forecasts.samples
+        samples, since = forecasts.samples, learning.since
         rival = next(name for name in STARTS[head] if head in forecasts.values.get(name, {}))
         names = self.opinions_on(head, forecasts)
         if not names:
             return _rivals_own(forecasts, head, rival, since)
-        base = _odds(forecasts.values[rival][head])
-        opinions = np.column_stack([_odds(forecasts.values[name][head]) - base for name in names])
+
+        def inputs_of(rows: IntArray | slice) -> _Inputs:
+            base = _odds(forecasts.values[rival][head][rows])
+            opinions = np.column_stack([_odds(forecasts.values[name][head][rows]) - base for name in names])
+            return _Inputs(base, {EQUAL: opinions.mean(1, keepdims=True), STACKED: opinions})
+
+        whole = cache(lambda: inputs_of(slice(None)))
         answer = samples.targets[head].value[samples.decided]
+        record_at = _records(forecasts, lambda: whole().of[STACKED].sum(1) + answer, self.minimum_days)
+
+        def learn(name: str, fold: Fold) -> FloatArray:
+            record, weight = record_at(fold)
+            inputs = whole().of[name][record]
+            spread = self.prior_sd / np.sqrt(inputs.shape[1])
+            return _slopes_with_offset(inputs, answer[record], whole().start[record], weight, spread)
+
         made = {name: _already_issued(forecasts, name, head, since) for name in (EQUAL, STACKED)}
-        for rows, record, weight in _records(forecasts, opinions.sum(1) + answer, self.minimum_days, since):
-            for name, inputs in ((EQUAL, opinions.mean(1, keepdims=True)), (STACKED, opinions)):
-                spread = self.prior_sd / np.sqrt(inputs.shape[1])
-                slopes = _slopes_with_offset(inputs[record], answer[record], base[record], weight, spread)
-                made[name][rows] = _chance(base[rows] + (inputs[rows] * slopes).sum(1))
+        for number, fold in list(enumerate(forecasts.folds))[since:]:
+            now = inputs_of(fold.test)
+            for name, table in made.items():
+                slopes = learning.at(_part(head, name, names), number, partial(learn, name, fold))
+                table[fold.test] = _chance(now.start + (now.of[name] * slopes).sum(1))
         values = {**made, rival: forecasts.values[rival][head]}
         return _in_force(forecasts, head, values, lambda one: (one - answer) ** 2, since, known)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Of some rows: what the ensemble starts from, candidate -> what it weighs, and the unit of a return."""
+
+    start: FloatArray
+    of: dict[str, FloatArray]
+    unit: FloatArray = field(default_factory=lambda: np.ones(0))
+
+
+def _part(head: str, name: str, members: Sequence[str]) -> str:
+    """What the slopes of a head's candidate are called among what is learned; other members have other slopes."""
+    return f"{head}/{name}/{','.join(members)}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +308,9 @@ def _in_force(
     return InForce({**values, "ensemble": result}, names)
 
 
-def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, since: int = 0) -> FloatArray:
+def turbulence(
+    forecasts: Forecasts, volatility: FloatArray, held: FloatArray, learning: Learning
+) -> FloatArray:  # fmt: skip
     """(samples,) probability that the variance of the next h bars exceeds the class's level, from a forecast of it.
 
     The log of the variance is taken as normal around the forecast's, with the mean and the spread of the errors whose
@@ -259,18 +319,27 @@ def turbulence(forecasts: Forecasts, volatility: FloatArray, held: FloatArray, s
     from scipy.special import ndtr
 
     samples = forecasts.samples
-    level, answer = samples.facts.level[samples.ends], samples.targets["volatility"].value[samples.decided]
+    answer = samples.targets["volatility"].value[samples.decided]
     rival = next(name for name in STARTS["regime"] if "regime" in forecasts.values.get(name, {}))
     with np.errstate(divide="ignore", invalid="ignore"):
         forecast = np.log(volatility)
-    for rows, record, weight in _records(forecasts, forecast + answer, DENSITY_DAYS, since):
+    record_at = _records(forecasts, lambda: forecast + answer, DENSITY_DAYS)
+
+    def learn(fold: Fold) -> FloatArray:
+        record, weight = record_at(fold)
         if len(record) == 0:
-            held[rows] = forecasts.values[rival]["regime"][rows]
-            continue
+            return np.zeros(0)
         error = answer[record] - forecast[record]
         centre = float(weight @ error / weight.sum())
-        spread = float(np.sqrt(weight @ (error - centre) ** 2 / weight.sum()))
-        held[rows] = ndtr((forecast[rows] + centre - level[rows]) / spread)
+        return np.array([centre, np.sqrt(weight @ (error - centre) ** 2 / weight.sum())])
+
+    for number, fold in list(enumerate(forecasts.folds))[learning.since :]:
+        rows, errors = fold.test, learning.at(DENSITY, number, partial(learn, fold))
+        if len(errors) == 0:
+            held[rows] = forecasts.values[rival]["regime"][rows]
+            continue
+        centre, spread = errors
+        held[rows] = ndtr((forecast[rows] + centre - samples.facts.level[samples.ends[rows]]) / spread)
     return held
 
 
@@ -282,22 +351,24 @@ def _already_issued(forecasts: Forecasts, model: str, head: str, since: int, *wi
 
 
 def _records(
-    forecasts: Forecasts, paired: FloatArray, minimum_days: int, since: int = 0
-) -> list[tuple[IntArray, IntArray, FloatArray]]:
-    """For each fold from `since` on: test rows, rows with an answered out-of-sample forecast, and their weights.
+    forecasts: Forecasts, paired: Callable[[], FloatArray], minimum_days: int
+) -> Callable[[Fold], tuple[IntArray, FloatArray]]:
+    """Fold -> rows with an answered out-of-sample forecast, and their weights, those of `Samples.evidence`.
 
-    `paired` is finite where there are both a forecast and an answer; weights are those of `Samples.evidence`. Before
-    `minimum_days` the record is empty, so that every slope is 0.
+    `paired` gives what is finite where there are both a forecast and an answer. Before `minimum_days` the record is
+    empty, so that every slope is 0.
     """
     samples = forecasts.samples
-    issued = np.flatnonzero(np.isfinite(paired))
-    records = []
-    for fold in forecasts.folds[since:]:
-        record = issued[known_by(samples.known_at[issued], fold.cutoff)]
+    issued = cache(lambda: np.flatnonzero(np.isfinite(paired())))
+
+    @cache
+    def at(cutoff: np.datetime64) -> tuple[IntArray, FloatArray]:
+        record = issued()[known_by(samples.known_at[issued()], cutoff)]
         if len(np.unique(samples.day[record])) < minimum_days:
             record = record[:0]
-        records.append((fold.test, record, samples.evidence(record)))
-    return records
+        return record, samples.evidence(record)
+
+    return lambda fold: at(fold.cutoff)
 
 
 def _slopes(inputs: FloatArray, answer: FloatArray, weight: FloatArray, spread: float) -> FloatArray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.combining.choice import MIN_RECORD_DAYS, daily_losses
+from gatecast.forecasting.combining.choice import MIN_RECORD_DAYS, Learning, daily_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -23,15 +24,18 @@ if TYPE_CHECKING:
 STEPS = 4  # a member's weight is a multiple of 1 / STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
 LARGEST_MIXTURE = 6  # members: the sets of weights that are tried grow with every one
+MIXTURE, SHARE = "volatility/", "correction"
+"""Parts of what is learned: weights, after it the members' names; and the share of the correction."""
 PRIOR_LOG_ODDS_AGAINST_CORRECTION = 3.0  # log odds against all of a correction, before there is a record
 
 
 def mix_variances(
-    forecasts: Forecasts, members: FloatArray, base: FloatArray, mixed: FloatArray, since: int = 0
-) -> FloatArray:
+    forecasts: Forecasts, members: Mapping[str, FloatArray], base: FloatArray, mixed: FloatArray, learning: Learning,
+    since: int = 0,
+) -> FloatArray:  # fmt: skip
     """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
 
-    In: (samples, members) forecasts, (members,) weights before there is a record, `mixed` (samples,) what stays as it
+    In: name -> (samples,) forecast, (members,) weights before there is a record, `mixed` (samples,) what stays as it
     is before fold `since`. All weights in steps of a quarter, and `base`, are averaged; each counts by how near it is
     to `base` and, exponentially, by its mean QLIKE over the days whose answers are known, later days counting more and
     overlapping ones once. So weights never jump, and stay near `base` until the record says otherwise. Where a member
@@ -41,18 +45,28 @@ def mix_variances(
     ----------
     Yang (2004), Econometric Theory 20: combining by exponential re-weighting.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(members)
-    grid = np.vstack([base, _simplex(members.shape[1], STEPS)])
-    distance = np.abs(grid - base).sum(1) / 2
-    for number, (fold, loss) in enumerate(_past_losses(forecasts, logs, grid)):
-        if number < since:
-            continue
-        weights = base
-        if len(loss) >= MIN_RECORD_DAYS:
-            weights = _exponential_weights(forecasts, loss, distance) @ grid
+
+    def logs_of(rows: IntArray | slice) -> FloatArray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs: FloatArray = np.log(np.column_stack([one[rows] for one in members.values()]))
+        return logs
+
+    @cache
+    def learned() -> list[FloatArray]:
+        grid = np.vstack([base, _simplex(len(members), STEPS)])
+        distance = np.abs(grid - base).sum(1) / 2
+        return [
+            _exponential_weights(forecasts, loss, distance) @ grid if len(loss) >= MIN_RECORD_DAYS else base
+            for _, loss in _past_losses(forecasts, logs_of(slice(None)), grid)
+        ]
+
+    def learn(number: int) -> FloatArray:
+        return learned()[number]
+
+    for number, fold in list(enumerate(forecasts.folds))[since:]:
+        weights = learning.at(MIXTURE + ",".join(members), number, partial(learn, number))
         used = weights > 0
-        mixed[fold.test] = np.exp(_weighted(logs[fold.test][:, used], weights[None, used])[:, 0])
+        mixed[fold.test] = np.exp(_weighted(logs_of(fold.test)[:, used], weights[None, used])[:, 0])
     return mixed
 
 
@@ -64,7 +78,11 @@ def correction_of(corrected: FloatArray, *start: FloatArray) -> FloatArray:
 
 
 def correct_variance(
-    forecasts: Forecasts, variance: FloatArray, correction: FloatArray, held: FloatArray, since: int = 0
+    forecasts: Forecasts,
+    variance: FloatArray,
+    correction: FloatArray,
+    held: FloatArray,
+    learning: Learning | None = None,
 ) -> FloatArray:
     """(samples,) the variance times a share of a correction, the share learned at each refit from the past alone.
 
@@ -72,21 +90,31 @@ def correct_variance(
     and all of it, each counting less the larger it is and, exponentially, by its mean squared error of the log over the
     days whose answers are known: QLIKE hangs on a few days, and sees later whether a correction has substance.
     """
-    shares = np.arange(STEPS + 1) / STEPS
-    answer = forecasts.samples.targets["volatility"].value[forecasts.samples.decided]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(variance)
+    learning, shares = learning or Learning(), np.arange(STEPS + 1) / STEPS
 
-    def losses_of(rows: IntArray) -> FloatArray:
-        error: FloatArray = answer[rows, None] - (logs[rows, None] + shares * correction[rows, None])
-        return error**2
+    @cache
+    def learned() -> list[FloatArray]:
+        answer = forecasts.samples.targets["volatility"].value[forecasts.samples.decided]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(variance)
 
-    for number, (fold, loss) in enumerate(daily_losses(forecasts, losses_of)):
-        if number < since:
-            continue
-        share = 0.0
-        if len(loss) >= MIN_RECORD_DAYS:
-            share = float(_exponential_weights(forecasts, loss, PRIOR_LOG_ODDS_AGAINST_CORRECTION * shares) @ shares)
+        def losses_of(rows: IntArray) -> FloatArray:
+            error: FloatArray = answer[rows, None] - (logs[rows, None] + shares * correction[rows, None])
+            return error**2
+
+        distance = PRIOR_LOG_ODDS_AGAINST_CORRECTION * shares
+        return [
+            np.atleast_1d(
+                _exponential_weights(forecasts, loss, distance) @ shares if len(loss) >= MIN_RECORD_DAYS else 0.0
+            )
+            for _, loss in daily_losses(forecasts, losses_of)
+        ]
+
+    def learn(number: int) -> FloatArray:
+        return learned()[number]
+
+    for number, fold in list(enumerate(forecasts.folds))[learning.since :]:
+        share = float(learning.at(SHARE, number, partial(learn, number))[0])
         held[fold.test] = variance[fold.test] * np.exp(share * correction[fold.test])
     return held
 
