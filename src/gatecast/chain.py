@@ -275,8 +275,8 @@ def make_chain(
         at_work.forget()
         del at_work, forecasts, result  # or they would stay until the next class is done
     titles, override = experiment.strategy_titles, experiment.selection.evidence
-    decisions = make_decisions(classes, facts, titles=titles, override=override)
-    decisions = _book_as_issued(decisions, before.weights) if before else decisions
+    issued_weights = before.weights if before else None
+    decisions = make_decisions(classes, facts, titles=titles, override=override, issued=issued_weights)
     return Chain(facts, classes, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting)
 
 
@@ -298,13 +298,6 @@ def _refuse_lost(samples: Samples, features: tuple[str, ...] | None) -> None:
             raise BarsError(
                 f"{samples.asset_class}: the run's models use the feature {name!r}, these bars do not have it: {why}."
             )
-
-
-def _book_as_issued(decisions: Decisions, issued: pl.DataFrame) -> Decisions:
-    """The decisions, shares of the book that were issued as they were."""
-    before = issued.select("symbol", "time", _issued="book")
-    both = decisions.weights.join(before, on=["symbol", "time"], how="left", maintain_order="left")
-    return replace(decisions, weights=both.with_columns(book=pl.coalesce("_issued", "book")).drop("_issued"))
 
 
 def forecast_class(

@@ -15,6 +15,7 @@ from gatecast.market.bars import COLUMNS, session_date
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
 FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
+OPENING = timedelta(days=60)  # in which most markets have that many
 LONGEST_HALT = 60  # sessions without a bar; after more the symbol has ended, and what comes back is a new listing
 NIGHT = timedelta(hours=4)  # a longer break inside a market's week starts a new session
 ROUND_THE_CLOCK = timedelta(hours=1)  # a class that pauses no longer has no first bar of a session
@@ -42,6 +43,9 @@ def bars_per_session(bars: pl.DataFrame) -> float:
     1.0
     """
     day = session_date(pl.col("time"))
+    opening = bars.filter(pl.col("time") < pl.col("time").min() + OPENING)
+    if opening.select(day.n_unique()).item() > FIRST + 1:  # the last of them may go on
+        bars = opening
     counted = bars.group_by("symbol", day.alias("day")).len()
     days = counted["day"].unique().sort().head(FIRST + 1)
     over = days.head(FIRST) if len(days) > 1 else days

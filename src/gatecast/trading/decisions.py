@@ -144,19 +144,25 @@ def make_decisions(
     *,
     titles: Mapping[str, str] | None = None,
     override: float | None = None,
+    issued: pl.DataFrame | None = None,
 ) -> Decisions:
     """The decisions of all classes, and the book that divides the money among them.
 
     `facts`: of the bars of all classes, as the money is not divided among symbols that have ended. `titles`,
-    `override`: see `Decisions`; None: the titles of the built-in strategies.
+    `override`: see `Decisions`; None: the titles of the built-in strategies. `issued`: symbol, time and book of what
+    was issued before: these shares stay.
     """
     parts = []
     for one in classes.values():
         at = one.samples.decided[one.forecasts.rows]
         parts.append(keys_of(one.samples, at).with_columns(weight=pl.Series(one.selection.weight[at])))
     weights = pl.concat(parts).sort(KEYS)
-    book = make_book(weights, facts)["weight"]
-    return Decisions(classes, weights.with_columns(book=book), titles or strategy_titles(), override)
+    known = weights.clear() if issued is None else issued.filter(pl.col("book").is_not_null())
+    fresh = weights.join(known, on=KEYS, how="anti", maintain_order="left")
+    made = fresh.select(*KEYS, book=make_book(fresh, facts, among=weights)["weight"])
+    book = made if issued is None else pl.concat([known.select(*KEYS, "book"), made])
+    weights = weights.join(book, on=KEYS, how="left", maintain_order="left")
+    return Decisions(classes, weights, titles or strategy_titles(), override)
 
 
 def keys_of(samples: Samples, at: NDArray[np.int64]) -> pl.DataFrame:

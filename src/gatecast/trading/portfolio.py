@@ -15,12 +15,12 @@ SILENCE = timedelta(days=10)  # a symbol that is not held and whose last bar is 
 INSTANT = timedelta(microseconds=1)
 
 
-def make_book(weights: Any, facts: Facts) -> Any:
+def make_book(weights: Any, facts: Facts, among: pl.DataFrame | None = None) -> Any:
     """Each symbol's weight divided by the number of symbols alive when it was decided.
 
     In: frame symbol, time, weight (decided at the close `time`, in [-1, 1]), Polars or pandas, and the facts of the
-    Bars. Out: the same frame with the weight in the portfolio. What is decided at one close has a gross exposure of at
-    most 1.
+    Bars; `among`: all weights, where these are some of them. Out: the same frame with the weight in the portfolio. What
+    is decided at one close has a gross exposure of at most 1.
 
     Raises `SettingsError` for a weight outside [-1, 1].
 
@@ -38,7 +38,7 @@ def make_book(weights: Any, facts: Facts) -> Any:
     beyond = frame.filter(~pl.col("weight").is_between(-1, 1) & pl.col("weight").is_not_nan())
     if len(beyond):
         raise SettingsError(f"weights must lie in [-1, 1], {len(beyond)} do not, the first: {beyond.row(0)}.")
-    alive = symbols_alive(frame["time"], frame, facts)
+    alive = symbols_alive(frame["time"], frame if among is None else among, facts)
     book = frame.with_columns(weight=pl.col("weight") / alive.clip(1))
     return book if isinstance(weights, pl.DataFrame) else book.to_pandas()
 
@@ -59,7 +59,7 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, facts: Facts) -> pl.S
     table = table.with_columns(
         held=held | held.shift().over("symbol").fill_null(False),  # an order of the last bar waits for the next
         back=time.shift(-1).over("symbol"),
-    )
+    ).filter(pl.col("back").is_null() | (pl.col("back") >= times.cast(clock).min()))  # all else was over before
     table = (
         table.sort("time")
         .join_asof(

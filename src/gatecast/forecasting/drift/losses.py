@@ -11,6 +11,7 @@ close.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ class _Watch:
 
     def _watch_errors(self, begin: int, state: dict[str, Any]) -> None:
         cutoffs = np.searchsorted(self.moments, np.array([fold.cutoff for fold in self.forecasts.folds]))
-        settings, fold, slope, reference, record = self.settings, -1, 0.0, np.zeros(0), np.zeros(0)
+        settings, fold, slope, reference, record = self.settings, -1, 0.0, np.zeros(0), list[float]()
         limit = mean_threshold(settings.rows, ALLOWANCE)
         total, wealth = float(state.get("loss", 0.0)), float(state.get("bets", 0.0))
         for row in range(int(np.searchsorted(self.at, begin)), len(self.at)):
@@ -133,6 +134,9 @@ class _Watch:
                 known = int(np.searchsorted(self.at, cutoffs[max(fold, 0)]))  # sessions before the refit in force
                 slope = _slope(self.values[max(0, known - settings.reference) : known])
                 reference = np.sort(_innovations(self.values[max(0, known - settings.reference) : known], slope))
+                record = np.sort(_innovations(self.values[:row], slope)).tolist()
+            elif row > 1:
+                insort(record, float(self.values[row - 1] - slope * self.values[row - 2]))
             if len(reference) < LEAST_REFERENCE:
                 continue
             value = self.values[row] - slope * self.values[row - 1]
@@ -144,8 +148,7 @@ class _Watch:
                     f"The errors of the forecasts of {self._name} have become larger than before the last refit: "
                     f"their chart stands at {sums[0]:.1f}, the limit is {limit:.1f}.",
                 )  # fmt: skip
-            record = _innovations(self.values[:row], slope)
-            pvalue = (1 + int((record >= value).sum())) / (1 + len(record))
+            pvalue = (1 + len(record) - bisect_left(record, value)) / (1 + len(record))
             grown, alarms, wealth = detect_by_bets(bets([pvalue]), settings.rows, wealth)
             if len(alarms):
                 self._raise(
