@@ -90,7 +90,7 @@ class Forecasts:
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
     learned: Mapping[str, FloatArray] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rows(self) -> IntArray:
         """Rows that were forecast out of sample, ascending."""
         if not self.folds:
@@ -392,8 +392,9 @@ def _refuse_other_market(samples: Samples, past: Issued) -> None:
         return
     now, then = samples.targets["return"].value[decided, 0], past.moves[theirs]
     both = np.isfinite(now) & np.isfinite(then)
-    for place in np.unique(number[both]):
-        rows = both & (number == place)
+    number, now, then = number[both], now[both], then[both]  # sorted by symbol, as samples are
+    for place in np.unique(number):
+        rows = slice(*np.searchsorted(number, [place, place + 1]))
         x, y = now[rows], then[rows]
         if FEW_COMMON <= len(x) < LEAST_COMMON and np.abs(y).max() > 1e-9:
             agree = np.abs(x - y) <= ALIKE * np.abs(y).mean()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
@@ -223,10 +225,7 @@ def variance_threshold(rows: float, ratio: float) -> float:
     >>> round(variance_run_length(h, 2.0))
     1000
     """
-    from scipy.optimize import brentq
-
-    high = np.log(rows) + 3
-    return float(brentq(lambda h: np.log(variance_run_length(h, ratio) / rows), 0.05, high, xtol=1e-6))
+    return _root(lambda h: float(np.log(variance_run_length(h, ratio) / rows)), 0.05, float(np.log(rows)) + 3)
 
 
 @lru_cache(maxsize=4096)
@@ -236,10 +235,29 @@ def mean_threshold(rows: float, allowance: float = 0.5) -> float:
     >>> round(mean_threshold(930.9), 2)
     5.0
     """
-    from scipy.optimize import brentq
+    high = float(np.log(rows)) / (2 * allowance) + 6
+    return _root(lambda h: float(np.log(mean_run_length(h, allowance) / rows)), 0.05, high)
 
-    high = np.log(rows) / (2 * allowance) + 6
-    return float(brentq(lambda h: np.log(mean_run_length(h, allowance) / rows), 0.05, high, xtol=1e-6))
+
+def _root(rises: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function that rises through 0 between two numbers is 0, to 1e-9 of a number.
+
+    By false position, the value at an end that stays halved (Illinois): an update of a store has no time to load an
+    optimiser.
+    """
+    below, above, side = rises(low), rises(high), 0
+    for _ in range(100):
+        if high - low < 1e-9:
+            break
+        middle = (low * above - high * below) / (above - below)
+        value = rises(middle)
+        if abs(value) < 1e-12:
+            return middle
+        if value > 0:
+            high, above, below, side = middle, value, below / 2 if side > 0 else below, 1
+        else:
+            low, below, above, side = middle, value, above / 2 if side < 0 else above, -1
+    return (low + high) / 2
 
 
 def bets(pvalues: ArrayLike) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,9 +93,8 @@ def known_so_far(bars: pl.DataFrame, used: BoolArray | None = None, context: int
     known_at = to_times(bars, "known_at")
     symbol = bars["symbol"].rle_id().to_numpy()
     latest = known_at.copy() if used is None else np.where(used, known_at, np.datetime64("1678-01-01", "us"))
-    for number in np.unique(symbol):
-        own = symbol == number
-        latest[own] = np.maximum.accumulate(latest[own])
+    for first, last in pairwise(np.flatnonzero(np.diff(symbol.astype(np.int64), prepend=-1, append=-1)).tolist()):
+        latest[first:last] = np.maximum.accumulate(latest[first:last])
     for row in [] if used is None else np.flatnonzero(~used).tolist():
         near = slice(row, min(row + context, int(np.searchsorted(symbol, symbol[row], side="right"))))
         latest[near] = np.maximum(latest[near], known_at[row])

@@ -64,10 +64,11 @@ def z_scores(forecasts: Forecasts, model: str, minimum: int) -> FloatArray:
     issued = forecasts.values[model]["return"][:, -1]
     number = samples.symbol[samples.ends]
     for fold, scale in zip(forecasts.folds, forecasts.scale[model], strict=True):
-        for symbol in np.unique(number[fold.test]):
-            past = scale[number[fold.validation] == symbol]
+        of_scale, of_test = number[fold.validation], number[fold.test]  # sorted, as samples are
+        for symbol in np.unique(of_test):
+            past = scale[slice(*np.searchsorted(of_scale, [symbol, symbol + 1]))]
             past = past[np.isfinite(past)]  # rows that came later have none
-            rows = fold.test[number[fold.test] == symbol]
+            rows = fold.test[slice(*np.searchsorted(of_test, [symbol, symbol + 1]))]
             every = np.r_[past, issued[rows]]
             centred = every - every[0]  # sums of squares of tiny numbers keep their digits
             count = np.arange(len(every))
