@@ -6,6 +6,7 @@ semicolon, and then what is to be known about it. `help`, `to_toml`, docs/settin
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import inspect
 import re
@@ -14,6 +15,9 @@ import tomllib
 import typing
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, Final, Literal, Self
@@ -24,6 +28,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from gatecast.errors import SettingsError, cut, did_you_mean, shown
+
+if typing.TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 SHARED: Final = "shared"
 """Metadata of a setting that a section takes from the setting of the same name above all sections."""
@@ -45,7 +54,45 @@ MOST_FAULTS: Final = 5
 """Faults that one error tells."""
 
 
-class Settings(BaseModel):
+@dataclass(frozen=True)
+class _Said:
+    """Where the words of a setting stand: under its field in the source of a class. Reading it takes its time."""
+
+    owner: type[BaseModel]
+    name: str
+
+    @property
+    def words(self) -> str:
+        return _words_in(self.owner).get(self.name, "")
+
+
+class _WithWords(ModelMetaclass):
+    """Classes of settings: the docstring ends with the settings and their words, read when it is asked for."""
+
+    @property
+    def __doc__(cls) -> str | None:  # type: ignore[override]
+        own = cls.__dict__.get("__doc__")
+        lines = lines_of(cls.model_fields)  # type: ignore[attr-defined]
+        text = [inspect.cleandoc(own or ""), "", "Attributes", "-" * 10, *lines]
+        return "\n".join(text).lstrip() if lines else own
+
+
+@cache
+def _words_in(owner: type[BaseModel]) -> dict[str, str]:
+    """Field -> the string under it in the source of a class; nothing where its source cannot be read."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    found = {}
+    for field, text in pairwise(body[0].body if body and isinstance(body[0], ast.ClassDef) else ()):
+        match (field, text):
+            case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said)))):
+                found[name] = said
+    return found
+
+
+class Settings(BaseModel, metaclass=_WithWords):
     """Base of all settings: immutable, unknown keys refused, numbers checked against their range.
 
     Raises `SettingsError` with the key, the value that came and what was expected.
@@ -57,7 +104,7 @@ class Settings(BaseModel):
     gatecast.errors.SettingsError: Schedule: unknown setting 'trian'. Did you mean 'train'?
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """What is no setting, though it is often taken for one -> what sets it."""
@@ -78,12 +125,11 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Ends the docstring with the settings and their words, so that `help` shows them."""
+        """Says of each field where its words stand."""
         super().__pydantic_init_subclass__(**options)
-        lines = lines_of(cls.model_fields)
-        if lines:
-            text = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "-" * 10, *lines]
-            cls.__doc__ = "\n".join(text).lstrip()
+        for name in inspect.get_annotations(cls):
+            if name in cls.model_fields:
+                cls.model_fields[name].metadata.append(_Said(cls, name))
 
     @model_validator(mode="after")
     def _no_list_repeats(self) -> Self:
@@ -226,7 +272,8 @@ def meaning(field: FieldInfo) -> str:
 
 def words(field: FieldInfo) -> str:
     """The string under the field, on one line; "" without any."""
-    return " ".join((field.description or "").split())
+    said = field.description or next((one.words for one in field.metadata if isinstance(one, _Said)), "")
+    return " ".join(said.split())
 
 
 def allowed(field: FieldInfo) -> str:
