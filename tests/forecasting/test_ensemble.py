@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -470,6 +471,26 @@ def test_a_head_on_which_no_member_has_an_opinion_is_its_rivals(
     again = Ensemble(members=members).combine(combined, since=folds // 2)
     for head in rivals:
         np.testing.assert_array_equal(again.values["ensemble"][head], combined.values["ensemble"][head])
+
+
+def test_what_was_learned_at_the_last_refit_of_a_past_is_taken_over(forecasts: Forecasts) -> None:
+    whole = Ensemble().combine(forecasts)
+    last, issued = len(whole.folds) - 1, whole.issued()
+    again, other, of_others = (
+        Ensemble().combine(whole, since=last, issued=replace(issued, learned=learned))
+        for learned in (
+            issued.learned,
+            {part: 2 * numbers for part, numbers in issued.learned.items()},
+            {f"{part},another": 2 * numbers for part, numbers in issued.learned.items()},  # of other members
+        )
+    )
+    test = whole.folds[-1].test
+    for name, head in (("equal_weight", "return"), ("stacked", "direction"), ("ensemble", "volatility")):
+        values = whole.values[name][head]
+        for same in (again, of_others):
+            np.testing.assert_array_equal(same.values[name][head], values)
+        assert not np.array_equal(other.values[name][head][test], values[test])
+        np.testing.assert_array_equal(np.delete(other.values[name][head], test, 0), np.delete(values, test, 0))
 
 
 def test_an_ensemble_without_a_forecast_of_variance_says_which_there_are(forecasts: Forecasts) -> None:
