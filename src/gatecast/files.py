@@ -219,13 +219,16 @@ def read(path: Path, *, at_most: int, follow: bool = True) -> bytes:
     OSError: it has 4 bytes: at most 3 are read
     """
     with opened(path, at_most=at_most, follow=follow) as file:
-        return read_at_most(file, at_most)
+        return read_at_most(file, at_most, max(CHUNK_BYTES, os.fstat(file.fileno()).st_size))
 
 
-def read_at_most(file: SupportsRead, at_most: int) -> bytes:
-    """The rest of an open file, or of what unpacks one; raises `OSError` once it is more than `at_most` bytes."""
+def read_at_most(file: SupportsRead, at_most: int, at_once: int = CHUNK_BYTES) -> bytes:
+    """The rest of an open file, or of what unpacks one; raises `OSError` once it is more than `at_most` bytes.
+
+    `at_once`: bytes of one reading; what comes in one is not copied.
+    """
     parts, have = [], 0
-    while part := file.read(min(CHUNK_BYTES, at_most + 1 - have)):
+    while part := file.read(min(at_once, at_most + 1 - have)):
         parts.append(part)
         have += len(part)
         if have > at_most:

@@ -415,11 +415,13 @@ def _refuse_other_market(samples: Samples, past: Issued) -> None:
 def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
     """The forecasts with what a past has issued of the models that go on, and of what was made of all."""
     theirs, mine = past.rows_in(forecasts.samples)
-    count = len(forecasts.samples)
+    source = np.zeros(len(forecasts.samples), np.int64)
+    source[mine] = theirs
+    without = np.delete(np.arange(len(source)), mine)
 
     def laid(array: FloatArray) -> FloatArray:
-        made = np.full((count, *array.shape[1:]), np.nan)
-        made[mine] = array[theirs]
+        made: FloatArray = array[source]
+        made[without] = np.nan
         return made
 
     scales = dict(past.scale)

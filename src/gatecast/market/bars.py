@@ -223,6 +223,24 @@ def session_date(time: pl.Expr | NDArray[np.datetime64]) -> pl.Expr | NDArray[np
     return (time.astype("datetime64[us]") - np.timedelta64(1, "us")).astype("datetime64[D]")
 
 
+def numbered_days(dates: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
+    """Dates of any shape -> those that there are, in order, and the place of each among them; -1 where it is NaT.
+
+    As `numpy.unique` with its inverse, but counted and not sorted.
+
+    >>> days, place = numbered_days(np.array(["2024-01-05", "NaT", "2024-01-02", "2024-01-05"], "datetime64[D]"))
+    >>> days.astype(str).tolist(), place.tolist()
+    (['2024-01-02', '2024-01-05'], [1, -1, 0, 1])
+    """
+    there, number = ~np.isnat(dates), dates.astype("datetime64[D]").astype(np.int64)
+    known = number[there]
+    first = known.min() if known.size else 0
+    found = np.bincount(known - first) > 0
+    place = np.full(dates.shape, -1)
+    place[there] = (np.cumsum(found) - 1)[known - first]
+    return (np.flatnonzero(found) + first).astype("datetime64[D]"), place
+
+
 def as_of(bars: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     """The bars as they were known at `moment` (with a time zone): rows with `known_at` not later than it.
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.market.bars import refuse_lacking, session_date
+from gatecast.market.bars import numbered_days, refuse_lacking, session_date
 from gatecast.market.calendar import bars_per_session, listings, missed_sessions
 from gatecast.samples.features import available_features, compute_features
 from gatecast.samples.known import delays, known_so_far, read_rows, window_ends
@@ -86,8 +86,7 @@ class Samples:
     @cached_property
     def day(self) -> IntArray:
         """(samples,) the number of each sample's session, from 0."""
-        _, day = np.unique(self.sessions, return_inverse=True)
-        return day
+        return numbered_days(self.sessions)[1]
 
     def evidence(self, rows: IntArray) -> FloatArray:
         """(rows,) how much each tells: a day one over the days that a horizon spans, whatever the number of symbols.

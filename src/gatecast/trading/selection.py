@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from gatecast.market.bars import session_date
+from gatecast.market.bars import numbered_days, session_date
 from gatecast.metrics.significance import sequential_mean
 from gatecast.settings import MOST_BARS, Settings
 from gatecast.trading.plausible import too_good_so_far, too_much_money_so_far
@@ -252,8 +252,7 @@ def _products(forecasts: Forecasts, delays: Sequence[int]) -> list[tuple[NDArray
     bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
     rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
     known = np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, horizon + 1)])
-    days, day = np.unique(session_date(known), return_inverse=True)
-    day = day.reshape(known.shape)
+    days, day = numbered_days(session_date(known))
     found = []
     for late in delays:
         before = samples.decided - late
@@ -261,7 +260,7 @@ def _products(forecasts: Forecasts, delays: Sequence[int]) -> list[tuple[NDArray
         same &= samples.listing[before] == samples.listing[samples.decided]
         forecast = np.where(same & np.isfinite(issued[samples.decided]), issued[before], np.nan)
         parts = [2 * (bars - one[:, None]) * (forecast - horizon * one)[:, None] / (horizon * spans) for one in rivals]
-        usable = np.logical_and.reduce([np.isfinite(one) for one in parts]) & ~np.isnat(known)
+        usable = np.logical_and.reduce([np.isfinite(one) for one in parts]) & (day >= 0)
         own = day[usable]
         count = np.bincount(own, minlength=len(days))
         there = count > 0

@@ -20,6 +20,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.market.bars import numbered_days
 from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _track(samples: Samples, error: FloatArray, settings: Intervals) -> FloatArr
     half = np.array(settings.levels) / 2
     chance = np.r_[0.5 - half[::-1], 0.5 + half]  # that an answer lies below
     normal, tails, horizon = ndtri(chance), len(chance), samples.horizon
-    days, day = np.unique(samples.sessions, return_inverse=True)
+    days, day = numbered_days(samples.sessions)
     opening = np.full(len(days), samples.times.max())  # the first forecast of each session
     np.minimum.at(opening, day, samples.times)
     known_at = _known_at(samples)
