@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,10 +34,14 @@ class Learning:
     known: Mapping[str, FloatArray] = field(default_factory=dict)
     found: dict[str, FloatArray] = field(default_factory=dict)
 
-    def at(self, part: str, fold: int, learn: Callable[[], FloatArray]) -> FloatArray:
-        """The numbers of a part at a fold: of the past where it has them, else learned now."""
-        taken = self.known.get(part) if fold == self.since else None
-        self.found[part] = learn() if taken is None else taken
+    def has(self, part: str, sizes: Sequence[int]) -> bool:
+        """Whether the past has numbers of a part, one of these `sizes`."""
+        taken = self.known.get(part)
+        return taken is not None and taken.size in sizes and bool(np.isfinite(taken).all())
+
+    def at(self, part: str, fold: int, sizes: Sequence[int], learn: Callable[[], FloatArray]) -> FloatArray:
+        """The numbers of a part at a fold, one of these `sizes`: of the past where it has them, else learned now."""
+        self.found[part] = self.known[part] if fold == self.since and self.has(part, sizes) else learn()
         return self.found[part]
 
 

@@ -189,7 +189,9 @@ class Ensemble(Settings):
         for number, fold in list(enumerate(forecasts.folds))[since:]:
             now = inputs_of(fold.test)
             for name, table in made.items():
-                slopes = learning.at(_part("return", name, names), number, partial(learn, name, fold))
+                slopes = learning.at(
+                    _part("return", name, names), number, now.of[name].shape[-1:], partial(learn, name, fold)
+                )
                 table[fold.test] = (now.start + (now.of[name] * slopes).sum(-1)) * now.unit
 
         def loss_of(one: FloatArray) -> FloatArray:
@@ -218,7 +220,7 @@ class Ensemble(Settings):
         held = _already_issued(forecasts, "ensemble", "volatility", since)
         if CORRECTION not in forecasts.values:
             return mix_variances(forecasts, members, base, held, learning, since)
-        taken_over = SHARE in learning.known and since == len(forecasts.folds) - 1  # else all mixtures are its record
+        taken_over = learning.has(SHARE, (1,)) and since == len(forecasts.folds) - 1  # else all mixtures are its record
         mixed = mix_variances(
             forecasts, members, base, np.full_like(held, np.nan), learning, since if taken_over else 0
         )
@@ -252,7 +254,9 @@ class Ensemble(Settings):
         for number, fold in list(enumerate(forecasts.folds))[since:]:
             now = inputs_of(fold.test)
             for name, table in made.items():
-                slopes = learning.at(_part(head, name, names), number, partial(learn, name, fold))
+                slopes = learning.at(
+                    _part(head, name, names), number, now.of[name].shape[-1:], partial(learn, name, fold)
+                )
                 table[fold.test] = _chance(now.start + (now.of[name] * slopes).sum(1))
         values = {**made, rival: forecasts.values[rival][head]}
         return _in_force(forecasts, head, values, lambda one: (one - answer) ** 2, since, known)
@@ -334,7 +338,7 @@ def turbulence(
         return np.array([centre, np.sqrt(weight @ (error - centre) ** 2 / weight.sum())])
 
     for number, fold in list(enumerate(forecasts.folds))[learning.since :]:
-        rows, errors = fold.test, learning.at(DENSITY, number, partial(learn, fold))
+        rows, errors = fold.test, learning.at(DENSITY, number, (0, 2), partial(learn, fold))
         if len(errors) == 0:
             held[rows] = forecasts.values[rival]["regime"][rows]
             continue

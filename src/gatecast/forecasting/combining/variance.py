@@ -64,7 +64,7 @@ def mix_variances(
         return learned()[number]
 
     for number, fold in list(enumerate(forecasts.folds))[since:]:
-        weights = learning.at(MIXTURE + ",".join(members), number, partial(learn, number))
+        weights = learning.at(MIXTURE + ",".join(members), number, (len(members),), partial(learn, number))
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs_of(fold.test)[:, used], weights[None, used])[:, 0])
     return mixed
@@ -114,7 +114,7 @@ def correct_variance(
         return learned()[number]
 
     for number, fold in list(enumerate(forecasts.folds))[learning.since :]:
-        share = float(learning.at(SHARE, number, partial(learn, number))[0])
+        share = float(learning.at(SHARE, number, (1,), partial(learn, number))[0])
         held[fold.test] = variance[fold.test] * np.exp(share * correction[fold.test])
     return held
 
