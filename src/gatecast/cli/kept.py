@@ -32,11 +32,12 @@ def update(
 
     Late, repeated, corrected and unfinished bars are told apart, in any order; the same file again changes nothing.
     What does not fit to the bars that are there (a step like a split, another market) is refused. Exit status 0, also
-    where there is no model yet; 1 where a forecast is not finite, and with --strict for problems of the data.
+    where there is no model yet; 1 where a forecast is not finite, where the model in force forecasts other numbers
+    under the versions of libraries that are installed, and with --strict for problems of the data.
     """
     from gatecast.experiment import Experiment
     from gatecast.live import update as update_store
-    from gatecast.live.newest import FAILS, NOT_FINITE
+    from gatecast.live.newest import FAILS, NOT_FINITE, OTHER_VERSIONS
 
     experiment = Experiment.from_toml(config) if config else None
     machine = machine_of(1, index=index)
@@ -54,7 +55,7 @@ def update(
         if done.decisions:
             console.print(decisions_table(done.decisions))
         console.print(done.message, markup=False, soft_wrap=True)
-    if NOT_FINITE in kinds or (strict and kinds & set(FAILS)):
+    if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
 
 

@@ -24,6 +24,7 @@ from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.kept import Served, parts_of_model, serve
 from gatecast.live.newest import told_of
 from gatecast.live.update import Issued, issue_chain
+from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import deadlines
 from gatecast.market.reading import as_utc
@@ -247,6 +248,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         told = {}
         for model in (serving, old):
             told[model.record] = _newest_with(opened, model, bars, moment)
+        if misfit := misfit_of(opened, told[old.record][0]):
+            raise StoreError(misfit)
         served, chain = told[old.record]
         if untraded := untraded_closes(bars, moment):
             issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)
