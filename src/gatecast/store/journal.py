@@ -200,16 +200,21 @@ class Journal:
 
         Raises `StoreError` for a folder that cannot be read.
         """
+        return self._files()[0]
+
+    def _files(self) -> tuple[list[Path], list[Path]]:
+        """The files of the journal, and the newest one where it never came to the disk."""
         if self.folder.is_symlink():
             raise StoreError(f"{self.folder} is a link, and is not read: the journal lies in the store itself.")
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
-            return []
+            return [], []
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be read: {error.strerror or error}. {REMEDY}") from None
         found = [self.folder / name for name in sorted(names) if NAME.fullmatch(name)]
-        return found[:-1] if len(found) > 1 and _is_blank(found[-1]) else found
+        count = len(found) - (len(found) > 1 and _is_blank(found[-1]))
+        return found[:count], found[count:]
 
     def records(self, since: int = 1) -> Iterator[Record]:
         """The records from a number on, in order, each checked. Raises `StoreError` for the first that does not fit.
@@ -262,8 +267,10 @@ class Journal:
                 f"a record {kind!r} has {len(record.line):,} bytes, expected at most {LINE_BYTES:,}: put it into an "
                 "artefact."
             )
-        files = self.files()
+        files, blank = self._files()
         try:
+            for one in blank:
+                remove(one)
             new = not files or kind == SNAPSHOT or files[-1].lstat().st_size > LONG_FILE_BYTES
             file = self.folder / f"{number:09}.jsonl" if new else files[-1]
             for newest in files[-1:]:
