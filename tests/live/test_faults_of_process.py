@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +29,7 @@ from gatecast.samples.targets import decode
 from gatecast.samples.windows import Samples
 from gatecast.store import Store
 from soak.clock import bars_of
+from soak.kills import prepare, started, wait_for_lock
 from tests.live.conftest import HOUR, Command, files, settings
 from tests.live.test_odd_stores import made_up
 
@@ -37,6 +42,12 @@ def store(live: Path, tmp_path: Path) -> Path:
     """A store with a model the day before its next bars."""
     shutil.copytree(live / "live_update", tmp_path / "store")
     return tmp_path / "store"
+
+
+@pytest.fixture
+def rows(live: Path) -> pl.DataFrame:
+    """The bars that come next."""
+    return pl.read_csv(live / "live_next.csv")
 
 
 def unwrapped(text: str) -> str:
@@ -310,7 +321,7 @@ def coins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tupl
                 signals={"model": "ridge", "confirmed_by": "ridge"}, selection={"evidence": 1.0, "minimum_days": 20},
                 schedule={"train": "1Y", "minimum": "1Y", "refit": refit}, bars={"asset_class": "crypto"},
             )  # fmt: skip
-            first = (datetime.fromisoformat(day) - timedelta(days=400)).strftime("%Y-%m-%d")
+            first = (datetime.fromisoformat(day) - timedelta(days=425)).strftime("%Y-%m-%d")
             now = datetime.fromisoformat(f"{day}T00:30:00+00:00") + timedelta(days=1)
             bars.filter(pl.col("time").is_between(pl.lit(first), pl.lit(f"{now:%Y-%m-%dT%H:%M}"))).write_csv(
                 folder / "b.csv"
@@ -366,3 +377,71 @@ def test_a_process_that_lives_with_a_dead_feed_is_stale_by_the_calendar(
     levels = {one["name"]: one["level"] for one in answer.json["checks"]}
     assert (answer.status, levels["bars"], levels["heartbeat"]) == (2, "failure", "ok")
     assert {one["name"] for one in Store.open(store).state.alarms} >= {"bars"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["update", "retrain"])
+def test_a_command_that_sigterm_ends_leaves_a_whole_store(name: str, live: Path, tmp_path: Path) -> None:
+    prepare(live, tmp_path / "work", name)
+    process = started(name, tmp_path / "work")
+    wait_for_lock(process, tmp_path / "work")
+    process.terminate()
+    assert process.wait(10) in (0, 143)
+    said = (tmp_path / "work" / "said.txt").read_text()
+    assert "Traceback" not in said
+    assert process.returncode == 0 or "interrupted" in said
+    assert [one for one in Store.faults(tmp_path / "work" / "store") if not one.is_harmless] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_daemon_that_sigterm_ends_stops_at_once_and_leaves_a_whole_store(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    before = (store / "heartbeat").read_bytes()
+    words = [sys.executable, "-m", "gatecast", "live", store, "--source", tmp_path / "files"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and (store / "heartbeat").read_bytes() == before:
+            time.sleep(0.02)
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "ended; what is stored is whole."
+    assert Store.faults(store) == []
+
+
+STRANGE = """
+import locale, os, sys
+locale.setlocale(locale.LC_ALL, "")
+from gatecast.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a home and a terminal of POSIX")
+def test_a_comma_locale_a_narrow_output_no_home_and_no_terminal_change_nothing(
+    gatecast: Command, store: Path, rows: pl.DataFrame, tmp_path: Path
+) -> None:
+    locales = tmp_path / "locales"
+    locales.mkdir()
+    made = shutil.which("localedef") and subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", locales / "de_DE"], capture_output=True
+    )
+    rows.with_columns(symbol=pl.col("symbol").replace("B1_1", "é株")).write_csv(tmp_path / "next.csv")
+    shutil.copytree(store, tmp_path / "twin")
+    words = ("update", "--bars", tmp_path / "next.csv", "--now", NOW, "--json")
+    there = {name: value for name, value in os.environ.items() if name not in ("GATECAST_DATA", "GATECAST_CACHE")}
+    strange = {
+        **there, "HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere", "XDG_DATA_HOME": "/proc/nowhere",
+        "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "TERM": "dumb",
+        **({"LC_ALL": "de_DE", "LOCPATH": str(locales)} if made and not made.returncode else {}),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGE, words[0], store, *words[1:]], env=strange, stdin=subprocess.DEVNULL,
+        capture_output=True, start_new_session=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    told = json.loads(done.stdout.decode("ascii").splitlines()[-1])
+    usual = gatecast(words[0], tmp_path / "twin", *words[1:]).json
+    for one in (told, usual):
+        del one["store"]
+    assert told == usual

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gatecast.errors import StoreError, cut
+from gatecast.errors import cut
 
 if TYPE_CHECKING:
+    from gatecast.live.alerts import Alert
     from gatecast.live.health import Health
     from gatecast.live.update import Updated
     from gatecast.store.store import Store
 
-Alert = Callable[[str, str, bool], None]
-"""Called with the name of an alarm, a sentence, and whether it begins (True) or is over."""
-PATIENCE = 10.0
-"""Seconds for which a webhook is waited for."""
 MISSING = ("no forecast", "not finite", "stale", "old model")
 """Gates at which a forecast that should be there is not."""
 
@@ -68,26 +62,3 @@ def conditions(health: Health, done: Updated | None, refused_file: str = "") -> 
     if refused_file:
         found["refused file"] = refused_file
     return found
-
-
-def webhook(address: str) -> Alert:
-    """An alert that posts JSON to an address: name, text, begins. Raises `StoreError` for one that is not http(s).
-
-    >>> webhook("file:///etc/passwd")
-    Traceback (most recent call last):
-        ...
-    gatecast.errors.StoreError: a webhook's address begins with http:// or https://.
-    """
-    if not address.startswith(("http://", "https://")):
-        raise StoreError("a webhook's address begins with http:// or https://.")
-
-    def post(name: str, text: str, begins: bool) -> None:
-        content = json.dumps({"name": name, "text": text, "begins": begins}).encode()
-        request = urllib.request.Request(address, content, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE):
-                pass
-        except (urllib.error.URLError, ValueError) as error:
-            raise OSError(getattr(error, "reason", None) or type(error).__name__) from None
-
-    return post
