@@ -31,7 +31,7 @@ from gatecast.store import Store
 from soak.clock import bars_of
 from soak.kills import prepare, started, wait_for_lock
 from tests.live.conftest import HOUR, Command, files, settings
-from tests.live.test_odd_stores import made_up
+from tests.live.test_odd_stores import arrays, made_up
 
 NOW = now_of("live_update")
 REFIT = now_of("live_retrain")
@@ -110,6 +110,19 @@ def test_a_file_of_the_journal_that_never_came_to_the_disk_is_none(gatecast: Com
     assert Store.faults(store) == []
 
 
+def test_lines_of_the_journal_that_are_lost_are_said_and_done_again(
+    gatecast: Command, store: Path, live: Path
+) -> None:  # fmt: skip
+    words = ("update", store, "--bars", live / "live_next.csv", "--now", NOW, "--json")
+    done = gatecast(*words).json
+    file = Store.open(store).journal.files()[-1]
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.warns(UserWarning, match="records were lost"):
+        again = gatecast(*words).json
+    assert [row["weight"] for row in again["decisions"]] == [row["weight"] for row in done["decisions"]]
+    assert gatecast("store", "check", store, "--rebuild").status == 0
+
+
 # ── 79: a heartbeat that cannot be written ────────────────────────────────────────────────────────
 
 
@@ -152,8 +165,6 @@ def test_a_model_of_other_versions_that_forecasts_the_same_goes_on(
 def test_a_model_that_forecasts_otherwise_under_other_versions_forecasts_nothing_until_the_next_refit(
     gatecast: Command, store: Path, live: Path, tmp_path: Path
 ) -> None:
-    from tests.live.test_odd_stores import arrays
-
     with_versions(store, numpy="1.0", scipy="0.5")
     made_up(
         store, "models/index/ridge.safetensors",
@@ -170,7 +181,8 @@ def test_a_model_that_forecasts_otherwise_under_other_versions_forecasts_nothing
     rows = pl.read_csv(live / "live_all.csv")
     rows.filter(pl.col("date").is_between(pl.lit("2001-12-20"), pl.lit("2002-01-02"))).write_csv(tmp_path / "b.csv")
     assert gatecast("update", store, "--bars", tmp_path / "b.csv", "--now", REFIT).status == 1
-    assert gatecast("retrain", store, "--if-due", "--now", REFIT, "--quiet").status == 0
+    made = gatecast("retrain", store, "--if-due", "--now", REFIT, "--quiet")
+    assert (made.status, "warning: model 3 was fitted with numpy 1.0" in unwrapped(made.err)) == (0, True)
     assert gatecast("update", store, "--bars", tmp_path / "b.csv", "--now", REFIT).status == 0
     back = gatecast("rollback", store, "--now", REFIT)
     assert (back.status, "numpy 1.0 (here 2" in unwrapped(back.err)) == (2, True)

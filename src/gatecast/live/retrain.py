@@ -117,6 +117,7 @@ def _refit(
         )  # fmt: skip
     before = serve(store, model, before=open_closes) if model is not None else None
     past = before.past if before else None
+    misfit = misfit_of(store, before) if before else ""
     chain = make_chain(experiment, bars, progress, actions=store.actions, past=past, machine=machine)
     fresh = {name: one.forecasts.folds[_done(past, name) :] for name, one in chain.classes.items()}
     if not any(fresh.values()):
@@ -154,7 +155,7 @@ def _refit(
     verdicts = {head: verdict["verdict"] for head, verdict in run.verdicts.items()}
     return Retrained(
         store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
-        issued.decisions, issued.warnings,
+        issued.decisions, (*([misfit] if misfit else ()), *issued.warnings),
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ from gatecast.store.artefacts import Artefacts
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
-from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
+from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Provenance, Schema, Scores, fault_of
@@ -225,7 +225,10 @@ class Store:
         """
         assert journal.last is not None
         end = journal.last.time
-        newest = list(journal.records(since=max(1, journal.last.number - SNAPSHOT_EVERY)))
+        *before, last = journal.files()
+        newest = list(journal.records(since=first_number(last)))
+        if before and end - newest[0].time <= POWER:
+            newest = list(journal.records(since=first_number(before[-1])))
         recent = [one for one in newest if end - one.time <= POWER and one.kind != SNAPSHOT]
         named = parts_named(recent)
         first = next((one for one in recent if any(map(self.artefacts.is_lost, named & {*one.parts.values()}))), None)
