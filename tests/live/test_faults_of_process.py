@@ -23,7 +23,7 @@ from gatecast.errors import TrainingError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.schedule import Fold
-from gatecast.live import retrain, update
+from gatecast.live import retrain, update, watch
 from gatecast.market.sessions import calendar_of
 from gatecast.samples.targets import decode
 from gatecast.samples.windows import Samples
@@ -117,8 +117,8 @@ def test_lines_of_the_journal_that_are_lost_are_said_and_done_again(
     done = gatecast(*words).json
     file = Store.open(store).journal.files()[-1]
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
-    with pytest.warns(UserWarning, match="records were lost"):
-        again = gatecast(*words).json
+    again = gatecast(*words).json
+    assert "records were lost" in " ".join(again["warnings"])
     assert [row["weight"] for row in again["decisions"]] == [row["weight"] for row in done["decisions"]]
     assert gatecast("store", "check", store, "--rebuild").status == 0
 
@@ -187,6 +187,25 @@ def test_a_model_that_forecasts_otherwise_under_other_versions_forecasts_nothing
     back = gatecast("rollback", store, "--now", REFIT)
     assert (back.status, "numpy 1.0 (here 2" in unwrapped(back.err)) == (2, True)
     assert [one for one in Store.faults(store) if not one.is_harmless] == []
+
+
+def test_a_daemon_whose_model_forecasts_otherwise_alerts_once_until_there_are_decisions_again(
+    gatecast: Command, store: Path, live: Path, tmp_path: Path
+) -> None:
+    change = arrays(lambda found: {name: one * (1.01 if one.dtype.kind == "f" else 1) for name, one in found.items()})
+    with_versions(store, numpy="1.0")
+    made_up(store, "models/index/ridge.safetensors", change)
+    (tmp_path / "files").mkdir()
+    shutil.copyfile(live / "live_next.csv", tmp_path / "files" / "next.csv")
+    heard: list[tuple[str, bool]] = []
+    moments = iter(datetime.fromisoformat(NOW) + timedelta(minutes=minute) for minute in range(2))
+    for _ in range(2):  # as after a restart, which takes the file again, or not
+        watch(
+            store, tmp_path / "files", rounds=1, clock=lambda: next(moments),
+            alert=lambda name, text, begins: heard.append((name, begins)),
+        )  # fmt: skip
+        (tmp_path / "files" / "next.csv").unlink(missing_ok=True)
+    assert [begins for name, begins in heard if name == "other versions"] == [True]
 
 
 @pytest.mark.parametrize(("version", "said"), [(99, "schema version 99"), (0, "no longer reads")])

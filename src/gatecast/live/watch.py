@@ -20,7 +20,7 @@ from gatecast.errors import BarsError, GatecastError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
 from gatecast.live.alerts import Alert
-from gatecast.live.episodes import conditions, episodes
+from gatecast.live.episodes import conditions, episodes, open_episodes
 from gatecast.live.health import health
 from gatecast.live.retrain import Retrained, retrain
 from gatecast.live.update import Updated, update
@@ -201,7 +201,8 @@ def _round(
     except GatecastError as error:  # too few bars for a first model, for one
         problem = str(error)
     opened = Store.open(store, machine=machine)
-    found = conditions(health(store, now=now), last, next(reversed(source.wrong.values()), ""))
+    wrong = next(reversed(source.wrong.values()), "")
+    found = conditions(health(store, now=now), last, wrong, open_episodes(opened))
     if problem:
         found["retrain"] = problem
     with opened.locked():
