@@ -46,6 +46,8 @@ NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
 OLD_MODEL: Kind = "old model"
 """Kind of the problem of a model that was not refitted for so long that nothing is forecast with it."""
+OTHER_VERSIONS: Kind = "other versions"
+"""Kind of the problem of a model that forecasts other numbers under the versions of libraries that are installed."""
 FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
 """Kinds of problems for which `--strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")

@@ -28,7 +28,8 @@ from gatecast.live.gates import (
     without_old,
 )
 from gatecast.live.kept import Served, pieces_from, serve
-from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
+from gatecast.live.newest import NOT_OF_NEWEST, OTHER_VERSIONS, left_out, say_awaited, say_ended, stale, told_of, usable
+from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
 from gatecast.market.awaited import with_awaited
@@ -79,6 +80,8 @@ class Updated:
     @property
     def message(self) -> str:
         """The outcome in a sentence."""
+        if refused := _refused_model(self.problems):
+            return f"no decisions: {refused}"
         if self.model is None:
             return f"{NO_MODEL}: give the history first, then `gatecast retrain {self.store}` trains one from all bars."
         held = [row for row in self.decisions if row.get("weight")]
@@ -154,9 +157,10 @@ def update(
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(decided, reading, splits, moment)[1]
         actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+        served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(opened, decided, bars, actions))
+            made.append(_make(served, decided, bars, actions) if served else None)
             return made[-1]
 
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
@@ -168,6 +172,7 @@ def update(
             )
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, actions, moment)
+        problems = (*problems, *why_not)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
@@ -271,14 +276,11 @@ class Made:
     awaited: pl.DataFrame
 
 
-def _make(store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame) -> Made | None:
-    """The chain over `bars`; None without a model. `known`: the bars before, which show which rows may still come.
+def _make(served: Served, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame) -> Made:
+    """The chain over `bars`. `known`: the bars before, which show which rows may still come.
 
     Raises `BarsError` where the bars are not those that the model was made of.
     """
-    served = _serving(store)
-    if served is None:
-        return None
     bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
@@ -298,16 +300,26 @@ class Issued:
     @property
     def message(self) -> str:
         """For the heartbeat."""
+        if _refused_model(self.problems):
+            return "no decisions: the model in force forecasts other numbers under the versions that are installed"
         return NO_MODEL if self.model is None else f"{len(self.decisions)} decisions"
 
 
-def _serving(store: Store) -> Served | None:
-    """The model in force, or the one before it where its files are damaged, which is said; None without a model."""
+def _refused_model(problems: Sequence[DataProblem]) -> str:
+    """Why the model in force may not forecast; "" where it may."""
+    return next((one.sentence for one in problems if one.kind == OTHER_VERSIONS), "")
+
+
+def _serving(store: Store) -> tuple[Served | None, tuple[DataProblem, ...]]:
+    """The model in force, or the one before it where its files are damaged, which is said; None without a model.
+
+    None as well, with the reason, for one that forecasts other numbers under the versions that are installed here.
+    """
     model, before = (store.state.model(number) for number in (store.state.serving, store.state.previous))
     if model is None:
-        return None
+        return None, ()
     try:
-        return serve(store, model)
+        served = serve(store, model)
     except StoreError as error:
         if before is None:
             raise
@@ -315,7 +327,9 @@ def _serving(store: Store) -> Served | None:
         warnings.warn(
             f"model {model.record} cannot be used, model {before.record} before it forecasts: {error}", stacklevel=2
         )
-        return served
+    if misfit := misfit_of(store, served):
+        return None, (DataProblem(OTHER_VERSIONS, tuple(store.state.symbols), misfit),)
+    return served, ()
 
 
 def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now: datetime) -> Issued:

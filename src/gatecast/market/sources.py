@@ -20,6 +20,7 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mean
 from gatecast.libraries import without_matplotlib
+from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
     join_actions,
     no_actions,

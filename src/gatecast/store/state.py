@@ -151,10 +151,17 @@ class Upgraded(Schema):
     after: Count
 
 
+class Lost(Schema):
+    """Records were taken away whose files never came to the disk: their number, and the hash of the last of them."""
+
+    count: Count
+    last: Sha256
+
+
 KINDS: dict[str, type[Schema]] = {
     "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "issued": NewIssued,
     "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": OfModel, "missed": Missed, "alarm": Alarm,
-    SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
+    SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded, "lost": Lost,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
 
