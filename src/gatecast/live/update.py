@@ -21,11 +21,11 @@ from gatecast.files import full_path
 from gatecast.live.gates import (
     late_symbols,
     old_models,
+    say_no_window,
     say_old,
     say_without_model,
     with_gate,
-    without_late,
-    without_old,
+    without_forecasts,
 )
 from gatecast.live.kept import Served, pieces_from, serve
 from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
@@ -337,10 +337,11 @@ def issue_chain(
     old = old_models(model.cutoffs, store.experiment.schedule, chain.bars)
     problems = (*problems, *say_old(old, store.state.symbols), *say_without_model(chain, store.state.symbols))
     problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
-    chain = without_doubtful(served.run, chain)
+    chain, late = without_doubtful(served.run, chain), late_symbols(chain.bars)
+    nobody = chain.bars.clear().select("symbol", "time")
+    problems = (*problems, *say_no_window(chain, nobody if awaited is None else awaited, late))
     newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
-    told = without_late(without_old(newest.rows, old), late_symbols(chain.bars))
-    rows = [with_gate(row, served.run, served.number) for row in told]
+    rows = [with_gate(row, served.run, served.number) for row in without_forecasts(newest.rows, old, late)]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
     pieces = {

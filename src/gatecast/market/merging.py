@@ -26,7 +26,7 @@ from gatecast.market.tables import Notes
 
 Kind = Literal[
     "new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out", "late",
-    "not finite", "awaited", "old model",
+    "not finite", "awaited", "old model", "no variance", "no window",
 ]  # fmt: skip
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
