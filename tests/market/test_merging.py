@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
-from gatecast.market.bars import make_bars
+from gatecast.market.bars import make_bars, resample
 from gatecast.market.merging import merge_bars
 from gatecast.market.sources import read_bars
 
@@ -188,7 +188,9 @@ def test_bars_that_were_read_in_another_way_are_refused() -> None:
     with pytest.raises(BarsError, match="closes at"):
         merge_bars(bars[:RUN], bars.with_columns(pl.col("time", "known_at") - hour))
     with pytest.raises(BarsError, match="the run's 1 day"):
-        merge_bars(bars[:RUN], bars[::5])
+        merge_bars(bars[:RUN], resample(bars, "1w").with_columns(news=pl.lit(0.0)))
+    few = bars[:RUN:5].with_columns(pl.col("high") * 1.001)
+    assert merge_bars(bars[:RUN], few).problems[0].kind == "revised"  # corrections have any spacing
     with pytest.raises(BarsError, match="have the columns news"):
         merge_bars(bars[:RUN], bars.drop("news"))
     with pytest.raises(BarsError, match="none of the run's symbols"):

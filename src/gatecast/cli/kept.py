@@ -91,6 +91,10 @@ def _share(value: float | None, *, sign: bool = True) -> str:
     return "-" if value is None else f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %"
 
 
+def _between(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{_share(low)} to {_share(high)}"
+
+
 def _number(value: float | None, *, sign: bool = False) -> str:
     return "-" if value is None else f"{value:+.3f}" if sign else f"{value:.2f}"
 
@@ -172,14 +176,15 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     rows = (
         (
-            row["symbol"], moment_text(row["time"]), _share(row["expected_return_log"]),
-            f"{_share(row['low_80'])} to {_share(row['high_80'])}", _signal(row["signal"]), row["strategy"],
+            row["symbol"], row["asset_class"], moment_text(row["time"]), _share(row["expected_return_log"]),
+            _between(row["low_80"], row["high_80"]), _signal(row["signal"]), row["strategy"],
             _number(row["evidence"]), _number(row["weight"], sign=True), row["gate"], row["why"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
         "symbol",
+        "class",
         "close",
         "expected",
         "80 % interval",

@@ -187,6 +187,22 @@ def say_without_model(chain: Chain, symbols: Mapping[str, str]) -> list[DataProb
     ]  # fmt: skip
 
 
+def other_zones(made_with: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What is said where a model was made with another database of time zones; nothing where it was with the same.
+
+    In: the versions of the model's provenance (`calendars`) and those here, see `market.sessions.versions`.
+
+    >>> other_zones({"time_zones": "2024a"}, {"time_zones": "2025b"})
+    'time zones are of version 2025b, the model was made with 2024a: closes may have moved.'
+    >>> other_zones({"time_zones": "2025b"}, {"time_zones": "2025b"})
+    ''
+    """
+    then, now = (one.get("time_zones") for one in (made_with, here))
+    if not then or then == now:
+        return ""
+    return f"time zones are of version {now}, the model was made with {then}: closes may have moved."
+
+
 def with_gate(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
     """A row with what `gate_of` says; nothing is held where a gate has closed."""
     found = {**row, **gate_of(row, run, model)}

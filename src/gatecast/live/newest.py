@@ -33,7 +33,7 @@ from gatecast.market.ends import Ended, session_of
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
-from gatecast.market.sessions import GRACE, calendar_of, sessions_missed
+from gatecast.market.sessions import GRACE, LONGER, calendar_of, named_calendars, open_days, sessions_missed
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run, without_doubtful
@@ -48,6 +48,8 @@ OLD_MODEL: Kind = "old model"
 """Kind of the problem of a model that was not refitted for so long that nothing is forecast with it."""
 FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
 """Kinds of problems for which `--strict` ends with status 1."""
+MOST_SAID = 20
+"""Findings of a reading that are said one by one."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
@@ -231,11 +233,12 @@ def forecast(
     for name, features in past.features.items():
         _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
     ended = facts_of(merged.bars, actions).symbols_ended
-    bars, awaited = with_awaited(run.bars, merged.bars, ended)
+    bars, awaited = with_awaited(run.bars, merged.bars, ended, open_days(merged.bars, calendars))
     chain = make_chain(experiment, bars, actions=actions, past=past, refit="never", watch=False)
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
-        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
+        *unusable, *say_findings(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
+        *say_missed(run.bars, merged.bars, calendars),
         *say_ended(ended), *say_awaited(merged.bars, awaited),
     )  # fmt: skip
     return told_of(run, past, chain, problems, awaited, calendars)
@@ -351,16 +354,66 @@ def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.D
     return kept, problems
 
 
-def left_out(known: pl.DataFrame, findings: Sequence[Finding]) -> list[DataProblem]:
-    """What a reading left out of the run's symbols after the run's last bar, or where it cannot say when."""
+def say_findings(known: pl.DataFrame, findings: Sequence[Finding], *, others: bool = False) -> list[DataProblem]:
+    """Warnings of a reading as problems, of symbols that `known` has: of rows after its last bar, or where it cannot
+    say when; what holds of a whole source, such as the class that a name looks like, is not said again.
+
+    `others`: of symbols that `known` has not, all of them. Of many the first are told.
+    """
     ends = dict(known.group_by("symbol").agg(pl.col("time").max()).iter_rows())
-    return [
-        DataProblem(
-            "left out", (str(one.symbol),), f"{one.symbol!r}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
+    found = []
+    for one in findings:
+        out, new = one.rule in LEFT_OUT, one.symbol not in ends
+        if one.severity == "info" or (new and not others):
+            continue
+        if not new and (one.rule == "far_out" or not (out if one.time is None else one.time > ends[one.symbol])):
+            continue  # what is far out of all known bars is said where both are joined
+        said = (
+            f"{repr(one.symbol) if one.symbol else 'the bars'}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
         )
-        for one in findings
-        if one.rule in LEFT_OUT and one.symbol in ends and (one.time is None or one.time > ends[one.symbol])
-    ]
+        found.append(DataProblem("left out" if out else "odd", (one.symbol,) if one.symbol else (), said))
+    if more := found[MOST_SAID:]:
+        symbols = tuple(sorted({symbol for problem in more for symbol in problem.symbols}))
+        said = f"{len(more)} findings more: `gatecast check` lists all of them."
+        found = [*found[:MOST_SAID], DataProblem("odd", symbols, said)]
+    return found
+
+
+def say_missed(
+    known: pl.DataFrame, bars: pl.DataFrame, calendars: Mapping[str, str] | None = None
+) -> list[DataProblem]:
+    """A problem for each class that lacks whole sessions of its calendar between its last known bar and its newest.
+
+    In: the bars before and all bars (Bars frames); symbol -> calendar where it is not that of its class. Of a class
+    whose bars are no bars of its calendar, going by its holidays, nothing is said.
+    """
+    problems = []
+    day = session_date(pl.col("time"))
+    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
+        before, kind, usual = known.filter(pl.col("asset_class") == name), asset_class(str(name)), usual_spacing(own)
+        if before.is_empty() or usual is None or usual > LONGER:
+            continue
+        begin, end = (frame.select(day.max()).item() for frame in (before, own))
+        traded = own.select(day.unique().sort()).to_series()
+        days = pl.date_range(begin, end, closed="none", eager=True)
+        absent = days.filter(~days.is_in(traded.implode()))
+        if kind.periods_per_year != 365:
+            absent = absent.filter(absent.dt.weekday() <= 5)
+        symbols = own["symbol"].unique().sort().to_list()
+        named = {(calendars or {}).get(symbol, kind.calendar) for symbol in symbols}
+        for one in sorted(named) if len(absent) else ():
+            calendar = calendar_of(one, own["time"].max(), begin=begin)  # type: ignore[arg-type]
+            if one == kind.calendar and not calendar.fits(before.select(day).to_series().to_numpy()):
+                absent = absent.clear()
+            absent = absent.filter(absent.is_in(calendar.session.tolist()))
+        if len(absent):
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            said = (
+                f"{name}: no symbol has a bar of {absent[0]}{more}, when {', '.join(sorted(named))} traded: give the "
+                "bars that are missing, or name the calendar of the symbols in a symbols file."
+            )
+            problems.append(DataProblem("missing", tuple(symbols), said))
+    return problems
 
 
 def _place(one: Finding) -> str:
@@ -472,14 +525,14 @@ def stale(
     limit, or five times the usual spacing if that is longer. Symbols that have `ended` are no longer expected; until
     then a symbol that stopped is stale.
     """
-    problems = []
+    problems, by_symbol = [], named_calendars(bars, calendars)
     for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
         usual, known = usual_spacing(own), asset_class(str(name))
         limit = max(known.gap_limit, 5 * usual) if usual else known.gap_limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())
         ends = ends.filter(~pl.col("symbol").is_in(list(ended)))
-        named = {symbol: (calendars or {}).get(symbol) for symbol in ends["symbol"]}
+        named = {symbol: by_symbol.get(symbol) for symbol in ends["symbol"]}
         days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         if len(ends) and now - newest > limit:
             said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."

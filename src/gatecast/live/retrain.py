@@ -86,6 +86,7 @@ def retrain(
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     opened = Store.open(store, machine=machine)
     with opened.locked():
+        opened.keep_time(moment)
         opened.maintain(moment)
         bars = opened.bars.for_chain(moment)
         if bars.is_empty():

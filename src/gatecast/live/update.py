@@ -21,6 +21,7 @@ from gatecast.files import full_path
 from gatecast.live.gates import (
     late_symbols,
     old_models,
+    other_zones,
     say_no_window,
     say_old,
     say_without_model,
@@ -28,15 +29,26 @@ from gatecast.live.gates import (
     without_forecasts,
 )
 from gatecast.live.kept import Served, pieces_from, serve
-from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
+from gatecast.live.newest import (
+    NOT_OF_NEWEST,
+    say_awaited,
+    say_ended,
+    say_findings,
+    say_missed,
+    stale,
+    told_of,
+    usable,
+)
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
 from gatecast.market.facts import facts_of
-from gatecast.market.merging import DataProblem, merge_bars
+from gatecast.market.merging import DataProblem, merge_bars, names_of
 from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.sessions import open_days, versions
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
+from gatecast.market.times import usual_steps
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
 from gatecast.store.store import ABOUT, Store
@@ -138,30 +150,31 @@ def update(
         reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
-        opened = Store.open(place, machine=machine)
-        reading = _read(opened.experiment.bars, bars, splits, actions, moment, options)
+        opened, reading = Store.open(place, machine=machine), None
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         before = opened.state.number
         _refuse_earlier(opened, moment)
+        opened.keep_time(moment)
         known = opened.bars.for_chain(moment)
+        if reading is None:
+            reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, known)
         fresh, problems = _to_store(known, reading, splits, moment)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(decided, reading, splits, moment)[1]
+        calendars = reading.calendars
         actions, made = _actions_with(opened, reading.actions), list[Made | None]()
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(opened, decided, bars, actions))
+            made.append(_make(opened, decided, bars, actions, calendars))
             return made[-1]
 
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
             said_of = tuple(one.sentence for one in problems)
-            record = opened.add_bars(
-                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide
-            )
+            record = opened.add_bars(fresh, moment, stated=stated, problems=said_of, calendars=calendars, accept=decide)
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, actions, moment)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
@@ -189,16 +202,18 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
     if isinstance(newest, datetime) and now < newest:
         raise StoreError(
             f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
-            "a later --now, or mend the computer's clock."
+            "a later --now, or mend the computer's clock. If it was ahead when that was decided, wait until then, or "
+            "go on from a copy of the store of before."
         )
 
 
 def _read(
-    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any]
-) -> Reading:
+    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any],
+    known: pl.DataFrame | None = None,
+) -> Reading:  # fmt: skip
     """The bars of a source as the store's settings say; tables that settings name must be named again.
 
-    A Bars frame is taken as it is.
+    A Bars frame is taken as it is. `known`: the bars before, by which a few rows show how long they are.
     """
     if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
         known = no_actions() if actions is None else read_actions(actions)
@@ -206,7 +221,8 @@ def _read(
     asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
     given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
     settings.refuse_tables([*options, *given])
-    return read_with_findings(source, now=now, **{**asked, **options, **given})
+    steps = () if known is None or known.is_empty() else usual_steps(known).select("symbol", "_step").iter_rows()
+    return read_with_findings(source, now=now, lengths=dict(steps), **{**asked, **options, **given})
 
 
 def _to_store(
@@ -214,12 +230,15 @@ def _to_store(
 ) -> tuple[pl.DataFrame, tuple[DataProblem, ...]]:
     """What of a reading the store does not have, on its level, and what must be said of the bars."""
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
-    problems += left_out(known, reading.findings)
+    problems += say_findings(known, reading.findings, others=True)
     symbols = known["symbol"].unique().to_list()
     others = came.filter(~pl.col("symbol").is_in(symbols))
+    if symbols and len(others):
+        problems.append(_new_to_store(others["symbol"].unique().sort().to_list()))
     own = came.filter(pl.col("symbol").is_in(symbols))
     if own.is_empty():
-        return others, tuple(problems)
+        none_of = [DataProblem("missing", tuple(symbols), f"the bars have none of {names_of(symbols)}.")]
+        return others, (*problems, *(none_of if symbols else ()))
     listed = reading.actions.filter(pl.col("kind") == "split")
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if splits is False:
@@ -229,8 +248,19 @@ def _to_store(
     except BarsError as error:
         raise BarsError(of_store(str(error))) from None
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
+    problems += say_missed(known, merged.bars, reading.calendars)
     columns = [name for name in others.columns if name in merged.news.columns]
     return pl.concat([merged.news.select(columns), others.select(columns)]), tuple(problems)
+
+
+def _new_to_store(symbols: Sequence[str]) -> DataProblem:
+    """What is said of symbols that a store did not have."""
+    are, them = ("is", "it is") if len(symbols) == 1 else ("are", "they are")
+    said = (
+        f"{names_of(symbols)} {are} new to the store: no model has learned from {'it' if are == 'is' else 'them'} yet; "
+        f"{them} forecast by the model of the class once the window is full, and part of the next refit."
+    )
+    return DataProblem("new symbol", tuple(symbols), said)
 
 
 def of_store(text: str) -> str:
@@ -267,15 +297,19 @@ class Made:
     awaited: pl.DataFrame
 
 
-def _make(store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame) -> Made | None:
-    """The chain over `bars`; None without a model. `known`: the bars before, which show which rows may still come.
+def _make(
+    store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]
+) -> Made | None:  # fmt: skip
+    """The chain over `bars`; None without a model. `known`: the bars before, which show which rows may still come;
+    `calendars`: of the reading.
 
     Raises `BarsError` where the bars are not those that the model was made of.
     """
     served = _serving(store)
     if served is None:
         return None
-    bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended)
+    days = open_days(bars, {**store.state.calendars, **calendars})
+    bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended, days)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
     return Made(served, chain, bars, awaited)
@@ -318,6 +352,8 @@ def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now
     """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
     if made is None:
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
+    if said := other_zones(made.served.run.provenance.get("calendars") or {}, versions()):
+        warnings.warn(said, stacklevel=2)
     every = (*problems, *say_awaited(made.bars, made.awaited))
     return issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
 
