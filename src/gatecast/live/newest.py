@@ -49,7 +49,9 @@ OLD_MODEL: Kind = "old model"
 FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
 """Kinds of problems for which `--strict` ends with status 1."""
 MOST_SAID = 20
-"""Findings of a reading that are said one by one."""
+"""Findings of a reading on new symbols that are said one by one."""
+ROUND_THE_WEEK = "24/5"
+"""The calendar of currencies, which knows no holiday."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
@@ -358,24 +360,25 @@ def say_findings(known: pl.DataFrame, findings: Sequence[Finding], *, others: bo
     """Warnings of a reading as problems, of symbols that `known` has: of rows after its last bar, or where it cannot
     say when; what holds of a whole source, such as the class that a name looks like, is not said again.
 
-    `others`: of symbols that `known` has not, all of them. Of many the first are told.
+    `others`: of symbols that `known` has not, all of them; of many the first are told.
     """
     ends = dict(known.group_by("symbol").agg(pl.col("time").max()).iter_rows())
-    found = []
+    found, of_others = [], 0
     for one in findings:
         out, new = one.rule in LEFT_OUT, one.symbol not in ends
-        if one.severity == "info" or (new and not others):
+        if one.severity == "info" or (new and not others) or (ends and one.rule == "action_unmatched"):
             continue
         if not new and (one.rule == "far_out" or not (out if one.time is None else one.time > ends[one.symbol])):
             continue  # what is far out of all known bars is said where both are joined
-        said = (
-            f"{repr(one.symbol) if one.symbol else 'the bars'}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
-        )
+        of_others += new
+        if of_others > MOST_SAID and new:
+            continue
+        name = "the bars" if one.symbol is None else repr(one.symbol)
+        said = f"{name}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
         found.append(DataProblem("left out" if out else "odd", (one.symbol,) if one.symbol else (), said))
-    if more := found[MOST_SAID:]:
-        symbols = tuple(sorted({symbol for problem in more for symbol in problem.symbols}))
-        said = f"{len(more)} findings more: `gatecast check` lists all of them."
-        found = [*found[:MOST_SAID], DataProblem("odd", symbols, said)]
+    if of_others > MOST_SAID:
+        said = f"of symbols that are new {of_others - MOST_SAID} findings more: `gatecast check` lists all of them."
+        found.append(DataProblem("odd", (), said))
     return found
 
 
@@ -399,6 +402,8 @@ def say_missed(
         absent = days.filter(~days.is_in(traded.implode()))
         if kind.periods_per_year != 365:
             absent = absent.filter(absent.dt.weekday() <= 5)
+        if kind.calendar == ROUND_THE_WEEK:
+            absent = absent.filter(~absent.dt.strftime("%m-%d").is_in(["01-01", "12-25"]))  # no currency is quoted
         symbols = own["symbol"].unique().sort().to_list()
         named = {(calendars or {}).get(symbol, kind.calendar) for symbol in symbols}
         for one in sorted(named) if len(absent) else ():

@@ -158,12 +158,12 @@ def update(
         known = opened.bars.for_chain(moment)
         if reading is None:
             reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, known)
-        fresh, problems = _to_store(known, reading, splits, moment)
+        calendars = {**opened.state.calendars, **reading.calendars}
+        fresh, problems = _to_store(known, reading, splits, moment, calendars)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
-                problems = _to_store(decided, reading, splits, moment)[1]
-        calendars = reading.calendars
+                problems = _to_store(decided, reading, splits, moment, calendars)[1]
         actions, made = _actions_with(opened, reading.actions), list[Made | None]()
 
         def decide(bars: pl.DataFrame) -> Made | None:
@@ -174,7 +174,9 @@ def update(
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
             said_of = tuple(one.sentence for one in problems)
-            record = opened.add_bars(fresh, moment, stated=stated, problems=said_of, calendars=calendars, accept=decide)
+            record = opened.add_bars(
+                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide
+            )
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, actions, moment)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
@@ -226,9 +228,12 @@ def _read(
 
 
 def _to_store(
-    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime
+    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, calendars: Mapping[str, str]
 ) -> tuple[pl.DataFrame, tuple[DataProblem, ...]]:
-    """What of a reading the store does not have, on its level, and what must be said of the bars."""
+    """What of a reading the store does not have, on its level, and what must be said of the bars.
+
+    `calendars`: symbol -> calendar where it is not that of its class.
+    """
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
     problems += say_findings(known, reading.findings, others=True)
     symbols = known["symbol"].unique().to_list()
@@ -248,7 +253,7 @@ def _to_store(
     except BarsError as error:
         raise BarsError(of_store(str(error))) from None
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
-    problems += say_missed(known, merged.bars, reading.calendars)
+    problems += say_missed(known, merged.bars, calendars)
     columns = [name for name in others.columns if name in merged.news.columns]
     return pl.concat([merged.news.select(columns), others.select(columns)]), tuple(problems)
 
@@ -301,14 +306,14 @@ def _make(
     store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]
 ) -> Made | None:  # fmt: skip
     """The chain over `bars`; None without a model. `known`: the bars before, which show which rows may still come;
-    `calendars`: of the reading.
+    `calendars`: symbol -> calendar where it is not that of its class.
 
     Raises `BarsError` where the bars are not those that the model was made of.
     """
     served = _serving(store)
     if served is None:
         return None
-    days = open_days(bars, {**store.state.calendars, **calendars})
+    days = open_days(bars, calendars)
     bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended, days)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)

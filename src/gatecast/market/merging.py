@@ -252,8 +252,9 @@ def _refuse_crowded(run_bars: pl.DataFrame, newer: pl.DataFrame, usual: pl.DataF
     counted = unknown.sort("symbol", "time").group_by("symbol", "day", maintain_order=True).agg(
         pl.len(), pl.col("usual").first(), now=pl.col("time").diff().median()
     )  # fmt: skip
-    for row in counted.filter(pl.col("len") > 1).iter_rows(named=True):
-        raise BarsError(_other_length(**row))
+    crowded = counted.filter(pl.col("len") > 1)
+    if len(crowded):
+        raise BarsError(_other_length(**crowded.row(0, named=True)))
 
 
 def _spans(run_bars: pl.DataFrame, both: pl.DataFrame) -> pl.DataFrame:

@@ -189,12 +189,12 @@ def _refuse_other_unit(frame: pl.DataFrame, column: str, wall: pl.Series, notes:
         notes.refuse(row, problem, "Give times in their unit, or correct the date.", column, str(row["wall"]))
 
 
-def _not_a_time(wall: datetime | None) -> str:
-    """Why a time is refused: `wall`, what it was read as, where it is a time of other years."""
-    if wall is None:
+def _not_a_time(wall: pl.Series) -> str:
+    """Why the first of these times is refused: it could not be read, or is of other years."""
+    year, micros = wall.dt.year()[0], wall.to_physical()[0]  # numbers: Python has no year 0
+    if year is None:
         return "not a time that is recognised."
-    micros = (wall.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    return f"not a time of the years {YEARS[0]} to {YEARS[1]}, but of {wall.year}.{_other_unit(micros)}"
+    return f"not a time of the years {YEARS[0]} to {YEARS[1]}, but of {year}.{_other_unit(micros)}"
 
 
 def _other_unit(micros: int) -> str:
@@ -380,7 +380,7 @@ def _clocks(
         value = None if bad.is_null()[0] else bad.to_physical()[0] if far else bad[0]
         notes.refuse(
             frame.select("_table", "_line").filter(faulty).row(0, named=True),
-            "the time is missing." if value is None else _not_a_time(wall.filter(faulty)[0]),
+            "the time is missing." if value is None else _not_a_time(wall.filter(faulty)),
             "Write times as 2024-01-31 or 2024-01-31 16:00:00-05:00, or give date_format=.",
             column,
             None if value is None else str(value),
