@@ -236,7 +236,7 @@ def _to_store(
     """
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
     problems += say_findings(known, reading.findings, others=True)
-    symbols = known["symbol"].unique().to_list()
+    symbols = known["symbol"].unique().sort().to_list()
     others = came.filter(~pl.col("symbol").is_in(symbols))
     if symbols and len(others):
         problems.append(_new_to_store(others["symbol"].unique().sort().to_list()))
