@@ -301,3 +301,17 @@ def test_bars_without_a_common_one_that_begin_at_another_level_are_refused(times
     for splits in (true, False):
         assert len(merge_bars(bars[:RUN], newer, splits).bars) == RUN + 20
     assert len(merge_bars(bars[:RUN], bars[RUN:]).bars) == RUN + 20
+
+
+def test_news_have_the_segments_of_their_own_file() -> None:
+    """A row that nothing had read yet lies after a gap of the known bars, which the file does not have."""
+    bars = walk()
+    known_at = pl.when(pl.int_range(pl.len()) == 260).then(pl.col("time").max()).otherwise("time")
+    known = make_bars(pl.concat([bars[:100], bars[200:RUN]]).drop("segment"))
+    late = make_bars(bars.with_columns(known_at=known_at).drop("segment"))
+    unread = known.with_columns(
+        known_at=pl.when(pl.col("time") == bars["time"][260]).then(bars["time"][-1]).otherwise("known_at")
+    )
+    news = merge_bars(unread, late[250:]).news
+    assert news["time"].to_list() == [bars["time"][260], *bars["time"][RUN:]]
+    assert news["segment"].n_unique() == 1

@@ -128,7 +128,8 @@ def merge_bars(
     changed = _changed(run_bars, own, rounding)
     problems += _revised(run_bars, own, changed, kept=corrections == "kept")
     unknown = newer.join(run_bars.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
-    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, late)])
+    came_late = newer.join(late, on=["symbol", "time"], how="semi", maintain_order="left")  # with the file's segments
+    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, came_late)])
     news = news.unique(["symbol", "time"], keep="first").sort("symbol", "time")
     problems += _of_bars(
         "late", late, "bars that the run could not read", "became known after it",
