@@ -492,6 +492,9 @@ def test_what_came_while_the_clock_was_ahead_counts_once_it_is_right_again(
     changed = put(rows, of("2024-06-27"), high=pl.col("high") * 1.01)
     ahead = feed(changed, "2025-07-02T23:00:00+00:00")
     assert (ahead.json["bars"]["corrected"], ahead.row()["gate"]) == (1, "stale")
+    shutil.copytree(store, store.with_name("twin"))
+    refit = gatecast("retrain", store.with_name("twin"), "--if-due", "--now", evening(NEXT), "--jobs", 1, "--json")
+    assert "3 rows of the store came when the clock was ahead" in refit.said
     right = feed(changed, evening(NEXT))
     assert "came when the clock was ahead (up to 2025-07-02T23:00 UTC): they count as known by 2024-07-02" in right.said
     assert (right.json["bars"], right.row()["gate"]) == ({"repeated": 18}, "open")

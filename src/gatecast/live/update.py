@@ -154,7 +154,8 @@ def update(
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         before = opened.state.number
         _refuse_earlier(opened, moment)
-        opened.keep_time(moment)
+        if ahead := opened.keep_time(moment):
+            warnings.warn(ahead, stacklevel=2)
         known = opened.bars.for_chain(moment)
         if reading is None:
             reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, known)

@@ -355,23 +355,24 @@ class Store:
             parts = {"state": state} | {f"{one['year']:04}": one["part"] for one in bars}
             return self.append(SNAPSHOT, {"bars": bars, "parts": parts}, now)
 
-    def keep_time(self, now: datetime) -> Record | None:
-        """Writes and says that the clock was ahead, where bars are known after `now` and a record came after it.
+    def keep_time(self, now: datetime) -> str:
+        """Records that the clock was ahead, where bars are known after `now` and a record came after it.
 
-        Then they count as known by `now`; else they would be hidden until then. None where there are no such bars.
+        Then they count as known by `now`; else they would be hidden until then. Out: what is said of it; nothing where
+        there are no such bars.
         """
         with self.locked():
-            if not self.state.now or now >= moment_of(self.state.now):
-                return None
+            ahead = self.state.now
+            if not ahead or now >= moment_of(ahead):
+                return ""
             hidden = self.bars.versions().filter(pl.col("known_at") > now, pl.col("time") <= now)
             if hidden.is_empty():
-                return None
-            ahead = self.state.now
-            warnings.warn(
-                f"{len(hidden)} rows of the store came when the clock was ahead (up to {ahead[:16]} UTC): they "
-                f"count as known by {now:%Y-%m-%d %H:%M} UTC. What was decided then stays.", stacklevel=2
-            )  # fmt: skip
-            return self.append("clock", {}, now)
+                return ""
+            self.append("clock", {}, now)
+            return (
+                f"{len(hidden)} rows of the store came when the clock was ahead (up to {ahead[:16]} UTC): they count "
+                f"as known by {now:%Y-%m-%d %H:%M} UTC. What was decided then stays."
+            )
 
     def maintain(self, now: datetime) -> Record | None:
         """Takes a snapshot where the newest file of the journal has become long; None where it has not."""
