@@ -154,14 +154,16 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     rows = (
         (
-            row["symbol"], moment_text(row["time"]), share_text(row["expected_return_log"], "+.2%"),
-            interval_text(row["low_80"], row["high_80"]), _signal(row["signal"]), row["strategy"],
-            share_text(row["evidence"], ".2f"), share_text(row["weight"], "+.1%"), row["gate"], row["why"],
+            row["symbol"], row["asset_class"], moment_text(row["time"]),
+            share_text(row["expected_return_log"], "+.2%"), interval_text(row["low_80"], row["high_80"]),
+            _signal(row["signal"]), row["strategy"], share_text(row["evidence"], ".2f"),
+            share_text(row["weight"], "+.1%"), row["gate"], row["why"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "position", "decided by",
+        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "position",
+        "decided by",
         "since the close before",
     )  # fmt: skip
     show_rows(columns, rows, console)

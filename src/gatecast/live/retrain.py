@@ -88,6 +88,7 @@ def retrain(
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     opened = Store.open(store, machine=machine)
     with opened.locked():
+        ahead = opened.keep_time(moment)
         opened.maintain(moment)
         bars = opened.bars.for_chain(moment)
         if bars.is_empty():
@@ -97,6 +98,7 @@ def retrain(
             if machine.unfinished is None:
                 machine = machine.replace(unfinished=kept)
             done = _refit(opened, model, bars, moment, if_due, told, machine)
+        done = replace(done, warnings=(*([ahead] if ahead else ()), *done.warnings))
         opened.beat(moment, message=done.message)
     return done
 

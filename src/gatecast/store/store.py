@@ -45,7 +45,7 @@ from gatecast.store.artefacts import Artefacts
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
-from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, parts_named, text_of
+from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
 from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Provenance, Schema, Scores, fault_of
@@ -407,6 +407,25 @@ class Store:
             state = self.put(_json(after.to_json()), ".json")
             parts = {"state": state} | {f"{one['year']:04}": one["part"] for one in bars}
             return self.append(SNAPSHOT, {"bars": bars, "parts": parts}, now)
+
+    def keep_time(self, now: datetime) -> str:
+        """Records that the clock was ahead, where bars are known after `now` and a record came after it.
+
+        Then they count as known by `now`; else they would be hidden until then. Out: what is said of it; nothing where
+        there are no such bars.
+        """
+        with self.locked():
+            ahead = self.state.now
+            if not ahead or now >= moment_of(ahead):
+                return ""
+            hidden = self.bars.versions().filter(pl.col("known_at") > now, pl.col("time") <= now)
+            if hidden.is_empty():
+                return ""
+            self.append("clock", {}, now)
+            return (
+                f"{len(hidden)} rows of the store came when the clock was ahead (up to {ahead[:16]} UTC): they count "
+                f"as known by {now:%Y-%m-%d %H:%M} UTC. What was decided then stays."
+            )
 
     def maintain(self, now: datetime) -> Record | None:
         """Takes a snapshot where the newest file of the journal has become long; None where it has not."""
