@@ -15,7 +15,15 @@ from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import make_chain
 from gatecast.live.kept import refuse_unserved, serve
-from gatecast.live.parity import Difference, Stages, first_difference, joined, stages_of, stages_of_issued
+from gatecast.live.parity import (
+    Difference,
+    Stages,
+    corrected_since,
+    first_difference,
+    joined,
+    stages_of,
+    stages_of_issued,
+)
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.pieces import in_order, pieces_by_record
@@ -108,9 +116,13 @@ def replay(
 
 @dataclass(frozen=True)
 class _Span:
-    """The newest closes of a store: what it can be continued from, and what it issued since."""
+    """The newest closes of a store: what it can be continued from, and what it issued since.
+
+    `records`: close -> the number of the last record that issued it.
+    """
 
     since: datetime
+    records: dict[datetime, int]
     closes: int
     experiment: Experiment
     bars: pl.DataFrame
@@ -145,7 +157,8 @@ def parity(
 
     Raises `StoreError` where the store cannot be read or has no model. Nothing is written.
     """
-    span = _span(Store.open(store, machine=machine), last, now)
+    opened = Store.open(store, machine=machine)
+    span = _span(opened, last, now)
     if span is None:
         return Replayed(0, None, ISSUED_ONES)
     chain = make_chain(span.experiment, span.bars, actions=span.actions, past=span.past, machine=machine)
@@ -153,7 +166,17 @@ def parity(
     decided = span.issued["signal"].select("symbol", "time")
     for stage in ("signal", "strategy"):  # decisions are issued of the newest close of an update alone
         batch[stage] = batch[stage].join(decided, on=["symbol", "time"], how="semi")
-    return Replayed(span.closes, first_difference(span.issued, batch), ISSUED_ONES, span.issued)
+    found = first_difference(span.issued, batch)
+    if found is not None and found.stage != "bar" and found.time in span.records:
+        found = corrected_since(found, _bars_by(opened, span.records[found.time]), span.bars) or found
+    return Replayed(span.closes, found, ISSUED_ONES, span.issued)
+
+
+def _bars_by(store: Store, record: int) -> pl.DataFrame:
+    """The bars that were there at a record that issued something."""
+    moments = {one.record: one.now for one in store.state.issued} | {one.record: one.now for one in store.state.models}
+    moment = moments[record]
+    return store.bars.for_chain(datetime.fromisoformat(moment), record=record)
 
 
 def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
@@ -165,7 +188,7 @@ def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
     first = next(one for one in store.state.models if one.status != "refused")
     trained = {name: np.datetime64(piece.issued.time.max()) for name, piece in pieces[first.record].items()}
     times = {
-        time for number, each in pieces.items() if number != first.record
+        time: number for number, each in sorted(pieces.items()) if number != first.record
         for name, piece in each.items() for time in piece.issued.time.tolist() if np.datetime64(time) > trained[name]
     }  # fmt: skip
     if not times:
@@ -187,7 +210,8 @@ def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
     issued = stages_of_issued(ordered, known, decisions)
     issued = {stage: table.filter(pl.col("time") >= since) for stage, table in issued.items()}
     bars = store.bars.for_chain(moment)
-    return _Span(since, len(newest), experiment.replace(bars=bars), bars, store.actions, served.past, issued)
+    records = {time.replace(tzinfo=UTC): times[time] for time in newest}
+    return _Span(since, records, len(newest), experiment.replace(bars=bars), bars, store.actions, served.past, issued)
 
 
 def _moment(text: str) -> datetime:

@@ -51,6 +51,8 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, facts: Facts) -> pl.S
     that clear last trades after known terms are none.
     Only bars, weights and ends up to that time count: that a symbol will come back, or never will, is not known then.
     """
+    if times.is_empty():
+        return pl.Series(times.name, [], pl.Int64)
     held, time = pl.col("weight").fill_nan(0).fill_null(0) != 0, pl.col("time")
     bars, clock = facts.bars, facts.bars.schema["time"]
     decided = weights.select("symbol", time.cast(clock), "weight")
