@@ -13,7 +13,7 @@ from gatecast.forecasting.schedule import back
 from gatecast.live.newest import NOT_FINITE, OLD_MODEL
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import deadlines
-from gatecast.market.merging import DataProblem
+from gatecast.market.merging import DataProblem, Kind
 from gatecast.trading.strategies import FLAT
 
 if TYPE_CHECKING:
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 OPEN = "open"
 """No gate closed: a position is held."""
+DOUBTFUL_BAR: Kind = "doubtful bar"
+"""Kind of the problem of a bar that waits until somebody says what it is, and the gate."""
 GATES = {
     "ended": "the symbol has ended",
+    DOUBTFUL_BAR: "its newest bar looks like a split or another unit: nothing is decided until that is resolved",
     "no bar": "there is no bar of the newest session",
     "no trade": "nothing was traded in the newest session",
     "stale": "the newest bar is too old",
@@ -162,6 +165,8 @@ def gate_of(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
 
 def closed(row: Mapping[str, Any], doubt: str, override: bool, flags: list[str]) -> str:
     """The first gate that closes; `doubt`: that of the whole run; `override`: whether the settings set the evidence."""
+    if row["today"] != "ended" and DOUBTFUL_BAR in flags:
+        return DOUBTFUL_BAR
     if row["today"] in ("ended", "no bar", "no trade"):
         return str(row["today"])
     if "stale" in flags:

@@ -46,7 +46,7 @@ NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
 OLD_MODEL: Kind = "old model"
 """Kind of the problem of a model that was not refitted for so long that nothing is forecast with it."""
-FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
+FAILS = ("stale", "missing", "awaited", "revised", "left out", "doubtful bar", NOT_FINITE, OLD_MODEL)
 """Kinds of problems for which `--strict` ends with status 1."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""

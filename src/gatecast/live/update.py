@@ -18,6 +18,7 @@ from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
+from gatecast.live.actions import changed_waits, say_waiting, without_waiting
 from gatecast.live.gates import (
     late_symbols,
     old_models,
@@ -33,10 +34,13 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
+from gatecast.market.cleaning import refuse_splits
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, merge_bars
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
+from gatecast.market.steps import Step, brought_to_level, on_one_level
+from gatecast.market.tables import Notes
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
 from gatecast.store.store import ABOUT, Store
@@ -139,16 +143,16 @@ def update(
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
         opened = Store.open(place, machine=machine)
-        reading = _read(opened.experiment.bars, bars, splits, actions, moment, options)
+        reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, later=bool(opened.state.bars))
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         before = opened.state.number
         _refuse_earlier(opened, moment)
         known = opened.bars.for_chain(moment)
-        fresh, problems = _to_store(known, reading, splits, moment)
+        fresh, problems, steps = _to_store(opened, known, reading, splits, moment)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
-                problems = _to_store(decided, reading, splits, moment)[1]
+                problems = _to_store(opened, decided, reading, splits, moment)[1]
         actions, made = _actions_with(opened, reading.actions), list[Made | None]()
 
         def decide(bars: pl.DataFrame) -> Made | None:
@@ -160,8 +164,9 @@ def update(
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
             said_of = tuple(one.sentence for one in problems)
             record = opened.add_bars(
-                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide
-            )
+                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide,
+                waits=changed_waits(opened, steps, moment),
+            )  # fmt: skip
             counts = {**record.body["counts"], **counts} if record else counts
         _keep_actions(opened, actions, moment)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
@@ -194,11 +199,12 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
 
 
 def _read(
-    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any]
-) -> Reading:
+    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any],
+    *, later: bool = False,
+) -> Reading:  # fmt: skip
     """The bars of a source as the store's settings say; tables that settings name must be named again.
 
-    A Bars frame is taken as it is.
+    A Bars frame is taken as it is. `later`: the store has bars, beside which steps that look like a split are judged.
     """
     if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
         known = no_actions() if actions is None else read_actions(actions)
@@ -206,31 +212,40 @@ def _read(
     asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
     given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
     settings.refuse_tables([*options, *given])
-    return read_with_findings(source, now=now, **{**asked, **options, **given})
+    beside: dict[str, Any] = {"splits": False} if later else {}
+    return read_with_findings(source, now=now, **{**beside, **asked, **options, **given})
 
 
 def _to_store(
-    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime
-) -> tuple[pl.DataFrame, tuple[DataProblem, ...]]:
-    """What of a reading the store does not have, on its level, and what must be said of the bars."""
+    store: Store, known: pl.DataFrame, reading: Reading, splits: Any, now: datetime
+) -> tuple[pl.DataFrame, tuple[DataProblem, ...], tuple[Step, ...] | None]:
+    """What of a reading the store does not have, what must be said of the bars, and since which step a symbol waits.
+
+    The steps are None where none of the store's symbols came: then nothing changes.
+    """
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
     problems += left_out(known, reading.findings)
     symbols = known["symbol"].unique().to_list()
     others = came.filter(~pl.col("symbol").is_in(symbols))
-    own = came.filter(pl.col("symbol").is_in(symbols))
+    own = store.bars.without_left_out(came.filter(pl.col("symbol").is_in(symbols)))
+    if len(known) and splits is None:
+        refuse_splits(others.with_columns(_table=pl.lit(0), _line=pl.lit(None, pl.Int64)), no_actions(), Notes((None,)))
     if own.is_empty():
-        return others, tuple(problems)
+        return others, tuple(problems), None
     listed = reading.actions.filter(pl.col("kind") == "split")
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if splits is False:
         table = False
+    factors = store.bars.actions_as_of(now)
+    own, waiting = brought_to_level(known, own, factors), store.bars.waiting(now)
     try:
-        merged = merge_bars(known, own, table, reading.actions, corrections="kept")
+        merged = merge_bars(known, own, table, reading.actions, corrections="kept", waiting=waiting)
     except BarsError as error:
         raise BarsError(of_store(str(error))) from None
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
     columns = [name for name in others.columns if name in merged.news.columns]
-    return pl.concat([merged.news.select(columns), others.select(columns)]), tuple(problems)
+    news = on_one_level(merged.news.select(columns), factors, back=True)
+    return pl.concat([news, others.select(columns)]), tuple(problems), merged.steps
 
 
 def of_store(text: str) -> str:
@@ -317,6 +332,7 @@ def _serving(store: Store) -> Served | None:
 def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now: datetime) -> Issued:
     """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
     if made is None:
+        problems = (*problems, *say_waiting(store))
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
     every = (*problems, *say_awaited(made.bars, made.awaited))
     return issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
@@ -336,10 +352,12 @@ def issue_chain(
     assert model is not None
     old = old_models(model.cutoffs, store.experiment.schedule, chain.bars)
     problems = (*problems, *say_old(old, store.state.symbols), *say_without_model(chain, store.state.symbols))
-    problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
+    problems = (*problems, *say_waiting(store), *say_ended(ended))
+    problems = (*problems, *stale(chain.bars, now, {*ended, *store.state.waiting}, store.state.calendars))
     chain = without_doubtful(served.run, chain)
     newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
     told = without_late(without_old(newest.rows, old), late_symbols(chain.bars))
+    told = without_waiting(told, store, now)
     rows = [with_gate(row, served.run, served.number) for row in told]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)

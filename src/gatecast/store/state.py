@@ -44,7 +44,30 @@ class NewSettings(Schema):
     parts: WithSettings
 
 
-class NewBars(Schema):
+class NewWait(Schema):
+    """A bar of a symbol that waits, or waited, until somebody says what it is.
+
+    `time`: its close; the symbol's later bars wait with it. `ratio`: of the split that it looks like; `was`: the close
+    before; `opens`: its open. `until`: when it was said, None while it waits; from then on the bars are known.
+    `left_out`: whether the bar itself is no true one.
+    """
+
+    symbol: Name
+    time: Moment
+    ratio: float
+    was: float
+    opens: float
+    until: Moment | None = None
+    left_out: bool = False
+
+
+class WithWaits(Schema):
+    """Bars that wait from here on, or no more."""
+
+    waits: list[NewWait] = Field(default_factory=list)
+
+
+class NewBars(WithWaits):
     """Bars came: one artefact a calendar year; how many were new, repeated, corrected, late or left out."""
 
     parts: Annotated[dict[YearText, Artefact], Field(min_length=1)]
@@ -62,7 +85,7 @@ class WithActions(Schema):
     actions: Artefact
 
 
-class NewActions(Schema):
+class NewActions(WithWaits):
     """The table of actions from here on."""
 
     parts: WithActions
@@ -185,6 +208,12 @@ class Model(Schema):
     reason: Text = ""
 
 
+class Wait(NewWait):
+    """A bar that waits, or waited, and the number of the record since which."""
+
+    record: Count
+
+
 class State(Schema):
     """What a store holds after its record `number`, by the names of artefacts.
 
@@ -196,6 +225,7 @@ class State(Schema):
     issued: what was issued, the oldest first. models: all refits, the oldest first.
     serving: the number of the model that forecasts, None where there is none; previous: of the one before.
     missed: refits that were due and not made; alarms: the newest.
+    waits: bars that wait until somebody says what they are, and those that did.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -217,6 +247,12 @@ class State(Schema):
     previous: Count | None = None
     missed: tuple[Name, ...] = ()
     alarms: tuple[dict[str, Any], ...] = ()
+    waits: tuple[Wait, ...] = ()
+
+    @property
+    def waiting(self) -> dict[str, Wait]:
+        """Symbol -> its first bar that waits now."""
+        return {one.symbol: one for one in reversed(self.waits) if one.until is None}
 
     def after(self, record: Record) -> Self:
         """The state after one more record. Raises `StoreError` for a record that does not fit."""
@@ -303,12 +339,22 @@ def _bars(state: State, record: Record) -> dict[str, Any]:
     return {
         "bars": (*state.bars, *added), "symbols": dict(sorted(symbols.items())),
         "columns": state.columns or tuple(record.body["columns"]),
-        "calendars": {**state.calendars, **record.body.get("calendars", {})},
+        "calendars": {**state.calendars, **record.body.get("calendars", {})}, "waits": _waits(state, record),
     }  # fmt: skip
 
 
 def _actions(state: State, record: Record) -> dict[str, Any]:
-    return {"actions": record.parts["actions"]}
+    return {"actions": record.parts["actions"], "waits": _waits(state, record)}
+
+
+def _waits(state: State, record: Record) -> tuple[Wait, ...]:
+    """The bars that wait, or did, after a record."""
+    found = {(one.symbol, one.time): one for one in state.waits}
+    for wait in record.body.get("waits", ()):
+        key = wait["symbol"], wait["time"]
+        since = found[key].record if key in found else record.number
+        found[key] = Wait.model_validate({**wait, "record": since})
+    return tuple(found[key] for key in sorted(found))
 
 
 def _issued(state: State, record: Record) -> dict[str, Any]:
