@@ -25,6 +25,8 @@ Day = Annotated[
     ),
 ]
 
+Ratio = Annotated[float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")]
+
 actions = typer.Typer(
     name="actions", help="Splits and ends that a store is told, and bars that wait until it is.", no_args_is_help=True
 )
@@ -48,8 +50,10 @@ def add(
     folder: StoreFolder,
     symbol: Symbol,
     day: Day,
-    kind: Annotated[str, typer.Option(help="split or delisting.")],
-    ratio: Annotated[float | None, typer.Option(help="Of a split: 2 is two for one, 0.1 one for ten.")] = None,
+    kind: Annotated[str, typer.Option(help="split, unit (of prices, such as pence) or delisting.")],
+    ratio: Annotated[
+        float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")
+    ] = None,
     last_return: Annotated[
         float | None, typer.Option("--return", help="Of a delisting: the last return, such as -0.3.")
     ] = None,
@@ -63,7 +67,7 @@ def add(
     index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell a store of a split or of the end of a symbol; the same again changes nothing.
+    """Tell a store of a split, another unit of prices, or the end of a symbol; the same again changes nothing.
 
     Bars stay as they came, with the split as a factor beside them; what was issued stays. A split of bars that are in
     the store is known from now on at the earliest. Dividends, mergers and new names of symbols are not kept yet.
@@ -82,13 +86,15 @@ def resolve(
     folder: StoreFolder,
     symbol: Symbol,
     day: Day,
-    what: Annotated[str, typer.Option("--as", help="split, real-move or error.")],
-    ratio: Annotated[float | None, typer.Option(help="Of a split: 2 is two for one, 0.1 one for ten.")] = None,
+    what: Annotated[str, typer.Option("--as", help="split, unit, real-move or error.")],
+    ratio: Annotated[
+        float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")
+    ] = None,
     now: Now = None,
     index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a bar is that waits: the first after a split, a real move, or an error of the feed.
+    """Say what a bar is that waits: the first after a split or in another unit, a real move, or an error.
 
     The symbol's bars are known from now on, those of an error without the bar itself, until it comes corrected. Said
     again, otherwise than before, it takes the place of what was said; what was issued stays.
@@ -107,7 +113,7 @@ def remove(
     folder: StoreFolder,
     symbol: Symbol,
     day: Day,
-    kind: Annotated[str, typer.Option(help="split or delisting.")] = "split",
+    kind: Annotated[str, typer.Option(help="split, unit (of prices, such as pence) or delisting.")] = "split",
     now: Now = None,
     index: IndexAddress = None,
     as_json: AsJson = False,

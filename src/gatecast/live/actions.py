@@ -20,19 +20,19 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import KINDS, SCHEMA, refuse_contradicted
+from gatecast.market.actions import KINDS, LEVELS, SCHEMA, refuse_contradicted
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
-from gatecast.market.steps import Step, doubtful_steps, factors, on_one_level
+from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
 from gatecast.store.journal import moment_of, text_of
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
     from gatecast.store.state import Wait
 
-WHATS = ("split", "real-move", "error")
-TERMS = {"split": {"ratio"}, "delisting": {"return", "price"}}
+WHATS = ("split", "unit", "real-move", "error")
+TERMS = {"split": {"ratio"}, "unit": {"ratio"}, "delisting": {"return", "price"}}
 """Kind of an action -> what its value may be given by."""
 MISFIT = 0.5
 """Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
@@ -56,11 +56,11 @@ def say_waiting(store: Store) -> list[DataProblem]:
 
 def waiting_sentence(store: Store, wait: Wait) -> str:
     """What a bar that waits looks like, and the commands that resolve it."""
-    step = step_of(wait)
+    step, kind = step_of(wait), "unit" if math.isclose(max(wait.ratio, 1 / wait.ratio), PENCE) else "split"
     names = f"{shlex.quote(str(store.folder))} --symbol {shlex.quote(wait.symbol)} --date {step.day}"
     return (
         f"{step.sentence} The symbol waits from this bar on: nothing is decided or learned from it. Say what it is: "
-        f"`gatecast actions resolve {names} --as split --ratio {step.ratio:g}`, `--as real-move`, or "
+        f"`gatecast actions resolve {names} --as {kind} --ratio {step.ratio:g}`, `--as real-move`, or "
         "`--as error` for a wrong bar."
     )
 
@@ -184,8 +184,9 @@ def add_action(
 
     Parameters
     ----------
-    day: of a split the first session that it moves, of a delisting the last one. kind: "split", which
-        needs its `ratio` (2 is two for one), or "delisting", which needs its `last_return` or the `price` paid at last.
+    day: of a split the first session that it moves, of a delisting the last one. kind: "split" or
+        "unit", which need their `ratio` (2 is two for one, 0.01 pence where pounds were), or "delisting", which needs
+        its `last_return` or the `price` paid at last.
     known_at: when it became known (default: `now`); a split of bars that the store has is known now at the earliest.
     now: default: the clock.
 
@@ -198,12 +199,12 @@ def add_action(
         _refuse_unknown(opened, symbol)
         value = _value(opened, symbol, day, kind, {"ratio": ratio, "return": last_return, "price": price}, moment)
         row = _row(symbol, day, kind, value, moment if known_at is None else as_utc(known_at, "known_at"))
-        there = _those(opened, symbol, day, kind)
+        there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
-            if math.isclose(there["value"][0], value):
+            if there["kind"][0] == kind and math.isclose(there["value"][0], value):
                 return _told(opened, moment, f"the store has this {kind} already: nothing has changed.")
             raise SettingsError(
-                f"the store has another {kind} of {symbol!r} on {day}, {there['value'][0]:g}: take it back with "
+                f"the store has a {there['kind'][0]} of {symbol!r} on {day}, {there['value'][0]:g}: take it back with "
                 f"`gatecast actions remove` first."
             )
         if kind == "delisting":
@@ -231,18 +232,20 @@ def resolve(
 
     Parameters
     ----------
-    day: the session of the bar. what: "split", which needs its `ratio` (2 is two for one, 0.01 pence for pounds that
-        stay); "real-move": the bar is taken as it is; "error": it is left out until it comes corrected. The bars after
-        it are judged again, and the symbol waits on where one of them looks like a split. now: default: the clock.
+    day: the session of the bar. what: "split" or "unit", which need their `ratio` (2 is two for one, 0.01 pence where
+        pounds were); "real-move": the bar is taken as it is; "error": it is left out until it comes corrected. The bars
+        after it are judged again, and the symbol waits on where one of them looks like a split. now: see `add_action`.
 
     The bars are known from now on. Said again it changes nothing; otherwise than before, it takes the place of what was
     said. Raises `StoreError` where no bar of that session waits or did, `SettingsError` for a ratio that does not fit.
     """
     moment = _moment(now)
     if what not in WHATS:
-        raise SettingsError(f"a bar is split, real-move or error, not {cut(what)!r}. {did_you_mean(what, WHATS)}")
-    if (ratio is None) == (what == "split"):
-        raise SettingsError("a split needs its ratio, and nothing else has one: --as split --ratio 2 is two for one.")
+        raise SettingsError(f"a bar is split, unit, real-move or error, not {cut(what)!r}. {did_you_mean(what, WHATS)}")
+    if (ratio is None) == (what in LEVELS):
+        raise SettingsError(
+            "a split or another unit needs its ratio, and nothing else has one: --as split --ratio 2 is two for one."
+        )
     opened = Store.open(store, machine=machine)
     with opened.locked():
         _refuse_unknown(opened, symbol)
@@ -252,10 +255,11 @@ def resolve(
             raise StoreError(f"no bar of {symbol!r} on {day} waits. Waiting: {waiting or 'none'}.")
         wait = found[-1]
         value = 1.0 if ratio is None else ratio
-        row = None if what == "error" else _row(symbol, day, "split", value, moment)
+        kind = "unit" if what == "unit" else "split"
+        row = None if what == "error" else _row(symbol, day, kind, value, moment)
         if wait.until is not None:
-            there = _those(opened, symbol, day, "split")
-            same = wait.left_out if row is None else not wait.left_out and there["value"].to_list() == [value]
+            there = _those(opened, symbol, day, *LEVELS).select("kind", "value").rows()
+            same = wait.left_out if row is None else not wait.left_out and there == [(kind, value)]
             if same:
                 return _told(opened, moment, "this was said already: nothing has changed.")
         return _resolved(opened, wait, row, moment, "resolve")
@@ -275,10 +279,10 @@ def remove_action(
     with opened.locked():
         _refuse_unknown(opened, symbol)
         _refuse_kind(kind)
-        there = _those(opened, symbol, day, kind)
+        there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         waited = [
             one for one in opened.state.waits
-            if kind == "split" and one.symbol == symbol and step_of(one).day == day and one.until is not None
+            if kind in LEVELS and one.symbol == symbol and step_of(one).day == day and one.until is not None
         ]  # fmt: skip
         if there.is_empty() and not waited:
             return _told(opened, moment, f"there is no {kind} of {symbol!r} on {day}: nothing has changed.")
@@ -293,7 +297,7 @@ def _resolved(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime,
     """A bar that waits no more, with its action (None: it is left out); the bars after it are judged again."""
     step = step_of(wait)
     actions = store.actions.join(
-        _those(store, wait.symbol, step.day, "split"), on=["symbol", "kind", "date"], how="anti", maintain_order="left"
+        _those(store, wait.symbol, step.day, *LEVELS), on=["symbol", "kind", "date"], how="anti", maintain_order="left"
     )
     if row is not None:
         left = math.log(step.opens * row["value"][0] / step.was) if row["value"][0] != 1 else 0.0
@@ -349,9 +353,9 @@ def _refuse_kind(kind: str) -> None:
         raise SettingsError(f"there is no kind of action {cut(kind)!r}. {did_you_mean(kind, KINDS)}")
 
 
-def _those(store: Store, symbol: str, day: date, kind: str) -> pl.DataFrame:
-    """The store's action of a kind, symbol and date: one row or none."""
-    return store.actions.filter(pl.col("symbol") == symbol, pl.col("kind") == kind, pl.col("date") == day)
+def _those(store: Store, symbol: str, day: date, *kinds: str) -> pl.DataFrame:
+    """The store's actions of these kinds, of a symbol and date."""
+    return store.actions.filter(pl.col("symbol") == symbol, pl.col("kind").is_in(kinds), pl.col("date") == day)
 
 
 def _row(symbol: str, day: date, kind: str, value: float, known_at: datetime) -> pl.DataFrame:

@@ -6,7 +6,7 @@ Nothing is repaired: who lives from day to day lets such a bar wait until somebo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.market.actions import LEVELS
 from gatecast.market.bars import (
     COLUMNS,
     PRICES,
@@ -84,8 +85,7 @@ def _question(ratio: float) -> str:
     words = "3 for 2" if math.isclose(many, 1.5) else f"{many:g} for 1"
     if ratio < 1:
         words = " for ".join(reversed(words.split(" for ")))
-    pence = ", or pence and pounds?" if math.isclose(many, PENCE) else "?"
-    return f"a split, {words}{pence}"
+    return "pence and pounds, or a split?" if math.isclose(many, PENCE) else f"a split, {words}?"
 
 
 def doubtful_steps(known: pl.DataFrame, newer: pl.DataFrame) -> list[Step]:
@@ -163,10 +163,10 @@ def _market_moved(rows: pl.DataFrame, row: Mapping[str, Any]) -> bool:
 # ── splits as factors beside raw bars ─────────────────────────────────────────────────────────────
 
 
-def on_one_level(bars: pl.DataFrame, splits: pl.DataFrame, *, back: bool = False) -> pl.DataFrame:
-    """Raw bars with the prices from each split on times its ratio and volume over it: all on the level of the first.
+def on_one_level(bars: pl.DataFrame, actions: pl.DataFrame, *, back: bool = False) -> pl.DataFrame:
+    """Raw bars with the prices from each split or other unit on times its value: all on the level of the first.
 
-    `splits`: actions, see `market.actions`; others than splits are not looked at. `back`: from that level to raw bars.
+    `actions`: see `market.actions`; volume is divided by the ratios of splits. `back`: from that level to raw bars.
 
     >>> from gatecast.market import synthetic
     >>> bars, day = synthetic.a1(9, seed=1), date(2000, 1, 12)
@@ -174,17 +174,17 @@ def on_one_level(bars: pl.DataFrame, splits: pl.DataFrame, *, back: bool = False
     >>> (on_one_level(bars, split)["close"] / bars["close"]).to_list()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
-    factor = factors(bars, splits)
-    if factor is None:
+    price, volume = factors(bars, actions, LEVELS), factors(bars, actions, LEVELS[:1])
+    if price is None and volume is None:
         return bars
-    by = 1 / factor if back else factor
-    return bars.with_columns(pl.col(PRICES) * by, pl.col("volume") / by)
+    ones = pl.repeat(1.0, len(bars), eager=True)
+    by = [ones if one is None else 1 / one if back else one for one in (price, volume)]
+    return bars.with_columns(pl.col(PRICES) * by[0], pl.col("volume") / by[1])
 
 
-def factors(bars: pl.DataFrame, splits: pl.DataFrame) -> pl.Series | None:
-    """(bars,) the product of the ratios of the symbol's splits up to each bar's session; None where all are 1."""
-    listed = splits.filter(pl.col("kind") == "split", pl.col("value") != 1)
-    listed = listed.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
+def factors(bars: pl.DataFrame, actions: pl.DataFrame, kinds: Sequence[str] = LEVELS) -> pl.Series | None:
+    """(bars,) the product of the values of the symbol's actions up to each bar's session; None where there are none."""
+    listed = _of_level(actions, bars, kinds)
     factor = pl.lit(1.0)
     for symbol, day, ratio in listed.select("symbol", "date", "value").iter_rows():
         from_then = (pl.col("symbol") == symbol) & (session_date(pl.col("time")) >= day)
@@ -192,34 +192,27 @@ def factors(bars: pl.DataFrame, splits: pl.DataFrame) -> pl.Series | None:
     return None if listed.is_empty() else bars.with_columns(_factor=factor)["_factor"]
 
 
-def brought_to_level(known: pl.DataFrame, newer: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+def _of_level(actions: pl.DataFrame, bars: pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
+    """The actions of the symbols of bars that change the level of prices."""
+    own = bars["symbol"].unique().implode()
+    return actions.filter(pl.col("kind").is_in(kinds), pl.col("value") != 1, pl.col("symbol").is_in(own))
+
+
+def brought_to_level(known: pl.DataFrame, newer: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
     """Newer bars on the level of the known ones, which are on one level: see `on_one_level`.
 
-    A vendor's file has raw bars, or a history that was re-based for the splits up to today. The common bars before a
-    symbol's last split tell which; where there are none, all that matters is the same.
+    A vendor's file has raw bars, or a history that was re-based for the splits up to its last bar. The common bars
+    before a symbol's last action tell which; where there are none, both are the same.
     """
-    raw = on_one_level(newer, splits)
+    raw = on_one_level(newer, actions)
     if raw is newer:
         return newer
-    listed = splits.filter(pl.col("kind") == "split", pl.col("value") != 1)
-    newest = session_date(pl.col("time").max())
-    span = newer.group_by("symbol").agg(_newest=newest)
-    whole = listed.join(span, on="symbol").filter(pl.col("date") <= pl.col("_newest"))
-    whole = whole.group_by("symbol").agg(_whole=pl.col("value").product(), _day=pl.col("date").max())
-    both = newer.select("symbol", "time", _raw=raw["close"], _close="close").join(whole, on="symbol")
+    newest = newer.with_columns(time=pl.col("time").max().over("symbol"))  # as if all were of the last session
+    ends = _of_level(actions, newer, LEVELS).group_by("symbol").agg(_day=pl.col("date").max())
+    rebased = newer.with_columns(on_one_level(newest, actions).select(*PRICES, "volume"))
+    both = newer.select("symbol", "time", _raw=raw["close"], _rebased=rebased["close"]).join(ends, on="symbol")
     both = both.join(known.select("symbol", "time", _was="close"), on=["symbol", "time"])
-    both = both.filter(session_date(pl.col("time")) < pl.col("_day"))
-    apart = [(pl.col(one) / pl.col("_was")).log().abs().median() for one in ("_raw", "_based")]
-    told = (
-        both.with_columns(_based=pl.col("_close") * pl.col("_whole"))
-        .group_by("symbol")
-        .agg(_is_raw=apart[0] <= apart[1])
-    )
-    rebased = told.filter(~pl.col("_is_raw"))["symbol"]
-    if rebased.is_empty():
-        return raw
-    by = newer.join(whole, on="symbol", how="left", maintain_order="left")["_whole"].fill_null(1.0)
-    of_whole = newer.with_columns(pl.col(PRICES) * by, pl.col("volume") / by)
-    is_rebased = pl.col("symbol").is_in(rebased.implode())
-    parts = [of_whole.filter(is_rebased), raw.filter(~is_rebased)]
-    return pl.concat(parts).sort("symbol", "time")
+    apart = [(pl.col(name) / pl.col("_was")).log().abs().median() for name in ("_raw", "_rebased")]
+    told = both.filter(session_date(pl.col("time")) < pl.col("_day")).group_by("symbol").agg(other=apart[1] < apart[0])
+    other = pl.col("symbol").is_in(told.filter("other")["symbol"].implode())
+    return pl.concat([rebased.filter(other), raw.filter(~other)]).sort("symbol", "time")

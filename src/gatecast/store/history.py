@@ -23,7 +23,7 @@ import polars as pl
 
 from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
-from gatecast.market.actions import SCHEMA, no_actions
+from gatecast.market.actions import LEVELS, SCHEMA, no_actions
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import deadlines
 from gatecast.market.steps import on_one_level
@@ -128,7 +128,7 @@ class History:
     def first_known(self, since: datetime | None = None) -> pl.DataFrame:
         """The Bars frame of each row's first version, on the level of splits that were known then."""
         rows = self._without_waiting(self._bars(_first(self.versions(since))), datetime.max.replace(tzinfo=UTC))
-        for (known,), split in self.actions.filter(pl.col("kind") == "split").group_by("known_at"):
+        for (known,), split in self.actions.filter(pl.col("kind").is_in(LEVELS)).group_by("known_at"):
             then = pl.col("known_at") >= known
             rows = pl.concat([rows.filter(~then), on_one_level(rows.filter(then), split)]).sort(KEYS)
         return rows
