@@ -148,18 +148,18 @@ def update(
         before = opened.state.number
         _refuse_earlier(opened, moment)
         known = opened.bars.for_chain(moment)
-        fresh, problems, steps = _to_store(opened, known, reading, splits, moment)
+        fresh, problems, steps = _to_store(opened, known, reading, splits, moment, was_read=is_bars(bars))
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
-                problems = _to_store(opened, decided, reading, splits, moment)[1]
+                problems = _to_store(opened, decided, reading, splits, moment, was_read=is_bars(bars))[1]
         actions, made = _actions_with(opened, reading.actions), list[Made | None]()
 
         def decide(bars: pl.DataFrame) -> Made | None:
             made.append(_make(opened, decided, bars, actions))
             return made[-1]
 
-        counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
+        counts: Mapping[str, int] = {"repeated": len(reading.bars)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
             said_of = tuple(one.sentence for one in problems)
@@ -167,7 +167,10 @@ def update(
                 fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide,
                 waits=changed_waits(opened, steps, moment),
             )  # fmt: skip
-            counts = {**record.body["counts"], **counts} if record else counts
+            if record:
+                took: Mapping[str, int] = record.body["counts"]
+                others = sum(took[name] for name in ("new", "corrected", "unfinished"))
+                counts = {**took, "repeated": len(reading.bars) - others}
         _keep_actions(opened, actions, moment)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
@@ -198,6 +201,11 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
         )
 
 
+def is_bars(source: Source) -> bool:
+    """Whether a source is a Bars frame, which is taken as it is."""
+    return isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns)
+
+
 def _read(
     settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any],
     *, later: bool = False,
@@ -206,7 +214,7 @@ def _read(
 
     A Bars frame is taken as it is. `later`: the store has bars, beside which steps that look like a split are judged.
     """
-    if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
+    if is_bars(source):
         known = no_actions() if actions is None else read_actions(actions)
         return Reading(source, (), with_known_at(known, source))
     asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
@@ -217,19 +225,20 @@ def _read(
 
 
 def _to_store(
-    store: Store, known: pl.DataFrame, reading: Reading, splits: Any, now: datetime
+    store: Store, known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, *, was_read: bool
 ) -> tuple[pl.DataFrame, tuple[DataProblem, ...], tuple[Step, ...] | None]:
     """What of a reading the store does not have, what must be said of the bars, and since which step a symbol waits.
 
-    The steps are None where none of the store's symbols came: then nothing changes.
+    The steps are None where none of the store's symbols came: then nothing changes. `was_read`: the bars came as a Bars
+    frame, whose reader has looked at its history.
     """
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
     problems += left_out(known, reading.findings)
     symbols = known["symbol"].unique().to_list()
     others = came.filter(~pl.col("symbol").is_in(symbols))
     own = store.bars.without_left_out(came.filter(pl.col("symbol").is_in(symbols)))
-    if len(known) and splits is None:
-        refuse_splits(others.with_columns(_table=pl.lit(0), _line=pl.lit(None, pl.Int64)), no_actions(), Notes((None,)))
+    if len(known) and splits is None and not was_read:
+        _refuse_old_splits(known, came)
     if own.is_empty():
         return others, tuple(problems), None
     listed = reading.actions.filter(pl.col("kind") == "split")
@@ -246,6 +255,14 @@ def _to_store(
     columns = [name for name in others.columns if name in merged.news.columns]
     news = on_one_level(merged.news.select(columns), factors, back=True)
     return pl.concat([news, others.select(columns)]), tuple(problems), merged.steps
+
+
+def _refuse_old_splits(known: pl.DataFrame, bars: pl.DataFrame) -> None:
+    """Raises `BarsError` for a step that looks like a split in bars up to the first one that is known of a symbol."""
+    first = known.group_by("symbol").agg(_first=pl.col("time").min())
+    placed = bars.join(first, on="symbol", how="left", maintain_order="left")
+    old = placed.filter((pl.col("time") <= pl.col("_first")).fill_null(True)).drop("_first")
+    refuse_splits(old.with_columns(_table=pl.lit(0), _line=pl.lit(None, pl.Int64)), no_actions(), Notes((None,)))
 
 
 def of_store(text: str) -> str:
