@@ -13,12 +13,15 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
+from gatecast.errors import StoreError
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
+from gatecast.market.actions import SCHEMA
 from gatecast.market.bars import PRICES
 from gatecast.market.steps import doubtful_steps
 from gatecast.store import Store
 from gatecast.store.export import export
+from gatecast.store.state import refuse_misfit
 from tests.live.conftest import HOUR, settings
 
 A, B = "B1_0", "B1_1"
@@ -292,7 +295,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "another symbol": (("resolve", "--as", "real-move", "--symbol", "B1_7"), "has no symbol 'B1_7'"),
     "another date": (("resolve", "--as", "real-move", "--date", "2001-01-02"), "no bar of 'B1_0' on 2001-01-02 waits"),
     "another kind": (("add", "--kind", "dividend", "--ratio", 1), "no kind of action 'dividend'"),
-    "no value": (("add", "--kind", "split", "--ratio", -2), "no value of a split"),
+    "no value": (("add", "--kind", "split", "--ratio", -2), "no ratio of a split"),
     "terms of another kind": (("add", "--kind", "split", "--price", 2), "needs --ratio"),
     "a split that the bars do not show": (
         ("add", "--kind", "split", "--ratio", 2, "--symbol", B, "--date", "2001-06-05"), "do not step by a ratio of 2",
@@ -318,6 +321,41 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(plain: Live, day: int)
         assert done.status == 2, words
         assert said in done.json["error"]
     assert {name for name, content in files(plain.store).items() if content != before.get(name)} <= {"lock"}
+
+
+def test_a_split_within_a_session_is_none(plain: Live, day: int) -> None:
+    """Bars of an hour: a factor from the session on would change the bars before the step."""
+    hours = plain.bars.filter(pl.col("symbol") == A).with_columns(
+        time=pl.datetime(2001, 1, 2, 10, time_zone="UTC") + pl.duration(hours=1) * pl.int_range(pl.len())
+    )
+    hours = hours.with_columns(known_at="time", asset_class=pl.lit("crypto")).cast({"time": pl.Datetime("us", "UTC")})
+    store, now = plain.store.with_name("hours"), hours["time"][-1] + HOUR
+    update(store, hours[:-1], now=now, experiment=settings())
+    update(store, hours[-1:].with_columns(pl.col(PRICES) * 100), now=now)
+    when = Store.open(store).state.waiting[A].time[:10]
+    words = ["actions", "resolve", str(store), "--symbol", A, "--date", when, "--now", now.isoformat(), "--as"]
+    assert execute([*words, "unit", "--ratio", "0.01"]) == 2
+    assert execute([*words, "error"]) == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"time": "2001-01-02"}, {"until": "soon"}, {"ratio": 0.0}, {"opens": -1.0}, {"symbol": 7}]
+)
+def test_a_record_of_a_wait_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    wait = {"symbol": A, "time": "2001-01-02T21:00:00.000000Z", "ratio": 2.0, "was": 100.0, "opens": 50.0}
+    parts = {"actions": "0" * 64 + ".parquet"}
+    refuse_misfit("actions", {"parts": parts, "waits": [wait]})
+    with pytest.raises(StoreError, match="does not fit"):
+        refuse_misfit("actions", {"parts": parts, "waits": [{**wait, **change}]})
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0, 1e200])
+def test_a_table_of_actions_that_are_none_is_damage(plain: Live, day: int, value: float) -> None:
+    store, now = Store.open(plain.store), plain.closes[day]
+    row = pl.DataFrame([[A, "split", now.date(), value, now]], schema=SCHEMA, orient="row")
+    store.set_actions(row, now)
+    assert "no action" in str(store.check()[0]) or "no possible ratio" in str(store.check()[0])
+    assert plain.update(day).status == 2
 
 
 # ── the rule ──────────────────────────────────────────────────────────────────────────────────────

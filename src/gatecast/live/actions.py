@@ -20,7 +20,7 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import KINDS, LEVELS, SCHEMA, refuse_contradicted
+from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, refuse_contradicted
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
@@ -253,7 +253,7 @@ def resolve(
         if not found:
             waiting = ", ".join(f"{one.symbol!r} {step_of(one).day}" for one in opened.state.waiting.values())
             raise StoreError(f"no bar of {symbol!r} on {day} waits. Waiting: {waiting or 'none'}.")
-        wait = found[-1]
+        wait = next((one for one in found if one.until is None), found[-1])
         value = 1.0 if ratio is None else ratio
         kind = "unit" if what == "unit" else "split"
         row = None if what == "error" else _row(symbol, day, kind, value, moment)
@@ -307,6 +307,7 @@ def _resolved(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime,
                 f"{step.opens:g}: about {step.was / step.opens:.3g} does. For a real move say --as real-move."
             )
         actions = pl.concat([actions, row])
+    _refuse_within_session(store, wait, row, now)
     known, later = store.bars.for_chain(now), store.bars.waiting(now)
     known = known.filter((pl.col("symbol") != wait.symbol) | (pl.col("time") < step.time))
     raw = store.bars.as_of(now).filter(pl.col("symbol") == wait.symbol)
@@ -323,6 +324,21 @@ def _resolved(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime,
     waits += [_new(store, one) for one in steps]  # of one close the last counts
     told = row if row is not None else pl.DataFrame({"symbol": [wait.symbol], "date": [step.day]})
     return _changed(store, actions, now, verb, told, waits)
+
+
+def _refuse_within_session(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime) -> None:
+    """Raises `SettingsError` for a split or another unit that begins within a session, which none does."""
+    step = step_of(wait)
+    own = store.bars.as_of(now).filter(pl.col("symbol") == wait.symbol, pl.col("time") < step.time)
+    if (
+        row is not None
+        and row["value"][0] != 1
+        and (own.select(session_date(pl.col("time"))).to_series() == step.day).any()
+    ):
+        raise SettingsError(
+            f"the step of {wait.symbol!r} at {step.time:%Y-%m-%d %H:%M} UTC is within a session, and a split or "
+            "another unit begins with one: say --as real-move, or --as error."
+        )
 
 
 def _changed(
@@ -362,6 +378,8 @@ def _row(symbol: str, day: date, kind: str, value: float, known_at: datetime) ->
     """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
     _refuse_kind(kind)
     fits, words = KINDS[kind]
+    if kind in LEVELS and not RATIO_LIMITS[0] <= value <= RATIO_LIMITS[1]:
+        raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")
     return pl.DataFrame([[symbol, kind, day, float(value), known_at]], schema=SCHEMA, orient="row")

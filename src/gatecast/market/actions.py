@@ -51,6 +51,10 @@ VALUE_NAMES = {
 }
 
 
+RATIO_LIMITS = (1e-6, 1e6)
+"""Of an action that changes the level, where it stands beside bars for years."""
+
+
 def no_actions() -> pl.DataFrame:
     """An empty frame of actions: symbol, kind, date, value, known_at (Datetime[us, UTC]).
 

@@ -23,7 +23,7 @@ import polars as pl
 
 from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
-from gatecast.market.actions import LEVELS, SCHEMA, no_actions
+from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, no_actions
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import deadlines
 from gatecast.market.steps import on_one_level
@@ -137,7 +137,17 @@ class History:
     def actions(self) -> pl.DataFrame:
         """Splits and delistings, as `market.actions.read_actions` gives them."""
         name = self._state().actions
-        return no_actions() if name is None else self._artefacts.table(name, SCHEMA)
+        if name is None:
+            return no_actions()
+        table = self._artefacts.table(name, SCHEMA)
+        for kind, value in table.select("kind", "value").iter_rows():
+            if kind not in KINDS or value is None or not KINDS[kind][0](value):
+                raise self._artefacts.fault(name, "it has a row that is no action")
+        level = table.filter(pl.col("kind").is_in(LEVELS))
+        keys = level.select(pl.any_horizontal(pl.col("symbol", "date", "known_at").is_null()).any()).item()
+        if keys or not level["value"].is_between(*RATIO_LIMITS).all():
+            raise self._artefacts.fault(name, "it has a split without a date, or with no possible ratio")
+        return table
 
     def actions_as_of(self, moment: datetime) -> pl.DataFrame:
         """Those of them that are known at a moment."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
-from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, text_of
+from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, moment_of, text_of
 from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
 YearText = Annotated[str, StringConstraints(pattern=r"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})$")]
+Stamp = Annotated[Moment, AfterValidator(lambda text: text_of(moment_of(text)))]
+"""A moment as the journal spells it."""
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
 MOST_ALARMS = 200
@@ -53,11 +56,11 @@ class NewWait(Schema):
     """
 
     symbol: Name
-    time: Moment
-    ratio: float
-    was: float
-    opens: float
-    until: Moment | None = None
+    time: Stamp
+    ratio: Price
+    was: Price
+    opens: Price
+    until: Stamp | None = None
     left_out: bool = False
 
 
