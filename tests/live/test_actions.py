@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
-from gatecast.errors import StoreError
+from gatecast.errors import BarsError, StoreError
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA
@@ -321,6 +321,39 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(plain: Live, day: int)
         assert done.status == 2, words
         assert said in done.json["error"]
     assert {name for name, content in files(plain.store).items() if content != before.get(name)} <= {"lock"}
+
+
+def test_a_history_with_a_split_of_today_is_read_and_one_within_it_is_refused(
+    tmp_path: Path, bars: pl.DataFrame
+) -> None:
+    """Of shares: a file with all of the history, with a new symbol, and with more history than the store has."""
+    closes = bars["time"].unique().sort().to_list()
+    given = bars.drop("asset_class", "known_at", "segment")
+
+    def put(name: str, rows: pl.DataFrame) -> Any:
+        rows.write_csv(tmp_path / "next.csv")
+        return update(
+            tmp_path / name, tmp_path / "next.csv", now=closes[-1] + HOUR, stamp="close", experiment=settings()
+        )
+
+    halved = divided(given, closes[-1], 2.0)
+    for name, since in (("all", 0), ("later", 300)):
+        put(name, given.filter(pl.col("time") >= closes[since], pl.col("time") < closes[-1], pl.col("symbol") == A))
+        done = put(name, halved.filter(pl.col("time") >= closes[since], pl.col("symbol") == A))
+        assert done.counts == {"new": 1, "late": 0, "corrected": 0, "unfinished": 0, "repeated": 599 - since}
+        assert list(Store.open(tmp_path / name).state.waiting) == [A]
+    other = divided(given, closes[400], 2.0).filter(pl.col("symbol") == A).with_columns(symbol=pl.lit("NEW"))
+    old = divided(given, closes[100], 2.0).with_columns(
+        pl.col(PRICES) * pl.when(pl.col("symbol") == A).then(2.0).otherwise(1.0)
+    )
+    for name, rows in (
+        ("all", pl.concat([given.filter(pl.col("symbol") == A), other])),
+        ("later", old.filter(pl.col("symbol") == A)),
+    ):
+        records = Store.open(tmp_path / name).state.number
+        with pytest.raises(BarsError, match="looks like a split"):
+            put(name, rows)
+        assert Store.open(tmp_path / name).state.number == records
 
 
 def test_a_split_within_a_session_is_none(plain: Live, day: int) -> None:
