@@ -157,6 +157,8 @@ def merge_bars(
     told = bars if waiting is None else bars.join(_contradicted(run_bars, newer), on="symbol", how="semi")
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits, told["symbol"].unique())
     refuse_other_market(run_bars, newer)  # of one or two common bars a split may be the better reason
+    if waiting is None:
+        _refuse_doubtful(run_bars, newer, splits)
     _refuse_seams(run_bars, newer, splits)
     return Merged(bars, (*problems, *_odd(bars, last)), news, steps)
 
@@ -176,9 +178,7 @@ def _held_back(
     rows = pl.concat([newer, others]).sort("symbol", "time")
     other = _contradicted(run_bars, newer).join(waiting, on="symbol", how="anti")
     rows = rows.join(other, on="symbol", how="anti", maintain_order="left")
-    steps = [] if splits is False else doubtful_steps(run_bars, rows)
-    true = read_splits(splits).filter(pl.col("value") == 1).select("symbol", "date").rows()
-    steps = [one for one in steps if (one.symbol, one.day) not in true]
+    steps = _steps(run_bars, rows, splits)
     since = pl.DataFrame(
         {"symbol": [one.symbol for one in steps], "_since": [one.time for one in steps]},
         schema={"symbol": pl.String, "_since": newer.schema["time"]},
@@ -186,6 +186,27 @@ def _held_back(
     placed = newer.join(since, on="symbol", how="left", maintain_order="left")
     waits = (pl.col("time") >= pl.col("_since")).fill_null(False)
     return placed.filter(~waits).select(newer.columns), placed.filter(waits).select(newer.columns), tuple(steps)
+
+
+def _steps(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+) -> list[Step]:  # fmt: skip
+    """The newer bars that look like the first after a split, see `market.steps`, but for listed true moves."""
+    true = read_splits(splits).filter(pl.col("value") == 1).select("symbol", "date").rows()
+    found = [] if splits is False else doubtful_steps(run_bars, newer)
+    return [one for one in found if (one.symbol, one.day) not in true]
+
+
+def _refuse_doubtful(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+) -> None:  # fmt: skip
+    """Raises `BarsError` for a newer bar that looks like the first after a split, where nothing can wait."""
+    for step in _steps(run_bars, newer, splits)[:1]:
+        raise BarsError(
+            f"the new bars do not go on from the run's: {step.sentence} List it in a table with the columns symbol, "
+            f"date and ratio ({step.ratio:g}, or 1 for a true move): --splits FILE. Where all such steps are true "
+            "moves say --splits false."
+        )
 
 
 def _contradicted(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
