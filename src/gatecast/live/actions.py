@@ -197,6 +197,7 @@ def add_action(
     opened = Store.open(store, machine=machine)
     with opened.locked():
         _refuse_unknown(opened, symbol)
+        _refuse_earlier(opened, moment)
         value = _value(opened, symbol, day, kind, {"ratio": ratio, "return": last_return, "price": price}, moment)
         row = _row(symbol, day, kind, value, moment if known_at is None else as_utc(known_at, "known_at"))
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
@@ -249,6 +250,7 @@ def resolve(
     opened = Store.open(store, machine=machine)
     with opened.locked():
         _refuse_unknown(opened, symbol)
+        _refuse_earlier(opened, moment)
         found = [one for one in opened.state.waits if one.symbol == symbol and step_of(one).day == day]
         if not found:
             waiting = ", ".join(f"{one.symbol!r} {step_of(one).day}" for one in opened.state.waiting.values())
@@ -278,6 +280,7 @@ def remove_action(
     opened = Store.open(store, machine=machine)
     with opened.locked():
         _refuse_unknown(opened, symbol)
+        _refuse_earlier(opened, moment)
         _refuse_kind(kind)
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         waited = [
@@ -362,6 +365,15 @@ def _moment(now: datetime | None) -> datetime:
 def _refuse_unknown(store: Store, symbol: str) -> None:
     if symbol not in store.state.symbols:
         raise StoreError(f"{store.folder} has no symbol {cut(symbol)!r}. {did_you_mean(symbol, store.state.symbols)}")
+
+
+def _refuse_earlier(store: Store, now: datetime) -> None:
+    """Raises `SettingsError` for a moment before the newest record: what is said now was not known before it."""
+    if now < moment_of(store.state.now):
+        raise SettingsError(
+            f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest record, {store.state.now[:16]} UTC: give a "
+            "later --now, or mend the computer's clock."
+        )
 
 
 def _refuse_kind(kind: str) -> None:

@@ -55,7 +55,8 @@ class Live:
         now = (self.closes[close] + HOUR).isoformat()
         first, *rest = words
         two = [rest.pop(0)] if first in ("actions", "store") else []
-        status = execute([str(word) for word in (first, *two, self.store, *rest, "--now", now, "--json")])
+        moment = [] if "--now" in rest else ["--now", now]
+        status = execute([str(word) for word in (first, *two, self.store, *rest, *moment, "--json")])
         return Answer(status, *self._capsys.readouterr())
 
     def update(self, first: int, last: int | None = None, *words: object, bars: pl.DataFrame | None = None) -> Answer:
@@ -238,6 +239,8 @@ def test_what_was_said_can_be_said_again_otherwise_and_taken_back(plain: Live, d
         true = plain.bars.filter(pl.col("symbol") == A, pl.col("time") == plain.closes[day])
         assert (own["close"] / true["close"]).to_list() == ([] if close is None else pytest.approx([close]))
         assert own["volume"].to_list() == ([] if close is None else true["volume"].to_list())
+    for symbol, count in ((A, 1), (B, 0)):
+        assert len(plain.command(day, "actions", "list", "--symbol", symbol).json["actions"]) == count
     assert plain.actions(day, "remove").json["waiting"][0]["symbol"] == A
     assert not plain.actions(day, "remove", "--kind", "delisting").json["changed"]
     again = plain.update(day, bars=divided(plain.bars, plain.closes[day], 0.01, volume=False)).json
@@ -294,6 +297,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "another word": (("resolve", "--as", "spilt", "--ratio", 2), "Did you mean 'split'?"),
     "another symbol": (("resolve", "--as", "real-move", "--symbol", "B1_7"), "has no symbol 'B1_7'"),
     "another date": (("resolve", "--as", "real-move", "--date", "2001-01-02"), "no bar of 'B1_0' on 2001-01-02 waits"),
+    "a moment before": (("resolve", "--as", "real-move", "--now", "2001-01-02"), "before the store's newest record"),
     "another kind": (("add", "--kind", "dividend", "--ratio", 1), "no kind of action 'dividend'"),
     "no value": (("add", "--kind", "split", "--ratio", -2), "no ratio of a split"),
     "terms of another kind": (("add", "--kind", "split", "--price", 2), "needs --ratio"),
