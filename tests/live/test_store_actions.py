@@ -269,6 +269,23 @@ def test_an_error_is_left_out_and_the_bars_after_it_are_judged_again(plain: Live
     assert plain.chain(day + 2)["time"][-2:].to_list() == [plain.closes[day + 1], plain.closes[day + 2]]
 
 
+def test_after_a_split_the_next_step_waits_with_prices_as_they_came(plain: Live, day: int) -> None:
+    """A bar in pence the day after, at the new level."""
+    split = divided(plain.bars, plain.closes[day], 10.0)
+    pence = divided(split, plain.closes[day + 1], 0.01, until=plain.closes[day + 1])
+    for close in (day, day + 1, day + 2):
+        plain.update(close, bars=pence)
+    done = plain.actions(day + 2, "resolve", "--as", "split", "--ratio", 10, of=day).json
+    wrong = pence.filter(pl.col("symbol") == A, pl.col("time") == plain.closes[day + 1])
+    assert [(one["date"], one["open"]) for one in done["waiting"]] == [
+        (str(plain.closes[day + 1].date()), pytest.approx(wrong["open"][0]))
+    ]
+    assert plain.actions(day + 2, "resolve", "--as", "error", of=day + 1).json["waiting"] == []
+    true = plain.bars.filter(pl.col("symbol") == A, pl.col("time") != plain.closes[day + 1])
+    true = true.filter(pl.col("time") <= plain.closes[day + 2])
+    assert np.allclose(plain.chain(day + 2)["close"], true["close"], rtol=1e-12)
+
+
 def test_a_split_that_is_told_in_time_makes_no_bar_wait(live: Live, day: int) -> None:
     words = ("add", "--kind", "split", "--ratio", 2)
     assert live.actions(day - 1, *words, of=day).json["changed"]

@@ -72,7 +72,7 @@ def changed_waits(store: Store, steps: Sequence[Step] | None, now: datetime) -> 
     waiting = {(one.symbol, moment_of(one.time)): one for one in store.state.waits if one.until is None}
     wait_now = {(one.symbol, one.time): one for one in steps}
     released = [_said(one, now) for key, one in waiting.items() if key not in wait_now]
-    return released + [_new(store, one) for key, one in wait_now.items() if key not in waiting]
+    return released + [_new(one, store.actions) for key, one in wait_now.items() if key not in waiting]
 
 
 def _said(wait: Wait, now: datetime, *, left_out: bool = False) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def _again(wait: Wait) -> dict[str, Any]:
     return {name: getattr(wait, name) for name in ("symbol", "time", "ratio", "was", "opens")}
 
 
-def _new(store: Store, step: Step) -> dict[str, Any]:
-    """A bar that waits from now on; prices as they came."""
+def _new(step: Step, actions: pl.DataFrame) -> dict[str, Any]:
+    """A bar that waits from now on; prices as they came, `actions` beside them."""
     at = pl.DataFrame([[step.symbol, step.time]], schema={"symbol": pl.String, "time": UTC_TIME}, orient="row")
-    factor = factors(at, store.actions)
+    factor = factors(at, actions)
     by = 1.0 if factor is None else factor[0]
     return {
         "symbol": step.symbol, "time": text_of(step.time), "ratio": step.ratio, "was": step.was / by,
@@ -314,17 +314,17 @@ def _resolved(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime,
     known, later = store.bars.for_chain(now), store.bars.waiting(now)
     known = known.filter((pl.col("symbol") != wait.symbol) | (pl.col("time") < step.time))
     raw = store.bars.as_of(now).filter(pl.col("symbol") == wait.symbol)
-    raw = on_one_level(raw, actions).filter(pl.col("time") >= step.time)
-    at = pl.col("time") == step.time
-    taken = pl.concat([known, raw.filter(at)]) if row is not None else known
-    others = later.filter(pl.col("symbol") != wait.symbol)
-    steps = [one for one in doubtful_steps(taken, pl.concat([raw.filter(~at), others])) if one.symbol == wait.symbol]
+    if row is not None:
+        known = pl.concat([known, on_one_level(raw.filter(pl.col("time") == step.time), actions)])
+    after = on_one_level(store.bars.without_left_out(raw).filter(pl.col("time") > step.time), actions)
+    newer = pl.concat([after, later.filter(pl.col("symbol") != wait.symbol)])
+    steps = [one for one in doubtful_steps(known, newer) if one.symbol == wait.symbol]
     waits = [_said(wait, now, left_out=row is None)]
     waits += [
         _said(one, now) for one in store.state.waits
         if one.symbol == wait.symbol and one.until is None and one.time > wait.time
     ]  # fmt: skip
-    waits += [_new(store, one) for one in steps]  # of one close the last counts
+    waits += [_new(one, actions) for one in steps]  # of one close the last counts
     told = row if row is not None else pl.DataFrame({"symbol": [wait.symbol], "date": [step.day]})
     return _changed(store, actions, now, verb, told, waits)
 
