@@ -117,7 +117,7 @@ def update(
     ----------
     store: its folder; one that is not there is made. bars: a path, or a frame: new, late, repeated, corrected and
         unfinished bars in any order. now: the moment at which they came (default: the clock).
-    experiment: settings of a store that is made here; None: the default ones.
+    experiment: settings of a store that is made here; None: the default ones. A store that is there keeps its own.
     splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
         later bars.
 
@@ -145,6 +145,10 @@ def update(
         opened = Store.open(place, machine=machine)
         reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, later=bool(opened.state.bars))
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
+        if experiment is not None and experiment.replace(bars=opened.experiment.bars) != opened.experiment:
+            warnings.warn(
+                f"{place} keeps the settings that it was made with: those given here do not count.", stacklevel=2
+            )
         before = opened.state.number
         _refuse_earlier(opened, moment)
         known = opened.bars.for_chain(moment)
