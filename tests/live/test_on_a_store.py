@@ -118,13 +118,13 @@ def test_what_changed_is_the_sum_of_new_bars_and_the_refit(
     assert any("refit" in row["because"] for row in rows)
 
 
-def test_a_step_like_a_split_between_the_store_and_new_bars_is_refused_and_nothing_changes(
+def test_a_step_like_a_split_that_the_common_bar_has_as_well_is_refused_and_nothing_changes(
     feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame
 ) -> None:
     before = files(store)
     halved = bars.with_columns(pl.col("open", "high", "low", "close") / 2)
     with pytest.raises(BarsError, match="split"):
-        feed(month - 3, given=halved)
+        feed(month - 4, month - 3, given=halved)
     after = files(store)
     assert {name for name in after if after[name] != before.get(name)} <= {"lock"}
 

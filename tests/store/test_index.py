@@ -156,7 +156,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         0, {"path": str(folder), "whole": True, "faults": [], "notes": [], "rebuilt": 3},
     )  # fmt: skip
     status, done = said("export", folder, "--out", tmp_path / "out", "--format", "parquet")
-    assert done["files"] == {"bars.parquet": 120, "decisions.parquet": 0, "forecasts.parquet": 0}
+    assert done["files"] == {
+        "bars.parquet": 120, "actions.parquet": 0, "decisions.parquet": 0, "forecasts.parquet": 0,
+    }  # fmt: skip
     assert said("export", folder, "--out", tmp_path / "out", "--format", "xlsx")[0] == 2
     for words in (("list", folder), ("check", folder), ("prune", folder), ("export", folder, "--out", tmp_path / "o")):
         assert execute(["store", *map(str, words)]) == 0

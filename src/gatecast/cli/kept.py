@@ -32,9 +32,10 @@ def update(
     """Store new bars and issue a decision for every symbol; a store that is not there is made.
 
     Late, repeated, corrected and unfinished bars are told apart, in any order; the same file again changes nothing.
-    What does not fit to the bars that are there (a step like a split, another market) is refused. Exit status 0, also
-    where there is no model yet; 1 where a forecast is not finite, where the model in force forecasts other numbers
-    under the versions of libraries that are installed, and with --strict for problems of the data.
+    What does not fit to the bars that are there (another market or level) is refused; a symbol whose newest bar looks
+    like a split waits until `gatecast actions resolve` says what it is. Exit status 0, also where there is no model
+    yet; 1 where a forecast is not finite, where the model in force forecasts other numbers under the versions of
+    libraries that are installed, and with --strict for problems of the data.
     """
     from gatecast.experiment import Experiment
     from gatecast.live import update as update_store

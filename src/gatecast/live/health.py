@@ -13,6 +13,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
+from gatecast.live.actions import say_waiting
 from gatecast.live.gates import SERVED_PERIODS, old_models
 from gatecast.live.retrain import due_closes
 from gatecast.market.facts import facts_of
@@ -102,6 +103,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),
         refit,
+        _waiting(opened),
         _looked(opened, moment),
         *(Check("store", "warning", str(one.message)) for one in said),
     ]
@@ -119,6 +121,11 @@ def _bars(behind: Mapping[str, int]) -> Check:
         return Check("bars", "ok", "every symbol has its newest bar.")
     level: Level = "failure" if min(behind.values()) >= DEAD_SESSIONS else "warning"
     return Check("bars", level, f"{names_of(late)}: no bar for {worst} sessions. Is the feed alive?")
+
+
+def _waiting(store: Store) -> Check:
+    said = [one.sentence for one in say_waiting(store)]
+    return Check("waiting", "warning", " ".join(said)) if said else Check("waiting", "ok", "no bar waits.")
 
 
 def _model(store: Store, bars: pl.DataFrame) -> Check:

@@ -17,6 +17,7 @@ from gatecast.chain import make_chain
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import (
     Difference,
+    Stage,
     Stages,
     corrected_since,
     first_difference,
@@ -25,6 +26,7 @@ from gatecast.live.parity import (
     stages_of_issued,
 )
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.calendar import deadlines, fill_times
 from gatecast.market.reading import as_utc
 from gatecast.store.pieces import in_order, pieces_by_record
 from gatecast.store.store import Store
@@ -94,11 +96,11 @@ def replay(
 
     Raises as `make_chain` does.
     """
-    closes = bars.filter(pl.col("time") >= since)["time"].unique().sort().to_list()
+    closes = _closes_with_fills(bars, since)
     before = past
     said: list[Stages] = []
-    for number, close in enumerate(closes):
-        known = up_to(bars, np.datetime64(close.replace(tzinfo=None), "us"))
+    for number, (close, fill) in enumerate(closes):
+        known = up_to(bars, np.datetime64(fill.replace(tzinfo=None), "us"))
         chain = make_chain(experiment, known, actions=actions, past=before, machine=machine)
         before = chain.past
         said.append(stages_of(chain, close))
@@ -109,6 +111,14 @@ def replay(
     batch = make_chain(experiment, bars, actions=actions, past=past, machine=machine)
     whole = joined(said)
     return Replayed(len(closes), first_difference(whole, stages_of(batch, since)), AT_ONCE, whole)
+
+
+def _closes_with_fills(bars: pl.DataFrame, since: datetime) -> list[tuple[datetime, datetime]]:
+    """Each close from `since` on, and until when a row is known in time for it: its fill, before the next close."""
+    fills = bars.with_columns(_fill=fill_times(bars)).group_by("time").agg(pl.col("_fill").min()).sort("time")
+    following = pl.col("time").shift(-1) - pl.duration(microseconds=1)
+    until = pl.min_horizontal("_fill", following)
+    return fills.select("time", until).filter(pl.col("time") >= since).rows()
 
 
 # ── of a store ────────────────────────────────────────────────────────────────────────────────────
@@ -164,8 +174,14 @@ def parity(
     chain = make_chain(span.experiment, span.bars, actions=span.actions, past=span.past, machine=machine)
     batch = stages_of(chain, span.since)
     decided = span.issued["signal"].select("symbol", "time")
-    for stage in ("signal", "strategy"):  # decisions are issued of the newest close of an update alone
+    told: tuple[Stage, ...] = ("signal", "strategy")
+    for stage in told:  # decisions are issued of the newest close of an update alone
         batch[stage] = batch[stage].join(decided, on=["symbol", "time"], how="semi")
+    late = span.bars.filter(span.bars["known_at"] > deadlines(span.bars)).select("symbol", "time")
+    made: tuple[Stage, ...] = ("feature", "model", "forecast", "size")
+    for stage in made:  # of a bar that came after its fill nothing need be issued
+        not_issued = late.join(span.issued[stage], on=["symbol", "time"], how="anti")
+        batch[stage] = batch[stage].join(not_issued, on=["symbol", "time"], how="anti")
     found = first_difference(span.issued, batch)
     if found is not None and found.stage != "bar" and found.time in span.records:
         found = corrected_since(found, _bars_by(opened, span.records[found.time]), span.bars) or found

@@ -17,7 +17,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import make_chain
-from gatecast.live.gates import GATES
+from gatecast.live.gates import DOUBTFUL_BAR, GATES
 from gatecast.live.kept import serve
 from gatecast.live.retrain import newest_of
 from gatecast.market.reading import as_utc
@@ -141,6 +141,15 @@ def _row(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mappi
 
 def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> str:
     """Why the position is what it is beside the one before."""
+    if row["gate"] == DOUBTFUL_BAR:
+        return f"{_change_in_words(row, before, causes)} {row.get('reason')}"
+    return _change_in_words(row, before, causes)
+
+
+def _change_in_words(
+    row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]
+) -> str:  # fmt: skip
+    """How the position has changed beside the one before."""
     if before is None:
         return "the first decision."
     if abs(_weight(row) - _weight(before)) <= SAME:

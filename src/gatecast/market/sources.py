@@ -22,6 +22,7 @@ from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mea
 from gatecast.libraries import without_matplotlib
 from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
+    LEVELS,
     join_actions,
     no_actions,
     read_actions,
@@ -129,8 +130,8 @@ def read_bars(
       changed by those given here.
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
-    - actions: a table of symbol, kind (split or delisting), date, value and, if wanted, known_at. delisting: a table of
-      symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
+    - actions: a table of symbol, kind (split, unit or delisting), date, value and, if wanted, known_at. delisting: a
+      table of symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
     - now: bars that close after it (a time with a zone) are left out as unfinished (default: the computer's clock).
 
     Of versions and columns with a `known_at` of their own, each row has the latest value that was known by its fill,
@@ -243,7 +244,7 @@ def read_with_findings(
     refuse_contradicted(listed, rows, first)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
-    applied = listed.filter(pl.col("kind") == "split")
+    applied = listed.filter(pl.col("kind").is_in(LEVELS))
     rows = adjust(rows, applied, notes)
     if splits is not False:
         refuse_splits(rows, applied, notes)

@@ -1,4 +1,4 @@
-"""What a store has, as tables for other programs: bars as of now, decisions and forecasts, as CSV or Parquet."""
+"""What a store has, as tables for other programs: bars as of now, actions, decisions, forecasts; CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ FORMULA = "^[=+\\-@\t\r]"
 
 @checked
 def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv", "parquet"] = "csv") -> dict[str, int]:
-    """Writes bars, decisions and forecasts of a store into a folder; the name of each file -> its rows.
+    """Writes bars, actions, decisions and forecasts of a store into a folder; the name of each file -> its rows.
 
-    `bars` are those known at `now`, `decisions` all that were issued, with `in_force` of those that count, `forecasts`
-    those that count. In CSV, texts that a spreadsheet takes for a formula begin with an apostrophe;
-    Parquet has them as they are. Each file is written whole or not at all. Raises `StoreError` where one cannot be.
+    `bars` are those known at `now`, as they came; `actions` are beside them. `decisions` are all that were issued, with
+    `in_force` of those that count, `forecasts` those that count. In CSV, texts that a spreadsheet takes for a formula
+    begin with an apostrophe; Parquet has them as they are. Each file is written whole or not at all. Raises
+    `StoreError` where one cannot be.
     """
     if form not in FORMATS:
         raise SettingsError(f"there is no format {form!r}. {did_you_mean(form, FORMATS)}")
@@ -35,6 +36,7 @@ def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv",
     if (place / "store.json").exists():
         raise StoreError(f"{place} is a store: give another folder for its tables.")
     tables = {"bars": store.bars.as_of(now), "decisions": _with_in_force(store.decisions())}
+    tables["actions"] = store.actions
     tables["forecasts"] = forecasts_in_force(store.artefacts, store.state, store.experiment.horizon)
     for name, table in tables.items():
         file = place / f"{name}.{form}"

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
-from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, text_of
+from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, moment_of, text_of
 from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
 YearText = Annotated[str, StringConstraints(pattern=r"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})$")]
+Stamp = Annotated[Moment, AfterValidator(lambda text: text_of(moment_of(text)))]
+"""A moment as the journal spells it."""
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
 MOST_ALARMS = 200
@@ -44,7 +47,30 @@ class NewSettings(Schema):
     parts: WithSettings
 
 
-class NewBars(Schema):
+class NewWait(Schema):
+    """A bar of a symbol that waits, or waited, until somebody says what it is.
+
+    `time`: its close; the symbol's later bars wait with it. `ratio`: of the split that it looks like; `was`: the close
+    before; `opens`: its open. `until`: when it was said, None while it waits; from then on the bars are known.
+    `left_out`: whether the bar itself is no true one.
+    """
+
+    symbol: Name
+    time: Stamp
+    ratio: Price
+    was: Price
+    opens: Price
+    until: Stamp | None = None
+    left_out: bool = False
+
+
+class WithWaits(Schema):
+    """Bars that wait from here on, or no more."""
+
+    waits: list[NewWait] = Field(default_factory=list)
+
+
+class NewBars(WithWaits):
     """Bars came: one artefact a calendar year; how many were new, repeated, corrected, late or left out."""
 
     parts: Annotated[dict[YearText, Artefact], Field(min_length=1)]
@@ -62,7 +88,7 @@ class WithActions(Schema):
     actions: Artefact
 
 
-class NewActions(Schema):
+class NewActions(WithWaits):
     """The table of actions from here on."""
 
     parts: WithActions
@@ -203,6 +229,12 @@ class Clock(Schema):
     now: Moment
 
 
+class Wait(NewWait):
+    """A bar that waits, or waited, and the number of the record since which."""
+
+    record: Count
+
+
 class State(Schema):
     """What a store holds after its record `number`, by the names of artefacts.
 
@@ -215,6 +247,7 @@ class State(Schema):
     serving: the number of the model that forecasts, None where there is none; previous: of the one before.
     missed: refits that were due and not made; alarms: the newest.
     clocks: the records by which the clock had been ahead before them.
+    waits: bars that wait until somebody says what they are, and those that did.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -237,6 +270,12 @@ class State(Schema):
     missed: tuple[Name, ...] = ()
     alarms: tuple[dict[str, Any], ...] = ()
     clocks: tuple[Clock, ...] = ()
+    waits: tuple[Wait, ...] = ()
+
+    @property
+    def waiting(self) -> dict[str, Wait]:
+        """Symbol -> its first bar that waits now."""
+        return {one.symbol: one for one in reversed(self.waits) if one.until is None}
 
     def after(self, record: Record) -> Self:
         """The state after one more record. Raises `StoreError` for a record that does not fit."""
@@ -323,12 +362,22 @@ def _bars(state: State, record: Record) -> dict[str, Any]:
     return {
         "bars": (*state.bars, *added), "symbols": dict(sorted(symbols.items())),
         "columns": state.columns or tuple(record.body["columns"]),
-        "calendars": {**state.calendars, **record.body.get("calendars", {})},
+        "calendars": {**state.calendars, **record.body.get("calendars", {})}, "waits": _waits(state, record),
     }  # fmt: skip
 
 
 def _actions(state: State, record: Record) -> dict[str, Any]:
-    return {"actions": record.parts["actions"]}
+    return {"actions": record.parts["actions"], "waits": _waits(state, record)}
+
+
+def _waits(state: State, record: Record) -> tuple[Wait, ...]:
+    """The bars that wait, or did, after a record."""
+    found = {(one.symbol, one.time): one for one in state.waits}
+    for wait in record.body.get("waits", ()):
+        key = wait["symbol"], wait["time"]
+        since = found[key].record if key in found else record.number
+        found[key] = Wait.model_validate({**wait, "record": since})
+    return tuple(found[key] for key in sorted(found))
 
 
 def _issued(state: State, record: Record) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import os
 import tomllib
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -37,7 +37,6 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import SCHEMA, no_actions
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
@@ -342,13 +341,15 @@ class Store:
     def add_bars(
         self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = (),
         calendars: Mapping[str, str] | None = None, accept: Callable[[pl.DataFrame], object] | None = None,
+        waits: Sequence[Mapping[str, Any]] = (),
     ) -> Record | None:  # fmt: skip
         """Stores what a Bars frame that came at `now` has that the store has not; None where it has all.
 
         `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. `calendars`: symbol -> its
         calendar, where it is not that of its class. `accept`: called with all bars as of `now` before they count; what
-        it raises keeps them out. Raises `BarsError` for bars that are none, or not as the store's; `StoreError` where
-        they cannot be written. Then nothing has changed.
+        it raises keeps them out. `waits`: bars that wait from now on or no more, see `state.NewWait`. Raises
+        `BarsError` for bars that are none, or not as the store's; `StoreError` where they cannot be written. Then
+        nothing has changed.
         """
         with self.locked():
             arrived = self.bars.arrived(bars, now, stated)
@@ -359,6 +360,7 @@ class Store:
                 "parts": parts, "rows": {f"{year:04}": len(rows) for year, rows in arrived.years.items()},
                 "counts": dict(arrived.counts), "symbols": dict(arrived.symbols), "columns": list(arrived.columns),
                 "problems": [*problems, *arrived.problems], "calendars": dict(calendars or {}),
+                "waits": [dict(one) for one in waits],
             }  # fmt: skip
             if accept is not None:
                 draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
@@ -473,14 +475,13 @@ class Store:
     @property
     def actions(self) -> pl.DataFrame:
         """Splits and delistings that are known, as `market.actions.read_actions` gives them."""
-        if self.state.actions is None:
-            return no_actions()
-        return self.artefacts.table(self.state.actions, SCHEMA)
+        return self.bars.actions
 
-    def set_actions(self, actions: pl.DataFrame, now: datetime) -> Record:
-        """Stores the table of all actions that are known."""
+    def set_actions(self, actions: pl.DataFrame, now: datetime, more: Mapping[str, Any] | None = None) -> Record:
+        """Stores the table of all actions that are known. `more`: what else the record shall hold, as JSON."""
         with self.locked():
-            return self.append("actions", {"parts": {"actions": self.put(parquet(actions), ".parquet")}}, now)
+            parts = {"actions": self.put(parquet(actions), ".parquet")}
+            return self.append("actions", {**(more or {}), "parts": parts}, now)
 
     def decisions(self, texts: Collection[str] = ()) -> pl.DataFrame:
         """All decisions that were issued, the oldest first, each with `record` and `issued` (when).
