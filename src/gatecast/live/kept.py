@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -133,7 +133,7 @@ def _past_of(
     `fits`: asset class -> model -> fit, those in force and those that were refused.
     """
     read = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
-    own, ancestry = read[model.record], _ancestry(store, model)
+    own, ancestry, passed = read[model.record], _ancestry(store, model), last_refits(store.state.models)
     found, weights = {}, []
     for name, refits in own.items():
         each = [(number, pieces[name]) for number, pieces in read.items() if name in pieces]
@@ -153,7 +153,7 @@ def _past_of(
         found[name] = replace(
             joined([piece.issued for piece in ordered]), cutoffs=cutoffs, in_force=refits.issued.in_force,
             rivals=refits.issued.rivals, refused=refits.issued.refused, fitted=fits[0].get(name, {}),
-            refused_fits=fits[1].get(name, {}), scale=scale,
+            refused_fits=fits[1].get(name, {}), scale=scale, passed=passed.get(name),
             validation=tuple(rows[place] for place in range(len(cutoffs))) if scale else (),
         )  # fmt: skip
         for one in sorted({experiment.signals.model, experiment.signals.confirmed_by}):
@@ -195,6 +195,16 @@ def _ancestry(store: Store, model: Model) -> set[int]:
         found.add(one.record)
         one = store.state.model(one.goes_on)
     return found
+
+
+def last_refits(models: Iterable[Model]) -> dict[str, np.datetime64]:
+    """Models of a store -> asset class -> cutoff of its newest refit that was accepted, in force or rolled back."""
+    last: dict[str, np.datetime64] = {}
+    for one in models:
+        for name, text in one.cutoffs.items() if one.status == "accepted" else ():
+            moment = np.datetime64(text, "us")
+            last[name] = max(last.get(name, moment), moment)
+    return last
 
 
 def refuse_unserved(store: Store) -> Model:

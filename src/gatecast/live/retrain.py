@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
@@ -21,7 +20,7 @@ from gatecast.chain import Chain, Past, Progress, make_chain
 from gatecast.compute.progress import shown
 from gatecast.errors import StoreError
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.live.kept import Served, parts_of_model, serve
+from gatecast.live.kept import Served, last_refits, parts_of_model, serve
 from gatecast.live.newest import told_of
 from gatecast.live.update import Issued, issue_chain
 from gatecast.machine import ONE_CORE, Machine
@@ -166,13 +165,8 @@ def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
 
 def due_closes(store: Store, schedule: Schedule, bars: pl.DataFrame) -> dict[str, list[str]]:
     """Asset class -> the closes since its last refit, even if rolled back, at which one was due; no class without."""
-    last: dict[str, np.datetime64] = {}
-    for one in store.state.models:
-        for name, text in one.cutoffs.items() if one.status == "accepted" else ():
-            moment = np.datetime64(text, "us")
-            last[name] = max(last.get(name, moment), moment)
     found = {}
-    for name, cutoff in last.items():
+    for name, cutoff in last_refits(store.state.models).items():
         closes = bars.filter(pl.col("asset_class") == name)["time"].dt.replace_time_zone(None).unique().sort()
         moments = closes.to_numpy().astype("datetime64[us]")
         due = moments[schedule.due(moments)]
@@ -250,7 +244,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         served, chain = told[old.record]
         if untraded := untraded_closes(bars, moment):
             issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)
-        record = {"model": old.record, "reason": "asked for"}
+        since = {name: str(close.replace(tzinfo=None)) for name, close in untraded.items() if name in old.cutoffs}
+        record = {"model": old.record, "reason": "asked for", "since": since}
         opened.append("rollback", record, moment)  # last: until then it can be asked for again
         changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))
         said = f"model {old.record} is in force again, in place of model {serving.record}."

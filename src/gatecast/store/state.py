@@ -84,18 +84,28 @@ class NewIssued(Schema):
 
 
 class Refit(Schema):
-    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it."""
+    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it.
+
+    `asked`: asset class -> close of a refit that was not due: somebody asked for it.
+    """
 
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
     goes_on: Count | None = None
+    asked: dict[Name, Moment] = Field(default_factory=dict)
 
 
 class OfModel(Schema):
-    """A model was accepted, refused, or brought back: the number of its refit's record, and why."""
+    """A model was accepted or refused: the number of its refit's record, and why."""
 
     model: Count
     reason: Text = ""
+
+
+class Rollback(OfModel):
+    """A model was brought back; `since`: of each class whose newest decisions it issued again, their close."""
+
+    since: dict[Name, Moment] = Field(default_factory=dict)
 
 
 class Missed(Schema):
@@ -153,7 +163,7 @@ class Upgraded(Schema):
 
 KINDS: dict[str, type[Schema]] = {
     "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "issued": NewIssued,
-    "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": OfModel, "missed": Missed, "alarm": Alarm,
+    "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback, "missed": Missed, "alarm": Alarm,
     SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
