@@ -49,7 +49,10 @@ Plan = Callable[[dict[str, Work]], None]
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One asset class on its way through: arrays over its samples and bars, and the alarms of drift in time order."""
+    """One asset class on its way through: arrays over its samples and bars, and the alarms of drift in time order.
+
+    `inputs`: alarms of the inputs among them, with the refits that they add.
+    """
 
     samples: Samples
     forecasts: Forecasts
@@ -58,6 +61,7 @@ class ClassResult:
     selection: Selection
     net: FloatArray
     alarms: tuple[Alarm, ...] = ()
+    inputs: Alarms = field(default_factory=Alarms)
 
     def with_nothing_held(self, disk: Disk | None = None) -> ClassResult:
         """The same with every weight 0, and no evidence; of several classes, on disk."""
@@ -65,12 +69,13 @@ class ClassResult:
         nothing = np.zeros(len(choice.weight))
         doubtful = np.ones(len(nothing), bool)
         flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, doubtful, choice.left)
-        own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net, self.alarms)
+        own = replace(self, selection=flat)
         return disk.store(replace(own, selection=disk.store(flat))) if disk else own
 
-    def with_alarms(self, alarms: Sequence[Alarm]) -> ClassResult:
-        """The same with more alarms, in order of time."""
-        return replace(self, alarms=tuple(sorted([*self.alarms, *alarms], key=lambda one: one.time)))
+    def with_inputs(self, inputs: Alarms) -> ClassResult:
+        """The same with alarms of the inputs, in order of time."""
+        alarms = tuple(sorted([*self.alarms, *inputs.alarms], key=lambda one: one.time))
+        return replace(self, alarms=alarms, inputs=inputs)
 
     def as_issued(self, weights: pl.DataFrame) -> ClassResult:
         """The same, weights that were issued as they were: symbol, time, weight; others are left out."""
@@ -86,6 +91,7 @@ class ClassResult:
         own = ClassResult(
             samples, self.forecasts.stored_on(disk, samples),
             disk.store(self.signals), disk.store(self.proposals), disk.store(self.selection), self.net, self.alarms,
+            self.inputs,
         )  # fmt: skip
         return disk.store(own)
 
@@ -103,13 +109,15 @@ class Past:
 
     `forecasts`: asset class -> what it issued, and its last fits. `features`: asset class -> names of the features that
     these read. `weights`: symbol, time, weight and book, as they were decided. `settings`: what the forecasts were made
-    with, see `Experiment.forecasting`; empty: not known.
+    with, see `Experiment.forecasting`; empty: not known. `alarms`: asset class -> alarms of the inputs; they are looked
+    for from there on, or from the first close where a class has none.
     """
 
     forecasts: Mapping[str, Issued]
     features: Mapping[str, tuple[str, ...]]
     weights: pl.DataFrame
     settings: Mapping[str, Any] = field(default_factory=dict)
+    alarms: Mapping[str, Alarms] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +167,7 @@ class Chain:
         return Past(
             {name: one.forecasts.issued() for name, one in self.classes.items()},
             {name: one.samples.names for name, one in self.classes.items()},
-            self.weights, self.settings,
+            self.weights, self.settings, {name: one.inputs for name, one in self.classes.items()},
         )  # fmt: skip
 
     @cached_property
@@ -269,12 +277,14 @@ def make_chain(
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
         unwatched = refit == "never" and not watch
-        watched = Alarms() if unwatched else watch_inputs(at_work, experiment.drift, experiment.schedule)
+        watched = before.alarms.get(name, Alarms()) if before else Alarms()
+        if not unwatched:
+            watched = watch_inputs(at_work, experiment.drift, experiment.schedule, watched)
         added = (*watched.refits, *(asked or {}).get(name, ()))
         forecasts = forecast_class(
             experiment, at_work, progress, clock, past=issued, refit=refit, alarms=added, task=machine.task
         )
-        result = decide(experiment, forecasts, facts).with_alarms(watched.alarms)
+        result = decide(experiment, forecasts, facts).with_inputs(watched)
         result = result.as_issued(before.weights) if before else result
         results[name] = result.stored_on(disk, one) if disk else result
         at_work.forget()

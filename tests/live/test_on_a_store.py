@@ -215,12 +215,22 @@ def test_a_model_that_was_not_refitted_for_three_periods_forecasts_nothing_and_h
     assert issued["expected_return_log"].null_count() == 2
     assert "`gatecast retrain` makes a new one" in " ".join(old.warnings)
     now = closes[served] + HOUR
+    held = {row["symbol"]: row["weight"] for row in done.decisions}
+    for row in today(store, now=now).rows:
+        assert set(row["because"]) <= {"data", "age"}
+        assert sum(row["because"].values()) == pytest.approx(-held[row["symbol"]])
+    assert any("the model's age" in row["why"] for row in today(store, now=now).rows)
     found = health(store, now=now)
     assert found.status == 2
     assert [check.level for check in found.checks if check.name == "model"] == ["failure"]
+    feed(served + 1)
+    now = closes[served + 1] + HOUR
     again = retrain(store, now=now)
     assert {row["gate"] for row in again.decisions} <= {"open", "signal", "flat"}
     assert [check.level for check in health(store, now=now).checks if check.name == "model"] == ["ok"]
+    rows = today(store, now=now).rows
+    assert all(sum(row["because"].values()) == pytest.approx(row["weight"]) for row in rows)
+    assert any({"age", "refit"} <= set(row["because"]) for row in rows)
 
 
 def three_months(after: datetime) -> date:
@@ -345,6 +355,9 @@ def test_an_export_has_the_forecasts_and_says_which_decisions_count(
     decisions = pl.read_parquet(tmp_path / "out" / "decisions.parquet").filter(pl.col("time") == closes[month])
     assert decisions["in_force"].value_counts().sort("in_force")["count"].to_list() == [2, 2]
     counts = decisions.filter("in_force").sort("symbol")
+    indexed = [row for row in opened.index().decisions() if row["time"] == closes[month]]
+    assert [row["record"] for row in indexed] == counts["record"].to_list()
+    assert [row["gate"] for row in indexed] == counts["gate"].to_list()
     rows = today(store, now=closes[month] + HOUR).rows
     assert counts["gate"].to_list() == [row["gate"] for row in rows]
     mine = forecasts.filter(pl.col("time") == closes[month], model="ensemble", head="return").sort("step")

@@ -13,6 +13,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
 from gatecast.live.gates import SERVED_PERIODS, old_models
+from gatecast.live.kept import alarms_said
 from gatecast.live.retrain import due_closes
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import names_of
@@ -97,6 +98,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),
         refit,
+        _drift(opened),
         _looked(opened, moment),
     ]
     checks = sorted(found, key=lambda one: -LEVELS.index(one.level))
@@ -149,6 +151,13 @@ def _refit(store: Store, bars: Any) -> Check:
     count = max(len(closes) for closes in due.values())
     since = min(closes[0] for closes in due.values())[:10]
     return Check("refit", "warning", f"{count} due since {since}: `gatecast retrain {store.folder} --if-due`.")
+
+
+def _drift(store: Store) -> Check:
+    on = alarms_said(store)
+    if not on:
+        return Check("drift", "ok", "no alarm is on.")
+    return Check("drift", "warning", " ".join(f"Since {one['time'][:10]}: {one['sentence']}" for one in on))
 
 
 def _looked(store: Store, now: datetime) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import Difference, Stages, first_difference, joined, stages_of, stages_of_issued
 from gatecast.live.spans import Span, spans_of
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.calendar import fill_times
 from gatecast.market.reading import as_utc
+from gatecast.store.issued import in_force
 from gatecast.store.pieces import in_order, pieces_by_record
 from gatecast.store.store import Store
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 Heard = Callable[[int, int], None]
 """Called with the closes that are done and those there are."""
+INSTANT = timedelta(microseconds=1)
 AT_ONCE = "bar by bar against all bars at once"
 ISSUED_ONES = "what was issued against a chain over all bars"
 
@@ -83,17 +86,20 @@ def replay(
 
     Parameters
     ----------
-    bars: Bars frame; at each close the chain sees what was known by then. actions: delistings that are known.
+    bars: Bars frame; at each close the chain sees what was known by its fill. actions: delistings that are known.
     since: the first close that is made by itself; what came before is made at once, or is `past`.
     classes, asked: see `make_chain`. progress: called with the closes that are done and those there are.
 
     Raises as `make_chain` does.
     """
-    closes = bars.filter(pl.col("time") >= since)["time"].unique().sort().to_list()
+    filled = bars.with_columns(fill=fill_times(bars)).filter(pl.col("time") >= since)
+    filled = filled.group_by("time").agg(pl.col("fill").max()).sort("time")
+    moments = filled.select("time", pl.min_horizontal("fill", pl.col("time").shift(-1) - INSTANT))
+    closes = moments["time"].to_list()
     before = past
     said: list[Stages] = []
-    for number, close in enumerate(closes):
-        known = up_to(bars, np.datetime64(close.replace(tzinfo=None), "us"))
+    for number, (close, fill) in enumerate(moments.iter_rows()):
+        known = up_to(bars, np.datetime64(fill.replace(tzinfo=None), "us"))
         chain = make_chain(
             experiment, known, actions=actions, past=before, classes=classes, asked=asked, machine=machine
         )
@@ -190,9 +196,7 @@ def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
     newest = sorted(times)[-last:]
     since = newest[0].replace(tzinfo=UTC)
     decisions = store.decisions().filter(pl.col("forecast_time") == pl.col("time"))
-    decisions = (
-        decisions.sort("record").unique(["symbol", "time"], keep="last").with_columns(pl.col("signal").cast(pl.Int8))
-    )
+    decisions = decisions.filter(in_force(decisions)).with_columns(pl.col("signal").cast(pl.Int8))
     ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
     said = stages_of_issued(ordered, store.bars.first_known(since), decisions)
     return _Issued(len(newest), spans_of(store, since, moment, pieces), said, experiment, store.actions)

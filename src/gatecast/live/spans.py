@@ -20,6 +20,7 @@ from gatecast.live.kept import serve
 from gatecast.store.state import ISSUED
 
 if TYPE_CHECKING:
+    from gatecast.forecasting.drift import Alarms
     from gatecast.forecasting.walkforward import Issued
     from gatecast.store.issued import Piece
     from gatecast.store.journal import Record
@@ -80,8 +81,7 @@ def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> li
         past = _past_at(store, start, starts[start], changes)
         here = bars
         if until is not None:
-            last = here.filter(pl.col("time") < until)["time"].max()
-            here = up_to(here, np.datetime64(last.replace(tzinfo=None), "us")) if isinstance(last, datetime) else here
+            here = up_to(here, np.datetime64(until.replace(tzinfo=None), "us") - np.timedelta64(1, "us"))
         here = here.filter(~pl.col("symbol").is_in([one for one, begun in joined.items() if begun > start]))
         spans.append(Span(start, until, past, here, tuple(past.forecasts), asked))
     return spans
@@ -155,15 +155,18 @@ def _past_at(store: Store, start: datetime, change: _Change | None, changes: Seq
     features: dict[str, tuple[str, ...]] = {}
     weights: list[pl.DataFrame] = []
     settings: Mapping[str, Any] = {}
+    alarms: dict[str, Alarms] = {}
     for one in {one.record: one for one in force.values()}.values():
         names = [name for name, other in force.items() if other is one]
         past = serve(store, one.model, before={name: begins[name] for name in names}).past
         forecasts |= {name: replace(past.forecasts[name], passed=passed.get(name)) for name in names}
         features |= {name: past.features[name] for name in names if name in past.features}
+        alarms |= {name: past.alarms[name] for name in names if name in past.alarms}
         symbols = {symbol for name in names for symbol in past.forecasts[name].symbol}
         weights.append(past.weights.filter(pl.col("symbol").is_in(list(symbols))))
         settings = past.settings
-    return Past(dict(sorted(forecasts.items())), features, pl.concat(weights).sort("symbol", "time"), settings)
+    table = pl.concat(weights).sort("symbol", "time")
+    return Past(dict(sorted(forecasts.items())), features, table, settings, alarms)
 
 
 def _close(time: np.datetime64) -> datetime:

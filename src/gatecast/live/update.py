@@ -18,6 +18,7 @@ from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
+from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.gates import (
     late_symbols,
     old_models,
@@ -277,7 +278,7 @@ def _make(store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.Dat
         return None
     bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended)
     experiment = served.run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
+    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
     return Made(served, chain, bars, awaited)
 
 
@@ -354,8 +355,19 @@ def issue_chain(
     if not again:
         table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")
     if len(table) or pieces:
-        store.issue(table, now, model=served.number, pieces=bytes_of_pieces(pieces) if pieces else None)
+        content = bytes_of_pieces(pieces) if pieces else None
+        store.issue(table, now, model=served.number, pieces=content, more=_alarms_at(chain, experiment.drift))
     return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon)
+
+
+def _alarms_at(chain: Chain, settings: Drift) -> dict[str, Any]:
+    """What a record of decisions says of drift: alarms that are on, and closes at which alarms add a refit."""
+    on = {name: alarms_on(one.alarms, one.samples.times, settings) for name, one in chain.classes.items()}
+    added = {name: [str(time) for time in one.inputs.refits] for name, one in chain.classes.items()}
+    return {
+        "alarms": {name: [alarm.to_dict() for alarm in alarms] for name, alarms in on.items() if alarms},
+        "added": {name: times for name, times in added.items() if times},
+    }
 
 
 def _nothing(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
 from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, text_of
+from gatecast.store.schema import Alarm as DriftAlarm
 from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
@@ -17,6 +18,8 @@ Year = Annotated[int, Field(ge=1, le=9999)]
 YearText = Annotated[str, StringConstraints(pattern=r"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})$")]
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
+ALARMS = "alarms.json"
+"""Role of the artefact with the alarms of the inputs up to a refit, from which they are looked for."""
 MOST_ALARMS = 200
 """Newest alarms that a state has; the journal has all."""
 MOST_MISSED = 1_000
@@ -77,22 +80,30 @@ class IssuedParts(Schema):
 
 
 class NewIssued(Schema):
-    """Decisions were issued, by a model (the number of its refit's record) or by none."""
+    """Decisions were issued, by a model (the number of its refit's record) or by none.
+
+    `alarms`: asset class -> alarms of drift that were on. `added`: asset class -> closes at which alarms of the inputs
+    add a refit.
+    """
 
     parts: IssuedParts
     model: Count | None = None
+    alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
+    added: dict[Name, list[Moment]] = Field(default_factory=dict)
 
 
 class Refit(Schema):
     """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it.
 
-    `asked`: asset class -> close of a refit that was not due: somebody asked for it.
+    `asked`: asset class -> close of a refit that was not due: somebody asked for it. `alarms`: asset class -> alarms of
+    drift since its refit before.
     """
 
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
     goes_on: Count | None = None
     asked: dict[Name, Moment] = Field(default_factory=dict)
+    alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
 
 
 class OfModel(Schema):

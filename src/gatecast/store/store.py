@@ -48,8 +48,8 @@ from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
-from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Provenance, Schema, Scores, fault_of
-from gatecast.store.state import ISSUED, BarsPart, State, refuse_misfit
+from gatecast.store.schema import KEYS, TABLES, TIME, AlarmsOfClasses, Count, Name, Provenance, Schema, Scores, fault_of
+from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.store.index import Index
@@ -549,7 +549,7 @@ class Store:
         if not all(self.artefacts.has(name) for name in names.values()):
             return
         parts = Parts.of_content(self.folder, {role: self.artefacts.get(name) for role, name in names.items()})
-        for role, schema in (("scores.json", Scores), ("provenance.json", Provenance)):
+        for role, schema in (("scores.json", Scores), ("provenance.json", Provenance), (ALARMS, AlarmsOfClasses)):
             if role in parts:
                 parts.json(role, schema)
         if "experiment.toml" in parts:
