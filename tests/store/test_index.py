@@ -58,7 +58,7 @@ def test_the_index_has_what_the_journal_says(store: Store, address: str | None) 
     assert [(row["status"], row["reason"], row["now"]) for row in index.refits()] == [("refused", "worse", NOW)]
     rows = index.decisions()
     assert [(row["symbol"], row["weight"], row["signal"], row["time"]) for row in rows] == [
-        ("B1_0", 0.5, 1, NOW), (STRANGE, None, -1, NOW),
+        ("B1_0", 0.9, 1, NOW), (STRANGE, None, -1, NOW),
     ]  # fmt: skip
     assert {row["model"] for row in rows} == {3}
     assert len(index.decisions("B1_0")) == 1

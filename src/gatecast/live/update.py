@@ -30,8 +30,9 @@ from gatecast.live.gates import (
 )
 from gatecast.live.kept import Served, pieces_from, serve
 from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
+from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
+from gatecast.market.actions import join_actions, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
 from gatecast.market.facts import facts_of
@@ -116,7 +117,7 @@ def update(
         unfinished bars in any order. now: the moment at which they came (default: the clock).
     experiment: settings of a store that is made here; None: the default ones.
     splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
-        later bars.
+        later bars. Tables (splits, actions, delistings, symbols) are kept by their content, until others are given.
 
     The seam between what is stored and what comes is checked as the inside of a file is. What was issued stays. The
     same bars again change nothing but the heartbeat.
@@ -127,20 +128,28 @@ def update(
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     place = full_path(store)
     created = not (place / ABOUT).exists()
+    given = {**options, **{name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}}
     if created:
         settings = experiment or Experiment()
-        given = {**settings.bars.options, **options, "source": IN_A_STORE}
+        given = {**settings.bars.options, **given}
+        named = named_in(given)
+        options = {name: one for name, one in given.items() if name not in named}
         if settings.holdout is not None:
             raise SettingsError(
                 f"holdout = {settings.holdout}: a store forecasts every new bar, so nothing can be held out. Leave it"
                 " out, and judge on a hold-out with `gatecast run` and `unseal`."
             )
-        settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
-        reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
+        kept = {name: one for name, one in options.items() if name not in NOT_OF_NEWEST}
+        settings = settings.replace(bars={**kept, "source": IN_A_STORE})
+        tables = beside(None, named)
+        reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
         opened = Store.open(place, machine=machine)
-        reading = _read(opened.experiment.bars, bars, splits, actions, moment, options)
+        named = named_in(given)
+        tables = beside(opened, named)
+        options = {name: one for name, one in given.items() if name not in named}
+        reading = _read(opened.experiment.bars, bars, tables, moment, options)
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         before = opened.state.number
         _refuse_earlier(opened, moment)
@@ -150,10 +159,10 @@ def update(
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(decided, reading, splits, moment)[1]
-        actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+        known_actions, made = _actions_with(opened, reading.actions), list[Made | None]()
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(opened, decided, bars, actions))
+            made.append(_make(opened, decided, bars, known_actions))
             return made[-1]
 
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
@@ -164,7 +173,8 @@ def update(
                 fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide
             )
             counts = {**record.body["counts"], **counts} if record else counts
-        _keep_actions(opened, actions, moment)
+        keep(opened, tables, moment)
+        _keep_actions(opened, known_actions, moment)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
@@ -195,19 +205,14 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
 
 
 def _read(
-    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any]
-) -> Reading:
-    """The bars of a source as the store's settings say; tables that settings name must be named again.
-
-    A Bars frame is taken as it is.
-    """
+    settings: BarsSettings, source: Source, tables: Beside, now: datetime, options: Mapping[str, Any]
+) -> Reading:  # fmt: skip
+    """The bars of a source as the store's settings say, with the tables beside them. A Bars frame is taken as it is."""
     if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
-        known = no_actions() if actions is None else read_actions(actions)
-        return Reading(source, (), with_known_at(known, source))
-    asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
-    given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
-    settings.refuse_tables([*options, *given])
-    return read_with_findings(source, now=now, **{**asked, **options, **given})
+        return Reading(source, (), with_known_at(tables.actions, source))
+    settings.refuse_tables(tables.names)
+    asked = {name: one for name, one in settings.options.items() if name not in (*NOT_OF_NEWEST, *tables.names)}
+    return read_with_findings(source, now=now, **{**asked, **options, **tables.options})
 
 
 def _to_store(

@@ -59,6 +59,12 @@ class NewBars(Schema):
     problems: list[Text] = Field(default_factory=list)
 
 
+class NewTables(Schema):
+    """Tables beside the bars from here on: option of `read_bars` -> artefact."""
+
+    parts: dict[Name, Artefact]
+
+
 class WithActions(Schema):
     """The artefact of actions."""
 
@@ -173,9 +179,9 @@ class Upgraded(Schema):
 
 
 KINDS: dict[str, type[Schema]] = {
-    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "issued": NewIssued,
-    "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback, "missed": Missed, "alarm": Alarm,
-    SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
+    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "tables": NewTables,
+    "issued": NewIssued, "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback,
+    "missed": Missed, "alarm": Alarm, SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
 
@@ -212,7 +218,7 @@ class State(Schema):
     Attributes
     ----------
     number, hash, time, now: of the last record; 0 before the first one.
-    settings, actions: artefacts in force.
+    settings, actions: artefacts in force; tables: those that were given beside the bars, by the name of their option.
     bars: artefacts of bars; symbols: symbol -> asset class; columns: further columns that bars have.
     issued: what was issued, the oldest first. models: all refits, the oldest first.
     serving: the number of the model that forecasts, None where there is none; previous: of the one before.
@@ -228,6 +234,7 @@ class State(Schema):
     id: Name = ""
     settings: Artefact | None = None
     actions: Artefact | None = None
+    tables: dict[Name, Artefact] = Field(default_factory=dict)
     bars: tuple[BarsPart, ...] = ()
     symbols: dict[Name, Name] = Field(default_factory=dict)
     columns: tuple[Name, ...] = ()
@@ -332,6 +339,10 @@ def _actions(state: State, record: Record) -> dict[str, Any]:
     return {"actions": record.parts["actions"]}
 
 
+def _tables(state: State, record: Record) -> dict[str, Any]:
+    return {"tables": dict(record.parts)}
+
+
 def _issued(state: State, record: Record) -> dict[str, Any]:
     parts = record.parts
     one = Issued(
@@ -393,7 +404,8 @@ def _snapshot(state: State, record: Record) -> dict[str, Any]:
 
 
 _CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
-    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "issued": _issued, "refit": _refit,
+    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "tables": _tables,
+    "issued": _issued, "refit": _refit,
     "accepted": _accepted, "refused": _refused, "rollback": _rollback, "missed": _missed, "alarm": _alarm,
     SNAPSHOT: _snapshot,
 }  # fmt: skip

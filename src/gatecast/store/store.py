@@ -520,14 +520,20 @@ class Store:
         for record in records:
             folded = folded.after(record)
             if record.kind == SNAPSHOT and record.parts["state"] in named:
-                state = self.artefacts.json(record.parts["state"])
-                if _json(state) != _json(folded.to_json()):
-                    raise self.artefacts.fault(record.parts["state"], "it is not what the records before it add up to")
+                part = record.parts["state"]
+                try:  # one of an earlier version lacks fields, which then are empty
+                    state = State.of_json(self.artefacts.json(part), record)
+                except ValueError as error:
+                    raise self.artefacts.fault(part, str(error)) from None
+                if _json(state.to_json()) != _json(folded.to_json()):
+                    raise self.artefacts.fault(part, "it is not what the records before it add up to")
 
     def _looks(self) -> Iterator[Callable[[], object]]:
         """Each thing to read: settings, actions, bars, what was issued, models. Each raises `StoreError`."""
         yield lambda: self.experiment
         yield lambda: self.actions
+        for part in self.state.tables.values():
+            yield partial(self.artefacts.get, part)
         yield lambda: self.bars.as_of(datetime.max.replace(tzinfo=UTC))
         for one in self.state.issued:
             yield partial(self.decisions_of, one.decisions)
