@@ -178,10 +178,17 @@ def test_parity_names_the_feature_that_moved_by_a_bar(
         now = closes[month - 3] + HOUR
         update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
         assert parity(tmp_path / "s", now=now).equal
+        again = update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
+        assert not any("What was issued" in one for one in again.warnings)
         register("planted_move", warmup=2)(lambda close: np.r_[0.0, move(close)[:-1]])
         found = parity(tmp_path / "s", now=now)
         assert found.difference is not None
         assert (found.difference.stage, found.difference.column) == ("feature", "planted_move")
+        assert (found.difference.symbol, found.difference.time) == ("B1_0", closes[month - 3])
+        now = closes[month - 2] + HOUR
+        done = update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
+        assert f"'B1_0' at {closes[month - 3]:%Y-%m-%d %H:%M} UTC: the feature" in done.warnings[0]
+        assert "planted_move" in done.warnings[0]
     finally:
         FEATURES.remove("planted_move")
 

@@ -97,3 +97,26 @@ def test_an_alarm_of_the_inputs_adds_a_refit_to_a_store_and_live_is_still_batch(
         added += [number - month] if made.model is not None else []
     assert added == [-3, 0]
     same_as_batch(tmp_path / "s", closes[month], 4)
+
+
+def test_a_row_that_is_dated_back_is_named_by_the_check_and_by_the_next_refit(
+    feed: Callable[..., Updated], bars: pl.DataFrame, month: int, store: Path, closes: list[datetime]
+) -> None:
+    feed(month - 3)
+    assert Store.open(store).check() == []
+    planted = (pl.col("time") == closes[month - 6]) & (pl.col("symbol") == "B1_0")
+    late = (pl.col("time") == closes[month - 5]) & (pl.col("symbol") == "B1_1")
+    changed = bars.with_columns(
+        high=pl.when(planted | late).then(pl.col("high") * 1.001).otherwise("high"),
+        known_at=pl.when(late).then(pl.lit(closes[month - 2])).otherwise("known_at").cast(bars.schema["known_at"]),
+    )
+    feed(month - 8, month - 2, given=changed)
+    (note,) = Store.open(store).check()
+    assert note.is_harmless
+    assert f"the high of B1_0 at {closes[month - 6]:%Y-%m-%d %H:%M} is a correction dated back" in note.what
+    made = retrain(store, if_due=False, now=closes[month - 2] + HOUR)
+    assert [one for one in made.warnings if "dated back" in one] == refits(store)[-1]["dated_back"]
+    assert len(refits(store)[-1]["dated_back"]) == 1
+    feed(month - 1)
+    again = retrain(store, if_due=False, now=closes[month - 1] + HOUR)
+    assert not [one for one in again.warnings if "dated back" in one]

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
+from gatecast.errors import StoreError
 from gatecast.live import update
 from gatecast.store import Store
-from gatecast.store.store import Fault
+from gatecast.store.history import parquet
 from tests.live.conftest import HOUR
 
 
@@ -80,5 +81,9 @@ def test_another_table_takes_the_place_of_the_one_before_and_the_same_one_change
     done = update(tmp_path / "s", few, now=closes[39] + HOUR)
     assert dict(done.counts)["new"] == 12
     opened = Store.open(tmp_path / "s")
-    opened.artefacts.path(opened.state.tables["splits"]).write_bytes(b"")
-    assert [one for one in opened.check() if not one.is_harmless and isinstance(one, Fault)]
+    odd = opened.put(parquet(pl.DataFrame({"symbol": ["B1_0"]})), ".parquet")
+    opened.append("tables", {"parts": {"splits": odd}}, closes[39] + HOUR)
+    (fault,) = opened.check()
+    assert "cannot be used" in fault.what
+    with pytest.raises(StoreError, match="cannot be used"):
+        update(tmp_path / "s", few, now=closes[39] + HOUR)

@@ -135,12 +135,15 @@ def _refit(
     run = judged(experiment, chain, Reading(bars, (), store.actions), jobs=machine.jobs, goes_on=past is not None)
     run = replace(run, provenance={**run.provenance, "alarms": alarms, "asked": asked})
     chain = without_doubtful(run, chain)
+    before_it = 0 if model is None else model.record
+    dated_back = [leak.sentence for leak in store.dated_back(before_it)]
     parts = {role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past).items()}
     missed = [f"{name} {close}" for name, closes in due.items() for close in closes[:-1]]
     if missed:
         store.append("missed", {"months": missed}, now)
     body = {
         "parts": parts, "cutoffs": cutoffs, "goes_on": store.state.serving, "asked": asked, "alarms": alarms,
+        "dated_back": dated_back,
         "refused": refused_of(chain, fresh), "data_hash": run.provenance["data_hash"],
     }  # fmt: skip
     number = store.append("refit", body, now).number
@@ -164,7 +167,7 @@ def _refit(
     verdicts = {head: verdict["verdict"] for head, verdict in run.verdicts.items()}
     return Retrained(
         store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
-        issued.decisions, issued.warnings, asked, alarms,
+        issued.decisions, (*dated_back, *issued.warnings), asked, alarms,
     )  # fmt: skip
 
 

@@ -128,12 +128,13 @@ def _joined(records: Sequence[Record], pieces: Pieces, classes: Mapping[str, str
     for record in records:
         if record.kind == "bars":
             waiting += [symbol for symbol in record.body.get("symbols", {}) if decided]
-        for piece in pieces.get(record.number, {}).values():
-            known = piece.issued.time[np.isin(np.array(piece.issued.symbol, dtype=object), list(decided))]
-            if waiting and not piece.again and len(known):
-                found |= dict.fromkeys(waiting, _close(known.min()))
+        fresh = [piece.issued for piece in pieces.get(record.number, {}).values()]
+        if waiting:
+            again = [one.time[[symbol in decided for symbol in one.symbol]] for one in fresh]
+            if times := [time.min() for time in again if len(time)]:
+                found |= dict.fromkeys(waiting, _close(min(times)))
                 waiting = []
-        decided |= {symbol for piece in pieces.get(record.number, {}).values() for symbol in piece.issued.symbol}
+        decided |= {symbol for one in fresh for symbol in one.symbol}
     return found
 
 

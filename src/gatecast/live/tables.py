@@ -14,13 +14,12 @@ from typing import Any
 import polars as pl
 
 from gatecast.errors import SettingsError
-from gatecast.market.actions import SCHEMA, join_actions, read_actions
+from gatecast.market.actions import join_actions, read_actions
 from gatecast.market.reading import TABLES
 from gatecast.market.sources import read_symbols
 from gatecast.store.history import parquet
-from gatecast.store.store import Store
+from gatecast.store.store import SYMBOLS_FILE, Store
 
-SYMBOLS = "symbols_file"
 KINDS = {"splits": "split", "actions": None, "delisting": "delisting"}
 """Table of actions -> the kind of all of its rows; None: it says the kind of each."""
 
@@ -47,17 +46,17 @@ def beside(store: Store | None, named: Mapping[str, Any]) -> Beside:
         raise SettingsError(f"there is no table {odd[0]!r}: expected one of {', '.join(TABLES)}.")
     given = {name: read_actions(named[name], kind) for name, kind in KINDS.items() if name in named}
     every, options = dict(given), dict[str, Any]()
-    if SYMBOLS in named:
-        given[SYMBOLS] = read_symbols(named[SYMBOLS])
-        options[SYMBOLS] = named[SYMBOLS]
+    if SYMBOLS_FILE in named:
+        given[SYMBOLS_FILE] = read_symbols(named[SYMBOLS_FILE])
+        options[SYMBOLS_FILE] = named[SYMBOLS_FILE]
     for name, part in store.state.tables.items() if store is not None else ():
         if name in named or store is None:
             continue
-        if name == SYMBOLS:
-            store.artefacts.get(part)  # whole, or it is said
-            options[SYMBOLS] = store.artefacts.path(part)
+        table = store.table(name)  # whole, or it is said
+        if name == SYMBOLS_FILE:
+            options[name] = store.artefacts.path(part)
         else:
-            every[name] = store.artefacts.table(part, SCHEMA)
+            every[name] = table
     actions = join_actions(*every.values())
     options |= {"actions": actions} if every else {}
     return Beside(given, options, actions, frozenset([*every, *options]))

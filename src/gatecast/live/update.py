@@ -30,6 +30,7 @@ from gatecast.live.gates import (
 )
 from gatecast.live.kept import Served, pieces_from, serve
 from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
+from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import join_actions, with_known_at
@@ -41,6 +42,7 @@ from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
+from gatecast.store.pieces import read_pieces
 from gatecast.store.store import ABOUT, Store
 
 if TYPE_CHECKING:
@@ -325,7 +327,9 @@ def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now
     if made is None:
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
     every = (*problems, *say_awaited(made.bars, made.awaited))
-    return issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    unlike = _unlike_before(store, made.chain)
+    done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    return replace(done, warnings=(*unlike, *done.warnings))
 
 
 def issue_chain(
@@ -373,6 +377,25 @@ def _alarms_at(chain: Chain, settings: Drift) -> dict[str, Any]:
         "alarms": {name: [alarm.to_dict() for alarm in alarms] for name, alarms in on.items() if alarms},
         "added": {name: times for name, times in added.items() if times},
     }
+
+
+def _unlike_before(store: Store, chain: Chain) -> tuple[str, ...]:
+    """In words, where a chain no longer says of the newest close that was issued what was issued there; mostly ().
+
+    Its features are compared, where no row up to that close has come or changed since.
+    """
+    last = next((one for one in reversed(store.state.issued) if one.pieces is not None), None)
+    if last is None or last.pieces is None:
+        return ()
+    counts = [one.body for one in store.journal.records(since=last.record) if one.kind == "bars"]
+    if any(body["counts"].get("corrected") or body["counts"].get("late") or body.get("symbols") for body in counts):
+        return ()
+    found = newest_difference(read_pieces(store.artefacts, last.pieces, store.experiment.horizon), chain)
+    if found is None:
+        return ()
+    return (
+        f"What was issued is no longer what the chain says. {found.sentence} `gatecast parity` compares all of it.",
+    )
 
 
 def _nothing(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

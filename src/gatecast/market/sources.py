@@ -606,7 +606,7 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
 def read_symbols(symbols_file: str | Path) -> pl.DataFrame:
     """The rows of a symbols file: symbol, asset_class, close, calendar, all text, null where the file says none."""
     _read_classes(symbols_file)  # or what is wrong is said
-    return _symbols_in(Path(symbols_file))[0]
+    return _symbols_in(Path(symbols_file))[0].cast(pl.String)
 
 
 def _symbols_in(path: Path) -> tuple[pl.DataFrame, int, str]:

@@ -102,7 +102,7 @@ class Refit(Schema):
     """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it.
 
     `asked`: asset class -> close of a refit that was not due: somebody asked for it. `alarms`: asset class -> alarms of
-    drift since its refit before.
+    drift since its refit before. `dated_back`: what was said of rows that claim to have been known before they came.
     """
 
     parts: dict[Name, Artefact]
@@ -110,6 +110,7 @@ class Refit(Schema):
     goes_on: Count | None = None
     asked: dict[Name, Moment] = Field(default_factory=dict)
     alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
+    dated_back: list[Text] = Field(default_factory=list)
 
 
 class OfModel(Schema):

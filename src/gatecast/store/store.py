@@ -38,6 +38,7 @@ from gatecast.files import full_path, read, sweep, sync_folder, write, write_who
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import SCHEMA, no_actions
+from gatecast.market.calendar import fill_times
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
@@ -52,6 +53,7 @@ from gatecast.store.schema import KEYS, TABLES, TIME, AlarmsOfClasses, Count, Na
 from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
+    from gatecast.audits.leaks import Leak
     from gatecast.store.index import Index
     from gatecast.store.issued import Piece
     from gatecast.store.state import Model
@@ -59,6 +61,10 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
 ABOUT_BYTES = 100_000
+MOST_LEAKS = 20
+SYMBOLS_FILE = "symbols_file"
+SYMBOLS = dict.fromkeys(("symbol", "asset_class", "close", "calendar"), pl.String)
+"""Columns of the table of symbols that a store keeps."""
 KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
 SNAPSHOT_EVERY = 100
@@ -399,6 +405,15 @@ class Store:
             return no_actions()
         return self.artefacts.table(self.state.actions, SCHEMA)
 
+    def table(self, name: str) -> pl.DataFrame:
+        """A table that was given beside the bars, by the name of its option: of symbols as text, or of actions.
+
+        Raises `StoreError` for one that is none, and where there is none.
+        """
+        if name not in self.state.tables:
+            raise StoreError(f"{self.folder} keeps no table {name!r}: it has {sorted(self.state.tables)}.")
+        return self.artefacts.table(self.state.tables[name], SYMBOLS if name == SYMBOLS_FILE else SCHEMA)
+
     def set_actions(self, actions: pl.DataFrame, now: datetime) -> Record:
         """Stores the table of all actions that are known."""
         with self.locked():
@@ -504,7 +519,36 @@ class Store:
                 look()
             except StoreError as error:
                 found.append(Fault(self.folder, str(error)))
+        with contextlib.suppress(StoreError):  # which was said
+            found += [Fault(self.folder, leak.sentence, is_harmless=True) for leak in self.dated_back()]
         return found + self._faults_of_index(records)
+
+    def dated_back(self, since: int = 0) -> list[Leak]:
+        """Rows that came after a decision and claim to have been known at it, see `audits.leaks.dated_back`.
+
+        `since`: number of the record from which on they came. Of a row that came before its fill, of a history before a
+        symbol's first row, and of new symbols nothing is said. At most `MOST_LEAKS` records are looked into.
+        """
+        from gatecast.audits.leaks import dated_back
+
+        versions, issued = self.bars.versions(), pl.DataFrame(
+            {"decided": [one.record for one in self.state.issued], "moment": [one.now for one in self.state.issued]},
+            schema={"decided": pl.Int64, "moment": pl.String},
+        ).with_columns(pl.col("moment").str.to_datetime(time_unit="us", time_zone="UTC"))  # fmt: skip
+        came = versions.filter(pl.col("record") > since).sort("record")
+        claims = came.join_asof(issued, left_on="record", right_on="decided").filter(
+            pl.col("known_at") <= pl.col("moment")
+        )
+        leaks: list[Leak] = []
+        for record, decided, moment in claims.select("record", "decided", "moment").unique().sort("record").rows():
+            seen, later = (self.bars.as_of(moment, record=number) for number in (decided, record))
+            begun = seen.group_by("symbol").agg(_begun=pl.col("time").min())
+            later = later.filter(fill_times(later) <= moment).join(begun, on="symbol", maintain_order="left")
+            later = later.filter(pl.col("time") >= pl.col("_begun")).drop("_begun")
+            leaks += dated_back(seen.filter(fill_times(seen) <= moment), moment, later)
+            if len(leaks) >= MOST_LEAKS:
+                break
+        return leaks[:MOST_LEAKS]
 
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
@@ -532,8 +576,8 @@ class Store:
         """Each thing to read: settings, actions, bars, what was issued, models. Each raises `StoreError`."""
         yield lambda: self.experiment
         yield lambda: self.actions
-        for part in self.state.tables.values():
-            yield partial(self.artefacts.get, part)
+        for name in self.state.tables:
+            yield partial(self.table, name)
         yield lambda: self.bars.as_of(datetime.max.replace(tzinfo=UTC))
         for one in self.state.issued:
             yield partial(self.decisions_of, one.decisions)
