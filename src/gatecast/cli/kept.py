@@ -164,7 +164,10 @@ def rollback(
 
 
 def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
-    """Show what to hold of every symbol, and why it is not what was held before: new bars, the refit, or settings."""
+    """Show what to hold of every symbol, and why it is not what was held before; and the alarms that are on.
+
+    Causes: new bars, the refit, other settings, the age of the model.
+    """
     from gatecast.live import today as what_today
 
     found = what_today(folder, now=as_moment(now))

@@ -24,7 +24,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,8 @@ FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
 ABOUT_BYTES = 100_000
 MOST_LEAKS = 20
+INSTANT = timedelta(microseconds=1)
+"""Before a decision: rows of several files may come at one moment."""
 SYMBOLS_FILE = "symbols_file"
 SYMBOLS = dict.fromkeys(("symbol", "asset_class", "close", "calendar"), pl.String)
 """Columns of the table of symbols that a store keeps."""
@@ -534,7 +536,7 @@ class Store:
         versions, issued = self.bars.versions(), pl.DataFrame(
             {"decided": [one.record for one in self.state.issued], "moment": [one.now for one in self.state.issued]},
             schema={"decided": pl.Int64, "moment": pl.String},
-        ).with_columns(pl.col("moment").str.to_datetime(time_unit="us", time_zone="UTC"))  # fmt: skip
+        ).with_columns(pl.col("moment").str.to_datetime(time_unit="us", time_zone="UTC") - INSTANT)  # fmt: skip
         came = versions.filter(pl.col("record") > since).sort("record")
         claims = came.join_asof(issued, left_on="record", right_on="decided").filter(
             pl.col("known_at") <= pl.col("moment")
