@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
-from gatecast.cli.show import make_console, make_table, moment_text, print_json, say
+from gatecast.cli.show import interval_text, make_console, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 
 
@@ -52,47 +52,27 @@ def update(
         made = " (made)" if done.created else ""
         console.print(f"{done.store}{made}: bars: {counts}.", markup=False, soft_wrap=True)
         if done.decisions:
-            console.print(decisions_table(done.decisions))
+            show_rows(DECIDED, map(_decision, done.decisions), console)
         console.print(done.message, markup=False, soft_wrap=True)
     if NOT_FINITE in kinds or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
 
 
-def decisions_table(rows: Iterable[Mapping[str, Any]]) -> Any:
-    """The table of decisions, one row a symbol."""
-    columns = (
-        "symbol",
-        "class",
-        "close",
-        "expected",
-        "s.d.",
-        "P(rise)",
-        "signal",
-        "strategy",
-        "evidence",
-        "position",
-        "decided by",
-    )
-    return make_table(
-        columns,
-        (
-            (
-                row["symbol"], row.get("asset_class"), moment_text(row.get("time")),
-                _share(row.get("expected_return_log")), _share(row.get("standard_deviation"), sign=False),
-                _share(row.get("probability_up"), sign=False), _signal(row.get("signal")), row.get("strategy"),
-                _number(row.get("evidence")), _number(row.get("weight"), sign=True), row.get("gate"),
-            )
-            for row in rows
-        ),
+DECIDED = (
+    "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", "position",
+    "decided by",
+)  # fmt: skip
+"""What is shown of a decision."""
+
+
+def _decision(row: Mapping[str, Any]) -> tuple[object, ...]:
+    """The cells of a decision."""
+    return (
+        row["symbol"], row.get("asset_class"), moment_text(row.get("time")),
+        share_text(row.get("expected_return_log"), "+.2%"), share_text(row.get("standard_deviation"), ".2%"),
+        share_text(row.get("probability_up"), ".1%"), _signal(row.get("signal")), row.get("strategy"),
+        share_text(row.get("evidence"), ".2f"), share_text(row.get("weight"), "+.1%"), row.get("gate"),
     )  # fmt: skip
-
-
-def _share(value: float | None, *, sign: bool = True) -> str:
-    return "-" if value is None else f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %"
-
-
-def _number(value: float | None, *, sign: bool = False) -> str:
-    return "-" if value is None else f"{value:+.3f}" if sign else f"{value:.2f}"
 
 
 def _signal(value: int | None) -> str:
@@ -152,14 +132,14 @@ def rollback(
     rows = (
         (
             row["symbol"], moment_text(row["time"]),
-            *(_share(row[f"expected_return_log_{when}"]) for when in ("before", "after")),
-            *(_share(row[f"standard_deviation_{when}"], sign=False) for when in ("before", "after")),
-            *(_number(row[f"weight_{when}"], sign=True) for when in ("before", "after")),
+            *(share_text(row[f"expected_return_log_{when}"], "+.2%") for when in ("before", "after")),
+            *(share_text(row[f"standard_deviation_{when}"], ".2%") for when in ("before", "after")),
+            *(share_text(row[f"weight_{when}"], "+.1%") for when in ("before", "after")),
         )
         for row in done.changes
     )  # fmt: skip
     columns = ("symbol", "close", "expected, was", "is", "s.d., was", "is", "position, was", "is")
-    console.print(make_table(columns, rows))
+    show_rows(columns, rows, console)
     console.print(f"{done.store}: {done.message}", markup=False, soft_wrap=True)
 
 
@@ -180,25 +160,17 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     rows = (
         (
-            row["symbol"], moment_text(row["time"]), _share(row["expected_return_log"]),
-            f"{_share(row['low_80'])} to {_share(row['high_80'])}", _signal(row["signal"]), row["strategy"],
-            _number(row["evidence"]), _number(row["weight"], sign=True), row["gate"], row["why"],
+            row["symbol"], moment_text(row["time"]), share_text(row["expected_return_log"], "+.2%"),
+            interval_text(row["low_80"], row["high_80"]), _signal(row["signal"]), row["strategy"],
+            share_text(row["evidence"], ".2f"), share_text(row["weight"], "+.1%"), row["gate"], row["why"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol",
-        "close",
-        "expected",
-        "80 % interval",
-        "signal",
-        "strategy",
-        "evidence",
-        "position",
-        "decided by",
+        "symbol", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "position", "decided by",
         "since the close before",
-    )
-    console.print(make_table(columns, rows))
+    )  # fmt: skip
+    show_rows(columns, rows, console)
     for one in found.alarms:
         console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
 
@@ -255,9 +227,7 @@ def health(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> Non
     if as_json:
         print_json(found.to_dict())
     else:
-        console = make_console()
-        for one in found.checks:
-            console.print(f"{one.level:<8} {one.name:<10} {one.sentence}", markup=False, soft_wrap=True)
+        make_console().print(str(found), markup=False, soft_wrap=True)
     if found.status:
         raise typer.Exit(found.status)
 

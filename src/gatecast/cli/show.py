@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 TABLE_WIDTH = 140
-"""Columns of a terminal below which forecasts are shown line by line: a table would cut its words."""
+"""Columns of a terminal that are enough for every table: one that is wider folds its cells."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -81,6 +81,21 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
     for row in rows:
         table.add_row(*(Text("" if cell is None else printable(cell)) for cell in row))
     return table
+
+
+def show_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
+    """A table with a line for each row; where it does not fit, a line for each of its cells."""
+    from rich.text import Text
+
+    cells = [tuple("-" if cell is None else str(cell) for cell in row) for row in rows]
+    needed = sum(max(map(len, column)) + 3 for column in zip(columns, *cells, strict=True))
+    if console.width >= min(needed, TABLE_WIDTH):
+        console.print(make_table(columns, cells))
+        return
+    for row in cells:
+        for place, (name, cell) in enumerate(zip(columns, row, strict=True)):
+            console.print(Text(f"{'  ' * (place > 0)}{name}: {printable(cell)}"), soft_wrap=True)
+        console.print()
 
 
 def moment_text(moment: datetime | str | None) -> str:
@@ -186,12 +201,7 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
         "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close", "interval",
         "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
     )  # fmt: skip
-    if console.width >= TABLE_WIDTH:
-        console.print(make_table(columns, (_forecast_cells(row) for row in rows)))
-    for row in rows if console.width < TABLE_WIDTH else ():
-        for name, cell in zip(columns, _forecast_cells(row), strict=True):
-            console.print(Text(f"{'' if name == 'symbol' else '  '}{name}: {printable(cell)}"), soft_wrap=True)
-        console.print()
+    show_rows(columns, map(_forecast_cells, rows), console)
     console.print(
         Text("P(rise) to P(turbulent): forecasts of the ensemble. Weight alone: before the symbols share the capital.")
     )
@@ -216,24 +226,38 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
         return (row["symbol"], f"{moment}, {states.get(row['today'], 'no forecast')}", *["-"] * 10)
     base = "base rate" if row["base_rate_up"] is None else f"base rate {row['base_rate_up']:.1%}"
     beyond = base if row["probability_beyond_base_rate"] else f"not beyond {base}"
-    expected = _share(row["expected_return_log"], "+.2%")
+    expected = share_text(row["expected_return_log"], "+.2%")
     return (
-        row["symbol"], moment, f"{_share(row['probability_up'], '.1%')} ({beyond})",
+        row["symbol"], moment, f"{share_text(row['probability_up'], '.1%')} ({beyond})",
         expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
-        _share(row["standard_deviation"], ".2%"), _ends(row["intervals"]), _share(row["regime_probability"], ".1%"),
-        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), _share(row["z"], "+.2f"),
-        row["strategy_title"], _share(row["weight"], "+.1%"), _share(row["book"], "+.2%"),
+        share_text(row["standard_deviation"], ".2%"), _ends(row["intervals"]),
+        share_text(row["regime_probability"], ".1%"),
+        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), share_text(row["z"], "+.2f"),
+        row["strategy_title"], share_text(row["weight"], "+.1%"), share_text(row["book"], "+.2%"),
     )  # fmt: skip
 
 
-def _share(value: float | None, form: str) -> str:
-    """A number in a format, a dash for none; what rounds to 0 is +0."""
-    return "-" if value is None else format(round(value, 6) + 0.0, form)
+def share_text(value: float | None, form: str) -> str:
+    """A number in a format, a dash for none; what rounds to 0 has no sign.
+
+    >>> share_text(-0.00002, "+.2%"), share_text(0.0, "+.1%"), share_text(0.0312, "+.1%"), share_text(None, ".2f")
+    ('0.00%', '0.0%', '+3.1%', '-')
+    """
+    if value is None:
+        return "-"
+    text = format(value, form)
+    return text.lstrip("+-") if not any(one in text for one in "123456789") else text
 
 
 def _ends(intervals: list[dict[str, Any]]) -> str:
     """The narrowest interval of the last step, as simple returns."""
     if not intervals:
         return "-"
-    low, high = (math.expm1(intervals[0][side][-1]) for side in ("low", "high"))
-    return f"{intervals[0]['level']:.0%}: {low:+.2%} to {high:+.2%}"
+    return f"{intervals[0]['level']:.0%}: {interval_text(intervals[0]['low'][-1], intervals[0]['high'][-1])}"
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """The ends of an interval of a log return, as simple returns."""
+    if low is None or high is None:
+        return "-"
+    return f"{share_text(math.expm1(low), '+.2%')} to {share_text(math.expm1(high), '+.2%')}"

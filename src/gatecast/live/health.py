@@ -49,6 +49,9 @@ class Health:
     checks: Sequence[Check]
     behind: Mapping[str, int]
 
+    def __str__(self) -> str:
+        return "\n".join(f"{one.level:<8} {one.name:<10} {one.sentence}" for one in self.checks)
+
     @property
     def level(self) -> Level:
         """The worst of all checks."""

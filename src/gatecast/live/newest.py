@@ -266,7 +266,8 @@ def told_of(
     for name, one in chain.classes.items():
         due = refits_due(experiment.schedule, one.samples, past.forecasts[name])
         if due:
-            warnings.append(f"{name}: {due} refit(s) are due since the run; its last models forecast on.")
+            are = "refit is" if due == 1 else "refits are"
+            warnings.append(f"{name}: {due} {are} due; until one is made the models of before forecast on.")
     classes, decisions = chain.classes, chain.decisions
     rows = newest_rows(
         merged.filter(pl.col("asset_class").is_in(list(classes))), newest_frame(classes, awaited),

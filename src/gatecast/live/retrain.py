@@ -41,9 +41,9 @@ class Retrained:
 
     `due`: asset class -> the closes at which refits were due and not made, ISO. `missed`: those of them that are passed
     over, as the latest alone is made. `model`: number of the record of the new model, None where none was made;
-    `replaces`: of the one before. `refused`: class/model -> why the guard kept the old fit. `message`: in a sentence.
-    `asked`: asset class -> close of a refit that was not due. `alarms`: asset class -> alarms of drift since its refit
-    before.
+    `replaces`: of the one before. `refused`: class/model -> why the guard kept the old fit, of the newest refit.
+    `message`: in a sentence. `asked`: asset class -> close of a refit that was not due. `alarms`: asset class -> alarms
+    of drift since its refit before.
     """
 
     store: Path
@@ -218,13 +218,13 @@ def _done(past: Past | None, name: str) -> int:
 
 
 def refused_of(chain: Chain, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, str]:
-    """class/model -> why the guard kept the fit before, of the refits that are new."""
-    found: dict[str, str] = {}
-    for name, folds in fresh.items():
-        cutoffs = {fold.cutoff for fold in folds}
-        for model, reasons in chain.classes[name].forecasts.refused.items():
-            found |= {f"{name}/{model}": why for cutoff, why in reasons.items() if cutoff in cutoffs}
-    return found
+    """class/model -> why the guard kept the fit before, of each class's newest refit, where that is new."""
+    newest = {name: folds[-1].cutoff for name, folds in fresh.items() if folds}
+    return {
+        f"{name}/{model}": reasons[cutoff]
+        for name, cutoff in newest.items()
+        for model, reasons in chain.classes[name].forecasts.refused.items() if cutoff in reasons
+    }  # fmt: skip
 
 
 # ── the way back ──────────────────────────────────────────────────────────────────────────────────

@@ -117,7 +117,7 @@ def update(
     ----------
     store: its folder; one that is not there is made. bars: a path, or a frame: new, late, repeated, corrected and
         unfinished bars in any order. now: the moment at which they came (default: the clock).
-    experiment: settings of a store that is made here; None: the default ones.
+    experiment: settings of a store that is made here; None: the default ones. A store that is there keeps its own.
     splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
         later bars. Tables (splits, actions, delistings, symbols) are kept by their content, until others are given.
 
@@ -153,6 +153,10 @@ def update(
         options = {name: one for name, one in given.items() if name not in named}
         reading = _read(opened.experiment.bars, bars, tables, moment, options)
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
+        if experiment is not None and experiment.replace(bars=opened.experiment.bars) != opened.experiment:
+            warnings.warn(
+                f"{place} keeps the settings that it was made with: those given here do not count.", stacklevel=2
+            )
         before = opened.state.number
         _refuse_earlier(opened, moment)
         known = opened.bars.for_chain(moment)

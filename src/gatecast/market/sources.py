@@ -575,7 +575,8 @@ def _choose_symbols(rows: pl.DataFrame, wanted: Sequence[str] | None, by_stem: b
     for symbol in wanted:
         if symbol not in have:
             files = " A file without a symbol column stands for the symbol it is named after." if by_stem else ""
-            raise BarsError(f"the source has no bars of {symbol!r}. {did_you_mean(symbol, have)}{files}")
+            table = " (a table of symbols and classes is given as symbols_file)" if Path(symbol).suffix else ""
+            raise BarsError(f"the source has no bars of {symbol!r}{table}. {did_you_mean(symbol, have)}{files}")
     return rows.filter(pl.col("symbol").is_in(wanted))
 
 

@@ -131,7 +131,9 @@ class Store:
     (300, None, True)
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], machine: Machine = ONE_CORE) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None, machine: Machine = ONE_CORE) -> None:
+        if about is None:
+            raise StoreError(f"use Store.open({str(folder)!r}) to open a store, Store.create(...) to make one.")
         self.folder, self.id, self.machine = folder, str(about["id"]), machine
         self.artefacts = Artefacts(folder)
         self.bars = History(self.artefacts, lambda: self.state, self._bars_that_came)
