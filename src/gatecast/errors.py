@@ -142,6 +142,16 @@ def cut(text: str, longest: int = LONGEST_VALUE) -> str:
     return text[:longest].encode("utf-8", "backslashreplace").decode() + rest
 
 
+def hidden(address: str) -> str:
+    """The text without what may be a secret of an address in it: who connects, and whatever follows a question mark.
+
+    >>> hidden("postgresql://me:secret@host/name?password=secret")
+    'postgresql://***@host/name?***'
+    """
+    plain = re.sub(r"\?[^?=]*=.*", "?***", address, flags=re.DOTALL)
+    return re.sub(r"(\S*?://)?\S*@", lambda found: f"{found[1] or ''}***@", plain)
+
+
 def escaped(text: str) -> str:
     """A text whose control characters, but for new lines, are written as escapes, so that no terminal obeys them.
 

@@ -19,7 +19,7 @@ from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, RIVALS, 
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
-from gatecast.market.sessions import sessions_missed
+from gatecast.market.sessions import named_calendars, sessions_missed
 from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _bars_today(
         )
         .to_dicts()
     )
-    sessions, spacing = {}, {}
+    sessions, spacing, named = {}, {}, named_calendars(frame, calendars)
     for (name,), own in frame.group_by("asset_class"):
         sessions[name] = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         spacing[name] = usual_spacing(own)
@@ -177,7 +177,7 @@ def _bars_today(
         name, time = row["asset_class"], row["newest_bar"]
         own_session = pl.select(session_date(pl.lit(time))).item()
         behind = int((sessions[name] > own_session).sum())
-        if behind and (own_calendar := (calendars or {}).get(row["symbol"])):
+        if behind and (own_calendar := named.get(row["symbol"])):
             own_behind = sessions_missed(time, newest[name], asset_class(name), spacing[name], own_calendar)
             behind = min(behind, own_behind)
         usual = spacing[name]

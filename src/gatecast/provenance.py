@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import Samples
 
 EPOCH = date(1970, 1, 1).toordinal() - 1  # days since the first Monday of the calendar
-LIBRARIES = ("numpy", "polars", "torch", "scikit-learn", "ta-lib", "scipy", "arch")
+LIBRARIES = ("numpy", "polars", "torch", "numba", "scikit-learn", "ta-lib", "scipy", "arch")
 
 
 def hash_of(settings: Any) -> str:
@@ -119,6 +119,22 @@ def of_run(
         "seconds": {model: round(taken, 2) for model, taken in seconds.items()},
         "clock": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def other_versions(provenance: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Name -> version then and here, of all that computes forecasts and is another here than where a run was made.
+
+    >>> here = {"gatecast": _version("gatecast"), "python": platform.python_version(), "machine": platform.machine()}
+    >>> here["libraries"] = {name: _version(name) for name in LIBRARIES}
+    >>> other_versions(here), other_versions({**here, "python": "3.4"})["python"][0]
+    ({}, '3.4')
+    """
+    libraries = provenance.get("libraries")
+    then = {**(libraries if isinstance(libraries, dict) else {})}
+    then |= {name: provenance.get(name) for name in ("gatecast", "python", "machine")}
+    now = {name: _version(name) for name in ("gatecast", *LIBRARIES)}
+    now |= {"python": platform.python_version(), "machine": platform.machine()}
+    return {name: (str(then.get(name, "unknown")), now[name]) for name in now if then.get(name) != now[name]}
 
 
 def _version(name: str) -> str:

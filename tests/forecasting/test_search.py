@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from gatecast.errors import StoreError
-from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, hidden, importance, open_storage, search
+from gatecast.errors import StoreError, hidden
+from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, importance, open_storage, search
 
 SPACE = {
     "x": FloatDistribution(-3.0, 3.0), "units": IntDistribution(16, 64, step=16),

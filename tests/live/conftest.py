@@ -1,16 +1,19 @@
-"""A store that has a model, three closes before a new month; copied for each test."""
+"""A store that has a model, three closes before a new month, copied for each test; and the command."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
 
+from attack.readers import make_live
+from gatecast.cli.app import execute
 from gatecast.experiment import Experiment
 from gatecast.live import Updated, retrain, update
 from gatecast.market import synthetic
@@ -18,6 +21,45 @@ from gatecast.market import synthetic
 HOUR = timedelta(hours=1)
 FIRST = 500
 """Closes that the store begins with; the refit of a new month comes some later."""
+
+
+class Answer(NamedTuple):
+    """What a command gave."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What the command printed."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+Command = Callable[..., Answer]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a model the day before its next bars, and others; see `make_live`."""
+    folder = tmp_path_factory.mktemp("live")
+    make_live(folder)
+    return folder
+
+
+@pytest.fixture
+def gatecast(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process."""
+
+    def command(*words: object) -> Answer:
+        capsys.readouterr()
+        return Answer(execute([str(word) for word in words]), *capsys.readouterr())
+
+    return command
 
 
 def settings(**more: Any) -> Experiment:

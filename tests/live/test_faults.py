@@ -8,51 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pytest
 
-from attack.readers import make_live, now_of
-from gatecast.cli.app import execute
+from attack.readers import now_of
 from gatecast.store import Store
+from tests.live.conftest import Command, files
 
 NOW = now_of("live_update")
 TODAY = "2001-12-31"
 PRICES = ("open", "high", "low", "close")
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What the command printed."""
-        return json.loads(self.out.splitlines()[-1])
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a model the day before its next bars, and others; see `make_live`."""
-    folder = tmp_path_factory.mktemp("live")
-    make_live(folder)
-    return folder
-
-
-@pytest.fixture
-def gatecast(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process."""
-
-    def command(*words: object) -> Answer:
-        capsys.readouterr()
-        return Answer(execute([str(word) for word in words]), *capsys.readouterr())
-
-    return command
 
 
 @pytest.fixture
@@ -65,10 +32,6 @@ def store(live: Path, tmp_path: Path) -> Path:
 def rows(live: Path) -> pl.DataFrame:
     """The bars that come next: B1_0, then B1_1; the last of each is of today."""
     return pl.read_csv(live / "live_next.csv")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def of_today(symbol: str = "B1_0") -> pl.Expr:

@@ -28,7 +28,7 @@ def made_up(store: Path, role: str, change: Callable[[bytes], bytes]) -> None:
     records = [*Store.open(store).journal.records()]
     artefacts = Store.open(store).artefacts
     shutil.rmtree(store / "journal")
-    (store / "index.sqlite").unlink()
+    (store / "index.sqlite").unlink(missing_ok=True)
     journal = Journal.open(store)
     (store / "journal").mkdir()
     for record in records:

@@ -19,11 +19,7 @@ from gatecast.machine import Machine
 from gatecast.samples.features import FEATURES, register
 from gatecast.store import Store
 from gatecast.store.export import export
-from tests.live.conftest import FIRST, HOUR, settings
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.live.conftest import FIRST, HOUR, files, settings
 
 
 def test_a_decision_of_every_symbol_is_issued_with_its_gate_and_the_same_bars_change_nothing(

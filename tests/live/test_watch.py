@@ -15,7 +15,8 @@ import pytest
 
 from gatecast.errors import BarsError
 from gatecast.live import Round, health, watch
-from gatecast.live.episodes import open_episodes, webhook
+from gatecast.live.alerts import webhook
+from gatecast.live.episodes import open_episodes
 from gatecast.store import Store
 from tests.live.conftest import HOUR
 

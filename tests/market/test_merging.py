@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
-from gatecast.market.bars import make_bars
+from gatecast.market.bars import make_bars, resample
 from gatecast.market.merging import merge_bars
 from gatecast.market.sources import read_bars
 
@@ -188,7 +188,9 @@ def test_bars_that_were_read_in_another_way_are_refused() -> None:
     with pytest.raises(BarsError, match="closes at"):
         merge_bars(bars[:RUN], bars.with_columns(pl.col("time", "known_at") - hour))
     with pytest.raises(BarsError, match="the run's 1 day"):
-        merge_bars(bars[:RUN], bars[::5])
+        merge_bars(bars[:RUN], resample(bars, "1w").with_columns(news=pl.lit(0.0)))
+    few = bars[:RUN:5].with_columns(pl.col("high") * 1.001)
+    assert merge_bars(bars[:RUN], few).problems[0].kind == "revised"  # corrections have any spacing
     with pytest.raises(BarsError, match="have the columns news"):
         merge_bars(bars[:RUN], bars.drop("news"))
     with pytest.raises(BarsError, match="none of the run's symbols"):
@@ -299,3 +301,17 @@ def test_bars_without_a_common_one_that_begin_at_another_level_are_refused(times
     for splits in (true, False):
         assert len(merge_bars(bars[:RUN], newer, splits).bars) == RUN + 20
     assert len(merge_bars(bars[:RUN], bars[RUN:]).bars) == RUN + 20
+
+
+def test_news_have_the_segments_of_their_own_file() -> None:
+    """A row that nothing had read yet lies after a gap of the known bars, which the file does not have."""
+    bars = walk()
+    known_at = pl.when(pl.int_range(pl.len()) == 260).then(pl.col("time").max()).otherwise("time")
+    known = make_bars(pl.concat([bars[:100], bars[200:RUN]]).drop("segment"))
+    late = make_bars(bars.with_columns(known_at=known_at).drop("segment"))
+    unread = known.with_columns(
+        known_at=pl.when(pl.col("time") == bars["time"][260]).then(bars["time"][-1]).otherwise("known_at")
+    )
+    news = merge_bars(unread, late[250:]).news
+    assert news["time"].to_list() == [bars["time"][260], *bars["time"][RUN:]]
+    assert news["segment"].n_unique() == 1

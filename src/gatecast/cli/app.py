@@ -66,15 +66,15 @@ def main() -> None:
         sys.stdout.flush()
     except OutputError as error:
         status = status_of(error)
-    if status == 130:  # networks in the making are not waited for
+    if status == 130 or received:  # networks in the making are not waited for
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(128 + received[0] if received else 130)
+        os._exit(128 + received[0] if status == 130 and received else status)
     sys.exit(status)
 
 
 def interrupt_on_signals() -> list[int]:
-    """From now on SIGTERM and SIGHUP interrupt the command as Ctrl-C does, so that it cleans up.
+    """From now on SIGTERM and SIGHUP interrupt the command as SIGINT, Ctrl-C, does, so that it cleans up.
 
     Returns a list that holds the number of the signal once one came. A second one ends the process at once. Signals
     that are ignored, as under nohup, stay so; processes that this one forks end as if nothing had been said here.
@@ -90,9 +90,9 @@ def interrupt_on_signals() -> list[int]:
         received.append(number)
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, interrupt)
     return received
 

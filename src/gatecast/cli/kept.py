@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +33,12 @@ def update(
 
     Late, repeated, corrected and unfinished bars are told apart, in any order; the same file again changes nothing.
     What does not fit to the bars that are there (a step like a split, another market) is refused. Exit status 0, also
-    where there is no model yet; 1 where a forecast is not finite, and with --strict for problems of the data.
+    where there is no model yet; 1 where a forecast is not finite, where the model in force forecasts other numbers
+    under the versions of libraries that are installed, and with --strict for problems of the data.
     """
     from gatecast.experiment import Experiment
     from gatecast.live import update as update_store
-    from gatecast.live.newest import FAILS, NOT_FINITE
+    from gatecast.live.newest import FAILS, NOT_FINITE, OTHER_VERSIONS
 
     experiment = Experiment.from_toml(config) if config else None
     machine = machine_of(1, index=index)
@@ -54,7 +56,7 @@ def update(
         if done.decisions:
             show_rows(DECIDED, map(_decision, done.decisions), console)
         console.print(done.message, markup=False, soft_wrap=True)
-    if NOT_FINITE in kinds or (strict and kinds & set(FAILS)):
+    if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
 
 
@@ -160,14 +162,16 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     rows = (
         (
-            row["symbol"], moment_text(row["time"]), share_text(row["expected_return_log"], "+.2%"),
-            interval_text(row["low_80"], row["high_80"]), _signal(row["signal"]), row["strategy"],
-            share_text(row["evidence"], ".2f"), share_text(row["weight"], "+.1%"), row["gate"], row["why"],
+            row["symbol"], row["asset_class"], moment_text(row["time"]),
+            share_text(row["expected_return_log"], "+.2%"), interval_text(row["low_80"], row["high_80"]),
+            _signal(row["signal"]), row["strategy"], share_text(row["evidence"], ".2f"),
+            share_text(row["weight"], "+.1%"), row["gate"], row["why"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "position", "decided by",
+        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "position",
+        "decided by",
         "since the close before",
     )  # fmt: skip
     show_rows(columns, rows, console)
@@ -235,25 +239,37 @@ def health(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> Non
 @with_bars_options("start", "end", "as_of")
 def live(
     folder: StoreFolder,
-    source: Annotated[str, typer.Option(help="Folder in which files with bars appear.")],
+    source: Annotated[
+        str, typer.Option(help="Folder in which files with bars appear, or a vendor: yfinance, ccxt:EXCHANGE.")
+    ],
     *,
     options: dict[str, Any],
     config: Annotated[Path | None, typer.Option("--config", help="Settings (TOML) of a store that is made.")] = None,
-    every: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds between two looks at the folder.")] = 60.0,
+    every: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds between two looks at the source.")] = 60.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="Looks, then it ends.", show_default="without end")] = None,
     hook: Annotated[
         str | None, typer.Option("--webhook", help="Address that alerts are posted to.", envvar="GATECAST_WEBHOOK")
     ] = None,
+    to: Annotated[
+        str | None, typer.Option("--mail", help="Address that alerts are mailed to, through GATECAST_SMTP=HOST:PORT.")
+    ] = None,
     jobs: Jobs = None,
     index: IndexAddress = None,
 ) -> None:
-    """Watch a folder: each new file updates the store, refits are made when due, and what breaks is alerted once.
+    """Watch a folder or a vendor: each new file or bar updates the store, refits are made when due, and what breaks is
+    alerted once.
 
-    It places no orders: it says what it would hold. Ctrl-C or SIGTERM ends it after the step it is at.
+    A vendor is asked for the store's symbols (or --symbols) when a bar should be there by the calendar.
+
+    It places no orders: it says what it would hold. Ctrl-C or SIGTERM ends it, with exit status 0: a step that it was
+    at has not happened, and is done at the next start.
     """
     from gatecast.experiment import Experiment
     from gatecast.live import watch
-    from gatecast.live.episodes import webhook
+    from gatecast.live.alerts import each_of, mail, webhook
+
+    alerts = [webhook(hook)] if hook else []
+    alerts += [mail(to, os.environ.get("GATECAST_SMTP"))] if to else []
 
     def tell(done: Any) -> None:
         at = f"{done.now:%Y-%m-%d %H:%M:%S}"
@@ -267,7 +283,11 @@ def live(
             say(f"{at} alert: {text}")
 
     say(f"watching {source}; it places no orders. Ctrl-C ends it.")
-    watch(
-        folder, source, seconds=every, rounds=rounds, experiment=Experiment.from_toml(config) if config else None,
-        alert=webhook(hook) if hook else None, on_round=tell, machine=machine_of(jobs, index=index), options=options,
-    )  # fmt: skip
+    try:
+        watch(
+            folder, source, seconds=every, rounds=rounds, experiment=Experiment.from_toml(config) if config else None,
+            alert=each_of(alerts), on_round=tell, machine=machine_of(jobs, index=index),
+            options=options,
+        )  # fmt: skip
+    except KeyboardInterrupt:  # its usual end
+        say("ended; what is stored is whole.")

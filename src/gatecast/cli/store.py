@@ -93,6 +93,8 @@ def _about(record: Any) -> str:
             return f"{body['name']} {body.get('text', '')}".strip()
         case "pruned":
             return f"{counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
+        case "lost":
+            return f"{counted(body['count'], 'record')} before it, whose files never came to the disk"
         case "issued":
             return "by no model" if body.get("model") is None else f"by model {body['model']}"
         case _:

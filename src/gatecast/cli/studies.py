@@ -24,7 +24,7 @@ from gatecast.cli.options import (
 )
 from gatecast.cli.show import draw_page, make_console, page_line, print_json, say
 from gatecast.compute.progress import TerminalBars, printable
-from gatecast.errors import InterruptedRunError, SettingsError
+from gatecast.errors import InterruptedRunError, SettingsError, hidden
 from gatecast.market.reading import TABLES
 
 
@@ -184,7 +184,7 @@ def tune(
     no search twice. The file of studies is Optuna's: optuna-dashboard opens it.
     """
     from gatecast.compute.cluster import cluster
-    from gatecast.forecasting.tuning.search import file_of, hidden
+    from gatecast.forecasting.tuning.search import file_of
     from gatecast.store import check_place, discard, locked, studies, unfinished
     from gatecast.studies.tune import tune as search
 

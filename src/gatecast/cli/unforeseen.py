@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def status_of(error: BaseException) -> int:
 
 def sentence_of(error: BaseException) -> str:
     """One line about an unforeseen error: what it was, where its traceback is, and what to do."""
-    what = " ".join(str(error).split())
+    what = without_addresses(" ".join(str(error).split()))
     what = f"{type(error).__name__}{f': {what[:LONGEST]}' if what else ''}{'...' if len(what) > LONGEST else ''}"
     if isinstance(error, MemoryError):
         return f"memory ran out ({what}). Give fewer symbols, models or jobs, or a machine with more of it."
@@ -69,11 +70,20 @@ def keep_traceback(error: BaseException) -> Path | None:
             for older in sorted(folder.glob("*.txt"))[: -KEPT + 1]:
                 older.unlink()
         command = " ".join(map(repr, sys.argv[1:]))
-        text = f"gatecast {command}\n\n{''.join(traceback.format_exception(error))}"
+        text = without_addresses(f"gatecast {command}\n\n{''.join(traceback.format_exception(error))}")
         write_whole(place, text.encode("utf-8", "backslashreplace"))
     except OSError:
         return None
     return place
+
+
+def without_addresses(text: str) -> str:
+    """A text without what follows the scheme of an address: a password or a token may be in it.
+
+    >>> without_addresses("POST 'https://hooks.example.com/T0/secret' failed")
+    "POST 'https://***' failed"
+    """
+    return re.sub(r"\b([a-zA-Z][\w+.-]*://)[^\s'\"]+", r"\1***", text)
 
 
 class OutputError(Exception):

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gatecast.errors import StoreError, cut
+from gatecast.errors import cut
+from gatecast.live.newest import OTHER_VERSIONS
 
 if TYPE_CHECKING:
+    from gatecast.live.alerts import Alert
     from gatecast.live.health import Health
     from gatecast.live.update import Updated
     from gatecast.store.store import Store
 
-Alert = Callable[[str, str, bool], None]
-"""Called with the name of an alarm, a sentence, and whether it begins (True) or is over."""
-PATIENCE = 10.0
-"""Seconds for which a webhook is waited for."""
+NO_FORECAST = "no forecast of"
+OF_DECISIONS = (NO_FORECAST, OTHER_VERSIONS)
+"""What the names of alarms begin with that the newest decisions began, and the next ones can end."""
 MISSING = ("no forecast", "not finite", "stale", "old model")
 """Gates at which a forecast that should be there is not."""
 
@@ -59,35 +57,21 @@ def open_episodes(store: Store) -> dict[str, str]:
     return found
 
 
-def conditions(health: Health, done: Updated | None, refused_file: str = "") -> dict[str, str]:
-    """What is wrong now: of the store's health, of the newest decisions, and of a file that was refused."""
+def conditions(
+    health: Health, done: Updated | None, refused_file: str = "", begun: Mapping[str, str] | None = None
+) -> dict[str, str]:  # fmt: skip
+    """What is wrong now: of the store's health, of the newest decisions, and of a file that was refused.
+
+    `done`: the update that made these decisions; None: there was none since, and what had `begun` of them goes on.
+    """
     found = {one.name: one.sentence for one in health.checks if one.level != "ok" and one.name != "heartbeat"}
-    for row in done.decisions if done is not None else ():
-        if row.get("gate") in MISSING:
-            found[f"no forecast of {row['symbol']}"] = f"{row['symbol']!r} has no forecast: {row['gate_sentence']}."
+    if done is None:
+        found |= {name: text for name, text in (begun or {}).items() if name.startswith(OF_DECISIONS)}
+    else:
+        for row in done.decisions:
+            if row.get("gate") in MISSING:
+                found[f"{NO_FORECAST} {row['symbol']}"] = f"{row['symbol']!r} has no forecast: {row['gate_sentence']}."
+        found |= {one.kind: one.sentence for one in done.problems if one.kind == OTHER_VERSIONS}
     if refused_file:
         found["refused file"] = refused_file
     return found
-
-
-def webhook(address: str) -> Alert:
-    """An alert that posts JSON to an address: name, text, begins. Raises `StoreError` for one that is not http(s).
-
-    >>> webhook("file:///etc/passwd")
-    Traceback (most recent call last):
-        ...
-    gatecast.errors.StoreError: a webhook's address begins with http:// or https://.
-    """
-    if not address.startswith(("http://", "https://")):
-        raise StoreError("a webhook's address begins with http:// or https://.")
-
-    def post(name: str, text: str, begins: bool) -> None:
-        content = json.dumps({"name": name, "text": text, "begins": begins}).encode()
-        request = urllib.request.Request(address, content, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE):
-                pass
-        except (urllib.error.URLError, ValueError) as error:
-            raise OSError(getattr(error, "reason", None) or type(error).__name__) from None
-
-    return post

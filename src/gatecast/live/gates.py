@@ -12,17 +12,22 @@ import polars as pl
 from gatecast.forecasting.schedule import back
 from gatecast.live.newest import NOT_FINITE, OLD_MODEL
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import deadlines
-from gatecast.market.merging import DataProblem
+from gatecast.market.calendar import deadlines, fill_times
+from gatecast.market.merging import DataProblem, Kind
+from gatecast.samples.arrays import to_times
+from gatecast.samples.windows import stands_still
 from gatecast.trading.strategies import FLAT
 
 if TYPE_CHECKING:
     from gatecast.chain import Chain
     from gatecast.forecasting.schedule import Schedule
     from gatecast.runs import Run
+    from gatecast.samples.windows import Samples
 
 OPEN = "open"
 """No gate closed: a position is held."""
+STILL: Kind = "no variance"
+"""A gate, and the kind of the problem of a price that did not move within the window."""
 GATES = {
     "ended": "the symbol has ended",
     "no bar": "there is no bar of the newest session",
@@ -30,6 +35,7 @@ GATES = {
     "stale": "the newest bar is too old",
     OLD_MODEL: "the model was not refitted for three periods of the schedule: nothing is forecast with it any more",
     "late": "the newest bar came after its fill: nobody could have traded on it",
+    STILL: "the price did not move within the window: there is nothing to forecast",
     "no forecast": "the window has a gap, or is too short: no forecast rather than a wrong one",
     "not finite": "a forecast is no possible number",
     "doubtful": "the record is too good to be true, or a leak was found: nothing is held until the cause is found",
@@ -96,16 +102,25 @@ def say_old(old: Mapping[str, datetime], symbols: Mapping[str, str]) -> list[Dat
     ]  # fmt: skip
 
 
-def without_old(rows: Sequence[Mapping[str, Any]], old: Mapping[str, datetime]) -> list[dict[str, Any]]:
-    """Rows of `newest_rows` -> the same without forecasts, and with nothing held, in the classes of `old_models`."""
-    return [
-        {
-            **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False,
-            **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None},
+def without_forecasts(
+    rows: Sequence[Mapping[str, Any]], old: Collection[str], late: Collection[str]
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of `newest_rows` -> the same without forecasts, and with nothing held, where there is none of today's bar.
+
+    `old`: the asset classes of `old_models`; `late`: the symbols of `late_symbols`. `time` stays: the close at which
+    the symbol was last forecast.
+    """
+    found = []
+    for row in rows:
+        late_now = row["symbol"] in late and row["today"] == "bar"
+        if row["current"] and not late_now and row["asset_class"] not in old:
+            found.append(dict(row))
+            continue
+        nothing = {name: None for name in NOT_FORECAST if name in row} | {
+            name: 0.0 for name in ("weight", "book") if row.get(name) is not None
         }
-        if row["asset_class"] in old else dict(row)
-        for row in rows
-    ]  # fmt: skip
+        found.append({**row, **nothing, "current": False, "late": late_now})
+    return found
 
 
 def late_symbols(bars: pl.DataFrame) -> set[str]:
@@ -115,16 +130,50 @@ def late_symbols(bars: pl.DataFrame) -> set[str]:
     return set(newest.filter(pl.col("known_at") > pl.col("deadline"))["symbol"])
 
 
-def without_late(rows: Sequence[Mapping[str, Any]], late: Collection[str]) -> list[dict[str, Any]]:
-    """Rows of `newest_rows` -> the same without forecasts, and with nothing held, of the symbols that are late."""
-    return [
-        {
-            **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False, "late": True,
-            **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None},
-        }
-        if row["symbol"] in late and row["today"] == "bar" else dict(row)
-        for row in rows
-    ]  # fmt: skip
+def say_no_window(
+    chain: Chain, awaited: pl.DataFrame, late: Collection[str]
+) -> list[DataProblem]:  # fmt: skip
+    """A problem for each symbol of a chain whose newest bar has no whole window, and why; those of which more is said
+    are left out: `awaited` (symbol, time), `late` (symbols), and what has ended."""
+    told = {*awaited["symbol"], *late, *chain.facts.symbols_ended}
+    found = []
+    for name, one in chain.classes.items():
+        samples = one.samples
+        last = np.flatnonzero(np.diff(samples.symbol, append=-1))
+        bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
+        for row in last[~np.isin(last, samples.decided)].tolist():
+            symbol = samples.symbols[samples.symbol[row]]
+            if symbol not in told:
+                kind, why = _why_no_window(samples, row, bars)
+                found.append(DataProblem(kind, (symbol,), f"{symbol!r}: {why}: nothing is forecast."))
+    return found
+
+
+def _why_no_window(samples: Samples, row: int, bars: pl.DataFrame) -> tuple[Kind, str]:
+    """What the window that ends at a bar-level row lacks; `bars`: those of its class."""
+    if stands_still(bars, samples.lookback)[row]:
+        return STILL, f"the price did not move within the {samples.lookback} bars of its window (no variance)"
+    same = (samples.symbol == samples.symbol[row]) & (samples.segment == samples.segment[row])
+    begin = int(np.flatnonzero(same)[0])
+    inside = slice(max(begin, row - samples.context + 1), row + 1)
+    rows, columns = np.nonzero(~np.isfinite(samples.features[inside]))
+    if len(rows):
+        at, column = inside.start + int(rows[-1]), int(columns[-1])
+        if np.isfinite(samples.features[begin:at, column]).any():
+            return "no window", f"the feature {samples.names[column]!r} has no value at {_minute(samples.time[at])}"
+    late = samples.known_at_bar[inside] > to_times(bars.with_columns(fill=fill_times(bars)), "fill")[row]
+    if late.any():
+        at = inside.start + int(np.flatnonzero(late)[-1])
+        known = _minute(samples.known_at_bar[at])
+        return "no window", f"the bar of {_minute(samples.time[at])} in its window was known at {known} only"
+    return "no window", (
+        f"{row - begin + 1} bar(s) since {_minute(samples.time[begin])}, where its history begins or a gap ends, are "
+        f"too few for a window of {samples.context} and for its features to settle"
+    )
+
+
+def _minute(moment: np.datetime64) -> str:
+    return f"{moment.astype('datetime64[m]').item():%Y-%m-%d %H:%M} UTC"
 
 
 def say_without_model(chain: Chain, symbols: Mapping[str, str]) -> list[DataProblem]:
@@ -136,6 +185,22 @@ def say_without_model(chain: Chain, symbols: Mapping[str, str]) -> list[DataProb
         )
         for name in sorted(set(symbols.values()) - set(chain.classes))
     ]  # fmt: skip
+
+
+def other_zones(made_with: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What is said where a model was made with another database of time zones; nothing where it was with the same.
+
+    In: the versions of the model's provenance (`calendars`) and those here, see `market.sessions.versions`.
+
+    >>> other_zones({"time_zones": "2024a"}, {"time_zones": "2025b"})
+    'time zones are of version 2025b, the model was made with 2024a: closes may have moved.'
+    >>> other_zones({"time_zones": "2025b"}, {"time_zones": "2025b"})
+    ''
+    """
+    then, now = (one.get("time_zones") for one in (made_with, here))
+    if not then or then == now:
+        return ""
+    return f"time zones are of version {now}, the model was made with {then}: closes may have moved."
 
 
 def with_gate(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
@@ -171,7 +236,7 @@ def closed(row: Mapping[str, Any], doubt: str, override: bool, flags: list[str])
     if row.get("late"):
         return "late"
     if not row["current"]:
-        return "no forecast"
+        return STILL if STILL in flags else "no forecast"
     if NOT_FINITE in flags:
         return "not finite"
     if doubt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,12 +79,13 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
     Raises `StoreError` where there is no store.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    try:
-        opened = Store.open(store)
-    except StoreError as error:
-        if not (Path(store) / "store.json").exists():
-            raise
-        return Health(Path(store), moment, [Check("store", "failure", str(error))], {})
+    with warnings.catch_warnings(record=True, action="always") as said:
+        try:
+            opened = Store.open(store)
+        except StoreError as error:
+            if not (Path(store) / "store.json").exists():
+                raise
+            return Health(Path(store), moment, [Check("store", "failure", str(error))], {})
     bars = opened.bars.as_of(moment)
     if bars.is_empty():
         return Health(opened.folder, moment, [Check("bars", "warning", "there are no bars yet.")], {})
@@ -103,6 +105,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         refit,
         _drift(opened),
         _looked(opened, moment),
+        *(Check("store", "warning", str(one.message)) for one in said),
     ]
     checks = sorted(found, key=lambda one: -LEVELS.index(one.level))
     return Health(opened.folder, moment, checks, behind)

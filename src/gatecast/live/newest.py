@@ -33,7 +33,7 @@ from gatecast.market.ends import Ended, session_of
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
-from gatecast.market.sessions import GRACE, calendar_of, sessions_missed
+from gatecast.market.sessions import GRACE, LONGER, calendar_of, named_calendars, open_days, sessions_missed
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.runs import Run, without_doubtful
@@ -46,8 +46,14 @@ NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
 OLD_MODEL: Kind = "old model"
 """Kind of the problem of a model that was not refitted for so long that nothing is forecast with it."""
+OTHER_VERSIONS: Kind = "other versions"
+"""Kind of the problem of a model that forecasts other numbers under the versions of libraries that are installed."""
 FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
 """Kinds of problems for which `--strict` ends with status 1."""
+MOST_SAID = 20
+"""Findings of a reading on new symbols that are said one by one."""
+ROUND_THE_WEEK = "24/5"
+"""The calendar of currencies, which knows no holiday."""
 NOT_OF_NEWEST = ("symbols", "start", "end", "as_of")
 """Settings of a run's bars that do not hold for newer ones."""
 EXPECTED = {"probability_up": "direction", "expected_return_log": "return", "volatility": "volatility"}
@@ -231,11 +237,12 @@ def forecast(
     for name, features in past.features.items():
         _refuse_empty_columns(run.bars, merged.bars.filter(pl.col("asset_class") == name), features)
     ended = facts_of(merged.bars, actions).symbols_ended
-    bars, awaited = with_awaited(run.bars, merged.bars, ended)
+    bars, awaited = with_awaited(run.bars, merged.bars, ended, open_days(merged.bars, calendars))
     chain = make_chain(experiment, bars, actions=actions, past=past, refit="never", watch=False)
     problems = (
         *new_symbols(sorted(set(others) - set(bars["symbol"].unique()) - set(run.bars["symbol"].unique()))),
-        *unusable, *left_out(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
+        *unusable, *say_findings(run.bars, findings), *merged.problems, *stale(merged.bars, moment, ended, calendars),
+        *say_missed(run.bars, merged.bars, calendars),
         *say_ended(ended), *say_awaited(merged.bars, awaited),
     )  # fmt: skip
     return told_of(run, past, chain, problems, awaited, calendars)
@@ -352,16 +359,69 @@ def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.D
     return kept, problems
 
 
-def left_out(known: pl.DataFrame, findings: Sequence[Finding]) -> list[DataProblem]:
-    """What a reading left out of the run's symbols after the run's last bar, or where it cannot say when."""
+def say_findings(known: pl.DataFrame, findings: Sequence[Finding], *, others: bool = False) -> list[DataProblem]:
+    """Warnings of a reading as problems, of symbols that `known` has: of rows after its last bar, or where it cannot
+    say when; what holds of a whole source, such as the class that a name looks like, is not said again.
+
+    `others`: of symbols that `known` has not, all of them; of many the first are told.
+    """
     ends = dict(known.group_by("symbol").agg(pl.col("time").max()).iter_rows())
-    return [
-        DataProblem(
-            "left out", (str(one.symbol),), f"{one.symbol!r}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
-        )
-        for one in findings
-        if one.rule in LEFT_OUT and one.symbol in ends and (one.time is None or one.time > ends[one.symbol])
-    ]
+    found, of_others = [], 0
+    for one in findings:
+        out, new = one.rule in LEFT_OUT, one.symbol not in ends
+        if one.severity == "info" or (new and not others) or (ends and one.rule == "action_unmatched"):
+            continue
+        if not new and (one.rule == "far_out" or not (out if one.time is None else one.time > ends[one.symbol])):
+            continue  # what is far out of all known bars is said where both are joined
+        of_others += new
+        if of_others > MOST_SAID and new:
+            continue
+        name = "the bars" if one.symbol is None else repr(one.symbol)
+        said = f"{name}{_place(one)}: {one.rule.replace('_', ' ')}. {one.advice}"
+        found.append(DataProblem("left out" if out else "odd", (one.symbol,) if one.symbol else (), said))
+    if of_others > MOST_SAID:
+        said = f"of symbols that are new {of_others - MOST_SAID} findings more: `gatecast check` lists all of them."
+        found.append(DataProblem("odd", (), said))
+    return found
+
+
+def say_missed(
+    known: pl.DataFrame, bars: pl.DataFrame, calendars: Mapping[str, str] | None = None
+) -> list[DataProblem]:
+    """A problem for each class that lacks whole sessions of its calendar between its last known bar and its newest.
+
+    In: the bars before and all bars (Bars frames); symbol -> calendar where it is not that of its class. Of a class
+    whose bars are no bars of its calendar, going by its holidays, nothing is said.
+    """
+    problems = []
+    day = session_date(pl.col("time"))
+    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
+        before, kind, usual = known.filter(pl.col("asset_class") == name), asset_class(str(name)), usual_spacing(own)
+        if before.is_empty() or usual is None or usual > LONGER:
+            continue
+        begin, end = (frame.select(day.max()).item() for frame in (before, own))
+        traded = own.select(day.unique().sort()).to_series()
+        days = pl.date_range(begin, end, closed="none", eager=True)
+        absent = days.filter(~days.is_in(traded.implode()))
+        if kind.periods_per_year != 365:
+            absent = absent.filter(absent.dt.weekday() <= 5)
+        if kind.calendar == ROUND_THE_WEEK:
+            absent = absent.filter(~absent.dt.strftime("%m-%d").is_in(["01-01", "12-25"]))  # no currency is quoted
+        symbols = own["symbol"].unique().sort().to_list()
+        named = {(calendars or {}).get(symbol, kind.calendar) for symbol in symbols}
+        for one in sorted(named) if len(absent) else ():
+            calendar = calendar_of(one, own["time"].max(), begin=begin)  # type: ignore[arg-type]
+            if one == kind.calendar and not calendar.fits(before.select(day).to_series().to_numpy()):
+                absent = absent.clear()
+            absent = absent.filter(absent.is_in(calendar.session.tolist()))
+        if len(absent):
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            said = (
+                f"{name}: no symbol has a bar of {absent[0]}{more}, when {', '.join(sorted(named))} traded: give the "
+                "bars that are missing, or name the calendar of the symbols in a symbols file."
+            )
+            problems.append(DataProblem("missing", tuple(symbols), said))
+    return problems
 
 
 def _place(one: Finding) -> str:
@@ -473,14 +533,14 @@ def stale(
     limit, or five times the usual spacing if that is longer. Symbols that have `ended` are no longer expected; until
     then a symbol that stopped is stale.
     """
-    problems = []
+    problems, by_symbol = [], named_calendars(bars, calendars)
     for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
         usual, known = usual_spacing(own), asset_class(str(name))
         limit = max(known.gap_limit, 5 * usual) if usual else known.gap_limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())
         ends = ends.filter(~pl.col("symbol").is_in(list(ended)))
-        named = {symbol: (calendars or {}).get(symbol) for symbol in ends["symbol"]}
+        named = {symbol: by_symbol.get(symbol) for symbol in ends["symbol"]}
         days = own.select(session_date(pl.col("time")).unique().sort()).to_series()
         if len(ends) and now - newest > limit:
             said = f"{name}: the newest bar is of {newest:%Y-%m-%d %H:%M} UTC, more than {limit.days} days old."

@@ -140,6 +140,22 @@ def newest_difference(pieces: Mapping[str, Piece], chain: Chain) -> Difference |
     return None
 
 
+def corrected_since(found: Difference, then: pl.DataFrame, now: pl.DataFrame) -> Difference | None:
+    """A difference of what was issued at a close -> that of the newest bar up to it which was corrected since.
+
+    `then`, `now`: the bars as they were when it was issued, and as they are. None where none was corrected: then the
+    difference has another cause.
+    """
+    values = [name for name in now.columns if name not in (*KEYS, "asset_class", "known_at", "segment")]
+    both = now.join(then, on=KEYS, suffix=":then").filter(pl.col("time") <= found.time)
+    other = both.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}:then")) for name in values))
+    if other.is_empty():
+        return None
+    row = other.sort("time", "symbol").row(-1, named=True)
+    name = next(name for name in values if row[name] != row[f"{name}:then"])
+    return Difference(row["time"], row["symbol"], "bar", name, repr(row[f"{name}:then"]), repr(row[name]))
+
+
 # ── what was issued ───────────────────────────────────────────────────────────────────────────────
 
 

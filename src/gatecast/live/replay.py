@@ -15,7 +15,15 @@ from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import make_chain
 from gatecast.live.kept import refuse_unserved, serve
-from gatecast.live.parity import Difference, Stages, first_difference, joined, stages_of, stages_of_issued
+from gatecast.live.parity import (
+    Difference,
+    Stages,
+    corrected_since,
+    first_difference,
+    joined,
+    stages_of,
+    stages_of_issued,
+)
 from gatecast.live.spans import Span, spans_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import fill_times
@@ -150,7 +158,8 @@ def parity(
     Where a refit was rolled back, or a symbol or class joined, the chain begins anew from what was issued. Raises
     `StoreError` where the store cannot be read or has no model. Nothing is written.
     """
-    issued = _issued(Store.open(store, machine=machine), last, now)
+    opened = Store.open(store, machine=machine)
+    issued = _issued(opened, last, now)
     for one in issued.spans:
         said = {stage: one.within(table) for stage, table in issued.said.items()}
         chain = make_chain(
@@ -161,20 +170,34 @@ def parity(
         decided = said["signal"].select("symbol", "time")
         for stage in ("signal", "strategy"):  # decisions are issued of the newest close of an update alone
             batch[stage] = batch[stage].join(decided, on=["symbol", "time"], how="semi")
-        if (difference := first_difference(said, batch)) is not None:
-            return Replayed(issued.closes, difference, ISSUED_ONES, issued.said)
+        found = first_difference(said, batch)
+        if found is not None:
+            if found.stage != "bar" and found.time in issued.records:
+                found = corrected_since(found, _bars_by(opened, issued.records[found.time]), one.bars) or found
+            return Replayed(issued.closes, found, ISSUED_ONES, issued.said)
     return Replayed(issued.closes, None, ISSUED_ONES, issued.said)
+
+
+def _bars_by(store: Store, record: int) -> pl.DataFrame:
+    """The bars that were there at a record that issued something."""
+    moments = {one.record: one.now for one in store.state.issued} | {one.record: one.now for one in store.state.models}
+    moment = moments[record]
+    return store.bars.for_chain(datetime.fromisoformat(moment), record=record)
 
 
 @dataclass(frozen=True)
 class _Issued:
-    """What a store issued at its newest closes: how many, in which spans, and what was said stage by stage."""
+    """What a store issued at its newest closes: how many, in which spans, and what was said stage by stage.
+
+    `records`: close -> the number of the last record that issued it.
+    """
 
     closes: int
     spans: Sequence[Span]
     said: Stages
     experiment: Experiment
     actions: pl.DataFrame
+    records: Mapping[datetime, int]
 
 
 def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
@@ -188,15 +211,17 @@ def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
             if name not in trained and len(piece.issued.time):
                 trained[name] = piece.issued.time.max()
     times = {
-        time for each in pieces.values() for name, piece in each.items() if name in trained
+        time: number for number, each in sorted(pieces.items()) for name, piece in each.items() if name in trained
         for time in piece.issued.time[piece.issued.time > trained[name]].tolist()
     }  # fmt: skip
     if not times:
-        return _Issued(0, (), {}, experiment, store.actions)
+        return _Issued(0, (), {}, experiment, store.actions, {})
     newest = sorted(times)[-last:]
     since = newest[0].replace(tzinfo=UTC)
     decisions = store.decisions().filter(pl.col("forecast_time") == pl.col("time"))
     decisions = decisions.filter(in_force(decisions)).with_columns(pl.col("signal").cast(pl.Int8))
     ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
     said = stages_of_issued(ordered, store.bars.first_known(since), decisions)
-    return _Issued(len(newest), spans_of(store, since, moment, pieces), said, experiment, store.actions)
+    records = {time.replace(tzinfo=UTC): times[time] for time in newest}
+    spans = spans_of(store, since, moment, pieces)
+    return _Issued(len(newest), spans, said, experiment, store.actions, records)

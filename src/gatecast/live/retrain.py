@@ -24,6 +24,7 @@ from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import told_of
 from gatecast.live.update import Issued, issue_chain
+from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import deadlines
 from gatecast.market.reading import as_utc
@@ -92,6 +93,7 @@ def retrain(
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     opened = Store.open(store, machine=machine)
     with opened.locked():
+        ahead = opened.keep_time(moment)
         opened.maintain(moment)
         bars = opened.bars.for_chain(moment)
         if bars.is_empty():
@@ -101,6 +103,7 @@ def retrain(
             if machine.unfinished is None:
                 machine = machine.replace(unfinished=kept)
             done = _refit(opened, model, bars, moment, if_due, told, machine)
+        done = replace(done, warnings=(*([ahead] if ahead else ()), *done.warnings))
         opened.beat(moment, message=done.message)
     return done
 
@@ -123,6 +126,7 @@ def _refit(
         )  # fmt: skip
     before = serve(store, model, before=open_closes) if model is not None else None
     past = before.past if before else None
+    misfit = misfit_of(store, before) if before else ""
     moments = {name: [np.datetime64(text)] for name, text in asked.items()}
     chain = make_chain(experiment, bars, progress, actions=store.actions, past=past, asked=moments, machine=machine)
     fresh = {name: one.forecasts.folds[_done(past, name) :] for name, one in chain.classes.items()}
@@ -167,7 +171,7 @@ def _refit(
     verdicts = {head: verdict["verdict"] for head, verdict in run.verdicts.items()}
     return Retrained(
         store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
-        issued.decisions, (*dated_back, *issued.warnings), asked, alarms,
+        issued.decisions, (*([misfit] if misfit else ()), *dated_back, *issued.warnings), asked, alarms,
     )  # fmt: skip
 
 
@@ -279,6 +283,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         told = {}
         for model in (serving, old):
             told[model.record] = _newest_with(opened, model, bars, moment)
+        if misfit := misfit_of(opened, told[old.record][0]):
+            raise StoreError(misfit)
         served, chain = told[old.record]
         if untraded := untraded_closes(bars, moment):
             issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)

@@ -22,24 +22,38 @@ from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.gates import (
     late_symbols,
     old_models,
+    other_zones,
+    say_no_window,
     say_old,
     say_without_model,
     with_gate,
-    without_late,
-    without_old,
+    without_forecasts,
 )
 from gatecast.live.kept import Served, pieces_from, serve
-from gatecast.live.newest import NOT_OF_NEWEST, left_out, say_awaited, say_ended, stale, told_of, usable
+from gatecast.live.newest import (
+    NOT_OF_NEWEST,
+    OTHER_VERSIONS,
+    say_awaited,
+    say_ended,
+    say_findings,
+    say_missed,
+    stale,
+    told_of,
+    usable,
+)
 from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
+from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import join_actions, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
 from gatecast.market.facts import facts_of
-from gatecast.market.merging import DataProblem, merge_bars
+from gatecast.market.merging import DataProblem, merge_bars, names_of
 from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.sessions import open_days, versions
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
+from gatecast.market.times import usual_steps
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
 from gatecast.store.pieces import read_pieces
@@ -83,6 +97,8 @@ class Updated:
     @property
     def message(self) -> str:
         """The outcome in a sentence."""
+        if refused := _refused_model(self.problems):
+            return f"no decisions: {refused}"
         if self.model is None:
             return f"{NO_MODEL}: give the history first, then `gatecast retrain {self.store}` trains one from all bars."
         held = [row for row in self.decisions if row.get("weight")]
@@ -147,11 +163,7 @@ def update(
         reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
-        opened = Store.open(place, machine=machine)
-        named = named_in(given)
-        tables = beside(opened, named)
-        options = {name: one for name, one in given.items() if name not in named}
-        reading = _read(opened.experiment.bars, bars, tables, moment, options)
+        opened, reading = Store.open(place, machine=machine), None
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         if experiment is not None and experiment.replace(bars=opened.experiment.bars) != opened.experiment:
             warnings.warn(
@@ -159,16 +171,25 @@ def update(
             )
         before = opened.state.number
         _refuse_earlier(opened, moment)
+        if ahead := opened.keep_time(moment):
+            warnings.warn(ahead, stacklevel=2)
         known = opened.bars.for_chain(moment)
-        fresh, problems = _to_store(known, reading, splits, moment)
+        if reading is None:
+            named = named_in(given)
+            tables = beside(opened, named)
+            options = {name: one for name, one in given.items() if name not in named}
+            reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
+        calendars = {**opened.state.calendars, **reading.calendars}
+        fresh, problems = _to_store(known, reading, splits, moment, calendars)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
-                problems = _to_store(decided, reading, splits, moment)[1]
+                problems = _to_store(decided, reading, splits, moment, calendars)[1]
         known_actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+        served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(opened, decided, bars, known_actions))
+            made.append(_make(served, decided, bars, known_actions, calendars) if served else None)
             return made[-1]
 
         counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
@@ -181,6 +202,7 @@ def update(
             counts = {**record.body["counts"], **counts} if record else counts
         keep(opened, tables, moment)
         _keep_actions(opened, known_actions, moment)
+        problems = (*problems, *why_not)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
         opened.beat(moment, message=done.message)
@@ -206,32 +228,44 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
     if isinstance(newest, datetime) and now < newest:
         raise StoreError(
             f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest decision, {newest:%Y-%m-%d %H:%M} UTC: give "
-            "a later --now, or mend the computer's clock."
+            "a later --now, or mend the computer's clock. If it was ahead when that was decided, wait until then, or "
+            "go on from a copy of the store of before."
         )
 
 
 def _read(
-    settings: BarsSettings, source: Source, tables: Beside, now: datetime, options: Mapping[str, Any]
+    settings: BarsSettings, source: Source, tables: Beside, now: datetime, options: Mapping[str, Any],
+    known: pl.DataFrame | None = None,
 ) -> Reading:  # fmt: skip
-    """The bars of a source as the store's settings say, with the tables beside them. A Bars frame is taken as it is."""
+    """The bars of a source as the store's settings say, with the tables beside them. A Bars frame is taken as it is.
+
+    `known`: the bars before, by which a few rows show how long they are.
+    """
     if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
         return Reading(source, (), with_known_at(tables.actions, source))
     settings.refuse_tables(tables.names)
     asked = {name: one for name, one in settings.options.items() if name not in (*NOT_OF_NEWEST, *tables.names)}
-    return read_with_findings(source, now=now, **{**asked, **options, **tables.options})
+    steps = () if known is None or known.is_empty() else usual_steps(known).select("symbol", "_step").iter_rows()
+    return read_with_findings(source, now=now, lengths=dict(steps), **{**asked, **options, **tables.options})
 
 
 def _to_store(
-    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime
+    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, calendars: Mapping[str, str]
 ) -> tuple[pl.DataFrame, tuple[DataProblem, ...]]:
-    """What of a reading the store does not have, on its level, and what must be said of the bars."""
+    """What of a reading the store does not have, on its level, and what must be said of the bars.
+
+    `calendars`: symbol -> calendar where it is not that of its class.
+    """
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
-    problems += left_out(known, reading.findings)
-    symbols = known["symbol"].unique().to_list()
+    problems += say_findings(known, reading.findings, others=True)
+    symbols = known["symbol"].unique().sort().to_list()
     others = came.filter(~pl.col("symbol").is_in(symbols))
+    if symbols and len(others):
+        problems.append(_new_to_store(others["symbol"].unique().sort().to_list()))
     own = came.filter(pl.col("symbol").is_in(symbols))
     if own.is_empty():
-        return others, tuple(problems)
+        none_of = [DataProblem("missing", tuple(symbols), f"the bars have none of {names_of(symbols)}.")]
+        return others, (*problems, *(none_of if symbols else ()))
     listed = reading.actions.filter(pl.col("kind") == "split")
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if splits is False:
@@ -241,8 +275,19 @@ def _to_store(
     except BarsError as error:
         raise BarsError(of_store(str(error))) from None
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
+    problems += say_missed(known, merged.bars, calendars)
     columns = [name for name in others.columns if name in merged.news.columns]
     return pl.concat([merged.news.select(columns), others.select(columns)]), tuple(problems)
+
+
+def _new_to_store(symbols: Sequence[str]) -> DataProblem:
+    """What is said of symbols that a store did not have."""
+    are, them = ("is", "it is") if len(symbols) == 1 else ("are", "they are")
+    said = (
+        f"{names_of(symbols)} {are} new to the store: no model has learned from {'it' if are == 'is' else 'them'} yet; "
+        f"{them} forecast by the model of the class once the window is full, and part of the next refit."
+    )
+    return DataProblem("new symbol", tuple(symbols), said)
 
 
 def of_store(text: str) -> str:
@@ -279,15 +324,16 @@ class Made:
     awaited: pl.DataFrame
 
 
-def _make(store: Store, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame) -> Made | None:
-    """The chain over `bars`; None without a model. `known`: the bars before, which show which rows may still come.
+def _make(
+    served: Served, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]
+) -> Made:  # fmt: skip
+    """The chain over `bars`. `known`: the bars before, which show which rows may still come; `calendars`: symbol ->
+    calendar where it is not that of its class.
 
     Raises `BarsError` where the bars are not those that the model was made of.
     """
-    served = _serving(store)
-    if served is None:
-        return None
-    bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended)
+    days = open_days(bars, calendars)
+    bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended, days)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
     return Made(served, chain, bars, awaited)
@@ -306,16 +352,26 @@ class Issued:
     @property
     def message(self) -> str:
         """For the heartbeat."""
+        if _refused_model(self.problems):
+            return "no decisions: the model in force forecasts other numbers under the versions that are installed"
         return NO_MODEL if self.model is None else f"{len(self.decisions)} decisions"
 
 
-def _serving(store: Store) -> Served | None:
-    """The model in force, or the one before it where its files are damaged, which is said; None without a model."""
+def _refused_model(problems: Sequence[DataProblem]) -> str:
+    """Why the model in force may not forecast; "" where it may."""
+    return next((one.sentence for one in problems if one.kind == OTHER_VERSIONS), "")
+
+
+def _serving(store: Store) -> tuple[Served | None, tuple[DataProblem, ...]]:
+    """The model in force, or the one before it where its files are damaged, which is said; None without a model.
+
+    None as well, with the reason, for one that forecasts other numbers under the versions that are installed here.
+    """
     model, before = (store.state.model(number) for number in (store.state.serving, store.state.previous))
     if model is None:
-        return None
+        return None, ()
     try:
-        return serve(store, model)
+        served = serve(store, model)
     except StoreError as error:
         if before is None:
             raise
@@ -323,13 +379,17 @@ def _serving(store: Store) -> Served | None:
         warnings.warn(
             f"model {model.record} cannot be used, model {before.record} before it forecasts: {error}", stacklevel=2
         )
-        return served
+    if misfit := misfit_of(store, served):
+        return None, (DataProblem(OTHER_VERSIONS, tuple(store.state.symbols), misfit),)
+    return served, ()
 
 
 def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now: datetime) -> Issued:
     """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
     if made is None:
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
+    if said := other_zones(made.served.run.provenance.get("calendars") or {}, versions()):
+        warnings.warn(said, stacklevel=2)
     every = (*problems, *say_awaited(made.bars, made.awaited))
     unlike = _unlike_before(store, made.chain)
     done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
@@ -351,10 +411,11 @@ def issue_chain(
     old = old_models(model.cutoffs, store.experiment.schedule, chain.bars)
     problems = (*problems, *say_old(old, store.state.symbols), *say_without_model(chain, store.state.symbols))
     problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
-    chain = without_doubtful(served.run, chain)
+    chain, late = without_doubtful(served.run, chain), late_symbols(chain.bars)
+    nobody = chain.bars.clear().select("symbol", "time")
+    problems = (*problems, *say_no_window(chain, nobody if awaited is None else awaited, late))
     newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
-    told = without_late(without_old(newest.rows, old), late_symbols(chain.bars))
-    rows = [with_gate(row, served.run, served.number) for row in told]
+    rows = [with_gate(row, served.run, served.number) for row in without_forecasts(newest.rows, old, late)]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
     pieces = {

@@ -1,32 +1,48 @@
-"""A folder that is watched: each new or changed file is an update, each refit that is due is made; `gatecast live`."""
+"""A source that is watched: each new or changed file of a folder, or what a vendor has, is an update; refits are made.
+
+What `gatecast live` does.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from gatecast.arguments import checked
-from gatecast.errors import BarsError, GatecastError
+from gatecast.errors import BarsError, GatecastError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
-from gatecast.live.episodes import Alert, conditions, episodes
+from gatecast.live.alerts import Alert
+from gatecast.live.episodes import conditions, episodes, open_episodes
 from gatecast.live.health import health
 from gatecast.live.retrain import Retrained, retrain
 from gatecast.live.update import Updated, update
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.facts import facts_of
+from gatecast.market.sessions import feed_age
+from gatecast.market.vendors import VENDORS, fetched, vendor_of
 from gatecast.store.store import ABOUT, Store
 
 ENDINGS = (".csv", ".parquet", ".gz", ".txt")
 """Endings of the files that are read."""
+ASKED_EVERY = timedelta(minutes=10)
+"""How often a vendor is asked for a bar that should be there and is not."""
+AFTER_CLOSE = timedelta(minutes=5)
+"""How long after a close a vendor is asked for its bar first."""
+OVERLAP = timedelta(days=30)
+"""Bars that a vendor is asked for once more: they show corrections, and whether its history was re-based."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One look at the folder: files taken, the last update and refit, what was refused, and what was alerted."""
+    """One look at the source: what was taken, the last update and refit, what was refused, and what was alerted."""
 
     now: datetime
     files: tuple[str, ...] = ()
@@ -34,6 +50,90 @@ class Round:
     retrained: Retrained | None = None
     refused: tuple[str, ...] = ()
     alerted: tuple[str, ...] = ()
+
+
+class Watched(ABC):
+    """Where bars come from; `wrong`: name -> what was said of it, of what was refused when it was last taken."""
+
+    wrong: dict[str, str]
+
+    @abstractmethod
+    def fresh(self, store: Path, now: datetime) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Name of each new thing, and what gives its bars as `update` takes them; `BarsError` for what has none."""
+
+
+@dataclass(frozen=True)
+class Files(Watched):
+    """A folder: its files in the order of their names, each when it is new or has changed."""
+
+    folder: Path
+    seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+
+    def fresh(self, store: Path, now: datetime) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """See `Watched.fresh`."""
+        there = sorted(self.folder.iterdir())
+        for name in self.wrong.keys() - {file.name for file in there}:
+            del self.wrong[name]
+        for file in there:
+            if file.suffix not in ENDINGS or file.name.startswith("."):
+                continue
+            try:
+                about = file.stat()
+            except OSError:
+                continue  # gone since
+            mark = (about.st_size, about.st_mtime_ns)
+            if self.seen.get(file) != mark:
+                yield file.name, lambda file=file: str(file)  # type: ignore[misc]
+                self.seen[file] = mark
+
+
+@dataclass
+class Asked(Watched):
+    """A vendor, which is asked when a bar should be there by the calendar and is not."""
+
+    source: str
+    symbols: Sequence[str] | None = None
+    asked: datetime | None = None
+    wrong: dict[str, str] = field(default_factory=dict)
+
+    def fresh(self, store: Path, now: datetime) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """See `Watched.fresh`."""
+        if self.asked is not None and timedelta(0) <= now - self.asked < ASKED_EVERY:
+            return
+        symbols, since = self.symbols, None
+        if (store / ABOUT).exists():
+            opened = Store.open(store)
+            known, bars = opened.state.symbols, opened.bars.as_of(now)
+            symbols = symbols or sorted(known)
+            if set(symbols) <= known.keys() and len(bars):  # else the whole history of those that are new
+                ended = facts_of(bars, opened.actions).symbols_ended
+                ages = feed_age(bars, now, opened.state.calendars, grace=AFTER_CLOSE)
+                if not ages.filter(~pl.col("symbol").is_in(list(ended)), pl.col("sessions_behind") > 0).height:
+                    return
+                newest: datetime = bars["time"].max()  # type: ignore[assignment]
+                since = (newest - OVERLAP).date()
+        if not symbols:
+            raise SettingsError(f"{self.source} is asked for symbols by name, and the store has none: give --symbols.")
+        self.asked = now
+        yield self.source, lambda: fetched(self.source, symbols, since, None)
+
+
+def watched(source: str | Path, symbols: Sequence[str] | None = None) -> Watched:
+    """The folder, or the vendor, that a source names: "yfinance" stands for "yfinance:".
+
+    Raises `BarsError` where there is no such folder, and no vendor of that name.
+    """
+    text = str(source)
+    folder = full_path(source)
+    if folder.is_dir():
+        return Files(folder)
+    if text in VENDORS:
+        text = f"{text}:"
+    if vendor_of(text) is not None:
+        return Asked(text, symbols)
+    known = ", ".join(sorted(VENDORS))
+    raise BarsError(f"{folder} is no folder: give the folder in which files with bars appear, or a vendor ({known}).")
 
 
 @checked
@@ -50,25 +150,28 @@ def watch(
     machine: Machine = ONE_CORE,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Looks at a folder every so many `seconds`, until it is interrupted; no orders are placed.
+    """Looks at a source every so many `seconds`, until it is interrupted; no orders are placed.
 
     Parameters
     ----------
     source: folder of CSV or Parquet files, taken in the order of their names; one that is new or has changed is an
-        update. A file that is refused is alerted, and the next ones go on. rounds: looks (None: without end).
+        update. Or a vendor, such as "yfinance" or "ccxt:kraken": it is asked for the store's symbols, or `symbols` of
+        the options, when a bar should be there by the calendar. What is refused is alerted, and the next ones go on.
+        rounds: looks (None: without end).
     experiment, options: of a store that is made, see `update`. alert: see `episodes`. on_round: hears each round.
         clock: gives the moment (default: the computer's).
 
-    Raises `StoreError` where the store cannot be written or the folder cannot be read.
+    Raises `StoreError` where the store cannot be written, `BarsError` where there is no such folder or vendor,
+    `PluginError` where the vendor's package is not installed.
     """
-    folder = full_path(source)
-    if not folder.is_dir():
-        raise BarsError(f"{folder} is no folder: give the folder in which files with bars appear.")
-    seen: dict[Path, tuple[int, int]] = {}
+    given = dict(options or {})
+    place = watched(source, given.get("symbols"))
+    if isinstance(place, Asked):
+        given.pop("symbols", None)
     number = 0
     while rounds is None or number < rounds:
         now = clock() if clock else datetime.now(UTC)
-        done = _round(store, folder, seen, now, experiment, alert, machine, options or {})
+        done = _round(full_path(store), place, now, experiment, alert, machine, given)
         if on_round:
             on_round(done)
         number += 1
@@ -77,28 +180,19 @@ def watch(
 
 
 def _round(
-    store: str | Path, folder: Path, seen: dict[Path, tuple[int, int]], now: datetime, experiment: Experiment | None,
-    alert: Alert | None, machine: Machine, options: Mapping[str, Any],
+    store: Path, source: Watched, now: datetime, experiment: Experiment | None, alert: Alert | None, machine: Machine,
+    options: Mapping[str, Any],
 ) -> Round:  # fmt: skip
     taken, refused, last = [], [], None
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in ENDINGS or file.name.startswith("."):
-            continue
+    for name, bars in source.fresh(store, now):
         try:
-            about = file.stat()
-        except OSError:
-            continue  # gone since
-        mark = (about.st_size, about.st_mtime_ns)
-        if seen.get(file) == mark:
-            continue
-        try:
-            last = update(store, str(file), now=now, experiment=experiment, machine=machine, **options)
-            taken.append(file.name)
+            last = update(store, bars(), now=now, experiment=experiment, machine=machine, **options)
+            taken.append(name)
+            source.wrong.pop(name, None)
         except BarsError as error:
-            refused.append(f"{file.name} was refused: {error}")
-        seen[file] = mark
-    place = full_path(store)
-    if not (place / ABOUT).exists():
+            refused.append(f"{name} was refused: {error}")
+            source.wrong[name] = refused[-1]
+    if not (store / ABOUT).exists():
         return Round(now, tuple(taken), None, None, tuple(refused))
     made = None
     problem = ""
@@ -107,7 +201,8 @@ def _round(
     except GatecastError as error:  # too few bars for a first model, for one
         problem = str(error)
     opened = Store.open(store, machine=machine)
-    found = conditions(health(store, now=now), last, refused[-1] if refused else "")
+    wrong = next(reversed(source.wrong.values()), "")
+    found = conditions(health(store, now=now), last, wrong, open_episodes(opened))
     if problem:
         found["retrain"] = problem
     with opened.locked():

@@ -6,13 +6,13 @@ that is not known yet: what a later run does that has it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping
+from datetime import date, datetime, timedelta
 from typing import cast
 
 import polars as pl
 
-from gatecast.market.bars import UTC_TIME, make_bars
+from gatecast.market.bars import UTC_TIME, make_bars, session_date
 from gatecast.market.calendar import OLDEST_SESSIONS, fill_times
 
 SEEN = (
@@ -22,8 +22,9 @@ MISSES = 0.01  # a symbol that missed more of them has pauses of its own
 
 
 def with_awaited(
-    known: pl.DataFrame, bars: pl.DataFrame, ended: Collection[str] = ()
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+    known: pl.DataFrame, bars: pl.DataFrame, ended: Collection[str] = (),
+    days: Mapping[str, Collection[date]] | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:  # fmt: skip
     """The bars with a row for each one that may still come, and the symbol and time of these.
 
     A row is awaited of a symbol at a close after its last known bar, at which at least half of the other symbols of
@@ -33,7 +34,8 @@ def with_awaited(
     Parameters
     ----------
     known: Bars frame of before, which shows who misses closes: of more than 1 in 100 nothing is awaited. bars: the same
-        rows and newer ones. ended: symbols of which nothing is awaited.
+        rows and newer ones. ended: symbols of which nothing is awaited. days: symbol -> the sessions of its exchange,
+        where they are not those of all: none is awaited on another day.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=3)
@@ -48,6 +50,9 @@ def with_awaited(
         for (name,), own in bars.group_by("asset_class", maintain_order=True)
     ]
     awaited = pl.concat(parts).filter(~pl.col("symbol").is_in(list(ended))).sort("symbol", "time")
+    for symbol, own in (days or {}).items():
+        day = session_date(pl.col("time"))
+        awaited = awaited.filter((pl.col("symbol") != symbol) | day.is_in(sorted(own)))
     if len(awaited) == 0:
         return bars, awaited
     after_all = cast(datetime, fill_times(bars).max()) + timedelta(days=1)

@@ -18,7 +18,7 @@ from gatecast.market.tables import Notes, Table, Wish
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "<na>")
 TIMES = {"time", "open_time", "close_time"}
 DATES = ("date", "trade_date", "trading_date", "dtyyyymmdd", "day", "dt")  # beside which a column time is a clock
-EARLIEST, LATEST = date(1800, 1, 1), date(2200, 12, 31)  # no bar is older or newer
+EARLIEST, LATEST = date(1900, 1, 1), date(2200, 12, 31)  # no bar is older or newer
 MARKS = ("traded", "suspended")
 PER_CENT = r"^[+-]?[\d.,]+(e[+-]?\d+)?\s*%$"  # a number with its sign
 YES_AND_NO = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}

@@ -20,19 +20,20 @@ from gatecast.market.actions import read_splits
 from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
 from gatecast.market.calendar import fill_times
 from gatecast.market.classes import ASSET_CLASSES
-from gatecast.market.cleaning import refuse_mixed_spacing, refuse_splits
+from gatecast.market.cleaning import FAR_OUT, refuse_mixed_spacing, refuse_splits
 from gatecast.market.facts import facts_of
 from gatecast.market.tables import Notes
 
 Kind = Literal[
     "new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out", "late",
-    "not finite", "awaited", "old model",
+    "not finite", "awaited", "old model", "other versions", "no variance", "no window",
 ]  # fmt: skip
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
 ASKED = 60
 ROUNDING = 0.01  # the largest relative error of a price that was rounded after it was re-based
 LENGTH = 6  # new bars of a symbol that tell how long they are
+DAY = timedelta(hours=20)  # a usual spacing of at least so much is of days or longer
 AGREE = 0.9  # share of the common numbers that must have the factor; the others were revised besides
 ALIKE = 0.25  # of the market's usual move, by which two readings of a close may differ
 ALIKE_STEP = 0.05  # and two readings of a step, or the closes of a history that was re-based
@@ -127,7 +128,8 @@ def merge_bars(
     changed = _changed(run_bars, own, rounding)
     problems += _revised(run_bars, own, changed, kept=corrections == "kept")
     unknown = newer.join(run_bars.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
-    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, late)])
+    came_late = newer.join(late, on=["symbol", "time"], how="semi", maintain_order="left")  # with the file's segments
+    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, came_late)])
     news = news.unique(["symbol", "time"], keep="first").sort("symbol", "time")
     problems += _of_bars(
         "late", late, "bars that the run could not read", "became known after it",
@@ -149,7 +151,7 @@ def merge_bars(
     _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
     refuse_other_market(run_bars, newer)  # of one or two common bars a split may be the better reason
     _refuse_seams(run_bars, newer, splits)
-    return Merged(bars, (*problems, *_odd(bars, last)), news)
+    return Merged(bars, (*problems, *_odd(bars, last), *_odd_cells(run_bars, added)), news)
 
 
 def _late(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
@@ -196,16 +198,8 @@ def _refuse_other_reading(run_bars: pl.DataFrame, newer: pl.DataFrame) -> None:
             "new bars: read them as the run's were (--symbols-file or --asset-class)."
         )
     usual = run_bars.group_by("symbol").agg(usual=pl.col("time").diff().median())
-    steps = newer.group_by("symbol").agg(pl.len(), now=pl.col("time").diff().median()).filter(pl.col("len") >= LENGTH)
-    lengths = steps.join(usual, on="symbol").sort("symbol")
-    lengths = lengths.filter((pl.col("now") > pl.col("usual") * 2) | (pl.col("now") < pl.col("usual") / 2))
-    if len(lengths):
-        row = lengths.row(0, named=True)
-        raise BarsError(
-            f"the new bars of {row['symbol']!r} are {row['now']} long, the run's {row['usual']}: give bars of the same "
-            "length, or read them with the run's --resample."
-        )
-    sessions = run_bars.join(usual.filter(pl.col("usual") >= timedelta(hours=20)), on="symbol")
+    _refuse_other_length(run_bars, newer, usual)
+    sessions = run_bars.join(usual.filter(pl.col("usual") >= DAY), on="symbol")
     day = session_date(pl.col("time")).alias("day")
     closes = sessions.group_by("symbol", day).agg(close_known=pl.col("time").last())
     moved = newer.with_columns(day).join(closes, on=["symbol", "day"]).filter(pl.col("time") != pl.col("close_known"))
@@ -216,6 +210,69 @@ def _refuse_other_reading(run_bars: pl.DataFrame, newer: pl.DataFrame) -> None:
             f"and at {row['close_known']:%Y-%m-%d %H:%M} in the run: read them as the run's were (timezone, stamp, "
             "symbols file)."
         )
+    _refuse_crowded(run_bars, newer, usual)
+
+
+def _refuse_other_length(run_bars: pl.DataFrame, newer: pl.DataFrame, usual: pl.DataFrame) -> None:
+    """Raises `BarsError` for bars of another length than the known ones; `usual`: symbol, usual spacing of these.
+
+    Bars that both have say nothing by their spacing, since a file of corrections has any; nor do bars that came late,
+    each a usual step after a known one. Six or more other bars do; and common bars of which each has the highest high
+    and the lowest low of all known ones since the common bar before.
+    """
+    keys = ["symbol", "time"]
+    own = newer.select(*keys, "high", "low").join(usual, on="symbol").sort(*keys)
+    every = pl.concat([run_bars.select(keys), newer.select(keys)]).unique().sort(*keys)
+    beside = every.with_columns(beside=pl.col("time").diff().over("symbol"))
+    unknown = own.with_columns(step=pl.col("time").diff().over("symbol"))
+    unknown = unknown.join(run_bars.select(keys), on=keys, how="anti").join(beside, on=keys)
+    told = unknown.group_by("symbol").agg(
+        pl.len(), pl.col("usual").first(), now=pl.col("step").median(), beside=pl.col("beside").median()
+    )  # fmt: skip
+    fits = pl.col("beside").is_between(pl.col("usual") * 0.75, pl.col("usual") * 2)
+    other = (pl.col("now") < pl.col("usual") / 2) | ((pl.col("now") > pl.col("usual") * 2) & ~fits)
+    for rows in (
+        told.filter(other, pl.col("len") >= LENGTH),
+        _spans(run_bars, own.join(run_bars.select(keys), on=keys, how="semi")),
+    ):
+        if len(rows):
+            raise BarsError(_other_length(**rows.sort("symbol").row(0, named=True)))
+
+
+def _other_length(symbol: str, now: timedelta, usual: timedelta, **_: Any) -> str:
+    return (
+        f"the new bars of {symbol!r} are {now} long, the run's {usual}: give bars of the same length, or read them "
+        "with the run's --resample."
+    )
+
+
+def _refuse_crowded(run_bars: pl.DataFrame, newer: pl.DataFrame, usual: pl.DataFrame) -> None:
+    """Raises `BarsError` for several newer bars in one session, of a symbol that has one bar a session."""
+    daily = newer.join(usual.filter(pl.col("usual") >= DAY), on="symbol").with_columns(day=session_date(pl.col("time")))
+    unknown = daily.join(run_bars.select("symbol", "time"), on=["symbol", "time"], how="anti")
+    counted = unknown.sort("symbol", "time").group_by("symbol", "day", maintain_order=True).agg(
+        pl.len(), pl.col("usual").first(), now=pl.col("time").diff().median()
+    )  # fmt: skip
+    crowded = counted.filter(pl.col("len") > 1)
+    if len(crowded):
+        raise BarsError(_other_length(**crowded.row(0, named=True)))
+
+
+def _spans(run_bars: pl.DataFrame, both: pl.DataFrame) -> pl.DataFrame:
+    """Symbols whose common bars are each as wide as all known ones since the common bar before: symbol, now, usual."""
+    marks = both.select("symbol", "time", mark="time", widest="high", lowest="low").sort("time")
+    known = run_bars.select("symbol", "time", "high", "low").sort("time")
+    each = known.join_asof(marks, on="time", by="symbol", strategy="forward", check_sortedness=False)
+    within = each.drop_nulls("mark").group_by("symbol", "mark").agg(
+        pl.len(), pl.col("high").max(), pl.col("low").min(), pl.col("widest", "lowest").first()
+    )  # fmt: skip
+    within = within.sort("symbol", "mark").with_columns(now=pl.col("mark").diff().over("symbol")).drop_nulls("now")
+    as_wide = (pl.col("widest") >= pl.col("high") * (1 - CHANGED)) & (pl.col("lowest") <= pl.col("low") * (1 + CHANGED))
+    found = within.filter(pl.col("len") > 1).group_by("symbol").agg(
+        as_wide.mean().alias("wide"), bars=pl.len(), now=pl.col("now").median()
+    )  # fmt: skip
+    found = found.filter(pl.col("bars") >= LENGTH - 1, pl.col("wide") >= AGREE)
+    return found.join(both.select("symbol", "usual").unique("symbol"), on="symbol")
 
 
 def refuse_other_market(run_bars: pl.DataFrame, newer: pl.DataFrame, *, least: int = 1) -> None:
@@ -518,3 +575,29 @@ def _odd(bars: pl.DataFrame, last: pl.DataFrame) -> list[DataProblem]:
         if one.rule in ("extreme", "gap", "level_jump") and one.symbol and one.time and one.time > ends[one.symbol]
         and isinstance(one.value, float)
     ]  # fmt: skip
+
+
+def _odd_cells(run_bars: pl.DataFrame, added: pl.DataFrame) -> list[DataProblem]:
+    """Newer cells of further columns far from all known ones of the symbol, see `cleaning.FAR_OUT`, or unlike them all.
+
+    A column that stood still on all known bars taught nothing, and every other value is unlike them. One problem for a
+    symbol and column, with its first cell.
+    """
+    problems = []
+    for name in run_bars.columns[len(COLUMNS) :]:
+        cell = pl.col(name)
+        usual = run_bars.filter(cell.is_not_null()).group_by("symbol").agg(
+            middle=cell.median(), spread=1.4826 * (cell - cell.median()).abs().median(), still=cell.min() == cell.max()
+        )  # fmt: skip
+        away = (cell - pl.col("middle")).abs()
+        far = pl.when("still").then(away > 0).otherwise((pl.col("spread") > 0) & (away > FAR_OUT * pl.col("spread")))
+        rows = added.select("symbol", "time", name).join(usual, on="symbol").filter(far).sort("symbol", "time")
+        for row in rows.unique("symbol", keep="first", maintain_order=True).iter_rows(named=True):
+            what = (
+                f"and was {row['middle']:.6g} on all bars before: what was learned says nothing of it."
+                if row["still"] else f"more than {FAR_OUT} robust standard deviations from its median, "
+                f"{row['middle']:.6g}: another unit, or a code for a missing value?"
+            )  # fmt: skip
+            said = f"{row['symbol']!r} {row['time'].isoformat()}: the column {name!r} is {row[name]:.6g}, {what}"
+            problems.append(DataProblem("odd", (row["symbol"],), said))
+    return problems

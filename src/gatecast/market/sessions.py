@@ -217,6 +217,36 @@ def _zones_version() -> str:
     return "unknown"
 
 
+def named_calendars(bars: pl.DataFrame, calendars: Mapping[str, str] | None) -> dict[str, str]:
+    """Symbol -> calendar by which its sessions are told from those of others, where its class has several.
+
+    In: `symbol, asset_class`; symbol -> calendar where it is not that of its class. Of a class in which one has
+    another, the others have the class's; of other classes nothing is said.
+
+    >>> pair = pl.DataFrame({"symbol": ["A", "B", "C"], "asset_class": ["etf", "etf", "fx"]})
+    >>> named_calendars(pair, {"B": "XLON"})
+    {'A': 'XNYS', 'B': 'XLON'}
+    """
+    if not calendars:
+        return {}
+    classes = dict(bars.select("symbol", "asset_class").unique("symbol").sort("symbol").iter_rows())
+    several = {name for symbol, name in classes.items() if symbol in calendars}
+    return {
+        symbol: calendars.get(symbol, asset_class(name).calendar)
+        for symbol, name in classes.items() if name in several
+    }  # fmt: skip
+
+
+def open_days(bars: pl.DataFrame, calendars: Mapping[str, str] | None) -> dict[str, frozenset[date]]:
+    """Symbol -> the sessions of its calendar up to the newest bar, of the symbols of `named_calendars`."""
+    newest = bars["time"].max()
+    if not calendars or not isinstance(newest, datetime):
+        return {}
+    named = named_calendars(bars, calendars)
+    days = {name: frozenset(calendar_of(name, newest).session.tolist()) for name in set(named.values())}
+    return {symbol: days[name] for symbol, name in named.items()}
+
+
 # ── how old a feed is ─────────────────────────────────────────────────────────────────────────────
 
 

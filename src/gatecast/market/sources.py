@@ -20,6 +20,7 @@ import polars as pl
 from gatecast.arguments import checked, takes
 from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mean
 from gatecast.libraries import without_matplotlib
+from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
     join_actions,
     no_actions,
@@ -161,13 +162,15 @@ def read_with_findings(
     now: datetime | None = None,
     reference: pl.DataFrame | None = None,
     sealed: str | date | None = None,
+    lengths: Mapping[str, timedelta] | None = None,
     **options: Any,
 ) -> Reading:
     """As `read_bars`, with the list of what was left out, filled, adjusted or widened on the way, and the actions.
 
     `sealed` is the first session of a hold-out: nothing is read that became known in it or later, be it a row, a
     version of a row, a column's value or an action. `reference` is a second Bars frame whose closes are compared
-    (`gatecast.market.bars.compare_levels`). What is odd in the bars that were kept is told by
+    (`gatecast.market.bars.compare_levels`). `lengths`: symbol -> usual spacing of the bars that these go on from, where
+    there are some: a few rows do not say how long they are. What is odd in the bars that were kept is told by
     `gatecast.market.bars.findings`.
     """
     settings = _settings_of(source, options)
@@ -199,7 +202,7 @@ def read_with_findings(
     def read(choose: Choose) -> tuple[pl.DataFrame, Notes] | None:
         tables = _load(source, settings.header, wanted, choose)
         notes = Notes(tuple(table.file for table in tables))
-        rows = [_read_rows(table, n, settings, delays, notes) for n, table in enumerate(tables)]
+        rows = [_read_rows(table, n, settings, delays, notes, lengths) for n, table in enumerate(tables)]
         return (_join_files(pl.concat(rows, how="diagonal_relaxed"), tables, wanted, notes), notes) if rows else None
 
     found = read(chosen)
@@ -216,7 +219,7 @@ def read_with_findings(
     )
     listed = _listed_here(listed, found[0]["symbol"].unique().to_list(), wanted, now, notes)
     rows, told = _classify(rows, classes, settings.asset_class, end, notes)
-    rows = close_times(rows, notes)
+    rows = close_times(rows, notes, lengths)
     rows = _cut(rows, start, end, moment, seal, now, notes)
     order = rows.columns
     rows = look_over(
@@ -420,8 +423,9 @@ def _embedded() -> list[Table]:
 
 
 def _read_rows(
-    table: Table, number: int, settings: BarsSettings, known_at: Mapping[str, str], notes: Notes
-) -> pl.DataFrame:
+    table: Table, number: int, settings: BarsSettings, known_at: Mapping[str, str], notes: Notes,
+    lengths: Mapping[str, timedelta] | None,
+) -> pl.DataFrame:  # fmt: skip
     """One table's rows with a price: their place, symbol, day or time with its stamp, and numbers."""
     frame, alone = name_columns(table)
     scale = settings.scale
@@ -472,7 +476,7 @@ def _read_rows(
     if scale is not None:
         frame = frame.with_columns(pl.col(*PRICES, "adjusted_close") * scale)
     are_bars = set(table.frame.columns) >= set(COLUMNS)
-    frame = read_times(frame, settings.timezone, settings.stamp, settings.date_format, are_bars, notes)
+    frame = read_times(frame, settings.timezone, settings.stamp, settings.date_format, are_bars, notes, lengths)
     _tell_newest_empty(without, frame, notes)
     further = [name for name in frame.columns if name not in SPELLINGS and not re.match("_(?!known:)", name)]
     further += [name for name in ("delisting", *MARKS) if name in frame.columns]

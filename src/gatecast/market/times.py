@@ -6,8 +6,8 @@ the bar's start or its end.
 
 from __future__ import annotations
 
-from collections.abc import Container
-from datetime import date, time, timedelta
+from collections.abc import Container, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,10 @@ EPOCH_UNITS = {  # how many make a second; counts between 1e8 and 1e10 seconds a
     "microseconds": 10**6,
     "nanoseconds": 10**9,
 }
+YEARS = (1900, 2200)
+"""First and last year of a bar."""
+LIKELY = tuple(int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1990, 2100))
+"""Seconds since 1970 within which a time that was read in another unit is guessed."""
 UNIT_NAMES = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 REACH = ((date(2, 1, 1) - date(1970, 1, 1)).days, (date(9998, 12, 31) - date(1970, 1, 1)).days)
 ZONE = r"\s*(Z|z|UTC|GMT|(?:UTC|GMT)?[+-]\d{1,2}:?\d{2}|(?:UTC|GMT)?[+-]\d{2})$"
@@ -62,18 +66,22 @@ def read_times(
     date_format: str | None,
     are_bars: bool,
     notes: Notes,
+    lengths: Mapping[str, timedelta] | None = None,
 ) -> pl.DataFrame:
     """Adds what the rows' time is: `day` for daily and coarser rows, else `time` (UTC), and `known_at`.
 
     `stamp` says of what: the bar's open, its close, or null where nobody said. `are_bars` marks rows of a
-    Bars frame, whose times are closes already. A `known_at` that is a date means the end of that day, UTC.
+    Bars frame, whose times are closes already. A `known_at` that is a date means the end of that day, UTC. `lengths`:
+    symbol -> usual spacing of the bars that the rows go on from: where it is of an hour, midnight is no date.
     """
+    within_day = any((lengths or {}).get(symbol, DAILY) < DAILY for symbol in frame["symbol"].unique())
     column = next(name for name in ("close_time", "time", "open_time") if name in frame.columns)
     if column == "close_time" or are_bars:
         stamp = "close"
     elif column == "open_time":
         stamp = "open"
     wall, moment = _clocks(frame, column, timezone, date_format, notes)
+    _refuse_other_unit(frame, column, wall, notes)
     frame = frame.with_columns(wall.alias("_wall"), moment.alias("_moment"), pl.lit(stamp, pl.String).alias("_stamp"))
     exact = column == "close_time" or are_bars
     frame = _at_whole_minutes(frame, exact, notes)
@@ -81,8 +89,8 @@ def read_times(
         frame = _without_live_rows(frame, notes)
         exact = stamp == "close" and frame["_moment"].null_count() == 0
     if not exact:
-        frame = _midnights_in(frame, column, timezone, stamp, notes)
-    if not exact and _are_dates(frame):
+        frame = frame if within_day else _midnights_in(frame, column, timezone, stamp, notes)
+    if not exact and not within_day and _are_dates(frame):
         frame = frame.with_columns(pl.col("_wall").dt.date().alias("_day"), pl.lit(None, UTC_TIME).alias("time"))
     else:
         if not exact:
@@ -110,8 +118,10 @@ def within_reach(frame: pl.DataFrame, wanted: Container[str], notes: Notes) -> p
         far = (~(counts // per_day).is_between(*REACH)).fill_null(False)
         if far.any() and name in wanted:
             row = frame.select("_table", "_line").filter(far).row(0, named=True)
+            count = counts.filter(far)[0]
+            guess = _other_unit(count * 86_400_000_000 // per_day)
             advice = "Write times as 2024-01-31 or 2024-01-31 16:00:00-05:00, or give date_format=."
-            notes.refuse(row, "not a time that is recognised.", advice, name, str(counts.filter(far)[0]))
+            notes.refuse(row, f"not a time that is recognised.{guess}", advice, name, str(count))
         if far.any():
             frame = frame.with_columns(frame[name].set(far, None))
     return frame
@@ -162,6 +172,59 @@ def read_dates(frame: pl.DataFrame, column: str, notes: Notes) -> pl.Series:
 def _first_steps(column: str) -> pl.Expr:
     """The symbol's first distances between its different times, seconds apart or more."""
     return pl.col(column).dt.round("10s").unique().sort().diff().drop_nulls().head(FIRST)
+
+
+def _refuse_other_unit(frame: pl.DataFrame, column: str, wall: pl.Series, notes: Notes) -> None:
+    """Bars of January 1970 of a symbol that has none in the year before or after are counts in another unit."""
+    near = wall.is_between(datetime(1969, 1, 1), datetime(1971, 1, 31, 23))
+    first = near & (wall.dt.year() == 1970) & (wall.dt.month() == 1)
+    if not first.any():
+        return
+    table = frame.select("symbol", "_table", "_line", wall=wall, first=first, near=near & ~first)
+    alone = table.filter(pl.col("first") & ~pl.col("near").any().over("symbol"))
+    if alone.height:
+        row = alone.row(0, named=True)
+        guess = _other_unit(int(alone["wall"].dt.epoch("us")[0]))
+        problem = f"a bar of January 1970, and none in the year before or after.{guess}"
+        notes.refuse(row, problem, "Give times in their unit, or correct the date.", column, str(row["wall"]))
+
+
+def _not_a_time(wall: pl.Series) -> str:
+    """Why the first of these times is refused: it could not be read, or is of other years."""
+    year, micros = wall.dt.year()[0], wall.to_physical()[0]  # numbers: Python has no year 0
+    if year is None:
+        return "not a time that is recognised."
+    return f"not a time of the years {YEARS[0]} to {YEARS[1]}, but of {year}.{_other_unit(micros)}"
+
+
+def _other_unit(micros: int) -> str:
+    """Microseconds since 1970 that cannot be -> the unit in which they would be a likely time, as a sentence.
+
+    >>> _other_unit(1_718_913_600_000)
+    ' Was a unit taken for another? Times 1,000 it would be 2024-06-20 20:00 UTC.'
+    >>> _other_unit(17)
+    ''
+    """
+    for factor in (10**3, 10**6, 10**9):
+        for said, seconds in (("Times", micros * factor // 10**6), ("Over", micros // factor // 10**6)):
+            if LIKELY[0] <= seconds < LIKELY[1]:
+                moment = datetime.fromtimestamp(seconds, UTC)
+                return f" Was a unit taken for another? {said} {factor:,} it would be {moment:%Y-%m-%d %H:%M} UTC."
+    return ""
+
+
+def _of_days(count: float | None) -> str:
+    """What a number is that is no date and no count of seconds or less: days, as Excel or since 1970, if likely.
+
+    >>> _of_days(45463.0)
+    'It is no count of seconds since 1970, but as days of Excel it would be 2024-06-20'
+    """
+    for name, first in (("of Excel", date(1899, 12, 30)), ("since 1970", date(1970, 1, 1))):
+        seconds = None if count is None else (first - date(1970, 1, 1)).total_seconds() + count * 86_400
+        if seconds is not None and LIKELY[0] <= seconds < LIKELY[1]:
+            day = datetime.fromtimestamp(seconds, UTC).date()
+            return f"It is no count of seconds since 1970, but as days {name} it would be {day}"
+    return "It is neither a date nor a count since 1970"
 
 
 def _at_whole_minutes(frame: pl.DataFrame, closes: bool, notes: Notes) -> pl.DataFrame:
@@ -310,14 +373,14 @@ def _clocks(
     else:
         notes.refuse(frame.row(0, named=True), f"the column holds {kind}.", "Convert it to times.", column)
     wall = wall.cast(pl.Datetime("us"), strict=False)
-    faulty = (~wall.dt.year().is_between(1800, 2200)).fill_null(True)
+    faulty = (~wall.dt.year().is_between(*YEARS)).fill_null(True)
     bad = values.filter(faulty)
     if len(bad):
         far = wall.filter(faulty).is_null()[0] and not kind.is_numeric() and kind != pl.String
         value = None if bad.is_null()[0] else bad.to_physical()[0] if far else bad[0]
         notes.refuse(
             frame.select("_table", "_line").filter(faulty).row(0, named=True),
-            "the time is missing." if value is None else "not a time that is recognised.",
+            "the time is missing." if value is None else _not_a_time(wall.filter(faulty)),
             "Write times as 2024-01-31 or 2024-01-31 16:00:00-05:00, or give date_format=.",
             column,
             None if value is None else str(value),
@@ -355,7 +418,7 @@ def _from_numbers(
     frame: pl.DataFrame, column: str, values: pl.Series, notes: Notes
 ) -> tuple[pl.Series, pl.Series | None]:
     """Dates like 20240131, or counts since 1970, which are UTC."""
-    if values.null_count() == 0 and bool(values.is_between(18000101, 22001231).all()):
+    if values.null_count() == 0 and bool(values.is_between(YEARS[0] * 10_000 + 101, YEARS[1] * 10_000 + 1231).all()):
         return values.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False), None
     unit = pl.lit(None, pl.String)
     for name, per_second in EPOCH_UNITS.items():
@@ -366,7 +429,7 @@ def _from_numbers(
     other = table.filter(pl.lit(first is None) | (pl.col("unit") != pl.lit(first)).fill_null(True))
     if other.height:
         row = other.row(0, named=True)
-        guess = f"It looks like {row['unit']}" if row["unit"] else "It is neither a date nor a count since 1970"
+        guess = f"It looks like {row['unit']}" if row["unit"] else _of_days(row["value"])
         notes.refuse(
             row,
             f"{guess}, the first row like {first or 'neither'}.",
@@ -421,19 +484,19 @@ def _year_first(frame: pl.DataFrame, column: str, text: pl.Series, notes: Notes)
     return text.str.replace(pattern, "$3-$2-$1" if day_first else "$3-$1-$2")
 
 
-def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+def close_times(rows: pl.DataFrame, notes: Notes, lengths: Mapping[str, timedelta] | None = None) -> pl.DataFrame:
     """Rows sorted by symbol and time, where `time` is the bar's close and `known_at` is filled with it.
 
-    A day ends at `session_close`. A stamp at the open is moved by the most frequent of the symbol's first 20 spacings;
-    a week, month, quarter or year stamped with its first day ends with its last.
+    A day ends at `session_close`. A stamp at the open is moved by the usual spacing, that of `lengths` (by symbol) or
+    `usual_steps` of the rows; a week, month, quarter or year stamped with its first day ends with its last.
     """
     rows = rows.with_columns(pl.coalesce("time", pl.col("_day").cast(UTC_TIME)).alias("_shown"))
     rows = rows.sort("symbol", "_shown", maintain_order=True)
-    steps = rows.select("symbol", _step=pl.col("_shown").diff().over("symbol")).filter(pl.col("_step") > timedelta())
-    usual = steps.group_by("symbol", maintain_order=True).agg(
-        pl.col("_step").head(FIRST).mode().min(), pl.len().alias("_steps")
-    )
-    rows = rows.join(usual, on="symbol", how="left", maintain_order="left")
+    rows = rows.join(usual_steps(rows, "_shown"), on="symbol", how="left", maintain_order="left")
+    if lengths:
+        given = pl.col("symbol").replace_strict(lengths, default=None, return_dtype=pl.Duration("us"))
+        told = pl.when(given.is_not_null()).then(FIRST).otherwise("_steps")
+        rows = rows.with_columns(pl.coalesce(given, "_step").alias("_step"), told.alias("_steps"))
     is_open, is_day = (pl.col("_stamp") == "open").fill_null(False), pl.col("_day").is_not_null()
     coarse = is_day & (pl.col("_step") >= COARSE) & (pl.col("_steps") >= 4)
     unsaid = rows.filter(coarse & pl.col("_stamp").is_null())
@@ -463,3 +526,11 @@ def close_times(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
             notes.refuse(row, problem, advice, column, str(row[column]))
     known_at = pl.coalesce("known_at", "time").alias("known_at")
     return rows.with_columns(known_at).drop("_shown", "_step", "_steps", "_session_close", "_stamp", "_day")
+
+
+def usual_steps(rows: pl.DataFrame, time: str = "time") -> pl.DataFrame:
+    """symbol, `_step` (the most frequent of its first 20 spacings) and `_steps` (how many spacings); rows sorted."""
+    steps = rows.select("symbol", _step=pl.col(time).diff().over("symbol")).filter(pl.col("_step") > timedelta())
+    return steps.group_by("symbol", maintain_order=True).agg(
+        pl.col("_step").head(FIRST).mode().min(), pl.len().alias("_steps")
+    )

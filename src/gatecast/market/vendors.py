@@ -6,7 +6,8 @@
 
         def fetch(self, request, *, symbols, start, end): ...
 
-`source = "archive:eod/us"` asks it for `eod/us`. gatecast itself opens no connection. See docs/plugins.md.
+`source = "archive:eod/us"` asks it for `eod/us`. gatecast itself opens a connection only where `source` names one of
+the two vendors of `feeds`. See docs/plugins.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gatecast.errors import BarsError, did_you_mean
+from gatecast.errors import BarsError, PluginError, did_you_mean, hidden
 from gatecast.market.tables import shown_path
 from gatecast.plugins import Registry, subclass_of
 
@@ -70,7 +71,7 @@ def vendor_of(source: Any) -> tuple[str, str] | None:
 def fetched(source: Any, symbols: Sequence[str] | None, start: date | None, end: date | None) -> Any:
     """The frame that a vendor gives, where a source names one; any other source as it is.
 
-    Raises `BarsError` with the vendor's name for whatever it raises.
+    Raises `BarsError` with the vendor's name for whatever it raises, `PluginError` where its package is not there.
     """
     asked = vendor_of(source)
     if asked is None:
@@ -78,9 +79,11 @@ def fetched(source: Any, symbols: Sequence[str] | None, start: date | None, end:
     name, request = asked
     try:
         return VENDORS.find(name)().fetch(request, symbols=symbols, start=start, end=end)
+    except PluginError:
+        raise
     except Exception as error:
         raise BarsError(
-            f"the vendor {name!r} gave no bars for {request!r}: {type(error).__name__}: {error}."
+            f"the vendor {name!r} gave no bars for {request!r}: {type(error).__name__}: {hidden(str(error))}."
         ) from error
 
 

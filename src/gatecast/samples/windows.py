@@ -240,7 +240,8 @@ def make_samples(
 
     `features` are names of the catalogue or columns of the bars (None: the default five). A sample exists where the
     last `lookback` bars (`context`, if that is more) are in one segment and have every feature, the trailing volatility
-    is known, and all of them are known by the fill of the decision; see `samples.known` for bars that come late.
+    is known, the price moved within `lookback` bars (`stands_still`), and all of them are known by the fill of the
+    decision; see `samples.known` for bars that come late.
 
     >>> from gatecast.market import synthetic
     >>> samples = make_samples(synthetic.b1(500, seed=1), ("ret_log_1", "x"), lookback=30)["index"]
@@ -287,12 +288,13 @@ def _make_class(
     usable = np.isfinite(table).all(1) & np.isfinite(facts.sigma) & np.isfinite(facts.har).all(1)
     usable &= np.isfinite(facts.recent) & np.isfinite(facts.variance).all(1) & bool(names)
     usable &= np.isfinite(facts.smoothed).all(1)
+    still = stands_still(bars, lookback)
     fresh = np.ones(len(bars), bool)  # a bar that does not continue the run of usable bars before it
     fresh[1:] = (np.diff(symbol) != 0) | (np.diff(segment) != 0) | ~usable[:-1]
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(bars)), 0))
     run = np.arange(len(bars)) - start + 1
     newest = window_ends(bars, delay, context)
-    whole = usable & (run >= context)
+    whole = usable & (run >= context) & ~still
     decided = np.flatnonzero((newest >= 0) & whole[newest])
     ends = newest[decided]
     return Samples(
@@ -301,3 +303,23 @@ def _make_class(
         known_so_far(bars, used, context), targets, facts,
         ends.astype(np.int64), decided.astype(np.int64), lookback, horizon, context,
     )  # fmt: skip
+
+
+def stands_still(bars: pl.DataFrame, lookback: int) -> NDArray[np.bool_]:
+    """(bars,) whether the price did not move at all within the window of `lookback` bars that ends at each bar.
+
+    No bar of the window after its first has a range, or another close than the bar before: there is no variance, and
+    nothing to forecast. `bars` sorted by symbol and time.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(30, seed=1)
+    >>> price = pl.when(pl.int_range(pl.len()) < 20).then("close").otherwise(pl.lit(100.0))
+    >>> stopped = bars.with_columns(price.alias(name) for name in ("open", "high", "low", "close"))
+    >>> np.flatnonzero(stands_still(stopped, 5))
+    array([24, 25, 26, 27, 28, 29])
+    """
+    close, over = pl.col("close"), ("symbol", "segment")
+    moved = (pl.col("high") > pl.col("low")) | (close != close.shift().over(over)).fill_null(True)
+    since = bars.select(moved.cast(pl.Int32).cum_sum().alias("moves"), *over)
+    still = since.select(pl.int_range(pl.len()).over(*over, "moves") >= lookback - 1)
+    return np.asarray(still.to_series().to_numpy(), np.bool_)

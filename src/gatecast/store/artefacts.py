@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import StoreError, cut
-from gatecast.files import PART, read, remove, sha256_of, sweep, sync_folder, write_whole
+from gatecast.files import PART, opened, read, remove, sha256_of, sweep, sync_folder, write_whole
 from gatecast.formats import arrays_of, json_of, table_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ MOST_BYTES = {".json": 200_000_000, ".toml": 2_000_000, ".safetensors": 1_000_00
 """Ending of an artefact -> bytes that it may have."""
 NAME = r"[0-9a-f]{64}\.(?:json|toml|safetensors|parquet)"
 """The name of an artefact, as a regular expression."""
+ZEROS = 16
+"""Bytes at the end of a file by which one whose content never came to the disk is told."""
 REMEDY = "Restore it from a copy of the store; `gatecast store check` lists all that is damaged."
 
 
@@ -114,6 +116,24 @@ class Artefacts:
         except StoreError:
             return False
         return True
+
+    def is_lost(self, name: str) -> bool:
+        """Whether an artefact is what a loss of power leaves of a file that never came to the disk.
+
+        That is no file, an empty one, or one that ends in zeros and has not the content of its name.
+        """
+        path = self.path(name)
+        try:
+            self._refuse_link(path)
+            with opened(path, at_most=MOST_BYTES[path.suffix], follow=False) as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - ZEROS))
+                end = file.read(ZEROS)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return not end.strip(b"\0") and not self.is_whole(name)
 
     def _refuse_link(self, path: Path) -> None:
         """Raises `StoreError` where a link leads to the folder of an artefact."""

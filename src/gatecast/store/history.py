@@ -81,7 +81,20 @@ class History:
         """Every version of every row, sorted by symbol, time, known_at and record.
 
         `since`: of rows that close at it or later; earlier years are not read. `years`: of these calendar years alone.
+        What came while the clock was ahead is known by the moment of the record that says so, or by its close if that
+        is later.
         """
+        rows = self._stored(since, years)
+        for clock in self._state().clocks:
+            right = pl.max_horizontal("time", pl.lit(datetime.fromisoformat(clock.now)).cast(TIME))
+            before = pl.col("record") < clock.record
+            rows = rows.with_columns(
+                known_at=pl.when(before).then(pl.min_horizontal("known_at", right)).otherwise("known_at")
+            )
+        return rows.sort(ORDER) if self._state().clocks else rows
+
+    def _stored(self, since: datetime | None = None, years: Iterable[int] | None = None) -> pl.DataFrame:
+        """The versions as the artefacts have them."""
         wanted = None if years is None else set(years)
         parts = [
             part for part in self._state().bars
@@ -263,7 +276,7 @@ class History:
         for year in sorted({part.year for part in self._state().bars}):
             parts = [part for part in self._state().bars if part.year == year]
             if len(parts) > 1 or parts[0].record is not None or not self._artefacts.is_whole(parts[0].part):
-                found.append((year, self.versions(years=[year])))
+                found.append((year, self._stored(years=[year])))
         return found
 
 

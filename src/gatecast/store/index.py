@@ -39,9 +39,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from gatecast.errors import StoreError, cut
+from gatecast.errors import StoreError, cut, hidden
 from gatecast.files import is_regular, remove
-from gatecast.forecasting.tuning.search import hidden
 from gatecast.store.journal import Journal, Record, canonical
 from gatecast.store.state import refuse_misfit
 

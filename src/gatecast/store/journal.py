@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gatecast.errors import StoreError, cut, shown
-from gatecast.files import opened, read_at_most, sha256_of, write_whole
+from gatecast.files import opened, read_at_most, remove, sha256_of, sync_folder, write_whole
 from gatecast.formats import json_of
 
 FOLDER = "journal"
@@ -196,16 +196,25 @@ class Journal:
         return records
 
     def files(self) -> list[Path]:
-        """The files of the journal, the oldest first. Raises `StoreError` for a folder that cannot be read."""
+        """The files of the journal, the oldest first; without a newest one that never came to the disk.
+
+        Raises `StoreError` for a folder that cannot be read.
+        """
+        return self._files()[0]
+
+    def _files(self) -> tuple[list[Path], list[Path]]:
+        """The files of the journal, and the newest one where it never came to the disk."""
         if self.folder.is_symlink():
             raise StoreError(f"{self.folder} is a link, and is not read: the journal lies in the store itself.")
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
-            return []
+            return [], []
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be read: {error.strerror or error}. {REMEDY}") from None
-        return [self.folder / name for name in sorted(names) if NAME.fullmatch(name)]
+        found = [self.folder / name for name in sorted(names) if NAME.fullmatch(name)]
+        count = len(found) - (len(found) > 1 and _is_blank(found[-1]))
+        return found[:count], found[count:]
 
     def records(self, since: int = 1) -> Iterator[Record]:
         """The records from a number on, in order, each checked. Raises `StoreError` for the first that does not fit.
@@ -258,8 +267,10 @@ class Journal:
                 f"a record {kind!r} has {len(record.line):,} bytes, expected at most {LINE_BYTES:,}: put it into an "
                 "artefact."
             )
-        files = self.files()
+        files, blank = self._files()
         try:
+            for one in blank:
+                remove(one)
             new = not files or kind == SNAPSHOT or files[-1].lstat().st_size > LONG_FILE_BYTES
             file = self.folder / f"{number:09}.jsonl" if new else files[-1]
             for newest in files[-1:]:
@@ -275,6 +286,21 @@ class Journal:
             ) from None
         self.last = record
         return record
+
+    def cut_from(self, number: int) -> None:
+        """Takes away the records from a number on, the newest first. Raises `StoreError`; then some may be gone."""
+        try:
+            for file in reversed(self.files()):
+                if first_number(file) >= number:
+                    remove(file)
+                    continue
+                lines = [line for _, line in _split(file, last=True)][: number - first_number(file)]
+                os.truncate(file, sum(len(line) + 1 for line in lines))
+                break
+            sync_folder(self.folder)
+        except OSError as error:
+            raise StoreError(f"{self.folder} cannot be written: {error.strerror or error}.") from None
+        self.refresh()
 
     def check(self) -> list[str]:
         """All that does not fit in the whole journal, in words with file and line; empty where it is whole."""
@@ -377,6 +403,15 @@ def _is_torn(rest: bytes) -> bool:
             continue
         return rest[found.end() :] == b""
     return True
+
+
+def _is_blank(file: Path) -> bool:
+    """Whether a file is empty or all zeros, as a loss of power leaves one that never came to the disk."""
+    try:
+        with opened(file, at_most=FILE_BYTES, follow=False) as handle:
+            return not handle.read(1).strip(b"\0") and not read_at_most(handle, FILE_BYTES).strip(b"\0")
+    except OSError:
+        return False
 
 
 def _torn_bytes(file: Path) -> int:

@@ -172,6 +172,10 @@ class Pruned(Schema):
     bytes: Count
 
 
+class ClockWasAhead(Schema):
+    """The clock had been ahead: what came in the records before this one came by its moment at the latest."""
+
+
 class Upgraded(Schema):
     """The store was brought from one schema version to the next."""
 
@@ -179,10 +183,18 @@ class Upgraded(Schema):
     after: Count
 
 
+class Lost(Schema):
+    """Records were taken away whose files never came to the disk: their number, and the hash of the last of them."""
+
+    count: Count
+    last: Sha256
+
+
 KINDS: dict[str, type[Schema]] = {
     "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "tables": NewTables,
     "issued": NewIssued, "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback,
     "missed": Missed, "alarm": Alarm, SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
+    "lost": Lost, "clock": ClockWasAhead,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
 
@@ -213,6 +225,13 @@ class Model(Schema):
     reason: Text = ""
 
 
+class Clock(Schema):
+    """A record that says that the clock had been ahead, and the right moment."""
+
+    record: Count
+    now: Moment
+
+
 class State(Schema):
     """What a store holds after its record `number`, by the names of artefacts.
 
@@ -224,6 +243,7 @@ class State(Schema):
     issued: what was issued, the oldest first. models: all refits, the oldest first.
     serving: the number of the model that forecasts, None where there is none; previous: of the one before.
     missed: refits that were due and not made; alarms: the newest.
+    clocks: the records by which the clock had been ahead before them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -246,6 +266,7 @@ class State(Schema):
     previous: Count | None = None
     missed: tuple[Name, ...] = ()
     alarms: tuple[dict[str, Any], ...] = ()
+    clocks: tuple[Clock, ...] = ()
 
     def after(self, record: Record) -> Self:
         """The state after one more record. Raises `StoreError` for a record that does not fit."""
@@ -400,6 +421,10 @@ def _alarm(state: State, record: Record) -> dict[str, Any]:
     return {"alarms": (*state.alarms, one)[-MOST_ALARMS:]}
 
 
+def _clock(state: State, record: Record) -> dict[str, Any]:
+    return {"clocks": (*state.clocks, Clock(record=record.number, now=text_of(record.now)))}
+
+
 def _snapshot(state: State, record: Record) -> dict[str, Any]:
     return {"bars": tuple(BarsPart.model_validate(one) for one in record.body["bars"])}
 
@@ -408,6 +433,6 @@ _CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
     "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "tables": _tables,
     "issued": _issued, "refit": _refit,
     "accepted": _accepted, "refused": _refused, "rollback": _rollback, "missed": _missed, "alarm": _alarm,
-    SNAPSHOT: _snapshot,
+    SNAPSHOT: _snapshot, "clock": _clock,
 }  # fmt: skip
 """Kind -> what it changes; a kind that is not here changes nothing but the place in the journal."""

@@ -46,7 +46,7 @@ from gatecast.store.artefacts import Artefacts
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
-from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, parts_named, text_of
+from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
 from gatecast.store.schema import KEYS, TABLES, TIME, AlarmsOfClasses, Count, Name, Provenance, Schema, Scores, fault_of
@@ -69,6 +69,8 @@ SYMBOLS = dict.fromkeys(("symbol", "asset_class", "close", "calendar"), pl.Strin
 """Columns of the table of symbols that a store keeps."""
 KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
+POWER = timedelta(minutes=10)
+"""How long before its end a record's files may still have been on their way to the disk."""
 SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
 UPGRADES: dict[int, Callable[[Path], None]] = {}
@@ -139,7 +141,7 @@ class Store:
         self.bars = History(self.artefacts, lambda: self.state, self._bars_that_came)
         self._holds = 0
         self._wrote = False
-        self.journal, self.state = self._read()
+        self.journal, self.state, self._lost = self._read()
 
     # ── making and opening ────────────────────────────────────────────────────────────────────────
 
@@ -191,13 +193,19 @@ class Store:
             about = upgrade(place)
         return cls(place, about, machine)
 
-    def _read(self) -> tuple[Journal, State]:
-        """The journal, and the state: the newest snapshot that is whole, and the records after it."""
+    def _read(self) -> tuple[Journal, State, int | None]:
+        """The journal, the state, and the number of the first record whose files are lost.
+
+        The state is that of the newest snapshot that is whole and of the records after it, up to the first lost one.
+        """
         journal = Journal.open(self.folder)
         if journal.last is None:
             raise StoreError(f"{self.folder / JOURNAL} has no record. Restore the store from a copy.")
+        lost = self._first_lost(journal)
         state = State()
         for snapshot in journal.snapshots():
+            if lost and snapshot.number >= lost:
+                continue
             try:
                 found = State.of_json(self.artefacts.json(snapshot.parts["state"]), snapshot)
             except (StoreError, ValueError, KeyError) as error:
@@ -209,13 +217,41 @@ class Store:
                 continue
             state = found
             break
-        state = state.after_all(journal.records(since=state.number + 1))
+        since = journal.records(since=state.number + 1)
+        state = state.after_all(one for one in since if not lost or one.number < lost)
         if state.id != self.id:
             raise StoreError(
                 f"{self.folder / ABOUT} is of the store {self.id}, the journal of {state.id}: files of two stores were "
                 "mixed. Restore the store from a copy."
             )
-        return journal, state
+        return journal, state, lost
+
+    def _first_lost(self, journal: Journal) -> int | None:
+        """The number of the first of the newest records whose files a loss of power took, which is said; else None.
+
+        Files come to the disk before their record. Where a disk that lost power did not keep that order, a record has
+        not happened: the newest version of the store that is whole is the one before it. Files that are older than
+        `POWER` before the last record were on the disk: where one of them is gone, the store is damaged.
+        """
+        assert journal.last is not None
+        end = journal.last.time
+        *before, last = journal.files()
+        newest = list(journal.records(since=first_number(last)))
+        if before and end - newest[0].time <= POWER:
+            newest = list(journal.records(since=first_number(before[-1])))
+        recent = [one for one in newest if end - one.time <= POWER and one.kind != SNAPSHOT]
+        named = parts_named(recent)
+        first = next((one for one in recent if any(map(self.artefacts.is_lost, named & {*one.parts.values()}))), None)
+        if first is None or first.number == 1:
+            return None
+        count = journal.last.number - first.number + 1
+        warnings.warn(
+            f"{self.folder}: files of record {first.number} ({first.kind}) never came to the disk, as after a loss of "
+            f"power. The store is what it was before it; the last {count} of its records count no more. Give the bars "
+            "of that time again.",
+            stacklevel=2,
+        )
+        return first.number
 
     def _bars_that_came(self) -> Iterator[BarsPart]:
         """The artefacts of bars as they came, whatever snapshots brought together since."""
@@ -241,6 +277,8 @@ class Store:
                 for place in (self.folder, self.folder / JOURNAL):
                     sweep(place)
                 self._catch_up()
+                if self._lost:
+                    self._take_away(self._lost)
                 yield
                 if self._wrote:
                     self._index_quietly()
@@ -251,7 +289,20 @@ class Store:
         """Reads what others have written since."""
         newest = Journal.open(self.folder)
         if newest.last is None or self.journal.last is None or newest.last.hash != self.journal.last.hash:
-            self.journal, self.state = self._read()
+            self.journal, self.state, self._lost = self._read()
+
+    def _take_away(self, number: int) -> None:
+        """Takes the records from a number on, whose files are lost, out of the journal, which has that as a record."""
+        last = self.journal.last
+        assert last is not None
+        self.journal.cut_from(number)
+        self.journal, self.state, self._lost = self._read()
+        body = {"count": last.number - number + 1, "last": last.hash}
+        self.append("lost", body, datetime.fromisoformat(self.state.now))
+        try:
+            self.index().rebuild(self.journal, self.decisions_of)
+        except StoreError as error:
+            warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
 
     def append(
         self, kind: str, body: Mapping[str, Any], now: datetime, *, time: datetime | None = None
@@ -365,6 +416,25 @@ class Store:
             parts = {"state": state} | {f"{one['year']:04}": one["part"] for one in bars}
             return self.append(SNAPSHOT, {"bars": bars, "parts": parts}, now)
 
+    def keep_time(self, now: datetime) -> str:
+        """Records that the clock was ahead, where bars are known after `now` and a record came after it.
+
+        Then they count as known by `now`; else they would be hidden until then. Out: what is said of it; nothing where
+        there are no such bars.
+        """
+        with self.locked():
+            ahead = self.state.now
+            if not ahead or now >= moment_of(ahead):
+                return ""
+            hidden = self.bars.versions().filter(pl.col("known_at") > now, pl.col("time") <= now)
+            if hidden.is_empty():
+                return ""
+            self.append("clock", {}, now)
+            return (
+                f"{len(hidden)} rows of the store came when the clock was ahead (up to {ahead[:16]} UTC): they count "
+                f"as known by {now:%Y-%m-%d %H:%M} UTC. What was decided then stays."
+            )
+
     def maintain(self, now: datetime) -> Record | None:
         """Takes a snapshot where the newest file of the journal has become long; None where it has not."""
         with self.locked():
@@ -373,13 +443,19 @@ class Store:
             return self.snapshot(now) if self.state.number - begun >= SNAPSHOT_EVERY else None
 
     def beat(self, now: datetime, **said: Any) -> None:
-        """Writes the heartbeat: that somebody looked after the store at `now`, by which process, and what it says."""
+        """Writes the heartbeat: that somebody looked after the store at `now`, by which process, and what it says.
+
+        Where it cannot be written, that is said and ends nothing: no record depends on it.
+        """
         refuse_naive(now)
         content = {"now": text_of(now), "time": text_of(datetime.now(UTC)), "process": mark(), **said}
         try:
             write_whole(self.folder / HEARTBEAT, _json({**content, "record": self.state.number}))
         except OSError as error:
-            raise StoreError(f"{self.folder / HEARTBEAT} cannot be written: {error.strerror or error}.") from None
+            warnings.warn(
+                f"{self.folder / HEARTBEAT} cannot be written: {error.strerror or error}. The store itself is whole.",
+                stacklevel=2,
+            )
 
     def heartbeat(self) -> dict[str, Any] | None:
         """What the heartbeat says; None where there is none, or it cannot be read."""

@@ -9,7 +9,6 @@ tried, and which ones there are depends on who came first.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
 import warnings
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gatecast.errors import StoreError, StudiesError
+from gatecast.errors import StoreError, StudiesError, hidden
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,16 +163,6 @@ def file_of(url: str | None) -> Path | None:
     ('studies.db', None)
     """
     return Path(url.removeprefix("sqlite:///")) if url and url.startswith("sqlite:///") else None
-
-
-def hidden(address: str) -> str:
-    """The text without what may be a secret of an address in it: who connects, and whatever follows a question mark.
-
-    >>> hidden("postgresql://me:secret@host/name?password=secret")
-    'postgresql://***@host/name?***'
-    """
-    plain = re.sub(r"\?[^?=]*=.*", "?***", address, flags=re.DOTALL)
-    return re.sub(r"(\S*?://)?\S*@", lambda found: f"{found[1] or ''}***@", plain)
 
 
 def search(

@@ -1,0 +1,401 @@
+"""Vendors that are watched, alerts that are sent, and secrets that are in no file and no output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socketserver
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import polars as pl
+import pytest
+
+from gatecast.cli.unforeseen import sentence_of
+from gatecast.errors import BarsError, SettingsError
+from gatecast.live import Round, update, watch
+from gatecast.live.alerts import each_of, mail, webhook
+from gatecast.market import read_bars
+from gatecast.store import Store
+from tests.live.conftest import HOUR, Command, settings
+from tests.live.test_watch import dropped, looked
+
+CANARY = "c4n4ry-t0ken"
+YFINANCE = """
+import json, urllib.request
+import pandas
+
+class Ticker:
+    def __init__(self, symbol):
+        self.symbol = symbol
+
+    def history(self, *, interval, auto_adjust, actions, timeout, raise_errors, start=None, end=None, period=None):
+        assert (interval, auto_adjust, actions, raise_errors) == ("1d", False, False, True)
+        address = f"{ADDRESS}/chart/{self.symbol}?start={start}&crumb={CANARY}"
+        try:
+            with urllib.request.urlopen(address, timeout=timeout) as answer:
+                rows = json.load(answer)
+        except OSError as error:
+            raise RuntimeError(f"HTTPError of {address}: {error}") from error
+        names = ("Open", "High", "Low", "Close", "Volume")
+        index = pandas.DatetimeIndex([row[0] for row in rows]).tz_localize("America/New_York")
+        table = pandas.DataFrame([row[1:] for row in rows], index=index, columns=names)
+        return table.assign(**{"Adj Close": table["Close"]})
+"""
+CCXT = """
+import json, urllib.request
+
+class BaseError(Exception):
+    pass
+
+exchanges = ["kraken"]
+
+class kraken:
+    timeframes = {"1d": "1440"}
+
+    def __init__(self, config):
+        self.config = config
+
+    def fetch_ohlcv(self, symbol, timeframe, since):
+        with urllib.request.urlopen(f"{ADDRESS}/ohlcv/{symbol}?since={since}") as answer:
+            return json.load(answer)
+"""
+
+
+@dataclass
+class Exchange:
+    """A server on this machine that answers as vendors do: `answers`, by symbol; what was asked; None: it is broken."""
+
+    address: str = ""
+    answers: dict[str, list[list[Any]]] | None = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    posted: list[Any] = field(default_factory=list)
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    found = Exchange()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            where = urlparse(self.path)
+            symbol, given = where.path.split("/", 2)[2], parse_qs(where.query)
+            since = (given.get("since") or given.get("start") or [""])[0]
+            found.asked.append((symbol, since))
+            rows = None if found.answers is None else found.answers.get(symbol, [])
+            if rows is not None and "since" in given:
+                rows = [row for row in rows if row[0] >= int(since)][:50]
+            self.send_response(500 if rows is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(rows).encode())
+
+        def do_POST(self) -> None:
+            found.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204 if found.answers is not None else 403)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with served(HTTPServer(("127.0.0.1", 0), Handler)) as address:
+        found.address = f"http://{address}"
+        yield found
+
+
+class served:
+    """A server of this process, in a thread of its own, for as long as it is needed: its address."""
+
+    def __init__(self, server: socketserver.TCPServer) -> None:
+        self.server = server
+        self.thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        return "127.0.0.1:{1}".format(*self.server.server_address)
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def packages(exchange: Exchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stand-ins for the packages of vendors, which ask the server of this process."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name, code in (("yfinance", YFINANCE), ("ccxt", CCXT)):
+        (site / f"{name}.py").write_text(f"ADDRESS = {exchange.address!r}\nCANARY = {CANARY!r}\n{code}")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    for name in ("yfinance", "ccxt"):
+        sys.modules.pop(name, None)
+
+
+def of_yahoo(bars: pl.DataFrame, *, factor: float = 1.0) -> dict[str, list[list[Any]]]:
+    """Bars as the vendor answers: the day of each, prices, volume."""
+    found: dict[str, list[list[Any]]] = {}
+    for row in bars.iter_rows(named=True):
+        prices = [row[name] * factor for name in ("open", "high", "low", "close")]
+        found.setdefault(row["symbol"], []).append([f"{row['time']:%Y-%m-%d}", *prices, row["volume"]])
+    return found
+
+
+Answers = Callable[..., dict[str, list[list[Any]]]]
+
+
+@pytest.fixture
+def until(bars: pl.DataFrame, closes: list[datetime]) -> Answers:
+    """The bars from the 40 closes before a number up to it, and maybe one that has not closed yet, as answered."""
+
+    def answers(number: int, *, unfinished: int = 0, factor: float = 1.0) -> dict[str, list[list[Any]]]:
+        own = bars.filter(pl.col("time").is_between(closes[number - 40], closes[number + unfinished]))
+        return of_yahoo(own.drop("x"), factor=factor)
+
+    return answers
+
+
+@pytest.fixture
+def plain(bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path) -> Path:
+    """A store of a few of the same bars, too few for a model, without the user's column, which no vendor has."""
+    now = closes[month - 4] + HOUR
+    own = bars.drop("x").filter(pl.col("time").is_between(closes[month - 64], now))
+    update(tmp_path / "plain", own, now=now, experiment=settings(features=("ret_log_1",)))
+    return tmp_path / "plain"
+
+
+def test_a_vendor_is_asked_when_a_bar_should_be_there_and_not_before(
+    packages: None, exchange: Exchange, until: Answers, plain: Path, closes: list[datetime], month: int
+) -> None:
+    store = plain
+    exchange.answers = until(month - 3, unfinished=1)
+    assert looked(store, "yfinance", closes[month - 4] + HOUR).files == ()
+    assert exchange.asked == []
+    first = looked(store, "yfinance", closes[month - 3] + HOUR)
+    assert first.updated is not None
+    assert {**first.updated.counts, "repeated": 0} == {
+        "new": 2, "late": 0, "corrected": 0, "unfinished": 0, "repeated": 0,
+    }  # fmt: skip
+    assert {symbol for symbol, _ in exchange.asked} == {"B1_0", "B1_1"}
+    since = (closes[month - 4] - timedelta(days=30)).date()
+    assert {start for _, start in exchange.asked} == {str(since)}
+    exchange.asked.clear()
+    assert looked(store, "yfinance", closes[month - 3] + 2 * HOUR).files == ()
+    assert exchange.asked == []
+    exchange.answers = until(month - 2, factor=0.5)
+    halved = looked(store, "yfinance", closes[month - 2] + HOUR)
+    assert halved.updated is not None
+    assert "rescaled" in {problem.kind for problem in halved.updated.problems}
+    assert Store.open(store).check() == []
+
+
+def test_a_vendor_that_is_broken_is_alerted_once_and_asked_again_after_a_while(
+    packages: None, exchange: Exchange, until: Answers, plain: Path, closes: list[datetime], month: int
+) -> None:
+    exchange.answers, begin = None, closes[month - 3] + HOUR
+    rounds: list[Round] = []
+    numbers = iter(range(6))
+    heard: list[tuple[str, bool]] = []
+
+    def clock() -> datetime:
+        number = next(numbers)
+        if number == 4:
+            exchange.answers = until(month - 3)
+        return begin + timedelta(minutes=5 * number)
+
+    def alert(name: str, text: str, begins: bool) -> None:
+        heard.append((name, begins))
+
+    watch(
+        plain, "yfinance", rounds=6, seconds=0, clock=clock, on_round=rounds.append, alert=alert,
+        options={"asset_class": "index", "stamp": "close"},
+    )  # fmt: skip
+    assert [number for number, one in enumerate(rounds) if one.refused] == [0, 2]
+    assert "yfinance has no bar of any symbol ('B1_0': RuntimeError" in rounds[0].refused[0]
+    assert [begins for name, begins in heard if name == "refused file"] == [True, False]
+    assert CANARY not in "".join(text for one in rounds for text in (*one.refused, *one.alerted))
+
+
+def test_a_store_is_made_from_an_exchange_page_by_page(packages: None, exchange: Exchange, tmp_path: Path) -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    days = [start + timedelta(days=number) for number in range(130)]
+    exchange.answers = {
+        "BTC/USD": [
+            [int(day.timestamp() * 1000), 100.0, 103.0, 98.0, 101.0 + number % 3, 5.0]
+            for number, day in enumerate(days)
+        ]
+    }
+    found: list[Round] = []
+    watch(
+        tmp_path / "store", "ccxt:kraken", rounds=1, clock=lambda: days[-1] + 5 * HOUR, on_round=found.append,
+        options={"symbols": ["BTC/USD"]},
+    )  # fmt: skip
+    assert found[0].updated is not None
+    opened = Store.open(tmp_path / "store")
+    bars = opened.bars.as_of(days[-1] + 5 * HOUR)
+    assert dict(opened.state.symbols) == {"BTC/USD": "crypto"}
+    assert (len(bars), bars["time"].max()) == (129, days[-1])
+    assert len(exchange.asked) == 4
+    with pytest.raises(BarsError, match="Did you mean 'kraken'"):
+        read_bars("ccxt:krakn", symbols=["BTC/USD"])
+
+
+@pytest.mark.parametrize("name", ["yfinance", "ccxt"])
+def test_a_vendor_whose_package_is_not_installed_says_how_it_is(
+    name: str, gatecast: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    answer = gatecast("live", tmp_path / "store", "--source", name, "--symbols", "A", "--rounds", 1)
+    assert (answer.status, f"pip install 'gatecast[{name}]'" in " ".join(answer.err.split())) == (2, True)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_vendor_of_a_store_without_symbols_and_one_that_nobody_knows(gatecast: Command, tmp_path: Path) -> None:
+    answer = gatecast("live", tmp_path / "store", "--source", "yfinance", "--rounds", 1)
+    assert (answer.status, "give --symbols" in answer.err) == (2, True)
+    answer = gatecast("live", tmp_path / "store", "--source", "nowhere", "--rounds", 1)
+    assert (answer.status, "or a vendor (ccxt, yfinance" in " ".join(answer.err.split())) == (2, True)
+
+
+# ── mail ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Post:
+    """A mail server of this process: its address, and the mails that it was given."""
+
+    address: str
+    mails: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    found = Post("")
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 here\r\n")
+            while line := self.rfile.readline():
+                if line[:4].upper() == b"DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    lines = iter(self.rfile.readline, b".\r\n")
+                    found.mails.append(b"".join(lines).decode())
+                self.wfile.write(b"221 bye\r\n" if line[:4].upper() == b"QUIT" else b"250 ok\r\n")
+
+    with served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as address:
+        found.address = address
+        yield found
+
+
+def test_an_alarm_is_mailed_once_when_it_begins_and_once_when_it_is_over(
+    post: Post, store: Path, bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path
+) -> None:
+    send = mail("me@example.com", post.address)
+    folder = tmp_path / "files"
+    dropped(bars, folder, closes[month - 6 : month - 2])
+    silent = closes[month - 3] + timedelta(days=9)
+    for hours in range(3):
+        looked(store, folder, silent + hours * HOUR, alert=send)
+    about = [one for one in post.mails if "Subject: gatecast: bars" in one]
+    assert len(about) == 1
+    assert "To: me@example.com" in about[0]
+    dropped(bars, folder, closes[month - 6 : month + 4])
+    looked(store, folder, closes[month + 3] + HOUR, alert=send)
+    assert sum("Subject: gatecast: over: bars" in one for one in post.mails) == 1
+
+
+def test_the_command_mails_through_the_server_that_the_environment_names(
+    gatecast: Command, post: Post, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files").mkdir()
+    words = ("live", store, "--source", tmp_path / "files", "--rounds", 1, "--mail", "me@example.com")
+    monkeypatch.setenv("GATECAST_SMTP", f"me:{CANARY}@host")
+    answer = gatecast(*words)
+    assert (answer.status, "set GATECAST_SMTP to HOST:PORT" in " ".join(answer.err.split())) == (2, True)
+    assert CANARY not in answer.err
+    monkeypatch.setenv("GATECAST_SMTP", post.address)
+    assert gatecast(*words).status == 0
+    assert any("Subject: gatecast: bars" in one for one in post.mails)
+
+
+@pytest.mark.parametrize("bad", ["", "me", "me@a@b", "me@x\nBcc: you@x", "a,b@c"])
+def test_what_is_no_address_is_refused(bad: str) -> None:
+    with pytest.raises(SettingsError, match="no address"):
+        mail(bad, "localhost:25")
+
+
+class Silent(socketserver.BaseRequestHandler):
+    """Answers nothing until the other side goes."""
+
+    def handle(self) -> None:
+        self.request.recv(100_000)
+        self.request.settimeout(5)
+        self.request.recv(100_000)
+
+
+class Garbage(socketserver.BaseRequestHandler):
+    """Answers what is no answer."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"no answer\r\nat all\r\n\r\n")
+
+
+@pytest.mark.parametrize("handler", [Silent, Garbage])
+def test_a_server_that_does_not_answer_ends_nothing_and_the_others_hear(
+    handler: type[socketserver.BaseRequestHandler], exchange: Exchange, store: Path, closes: list[datetime], month: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr("gatecast.live.alerts.PATIENCE_SECONDS", 0.2)
+    (tmp_path / "files").mkdir()
+    with served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)) as address:
+        alerts = [
+            webhook(f"http://{address}/{CANARY}"), mail("me@example.com", address),
+            webhook(f"http://127.0.0.1:{CANARY}/"), webhook(exchange.address),
+        ]  # fmt: skip
+        now = closes[month - 3] + timedelta(days=9)
+        done = looked(store, tmp_path / "files", now, alert=each_of(alerts))
+    assert "bars" in {one["name"] for one in exchange.posted}
+    told = [str(one["text"]) for one in Store.open(store).state.alarms if one["name"] == "alert"]
+    assert len(told) == len(done.alerted)
+    assert all("could not be sent" in text and CANARY not in text for text in told)
+
+
+# ── 56: secrets ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_secret_is_in_any_file_or_output(
+    gatecast: Command, packages: None, exchange: Exchange, live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange.answers = None
+    monkeypatch.setenv("GATECAST_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("GATECAST_INDEX", f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/name?password={CANARY}")
+    monkeypatch.setenv("GATECAST_WEBHOOK", f"{exchange.address}/hooks/{CANARY}?token={CANARY}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    shutil.copytree(live / "live_update", tmp_path / "store")
+    store, said = tmp_path / "store", []
+    for words in (
+        ("live", store, "--source", "yfinance", "--rounds", 1), ("health", store), ("today", store, "--json"),
+        ("store", "list", store, "--json"), ("store", "check", store, "--json"),
+    ):  # fmt: skip
+        with warnings.catch_warnings(record=True, action="always") as told:
+            said.append(gatecast(*words))
+        assert CANARY not in "".join(str(one.message) for one in told)
+    assert [one.status for one in said[:2]] == [0, 2]
+    assert "refused" in said[0].err
+    assert any(one["name"] == "alert" for one in Store.open(store).state.alarms)
+    monkeypatch.setattr(sys, "argv", ["gatecast", "live", "--webhook", f"https://host/{CANARY}"])
+    said_of = sentence_of(RuntimeError(f"GET https://host/{CANARY} failed"))
+    assert CANARY not in said_of
+    assert list((tmp_path / "data" / "errors").glob("*.txt"))
+    assert CANARY not in "".join(one.out + one.err for one in said)
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert {path.relative_to(tmp_path).parts[0] for path in found} <= {"site"}
