@@ -86,6 +86,10 @@ def _about(record: Any) -> str:
         case "actions":
             named = ", ".join(f"{one['symbol']} {one['date']}" for one in body.get("rows", ()))
             return f"{body.get('verb', '')} {named}".strip()
+        case "tables":
+            return ", ".join(sorted(body["parts"]))
+        case "refit" if body.get("asked"):
+            return f"asked for: {', '.join(sorted(body['asked']))}"
         case "missed":
             return ", ".join(body["months"])
         case "alarm":

@@ -18,6 +18,7 @@ from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
+from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.actions import changed_waits, say_waiting, without_waiting
 from gatecast.live.gates import (
     late_symbols,
@@ -41,9 +42,11 @@ from gatecast.live.newest import (
     told_of,
     usable,
 )
+from gatecast.live.parity import newest_difference
+from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
+from gatecast.market.actions import join_actions, no_actions, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
 from gatecast.market.cleaning import refuse_splits
@@ -57,6 +60,7 @@ from gatecast.market.tables import Notes
 from gatecast.market.times import usual_steps
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
+from gatecast.store.pieces import read_pieces
 from gatecast.store.store import ABOUT, Store
 
 if TYPE_CHECKING:
@@ -135,7 +139,7 @@ def update(
         unfinished bars in any order. now: the moment at which they came (default: the clock).
     experiment: settings of a store that is made here; None: the default ones. A store that is there keeps its own.
     splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
-        later bars.
+        later bars. Tables (splits, actions, delistings, symbols) are kept by their content, until others are given.
 
     The seam between what is stored and what comes is checked as the inside of a file is. What was issued stays. The
     same bars again change nothing but the heartbeat.
@@ -146,16 +150,21 @@ def update(
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     place = full_path(store)
     created = not (place / ABOUT).exists()
+    given = {**options, **{name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}}
     if created:
         settings = experiment or Experiment()
-        given = {**settings.bars.options, **options, "source": IN_A_STORE}
+        given = {**settings.bars.options, **given}
+        named = named_in(given)
+        options = {name: one for name, one in given.items() if name not in named}
         if settings.holdout is not None:
             raise SettingsError(
                 f"holdout = {settings.holdout}: a store forecasts every new bar, so nothing can be held out. Leave it"
                 " out, and judge on a hold-out with `gatecast run` and `unseal`."
             )
-        settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
-        reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
+        kept = {name: one for name, one in options.items() if name not in NOT_OF_NEWEST}
+        settings = settings.replace(bars={**kept, "source": IN_A_STORE})
+        tables = beside(None, named)
+        reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
         opened, reading = Store.open(place, machine=machine), None
@@ -170,18 +179,21 @@ def update(
             warnings.warn(ahead, stacklevel=2)
         known = opened.bars.for_chain(moment)
         if reading is None:
-            reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, known)
+            named = named_in(given)
+            tables = beside(opened, named)
+            options = {name: one for name, one in given.items() if name not in named}
+            reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
         fresh, problems, steps = _to_store(opened, known, reading, splits, moment, calendars, was_read=was_read)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
-        actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+        known_actions, made = _actions_with(opened, reading.actions), list[Made | None]()
         served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(served, decided, bars, actions, calendars) if served else None)
+            made.append(_make(served, decided, bars, known_actions, calendars) if served else None)
             return made[-1]
 
         counts: Mapping[str, int] = {"repeated": len(reading.bars)}
@@ -196,7 +208,8 @@ def update(
                 took: Mapping[str, int] = record.body["counts"]
                 others = sum(took[name] for name in ("new", "corrected", "unfinished"))
                 counts = {**took, "repeated": len(reading.bars) - others}
-        _keep_actions(opened, actions, moment)
+        keep(opened, tables, moment)
+        _keep_actions(opened, known_actions, moment)
         problems = (*problems, *why_not)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
@@ -234,24 +247,23 @@ def is_bars(source: Source) -> bool:
 
 
 def _read(
-    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any],
+    settings: BarsSettings, source: Source, tables: Beside, now: datetime, options: Mapping[str, Any],
     known: pl.DataFrame | None = None,
 ) -> Reading:  # fmt: skip
-    """The bars of a source as the store's settings say; tables that settings name must be named again.
+    """The bars of a source as the store's settings say, with the tables beside them. A Bars frame is taken as it is.
 
-    A Bars frame is taken as it is. `known`: the bars before, by which a few rows show how long they are, and beside
-    which steps that look like a split are judged.
+    `known`: the bars before, by which a few rows show how long they are, and beside which steps that look like a split
+    are judged.
     """
     if is_bars(source):
-        known = no_actions() if actions is None else read_actions(actions)
-        return Reading(source, (), with_known_at(known, source))
-    asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
-    given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
-    settings.refuse_tables([*options, *given])
-    there = known is not None and not known.is_empty()
-    steps = usual_steps(known).select("symbol", "_step").iter_rows() if known is not None and there else ()
-    beside: dict[str, Any] = {"splits": False} if there else {}
-    return read_with_findings(source, now=now, lengths=dict(steps), **{**beside, **asked, **options, **given})
+        return Reading(source, (), with_known_at(tables.actions, source))
+    settings.refuse_tables(tables.names)
+    asked = {name: one for name, one in settings.options.items() if name not in (*NOT_OF_NEWEST, *tables.names)}
+    if known is None or known.is_empty():
+        return read_with_findings(source, now=now, **{**asked, **options, **tables.options})
+    lengths = dict(usual_steps(known).select("symbol", "_step").iter_rows())
+    given = {"splits": False, **asked, **options, **tables.options}
+    return read_with_findings(source, now=now, lengths=lengths, **given)
 
 
 def _to_store(
@@ -355,7 +367,7 @@ def _make(
     days = open_days(bars, calendars)
     bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended, days)
     experiment = served.run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
+    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
     return Made(served, chain, bars, awaited)
 
 
@@ -412,7 +424,9 @@ def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now
     if said := other_zones(made.served.run.provenance.get("calendars") or {}, versions()):
         warnings.warn(said, stacklevel=2)
     every = (*problems, *say_awaited(made.bars, made.awaited))
-    return issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    unlike = _unlike_before(store, made.chain)
+    done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    return replace(done, warnings=(*unlike, *done.warnings))
 
 
 def issue_chain(
@@ -450,8 +464,38 @@ def issue_chain(
     if not again:
         table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")
     if len(table) or pieces:
-        store.issue(table, now, model=served.number, pieces=bytes_of_pieces(pieces) if pieces else None)
+        content = bytes_of_pieces(pieces) if pieces else None
+        store.issue(table, now, model=served.number, pieces=content, more=_alarms_at(chain, experiment.drift))
     return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon)
+
+
+def _alarms_at(chain: Chain, settings: Drift) -> dict[str, Any]:
+    """What a record of decisions says of drift: alarms that are on, and closes at which alarms add a refit."""
+    on = {name: alarms_on(one.alarms, one.samples.times, settings) for name, one in chain.classes.items()}
+    added = {name: [str(time) for time in one.inputs.refits] for name, one in chain.classes.items()}
+    return {
+        "alarms": {name: [alarm.to_dict() for alarm in alarms] for name, alarms in on.items() if alarms},
+        "added": {name: times for name, times in added.items() if times},
+    }
+
+
+def _unlike_before(store: Store, chain: Chain) -> tuple[str, ...]:
+    """In words, where a chain no longer says of the newest close that was issued what was issued there; mostly ().
+
+    Its features are compared, where no row up to that close has come or changed since.
+    """
+    last = next((one for one in reversed(store.state.issued) if one.pieces is not None), None)
+    if last is None or last.pieces is None:
+        return ()
+    counts = [one.body for one in store.journal.records(since=last.record) if one.kind == "bars"]
+    if any(body["counts"].get("corrected") or body["counts"].get("late") or body.get("symbols") for body in counts):
+        return ()
+    found = newest_difference(read_pieces(store.artefacts, last.pieces, store.experiment.horizon), chain)
+    if found is None:
+        return ()
+    return (
+        f"What was issued is no longer what the chain says. {found.sentence} `gatecast parity` compares all of it.",
+    )
 
 
 def _nothing(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -13,6 +13,7 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.files import full_path, write_whole
 from gatecast.store.history import parquet
+from gatecast.store.issued import in_force
 from gatecast.store.pieces import forecasts_in_force
 from gatecast.store.store import Store
 
@@ -35,7 +36,8 @@ def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv",
     place, done = full_path(folder), {}
     if (place / "store.json").exists():
         raise StoreError(f"{place} is a store: give another folder for its tables.")
-    tables = {"bars": store.bars.as_of(now), "decisions": _with_in_force(store.decisions())}
+    decisions = store.decisions()
+    tables = {"bars": store.bars.as_of(now), "decisions": decisions.with_columns(in_force=in_force(decisions))}
     tables["actions"] = store.actions
     tables["forecasts"] = forecasts_in_force(store.artefacts, store.state, store.experiment.horizon)
     for name, table in tables.items():
@@ -46,12 +48,6 @@ def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv",
             raise StoreError(f"{file} cannot be written: {error.strerror or error}. Give another folder.") from None
         done[file.name] = len(table)
     return done
-
-
-def _with_in_force(decisions: pl.DataFrame) -> pl.DataFrame:
-    """Decisions with `in_force`: whether a row is the newest of its symbol and close, which counts."""
-    newest = pl.col("record") == pl.col("record").max().over("symbol", "time")
-    return decisions.with_columns(in_force=newest)
 
 
 def neutral(table: pl.DataFrame) -> pl.DataFrame:

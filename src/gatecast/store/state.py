@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, Valid
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
 from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, moment_of, text_of
+from gatecast.store.schema import Alarm as DriftAlarm
 from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
@@ -20,6 +21,8 @@ Stamp = Annotated[Moment, AfterValidator(lambda text: text_of(moment_of(text)))]
 Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
+ALARMS = "alarms.json"
+"""Role of the artefact with the alarms of the inputs up to a refit, from which they are looked for."""
 MOST_ALARMS = 200
 """Newest alarms that a state has; the journal has all."""
 MOST_MISSED = 1_000
@@ -82,6 +85,12 @@ class NewBars(WithWaits):
     problems: list[Text] = Field(default_factory=list)
 
 
+class NewTables(Schema):
+    """Tables beside the bars from here on: option of `read_bars` -> artefact."""
+
+    parts: dict[Name, Artefact]
+
+
 class WithActions(Schema):
     """The artefact of actions."""
 
@@ -103,25 +112,44 @@ class IssuedParts(Schema):
 
 
 class NewIssued(Schema):
-    """Decisions were issued, by a model (the number of its refit's record) or by none."""
+    """Decisions were issued, by a model (the number of its refit's record) or by none.
+
+    `alarms`: asset class -> alarms of drift that were on. `added`: asset class -> closes at which alarms of the inputs
+    add a refit.
+    """
 
     parts: IssuedParts
     model: Count | None = None
+    alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
+    added: dict[Name, list[Moment]] = Field(default_factory=dict)
 
 
 class Refit(Schema):
-    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it."""
+    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it.
+
+    `asked`: asset class -> close of a refit that was not due: somebody asked for it. `alarms`: asset class -> alarms of
+    drift since its refit before. `dated_back`: what was said of rows that claim to have been known before they came.
+    """
 
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
     goes_on: Count | None = None
+    asked: dict[Name, Moment] = Field(default_factory=dict)
+    alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
+    dated_back: list[Text] = Field(default_factory=list)
 
 
 class OfModel(Schema):
-    """A model was accepted, refused, or brought back: the number of its refit's record, and why."""
+    """A model was accepted or refused: the number of its refit's record, and why."""
 
     model: Count
     reason: Text = ""
+
+
+class Rollback(OfModel):
+    """A model was brought back; `since`: of each class whose newest decisions it issued again, their close."""
+
+    since: dict[Name, Moment] = Field(default_factory=dict)
 
 
 class Missed(Schema):
@@ -189,9 +217,10 @@ class Lost(Schema):
 
 
 KINDS: dict[str, type[Schema]] = {
-    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "issued": NewIssued,
-    "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": OfModel, "missed": Missed, "alarm": Alarm,
-    SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded, "lost": Lost, "clock": ClockWasAhead,
+    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "tables": NewTables,
+    "issued": NewIssued, "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback,
+    "missed": Missed, "alarm": Alarm, SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
+    "lost": Lost, "clock": ClockWasAhead,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
 
@@ -241,7 +270,7 @@ class State(Schema):
     Attributes
     ----------
     number, hash, time, now: of the last record; 0 before the first one.
-    settings, actions: artefacts in force.
+    settings, actions: artefacts in force; tables: those that were given beside the bars, by the name of their option.
     bars: artefacts of bars; symbols: symbol -> asset class; columns: further columns that bars have.
     issued: what was issued, the oldest first. models: all refits, the oldest first.
     serving: the number of the model that forecasts, None where there is none; previous: of the one before.
@@ -259,6 +288,7 @@ class State(Schema):
     id: Name = ""
     settings: Artefact | None = None
     actions: Artefact | None = None
+    tables: dict[Name, Artefact] = Field(default_factory=dict)
     bars: tuple[BarsPart, ...] = ()
     symbols: dict[Name, Name] = Field(default_factory=dict)
     columns: tuple[Name, ...] = ()
@@ -380,6 +410,10 @@ def _waits(state: State, record: Record) -> tuple[Wait, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
+def _tables(state: State, record: Record) -> dict[str, Any]:
+    return {"tables": dict(record.parts)}
+
+
 def _issued(state: State, record: Record) -> dict[str, Any]:
     parts = record.parts
     one = Issued(
@@ -445,7 +479,8 @@ def _snapshot(state: State, record: Record) -> dict[str, Any]:
 
 
 _CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
-    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "issued": _issued, "refit": _refit,
+    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "tables": _tables,
+    "issued": _issued, "refit": _refit,
     "accepted": _accepted, "refused": _refused, "rollback": _rollback, "missed": _missed, "alarm": _alarm,
     SNAPSHOT: _snapshot, "clock": _clock,
 }  # fmt: skip
