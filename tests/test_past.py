@@ -389,7 +389,8 @@ def test_without_refits_the_last_fits_forecast_on_until_one_is_made_up_for() -> 
     assert_same(same, make_chain(experiment, up_to(bars, moments[at - 1])))
     unwatched = make_chain(experiment, up_to(bars, moments[at - 1]), past=past, refit="never", watch=False)
     assert unwatched.decisions.frame.equals(same.decisions.frame)
-    assert len(unwatched.classes["index"].alarms) < len(same.classes["index"].alarms)
+    inputs = [one.classes["index"].inputs for one in (past, unwatched, same)]
+    assert inputs[0] == inputs[1] != inputs[2]  # those of the past go on, and no others are looked for
     on, fits = counted(make_chain, experiment, up_to(bars, moments[at + 9]), past=same, refit="never")
     assert set(fits) == {"ensemble"}
     assert refits_of(on) == refits[:-2]

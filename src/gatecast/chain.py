@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -49,7 +49,10 @@ Plan = Callable[[dict[str, Work]], None]
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One asset class on its way through: arrays over its samples and bars, and the alarms of drift in time order."""
+    """One asset class on its way through: arrays over its samples and bars, and the alarms of drift in time order.
+
+    `inputs`: alarms of the inputs among them, with the refits that they add.
+    """
 
     samples: Samples
     forecasts: Forecasts
@@ -58,6 +61,7 @@ class ClassResult:
     selection: Selection
     net: FloatArray
     alarms: tuple[Alarm, ...] = ()
+    inputs: Alarms = field(default_factory=Alarms)
 
     def with_nothing_held(self, disk: Disk | None = None) -> ClassResult:
         """The same with every weight 0, and no evidence; of several classes, on disk."""
@@ -65,12 +69,13 @@ class ClassResult:
         nothing = np.zeros(len(choice.weight))
         doubtful = np.ones(len(nothing), bool)
         flat = Selection(choice.chosen, choice.score, nothing, choice.proposed, nothing, doubtful, choice.left)
-        own = ClassResult(self.samples, self.forecasts, self.signals, self.proposals, flat, self.net, self.alarms)
+        own = replace(self, selection=flat)
         return disk.store(replace(own, selection=disk.store(flat))) if disk else own
 
-    def with_alarms(self, alarms: Sequence[Alarm]) -> ClassResult:
-        """The same with more alarms, in order of time."""
-        return replace(self, alarms=tuple(sorted([*self.alarms, *alarms], key=lambda one: one.time)))
+    def with_inputs(self, inputs: Alarms) -> ClassResult:
+        """The same with alarms of the inputs, in order of time."""
+        alarms = tuple(sorted([*self.alarms, *inputs.alarms], key=lambda one: one.time))
+        return replace(self, alarms=alarms, inputs=inputs)
 
     def as_issued(self, weights: pl.DataFrame) -> ClassResult:
         """The same, weights that were issued as they were: symbol, time, weight; others are left out."""
@@ -86,6 +91,7 @@ class ClassResult:
         own = ClassResult(
             samples, self.forecasts.stored_on(disk, samples),
             disk.store(self.signals), disk.store(self.proposals), disk.store(self.selection), self.net, self.alarms,
+            self.inputs,
         )  # fmt: skip
         return disk.store(own)
 
@@ -103,13 +109,15 @@ class Past:
 
     `forecasts`: asset class -> what it issued, and its last fits. `features`: asset class -> names of the features that
     these read. `weights`: symbol, time, weight and book, as they were decided. `settings`: what the forecasts were made
-    with, see `Experiment.forecasting`; empty: not known.
+    with, see `Experiment.forecasting`; empty: not known. `alarms`: asset class -> alarms of the inputs; they are looked
+    for from there on, or from the first close where a class has none.
     """
 
     forecasts: Mapping[str, Issued]
     features: Mapping[str, tuple[str, ...]]
     weights: pl.DataFrame
     settings: Mapping[str, Any] = field(default_factory=dict)
+    alarms: Mapping[str, Alarms] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +167,7 @@ class Chain:
         return Past(
             {name: one.forecasts.issued() for name, one in self.classes.items()},
             {name: one.samples.names for name, one in self.classes.items()},
-            self.weights, self.settings,
+            self.weights, self.settings, {name: one.inputs for name, one in self.classes.items()},
         )  # fmt: skip
 
     @cached_property
@@ -218,6 +226,8 @@ def make_chain(
     past: Chain | Past | None = None,
     refit: Refit = "due",
     watch: bool = True,
+    classes: Collection[str] | None = None,
+    asked: Mapping[str, Sequence[np.datetime64]] | None = None,
     machine: Machine = ONE_CORE,
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
@@ -229,7 +239,8 @@ def make_chain(
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
     whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
     last fits forecast on, and classes that the past does not have are left out; `watch=False` then looks for no alarms
-    of the inputs, which could only add refits. `machine`: where it runs.
+    of the inputs, which could only add refits. `classes`: those that are forecast; None: all. `asked`: asset class ->
+    closes at which a refit is added because somebody asked for it. `machine`: where it runs.
 
     Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
     for a past that was made with other settings.
@@ -240,6 +251,7 @@ def make_chain(
     names = bars["asset_class"].unique().sort().to_list()
     if refit == "never" and before is not None:
         names = [name for name in names if name in before.forecasts]
+    names = [name for name in names if classes is None or name in classes]
     disk, sampling = Disk.for_classes(len(names)), experiment.sampling
     made: dict[str, Samples] = {}
     for name in names:
@@ -260,24 +272,27 @@ def make_chain(
     def clock(fits: Fits) -> None:
         seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
 
-    facts, classes = facts_of(bars, actions), {}
+    facts, results = facts_of(bars, actions), dict[str, ClassResult]()
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
         unwatched = refit == "never" and not watch
-        watched = Alarms() if unwatched else watch_inputs(at_work, experiment.drift, experiment.schedule)
+        watched = before.alarms.get(name, Alarms()) if before else Alarms()
+        if not unwatched:
+            watched = watch_inputs(at_work, experiment.drift, experiment.schedule, watched)
+        added = (*watched.refits, *(asked or {}).get(name, ()))
         forecasts = forecast_class(
-            experiment, at_work, progress, clock, past=issued, refit=refit, alarms=watched.refits, task=machine.task
+            experiment, at_work, progress, clock, past=issued, refit=refit, alarms=added, task=machine.task
         )
-        result = decide(experiment, forecasts, facts).with_alarms(watched.alarms)
+        result = decide(experiment, forecasts, facts).with_inputs(watched)
         result = result.as_issued(before.weights) if before else result
-        classes[name] = result.stored_on(disk, one) if disk else result
+        results[name] = result.stored_on(disk, one) if disk else result
         at_work.forget()
         del at_work, forecasts, result  # or they would stay until the next class is done
     titles, override = experiment.strategy_titles, experiment.selection.evidence
     issued_weights = before.weights if before else None
-    decisions = make_decisions(classes, facts, titles=titles, override=override, issued=issued_weights)
-    return Chain(facts, classes, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting)
+    decisions = make_decisions(results, facts, titles=titles, override=override, issued=issued_weights)
+    return Chain(facts, results, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting)
 
 
 def _refuse_other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -314,7 +329,7 @@ def forecast_class(
     """Walk-forward forecasts of one asset class by every model, with the ensemble on top.
 
     `on_fits`: called with the fits of each model once they are done. `past`, `refit`, `task`: see `walk_forward`.
-    `alarms`: closes at which alarms of the inputs add a refit; None: they are looked for where the settings let them.
+    `alarms`: closes at which a refit is added; None: alarms of the inputs are looked for where the settings let them.
     The ensemble takes over what it has learned at the past's last refit, and learns anew from there on, its intervals
     from the whole record; what was issued of them stays.
     """

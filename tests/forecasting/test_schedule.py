@@ -242,6 +242,18 @@ def test_a_refit_that_was_not_made_is_made_up_for_at_the_next_close() -> None:
     assert on[2].test[-1] + 1 == on[3].test[0]
 
 
+def test_a_refit_that_is_out_of_force_again_is_not_made_up_for_and_one_that_is_asked_for_is_added() -> None:
+    times = np.arange("2015-01-01T21", "2018-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+    known, schedule = answered(times, 5), Schedule(train="1Y", refit="3M")
+    planned = [fold.cutoff for fold in schedule.folds(times, known)]
+    until, asked = planned[4] + np.timedelta64(9, "D"), planned[4] + np.timedelta64(20, "D")
+    for passed in (planned[4], planned[4] + np.timedelta64(3, "D")):
+        on = schedule.folds(times, known, planned[:4], until, passed=passed)
+        assert [fold.cutoff for fold in on] == [*planned[:4], *planned[5:]]
+        on = schedule.folds(times, known, planned[:4], until, (asked,), passed)
+        assert [fold.cutoff for fold in on] == [*planned[:4], asked, *planned[5:]]
+
+
 def test_a_period_with_nothing_to_fit_on_has_no_forecasts_either_way() -> None:
     """After two years without a bar a window of one year has no rows: planned at once or one after the other."""
     times = np.arange("2015-01-01T21", "2020-01-01T21", 24, dtype="datetime64[h]").astype("datetime64[us]")

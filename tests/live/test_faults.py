@@ -89,8 +89,8 @@ REFUSED: dict[str, tuple[Plant, str]] = {
                                enumerate(rows.write_csv().splitlines())), r"close",
     ),
     "83 a date that is none": (lambda rows: rows.write_csv().replace(TODAY, "9999-99-99"), r"value '9999-99-99'"),
-    "88 a split between the store and the bars that come": (
-        lambda rows: rows.filter(pl.col("date") == TODAY).with_columns(pl.col(*PRICES) / 2), r"split",
+    "88 a history that was re-based, of which one bar is common": (
+        lambda rows: rows.filter(pl.col("date") >= "2001-12-28").with_columns(pl.col(*PRICES) / 2), r"split",
     ),
 }  # fmt: skip
 
@@ -130,6 +130,14 @@ TAKEN: dict[str, tuple[Plant, str, str, str]] = {
     ),
     "22 out of bounds": (
         lambda rows: put(rows, **{name: pl.col(name) * 1e12 for name in PRICES}), "no bar", "left out", "out of bounds",
+    ),
+    "17 and 88 a split between the store and the bar that comes": (
+        lambda rows: put(rows, **{name: pl.col(name) / 2 for name in PRICES}), "doubtful bar", "doubtful bar",
+        "a split, 2 for 1?",
+    ),
+    "19 pence in place of pounds": (
+        lambda rows: put(rows, **{name: pl.col(name) * 100 for name in PRICES}), "doubtful bar", "doubtful bar",
+        "pence and pounds",
     ),
     "23 far beyond the usual": (
         lambda rows: put(rows, high=pl.col("high") * 1.25, close=pl.col("close") * 1.25), "open", "odd", "extreme",

@@ -67,6 +67,8 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "no scale": ("issued.safetensors", without("scale/")),
     "no scores": ("scores.json", lambda content: b"{}"),
     "no settings": ("experiment.toml", lambda content: b"x = 1"),
+    "alarms of no class": ("alarms.json", lambda content: b"[]"),
+    "no state of alarms": ("alarms.json", lambda content: content.replace(b'"state"', b'"stat"')),
     "no provenance": ("provenance.json", lambda content: b"{}"),
 }
 

@@ -118,13 +118,13 @@ def test_what_changed_is_the_sum_of_new_bars_and_the_refit(
     assert any("refit" in row["because"] for row in rows)
 
 
-def test_a_step_like_a_split_between_the_store_and_new_bars_is_refused_and_nothing_changes(
+def test_a_step_like_a_split_that_the_common_bar_has_as_well_is_refused_and_nothing_changes(
     feed: Callable[..., Updated], month: int, store: Path, bars: pl.DataFrame
 ) -> None:
     before = files(store)
     halved = bars.with_columns(pl.col("open", "high", "low", "close") / 2)
     with pytest.raises(BarsError, match="split"):
-        feed(month - 3, given=halved)
+        feed(month - 4, month - 3, given=halved)
     after = files(store)
     assert {name for name in after if after[name] != before.get(name)} <= {"lock"}
 
@@ -174,10 +174,17 @@ def test_parity_names_the_feature_that_moved_by_a_bar(
         now = closes[month - 3] + HOUR
         update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
         assert parity(tmp_path / "s", now=now).equal
+        again = update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
+        assert not any("What was issued" in one for one in again.warnings)
         register("planted_move", warmup=2)(lambda close: np.r_[0.0, move(close)[:-1]])
         found = parity(tmp_path / "s", now=now)
         assert found.difference is not None
         assert (found.difference.stage, found.difference.column) == ("feature", "planted_move")
+        assert (found.difference.symbol, found.difference.time) == ("B1_0", closes[month - 3])
+        now = closes[month - 2] + HOUR
+        done = update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
+        assert f"'B1_0' at {closes[month - 3]:%Y-%m-%d %H:%M} UTC: the feature" in done.warnings[0]
+        assert "planted_move" in done.warnings[0]
     finally:
         FEATURES.remove("planted_move")
 
@@ -211,12 +218,22 @@ def test_a_model_that_was_not_refitted_for_three_periods_forecasts_nothing_and_h
     assert issued["expected_return_log"].null_count() == 2
     assert "`gatecast retrain` makes a new one" in " ".join(old.warnings)
     now = closes[served] + HOUR
+    held = {row["symbol"]: row["weight"] for row in done.decisions}
+    for row in today(store, now=now).rows:
+        assert set(row["because"]) <= {"data", "age"}
+        assert sum(row["because"].values()) == pytest.approx(-held[row["symbol"]])
+    assert any("the model's age" in row["why"] for row in today(store, now=now).rows)
     found = health(store, now=now)
     assert found.status == 2
     assert [check.level for check in found.checks if check.name == "model"] == ["failure"]
+    feed(served + 1)
+    now = closes[served + 1] + HOUR
     again = retrain(store, now=now)
     assert {row["gate"] for row in again.decisions} <= {"open", "signal", "flat"}
     assert [check.level for check in health(store, now=now).checks if check.name == "model"] == ["ok"]
+    rows = today(store, now=now).rows
+    assert all(sum(row["because"].values()) == pytest.approx(row["weight"]) for row in rows)
+    assert any("age" in row["because"] for row in rows)
 
 
 def three_months(after: datetime) -> date:
@@ -341,6 +358,9 @@ def test_an_export_has_the_forecasts_and_says_which_decisions_count(
     decisions = pl.read_parquet(tmp_path / "out" / "decisions.parquet").filter(pl.col("time") == closes[month])
     assert decisions["in_force"].value_counts().sort("in_force")["count"].to_list() == [2, 2]
     counts = decisions.filter("in_force").sort("symbol")
+    indexed = [row for row in opened.index().decisions() if row["time"] == closes[month]]
+    assert [row["record"] for row in indexed] == counts["record"].to_list()
+    assert [row["gate"] for row in indexed] == counts["gate"].to_list()
     rows = today(store, now=closes[month] + HOUR).rows
     assert counts["gate"].to_list() == [row["gate"] for row in rows]
     mine = forecasts.filter(pl.col("time") == closes[month], model="ensemble", head="return").sort("step")

@@ -260,3 +260,15 @@ def test_prices_stay_within_their_bounds_after_splits(ratio: float) -> None:
     with pytest.raises(BarsFileError, match=r"beyond 1e-10 to 1e10\. Correct the ratio") as caught:
         read_bars(WALK, actions=table(value=ratio))
     assert (caught.value.line, caught.value.column) == (1, "open")
+
+
+def test_another_unit_of_prices_changes_no_volume() -> None:
+    bars = synthetic.a1(40, seed=1).drop("segment", "known_at")
+    day = bars["time"][20].date()
+    pence = bars.with_columns(
+        pl.when(pl.col("time").dt.date() >= day).then(pl.col(name) * 100).otherwise(name).alias(name) for name in PRICES
+    )
+    table = pl.DataFrame({"symbol": [bars["symbol"][0]], "kind": ["unit"], "date": [day], "value": [0.01]})
+    read = read_bars(pence, actions=table, stamp="close")
+    assert (read["close"] / bars["close"]).to_list() == pytest.approx([100.0] * 40)
+    assert read["volume"].equals(bars["volume"])

@@ -132,9 +132,12 @@ def test_listed_splits_and_true_moves_are_accepted() -> None:
         assert true_move.bars["close"][RUN] == newer["close"][0]
 
 
-def test_a_split_needs_no_list_where_the_class_never_splits() -> None:
+def test_a_step_like_a_split_is_refused_where_the_class_never_splits_as_well() -> None:
     bars = walk(asset_class="index")
-    assert kinds(bars[:RUN], pl.concat([bars[RUN - 1 : RUN], scaled(bars[RUN:], 0.5)])) == ["odd"]  # it is named
+    halved = pl.concat([bars[RUN - 1 : RUN], scaled(bars[RUN:], 0.5)])
+    with pytest.raises(BarsError, match="a split, 2 for 1"):
+        merge_bars(bars[:RUN], halved)
+    assert [problem.kind for problem in merge_bars(bars[:RUN], halved, False).problems] == ["odd"]  # it is named
 
 
 def test_changes_that_are_no_factor_stay_revisions() -> None:

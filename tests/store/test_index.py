@@ -58,9 +58,9 @@ def test_the_index_has_what_the_journal_says(store: Store, address: str | None) 
     assert [(row["status"], row["reason"], row["now"]) for row in index.refits()] == [("refused", "worse", NOW)]
     rows = index.decisions()
     assert [(row["symbol"], row["weight"], row["signal"], row["time"]) for row in rows] == [
-        ("B1_0", 0.5, 1, NOW), (STRANGE, None, -1, NOW),
+        ("B1_0", 0.9, 1, NOW), (STRANGE, None, -1, NOW),
     ]  # fmt: skip
-    assert {row["model"] for row in rows} == {3}
+    assert {row["model"] for row in rows} == {None}
     assert len(index.decisions("B1_0")) == 1
     assert (store.folder / "index.sqlite").exists() == (address is None)
     assert store.check() == []
@@ -156,7 +156,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         0, {"path": str(folder), "whole": True, "faults": [], "notes": [], "rebuilt": 3},
     )  # fmt: skip
     status, done = said("export", folder, "--out", tmp_path / "out", "--format", "parquet")
-    assert done["files"] == {"bars.parquet": 120, "decisions.parquet": 0, "forecasts.parquet": 0}
+    assert done["files"] == {
+        "bars.parquet": 120, "actions.parquet": 0, "decisions.parquet": 0, "forecasts.parquet": 0,
+    }  # fmt: skip
     assert said("export", folder, "--out", tmp_path / "out", "--format", "xlsx")[0] == 2
     for words in (("list", folder), ("check", folder), ("prune", folder), ("export", folder, "--out", tmp_path / "o")):
         assert execute(["store", *map(str, words)]) == 0

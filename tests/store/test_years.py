@@ -500,7 +500,7 @@ def test_what_is_no_file_is_never_opened(copy: Path, tmp_path: Path, name: str) 
 
 def test_exported_tables_hold_no_formulas(full: Path, tmp_path: Path) -> None:
     done = export(Store.open(full), tmp_path / "out", LATER)
-    assert done == {"bars.csv": 600, "decisions.csv": 4, "forecasts.csv": 0}
+    assert done == {"bars.csv": 600, "actions.csv": 0, "decisions.csv": 4, "forecasts.csv": 0}
     text = (tmp_path / "out" / "decisions.csv").read_text()
     assert "'=B1_1" in text
     assert "'-flat" in text

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gatecast.cli.actions import actions
 from gatecast.cli.check import check
 from gatecast.cli.kept import health, live, parity, replay, retrain, rollback, today, update
 from gatecast.cli.live import forecast
@@ -51,6 +52,7 @@ for command in (
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
 app.add_typer(store)
+app.add_typer(actions)
 
 
 def main() -> None:

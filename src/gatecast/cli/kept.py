@@ -32,9 +32,10 @@ def update(
     """Store new bars and issue a decision for every symbol; a store that is not there is made.
 
     Late, repeated, corrected and unfinished bars are told apart, in any order; the same file again changes nothing.
-    What does not fit to the bars that are there (a step like a split, another market) is refused. Exit status 0, also
-    where there is no model yet; 1 where a forecast is not finite, where the model in force forecasts other numbers
-    under the versions of libraries that are installed, and with --strict for problems of the data.
+    What does not fit to the bars that are there (another market or level) is refused; a symbol whose newest bar looks
+    like a split waits until `gatecast actions resolve` says what it is. Exit status 0, also where there is no model
+    yet; 1 where a forecast is not finite, where the model in force forecasts other numbers under the versions of
+    libraries that are installed, and with --strict for problems of the data.
     """
     from gatecast.experiment import Experiment
     from gatecast.live import update as update_store
@@ -92,7 +93,8 @@ def retrain(
 ) -> None:
     """Refit the models of a store; the first time all refits of its history.
 
-    A refit is due at the first session of each period of the schedule. Of several that were missed the latest is made
+    A refit is due at the first session of each period of the schedule; without --if-due one is made at the newest close
+    all the same. Of several that were missed the latest is made
     and the others are listed. The new models take over unless the guard refuses them; `gatecast rollback` brings the
     ones before back.
     """
@@ -108,6 +110,10 @@ def retrain(
     console = make_console()
     for text in done.missed:
         console.print(f"missed: {text}", markup=False, soft_wrap=True)
+    for name, alarms in done.alarms.items():
+        for one in alarms:
+            text = f"alarm since the refit before: {name} {one['time'][:10]}: {one['sentence']}"
+            console.print(text, markup=False, soft_wrap=True)
     for name, why in done.refused.items():
         console.print(f"refused: {name}: {why}", markup=False, soft_wrap=True)
     for head, verdict in done.verdicts.items():
@@ -141,7 +147,10 @@ def rollback(
 
 
 def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
-    """Show what to hold of every symbol, and why it is not what was held before: new bars, the refit, or settings."""
+    """Show what to hold of every symbol, and why it is not what was held before; and the alarms that are on.
+
+    Causes: new bars, the refit, other settings, the age of the model.
+    """
     from gatecast.live import today as what_today
 
     found = what_today(folder, now=as_moment(now))
@@ -167,6 +176,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         "since the close before",
     )  # fmt: skip
     show_rows(columns, rows, console)
+    for one in found.alarms:
+        console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
 
 
 def replay(

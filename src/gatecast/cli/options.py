@@ -137,14 +137,14 @@ def only_given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in inner.items() if value is not None and value != {}}
 
 
-def as_moment(text: str | None) -> datetime | None:
+def as_moment(text: str | None, option: str = "--now") -> datetime | None:
     """A date or a time, UTC where it has no zone; raises `SettingsError` for anything else."""
     if text is None:
         return None
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"--now must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
+        raise SettingsError(f"{option} must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 

@@ -83,6 +83,13 @@ def _about(record: Any) -> str:
             return ", ".join(f"{name} {count}" for name, count in body["counts"].items() if count)
         case "accepted" | "refused" | "rollback":
             return f"model {body['model']}" + (f": {body['reason']}" if body.get("reason") else "")
+        case "actions":
+            named = ", ".join(f"{one['symbol']} {one['date']}" for one in body.get("rows", ()))
+            return f"{body.get('verb', '')} {named}".strip()
+        case "tables":
+            return ", ".join(sorted(body["parts"]))
+        case "refit" if body.get("asked"):
+            return f"asked for: {', '.join(sorted(body['asked']))}"
         case "missed":
             return ", ".join(body["months"])
         case "alarm":

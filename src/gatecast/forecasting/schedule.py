@@ -222,6 +222,7 @@ class Schedule(Settings):
         done: Sequence[np.datetime64] = (),
         until: np.datetime64 | None = None,
         alarms: Sequence[np.datetime64] = (),
+        passed: np.datetime64 | None = None,
     ) -> list[Fold]:
         """The refits of a history.
 
@@ -233,7 +234,9 @@ class Schedule(Settings):
         until: with `done`, the newest close of the history that these were made on: refits due after it are added, and
             one that was due before and not made is made up for at the next close; None: no refit is added.
         alarms: moments of alarms of the inputs: each adds a refit at the first close at or after it, beside those that
-            are due, see `drift.watch_inputs`.
+            are due, see `drift.watch_inputs`; so does a moment for which somebody asked.
+        passed: with `until`, the cutoff of a refit that was made and is out of force again: none up to it is made up
+            for.
 
         Returns
         -------
@@ -249,7 +252,8 @@ class Schedule(Settings):
             return blocks(planned)
         cutoffs = [one.astype("datetime64[us]") for one in done]
         if until is not None:
-            planned = planned[planned > cutoffs[-1]]  # those of the last refit's period end
+            last = cutoffs[-1] if passed is None else max(cutoffs[-1], passed)
+            planned = planned[planned > last]  # those of the last refit's period end
             missed = planned[planned <= until]
             possible = {one.cutoff for one in blocks(missed)}
             cutoffs += [one for one in missed if one not in possible]  # nothing to fit on: no block either

@@ -73,6 +73,7 @@ class Forecasts:
     in_force: head -> for each fold the name of the forecast that the ensemble passes on.
     rivals: head -> for each fold the name of the simple rival in force, see `evaluation.rivals`.
     learned: part -> the numbers that the ensemble has learned at the last refit, see `combining.choice.Learning`.
+    passed: cutoff of the newest refit that was made and is out of force again, see `Schedule.folds`; None: of none.
 
     Of a class that is finished, beside others, arrays are on disk and read when they are asked for, see `compute.disk`.
     """
@@ -89,6 +90,7 @@ class Forecasts:
     refused: Mapping[str, Mapping[np.datetime64, str]] = field(default_factory=dict)
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
     learned: Mapping[str, FloatArray] = field(default_factory=dict)
+    passed: np.datetime64 | None = None
 
     @cached_property
     def rows(self) -> IntArray:
@@ -112,7 +114,7 @@ class Forecasts:
             tuple(samples.symbols[number] for number in samples.symbol[samples.decided[rows]]), samples.times[rows],
             tuple(fold.cutoff for fold in self.folds), values, dict(self.scale), self.fitted, members,
             self.in_force, self.rivals, samples.targets["return"].value[samples.decided[rows], 0],
-            self.refused, self.refused_fits, learned=self.learned,
+            self.refused, self.refused_fits, learned=self.learned, passed=self.passed,
         )  # fmt: skip
 
     def keys_of(self, rows: IntArray) -> Keys:
@@ -220,7 +222,7 @@ class Issued:
     ----------
     symbol, time: (rows,) whose forecast each is, and the close at which it was made. cutoffs: of the refits, in time
         order. values, members: as in `Forecasts`, arrays over these rows.
-    scale, fitted, in_force, rivals, refused, refused_fits, learned: as in `Forecasts`.
+    scale, fitted, in_force, rivals, refused, refused_fits, learned, passed: as in `Forecasts`.
     moves: (rows,) log return over the bar that follows, NaN where it was not known; empty: not known at all. They tell
         whether longer bars are those of the same market.
     validation: for each refit the rows that `scale` is of; empty: those of the same refit. A past that has them may be
@@ -241,6 +243,7 @@ class Issued:
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
     validation: tuple[Keys, ...] = ()
     learned: Mapping[str, FloatArray] = field(default_factory=dict)
+    passed: np.datetime64 | None = None
 
     @cached_property
     def _found(self) -> list[tuple[ReferenceType[Samples], tuple[IntArray, IntArray]]]:
@@ -358,7 +361,8 @@ def _folds(
         )
     _refuse_other_market(samples, past)
     until = past.until if refit == "due" else None
-    folds = [one.on(samples) for one in schedule.folds(samples.times, samples.known_at, past.cutoffs, until, alarms)]
+    found = schedule.folds(samples.times, samples.known_at, past.cutoffs, until, alarms, past.passed)
+    folds = [one.on(samples) for one in found]
     issued = np.zeros(len(samples), bool)
     issued[past.rows_in(samples)[1]] = True
     last = len(past.cutoffs) - 1
@@ -456,6 +460,7 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
         rivals=dict(past.rivals),
         refused=kept(past.refused),
         refused_fits=kept(past.refused_fits),
+        passed=past.passed,
     )
 
 

@@ -1,5 +1,6 @@
 """A new bar in, a forecast out: of a run that is finished, and of a store that is kept for years."""
 
+from gatecast.live.actions import Actions, add_action, list_actions, remove_action, resolve
 from gatecast.live.health import Health, health
 from gatecast.live.newest import Newest, NewestBars, forecast, forecast_newest, read_newest, without_broken
 from gatecast.live.replay import Replayed, parity, replay, replay_store
@@ -9,7 +10,8 @@ from gatecast.live.update import Updated, update
 from gatecast.live.watch import Round, watch
 
 __all__ = [
-    "Health", "Newest", "NewestBars", "Replayed", "Retrained", "RolledBack", "Round", "Today", "Updated", "forecast",
-    "forecast_newest", "health", "parity", "read_newest", "replay", "replay_store", "retrain", "rollback", "today",
-    "update", "watch", "without_broken",
+    "Actions", "Health", "Newest", "NewestBars", "Replayed", "Retrained", "RolledBack", "Round", "Today",
+    "Updated", "add_action", "forecast", "forecast_newest", "health", "list_actions", "parity", "read_newest",
+    "remove_action", "replay", "replay_store", "resolve", "retrain", "rollback", "today", "update", "watch",
+    "without_broken",
 ]  # fmt: skip

@@ -28,8 +28,11 @@ OPEN = "open"
 """No gate closed: a position is held."""
 STILL: Kind = "no variance"
 """A gate, and the kind of the problem of a price that did not move within the window."""
+DOUBTFUL_BAR: Kind = "doubtful bar"
+"""Kind of the problem of a bar that waits until somebody says what it is, and the gate."""
 GATES = {
     "ended": "the symbol has ended",
+    DOUBTFUL_BAR: "its newest bar looks like a split or another unit: nothing is decided until that is resolved",
     "no bar": "there is no bar of the newest session",
     "no trade": "nothing was traded in the newest session",
     "stale": "the newest bar is too old",
@@ -227,6 +230,8 @@ def gate_of(row: Mapping[str, Any], run: Run, model: int) -> dict[str, Any]:
 
 def closed(row: Mapping[str, Any], doubt: str, override: bool, flags: list[str]) -> str:
     """The first gate that closes; `doubt`: that of the whole run; `override`: whether the settings set the evidence."""
+    if row["today"] != "ended" and DOUBTFUL_BAR in flags:
+        return DOUBTFUL_BAR
     if row["today"] in ("ended", "no bar", "no trade"):
         return str(row["today"])
     if "stale" in flags:

@@ -13,7 +13,9 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
+from gatecast.live.actions import say_waiting
 from gatecast.live.gates import SERVED_PERIODS, old_models
+from gatecast.live.kept import alarms_said
 from gatecast.live.retrain import due_closes
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import names_of
@@ -102,6 +104,8 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),
         refit,
+        _waiting(opened),
+        _drift(opened),
         _looked(opened, moment),
         *(Check("store", "warning", str(one.message)) for one in said),
     ]
@@ -119,6 +123,11 @@ def _bars(behind: Mapping[str, int]) -> Check:
         return Check("bars", "ok", "every symbol has its newest bar.")
     level: Level = "failure" if min(behind.values()) >= DEAD_SESSIONS else "warning"
     return Check("bars", level, f"{names_of(late)}: no bar for {worst} sessions. Is the feed alive?")
+
+
+def _waiting(store: Store) -> Check:
+    said = [one.sentence for one in say_waiting(store)]
+    return Check("waiting", "warning", " ".join(said)) if said else Check("waiting", "ok", "no bar waits.")
 
 
 def _model(store: Store, bars: pl.DataFrame) -> Check:
@@ -155,6 +164,13 @@ def _refit(store: Store, bars: Any) -> Check:
     count = max(len(closes) for closes in due.values())
     since = min(closes[0] for closes in due.values())[:10]
     return Check("refit", "warning", f"{count} due since {since}: `gatecast retrain {store.folder} --if-due`.")
+
+
+def _drift(store: Store) -> Check:
+    on = alarms_said(store)
+    if not on:
+        return Check("drift", "ok", "no alarm is on.")
+    return Check("drift", "warning", " ".join(f"Since {one['time'][:10]}: {one['sentence']}" for one in on))
 
 
 def _looked(store: Store, now: datetime) -> Check:

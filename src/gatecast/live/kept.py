@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from gatecast.chain import Past
 from gatecast.errors import StoreError
+from gatecast.forecasting.drift import Alarms
 from gatecast.runs import Run
 from gatecast.store.issued import Piece, bytes_of_pieces, issued_keys, joined, rows_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import WEIGHTS, in_order, pieces_by_record
 from gatecast.store.reading import experiment_of
-from gatecast.store.schema import Provenance, Scores
-from gatecast.store.state import ISSUED
+from gatecast.store.schema import AlarmsOfClasses, Provenance, Scores
+from gatecast.store.state import ALARMS, ISSUED, refuse_misfit
 from gatecast.store.writing import json_part, model_parts, settings_part
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def parts_of_model(run: Run, chain: Chain, past: Past | None) -> dict[str, bytes
         "experiment.toml": settings_part(run.experiment),
         "scores.json": json_part(run.scores),
         "provenance.json": json_part(run.provenance),
+        ALARMS: json_part({"classes": {name: one.inputs.to_dict() for name, one in chain.classes.items()}}),
         **model_parts(chain.forecasts),
         ISSUED: bytes_of_pieces(
             {name: replace(one, again=past is not None) for name, one in pieces_from(chain, past, signals).items()}
@@ -126,7 +128,13 @@ def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = No
     past = _past_of(
         store, model, experiment, (models_of(parts), models_of(parts, "refused/")), before or {}, features
     )  # fmt: skip
-    return Served(model.record, run, past)
+    return Served(model.record, run, replace(past, alarms=_alarms_of(parts)))
+
+
+def _alarms_of(parts: Parts) -> dict[str, Alarms]:
+    if ALARMS not in parts:
+        return {}
+    return {name: Alarms.from_dict(one) for name, one in parts.json(ALARMS, AlarmsOfClasses)["classes"].items()}
 
 
 def _past_of(
@@ -138,7 +146,7 @@ def _past_of(
     `fits`: asset class -> model -> fit, those in force and those that were refused.
     """
     read = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
-    own, ancestry = read[model.record], _ancestry(store, model)
+    own, ancestry, passed = read[model.record], _ancestry(store, model), last_refits(store.state.models)
     found, weights = {}, []
     for name, refits in own.items():
         each = [(number, pieces[name]) for number, pieces in read.items() if name in pieces]
@@ -158,7 +166,7 @@ def _past_of(
         found[name] = replace(
             joined([piece.issued for piece in ordered]), cutoffs=cutoffs, in_force=refits.issued.in_force,
             rivals=refits.issued.rivals, refused=refits.issued.refused, learned=refits.issued.learned,
-            fitted=fits[0].get(name, {}), refused_fits=fits[1].get(name, {}), scale=scale,
+            fitted=fits[0].get(name, {}), refused_fits=fits[1].get(name, {}), scale=scale, passed=passed.get(name),
             validation=tuple(rows[place] for place in range(len(cutoffs))) if scale else (),
         )  # fmt: skip
         for one in sorted({experiment.signals.model, experiment.signals.confirmed_by}):
@@ -200,6 +208,30 @@ def _ancestry(store: Store, model: Model) -> set[int]:
         found.add(one.record)
         one = store.state.model(one.goes_on)
     return found
+
+
+def last_issued(store: Store) -> dict[str, Any]:
+    """What the newest record of decisions says; {} where there is none. Raises `StoreError` where it does not fit."""
+    if not store.state.issued:
+        return {}
+    record = next(store.journal.records(since=store.state.issued[-1].record))
+    refuse_misfit(record.kind, record.body)
+    return dict(record.body)
+
+
+def alarms_said(store: Store) -> list[dict[str, Any]]:
+    """The alarms of drift that were on at the newest decisions, by asset class, each as `Alarm.to_dict` has it."""
+    return [one for _, alarms in sorted(last_issued(store).get("alarms", {}).items()) for one in alarms]
+
+
+def last_refits(models: Iterable[Model]) -> dict[str, np.datetime64]:
+    """Models of a store -> asset class -> cutoff of its newest refit that was accepted, in force or rolled back."""
+    last: dict[str, np.datetime64] = {}
+    for one in models:
+        for name, text in one.cutoffs.items() if one.status == "accepted" else ():
+            moment = np.datetime64(text, "us")
+            last[name] = max(last.get(name, moment), moment)
+    return last
 
 
 def refuse_unserved(store: Store) -> Model:

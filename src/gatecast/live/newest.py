@@ -48,7 +48,7 @@ OLD_MODEL: Kind = "old model"
 """Kind of the problem of a model that was not refitted for so long that nothing is forecast with it."""
 OTHER_VERSIONS: Kind = "other versions"
 """Kind of the problem of a model that forecasts other numbers under the versions of libraries that are installed."""
-FAILS = ("stale", "missing", "awaited", "revised", "left out", NOT_FINITE, OLD_MODEL)
+FAILS = ("stale", "missing", "awaited", "revised", "left out", "doubtful bar", NOT_FINITE, OLD_MODEL)
 """Kinds of problems for which `--strict` ends with status 1."""
 MOST_SAID = 20
 """Findings of a reading on new symbols that are said one by one."""

@@ -118,6 +118,28 @@ def _first(stage: Stage, ours: pl.DataFrame, theirs: pl.DataFrame) -> Difference
     )
 
 
+def newest_difference(pieces: Mapping[str, Piece], chain: Chain) -> Difference | None:
+    """What was issued last and a chain over later bars: the first feature of its newest close that differs, or None.
+
+    In: asset class -> piece. Only rows that both have are compared.
+    """
+    for name, piece in pieces.items():
+        one = chain.classes.get(name)
+        if one is None or not len(piece.issued.time):
+            continue
+        rows, mine = piece.issued.rows_in(one.samples)
+        newest = piece.issued.time[rows] == piece.issued.time.max()
+        rows, mine = rows[newest], mine[newest]
+        keys, table = issued_keys(piece.issued)[rows], one.samples.features[one.samples.ends[mine]]
+        ours = keys.with_columns(pl.Series(label, values[rows]) for label, values in piece.features.items())
+        theirs = keys.with_columns(pl.Series(label, table[:, at]) for at, label in enumerate(one.samples.names))
+        without_nan = pl.selectors.float().fill_nan(None)
+        found = _first("feature", ours.with_columns(without_nan), theirs.with_columns(without_nan))
+        if found is not None:
+            return found
+    return None
+
+
 def corrected_since(found: Difference, then: pl.DataFrame, now: pl.DataFrame) -> Difference | None:
     """A difference of what was issued at a close -> that of the newest bar up to it which was corrected since.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from gatecast.chain import make_chain
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import (
     Difference,
+    Stage,
     Stages,
     corrected_since,
     first_difference,
@@ -24,8 +25,11 @@ from gatecast.live.parity import (
     stages_of,
     stages_of_issued,
 )
+from gatecast.live.spans import Span, spans_of
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.calendar import deadlines, fill_times
 from gatecast.market.reading import as_utc
+from gatecast.store.issued import in_force
 from gatecast.store.pieces import in_order, pieces_by_record
 from gatecast.store.store import Store
 
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 Heard = Callable[[int, int], None]
 """Called with the closes that are done and those there are."""
+INSTANT = timedelta(microseconds=1)
 AT_ONCE = "bar by bar against all bars at once"
 ISSUED_ONES = "what was issued against a chain over all bars"
 
@@ -81,6 +86,8 @@ def replay(
     *,
     since: datetime,
     past: Past | None = None,
+    classes: Collection[str] | None = None,
+    asked: Mapping[str, Sequence[np.datetime64]] | None = None,
     progress: Heard | None = None,
     machine: Machine = ONE_CORE,
 ) -> Replayed:
@@ -88,47 +95,35 @@ def replay(
 
     Parameters
     ----------
-    bars: Bars frame; at each close the chain sees what was known by then. actions: delistings that are known.
+    bars: Bars frame; at each close the chain sees what was known by its fill. actions: delistings that are known.
     since: the first close that is made by itself; what came before is made at once, or is `past`.
-    progress: called with the closes that are done and those there are.
+    classes, asked: see `make_chain`. progress: called with the closes that are done and those there are.
 
     Raises as `make_chain` does.
     """
-    closes = bars.filter(pl.col("time") >= since)["time"].unique().sort().to_list()
+    filled = bars.with_columns(fill=fill_times(bars)).filter(pl.col("time") >= since)
+    filled = filled.group_by("time").agg(pl.col("fill").max()).sort("time")
+    moments = filled.select("time", pl.min_horizontal("fill", pl.col("time").shift(-1) - INSTANT))
+    closes = moments["time"].to_list()
     before = past
     said: list[Stages] = []
-    for number, close in enumerate(closes):
-        known = up_to(bars, np.datetime64(close.replace(tzinfo=None), "us"))
-        chain = make_chain(experiment, known, actions=actions, past=before, machine=machine)
+    for number, (close, fill) in enumerate(moments.iter_rows()):
+        known = up_to(bars, np.datetime64(fill.replace(tzinfo=None), "us"))
+        chain = make_chain(
+            experiment, known, actions=actions, past=before, classes=classes, asked=asked, machine=machine
+        )
         before = chain.past
         said.append(stages_of(chain, close))
         if progress:
             progress(number + 1, len(closes))
     if not said:
         return Replayed(0, None, AT_ONCE)
-    batch = make_chain(experiment, bars, actions=actions, past=past, machine=machine)
+    batch = make_chain(experiment, bars, actions=actions, past=past, classes=classes, asked=asked, machine=machine)
     whole = joined(said)
     return Replayed(len(closes), first_difference(whole, stages_of(batch, since)), AT_ONCE, whole)
 
 
 # ── of a store ────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class _Span:
-    """The newest closes of a store: what it can be continued from, and what it issued since.
-
-    `records`: close -> the number of the last record that issued it.
-    """
-
-    since: datetime
-    records: dict[datetime, int]
-    closes: int
-    experiment: Experiment
-    bars: pl.DataFrame
-    actions: pl.DataFrame
-    past: Past
-    issued: Stages
 
 
 @checked
@@ -139,14 +134,20 @@ def replay_store(
     """Feeds the newest closes of a store bar by bar through the chain, refits where they are due, and compares.
 
     Each close is compared with a chain over all bars at once. `last`: closes; fewer where the store has not issued so
-    many. Raises `StoreError` where the store cannot be read or has no model. Nothing is written.
+    many. Where a refit was rolled back, or a symbol or class joined, both begin anew from what was issued. Raises
+    `StoreError` where the store cannot be read or has no model. Nothing is written.
     """
-    span = _span(Store.open(store, machine=machine), last, now)
-    if span is None:
-        return Replayed(0, None, AT_ONCE)
-    return replay(
-        span.experiment, span.bars, span.actions, since=span.since, past=span.past, progress=progress, machine=machine
-    )
+    issued = _issued(Store.open(store, machine=machine), last, now)
+    parts = [
+        replay(
+            issued.experiment.replace(bars=one.bars), one.bars, issued.actions, since=one.since, past=one.past,
+            classes=one.classes, asked=one.asked, progress=progress, machine=machine,
+        )
+        for one in issued.spans
+    ]  # fmt: skip
+    different = [one for one in parts if one.difference is not None]
+    said = joined([one.said for one in parts if one.closes]) if parts else {}
+    return Replayed(sum(one.closes for one in parts), different[0].difference if different else None, AT_ONCE, said)
 
 
 @checked
@@ -155,21 +156,33 @@ def parity(
 ) -> Replayed:  # fmt: skip
     """Compares what a store issued at its newest closes with a chain over all its bars, refits made anew.
 
-    Raises `StoreError` where the store cannot be read or has no model. Nothing is written.
+    Where a refit was rolled back, or a symbol or class joined, the chain begins anew from what was issued. Raises
+    `StoreError` where the store cannot be read or has no model. Nothing is written.
     """
     opened = Store.open(store, machine=machine)
-    span = _span(opened, last, now)
-    if span is None:
-        return Replayed(0, None, ISSUED_ONES)
-    chain = make_chain(span.experiment, span.bars, actions=span.actions, past=span.past, machine=machine)
-    batch = stages_of(chain, span.since)
-    decided = span.issued["signal"].select("symbol", "time")
-    for stage in ("signal", "strategy"):  # decisions are issued of the newest close of an update alone
-        batch[stage] = batch[stage].join(decided, on=["symbol", "time"], how="semi")
-    found = first_difference(span.issued, batch)
-    if found is not None and found.stage != "bar" and found.time in span.records:
-        found = corrected_since(found, _bars_by(opened, span.records[found.time]), span.bars) or found
-    return Replayed(span.closes, found, ISSUED_ONES, span.issued)
+    issued = _issued(opened, last, now)
+    told: tuple[Stage, ...] = ("signal", "strategy")
+    made: tuple[Stage, ...] = ("feature", "model", "forecast", "size")
+    for one in issued.spans:
+        said = {stage: one.within(table) for stage, table in issued.said.items()}
+        chain = make_chain(
+            issued.experiment.replace(bars=one.bars), one.bars, actions=issued.actions, past=one.past,
+            classes=one.classes, asked=one.asked, machine=machine,
+        )  # fmt: skip
+        batch = {stage: one.within(table) for stage, table in stages_of(chain).items()}
+        decided = said["signal"].select("symbol", "time")
+        for stage in told:  # decisions are issued of the newest close of an update alone
+            batch[stage] = batch[stage].join(decided, on=["symbol", "time"], how="semi")
+        late = one.bars.filter(one.bars["known_at"] > deadlines(one.bars)).select("symbol", "time")
+        for stage in made:  # of a bar that came after its fill nothing need be issued
+            not_issued = late.join(said[stage], on=["symbol", "time"], how="anti")
+            batch[stage] = batch[stage].join(not_issued, on=["symbol", "time"], how="anti")
+        found = first_difference(said, batch)
+        if found is not None:
+            if found.stage != "bar" and found.time in issued.records:
+                found = corrected_since(found, _bars_by(opened, issued.records[found.time]), one.bars) or found
+            return Replayed(issued.closes, found, ISSUED_ONES, issued.said)
+    return Replayed(issued.closes, None, ISSUED_ONES, issued.said)
 
 
 def _bars_by(store: Store, record: int) -> pl.DataFrame:
@@ -179,40 +192,43 @@ def _bars_by(store: Store, record: int) -> pl.DataFrame:
     return store.bars.for_chain(datetime.fromisoformat(moment), record=record)
 
 
-def _span(store: Store, last: int, now: datetime | None) -> _Span | None:
-    """The newest `last` closes that the store issued after a model was there; None where there is none."""
+@dataclass(frozen=True)
+class _Issued:
+    """What a store issued at its newest closes: how many, in which spans, and what was said stage by stage.
+
+    `records`: close -> the number of the last record that issued it.
+    """
+
+    closes: int
+    spans: Sequence[Span]
+    said: Stages
+    experiment: Experiment
+    actions: pl.DataFrame
+    records: Mapping[datetime, int]
+
+
+def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
+    """The newest `last` closes that a store issued after a class's first model was there; 0 where there is none."""
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    serving = serve(store, refuse_unserved(store))
-    experiment = serving.run.experiment
+    experiment = serve(store, refuse_unserved(store)).run.experiment
     pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon)
-    first = next(one for one in store.state.models if one.status != "refused")
-    trained = {name: np.datetime64(piece.issued.time.max()) for name, piece in pieces[first.record].items()}
+    trained: dict[str, np.datetime64] = {}
+    for one in store.state.models:  # the first that has a class was fitted on its history
+        for name, piece in pieces.get(one.record, {}).items() if one.status == "accepted" else ():
+            if name not in trained and len(piece.issued.time):
+                trained[name] = piece.issued.time.max()
     times = {
-        time: number for number, each in sorted(pieces.items()) if number != first.record
-        for name, piece in each.items() for time in piece.issued.time.tolist() if np.datetime64(time) > trained[name]
+        time: number for number, each in sorted(pieces.items()) for name, piece in each.items() if name in trained
+        for time in piece.issued.time[piece.issued.time > trained[name]].tolist()
     }  # fmt: skip
     if not times:
-        return None
+        return _Issued(0, (), {}, experiment, store.actions, {})
     newest = sorted(times)[-last:]
     since = newest[0].replace(tzinfo=UTC)
-    model = next(
-        one
-        for one in reversed(store.state.models)
-        if one.status != "refused" and (one is first or all(_moment(cut) < since for cut in one.cutoffs.values()))
-    )
-    served = serve(store, model, before=dict.fromkeys(store.state.symbols.values(), since))
-    ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
-    known = store.bars.first_known(since)
     decisions = store.decisions().filter(pl.col("forecast_time") == pl.col("time"))
-    decisions = (
-        decisions.sort("record").unique(["symbol", "time"], keep="last").with_columns(pl.col("signal").cast(pl.Int8))
-    )
-    issued = stages_of_issued(ordered, known, decisions)
-    issued = {stage: table.filter(pl.col("time") >= since) for stage, table in issued.items()}
-    bars = store.bars.for_chain(moment)
+    decisions = decisions.filter(in_force(decisions)).with_columns(pl.col("signal").cast(pl.Int8))
+    ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
+    said = stages_of_issued(ordered, store.bars.first_known(since), decisions)
     records = {time.replace(tzinfo=UTC): times[time] for time in newest}
-    return _Span(since, records, len(newest), experiment.replace(bars=bars), bars, store.actions, served.past, issued)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    spans = spans_of(store, since, moment, pieces)
+    return _Issued(len(newest), spans, said, experiment, store.actions, records)

@@ -21,7 +21,7 @@ from gatecast.chain import Chain, Past, Progress, make_chain
 from gatecast.compute.progress import shown
 from gatecast.errors import StoreError
 from gatecast.forecasting.schedule import Fold, Schedule
-from gatecast.live.kept import Served, parts_of_model, serve
+from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import told_of
 from gatecast.live.update import Issued, issue_chain
 from gatecast.live.versions import misfit_of
@@ -43,7 +43,8 @@ class Retrained:
     `due`: asset class -> the closes at which refits were due and not made, ISO. `missed`: those of them that are passed
     over, as the latest alone is made. `model`: number of the record of the new model, None where none was made;
     `replaces`: of the one before. `refused`: class/model -> why the guard kept the old fit, of the newest refit.
-    `message`: in a sentence.
+    `message`: in a sentence. `asked`: asset class -> close of a refit that was not due. `alarms`: asset class -> alarms
+    of drift since its refit before.
     """
 
     store: Path
@@ -57,11 +58,14 @@ class Retrained:
     verdicts: Mapping[str, Any] = field(default_factory=dict)
     decisions: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
+    asked: Mapping[str, str] = field(default_factory=dict)
+    alarms: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "due": {name: list(one) for name, one in self.due.items()},
+            "asked": dict(self.asked), "alarms": {name: list(one) for name, one in self.alarms.items()},
             "missed": list(self.missed), "model": self.model, "replaces": self.replaces, "refused": dict(self.refused),
             "verdicts": dict(self.verdicts), "decisions": list(self.decisions), "warnings": list(self.warnings),
             "message": self.message,
@@ -77,10 +81,11 @@ def retrain(
 
     Parameters
     ----------
-    if_due: where no refit is due nothing is done; False says so as well, since none is made within a period.
+    if_due: where no refit is due nothing is done; False: one is made at the newest close all the same, as asked for.
     now: the moment against which a refit is due (default: the clock). progress: see `gatecast.run`. machine: cores.
 
-    Of several refits that were due, as on a machine that was off for months, the latest is made and the others are
+    A refit is due at the first close of a period of the schedule, and where the settings let alarms of the inputs add
+    one. Of several refits that were due, as on a machine that was off for months, the latest is made and the others are
     listed. The networks of a refit that was killed are kept in the store's folder, and are not trained again. Raises
     `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
     bars for a first model; then nothing has changed.
@@ -111,6 +116,7 @@ def _refit(
     nothing = Retrained(store.folder, now, {}, (), None, store.state.serving, "")
     open_closes = untraded_closes(bars, now)
     due = {} if model is None else due_closes(store, experiment.schedule, bars)
+    asked = {} if if_due or model is None else _asked(store, open_closes, due)
     if model is not None and if_due and not due:
         return replace(nothing, message="no refit is due.")
     if model is not None and not open_closes:
@@ -121,22 +127,28 @@ def _refit(
     before = serve(store, model, before=open_closes) if model is not None else None
     past = before.past if before else None
     misfit = misfit_of(store, before) if before else ""
-    chain = make_chain(experiment, bars, progress, actions=store.actions, past=past, machine=machine)
+    moments = {name: [np.datetime64(text)] for name, text in asked.items()}
+    chain = make_chain(experiment, bars, progress, actions=store.actions, past=past, asked=moments, machine=machine)
     fresh = {name: one.forecasts.folds[_done(past, name) :] for name, one in chain.classes.items()}
     if not any(fresh.values()):
-        why = "no refit is due; one in the middle of a period is not made." if not due else (
-            "no refit can be made at the newest bars: their windows have gaps, or they came late."
-        )  # fmt: skip
-        return replace(nothing, due=due, message=why)
+        why = "no refit can be made at the newest bars: their windows have gaps, or they came late."
+        return replace(nothing, due=due, message=why if due or asked else "a refit was made at the newest close.")
+    cutoffs = {name: str(one.forecasts.folds[-1].cutoff) for name, one in chain.classes.items()}
+    asked = {name: text for name, text in asked.items() if cutoffs[name] == text}
+    alarms = _alarms_since(chain, past, fresh)
     run = judged(experiment, chain, Reading(bars, (), store.actions), jobs=machine.jobs, goes_on=past is not None)
+    run = replace(run, provenance={**run.provenance, "alarms": alarms, "asked": asked})
     chain = without_doubtful(run, chain)
+    before_it = 0 if model is None else model.record
+    dated_back = [leak.sentence for leak in store.dated_back(before_it)]
     parts = {role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past).items()}
     missed = [f"{name} {close}" for name, closes in due.items() for close in closes[:-1]]
     if missed:
         store.append("missed", {"months": missed}, now)
     body = {
-        "parts": parts, "cutoffs": {name: str(one.forecasts.folds[-1].cutoff) for name, one in chain.classes.items()},
-        "goes_on": store.state.serving, "refused": refused_of(chain, fresh), "data_hash": run.provenance["data_hash"],
+        "parts": parts, "cutoffs": cutoffs, "goes_on": store.state.serving, "asked": asked, "alarms": alarms,
+        "dated_back": dated_back,
+        "refused": refused_of(chain, fresh), "data_hash": run.provenance["data_hash"],
     }  # fmt: skip
     number = store.append("refit", body, now).number
     refused: Mapping[str, str] = body["refused"]
@@ -154,12 +166,33 @@ def _refit(
         f"model {number} is in force, in place of model {before.number}." if before
         else f"model {number} is in force: the first, after {count} refits over the history. Updates forecast with it."
     )  # fmt: skip
+    said += f" Asked for, not due: {', '.join(sorted(asked))}." if asked else ""
     said += f" {reason[:1].upper()}{reason[1:]}." if refused else ""
     verdicts = {head: verdict["verdict"] for head, verdict in run.verdicts.items()}
     return Retrained(
         store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
-        issued.decisions, (*([misfit] if misfit else ()), *issued.warnings),
+        issued.decisions, (*([misfit] if misfit else ()), *dated_back, *issued.warnings), asked, alarms,
     )  # fmt: skip
+
+
+def _asked(
+    store: Store, closes: Mapping[str, datetime], due: Mapping[str, Sequence[str]]
+) -> dict[str, str]:  # fmt: skip
+    """Asset class -> its newest close (ISO), of the classes with a model that are refitted there though not due."""
+    last = last_refits(store.state.models)
+    moments = {name: np.datetime64(close.replace(tzinfo=None), "us") for name, close in closes.items()}
+    return {name: str(one) for name, one in moments.items() if name in last and name not in due and one > last[name]}
+
+
+def _alarms_since(chain: Chain, past: Past | None, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, list[Any]]:
+    """Asset class -> its alarms since its refit before and up to its new one, of the classes that had one before."""
+    found = {}
+    for name, folds in fresh.items():
+        if folds and past is not None and name in past.forecasts:
+            before = past.forecasts[name].cutoffs[-1]
+            alarms = [one for one in chain.classes[name].alarms if before < one.time <= folds[-1].cutoff]
+            found[name] = [one.to_dict() for one in alarms]
+    return {name: alarms for name, alarms in found.items() if alarms}
 
 
 def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
@@ -170,17 +203,15 @@ def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
 
 
 def due_closes(store: Store, schedule: Schedule, bars: pl.DataFrame) -> dict[str, list[str]]:
-    """Asset class -> the closes since its last refit, even if rolled back, at which one was due; no class without."""
-    last: dict[str, np.datetime64] = {}
-    for one in store.state.models:
-        for name, text in one.cutoffs.items() if one.status == "accepted" else ():
-            moment = np.datetime64(text, "us")
-            last[name] = max(last.get(name, moment), moment)
-    found = {}
-    for name, cutoff in last.items():
+    """Asset class -> the closes since its last refit, even if rolled back, at which one was due; no class without.
+
+    By the schedule, and by alarms of the inputs as the newest decisions say.
+    """
+    found, added = {}, last_issued(store).get("added", {})
+    for name, cutoff in last_refits(store.state.models).items():
         closes = bars.filter(pl.col("asset_class") == name)["time"].dt.replace_time_zone(None).unique().sort()
         moments = closes.to_numpy().astype("datetime64[us]")
-        due = moments[schedule.due(moments)]
+        due = np.union1d(moments[schedule.due(moments)], np.array(added.get(name, ()), "datetime64[us]"))
         if len(later := due[due > cutoff]):
             found[name] = [str(one) for one in later]
     return found
@@ -257,7 +288,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         served, chain = told[old.record]
         if untraded := untraded_closes(bars, moment):
             issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)
-        record = {"model": old.record, "reason": "asked for"}
+        since = {name: str(close.replace(tzinfo=None)) for name, close in untraded.items() if name in old.cutoffs}
+        record = {"model": old.record, "reason": "asked for", "since": since}
         opened.append("rollback", record, moment)  # last: until then it can be asked for again
         changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))
         said = f"model {old.record} is in force again, in place of model {serving.record}."
@@ -270,7 +302,7 @@ def _newest_with(store: Store, model: Model, bars: pl.DataFrame, now: datetime) 
     newest = dict(bars.group_by("asset_class").agg(pl.col("time").max()).iter_rows())
     served = serve(store, model, before=newest)
     experiment = served.run.experiment.replace(bars=bars)
-    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
+    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
 
 
 def newest_of(served: Served, chain: Chain) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """What to hold today, and why it is not what was held yesterday: `gatecast today`.
 
-Each cause is measured by making the newest decisions again with one thing as it was: the model before on today's bars
-(the rest of the change is the refit's), the new model with the settings before (the rest is that of the thresholds).
+Each cause is measured by making decisions again with one thing as it was: the model before on today's bars (the rest
+of the change is the refit's), the new model with the settings before (the rest is that of the thresholds). Where
+nothing is held as the model is too old, the decision is made again as if it were not, and the rest is due to its age.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import make_chain
-from gatecast.live.gates import GATES
-from gatecast.live.kept import serve
+from gatecast.live.gates import DOUBTFUL_BAR, GATES
+from gatecast.live.kept import alarms_said, serve
+from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
 from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
@@ -32,7 +34,7 @@ SAME = 1e-12
 """Weights that differ by no more are the same."""
 NEEDED = ("asset_class", "strategy", "gate")
 """Texts that each decision has."""
-CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings"}
+CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings", "age": "the model's age"}
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,22 @@ class Today:
     """A row a symbol: its newest decision, the one before, and what changed the position.
 
     `rows`: the columns of the newest decision, `before` (weight, book, signal, strategy, gate and time of the one
-    before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold) -> its part
-    of the change; `why` in words.
+    before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold, age) -> its
+    part of the change; `why` in words. `alarms`: of drift that are on, see `forecasting.drift.Alarm`.
     """
 
     store: Path
     now: datetime
     model: int | None
     rows: Sequence[Mapping[str, Any]]
+    alarms: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {"store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows)}
+        return {
+            "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
+            "alarms": list(self.alarms),
+        }  # fmt: skip
 
 
 @checked
@@ -68,7 +74,7 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
         return Today(opened.folder, moment, opened.state.serving, [])
     causes = _causes(opened, newest, before, moment)
     rows = [_row(row, before.get(symbol), causes.get(symbol, {})) for symbol, row in sorted(newest.items())]
-    return Today(opened.folder, moment, opened.state.serving, rows)
+    return Today(opened.folder, moment, opened.state.serving, rows, alarms_said(opened))
 
 
 def _two_newest(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -100,16 +106,29 @@ def _causes(store: Store, newest: Rows, before: Rows, now: datetime) -> dict[str
     bars = store.bars.for_chain(now)
     for old, new in sorted({(before[one]["model"], newest[one]["model"]) for one in changed}):
         own = [one for one in changed if (before[one]["model"], newest[one]["model"]) == (old, new)]
-        if old == new or store.state.model(old) is None or store.state.model(new) is None:
+        if store.state.model(old) is None or store.state.model(new) is None:
             found |= {one: {"data": _weight(newest[one]) - _weight(before[one])} for one in own}
             continue
         closes = {newest[one]["asset_class"]: newest[one]["time"] for one in own}
-        data, refit = (_with(store, bars, fits, old, closes) for fits in (old, new))
+        was = _ageless(store, bars, {one: before[one] for one in own}, old)
+        now_is = _ageless(store, bars, {one: newest[one] for one in own}, new)
+        data, refit = (now_is, now_is) if old == new else [_with(store, bars, fits, old, closes) for fits in (old, new)]
         for one in own:
-            steps = (before[one], data.get(one, {}), refit.get(one, {}), newest[one])
+            steps = (was[one], data.get(one, {}), refit.get(one, {}), now_is[one])
             parts = [_weight(later) - _weight(earlier) for earlier, later in pairwise(steps)]
+            parts.append(_weight(newest[one]) - _weight(now_is[one]) + _weight(was[one]) - _weight(before[one]))
             found[one] = {name: part for name, part in zip(CAUSES, parts, strict=True) if abs(part) > SAME}
     return found
+
+
+def _ageless(store: Store, bars: pl.DataFrame, rows: Rows, model: int) -> Rows:
+    """The same decisions of a model; those that its age decided made again as if it were young."""
+    old = {symbol: row for symbol, row in rows.items() if row["gate"] == OLD_MODEL}
+    if not old:
+        return rows
+    closes = {row["asset_class"]: row["time"] for row in old.values()}
+    made = _with(store, bars.filter(pl.col("time") <= max(closes.values())), model, model, closes)
+    return {**rows, **{symbol: made.get(symbol, {}) for symbol in old}}
 
 
 def _with(store: Store, bars: pl.DataFrame, fits: int, settings: int, closes: Mapping[str, datetime]) -> Rows:
@@ -141,6 +160,15 @@ def _row(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mappi
 
 def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> str:
     """Why the position is what it is beside the one before."""
+    if row["gate"] == DOUBTFUL_BAR:
+        return f"{_change_in_words(row, before, causes)} {row.get('reason')}"
+    return _change_in_words(row, before, causes)
+
+
+def _change_in_words(
+    row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]
+) -> str:  # fmt: skip
+    """How the position has changed beside the one before."""
     if before is None:
         return "the first decision."
     if abs(_weight(row) - _weight(before)) <= SAME:

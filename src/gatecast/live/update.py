@@ -18,6 +18,8 @@ from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path
+from gatecast.forecasting.drift import Drift, alarms_on
+from gatecast.live.actions import changed_waits, say_waiting, without_waiting
 from gatecast.live.gates import (
     late_symbols,
     old_models,
@@ -40,19 +42,25 @@ from gatecast.live.newest import (
     told_of,
     usable,
 )
+from gatecast.live.parity import newest_difference
+from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import join_actions, no_actions, read_actions, with_known_at
+from gatecast.market.actions import join_actions, no_actions, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
+from gatecast.market.cleaning import refuse_splits
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, merge_bars, names_of
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sessions import open_days, versions
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
+from gatecast.market.steps import Step, brought_to_level, on_one_level
+from gatecast.market.tables import Notes
 from gatecast.market.times import usual_steps
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
+from gatecast.store.pieces import read_pieces
 from gatecast.store.store import ABOUT, Store
 
 if TYPE_CHECKING:
@@ -131,7 +139,7 @@ def update(
         unfinished bars in any order. now: the moment at which they came (default: the clock).
     experiment: settings of a store that is made here; None: the default ones. A store that is there keeps its own.
     splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
-        later bars.
+        later bars. Tables (splits, actions, delistings, symbols) are kept by their content, until others are given.
 
     The seam between what is stored and what comes is checked as the inside of a file is. What was issued stays. The
     same bars again change nothing but the heartbeat.
@@ -142,16 +150,21 @@ def update(
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     place = full_path(store)
     created = not (place / ABOUT).exists()
+    given = {**options, **{name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}}
     if created:
         settings = experiment or Experiment()
-        given = {**settings.bars.options, **options, "source": IN_A_STORE}
+        given = {**settings.bars.options, **given}
+        named = named_in(given)
+        options = {name: one for name, one in given.items() if name not in named}
         if settings.holdout is not None:
             raise SettingsError(
                 f"holdout = {settings.holdout}: a store forecasts every new bar, so nothing can be held out. Leave it"
                 " out, and judge on a hold-out with `gatecast run` and `unseal`."
             )
-        settings = settings.replace(bars={name: one for name, one in given.items() if name not in NOT_OF_NEWEST})
-        reading = _read(settings.bars, bars, splits, actions, moment, options)  # bad bars make no store
+        kept = {name: one for name, one in options.items() if name not in NOT_OF_NEWEST}
+        settings = settings.replace(bars={**kept, "source": IN_A_STORE})
+        tables = beside(None, named)
+        reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
         opened, reading = Store.open(place, machine=machine), None
@@ -166,29 +179,37 @@ def update(
             warnings.warn(ahead, stacklevel=2)
         known = opened.bars.for_chain(moment)
         if reading is None:
-            reading = _read(opened.experiment.bars, bars, splits, actions, moment, options, known)
-        calendars = {**opened.state.calendars, **reading.calendars}
-        fresh, problems = _to_store(known, reading, splits, moment, calendars)
+            named = named_in(given)
+            tables = beside(opened, named)
+            options = {name: one for name, one in given.items() if name not in named}
+            reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
+        calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
+        fresh, problems, steps = _to_store(opened, known, reading, splits, moment, calendars, was_read=was_read)
         decided = _decided_on(opened, known, moment)
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
-                problems = _to_store(decided, reading, splits, moment, calendars)[1]
-        actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+                problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
+        known_actions, made = _actions_with(opened, reading.actions), list[Made | None]()
         served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(served, decided, bars, actions, calendars) if served else None)
+            made.append(_make(served, decided, bars, known_actions, calendars) if served else None)
             return made[-1]
 
-        counts: Mapping[str, int] = {"repeated": len(reading.bars) - len(fresh)}
+        counts: Mapping[str, int] = {"repeated": len(reading.bars)}
         if len(fresh):
             stated = bool((reading.bars["known_at"] != reading.bars["time"]).any())
             said_of = tuple(one.sentence for one in problems)
             record = opened.add_bars(
-                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide
-            )
-            counts = {**record.body["counts"], **counts} if record else counts
-        _keep_actions(opened, actions, moment)
+                fresh, moment, stated=stated, problems=said_of, calendars=reading.calendars, accept=decide,
+                waits=changed_waits(opened, steps, moment),
+            )  # fmt: skip
+            if record:
+                took: Mapping[str, int] = record.body["counts"]
+                others = sum(took[name] for name in ("new", "corrected", "unfinished"))
+                counts = {**took, "repeated": len(reading.bars) - others}
+        keep(opened, tables, moment)
+        _keep_actions(opened, known_actions, moment)
         problems = (*problems, *why_not)
         done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
         opened.maintain(moment)
@@ -220,30 +241,39 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
         )
 
 
+def is_bars(source: Source) -> bool:
+    """Whether a source is a Bars frame, which is taken as it is."""
+    return isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns)
+
+
 def _read(
-    settings: BarsSettings, source: Source, splits: Any, actions: Any, now: datetime, options: Mapping[str, Any],
+    settings: BarsSettings, source: Source, tables: Beside, now: datetime, options: Mapping[str, Any],
     known: pl.DataFrame | None = None,
 ) -> Reading:  # fmt: skip
-    """The bars of a source as the store's settings say; tables that settings name must be named again.
+    """The bars of a source as the store's settings say, with the tables beside them. A Bars frame is taken as it is.
 
-    A Bars frame is taken as it is. `known`: the bars before, by which a few rows show how long they are.
+    `known`: the bars before, by which a few rows show how long they are, and beside which steps that look like a split
+    are judged.
     """
-    if isinstance(source, pl.DataFrame) and set(COLUMNS) <= set(source.columns):
-        known = no_actions() if actions is None else read_actions(actions)
-        return Reading(source, (), with_known_at(known, source))
-    asked = {name: one for name, one in settings.options.items() if name not in NOT_OF_NEWEST}
-    given = {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
-    settings.refuse_tables([*options, *given])
-    steps = () if known is None or known.is_empty() else usual_steps(known).select("symbol", "_step").iter_rows()
-    return read_with_findings(source, now=now, lengths=dict(steps), **{**asked, **options, **given})
+    if is_bars(source):
+        return Reading(source, (), with_known_at(tables.actions, source))
+    settings.refuse_tables(tables.names)
+    asked = {name: one for name, one in settings.options.items() if name not in (*NOT_OF_NEWEST, *tables.names)}
+    if known is None or known.is_empty():
+        return read_with_findings(source, now=now, **{**asked, **options, **tables.options})
+    lengths = dict(usual_steps(known).select("symbol", "_step").iter_rows())
+    given = {"splits": False, **asked, **options, **tables.options}
+    return read_with_findings(source, now=now, lengths=lengths, **given)
 
 
 def _to_store(
-    known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, calendars: Mapping[str, str]
-) -> tuple[pl.DataFrame, tuple[DataProblem, ...]]:
-    """What of a reading the store does not have, on its level, and what must be said of the bars.
+    store: Store, known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, calendars: Mapping[str, str], *,
+    was_read: bool,
+) -> tuple[pl.DataFrame, tuple[DataProblem, ...], tuple[Step, ...] | None]:  # fmt: skip
+    """What of a reading the store does not have, what must be said of the bars, and since which step a symbol waits.
 
-    `calendars`: symbol -> calendar where it is not that of its class.
+    The steps are None where none of the store's symbols came: then nothing changes. `calendars`: symbol -> calendar
+    where it is not that of its class. `was_read`: the bars came as a Bars frame, read and looked at before.
     """
     came, problems = usable(known, reading.bars, now) if len(known) else (reading.bars, [])
     problems += say_findings(known, reading.findings, others=True)
@@ -251,22 +281,35 @@ def _to_store(
     others = came.filter(~pl.col("symbol").is_in(symbols))
     if symbols and len(others):
         problems.append(_new_to_store(others["symbol"].unique().sort().to_list()))
-    own = came.filter(pl.col("symbol").is_in(symbols))
+    own = store.bars.without_left_out(came.filter(pl.col("symbol").is_in(symbols)))
+    if len(known) and splits is None and not was_read:
+        _refuse_old_splits(known, came)
     if own.is_empty():
         none_of = [DataProblem("missing", tuple(symbols), f"the bars have none of {names_of(symbols)}.")]
-        return others, (*problems, *(none_of if symbols else ()))
+        return others, (*problems, *(none_of if symbols else ())), None
     listed = reading.actions.filter(pl.col("kind") == "split")
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if splits is False:
         table = False
+    factors = store.bars.actions_as_of(now)
+    own, waiting = brought_to_level(known, own, factors), store.bars.waiting(now)
     try:
-        merged = merge_bars(known, own, table, reading.actions, corrections="kept")
+        merged = merge_bars(known, own, table, reading.actions, corrections="kept", waiting=waiting)
     except BarsError as error:
         raise BarsError(of_store(str(error))) from None
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
     problems += say_missed(known, merged.bars, calendars)
     columns = [name for name in others.columns if name in merged.news.columns]
-    return pl.concat([merged.news.select(columns), others.select(columns)]), tuple(problems)
+    news = on_one_level(merged.news.select(columns), factors, back=True)
+    return pl.concat([news, others.select(columns)]), tuple(problems), merged.steps
+
+
+def _refuse_old_splits(known: pl.DataFrame, bars: pl.DataFrame) -> None:
+    """Raises `BarsError` for a step that looks like a split in bars up to the first one that is known of a symbol."""
+    first = known.group_by("symbol").agg(_first=pl.col("time").min())
+    placed = bars.join(first, on="symbol", how="left", maintain_order="left")
+    old = placed.filter((pl.col("time") <= pl.col("_first")).fill_null(True)).drop("_first")
+    refuse_splits(old.with_columns(_table=pl.lit(0), _line=pl.lit(None, pl.Int64)), no_actions(), Notes((None,)))
 
 
 def _new_to_store(symbols: Sequence[str]) -> DataProblem:
@@ -324,7 +367,7 @@ def _make(
     days = open_days(bars, calendars)
     bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended, days)
     experiment = served.run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never", watch=False)
+    chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
     return Made(served, chain, bars, awaited)
 
 
@@ -376,11 +419,14 @@ def _serving(store: Store) -> tuple[Served | None, tuple[DataProblem, ...]]:
 def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now: datetime) -> Issued:
     """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
     if made is None:
+        problems = (*problems, *say_waiting(store))
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
     if said := other_zones(made.served.run.provenance.get("calendars") or {}, versions()):
         warnings.warn(said, stacklevel=2)
     every = (*problems, *say_awaited(made.bars, made.awaited))
-    return issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    unlike = _unlike_before(store, made.chain)
+    done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    return replace(done, warnings=(*unlike, *done.warnings))
 
 
 def issue_chain(
@@ -397,12 +443,14 @@ def issue_chain(
     assert model is not None
     old = old_models(model.cutoffs, store.experiment.schedule, chain.bars)
     problems = (*problems, *say_old(old, store.state.symbols), *say_without_model(chain, store.state.symbols))
-    problems = (*problems, *stale(chain.bars, now, ended, store.state.calendars), *say_ended(ended))
+    problems = (*problems, *say_waiting(store), *say_ended(ended))
+    problems = (*problems, *stale(chain.bars, now, {*ended, *store.state.waiting}, store.state.calendars))
     chain, late = without_doubtful(served.run, chain), late_symbols(chain.bars)
     nobody = chain.bars.clear().select("symbol", "time")
     problems = (*problems, *say_no_window(chain, nobody if awaited is None else awaited, late))
     newest = told_of(served.run, served.past, chain, problems, awaited, store.state.calendars)
-    rows = [with_gate(row, served.run, served.number) for row in without_forecasts(newest.rows, old, late)]
+    told = without_waiting(without_forecasts(newest.rows, old, late), store, now)
+    rows = [with_gate(row, served.run, served.number) for row in told]
     experiment = served.run.experiment
     signals = (experiment.signals.model, experiment.signals.confirmed_by)
     pieces = {
@@ -416,8 +464,38 @@ def issue_chain(
     if not again:
         table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")
     if len(table) or pieces:
-        store.issue(table, now, model=served.number, pieces=bytes_of_pieces(pieces) if pieces else None)
+        content = bytes_of_pieces(pieces) if pieces else None
+        store.issue(table, now, model=served.number, pieces=content, more=_alarms_at(chain, experiment.drift))
     return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon)
+
+
+def _alarms_at(chain: Chain, settings: Drift) -> dict[str, Any]:
+    """What a record of decisions says of drift: alarms that are on, and closes at which alarms add a refit."""
+    on = {name: alarms_on(one.alarms, one.samples.times, settings) for name, one in chain.classes.items()}
+    added = {name: [str(time) for time in one.inputs.refits] for name, one in chain.classes.items()}
+    return {
+        "alarms": {name: [alarm.to_dict() for alarm in alarms] for name, alarms in on.items() if alarms},
+        "added": {name: times for name, times in added.items() if times},
+    }
+
+
+def _unlike_before(store: Store, chain: Chain) -> tuple[str, ...]:
+    """In words, where a chain no longer says of the newest close that was issued what was issued there; mostly ().
+
+    Its features are compared, where no row up to that close has come or changed since.
+    """
+    last = next((one for one in reversed(store.state.issued) if one.pieces is not None), None)
+    if last is None or last.pieces is None:
+        return ()
+    counts = [one.body for one in store.journal.records(since=last.record) if one.kind == "bars"]
+    if any(body["counts"].get("corrected") or body["counts"].get("late") or body.get("symbols") for body in counts):
+        return ()
+    found = newest_difference(read_pieces(store.artefacts, last.pieces, store.experiment.horizon), chain)
+    if found is None:
+        return ()
+    return (
+        f"What was issued is no longer what the chain says. {found.sentence} `gatecast parity` compares all of it.",
+    )
 
 
 def _nothing(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

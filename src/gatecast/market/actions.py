@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
+    "unit": (lambda value: value > 0, "a positive ratio: 0.01 where pence stand for pounds from then on"),
     "delisting": (lambda value: -1 <= value <= 1, "a last return is a fraction, such as -0.3, from -1 to 1"),
 }
 """Kinds of actions: what a value must be, as a rule and in words."""
+LEVELS = ("split", "unit")
+"""Kinds that change the level of prices: from the date on, times the value, they are on the level before.
+
+A split divides the volume by its value; another unit does not change it.
+"""
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "symbol": pl.String,
     "kind": pl.String,
@@ -43,6 +49,10 @@ VALUE_NAMES = {
     "split": ("value", "ratio", "split_ratio"),
     "delisting": ("value", *SPELLINGS["delisting"], "return", "ratio"),
 }
+
+
+RATIO_LIMITS = (1e-6, 1e6)
+"""Of an action that changes the level, where it stands beside bars for years."""
 
 
 def no_actions() -> pl.DataFrame:
@@ -89,7 +99,7 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
         plural, wanted = {
             "split": ("splits", "symbol, date and ratio (such as 7 or 0.125)"),
             "delisting": ("delistings", "symbol, date and value (such as -0.3)"),
-        }.get(kind or "", ("actions", "symbol, kind (split or delisting), date and value"))
+        }.get(kind or "", ("actions", "symbol, kind (split, unit or delisting), date and value"))
         raise BarsError(
             f"a table of {plural} needs the columns {wanted}; missing: {', '.join(missing)}; found the columns"
             f" {cut(', '.join(map(cut, table.frame.columns)), 500)}."
@@ -203,7 +213,7 @@ def join_actions(*tables: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Actions with `known_at` filled: a split's at the start of its date (UTC), a delisting's at that session's close.
+    """Actions with `known_at` filled: a delisting's at its session's close, others' at the start (UTC) of their date.
 
     `bars` has symbol, time (the close, UTC) and asset_class. The session's close is that of the symbol's bar on the
     date, else that of its class. An action of a symbol without bars is left out.
@@ -225,7 +235,7 @@ def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
             pl.when(pl.col("asset_class") == name).then(ASSET_CLASSES[name].close_of(pl.col("date"))).otherwise(usual)
         )
     start = pl.col("date").dt.combine(time()).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    default = pl.when(pl.col("kind") == "split").then(start).otherwise(pl.coalesce("_close", usual))
+    default = pl.when(pl.col("kind").is_in(LEVELS)).then(start).otherwise(pl.coalesce("_close", usual))
     return rows.with_columns(pl.coalesce("known_at", default).alias("known_at")).select(list(SCHEMA))
 
 

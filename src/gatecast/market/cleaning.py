@@ -223,18 +223,19 @@ def tell_ends(rows: pl.DataFrame, names: Sequence[str], notes: Notes) -> None:
 
 
 def adjust(rows: pl.DataFrame, splits: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Prices scaled by the adjusted close over the close, then by the splits (actions), which scale volume too."""
+    """Prices scaled by the adjusted close over the close, then by splits, which scale volume too, and other units."""
     factor = (pl.col("adjusted_close") / pl.col("close")).fill_null(1.0)
     advice = "All four prices are scaled by the adjusted close over the close; volume is as it was."
     notes.add_counts("info", "adjusted", rows.filter((factor - 1).abs() > 1e-9), advice)
     rows = rows.with_columns(pl.col(PRICES) * factor)
-    for symbol, day, ratio in splits.select("symbol", "date", "value").iter_rows():
+    for symbol, kind, day, ratio in splits.select("symbol", "kind", "date", "value").iter_rows():
         before = (pl.col("symbol") == symbol) & (session_date(pl.col("time")) < day)
         if ratio != 1:
-            advice = f"Prices before {day} are divided by {ratio:g}, volume multiplied."
+            by = ratio if kind == "split" else 1.0
+            advice = f"Prices before {day} are divided by {ratio:g}" + (", volume multiplied." if by != 1 else ".")
             notes.add_counts("info", "split_applied", rows.filter(before), advice)
-            divisor = pl.when(before).then(ratio).otherwise(1.0)
-            rows = rows.with_columns(pl.col(PRICES) / divisor, pl.col("volume") * divisor)
+            divisor, multiple = (pl.when(before).then(one).otherwise(1.0) for one in (ratio, by))
+            rows = rows.with_columns(pl.col(PRICES) / divisor, pl.col("volume") * multiple)
     far = rows.filter(~pl.all_horizontal(pl.col(PRICES).is_between(*PRICE_LIMITS)))
     if far.height:
         row = far.row(0, named=True)

@@ -17,16 +17,17 @@ import polars as pl
 
 from gatecast.errors import BarsError
 from gatecast.market.actions import read_splits
-from gatecast.market.bars import COLUMNS, PRICES, findings, make_bars, session_date
+from gatecast.market.bars import COLUMNS, PRICES, SPLIT_TOLERANCE, findings, make_bars, session_date
 from gatecast.market.calendar import fill_times
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.cleaning import FAR_OUT, refuse_mixed_spacing, refuse_splits
 from gatecast.market.facts import facts_of
+from gatecast.market.steps import Step, doubtful_steps
 from gatecast.market.tables import Notes
 
 Kind = Literal[
     "new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out", "late",
-    "not finite", "awaited", "old model", "other versions", "no variance", "no window",
+    "not finite", "awaited", "old model", "other versions", "no variance", "no window", "doubtful bar",
 ]  # fmt: skip
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
@@ -60,11 +61,13 @@ class Merged:
     """The bars of both readings, what must be said of them, and `news`: the newer rows that the run's bars have not.
 
     `news` are later rows, rows that became known later, rows between, and rows with other numbers, on the run's level.
+    `steps`: the bar of each symbol since which it waits; these rows are in `news` and not in `bars`.
     """
 
     bars: pl.DataFrame
     problems: tuple[DataProblem, ...]
     news: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
+    steps: tuple[Step, ...] = ()
 
 
 def merge_bars(
@@ -74,6 +77,7 @@ def merge_bars(
     actions: pl.DataFrame | None = None,
     *,
     corrections: Literal["left out", "kept"] = "left out",
+    waiting: pl.DataFrame | None = None,
 ) -> Merged:
     """The run's bars and after them the newer ones of the same symbols, on the run's level.
 
@@ -88,6 +92,8 @@ def merge_bars(
     actions: the delistings that are known: a symbol that has ended is not missing.
     corrections: what is said of common rows with other numbers: whoever keeps them as new versions finds them in
         `news`; in `bars` the run's stay.
+    waiting: bars after the run's that wait already; None: a step that looks like a split is refused and waits not. With
+        a frame, which may be empty, a symbol waits from such a step on, see `market.steps`.
 
     Returns
     -------
@@ -121,6 +127,7 @@ def merge_bars(
     newer = newer.select(run_bars.columns)
     _refuse_other_reading(run_bars.select(COLUMNS), newer.select(COLUMNS))
     newer, rescaled, rounding = _on_the_runs_level(run_bars, newer, splits)
+    newer, held, steps = _held_back(run_bars, newer, waiting, splits)
     refuse_other_market(run_bars, newer, least=PROVES)
     problems += rescaled
     late = _late(run_bars, newer)
@@ -129,7 +136,7 @@ def merge_bars(
     problems += _revised(run_bars, own, changed, kept=corrections == "kept")
     unknown = newer.join(run_bars.select("symbol", "time"), on=["symbol", "time"], how="anti", maintain_order="left")
     came_late = newer.join(late, on=["symbol", "time"], how="semi", maintain_order="left")  # with the file's segments
-    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, came_late)])
+    news = pl.concat([part.select(run_bars.columns) for part in (unknown, changed, came_late, held)])
     news = news.unique(["symbol", "time"], keep="first").sort("symbol", "time")
     problems += _of_bars(
         "late", late, "bars that the run could not read", "became known after it",
@@ -139,19 +146,76 @@ def merge_bars(
     last = run_bars.group_by("symbol").agg(_last=pl.col("time").max(), _before=pl.col("segment").max())
     added = newer.join(last, on="symbol").filter(pl.col("time") > pl.col("_last"))
     ended = set(facts_of(pl.concat([run_bars, added.select(run_bars.columns)]), actions).symbols_ended)
-    problems += _missing(run_bars.select(COLUMNS), newer.select(COLUMNS), ended)
+    problems += _missing(run_bars.select(COLUMNS), newer.select(COLUMNS), {*ended, *held["symbol"]})
     if len(late):
         run_bars = make_bars(pl.concat([run_bars.join(late, on=["symbol", "time"], how="anti"), late]))
     if len(added) == 0:
         refuse_other_market(run_bars, newer)
-        return Merged(run_bars, (*problems, DataProblem("no newer bar", (), _NO_NEWS)), news)
+        nothing = () if len(held) else (DataProblem("no newer bar", (), _NO_NEWS),)
+        return Merged(run_bars, (*problems, *nothing), news, steps)
     first = pl.col("segment").first().over("symbol")  # segments go on counting where the run's end
     added = added.with_columns(segment=(pl.col("_before") + pl.col("segment") - first).cast(pl.Int32))
     bars = make_bars(pl.concat([run_bars, added.select(run_bars.columns)]))
-    _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits)
+    told = bars if waiting is None else bars.join(_contradicted(run_bars, newer), on="symbol", how="semi")
+    _refuse_steps(bars.join(last, on="symbol", maintain_order="left"), splits, told["symbol"].unique())
     refuse_other_market(run_bars, newer)  # of one or two common bars a split may be the better reason
+    if waiting is None:
+        _refuse_doubtful(run_bars, newer, splits)
     _refuse_seams(run_bars, newer, splits)
-    return Merged(bars, (*problems, *_odd(bars, last), *_odd_cells(run_bars, added)), news)
+    return Merged(bars, (*problems, *_odd(bars, last), *_odd_cells(run_bars, added)), news, steps)
+
+
+def _held_back(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, waiting: pl.DataFrame | None,
+    splits: str | pl.DataFrame | Literal[False] | None,
+) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Step, ...]]:  # fmt: skip
+    """The newer bars without those that wait, these, and the step since which each symbol does.
+
+    A listed true move (ratio 1), and `splits=False`, wait not. Where the latest common bar is not on the run's level
+    either, nothing waits, and the step is refused.
+    """
+    if waiting is None:
+        return newer, newer.clear(), ()
+    others = waiting.select(newer.columns).join(newer, on=["symbol", "time"], how="anti", maintain_order="left")
+    rows = pl.concat([newer, others]).sort("symbol", "time")
+    other = _contradicted(run_bars, newer).join(waiting, on="symbol", how="anti")
+    rows = rows.join(other, on="symbol", how="anti", maintain_order="left")
+    steps = _steps(run_bars, rows, splits)
+    since = pl.DataFrame(
+        {"symbol": [one.symbol for one in steps], "_since": [one.time for one in steps]},
+        schema={"symbol": pl.String, "_since": newer.schema["time"]},
+    )
+    placed = newer.join(since, on="symbol", how="left", maintain_order="left")
+    waits = (pl.col("time") >= pl.col("_since")).fill_null(False)
+    return placed.filter(~waits).select(newer.columns), placed.filter(waits).select(newer.columns), tuple(steps)
+
+
+def _steps(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+) -> list[Step]:  # fmt: skip
+    """The newer bars that look like the first after a split, see `market.steps`, but for listed true moves."""
+    true = read_splits(splits).filter(pl.col("value") == 1).select("symbol", "date").rows()
+    found = [] if splits is False else doubtful_steps(run_bars, newer)
+    return [one for one in found if (one.symbol, one.day) not in true]
+
+
+def _refuse_doubtful(
+    run_bars: pl.DataFrame, newer: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None
+) -> None:  # fmt: skip
+    """Raises `BarsError` for a newer bar that looks like the first after a split, where nothing can wait."""
+    for step in _steps(run_bars, newer, splits)[:1]:
+        raise BarsError(
+            f"the new bars do not go on from the run's: {step.sentence} List it in a table with the columns symbol, "
+            f"date and ratio ({step.ratio:g}, or 1 for a true move): --splits FILE. Where all such steps are true "
+            "moves say --splits false."
+        )
+
+
+def _contradicted(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
+    """Symbols of which the latest common close is another one by more than the open after a split may be."""
+    both = newer.sort("time").join(run_bars.select("symbol", "time", _was="close"), on=["symbol", "time"])
+    latest = both.group_by("symbol").agg(((pl.col("close") / pl.col("_was")).log().abs()).last().alias("_apart"))
+    return latest.filter(pl.col("_apart") > SPLIT_TOLERANCE).select("symbol")
 
 
 def _late(run_bars: pl.DataFrame, newer: pl.DataFrame) -> pl.DataFrame:
@@ -546,13 +610,19 @@ def _missing(run_bars: pl.DataFrame, newer: pl.DataFrame, ended: Collection[str]
     return problems
 
 
-def _refuse_steps(bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None) -> None:
-    """`read_bars`' refusals of a split that nobody listed and of bars of another length, from the run's last bar on."""
+def _refuse_steps(
+    bars: pl.DataFrame, splits: str | pl.DataFrame | Literal[False] | None, symbols: pl.Series
+) -> None:  # fmt: skip
+    """`read_bars`' refusals of a split that nobody listed and of bars of another length, from the run's last bar on.
+
+    `symbols`: those of which a split is refused.
+    """
     placed = bars.with_columns(_table=pl.lit(0), _line=pl.lit(None, pl.Int64))
     notes = Notes((None,))
     try:
         if splits is not False:
-            refuse_splits(placed.filter(pl.col("time") >= pl.col("_last")), read_splits(splits), notes)
+            own = placed.filter(pl.col("time") >= pl.col("_last"), pl.col("symbol").is_in(symbols.implode()))
+            refuse_splits(own, read_splits(splits), notes)
         refuse_mixed_spacing(placed, notes)
     except BarsError as error:
         raise BarsError(

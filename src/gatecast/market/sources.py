@@ -22,6 +22,7 @@ from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mea
 from gatecast.libraries import without_matplotlib
 from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
+    LEVELS,
     join_actions,
     no_actions,
     read_actions,
@@ -129,8 +130,8 @@ def read_bars(
       changed by those given here.
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
-    - actions: a table of symbol, kind (split or delisting), date, value and, if wanted, known_at. delisting: a table of
-      symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
+    - actions: a table of symbol, kind (split, unit or delisting), date, value and, if wanted, known_at. delisting: a
+      table of symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
     - now: bars that close after it (a time with a zone) are left out as unfinished (default: the computer's clock).
 
     Of versions and columns with a `known_at` of their own, each row has the latest value that was known by its fill,
@@ -243,7 +244,7 @@ def read_with_findings(
     refuse_contradicted(listed, rows, first)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
-    applied = listed.filter(pl.col("kind") == "split")
+    applied = listed.filter(pl.col("kind").is_in(LEVELS))
     rows = adjust(rows, applied, notes)
     if splits is not False:
         refuse_splits(rows, applied, notes)
@@ -589,19 +590,9 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
     if symbols_file is None:
         return {}
     path = Path(symbols_file)
-    if not is_file(path):
-        raise BarsFileError("there is no such symbols file.", file=shown_path(path), advice="Check the path.")
-    table = read_tables(path, holds="symbols and their classes")[0]
-    names = {snake(name): name for name in reversed(table.frame.columns)}
-    kind = names.get("asset_class", names.get("class", ""))
-    if "symbol" not in names or not kind:
-        found = ", ".join(table.frame.columns)
-        advice = "It needs the columns symbol and asset_class."
-        raise BarsFileError(f"no symbols file; found: {found}.", file=path, line=1, advice=advice)
-    own = [pl.col(names[one]) if one in names else pl.lit(None, pl.String).alias(one) for one in ("close", "calendar")]
-    rows = table.frame.select(pl.col(names["symbol"]), pl.col(kind), *own)
+    rows, first_line, kind = _symbols_in(path)
     classes: dict[str, AssetClass] = {}
-    for line, (symbol, name, own_close, calendar) in enumerate(rows.iter_rows(), table.first_line):
+    for line, (symbol, name, own_close, calendar) in enumerate(rows.iter_rows(), first_line):
         if symbol is None:
             continue
         if name not in ASSET_CLASSES:
@@ -612,10 +603,34 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
         known = _with_calendar(_with_close(ASSET_CLASSES[name], own_close, path, line), calendar, path, line)
         if classes.setdefault(symbol, known) != known:
             raise BarsFileError(
-                f"{symbol!r} has another class, close or calendar in a line before.", file=path, line=line, column=kind,
-                value=name, advice="Keep one of the lines.",
+                f"{symbol!r} has another class, close or calendar in a line before.", file=path, line=line,
+                column=kind, value=name, advice="Keep one of the lines.",
             )  # fmt: skip
     return classes
+
+
+def read_symbols(symbols_file: str | Path) -> pl.DataFrame:
+    """The rows of a symbols file: symbol, asset_class, close, calendar, all text, null where the file says none."""
+    _read_classes(symbols_file)  # or what is wrong is said
+    return _symbols_in(Path(symbols_file))[0].cast(pl.String)
+
+
+def _symbols_in(path: Path) -> tuple[pl.DataFrame, int, str]:
+    """The rows of `read_symbols`, the line of the first, and what the file calls the asset class."""
+    if not is_file(path):
+        raise BarsFileError("there is no such symbols file.", file=shown_path(path), advice="Check the path.")
+    table = read_tables(path, holds="symbols and their classes")[0]
+    names = {snake(name): name for name in reversed(table.frame.columns)}
+    kind = names.get("asset_class", names.get("class", ""))
+    if "symbol" not in names or not kind:
+        found = ", ".join(table.frame.columns)
+        advice = "It needs the columns symbol and asset_class."
+        raise BarsFileError(f"no symbols file; found: {found}.", file=path, line=1, advice=advice)
+    own = [pl.col(names[one]) if one in names else pl.lit(None, pl.String) for one in ("close", "calendar")]
+    columns = (pl.col(names["symbol"]), pl.col(kind), *own)
+    texts = ("symbol", "asset_class", "close", "calendar")
+    rows = table.frame.select(one.alias(text) for one, text in zip(columns, texts, strict=True))
+    return rows, table.first_line, kind
 
 
 def _with_close(known: AssetClass, close: str | None, path: Path, line: int) -> AssetClass:

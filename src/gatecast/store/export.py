@@ -1,4 +1,4 @@
-"""What a store has, as tables for other programs: bars as of now, decisions and forecasts, as CSV or Parquet."""
+"""What a store has, as tables for other programs: bars as of now, actions, decisions, forecasts; CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.files import full_path, write_whole
 from gatecast.store.history import parquet
+from gatecast.store.issued import in_force
 from gatecast.store.pieces import forecasts_in_force
 from gatecast.store.store import Store
 
@@ -23,18 +24,21 @@ FORMULA = "^[=+\\-@\t\r]"
 
 @checked
 def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv", "parquet"] = "csv") -> dict[str, int]:
-    """Writes bars, decisions and forecasts of a store into a folder; the name of each file -> its rows.
+    """Writes bars, actions, decisions and forecasts of a store into a folder; the name of each file -> its rows.
 
-    `bars` are those known at `now`, `decisions` all that were issued, with `in_force` of those that count, `forecasts`
-    those that count. In CSV, texts that a spreadsheet takes for a formula begin with an apostrophe;
-    Parquet has them as they are. Each file is written whole or not at all. Raises `StoreError` where one cannot be.
+    `bars` are those known at `now`, as they came; `actions` are beside them. `decisions` are all that were issued, with
+    `in_force` of those that count, `forecasts` those that count. In CSV, texts that a spreadsheet takes for a formula
+    begin with an apostrophe; Parquet has them as they are. Each file is written whole or not at all. Raises
+    `StoreError` where one cannot be.
     """
     if form not in FORMATS:
         raise SettingsError(f"there is no format {form!r}. {did_you_mean(form, FORMATS)}")
     place, done = full_path(folder), {}
     if (place / "store.json").exists():
         raise StoreError(f"{place} is a store: give another folder for its tables.")
-    tables = {"bars": store.bars.as_of(now), "decisions": _with_in_force(store.decisions())}
+    decisions = store.decisions()
+    tables = {"bars": store.bars.as_of(now), "decisions": decisions.with_columns(in_force=in_force(decisions))}
+    tables["actions"] = store.actions
     tables["forecasts"] = forecasts_in_force(store.artefacts, store.state, store.experiment.horizon)
     for name, table in tables.items():
         file = place / f"{name}.{form}"
@@ -44,12 +48,6 @@ def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv",
             raise StoreError(f"{file} cannot be written: {error.strerror or error}. Give another folder.") from None
         done[file.name] = len(table)
     return done
-
-
-def _with_in_force(decisions: pl.DataFrame) -> pl.DataFrame:
-    """Decisions with `in_force`: whether a row is the newest of its symbol and close, which counts."""
-    newest = pl.col("record") == pl.col("record").max().over("symbol", "time")
-    return decisions.with_columns(in_force=newest)
 
 
 def neutral(table: pl.DataFrame) -> pl.DataFrame:

@@ -24,11 +24,14 @@ import polars as pl
 
 from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
+from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, no_actions
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import deadlines
+from gatecast.market.steps import on_one_level
 from gatecast.store.artefacts import Artefacts
+from gatecast.store.journal import moment_of
 from gatecast.store.schema import TIME
-from gatecast.store.state import BarsPart, State
+from gatecast.store.state import BarsPart, State, Wait
 
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
@@ -132,14 +135,22 @@ class History:
         return self._as_of(self.versions(since), moment, record)
 
     def for_chain(self, moment: datetime, record: int | None = None) -> pl.DataFrame:
-        """As `as_of`, each row known since its first version: a correction changes a row, not when it was there."""
+        """As `as_of`, each row known since its first version: a correction changes a row, not when it was there.
+
+        Bars that wait are not there, those that did are known since they do no more; all are on the level of the first.
+        """
         rows = self.versions()
         now = self._as_of(rows, moment, record)
-        first = rows.filter(_differs_from(1) & ~_differs_from(-1)).select(*KEYS, _first="known_at")
-        if first.is_empty():  # every row has one version
-            return now
+        first = rows.filter(_differs_from(1) & ~_differs_from(-1)).select(*KEYS, _first="known_at")  # of several
         joined = now.join(first, on=KEYS, how="left", maintain_order="left")
-        return joined.with_columns(known_at=pl.min_horizontal("known_at", "_first")).drop("_first")
+        joined = joined.with_columns(known_at=pl.min_horizontal("known_at", "_first")).drop("_first")
+        return on_one_level(self._without_waiting(joined, moment, record), self.actions_as_of(moment))
+
+    def waiting(self, moment: datetime) -> pl.DataFrame:
+        """The bars that wait, as of a moment, on the level of `for_chain`."""
+        own = [self._waits_since(one) for one in self._state().waiting.values()]
+        now = self.as_of(moment)
+        return on_one_level(now.filter(pl.any_horizontal(pl.lit(False), *own)), self.actions_as_of(moment))
 
     def _as_of(self, versions: pl.DataFrame, moment: datetime, record: int | None) -> pl.DataFrame:
         refuse_naive(moment)
@@ -149,8 +160,63 @@ class History:
         return self._bars(_last(_without_repeats(rows, self._state().columns)))
 
     def first_known(self, since: datetime | None = None) -> pl.DataFrame:
-        """The Bars frame of each row's first version."""
-        return self._bars(_first(self.versions(since)))
+        """The Bars frame of each row's first version, on the level of splits that were known then."""
+        rows = self._without_waiting(self._bars(_first(self.versions(since))), datetime.max.replace(tzinfo=UTC))
+        for (known,), split in self.actions.filter(pl.col("kind").is_in(LEVELS)).group_by("known_at"):
+            then = pl.col("known_at") >= known
+            rows = pl.concat([rows.filter(~then), on_one_level(rows.filter(then), split)]).sort(KEYS)
+        return rows
+
+    @property
+    def actions(self) -> pl.DataFrame:
+        """Splits and delistings, as `market.actions.read_actions` gives them."""
+        name = self._state().actions
+        if name is None:
+            return no_actions()
+        table = self._artefacts.table(name, SCHEMA)
+        for kind, value in table.select("kind", "value").iter_rows():
+            if kind not in KINDS or value is None or not KINDS[kind][0](value):
+                raise self._artefacts.fault(name, "it has a row that is no action")
+        level = table.filter(pl.col("kind").is_in(LEVELS))
+        keys = level.select(pl.any_horizontal(pl.col("symbol", "date", "known_at").is_null()).any()).item()
+        if keys or not level["value"].is_between(*RATIO_LIMITS).all():
+            raise self._artefacts.fault(name, "it has a split without a date, or with no possible ratio")
+        return table
+
+    def actions_as_of(self, moment: datetime) -> pl.DataFrame:
+        """Those of them that are known at a moment."""
+        return self.actions.filter((pl.col("known_at") <= moment).fill_null(True))
+
+    def _without_waiting(self, bars: pl.DataFrame, moment: datetime, record: int | None = None) -> pl.DataFrame:
+        """The bars without those that wait at a moment; those that did are known since they do no more."""
+        for one in self._state().waits:
+            if record is not None and one.record > record:
+                continue
+            since = self._waits_since(one)
+            if one.until is None or moment_of(one.until) > moment:
+                bars = bars.filter(~since)
+                continue
+            if one.left_out:
+                bars = bars.filter(~(since & self._is_left_out(one)))
+            until = pl.lit(moment_of(one.until), TIME)
+            bars = bars.with_columns(
+                known_at=pl.when(since).then(pl.max_horizontal("known_at", until)).otherwise("known_at")
+            )
+        return bars
+
+    def without_left_out(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Raw bars without those that somebody said are no true ones."""
+        wrong = [self._is_left_out(one) for one in self._state().waits if one.left_out]
+        return bars.filter(~pl.any_horizontal(pl.lit(False), *wrong))
+
+    def _waits_since(self, wait: Wait) -> pl.Expr:
+        """Whether a row is the bar that waits, or a later one of its symbol."""
+        return (pl.col("symbol") == wait.symbol) & (pl.col("time") >= pl.lit(moment_of(wait.time), TIME))
+
+    def _is_left_out(self, wait: Wait) -> pl.Expr:
+        """Whether a raw row is the bar that waited; a corrected one is another."""
+        at = (pl.col("symbol") == wait.symbol) & (pl.col("time") == pl.lit(moment_of(wait.time), TIME))
+        return at & _same(pl.col("open"), pl.lit(wait.opens))
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
         if rows.is_empty():

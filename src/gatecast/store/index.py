@@ -28,6 +28,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     create_engine,
     delete,
     func,
@@ -84,7 +85,11 @@ DECISIONS = Table(
     Column("model", BigInteger), *(Column(name, Float) for name in NUMBERS), Column("signal", Integer),
     Column("consensus", Boolean), Column("strategy", Text), Column("gate", Text), Column("reason", Text),
 )  # fmt: skip
-"""One row a symbol and close: of several decisions of one close the first issued, which was acted on."""
+"""One row a symbol and close: of several decisions of one close the one that counts, see `issued.in_force`."""
+
+_OF_ONE = delete(DECISIONS).where(
+    DECISIONS.c.symbol == bindparam("_symbol"), DECISIONS.c.time == bindparam("_time")
+)  # fmt: skip
 
 ReadDecisions = Callable[[str], "pl.DataFrame"]
 """The table of decisions of an artefact, by its name."""
@@ -271,21 +276,11 @@ class Index:
         plain = table.select(kept).with_columns(cs.by_name(texts).str.replace_all("\0", "\ufffd", literal=True))
         for piece in plain.iter_slices(ROWS):
             rows = [{**own, **row} for row in piece.to_dicts()]
-            have = self._have(connection, piece)
-            rows = [row for row in rows if (row["symbol"], row["time"]) not in have]
             names = [column.name for column in DECISIONS.c]
             if rows:
+                before = [{"_symbol": row["symbol"], "_time": row["time"]} for row in rows]
+                connection.execute(_OF_ONE.where(DECISIONS.c.store == self.store), before)  # records come in order
                 connection.execute(DECISIONS.insert(), [{name: row.get(name) for name in names} for row in rows])
-
-    def _have(self, connection: Connection, piece: pl.DataFrame) -> set[tuple[Any, Any]]:
-        """Symbol and time of the decisions that the index has, within the times of a table."""
-        times = piece["time"]
-        found = connection.execute(
-            select(DECISIONS.c.symbol, DECISIONS.c.time).where(
-                DECISIONS.c.store == self.store, DECISIONS.c.time >= times.min(), DECISIONS.c.time <= times.max()
-            )
-        )
-        return {(symbol, _aware(time)) for symbol, time in found}
 
     def decisions(self, symbol: str | None = None) -> list[Mapping[str, Any]]:
         """The decisions in the index, of one symbol or of all, by time and symbol."""

@@ -87,6 +87,15 @@ def issued_keys(issued: Issued) -> pl.DataFrame:
     return keys.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
 
 
+def in_force(decisions: pl.DataFrame) -> pl.Series:
+    """(rows,) of decisions with symbol, time and record, whether each counts: of one symbol and close the newest does.
+
+    >>> in_force(pl.DataFrame({"symbol": ["A", "A", "B"], "time": [1, 1, 1], "record": [5, 9, 5]})).to_list()
+    [False, True, True]
+    """
+    return decisions.select(pl.col("record") == pl.col("record").max().over("symbol", "time")).to_series()
+
+
 def joined(pieces: Sequence[Issued]) -> Issued:
     """Pieces in time order -> one; a row that two of them have is that of the first, as it was issued.
 

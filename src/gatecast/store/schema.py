@@ -201,6 +201,51 @@ class Issued(Schema):
     refused: dict[Name, dict[Moment, Text]] = {}
 
 
+class Alarm(Schema):
+    """An alarm of drift."""
+
+    time: Moment
+    asset_class: Name
+    symbol: Name | None = None
+    kind: Name
+    statistic: float
+    threshold: float
+    sentence: Text
+
+
+class Series(Schema):
+    """A chart of returns on its way."""
+
+    model: Annotated[list[float], Field(min_length=8, max_length=8)] | None
+    refits: Count
+    variance: float
+    before: float
+    total: float
+
+
+class Watching(Schema):
+    """What is needed to go on looking for alarms."""
+
+    series: dict[Name, Series] = {}
+    on: dict[Name, list[Name]] = {}
+    last: dict[Name, Moment] = {}
+
+
+class Alarms(Schema):
+    """Alarms of the inputs of a class."""
+
+    alarms: list[Alarm]
+    refits: list[Moment]
+    until: Moment | None
+    state: Watching
+
+
+class AlarmsOfClasses(Schema):
+    """`alarms.json` of a model in a store: asset class -> alarms of the inputs."""
+
+    classes: dict[Name, Alarms]
+
+
 class Piece(Schema):
     """What the arrays of one piece of what was issued cannot say, see `store.issued`."""
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
-from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, text_of
+from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, moment_of, text_of
+from gatecast.store.schema import Alarm as DriftAlarm
 from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
 YearText = Annotated[str, StringConstraints(pattern=r"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})$")]
+Stamp = Annotated[Moment, AfterValidator(lambda text: text_of(moment_of(text)))]
+"""A moment as the journal spells it."""
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
+ALARMS = "alarms.json"
+"""Role of the artefact with the alarms of the inputs up to a refit, from which they are looked for."""
 MOST_ALARMS = 200
 """Newest alarms that a state has; the journal has all."""
 MOST_MISSED = 1_000
@@ -44,7 +50,30 @@ class NewSettings(Schema):
     parts: WithSettings
 
 
-class NewBars(Schema):
+class NewWait(Schema):
+    """A bar of a symbol that waits, or waited, until somebody says what it is.
+
+    `time`: its close; the symbol's later bars wait with it. `ratio`: of the split that it looks like; `was`: the close
+    before; `opens`: its open. `until`: when it was said, None while it waits; from then on the bars are known.
+    `left_out`: whether the bar itself is no true one.
+    """
+
+    symbol: Name
+    time: Stamp
+    ratio: Price
+    was: Price
+    opens: Price
+    until: Stamp | None = None
+    left_out: bool = False
+
+
+class WithWaits(Schema):
+    """Bars that wait from here on, or no more."""
+
+    waits: list[NewWait] = Field(default_factory=list)
+
+
+class NewBars(WithWaits):
     """Bars came: one artefact a calendar year; how many were new, repeated, corrected, late or left out."""
 
     parts: Annotated[dict[YearText, Artefact], Field(min_length=1)]
@@ -56,13 +85,19 @@ class NewBars(Schema):
     problems: list[Text] = Field(default_factory=list)
 
 
+class NewTables(Schema):
+    """Tables beside the bars from here on: option of `read_bars` -> artefact."""
+
+    parts: dict[Name, Artefact]
+
+
 class WithActions(Schema):
     """The artefact of actions."""
 
     actions: Artefact
 
 
-class NewActions(Schema):
+class NewActions(WithWaits):
     """The table of actions from here on."""
 
     parts: WithActions
@@ -77,25 +112,44 @@ class IssuedParts(Schema):
 
 
 class NewIssued(Schema):
-    """Decisions were issued, by a model (the number of its refit's record) or by none."""
+    """Decisions were issued, by a model (the number of its refit's record) or by none.
+
+    `alarms`: asset class -> alarms of drift that were on. `added`: asset class -> closes at which alarms of the inputs
+    add a refit.
+    """
 
     parts: IssuedParts
     model: Count | None = None
+    alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
+    added: dict[Name, list[Moment]] = Field(default_factory=dict)
 
 
 class Refit(Schema):
-    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it."""
+    """A model was fitted and is a candidate: its files, the cutoff of each asset class, and the model before it.
+
+    `asked`: asset class -> close of a refit that was not due: somebody asked for it. `alarms`: asset class -> alarms of
+    drift since its refit before. `dated_back`: what was said of rows that claim to have been known before they came.
+    """
 
     parts: dict[Name, Artefact]
     cutoffs: dict[Name, Moment] = Field(default_factory=dict)
     goes_on: Count | None = None
+    asked: dict[Name, Moment] = Field(default_factory=dict)
+    alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
+    dated_back: list[Text] = Field(default_factory=list)
 
 
 class OfModel(Schema):
-    """A model was accepted, refused, or brought back: the number of its refit's record, and why."""
+    """A model was accepted or refused: the number of its refit's record, and why."""
 
     model: Count
     reason: Text = ""
+
+
+class Rollback(OfModel):
+    """A model was brought back; `since`: of each class whose newest decisions it issued again, their close."""
+
+    since: dict[Name, Moment] = Field(default_factory=dict)
 
 
 class Missed(Schema):
@@ -163,9 +217,10 @@ class Lost(Schema):
 
 
 KINDS: dict[str, type[Schema]] = {
-    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "issued": NewIssued,
-    "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": OfModel, "missed": Missed, "alarm": Alarm,
-    SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded, "lost": Lost, "clock": ClockWasAhead,
+    "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "tables": NewTables,
+    "issued": NewIssued, "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback,
+    "missed": Missed, "alarm": Alarm, SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
+    "lost": Lost, "clock": ClockWasAhead,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
 
@@ -203,18 +258,25 @@ class Clock(Schema):
     now: Moment
 
 
+class Wait(NewWait):
+    """A bar that waits, or waited, and the number of the record since which."""
+
+    record: Count
+
+
 class State(Schema):
     """What a store holds after its record `number`, by the names of artefacts.
 
     Attributes
     ----------
     number, hash, time, now: of the last record; 0 before the first one.
-    settings, actions: artefacts in force.
+    settings, actions: artefacts in force; tables: those that were given beside the bars, by the name of their option.
     bars: artefacts of bars; symbols: symbol -> asset class; columns: further columns that bars have.
     issued: what was issued, the oldest first. models: all refits, the oldest first.
     serving: the number of the model that forecasts, None where there is none; previous: of the one before.
     missed: refits that were due and not made; alarms: the newest.
     clocks: the records by which the clock had been ahead before them.
+    waits: bars that wait until somebody says what they are, and those that did.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -226,6 +288,7 @@ class State(Schema):
     id: Name = ""
     settings: Artefact | None = None
     actions: Artefact | None = None
+    tables: dict[Name, Artefact] = Field(default_factory=dict)
     bars: tuple[BarsPart, ...] = ()
     symbols: dict[Name, Name] = Field(default_factory=dict)
     columns: tuple[Name, ...] = ()
@@ -237,6 +300,12 @@ class State(Schema):
     missed: tuple[Name, ...] = ()
     alarms: tuple[dict[str, Any], ...] = ()
     clocks: tuple[Clock, ...] = ()
+    waits: tuple[Wait, ...] = ()
+
+    @property
+    def waiting(self) -> dict[str, Wait]:
+        """Symbol -> its first bar that waits now."""
+        return {one.symbol: one for one in reversed(self.waits) if one.until is None}
 
     def after(self, record: Record) -> Self:
         """The state after one more record. Raises `StoreError` for a record that does not fit."""
@@ -323,12 +392,26 @@ def _bars(state: State, record: Record) -> dict[str, Any]:
     return {
         "bars": (*state.bars, *added), "symbols": dict(sorted(symbols.items())),
         "columns": state.columns or tuple(record.body["columns"]),
-        "calendars": {**state.calendars, **record.body.get("calendars", {})},
+        "calendars": {**state.calendars, **record.body.get("calendars", {})}, "waits": _waits(state, record),
     }  # fmt: skip
 
 
 def _actions(state: State, record: Record) -> dict[str, Any]:
-    return {"actions": record.parts["actions"]}
+    return {"actions": record.parts["actions"], "waits": _waits(state, record)}
+
+
+def _waits(state: State, record: Record) -> tuple[Wait, ...]:
+    """The bars that wait, or did, after a record."""
+    found = {(one.symbol, one.time): one for one in state.waits}
+    for wait in record.body.get("waits", ()):
+        key = wait["symbol"], wait["time"]
+        since = found[key].record if key in found else record.number
+        found[key] = Wait.model_validate({**wait, "record": since})
+    return tuple(found[key] for key in sorted(found))
+
+
+def _tables(state: State, record: Record) -> dict[str, Any]:
+    return {"tables": dict(record.parts)}
 
 
 def _issued(state: State, record: Record) -> dict[str, Any]:
@@ -396,7 +479,8 @@ def _snapshot(state: State, record: Record) -> dict[str, Any]:
 
 
 _CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
-    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "issued": _issued, "refit": _refit,
+    "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "tables": _tables,
+    "issued": _issued, "refit": _refit,
     "accepted": _accepted, "refused": _refused, "rollback": _rollback, "missed": _missed, "alarm": _alarm,
     SNAPSHOT: _snapshot, "clock": _clock,
 }  # fmt: skip

@@ -22,7 +22,7 @@ import os
 import tomllib
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -37,7 +37,8 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import SCHEMA, no_actions
+from gatecast.market.actions import SCHEMA
+from gatecast.market.calendar import fill_times
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
@@ -48,10 +49,11 @@ from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
-from gatecast.store.schema import KEYS, TABLES, TIME, Count, Name, Provenance, Schema, Scores, fault_of
-from gatecast.store.state import ISSUED, BarsPart, State, refuse_misfit
+from gatecast.store.schema import KEYS, TABLES, TIME, AlarmsOfClasses, Count, Name, Provenance, Schema, Scores, fault_of
+from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
+    from gatecast.audits.leaks import Leak
     from gatecast.store.index import Index
     from gatecast.store.issued import Piece
     from gatecast.store.state import Model
@@ -59,6 +61,12 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
 ABOUT_BYTES = 100_000
+MOST_LEAKS = 20
+INSTANT = timedelta(microseconds=1)
+"""Before a decision: rows of several files may come at one moment."""
+SYMBOLS_FILE = "symbols_file"
+SYMBOLS = dict.fromkeys(("symbol", "asset_class", "close", "calendar"), pl.String)
+"""Columns of the table of symbols that a store keeps."""
 KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
 POWER = timedelta(minutes=10)
@@ -343,13 +351,15 @@ class Store:
     def add_bars(
         self, bars: pl.DataFrame, now: datetime, *, stated: bool | None = None, problems: tuple[str, ...] = (),
         calendars: Mapping[str, str] | None = None, accept: Callable[[pl.DataFrame], object] | None = None,
+        waits: Sequence[Mapping[str, Any]] = (),
     ) -> Record | None:  # fmt: skip
         """Stores what a Bars frame that came at `now` has that the store has not; None where it has all.
 
         `stated`: see `History.arrived`. `problems`: sentences that the record shall hold. `calendars`: symbol -> its
         calendar, where it is not that of its class. `accept`: called with all bars as of `now` before they count; what
-        it raises keeps them out. Raises `BarsError` for bars that are none, or not as the store's; `StoreError` where
-        they cannot be written. Then nothing has changed.
+        it raises keeps them out. `waits`: bars that wait from now on or no more, see `state.NewWait`. Raises
+        `BarsError` for bars that are none, or not as the store's; `StoreError` where they cannot be written. Then
+        nothing has changed.
         """
         with self.locked():
             arrived = self.bars.arrived(bars, now, stated)
@@ -360,6 +370,7 @@ class Store:
                 "parts": parts, "rows": {f"{year:04}": len(rows) for year, rows in arrived.years.items()},
                 "counts": dict(arrived.counts), "symbols": dict(arrived.symbols), "columns": list(arrived.columns),
                 "problems": [*problems, *arrived.problems], "calendars": dict(calendars or {}),
+                "waits": [dict(one) for one in waits],
             }  # fmt: skip
             if accept is not None:
                 draft = self.state.after(Record.make(self.state.number + 1, now, now, "bars", body, self.state.hash))
@@ -474,14 +485,22 @@ class Store:
     @property
     def actions(self) -> pl.DataFrame:
         """Splits and delistings that are known, as `market.actions.read_actions` gives them."""
-        if self.state.actions is None:
-            return no_actions()
-        return self.artefacts.table(self.state.actions, SCHEMA)
+        return self.bars.actions
 
-    def set_actions(self, actions: pl.DataFrame, now: datetime) -> Record:
-        """Stores the table of all actions that are known."""
+    def table(self, name: str) -> pl.DataFrame:
+        """A table that was given beside the bars, by the name of its option: of symbols as text, or of actions.
+
+        Raises `StoreError` for one that is none, and where there is none.
+        """
+        if name not in self.state.tables:
+            raise StoreError(f"{self.folder} keeps no table {name!r}: it has {sorted(self.state.tables)}.")
+        return self.artefacts.table(self.state.tables[name], SYMBOLS if name == SYMBOLS_FILE else SCHEMA)
+
+    def set_actions(self, actions: pl.DataFrame, now: datetime, more: Mapping[str, Any] | None = None) -> Record:
+        """Stores the table of all actions that are known. `more`: what else the record shall hold, as JSON."""
         with self.locked():
-            return self.append("actions", {"parts": {"actions": self.put(parquet(actions), ".parquet")}}, now)
+            parts = {"actions": self.put(parquet(actions), ".parquet")}
+            return self.append("actions", {**(more or {}), "parts": parts}, now)
 
     def decisions(self, texts: Collection[str] = ()) -> pl.DataFrame:
         """All decisions that were issued, the oldest first, each with `record` and `issued` (when).
@@ -583,7 +602,36 @@ class Store:
                 look()
             except StoreError as error:
                 found.append(Fault(self.folder, str(error)))
+        with contextlib.suppress(StoreError):  # which was said
+            found += [Fault(self.folder, leak.sentence, is_harmless=True) for leak in self.dated_back()]
         return found + self._faults_of_index(records)
+
+    def dated_back(self, since: int = 0) -> list[Leak]:
+        """Rows that came after a decision and claim to have been known at it, see `audits.leaks.dated_back`.
+
+        `since`: number of the record from which on they came. Of a row that came before its fill, of a history before a
+        symbol's first row, and of new symbols nothing is said. At most `MOST_LEAKS` records are looked into.
+        """
+        from gatecast.audits.leaks import dated_back
+
+        versions, issued = self.bars.versions(), pl.DataFrame(
+            {"decided": [one.record for one in self.state.issued], "moment": [one.now for one in self.state.issued]},
+            schema={"decided": pl.Int64, "moment": pl.String},
+        ).with_columns(pl.col("moment").str.to_datetime(time_unit="us", time_zone="UTC") - INSTANT)  # fmt: skip
+        came = versions.filter(pl.col("record") > since).sort("record")
+        claims = came.join_asof(issued, left_on="record", right_on="decided").filter(
+            pl.col("known_at") <= pl.col("moment")
+        )
+        leaks: list[Leak] = []
+        for record, decided, moment in claims.select("record", "decided", "moment").unique().sort("record").rows():
+            seen, later = (self.bars.as_of(moment, record=number) for number in (decided, record))
+            begun = seen.group_by("symbol").agg(_begun=pl.col("time").min())
+            later = later.filter(fill_times(later) <= moment).join(begun, on="symbol", maintain_order="left")
+            later = later.filter(pl.col("time") >= pl.col("_begun")).drop("_begun")
+            leaks += dated_back(seen.filter(fill_times(seen) <= moment), moment, later)
+            if len(leaks) >= MOST_LEAKS:
+                break
+        return leaks[:MOST_LEAKS]
 
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
@@ -599,14 +647,20 @@ class Store:
         for record in records:
             folded = folded.after(record)
             if record.kind == SNAPSHOT and record.parts["state"] in named:
-                state = self.artefacts.json(record.parts["state"])
-                if _json(state) != _json(folded.to_json()):
-                    raise self.artefacts.fault(record.parts["state"], "it is not what the records before it add up to")
+                part = record.parts["state"]
+                try:  # one of an earlier version lacks fields, which then are empty
+                    state = State.of_json(self.artefacts.json(part), record)
+                except ValueError as error:
+                    raise self.artefacts.fault(part, str(error)) from None
+                if _json(state.to_json()) != _json(folded.to_json()):
+                    raise self.artefacts.fault(part, "it is not what the records before it add up to")
 
     def _looks(self) -> Iterator[Callable[[], object]]:
         """Each thing to read: settings, actions, bars, what was issued, models. Each raises `StoreError`."""
         yield lambda: self.experiment
         yield lambda: self.actions
+        for name in self.state.tables:
+            yield partial(self.table, name)
         yield lambda: self.bars.as_of(datetime.max.replace(tzinfo=UTC))
         for one in self.state.issued:
             yield partial(self.decisions_of, one.decisions)
@@ -628,7 +682,7 @@ class Store:
         if not all(self.artefacts.has(name) for name in names.values()):
             return
         parts = Parts.of_content(self.folder, {role: self.artefacts.get(name) for role, name in names.items()})
-        for role, schema in (("scores.json", Scores), ("provenance.json", Provenance)):
+        for role, schema in (("scores.json", Scores), ("provenance.json", Provenance), (ALARMS, AlarmsOfClasses)):
             if role in parts:
                 parts.json(role, schema)
         if "experiment.toml" in parts:

@@ -151,6 +151,21 @@ class Alarms:
         )  # fmt: skip
 
 
+def alarms_on(alarms: Sequence[Alarm], times: TimeArray, settings: Drift) -> tuple[Alarm, ...]:
+    """Alarms of a class and its closes in any order -> those that are on at the newest close.
+
+    An alarm is on from its close on, for `least_sessions` sessions. Sessions are those of `times`.
+
+    >>> times = np.arange("2020-01-01T21", "2020-01-07T21", 24, dtype="datetime64[h]").astype("datetime64[us]")
+    >>> made = [Alarm(times[place], "index", None, "loss", 6.0, 5.0, "") for place in (1, 4)]
+    >>> [str(one.time)[:10] for one in alarms_on(made, times, Drift(least_sessions=2))]
+    ['2020-01-05']
+    """
+    days = np.unique(session_date(times))
+    on = days[-settings.least_sessions :][:1]
+    return tuple(one for one in alarms if len(on) and session_date(np.array([one.time]))[0] >= on[0])
+
+
 def position_factor(alarms: Alarms, times: TimeArray, settings: Drift) -> FloatArray:
     """(rows,) closes of a class in any order -> (rows,) what the position at each is multiplied with, 0 to 1.
 

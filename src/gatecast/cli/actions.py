@@ -1,0 +1,154 @@
+"""`gatecast actions list|add|resolve|remove`: splits and ends that a store is told, and bars that wait until it is."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gatecast.cli.options import AsJson, as_moment, machine_of
+from gatecast.cli.show import make_console, make_table, moment_text, print_json
+from gatecast.cli.store import IndexAddress, Now, StoreFolder
+from gatecast.compute.progress import printable
+
+if TYPE_CHECKING:
+    from gatecast.live.actions import Actions
+
+Symbol = Annotated[str, typer.Option(help="Symbol of the store.")]
+Day = Annotated[
+    datetime,
+    typer.Option(
+        "--date",
+        formats=["%Y-%m-%d"],
+        help="Session: the first that a split moves, the last of a symbol that ends.",
+    ),
+]
+
+Ratio = Annotated[float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")]
+
+actions = typer.Typer(
+    name="actions", help="Splits and ends that a store is told, and bars that wait until it is.", no_args_is_help=True
+)
+
+
+@actions.command("list")
+def list_all(
+    folder: StoreFolder,
+    symbol: Annotated[str | None, typer.Option(help="This symbol alone.", show_default="all")] = None,
+    now: Now = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the actions that a store was told, and the bars that wait until somebody says what they are."""
+    from gatecast.live.actions import list_actions
+
+    _show(list_actions(folder, symbol=symbol, now=as_moment(now)), as_json)
+
+
+@actions.command()
+def add(
+    folder: StoreFolder,
+    symbol: Symbol,
+    day: Day,
+    kind: Annotated[str, typer.Option(help="split, unit (of prices, such as pence) or delisting.")],
+    ratio: Annotated[
+        float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")
+    ] = None,
+    last_return: Annotated[
+        float | None, typer.Option("--return", help="Of a delisting: the last return, such as -0.3.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Of a delisting, in place of its return: what was paid at the end.")
+    ] = None,
+    known_at: Annotated[
+        str | None, typer.Option("--known-at", help="When it became known.", show_default="now")
+    ] = None,
+    now: Now = None,
+    index: IndexAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a store of a split, another unit of prices, or the end of a symbol; the same again changes nothing.
+
+    Bars stay as they came, with the split as a factor beside them; what was issued stays. A split of bars that are in
+    the store is known from now on at the earliest. Dividends, mergers and new names of symbols are not kept yet.
+    """
+    from gatecast.live.actions import add_action
+
+    done = add_action(
+        folder, symbol=symbol, day=_day(day), kind=kind, ratio=ratio, last_return=last_return, price=price,
+        known_at=as_moment(known_at, "--known-at"), now=as_moment(now), machine=machine_of(1, index=index),
+    )  # fmt: skip
+    _show(done, as_json)
+
+
+@actions.command()
+def resolve(
+    folder: StoreFolder,
+    symbol: Symbol,
+    day: Day,
+    what: Annotated[str, typer.Option("--as", help="split, unit, real-move or error.")],
+    ratio: Annotated[
+        float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")
+    ] = None,
+    now: Now = None,
+    index: IndexAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a bar is that waits: the first after a split or in another unit, a real move, or an error.
+
+    The symbol's bars are known from now on, those of an error without the bar itself, until it comes corrected. Said
+    again, otherwise than before, it takes the place of what was said; what was issued stays.
+    """
+    from gatecast.live.actions import resolve as resolve_bar
+
+    done = resolve_bar(
+        folder, symbol=symbol, day=_day(day), what=what, ratio=ratio, now=as_moment(now),
+        machine=machine_of(1, index=index),
+    )  # fmt: skip
+    _show(done, as_json)
+
+
+@actions.command()
+def remove(
+    folder: StoreFolder,
+    symbol: Symbol,
+    day: Day,
+    kind: Annotated[str, typer.Option(help="split, unit (of prices, such as pence) or delisting.")] = "split",
+    now: Now = None,
+    index: IndexAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take an action back, or what was said of a bar, which waits again then; what was issued stays."""
+    from gatecast.live.actions import remove_action
+
+    done = remove_action(
+        folder, symbol=symbol, day=_day(day), kind=kind, now=as_moment(now), machine=machine_of(1, index=index)
+    )
+    _show(done, as_json)
+
+
+def _day(given: datetime) -> date:
+    return given.date()
+
+
+def _show(found: Actions, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_dict())
+        return
+    console = make_console()
+    if found.message:
+        console.print(printable(f"{found.store}: {found.message}"), markup=False, soft_wrap=True)
+    if len(found.actions):
+        console.print(
+            make_table(
+                ("symbol", "kind", "date", "value", "known at"),
+                (
+                    (row["symbol"], row["kind"], row["date"], f"{row['value']:g}", moment_text(row["known_at"]))
+                    for row in found.actions.to_dicts()
+                ),
+            )
+        )  # fmt: skip
+    for one in found.waiting if not found.message else ():
+        console.print(printable(one["sentence"]), markup=False, soft_wrap=True)
+    if not found.message and not len(found.actions) and not found.waiting:
+        console.print(f"{found.store}: no actions, and no bar waits.", markup=False, soft_wrap=True)

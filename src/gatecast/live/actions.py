@@ -1,0 +1,443 @@
+"""Splits and ends of symbols that a store is told, and bars that wait until it is: `gatecast actions`.
+
+An action stands beside the bars, which stay as they came, and changes nothing that was issued. Each change is one
+record; taking it back is another.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
+from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
+from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, refuse_contradicted
+from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.merging import DataProblem
+from gatecast.market.reading import as_utc
+from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
+from gatecast.store.journal import moment_of, text_of
+from gatecast.store.store import Store
+
+if TYPE_CHECKING:
+    from gatecast.store.state import Wait
+
+WHATS = ("split", "unit", "real-move", "error")
+TERMS = {"split": {"ratio"}, "unit": {"ratio"}, "delisting": {"return", "price"}}
+"""Kind of an action -> what its value may be given by."""
+MISFIT = 0.5
+"""Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
+
+
+# ── what waits ────────────────────────────────────────────────────────────────────────────────────
+
+
+def step_of(wait: Wait) -> Step:
+    """The step of a bar that waits."""
+    return Step(wait.symbol, moment_of(wait.time), wait.ratio, wait.was, wait.opens)
+
+
+def say_waiting(store: Store) -> list[DataProblem]:
+    """A problem for each symbol of a store that waits: what its bar looks like, and the commands that resolve it."""
+    return [
+        DataProblem(DOUBTFUL_BAR, (symbol,), waiting_sentence(store, wait))
+        for symbol, wait in store.state.waiting.items()
+    ]
+
+
+def waiting_sentence(store: Store, wait: Wait) -> str:
+    """What a bar that waits looks like, and the commands that resolve it."""
+    step, kind = step_of(wait), "unit" if math.isclose(max(wait.ratio, 1 / wait.ratio), PENCE) else "split"
+    names = f"{shlex.quote(str(store.folder))} --symbol {shlex.quote(wait.symbol)} --date {step.day}"
+    return (
+        f"{step.sentence} The symbol waits from this bar on: nothing is decided or learned from it. Say what it is: "
+        f"`gatecast actions resolve {names} --as {kind} --ratio {step.ratio:g}`, `--as real-move`, or "
+        "`--as error` for a wrong bar."
+    )
+
+
+def changed_waits(store: Store, steps: Sequence[Step] | None, now: datetime) -> list[dict[str, Any]]:
+    """Bars that wait from now on or no more, as a record has them, where these steps wait now; None: as before."""
+    if steps is None:
+        return []
+    waiting = {(one.symbol, moment_of(one.time)): one for one in store.state.waits if one.until is None}
+    wait_now = {(one.symbol, one.time): one for one in steps}
+    released = [_said(one, now) for key, one in waiting.items() if key not in wait_now]
+    return released + [_new(one, store.actions) for key, one in wait_now.items() if key not in waiting]
+
+
+def _said(wait: Wait, now: datetime, *, left_out: bool = False) -> dict[str, Any]:
+    """A bar that waits no more; one that did not before is known since it did not, but for one that was left out."""
+    until = wait.until if wait.until is not None and not wait.left_out else text_of(now)
+    return {**_again(wait), "until": until, "left_out": left_out}
+
+
+def _again(wait: Wait) -> dict[str, Any]:
+    """A bar that waits again."""
+    return {name: getattr(wait, name) for name in ("symbol", "time", "ratio", "was", "opens")}
+
+
+def _new(step: Step, actions: pl.DataFrame) -> dict[str, Any]:
+    """A bar that waits from now on; prices as they came, `actions` beside them."""
+    at = pl.DataFrame([[step.symbol, step.time]], schema={"symbol": pl.String, "time": UTC_TIME}, orient="row")
+    factor = factors(at, actions)
+    by = 1.0 if factor is None else factor[0]
+    return {
+        "symbol": step.symbol, "time": text_of(step.time), "ratio": step.ratio, "was": step.was / by,
+        "opens": step.opens / by,
+    }  # fmt: skip
+
+
+def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: datetime) -> list[dict[str, Any]]:
+    """Rows of `newest_rows` -> those of symbols that wait without forecasts, of the newest bar that waits."""
+    waits = store.state.waiting
+    if not waits:
+        return [dict(row) for row in rows]
+    newest = dict(store.bars.waiting(now).group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    return [
+        {
+            **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False, "time": None,
+            **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None},
+            "class_newest_bar": max(row["class_newest_bar"], newest.get(row["symbol"], row["class_newest_bar"])),
+            "reason": waiting_sentence(store, waits[row["symbol"]]),
+        }
+        if row["symbol"] in waits else dict(row)
+        for row in rows
+    ]  # fmt: skip
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions of a store after a command, the bars that wait, and what was done.
+
+    `changed`: whether a record was written. `message`: in a sentence.
+    """
+
+    store: Path
+    now: datetime
+    actions: pl.DataFrame
+    waiting: Sequence[Mapping[str, Any]]
+    changed: bool = False
+    message: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "store": str(self.store), "now": self.now, "changed": self.changed, "message": self.message,
+            "actions": self.actions.to_dicts(), "waiting": list(self.waiting),
+        }  # fmt: skip
+
+
+def _told(
+    store: Store, now: datetime, message: str = "", *, changed: bool = False, symbol: str | None = None
+) -> Actions:  # fmt: skip
+    """A store's actions and what waits, of one `symbol` where it is given."""
+    actions, waits = store.actions, [*store.state.waiting.values()]
+    if symbol is not None:
+        actions, waits = actions.filter(pl.col("symbol") == symbol), [one for one in waits if one.symbol == symbol]
+    waiting = [
+        {
+            "symbol": one.symbol, "date": step_of(one).day, "time": moment_of(one.time), "ratio": one.ratio,
+            "close_before": one.was, "open": one.opens, "sentence": waiting_sentence(store, one),
+        }
+        for one in waits
+    ]  # fmt: skip
+    return Actions(store.folder, now, actions, waiting, changed, message)
+
+
+@checked
+def list_actions(store: str | Path, *, symbol: str | None = None, now: datetime | None = None) -> Actions:
+    """The splits and delistings that a store was told, and the bars that wait; of one `symbol` where it is given."""
+    opened = Store.open(store)
+    if symbol is not None:
+        _refuse_unknown(opened, symbol)
+    return _told(opened, _moment(now), symbol=symbol)
+
+
+@checked
+def add_action(
+    store: str | Path,
+    *,
+    symbol: str,
+    day: date,
+    kind: str,
+    ratio: float | None = None,
+    last_return: float | None = None,
+    price: float | None = None,
+    known_at: datetime | None = None,
+    now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Actions:
+    """Tells a store of an action; the same again changes nothing.
+
+    Parameters
+    ----------
+    day: of a split the first session that it moves, of a delisting the last one. kind: "split" or
+        "unit", which need their `ratio` (2 is two for one, 0.01 pence where pounds were), or "delisting", which needs
+        its `last_return` or the `price` paid at last.
+    known_at: when it became known (default: `now`); a split of bars that the store has is known now at the earliest.
+    now: default: the clock.
+
+    Raises `StoreError` for a symbol that the store does not have, `BarsError` and `SettingsError` for an action that
+    does not fit to the bars or to those that are there.
+    """
+    moment = _moment(now)
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        _refuse_unknown(opened, symbol)
+        _refuse_earlier(opened, moment)
+        value = _value(opened, symbol, day, kind, {"ratio": ratio, "return": last_return, "price": price}, moment)
+        row = _row(symbol, day, kind, value, moment if known_at is None else as_utc(known_at, "known_at"))
+        there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
+        if len(there):
+            if there["kind"][0] == kind and math.isclose(there["value"][0], value):
+                return _told(opened, moment, f"the store has this {kind} already: nothing has changed.")
+            raise SettingsError(
+                f"the store has a {there['kind'][0]} of {symbol!r} on {day}, {there['value'][0]:g}: take it back with "
+                f"`gatecast actions remove` first."
+            )
+        if kind == "delisting":
+            refuse_contradicted(row, opened.bars.as_of(moment))
+            return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+        wait = opened.state.waiting.get(symbol)
+        if wait is not None and step_of(wait).day == day:
+            return _resolved(opened, wait, row, moment, "add")
+        _refuse_unfit(opened, row, wait, moment)
+        return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+
+
+@checked
+def resolve(
+    store: str | Path,
+    *,
+    symbol: str,
+    day: date,
+    what: str,
+    ratio: float | None = None,
+    now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Actions:
+    """Says what a bar is that waits: the first after a split, a real move, or an error of the feed.
+
+    Parameters
+    ----------
+    day: the session of the bar. what: "split" or "unit", which need their `ratio` (2 is two for one, 0.01 pence where
+        pounds were); "real-move": the bar is taken as it is; "error": it is left out until it comes corrected. The bars
+        after it are judged again, and the symbol waits on where one of them looks like a split. now: see `add_action`.
+
+    The bars are known from now on. Said again it changes nothing; otherwise than before, it takes the place of what was
+    said. Raises `StoreError` where no bar of that session waits or did, `SettingsError` for a ratio that does not fit.
+    """
+    moment = _moment(now)
+    if what not in WHATS:
+        raise SettingsError(f"a bar is split, unit, real-move or error, not {cut(what)!r}. {did_you_mean(what, WHATS)}")
+    if (ratio is None) == (what in LEVELS):
+        raise SettingsError(
+            "a split or another unit needs its ratio, and nothing else has one: --as split --ratio 2 is two for one."
+        )
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        _refuse_unknown(opened, symbol)
+        _refuse_earlier(opened, moment)
+        found = [one for one in opened.state.waits if one.symbol == symbol and step_of(one).day == day]
+        if not found:
+            waiting = ", ".join(f"{one.symbol!r} {step_of(one).day}" for one in opened.state.waiting.values())
+            raise StoreError(f"no bar of {symbol!r} on {day} waits. Waiting: {waiting or 'none'}.")
+        wait = next((one for one in found if one.until is None), found[-1])
+        value = 1.0 if ratio is None else ratio
+        kind = "unit" if what == "unit" else "split"
+        row = None if what == "error" else _row(symbol, day, kind, value, moment)
+        if wait.until is not None:
+            there = _those(opened, symbol, day, *LEVELS).select("kind", "value").rows()
+            same = wait.left_out if row is None else not wait.left_out and there == [(kind, value)]
+            if same:
+                return _told(opened, moment, "this was said already: nothing has changed.")
+        return _resolved(opened, wait, row, moment, "resolve")
+
+
+@checked
+def remove_action(
+    store: str | Path, *, symbol: str, day: date, kind: str = "split", now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Actions:  # fmt: skip
+    """Takes an action back, or what was said of a bar, which waits again; where there is none nothing changes.
+
+    What was issued meanwhile stays. Raises `StoreError` for a symbol that the store does not have.
+    """
+    moment = _moment(now)
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        _refuse_unknown(opened, symbol)
+        _refuse_earlier(opened, moment)
+        _refuse_kind(kind)
+        there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
+        waited = [
+            one for one in opened.state.waits
+            if kind in LEVELS and one.symbol == symbol and step_of(one).day == day and one.until is not None
+        ]  # fmt: skip
+        if there.is_empty() and not waited:
+            return _told(opened, moment, f"there is no {kind} of {symbol!r} on {day}: nothing has changed.")
+        left = opened.actions.join(there, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+        return _changed(opened, left, moment, "remove", there, [_again(one) for one in waited])
+
+
+# ── one change ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _resolved(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime, verb: str) -> Actions:
+    """A bar that waits no more, with its action (None: it is left out); the bars after it are judged again."""
+    step = step_of(wait)
+    actions = store.actions.join(
+        _those(store, wait.symbol, step.day, *LEVELS), on=["symbol", "kind", "date"], how="anti", maintain_order="left"
+    )
+    if row is not None:
+        left = math.log(step.opens * row["value"][0] / step.was) if row["value"][0] != 1 else 0.0
+        if abs(left) > MISFIT * abs(math.log(step.opens / step.was)):
+            raise SettingsError(
+                f"a ratio of {row['value'][0]:g} does not explain the step of {wait.symbol!r} from {step.was:g} to "
+                f"{step.opens:g}: about {step.was / step.opens:.3g} does. For a real move say --as real-move."
+            )
+        actions = pl.concat([actions, row])
+    _refuse_within_session(store, wait, row, now)
+    known, later = store.bars.for_chain(now), store.bars.waiting(now)
+    known = known.filter((pl.col("symbol") != wait.symbol) | (pl.col("time") < step.time))
+    raw = store.bars.as_of(now).filter(pl.col("symbol") == wait.symbol)
+    if row is not None:
+        known = pl.concat([known, on_one_level(raw.filter(pl.col("time") == step.time), actions)])
+    after = on_one_level(store.bars.without_left_out(raw).filter(pl.col("time") > step.time), actions)
+    newer = pl.concat([after, later.filter(pl.col("symbol") != wait.symbol)])
+    steps = [one for one in doubtful_steps(known, newer) if one.symbol == wait.symbol]
+    waits = [_said(wait, now, left_out=row is None)]
+    waits += [
+        _said(one, now) for one in store.state.waits
+        if one.symbol == wait.symbol and one.until is None and one.time > wait.time
+    ]  # fmt: skip
+    waits += [_new(one, actions) for one in steps]  # of one close the last counts
+    told = row if row is not None else pl.DataFrame({"symbol": [wait.symbol], "date": [step.day]})
+    return _changed(store, actions, now, verb, told, waits)
+
+
+def _refuse_within_session(store: Store, wait: Wait, row: pl.DataFrame | None, now: datetime) -> None:
+    """Raises `SettingsError` for a split or another unit that begins within a session, which none does."""
+    step = step_of(wait)
+    own = store.bars.as_of(now).filter(pl.col("symbol") == wait.symbol, pl.col("time") < step.time)
+    if (
+        row is not None
+        and row["value"][0] != 1
+        and (own.select(session_date(pl.col("time"))).to_series() == step.day).any()
+    ):
+        raise SettingsError(
+            f"the step of {wait.symbol!r} at {step.time:%Y-%m-%d %H:%M} UTC is within a session, and a split or "
+            "another unit begins with one: say --as real-move, or --as error."
+        )
+
+
+def _changed(
+    store: Store, actions: pl.DataFrame, now: datetime, verb: str, row: pl.DataFrame,
+    waits: Sequence[Mapping[str, Any]] = (),
+) -> Actions:  # fmt: skip
+    """Writes the record of a change, and says so."""
+    told = [{name: str(value) for name, value in one.items()} for one in row.to_dicts()]
+    more = {"waits": [dict(one) for one in waits], "verb": verb, "rows": told}
+    store.set_actions(actions.sort("symbol", "kind", "date"), now, more)
+    words = {"add": "added", "remove": "taken back", "resolve": "resolved"}[verb]
+    own = [waiting_sentence(store, one) for symbol, one in store.state.waiting.items() if symbol in row["symbol"]]
+    message = f"{words}; what was issued stays. The next `gatecast update {store.folder}` decides with it."
+    return _told(store, now, " ".join([message, *own]), changed=True)
+
+
+def _moment(now: datetime | None) -> datetime:
+    return datetime.now(UTC) if now is None else as_utc(now, "now")
+
+
+def _refuse_unknown(store: Store, symbol: str) -> None:
+    if symbol not in store.state.symbols:
+        raise StoreError(f"{store.folder} has no symbol {cut(symbol)!r}. {did_you_mean(symbol, store.state.symbols)}")
+
+
+def _refuse_earlier(store: Store, now: datetime) -> None:
+    """Raises `SettingsError` for a moment before the newest record: what is said now was not known before it."""
+    if now < moment_of(store.state.now):
+        raise SettingsError(
+            f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest record, {store.state.now[:16]} UTC: give a "
+            "later --now, or mend the computer's clock."
+        )
+
+
+def _refuse_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise SettingsError(f"there is no kind of action {cut(kind)!r}. {did_you_mean(kind, KINDS)}")
+
+
+def _those(store: Store, symbol: str, day: date, *kinds: str) -> pl.DataFrame:
+    """The store's actions of these kinds, of a symbol and date."""
+    return store.actions.filter(pl.col("symbol") == symbol, pl.col("kind").is_in(kinds), pl.col("date") == day)
+
+
+def _row(symbol: str, day: date, kind: str, value: float, known_at: datetime) -> pl.DataFrame:
+    """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
+    _refuse_kind(kind)
+    fits, words = KINDS[kind]
+    if kind in LEVELS and not RATIO_LIMITS[0] <= value <= RATIO_LIMITS[1]:
+        raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
+    if not math.isfinite(value) or not fits(value):
+        raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")
+    return pl.DataFrame([[symbol, kind, day, float(value), known_at]], schema=SCHEMA, orient="row")
+
+
+def _value(
+    store: Store, symbol: str, day: date, kind: str, terms: Mapping[str, float | None], now: datetime
+) -> float:  # fmt: skip
+    """The value of an action from its terms: the ratio of a split, the last return of a delisting or its price.
+
+    Raises `SettingsError` where a term is missing or is of another kind.
+    """
+    _refuse_kind(kind)
+    given = {name: one for name, one in terms.items() if one is not None}
+    if len(given) != 1 or not set(given) <= TERMS[kind]:
+        names = " or ".join(f"--{name}" for name in sorted(TERMS[kind]))
+        got = ", ".join(f"--{name}" for name in given) or "none"
+        raise SettingsError(f"a {kind} needs {names} and nothing else, got {got}.")
+    ((name, value),) = given.items()
+    if name != "price":
+        return value
+    closes = store.bars.as_of(now).filter(pl.col("symbol") == symbol, session_date(pl.col("time")) <= day)
+    if closes.is_empty():
+        raise SettingsError(f"{symbol!r} has no bar up to {day}, from which --price would be counted: give --return.")
+    return value / float(closes["close"][-1]) - 1
+
+
+def _refuse_unfit(store: Store, row: pl.DataFrame, wait: Wait | None, now: datetime) -> None:
+    """Raises `SettingsError` for a split that the bars which are there do not show, or that was not known with them."""
+    symbol, _, day, ratio, known_at = row.row(0)
+    if wait is not None and day <= step_of(wait).day:
+        raise SettingsError(f"{waiting_sentence(store, wait)} A split of {day} would be another one.")
+    bars = store.bars.for_chain(now).filter(pl.col("symbol") == symbol)
+    after = bars.filter(session_date(pl.col("time")) >= day)
+    before = bars.filter(session_date(pl.col("time")) < day)
+    if after.is_empty():
+        return
+    if known_at < now:
+        raise SettingsError(
+            f"the store has bars of {symbol!r} from {day} on without this split: it is known from now on at the "
+            "earliest. Leave --known-at out."
+        )
+    if ratio != 1 and len(before):
+        step = math.log(after["open"][0] / before["close"][-1])
+        if abs(step + math.log(ratio)) > MISFIT * abs(math.log(ratio)):
+            raise SettingsError(
+                f"the bars of {symbol!r} do not step by a ratio of {ratio:g} on {day}: from {before['close'][-1]:g} to "
+                f"{after['open'][0]:g}. They contain the split already, or its date or ratio is another."
+            )

@@ -1,0 +1,74 @@
+"""Tables beside the bars of a store: symbols, splits, actions, delistings. The store keeps those that it was given.
+
+Their content is kept, not their place on a machine, and used at every later update until others are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gatecast.errors import SettingsError
+from gatecast.market.actions import join_actions, read_actions
+from gatecast.market.reading import TABLES
+from gatecast.market.sources import read_symbols
+from gatecast.store.history import parquet
+from gatecast.store.store import SYMBOLS_FILE, Store
+
+KINDS = {"splits": "split", "actions": None, "delisting": "delisting"}
+"""Table of actions -> the kind of all of its rows; None: it says the kind of each."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The tables of an update: `given` now, by the name of their option, as they are kept; `options` of `read_bars`.
+
+    `actions`: splits and delistings of all tables, those that the store kept among them. `names` of all tables.
+    """
+
+    given: Mapping[str, pl.DataFrame]
+    options: Mapping[str, Any]
+    actions: pl.DataFrame
+    names: frozenset[str]
+
+
+def beside(store: Store | None, named: Mapping[str, Any]) -> Beside:
+    """The tables that are `named` (option -> path or frame), and of the others those that a store has kept.
+
+    Raises `BarsError` for a table that is none, `StoreError` for a kept one that is damaged.
+    """
+    if odd := sorted(named.keys() - set(TABLES)):
+        raise SettingsError(f"there is no table {odd[0]!r}: expected one of {', '.join(TABLES)}.")
+    given = {name: read_actions(named[name], kind) for name, kind in KINDS.items() if name in named}
+    every, options = dict(given), dict[str, Any]()
+    if SYMBOLS_FILE in named:
+        given[SYMBOLS_FILE] = read_symbols(named[SYMBOLS_FILE])
+        options[SYMBOLS_FILE] = named[SYMBOLS_FILE]
+    for name, part in store.state.tables.items() if store is not None else ():
+        if name in named or store is None:
+            continue
+        table = store.table(name)  # whole, or it is said
+        if name == SYMBOLS_FILE:
+            options[name] = store.artefacts.path(part)
+        else:
+            every[name] = table
+    actions = join_actions(*every.values())
+    options |= {"actions": actions} if every else {}
+    return Beside(given, options, actions, frozenset([*every, *options]))
+
+
+def keep(store: Store, tables: Beside, now: datetime) -> None:
+    """Stores the tables that were given, where the store does not have them."""
+    parts = {name: store.put(parquet(table), ".parquet") for name, table in tables.given.items()}
+    if any(store.state.tables.get(name) != part for name, part in parts.items()):
+        store.append("tables", {"parts": {**store.state.tables, **parts}}, now)
+
+
+def named_in(options: Mapping[str, Any]) -> dict[str, str | Path]:
+    """Options of `read_bars` -> those that name a table. `splits=False` names none."""
+    return {name: options[name] for name in TABLES if options.get(name) is not None and options[name] is not False}
