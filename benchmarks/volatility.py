@@ -35,8 +35,8 @@ from gatecast.samples.windows import Samples, make_samples
 
 HORIZONS = (1, 5, 22)
 LEAST = 200  # forecasts of a symbol before it counts
-LINEAR = ("har_symbol", "har_class", "har_smooth")
-BASE = np.full(3, 1 / 3)
+LINEAR = ("har_symbol", "har_class", "har_concentration", "har_smooth", "har")
+BASE = np.full(len(LINEAR), 1 / len(LINEAR))
 LINES = ("har", "linear", "final", "ewma")
 
 
@@ -59,14 +59,14 @@ def read(given: argparse.Namespace) -> pl.DataFrame:
 def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
     """Line -> (samples,) variance forecast out of sample, monthly refits."""
     models: list[Forecaster] = [
-        LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(), Naive(rule="ewma"),
+        LogHAR(), LinearVariance(), LinearVariance(pooled=True), LinearVariance(pooled=True, concentration=True),
+        SmoothHAR(), Naive(rule="ewma"),
         ResidualLSTM(lookback=samples.lookback, horizon=horizon, seeds=seeds),
     ]  # fmt: skip
     made = walk_forward(models, samples, Schedule(minimum="1Y"), jobs=jobs)
     values = {name: heads["volatility"] for name, heads in made.values.items()}
     held = np.full(len(samples), np.nan)
-    three = np.column_stack([values[name] for name in LINEAR])
-    linear = mix_variances(made, three, BASE, held.copy())
+    linear = mix_variances(made, np.column_stack([values[name] for name in LINEAR]), BASE, held.copy())
     correction = correction_of(values["residual_lstm"], values["har_symbol"], values["har_class"])
     return {
         "har": values["har"], "ewma": values["ewma"], "linear": linear,
