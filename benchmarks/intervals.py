@@ -14,14 +14,11 @@ import json
 import sys
 import time
 
-import numpy as np
 import polars as pl
-from volatility import BASE, LINEAR
+from volatility import linear_blend, linear_models
 
 from gatecast.forecasting.combining.intervals import Intervals, coverage, make_intervals
-from gatecast.forecasting.combining.variance import mix_variances
-from gatecast.forecasting.forecaster import Forecaster, Task
-from gatecast.forecasting.models.har import LinearVariance, SmoothHAR
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
@@ -38,10 +35,8 @@ def forecasts_of(bars: pl.DataFrame, horizon: int, jobs: int) -> dict[str, Forec
         schedule = Schedule(minimum="1Y")
         if not schedule.folds(samples.times, samples.known_at):
             continue
-        models: list[Forecaster] = [Naive(rule="zero"), LinearVariance(), LinearVariance(pooled=True), SmoothHAR()]
-        made = walk_forward(models, samples, schedule, Task(jobs=jobs))
-        three = np.column_stack([made.values[one]["volatility"] for one in LINEAR])
-        blend = mix_variances(made, three, BASE, np.full(len(samples), np.nan))
+        made = walk_forward([Naive(rule="zero"), *linear_models()], samples, schedule, Task(jobs=jobs))
+        blend = linear_blend(made)
         found[name] = made.with_model("ensemble", {**made.values["zero"], "volatility": blend})
     return found
 

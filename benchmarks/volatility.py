@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gatecast.forecasting.combining.choice import Learning
 from gatecast.forecasting.combining.variance import correct_variance, correction_of, mix_variances
-from gatecast.forecasting.forecaster import Forecaster
+from gatecast.forecasting.forecaster import Forecaster, Task
 from gatecast.forecasting.models.har import LinearVariance, LogHAR, SmoothHAR
 from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.models.residual_lstm import ResidualLSTM
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.walkforward import walk_forward
+from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market.bars import session_date
 from gatecast.market.sources import read_bars
 from gatecast.metrics.significance import diebold_mariano
@@ -35,8 +36,8 @@ from gatecast.samples.windows import Samples, make_samples
 
 HORIZONS = (1, 5, 22)
 LEAST = 200  # forecasts of a symbol before it counts
-LINEAR = ("har_symbol", "har_class", "har_smooth")
-BASE = np.full(3, 1 / 3)
+LINEAR = ("har_symbol", "har_class", "har_concentration", "har_smooth", "har")
+BASE = np.full(len(LINEAR), 1 / len(LINEAR))
 LINES = ("har", "linear", "final", "ewma")
 
 
@@ -56,21 +57,30 @@ def read(given: argparse.Namespace) -> pl.DataFrame:
     return read_bars(source, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
 
 
+def linear_models() -> list[Forecaster]:
+    """The models of `LINEAR`."""
+    pooled = LinearVariance(pooled=True)
+    return [LogHAR(), LinearVariance(), pooled, pooled.replace(concentration=True), SmoothHAR()]
+
+
+def linear_blend(made: Forecasts) -> np.ndarray:
+    """(samples,) the mixture of `LINEAR` as a run makes it."""
+    members = {name: made.values[name]["volatility"] for name in LINEAR}
+    return mix_variances(made, members, BASE, np.full(len(made.samples), np.nan), Learning())
+
+
 def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
     """Line -> (samples,) variance forecast out of sample, monthly refits."""
-    models: list[Forecaster] = [
-        LogHAR(), LinearVariance(), LinearVariance(pooled=True), SmoothHAR(), Naive(rule="ewma"),
-        ResidualLSTM(lookback=samples.lookback, horizon=horizon, seeds=seeds),
-    ]  # fmt: skip
-    made = walk_forward(models, samples, Schedule(minimum="1Y"), jobs=jobs)
+    network = ResidualLSTM(lookback=samples.lookback, horizon=horizon, seeds=seeds)
+    made = walk_forward(
+        [*linear_models(), Naive(rule="ewma"), network], samples, Schedule(minimum="1Y"), Task(jobs=jobs)
+    )
     values = {name: heads["volatility"] for name, heads in made.values.items()}
-    held = np.full(len(samples), np.nan)
-    three = np.column_stack([values[name] for name in LINEAR])
-    linear = mix_variances(made, three, BASE, held.copy())
+    linear = linear_blend(made)
     correction = correction_of(values["residual_lstm"], values["har_symbol"], values["har_class"])
     return {
         "har": values["har"], "ewma": values["ewma"], "linear": linear,
-        "final": correct_variance(made, linear, correction, held.copy()),
+        "final": correct_variance(made, linear, correction, np.full(len(samples), np.nan)),
     }  # fmt: skip
 
 

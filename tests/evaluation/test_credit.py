@@ -72,7 +72,7 @@ def test_a_row_is_the_daily_losses_of_two_whole_recombinations(forecasts: Foreca
     ensemble = Ensemble()
     row = found(forecasts, ensemble)[head, "lstm"]
     left = ensemble.replace(
-        members=("forest", "logistic"), volatility_members=("har_symbol", "har_class", "har_smooth", "constant")
+        members=("forest", "logistic"), volatility_members=("har_symbol", "har_class", "har_smooth", "constant", "har")
     )
     both = [loss_by_hand(one.combine(forecasts), head) for one in (ensemble, left)]
     scored = np.isfinite(both[0])
@@ -95,9 +95,9 @@ def test_a_row_is_the_daily_losses_of_two_whole_recombinations(forecasts: Foreca
 @pytest.mark.parametrize(
     ("models", "members", "absent"),
     [
-        ("residual_lstm", ("har_symbol", "har_class", "har_smooth", "lstm", "constant"), ("residual_lstm",)),
-        ("har_class", ("har_symbol", "har_smooth", "lstm", "constant"), ()),
-        ("lstm+residual_lstm", ("har_symbol", "har_class", "har_smooth", "constant"), ("residual_lstm",)),
+        ("residual_lstm", ("har_symbol", "har_class", "har_smooth", "lstm", "constant", "har"), ("residual_lstm",)),
+        ("har_class", ("har_symbol", "har_smooth", "lstm", "constant", "har"), ()),
+        ("lstm+residual_lstm", ("har_symbol", "har_class", "har_smooth", "constant", "har"), ("residual_lstm",)),
     ],
 )
 def test_of_the_variance_each_member_the_correction_and_both_networks_are_left_out(
@@ -120,7 +120,8 @@ def test_every_head_has_its_own_models(forecasts: Forecasts) -> None:
     for head, models in rows:
         by_head.setdefault(head, set()).add(models)
     three = {"lstm", "forest", "logistic"}
-    variances = {"har_symbol", "har_class", "har_smooth", "lstm", "constant", "residual_lstm", "lstm+residual_lstm"}
+    linear = {"har_symbol", "har_class", "har_smooth", "har"}
+    variances = linear | {"lstm", "constant", "residual_lstm", "lstm+residual_lstm"}
     assert by_head == {"return": three, "direction": three, "volatility": variances, "regime": three | variances}
 
 

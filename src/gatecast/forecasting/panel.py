@@ -45,6 +45,7 @@ _WHOLE_RECORD: dict[str, Any] = _REGIME | {"window": EXPANDING, "half_life": 4.0
 PANEL: dict[str, Row] = {
     "har_symbol": _row("always", "models.har:LinearVariance", knows_hour=True),
     "har_class": _row("always", "models.har:LinearVariance", knows_hour=True, pooled=True),
+    "har_concentration": _row("always", "models.har:LinearVariance", knows_hour=True, pooled=True, concentration=True),
     "har_smooth": _row("always", "models.har:SmoothHAR", knows_hour=True),
     "lstm": _row("usually", "lstm.forecaster:LSTM"),
     "forest": _row("usually", "models.forest:Forest"),
@@ -91,7 +92,7 @@ PLAIN = {"return": "zero", "direction": "base_rate", "volatility": "har", "regim
 REGRESSIONS = {
     "return": ("bayes", "ridge", "ridge_long"),
     "direction": ("logistic", "logistic_long"),
-    "volatility": ("har_symbol", "har_class", "har_smooth", "ridge"),
+    "volatility": ("har_symbol", "har_class", "har_concentration", "har_smooth", "ridge"),
     "regime": ("logistic", "logistic_long"),
 }
 """Head -> gatecast's own linear models: with the rivals they are the simple models that are compared with hindsight."""

@@ -19,7 +19,7 @@ from gatecast.market.calendar import listings, session_minutes
 from gatecast.samples.arrays import to_array as to_array
 from gatecast.samples.arrays import to_times as to_times
 from gatecast.samples.known import known_so_far
-from gatecast.samples.variance import smoothed_variances, variance_inputs
+from gatecast.samples.variance import concentration, smoothed_variances, variance_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known at each bar beside the features; every array is (bars,) but `har`, `variance` and `smoothed`.
+    """What is known at each bar beside the features; every array is (bars,) but `har` and the last three.
 
     Rows that become known too late to be used have none: NaN. `step`: log return of the bar, NaN for a segment's first.
     `sigma`: trailing volatility of one bar's log return (EWMA, decay .94), NaN for the first 22 bars of a segment.
@@ -62,7 +62,8 @@ class Facts:
     `past_return`: log return over the last horizon bars. `mean`: mean log return of one bar so far.
     `minutes`: the bar's place in its session, see `market.calendar.session_minutes`. `season`: what the hour alone adds
     to the log variance to come: 0 but where `forecasting.models.hours` has learned it.
-    `variance`, `smoothed`: (bars, inputs) what else is known about variance, in logs and not, see `samples.variance`.
+    `variance`, `concentration`, `smoothed`: (bars, inputs) what else is known about variance, the last not in logs, see
+    `samples.variance`.
     """
 
     step: FloatArray
@@ -77,6 +78,7 @@ class Facts:
     minutes: FloatArray
     season: FloatArray
     variance: FloatArray
+    concentration: FloatArray
     smoothed: FloatArray
     floored: int
 
@@ -125,7 +127,8 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
         mean=(pl.col("r").fill_null(0.0).cum_sum() / pl.col("count").clip(lower_bound=1)).over("symbol"),
         past_return=(log_close - log_close.shift(horizon)).over(group),
     )
-    inputs = variance_inputs(frame.with_columns(floor=floor))
+    frame = frame.with_columns(floor=floor)
+    inputs = variance_inputs(frame)
     return Facts(
         step=to_array(frame, "r"),
         sigma=to_array(frame, "sigma"),
@@ -139,7 +142,8 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
         minutes=session_minutes(bars).to_numpy(),
         season=np.zeros(len(frame)),
         variance=inputs,
-        smoothed=smoothed_variances(frame.with_columns(floor=floor), inputs),
+        concentration=concentration(frame, inputs),
+        smoothed=smoothed_variances(frame, inputs),
         floored=0,
     )
 

@@ -17,6 +17,8 @@ VARIANCE_INPUTS = (
     "close_5", "close_22", "volume", "volume_5", "class_1", "class_5",
 )  # fmt: skip
 """The columns of `variance_inputs`; the first three are those of the HAR."""
+CONCENTRATION = ("largest_5", "largest_22", "spike", "spread_22")
+"""The columns of `concentration`."""
 SMOOTHED = (
     "smooth_1", "smooth_5", "smooth_25", "smooth_125", "mean", "fall_1", "fall_5", "fall_25", "class_1", "class_5",
 )  # fmt: skip
@@ -69,6 +71,36 @@ def variance_inputs(frame: pl.DataFrame) -> FloatArray:
     table = np.ascontiguousarray(table)
     table[~np.isfinite(table).all(axis=1)] = np.nan
     return table
+
+
+def concentration(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
+    """(bars, 4) how much of the past variance came in few bars, NaN where `inputs` are.
+
+    In: the frame of `variance_inputs` with the `floor` of a variance; and what that function returned. Out, in the
+    order of `CONCENTRATION`: log of the largest proxy over the mean, of 5 and of 22 bars; the square of the log of the
+    bar's proxy over its mean of 22; log of the standard deviation of 22 proxies over their mean. One large day and
+    twenty middling ones have the same mean, and are not followed by the same variance.
+    """
+    group = ["symbol", "segment"]
+    proxy = pl.max_horizontal("proxy", "floor")
+
+    def rolling(name: str, bars: int) -> pl.Expr:
+        made: pl.Expr = getattr(proxy, f"rolling_{name}")(bars, min_samples=bars)
+        return made.over(group)
+
+    table = frame.select(
+        (rolling("max", 5) / rolling("mean", 5)).log().alias("largest_5"),
+        (rolling("max", 22) / rolling("mean", 22)).log().alias("largest_22"),
+        (proxy / rolling("mean", 22)).log().pow(2).alias("spike"),
+        (rolling("std", 22) / rolling("mean", 22)).log().clip(*SPREADS).alias("spread_22"),
+    )
+    made = np.ascontiguousarray(table.cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    made[~np.isfinite(inputs).all(axis=1)] = np.nan
+    return made
+
+
+SPREADS = (-4.0, 4.0)
+"""Logs of a standard deviation over a mean that are told apart: of equal variances it is minus infinity."""
 
 
 def smoothed_variances(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:

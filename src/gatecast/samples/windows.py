@@ -286,7 +286,7 @@ def _make_class(
     segment = bars["segment"].to_numpy().astype(np.int32)
     usable = np.isfinite(table).all(1) & np.isfinite(facts.sigma) & np.isfinite(facts.har).all(1)
     usable &= np.isfinite(facts.recent) & np.isfinite(facts.variance).all(1) & bool(names)
-    usable &= np.isfinite(facts.smoothed).all(1)
+    usable &= np.isfinite(facts.smoothed).all(1) & np.isfinite(facts.concentration).all(1)
     still = stands_still(bars, lookback)
     fresh = np.ones(len(bars), bool)  # a bar that does not continue the run of usable bars before it
     fresh[1:] = (np.diff(symbol) != 0) | (np.diff(segment) != 0) | ~usable[:-1]

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-STEPS = 4  # a member's weight is a multiple of 1 / STEPS
+MIXTURE_STEPS = 2  # a member's weight in a mixture that is tried is a multiple of 1 / MIXTURE_STEPS
+SHARE_STEPS = 4  # a share of a correction that is tried is a multiple of 1 / SHARE_STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
-LARGEST_MIXTURE = 6  # members: the sets of weights that are tried grow with every one
+LARGEST_MIXTURE = 10  # members: the sets of weights that are tried grow with every one
+FULL_TRUST_DAYS = 2500  # length of a record whose losses count in full; of a shorter one less, where answers overlap
+FARTHEST = 1.0  # log of a variance over the members' median beyond which a member says no more
 MIXTURE, SHARE = "volatility/", "correction"
 """Parts of what is learned: weights, after it the members' names; and the share of the correction."""
 PRIOR_LOG_ODDS_AGAINST_CORRECTION = 3.0  # log odds against all of a correction, before there is a record
@@ -36,10 +39,11 @@ def mix_variances(
     """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
 
     In: name -> (samples,) forecast, (members,) weights before there is a record, `mixed` (samples,) what stays as it
-    is before fold `since`. All weights in steps of a quarter, and `base`, are averaged; each counts by how near it is
+    is before fold `since`. Every member, every pair in halves, and `base`, are averaged; each counts by how near it is
     to `base` and, exponentially, by its mean QLIKE over the days whose answers are known, later days counting more and
-    overlapping ones once. So weights never jump, and stay near `base` until the record says otherwise. Where a member
-    has no forecast it takes no part.
+    overlapping ones once; over more than one session all the less while the record is short. So weights never jump, and
+    stay near `base` until the record says otherwise. A member counts as `FARTHEST` from the members' median where it is
+    farther. Where a member has no forecast it takes no part.
 
     References
     ----------
@@ -48,17 +52,18 @@ def mix_variances(
 
     def logs_of(rows: IntArray | slice) -> FloatArray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs: FloatArray = np.log(np.column_stack([one[rows] for one in members.values()]))
-        return logs
+            return _near_the_median(np.log(np.column_stack([one[rows] for one in members.values()])))
 
     @cache
     def learned() -> list[FloatArray]:
-        grid = np.vstack([base, _simplex(len(members), STEPS)])
+        grid = np.vstack([base, _simplex(len(members), MIXTURE_STEPS)])
         distance = np.abs(grid - base).sum(1) / 2
-        return [
-            _exponential_weights(forecasts, loss, distance) @ grid if len(loss) >= MIN_RECORD_DAYS else base
-            for _, loss in _past_losses(forecasts, logs_of(slice(None)), grid)
-        ]
+        found = []
+        for _, loss in _past_losses(forecasts, logs_of(slice(None)), grid):
+            trust = min(1.0, len(loss) / FULL_TRUST_DAYS) if forecasts.samples.horizon_sessions > 1 else 1.0
+            enough = len(loss) >= MIN_RECORD_DAYS
+            found.append(_exponential_weights(forecasts, loss, distance, trust) @ grid if enough else base)
+        return found
 
     def learn(number: int) -> FloatArray:
         return learned()[number]
@@ -90,7 +95,7 @@ def correct_variance(
     and all of it, each counting less the larger it is and, exponentially, by its mean squared error of the log over the
     days whose answers are known: QLIKE hangs on a few days, and sees later whether a correction has substance.
     """
-    learning, shares = learning or Learning(), np.arange(STEPS + 1) / STEPS
+    learning, shares = learning or Learning(), np.arange(SHARE_STEPS + 1) / SHARE_STEPS
 
     @cache
     def learned() -> list[FloatArray]:
@@ -119,14 +124,25 @@ def correct_variance(
     return held
 
 
-def _exponential_weights(forecasts: Forecasts, loss: FloatArray, distance: FloatArray) -> FloatArray:
+def _near_the_median(logs: FloatArray) -> FloatArray:
+    """(samples, members) logs of variance, none farther than `FARTHEST` from the median of its row; NaN stays."""
+    there = np.isfinite(logs).any(axis=1)
+    centre = np.full((len(logs), 1), np.nan)
+    centre[there, 0] = np.nanmedian(np.where(np.isfinite(logs[there]), logs[there], np.nan), axis=1)
+    near: FloatArray = np.clip(logs, centre - FARTHEST, centre + FARTHEST)
+    return near
+
+
+def _exponential_weights(
+    forecasts: Forecasts, loss: FloatArray, distance: FloatArray, trust: float = 1.0
+) -> FloatArray:
     """(candidates,) weights from (days, candidates) past losses and how far each is from what is there without it.
 
-    Later days count more, overlapping answers once.
+    Later days count more, overlapping answers once, and all losses by `trust`.
     """
     recency = 0.5 ** (np.arange(len(loss))[::-1] / MEMORY_DAYS)
     mean = recency @ loss / recency.sum()
-    evidence = recency.sum() / forecasts.samples.horizon_sessions * (1 - mean / max(mean.min(), 1e-12))
+    evidence = trust * recency.sum() / forecasts.samples.horizon_sessions * (1 - mean / max(mean.min(), 1e-12))
     odds = np.exp(evidence - distance)
     weights: FloatArray = odds / odds.sum()
     return weights

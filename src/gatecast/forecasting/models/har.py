@@ -23,7 +23,7 @@ from gatecast.forecasting.models.naive import numbers_of
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, spread_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
-from gatecast.samples.variance import SMOOTHED
+from gatecast.samples.variance import CONCENTRATION, SMOOTHED, VARIANCE_INPUTS
 from gatecast.settings import MOST_BARS
 
 if TYPE_CHECKING:
@@ -103,13 +103,17 @@ class LogHAR(Forecaster):
     """
 
     kind: ClassVar = "har"
-    traits: ClassVar = Traits("log-HAR", ("volatility",), Seconds(1e-3, 0, 1.5e-7))
+    traits: ClassVar = Traits("log-HAR", ("volatility",), Seconds(1e-3, 0, 1.5e-7), linear=True)
     fitted: ClassVar = FittedLogHAR
 
     falls: bool = False
     """also on the fall of the bar and the mean fall of 5 bars, in trailing volatilities"""
     minimum: Annotated[int, Field(ge=1, le=MOST_BARS)] = 250
     """rows that a symbol needs; with fewer it takes the class's pooled coefficients"""
+
+    def member_heads(self) -> tuple[str, ...]:
+        """Without falls it joins the ensemble: the plainest member, which bursts lead astray the least."""
+        return () if self.falls else ("volatility",)
 
     @property
     def name(self) -> str:
@@ -233,6 +237,10 @@ class FittedLinearVariance:
     spread: FloatArray
     symbols: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.centre) not in (len(VARIANCE_INPUTS), len(VARIANCE_INPUTS) + len(CONCENTRATION)):
+            raise ValueError(f"'centre', which has {len(self.centre)} numbers")
+
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
         """See `FittedForecaster.predict`; volatility only."""
         return {"volatility": self.at(samples, samples.ends[rows])}
@@ -240,7 +248,8 @@ class FittedLinearVariance:
     def at(self, samples: Samples, ends: IntArray, *, corrected: bool = True) -> FloatArray:
         """(bars,) the forecast made at bar-level rows; without its lognormal correction the median."""
         weights = numbers_of(samples, self.symbols, ends, self.table, self.pooled)
-        inputs = (samples.facts.variance[ends] - self.centre) / self.spread
+        concentrated = len(self.centre) > len(VARIANCE_INPUTS)
+        inputs = (_inputs(samples, ends, concentrated=concentrated) - self.centre) / self.spread
         log_variance = weights[:, 0] + (weights[:, -1] if corrected else 0.0)
         for column in range(inputs.shape[1]):  # in order: a matrix product's last bits depend on the number of rows
             log_variance = log_variance + weights[:, column + 1] * inputs[:, column]
@@ -265,6 +274,8 @@ class FittedLinearVariance:
 class LinearVariance(Forecaster):
     """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
 
+    With `concentration` also on how much of the past variance came in few bars, see `samples.variance.CONCENTRATION`.
+
     Least squares once for each of `half_lives`, with weights that halve after so many years (None: never), and the mean
     of these fits: a short memory follows a market that changes, a long one remembers its crises (Pesaran and Timmermann
     2007, Journal of Econometrics 137). Inputs beyond the HAR's are shrunk by a ridge that counts as `penalty` rows
@@ -281,6 +292,8 @@ class LinearVariance(Forecaster):
 
     pooled: bool = False
     """one regression of the class, instead of one a symbol"""
+    concentration: bool = False
+    """also on how much of the past variance came in few bars"""
     half_lives: HalfLives = (2.0, None)
     """years after which a row counts half, one for each fit that is averaged; None: never"""
     penalty: Annotated[float, Field(ge=0, le=1e12)] = 100.0
@@ -290,12 +303,15 @@ class LinearVariance(Forecaster):
 
     @property
     def name(self) -> str:
-        """`har_symbol` or `har_class`."""
+        """`har_symbol` or `har_class`, or `har_concentration`."""
+        if self.concentration:
+            return "har_concentration"
         return "har_class" if self.pooled else "har_symbol"
 
     def title(self) -> str:
         """Of the class, or per symbol."""
-        return "extended log-HAR of the class" if self.pooled else self.traits.title
+        title = "extended log-HAR of the class" if self.pooled else self.traits.title
+        return f"{title} with concentration" if self.concentration else title
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedLinearVariance]:
         """One regression a fold, or one a fold and symbol."""
@@ -313,7 +329,7 @@ class LinearVariance(Forecaster):
     def _fit(self, fold: Fold) -> FittedLinearVariance:
         samples, record = fold.data, fold.record
         ends = samples.ends[record]
-        inputs = samples.facts.variance[ends]
+        inputs = _inputs(samples, ends, concentrated=self.concentration)
         answer = samples.targets["volatility"].value[samples.decided[record]]
         centre, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-12
         design = np.column_stack([np.ones(len(ends)), (inputs - centre) / spread])
@@ -409,6 +425,12 @@ class SmoothHAR(Forecaster):
             root = cholesky(square, lower=True)
             fits.append(nnls(root.T, solve_triangular(root, weighted.T @ answer, lower=True))[0])
         return FittedSmoothHAR(np.mean(fits, axis=0))
+
+
+def _inputs(samples: Samples, ends: IntArray, *, concentrated: bool) -> FloatArray:
+    """(bars, inputs) those of `LinearVariance`."""
+    plain = samples.facts.variance[ends]
+    return np.column_stack([plain, samples.facts.concentration[ends]]) if concentrated else plain
 
 
 def _scale(samples: Samples, ends: IntArray) -> FloatArray:

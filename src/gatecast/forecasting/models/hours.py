@@ -101,12 +101,13 @@ class HourEffects:
     def removed(self, samples: Samples) -> Samples:
         """The samples without the hour in their facts about variance and in its answers; `Facts.season` has it."""
         facts, place = samples.facts, self.place_of(samples, np.arange(len(samples.time)))
-        har, recent, variance, smoothed, baseline, season = np.split(self.flat, _bounds(samples), axis=1)
+        har, recent, variance, peaks, smoothed, baseline, season = np.split(self.flat, _bounds(samples), axis=1)
         facts = replace(
             facts,
             har=facts.har - har[place],
             recent=facts.recent - recent[place, 0],
             variance=facts.variance - variance[place],
+            concentration=facts.concentration - peaks[place],
             smoothed=facts.smoothed * np.exp(-smoothed)[place],
             baseline=facts.baseline * np.exp(-baseline[:, 0])[place],
             season=season[place, 0],
@@ -285,11 +286,12 @@ def _logs(samples: Samples, ends: IntArray) -> FloatArray:
     floor = VARIANCE_FLOOR * np.exp(facts.har[ends, -1:])
     smoothed = np.log(np.maximum(facts.smoothed[ends], floor))
     baseline = np.log(facts.baseline[ends])
-    return np.column_stack([facts.har[ends], facts.recent[ends], facts.variance[ends], smoothed, baseline])
+    logs = (facts.har[ends], facts.recent[ends], facts.variance[ends], facts.concentration[ends])
+    return np.column_stack([*logs, smoothed, baseline])
 
 
 def _bounds(samples: Samples) -> list[int]:
     """Where the parts of `_logs` begin, the first left out, and the answer's column."""
     facts = samples.facts
-    widths = [facts.har.shape[1], 1, facts.variance.shape[1], facts.smoothed.shape[1], 1]
+    widths = [facts.har.shape[1], 1, facts.variance.shape[1], facts.concentration.shape[1], facts.smoothed.shape[1], 1]
     return list(accumulate(widths))
