@@ -92,6 +92,13 @@ def test_a_dataclass_reads_the_fields_that_are_away_and_its_copies_are_in_memory
         assert "second" in vars(again.inner)
 
 
+def test_what_is_away_can_be_changed_and_put_away_again(temporary: Path) -> None:
+    disk = Disk()
+    once = disk.store(Pair(np.arange(3.0), np.zeros(1), "one"))
+    again = disk.store(replace(once, name="two"))
+    assert (again.name, again.first.tolist(), once.name) == ("two", [0.0, 1.0, 2.0], "one")
+
+
 def test_the_folder_goes_with_the_last_that_lies_in_it(temporary: Path) -> None:
     disk = Disk()
     kept, folder = disk.arrays({"a": np.arange(2)}), disk.folder

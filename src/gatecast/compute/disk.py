@@ -184,4 +184,6 @@ class _OnDisk:
 
 @cache
 def _class_read_from_disk(kind: type) -> type:
+    if issubclass(kind, _OnDisk):
+        return kind
     return type(kind.__name__, (_OnDisk, kind), {"__doc__": kind.__doc__})
