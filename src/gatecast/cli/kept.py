@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
-from gatecast.cli.show import interval_text, make_console, moment_text, print_json, say, share_text, show_rows
+from gatecast.cli.show import counted, interval_text, make_console, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 
 
@@ -55,26 +55,30 @@ def update(
         made = " (made)" if done.created else ""
         console.print(f"{done.store}{made}: bars: {counts}.", markup=False, soft_wrap=True)
         if done.decisions:
-            show_rows(DECIDED, map(_decision, done.decisions), console)
+            shown = ("symbol", "close", "expected, log", "signal", "in book", "decided by")
+            show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
+            say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {IN_BOOK}")
         console.print(done.message, markup=False, soft_wrap=True)
     if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
 
 
 DECIDED = (
-    "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", "position",
-    "decided by",
+    "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", "weight alone",
+    "in book", "decided by",
 )  # fmt: skip
 """What is shown of a decision."""
+IN_BOOK = "In book: what to hold, as a share of the capital. Weight alone: before the symbols share it."
 
 
 def _decision(row: Mapping[str, Any]) -> tuple[object, ...]:
     """The cells of a decision."""
     return (
-        row["symbol"], row.get("asset_class"), moment_text(row.get("time")),
+        row["symbol"], row.get("asset_class"), moment_text(row.get("class_newest_bar") or row.get("time")),
         share_text(row.get("expected_return_log"), "+.2%"), share_text(row.get("standard_deviation"), ".2%"),
         share_text(row.get("probability_up"), ".1%"), _signal(row.get("signal")), row.get("strategy"),
-        share_text(row.get("evidence"), ".2f"), share_text(row.get("weight"), "+.1%"), row.get("gate"),
+        share_text(row.get("evidence"), ".2f"), share_text(row.get("weight"), "+.1%"),
+        share_text(row.get("book"), "+.2%"), row.get("gate"),
     )  # fmt: skip
 
 
@@ -159,23 +163,25 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     console = make_console()
     if not found.rows:
-        say("nothing was decided yet: `gatecast update` decides once there is a model.")
+        say(f"nothing was decided yet: `gatecast retrain {folder}` makes a model, then each `gatecast update` decides.")
         return
     rows = (
         (
             row["symbol"], row["asset_class"], moment_text(row["time"]),
             share_text(row["expected_return_log"], "+.2%"), interval_text(row["low_80"], row["high_80"]),
             _signal(row["signal"]), row["strategy"], share_text(row["evidence"], ".2f"),
-            share_text(row["weight"], "+.1%"), row["gate"], row["why"],
+            share_text(row["weight"], "+.1%"), share_text(row["book"], "+.2%"), row["gate"], row["why"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "position",
-        "decided by",
-        "since the close before",
+        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "weight alone",
+        "in book", "decided by", "since the close before",
     )  # fmt: skip
-    show_rows(columns, rows, console)
+    show_rows(columns, rows, console, narrow=("symbol", "close", "in book", "decided by", "since the close before"))
+    say(IN_BOOK)
+    if found.undecided:
+        say(f"no decision yet of {', '.join(found.undecided)}: each is decided on at its next bar.")
     for one in found.alarms:
         console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
 

@@ -83,14 +83,20 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
     return table
 
 
-def show_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
-    """A table with a line for each row; where it does not fit, a line for each of its cells."""
+def show_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console, narrow: Sequence[str] = ()
+) -> None:
+    """A table with a line for each row; where it does not fit its columns `narrow`, else a line for each cell."""
     from rich.text import Text
 
     cells = [tuple("-" if cell is None else str(cell) for cell in row) for row in rows]
     needed = sum(max(map(len, column)) + 3 for column in zip(columns, *cells, strict=True))
     if console.width >= min(needed, TABLE_WIDTH):
         console.print(make_table(columns, cells))
+        return
+    if narrow:
+        places = [columns.index(name) for name in narrow]
+        console.print(make_table(narrow, ([row[place] for place in places] for row in cells)))
         return
     for row in cells:
         for place, (name, cell) in enumerate(zip(columns, row, strict=True)):

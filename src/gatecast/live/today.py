@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     Rows = Mapping[str, Mapping[str, Any]]
 
+WAITS = ("no bar", "no trade", DOUBTFUL_BAR)
+"""Gates of a symbol that has no price of the newest session to trade at."""
+SHOWN = 5e-4
+"""Change of a weight that is worth a word."""
 SAME = 1e-12
 """Weights that differ by no more are the same."""
 NEEDED = ("asset_class", "strategy", "gate")
@@ -39,7 +43,7 @@ CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings
 
 @dataclass(frozen=True)
 class Today:
-    """A row a symbol: its newest decision, the one before, and what changed the position.
+    """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
 
     `rows`: the columns of the newest decision, `before` (weight, book, signal, strategy, gate and time of the one
     before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold, age) -> its
@@ -51,12 +55,13 @@ class Today:
     model: int | None
     rows: Sequence[Mapping[str, Any]]
     alarms: Sequence[Mapping[str, Any]] = ()
+    undecided: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
-            "alarms": list(self.alarms),
+            "alarms": list(self.alarms), "undecided": list(self.undecided),
         }  # fmt: skip
 
 
@@ -74,7 +79,8 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
         return Today(opened.folder, moment, opened.state.serving, [])
     causes = _causes(opened, newest, before, moment)
     rows = [_row(row, before.get(symbol), causes.get(symbol, {})) for symbol, row in sorted(newest.items())]
-    return Today(opened.folder, moment, opened.state.serving, rows, alarms_said(opened))
+    undecided = sorted(opened.state.symbols.keys() - newest.keys())
+    return Today(opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided)
 
 
 def _two_newest(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -169,9 +175,14 @@ def _change_in_words(
     row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]
 ) -> str:  # fmt: skip
     """How the position has changed beside the one before."""
+    if row.get("weight") is None:
+        stays = " What is held stays: it cannot be traded on." if row["gate"] in WAITS else ""
+        return f"no decision: {GATES.get(row['gate'], row['gate'])}.{stays}"
     if before is None:
         return "the first decision."
-    if abs(_weight(row) - _weight(before)) <= SAME:
+    if before.get("weight") is None:
+        return f"{_weight(row):+.3f} after a close without a decision."
+    if abs(_weight(row) - _weight(before)) < SHOWN:
         return "unchanged." if row["gate"] == before["gate"] else f"still nothing held: {GATES.get(row['gate'], '')}."
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items())
     moved = f"from {_weight(before):+.3f} to {_weight(row):+.3f}"

@@ -104,7 +104,7 @@ class Updated:
         if refused := _refused_model(self.problems):
             return f"no decisions: {refused}"
         if self.model is None:
-            return f"{NO_MODEL}: give the history first, then `gatecast retrain {self.store}` trains one from all bars."
+            return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are stored."
         held = [row for row in self.decisions if row.get("weight")]
         return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
 

@@ -322,7 +322,7 @@ class History:
             if state.symbols.get(symbol, name) != name:
                 raise BarsError(
                     f"{cut(symbol)!r} is of the class {name} in the new bars and {state.symbols[symbol]} in the store: "
-                    "read them as the store's were (asset_class, symbols file)."
+                    "name its class as it is there (symbols file, asset_class), or make a new store with the right one."
                 )
         return bars.select(*COLUMNS, *further), problems
 

@@ -43,7 +43,7 @@ def mix_variances(
     to `base` and, exponentially, by its mean QLIKE over the days whose answers are known, later days counting more and
     overlapping ones once; over more than one session all the less while the record is short. So weights never jump, and
     stay near `base` until the record says otherwise. A member counts as `FARTHEST` from the members' median where it is
-    farther. Where a member has no forecast it takes no part.
+    farther. NaN where a member that has a weight has no forecast.
 
     References
     ----------
