@@ -323,7 +323,7 @@ def test_the_expected_simple_return_has_half_the_variance(forecasts: Forecasts) 
 
 
 def test_the_variance_in_force_weighs_mixtures_by_what_they_lost_so_far(samples: Samples) -> None:
-    """Members and halves of two, by past loss (later days, longer records count more) and distance to the first."""
+    """All mixtures in thirds, by past loss (later days, longer records count more) and distance to the first."""
     forecasts = made_up(samples, seed=6, skill={"lstm": 0.5})
     chosen = Ensemble().combine(forecasts).values["ensemble"]["volatility"]
     names = ("har_smooth", "lstm", "constant", "har")
@@ -332,8 +332,8 @@ def test_the_variance_in_force_weighs_mixtures_by_what_they_lost_so_far(samples:
     logs = np.clip(logs, middle - 1, middle + 1)
     answer = samples.targets["volatility"].value[samples.ends]
     first = np.array([0.5, 0, 0, 0.5])  # two of the five base members are there
-    grid = np.array([first, *(one for one in np.ndindex(3, 3, 3, 3) if sum(one) == 2)])
-    grid[1:] /= 2
+    grid = np.array([first, *(one for one in np.ndindex(4, 4, 4, 4) if sum(one) == 3)])
+    grid[1:] /= 3
     learned = []
     for number, fold in enumerate(forecasts.folds):
         rows, _ = record_of(forecasts, number, "volatility")

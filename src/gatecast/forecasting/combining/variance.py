@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-MIXTURE_STEPS = 2  # a member's weight in a mixture that is tried is a multiple of 1 / MIXTURE_STEPS
+MIXTURE_STEPS = 3  # a member's weight in a mixture that is tried is a multiple of 1 / MIXTURE_STEPS
 SHARE_STEPS = 4  # a share of a correction that is tried is a multiple of 1 / SHARE_STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
 LARGEST_MIXTURE = 10  # members: the sets of weights that are tried grow with every one
@@ -39,7 +39,7 @@ def mix_variances(
     """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
 
     In: name -> (samples,) forecast, (members,) weights before there is a record, `mixed` (samples,) what stays as it
-    is before fold `since`. Every member, every pair in halves, and `base`, are averaged; each counts by how near it is
+    is before fold `since`. All weights in thirds, and `base`, are averaged; each counts by how near it is
     to `base` and, exponentially, by its mean QLIKE over the days whose answers are known, later days counting more and
     overlapping ones once; over more than one session all the less while the record is short. So weights never jump, and
     stay near `base` until the record says otherwise. A member counts as `FARTHEST` from the members' median where it is
