@@ -28,7 +28,8 @@ def fan_out(
 ) -> list[Result]:
     """`[work(item) for item in items]` over the cores, in order; results depend on neither `jobs` nor the machine.
 
-    Threads where the work releases the interpreter's lock, `processes` where it does not. Inside `cluster` the
+    Threads where the work releases the interpreter's lock, `processes` where it does not; one job after the other where
+    the machine has no room for the locks of either. Inside `cluster` the
     cluster's machines do it instead, but for `light` work, which takes less time than sending it would.
     """
     results = []
@@ -89,7 +90,7 @@ def _libraries(modules: int) -> Any:
 
 
 def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:
-    if jobs == 1:
+    if jobs == 1 or not _has_locks():
         return map(work, items)
     from joblib import Parallel, delayed
 
@@ -100,6 +101,17 @@ def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, pr
         delayed(work)(item) for item in items
     )
     return stream
+
+
+def _has_locks() -> bool:
+    """Whether the locks of a pool can be made here: not where shared memory is full, or may not be written."""
+    from multiprocessing import Lock
+
+    try:
+        Lock()
+    except OSError:
+        return False
+    return True
 
 
 def _look_for_packages_in(path: tuple[str, ...]) -> None:
