@@ -53,3 +53,17 @@ def test_a_bar_that_comes_after_the_open_is_late(
     done = given(bars.filter(pl.col("time") == closes[month - 3]), morning(closes[month - 3], 5))
     assert {row["gate"] for row in done.json["decisions"]} <= {"late", "stale"}
     assert done.json["bars"]["late"] == 2
+
+
+def test_live_stays_batch_where_one_bar_is_missing(
+    store: Path, given: Feed, gatecast: Callable[..., Answer], bars: pl.DataFrame, closes: list[datetime], month: int
+) -> None:
+    for number in (month - 3, month - 2, month - 1):
+        rows = bars.filter(pl.col("time") == closes[number])
+        if number == month - 3:
+            rows = rows.filter(pl.col("symbol") != "B1_1")
+        done = given(rows, closes[number] + HOUR)
+        if number == month - 2:
+            assert "awaited" in {problem["kind"] for problem in done.json["data_problems"]}
+    found = gatecast("parity", store, "--now", (closes[month - 1] + HOUR).isoformat())
+    assert found.status == 0, found.out + found.err
