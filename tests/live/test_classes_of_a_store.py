@@ -126,7 +126,7 @@ def test_what_was_traded_stays_in_force_where_its_class_stops(
     two: Path, both: pl.DataFrame, closes: list[datetime], month: int
 ) -> None:
     gone = both.filter((pl.col("asset_class") != "equity") | (pl.col("time") <= closes[month - 1]))
-    lived(two, gone, closes, month - 1, month + 1)
+    lived(two, gone, closes, month - 1, month + 3)
     decisions = Store.open(two).decisions().filter(pl.col("symbol") == "B1_1", pl.col("time") == closes[month - 1])
     assert decisions["weight"][0]
     assert decisions.filter(in_force(decisions))["weight"].to_list() == decisions["weight"].to_list()[:1]

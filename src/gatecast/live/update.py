@@ -529,7 +529,9 @@ def decisions_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 def latest(store: Store) -> pl.DataFrame:
     """The newest decision of every symbol that was issued: symbol, time, gate, weight."""
-    schema = {"symbol": pl.String, "time": pl.Datetime("us", "UTC"), "gate": pl.String, "weight": pl.Float64}
+    schema: dict[str, Any] = {
+        "symbol": pl.String, "time": pl.Datetime("us", "UTC"), "gate": pl.String, "weight": pl.Float64,
+    }  # fmt: skip
     frames = [pl.DataFrame(schema=schema)]
     for one in reversed(store.state.issued[-LOOKED_AT:]):
         table = store.decisions_of(one.decisions, ("gate",))
