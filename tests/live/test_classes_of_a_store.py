@@ -11,6 +11,7 @@ import pytest
 
 from gatecast.live import Updated, parity, replay_store, retrain, rollback, update
 from gatecast.store import Store
+from gatecast.store.issued import in_force
 from tests.live.conftest import HOUR, settings
 
 
@@ -119,3 +120,13 @@ def test_a_class_that_goes_away_changes_nothing_of_the_others(
     gone = both.filter((pl.col("asset_class") != "equity") | (pl.col("time") <= closes[month - 2]))
     lived(two, gone, closes, month - 1, month)
     same_as_batch(two, closes[month], 2)
+
+
+def test_what_was_traded_stays_in_force_where_its_class_stops(
+    two: Path, both: pl.DataFrame, closes: list[datetime], month: int
+) -> None:
+    gone = both.filter((pl.col("asset_class") != "equity") | (pl.col("time") <= closes[month - 1]))
+    lived(two, gone, closes, month - 1, month + 3)
+    decisions = Store.open(two).decisions().filter(pl.col("symbol") == "B1_1", pl.col("time") == closes[month - 1])
+    assert decisions["weight"][0]
+    assert decisions.filter(in_force(decisions))["weight"].to_list() == decisions["weight"].to_list()[:1]

@@ -163,6 +163,7 @@ def parity(
     issued = _issued(opened, last, now)
     told: tuple[Stage, ...] = ("signal", "strategy")
     made: tuple[Stage, ...] = ("feature", "model", "forecast", "size")
+    withheld = _withheld(opened)
     for one in issued.spans:
         said = {stage: one.within(table) for stage, table in issued.said.items()}
         chain = make_chain(
@@ -177,12 +178,27 @@ def parity(
         for stage in made:  # of a bar that came after its fill nothing need be issued
             not_issued = late.join(said[stage], on=["symbol", "time"], how="anti")
             batch[stage] = batch[stage].join(not_issued, on=["symbol", "time"], how="anti")
+        for stage in (*told, *made):  # where a row could still come: of other symbols only the features are the same
+            keys = ["symbol", "time"] if stage == "feature" else ["time"]
+            said[stage], batch[stage] = (
+                table.join(withheld, on=keys, how="anti", maintain_order="left")
+                for table in (said[stage], batch[stage])
+            )
         found = first_difference(said, batch)
         if found is not None:
             if found.stage != "bar" and found.time in issued.records:
                 found = corrected_since(found, _bars_by(opened, issued.records[found.time]), one.bars) or found
             return Replayed(issued.closes, found, ISSUED_ONES, issued.said)
     return Replayed(issued.closes, None, ISSUED_ONES, issued.said)
+
+
+def _withheld(store: Store) -> pl.DataFrame:
+    """`symbol, time`: the closes at which nothing was forecast of a symbol, as a row before it could still come."""
+    decisions = store.decisions()
+    if decisions.schema.get("flags") != pl.String:
+        return decisions.clear().select("symbol", "time")
+    awaited = decisions.filter(pl.col("flags").str.split(", ").list.contains("awaited"))
+    return awaited.select("symbol", "time").unique().sort("time", "symbol")
 
 
 def _bars_by(store: Store, record: int) -> pl.DataFrame:
@@ -230,5 +246,5 @@ def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
     ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
     said = stages_of_issued(ordered, store.bars.first_known(since), decisions)
     records = {time.replace(tzinfo=UTC): times[time] for time in newest}
-    spans = spans_of(store, since, moment, pieces)
+    spans = spans_of(store, since, moment, pieces, _withheld(store)["time"].unique().to_list())
     return _Issued(len(newest), spans, said, experiment, store.actions, records)

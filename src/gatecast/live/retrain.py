@@ -26,8 +26,8 @@ from gatecast.live.newest import told_of
 from gatecast.live.update import Issued, issue_chain
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.calendar import deadlines
 from gatecast.market.reading import as_utc
+from gatecast.market.sessions import orders_until
 from gatecast.market.sources import Reading
 from gatecast.runs import judged, without_doubtful
 from gatecast.store.store import Store
@@ -114,7 +114,7 @@ def _refit(
 ) -> Retrained:  # fmt: skip
     experiment = store.experiment.replace(bars=bars)
     nothing = Retrained(store.folder, now, {}, (), None, store.state.serving, "")
-    open_closes = untraded_closes(bars, now)
+    open_closes = untraded_closes(bars, now, store.state.calendars)
     due = {} if model is None else due_closes(store, experiment.schedule, bars)
     asked = {} if if_due or model is None else _asked(store, open_closes, due)
     if model is not None and if_due and not due:
@@ -195,9 +195,11 @@ def _alarms_since(chain: Chain, past: Past | None, fresh: Mapping[str, Sequence[
     return {name: alarms for name, alarms in found.items() if alarms}
 
 
-def untraded_closes(bars: pl.DataFrame, now: datetime) -> dict[str, datetime]:
+def untraded_closes(
+    bars: pl.DataFrame, now: datetime, calendars: Mapping[str, str] | None = None
+) -> dict[str, datetime]:  # fmt: skip
     """Asset class -> its newest close, of those whose deadline has not passed: what was decided is not traded yet."""
-    fills = bars.with_columns(fill=deadlines(bars))
+    fills = bars.with_columns(fill=orders_until(bars, calendars))
     newest = fills.group_by("asset_class").agg(pl.col("time").max(), pl.col("fill").sort_by("time").last())
     return {row["asset_class"]: row["time"] for row in newest.iter_rows(named=True) if now <= row["fill"]}
 
@@ -286,7 +288,7 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         if misfit := misfit_of(opened, told[old.record][0]):
             raise StoreError(misfit)
         served, chain = told[old.record]
-        if untraded := untraded_closes(bars, moment):
+        if untraded := untraded_closes(bars, moment, opened.state.calendars):
             issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)
         since = {name: str(close.replace(tzinfo=None)) for name, close in untraded.items() if name in old.cutoffs}
         record = {"model": old.record, "reason": "asked for", "since": since}

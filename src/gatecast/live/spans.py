@@ -67,16 +67,23 @@ class _Change:
     lasting: bool = True
 
 
-def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> list[Span]:
-    """The spans of a store's closes from `since` on; `pieces`: all that it has issued, see `pieces_by_record`."""
+def spans_of(
+    store: Store, since: datetime, now: datetime, pieces: Pieces, withheld: Collection[datetime] = ()
+) -> list[Span]:  # fmt: skip
+    """The spans of a store's closes from `since` on; `pieces`: all that it has issued, see `pieces_by_record`.
+
+    `withheld`: closes at which a forecast was withheld, which a chain that knows more makes: each is a span by itself.
+    """
     records = list(store.journal.records())
     changes, asked = _changes(store, records, pieces)
     joined = _joined(records, pieces, store.state.symbols)
     starts: dict[datetime, _Change | None] = {since: None, **dict.fromkeys(joined.values())}
+    bars, spans = store.bars.for_chain(now), list[Span]()
+    after = [bars.filter(pl.col("time") > one)["time"].min() for one in withheld if one >= since]
+    starts |= dict.fromkeys([*withheld, *(one for one in after if isinstance(one, datetime))])
     for change in changes:
         starts |= dict.fromkeys(change.starts, change)  # of two at one close the later one counts
     inside = sorted(moment for moment in starts if moment >= since)
-    bars, spans = store.bars.for_chain(now), list[Span]()
     for start, until in zip(inside, [*inside[1:], None], strict=True):
         past = _past_at(store, start, starts[start], changes)
         here = bars

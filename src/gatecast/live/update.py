@@ -462,7 +462,10 @@ def issue_chain(
         pieces = {name: piece for name, piece in pieces.items() if name in classes}
     table = decisions_table(rows)
     if not again:
-        table = table.join(latest(store), on=["symbol", "time", "gate"], how="anti", maintain_order="left")
+        issued = latest(store)
+        held = issued.filter(pl.col("weight").fill_null(0) != 0)  # what was traded stays, whatever gate closes later
+        table = table.join(issued, on=["symbol", "time", "gate"], how="anti", maintain_order="left")
+        table = table.join(held, on=["symbol", "time"], how="anti", maintain_order="left")
     if len(table) or pieces:
         content = bytes_of_pieces(pieces) if pieces else None
         store.issue(table, now, model=served.number, pieces=content, more=_alarms_at(chain, experiment.drift))
@@ -525,12 +528,15 @@ def decisions_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def latest(store: Store) -> pl.DataFrame:
-    """The newest decision of every symbol that was issued: symbol, time, gate."""
-    frames = []
+    """The newest decision of every symbol that was issued: symbol, time, gate, weight."""
+    schema: dict[str, Any] = {
+        "symbol": pl.String, "time": pl.Datetime("us", "UTC"), "gate": pl.String, "weight": pl.Float64,
+    }  # fmt: skip
+    frames = [pl.DataFrame(schema=schema)]
     for one in reversed(store.state.issued[-LOOKED_AT:]):
-        frames.append(store.decisions_of(one.decisions, ("gate",)).select("symbol", "time", "gate"))
-    if not frames:
-        return pl.DataFrame(schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC"), "gate": pl.String})
+        table = store.decisions_of(one.decisions, ("gate",))
+        weight = pl.col("weight") if table.schema.get("weight") == pl.Float64 else pl.lit(None, pl.Float64)
+        frames.append(table.select("symbol", "time", "gate", weight=weight))
     return pl.concat(frames).unique("symbol", keep="first", maintain_order=True)
 
 

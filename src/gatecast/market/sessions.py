@@ -29,7 +29,7 @@ from gatecast.errors import BarsError, StoreError, cut, did_you_mean
 from gatecast.files import cache_folder, opened, read, sha256_of, write_whole
 from gatecast.formats import table_of
 from gatecast.market.bars import UTC_TIME, session_date
-from gatecast.market.calendar import usual_spacing
+from gatecast.market.calendar import ROUND_THE_CLOCK, deadlines, fill_times, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES, AssetClass, asset_class
 
 if TYPE_CHECKING:
@@ -245,6 +245,35 @@ def open_days(bars: pl.DataFrame, calendars: Mapping[str, str] | None) -> dict[s
     named = named_calendars(bars, calendars)
     days = {name: frozenset(calendar_of(name, newest).session.tolist()) for name in set(named.values())}
     return {symbol: days[name] for symbol, name in named.items()}
+
+
+def orders_until(
+    bars: pl.DataFrame, calendars: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> pl.Series:  # fmt: skip
+    """(bars,) until when a decision at each close can be traded: `deadlines`, of a symbol's newest bar the next open.
+
+    The open is that of the symbol's exchange (`calendars`: symbol -> calendar, where it is not that of its class),
+    where a session ends with the bar; markets that pause for an hour at most have none. `bars` sorted by symbol and
+    time. It says whether bars came in time, which the store keeps as their `known_at`: no forecast asks it again.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(30, seed=1).filter(pl.col("time") < datetime(2000, 1, 15, tzinfo=UTC))
+    >>> str(bars["time"][-1]), str(orders_until(bars)[-1])  # the 17th was a holiday
+    ('2000-01-14 21:00:00+00:00', '2000-01-18 14:30:00+00:00')
+    """
+    pauses = [name for name, known in ASSET_CLASSES.items() if known.pause > ROUND_THE_CLOCK]
+    rows = bars.select("symbol", "asset_class", "time", until=deadlines(bars), _fill=fill_times(bars))
+    newest = pl.col("time") == pl.col("time").max().over("symbol")
+    ends = rows.select(newest & (pl.col("_fill") > pl.col("time")) & pl.col("asset_class").is_in(pauses)).to_series()
+    opens: dict[tuple[str, datetime], datetime] = {}
+    for symbol, name, time in rows.filter(ends).select("symbol", "asset_class", "time").iter_rows():
+        calendar = (calendars or {}).get(symbol, asset_class(name).calendar)
+        table = calendar_of(calendar, time, begin=time.date(), folder=folder)
+        opens[symbol, time] = table.next_open(np.array([_moment(time)]))[0].item().replace(tzinfo=UTC)
+    schema: dict[str, PolarsDataType] = {"symbol": pl.String, "time": UTC_TIME, "_open": UTC_TIME}
+    found = pl.DataFrame([(*key, moment) for key, moment in opens.items()], schema=schema, orient="row")
+    rows = rows.join(found, on=["symbol", "time"], how="left", maintain_order="left")
+    return rows.select(until=pl.max_horizontal("until", "_open")).to_series()
 
 
 # ── how old a feed is ─────────────────────────────────────────────────────────────────────────────

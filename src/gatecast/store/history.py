@@ -27,6 +27,7 @@ from gatecast.formats import LONGEST_CELL
 from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, no_actions
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import deadlines
+from gatecast.market.sessions import orders_until
 from gatecast.market.steps import on_one_level
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.journal import moment_of
@@ -329,7 +330,8 @@ class History:
     def _late(self, before: pl.DataFrame, new: pl.DataFrame, now: datetime) -> pl.Series:
         """(rows of `new`,) whether the symbol was in the store and the row comes after the fill of its close.
 
-        Rows before the symbol's first are its history, and not late.
+        Rows before the symbol's first are its history, and not late. A newest bar may come until its exchange opens
+        again, where the store has no later close of another symbol: decisions there were made without it.
         """
         if new.is_empty():
             return pl.Series("late", [], pl.Boolean)
@@ -340,6 +342,12 @@ class History:
         late = ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
         if not late.any():
             return late
+        newest = pl.lit(before["time"].max(), TIME)
+        passed = new["time"].dt.year() < max((part.year for part in self._state().bars), default=0)
+        passed |= new.select((pl.col("time") < newest).fill_null(False)).to_series()
+        if (late & ~passed).any():
+            opens = rows.with_columns(until=orders_until(rows, self._state().calendars)).select(*KEYS, "until")
+            late &= passed | (new.join(opens, on=KEYS, how="left", maintain_order="left")["until"] < now)
         begun = self.versions().group_by("symbol").agg(_begun=pl.col("time").min())
         first = new.join(begun, on="symbol", how="left", maintain_order="left")["_begun"]
         return (late & (new["time"] >= first).fill_null(True)).alias("late")

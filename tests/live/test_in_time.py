@@ -1,0 +1,69 @@
+"""What comes the next morning, does not come, or comes no more: what was decided is neither lost nor changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.live.conftest import HOUR, Answer
+
+Feed = Callable[..., Answer]
+
+
+@pytest.fixture
+def given(store: Path, gatecast: Callable[..., Answer], tmp_path: Path) -> Feed:
+    """`gatecast update --json` with bars at a moment."""
+
+    def command(bars: pl.DataFrame, now: datetime) -> Answer:
+        bars.drop("segment", "known_at").write_parquet(tmp_path / "next.parquet")
+        words = ("--bars", tmp_path / "next.parquet", "--stamp", "close", "--now", now.isoformat(), "--json")
+        return gatecast("update", store, *words)
+
+    return command
+
+
+def morning(close: datetime, days: int) -> datetime:
+    """13:00 UTC, before New York opens, some days after a close."""
+    return datetime(close.year, close.month, close.day, 13, tzinfo=UTC) + timedelta(days=days)
+
+
+def test_a_bar_of_friday_is_in_time_until_the_next_open(
+    store: Path, given: Feed, gatecast: Callable[..., Answer], bars: pl.DataFrame, closes: list[datetime], month: int
+) -> None:
+    at = next(number for number in range(month - 3, len(closes)) if closes[number].weekday() == 4)
+    for number in range(month - 3, at):
+        given(bars.filter(pl.col("time") == closes[number]), closes[number] + HOUR)
+    friday = bars.filter(pl.col("time") == closes[at])
+    done = given(friday, morning(closes[at], 3))
+    assert (done.status, done.json["bars"]["late"]) == (0, 0)
+    assert {row["gate"] for row in done.json["decisions"]} <= {"open", "signal", "flat"}
+    after = given(bars.filter(pl.col("time") == closes[at + 1]), closes[at + 1] + HOUR)
+    assert after.status == 0
+    found = gatecast("parity", store, "--now", (closes[at + 1] + HOUR).isoformat())
+    assert found.status == 0, found.out + found.err
+
+
+def test_a_bar_that_comes_after_the_open_is_late(
+    given: Feed, bars: pl.DataFrame, closes: list[datetime], month: int
+) -> None:
+    done = given(bars.filter(pl.col("time") == closes[month - 3]), morning(closes[month - 3], 5))
+    assert {row["gate"] for row in done.json["decisions"]} <= {"late", "stale"}
+    assert done.json["bars"]["late"] == 2
+
+
+def test_live_stays_batch_where_one_bar_is_missing(
+    store: Path, given: Feed, gatecast: Callable[..., Answer], bars: pl.DataFrame, closes: list[datetime], month: int
+) -> None:
+    for number in (month - 3, month - 2, month - 1):
+        rows = bars.filter(pl.col("time") == closes[number])
+        if number == month - 3:
+            rows = rows.filter(pl.col("symbol") != "B1_1")
+        done = given(rows, closes[number] + HOUR)
+        if number == month - 2:
+            assert "awaited" in {problem["kind"] for problem in done.json["data_problems"]}
+    found = gatecast("parity", store, "--now", (closes[month - 1] + HOUR).isoformat())
+    assert found.status == 0, found.out + found.err
