@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +71,8 @@ if TYPE_CHECKING:
 NO_MODEL = "no model yet"
 IN_A_STORE = "store"
 """Source of bars in the settings of a store: whatever is handed to it."""
+UNCHANGED = "The store is as it was"
+"""What errors of single writes say, which is not so once another one was made."""
 NUMBERS = (
     "close", "expected_return_log", "expected_return_simple", "probability_up", "base_rate_up", "volatility",
     "standard_deviation", "regime_probability", "z", "signal_return_log", "evidence", "weight", "book",
@@ -145,7 +147,8 @@ def update(
     same bars again change nothing but the heartbeat.
 
     Raises `BarsError` for bars that cannot be trusted, `StoreError` where the store cannot be read or written; then
-    nothing has changed.
+    nothing has changed, or the bars are stored and nothing is issued yet, as where the disk fills between the two: the
+    error says so, and the same update again makes the decisions.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     place = full_path(store)
@@ -208,15 +211,32 @@ def update(
                 took: Mapping[str, int] = record.body["counts"]
                 others = sum(took[name] for name in ("new", "corrected", "unfinished"))
                 counts = {**took, "repeated": len(reading.bars) - others}
-        keep(opened, tables, moment)
-        _keep_actions(opened, known_actions, moment)
-        problems = (*problems, *why_not)
-        done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
-        opened.maintain(moment)
-        opened.beat(moment, message=done.message)
+        with _said_as_stored(opened, took_bars=counts.keys() != {"repeated"}):
+            keep(opened, tables, moment)
+            _keep_actions(opened, known_actions, moment)
+            problems = (*problems, *why_not)
+            done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
+            opened.maintain(moment)
+            opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
     told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
     return Updated(place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon)
+
+
+@contextlib.contextmanager
+def _said_as_stored(store: Store, *, took_bars: bool) -> Iterator[None]:
+    """What cannot be written after the bars were stored: its `StoreError` says what is there."""
+    issued = len(store.state.issued)
+    try:
+        yield
+    except StoreError as error:
+        why, unchanged, _ = str(error).partition(f" {UNCHANGED}")
+        decided = len(store.state.issued) > issued
+        if not unchanged or not (took_bars or decided):
+            raise
+        what = "The bars and decisions are stored" if decided else "The bars are stored, decisions are not issued yet"
+        does = "finishes it" if decided else "makes them"
+        raise StoreError(f"{why} {what}: make room, then the same update again {does}.") from None
 
 
 def _decided_on(store: Store, known: pl.DataFrame, now: datetime) -> pl.DataFrame:
