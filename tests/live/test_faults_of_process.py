@@ -174,6 +174,21 @@ def test_a_disk_that_fills_between_bars_and_decisions_is_said_as_it_is(
     assert Store.open(store).check() == []
 
 
+def test_a_file_whose_last_line_has_no_end_is_said_to_be_cut_perhaps(
+    gatecast: Command, store: Path, live: Path, tmp_path: Path
+) -> None:
+    text = (live / "live_next.csv").read_text()
+    (tmp_path / "whole.csv").write_text(text)
+    (tmp_path / "cut.csv").write_text(text.rstrip())
+    whole, cut = (
+        gatecast("update", store, "--bars", tmp_path / f"{name}.csv", "--now", NOW, "--json", "--strict")
+        for name in ("whole", "cut")
+    )
+    said = "its last line has no end"
+    assert [sum(said in one for one in answer.json["warnings"]) for answer in (whole, cut)] == [0, 1]
+    assert whole.status == cut.status
+
+
 # ── 68, 69: other versions ────────────────────────────────────────────────────────────────────────
 
 
