@@ -212,4 +212,6 @@ def _kind_of(error: BaseException) -> str:
         return f"the server answered with status {error.smtp_code}"
     reason = getattr(error, "reason", None)
     inner = reason if isinstance(reason, OSError) else error
+    if isinstance(inner, TimeoutError) and not inner.strerror:
+        return f"no answer within {PATIENCE_SECONDS:g} seconds"
     return (isinstance(inner, OSError) and inner.strerror) or type(inner).__name__
