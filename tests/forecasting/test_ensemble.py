@@ -482,19 +482,23 @@ def test_a_head_on_which_no_member_has_an_opinion_is_its_rivals(
 def test_what_was_learned_at_the_last_refit_of_a_past_is_taken_over(forecasts: Forecasts) -> None:
     whole = Ensemble().combine(forecasts)
     last, issued = len(whole.folds) - 1, whole.issued()
-    again, other, of_others, odd = (
+    again, other, of_others, odd, wild = (
         Ensemble().combine(whole, since=last, issued=replace(issued, learned=learned))
         for learned in (
             issued.learned,
-            {part: 2 * numbers for part, numbers in issued.learned.items()},
+            {
+                part: np.eye(1, numbers.size)[0] if part.startswith("volatility") else 2 * numbers
+                for part, numbers in issued.learned.items()
+            },
             {f"{part},another": 2 * numbers for part, numbers in issued.learned.items()},  # of other members
             {part: np.r_[numbers, numbers, np.nan] for part, numbers in issued.learned.items()},  # no such numbers
+            {part: np.full_like(numbers, -1e6) for part, numbers in issued.learned.items()},  # nor these
         )
     )
     test = whole.folds[-1].test
     for name, head in (("equal_weight", "return"), ("stacked", "direction"), ("ensemble", "volatility")):
         values = whole.values[name][head]
-        for same in (again, of_others, odd):
+        for same in (again, of_others, odd, wild):
             np.testing.assert_array_equal(same.values[name][head], values)
         assert not np.array_equal(other.values[name][head][test], values[test])
         np.testing.assert_array_equal(np.delete(other.values[name][head], test, 0), np.delete(values, test, 0))

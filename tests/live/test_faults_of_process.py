@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import pytest
 from attack.readers import now_of
 from gatecast.errors import TrainingError
 from gatecast.experiment import Experiment
+from gatecast.files import write_whole
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.schedule import Fold
 from gatecast.live import retrain, update, watch
@@ -139,6 +141,52 @@ def test_a_heartbeat_that_cannot_be_written_is_said_and_ends_nothing(
         assert gatecast("retrain", store, "--if-due", "--now", NOW, "--quiet").status == 0
     found = gatecast("health", store, "--now", NOW, "--json").json["checks"]
     assert [one["level"] for one in found if one["name"] == "heartbeat"] == ["warning"]
+
+
+def test_a_heartbeat_that_is_still_to_come_is_a_warning(gatecast: Command, store: Path) -> None:
+    (store / "heartbeat").write_text(json.dumps({"now": "2999-01-01T00:00:00.000000Z"}))
+    answer = gatecast("health", store, "--now", NOW, "--json")
+    found = {one["name"]: one for one in answer.json["checks"]}
+    assert (answer.status, found["heartbeat"]["level"]) == (1, "warning")
+    assert "still to come" in found["heartbeat"]["sentence"]
+
+
+def test_a_disk_that_fills_between_bars_and_decisions_is_said_as_it_is(
+    gatecast: Command, store: Path, live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def full(place: Path, content: bytes) -> None:
+        calls.append(place)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_whole(place, content)
+
+    monkeypatch.setattr("gatecast.store.artefacts.write_whole", full)
+    answer = gatecast("update", store, "--bars", live / "live_next.csv", "--now", NOW)
+    said = " ".join(answer.err.split())
+    assert answer.status == 2
+    assert "The bars are stored, decisions are not issued yet: make room" in said
+    assert "as it was" not in said
+    monkeypatch.undo()
+    again = gatecast("update", store, "--bars", live / "live_next.csv", "--now", NOW, "--json").json
+    assert (again["bars"].get("new", 0), len(again["wrote"])) == (0, 1)
+    assert Store.open(store).check() == []
+
+
+def test_a_file_whose_last_line_has_no_end_is_said_to_be_cut_perhaps(
+    gatecast: Command, store: Path, live: Path, tmp_path: Path
+) -> None:
+    text = (live / "live_next.csv").read_text()
+    (tmp_path / "whole.csv").write_text(text)
+    (tmp_path / "cut.csv").write_text(text.rstrip())
+    whole, cut = (
+        gatecast("update", store, "--bars", tmp_path / f"{name}.csv", "--now", NOW, "--json", "--strict")
+        for name in ("whole", "cut")
+    )
+    said = "its last line has no end"
+    assert [sum(said in one for one in answer.json["warnings"]) for answer in (whole, cut)] == [0, 1]
+    assert whole.status == cut.status
 
 
 # ── 68, 69: other versions ────────────────────────────────────────────────────────────────────────

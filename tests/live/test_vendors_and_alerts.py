@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socketserver
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -399,3 +401,59 @@ def test_no_secret_is_in_any_file_or_output(
     assert CANARY not in "".join(one.out + one.err for one in said)
     found = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
     assert {path.relative_to(tmp_path).parts[0] for path in found} <= {"site"}
+
+
+class EndlessBanner(socketserver.BaseRequestHandler):
+    """A server for mail that greets for ever, as fast as it is listened to."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.request.sendall(b"220-welcome\r\n" * 1000)
+
+
+class SlowBanner(socketserver.BaseRequestHandler):
+    """The same, a line at a time."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.request.sendall(b"220-welcome\r\n")
+                time.sleep(0.05)
+
+
+class EndlessContinue(socketserver.BaseRequestHandler):
+    """A server that says for ever that one may go on."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize("handler", [EndlessBanner, SlowBanner, EndlessContinue])
+def test_an_alert_to_a_server_that_never_ends_its_answer_ends_in_time(
+    handler: type[socketserver.BaseRequestHandler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatecast.live.alerts.PATIENCE_SECONDS", 0.5)
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    with served(server) as address:
+        before = {*threading.enumerate()}
+        alert = webhook(f"http://{address}") if handler is EndlessContinue else mail("me@example.com", address)
+        with pytest.raises(OSError, match=r"."):
+            alert("stale", "no bars", True)
+        time.sleep(1.0)
+        left = {*threading.enumerate()} - before
+        assert not [one for one in left if "work" in one.name]
+
+
+@pytest.mark.parametrize("address", ["http://me:c4n4ry-t0ken@127.0.0.1:1/x", "https://c4n4ry-t0ken@host", "http://"])
+def test_an_address_that_nothing_can_be_posted_to_is_refused_at_the_start(
+    address: str, gatecast: Command, tmp_path: Path
+) -> None:
+    done = gatecast("live", tmp_path / "store", "--source", tmp_path, "--webhook", address, "--rounds", 1)
+    assert done.status == 2
+    assert "webhook" in done.err
+    assert CANARY not in done.err + done.out

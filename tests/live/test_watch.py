@@ -18,6 +18,7 @@ from gatecast.live import Round, health, watch
 from gatecast.live.alerts import webhook
 from gatecast.live.episodes import open_episodes
 from gatecast.store import Store
+from gatecast.store.folders import acquired
 from tests.live.conftest import HOUR
 
 
@@ -120,3 +121,68 @@ def hook() -> Iterator[tuple[str, list[Any]]]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def test_looks_that_fail_are_one_episode_and_the_next_ones_try_again(
+    store: Path, bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path, hook: tuple[str, list[Any]]
+) -> None:  # fmt: skip
+    address, heard = hook
+    folder, now = tmp_path / "files", closes[month - 3] + HOUR
+    dropped(bars, folder, closes[month - 6 : month - 2])
+    found: list[Round] = []
+
+    def after(done: Round) -> None:
+        found.append(done)
+        if len(found) == 1:
+            folder.rename(tmp_path / "away")
+        if len(found) == 3:
+            (tmp_path / "away").rename(folder)
+
+    watch(store, folder, rounds=4, seconds=0.01, clock=lambda: now, on_round=after, alert=webhook(address))
+    assert len(found) == 4
+    about = [one["begins"] for one in heard if one["name"] == "look"]
+    assert about == [True, False]
+    assert not open_episodes(Store.open(store)).keys() & {"look"}
+    assert "the next ones try again" in found[1].alerted[0]
+    assert str(folder) in found[1].alerted[0]
+
+
+def test_a_lock_that_another_process_holds_for_a_moment_ends_no_daemon(
+    store: Path, closes: list[datetime], month: int, tmp_path: Path, hook: tuple[str, list[Any]]
+) -> None:
+    address, heard = hook
+    (tmp_path / "files").mkdir()
+    now = closes[month - 3] + HOUR
+    holder = acquired(store / "lock")
+    found: list[Round] = []
+
+    def after(done: Round) -> None:
+        found.append(done)
+        if len(found) == 2:
+            holder.release()
+
+    watch(store, tmp_path / "files", rounds=3, seconds=0.01, clock=lambda: now, on_round=after, alert=webhook(address))
+    assert [one["begins"] for one in heard if one["name"] == "look"] == [True, False]
+    names = [(one["name"], one["open"]) for one in Store.open(store).state.alarms if one["name"] == "look"]
+    assert names == [("look", True), ("look", False)]
+
+
+def test_a_file_that_still_grows_is_taken_once_it_is_whole(
+    store: Path, bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path
+) -> None:
+    folder, now = tmp_path / "files", closes[month - 3] + HOUR
+    folder.mkdir()
+    part = bars.filter(pl.col("time").is_in(closes[month - 6 : month - 2])).drop("segment")
+    text = part.write_csv()
+    (folder / "a.csv").write_text(text[:-9])
+    options = {"asset_class": "index", "stamp": "close"}
+    found: list[Round] = []
+
+    def after(done: Round) -> None:
+        found.append(done)
+        if len(found) == 1:
+            (folder / "a.csv").write_text(text)
+
+    watch(store, folder, rounds=2, seconds=1.0, clock=lambda: now, on_round=after, options=options)
+    assert [one.files for one in found] == [(), ("a.csv",)]
+    assert not any(one.refused for one in found)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -189,7 +192,7 @@ def test_the_address_of_the_index_comes_from_the_environment(
     assert not (store.folder / "index.sqlite").exists()
 
 
-@pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-wal"])
+@pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-wal", "index.sqlite-journal"])
 def test_a_folder_in_the_place_of_the_index_is_never_removed(tmp_path: Path, name: str) -> None:
     store = Store.create(tmp_path / "store", Experiment(), now=NOW)
     (store.folder / name).mkdir()
@@ -200,3 +203,15 @@ def test_a_folder_in_the_place_of_the_index_is_never_removed(tmp_path: Path, nam
         warnings.simplefilter("ignore")
         store.append("alarm", {"name": "a"}, NOW)
     assert (store.folder / name / "mine").read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+@pytest.mark.parametrize("ending", ["-journal", "-wal"])
+def test_a_pipe_beside_the_index_is_said_and_nobody_waits_for_it(tmp_path: Path, ending: str) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    os.mkfifo(store.folder / f"index.sqlite{ending}")
+    command = [sys.executable, "-m", "gatecast", "store", "check", str(store.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "is no regular file" in " ".join((done.stdout + done.stderr).split())

@@ -32,6 +32,9 @@ LATE_SESSIONS, DEAD_SESSIONS = 1, 3
 HEARTBEAT = timedelta(days=4)
 """After which a store that nobody looked after is one that something is wrong with: a long weekend is shorter."""
 
+AHEAD = timedelta(days=1)
+"""A heartbeat later than that is of a clock that was wrong."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -181,5 +184,11 @@ def _looked(store: Store, now: datetime) -> Check:
         last = moment_of(str(found.get("now")))
     except ValueError as error:
         return Check("heartbeat", "warning", f"the file of the heartbeat cannot be read: {error}.")
+    if last - now > AHEAD:
+        return Check(
+            "heartbeat", "warning",
+            f"the last command that looked after the store was at {last:%Y-%m-%d %H:%M} UTC, which is still to come: "
+            "was the computer's clock ahead?",
+        )  # fmt: skip
     level: Level = "failure" if now - last > 3 * HEARTBEAT else "warning" if now - last > HEARTBEAT else "ok"
     return Check("heartbeat", level, f"the last command that looked after the store was at {last:%Y-%m-%d %H:%M} UTC.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from gatecast.arguments import checked, takes
 from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path
+from gatecast.files import full_path, is_regular
 from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.actions import changed_waits, say_waiting, without_waiting
 from gatecast.live.gates import (
@@ -71,6 +72,10 @@ if TYPE_CHECKING:
 NO_MODEL = "no model yet"
 IN_A_STORE = "store"
 """Source of bars in the settings of a store: whatever is handed to it."""
+LAST_BYTES = 10_000
+"""Of a file that are looked at for a line's end."""
+UNCHANGED = "The store is as it was"
+"""What errors of single writes say, which is not so once another one was made."""
 NUMBERS = (
     "close", "expected_return_log", "expected_return_simple", "probability_up", "base_rate_up", "volatility",
     "standard_deviation", "regime_probability", "z", "signal_return_log", "evidence", "weight", "book",
@@ -145,7 +150,8 @@ def update(
     same bars again change nothing but the heartbeat.
 
     Raises `BarsError` for bars that cannot be trusted, `StoreError` where the store cannot be read or written; then
-    nothing has changed.
+    nothing has changed, or the bars are stored and nothing is issued yet, as where the disk fills between the two: the
+    error says so, and the same update again makes the decisions.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     place = full_path(store)
@@ -183,6 +189,8 @@ def update(
             tables = beside(opened, named)
             options = {name: one for name, one in given.items() if name not in named}
             reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
+        if cut_off := _may_be_cut(bars):
+            warnings.warn(cut_off, stacklevel=2)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
         fresh, problems, steps = _to_store(opened, known, reading, splits, moment, calendars, was_read=was_read)
         decided = _decided_on(opened, known, moment)
@@ -208,15 +216,48 @@ def update(
                 took: Mapping[str, int] = record.body["counts"]
                 others = sum(took[name] for name in ("new", "corrected", "unfinished"))
                 counts = {**took, "repeated": len(reading.bars) - others}
-        keep(opened, tables, moment)
-        _keep_actions(opened, known_actions, moment)
-        problems = (*problems, *why_not)
-        done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
-        opened.maintain(moment)
-        opened.beat(moment, message=done.message)
+        with _said_as_stored(opened, took_bars=counts.keys() != {"repeated"}):
+            keep(opened, tables, moment)
+            _keep_actions(opened, known_actions, moment)
+            problems = (*problems, *why_not)
+            done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
+            opened.maintain(moment)
+            opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
     told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
     return Updated(place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon)
+
+
+@contextlib.contextmanager
+def _said_as_stored(store: Store, *, took_bars: bool) -> Iterator[None]:
+    """What cannot be written after the bars were stored: its `StoreError` says what is there."""
+    issued = len(store.state.issued)
+    try:
+        yield
+    except StoreError as error:
+        why, unchanged, _ = str(error).partition(f" {UNCHANGED}")
+        decided = len(store.state.issued) > issued
+        if not unchanged or not (took_bars or decided):
+            raise
+        what = "The bars and decisions are stored" if decided else "The bars are stored, decisions are not issued yet"
+        does = "finishes it" if decided else "makes them"
+        raise StoreError(f"{why} {what}: make room, then the same update again {does}.") from None
+
+
+def _may_be_cut(source: Source) -> str:
+    """Says that the last line of a file of text has no end, which those before it have; "" for all others."""
+    place = Path(source) if isinstance(source, str | Path) else None
+    if place is None or place.suffix not in (".csv", ".txt") or not is_regular(place):
+        return ""
+    try:
+        with place.open("rb") as file:
+            file.seek(-min(LAST_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            end = file.read(LAST_BYTES)
+    except OSError:
+        return ""
+    if end.rstrip(b"\0").endswith((b"\n", b"\r")) or not (b"\n" in end or b"\r" in end):
+        return ""
+    return f"{place.name}: its last line has no end, as of a file that was cut: if it was, give the whole file."
 
 
 def _decided_on(store: Store, known: pl.DataFrame, now: datetime) -> pl.DataFrame:

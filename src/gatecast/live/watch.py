@@ -5,6 +5,9 @@ What `gatecast live` does.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +19,9 @@ from typing import Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import BarsError, GatecastError, SettingsError
+from gatecast.errors import BarsError, GatecastError, SettingsError, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path
+from gatecast.files import full_path, opened
 from gatecast.live.alerts import Alert
 from gatecast.live.episodes import conditions, episodes, open_episodes
 from gatecast.live.health import health
@@ -64,10 +67,16 @@ class Watched(ABC):
 
 @dataclass(frozen=True)
 class Files(Watched):
-    """A folder: its files in the order of their names, each when it is new or has changed."""
+    """A folder: its files in the order of their names, each when it is new or has changed.
+
+    One that does not end as a whole file does may still be growing: it is taken once it is the same at two looks, or
+    was not changed for `seconds`.
+    """
 
     folder: Path
+    seconds: float = 0.0
     seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    grows: dict[Path, tuple[int, int]] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
 
     def fresh(self, store: Path, now: datetime) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -83,9 +92,25 @@ class Files(Watched):
             except OSError:
                 continue  # gone since
             mark = (about.st_size, about.st_mtime_ns)
-            if self.seen.get(file) != mark:
-                yield file.name, lambda file=file: str(file)  # type: ignore[misc]
-                self.seen[file] = mark
+            if self.seen.get(file) == mark:
+                continue
+            if self.grows.get(file) != mark and time.time() - about.st_mtime < self.seconds and not _is_ended(file):
+                self.grows[file] = mark  # taken at the next look, unless it has grown
+                continue
+            yield file.name, lambda file=file: str(file)  # type: ignore[misc]
+            self.seen[file] = mark
+            self.grows.pop(file, None)
+
+
+def _is_ended(file: Path) -> bool:
+    """Whether a file ends with a line's end, or as Parquet does."""
+    try:
+        with opened(file, at_most=sys.maxsize) as content:
+            content.seek(-min(4, content.seek(0, os.SEEK_END)), os.SEEK_END)
+            end = content.read(4)
+    except OSError:
+        return True  # what it is, the one who reads it says
+    return end.endswith((b"\n", b"\r")) or end == b"PAR1"
 
 
 @dataclass
@@ -119,15 +144,15 @@ class Asked(Watched):
         yield self.source, lambda: fetched(self.source, symbols, since, None)
 
 
-def watched(source: str | Path, symbols: Sequence[str] | None = None) -> Watched:
+def watched(source: str | Path, symbols: Sequence[str] | None = None, seconds: float = 0.0) -> Watched:
     """The folder, or the vendor, that a source names: "yfinance" stands for "yfinance:".
 
-    Raises `BarsError` where there is no such folder, and no vendor of that name.
+    `seconds`: between two looks. Raises `BarsError` where there is no such folder, and no vendor of that name.
     """
     text = str(source)
     folder = full_path(source)
     if folder.is_dir():
-        return Files(folder)
+        return Files(folder, seconds)
     if text in VENDORS:
         text = f"{text}:"
     if vendor_of(text) is not None:
@@ -161,17 +186,31 @@ def watch(
     experiment, options: of a store that is made, see `update`. alert: see `episodes`. on_round: hears each round.
         clock: gives the moment (default: the computer's).
 
-    Raises `StoreError` where the store cannot be written, `BarsError` where there is no such folder or vendor,
-    `PluginError` where the vendor's package is not installed.
+    A look that fails, as while another process writes to the store, where the disk is full or the folder is gone, is an
+    alarm of its own, alerted once when it begins and once when it is over; the next look tries again.
+
+    Raises `StoreError` for a store that cannot be read at the start or not be made, `BarsError` where there is no such
+    folder or vendor, `PluginError` where the vendor's package is not installed.
     """
     given = dict(options or {})
-    place = watched(source, given.get("symbols"))
+    if (full_path(store) / ABOUT).exists():
+        Store.open(store, machine=machine)
+    place = watched(source, given.get("symbols"), seconds)
     if isinstance(place, Asked):
         given.pop("symbols", None)
-    number = 0
+    number, failing = 0, ""
     while rounds is None or number < rounds:
         now = clock() if clock else datetime.now(UTC)
-        done = _round(full_path(store), place, now, experiment, alert, machine, given)
+        try:
+            done = _round(full_path(store), place, now, experiment, alert, machine, given, failing)
+            failing = ""
+        except OSError as error:  # a `StoreError` is one
+            if not (full_path(store) / ABOUT).exists():
+                raise
+            begins = not failing
+            failing = failing or _why(error)
+            said = _begun(full_path(store), failing, now, alert, machine) if begins else ()
+            done = Round(now, alerted=said)
         if on_round:
             on_round(done)
         number += 1
@@ -179,10 +218,35 @@ def watch(
             time.sleep(seconds)
 
 
+FAILED = "look"
+"""Name of the alarm of looks that fail."""
+
+
+def _why(error: OSError) -> str:
+    """A sentence on a look that failed."""
+    why = str(error) if isinstance(error, StoreError) else f"{error.strerror or type(error).__name__}."
+    name = f" ({error.filename})" if getattr(error, "filename", None) and not isinstance(error, StoreError) else ""
+    return f"a look at the source failed{name}, and the next ones try again: {why}"
+
+
+def _begun(store: Path, text: str, now: datetime, alert: Alert | None, machine: Machine) -> tuple[str, ...]:
+    """Records and alerts that looks fail; what cannot be recorded now is recorded once they no longer fail."""
+    try:
+        known = Store.open(store, machine=machine)
+        with known.locked():
+            return tuple(episodes(known, {**open_episodes(known), FAILED: text}, now, alert))
+    except OSError:
+        if alert is not None:
+            with contextlib.suppress(OSError):
+                alert(FAILED, text, True)
+        return (text,)
+
+
 def _round(
     store: Path, source: Watched, now: datetime, experiment: Experiment | None, alert: Alert | None, machine: Machine,
-    options: Mapping[str, Any],
+    options: Mapping[str, Any], failing: str = "",
 ) -> Round:  # fmt: skip
+    """One look. `failing`: what was said of the looks before, which failed."""
     taken, refused, last = [], [], None
     for name, bars in source.fresh(store, now):
         try:
@@ -206,6 +270,8 @@ def _round(
     if problem:
         found["retrain"] = problem
     with opened.locked():
+        if failing and FAILED not in open_episodes(opened):
+            opened.append("alarm", {"name": FAILED, "text": failing, "open": True}, now)
         said = episodes(opened, found, now, alert)
         opened.beat(now, message="watching")
     return Round(now, tuple(taken), last, made if made and made.model else None, tuple(refused), tuple(said))

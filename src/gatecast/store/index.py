@@ -136,8 +136,8 @@ class Index:
         """A transaction. Raises `StoreError` for whatever goes wrong with the database."""
         engine: Engine | None = None
         try:
-            if self.file is not None and (self.file.is_symlink() or self.file.exists()):
-                self._refuse_odd_file(self.file)
+            for file in self._files():
+                self._refuse_odd_file(file)
             engine = create_engine(self.address, poolclass=NullPool)
             with engine.begin() as connection:
                 yield connection
@@ -163,6 +163,13 @@ class Index:
         finally:
             if engine is not None:
                 engine.dispose()
+
+    def _files(self) -> list[Path]:
+        """The files of an index beside a store, and those that SQLite keeps with it, as far as they are there."""
+        if self.file is None:
+            return []
+        files = [self.folder / f"{FILE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
+        return [file for file in files if file.is_symlink() or file.exists()]
 
     def _refuse_odd_file(self, file: Path) -> None:
         if file.is_symlink() or not is_regular(file):
@@ -214,10 +221,9 @@ class Index:
     def rebuild(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
         """Makes the index again from the whole journal; how many records it has then."""
         if self.file is not None:
-            files = [self.folder / name for name in (FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}-shm")]
+            files = self._files()
             for file in files:
-                if file.is_symlink() or file.exists():
-                    self._refuse_odd_file(file)
+                self._refuse_odd_file(file)
             try:
                 for file in files:
                     remove(file)

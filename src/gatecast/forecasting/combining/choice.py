@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 MIN_RECORD_DAYS = 500  # of record, before anything is learned from it: two years
+MAX_SLOPE = 1e3  # beyond which a slope was not learned but is damage
 SWITCH_Z = 2.0  # standard errors by which another forecast must have been better
 
 
@@ -34,15 +35,56 @@ class Learning:
     known: Mapping[str, FloatArray] = field(default_factory=dict)
     found: dict[str, FloatArray] = field(default_factory=dict)
 
-    def has(self, part: str, sizes: Sequence[int]) -> bool:
-        """Whether the past has numbers of a part, one of these `sizes`."""
+    def has(self, part: str, sizes: Sequence[int], fits: Callable[[FloatArray], bool] | None = None) -> bool:
+        """Whether the past has numbers of a part, one of these `sizes`, that are finite and pass the check `fits`."""
         taken = self.known.get(part)
-        return taken is not None and taken.size in sizes and bool(np.isfinite(taken).all())
+        if taken is None or taken.size not in sizes or not np.isfinite(taken).all():
+            return False
+        return fits is None or fits(taken)
 
-    def at(self, part: str, fold: int, sizes: Sequence[int], learn: Callable[[], FloatArray]) -> FloatArray:
-        """The numbers of a part at a fold, one of these `sizes`: of the past where it has them, else learned now."""
-        self.found[part] = self.known[part] if fold == self.since and self.has(part, sizes) else learn()
+    def at(
+        self, part: str, fold: int, sizes: Sequence[int], learn: Callable[[], FloatArray],
+        fits: Callable[[FloatArray], bool] | None = None,
+    ) -> FloatArray:  # fmt: skip
+        """The numbers of a part at a fold, see `has`: of the past where it has them, else learned now."""
+        self.found[part] = self.known[part] if fold == self.since and self.has(part, sizes, fits) else learn()
         return self.found[part]
+
+
+def are_weights(numbers: FloatArray) -> bool:
+    """Whether numbers are the weights of a mixture.
+
+    >>> are_weights(np.array([0.25, 0.75])), are_weights(np.array([1.5, -0.5])), are_weights(np.array([0.5, 0.4]))
+    (True, False, False)
+    """
+    return bool((numbers >= 0).all() and abs(numbers.sum() - 1) <= 1e-6)
+
+
+def is_share(numbers: FloatArray) -> bool:
+    """Whether each number is between 0 and 1.
+
+    >>> is_share(np.array([1.0])), is_share(np.array([-4.0]))
+    (True, False)
+    """
+    return bool(((numbers >= 0) & (numbers <= 1 + 1e-6)).all())
+
+
+def is_density(numbers: FloatArray) -> bool:
+    """Whether numbers are the mean and the spread of errors in logs, or none.
+
+    >>> is_density(np.array([0.1, 0.5])), is_density(np.array([0.1, -0.5])), is_density(np.zeros(0))
+    (True, False, True)
+    """
+    return bool((np.abs(numbers) <= MAX_SLOPE).all() and (numbers[1:] > 0).all())
+
+
+def are_slopes(numbers: FloatArray) -> bool:
+    """Whether numbers can be slopes of a combination: inputs are in units of their scale.
+
+    >>> are_slopes(np.array([-0.3, 2.0])), are_slopes(np.array([1e6]))
+    (True, False)
+    """
+    return bool((np.abs(numbers) <= MAX_SLOPE).all())
 
 
 def choose(forecasts: Forecasts, losses: FloatArray) -> list[int]:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from gatecast.compute.parallel import one_thread
 from gatecast.errors import SettingsError
-from gatecast.forecasting.combining.choice import Learning, choose
+from gatecast.forecasting.combining.choice import Learning, are_slopes, choose, is_density, is_share
 from gatecast.forecasting.combining.variance import (
     LARGEST_MIXTURE,
     SHARE,
@@ -190,7 +190,11 @@ class Ensemble(Settings):
             now = inputs_of(fold.test)
             for name, table in made.items():
                 slopes = learning.at(
-                    _part("return", name, names), number, now.of[name].shape[-1:], partial(learn, name, fold)
+                    _part("return", name, names),
+                    number,
+                    now.of[name].shape[-1:],
+                    partial(learn, name, fold),
+                    are_slopes,
                 )
                 table[fold.test] = (now.start + (now.of[name] * slopes).sum(-1)) * now.unit
 
@@ -220,7 +224,9 @@ class Ensemble(Settings):
         held = _already_issued(forecasts, "ensemble", "volatility", since)
         if CORRECTION not in forecasts.values:
             return mix_variances(forecasts, members, base, held, learning, since)
-        taken_over = learning.has(SHARE, (1,)) and since == len(forecasts.folds) - 1  # else all mixtures are its record
+        taken_over = (
+            learning.has(SHARE, (1,), is_share) and since == len(forecasts.folds) - 1
+        )  # else all mixtures are its record
         mixed = mix_variances(
             forecasts, members, base, np.full_like(held, np.nan), learning, since if taken_over else 0
         )
@@ -255,7 +261,7 @@ class Ensemble(Settings):
             now = inputs_of(fold.test)
             for name, table in made.items():
                 slopes = learning.at(
-                    _part(head, name, names), number, now.of[name].shape[-1:], partial(learn, name, fold)
+                    _part(head, name, names), number, now.of[name].shape[-1:], partial(learn, name, fold), are_slopes
                 )
                 table[fold.test] = _chance(now.start + (now.of[name] * slopes).sum(1))
         values = {**made, rival: forecasts.values[rival][head]}
@@ -338,7 +344,7 @@ def turbulence(
         return np.array([centre, np.sqrt(weight @ (error - centre) ** 2 / weight.sum())])
 
     for number, fold in list(enumerate(forecasts.folds))[learning.since :]:
-        rows, errors = fold.test, learning.at(DENSITY, number, (0, 2), partial(learn, fold))
+        rows, errors = fold.test, learning.at(DENSITY, number, (0, 2), partial(learn, fold), is_density)
         if len(errors) == 0:
             held[rows] = forecasts.values[rival]["regime"][rows]
             continue

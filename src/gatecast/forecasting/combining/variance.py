@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.combining.choice import MIN_RECORD_DAYS, Learning, daily_losses
+from gatecast.forecasting.combining.choice import MIN_RECORD_DAYS, Learning, are_weights, daily_losses, is_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ def mix_variances(
         return learned()[number]
 
     for number, fold in list(enumerate(forecasts.folds))[since:]:
-        weights = learning.at(MIXTURE + ",".join(members), number, (len(members),), partial(learn, number))
+        weights = learning.at(MIXTURE + ",".join(members), number, (len(members),), partial(learn, number), are_weights)
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs_of(fold.test)[:, used], weights[None, used])[:, 0])
     return mixed
@@ -119,7 +119,7 @@ def correct_variance(
         return learned()[number]
 
     for number, fold in list(enumerate(forecasts.folds))[learning.since :]:
-        share = float(learning.at(SHARE, number, (1,), partial(learn, number))[0])
+        share = float(learning.at(SHARE, number, (1,), partial(learn, number), is_share)[0])
         held[fold.test] = variance[fold.test] * np.exp(share * correction[fold.test])
     return held
 
