@@ -482,6 +482,24 @@ def test_a_name_of_another_class_is_said_once_and_the_class_is_shown(
     assert pl.Series([short.said]).str.contains(r"has 82 bars; \d+ are needed, around 202\d-\d\d-\d\d").item()
 
 
+def test_a_session_without_a_trade_is_no_bar_though_its_row_comes_alone(
+    feed: Command, history: pl.DataFrame, store: Path
+) -> None:
+    """A range and a volume of 0 at the last close, one row a day: as inside a file, where the row before stands."""
+    close = history.filter(of(str(LAST)))["close"].item()
+    for day in (NEXT, "2024-07-03"):
+        rows = put(span(history, day, day), of(day), **dict.fromkeys(PRICES, close), volume=0.0)
+        answer = feed(rows, evening(day))
+        assert (answer.row()["gate"], answer.row()["today"]) == ("no bar", "no bar")
+        assert not answer.row()["weight"]
+        assert "no trade. Sessions without a trade are no bars" in answer.said
+        assert answer.row("B1_1")["today"] == "bar"
+    alone = feed(rows.filter(pl.col("symbol") == FIRST), evening("2024-07-03", "23:30"))
+    assert (alone.status, alone.row()["gate"]) == (0, "no bar")
+    stored = Store.open(store).bars.as_of(datetime.fromisoformat(evening("2024-07-03")))
+    assert stored.filter(pl.col("symbol") == FIRST)["time"].max().date() == LAST  # type: ignore[union-attr]
+
+
 # ── clocks and corrections ────────────────────────────────────────────────────────────────────────
 
 

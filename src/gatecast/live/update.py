@@ -41,6 +41,7 @@ from gatecast.live.newest import (
     stale,
     told_of,
     usable,
+    without_untraded,
 )
 from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
@@ -293,6 +294,11 @@ def _to_store(
         table = False
     factors = store.bars.actions_as_of(now)
     own, waiting = brought_to_level(known, own, factors), store.bars.waiting(now)
+    if not was_read:
+        own, untraded = without_untraded(known, own)
+        problems += say_findings(known, untraded)
+        if own.is_empty():
+            return others, tuple(problems), None
     try:
         merged = merge_bars(known, own, table, reading.actions, corrections="kept", waiting=waiting)
     except BarsError as error:
