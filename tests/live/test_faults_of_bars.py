@@ -482,6 +482,17 @@ def test_a_name_of_another_class_is_said_once_and_the_class_is_shown(
     assert pl.Series([short.said]).str.contains(r"has 82 bars; \d+ are needed, around 202\d-\d\d-\d\d").item()
 
 
+def test_a_bar_that_is_repeated_for_a_window_has_no_variance(feed: Command, history: pl.DataFrame) -> None:
+    """A vendor that gives the same open, high, low, close and volume under each new date."""
+    later = history.filter(pl.col("date") > LAST)
+    bar = later.filter(of(NEXT)).row(0, named=True)
+    repeated = put(later, pl.col("symbol") == FIRST, **{name: bar[name] for name in (*PRICES, "volume")})
+    days = later["date"].unique().sort()[[8, 9]].to_list()
+    for day, still in zip(days, (False, True), strict=True):
+        row = feed(repeated.filter(pl.col("date") <= day), evening(str(day))).row()
+        assert ("no variance" in row["flags"], row["gate"] == "no variance") == (still, still)
+
+
 def test_a_session_without_a_trade_is_no_bar_though_its_row_comes_alone(
     feed: Command, history: pl.DataFrame, store: Path
 ) -> None:
@@ -498,6 +509,28 @@ def test_a_session_without_a_trade_is_no_bar_though_its_row_comes_alone(
     assert (alone.status, alone.row()["gate"]) == (0, "no bar")
     stored = Store.open(store).bars.as_of(datetime.fromisoformat(evening("2024-07-03")))
     assert stored.filter(pl.col("symbol") == FIRST)["time"].max().date() == LAST  # type: ignore[union-attr]
+
+
+def test_a_row_is_awaited_until_a_window_has_passed(
+    feed: Command, history: pl.DataFrame, store: Path, gatecast: Command
+) -> None:
+    """The same file again, the next days and a refit say the same as the first."""
+    later = history.filter(~of(NEXT))
+    days = history["date"].unique().sort()
+    days = days.filter(days > date.fromisoformat(NEXT))[:10].to_list()
+    assert feed(span(later, NEXT, NEXT), evening(NEXT)).row()["gate"] == "no bar"
+    for place, day in enumerate(map(str, days)):
+        for clock in ("23:00", "23:10"):
+            answer = feed(span(later, day, day), evening(day, clock))
+            awaited = place < 9
+            assert ("awaited" in answer.row()["flags"], answer.row()["gate"] == "no forecast") == (awaited, awaited)
+            assert bool(answer.json["wrote"]) == (clock == "23:00")
+        if place == 1:
+            shutil.copytree(store, store.with_name("twin"))
+            refit = gatecast("retrain", store.with_name("twin"), "--now", evening(day, "23:20"), "--jobs", 1, "--json")
+            row = refit.row()
+            assert (row["gate"], row["expected_return_log"]) == ("no forecast", None)
+            assert refit.row("B1_1")["expected_return_log"] is not None
 
 
 # ── clocks and corrections ────────────────────────────────────────────────────────────────────────
