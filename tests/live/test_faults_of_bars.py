@@ -536,6 +536,26 @@ def test_a_row_is_awaited_until_a_window_has_passed(
 # ── clocks and corrections ────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_what_came_after_its_fill_and_is_dated_before_it_is_named(
+    feed: Command, history: pl.DataFrame, store: Path, gatecast: Command, late: bool
+) -> None:
+    """A correction of the bar that was decided on last, or a row that was not there, with the next bar."""
+    both = span(history, NEXT, "2024-07-03")
+    first = both.filter(of(NEXT, None))
+    feed(first.filter(pl.col("symbol") != FIRST) if late else first, evening(NEXT))
+    corrected = both if late else put(both, of(NEXT), high=pl.col("high") * 1.01)
+    honest, back = evening("2024-07-03"), pl.format("{}T20:01:00+00:00", "date")
+    stated = pl.when(of(NEXT)).then(pl.lit(honest)).otherwise(back)
+    for known_at, named in ((stated, False), (back, True)):
+        place = shutil.copytree(store, store.with_name(f"twin{named}"))
+        assert feed(corrected.with_columns(known_at=known_at), honest, place=place).status == 0
+        checked = gatecast("store", "check", place)
+        said = " ".join((checked.out + checked.err).split())
+        claim = "was not there then" if late else "the high of B1_0 at 2024-07-02 20:00 is a correction dated back"
+        assert (checked.status, claim in said) == (0, named)
+
+
 def test_what_came_while_the_clock_was_ahead_counts_once_it_is_right_again(
     feed: Command, history: pl.DataFrame, rows: pl.DataFrame, store: Path, gatecast: Command
 ) -> None:
