@@ -482,7 +482,78 @@ def test_a_name_of_another_class_is_said_once_and_the_class_is_shown(
     assert pl.Series([short.said]).str.contains(r"has 82 bars; \d+ are needed, around 202\d-\d\d-\d\d").item()
 
 
+def test_a_bar_that_is_repeated_for_a_window_has_no_variance(feed: Command, history: pl.DataFrame) -> None:
+    """A vendor that gives the same open, high, low, close and volume under each new date."""
+    later = history.filter(pl.col("date") > LAST)
+    bar = later.filter(of(NEXT)).row(0, named=True)
+    repeated = put(later, pl.col("symbol") == FIRST, **{name: bar[name] for name in (*PRICES, "volume")})
+    days = later["date"].unique().sort()[[8, 9]].to_list()
+    for day, still in zip(days, (False, True), strict=True):
+        row = feed(repeated.filter(pl.col("date") <= day), evening(str(day))).row()
+        assert ("no variance" in row["flags"], row["gate"] == "no variance") == (still, still)
+
+
+def test_a_session_without_a_trade_is_no_bar_though_its_row_comes_alone(
+    feed: Command, history: pl.DataFrame, store: Path
+) -> None:
+    """A range and a volume of 0 at the last close, one row a day: as inside a file, where the row before stands."""
+    close = history.filter(of(str(LAST)))["close"].item()
+    for day in (NEXT, "2024-07-03"):
+        rows = put(span(history, day, day), of(day), **dict.fromkeys(PRICES, close), volume=0.0)
+        answer = feed(rows, evening(day))
+        assert (answer.row()["gate"], answer.row()["today"]) == ("no bar", "no bar")
+        assert not answer.row()["weight"]
+        assert "no trade. Sessions without a trade are no bars" in answer.said
+        assert answer.row("B1_1")["today"] == "bar"
+    alone = feed(rows.filter(pl.col("symbol") == FIRST), evening("2024-07-03", "23:30"))
+    assert (alone.status, alone.row()["gate"]) == (0, "no bar")
+    stored = Store.open(store).bars.as_of(datetime.fromisoformat(evening("2024-07-03")))
+    assert stored.filter(pl.col("symbol") == FIRST)["time"].max().date() == LAST  # type: ignore[union-attr]
+
+
+def test_a_row_is_awaited_until_a_window_has_passed(
+    feed: Command, history: pl.DataFrame, store: Path, gatecast: Command
+) -> None:
+    """The same file again, the next days and a refit say the same as the first."""
+    later = history.filter(~of(NEXT))
+    days = history["date"].unique().sort()
+    days = days.filter(days > date.fromisoformat(NEXT))[:10].to_list()
+    assert feed(span(later, NEXT, NEXT), evening(NEXT)).row()["gate"] == "no bar"
+    for place, day in enumerate(map(str, days)):
+        for clock in ("23:00", "23:10"):
+            answer = feed(span(later, day, day), evening(day, clock))
+            awaited = place < 9
+            assert ("awaited" in answer.row()["flags"], answer.row()["gate"] == "no forecast") == (awaited, awaited)
+            assert bool(answer.json["wrote"]) == (clock == "23:00")
+        if place == 1:
+            shutil.copytree(store, store.with_name("twin"))
+            refit = gatecast("retrain", store.with_name("twin"), "--now", evening(day, "23:20"), "--jobs", 1, "--json")
+            row = refit.row()
+            assert (row["gate"], row["expected_return_log"]) == ("no forecast", None)
+            assert refit.row("B1_1")["expected_return_log"] is not None
+
+
 # ── clocks and corrections ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_what_came_after_its_fill_and_is_dated_before_it_is_named(
+    feed: Command, history: pl.DataFrame, store: Path, gatecast: Command, late: bool
+) -> None:
+    """A correction of the bar that was decided on last, or a row that was not there, with the next bar."""
+    both = span(history, NEXT, "2024-07-03")
+    first = both.filter(of(NEXT, None))
+    feed(first.filter(pl.col("symbol") != FIRST) if late else first, evening(NEXT))
+    corrected = both if late else put(both, of(NEXT), high=pl.col("high") * 1.01)
+    honest, back = evening("2024-07-03"), pl.format("{}T20:01:00+00:00", "date")
+    stated = pl.when(of(NEXT)).then(pl.lit(honest)).otherwise(back)
+    for known_at, named in ((stated, False), (back, True)):
+        place = shutil.copytree(store, store.with_name(f"twin{named}"))
+        assert feed(corrected.with_columns(known_at=known_at), honest, place=place).status == 0
+        checked = gatecast("store", "check", place)
+        said = " ".join((checked.out + checked.err).split())
+        claim = "was not there then" if late else "the high of B1_0 at 2024-07-02 20:00 is a correction dated back"
+        assert (checked.status, claim in said) == (0, named)
 
 
 def test_what_came_while_the_clock_was_ahead_counts_once_it_is_right_again(

@@ -96,8 +96,11 @@ def _piece_from(
     )  # fmt: skip
 
 
-def parts_of_model(run: Run, chain: Chain, past: Past | None) -> dict[str, bytes]:
-    """Role -> content of everything that is kept of a refit: settings, scores, fits, and what it issued itself."""
+def parts_of_model(
+    run: Run, chain: Chain, past: Past | None, awaited: pl.DataFrame | None = None
+) -> dict[str, bytes]:  # fmt: skip
+    """Role -> content of everything that is kept of a refit: settings, scores, fits, and what it issued itself, but at
+    the symbols and times `awaited`."""
     signals = (run.experiment.signals.model, run.experiment.signals.confirmed_by)
     return {
         "experiment.toml": settings_part(run.experiment),
@@ -106,7 +109,10 @@ def parts_of_model(run: Run, chain: Chain, past: Past | None) -> dict[str, bytes
         ALARMS: json_part({"classes": {name: one.inputs.to_dict() for name, one in chain.classes.items()}}),
         **model_parts(chain.forecasts),
         ISSUED: bytes_of_pieces(
-            {name: replace(one, again=past is not None) for name, one in pieces_from(chain, past, signals).items()}
+            {
+                name: replace(one, again=past is not None)
+                for name, one in pieces_from(chain, past, signals, awaited).items()
+            }
         ),
     }
 

@@ -26,7 +26,7 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings
 from gatecast.market.awaited import with_awaited
-from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date
+from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date, without_idle
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import AssetClass, asset_class
 from gatecast.market.ends import Ended, session_of
@@ -359,6 +359,37 @@ def usable(known: pl.DataFrame, bars: pl.DataFrame, now: datetime) -> tuple[pl.D
     if len(kept) == 0 and len(bars):
         raise BarsError(f"no bar is left to forecast from. {' '.join(problem.sentence for problem in problems)}")
     return kept, problems
+
+
+def without_untraded(known: pl.DataFrame, bars: pl.DataFrame) -> tuple[pl.DataFrame, list[Finding]]:
+    """New rows without those of sessions in which nothing was traded, and one finding for each symbol that had some.
+
+    In: the bars before and newer ones on their level (Bars frames). As `market.bars.without_idle` says inside a file:
+    the row before one may be a known one. What is known stays.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(5, seed=1, symbols=1)
+    >>> still = bars.tail(1).with_columns(time=pl.col("time") + timedelta(days=1), volume=pl.lit(0.0))
+    >>> still = still.with_columns(pl.col("close").alias(name) for name in ("open", "high", "low"))
+    >>> kept, found = without_untraded(bars, still)
+    >>> len(kept), [one.rule for one in found]
+    (0, ['no_trade'])
+    """
+    keys = ["symbol", "time"]
+    fresh = bars.join(known.select(keys), on=keys, how="anti", maintain_order="left")
+    placed = known.join(fresh.group_by("symbol").agg(_first=pl.col("time").min()), on="symbol", maintain_order="left")
+    before = placed.filter(pl.col("time") < pl.col("_first")).group_by("symbol").agg(_before=pl.col("time").max())
+    beside = placed.join(before, on="symbol", how="left").filter(pl.col("time") >= pl.coalesce("_before", "_first"))
+    columns = [*keys, *PRICES, "volume"]
+    rows = pl.concat([beside.select(columns), fresh.select(columns)]).sort(keys)
+    idle = fresh.join(without_idle(rows)[0].select(keys), on=keys, how="anti", maintain_order="left")
+    advice = "Sessions without a trade are no bars: nothing is learned or forecast from them."
+    found = [
+        Finding("warning", symbol, first, "no_trade", count, advice)
+        for symbol, first, count in idle.group_by("symbol", maintain_order=True)
+        .agg(pl.col("time").min(), pl.len()).iter_rows()
+    ]  # fmt: skip
+    return bars.join(idle.select(keys), on=keys, how="anti", maintain_order="left"), found
 
 
 def say_findings(known: pl.DataFrame, findings: Sequence[Finding], *, others: bool = False) -> list[DataProblem]:

@@ -7,7 +7,7 @@ over all bars says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,8 @@ from gatecast.compute.progress import shown
 from gatecast.errors import StoreError
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
-from gatecast.live.newest import told_of
-from gatecast.live.update import Issued, issue_chain
+from gatecast.live.newest import say_awaited, told_of
+from gatecast.live.update import Issued, issue_chain, with_awaited_of
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
@@ -140,8 +140,12 @@ def _refit(
     run = replace(run, provenance={**run.provenance, "alarms": alarms, "asked": asked})
     chain = without_doubtful(run, chain)
     before_it = 0 if model is None else model.record
+    _, awaited = with_awaited_of(experiment, bars, store.actions, store.state.calendars)
+    since = _since_awaited(bars, awaited) if past is not None else None
     dated_back = [leak.sentence for leak in store.dated_back(before_it)]
-    parts = {role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past).items()}
+    parts = {
+        role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past, since).items()
+    }
     missed = [f"{name} {close}" for name, closes in due.items() for close in closes[:-1]]
     if missed:
         store.append("missed", {"months": missed}, now)
@@ -157,9 +161,9 @@ def _refit(
         reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
     issued = Issued(number)
     if open_closes:
-        issued = issue_chain(
-            store, serve(store, store.state.models[-1]), chain, (), now, again=True, classes=open_closes
-        )
+        newest = store.state.models[-1]
+        made = _newest_with(store, newest, bars, now) if len(awaited) else (serve(store, newest), chain, awaited)
+        issued = _issue_again(store, *made, now, open_closes)
     store.append("accepted", {"model": number, "reason": reason}, now)  # last: until then the refit is due
     count = sum(len(one.forecasts.folds) for one in chain.classes.values())
     said = (
@@ -173,6 +177,20 @@ def _refit(
         store.folder, now, due, missed, number, before.number if before else None, said, refused, verdicts,
         issued.decisions, (*([misfit] if misfit else ()), *dated_back, *issued.warnings), asked, alarms,
     )  # fmt: skip
+
+
+def _issue_again(
+    store: Store, served: Served, chain: Chain, awaited: pl.DataFrame, now: datetime, classes: Collection[str]
+) -> Issued:  # fmt: skip
+    """The newest decisions of a chain, in place of those that were issued; none over a row that may still come."""
+    problems = say_awaited(chain.bars, awaited)
+    return issue_chain(store, served, chain, problems, now, again=True, awaited=awaited, classes=classes)
+
+
+def _since_awaited(bars: pl.DataFrame, awaited: pl.DataFrame) -> pl.DataFrame:
+    """Symbol and time of the bars after a row that may still come."""
+    first = awaited.group_by("symbol").agg(_first=pl.col("time").min())
+    return bars.join(first, on="symbol").filter(pl.col("time") > pl.col("_first")).select("symbol", "time")
 
 
 def _asked(
@@ -287,9 +305,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
             told[model.record] = _newest_with(opened, model, bars, moment)
         if misfit := misfit_of(opened, told[old.record][0]):
             raise StoreError(misfit)
-        served, chain = told[old.record]
         if untraded := untraded_closes(bars, moment, opened.state.calendars):
-            issue_chain(opened, served, chain, (), moment, again=True, classes=untraded)
+            _issue_again(opened, *told[old.record], moment, untraded)
         since = {name: str(close.replace(tzinfo=None)) for name, close in untraded.items() if name in old.cutoffs}
         record = {"model": old.record, "reason": "asked for", "since": since}
         opened.append("rollback", record, moment)  # last: until then it can be asked for again
@@ -299,17 +316,22 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
     return RolledBack(opened.folder, moment, old.record, serving.record, changes, said)
 
 
-def _newest_with(store: Store, model: Model, bars: pl.DataFrame, now: datetime) -> tuple[Served, Chain]:
-    """A model, and the chain with which it forecasts the newest closes, whatever was issued there."""
+def _newest_with(
+    store: Store, model: Model, bars: pl.DataFrame, now: datetime
+) -> tuple[Served, Chain, pl.DataFrame]:  # fmt: skip
+    """A model, the chain with which it forecasts the newest closes, whatever was issued there, and the symbol and time
+    of rows that may still come."""
     newest = dict(bars.group_by("asset_class").agg(pl.col("time").max()).iter_rows())
     served = serve(store, model, before=newest)
+    bars, awaited = with_awaited_of(served.run.experiment, bars, store.actions, store.state.calendars)
     experiment = served.run.experiment.replace(bars=bars)
-    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never")
+    return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never"), awaited
 
 
-def newest_of(served: Served, chain: Chain) -> dict[str, dict[str, Any]]:
+def newest_of(served: Served, chain: Chain, awaited: pl.DataFrame | None = None) -> dict[str, dict[str, Any]]:
     """Symbol -> its row of `told_of`."""
-    return {row["symbol"]: row for row in told_of(served.run, served.past, without_doubtful(served.run, chain)).rows}
+    told = told_of(served.run, served.past, without_doubtful(served.run, chain), (), awaited)
+    return {row["symbol"]: row for row in told.rows}
 
 
 def _changes(

@@ -42,6 +42,7 @@ from gatecast.live.newest import (
     stale,
     told_of,
     usable,
+    without_untraded,
 )
 from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
@@ -201,7 +202,7 @@ def update(
         served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
-            made.append(_make(served, decided, bars, known_actions, calendars) if served else None)
+            made.append(_make(served, bars, known_actions, calendars) if served else None)
             return made[-1]
 
         counts: Mapping[str, int] = {"repeated": len(reading.bars)}
@@ -334,6 +335,11 @@ def _to_store(
         table = False
     factors = store.bars.actions_as_of(now)
     own, waiting = brought_to_level(known, own, factors), store.bars.waiting(now)
+    if not was_read:
+        own, untraded = without_untraded(known, own)
+        problems += say_findings(known, untraded)
+        if own.is_empty():
+            return others, tuple(problems), None
     try:
         merged = merge_bars(known, own, table, reading.actions, corrections="kept", waiting=waiting)
     except BarsError as error:
@@ -397,19 +403,25 @@ class Made:
     awaited: pl.DataFrame
 
 
-def _make(
-    served: Served, known: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]
-) -> Made:  # fmt: skip
-    """The chain over `bars`. `known`: the bars before, which show which rows may still come; `calendars`: symbol ->
-    calendar where it is not that of its class.
+def _make(served: Served, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]) -> Made:
+    """The chain over `bars`, with the rows that may still come; `calendars`: symbol -> calendar where it is not that of
+    its class.
 
     Raises `BarsError` where the bars are not those that the model was made of.
     """
-    days = open_days(bars, calendars)
-    bars, awaited = with_awaited(known, bars, facts_of(bars, actions).symbols_ended, days)
+    bars, awaited = with_awaited_of(served.run.experiment, bars, actions, calendars)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
     return Made(served, chain, bars, awaited)
+
+
+def with_awaited_of(
+    experiment: Experiment, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:  # fmt: skip
+    """The bars of a store with a row for each that may still come within a window, and symbol and time of these."""
+    window = max(experiment.lookback, experiment.context)
+    ended = facts_of(bars, actions).symbols_ended
+    return with_awaited(window, bars, ended, open_days(bars, calendars))
 
 
 @dataclass(frozen=True)

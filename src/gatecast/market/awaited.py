@@ -22,7 +22,7 @@ MISSES = 0.01  # a symbol that missed more of them has pauses of its own
 
 
 def with_awaited(
-    known: pl.DataFrame, bars: pl.DataFrame, ended: Collection[str] = (),
+    known: pl.DataFrame | int, bars: pl.DataFrame, ended: Collection[str] = (),
     days: Mapping[str, Collection[date]] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:  # fmt: skip
     """The bars with a row for each one that may still come, and the symbol and time of these.
@@ -33,9 +33,11 @@ def with_awaited(
 
     Parameters
     ----------
-    known: Bars frame of before, which shows who misses closes: of more than 1 in 100 nothing is awaited. bars: the same
-        rows and newer ones. ended: symbols of which nothing is awaited. days: symbol -> the sessions of its exchange,
-        where they are not those of all: none is awaited on another day.
+    known: Bars frame of before, which shows who misses closes: of more than 1 in 100 nothing is awaited. A number
+        stands for the bars of each symbol up to the first of so many newest ones, its window: then the bars alone
+        decide, and a row is awaited as long as it would be inside.
+    bars: the same rows and newer ones. ended: symbols of which nothing is awaited. days: symbol -> the sessions of its
+        exchange, where they are not those of all: none is awaited on another day.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=3)
@@ -45,8 +47,9 @@ def with_awaited(
     >>> len(all_rows) - len(newest), awaited.rows() == [(first, day)]
     (1, True)
     """
+    before = begun(bars, known) if isinstance(known, int) else known
     parts = [
-        _of_class(known.filter(pl.col("asset_class") == name), own)
+        _of_class(before.filter(pl.col("asset_class") == name), own)
         for (name,), own in bars.group_by("asset_class", maintain_order=True)
     ]
     awaited = pl.concat(parts).filter(~pl.col("symbol").is_in(list(ended))).sort("symbol", "time")
@@ -56,12 +59,22 @@ def with_awaited(
     if len(awaited) == 0:
         return bars, awaited
     after_all = cast(datetime, fill_times(bars).max()) + timedelta(days=1)
-    before = bars.rename({"time": "_time"}).sort("_time")
     rows = awaited.sort("time").join_asof(
-        before, left_on="time", right_on="_time", by="symbol", strategy="backward", check_sortedness=False
+        bars.rename({"time": "_time"}).sort("_time"),
+        left_on="time",
+        right_on="_time",
+        by="symbol",
+        strategy="backward",
+        check_sortedness=False,
     )
     rows = rows.with_columns(known_at=pl.lit(after_all).cast(UTC_TIME)).select(bars.columns)
     return make_bars(pl.concat([bars, rows])), awaited
+
+
+def begun(bars: pl.DataFrame, window: int) -> pl.DataFrame:
+    """The bars of each symbol up to the first of its newest `window` ones."""
+    back = pl.int_range(pl.len(), 0, -1).over("symbol")
+    return bars.sort("symbol", "time").filter(back >= window)
 
 
 def _of_class(known: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:

@@ -304,11 +304,16 @@ def _make_class(
     )  # fmt: skip
 
 
+OF_A_BAR = ("high", "low", "volume")
+"""What beside the close is another number in each bar of a price that moves."""
+
+
 def stands_still(bars: pl.DataFrame, lookback: int) -> NDArray[np.bool_]:
     """(bars,) whether the price did not move at all within the window of `lookback` bars that ends at each bar.
 
-    No bar of the window after its first has a range, or another close than the bar before: there is no variance, and
-    nothing to forecast. `bars` sorted by symbol and time.
+    No bar of the window after its first has another close than the bar before, or a range, unless high, low and volume
+    are those of the bar before as well, as where a feed repeats a bar: there is no variance, and nothing to forecast.
+    `bars` sorted by symbol and time.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(30, seed=1)
@@ -317,8 +322,10 @@ def stands_still(bars: pl.DataFrame, lookback: int) -> NDArray[np.bool_]:
     >>> np.flatnonzero(stands_still(stopped, 5))
     array([24, 25, 26, 27, 28, 29])
     """
-    close, over = pl.col("close"), ("symbol", "segment")
-    moved = (pl.col("high") > pl.col("low")) | (close != close.shift().over(over)).fill_null(True)
+    over = ("symbol", "segment")
+    same = {name: pl.col(name).eq_missing(pl.col(name).shift().over(over)) for name in ("close", *OF_A_BAR)}
+    repeated = pl.all_horizontal(same[name] for name in OF_A_BAR)
+    moved = ~same["close"] | ((pl.col("high") > pl.col("low")) & ~repeated)
     since = bars.select(moved.cast(pl.Int32).cum_sum().alias("moves"), *over)
-    still = since.select(pl.int_range(pl.len()).over(*over, "moves") >= lookback - 1)
+    still = since.select(pl.int_range(pl.len()).over(*over, "moves") >= max(lookback - 1, 1))  # of one bar, itself
     return np.asarray(still.to_series().to_numpy(), np.bool_)

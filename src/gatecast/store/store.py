@@ -609,6 +609,7 @@ class Store:
     def dated_back(self, since: int = 0) -> list[Leak]:
         """Rows that came after a decision and claim to have been known at it, see `audits.leaks.dated_back`.
 
+        So does a row that came after the fill of its close, which was decided on, and claims to have been known by it.
         `since`: number of the record from which on they came. Of a row that came before its fill, of a history before a
         symbol's first row, and of new symbols nothing is said. At most `MOST_LEAKS` records are looked into.
         """
@@ -619,19 +620,37 @@ class Store:
             schema={"decided": pl.Int64, "moment": pl.String},
         ).with_columns(pl.col("moment").str.to_datetime(time_unit="us", time_zone="UTC") - INSTANT)  # fmt: skip
         came = versions.filter(pl.col("record") > since).sort("record")
-        claims = came.join_asof(issued, left_on="record", right_on="decided").filter(
-            pl.col("known_at") <= pl.col("moment")
+        if came.is_empty() or issued.is_empty():
+            return []
+        came_at = {one.number: one.now for one in self.journal.records(since=since + 1) if one.kind == "bars"}
+        for clock in self.state.clocks:  # what came while the clock was ahead
+            right = datetime.fromisoformat(clock.now)
+            came_at |= {number: min(one, right) for number, one in came_at.items() if number < clock.record}
+        moments = pl.DataFrame(
+            {"record": list(came_at), "came": list(came_at.values())},
+            schema={"record": came.schema["record"], "came": pl.Datetime("us", "UTC")},
         )
-        leaks: list[Leak] = []
-        for record, decided, moment in claims.select("record", "decided", "moment").unique().sort("record").rows():
+        whole = self.bars.as_of(datetime.max.replace(tzinfo=UTC))
+        fills = whole.select("symbol", "time", fill=fill_times(whole))
+        came = came.join_asof(issued, left_on="record", right_on="decided")
+        came = came.join(fills, on=["symbol", "time"], how="left").join(moments, on="record", how="left")
+        by_fill = pl.col("time") <= pl.col("moment"), pl.col("came") > pl.col("fill")
+        until = pl.when(*by_fill).then(pl.max_horizontal("moment", "fill")).otherwise("moment")
+        claims = came.with_columns(until=until).filter(pl.col("known_at") <= pl.col("until"))
+        until = pl.when(pl.col("known_at") <= pl.col("moment")).then("moment").otherwise("until")
+        leaks: dict[tuple[Any, ...], Leak] = {}
+        for record, decided, moment, arrival in (
+            claims.select("record", "decided", until.alias("moment"), "came").unique().sort("record", "moment").rows()
+        ):
             seen, later = (self.bars.as_of(moment, record=number) for number in (decided, record))
             begun = seen.group_by("symbol").agg(_begun=pl.col("time").min())
-            later = later.filter(fill_times(later) <= moment).join(begun, on="symbol", maintain_order="left")
+            later = later.filter(fill_times(later) <= arrival).join(begun, on="symbol", maintain_order="left")
             later = later.filter(pl.col("time") >= pl.col("_begun")).drop("_begun")
-            leaks += dated_back(seen.filter(fill_times(seen) <= moment), moment, later)
+            for leak in dated_back(seen.filter(fill_times(seen) <= arrival), moment, later):
+                leaks.setdefault((record, leak.symbol, leak.time, leak.column), leak)
             if len(leaks) >= MOST_LEAKS:
                 break
-        return leaks[:MOST_LEAKS]
+        return list(leaks.values())[:MOST_LEAKS]
 
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
