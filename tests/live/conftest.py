@@ -35,6 +35,22 @@ class Answer(NamedTuple):
         """What the command printed."""
         return json.loads(self.out.splitlines()[-1])
 
+    def row(self, symbol: str = "B1_0") -> Any:
+        """The decision on a symbol."""
+        return next(row for row in self.json["decisions"] if row["symbol"] == symbol)
+
+    @property
+    def said(self) -> str:
+        """All that was said, in one line."""
+        told = [] if self.status else self.json["warnings"]
+        return " ".join([*self.err.split(), *told])
+
+    @property
+    def gates(self) -> dict[str, str]:
+        """Symbol -> gate; of one that a forecast leads to, whether or not a position is held, "decided"."""
+        decided = dict.fromkeys(("open", "signal", "flat"), "decided")
+        return {row["symbol"]: decided.get(row["gate"], row["gate"]) for row in self.json["decisions"]}
+
 
 Command = Callable[..., Answer]
 

@@ -5,7 +5,6 @@ The store's sessions are New York's of 2022 to 2024; it ends on Monday 2024-07-0
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -16,42 +15,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.cli.app import execute
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
 from gatecast.market.sessions import calendar_of
 from gatecast.market.sessions import versions as versions_here
 from gatecast.store import Store
-from tests.live.conftest import settings
+from tests.live.conftest import Answer, Command, settings
 
 PRICES = ("open", "high", "low", "close")
 LAST = date(2024, 7, 1)
 NEXT = "2024-07-02"
 FIRST = "B1_0"
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What the command printed."""
-        return json.loads(self.out.splitlines()[-1])
-
-    def row(self, symbol: str = FIRST) -> Any:
-        """The decision on a symbol."""
-        return next(row for row in self.json["decisions"] if row["symbol"] == symbol)
-
-    @property
-    def said(self) -> str:
-        """All that was said, in one line."""
-        told = [] if self.status else self.json["warnings"]
-        return " ".join([*self.err.split(), *told])
-
-
-Command = Callable[..., Answer]
 
 
 def evening(day: str, clock: str = "23:00") -> str:
@@ -84,17 +58,6 @@ def made(history: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def store(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "store")
     return tmp_path / "store"
-
-
-@pytest.fixture
-def gatecast(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process."""
-
-    def command(*words: object) -> Answer:
-        capsys.readouterr()
-        return Answer(execute([str(word) for word in words]), *capsys.readouterr())
-
-    return command
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,26 +21,9 @@ from gatecast.market.steps import doubtful_steps
 from gatecast.store import Store
 from gatecast.store.export import export
 from gatecast.store.state import refuse_misfit
-from tests.live.conftest import HOUR, settings
+from tests.live.conftest import HOUR, Answer, settings
 
 A, B = "B1_0", "B1_1"
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What the command printed."""
-        return json.loads(self.out.splitlines()[-1])
-
-    @property
-    def gates(self) -> dict[str, str]:
-        """Symbol -> gate; of one that a forecast leads to, whether or not a position is held, "decided"."""
-        decided = dict.fromkeys(("open", "signal", "flat"), "decided")
-        return {row["symbol"]: decided.get(row["gate"], row["gate"]) for row in self.json["decisions"]}
 
 
 class Live:
