@@ -19,6 +19,7 @@ from gatecast.chain import Chain, make_chain
 from gatecast.errors import BarsError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, is_regular
+from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.actions import changed_waits, say_waiting, without_waiting
 from gatecast.live.gates import (
@@ -58,7 +59,7 @@ from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sessions import open_days, versions
 from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
 from gatecast.market.steps import Step, brought_to_level, on_one_level
-from gatecast.market.tables import Notes
+from gatecast.market.tables import Notes, most_bytes
 from gatecast.market.times import usual_steps
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import bytes_of_pieces
@@ -251,7 +252,7 @@ def _may_be_cut(source: Source) -> str:
     if place is None or place.suffix not in (".csv", ".txt") or not is_regular(place):
         return ""
     try:
-        with place.open("rb") as file:
+        with opened_file(place, at_most=most_bytes()) as file:
             file.seek(-min(LAST_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
             end = file.read(LAST_BYTES)
     except OSError:

@@ -655,19 +655,20 @@ def _odd_cells(run_bars: pl.DataFrame, added: pl.DataFrame) -> list[DataProblem]
     """
     problems = []
     for name in run_bars.columns[len(COLUMNS) :]:
-        cell = pl.col(name)
-        usual = run_bars.filter(cell.is_not_null()).group_by("symbol").agg(
+        cell = pl.col("_cell")
+        known, newer = (bars.select("symbol", "time", _cell=pl.col(name)) for bars in (run_bars, added))
+        usual = known.filter(cell.is_not_null()).group_by("symbol").agg(
             middle=cell.median(), spread=1.4826 * (cell - cell.median()).abs().median(), still=cell.min() == cell.max()
         )  # fmt: skip
         away = (cell - pl.col("middle")).abs()
         far = pl.when("still").then(away > 0).otherwise((pl.col("spread") > 0) & (away > FAR_OUT * pl.col("spread")))
-        rows = added.select("symbol", "time", name).join(usual, on="symbol").filter(far).sort("symbol", "time")
+        rows = newer.join(usual, on="symbol").filter(far).sort("symbol", "time")
         for row in rows.unique("symbol", keep="first", maintain_order=True).iter_rows(named=True):
             what = (
                 f"and was {row['middle']:.6g} on all bars before: what was learned says nothing of it."
                 if row["still"] else f"more than {FAR_OUT} robust standard deviations from its median, "
                 f"{row['middle']:.6g}: another unit, or a code for a missing value?"
             )  # fmt: skip
-            said = f"{row['symbol']!r} {row['time'].isoformat()}: the column {name!r} is {row[name]:.6g}, {what}"
+            said = f"{row['symbol']!r} {row['time'].isoformat()}: the column {name!r} is {row['_cell']:.6g}, {what}"
             problems.append(DataProblem("odd", (row["symbol"],), said))
     return problems
