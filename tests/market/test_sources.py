@@ -115,6 +115,13 @@ def test_symbols_file_is_refused_with_its_line(tmp_path: Path, line: str, column
     assert (error.file, error.line, error.column, error.value) == (classes, 3, column, value)
 
 
+def test_a_symbols_file_without_columns_is_refused_in_few_words(tmp_path: Path) -> None:
+    (tmp_path / "symbols.csv").write_text("x" * 4000 + "\nA\n")
+    with pytest.raises(BarsFileError, match="no symbols file") as found:
+        read_bars(tmp_path / "bars.csv", symbols_file=tmp_path / "symbols.csv")
+    assert len(str(found.value)) < 1000
+
+
 def test_a_symbols_calendar_comes_from_the_symbols_file(tmp_path: Path) -> None:
     rows = [row for name in ("DAX", "KO", "BTC") for row in stamped(["2024-03-04", "2024-03-05"], name)]
     path, classes = write(tmp_path / "all.csv", rows, "symbol," + HEADER), tmp_path / "symbols.csv"

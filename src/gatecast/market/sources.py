@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from gatecast.arguments import checked, takes
-from gatecast.errors import BarsError, BarsFileError, SettingsError, did_you_mean
+from gatecast.errors import BarsError, BarsFileError, SettingsError, cut, did_you_mean
 from gatecast.libraries import without_matplotlib
 from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
@@ -623,7 +623,7 @@ def _symbols_in(path: Path) -> tuple[pl.DataFrame, int, str]:
     names = {snake(name): name for name in reversed(table.frame.columns)}
     kind = names.get("asset_class", names.get("class", ""))
     if "symbol" not in names or not kind:
-        found = ", ".join(table.frame.columns)
+        found = cut(", ".join(map(cut, table.frame.columns)), 500)
         advice = "It needs the columns symbol and asset_class."
         raise BarsFileError(f"no symbols file; found: {found}.", file=path, line=1, advice=advice)
     own = [pl.col(names[one]) if one in names else pl.lit(None, pl.String) for one in ("close", "calendar")]
