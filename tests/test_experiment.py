@@ -524,6 +524,6 @@ def test_an_implied_volatility_reaches_the_one_regression_that_reads_it_and_only
         if "volatility" in heads:
             early = after[name]["volatility"][: len(heads["volatility"])]
             np.testing.assert_array_equal(heads["volatility"], early)
+    changed = Experiment(**cheap, volatility={"implied": "x"})
     with pytest.raises(SettingsError, match=r"made with volatility\.implied"):
-        changed = Experiment(**cheap, volatility={"implied": "x"})
         make_chain(changed, bars, past=reads, refit="never")
