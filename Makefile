@@ -42,7 +42,7 @@ attack: .venv/dev  ## hostile files, and faults of the disk and kill -9 at a thi
 attack-all: .venv/dev  ## the same at every operation, in more than an hour
 	$(BIN)/python -m attack
 
-soak: .venv/dev  ## a store under kill -9, faults of the disk, feeds in any order and five years of calendar: half an hour
+soak: .venv/dev  ## a store under kill -9, faults of the disk, feeds in any order, years of calendar, the daemon and a replay
 	$(BIN)/python -m soak
 
 bench: .venv/dev  ## speed against plain torch, in one run

@@ -1,4 +1,4 @@
-"""`python -m soak [--quick] [--seed N] [--only kills|faults|feeds|clock] [--share S] [--keep FOLDER]`."""
+"""`python -m soak [--quick] [--seed N] [--only PART] [--share S] [--keep FOLDER]`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from attack.__main__ import crash
 from attack.readers import make_live
 from soak.cases import Case
 from soak.clock import clock
+from soak.daemon import daemon
 from soak.feeds import feeds
 from soak.kills import kills
+from soak.replay import replayed
 
-PARTS = ("kills", "faults", "feeds", "clock")
+PARTS = ("kills", "faults", "feeds", "clock", "daemon", "replay")
 WAYS = {"update": ("ENOSPC", "EIO", "EACCES"), "retrain": ("ENOSPC", "EIO", "EACCES")}
 """Command -> faults of the disk, each at its n-th operation on files."""
 QUICK = 0.01
@@ -52,6 +54,8 @@ def main() -> int:
             "faults": lambda place: faults(examples, place, given.seed, share, given.jobs),
             "feeds": lambda place: feeds(place, given.seed, share),
             "clock": lambda place: clock(place, given.seed, share, given.jobs),
+            "daemon": lambda place: daemon(place, given.seed, share),
+            "replay": lambda place: replayed(given.seed, share),
         }
         for name in PARTS if given.only is None else (given.only,):
             began = time.monotonic()
@@ -62,7 +66,7 @@ def main() -> int:
             print(
                 f"{name:<8}{len(cases):>5} cases{len(failed):>5} failed{time.monotonic() - began:>8.0f} s", flush=True
             )
-            for one in cases if name == "clock" else failed:
+            for one in cases if len(cases) < 5 else failed:
                 print(f"  {one.done}{': ' if one.wrong else ''}{one.wrong}")
     return 1 if wrong else 0
 

@@ -41,17 +41,21 @@ def hash_after(folder: Path, parts: list[pl.DataFrame], now: datetime) -> str:
     """The hash of the bars as of `now` in a store that got these parts, one after the other."""
     folder.mkdir(parents=True)
     for part in parts:
-        part.with_columns(pl.col("time", "known_at").dt.to_string("%Y-%m-%dT%H:%M:%SZ")).drop("asset_class").write_csv(
-            folder / "part.csv"
-        )
         update(
-            folder / "store", folder / "part.csv", now=now, experiment=Experiment(features=("ret_log_1",)),
-            asset_class="index", stamp="close",
+            folder / "store", written(part, folder / "part.csv"), now=now, asset_class="index", stamp="close",
+            experiment=Experiment(features=("ret_log_1",)),
         )  # fmt: skip
     store = Store.open(folder / "store")
     if faults := store.check():
         return f"the store is in pieces: {faults[0].sentence}"
     return hash_of_bars(store.bars.as_of(now))
+
+
+def written(part: pl.DataFrame, file: Path) -> Path:
+    """A file of bars as a vendor writes it."""
+    plain = part.with_columns(pl.col("time", "known_at").dt.to_string("%Y-%m-%dT%H:%M:%SZ"))
+    plain.drop("asset_class").write_csv(file)
+    return file
 
 
 def feeds(work: Path, seed: int, share: float) -> Iterator[Case]:
