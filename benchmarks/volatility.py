@@ -5,8 +5,9 @@
 For each horizon three lines. `yardstick`: mean QLIKE of the log-HAR, one a symbol, refitted monthly on all that is
 known. `linear` and `final`: the mean over symbols of each one's ratio to it, in QLIKE and in the mean squared error of
 the log; Diebold-Mariano's t (HLN) of the daily mean loss against the log-HAR; the share of symbols that are better.
-`lstm`: what the correction adds to the linear blend. `--json` prints one line. A file may hold closes and a column of
-realised variances alone.
+`lstm`: what the correction adds to the linear blend. `beyond`: the share of final forecasts of which what came is more
+than a factor of e² away, and the ten that were furthest off. `--json` prints one line. A file may hold closes and a
+column of realised variances alone.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ HORIZONS = (1, 5, 22)
 LEAST = 200  # forecasts of a symbol before it counts
 LINEAR = ("har_symbol", "har_class", "har_concentration", "har_smooth", "har")
 BASE = np.full(len(LINEAR), 1 / len(LINEAR))
+FAR = 2.0  # in logs, of a forecast from what came
 LINES = ("har", "linear", "final", "ewma")
 
 
@@ -95,7 +97,7 @@ def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[
 
 
 def losses(bars: pl.DataFrame, proxy: str, horizon: int, first: np.datetime64, seeds: int, jobs: int) -> pl.DataFrame:
-    """symbol, class, day and for each line its QLIKE and squared error of the log."""
+    """symbol, class, day, for each line its QLIKE and squared error of the log, and logs of forecast and answer."""
     parts = []
     for name, samples in make_samples(bars, ("ret_log_1",), horizon=horizon, volatility_proxy=proxy).items():
         if not Schedule(minimum="1Y").folds(samples.times, samples.known_at):
@@ -113,6 +115,7 @@ def losses(bars: pl.DataFrame, proxy: str, horizon: int, first: np.datetime64, s
         for line, forecast in made.items():
             ratio = (answer - np.log(forecast))[good]
             columns |= {f"{line}_qlike": np.exp(ratio) - ratio - 1, f"{line}_log": ratio**2}
+        columns |= {"forecast": np.log(made["final"][good]), "came": answer[good]}
         parts.append(pl.DataFrame(columns))
     return pl.concat(parts)
 
@@ -147,6 +150,17 @@ def measure(table: pl.DataFrame, horizon: int) -> dict[str, Any]:
             "dm_t": own["dm_t"], "dm_t_log": own["dm_t_log"],
         },
         "ewma": compared(table, "ewma", "har", horizon),
+        "beyond": beyond(table),
+    }  # fmt: skip
+
+
+def beyond(table: pl.DataFrame) -> dict[str, Any]:
+    """Final forecasts that what came is more than a factor of e² above or below: their share, and the ten worst."""
+    off = table.select("symbol", "day", "forecast", "came", off=pl.col("came") - pl.col("forecast"))
+    worst = off.sort(pl.col("off").abs(), descending=True).head(10)
+    return {
+        "above": float((off["off"] > FAR).mean()), "below": float((off["off"] < -FAR).mean()), "rows": len(off),  # type: ignore[arg-type]
+        "worst": [{**row, "day": str(row["day"])} for row in worst.to_dicts()],
     }  # fmt: skip
 
 
