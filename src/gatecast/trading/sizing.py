@@ -1,0 +1,629 @@
+"""Sizing: what is wanted and what is held at a close -> trades. One function, for a backtest, a replay and orders.
+
+In this order: the target is scaled to a volatility, the caps cut it, the bands say what is traded, the caps cut again
+(with participation), units are rounded toward zero to lots, small tickets are dropped, and cash is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from gatecast.errors import SettingsError
+from gatecast.settings import MOST_BARS, Settings
+from gatecast.trading.covariance import book_variance, decay_of, places_of
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+LEVEL_HALF_LIFE = 250.0
+"""Sessions after which a squared surprise of the book counts half in its level."""
+LEVEL = (2 / 3, 3 / 2)
+"""Least and largest multiplier of the forecast volatility."""
+BAND_SESSIONS = 63
+"""Sessions of targets whose mean size a symbol's band is a share of."""
+SPIKE_TIMES = 1.5
+"""Volatility with a class falling together, over the target, that is a finding."""
+SLACK = 1e-9
+"""Share of the equity that is no trade and breaks no cap: rounding of numbers."""
+PATHS = 6000
+SESSIONS_A_YEAR = 252
+LOTS: Mapping[str, float] = {"equity": 1.0, "etf": 1.0, "future": 1.0}
+"""Asset class -> units of a lot; classes that are not here trade in any part of a unit."""
+
+Cap = Annotated[float, Field(gt=0, le=100)]
+
+
+class BookSettings(Settings):
+    """How large the book is, what it may not exceed, and what is traded.
+
+    >>> BookSettings(target_volatility=10)
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: BookSettings: target_volatility = 10: input should be less than or equal to 2 \
+(volatility of the book that is aimed at, a year).
+    """
+
+    capital: Annotated[float, Field(gt=0, le=1e12)] = 1_000_000.0
+    """money that the book starts with, in its currency"""
+    target_volatility: Annotated[float, Field(gt=0, le=2)] = 0.10
+    """volatility of the book that is aimed at, a year; caps may keep it lower"""
+    tilt_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """largest volatility of what forecasts of returns add to the core, as a share of the target, times the evidence"""
+    gross_cap: Cap = 1.0
+    """largest value held long and short together, over equity; above 1 it is paid with borrowed money"""
+    net_cap: Cap = 1.0
+    """largest value held long less short, or short less long, over equity"""
+    class_cap: Cap | None = Field(default=None, examples=[0.6])
+    """largest value held long and short in one asset class, over equity; left out: no cap"""
+    name_cap: Cap | None = Field(default=None, examples=[0.25])
+    """largest value held in one symbol, over equity; left out: no cap"""
+    margin_cap: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """largest margin of all holdings, over equity"""
+    participation: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """largest trade of a session, as a share of the mean value traded in a symbol over 21 days; halved in stress"""
+    spike_sizes: bool = False
+    """whether the volatility with each class falling together may not exceed 1.5 times the target; else it is told"""
+    book_band: Annotated[float, Field(ge=0, lt=1)] = 0.07
+    """distance of held over target volatility from 1 beyond which everything is traded"""
+    symbol_band: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """distance of a holding from its target beyond which it is traded, as a share of the mean size of the symbol's
+    targets over 63 sessions; it is traded to the near edge"""
+    lots: dict[str, Annotated[float, Field(ge=0, le=1e9)]] = Field(default={}, examples=[{"fx": 1000.0}])
+    """symbol or asset class and the units of a lot, 0 for any part of a unit; left out: 1 for equity, etf and future,
+    any part for the others"""
+    minimum_ticket: Annotated[float, Field(ge=0, le=1e9)] = 100.0
+    """smallest value of a trade, in the book's currency; a position is closed and a cap is kept with smaller ones"""
+    drawdown_stop: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, examples=[0.2])
+    """loss from the highest equity at which everything is sold; left out: never, see `stop_probability`"""
+    stop_sessions: Annotated[int, Field(ge=1, le=MOST_BARS)] = 21
+    """sessions that the drawdown stop keeps the book flat; then the highest equity counts from there"""
+
+    def lot_of(self, symbol: str, asset_class: str) -> float:
+        """Units of a lot, 0 where any part of a unit is traded.
+
+        >>> settings = BookSettings(lots={"fx": 1000.0, "BRK-A": 0.0})
+        >>> [settings.lot_of(*one) for one in (("KO", "equity"), ("BRK-A", "equity"), ("EURUSD", "fx"), ("X", "index"))]
+        [1.0, 0.0, 1000.0, 0.0]
+        """
+        return self.lots.get(symbol, self.lots.get(asset_class, LOTS.get(asset_class, 0.0)))
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is known of the names of a book at a close, and what is wanted of them. Arrays are (names,).
+
+    Attributes
+    ----------
+    names, classes: symbol and asset class.
+    core, tilt: weights, in shares of equity: what is held whatever is forecast of returns, and what the strategies
+        propose before evidence. evidence: the factor of the tilt, from 0 to 1.
+    covariance: (names, names) of a year, forecast at the close. spiked: the same with each class falling together, or
+        None. It must be finite for all names that are wanted or held.
+    equity: money in the book's currency. held: units. price: value of one unit in the book's currency.
+    lot: units of a lot, 0 for any part of a unit. volume: mean value traded a session over 21 days, NaN where nobody
+        knows. margin: share of a holding's value that is margin. paid: whether its value is paid for; of a future the
+        margin alone is. cost: of a trade, as a fraction of its value.
+    tradable: whether the name trades at the next fill; what does not is held. closing: whether it is to be sold,
+        because of a limit, a stop, a delisting or a halt of the book.
+    stress: whether the market is under stress.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    core: FloatArray
+    tilt: FloatArray
+    evidence: FloatArray
+    covariance: FloatArray
+    equity: float
+    held: FloatArray
+    price: FloatArray
+    lot: FloatArray
+    volume: FloatArray
+    margin: FloatArray
+    paid: BoolArray
+    cost: FloatArray
+    tradable: BoolArray
+    closing: BoolArray
+    spiked: FloatArray | None = None
+    stress: bool = False
+
+    def unit(self, equity: float) -> FloatArray:
+        """(names,) the value of one unit as a share of equity, NaN without a price."""
+        return np.where(self.price > 0, self.price, np.nan) / equity
+
+
+@dataclass(frozen=True)
+class BookState:
+    """What sizing remembers from session to session; each session makes another one.
+
+    `targets`: (up to 63, names) targets of the last sessions, NaN before a name was there. `surprise`: mean square of
+    the book's returns over their forecast deviations, 1 at the start. `peak`: the highest equity since the last stop;
+    `flat_left`: sessions that the drawdown stop still keeps the book flat.
+    """
+
+    names: tuple[str, ...]
+    targets: FloatArray = field(repr=False)
+    surprise: float = 1.0
+    peak: float = 0.0
+    flat_left: int = 0
+
+    @classmethod
+    def start(cls, names: Sequence[str]) -> Self:
+        """Before the first session."""
+        return cls(tuple(names), np.zeros((0, len(names))))
+
+    def among(self, names: Sequence[str]) -> Self:
+        """The same for these names in this order; one that is new has no target yet."""
+        at = places_of(names, self.names)
+        targets = np.where(at >= 0, self.targets[:, at], np.nan)
+        return replace(self, names=tuple(names), targets=targets)
+
+    @property
+    def level(self) -> float:
+        """What the forecast volatility of the book is multiplied by, from 2/3 to 3/2."""
+        return min(max(math.sqrt(self.surprise), LEVEL[0]), LEVEL[1])
+
+    def after_return(self, earned: float, variance: float) -> Self:
+        """After a session: the book's return, and the variance of it forecast with what was held after its fill.
+
+        `variance`: `covariance.book_variance` of one session, of the names that trade in it, without the level; a
+        session in which nothing was held changes nothing.
+
+        >>> BookState.start(("A",)).after_return(0.02, 0.0001).surprise
+        1.0083062459437915
+        """
+        if not variance > 0:
+            return self
+        decay = decay_of(LEVEL_HALF_LIFE)
+        return replace(self, surprise=decay * self.surprise + (1 - decay) * earned**2 / variance)
+
+    def after_equity(self, equity: float, settings: BookSettings) -> Self:
+        """After a session: whether the drawdown stop fires, or ends. At its end the peak is the equity there."""
+        if self.flat_left > 1:
+            return replace(self, flat_left=self.flat_left - 1)
+        if self.flat_left == 1:
+            return replace(self, flat_left=0, peak=equity)
+        peak = max(self.peak, equity)
+        if settings.drawdown_stop is not None and equity <= peak * (1 - settings.drawdown_stop):
+            return replace(self, peak=peak, flat_left=settings.stop_sessions)
+        return replace(self, peak=peak)
+
+    def after_target(self, target: FloatArray) -> Self:
+        """With the targets of one more close."""
+        return replace(self, targets=np.vstack([self.targets, target])[-BAND_SESSIONS:])
+
+
+@dataclass(frozen=True)
+class Sized:
+    """The trades of one close. Arrays are (names,).
+
+    `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
+    caps. `gate`: what cut a name last, "" where nothing did: name, class, gross, margin, net, spike, halt, close, stop,
+    participation, lot, ticket or cash. `volatility`: of the target, a year, with the level in it; `spiked` with each
+    class falling together, NaN where that is not given. `target_reached`: whether the volatility is the one aimed at.
+    `findings`: sentences. `state`: with the targets of this close.
+    """
+
+    trades: FloatArray
+    weights: FloatArray
+    target: FloatArray
+    gate: tuple[str, ...]
+    volatility: float
+    spiked: float
+    target_reached: bool
+    findings: tuple[str, ...]
+    state: BookState
+
+
+def trades_of(session: Session, state: BookState, settings: BookSettings) -> Sized:
+    """What to trade at the next fill, from what is wanted and held at a close.
+
+    The state is that after the session's own return and equity (`BookState.after_return`, `after_equity`), and has the
+    session's names. No trade is made of what `tradable` leaves out. After the trades no cap is exceeded, unless what
+    cannot be sold in one session exceeds it by itself; a finding says so. The same targets a second time give no more
+    trades, unless participation or cash cut the first.
+
+    Raises `SettingsError` for a name that is wanted or held without a price or a covariance, and for other names.
+    """
+    session = _usable(session, state)
+    gates, findings = _Gates([""] * len(session.names)), list[str]()
+    ruined, stopped = not session.equity > 0, state.flat_left > 0
+    if ruined:
+        findings.append("no equity is left: everything is closed")
+    equity = 1.0 if ruined else session.equity
+    unit = session.unit(equity)
+    held = _weights(session.held, unit)
+    closing, caps = session.closing | ruined | stopped, _Caps.of(session, settings)
+
+    stuck = np.where(session.tradable, 0.0, held)
+    wanted = _scaled(session, settings, state.level, stuck, closing, gates, findings)
+    gates.set(stuck != 0, "halt")
+    gates.set(closing & session.tradable & (held != 0), "stop" if stopped else "close")
+    target = caps.cut(wanted, stuck, gates)
+    state = state.after_target(target)
+
+    aimed = book_variance(target, session.covariance)
+
+    def is_off(weights: FloatArray) -> bool:
+        has = book_variance(weights, session.covariance)
+        return aimed > 0 and abs(math.sqrt(has / aimed) - 1) > settings.book_band
+
+    half = settings.symbol_band * np.nanmean(np.abs(state.targets), axis=0)
+    within_bands = np.where(target == 0, 0.0, np.clip(held, target - half, target + half))
+    before = gates.names
+    units = _units_of(session, settings, equity, target, within_bands, caps, gates)
+    if is_off(held) or is_off(_weights(units, unit)):
+        gates = _Gates(before)
+        units = _units_of(session, settings, equity, target, target, caps, gates)
+    weights = _weights(units, unit)
+
+    findings += [] if caps.hold(weights) else ["a cap is exceeded by what cannot be sold in this session"]
+    findings += _no_lot(session.names, target, units, session.lot * unit)
+    volatility = state.level * math.sqrt(book_variance(target, session.covariance))
+    spiked = math.nan
+    if session.spiked is not None:
+        spiked = state.level * math.sqrt(book_variance(target, session.spiked))
+    if spiked > SPIKE_TIMES * settings.target_volatility * (1 + SLACK):
+        findings.append(
+            f"with each class falling together the volatility is {spiked:.1%} a year, more than {SPIKE_TIMES} times "
+            f"the target of {settings.target_volatility:.1%}"
+        )
+    return Sized(
+        trades=units - session.held,
+        weights=weights,
+        target=target,
+        gate=gates.names,
+        volatility=volatility,
+        spiked=spiked,
+        target_reached=volatility >= settings.target_volatility * (1 - 1e-6),
+        findings=tuple(findings),
+        state=state,
+    )
+
+
+def _usable(session: Session, state: BookState) -> Session:
+    """The session, with 0 for the covariance of a name that is held, can be sold and is not wanted.
+
+    Raises `SettingsError` for other names than the state's, and for a name without a price or a covariance.
+    """
+    if session.names != state.names:
+        raise SettingsError(
+            f"a session of {len(session.names)} names does not fit a state of {len(state.names)}. Give "
+            "BookState.among(names) the names of the session."
+        )
+    held = session.held != 0
+    wanted = ((session.core != 0) | (session.evidence * session.tilt != 0)) & session.tradable & ~session.closing
+    needed = wanted | (held & ~session.tradable)
+    at = np.flatnonzero(needed)
+    unpriced = (needed | held) & ~(session.price > 0)
+    unknown = np.zeros(len(needed), bool)
+    unknown[at] = ~np.isfinite(session.covariance[np.ix_(at, at)]).all(1)
+    for lacking, what in ((unpriced, "price above 0"), (unknown, "forecast covariance")):
+        if lacking.any():
+            name = session.names[int(np.argmax(lacking))]
+            raise SettingsError(
+                f"{name!r} is wanted or held and has no {what}. Give the last one that is known, or do not want it."
+            )
+    rest = held & ~needed
+    if rest.any() and not np.isfinite(session.covariance[np.ix_(held, held)]).all():
+        known = np.where(np.isfinite(session.covariance), session.covariance, 0.0)
+        return replace(session, covariance=known)
+    return session
+
+
+# ── 1. the target ─────────────────────────────────────────────────────────────────────────────────
+
+
+def scale_of(wanted: FloatArray, stuck: FloatArray, covariance: FloatArray, target: float) -> float | None:
+    """By how much what is wanted is multiplied, so that the book with what is stuck has the target volatility.
+
+    `wanted`, `stuck`: (names,) weights. None where no multiple at or above 0 has that volatility; 0 where nothing is
+    wanted.
+
+    >>> covariance = np.array([[0.04, 0.006], [0.006, 0.01]])
+    >>> round(scale_of(np.array([0.0, 1.0]), np.array([0.3, 0.0]), covariance, 0.10), 6)
+    0.64
+    """
+    a = book_variance(wanted, covariance)
+    if a == 0:
+        return 0.0
+    c = book_variance(stuck, covariance)
+    b = (book_variance(wanted + stuck, covariance) - a - c) / 2 if c > 0 else 0.0
+    root = b**2 - a * (c - target**2)
+    scale = (-b + math.sqrt(root)) / a if root >= 0 else -1.0
+    return scale if scale >= 0 else None
+
+
+def _scaled(
+    session: Session,
+    settings: BookSettings,
+    level: float,
+    stuck: FloatArray,
+    closing: BoolArray,
+    gates: _Gates,
+    findings: list[str],
+) -> FloatArray:
+    """(names,) core and tilt at the target volatility, with what is stuck."""
+    free, aim, covariance = session.tradable & ~closing, settings.target_volatility / level, session.covariance
+    core = np.where(free, session.core, 0.0)
+    tilt = np.where(free, session.evidence * session.tilt, 0.0)
+    core = core * (scale_of(core, np.zeros_like(core), covariance, aim) or 0.0)
+    most = settings.tilt_share * aim * float(np.max(session.evidence, where=tilt != 0, initial=0.0))
+    size = math.sqrt(book_variance(tilt, covariance))
+    wanted = core + tilt * min(1.0, most / size) if size > 0 else core
+    scale = scale_of(wanted, stuck, covariance, aim)
+    if scale is None:
+        findings.append("what cannot be traded is beyond the target volatility: nothing else is held")
+        gates.set(wanted != 0, "halt")
+        scale = 0.0
+    if not core.any():  # a tilt alone is not enlarged beyond its evidence
+        scale = min(scale, 1.0)
+    if settings.spike_sizes and session.spiked is not None:
+        least = scale_of(wanted, stuck, session.spiked, SPIKE_TIMES * aim) or 0.0
+        if least < scale:
+            gates.set(wanted != 0, "spike")
+            scale = least
+    return stuck + scale * wanted
+
+
+# ── 2. caps ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Gates:
+    """What cut each name last."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = list(names)
+
+    def set(self, cut: BoolArray, gate: str) -> None:
+        """Notes the gate for the names that it cut."""
+        for place in np.flatnonzero(cut).tolist():
+            self._names[place] = gate
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._names)
+
+
+@dataclass(frozen=True)
+class _Caps:
+    """The caps of a book.
+
+    `sums`: (share, cap, gate) of sums of |weight| times a (names,) share. `name`, `net`: the caps on one weight and on
+    the sum of all. `limit`: cash that may be used, over equity; `paid`, `margin`, `cost`: see `Session`.
+    """
+
+    sums: tuple[tuple[FloatArray, float, str], ...]
+    name: float
+    net: float
+    limit: float
+    paid: BoolArray
+    margin: FloatArray
+    cost: FloatArray
+
+    @classmethod
+    def of(cls, session: Session, settings: BookSettings) -> Self:
+        """The caps that the settings put on the names of a session."""
+        every, kinds = np.ones(len(session.names)), np.array(session.classes, dtype=object)
+        sums = [(every, settings.gross_cap, "gross"), (session.margin, settings.margin_cap, "margin")]
+        if (cap := settings.class_cap) is not None:
+            own = [np.where(kinds == kind, 1.0, 0.0) for kind in sorted(set(session.classes))]
+            sums = [*((share, cap, "class") for share in own), *sums]
+        limit = max(1.0, min(settings.net_cap, settings.gross_cap))
+        return cls(
+            tuple(sums), settings.name_cap or math.inf, settings.net_cap, limit, session.paid, session.margin,
+            session.cost,
+        )  # fmt: skip
+
+    def hold(self, weights: FloatArray) -> bool:
+        """Whether no cap is exceeded, but for rounding of numbers."""
+        size = np.abs(weights)
+        return (
+            bool((size <= self.name + SLACK).all())
+            and all(total(size * share) <= cap + SLACK for share, cap, _ in self.sums)
+            and abs(total(weights)) <= self.net + SLACK
+        )
+
+    def cut(self, wanted: FloatArray, fixed: FloatArray, gates: _Gates | None = None) -> FloatArray:
+        """(names,) weights within the caps: what is wanted beyond what is fixed is made smaller.
+
+        Where something is fixed, what is wanted lies beyond it on the same side. What is fixed and exceeds a cap by
+        itself stays, and nothing beside it that the cap counts.
+        """
+        gates = gates or _Gates([""] * len(wanted))
+        bound = np.maximum(np.abs(fixed), self.name)
+        weights = np.clip(wanted, -bound, bound)
+        gates.set(np.abs(wanted) > bound + SLACK, "name")
+        for share, cap, gate in self.sums:
+            held, more = total(np.abs(fixed) * share), total(np.abs(weights - fixed) * share)
+            if more > 0 and held + more > cap + SLACK:
+                smaller = fixed + max(cap - held, 0.0) / more * (weights - fixed)
+                weights = np.where(share > 0, smaller, weights)
+                gates.set((share > 0) & (weights != fixed), gate)
+        held, more = total(fixed), total(weights - fixed)
+        if abs(held + more) > self.net + SLACK and more * (held + more) > 0:
+            left = max(self.net - math.copysign(held, held * more), 0.0) / abs(more)
+            gates.set(weights != fixed, "net")
+            weights = fixed + left * (weights - fixed)
+        return weights
+
+    def toward(self, goal: FloatArray, weights: FloatArray, gates: _Gates) -> FloatArray:
+        """(names,) weights within the caps: where they exceed one, names above their goal are brought nearer to it.
+
+        The goal is within the caps, so that names stay within their bands.
+        """
+        if self.hold(weights):
+            return weights
+        above = np.abs(weights) > np.abs(goal)
+        lowest = np.where(above, goal, weights)
+        left, gate = 1.0, "name"
+        for share, cap, name in self.sums:
+            most, least = total(np.abs(weights) * share), total(np.abs(lowest) * share)
+            if most > cap + SLACK and most > least and max(cap - least, 0.0) / (most - least) < left:
+                left, gate = max(cap - least, 0.0) / (most - least), name
+        nearer = np.clip(lowest + left * (weights - lowest), -self.name, self.name)
+        nearer = np.where(np.abs(nearer) < np.abs(lowest), lowest, nearer)
+        if not self.hold(nearer):
+            nearer, gate = goal, "net" if abs(total(nearer)) > self.net + SLACK else gate
+        gates.set(np.abs(nearer - weights) > SLACK, gate)
+        return nearer
+
+    def net_again(self, weights: FloatArray, fixed: FloatArray) -> FloatArray:
+        """(names,) weights with the net that lots of the other side were needed for: its own side is made smaller."""
+        net = total(weights)
+        excess = abs(net) - self.net
+        side = weights * net > 0
+        more = total(np.where(side, np.abs(weights - fixed), 0.0))
+        if excess <= SLACK or more <= 0:
+            return weights
+        return np.where(side, fixed + max(1 - excess / more, 0.0) * (weights - fixed), weights)
+
+    def within_cash(self, weights: FloatArray, held: FloatArray, gates: _Gates) -> FloatArray:
+        """(names,) weights that can be paid for, costs included: purchases that enlarge a holding are made smaller."""
+        use, used = (
+            np.where(self.paid, one, np.abs(one) * self.margin) for one in (weights, held)
+        )  # of the cash, after and before
+        need = use - used + np.abs(weights - held) * self.cost
+        buys = (np.abs(weights) > np.abs(held)) & (need > 0)
+        asked, left = total(np.where(buys, need, 0.0)), self.limit - total(used) - total(np.where(buys, 0.0, need))
+        if asked <= max(left, 0.0) + SLACK:
+            return weights
+        gates.set(buys, "cash")
+        return np.where(buys, held + max(left, 0.0) / asked * (weights - held), weights)
+
+
+def total(values: FloatArray) -> float:
+    """The sum of (names,) values, rounded once: names that add 0, and their order, change no bit."""
+    return math.fsum(values.tolist())
+
+
+# ── 3. bands ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def ideal_half_width(weight: float, cost: float, aversion: float, volatility: float, target_volatility: float) -> float:
+    """Half-width of a band about a moving target that costs least, as a share of the target.
+
+    (3 cost / (2 aversion) w² [(ν / σ)² + (1 - w)²]) ** (1/3), with `cost` one way, `volatility` σ of the price a day,
+    and `target_volatility` ν, the standard deviation of the log target a day.
+
+    >>> [round(ideal_half_width(weight, 0.0002, 5.0, 0.01, 0.05), 6) for weight in (1.0, 0.5)]
+    [0.114471, 0.072352]
+    """
+    moves = (target_volatility / volatility) ** 2 + (1 - weight) ** 2
+    return float((1.5 * cost / aversion * weight**2 * moves) ** (1 / 3))
+
+
+# ── 4. units ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _units_of(
+    session: Session,
+    settings: BookSettings,
+    equity: float,
+    target: FloatArray,
+    wanted: FloatArray,
+    caps: _Caps,
+    gates: _Gates,
+) -> FloatArray:
+    """(names,) weights wanted after trades -> units: within volume and caps, in lots, without small tickets, paid for.
+
+    The target is what caps are kept by, where what is wanted within the bands exceeds them.
+    """
+    unit, least = session.unit(equity), settings.minimum_ticket / equity
+    held = _weights(session.held, unit)
+    room = settings.participation * (0.5 if session.stress else 1.0) * session.volume / equity
+    room = np.where(session.tradable, np.where(np.isnan(room), np.inf, room), 0.0)
+    reached = np.clip(wanted, held - room, held + room)
+    gates.set((np.abs(reached - wanted) > SLACK) & session.tradable, "participation")
+    fixed = np.sign(held) * np.maximum(np.abs(held) - room, 0.0)  # what cannot be sold in one session
+    goal = caps.cut(np.clip(target, held - room, held + room), fixed)
+    weights = caps.toward(goal, reached, gates)
+
+    def whole(weights: FloatArray) -> FloatArray:
+        same = (np.abs(weights - held) <= SLACK) & (weights != 0)
+        units = np.where(weights == 0, 0.0, weights / unit)
+        return np.where(same, session.held, _whole(units, session.held, session.lot, room / unit))
+
+    units = whole(caps.net_again(_weights(whole(weights), unit), fixed))
+    gates.set((units == session.held) & (np.abs(weights - held) > SLACK), "lot")
+    units = _without_small(units, session.held, unit, least, caps, gates)
+    units = whole(caps.within_cash(_weights(units, unit), held, gates))
+    return _without_small(units, session.held, unit, least, caps, gates)
+
+
+def _weights(units: FloatArray, unit: FloatArray) -> FloatArray:
+    """(names,) units in shares of equity; a name that is not held needs no price."""
+    return np.asarray(np.where(units == 0, 0.0, units * unit), np.float64)
+
+
+def _whole(wanted: FloatArray, held: FloatArray, lot: FloatArray, room: FloatArray) -> FloatArray:
+    """(names,) units wanted and held -> units after trades in lots, rounded toward a holding of 0.
+
+    A lot of 0 is any part of a unit. A sale is rounded up, unless `room`, the units that can be traded, is less; all
+    that is held can always be sold.
+
+    >>> ones = np.ones(4)
+    >>> _whole(np.array([2.7, -2.7, 10.7, 8.2]), np.array([0.0, 0.0, 10.5, 10.0]), ones, 9 * ones).tolist()
+    [2.0, -2.0, 10.5, 8.0]
+    """
+    step, same = np.where(lot > 0, lot, 1.0), wanted * held >= 0
+    change = np.abs(wanted) - np.where(same, np.abs(held), 0.0)
+    more, less = np.floor(change / step + SLACK), np.ceil(-change / step - SLACK)
+    less = np.where(less * step > np.maximum(room, -change) * (1 + SLACK), less - 1, less)
+    size = np.where(change >= 0, more * step, -less * step) + np.where(same, np.abs(held), 0.0)
+    side = np.where(wanted != 0, np.sign(wanted), np.sign(held))
+    rounded = side * np.maximum(size, 0.0)
+    return np.asarray(np.where((lot > 0) & (wanted != 0), rounded, wanted), np.float64)
+
+
+def _without_small(
+    units: FloatArray, held: FloatArray, unit: FloatArray, least: float, caps: _Caps, gates: _Gates
+) -> FloatArray:
+    """(names,) units without trades below the least value, but for those that close a position or keep a cap."""
+    small = (units != held) & (units != 0) & (np.abs(_weights(units - held, unit)) < least)
+    if not small.any():
+        return units
+    for dropped in (small, small & (np.abs(units) > np.abs(held))):
+        result = np.where(dropped, held, units)
+        if caps.hold(_weights(result, unit)):
+            gates.set(dropped, "ticket")
+            return result
+    return units
+
+
+def _no_lot(names: Sequence[str], target: FloatArray, units: FloatArray, lot: FloatArray) -> list[str]:
+    """A sentence for each name whose target is less than a lot, so that nothing is held; `lot` in shares of equity."""
+    none = (target != 0) & (units == 0) & (np.abs(target) < lot)
+    return [
+        f"{names[place]}: one lot is {lot[place]:.2%} of the equity, more than the target of {target[place]:.2%}: "
+        "nothing is held"
+        for place in np.flatnonzero(none).tolist()
+    ]
+
+
+# ── 5. the drawdown stop ──────────────────────────────────────────────────────────────────────────
+
+
+def stop_probability(sharpe: float, volatility: float, limit: float, years: float) -> float:
+    """How likely a drawdown stop fires at least once, by simulation of independent days.
+
+    `sharpe` and `volatility` are of a year, `limit` the loss from the highest equity. Simulated with 6,000
+    paths, in pairs of opposite days, so that the standard error is about .005; the same numbers give the same answer.
+    """
+    count, random = max(round(years * SESSIONS_A_YEAR), 1), np.random.default_rng(0)
+    mean, deviation = sharpe * volatility / SESSIONS_A_YEAR, volatility / math.sqrt(SESSIONS_A_YEAR)
+    equity, peak, fired = np.ones(PATHS), np.ones(PATHS), np.zeros(PATHS, bool)
+    for _ in range(count):
+        half = random.standard_normal(PATHS // 2)
+        equity = equity * (1 + mean + deviation * np.concatenate([half, -half]))
+        peak = np.maximum(peak, equity)
+        fired |= equity <= peak * (1 - limit)
+    return float(fired.mean())
