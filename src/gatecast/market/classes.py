@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import time, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -22,7 +23,9 @@ class AssetClass:
     `calendar` names the exchange whose sessions a live feed of the class is held to (`market.sessions`).
     `end_return` is the simple return that a holder is taken to have had where a symbol ends on unknown terms:
     -30 % for equities (Shumway 1997, Journal of Finance 52), -90 % for coins (an assumption), 0 for what cannot
-    become worthless from one day to the next.
+    become worthless from one day to the next. Where each cost is kept apart, `commission_bps` and `half_spread_bps`
+    are paid a side, beside the market's impact. `lendable`: whether a short can be assumed to be lent; `funded`:
+    whether a purchase takes money, which that of a currency pair or a future does not.
     """
 
     name: str
@@ -35,6 +38,10 @@ class AssetClass:
     end_return: float = 0.0
     pause: timedelta = timedelta(hours=15)
     calendar: str = "XNYS"
+    commission_bps: float = 0.5
+    half_spread_bps: float = 1.0
+    lendable: bool = True
+    funded: bool = True
 
     def close_of(self, session: pl.Expr) -> pl.Expr:
         """The closing moments (Datetime[us, UTC]) of session dates (a Date expression).
@@ -51,17 +58,20 @@ class AssetClass:
 
 
 def _five_pm(
-    name: str, periods: int, cost_bps: float, borrow_bps_per_year: float, pause_hours: int = 1, calendar: str = "CMES"
-) -> AssetClass:
+    name: str, periods: int, cost_bps: float, borrow_bps_per_year: float, pause_hours: int = 1, calendar: str = "CMES",
+    **more: Any,
+) -> AssetClass:  # fmt: skip
     return AssetClass(
         name, time(17), "America/New_York", periods, cost_bps, borrow_bps_per_year, timedelta(days=10),
-        pause=timedelta(hours=pause_hours), calendar=calendar,
+        pause=timedelta(hours=pause_hours), calendar=calendar, **more,
     )  # fmt: skip
 
 
-def _four_pm(name: str, cost_bps: float, borrow_bps_per_year: float, end_return: float = 0.0) -> AssetClass:
+def _four_pm(
+    name: str, cost_bps: float, borrow_bps_per_year: float, end_return: float = 0.0, **more: Any
+) -> AssetClass:  # fmt: skip
     return AssetClass(
-        name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10), end_return
+        name, time(16), "America/New_York", 252, cost_bps, borrow_bps_per_year, timedelta(days=10), end_return, **more
     )
 
 
@@ -70,11 +80,14 @@ ASSET_CLASSES: dict[str, AssetClass] = {
     for known in (
         _four_pm("index", cost_bps=2.0, borrow_bps_per_year=30.0),
         _four_pm("etf", cost_bps=2.0, borrow_bps_per_year=30.0),
-        _four_pm("equity", cost_bps=5.0, borrow_bps_per_year=50.0, end_return=-0.3),
-        _five_pm("future", 252, cost_bps=2.0, borrow_bps_per_year=0.0),
-        _five_pm("commodity", 252, cost_bps=3.0, borrow_bps_per_year=0.0),
-        _five_pm("metal", 252, cost_bps=3.0, borrow_bps_per_year=50.0),
-        _five_pm("fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0, pause_hours=0, calendar="24/5"),
+        _four_pm("equity", cost_bps=5.0, borrow_bps_per_year=50.0, end_return=-0.3, half_spread_bps=3.0),
+        _five_pm("future", 252, cost_bps=2.0, borrow_bps_per_year=0.0, commission_bps=0.2, funded=False),
+        _five_pm("commodity", 252, cost_bps=3.0, borrow_bps_per_year=0.0, half_spread_bps=2.0),
+        _five_pm("metal", 252, cost_bps=3.0, borrow_bps_per_year=50.0, half_spread_bps=2.0),
+        _five_pm(
+            "fx", 260, cost_bps=1.0, borrow_bps_per_year=0.0, pause_hours=0, calendar="24/5", commission_bps=0.2,
+            half_spread_bps=0.6, funded=False,
+        ),
         AssetClass(
             "crypto",
             time(),
@@ -86,10 +99,15 @@ ASSET_CLASSES: dict[str, AssetClass] = {
             end_return=-0.9,
             pause=timedelta(),
             calendar="24/7",
+            commission_bps=5.0,
+            half_spread_bps=3.0,
+            lendable=False,
         ),
     )
-}
+}  # fmt: skip
 """The classes by name. A short future or currency is the other side of a contract: nothing is borrowed."""
+END_RETURN_OF_EXCHANGE = {"NASDAQ": -0.55}
+"""Exchange -> `end_return` of an equity that was listed there: Shumway and Warther (1999), Journal of Finance 54."""
 
 
 def asset_class(name: str) -> AssetClass:

@@ -232,6 +232,23 @@ def holm(pvalues: ArrayLike) -> FloatArray:
     return adjusted
 
 
+def benjamini_hochberg(pvalues: ArrayLike) -> FloatArray:
+    """P-values adjusted so that of those at or below a level that share at most are false, in the mean.
+
+    For tests that are independent or move together. A NaN stays NaN and counts as a test that was made. Benjamini and
+    Hochberg (1995), Journal of the Royal Statistical Society B 57.
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5]).round(6).tolist()
+    [0.04, 0.053333, 0.053333, 0.5]
+    """
+    raw = np.atleast_1d(np.asarray(pvalues, np.float64))
+    order = np.argsort(raw)  # NaN last
+    grown = raw[order] * raw.size / np.arange(1, raw.size + 1)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.fmin.accumulate(grown[::-1])[::-1] if raw.size else grown
+    return np.where(np.isnan(raw), np.nan, np.minimum(adjusted, 1.0))
+
+
 # ── what can be tested ────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,4 +1,4 @@
-"""Trading costs: commission and slippage per side in bps, and the cost of borrowing for short positions."""
+"""Trading costs: per side in bps for a share of wealth, and each kind apart for an account that holds units."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from gatecast.settings import Settings
 
 BASIS_POINT = 1e-4
 BasisPoints = Annotated[float, Field(ge=0, le=10_000)]
+Money = Annotated[float, Field(ge=0, le=1e9)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Costs(Settings):
@@ -47,3 +50,49 @@ class Costs(Settings):
         own = self.borrow_bps_per_year
         borrow = find_class(asset_class).borrow_bps_per_year if own is None else own
         return borrow * BASIS_POINT / periods_per_year
+
+
+class MoneySettings(Settings):
+    """What an account of units pays and earns, each kind apart; None means the class's own default.
+
+    >>> MoneySettings(benchmark_rate=5.33)
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: MoneySettings: benchmark_rate = 5.33: input should be less than or equal to 1 \
+(interest on cash without spread, a fraction a year, where no series of rates is given).
+    """
+
+    currency: str = "USD"
+    """currency of the book, in which all money is counted"""
+    commission_bps: BasisPoints | None = Field(default=None, examples=[0.5])
+    """basis points of the value traded, a side; left out: the class's"""
+    commission_per_unit: Money | None = Field(default=None, examples=[0.005])
+    """commission a share, coin or lot in the symbol's currency, in place of basis points; left out: basis points"""
+    commission_minimum: Money = 1.0
+    """least commission of an order, in the currency of the book"""
+    half_spread_bps: BasisPoints | None = Field(default=None, examples=[1.0])
+    """half the spread, basis points a side, widened by forecast volatility over its 63-day mean; left out: the
+    class's"""
+    impact: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """b of the market's impact b sigma |x|^1.5 / sqrt(V), x and V in money"""
+    unknown_share_of_volume: Fraction = 1e-4
+    """share of a session's volume that an order is taken to be where no volume is known"""
+    benchmark_rate: Rate = 0.02
+    """interest on cash without spread, a fraction a year, where no series of rates is given"""
+    debit_spread: Rate = 0.015
+    """what negative cash pays above the benchmark rate, a fraction a year"""
+    credit_spread: Rate = 0.005
+    """what positive cash earns below the benchmark rate, a fraction a year; never less than 0 is earned"""
+    borrow_bps_per_year: BasisPoints | None = Field(default=None, examples=[50.0])
+    """basis points a year of the value held short, for symbols without a rate of their own; left out: the class's"""
+    borrow_collateral: Annotated[float, Field(ge=1, le=2)] = 1.02
+    """share of a short position's value on which the lender is paid"""
+    least_lent_volume: Annotated[float, Field(ge=0, le=1e15)] = 1e7
+    """money traded a session, below which no short is assumed to be lent without a table that says so"""
+    unknown_carry: Rate = 0.01
+    """what a currency pair costs a year on either side where the difference of rates is not known"""
+    unknown_funding: Annotated[float, Field(ge=0, le=0.01)] = 1e-4
+    """what the long side of a perpetual contract pays an interval where the funding is not known; the short gets
+    nothing"""
+    withholding: Fraction = 0.15
+    """share of a long holding's dividends that is withheld, for symbols without a share of their own"""

@@ -1,0 +1,785 @@
+"""The account of a book: units held and cash, session by session, each kind of profit and cost apart.
+
+An `Account` holds units of symbols, cash in the currency of the book, and money that is earned and not yet paid.
+`book_session` takes it through one session: what happened since the last close is booked on what was held there, then
+orders are filled, then all is valued at the close.
+
+    equity     = cash + value of what is funded + money due
+    equity now = before + gain + currency + dividend + carry + interest
+                 - withheld - commission - spread - impact - borrow - funding
+
+A symbol that is not funded (a future, a perpetual contract, a currency pair) has no value of its own: its gain is cash.
+Results are before income tax. Nothing here decides: orders come from outside, and money that is not there is borrowed
+at the rate of negative cash. An account whose equity is 0 or less is ruined; who decides has to stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from gatecast.errors import BarsError, did_you_mean
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name
+from gatecast.trading.costs import BASIS_POINT, MoneySettings
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+DAYS_OF_RATES = 360
+"""Days of the year by which interest, borrowing and carry are counted (actual/360)."""
+UNKNOWN_DEVIATION = 0.02
+"""Standard deviation a session, for the impact of an order whose symbol has no forecast."""
+WITH_VOLUME = ("equity", "etf")
+"""Classes of which a symbol without a known volume counts as small: no short is assumed to be lent."""
+CONTRACTS: dict[str, type[pl.DataType]] = {
+    "symbol": pl.String, "multiplier": pl.Float64, "tick": pl.Float64, "currency": pl.String, "margin": pl.Float64,
+    "last_trade": pl.Date,
+}  # fmt: skip
+"""Columns of a table of contracts; `last_trade` is empty for a series of several contracts, and for perpetual ones,
+which have a further column `funding_hours`."""
+ROLLS: dict[str, type[pl.DataType]] = {"symbol": pl.String, "date": pl.Date, "gap": pl.Float64}
+"""Columns of a table of rolls: the first session of the new contract, and its close of the session before minus the old
+one's; 0 in a series that was adjusted by differences."""
+
+
+# ── what is traded ────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What is fixed about the symbols of a book, each (symbols,); made by `Instruments.of`.
+
+    Attributes
+    ----------
+    currency: of the prices. multiplier: money that one unit gains when the price rises by 1.
+    tick: least step of the price, 0 where there is none. margin: money a lot, 0 where there is none.
+    lot: least units that can be traded, 0 for any fraction.
+    funded: whether a purchase takes money. pair: whether it is a currency pair, which earns a carry.
+    intervals: of funding a day, 0 for what has none.
+    lendable, has_volume: whether shorts can be assumed to be lent, and whether its class has volumes.
+    commission, half_spread: shares of the value traded. borrow: a fraction a year.
+    end_return: of a long holding, where the symbol ends on unknown terms.
+    """
+
+    symbols: tuple[str, ...]
+    currency: tuple[str, ...]
+    multiplier: FloatArray
+    tick: FloatArray
+    margin: FloatArray
+    lot: FloatArray
+    funded: BoolArray
+    pair: BoolArray
+    intervals: FloatArray
+    lendable: BoolArray
+    has_volume: BoolArray
+    commission: FloatArray
+    half_spread: FloatArray
+    borrow: FloatArray
+    end_return: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        classes: Mapping[str, str],
+        settings: MoneySettings,
+        *,
+        contracts: pl.DataFrame | None = None,
+        rolls: pl.DataFrame | None = None,
+        currencies: Mapping[str, str] | None = None,
+        exchanges: Mapping[str, str] | None = None,
+        lots: Mapping[str, float] | None = None,
+        last_bars: Mapping[str, date] | None = None,
+    ) -> Instruments:
+        """Symbols and their classes -> what is fixed about each, in the order of `classes`.
+
+        Parameters
+        ----------
+        contracts: columns of `CONTRACTS`, of futures and perpetual contracts. rolls: columns of `ROLLS`.
+        currencies: symbol -> currency of its prices (of a pair the second one); left out: that of the book.
+        exchanges: symbol -> exchange, for what a holder loses at an end on unknown terms.
+        lots: symbol -> least units that can be traded; left out: 1, and any fraction of a coin.
+        last_bars: symbol -> session of its last bar, so that a splice of contracts is seen.
+
+        Raises `BarsError` for a future without a contract, a splice of contracts without dates of rolls, a table
+        without its columns, and a multiplier that is not above 0.
+
+        >>> Instruments.of({"ES=F": "future"}, MoneySettings())
+        Traceback (most recent call last):
+            ...
+        gatecast.errors.BarsError: 'ES=F' is a future: its money needs a row in the table of contracts (symbol, \
+multiplier, tick, currency, margin, last_trade). Give the row, or leave the symbol out of the book; forecasts do \
+without it.
+        """
+        contract = {row["symbol"]: row for row in _rows_of(contracts, CONTRACTS, "contracts")}
+        rolled = {row["symbol"] for row in _rows_of(rolls, ROLLS, "rolls")}
+        rows = []
+        for symbol, name in classes.items():
+            known, own = asset_class(name), contract.get(symbol)
+            _refuse_unknown_terms(symbol, name, own, symbol in rolled, (last_bars or {}).get(symbol))
+            funded, told = known.funded and own is None, own or {}
+            hours = told.get("funding_hours")
+            end = END_RETURN_OF_EXCHANGE.get((exchanges or {}).get(symbol, "")) if name == "equity" else None
+            rows.append({
+                "currency": told.get("currency") or (currencies or {}).get(symbol, settings.currency),
+                "multiplier": told.get("multiplier", 1.0), "tick": told.get("tick") or 0.0,
+                "margin": told.get("margin") or 0.0, "funded": funded, "pair": name == "fx" and own is None,
+                "lot": (lots or {}).get(symbol, 0.0 if name == "crypto" and funded else 1.0),
+                "intervals": 24 / hours if hours else 0.0, "lendable": known.lendable or not funded,
+                "has_volume": name in WITH_VOLUME, "end_return": known.end_return if end is None else end,
+                "commission": _bps(settings.commission_bps, known.commission_bps),
+                "half_spread": _bps(settings.half_spread_bps, known.half_spread_bps),
+                "borrow": _bps(settings.borrow_bps_per_year, known.borrow_bps_per_year) if funded else 0.0,
+            })  # fmt: skip
+        names = [one.name for one in fields(cls) if one.name not in ("symbols", "currency")]
+        arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in names}
+        return cls(symbols=tuple(classes), currency=tuple(str(row["currency"]) for row in rows), **arrays)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Symbol -> its place in all arrays."""
+        return {symbol: place for place, symbol in enumerate(self.symbols)}
+
+    def place(self, symbol: str) -> int:
+        """The place of a symbol; `BarsError` for one that the book does not have."""
+        try:
+            return self.places[symbol]
+        except KeyError:
+            known = did_you_mean(symbol, self.symbols)
+            raise BarsError(f"the book has no symbol {symbol!r}. {known}") from None
+
+    def lot_values(self, price: FloatArray, rate: FloatArray | float = 1.0) -> FloatArray:
+        """(symbols,) the value of one lot in the currency of the book; 0 where any fraction can be traded."""
+        return self.lot * self.multiplier * price * rate
+
+    def without_default_ends(self) -> Instruments:
+        """The same with nothing lost where a symbol ends on unknown terms."""
+        return replace(self, end_return=np.zeros(len(self.symbols)))
+
+
+def _bps(own: float | None, of_class: float) -> float:
+    return (of_class if own is None else own) * BASIS_POINT
+
+
+def _rows_of(table: pl.DataFrame | None, columns: Mapping[str, Any], holds: str) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries. Raises `BarsError` for a column that is missing."""
+    if table is None:
+        return []
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise BarsError(
+            f"a table of {holds} needs the columns {', '.join(columns)}; missing: {', '.join(missing)}; found: "
+            f"{', '.join(table.columns)}."
+        )
+    return table.to_dicts()
+
+
+def _refuse_unknown_terms(
+    symbol: str, name: str, contract: Mapping[str, Any] | None, rolled: bool, last_bar: date | None
+) -> None:
+    """Raises `BarsError` for a future whose money cannot be counted."""
+    if contract is None:
+        if "future" in (name, class_by_name(symbol)):
+            raise BarsError(
+                f"{symbol!r} is a future: its money needs a row in the table of contracts ({', '.join(CONTRACTS)}). "
+                "Give the row, or leave the symbol out of the book; forecasts do without it."
+            )
+        return
+    multiplier = contract["multiplier"]
+    if multiplier is None or not 0 < multiplier < math.inf:
+        raise BarsError(f"{symbol!r}: the multiplier of a contract is a number above 0, got {multiplier}.")
+    last = contract["last_trade"]
+    if contract.get("funding_hours") or rolled or (last is not None and (last_bar is None or last_bar <= last)):
+        return
+    why = "has no last_trade" if last is None else f"trades until {last}, its bars go on to {last_bar}"
+    raise BarsError(
+        f"{symbol!r}: the contract {why}, so that its bars are a splice of several, and no roll is dated: their money "
+        f"is refused. Give the table of rolls ({', '.join(ROLLS)}), or the bars of one contract."
+    )
+
+
+# ── what a session brings ─────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Dividend:
+    """Money a unit, in the symbol's currency, earned by who held at the close before the session (the ex-date).
+
+    `paid_on`: None: at once. `withheld`: share of it that a long holding does not get; None: that of the settings. A
+    return of capital, or rights that are sold, has 0.
+    """
+
+    symbol: str
+    amount: float
+    paid_on: date | None = None
+    withheld: float | None = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Of each unit held at the close before: `keep` units stay, `cash` is paid, `ratio` units of `into` are given.
+
+    A split of two for one keeps 2; a spin-off keeps 1 and gives units; a merger keeps 0 and gives units, cash or both;
+    a symbol that changes keeps 0 and gives 1. `into` that has no price before takes over what the old one was worth
+    less cash, and 0 where the old one stays.
+    """
+
+    symbol: str
+    keep: float = 0.0
+    cash: float = 0.0
+    into: str = ""
+    ratio: float = 1.0
+
+
+@dataclass(frozen=True)
+class Roll:
+    """The next contract of a future: its close of the session before minus the old one's."""
+
+    symbol: str
+    gap: float
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a symbol; `value`: simple return on its last close, None where the terms are unknown.
+
+    Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. A symbol that trades
+    again after unknown terms is sold at its first fill, and what was booked is taken back.
+    """
+
+    symbol: str
+    value: float | None = None
+
+
+Event = Dividend | Exchange | Roll | End
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one session brings, arrays (symbols,) in the order of the `Instruments`; None: nothing is known.
+
+    Attributes
+    ----------
+    fill, close: prices in the symbol's currency, NaN without a bar; raw, so that dividends and splits are events.
+    at_open: whether orders are filled at the open, else at the close. None: at the open.
+    rate: money of the book for one unit of the symbol's currency, at the close. None: 1.
+    deviation, usual_deviation: forecast standard deviation a session, and its mean over 63 sessions.
+    volume, usual_volume: money traded in the session, and its mean over 21, in the symbol's currency.
+    carry: of a pair the interest rate of its first currency less that of its second, a fraction a year.
+    funding: of a perpetual contract the sum of its rates since the last session, paid by the long side.
+    borrow: fraction a year that a short pays. lent: whether shorts can be borrowed, 1 or 0, NaN where nobody says.
+    recalled: whether lent units are wanted back; they are bought at the session's fill.
+    benchmark: interest on cash without spread, a fraction a year. None: that of the settings.
+    events: booked in this order on what was held at the close before.
+    """
+
+    day: date
+    fill: FloatArray
+    close: FloatArray
+    at_open: BoolArray | None = None
+    rate: FloatArray | None = None
+    deviation: FloatArray | None = None
+    usual_deviation: FloatArray | None = None
+    volume: FloatArray | None = None
+    usual_volume: FloatArray | None = None
+    carry: FloatArray | None = None
+    funding: FloatArray | None = None
+    borrow: FloatArray | None = None
+    lent: FloatArray | None = None
+    recalled: BoolArray | None = None
+    benchmark: float | None = None
+    events: tuple[Event, ...] = ()
+
+
+def refuse_dividends_beside_adjusted_bars(events: Sequence[Event], adjusted: bool) -> None:
+    """Raises `BarsError` for dividends in cash beside bars whose prices hold them already.
+
+    >>> refuse_dividends_beside_adjusted_bars([Dividend("A", 0.5)], adjusted=True)
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.BarsError: 'A' has a dividend in cash, and the bars are adjusted for dividends: it would be earned \
+twice. Give raw bars, or leave the dividends out.
+    """
+    found = next((one for one in events if isinstance(one, Dividend)), None)
+    if adjusted and found is not None:
+        raise BarsError(
+            f"{found.symbol!r} has a dividend in cash, and the bars are adjusted for dividends: it would be earned "
+            "twice. Give raw bars, or leave the dividends out."
+        )
+
+
+# ── the account ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a book holds at a close, arrays (symbols,).
+
+    `price` in the symbol's currency and `rate` to the book's are those of the newest close, NaN before the first.
+    `due`: money of the book that is earned and will be paid, by day. `parked` units ended on unknown terms, of which
+    `parked_value` was booked. `day`: the session, None before the first.
+    """
+
+    cash: float
+    units: FloatArray
+    price: FloatArray
+    rate: FloatArray
+    parked: FloatArray
+    parked_value: FloatArray
+    due: tuple[tuple[date, float], ...] = ()
+    day: date | None = None
+
+    @classmethod
+    def opened(cls, cash: float, symbols: int) -> Account:
+        """An account of cash alone, for so many symbols."""
+        nothing, unknown = np.zeros(symbols), np.full(symbols, np.nan)
+        return cls(cash, nothing, unknown, unknown, nothing, nothing)
+
+    def exposure(self, instruments: Instruments) -> FloatArray:
+        """(symbols,) the value of what is held, in the currency of the book, negative where it is short."""
+        value = self.units * instruments.multiplier * self.price * self.rate
+        return np.asarray(np.where(self.units == 0, 0.0, value), np.float64)
+
+    def equity(self, instruments: Instruments) -> float:
+        """Cash, what is funded at its newest price, and money due."""
+        value = float(self.exposure(instruments)[instruments.funded].sum())
+        return self.cash + value + sum(money for _, money in self.due)
+
+    def margin(self, instruments: Instruments) -> float:
+        """Cash that is tied up by contracts, in the currency of the book."""
+        rate = np.where(self.units == 0, 0.0, self.rate)
+        return float(np.sum(np.abs(self.units) * instruments.margin * rate))
+
+
+@dataclass(frozen=True)
+class Booked:
+    """What a session did to an account, in the currency of the book; arrays (symbols,).
+
+    Gains are signed as they change the equity, costs are positive where they are paid. `gain` is that of prices,
+    `currency` that of conversion rates on what is funded. `units`: what was filled of the orders, `traded` its value,
+    rolls included. `lag`: what the orders would have saved at the close before; it is part of the gain, no cost.
+    """
+
+    day: date
+    before: float
+    equity: float
+    interest: float
+    gain: FloatArray
+    currency: FloatArray
+    dividend: FloatArray
+    carry: FloatArray
+    withheld: FloatArray
+    commission: FloatArray
+    spread: FloatArray
+    impact: FloatArray
+    borrow: FloatArray
+    funding: FloatArray
+    units: FloatArray
+    traded: FloatArray
+    lag: FloatArray
+
+    @property
+    def net(self) -> FloatArray:
+        """(symbols,) gains less costs, without interest."""
+        earned = self.gain + self.currency + self.dividend + self.carry
+        return earned - self.cost - self.borrow - self.funding - self.withheld
+
+    @property
+    def cost(self) -> FloatArray:
+        """(symbols,) what trading cost."""
+        return self.commission + self.spread + self.impact
+
+    @property
+    def difference(self) -> float:
+        """The equity less what it should be: 0 but for rounding."""
+        return self.equity - (self.before + float(self.net.sum()) + self.interest)
+
+
+def to_frame(booked: Sequence[Booked]) -> pl.DataFrame:
+    """Sessions of an account -> a frame, one row a session: day, before, equity, interest, and all else summed.
+
+    >>> to_frame([]).columns[:6]
+    ['day', 'before', 'equity', 'interest', 'gain', 'currency']
+    """
+    names = [one.name for one in fields(Booked) if one.name != "units"]
+    schema = {name: pl.Date if name == "day" else pl.Float64 for name in names}
+    single = ("day", "before", "equity", "interest")
+    columns = {
+        name: [getattr(one, name) if name in single else float(getattr(one, name).sum()) for one in booked]
+        for name in names
+    }
+    return pl.DataFrame(columns, schema=schema)
+
+
+def book_session(
+    account: Account, session: Session, orders: FloatArray, instruments: Instruments, settings: MoneySettings
+) -> tuple[Account, Booked]:
+    """An account, a session and orders (symbols,) in units -> the account at the session's close, and what was booked.
+
+    Orders are in units of the close before; a split changes them with what is held. An order without a bar, or of a
+    symbol that has ended, is not filled; a short that cannot be borrowed is cut; what is recalled is bought. Raises
+    `BarsError` where the conversion rate of what is held or traded is missing, for an order that is no number, for an
+    event of a symbol that the book does not have, and for a session that is not after the account's.
+    """
+    if not np.isfinite(orders).all():
+        place = int(np.flatnonzero(~np.isfinite(orders))[0])
+        raise BarsError(f"an order is a number of units; that of {instruments.symbols[place]!r} is {orders[place]}.")
+    if account.day is not None and session.day <= account.day:
+        raise BarsError(f"the account stands at {account.day}: a session after it is expected, got {session.day}.")
+    work = _Work(account, session, np.array(orders, np.float64), instruments, settings)
+    work.revalue()
+    work.pass_nights()
+    for event in session.events:
+        work.book(event)
+    work.take_back_ends()
+    work.fill()
+    return work.closed()
+
+
+class _Work:
+    """An account on its way through one session; all arrays (symbols,)."""
+
+    def __init__(
+        self, account: Account, session: Session, orders: FloatArray, instruments: Instruments, settings: MoneySettings
+    ) -> None:
+        self.account, self.session, self.orders = account, session, orders
+        self.instruments, self.settings = instruments, settings
+        self.count = len(instruments.symbols)
+        self.cash, self.units, self.price = account.cash, account.units.copy(), account.price.copy()
+        self.parked, self.parked_value = account.parked.copy(), account.parked_value.copy()
+        self.due = list(account.due)
+        rate = np.ones(self.count) if session.rate is None else session.rate
+        active = (account.units != 0) | (orders != 0) | (account.parked != 0)
+        self.rate = np.where(np.isnan(rate) & ~active, account.rate, rate)
+        for place in np.flatnonzero(active).tolist():
+            self.rate_of(place)
+        zeros = [np.zeros(self.count) for _ in range(13)]
+        self.gain, self.currency, self.dividend, self.carry, self.withheld, self.commission, *zeros = zeros
+        self.spread, self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag = zeros
+        self.interest, self.ended = 0.0, np.zeros(self.count, np.bool_)
+
+    def rate_of(self, place: int) -> float:
+        """The conversion rate of a symbol that is held, traded or given. Raises `BarsError` where it is missing."""
+        rate = float(self.rate[place])
+        if not 0 < rate < math.inf:
+            symbol, own = self.instruments.symbols[place], self.instruments.currency[place]
+            raise BarsError(
+                f"{symbol!r} on {self.session.day}: no rate from {own} to {self.settings.currency}, got {rate:g}: its "
+                "money cannot be counted. Give the rate of that session, or leave the symbol out of the book."
+            )
+        return rate
+
+    def value(self) -> FloatArray:
+        """What is held at the price before, in the currency of the book."""
+        value = self.units * self.instruments.multiplier * self.price * self.rate
+        return np.asarray(np.where(self.units == 0, 0.0, value), np.float64)
+
+    def receive(self, money: float, day: date | None = None) -> None:
+        """Money in the currency of the book, now or on a day."""
+        if day is None or day <= self.session.day:
+            self.cash += money
+        elif money:
+            self.due.append((day, money))
+
+    # ── before the fill ──
+
+    def revalue(self) -> None:
+        """What is funded moves with the conversion rates."""
+        move = self.value() - self.account.exposure(self.instruments)
+        self.currency += np.where(self.instruments.funded, move, 0.0)
+
+    def pass_nights(self) -> None:
+        """Interest, borrowing, carry and money due, for the nights since the account's session."""
+        due, self.due = self.due, []
+        for day, money in due:
+            self.receive(money, day)
+        if self.account.day is None:
+            return
+        settings, instruments, session = self.settings, self.instruments, self.session
+        days = (session.day - self.account.day).days
+        benchmark = settings.benchmark_rate if session.benchmark is None else session.benchmark
+        self.interest = interest_of(self.account.cash, benchmark, days, settings)
+        value = self.value()
+        rate = instruments.borrow
+        if session.borrow is not None:
+            rate = np.where(np.isnan(session.borrow) | ~instruments.funded, rate, session.borrow)
+        self.borrow += np.maximum(-value, 0.0) * settings.borrow_collateral * rate * days / DAYS_OF_RATES
+        nights = carry_nights(self.account.day, session.day)
+        worst = -settings.unknown_carry * np.abs(value)
+        earned = worst if session.carry is None else np.where(np.isnan(session.carry), worst, session.carry * value)
+        self.carry += np.where(instruments.pair, earned * nights / DAYS_OF_RATES, 0.0)
+        self.cash += self.interest - float(self.borrow.sum()) + float(self.carry.sum())
+
+    def book(self, event: Event) -> None:
+        """An event, on what was held at the close before."""
+        place = self.instruments.place(event.symbol)
+        units = float(self.units[place])
+        if isinstance(event, Exchange):
+            self.exchange(place, event)
+        elif isinstance(event, End):
+            self.end(place, event.value)
+        elif isinstance(event, Dividend):
+            if units == 0:
+                return
+            money = units * event.amount * self.rate_of(place)
+            share = self.settings.withholding if event.withheld is None else event.withheld
+            withheld = max(money, 0.0) * share
+            self.dividend[place] += money
+            self.withheld[place] += withheld
+            self.receive(money - withheld, event.paid_on)
+        else:
+            old = self.value()[place]
+            self.price[place] += event.gap
+            for value in (old, self.value()[place]):
+                self.charge(place, abs(units), abs(value))
+
+    def exchange(self, place: int, event: Exchange) -> None:
+        units, price = float(self.units[place]), float(self.price[place])
+        self.units[place] = units * event.keep
+        if event.keep > 0:
+            self.price[place] = price / event.keep
+            self.orders[place] *= event.keep
+        else:
+            self.ended[place] = True
+        if event.into:
+            into = self.instruments.place(event.into)
+            if math.isnan(self.price[into]):
+                self.price[into] = 0.0 if event.keep > 0 else max(price - event.cash, 0.0) / event.ratio
+        if units == 0:
+            return
+        new = units * event.cash * self.rate_of(place)
+        self.receive(new)
+        if event.keep > 0:
+            new += units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
+        if event.into:
+            given = units * event.ratio
+            self.units[into] += given
+            new += given * float(self.price[into]) * float(self.instruments.multiplier[into]) * self.rate_of(into)
+        old = units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
+        self.gain[place] += new - old
+
+    def end(self, place: int, terms: float | None) -> None:
+        self.ended[place] = True
+        units, value = float(self.units[place]), float(self.value()[place])
+        worst = float(self.instruments.end_return[place]) if units > 0 else 0.0
+        gain = value * (worst if terms is None else terms)
+        self.gain[place] += gain
+        self.cash += gain + (value if self.instruments.funded[place] else 0.0)
+        self.units[place] = 0.0
+        if terms is None and units:
+            self.parked[place], self.parked_value[place] = units, value + gain
+
+    def take_back_ends(self) -> None:
+        """What ended on unknown terms and trades again is sold at the fill, in place of what was booked."""
+        for place in np.flatnonzero((self.parked != 0) & self.trades()).tolist():
+            units, fill = float(self.parked[place]), float(self.session.fill[place])
+            value = units * fill * float(self.instruments.multiplier[place]) * self.rate_of(place)
+            gain = value - float(self.parked_value[place])
+            self.gain[place] += gain
+            self.cash += gain
+            self.charge(place, abs(units), abs(value))
+            self.parked[place] = self.parked_value[place] = 0.0
+
+    def charge(self, place: int, units: float, value: float) -> None:
+        """What it costs to trade units of one symbol, worth so much; paid at once."""
+        one = np.zeros(self.count)
+        one[place] = 1.0
+        self.pay(one * units, one * value)
+
+    # ── the fill ──
+
+    def trades(self) -> BoolArray:
+        """Whether an order can be filled."""
+        return np.isfinite(self.session.fill) & np.isfinite(self.session.close) & ~self.ended
+
+    def filled_units(self) -> FloatArray:
+        """The orders, as far as they can be filled."""
+        session, instruments = self.session, self.instruments
+        after = self.units + self.orders
+        recalled = np.zeros(self.count, np.bool_) if session.recalled is None else session.recalled & instruments.funded
+        lent = self.lent() & ~recalled
+        after = np.where(lent, after, np.maximum(after, np.minimum(self.units, 0.0)))
+        after = np.where(recalled, np.maximum(after, 0.0), after)
+        return np.asarray(np.where(self.trades(), after - self.units, 0.0), np.float64)
+
+    def lent(self) -> BoolArray:
+        """Whether units can be sold short."""
+        session, instruments = self.session, self.instruments
+        assumed = instruments.lendable & ~instruments.has_volume
+        if session.usual_volume is not None:
+            known, enough = ~np.isnan(session.usual_volume), self.settings.least_lent_volume
+            large = session.usual_volume * self.rate >= enough
+            assumed = instruments.lendable & np.where(known, large, ~instruments.has_volume)
+        if session.lent is not None:
+            assumed = np.where(np.isnan(session.lent), assumed, session.lent > 0)
+        return np.asarray(assumed | ~instruments.funded, np.bool_)
+
+    def fill(self) -> None:
+        """Orders are filled, and all is valued at the close."""
+        session, instruments = self.session, self.instruments
+        self.filled = self.filled_units()
+        there = np.isfinite(session.close)
+        close = np.where(there, session.close, self.price)
+        fill = np.where(there & np.isfinite(session.fill), session.fill, close)
+        before = np.where(np.isnan(self.price), fill, self.price)
+        held, after = self.units, self.units + self.filled
+        active = (held != 0) | (after != 0)
+        unit = np.where(active, instruments.multiplier * self.rate, 0.0)
+        before, fill, last = (np.where(active, one, 0.0) for one in (before, fill, close))
+        move = (held * (fill - before) + after * (last - fill)) * unit
+        value = self.filled * fill * unit
+        self.gain += move
+        self.lag += self.filled * (fill - before) * unit
+        self.pay_funding(held * before * unit, after * fill * unit)
+        self.cash += float(np.where(instruments.funded, -value, move).sum())
+        self.pay(np.abs(self.filled), np.abs(value))
+        self.units, self.price = after, close
+
+    def pay_funding(self, held: FloatArray, after: FloatArray) -> None:
+        """Funding of perpetual contracts, on the value held while it was fixed."""
+        session, instruments = self.session, self.instruments
+        perpetual = instruments.intervals > 0
+        if not perpetual.any():
+            return
+        at_open = np.ones(self.count, np.bool_) if session.at_open is None else session.at_open
+        base = np.where(at_open, after, held)
+        days = 0 if self.account.day is None else (session.day - self.account.day).days
+        worst = np.maximum(base, 0.0) * self.settings.unknown_funding * instruments.intervals * days
+        paid = worst if session.funding is None else np.where(np.isnan(session.funding), worst, session.funding * base)
+        self.funding += np.where(perpetual, paid, 0.0)
+        self.cash -= float(self.funding.sum())
+
+    def pay(self, units: FloatArray, value: FloatArray) -> None:
+        """What it costs to trade so many units of each symbol, worth so much; units and value at or above 0."""
+        commission, spread, impact = trading_costs(
+            units, value, self.instruments, self.settings, self.rate, self.session.deviation,
+            self.session.usual_deviation, self.session.volume,
+        )  # fmt: skip
+        self.commission += commission
+        self.spread += spread
+        self.impact += impact
+        self.traded += value
+        self.cash -= float((commission + spread + impact).sum())
+
+    def closed(self) -> tuple[Account, Booked]:
+        """The account at the close, and what was booked."""
+        after = Account(
+            self.cash, self.units, self.price, self.rate, self.parked, self.parked_value, tuple(self.due),
+            self.session.day,
+        )  # fmt: skip
+        booked = Booked(
+            self.session.day, self.account.equity(self.instruments), after.equity(self.instruments), self.interest,
+            self.gain, self.currency, self.dividend, self.carry, self.withheld, self.commission, self.spread,
+            self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag,
+        )  # fmt: skip
+        return after, booked
+
+
+# ── single rules ──────────────────────────────────────────────────────────────────────────────────
+
+
+def trading_costs(
+    units: FloatArray,
+    value: FloatArray,
+    instruments: Instruments,
+    settings: MoneySettings,
+    rate: FloatArray | float = 1.0,
+    deviation: FloatArray | None = None,
+    usual_deviation: FloatArray | None = None,
+    volume: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Commission, half spread and impact of orders, (symbols,) each, in the currency of the book.
+
+    `units` and `value` (in the currency of the book) of the orders, at or above 0; the rest as in `Session`. The
+    commission of an order is at least the minimum. The spread widens with the forecast deviation over its mean, and
+    does not become narrower. Without a volume the order is taken to be `unknown_share_of_volume` of one.
+    """
+    traded = units > 0
+    commission = value * instruments.commission
+    if settings.commission_per_unit is not None:
+        commission = units * settings.commission_per_unit * rate
+    commission = np.where(traded, np.maximum(commission, settings.commission_minimum), 0.0)
+    wider = np.ones(len(units))
+    if deviation is not None and usual_deviation is not None:
+        ratio = np.divide(deviation, usual_deviation, out=np.ones(len(units)), where=usual_deviation > 0)
+        wider = np.fmax(ratio, 1.0)
+    spread = value * instruments.half_spread * wider
+    sigma = np.full(len(units), UNKNOWN_DEVIATION)
+    if deviation is not None:
+        sigma = np.where(np.isnan(deviation), sigma, deviation)
+    share = np.full(len(units), settings.unknown_share_of_volume)
+    if volume is not None:
+        money = volume * rate
+        np.divide(value, money, out=share, where=money > 0)
+    impact = settings.impact * market_impact(value, share, sigma)
+    return (
+        np.asarray(np.where(traded, commission, 0.0), np.float64),
+        np.asarray(np.where(traded, spread, 0.0), np.float64),
+        np.asarray(np.where(traded, impact, 0.0), np.float64),
+    )
+
+
+def market_impact(value: Any, share: Any, deviation: Any) -> Any:
+    """Cost of an order by its value, its share of the session's volume and the deviation of returns a session.
+
+    The square root law σ |x| sqrt(x / V) = σ |x|^1.5 / sqrt(V). Sato and Kanazawa (2024), arXiv 2411.13965.
+
+    >>> round(market_impact(1e6, 1e6 / 1e8, 0.02), 6)
+    2000.0
+    """
+    return deviation * value * share**0.5
+
+
+def interest_of(cash: float, benchmark: float, days: int, settings: MoneySettings) -> float:
+    """Interest on cash for so many calendar days, in its unit; negative where cash is.
+
+    >>> round(interest_of(-0.6, 0.0533, 1, MoneySettings()), 10)
+    -0.0001138333
+    """
+    credit = max(benchmark - settings.credit_spread, 0.0)
+    return cash * (benchmark + settings.debit_spread if cash < 0 else credit) * days / DAYS_OF_RATES
+
+
+def carry_nights(since: date, until: date) -> int:
+    """Nights of interest that a currency pair held from one day to another earns: three for that of a Wednesday.
+
+    The nights after weekdays count, that of a Wednesday for the weekend, as spot is settled two days later.
+
+    >>> [carry_nights(date(2024, 1, day), date(2024, 1, day + 1)) for day in range(1, 8)]
+    [1, 1, 3, 1, 1, 0, 0]
+    """
+    nights = (since + timedelta(days=number) for number in range((until - since).days))
+    return sum((1, 1, 3, 1, 1, 0, 0)[night.weekday()] for night in nights)
+
+
+def conversion_rates(
+    currencies: Sequence[str], book: str, pairs: Mapping[str, FloatArray], sessions: int
+) -> FloatArray:
+    """(sessions, symbols) money of the book for one unit of each currency, from closes of pairs, such as "EURUSD".
+
+    `pairs`: name -> (sessions,) closes. A pair the other way round is turned. Raises `BarsError` for a currency without
+    a pair with that of the book.
+
+    >>> conversion_rates(["USD", "JPY"], "USD", {"USDJPY": np.array([100.0, 125.0])}, 2).tolist()
+    [[1.0, 0.01], [1.0, 0.008]]
+    """
+    found = []
+    for currency in currencies:
+        if currency == book:
+            found.append(np.ones(sessions))
+        elif currency + book in pairs:
+            found.append(pairs[currency + book])
+        elif book + currency in pairs:
+            found.append(1 / pairs[book + currency])
+        else:
+            raise BarsError(
+                f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its "
+                f"bars, or leave the symbols in {currency} out of the book."
+            )
+    return np.column_stack(found) if found else np.ones((sessions, 0))
