@@ -226,6 +226,12 @@ def test_units_are_rounded_toward_zero() -> None:
     assert found.trades.tolist() == [math.floor(wanted[0] / 100) * 100, math.ceil(wanted[1])]
 
 
+def test_the_net_is_kept_where_the_other_side_is_rounded() -> None:
+    found = sized(session([0.5, -0.5], np.eye(2) * 0.02, lot=[1.0, 200_000.0]), FREE.replace(net_cap=0.05))
+    assert found.target.tolist() == pytest.approx([0.5, -0.5])
+    assert found.weights.tolist() == pytest.approx([0.45, -0.4], abs=1e-6)
+
+
 def test_small_tickets_are_dropped_unless_they_close_a_position() -> None:
     given = FREE.replace(minimum_ticket=2000.0, symbol_band=0.0)
     held = session([1.0, 0.0], np.eye(2) * 0.01, held=[999_000.0, 1000.0])
@@ -238,6 +244,12 @@ def test_a_small_ticket_keeps_a_cap() -> None:
     one = session([1.0], np.eye(1) * 0.01, held=[1_001_000.0])
     found = sized(one, FREE.replace(gross_cap=1.0, minimum_ticket=2000.0))
     assert found.trades.tolist() == pytest.approx([-1000.0])
+
+
+def test_small_purchases_are_dropped_where_small_sales_keep_a_cap() -> None:
+    one = session([0.5, 0.5], np.eye(2) * 0.02, held=[503_000.0, 498_000.0])
+    found = sized(one, FREE.replace(gross_cap=1.0, symbol_band=0.0, minimum_ticket=5000.0))
+    np.testing.assert_allclose(found.trades, [-3000.0, 0.0])
 
 
 def test_no_equity_closes_everything() -> None:
@@ -301,12 +313,13 @@ def test_what_is_held_without_a_forecast_is_sold() -> None:
 
 @st.composite
 def books(draw: st.DrawFn, limited: bool = True) -> tuple[Session, BookSettings, BookState]:
-    """A session, settings and a state with some past; `limited`: with halts, volumes and costs."""
+    """A session, settings and a state with some past; `limited`: most with halts, volumes and costs."""
     random = np.random.default_rng(draw(st.integers(0, 2**31)))
-    count, long_alone = int(random.integers(1, 7)), bool(random.random() < 0.5)
+    count, long_alone = int(random.integers(1, 11)), bool(random.random() < 0.5)
+    limited, netted = limited and bool(random.random() < 0.6), limited
     x = random.standard_normal((count + 4, count)) * random.uniform(0.05, 0.4, count)
     sign = 1.0 if long_alone else random.choice([-1.0, 1.0], count)
-    names, few = tuple("ABCDEFGH"[:count]), (lambda share: random.random(count) < share)
+    names, few = tuple("ABCDEFGHIJ"[:count]), (lambda share: random.random(count) < share)
     core = random.dirichlet(np.ones(count)) * sign * ~few(0.2)
     price, lot = random.uniform(1, 500, count), random.choice([0.0, 0.0, 1.0, 100.0], count)
     near = core * random.uniform(0.5, 1.5, count) * 1e6 * random.choice([0.0, 0.4, 1.0])
@@ -318,7 +331,7 @@ def books(draw: st.DrawFn, limited: bool = True) -> tuple[Session, BookSettings,
         few(0.8), np.where(limited, random.uniform(0, 0.002, count), 0.0), ~(few(0.1) & limited), few(0.1),
     )  # fmt: skip
     given = BookSettings(
-        gross_cap=random.uniform(0.3, 2), net_cap=random.uniform(0.2, 2) if limited else 50,
+        gross_cap=random.uniform(0.3, 2), net_cap=random.uniform(0.2, 2) if netted else 50,
         margin_cap=random.uniform(0.1, 1), class_cap=random.choice([None, 0.5]), name_cap=random.choice([None, 0.2]),
         minimum_ticket=random.choice([0, 5000]),
         symbol_band=random.choice([0.0, 0.1, 0.3]),
