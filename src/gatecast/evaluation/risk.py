@@ -1,0 +1,225 @@
+"""The verdict on risk, of lines of the book: better forecasts, better control, more money; three answers, never merged.
+
+(a) forecast: QLIKE of the core's variance by a line's own covariance, against the square of its next session's return.
+(b) control: how much the volatility of the book still varies, and how far it lay from what was forecast.
+(c) money: what the book is worth beyond the rival's at equal volatility, in certainty equivalents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatecast.evaluation.verdict import BEYOND, LEVEL
+from gatecast.files import jsonable
+from gatecast.metrics import significance
+from gatecast.metrics.risk import certainty_equivalent_gain, realised_by_forecast, spread_of_volatility
+from gatecast.metrics.significance import BOUND, FixedB
+
+FloatArray = NDArray[np.float64]
+WINDOW = 21
+"""Sessions of a window of volatility."""
+LEAST_SESSIONS = 250
+"""Sessions of a book before its risk is judged."""
+LEAST_SQUARE = 1e-4
+"""Least square of a session's return, as a share of the mean square: the loss of a session without a move is finite."""
+
+
+class Held(Protocol):
+    """What a line of the book held and earned, see `gatecast.trading.book.Line`."""
+
+    @property
+    def net(self) -> FloatArray: ...
+    @property
+    def excess(self) -> FloatArray: ...
+    @property
+    def core_variance(self) -> FloatArray: ...
+    @property
+    def core_return(self) -> FloatArray: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of the verdict: an effect with its 90 % interval, one-sided p-value and what could have been seen.
+
+    `effect`: above 0 is better than the rival. `detectable`: the least effect that so many sessions show in 80 of 100
+    cases. `reason`: why there is none; "" where there is.
+    """
+
+    measure: str
+    effect: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    pvalue: float = np.nan
+    detectable: float = np.nan
+    n: int = 0
+    reason: str = ""
+
+    @classmethod
+    def of(cls, measure: str, test: FixedB, scale: float = 1.0) -> Answer:
+        """A test's numbers, its effect over `scale`."""
+        reach = significance.fixed_b_critical(BOUND, test.share) + BEYOND
+        return cls(
+            measure, test.effect / scale, test.low / scale, test.high / scale, test.pvalue,
+            reach * test.standard_error / scale, test.n, test.reason,
+        )  # fmt: skip
+
+    @property
+    def better(self) -> bool:
+        """Whether the interval lies above 0."""
+        return bool(self.low > 0)
+
+    @property
+    def worse(self) -> bool:
+        """Whether the interval lies below 0."""
+        return bool(self.high < 0)
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The three answers of a line against a rival's, and the control of every line.
+
+    `control`: line -> `spread` (standard deviation of 21-session volatility over its mean), `worst` (largest realised
+    over forecast volatility of such a window) and `fifths` (realised over forecast variance of the core, from the
+    lowest forecasts to the highest).
+    """
+
+    rival: str
+    forecast: Answer
+    control: Answer
+    money: Answer
+    lines: Mapping[str, Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: rival, forecast, control, money, lines."""
+        found: dict[str, Any] = jsonable(asdict(self))
+        return found
+
+    @property
+    def sentence(self) -> str:
+        """What is better controlled, and what it earned or cost; never the one for the other."""
+        if self.forecast.reason:
+            return f"The book's risk cannot be judged: {self.forecast.reason}."
+        said = [_of_forecast(self.forecast), _of_control(self.control, self.lines), _of_money(self.money)]
+        if self.forecast.better and self.money.worse:
+            said.insert(0, "It forecasts risk better, and earned less.")
+        return " ".join(said)
+
+
+def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: float, sessions_per_year: float) -> Risk:
+    """The line of `model` against that of `rival`, over the same sessions.
+
+    `target`: volatility a year at which money is compared.
+    """
+    mine, other = lines[model], lines[rival]
+    n = len(mine.net)
+    control = {name: control_of(one) for name, one in lines.items()}
+    if n < LEAST_SESSIONS:
+        reason = f"it has {n} sessions, {LEAST_SESSIONS} are needed"
+        blank = [Answer(name, n=n, reason=reason) for name in MEASURES]
+        return Risk(rival, *blank, control)
+    return Risk(
+        rival, gain_in_forecast(mine, other), gain_in_control(mine.net, other.net),
+        Answer.of(MEASURES[2], certainty_equivalent_gain(mine.excess[1:], other.excess[1:], target, sessions_per_year)),
+        control,
+    )  # fmt: skip
+
+
+MEASURES = ("gain in QLIKE", "fall of the spread of volatility", "certainty equivalent a year")
+
+
+def gain_in_forecast(mine: Held, other: Held) -> Answer:
+    """(a): by how much the mean QLIKE of the core's variance is lower, as a share of the rival's; one-sided."""
+    squares = mine.core_return[1:] ** 2
+    forecasts = np.column_stack([one.core_variance[:-1] for one in (mine, other)])
+    good = np.isfinite(forecasts).all(axis=1) & (forecasts > 0).all(axis=1)
+    if np.count_nonzero(good) < LEAST_SESSIONS or not squares[good].any():
+        return Answer(MEASURES[0], n=int(good.sum()), reason="the core was held in too few sessions")
+    squares = np.maximum(squares[good], LEAST_SQUARE * squares[good].mean())
+    ratio = squares[:, None] / forecasts[good]
+    loss = ratio - np.log(ratio) - 1
+    test = significance.fixed_b_mean(loss[:, 1] - loss[:, 0])
+    return Answer.of(MEASURES[0], test, float(loss[:, 1].mean()))
+
+
+def gain_in_control(mine: FloatArray, other: FloatArray) -> Answer:
+    """(b): by how much the spread of the volatility of separate windows is lower than the rival's; one-sided.
+
+    By the delta method, from windows that share no session.
+    """
+    windows = [_separate(values[1:]) for values in (mine, other)]
+    if min(float(one.mean()) for one in windows) <= 0:
+        return Answer(MEASURES[1], reason="nothing was held in a whole window")
+    (first, steps), (second, others) = (_spread(one) for one in windows)
+    test = significance.fixed_b_mean(second - first + others - steps)
+    return Answer.of(MEASURES[1], test)
+
+
+def _separate(net: FloatArray) -> FloatArray:
+    """(windows,) volatility of each window, the newest last."""
+    count = len(net) // WINDOW
+    return np.asarray(net[len(net) - count * WINDOW :].reshape(count, WINDOW).std(axis=1, ddof=1), np.float64)
+
+
+def _spread(volatility: FloatArray) -> tuple[float, FloatArray]:
+    """Standard deviation over mean, and (windows,) what each window adds to it beyond its share."""
+    mean, deviation = float(volatility.mean()), float(volatility.std())
+    away = volatility - mean
+    if deviation == 0:
+        return 0.0, np.zeros(len(volatility))
+    return deviation / mean, (away**2 - deviation**2) / (2 * deviation * mean) - away * deviation / mean**2
+
+
+def control_of(line: Held) -> dict[str, Any]:
+    """The numbers of control of one line, see `Risk`."""
+    square, forecast = line.core_return[1:] ** 2, line.core_variance[:-1]
+    good = np.isfinite(forecast) & (forecast > 0)
+    fifths = realised_by_forecast(square[good], forecast[good]).tolist() if good.sum() >= LEAST_SESSIONS else []
+    windows = _separate(line.net[1:])
+    mean = float(windows.mean()) if len(windows) else np.nan
+    return {
+        "spread": spread_of_volatility(line.net[1:]), "worst": float(windows.max()) / mean if mean > 0 else np.nan,
+        "fifths": fifths,
+    }  # fmt: skip
+
+
+# ── in words ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _interval(answer: Answer, digits: int = 1) -> str:
+    return f"{answer.effect:+.{digits}%} (90 % interval {answer.low:+.{digits}%} to {answer.high:+.{digits}%})"
+
+
+def _seen(answer: Answer, digits: int = 1) -> str:
+    return f"an effect of {answer.detectable:.{digits}%} could have been seen"
+
+
+def _of_forecast(answer: Answer) -> str:
+    how = "better" if answer.better else "worse" if answer.worse else "not told apart"
+    said = f"Forecast: the core's variance is forecast {how}: {_interval(answer)} in QLIKE"
+    return f"{said}." if answer.better or answer.worse else f"{said}; {_seen(answer)}."
+
+
+def _of_control(answer: Answer, lines: Mapping[str, Mapping[str, Any]]) -> str:
+    if answer.reason:
+        return f"Control: {answer.reason}."
+    how = "varies less" if answer.better else "varies more" if answer.worse else "varies no less, as far as can be told"
+    spread = f"{answer.effect:+.3f} ({answer.low:+.3f} to {answer.high:+.3f})"
+    return f"Control: the book's volatility {how}: the spread of its 21-session volatility is lower by {spread}."
+
+
+def _of_money(answer: Answer) -> str:
+    if answer.reason:
+        return f"Money: {answer.reason}."
+    how = "worth more" if answer.better else "worth less" if answer.worse else "cannot tell"
+    said = f"Money: {how}: {_interval(answer, 2)} a year at equal volatility"
+    return f"{said}." if answer.better or answer.worse else f"{said}; {_seen(answer, 2)}."
+
+
+def is_evidence(forecast: Answer, corrected: float) -> bool:
+    """Whether the forecast of risk is better for certain, after correction."""
+    return bool(corrected < LEVEL and forecast.better)
