@@ -367,7 +367,7 @@ def run_line(
         if place > begin:
             correlations = correlations.after(sessions.returns[place], deviations[place - 1])
             if covariance is not None and done.before > 0:
-                filled = account.units * np.nan_to_num(before.price) * instruments.multiplier / done.before
+                filled = np.where(account.units == 0, 0.0, account.units * before.price) * instruments.multiplier / done.before
                 trades = np.isfinite(sessions.returns[place])
                 state = state.after_return(net - done.interest / done.before, book_variance(filled, covariance, trades))
         equity = account.equity(instruments)
@@ -379,8 +379,10 @@ def run_line(
         correlation[np.ix_(which, which)] = own
         covariance = covariance_of(correlation, ahead)
         year = covariance_of(correlation, ahead * np.sqrt(sessions.per_year))
-        wide = np.full_like(correlation, np.nan)
-        wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
+        wide = None
+        if size.spike_sizes or place == len(sessions.days) - 1:  # else nobody reads it
+            wide = np.full_like(correlation, np.nan)
+            wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
         tradable = sessions.listed[place] & np.isfinite(sessions.close[place])
         wanted = np.where(ahead > 0, core[place], 0.0)
         if rebalanced or place == begin:
@@ -393,7 +395,7 @@ def run_line(
                     volume=sessions.usual_volume[place], margin=nothing, paid=instruments.funded,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
                     closing=~sessions.listed[place],
-                    spiked=covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
+                    spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
                 ),
                 state, size,
             )  # fmt: skip

@@ -7,6 +7,7 @@ all asset classes together; a name without a bar in it is missing, never 0.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -235,9 +236,11 @@ def book_variance(weights: FloatArray, covariance: FloatArray, trades: NDArray[n
     >>> round(book_variance(np.array([0.5, 0.5]), np.array([[0.04, 0.006], [0.006, 0.01]])) ** 0.5, 6)
     0.124499
     """
-    at = np.flatnonzero(weights if trades is None else weights * trades)
-    own = weights[at]
-    return max(float((own[:, None] * covariance[np.ix_(at, at)] * own).sum()), 0.0)
+    held = weights if trades is None else weights * trades
+    (at,) = held.nonzero()
+    if len(at) < len(held):
+        held, covariance = held[at], covariance[at[:, None], at]
+    return max(float((held[:, None] * covariance * held).sum()), 0.0)
 
 
 def spiked(correlation: FloatArray, classes: Sequence[str], least: float = SPIKE) -> FloatArray:
@@ -280,6 +283,9 @@ def floored(matrix: FloatArray) -> FloatArray:
     if not len(unit):
         return matrix
     least = FLOOR * float(np.diag(unit).mean())
+    with contextlib.suppress(np.linalg.LinAlgError):  # mostly no eigenvalue is so small, which this tells sooner
+        np.linalg.cholesky(unit - least * np.eye(len(unit)))
+        return matrix
     values, vectors = eigh(unit, subset_by_value=(-np.inf, least), check_finite=False)
     if not len(values):
         return matrix

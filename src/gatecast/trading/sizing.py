@@ -258,9 +258,12 @@ def trades_of(session: Session, state: BookState, settings: BookSettings) -> Siz
 
     half = settings.symbol_band * np.nanmean(np.abs(state.targets), axis=0)
     within_bands = np.where(target == 0, 0.0, np.clip(held, target - half, target + half))
-    before = gates.names
-    units = _units_of(session, settings, equity, target, within_bands, caps, gates)
-    if is_off(held) or is_off(_weights(units, unit)):
+    before, off = gates.names, is_off(held)
+    if not off and np.array_equal(within_bands, held) and caps.hold(held):
+        units = session.held  # nothing is traded, as in most sessions
+    else:
+        units = _units_of(session, settings, equity, target, within_bands, caps, gates)
+    if off or is_off(_weights(units, unit)):
         gates = _Gates(before)
         units = _units_of(session, settings, equity, target, target, caps, gates)
     weights = _weights(units, unit)
