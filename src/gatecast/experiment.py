@@ -43,6 +43,7 @@ from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.windows import Samples, Sampling
 from gatecast.settings import LARGEST_SEED, Settings, read_toml, shared, shared_settings, without_moved
+from gatecast.trading.book import Book
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
@@ -155,6 +156,8 @@ class Experiment(Settings):
     """Settings of the strategies by name: kind says what a strategy is, and its own settings follow."""
     selection: SelectionSettings = SelectionSettings()
     """Which strategy is in force, and how evidence reaches the money."""
+    book: Book = Book()
+    """What the book holds, how large it is, and what it pays."""
     costs: Costs = Costs()
     """Costs of trading in basis points; left out: those of the asset class."""
     tuning: Tuning | None = None

@@ -38,12 +38,14 @@ from gatecast.evaluation.ledger import (
 )
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
 from gatecast.evaluation.record import Record, records_of
+from gatecast.evaluation.risk import Risk, judge_risk, verdict_on
 from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import Verdict, judge, with_trials_unknown
-from gatecast.experiment import Control, Experiment
+from gatecast.experiment import Control, Experiment, Volatility
 from gatecast.files import jsonable
 from gatecast.forecasting.lstm import LSTM
+from gatecast.forecasting.panel import ENSEMBLE, RIVAL
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
@@ -53,7 +55,8 @@ from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
-from gatecast.scores import scores_of
+from gatecast.scores import book_scores, scores_of
+from gatecast.trading.book import Book, Line, lines_of, sessions_by
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
 
@@ -216,7 +219,9 @@ def judged(
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
-    verdicts = judge_chain(experiment, chain, trials, later, unread=unread)
+    lines = lines_of(chain.classes, sessions_by(chain.facts, experiment.book), experiment.book, jobs=jobs)
+    risk = risk_of(experiment, chain, lines)
+    verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)
     without = None
     if chain.takes_default_terms:
         without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
@@ -238,6 +243,7 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -307,6 +313,7 @@ def judge_chain(
     later: Sequence[Later] | None = None,
     *,
     unread: bool = False,
+    risk: Risk | None = None,
 ) -> dict[str, Verdict]:
     """The verdicts of a chain, corrected for all that was tried on the same market and span.
 
@@ -321,19 +328,20 @@ def judge_chain(
         inside `ledger.unrecorded`, where there are no other trials.
     later: what `later_of` returned; None: found here.
     unread: whether the ledger could not be read when `trials` was made: no verdict is evidence of skill then.
+    risk: what `risk_of` said of the book, which is judged with the rest.
     """
     with problems() as found:
         trials = record_chain(experiment, chain) if trials is None else trials
     verdicts = _judged(
         chain, [one for one in trials if not one.nested], later, experiment.costs, experiment.too_good,
-        experiment.horizon,
+        experiment.horizon, risk,
     )  # fmt: skip
     return with_trials_unknown(verdicts) if unread or trials_are_missing(found) else verdicts
 
 
 def _judged(
     chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None, costs: Costs, allowed: Sequence[str],
-    horizon: int,
+    horizon: int, risk: Risk | None,
 ) -> dict[str, Verdict]:  # fmt: skip
     """See `judge_chain`; `trials` without those of searches, `allowed`: outcomes that may be too good."""
     days, held = per_session(chain.benchmark, chain.sessions)
@@ -344,7 +352,10 @@ def _judged(
             round_trip=float(np.mean([costs.round_trip(name) for name in chain.classes])),
             periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
             effective_trials=independent_trials(trials, days, held) if trials else None,
+            beside=() if risk is None else risk.pvalues,
         )  # fmt: skip
+        if risk is not None:
+            verdicts["risk"] = verdict_on(risk, verdicts)
     if PLANTED in allowed:  # its truth is known, and may end with the next bar
         return verdicts
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
@@ -357,6 +368,14 @@ def _judged(
     if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
         return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
     return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
+
+
+def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line]) -> Risk | None:
+    """The verdict on risk of a chain's book, gatecast's line against the best rival's; None where it has no lines."""
+    if not {ENSEMBLE, RIVAL} <= lines.keys():
+        return None
+    years = chain.facts.sessions_per_year
+    return judge_risk(lines, ENSEMBLE, RIVAL, target=experiment.book.size.target_volatility, sessions_per_year=years)
 
 
 def _blamed(chain: Chain, name: str, horizon: int) -> list[tuple[str, float]]:
@@ -393,6 +412,9 @@ def configuration(experiment: Experiment) -> str:
     settings["resample"] = experiment.bars.resample
     if not experiment.drift.acts:
         del settings["drift"]  # alarms that are only said change no forecast and no position
+    for name, usual in (("book", Book()), ("volatility", Volatility())):
+        if getattr(experiment, name) == usual:
+            del settings[name]  # trials of before these settings were there are the same
     return provenance.hash_of_settings(settings, experiment.deciding_plugins)
 
 

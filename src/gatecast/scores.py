@@ -26,9 +26,10 @@ from gatecast.evaluation.luck import illusions, many_models
 from gatecast.evaluation.memory import longer_windows
 from gatecast.evaluation.plausible import TOO_GOOD, void
 from gatecast.evaluation.record import Record, records_of
+from gatecast.evaluation.risk import Risk
 from gatecast.evaluation.search_worth import search_worth, searches_of
 from gatecast.evaluation.tables import gains_without, score_tables
-from gatecast.evaluation.verdict import NAMES, SKILL, Verdict
+from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.combining.intervals import IntervalForecasts, coverage
@@ -48,6 +49,7 @@ from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharp
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
+from gatecast.trading.book import BOUGHT, TILTED, Line
 from gatecast.trading.plausible import PLANTED
 
 FloatArray = NDArray[np.float64]
@@ -142,6 +144,52 @@ def scores_of(
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
+
+
+def book_scores(experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None) -> dict[str, Any]:
+    """What each line of the book held, earned and paid, and its equity every few sessions; {} where it has no lines."""
+    if not lines:
+        return {}
+    titles, settings = experiment.model_titles, experiment.book
+    rows = [
+        {"line": name, "title": BOOK_TITLES.get(name, titles.get(name, name)), **line_scores(one, chain.bars)}
+        for name, one in lines.items()
+    ]
+    every = max(1, -(-len(next(iter(lines.values())).frame) // MOST_POINTS))
+    days = next(iter(lines.values())).frame["day"].dt.to_string()
+    return {
+        "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
+        "currency": settings.money.currency, "lines": rows, "risk": risk.to_dict() if risk else None,
+        "curve": {
+            "day": days.gather_every(every).to_list(),
+            **{name: one.frame["equity"].gather_every(every).to_list() for name, one in lines.items()},
+        },
+    }  # fmt: skip
+
+
+BOOK_TITLES = {TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}
+"""Line of the book that is no model's -> what a reader calls it."""
+MOST_POINTS = 1000
+"""Points of a curve that is kept among the scores."""
+
+
+def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, float]:
+    """The figures of one line, a year where they are of a time; what is paid is a share of the equity before."""
+    frame, before = line.frame, line.frame["before"].to_numpy()
+    per_year = rows_per_year(frame.rename({"day": "time"}), bars)
+    years = len(frame) / per_year
+
+    def paid(*names: str) -> float:
+        return float(sum((frame[name].to_numpy() / before).sum() for name in names)) / years
+
+    sheet = tear_sheet(line.net, per_year)
+    return {
+        "return": sheet["cagr"], "volatility": sheet["volatility"], "sharpe": sharpe(line.excess, per_year),
+        "drawdown": sheet["max_drawdown"], "gross": float(frame["gross"].mean()),  # type: ignore[arg-type]
+        "turnover": paid("traded") / 2, "cost": paid("commission", "spread", "impact"), "interest": paid("interest"),
+        "borrow": paid("borrow"), "reached": float(frame["reached"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
+        "years": years,
+    }  # fmt: skip
 
 
 def fill_in_words(share: float) -> dict[str, str]:
@@ -541,7 +589,7 @@ def turning_symbols(records: Mapping[str, Record], verdicts: dict[str, Verdict])
     return [
         {"head": head, "symbol": symbol, "gain": gain}
         for head, one in verdicts.items()
-        if head in NAMES and head != "strategy" and np.isfinite(one.effect)
+        if head in records and np.isfinite(one.effect)
         for symbol, gain in gains_without(records[head], ENSEMBLE).items()
         if gain * one.effect < 0 and not one.low <= gain <= one.high
     ]

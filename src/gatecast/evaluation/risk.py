@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gatecast.evaluation.verdict import BEYOND, LEVEL
+from gatecast.evaluation.paired import LEVEL
+from gatecast.evaluation.verdict import BEYOND, CANNOT_TELL, FLOOR, NOTHING, SKILL, Verdict, after_trials
 from gatecast.files import jsonable
 from gatecast.metrics import significance
 from gatecast.metrics.risk import certainty_equivalent_gain, realised_by_forecast, spread_of_volatility
@@ -100,6 +101,11 @@ class Risk:
         return found
 
     @property
+    def pvalues(self) -> tuple[float, ...]:
+        """Of the answers that are tests: the forecast's and the money's."""
+        return (self.forecast.pvalue, self.money.pvalue)
+
+    @property
     def sentence(self) -> str:
         """What is better controlled, and what it earned or cost; never the one for the other."""
         if self.forecast.reason:
@@ -120,8 +126,8 @@ def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: flo
     control = {name: control_of(one) for name, one in lines.items()}
     if n < LEAST_SESSIONS:
         reason = f"it has {n} sessions, {LEAST_SESSIONS} are needed"
-        blank = [Answer(name, n=n, reason=reason) for name in MEASURES]
-        return Risk(rival, *blank, control)
+        forecast, spread, money = (Answer(name, n=n, reason=reason) for name in MEASURES)
+        return Risk(rival, forecast, spread, money, control)
     return Risk(
         rival, gain_in_forecast(mine, other), gain_in_control(mine.net, other.net),
         Answer.of(MEASURES[2], certainty_equivalent_gain(mine.excess[1:], other.excess[1:], target, sessions_per_year)),
@@ -187,6 +193,32 @@ def control_of(line: Held) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def verdict_on(risk: Risk, others: Mapping[str, Verdict]) -> Verdict:
+    """The verdict on risk, beside a run's others, whose number and trials correct it.
+
+    Its effect is that of the forecast: evidence of skill where that is better for certain. Control and money stand
+    beside it, with p-values corrected alike.
+    """
+    first = next(iter(others.values()))
+    family = np.array([*(one.pvalue for one in others.values()), *risk.pvalues])
+    holm = significance.holm(family)
+    forecast = risk.forecast
+    after = after_trials(float(holm[-2]), float(first.trials or 1))
+    outcome = CANNOT_TELL
+    if after < LEVEL and forecast.low > 0:
+        outcome = SKILL
+    elif forecast.high < FLOOR:
+        outcome = NOTHING
+    corrected = dict(zip(("forecast", "money"), holm[-2:].tolist(), strict=True))
+    return Verdict(
+        "risk", outcome, forecast.effect, forecast.low, forecast.high, "Diebold-Mariano", np.nan, forecast.pvalue,
+        corrected["forecast"], forecast.n, None, np.nan, first.trials, 1, risk.rival, "share of the rival's loss",
+        risk.sentence, pvalue_trials=after, effective_trials=float(first.trials or 1), detectable=forecast.detectable,
+        days=forecast.n, forecast={**asdict(forecast), "pvalue_holm": corrected["forecast"]},
+        control=asdict(risk.control), money={**asdict(risk.money), "pvalue_holm": corrected["money"]},
+    )  # fmt: skip
+
+
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -218,8 +250,3 @@ def _of_money(answer: Answer) -> str:
     how = "worth more" if answer.better else "worth less" if answer.worse else "cannot tell"
     said = f"Money: {how}: {_interval(answer, 2)} a year at equal volatility"
     return f"{said}." if answer.better or answer.worse else f"{said}; {_seen(answer, 2)}."
-
-
-def is_evidence(forecast: Answer, corrected: float) -> bool:
-    """Whether the forecast of risk is better for certain, after correction."""
-    return bool(corrected < LEVEL and forecast.better)

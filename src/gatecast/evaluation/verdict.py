@@ -56,10 +56,11 @@ NAMES = {
     "volatility": "The volatility forecast",
     "regime": "The probability of turbulence",
     "strategy": "The strategy",
+    "risk": "The forecast of the book's risk",
 }
 MEASURES = {
     "return": "R²", "direction": "gain in Brier score", "volatility": "gain in QLIKE", "regime": "gain in Brier score",
-    "strategy": "alpha a year",
+    "strategy": "alpha a year", "risk": "gain in QLIKE",
 }  # fmt: skip
 HELD = "buy and hold at the same average exposure"
 
@@ -90,6 +91,7 @@ class Verdict:
         still one without it (None where nothing is claimed).
     seed_spread: standard deviation over the LSTM's seeds of its gain over the rival (NaN where seeds are unknown).
     simpler: `simple`, where the gain over it is not above 0 for certain, else empty.
+    forecast, control, money: of the verdict on risk, the three answers, see `evaluation.risk`; None of the others.
     ties, capped: forecasts that are not scored because the price stood still; whose loss counts as `rivals.CAP`.
     pvalue_watched: one-sided, of the same days, valid for a page that is looked at every day (see `sequential_mean`).
         It decides nothing: the verdict goes by `pvalue_trials`, and what is held by the evidence factor, a sequential
@@ -139,6 +141,9 @@ class Verdict:
     simple_gain: float = np.nan
     simple_low: float = np.nan
     simple_high: float = np.nan
+    forecast: Mapping[str, Any] | None = None
+    control: Mapping[str, Any] | None = None
+    money: Mapping[str, Any] | None = None
     days: int = 0
     ties: int = 0
     capped: int = 0
@@ -201,6 +206,7 @@ def judge(
     model: str = ENSEMBLE,
     effective_trials: float | None = None,
     sessions: NDArray[np.datetime64] | None = None,
+    beside: Sequence[float] = (),
 ) -> dict[str, Verdict]:
     """All verdicts of a run.
 
@@ -217,6 +223,7 @@ def judge(
         books are worth as independent ones (None: all of it, see `ledger.independent_trials`). It corrects a strategy's
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
         forecasts every trial counts.
+    beside: p-values of other tests of the same run, which are corrected together with these.
     """
     if not records:
         raise SettingsError("judge: records has no head; expected head -> record. Give records_of(forecasts).")
@@ -242,8 +249,8 @@ def judge(
 
     def corrected(place: int, pvalue: float) -> tuple[float, float]:
         """A p-value in the place of a verdict's: after Holm, and after the trials, too."""
-        holm = float(significance.holm(np.r_[raw[:place], pvalue, raw[place + 1 :]])[place])
-        return holm, _after_trials(holm, worth[heads[place]])
+        holm = float(significance.holm(np.r_[raw[:place], pvalue, raw[place + 1 :], beside])[place])
+        return holm, after_trials(holm, worth[heads[place]])
 
     for place, head in enumerate(heads):
         verdict, without = found[head]
@@ -305,7 +312,7 @@ def _too_small(verdict: Verdict) -> bool:
     return bool(verdict.effect * verdict.rival_loss < FLOOR)
 
 
-def _after_trials(pvalue: float, trials: float) -> float:
+def after_trials(pvalue: float, trials: float) -> float:
     """The chance that the best of so many independent trials has so small a p-value (Šidák 1967)."""
     return float(-np.expm1(trials * np.log1p(-pvalue))) if trials > 1 and pvalue < 1 else float(pvalue)
 

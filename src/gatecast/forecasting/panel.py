@@ -127,6 +127,8 @@ PICTURED = {
     "volatility": ("ensemble", NETWORK),
 }
 """Head -> the forecasts that a picture of it shows, the first that a run has."""
+SIZED_BY = ("constant", "ewma", "rival", "har_falls", "ensemble")
+"""The forecasts of variance by which the core of the book is sized, line by line, the simplest first."""
 PICTURED_RIVALS = ("har", "ewma", "constant")
 """The variance forecasts that a picture shows beside the ensemble's, the first that a run has after the rival."""
 NETWORKS = ((NETWORK,), (CORRECTION,), (NETWORK, CORRECTION))

@@ -9,7 +9,7 @@ the forecasts of variance alone, which say how large the core is; and one has a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError
+from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
 from gatecast.settings import Settings
@@ -29,6 +31,7 @@ from gatecast.trading.money import Account, Booked, End, Event, Instruments, boo
 from gatecast.trading.money import Session as MoneySession
 from gatecast.trading.sizing import BookSettings, BookState, trades_of
 from gatecast.trading.sizing import Session as SizingSession
+from gatecast.trading.strategies import MARKET
 
 if TYPE_CHECKING:
     from gatecast.market.facts import Facts
@@ -62,7 +65,7 @@ class Sessions:
     ----------
     days: date of each session. ends: its latest close, UTC. names, classes: (names,) symbol and asset class.
     fill, close: price at which orders of the close before are filled, and the last price. at_open: whether that is the
-    open. volume: money traded. returns: simple, from close to close; NaN where a listing begins.
+    open. volume: money traded, of classes whose volumes are counted in units. returns: simple, from close to close; NaN where a listing begins.
     listed: whether the name has begun and its end is not known. events: session -> ends of symbols.
     per_year: (names,) sessions a year of the name's class. left_out: symbol -> why its money cannot be counted.
     instruments: of the names.
@@ -137,7 +140,7 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     return Sessions(
         days=tuple(days["day"].to_list()), ends=days["time"].dt.replace_time_zone(None).to_numpy(), names=names,
         classes=tuple(classes.values()), fill=table("fill"), close=close, at_open=table("at_open", 0.0) > 0,
-        volume=table("money"), returns=returns, listed=begun & ~gone, events=events,
+        volume=np.where(instruments.has_volume, table("money"), np.nan), returns=returns, listed=begun & ~gone, events=events,
         per_year=np.array([_sessions_a_year(facts, kind) for kind in classes.values()]), left_out=left_out,
         instruments=instruments,
     )  # fmt: skip
@@ -168,17 +171,17 @@ def _events(
 
     Another instrument under a name (a new listing) ends the old one on the class's terms.
     """
-    days = list(row)
+    days = np.array(list(row), dtype="datetime64[D]")
     found = dict[int, list[Event]]()
     gone = np.zeros((len(days), len(column)), np.bool_)
     for symbol, time, kind, value, back in facts.ends.select("symbol", "time", "kind", "value", "back").iter_rows():
         if symbol not in column:
             continue
-        first = int(np.searchsorted(np.array(days), session_of_time(time)))
+        first = int(np.searchsorted(days, np.datetime64(session_of_time(time), "D")))
         if first >= len(days):
             continue
         found.setdefault(first, []).append(End(symbol, None if kind == "default" else float(value or 0.0)))
-        until = len(days) if back is None else int(np.searchsorted(np.array(days), back))
+        until = len(days) if back is None else int(np.searchsorted(days, np.datetime64(back, "D")))
         gone[first:until, column[symbol]] = True
     for place, name in zip(*np.nonzero(starts), strict=True):
         symbol = instruments.symbols[name]
@@ -205,7 +208,7 @@ def _filled(values: FloatArray, most: int | None = None) -> FloatArray:
     found = np.take_along_axis(values, np.maximum(last, 0), axis=0)
     age = np.arange(len(values))[:, None] - last
     lost = (last < 0) | (age > (len(values) if most is None else most))
-    return np.where(lost, np.nan, found)
+    return np.asarray(np.where(lost, np.nan, found), np.float64)
 
 
 def mean_of_last(values: FloatArray, count: int) -> FloatArray:
@@ -218,7 +221,7 @@ def mean_of_last(values: FloatArray, count: int) -> FloatArray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
     known = np.isfinite(windows)
     total, number = np.where(known, windows, 0.0).sum(axis=2), known.sum(axis=2)
-    return np.divide(total, number, out=np.full(values.shape, np.nan), where=number > 0)
+    return np.asarray(np.divide(total, number, out=np.full(values.shape, np.nan), where=number > 0), np.float64)
 
 
 # ── forecasts, by session ─────────────────────────────────────────────────────────────────────────
@@ -276,21 +279,17 @@ def _lay(table: FloatArray, sessions: Sessions, one: Decided, values: FloatArray
 # ── the loop ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class CorePath:
-    """The core decided at each close, (sessions, names) weights; the same for every line."""
+def core_path(sessions: Sessions, settings: Core) -> FloatArray:
+    """(sessions, names) weights of the core, decided at each close from the returns up to it; the same for every line.
 
-    weights: FloatArray
-
-    @classmethod
-    def of(cls, sessions: Sessions, settings: Core) -> CorePath:
-        """From the returns up to each close."""
-        settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
-        state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
-        for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
-            state = state.after(day, returns, listed, settings)
-            weights.append(state.weights)
-        return cls(np.array(weights))
+    Raises `SettingsError` for a symbol or class that the settings name and the bars do not have.
+    """
+    settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
+    state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
+    for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
+        state = state.after(day, returns, listed, settings)
+        weights.append(state.weights)
+    return np.array(weights)
 
 
 @dataclass(frozen=True)
@@ -367,9 +366,14 @@ def run_line(
         if place > begin:
             correlations = correlations.after(sessions.returns[place], deviations[place - 1])
             if covariance is not None and done.before > 0:
-                filled = np.where(account.units == 0, 0.0, account.units * before.price) * instruments.multiplier / done.before
+                filled = (
+                    np.where(account.units == 0, 0.0, account.units * before.price)
+                    * instruments.multiplier
+                    / done.before
+                )
                 trades = np.isfinite(sessions.returns[place])
-                state = state.after_return(net - done.interest / done.before, book_variance(filled, covariance, trades))
+                earned_net = net - done.interest / done.before
+                state = state.after_return(earned_net, book_variance(filled, covariance, trades))
         equity = account.equity(instruments)
         state = state.after_equity(equity, size)
         which = np.flatnonzero(deviations[place] > 0)
@@ -436,3 +440,51 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
         at_open=sessions.at_open[place], deviation=deviations[last], usual_deviation=usual[last],
         volume=sessions.volume[place], usual_volume=sessions.usual_volume[last], events=sessions.events.get(place, ()),
     )  # fmt: skip
+
+
+# ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
+
+TILTED, BOUGHT = "tilted", "bought_and_held"
+"""Lines beside those of `SIZED_BY`: with what strategies add, and without any trade after the first."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one line is made of, see `run_line`."""
+
+    sessions: Sessions
+    core: FloatArray
+    deviations: FloatArray
+    settings: Book
+    begin: int
+    tilt: tuple[FloatArray, FloatArray] | None = None
+    rebalanced: bool = True
+
+    def run(self) -> Line:
+        """The line."""
+        weights, evidence = self.tilt or (None, None)
+        return run_line(
+            self.sessions, self.core, self.deviations, self.settings, begin=self.begin, tilt=weights,
+            evidence=evidence, rebalanced=self.rebalanced,
+        )  # fmt: skip
+
+
+def lines_of(classes: Mapping[str, Decided], sessions: Sessions, settings: Book, *, jobs: int = 1) -> dict[str, Line]:
+    """Line -> what it held and earned, all from the same session on; none where nothing was ever forecast of the core.
+
+    `tilted` is there where strategies had any evidence.
+    """
+    core = core_path(sessions, settings.core)
+    forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
+    forecasts = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
+    begin = first_session(list(forecasts.values()), core) if ENSEMBLE in forecasts else -1
+    if begin < 0:
+        return {}
+    work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}
+    own = work[ENSEMBLE]
+    tilt = tilt_of(classes, sessions, MARKET)
+    if (tilt[0] * tilt[1])[begin:].any():
+        work[TILTED] = replace(own, tilt=tilt)
+    work[BOUGHT] = replace(own, rebalanced=False)
+    made = fan_out(Work.run, work.values(), jobs=jobs, processes=jobs > 1)
+    return dict(zip(work, made, strict=True))
