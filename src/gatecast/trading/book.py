@@ -23,6 +23,7 @@ from gatecast.errors import BarsError
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
+from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
@@ -42,6 +43,8 @@ BoolArray = NDArray[np.bool_]
 
 CARRIED = 60
 """Sessions for which a forecast of variance stands while no newer one comes, as through a halt."""
+LEAST_RETURNS = 22
+"""Returns of a name before its past deviation is known."""
 USUAL_SESSIONS, VOLUME_SESSIONS = 63, 21
 """Sessions of the mean of forecast deviations, and of the value traded."""
 
@@ -224,6 +227,16 @@ def mean_of_last(values: FloatArray, count: int) -> FloatArray:
     return np.asarray(np.divide(total, number, out=np.full(values.shape, np.nan), where=number > 0), np.float64)
 
 
+def past_deviations(returns: FloatArray) -> FloatArray:
+    """(sessions, names) root of the exponential mean of squared returns, decay .94; NaN before 22 of them.
+
+    What returns are measured by in correlations where nothing was forecast yet.
+    """
+    square = pl.DataFrame(returns**2).fill_nan(None)
+    mean = square.select(pl.all().ewm_mean(alpha=1 - DECAY, adjust=True, min_samples=LEAST_RETURNS, ignore_nulls=True))
+    return np.asarray(np.sqrt(mean.fill_null(np.nan).to_numpy()), np.float64)
+
+
 # ── forecasts, by session ─────────────────────────────────────────────────────────────────────────
 
 
@@ -350,9 +363,10 @@ def run_line(
     """
     names, instruments, size = sessions.names, sessions.instruments, settings.size
     usual = mean_of_last(deviations, USUAL_SESSIONS)
+    scales = np.where(np.isfinite(deviations), deviations, past_deviations(sessions.returns))
     correlations = Correlations.start(names, sessions.classes)
     for place in range(1, begin + 1):
-        correlations = correlations.after(sessions.returns[place], deviations[place - 1])
+        correlations = correlations.after(sessions.returns[place], scales[place - 1])
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
     orders, covariance, weights = np.zeros(len(names)), None, np.zeros(len(names))
     nothing, price = np.zeros(len(names)), _filled(sessions.close)
@@ -364,7 +378,7 @@ def run_line(
         account, done = book_session(account, session, orders, instruments, settings.money)
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
         if place > begin:
-            correlations = correlations.after(sessions.returns[place], deviations[place - 1])
+            correlations = correlations.after(sessions.returns[place], scales[place - 1])
             if covariance is not None and done.before > 0:
                 filled = (
                     np.where(account.units == 0, 0.0, account.units * before.price)
