@@ -68,7 +68,8 @@ class Sessions:
     ----------
     days: date of each session. ends: its latest close, UTC. names, classes: (names,) symbol and asset class.
     fill, close: price at which orders of the close before are filled, and the last price. at_open: whether that is the
-    open. volume: money traded, of classes whose volumes are counted in units. returns: simple, from close to close; NaN where a listing begins.
+    open. volume: money traded, of classes whose volumes are counted in units. returns: simple, from close to close; NaN
+    where a listing begins.
     listed: whether the name has begun and its end is not known. events: session -> ends of symbols.
     per_year: (names,) sessions a year of the name's class. left_out: symbol -> why its money cannot be counted.
     instruments: of the names.
@@ -143,7 +144,8 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     return Sessions(
         days=tuple(days["day"].to_list()), ends=days["time"].dt.replace_time_zone(None).to_numpy(), names=names,
         classes=tuple(classes.values()), fill=table("fill"), close=close, at_open=table("at_open", 0.0) > 0,
-        volume=np.where(instruments.has_volume, table("money"), np.nan), returns=returns, listed=begun & ~gone, events=events,
+        volume=np.where(instruments.has_volume, table("money"), np.nan), returns=returns, listed=begun & ~gone,
+        events=events,
         per_year=np.array([_sessions_a_year(facts, kind) for kind in classes.values()]), left_out=left_out,
         instruments=instruments,
     )  # fmt: skip
