@@ -296,7 +296,7 @@ def test_the_stop_sells_everything_for_its_sessions_and_then_counts_from_there()
     [
         ({"price": [np.nan, 1.0]}, "'A' is wanted or held and has no price above 0"),
         ({"covariance": np.full((2, 2), np.nan)}, "'A' is wanted or held and has no forecast covariance"),
-        ({"names": ("A", "C")}, "does not fit a state"),
+        ({"names": ("A", "C")}, r"names \('A', 'C'\), the state \('A', 'B'\)"),
     ],
 )
 def test_what_cannot_be_sized_is_refused(changed: dict[str, Any], said: str) -> None:

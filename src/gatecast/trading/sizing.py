@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gatecast.errors import SettingsError
+from gatecast.errors import SettingsError, shown
 from gatecast.settings import MOST_BARS, Settings
 from gatecast.trading.covariance import book_variance, decay_of, places_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 LEVEL_HALF_LIFE = 250.0
 """Sessions after which a squared surprise of the book counts half in its level."""
@@ -33,8 +32,8 @@ SPIKE_TIMES = 1.5
 """Volatility with a class falling together, over the target, that is a finding."""
 SLACK = 1e-9
 """Share of the equity that is no trade and breaks no cap: rounding of numbers."""
-PATHS = 6000
-SESSIONS_A_YEAR = 252
+PATHS, SESSIONS_A_YEAR = 6000, 252
+"""Simulated paths, and sessions of their years, of `stop_probability`."""
 
 Cap = Annotated[float, Field(gt=0, le=100)]
 
@@ -262,7 +261,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
 
     findings += [] if caps.hold(weights) else ["a cap is exceeded by what cannot be sold in this session"]
     findings += _no_lot(view.names, target, units, view.lot * unit)
-    volatility = state.level * math.sqrt(book_variance(target, view.covariance))
+    volatility = state.level * math.sqrt(aimed)
     spiked = math.nan
     if view.spiked is not None:
         spiked = state.level * math.sqrt(book_variance(target, view.spiked))
@@ -291,8 +290,8 @@ def _usable(view: BookView, state: BookState) -> BookView:
     """
     if view.names != state.names:
         raise SettingsError(
-            f"a view of {len(view.names)} names does not fit a state of {len(state.names)}. Give "
-            "BookState.among(names) the names of the view."
+            f"the view has the names {shown(view.names)}, the state {shown(state.names)}. Give BookState.among(names) "
+            "the names of the view."
         )
     held = view.held != 0
     wanted = ((view.core != 0) | (view.evidence * view.tilt != 0)) & view.tradable & ~view.closing
