@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.compute.parallel import fan_out
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
@@ -28,10 +28,8 @@ from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, spiked
-from gatecast.trading.money import Account, Booked, End, Event, Instruments, book_session, to_frame
-from gatecast.trading.money import Session as MoneySession
-from gatecast.trading.sizing import BookSettings, BookState, trades_of
-from gatecast.trading.sizing import Session as SizingSession
+from gatecast.trading.money import Account, Booked, End, Event, Instruments, Session, book_session, to_frame
+from gatecast.trading.sizing import BookSettings, BookState, BookView, trades_of
 from gatecast.trading.strategies import MARKET
 
 if TYPE_CHECKING:
@@ -113,8 +111,7 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     classes = dict(bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
     last_bars = dict(bars.group_by("symbol").agg(pl.col("day").max()).iter_rows())
     classes, left_out = _countable(classes, settings, last_bars)
-    lots = {name: settings.size.lot_of(name, kind) for name, kind in classes.items()}
-    instruments = Instruments.of(classes, settings.money, last_bars=last_bars, lots=lots)
+    instruments = Instruments.of(classes, settings.money, last_bars=last_bars, lots=settings.size.lots)
     names, bars = tuple(classes), bars.filter(pl.col("symbol").is_in(list(classes)))
     days = bars.group_by("day").agg(pl.col("time").max()).sort("day")
     row, column = (
@@ -299,6 +296,8 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
 
     Raises `SettingsError` for a symbol or class that the settings name and the bars do not have.
     """
+    if settings.file is not None:
+        raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
     settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
@@ -407,12 +406,12 @@ def run_line(
         wanted = np.where(ahead > 0, core[place], 0.0)
         if rebalanced or place == begin:
             sized = trades_of(
-                SizingSession(
+                BookView(
                     names=names, classes=sessions.classes, core=wanted,
                     tilt=nothing if tilt is None else np.where(ahead > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
                     held=account.units, price=price[place] * instruments.multiplier, lot=instruments.lot,
-                    volume=sessions.usual_volume[place], margin=nothing, paid=instruments.funded,
+                    volume=sessions.usual_volume[place], margin=nothing, funded=instruments.funded,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
                     closing=~sessions.listed[place],
                     spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
@@ -448,10 +447,10 @@ def cash_return(day: date, settings: MoneySettings, before: date) -> float:
     return settings.benchmark_rate * (day - before).days / 360
 
 
-def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual: FloatArray) -> MoneySession:
+def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual: FloatArray) -> Session:
     """What a session brings to an account; deviations are those forecast at the close before."""
     last = max(place - 1, 0)
-    return MoneySession(
+    return Session(
         day=sessions.days[place], fill=sessions.fill[place], close=sessions.close[place],
         at_open=sessions.at_open[place], deviation=deviations[last], usual_deviation=usual[last],
         volume=sessions.volume[place], usual_volume=sessions.usual_volume[last], events=sessions.events.get(place, ()),
