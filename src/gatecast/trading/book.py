@@ -363,7 +363,7 @@ def run_line(
     bought first is held.
     """
     names, instruments, size = sessions.names, sessions.instruments, settings.size
-    usual = mean_of_last(deviations, USUAL_SESSIONS)
+    usual, known = mean_of_last(deviations, USUAL_SESSIONS), _filled(deviations)
     scales = np.where(np.isfinite(deviations), deviations, past_deviations(sessions.returns))
     correlations = Correlations.start(names, sessions.classes)
     for place in range(1, begin + 1):
@@ -377,6 +377,7 @@ def run_line(
         session = money_session(sessions, place, deviations, usual)
         before = account
         account, done = book_session(account, session, orders, instruments, settings.money)
+        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders)  # for the name's next bar
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
@@ -391,8 +392,8 @@ def run_line(
                 state = state.after_return(earned_net, book_variance(filled, covariance, trades))
         equity = account.equity(instruments)
         state = state.after_equity(equity, size)
-        which = np.flatnonzero(deviations[place] > 0)
-        ahead = deviations[place]
+        ahead = known[place]
+        which = np.flatnonzero(ahead > 0)
         correlation = np.full((len(names), len(names)), np.nan)
         own = correlations.correlation(which)
         correlation[np.ix_(which, which)] = own
@@ -403,12 +404,12 @@ def run_line(
             wide = np.full_like(correlation, np.nan)
             wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
         tradable = sessions.listed[place] & np.isfinite(sessions.close[place])
-        wanted = np.where(ahead > 0, core[place], 0.0)
+        wanted = np.where(deviations[place] > 0, core[place], 0.0)
         if rebalanced or place == begin:
             sized = trades_of(
                 BookView(
                     names=names, classes=sessions.classes, core=wanted,
-                    tilt=nothing if tilt is None else np.where(ahead > 0, tilt[place], 0.0),
+                    tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
                     held=account.units, price=price[place] * instruments.multiplier, lot=instruments.lot,
                     volume=sessions.usual_volume[place], margin=nothing, funded=instruments.funded,
@@ -418,12 +419,12 @@ def run_line(
                 ),
                 state, size,
             )  # fmt: skip
-            state, orders, weights = sized.state, sized.trades, sized.weights
+            state, orders, weights = sized.state, sized.trades + waiting, sized.weights
             volatility, reached, gate = sized.volatility, sized.target_reached, sized.gate
             for sentence in sized.findings:
                 findings[sentence] = findings.get(sentence, 0) + 1
         else:
-            orders, weights = nothing, account.exposure(instruments) / max(equity, 1e-12)
+            orders, weights = waiting, account.exposure(instruments) / max(equity, 1e-12)
         booked.append(done)
         rows.append({"net": net, "gross": float(np.abs(weights).sum()), "volatility": volatility, "reached": reached})
         held.append(weights)
