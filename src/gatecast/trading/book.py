@@ -298,6 +298,8 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
     """
     if settings.file is not None:
         raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
+    if settings.kind == "none":
+        return np.zeros(sessions.close.shape)
     settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
@@ -337,12 +339,12 @@ class Line:
         return self.frame["excess"].to_numpy()
 
 
-def first_session(forecasts: Sequence[FloatArray], core: FloatArray) -> int:
-    """The first session at whose close all lines have a forecast of something that the core holds; -1: none."""
-    known = np.ones(core.shape, np.bool_)
+def first_session(forecasts: Sequence[FloatArray], wanted: FloatArray) -> int:
+    """The first session at whose close all lines have a forecast of something that is wanted; -1: none."""
+    known = np.ones(wanted.shape, np.bool_)
     for one in forecasts:
         known &= np.isfinite(one)
-    ready = (known & (core != 0)).any(axis=1)
+    ready = (known & (wanted != 0)).any(axis=1)
     return int(np.argmax(ready)) if ready.any() else -1
 
 
@@ -493,12 +495,13 @@ def lines_of(classes: Mapping[str, Decided], sessions: Sessions, settings: Book,
     core = core_path(sessions, settings.core)
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
     forecasts = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
-    begin = first_session(list(forecasts.values()), core) if ENSEMBLE in forecasts else -1
+    tilt = tilt_of(classes, sessions, MARKET)
+    wanted = np.abs(core) + np.abs(tilt[0] * tilt[1])
+    begin = first_session(list(forecasts.values()), wanted) if ENSEMBLE in forecasts else -1
     if begin < 0:
         return {}
     work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}
     own = work[ENSEMBLE]
-    tilt = tilt_of(classes, sessions, MARKET)
     if (tilt[0] * tilt[1])[begin:].any():
         work[TILTED] = replace(own, tilt=tilt)
     work[BOUGHT] = replace(own, rebalanced=False)
