@@ -16,10 +16,12 @@ at the rate of negative cash. An account whose equity is 0 or less is ruined; wh
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
+from gatecast.market.actions import GIVES, GOES, LEVELS, with_terms
 from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
@@ -312,6 +315,46 @@ twice. Give raw bars, or leave the dividends out.
             f"{found.symbol!r} has a dividend in cash, and the bars are adjusted for dividends: it would be earned "
             "twice. Give raw bars, or leave the dividends out."
         )
+
+
+def events_of(actions: pl.DataFrame, sessions: Sequence[date]) -> dict[date, tuple[Event, ...]]:
+    """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
+
+    `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
+    it; what comes after the last session is left out. Splits and other units come first, ends last. A delisting that is
+    the end of a merger or of a change of symbol is none.
+
+    >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
+    >>> table = table.with_columns(known_at=None)
+    >>> events_of(table, [date(2024, 1, 5), date(2024, 1, 8)])
+    {datetime.date(2024, 1, 8): (Exchange(symbol='A', keep=2.0, cash=0.0, into='', ratio=1.0),)}
+    """
+    rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
+    gone = {(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES}
+    found: dict[date, list[tuple[int, Event]]] = {}
+    for row in rows:
+        ends = row["kind"] == "delisting"
+        if ends and any(row["symbol"] == symbol and day > row["date"] for symbol, day in gone):
+            continue
+        place = (bisect_right if ends else bisect_left)(sessions, row["date"])
+        if place < len(sessions):
+            rank = 0 if row["kind"] in LEVELS else 2 if ends else 1
+            found.setdefault(sessions[place], []).append((rank, _event_of(row)))
+    return {day: tuple(one for _, one in sorted(events, key=itemgetter(0))) for day, events in found.items()}
+
+
+def _event_of(row: Mapping[str, Any]) -> Event:
+    symbol, kind, value, into = row["symbol"], row["kind"], row["value"], row["into"] or ""
+    if kind in LEVELS:
+        return Exchange(symbol, keep=value)
+    if kind == "delisting":
+        return End(symbol, value)
+    if kind == "merger":
+        return Exchange(symbol, cash=value, into=into, ratio=row["ratio"] or 1.0)
+    if kind in GIVES:
+        return Exchange(symbol, keep=0.0 if kind in GOES else 1.0, into=into, ratio=value)
+    taxed = kind in ("dividend", "special_dividend")
+    return Dividend(symbol, value, row["pay_date"], None if taxed else 0.0)
 
 
 # ── the account ───────────────────────────────────────────────────────────────────────────────────
