@@ -77,3 +77,15 @@ def test_empty_bars_have_an_empty_grid() -> None:
     found = grid_of(BARS.clear(), np.zeros(0, bool))
     assert (found.days, found.returns.shape, found.sessions()) == ((), (0, 0), [])
     assert forward_filled(np.zeros((0, 2))).shape == mean_of_last(np.zeros((0, 2)), 5).shape == (0, 2)
+
+
+def test_rates_come_from_the_pairs_of_the_grid() -> None:
+    names = dict(zip(NAMES, ["EURUSD", "USDJPY", "SIE"], strict=True))
+    found = grid(BARS.with_columns(pl.col("symbol").replace(names)))
+    classes = {symbol: "equity" if symbol == "SIE" else "fx" for symbol in found.symbols}
+    known = Instruments.of(classes, MoneySettings(), currencies={"SIE": "EUR"})
+    assert dict(zip(known.symbols, known.currency, strict=True)) == {"EURUSD": "USD", "SIE": "EUR", "USDJPY": "JPY"}
+    rates = found.rates(known, "USD")
+    column = {symbol: found.close[:, place] for place, symbol in enumerate(found.symbols)}
+    expected = np.column_stack([np.ones(60), column["EURUSD"], 1 / column["USDJPY"]])
+    assert rates == pytest.approx(expected)

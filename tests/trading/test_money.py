@@ -285,6 +285,12 @@ def test_a_missing_rate_refuses_what_is_held_or_traded_alone() -> None:
     assert book_session(Account.opened(5.0, 1), missing, np.zeros(1), etf, FREE)[0].cash == 5.0
 
 
+def test_a_currency_that_nobody_converts_is_not_taken_for_the_books() -> None:
+    yen = Instruments.of({"USDJPY": "fx"}, FREE)
+    with pytest.raises(BarsError, match="'USDJPY' on 2024-01-01: no rate from JPY to USD"):
+        book_session(Account.opened(5.0, 1), session(0, 150.0), np.ones(1), yen, FREE)
+
+
 def test_rates_come_from_pairs_either_way_round() -> None:
     rates = conversion_rates(["EUR", "JPY", "USD"], "USD", {"EURUSD": np.array([1.1]), "USDJPY": np.array([125.0])}, 1)
     assert rates.tolist() == [[1.1, 0.008, 1.0]]

@@ -16,7 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.market.bars import session_date
-from gatecast.trading.money import Event, Session
+from gatecast.market.classes import currencies_of
+from gatecast.trading.money import Event, Instruments, Session, conversion_rates
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -50,6 +51,19 @@ class Grid:
         before = forward_filled(self.close)[:-1]
         first = np.full((1, len(self.symbols)), np.nan)
         return np.concatenate([first, self.close[1:] / before - 1]) if len(self.days) else self.close
+
+    def rates(self, instruments: Instruments, book: str) -> FloatArray:
+        """Money of the book for one unit of each symbol's currency, from the pairs among the symbols.
+
+        The newest close of a pair counts until its next; NaN before its first. Raises `BarsError` for a currency
+        without a pair.
+        """
+        closes = forward_filled(self.close)
+        pairs = {
+            "".join(pair): closes[:, place] for place, symbol in enumerate(self.symbols)
+            if instruments.pair[place] and (pair := currencies_of(symbol))
+        }  # fmt: skip
+        return conversion_rates(instruments.currency, book, pairs, len(self.days))
 
     def sessions(
         self,

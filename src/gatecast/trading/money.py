@@ -29,8 +29,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
+from gatecast.libraries import without_matplotlib
 from gatecast.market.actions import GIVES, GOES, LEVELS, with_terms
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -61,7 +62,8 @@ class Instruments:
 
     Attributes
     ----------
-    currency: of the prices. multiplier: money that one unit gains when the price rises by 1.
+    currency: of the prices; home: whether it is that of the book.
+    multiplier: money that one unit gains when the price rises by 1.
     tick: least step of the price, 0 where there is none. margin: money a lot, 0 where there is none.
     lot: least units that can be traded, 0 for any fraction.
     funded: whether a purchase takes money. pair: whether it is a currency pair, which earns a carry.
@@ -73,6 +75,7 @@ class Instruments:
 
     symbols: tuple[str, ...]
     currency: tuple[str, ...]
+    home: BoolArray
     multiplier: FloatArray
     tick: FloatArray
     margin: FloatArray
@@ -105,7 +108,7 @@ class Instruments:
         Parameters
         ----------
         contracts: columns of `CONTRACTS`, of futures and perpetual contracts. rolls: columns of `ROLLS`.
-        currencies: symbol -> currency of its prices (of a pair the second one); left out: that of the book.
+        currencies: symbol -> currency of its prices; left out: the second one of a pair's name, else that of the book.
         exchanges: symbol -> exchange, for what a holder loses at an end on unknown terms.
         lots: symbol -> least units that can be traded; left out: 1, and any fraction of a coin.
         last_bars: symbol -> session of its last bar, so that a splice of contracts is seen.
@@ -129,8 +132,11 @@ without it.
             funded, told = known.funded and own is None, own or {}
             hours = told.get("funding_hours")
             end = END_RETURN_OF_EXCHANGE.get((exchanges or {}).get(symbol, "")) if name == "equity" else None
+            pair = currencies_of(symbol) if name == "fx" else None
+            usual = pair[1] if pair else settings.currency
+            currency = told.get("currency") or (currencies or {}).get(symbol, usual)
             rows.append({
-                "currency": told.get("currency") or (currencies or {}).get(symbol, settings.currency),
+                "currency": currency, "home": currency == settings.currency,
                 "multiplier": told.get("multiplier", 1.0), "tick": told.get("tick") or 0.0,
                 "margin": told.get("margin") or 0.0, "funded": funded, "pair": name == "fx" and own is None,
                 "lot": (lots or {}).get(symbol, 0.0 if name == "crypto" and funded else 1.0),
@@ -142,7 +148,7 @@ without it.
             })  # fmt: skip
         names = [one.name for one in fields(cls) if one.name not in ("symbols", "currency")]
         arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in names}
-        return cls(symbols=tuple(classes), currency=tuple(str(row["currency"]) for row in rows), **arrays)
+        return cls(symbols=tuple(classes), currency=tuple(row["currency"] for row in rows), **arrays)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -271,7 +277,7 @@ class Session:
     ----------
     fill, close: prices in the symbol's currency, NaN without a bar; raw, so that dividends and splits are events.
     at_open: whether orders are filled at the open, else at the close. None: at the open.
-    rate: money of the book for one unit of the symbol's currency, at the close. None: 1.
+    rate: money of the book for one unit of the symbol's currency, at the close. None: 1 where that is the book's.
     deviation, usual_deviation: forecast standard deviation a session, and its mean over 63 sessions.
     volume, usual_volume: money traded in the session, and its mean over 21, in the symbol's currency.
     carry: of a pair the interest rate of its first currency less that of its second, a fraction a year.
@@ -497,7 +503,7 @@ class _Work:
         self.cash, self.units, self.price = account.cash, account.units.copy(), account.price.copy()
         self.parked, self.parked_value = account.parked.copy(), account.parked_value.copy()
         self.due = list(account.due)
-        rate = np.ones(self.count) if session.rate is None else session.rate
+        rate = np.where(instruments.home, 1.0, np.nan) if session.rate is None else session.rate
         active = (account.units != 0) | (orders != 0) | (account.parked != 0)
         self.rate = np.where(np.isnan(rate) & ~active, account.rate, rate)
         for place in np.flatnonzero(active).tolist():
@@ -799,6 +805,25 @@ def carry_nights(since: date, until: date) -> int:
     """
     nights = (since + timedelta(days=number) for number in range((until - since).days))
     return sum((1, 1, 3, 1, 1, 0, 0)[night.weekday()] for night in nights)
+
+
+def cash_rates(days: Sequence[date]) -> FloatArray:
+    """(days,) interest a year on bills of one month, known at each day: Kenneth French's, and their last one after.
+
+    The months from July 1926 to November 2018 that `arch` ships, a month's rate twelve times; `benchmark_rate` of the
+    settings is for other currencies. Before the first month its rate.
+
+    >>> cash_rates([date(2008, 10, 1), date(2024, 1, 2)]).round(4).tolist()
+    [0.0096, 0.0216]
+    """
+    with without_matplotlib():
+        from arch.data import frenchdata
+
+    table = frenchdata.load()
+    months = table.index.astype("int64").to_numpy()  # the year times 100 and the month
+    wanted = np.array([100 * day.year + day.month for day in days], np.int64)
+    place = np.clip(np.searchsorted(months, wanted, side="right") - 1, 0, len(months) - 1)
+    return np.asarray(table["RF"].to_numpy(np.float64)[place] * 12 / 100, np.float64)
 
 
 def conversion_rates(

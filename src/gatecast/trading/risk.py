@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gatecast.errors import SettingsError
+from gatecast.market.classes import currencies_of
 
 FloatArray = NDArray[np.float64]
 LEAST_SESSIONS = 250
@@ -262,6 +263,17 @@ def betas(returns: FloatArray, factor: FloatArray) -> FloatArray:
     return np.asarray(np.where(count >= LEAST_BETA_SESSIONS, slope, np.nan), np.float64)
 
 
+def book_betas(
+    symbols: Sequence[str], classes: Sequence[str], weights: FloatArray, returns: FloatArray
+) -> dict[str, float]:
+    """Factor -> the beta of today's book to it, of those that the universe has (`find_factors`).
+
+    Of weights (symbols,) and returns (sessions, symbols) up to today; a symbol without a beta of its own counts as 0.
+    """
+    found = find_factors(symbols, classes, returns)
+    return {name: float(weights @ np.nan_to_num(betas(returns, factor))) for name, factor in found.items()}
+
+
 def find_factors(symbols: Sequence[str], classes: Sequence[str], returns: FloatArray) -> dict[str, FloatArray]:
     """Factor -> its returns (sessions,), of those that the universe has; all are made of its symbols.
 
@@ -301,8 +313,8 @@ def dollar_side(symbol: str) -> int:
     >>> dollar_side("USDJPY"), dollar_side("EURUSD=X"), dollar_side("EURGBP")
     (1, -1, 0)
     """
-    letters = "".join(letter for letter in symbol.upper().removesuffix("=X") if letter.isalpha())
-    return 1 if letters.startswith("USD") else -1 if letters.endswith("USD") else 0
+    pair = currencies_of(symbol) or ("", "")
+    return int(pair[0] == "USD") - int(pair[1] == "USD")
 
 
 def momentum_of(returns: FloatArray, past: int = 250, skipped: int = 21) -> FloatArray | None:

@@ -15,6 +15,7 @@ from gatecast.trading.risk import (
     METHODS,
     Stress,
     betas,
+    book_betas,
     capacity_of,
     days_to_sell,
     filtered_outcomes,
@@ -164,6 +165,14 @@ def test_factors_are_what_the_universe_has() -> None:
     assert found["equity"].tolist() == [0, 6]
     assert found["dollar"].tolist() == [0.5, 0.5]
     assert find_factors(["A"], ["equity"], np.ones((3, 1))).keys() == {"equity"}
+
+
+def test_a_book_has_the_betas_of_what_it_holds() -> None:
+    move = np.random.default_rng(10).standard_normal(300)
+    returns = np.column_stack([move, 2 * move, np.full(300, np.nan)])
+    found = book_betas(["A", "B", "TLT"], ["index", "equity", "etf"], np.array([0.5, -0.1, 0.3]), returns)
+    assert found["equity"] == pytest.approx(0.5 - 0.1 * 2)
+    assert found["duration"] == 0
 
 
 def test_momentum_is_known_before_the_session() -> None:
