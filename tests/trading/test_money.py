@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -266,6 +266,16 @@ def test_a_symbol_that_trades_again_after_unknown_terms_is_sold_there() -> None:
     assert account.parked[0] == 0
 
 
+def test_a_vendors_end_is_a_sale_at_the_last_close_that_is_paid_for() -> None:
+    own = FREE.replace(commission_minimum=2.0)
+    equity = one("equity", own)
+    brings = session(1, np.nan, events=(End("A", vendor=True),))
+    account, booked = book_session(held(10, 10.0, equity), brings, np.zeros(1), equity, own)
+    assert (booked.gain[0], booked.commission[0], booked.traded[0], account.cash) == (0, 2, 100, 98)
+    account, booked = book_session(account, session(90, 12.0), np.zeros(1), equity, own)
+    assert (booked.gain[0], account.cash) == (20, 98 + 20 - 2)
+
+
 def test_currencies_move_what_is_funded_and_convert_what_is_gained() -> None:
     etf, pair = one("etf", currencies={"A": "EUR"}), one("fx", currencies={"A": "EUR"})
     brings = session(1, 11.0, rate=np.array([1.2]))
@@ -381,6 +391,24 @@ def test_actions_are_booked_in_the_first_session_at_their_date_and_ends_after_it
             Exchange("A", keep=0.01), Dividend("A", 0.3, withheld=0.0), Exchange("B", cash=42.0), End("C", -0.5),
         ),
         days[2]: (Exchange("D", keep=1, into="F", ratio=0.25),),
+    }  # fmt: skip
+
+
+def test_ends_that_the_bars_show_take_the_place_of_the_tables() -> None:
+    days = [date(2024, 1, day) for day in (4, 5, 8, 9)]
+    table = pl.DataFrame({
+        "symbol": ["B", "B", "C"], "kind": ["merger", "delisting", "delisting"],
+        "date": ["2024-01-08", "2024-01-05", "2024-01-05"], "value": [42.0, 0.05, -0.5],
+    })  # fmt: skip
+    known = [datetime(2024, 1, day, 21, tzinfo=UTC) for day in (5, 5, 8, 9)]
+    ends = pl.DataFrame({
+        "symbol": ["B", "C", "D", "E"], "time": known, "kind": ["known", "known", "default", "vendor"],
+        "value": [0.05, -0.5, -0.3, 0.0],
+    })  # fmt: skip
+    assert events_of(read_actions(table), days, ends) == {
+        days[1]: (End("C", -0.5),),
+        days[2]: (Exchange("B", cash=42.0), End("D")),
+        days[3]: (End("E", vendor=True),),
     }  # fmt: skip
 
 

@@ -247,7 +247,19 @@ def test_a_crisis_is_replayed_and_what_was_not_there_is_proxied() -> None:
     assert found.worst == pytest.approx(found.result)  # it ends at its deepest
     missing = replay("2008", ["A", "B", "C", "D"], classes, weights, returns, days)
     assert np.isnan(missing.result)
-    assert missing.words == "the bars do not reach back to 2008-09-15 to 2008-11-20"
+    assert missing.words == "the bars have less than half of the sessions from 2008-09-15 to 2008-11-20"
+
+
+def test_what_has_no_peer_in_a_crisis_moves_by_its_beta_of_today() -> None:
+    first, _ = CRISES["2020"]
+    days = [first + timedelta(days=day) for day in range(300)]
+    move = 0.01 * np.random.default_rng(11).standard_normal(300)
+    returns = np.column_stack([move, 0.5 * move])
+    returns[:60, 1] = np.nan
+    found = replay("2020", ["A", "C"], ["equity", "commodity"], np.array([0.0, 1.0]), returns, days)
+    inside = [day <= CRISES["2020"][1] for day in days]
+    assert found.result == pytest.approx(np.prod(1 + 0.5 * move[inside]) - 1)
+    assert found.proxied == ("C",)
 
 
 def test_correlations_of_one_within_a_class() -> None:

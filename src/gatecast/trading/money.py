@@ -16,7 +16,7 @@ at the rate of negative cash. An account whose equity is 0 or less is ruined; wh
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.libraries import without_matplotlib
 from gatecast.market.actions import GIVES, GOES, LEVELS, with_terms
+from gatecast.market.bars import session_date
 from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
@@ -38,6 +39,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DAYS_OF_RATES = 360
 """Days of the year by which interest, borrowing and carry are counted (actual/360)."""
+NEAR = 10
+"""Days between a merger and the end of its symbol, within which they are one."""
 UNKNOWN_DEVIATION = 0.02
 """Standard deviation a session, for the impact of an order whose symbol has no forecast."""
 WITH_VOLUME = ("equity", "etf")
@@ -258,12 +261,14 @@ class Roll:
 class End:
     """The end of a symbol; `value`: simple return on its last close, None where the terms are unknown.
 
-    Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. A symbol that trades
-    again after unknown terms is sold at its first fill, and what was booked is taken back.
+    Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. `vendor`: the source
+    ended, not the symbol, which is sold at its last close and pays for it. A symbol that trades again after either is
+    sold at its first fill, and what was booked is taken back.
     """
 
     symbol: str
     value: float | None = None
+    vendor: bool = False
 
 
 Event = Dividend | Exchange | Roll | End
@@ -323,12 +328,15 @@ twice. Give raw bars, or leave the dividends out.
         )
 
 
-def events_of(actions: pl.DataFrame, sessions: Sequence[date]) -> dict[date, tuple[Event, ...]]:
+def events_of(
+    actions: pl.DataFrame, sessions: Sequence[date], ends: pl.DataFrame | None = None
+) -> dict[date, tuple[Event, ...]]:
     """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
-    it; what comes after the last session is left out. Splits and other units come first, ends last. A delisting that is
-    the end of a merger or of a change of symbol is none.
+    it; what comes after the last session is left out. Splits and other units come first, ends last. `ends`: those that
+    `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of the table. An end that is
+    that of a merger or of a change of symbol is none.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -336,25 +344,32 @@ def events_of(actions: pl.DataFrame, sessions: Sequence[date]) -> dict[date, tup
     {datetime.date(2024, 1, 8): (Exchange(symbol='A', keep=2.0, cash=0.0, into='', ratio=1.0),)}
     """
     rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
-    gone = {(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES}
-    found: dict[date, list[tuple[int, Event]]] = {}
+    gone = [(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES]
+    booked = []
     for row in rows:
-        ends = row["kind"] == "delisting"
-        if ends and any(row["symbol"] == symbol and day > row["date"] for symbol, day in gone):
+        if row["kind"] != "delisting":
+            booked.append((row["date"], 0 if row["kind"] in LEVELS else 1, _event_of(row)))
+        elif ends is None:
+            booked.append((row["date"] + timedelta(days=1), 2, End(row["symbol"], row["value"])))
+    if ends is not None:
+        told = ends.select("symbol", "kind", "value", day=session_date(pl.col("time")))
+        for symbol, kind, value, day in told.sort("day", "symbol").iter_rows():
+            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor")))
+    found: dict[date, list[tuple[int, Event]]] = {}
+    for day, rank, event in booked:
+        place = bisect_left(sessions, day)
+        merged = isinstance(event, End) and not event.vendor and event.value is not None
+        if merged and any(event.symbol == symbol and abs(day - then).days <= NEAR for symbol, then in gone):
             continue
-        place = (bisect_right if ends else bisect_left)(sessions, row["date"])
         if place < len(sessions):
-            rank = 0 if row["kind"] in LEVELS else 2 if ends else 1
-            found.setdefault(sessions[place], []).append((rank, _event_of(row)))
-    return {day: tuple(one for _, one in sorted(events, key=itemgetter(0))) for day, events in found.items()}
+            found.setdefault(sessions[place], []).append((rank, event))
+    return {day: tuple(one for _, one in sorted(events, key=itemgetter(0))) for day, events in sorted(found.items())}
 
 
 def _event_of(row: Mapping[str, Any]) -> Event:
     symbol, kind, value, into = row["symbol"], row["kind"], row["value"], row["into"] or ""
     if kind in LEVELS:
         return Exchange(symbol, keep=value)
-    if kind == "delisting":
-        return End(symbol, value)
     if kind == "merger":
         return Exchange(symbol, cash=value, into=into, ratio=row["ratio"] or 1.0)
     if kind in GIVES:
@@ -572,7 +587,7 @@ class _Work:
         if isinstance(event, Exchange):
             self.exchange(place, event)
         elif isinstance(event, End):
-            self.end(place, event.value)
+            self.end(place, event)
         elif isinstance(event, Dividend):
             if units == 0:
                 return
@@ -613,15 +628,19 @@ class _Work:
         old = units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
         self.gain[place] += new - old
 
-    def end(self, place: int, terms: float | None) -> None:
+    def end(self, place: int, event: End) -> None:
         self.ended[place] = True
         units, value = float(self.units[place]), float(self.value()[place])
+        if units == 0:
+            return
         worst = float(self.instruments.end_return[place]) if units > 0 else 0.0
-        gain = value * (worst if terms is None else terms)
+        gain = 0.0 if event.vendor else value * (worst if event.value is None else event.value)
         self.gain[place] += gain
         self.cash += gain + (value if self.instruments.funded[place] else 0.0)
         self.units[place] = 0.0
-        if terms is None and units:
+        if event.vendor:
+            self.charge(place, abs(units), abs(value))
+        if event.vendor or event.value is None:
             self.parked[place], self.parked_value[place] = units, value + gain
 
     def take_back_ends(self) -> None:

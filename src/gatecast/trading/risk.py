@@ -437,23 +437,27 @@ def replay(
 ) -> Stress:
     """Today's weights held through a past crisis of `CRISES`.
 
-    A symbol without a bar in more than half of its sessions is proxied by the mean of its class, else left out; a
-    single missing session is a holiday. NaN where less than half of the crisis is in the returns.
+    A symbol without a bar in more than half of its sessions is proxied by the mean of its class, else by its beta of
+    today to equities, else left out; a single missing session is a holiday. NaN where less than half of the crisis is
+    in the returns.
     """
     first, last = CRISES[crisis]
     inside = np.array([first <= day <= last for day in days], np.bool_)
     weekdays = int(np.busday_count(first, last)) + 1
     if inside.sum() < weekdays / 2:
-        return Stress(crisis, math.nan, f"the bars do not reach back to {first} to {last}")
+        return Stress(crisis, math.nan, f"the bars have less than half of the sessions from {first} to {last}")
     moves, names = returns[inside].copy(), np.array(classes)
     held = weights != 0
     absent = np.isnan(moves).mean(axis=0) > 0.5
     proxied: list[str] = []
     left_out: list[str] = []
+    equity = find_factors(symbols, classes, returns).get("equity", np.full(len(returns), np.nan))
+    beta = betas(returns, equity)
     for place in np.flatnonzero(held & absent).tolist():
         peers = (names == classes[place]) & ~absent
-        moves[:, place] = _mean_of(moves[:, peers]) if peers.any() else np.nan
-        (proxied if peers.any() else left_out).append(symbols[place])
+        moves[:, place] = _mean_of(moves[:, peers]) if peers.any() else beta[place] * equity[inside]
+        known = not np.isnan(moves[:, place]).all()
+        (proxied if known else left_out).append(symbols[place])
     grown = np.cumprod(1 + np.maximum(np.nan_to_num(moves[:, held]), -1.0), axis=0) - 1
     path = grown @ weights[held]
     wealth = np.concatenate([[1.0], 1 + path])
