@@ -345,6 +345,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "another kind": (("add", "--kind", "bonus", "--ratio", 1), "no kind of action 'bonus'"),
     "a dividend by a ratio": (("add", "--kind", "dividend", "--ratio", 1), "a dividend needs --cash"),
     "a dividend into a symbol": (("add", "--kind", "dividend", "--cash", 1, "--into", B), "a dividend has no into"),
+    "a dividend in pence": (("add", "--kind", "dividend", "--cash", 1e4), "more than the close before"),
     "a merger for nothing": (("add", "--kind", "merger", "--cash", 0), "needs money a share as its value"),
     "a change into nothing": (("add", "--kind", "symbol_change"), "needs the symbol that is given"),
     "a merger to come": (

@@ -359,3 +359,10 @@ def test_a_stock_merger_is_worth_what_is_given_and_a_new_name_what_the_old_one_w
 def test_a_merger_after_which_the_symbol_trades_on_is_refused() -> None:
     with pytest.raises(BarsError, match="but trades on"):
         read_with_findings(WALK, actions=table(kind="merger", value=WALK["close"][39]))
+
+
+def test_a_dividend_above_the_price_is_refused_with_the_unit() -> None:
+    close = WALK["close"][39]
+    assert len(read_with_findings(WALK, actions=table(kind="dividend", value=0.9 * close)).actions) == 1
+    with pytest.raises(BarsError, match=r"more than the close before, .*unit of the prices"):
+        read_with_findings(WALK, actions=table(kind="dividend", value=1.1 * close))

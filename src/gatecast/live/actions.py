@@ -30,6 +30,7 @@ from gatecast.market.actions import (
     TERMS,
     WHOLE,
     problem_of_terms,
+    refuse_above_price,
     refuse_contradicted,
     with_ends,
 )
@@ -418,11 +419,13 @@ def _those(store: Store, symbol: str, day: date, *kinds: str) -> pl.DataFrame:
 def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """The store's actions with one that is money; a merger and a change of symbol end it where its bars end.
 
-    Raises `SettingsError` for a merger or a change that is to come, or after which the symbol has bars.
+    Raises `SettingsError` for a merger or a change that is to come, `BarsError` for one after which the symbol has bars
+    and for money a share above the price.
     """
     symbol, kind, day = row.row(0)[:3]
     every = pl.concat([store.actions, row])
     if kind not in GOES:
+        refuse_above_price(row, store.bars.as_of(now))
         return every
     if day > as_utc(now, "now").date():
         raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")

@@ -371,6 +371,27 @@ def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([with_terms(actions), with_terms(ends)]).sort("symbol", "kind", "date")
 
 
+def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
+    """Raises BarsError for money a share that is more than the close before its date: mostly pence for pounds.
+
+    `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar before is not judged.
+    """
+    money = actions.filter(pl.col("kind").is_in(PAYS), pl.col("kind") != "merger")
+    if money.is_empty():
+        return
+    closes = bars.filter(pl.col("close") > 0).select(
+        "symbol", "close", day=session_date(pl.col("time")).dt.offset_by("1d")
+    )
+    found = money.sort("date").join_asof(
+        closes.sort("day"), left_on="date", right_on="day", by="symbol", strategy="backward", check_sortedness=False
+    )  # fmt: skip
+    for row in found.filter(pl.col("value") > pl.col("close")).sort("symbol", "date").iter_rows(named=True):
+        raise BarsError(
+            f"the {row['kind']} of {row['symbol']!r} on {row['date']} is {row['value']:g} a share, more than the close "
+            f"before, {row['close']:g}. Give it in the unit of the prices, such as pounds, or leave the row out."
+        )
+
+
 def take_delistings(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows without the column `delisting`, and its values as actions: the last return on the symbol's last row.
 

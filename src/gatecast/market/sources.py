@@ -27,6 +27,7 @@ from gatecast.market.actions import (
     no_actions,
     read_actions,
     read_splits,
+    refuse_above_price,
     refuse_contradicted,
     take_delistings,
     with_ends,
@@ -245,6 +246,7 @@ def read_with_findings(
     listed = with_known_at(join_actions(listed, ends), rows)
     listed = with_ends(_actions_within(listed, last, moment, seal, now, notes), rows)
     refuse_contradicted(listed, rows, first)
+    refuse_above_price(listed, rows)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind").is_in(LEVELS))
