@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.errors import BarsError
 from gatecast.market import synthetic
 from gatecast.market.facts import Facts
 from gatecast.trading.costs import MoneySettings
-from gatecast.trading.grid import Grid, forward_filled, grid_of, mean_of_last
+from gatecast.trading.grid import Grid, carry_of, forward_filled, grid_of, loans_of, mean_of_last
 from gatecast.trading.money import Account, Dividend, Instruments, book_session
 
 BARS = synthetic.a1(60, seed=3, symbols=3)
@@ -89,3 +90,42 @@ def test_rates_come_from_the_pairs_of_the_grid() -> None:
     column = {symbol: found.close[:, place] for place, symbol in enumerate(found.symbols)}
     expected = np.column_stack([np.ones(60), column["EURUSD"], 1 / column["USDJPY"]])
     assert rates == pytest.approx(expected)
+
+
+def test_a_recall_is_bought_at_the_next_fill_and_a_row_holds_until_the_next() -> None:
+    found, day = grid(), grid().days
+    table = pl.DataFrame({
+        "symbol": [NAMES[0], NAMES[0], NAMES[1]], "date": [day[3], day[7], day[5]],
+        "available": [True, True, False], "rate": [0.02, 0.03, None], "recall": [False, True, False],
+    })  # fmt: skip
+    loans = loans_of(table, found)
+    assert loans["lent"][:, 0].tolist()[:5] == pytest.approx([np.nan] * 4 + [1.0], nan_ok=True)
+    assert loans["borrow"][[4, 7, 8], 0].tolist() == [0.02, 0.02, 0.03]
+    assert np.flatnonzero(loans["recalled"][:, 0]).tolist() == list(range(8, 60))
+    assert loans["lent"][[5, 6], 1].tolist() == pytest.approx([np.nan, 0.0], nan_ok=True)
+    assert np.isnan(loans["borrow"][:, 1:]).all()
+    own = MoneySettings()
+    known = Instruments.of(dict.fromkeys(found.symbols, "equity"), own)
+    account = Account.opened(1e5, 3)
+    for row, session in enumerate(found.sessions(**loans)):
+        orders = np.array([-10.0 if row in (2, 5) else 0.0, 0, 0])
+        account, _ = book_session(account, session, orders, known, own)
+        assert account.units[0] == (-10 if 5 <= row < 8 else 0)
+    with pytest.raises(BarsError, match=r"a table of loans needs the columns .* missing: recall"):
+        loans_of(table.drop("recall"), found)
+
+
+def test_carry_is_the_difference_of_rates_that_were_known() -> None:
+    names = dict(zip(NAMES, ["EURUSD", "USDJPY", "SIE"], strict=True))
+    found = grid(BARS.with_columns(pl.col("symbol").replace(names)))
+    classes = {symbol: "equity" if symbol == "SIE" else "fx" for symbol in found.symbols}
+    known = Instruments.of(classes, MoneySettings())
+    table = pl.DataFrame({
+        "currency": ["EUR", "USD", "USD"], "date": [found.days[0], found.days[0], found.days[9]],
+        "rate": [0.02, 0.05, 0.04],
+    })  # fmt: skip
+    carry = carry_of(table, known, found)
+    euro = known.place("EURUSD")
+    assert np.isnan(carry[0]).all()
+    assert carry[[1, 9, 10], euro] == pytest.approx([-0.03, -0.03, -0.02])
+    assert np.isnan(carry[:, [known.place("USDJPY"), known.place("SIE")]]).all()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import BarsError
-from gatecast.market.actions import read_actions
+from gatecast.market.actions import no_actions, read_actions
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.money import (
     Account,
@@ -173,6 +173,7 @@ def test_a_roll_gains_nothing_and_costs_two_sides() -> None:
     assert booked.gain[0] == -1000
     assert rolled.spread[0] == pytest.approx(1e-4 * (500_000 + 501_000))
     assert rolled.commission[0] == 4.0
+    assert events_of(no_actions(), [MONDAY], rolls=ROLLED) == {MONDAY: (Roll("A", 10.0),)}
     assert rolled.traded[0] == 1_001_000
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
-from gatecast.trading.money import Event, Instruments, Session, conversion_rates
+from gatecast.trading.money import Event, Instruments, Session, conversion_rates, rows_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -131,6 +131,66 @@ def grid_of(bars: pl.DataFrame, at_open: BoolArray) -> Grid:
         tuple(days.to_list()), tuple(symbols.to_list()), spread("fill"), spread("close"),
         np.nan_to_num(spread("at_open"), nan=1.0) > 0, volume, before[: len(days)],
     )  # fmt: skip
+
+
+# ── what tables say of each session ───────────────────────────────────────────────────────────────
+
+LOANS: dict[str, type[pl.DataType]] = {
+    "symbol": pl.String, "date": pl.Date, "available": pl.Boolean, "rate": pl.Float64, "recall": pl.Boolean,
+}  # fmt: skip
+"""Columns of a table of what can be borrowed: `rate` a fraction a year; each row holds until the symbol's next."""
+INTEREST: dict[str, type[pl.DataType]] = {"currency": pl.String, "date": pl.Date, "rate": pl.Float64}
+"""Columns of a table of interest rates, a fraction a year; each row holds until the currency's next."""
+
+
+def loans_of(table: pl.DataFrame, grid: Grid) -> dict[str, FloatArray | BoolArray]:
+    """A table of `LOANS` -> `lent`, `borrow` and `recalled` of `Session`, (sessions, symbols) each.
+
+    A row is known at the close of its date, so that a recall is bought at the next session's fill. NaN where no row
+    says, `recalled` 0. Raises `BarsError` for a missing column.
+    """
+    rows_of(table, LOANS, "loans")
+    lent, rate, recalled = (
+        newest_before(table, "symbol", column, grid.symbols, grid.days) for column in ("available", "rate", "recall")
+    )
+    return {"lent": lent, "borrow": rate, "recalled": recalled == 1}
+
+
+def carry_of(table: pl.DataFrame, instruments: Instruments, grid: Grid) -> FloatArray:
+    """A table of `INTEREST` -> the `carry` of `Session`, (sessions, symbols).
+
+    The rate of a pair's first currency less that of its second, of dates before the session; NaN where one is not
+    known, and for what is no pair.
+    """
+    rows_of(table, INTEREST, "interest rates")
+    pairs = [currencies_of(symbol) for symbol in instruments.symbols]
+    pairs = [pair if own else None for pair, own in zip(pairs, instruments.pair, strict=True)]
+    first, second = (
+        newest_before(table, "currency", "rate", [pair[leg] if pair else "" for pair in pairs], grid.days)
+        for leg in (0, 1)
+    )
+    return first - second
+
+
+def newest_before(table: pl.DataFrame, key: str, column: str, names: Sequence[str], days: Sequence[date]) -> FloatArray:
+    """(days, names) the newest number of a column of a table with `date`, dated before each day; NaN without one.
+
+    >>> rates = pl.DataFrame({"currency": ["EUR"], "date": [date(2024, 1, 2)], "rate": [0.04]})
+    >>> days = [date(2024, 1, 2), date(2024, 1, 3)]
+    >>> newest_before(rates, "currency", "rate", ["EUR"], days).ravel().tolist()
+    [nan, 0.04]
+    """
+    found = np.full((len(days), len(names)), np.nan)
+    for place, name in enumerate(names):
+        own = table.filter(pl.col(key) == name, pl.col(column).is_not_null()).sort("date", maintain_order=True)
+        if len(own):
+            number = np.searchsorted(own["date"].to_numpy(), np.array(days, "datetime64[D]"), side="left") - 1
+            values = own[column].cast(pl.Float64).to_numpy()
+            found[:, place] = np.where(number >= 0, values[np.maximum(number, 0)], np.nan)
+    return found
+
+
+# ── arrays ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def forward_filled(values: FloatArray) -> FloatArray:

@@ -126,8 +126,8 @@ class Instruments:
 multiplier, tick, currency, margin, last_trade). Give the row, or leave the symbol out of the book; forecasts do \
 without it.
         """
-        contract = {row["symbol"]: row for row in _rows_of(contracts, CONTRACTS, "contracts")}
-        rolled = {row["symbol"] for row in _rows_of(rolls, ROLLS, "rolls")}
+        contract = {row["symbol"]: row for row in rows_of(contracts, CONTRACTS, "contracts")}
+        rolled = {row["symbol"] for row in rows_of(rolls, ROLLS, "rolls")}
         rows = []
         for symbol, name in classes.items():
             known, own = asset_class(name), contract.get(symbol)
@@ -179,8 +179,8 @@ def _bps(own: float | None, of_class: float) -> float:
     return (of_class if own is None else own) * BASIS_POINT
 
 
-def _rows_of(table: pl.DataFrame | None, columns: Mapping[str, Any], holds: str) -> list[dict[str, Any]]:
-    """The rows of a table as dictionaries. Raises `BarsError` for a column that is missing."""
+def rows_of(table: pl.DataFrame | None, columns: Mapping[str, Any], holds: str) -> list[dict[str, Any]]:
+    """The rows of a table of what it `holds`, as dictionaries. Raises `BarsError` for a column that is missing."""
     if table is None:
         return []
     missing = [name for name in columns if name not in table.columns]
@@ -329,14 +329,17 @@ twice. Give raw bars, or leave the dividends out.
 
 
 def events_of(
-    actions: pl.DataFrame, sessions: Sequence[date], ends: pl.DataFrame | None = None
+    actions: pl.DataFrame,
+    sessions: Sequence[date],
+    ends: pl.DataFrame | None = None,
+    rolls: pl.DataFrame | None = None,
 ) -> dict[date, tuple[Event, ...]]:
     """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
     it; what comes after the last session is left out. Splits and other units come first, ends last. `ends`: those that
     `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of the table. An end that is
-    that of a merger or of a change of symbol is none.
+    that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -345,7 +348,9 @@ def events_of(
     """
     rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
     gone = [(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES]
-    booked = []
+    booked: list[tuple[date, int, Event]] = [
+        (row["date"], 1, Roll(row["symbol"], row["gap"])) for row in rows_of(rolls, ROLLS, "rolls")
+    ]
     for row in rows:
         if row["kind"] != "delisting":
             booked.append((row["date"], 0 if row["kind"] in LEVELS else 1, _event_of(row)))
