@@ -95,7 +95,8 @@ def make_examples(folder: Path) -> None:
     (folder / "symbols.csv").write_text("symbol,asset_class\nB1_0,index\nB1_1,index\n")
     (folder / "splits.csv").write_text("symbol,date,ratio\nB1_0,2000-02-01,1\n")
     (folder / "actions.csv").write_text(
-        "symbol,date,kind,value\nB1_0,2000-02-01,split,1\nB1_1,2000-03-27,delisting,-0.3\n"
+        "symbol,date,kind,value,pay_date,into,ratio\nB1_0,2000-02-01,split,1,,,\nB1_1,2000-03-27,delisting,-0.3,,,\n"
+        "B1_0,2000-02-02,dividend,0.5,2000-02-10,,\nB1_0,2000-02-03,spin-off,0.25,,B1_1,\n"
     )
     (folder / "weights.csv").write_text("symbol,weight\nB1_0,0.6\nB1_1,-0.2\n")
     (folder / "settings.toml").write_text(SETTINGS)

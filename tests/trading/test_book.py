@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -19,7 +18,6 @@ from gatecast.trading.book import (
     Sessions,
     core_path,
     first_session,
-    mean_of_last,
     past_deviations,
     run_line,
     sessions_by,
@@ -30,7 +28,7 @@ from gatecast.trading.sizing import BookSettings
 
 FREE = MoneySettings(
     commission_bps=0, commission_minimum=0, half_spread_bps=0, impact=0, benchmark_rate=0, debit_spread=0,
-    credit_spread=0,
+    credit_spread=0, currency="EUR",
 )  # fmt: skip
 
 
@@ -48,10 +46,7 @@ def test_a_line_knows_nothing_of_later_sessions(sessions: Sessions, deviations: 
     core, book = core_path(sessions, Core()), Book()
     begin = first_session([deviations], core)
     whole, cut = run_line(sessions, core, deviations, book, begin=begin), 380
-    short = replace(
-        sessions, days=sessions.days[:cut],
-        **{name: getattr(sessions, name)[:cut] for name in ("fill", "close", "at_open", "volume", "returns", "listed")},
-    )  # fmt: skip
+    short = sessions.until(cut)
     part = run_line(short, core_path(short, Core()), past_deviations(short.returns), book, begin=begin)
     np.testing.assert_array_equal(part.held, whole.held[: cut - begin])
     np.testing.assert_array_equal(part.net, whole.net[: cut - begin])
@@ -88,8 +83,8 @@ def test_what_is_bought_and_held_earns_its_prices(deviations: np.ndarray) -> Non
     core = core_path(sessions, Core())
     begin = first_session([deviations], core)
     line = run_line(sessions, core, deviations, Book(money=FREE), begin=begin, rebalanced=False)
-    units = line.held[0] * 1e6 / sessions.close[begin]
-    fill, close = sessions.fill[begin + 1], sessions.close[-1]
+    units = line.held[0] * 1e6 / sessions.grid.close[begin]
+    fill, close = sessions.grid.fill[begin + 1], sessions.grid.close[-1]
     whole = np.round(units)
     assert line.frame["equity"][-1] == pytest.approx(1e6 + (whole * (close - fill)).sum(), rel=1e-9)
     assert (line.frame["traded"].to_numpy()[2:] == 0).all()
@@ -180,7 +175,7 @@ def test_a_core_file_that_was_not_read_is_refused(sessions: Sessions) -> None:
         core_path(sessions, Core(kind="weights", file="weights.csv"))
 
 
-def test_means_and_deviations_of_the_past() -> None:
+def test_deviations_of_the_past() -> None:
     rng = np.random.default_rng(0)
     returns = rng.standard_normal((60, 2))
     returns[10, 0] = np.nan
@@ -190,4 +185,3 @@ def test_means_and_deviations_of_the_past() -> None:
     found = past_deviations(returns)
     assert found[-1, 0] == pytest.approx(expected, rel=0.02)  # a gap counts no step
     assert np.isnan(found[20, 1])
-    assert mean_of_last(returns, 5)[30, 1] == pytest.approx(returns[26:31, 1].mean())
