@@ -151,12 +151,21 @@ def with_residual_inputs(
     """
     start = np.full(len(samples.features), np.nan)
     start[ends] = np.sqrt(np.prod([one.at(samples, ends, corrected=corrected) for one in linear], axis=0))
-    facts = replace(samples.facts, baseline=start)
-    weekday = (session_date(samples.time).astype(np.int64) + 3) % 7  # the first day of 1970 was a Thursday
-    days = (weekday[:, None] == np.arange(len(WEEKDAYS))).astype(np.float64)
-    features = np.column_stack([facts.variance, facts.concentration, days])
-    names = (*VARIANCE_INPUTS, *(*CONCENTRATION, *IMPLIED)[: facts.concentration.shape[1]], *WEEKDAYS)
-    return replace(samples, features=features, names=names, facts=facts)
+    inputs, names = _inputs_of(samples)
+    return replace(samples, features=inputs, names=names, facts=replace(samples.facts, baseline=start))
+
+
+def _inputs_of(samples: Samples) -> tuple[FloatArray, tuple[str, ...]]:
+    """(bars, inputs) what the network reads, and the names; made once, for every refit asks."""
+    kept, key = samples.fit_cache, "what the LSTM correction reads"
+    if key not in kept:
+        facts = samples.facts
+        weekday = (session_date(samples.time).astype(np.int64) + 3) % 7  # the first day of 1970 was a Thursday
+        days = (weekday[:, None] == np.arange(len(WEEKDAYS))).astype(np.float64)
+        names = (*VARIANCE_INPUTS, *(*CONCENTRATION, *IMPLIED)[: facts.concentration.shape[1]], *WEEKDAYS)
+        kept[key] = np.column_stack([facts.variance, facts.concentration, days]), names
+    found: tuple[FloatArray, tuple[str, ...]] = kept[key]
+    return found
 
 
 def _linear(fold: Fold) -> tuple[FittedLinearVariance, FittedLinearVariance]:
