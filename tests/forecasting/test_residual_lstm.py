@@ -185,6 +185,17 @@ def test_the_weekday_is_known() -> None:
     assert correction[thursday].mean() > correction[~thursday].mean() + 0.5
 
 
+def test_over_many_sessions_the_correction_keeps_the_level() -> None:
+    samples = make_samples(synthetic.g1(1500, seed=3, symbols=2), ("ret_log_1",), horizon=22)["index"]
+    fold = Schedule(refit="1Y").folds(samples.times, samples.known_at)[-1].on(samples)
+    (fitted,) = ResidualLSTM(horizon=22, units=16, epochs=4, seeds=1, learning_rate=1e-2).fit_many([fold])
+    _, newest = Schedule().split(samples.times, samples.known_at, fold.record)
+    linear = np.sqrt(np.prod([one.predict(samples, newest)["volatility"] for one in fitted.linear], axis=0))
+    correction = fitted.predict(samples, newest)["volatility"] / linear
+    assert correction.std() > 0.01
+    assert correction.mean() == pytest.approx(1, abs=1e-6)
+
+
 def test_a_fit_of_an_older_version_reads_what_it_learned_from(folds: list[Fold]) -> None:
     fold, old = folds[-1], len(VARIANCE_INPUTS)
     (fitted,) = ResidualLSTM(**QUICK).fit_many([fold])

@@ -15,6 +15,7 @@ from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
 from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
+from gatecast.forecasting.scaling import smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.market.bars import session_date
 from gatecast.samples.variance import CONCENTRATION, IMPLIED, VARIANCE_INPUTS
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 TAILS = 4.0  # degrees of freedom of Student's t: a residual of two standard deviations counts half as much as one of 0
+LONG = 5  # sessions of a horizon, beyond which the correction keeps the level
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 """What the network knows of the calendar: the weekday of each bar's session."""
 
@@ -133,10 +135,8 @@ class ResidualLSTM(Forecaster):
         linear = dict(enumerate(fan_out(_linear, folds[task.since :], jobs=task.jobs, light=True), task.since))
         due = [number for number in linear if number % self.every == 0]
         lessons = [_lesson(folds[number], linear[number]) for number in due]
-        networks = {
-            number: replace(one, smear=1.0, centre=np.zeros_like(one.centre))  # the level is the linear forecasts' own
-            for number, one in zip(due, self.lstm.fit_many(lessons, replace(task, since=0, past=None)), strict=True)
-        }
+        trained = self.lstm.fit_many(lessons, replace(task, since=0, past=None))
+        networks = {number: _levelled(one, lesson) for number, one, lesson in zip(due, trained, lessons, strict=True)}
         past = task.past.network if isinstance(task.past, FittedResidualLSTM) else None
         serving = in_force(networks, past, linear)
         return [FittedResidualLSTM(pair, one) for pair, one in zip(linear.values(), serving, strict=True)]
@@ -184,3 +184,17 @@ def _lesson(fold: Fold, linear: tuple[FittedLinearVariance, FittedLinearVariance
     residual = samples.targets["volatility"].value[samples.decided[record]] - np.log(seen.facts.baseline[ends])
     far = (residual - residual.mean()) ** 2 / max(residual.var(), 1e-12)
     return replace(fold, train=record, validation=validation, samples=seen, counts=TAILS / (TAILS + far))
+
+
+def _levelled(network: FittedLSTM, lesson: Fold) -> FittedLSTM:
+    """The network with what it learned as the correction, no level of the answers added.
+
+    Of a horizon of more than `LONG` sessions the correction is 1 in the mean over the newest rows: sums of many
+    sessions have a long upper tail, which Student's t leaves out, and the level stays the linear forecasts' own.
+    """
+    own = replace(network, smear=1.0, centre=np.zeros_like(network.centre))
+    samples, rows = lesson.data, lesson.validation
+    if samples.horizon_sessions <= LONG:
+        return own
+    start = samples.facts.baseline[samples.ends[rows]]
+    return replace(own, smear=1 / smearing_factor(np.log(own.predict(samples, rows)["volatility"] / start)))
