@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--start", help="first session that is scored")
     parser.add_argument("--end", help="last session that is read")
     parser.add_argument("--horizons", type=int, nargs="+", default=HORIZONS, help="bars ahead")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=ResidualLSTM().seeds)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import statsmodels.api as sm
 
@@ -13,6 +14,8 @@ from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
 from gatecast.forecasting.models.residual_lstm import FittedResidualLSTM, ResidualLSTM
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.market import synthetic
+from gatecast.market.sources import read_bars
+from gatecast.samples.variance import VARIANCE_INPUTS
 from gatecast.samples.windows import Samples, make_samples
 
 QUICK = {"units": 16, "epochs": 2, "seeds": 2}
@@ -117,11 +120,91 @@ def test_nothing_after_the_cutoff_is_learned_from(folds: list[Fold]) -> None:
     garbage: Samples = replace(
         samples,
         targets={**samples.targets, "volatility": replace(target, value=answer)},
-        facts=replace(samples.facts, variance=np.where(later[:, None], 9.0, samples.facts.variance)),
+        facts=replace(
+            samples.facts,
+            variance=np.where(later[:, None], 9.0, samples.facts.variance),
+            concentration=np.where(later[:, None], 9.0, samples.facts.concentration),
+        ),
     )
     ours, theirs = (ResidualLSTM(**QUICK).fit_many([one])[0] for one in (fold, fold.on(garbage)))
     for (a, _), (b, _) in zip((ours.state(),), (theirs.state(),), strict=True):
         assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def other_answers(fold: Fold, rows: np.ndarray, change: float) -> Fold:
+    """The fold with answers of some rows moved by so much log variance."""
+    samples = fold.data
+    target = samples.targets["volatility"]
+    moved = target.value.copy()
+    moved[samples.decided[rows]] += change
+    own = replace(samples, targets={**samples.targets, "volatility": replace(target, value=moved)})
+    return fold.on(own)
+
+
+def test_the_newest_answers_are_learned_from(folds: list[Fold]) -> None:
+    fold = folds[-1]
+    record = fold.record
+    newest = record[np.argsort(fold.data.times[record], kind="stable")[-5:]]
+    alternating = other_answers(fold, newest[::2], 0.2)  # small enough to leave the scale as it is
+    once = ResidualLSTM(units=16, epochs=1, seeds=1)  # with one epoch there is none to choose
+    (ours,), (theirs,) = (once.fit_many([one]) for one in (fold, alternating))
+    assert not np.array_equal(ours.network.members[0]["head.w"], theirs.network.members[0]["head.w"])
+
+
+def test_a_few_far_answers_move_the_linear_forecast_and_the_correction_moves_back(folds: list[Fold]) -> None:
+    fold = folds[-1]
+
+    def correction(one: Fold) -> float:
+        (fitted,) = ResidualLSTM(units=16, epochs=6, seeds=1, learning_rate=1e-2).fit_many([one])
+        logs = [np.log(fit.predict(fold.data, fold.test)["volatility"]).mean() for fit in (fitted, *fitted.linear)]
+        return float(logs[0] - np.mean(logs[1:]))
+
+    assert correction(other_answers(fold, fold.record[::10], 8.0)) < correction(fold) - 0.2  # unweighted: no change
+
+
+def weekday_market() -> pl.DataFrame:
+    """1,500 bars without memory whose deviation is twice as large on Fridays."""
+    draw = np.random.default_rng(5)
+    day = np.busday_offset("2010-01-04", np.arange(1500), roll="forward").astype("datetime64[us]")
+    friday = (day.astype("datetime64[D]").astype(np.int64) + 3) % 7 == 4
+    close = 100 * np.exp(np.cumsum(0.01 * draw.standard_normal(1500) * np.where(friday, 2.0, 1.0)))
+    opens = np.r_[100.0, close[:-1]]
+    bars = {"open": opens, "high": np.maximum(opens, close), "low": np.minimum(opens, close), "close": close}
+    columns = {"symbol": "A", "time": day + np.timedelta64(21, "h"), **bars, "volume": np.full(1500, 1e6)}
+    return read_bars(pl.DataFrame(columns), asset_class="index", timezone="UTC", stamp="close")
+
+
+def test_the_weekday_is_known() -> None:
+    samples = make_samples(weekday_market(), ("ret_log_1",), horizon=1, volatility_proxy="close_to_close")["index"]
+    fold = Schedule(refit="1Y").folds(samples.times, samples.known_at)[-1].on(samples)
+    (fitted,) = ResidualLSTM(horizon=1, units=16, epochs=6, seeds=1, learning_rate=1e-2).fit_many([fold])
+    rows = fold.test
+    logs = [np.log(one.predict(samples, rows)["volatility"]) for one in (fitted, *fitted.linear)]
+    correction = logs[0] - np.mean(logs[1:], axis=0)
+    thursday = samples.times[rows].astype("datetime64[D]").astype(np.int64) % 7 == 0
+    assert correction[thursday].mean() > correction[~thursday].mean() + 0.5
+
+
+def test_over_many_sessions_the_correction_keeps_the_level() -> None:
+    samples = make_samples(synthetic.g1(1500, seed=3, symbols=2), ("ret_log_1",), horizon=22)["index"]
+    fold = Schedule(refit="1Y").folds(samples.times, samples.known_at)[-1].on(samples)
+    (fitted,) = ResidualLSTM(horizon=22, units=16, epochs=4, seeds=1, learning_rate=1e-2).fit_many([fold])
+    _, newest = Schedule().split(samples.times, samples.known_at, fold.record)
+    linear = np.sqrt(np.prod([one.predict(samples, newest)["volatility"] for one in fitted.linear], axis=0))
+    correction = fitted.predict(samples, newest)["volatility"] / linear
+    assert correction.std() > 0.01
+    assert correction.mean() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_fit_of_an_older_version_reads_what_it_learned_from(folds: list[Fold]) -> None:
+    fold, old = folds[-1], len(VARIANCE_INPUTS)
+    (fitted,) = ResidualLSTM(**QUICK).fit_many([fold])
+    arrays, settings = fitted.state()
+    for name in arrays:
+        if name.startswith("network/scaler.") or name.endswith(".0.wx"):
+            arrays[name] = arrays[name][:old]
+    older = FittedResidualLSTM.from_state(arrays, settings)
+    assert np.isfinite(older.predict(fold.data, fold.test)["volatility"]).all()
 
 
 def test_a_stored_one_forecasts_the_same(folds: list[Fold]) -> None:

@@ -102,7 +102,8 @@ class Fold:
 
     `cutoff` is the time of the first forecast of the test block; `index` counts refits from 0. `samples` is what the
     rows count in, once bound with `on`; `share` of a window, the latest in time, validates. `oldest`: no row before
-    that moment is used, where a fold lies inside the slice of another.
+    that moment is used, where a fold lies inside the slice of another. `counts`: (train rows,) how much each counts
+    beside its age; None: all the same.
     """
 
     index: int
@@ -113,6 +114,7 @@ class Fold:
     samples: Samples | None = None
     share: float = 0.2
     oldest: np.datetime64 | None = None
+    counts: FloatArray | None = None
 
     def on(self, samples: Samples) -> Fold:
         """The same fold, bound to the samples that its rows count in."""
@@ -156,7 +158,7 @@ class Fold:
         train, validation = _split(times, self.data.known_at, rows[times[rows] >= since], self.share)
         if len(train) == 0 or len(validation) == 0:
             raise TrainingError(f"a window of {window} has too few rows before {self.cutoff}: use a longer window.")
-        return replace(self, train=train, validation=validation)
+        return replace(self, train=train, validation=validation, counts=None)
 
     def inner(self, window: str | int, count: int, share: float) -> list[Fold]:
         """Walk-forward folds inside a slice, the window of this length that ends at the cutoff.
@@ -185,14 +187,14 @@ class Fold:
     def recency(self, half_life: float | None) -> FloatArray:
         """(train rows,) how much each row counts: half as much for every `half_life` years of age, 1 in the mean.
 
-        None: all the same.
+        None: whatever its age. Beside it by `counts`.
         """
-        if half_life is None:
-            return np.ones(len(self.train))
-        years = (self.cutoff - self.data.times[self.train]) / np.timedelta64(1, "D") / 365.25
-        weight: FloatArray = 0.5 ** (years / half_life)
-        weight /= weight.mean()
-        return weight
+        weight = np.ones(len(self.train)) if self.counts is None else self.counts
+        if half_life is not None:
+            years = (self.cutoff - self.data.times[self.train]) / np.timedelta64(1, "D") / 365.25
+            weight = weight * 0.5 ** (years / half_life)
+        mean: FloatArray = weight / weight.mean()
+        return mean
 
 
 class Schedule(Settings):
