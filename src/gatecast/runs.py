@@ -219,7 +219,8 @@ def judged(
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
-    lines = lines_of(chain.classes, sessions_by(chain.facts, experiment.book), experiment.book, jobs=jobs)
+    sessions = sessions_by(chain.facts, experiment.book)
+    lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
     risk = risk_of(experiment, chain, lines)
     verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)
     without = None
@@ -243,7 +244,7 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk)})
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}

@@ -317,7 +317,8 @@ class Line:
         less what cash earns), gross exposure after it, volatility of the target a year, target_reached.
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance. core_return:
-        (sessions,) simple return of the core that was decided the close before. findings: sentence -> sessions.
+        (sessions,) simple return of the core that was decided the close before. findings: kind of `sizing.Finding` ->
+        number of closes, and the newest sentence.
     """
 
     frame: pl.DataFrame
@@ -325,7 +326,7 @@ class Line:
     gates: tuple[tuple[str, ...], ...]
     core_variance: FloatArray
     core_return: FloatArray
-    findings: Mapping[str, int]
+    findings: Mapping[str, tuple[int, str]]
 
     @property
     def net(self) -> FloatArray:
@@ -373,7 +374,7 @@ def run_line(
     orders, covariance, weights = np.zeros(len(names)), None, np.zeros(len(names))
     nothing, price = np.zeros(len(names)), _filled(sessions.close)
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
-    variances, earned, findings = [], [], dict[str, int]()
+    variances, earned, findings = [], [], dict[str, tuple[int, str]]()
     for place in range(begin, len(sessions.days)):
         session = money_session(sessions, place, deviations, usual)
         before = account
@@ -421,8 +422,8 @@ def run_line(
             )  # fmt: skip
             state, orders, weights = sized.state, sized.trades, sized.weights
             volatility, reached, gate = sized.volatility, sized.target_reached, sized.gate
-            for sentence in sized.findings:
-                findings[sentence] = findings.get(sentence, 0) + 1
+            for kind, sentence in dict(sized.findings).items():
+                findings[kind] = (findings.get(kind, (0, ""))[0] + 1, sentence)
         else:
             orders, weights = nothing, account.exposure(instruments) / max(equity, 1e-12)
         booked.append(done)
