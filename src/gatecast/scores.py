@@ -50,7 +50,7 @@ from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharp
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
-from gatecast.trading.book import BOUGHT, TILTED, Line
+from gatecast.trading.book import BOUGHT, CASH, TILTED, Line
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.sizing import TARGET_CAPS
 
@@ -166,7 +166,7 @@ def book_scores(
     first = next(iter(lines.values())).frame
     shown = np.unique(np.linspace(0, len(first) - 1, min(len(first), MOST_POINTS)).round().astype(np.int64))
     cash = settings.size.capital * np.cumprod(1 + first["net"].to_numpy() - first["excess"].to_numpy())
-    equity = {name: one.frame["equity"].to_numpy() for name, one in lines.items()} | {"cash": cash}
+    equity = {name: one.frame["equity"].to_numpy() for name, one in lines.items()} | {CASH: cash}
     return {
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
         "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
@@ -178,8 +178,8 @@ def book_scores(
     }  # fmt: skip
 
 
-BOOK_TITLES = {TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}
-"""Line of the book that is no model's -> what a reader calls it."""
+BOOK_TITLES = {ENSEMBLE: "gatecast", TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}
+"""Line of the book -> what a reader calls it; of the others the title of the model."""
 MOST_POINTS = 1000
 """Points of a curve that is kept among the scores."""
 

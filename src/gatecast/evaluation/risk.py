@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,7 +49,8 @@ class Answer:
     """One line of the verdict: an effect with its 90 % interval, one-sided p-value and what could have been seen.
 
     `effect`: above 0 is better than the rival. `detectable`: the least effect that so many sessions show in 80 of 100
-    cases. `reason`: why there is none; "" where there is.
+    cases. `reason`: why there is none; "" where there is. `pvalue_corrected`: for a run's other tests and trials, NaN
+    before that and of what is no test.
     """
 
     measure: str
@@ -60,6 +61,7 @@ class Answer:
     detectable: float = np.nan
     n: int = 0
     reason: str = ""
+    pvalue_corrected: float = np.nan
 
     @classmethod
     def of(cls, measure: str, test: FixedB, scale: float = 1.0) -> Answer:
@@ -72,8 +74,8 @@ class Answer:
 
     @property
     def better(self) -> bool:
-        """Whether the interval lies above 0."""
-        return bool(self.low > 0)
+        """Whether the interval lies above 0, and the corrected p-value, where there is one, is significant."""
+        return bool(self.low > 0 and not self.pvalue_corrected >= LEVEL)
 
     @property
     def worse(self) -> bool:
@@ -209,10 +211,11 @@ def verdict_on(risk: Risk, others: Mapping[str, Verdict]) -> Verdict:
     first = next(iter(others.values()))
     family = np.array([*(one.pvalue for one in others.values()), *risk.pvalues])
     holm = significance.holm(family)
-    forecast = risk.forecast
-    after = after_trials(float(holm[-2]), float(first.trials or 1))
+    after, of_money = (after_trials(one, float(first.trials or 1)) for one in holm[-2:].tolist())
+    forecast, money = replace(risk.forecast, pvalue_corrected=after), replace(risk.money, pvalue_corrected=of_money)
+    risk = replace(risk, forecast=forecast, money=money)
     outcome = CANNOT_TELL
-    if after < LEVEL and forecast.low > 0:
+    if after < LEVEL and forecast.better:
         outcome = SKILL
     elif forecast.high < FLOOR:
         outcome = NOTHING
@@ -250,6 +253,16 @@ def sentences_of(verdict: Mapping[str, Any]) -> list[str]:
     return [first, *said] if first else said
 
 
+def quoted(verdict: Mapping[str, Any]) -> list[str]:
+    """What the first screen quotes of a verdict on risk: the sentences on control and on money, where it has them.
+
+    >>> quoted({"sentence": "Void: a leak."})
+    []
+    """
+    said = sentences_of(verdict)
+    return said[-2:] if len(said) >= len(ANSWERS) else []
+
+
 def _in_words(name: str, answer: Answer, rival: str) -> str:
     title, (better, worse, asked, unit, digits) = name.title(), _WORDS[name]
     if answer.reason:
@@ -260,8 +273,11 @@ def _in_words(name: str, answer: Answer, rival: str) -> str:
     effect, low, high, seen = (
         format(value, form) for value in (answer.effect, answer.low, answer.high, answer.detectable)
     )
+    alone = ""
+    if answer.low > 0 and not answer.better:
+        alone = f", p {answer.pvalue:.2g} alone and {answer.pvalue_corrected:.2g} after correction"
     return (
-        f"{title}: {told.format(other=other)}. {unit} {effect} (90 % interval {low} to {high}); "
+        f"{title}: {told.format(other=other)}. {unit} {effect} (90 % interval {low} to {high}){alone}; "
         f"{seen.lstrip('+')} could have been seen."
     )
 

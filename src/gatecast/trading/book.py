@@ -461,8 +461,8 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
 
-TILTED, BOUGHT = "tilted", "bought_and_held"
-"""Lines beside those of `SIZED_BY`: with what strategies add, and without any trade after the first."""
+TILTED, BOUGHT, CASH = "tilted", "bought_and_held", "cash"
+"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, and nothing held."""
 
 
 @dataclass(frozen=True)
