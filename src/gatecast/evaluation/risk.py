@@ -111,7 +111,8 @@ class Risk:
     @property
     def sentence(self) -> str:
         """What is better controlled, and what it earned or cost; never the one for the other."""
-        if self.forecast.reason:
+        reasons = {self.forecast.reason, self.control.reason, self.money.reason}
+        if len(reasons) == 1 and self.forecast.reason:
             return f"The book's risk cannot be judged: {self.forecast.reason}."
         first = ["It forecasts risk better, and earned less."] if self.forecast.better and self.money.worse else []
         return " ".join([*first, *self.sentences])
@@ -264,11 +265,13 @@ def quoted(verdict: Mapping[str, Any]) -> list[str]:
 
 
 def _in_words(name: str, answer: Answer, rival: str) -> str:
-    title, (better, worse, asked, unit, digits) = name.title(), _WORDS[name]
+    title, (claim, better, worse, unit, digits) = name.title(), _WORDS[name]
     if answer.reason:
         return f"{title}: cannot be judged, {answer.reason}."
-    other = model_phrase(rival)
-    told = better if answer.better else worse if answer.worse else f"whether {asked} cannot be told"
+    how = better if answer.better else worse if answer.worse else f"{better} or {worse}"
+    told = claim.format(how=how, other=model_phrase(rival))
+    if not (answer.better or answer.worse):
+        told = f"cannot tell whether {told}"
     form = f"+.{digits}" + ("%" if name != "control" else "f")
     effect, low, high, seen = (
         format(value, form) for value in (answer.effect, answer.low, answer.high, answer.detectable)
@@ -277,29 +280,20 @@ def _in_words(name: str, answer: Answer, rival: str) -> str:
     if answer.low > 0 and not answer.better:
         alone = f", p {answer.pvalue:.2g} alone and {answer.pvalue_corrected:.2g} after correction"
     return (
-        f"{title}: {told.format(other=other)}. {unit} {effect} (90 % interval {low} to {high}){alone}; "
+        f"{title}: {told}. {unit} {effect} (90 % interval {low} to {high}){alone}; "
         f"{seen.lstrip('+')} could have been seen."
     )
 
 
 _WORDS = {
-    "forecast": (
-        "the variance of the core is forecast better than by {other}",
-        "the variance of the core is forecast worse than by {other}",
-        "the variance of the core is forecast better than by {other}",
-        "Gain in QLIKE", 1,
-    ),
+    "forecast": ("the variance of the core is forecast {how} than by {other}", "better", "worse", "Gain in QLIKE", 1),
     "control": (
-        "the volatility of the book varies less than if {other} sized it",
-        "the volatility of the book varies more than if {other} sized it",
-        "the volatility of the book varies less than if {other} sized it",
-        "Fall of the spread of 21-session volatility", 3,
+        "the volatility of the book varies {how} than when sized by {other}",
+        "less", "more", "Fall of the spread of 21-session volatility", 3,
     ),
     "money": (
-        "the book earned more than if {other} sized it, at equal volatility and net of costs",
-        "the book earned less than if {other} sized it, at equal volatility and net of costs",
-        "the book earned more or less than if {other} sized it, at equal volatility and net of costs,",
-        "Difference a year", 2,
+        "the book earned {how} than when sized by {other}, at equal volatility and net of costs",
+        "more", "less", "Difference a year", 2,
     ),
 }  # fmt: skip
-"""Answer -> what it says where it is better, worse, and asks where nobody can tell; what its number is, and digits."""
+"""Answer -> what it says, how where it is better and where it is worse, what its number is, and digits."""

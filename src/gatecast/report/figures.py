@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.panel import ENSEMBLE, PICTURED, PICTURED_RIVALS
+from gatecast.forecasting.panel import ENSEMBLE, PICTURED, PICTURED_RIVALS, RIVAL
 from gatecast.market.bars import session_date
 from gatecast.newest import TODAY, variance_ratios
 from gatecast.report.words import Names, is_number, named
-from gatecast.trading.book import CASH, TILTED
+from gatecast.trading.book import BOUGHT, CASH, TILTED
 from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
@@ -384,10 +384,14 @@ def book_data(run: Run) -> Data | None:
         "day": [str(day) for day in curve["day"]],
         "series": [
             {"line": name, "title": title, "equity": [_share_of(value, capital) for value in curve[name]]}
-            for name, title in sorted(titles.items(), key=lambda one: (one[0] == ENSEMBLE, one[0] == TILTED))
+            for name, title in sorted(titles.items(), key=lambda one: _DRAWN.get(one[0], 2))
             if name in curve
         ],
     }
+
+
+_DRAWN = {CASH: 0, BOUGHT: 1, RIVAL: 3, TILTED: 4, ENSEMBLE: 5}
+"""Line of the book -> its place when drawn; the others between, as they come."""
 
 
 def _share_of(value: Any, capital: float) -> float | None:
