@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatecast.evaluation.search_worth import setting_named
-from gatecast.forecasting.panel import ENSEMBLE, RIVAL
+from gatecast.forecasting.panel import SIZED_BY
 from gatecast.report.figures import Data
 from gatecast.report.words import named
 from gatecast.trading.book import BOUGHT, CASH, TILTED
@@ -404,13 +404,15 @@ def draw_wealth(data: Data) -> Any:
     )
 
 
-_BOOK_LOOKS: dict[str, tuple[str, float, str]] = {
-    ENSEMBLE: (LIGHT["good"], 2.4, "solid"),
+_SIZED_LOOKS = (
+    (LIGHT["unsure"], 1.2, "solid"),
+    (LIGHT["bad"], 1.2, "solid"),
+    (LIGHT["accent"], 1.4, "solid"),
+    (LIGHT["accent"], 1.2, "dot"),
+    (LIGHT["good"], 2.4, "solid"),
+)
+_BOOK_LOOKS = dict(zip(SIZED_BY, _SIZED_LOOKS, strict=True)) | {
     TILTED: (LIGHT["good"], 1.6, "dash"),
-    RIVAL: (LIGHT["accent"], 1.4, "solid"),
-    "har_falls": (LIGHT["accent"], 1.2, "dot"),
-    "ewma": (LIGHT["bad"], 1.2, "solid"),
-    "constant": (LIGHT["unsure"], 1.2, "solid"),
     BOUGHT: (LIGHT["grey"], 1.4, "solid"),
     CASH: (LIGHT["quiet"], 1.2, "dot"),
 }
