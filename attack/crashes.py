@@ -134,9 +134,12 @@ def rollback(folder: Path) -> Any:
     from gatecast.store import Store
 
     place = folder / "store"
-    state = Store.open(place).state
-    if state.serving == state.models[-1].record:
+    kept = Store.open(place)
+    if kept.state.serving == kept.state.models[-1].record:
         command("rollback", str(place), "--now", now_of("live_rollback"), "--json")
+    else:
+        with kept.locked():  # whoever writes next sweeps; who reads leaves all as it is
+            pass
     return content_of(place)
 
 

@@ -95,8 +95,10 @@ def make_examples(folder: Path) -> None:
     (folder / "symbols.csv").write_text("symbol,asset_class\nB1_0,index\nB1_1,index\n")
     (folder / "splits.csv").write_text("symbol,date,ratio\nB1_0,2000-02-01,1\n")
     (folder / "actions.csv").write_text(
-        "symbol,date,kind,value\nB1_0,2000-02-01,split,1\nB1_1,2000-03-27,delisting,-0.3\n"
+        "symbol,date,kind,value,pay_date,into,ratio\nB1_0,2000-02-01,split,1,,,\nB1_1,2000-03-27,delisting,-0.3,,,\n"
+        "B1_0,2000-02-02,dividend,0.5,2000-02-10,,\nB1_0,2000-02-03,spin-off,0.25,,B1_1,\n"
     )
+    (folder / "weights.csv").write_text("symbol,weight\nB1_0,0.6\nB1_1,-0.2\n")
     (folder / "settings.toml").write_text(SETTINGS)
     (folder / "all_settings.toml").write_text(to_toml(Experiment()))
     experiment = Experiment.from_toml(folder / "settings.toml", bars={"source": str(folder / "newest.csv")})
@@ -277,6 +279,13 @@ def check_splits(path: str, bars: str) -> Any:
 
 def check_actions(path: str, bars: str) -> Any:
     return {"status": command("check", bars, "--actions", path, "--json")["status"]}
+
+
+def read_core(path: str) -> Any:
+    """The weights of a core, as its settings take them."""
+    from gatecast.trading.core import Core
+
+    return {"weights": Core(kind="weights", file=path).with_file_read().weights}
 
 
 def read_settings(path: str) -> Any:
@@ -510,6 +519,12 @@ def sound_bars(good: Any, bad: Any, done: str) -> str:
     return "" if bad["sound"] else "bars that are not finite, positive, in range and each once"
 
 
+def sound_core(good: Any, bad: Any, done: str) -> str:
+    weights = bad["weights"].values()
+    sound = all(_is_number(weight) for weight in weights) and sum(map(abs, weights)) <= 1 + 1e-9
+    return "" if sound else "weights that are no numbers, or of more than 1"
+
+
 def same_settings(good: Any, bad: Any, done: str) -> str:
     return "" if bad["same"] else "settings that do not read back as they are written"
 
@@ -563,6 +578,7 @@ READERS = (
     Reader("symbols", "bars", ("market.sources",), "symbols.csv", check_symbols, others=("bars.csv",)),
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
+    Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),
     Reader("run", "runs", ("store",), "run", read_run, same_run, share=3),

@@ -41,6 +41,7 @@ TINY: dict[str, Any] = {
     },
     "schedule": Schedule(refit="3M"),
     "too_good": ("planted",),
+    "book": {"core": {"kind": "none"}},
 }
 WALK = TINY | {"features": ("ret_log_1", "volume_ratio_20")}
 

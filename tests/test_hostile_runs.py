@@ -35,7 +35,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         experiment = Experiment(
             bars=synthetic.b1(900, seed=1, r2=0.05), features=("ret_log_1", "x"),
             model={"lstm": {"units": 16, "layers": 1, "seeds": 1, "epochs": 1}, "forest": {"trees": 3}},
-            schedule={"refit": "1Y"},
+            schedule={"refit": "1Y"}, book={"core": {"kind": "none"}},
         )  # fmt: skip
         place = tmp_path_factory.mktemp("runs") / "small"
         store.save_run(run(experiment), place)

@@ -29,6 +29,7 @@ from gatecast.store import load_run, save_run
 from tests.test_past import SHORT, late_rows, made, plain
 
 SETTINGS = {
+    "book": {"core": {"kind": "none"}},
     "features": ("ret_log_1", "x"),
     "model": {
         "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),
@@ -267,6 +268,7 @@ def test_another_market_under_a_symbol_of_the_run_is_refused(saved: tuple[Path, 
 
 
 CHEAP: dict[str, Any] = {
+    "book": {"core": {"kind": "none"}},
     "features": ("ret_log_1", "x"),
     "models": ("forest", "ridge", "logistic"),
     "model": {

@@ -83,7 +83,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def small(bars: pl.DataFrame, **changes: Any) -> Experiment:
     settings: dict[str, Any] = {
         "bars": bars, "features": ("ret_log_1",), "schedule": {"refit": "1Y"}, "models": ("ridge", "logistic", "drift"),
-        "signals": {"model": "drift", "confirmed_by": "ridge"},
+        "signals": {"model": "drift", "confirmed_by": "ridge"}, "book": {"core": {"kind": "none"}},
     }  # fmt: skip
     return Experiment(**settings | changes)
 

@@ -26,7 +26,7 @@ from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
-from gatecast.market.actions import read_actions, with_known_at
+from gatecast.market.actions import read_actions, with_ends, with_known_at
 from gatecast.market.bars import PRICES, make_bars
 from gatecast.runs import run
 from gatecast.samples.windows import Samples, make_samples
@@ -138,7 +138,19 @@ def ends_on_terms_and_goes_on(bars: pl.DataFrame, cut: datetime) -> tuple[pl.Dat
     return bars, ends_on_terms(bars, cut)[1]
 
 
-@pytest.mark.parametrize("change", [ends_of_a_class, ends_on_terms, ends_on_terms_and_goes_on])
+def ends_by_a_merger(bars: pl.DataFrame, cut: datetime) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """B1_1 is bought after the cut's session, B1_0 splits off a part and pays a dividend before."""
+    moments = bars["time"].unique().sort()
+    told = pl.DataFrame({
+        "symbol": ["B1_0", "B1_0", "B1_1"], "kind": ["dividend", "spin-off", "merger"], "value": [0.5, 0.25, 20.0],
+        "date": [moments[CUT - 40].date(), moments[CUT - 20].date(), moments[CUT + 1].date()],
+        "into": [None, "B1_9", None], "known_at": [moments[CUT - 50], moments[CUT - 30], cut],
+    })  # fmt: skip
+    left = bars.filter((pl.col("symbol") != "B1_1") | (pl.col("time") <= moments[CUT + 3]))
+    return left, with_ends(with_known_at(read_actions(told), bars), bars)
+
+
+@pytest.mark.parametrize("change", [ends_of_a_class, ends_by_a_merger, ends_on_terms_and_goes_on])
 def test_no_decision_before_a_moment_depends_on_how_a_symbol_ended_after_it(
     change: Callable[[pl.DataFrame, datetime], tuple[pl.DataFrame, pl.DataFrame | None]],
 ) -> None:

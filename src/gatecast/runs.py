@@ -57,6 +57,7 @@ from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import book_scores, scores_of
 from gatecast.trading.book import Book, Line, lines_of, sessions_by
+from gatecast.trading.core import Core
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
 
@@ -469,7 +470,7 @@ def run_control(
     features = tuple(dict.fromkeys((*(experiment.features or DEFAULT_FEATURES), *extra)))
     planted = experiment.replace(
         name=f"planted market {experiment.control.market}", bars=bars, features=features, control=None,
-        too_good=(PLANTED,),
+        too_good=(PLANTED,), book=Book(core=Core(kind="none")),
     )  # fmt: skip
     told = (lambda stage, n, of: progress(f"control {stage}", n, of)) if progress else None
     asked = (lambda work: plan({f"control {name}": one for name, one in work.items()})) if plan else None

@@ -40,6 +40,7 @@ from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_titles
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.walkforward import Forecasts
+from gatecast.market.actions import SCHEMA
 from gatecast.market.bars import session_date
 from gatecast.market.ends import say_ends, session_of, table_wanted
 from gatecast.market.facts import Facts
@@ -91,7 +92,7 @@ def scores_of(
     turning = turning_symbols(records, verdicts)
     scores: dict[str, Any] = {
         "verdicts": {head: verdict.to_dict() for head, verdict in verdicts.items()},
-        "delistings": chain.actions.filter(kind="delisting")
+        "delistings": chain.actions.filter(kind="delisting").select(list(SCHEMA))
         .with_columns(pl.col("date", "known_at").dt.to_string("iso"))
         .to_dicts(),
         "one_bar_later": [one.to_dict() for one in later],

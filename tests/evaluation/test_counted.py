@@ -23,6 +23,7 @@ from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
 
 QUICK: dict[str, Any] = {
+    "book": {"core": {"kind": "none"}},
     "features": ("ret_log_1",), "models": ("ridge", "logistic"), "schedule": Schedule(refit="1Y"),
     "signals": {"model": "ridge", "confirmed_by": "ridge"},
 }  # fmt: skip

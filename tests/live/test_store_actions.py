@@ -289,6 +289,51 @@ def test_an_end_is_told_with_its_return_or_price(live: Live, day: int) -> None:
     assert table["actions.csv"] == 1
 
 
+def test_dividends_and_the_like_are_kept_and_change_no_forecast(plain: Live, day: int) -> None:
+    before = plain.chain(day - 1)
+    words = ("add", "--kind", "dividend", "--cash", 0.5, "--pay-date", plain.closes[day].date())
+    assert plain.actions(day - 1, *words).json["changed"]
+    assert not plain.actions(day - 1, *words).json["changed"]
+    assert plain.actions(day - 1, *words[:-2]).status == 2  # another date of payment
+    assert plain.actions(day - 1, "add", "--kind", "spin_off", "--ratio", 0.25, "--into", "B1_9").json["changed"]
+    found = Store.open(plain.store).actions
+    assert found.select("kind", "value", "pay_date", "into").rows() == [
+        ("dividend", 0.5, plain.closes[day].date(), None), ("spin_off", 0.25, None, "B1_9"),
+    ]  # fmt: skip
+    assert plain.chain(day - 1).equals(before)
+    assert plain.actions(day - 1, "remove", "--kind", "dividend").json["changed"]
+    assert Store.open(plain.store).actions["kind"].to_list() == ["spin_off"]
+
+
+def test_a_merger_ends_a_symbol_at_its_last_bar_and_is_taken_back_with_it(plain: Live, day: int) -> None:
+    close = plain.chain(day - 1)["close"][-1]
+    words = ("--kind", "merger", "--cash", 1.2 * close)
+    told = plain.actions(day, "add", *words).json["actions"]
+    assert [(one["kind"], one["value"]) for one in told] == [
+        ("delisting", pytest.approx(0.2)), ("merger", pytest.approx(1.2 * close)),
+    ]  # fmt: skip
+    assert plain.actions(day, "remove", "--kind", "merger").json["actions"] == []
+    told = plain.actions(day, "add", "--kind", "symbol_change", "--into", "NEW").json["actions"]
+    assert [(one["kind"], one["value"]) for one in told] == [("delisting", 0.0), ("symbol_change", 1.0)]
+
+
+def test_an_update_keeps_the_money_of_its_table(plain: Live, day: int, tmp_path: Path) -> None:
+    table = {"symbol": [A, A], "kind": ["dividend", "split"], "value": [0.5, 1.0],
+             "date": [plain.closes[day - 1].date()] * 2}  # fmt: skip
+    pl.DataFrame(table).write_csv(tmp_path / "actions.csv")
+    assert plain.update(day, day, "--actions", tmp_path / "actions.csv").status == 0
+    assert Store.open(plain.store).actions["kind"].to_list() == ["dividend"]
+
+
+def test_a_table_of_actions_of_an_earlier_version_is_read(plain: Live, day: int) -> None:
+    store = Store.open(plain.store)
+    row = pl.DataFrame([[A, "delisting", plain.closes[day - 2].date(), -0.3, None]], schema=SCHEMA, orient="row")
+    store.set_actions(row, plain.closes[day])
+    found = Store.open(plain.store).actions
+    assert found.select(list(SCHEMA)).equals(row)
+    assert found["into"].to_list() == [None]
+
+
 REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "another ratio": (("resolve", "--as", "split", "--ratio", 3), "does not explain the step"),
     "no ratio": (("resolve", "--as", "split"), "needs its ratio"),
@@ -297,7 +342,18 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "another symbol": (("resolve", "--as", "real-move", "--symbol", "B1_7"), "has no symbol 'B1_7'"),
     "another date": (("resolve", "--as", "real-move", "--date", "2001-01-02"), "no bar of 'B1_0' on 2001-01-02 waits"),
     "a moment before": (("resolve", "--as", "real-move", "--now", "2001-01-02"), "before the store's newest record"),
-    "another kind": (("add", "--kind", "dividend", "--ratio", 1), "no kind of action 'dividend'"),
+    "another kind": (("add", "--kind", "bonus", "--ratio", 1), "no kind of action 'bonus'"),
+    "a dividend by a ratio": (("add", "--kind", "dividend", "--ratio", 1), "a dividend needs --cash"),
+    "a dividend into a symbol": (("add", "--kind", "dividend", "--cash", 1, "--into", B), "a dividend has no into"),
+    "a dividend in pence": (("add", "--kind", "dividend", "--cash", 1e4), "more than the close before"),
+    "a merger for nothing": (("add", "--kind", "merger", "--cash", 0), "needs money a share as its value"),
+    "a change into nothing": (("add", "--kind", "symbol_change"), "needs the symbol that is given"),
+    "a merger to come": (
+        ("add", "--kind", "merger", "--cash", 1, "--date", "2031-01-02"), "has not come yet",
+    ),
+    "a merger with bars after it": (
+        ("add", "--kind", "merger", "--cash", 40, "--symbol", B, "--date", "2001-06-05"), "trades on",
+    ),
     "no value": (("add", "--kind", "split", "--ratio", -2), "no ratio of a split"),
     "terms of another kind": (("add", "--kind", "split", "--price", 2), "needs --ratio"),
     "a split that the bars do not show": (

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from gatecast.errors import BarsError, BarsFileError
 from gatecast.experiment import Experiment
 from gatecast.market import read_bars, read_with_findings, synthetic
-from gatecast.market.actions import no_actions, read_actions
+from gatecast.market.actions import SCHEMA, TERMS, no_actions, read_actions
 from gatecast.market.ends import find_ends
 from gatecast.market.reading import BarsSettings
 
@@ -48,7 +48,9 @@ def test_a_split_of_the_table_does_what_the_splits_do(tmp_path: Path) -> None:
         assert_frame_equal(found.actions, expected.actions)
         assert found.findings == expected.findings
     assert expected.bars["close"].to_list() == pytest.approx(WALK["close"].to_list())
-    assert expected.actions.rows() == [("A", "split", DAY, 7.0, datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC))]
+    assert expected.actions.select(list(SCHEMA)).rows() == [
+        ("A", "split", DAY, 7.0, datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC))
+    ]
     both = read_with_findings(unadjusted(), splits=splits, actions=table())
     assert_frame_equal(both.bars, expected.bars)
     with pytest.raises(BarsError, match="two tables differ in the split of 'A'"):
@@ -83,7 +85,7 @@ def test_a_last_return_in_a_column_and_in_a_table() -> None:
         if "delisting" in options and "value" in options["delisting"].columns:
             options["delisting"] = options["delisting"].with_columns(date=pl.lit(LAST))
         reading = read_with_findings(**options)
-        assert reading.actions.rows() == rows
+        assert reading.actions.select(list(SCHEMA)).rows() == rows
         assert reading.bars.columns == WALK.columns
     assert read_with_findings(column, end=LAST - timedelta(days=1)).actions.height == 0
 
@@ -184,7 +186,7 @@ def test_actions_of_symbols_without_bars_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("columns", "place", "text"),
     [
-        ({"kind": "dividend"}, "kind", "Known: delisting, split"),
+        ({"kind": "bonus"}, "kind", "Known: delisting, dividend"),
         ({"kind": "splits"}, "kind", "Did you mean 'split'"),
         ({"value": 0.0}, "value", "positive ratio"),
         ({"value": None}, "value", "positive ratio"),
@@ -272,3 +274,95 @@ def test_another_unit_of_prices_changes_no_volume() -> None:
     read = read_bars(pence, actions=table, stamp="close")
     assert (read["close"] / bars["close"]).to_list() == pytest.approx([100.0] * 40)
     assert read["volume"].equals(bars["volume"])
+
+
+# ── money ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_kind_is_read_with_its_terms(tmp_path: Path) -> None:
+    (tmp_path / "actions.csv").write_text(
+        "symbol,type,ex_date,value,pay_date,into,ratio\n"
+        "A,Dividend,2024-01-02,0.5,2024-01-20,,\n"
+        "A,special dividend,2024-01-03,2,,,\n"
+        "A,return of capital,2024-01-04,1,,,\n"
+        "A,rights,2024-01-05,0.2,,,\n"
+        "A,spin-off,2024-01-08,0.25,,C,\n"
+        "A,redenomination,2024-01-09,0.01,,,\n"
+        "A,Merger,2024-01-10,5,2024-01-12,B,0.5\n"
+        "C,ticker change,2024-01-11,1,,D,\n"
+        "A,split,2024-01-12,2,2024-01-15,Z,9\n"
+    )
+    found = read_actions(tmp_path / "actions.csv").sort("date").select("kind", *TERMS)
+    paid, none = date(2024, 1, 20), (None, None, None)
+    assert found.rows() == [
+        ("dividend", paid, None, None), ("special_dividend", *none), ("return_of_capital", *none), ("rights", *none),
+        ("spin_off", None, "C", None), ("unit", *none), ("merger", date(2024, 1, 12), "B", 0.5),
+        ("symbol_change", None, "D", None), ("split", *none),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"kind": "dividend", "value": 0.0}, "money a share"),
+        ({"kind": "spin_off"}, "needs the symbol that is given in `into`"),
+        ({"kind": "symbol_change", "into": "A"}, "another than its own"),
+        ({"kind": "merger", "value": 0.0}, "needs money a share as its value, or `into` and `ratio`"),
+        ({"kind": "merger", "into": "B"}, "`into` and its `ratio` above 0|and its `ratio` above 0, or neither"),
+        ({"kind": "merger", "into": "B", "ratio": -1.0}, "above 0, or neither"),
+        ({"kind": "dividend", "pay_date": "1999-01-01"}, "before its date of 2000-02-28"),
+        ({"kind": "dividend", "pay_date": "soon"}, "not a time"),
+    ],
+)
+def test_terms_that_do_not_fit_are_refused_with_their_line(columns: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    table(**{"date": str(DAY)} | columns).write_csv(path)
+    with pytest.raises(BarsFileError, match=words) as caught:
+        read_actions(path)
+    assert caught.value.line == 2
+
+
+def test_money_changes_no_bar_and_a_merger_ends_a_symbol_at_its_last_bar() -> None:
+    other = synthetic.a1(120, seed=6).with_columns(symbol=pl.lit("B"), asset_class=pl.lit("equity"))
+    both = pl.concat([WALK, other])
+    last = WALK["close"][-1]
+    money = pl.concat(
+        [
+            table(kind="dividend", value=0.5, pay_date=DAY),
+            table(kind="spin_off", value=0.5, into="C"),
+            table(kind="merger", value=1.1 * last, date=other["time"][80].date()),
+        ],
+        how="diagonal",
+    )
+    found = read_with_findings(both, actions=money)
+    assert_frame_equal(found.bars, read_bars(both))
+    end = found.actions.filter(kind="delisting").row(0, named=True)
+    assert (end["symbol"], end["date"], end["value"]) == ("A", LAST, pytest.approx(0.1))
+    assert find_ends(found.bars, found.actions).select("symbol", "kind", pl.col("value").round(9)).rows() == [
+        ("A", "known", 0.1)
+    ]
+    pence = money.with_columns(value=pl.when(kind="merger").then(110 * last).otherwise("value"))
+    with pytest.raises(BarsError, match=r"gives .* for a last close of .*, such as pence for pounds"):
+        read_with_findings(both, actions=pence)
+
+
+def test_a_stock_merger_is_worth_what_is_given_and_a_new_name_what_the_old_one_was() -> None:
+    other = synthetic.a1(120, seed=6).with_columns(symbol=pl.lit("B"), asset_class=pl.lit("equity"))
+    both, day = pl.concat([WALK, other]), other["time"][80].date()
+    ratio = WALK["close"][-1] / other["close"][79] * 0.9
+    shares = table(kind="merger", value=0.0, into="B", ratio=ratio, date=day)
+    assert read_with_findings(both, actions=shares).actions["value"][0] == pytest.approx(-0.1)
+    renamed = table(kind="symbol_change", value=1.0, into="NEW", date=day)
+    assert read_with_findings(both, actions=renamed).actions.filter(kind="delisting")["value"].to_list() == [0.0]
+
+
+def test_a_merger_after_which_the_symbol_trades_on_is_refused() -> None:
+    with pytest.raises(BarsError, match="but trades on"):
+        read_with_findings(WALK, actions=table(kind="merger", value=WALK["close"][39]))
+
+
+def test_a_dividend_above_the_price_is_refused_with_the_unit() -> None:
+    close = WALK["close"][39]
+    assert len(read_with_findings(WALK, actions=table(kind="dividend", value=0.9 * close)).actions) == 1
+    with pytest.raises(BarsError, match=r"more than the close before, .*unit of the prices"):
+        read_with_findings(WALK, actions=table(kind="dividend", value=1.1 * close))

@@ -22,9 +22,11 @@ from gatecast.metrics.risk import (
     realised_by_forecast,
     realised_utility,
     sharpe_difference,
+    shortfall_exceedance,
     spread_of_volatility,
     utility_level,
     utility_levels,
+    volatility_ratios,
 )
 from gatecast.metrics.significance import bandwidth_of
 
@@ -267,3 +269,15 @@ def test_realised_by_forecast_takes_fifths_of_the_forecast() -> None:
     forecast = np.arange(1.0, 101.0)
     realised = np.where(forecast > 80, 2, 1) * forecast
     assert realised_by_forecast(realised, forecast).round(12).tolist() == [1, 1, 1, 1, 2]
+
+
+def test_control_of_volatility_and_of_shortfall() -> None:
+    deviation = np.repeat([0.01, 0.03], 1000)
+    returns = deviation * rng(14).standard_normal(2000)
+    ratios = volatility_ratios(returns, deviation)
+    assert ratios.size == 1980
+    assert ratios.mean() == pytest.approx(1, abs=0.04)
+    assert volatility_ratios(returns, np.full(2000, 0.02)).std() > 3 * ratios.std()
+    assert volatility_ratios(returns[:20], deviation[:20]).size == 0
+    assert shortfall_exceedance(returns, -1.96 * deviation, -2.34 * deviation) == pytest.approx(1, abs=0.05)
+    assert np.isnan(shortfall_exceedance([0.1], [-0.1], [-0.2]))

@@ -24,6 +24,7 @@ from gatecast.studies.unseal import unseal
 
 DAY = "2004-01-01"
 QUICK = {
+    "book": {"core": {"kind": "none"}},
     "features": ("ret_log_1", "x"),
     "model": {
         "lstm": LSTM(units=16, layers=1, seeds=1, epochs=2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from gatecast.errors import SettingsError
-from gatecast.trading.core import Core, CoreState, core_weights, equal_risk, equal_risk_by_class
+from gatecast.errors import BarsFileError, SettingsError
+from gatecast.trading.core import Core, CoreState, core_weights, equal_risk, equal_risk_by_class, read_weights
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 TWO = np.array([[0.04, 0.006], [0.006, 0.01]])
@@ -134,8 +135,8 @@ def test_weights_of_the_user_are_held_from_the_first_session() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"kind": "weights"}, "go together"),
-        ({"weights": {"A": 0.5}}, "go together"),
+        ({"kind": "weights"}, "needs either"),
+        ({"weights": {"A": 0.5}}, "no other kind takes them"),
         ({"kind": "weights", "weights": {"A": 0.9, "B": -0.2}}, "add up to 1.1"),
         ({"kind": "weights", "weights": {"A": 2.0}}, "less than or equal to 1"),
         ({"kind": "all"}, "equal_risk"),
@@ -151,3 +152,38 @@ def test_a_symbol_that_the_bars_lack_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"no symbol 'SPI'.*SPY"):
         core.refuse_unknown(("SPY", "TLT"), ("etf",))
     Core(also=("SPY", "fx")).refuse_unknown(("SPY",), ("etf",))
+
+
+def test_weights_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights.csv"
+    file.write_text("Symbol,Weight\nSPY,0.6\nNA,-0.1\n\n", encoding="utf-8")
+    core = Core(kind="weights", file=str(file)).with_file_read()
+    assert core.weights == {"SPY": 0.6, "NA": -0.1}
+    assert core.file is None
+    assert Core().with_file_read() == Core()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("symbol,share\nA,1\n", "line 1.*found: symbol, share.*columns symbol and weight"),
+        ("symbol,weight\nA,0.2\nB,half\n", "line 3, column 'weight', value 'half': expected a symbol and a number"),
+        ("symbol,weight\nA,0.2\nB,nan\n", "line 3, column 'weight', value 'nan'"),
+        ("symbol,weight\nA,1.5\n", "line 2, column 'weight', value '1.5'"),
+        ("symbol,weight\nA,0.2\nA,0.3\n", "line 3, column 'symbol', value 'A': 'A' has a weight in a line before"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "weights.csv"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(BarsFileError, match=said):
+        read_weights(file)
+
+
+def test_a_file_that_is_not_there_or_adds_up_to_too_much_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BarsFileError, match="no such file of weights"):
+        read_weights(tmp_path / "none.csv")
+    file = tmp_path / "weights.csv"
+    file.write_text("symbol,weight\nA,0.7\nB,0.7\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"add up to 1\.4"):
+        Core(kind="weights", file=str(file)).with_file_read()

@@ -59,7 +59,8 @@ def test_a_correlation_is_made_as_it_is_said() -> None:
     returns, deviations = market(60, holes=0.0)
     state = last(Correlations.start(NAMES, CLASSES), returns, deviations)
     same, late = state.same.mean, state.lagged.mean
-    raw = (same + late + late.T) / np.sqrt(np.outer(np.diag(same), np.diag(same)))
+    whole = same + late + late.T
+    raw = whole / np.sqrt(np.outer(np.diag(whole), np.diag(whole)))
     count = state.same.weight
     share = 0.1 + 0.9 * 60 / (60 + count[0, 2])
     four = [(0, 2), (0, 3), (1, 2), (1, 3)]
@@ -103,15 +104,24 @@ def test_a_later_return_changes_nothing_before() -> None:
 
 
 def test_what_is_shared_a_session_late_is_found() -> None:
+    """One closes before the other: .3 of what they share falls into the same session, the rest into the next."""
     rng = np.random.default_rng(1)
-    common, own = rng.standard_normal(2001), rng.standard_normal((2000, 2))
-    shared = np.sqrt(0.3) * common[1:], np.sqrt(0.7) * common[:-1]
-    left = common[1:] * np.sqrt(0.8) + own[:, 0] * np.sqrt(0.2)
-    right = (shared[0] * np.sqrt(0.3) + shared[1] * np.sqrt(0.7)) * np.sqrt(0.8) + own[:, 1] * np.sqrt(0.336 + 0.2)
-    state = Correlations.start(("A", "B"), ("index", "index"), half_life=5000)
-    state = last(state, np.column_stack([left, right]), np.ones((2000, 2)))
-    assert state.same.mean[0, 1] == pytest.approx(0.8 * 0.3, abs=0.08)
-    assert state.correlation()[0, 1] == pytest.approx(0.8, abs=0.08)
+    early, late = np.sqrt(0.3) * rng.standard_normal(3001), np.sqrt(0.7) * rng.standard_normal(3001)
+    shared = np.column_stack([(early + late)[1:], early[1:] + late[:-1]])
+    returns = np.sqrt(0.8) * shared + np.sqrt(0.2) * rng.standard_normal((3000, 2))
+    state = last(Correlations.start(("A", "B"), ("index", "fx"), half_life=5000), returns, np.ones((3000, 2)))
+    assert state.same.mean[0, 1] == pytest.approx(0.8 * 0.3, abs=0.05)
+    assert state.correlation()[0, 1] == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_price_that_bounces_keeps_a_variance() -> None:
+    rng = np.random.default_rng(4)
+    returns = np.diff(rng.standard_normal((401, 2)), axis=0)  # each is followed by its opposite
+    state = last(Correlations.start(("A", "B"), ("index", "index")), returns, np.ones((400, 2)))
+    whole = state.same.mean + state.lagged.mean + state.lagged.mean.T
+    assert np.diag(whole).max() < 0.25 * np.diag(state.same.mean).min()
+    own = 0.25 * np.sqrt(state.same.mean[0, 0] * state.same.mean[1, 1])
+    assert state.correlation()[0, 1] == pytest.approx(whole[0, 1] / own)
 
 
 def test_a_young_name_is_divided_by_its_own_sessions() -> None:

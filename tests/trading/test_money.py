@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import BarsError
+from gatecast.market.actions import no_actions, read_actions
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.money import (
     Account,
@@ -25,6 +26,7 @@ from gatecast.trading.money import (
     Session,
     book_session,
     conversion_rates,
+    events_of,
     refuse_dividends_beside_adjusted_bars,
     to_frame,
     trading_costs,
@@ -171,6 +173,7 @@ def test_a_roll_gains_nothing_and_costs_two_sides() -> None:
     assert booked.gain[0] == -1000
     assert rolled.spread[0] == pytest.approx(1e-4 * (500_000 + 501_000))
     assert rolled.commission[0] == 4.0
+    assert events_of(no_actions(), [MONDAY], rolls=ROLLED) == {MONDAY: (Roll("A", 10.0),)}
     assert rolled.traded[0] == 1_001_000
 
 
@@ -264,6 +267,16 @@ def test_a_symbol_that_trades_again_after_unknown_terms_is_sold_there() -> None:
     assert account.parked[0] == 0
 
 
+def test_a_vendors_end_is_a_sale_at_the_last_close_that_is_paid_for() -> None:
+    own = FREE.replace(commission_minimum=2.0)
+    equity = one("equity", own)
+    brings = session(1, np.nan, events=(End("A", vendor=True),))
+    account, booked = book_session(held(10, 10.0, equity), brings, np.zeros(1), equity, own)
+    assert (booked.gain[0], booked.commission[0], booked.traded[0], account.cash) == (0, 2, 100, 98)
+    account, booked = book_session(account, session(90, 12.0), np.zeros(1), equity, own)
+    assert (booked.gain[0], account.cash) == (20, 98 + 20 - 2)
+
+
 def test_currencies_move_what_is_funded_and_convert_what_is_gained() -> None:
     etf, pair = one("etf", currencies={"A": "EUR"}), one("fx", currencies={"A": "EUR"})
     brings = session(1, 11.0, rate=np.array([1.2]))
@@ -281,6 +294,12 @@ def test_a_missing_rate_refuses_what_is_held_or_traded_alone() -> None:
     with pytest.raises(BarsError, match="no rate from EUR"):
         book_session(Account.opened(5.0, 1), missing, np.ones(1), etf, FREE)
     assert book_session(Account.opened(5.0, 1), missing, np.zeros(1), etf, FREE)[0].cash == 5.0
+
+
+def test_a_currency_that_nobody_converts_is_not_taken_for_the_books() -> None:
+    yen = Instruments.of({"USDJPY": "fx"}, FREE)
+    with pytest.raises(BarsError, match="'USDJPY' on 2024-01-01: no rate from JPY to USD"):
+        book_session(Account.opened(5.0, 1), session(0, 150.0), np.ones(1), yen, FREE)
 
 
 def test_rates_come_from_pairs_either_way_round() -> None:
@@ -316,29 +335,33 @@ def test_a_history_of_a_split_a_dividend_a_change_a_halt_a_merger_and_an_end_is_
         [27.00, 50.25, x, 22.5, 24.0, x, 83.0, x],
         [26.00, 50.00, x, 23.0, 25.0, x, 84.0, x],
     ]
-    events: list[tuple[Event, ...]] = [
-        (),
-        (),
-        (Exchange("SPLIT", keep=4), Dividend("PAYS", 0.80, MONDAY + timedelta(days=4)),
-         Exchange("OLD", into="NEW")),
-        (Exchange("TARGET", cash=5.25, into="BUYER", ratio=0.5), End("GONE", -0.75)),
-        (),
-    ]  # fmt: skip
+    actions = {
+        "symbol": ["SPLIT", "PAYS", "OLD", "TARGET", "GONE"],
+        "kind": ["split", "dividend", "symbol change", "merger", "delisting"],
+        "date": ["2024-01-03", "2024-01-03", "2024-01-03", "2024-01-04", "2024-01-03"],
+        "value": [4.0, 0.80, 1.0, 5.25, -0.75],
+        "pay_date": [None, "2024-01-05", None, None, None],
+        "into": [None, None, "NEW", "BUYER", None],
+        "ratio": [None, None, None, 0.5, None],
+    }
+    sessions = [MONDAY + timedelta(days=day) for day in range(len(closes))]
+    events = events_of(read_actions(pl.DataFrame(actions)), sessions)
     account, units, profits = Account.opened(100_000.0, len(names)), [100, 200, 300, 0, 100, 200, 0, 500], []
-    for day, (row, brings) in enumerate(zip(closes, events, strict=True)):
+    for day, row in enumerate(closes):
         orders = np.array(units if day == 0 else [0] * len(names), float)
-        account, booked = book_session(account, session(day, *row, events=brings), orders, known, FREE)
+        brings = session(day, *row, events=events.get(sessions[day], ()))
+        account, booked = book_session(account, brings, orders, known, FREE)
         assert abs(booked.difference) < 1e-9 * booked.before
         profits.append(round(booked.equity - booked.before, 2))
-    #               SPLIT      PAYS           OLD/NEW  HALT   TARGET/BUYER                             GONE
     by_hand = [
-        0.0,
-        100 * 4.0 + 200 * 0.50 + 300 * 1.0 + 0 + 200 * 1.0 + 500 * -1.0,
-        400 * 0.50 + 200 * (-0.75 + 0.80) + 300 * 1.0 + 0 + 200 * 0.50 + 500 * -1.0,
-        400 * 0.50 + 200 * 0.50 + 300 * 0.5 + 100 * -6.0 + 200 * (5.25 + 0.5 * 83 - 41.50) + 500 * 8.0 * -0.75,
-        400 * -1.0 + 200 * -0.25 + 300 * 0.5 + 100 * 1.0 + 100 * 1.0 + 0,
-    ]
-    assert profits == [round(profit, 2) for profit in by_hand]
+        #   SPLIT     PAYS  OLD, NEW    HALT  TARGET, BUYER   GONE
+        [    0.00,    0.00,    0.00,    0.00,          0.00,     0.00],
+        [  400.00,  100.00,  300.00,    0.00,        200.00,  -500.00],
+        [  200.00,   10.00,  300.00,    0.00,        100.00,  -500.00],
+        [  200.00,  100.00,  150.00, -600.00,       1050.00, -3000.00],
+        [ -400.00,  -50.00,  150.00,  100.00,        100.00,     0.00],
+    ]  # fmt: skip
+    assert profits == [sum(row) for row in by_hand] == [0.00, 500.00, 110.00, -2100.00, -100.00]
     assert dict(zip(names, account.units.tolist(), strict=True)) == {
         "SPLIT": 400, "PAYS": 200, "OLD": 0, "NEW": 300, "HALT": 100, "TARGET": 0, "BUYER": 100, "GONE": 0,
     }  # fmt: skip
@@ -353,6 +376,41 @@ def test_a_spin_off_moves_value_and_makes_none() -> None:
     account, booked = book_session(account, session(1, 80.0, 42.0, events=(spun,)), np.zeros(2), known, FREE)
     assert account.equity(known) == pytest.approx(10 * 80 + 5 * 42)
     assert booked.gain.sum() == pytest.approx(10)
+
+
+def test_actions_are_booked_in_the_first_session_at_their_date_and_ends_after_it() -> None:
+    days = [date(2024, 1, 5), date(2024, 1, 8), date(2024, 1, 9)]
+    table = pl.DataFrame({
+        "symbol": ["A", "A", "B", "B", "C", "D", "E"],
+        "kind": ["rights", "unit", "delisting", "merger", "delisting", "spin_off", "dividend"],
+        "date": ["2024-01-06", "2024-01-06", "2024-01-05", "2024-01-08", "2024-01-05", "2024-01-09", "2024-01-10"],
+        "value": [0.3, 0.01, 0.05, 42.0, -0.5, 0.25, 1.0],
+        "into": [None, None, None, None, None, "F", None],
+    })  # fmt: skip
+    assert events_of(read_actions(table), days) == {
+        days[1]: (
+            Exchange("A", keep=0.01), Dividend("A", 0.3, withheld=0.0), Exchange("B", cash=42.0), End("C", -0.5),
+        ),
+        days[2]: (Exchange("D", keep=1, into="F", ratio=0.25),),
+    }  # fmt: skip
+
+
+def test_ends_that_the_bars_show_take_the_place_of_the_tables() -> None:
+    days = [date(2024, 1, day) for day in (4, 5, 8, 9)]
+    table = pl.DataFrame({
+        "symbol": ["B", "B", "C"], "kind": ["merger", "delisting", "delisting"],
+        "date": ["2024-01-08", "2024-01-05", "2024-01-05"], "value": [42.0, 0.05, -0.5],
+    })  # fmt: skip
+    known = [datetime(2024, 1, day, 21, tzinfo=UTC) for day in (5, 5, 8, 9)]
+    ends = pl.DataFrame({
+        "symbol": ["B", "C", "D", "E"], "time": known, "kind": ["known", "known", "default", "vendor"],
+        "value": [0.05, -0.5, -0.3, 0.0],
+    })  # fmt: skip
+    assert events_of(read_actions(table), days, ends) == {
+        days[1]: (End("C", -0.5),),
+        days[2]: (Exchange("B", cash=42.0), End("D")),
+        days[3]: (End("E", vendor=True),),
+    }  # fmt: skip
 
 
 def test_an_order_that_waits_over_a_split_is_split() -> None:

@@ -1,9 +1,9 @@
-"""`gatecast actions list|add|resolve|remove`: splits and ends that a store is told, and bars that wait until it is."""
+"""`gatecast actions list|add|resolve|remove`: actions of companies that a store is told, and bars that wait."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.compute.progress import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gatecast.live.actions import Actions
 
 Symbol = Annotated[str, typer.Option(help="Symbol of the store.")]
@@ -21,14 +23,20 @@ Day = Annotated[
     typer.Option(
         "--date",
         formats=["%Y-%m-%d"],
-        help="Session: the first that a split moves, the last of a symbol that ends.",
+        help="Session: the first that an action moves, the last of a symbol that is delisted.",
     ),
 ]
 
-Ratio = Annotated[float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")]
+Kind = Annotated[
+    str,
+    typer.Option(
+        help="split, unit (of prices, such as pence), delisting, dividend, special_dividend, return_of_capital, "
+        "rights, spin_off, merger or symbol_change."
+    ),
+]
 
 actions = typer.Typer(
-    name="actions", help="Splits and ends that a store is told, and bars that wait until it is.", no_args_is_help=True
+    name="actions", help="Splits, dividends and ends that a store is told, and bars that wait.", no_args_is_help=True
 )
 
 
@@ -50,15 +58,26 @@ def add(
     folder: StoreFolder,
     symbol: Symbol,
     day: Day,
-    kind: Annotated[str, typer.Option(help="split, unit (of prices, such as pence) or delisting.")],
+    kind: Kind,
     ratio: Annotated[
-        float | None, typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were.")
+        float | None,
+        typer.Option(help="2 is a split of two for one, 0.01 pence where pounds were; else units of --into a share."),
     ] = None,
     last_return: Annotated[
         float | None, typer.Option("--return", help="Of a delisting: the last return, such as -0.3.")
     ] = None,
     price: Annotated[
         float | None, typer.Option(help="Of a delisting, in place of its return: what was paid at the end.")
+    ] = None,
+    cash: Annotated[
+        float | None, typer.Option(help="Money a share, of a dividend, a return of capital, rights or a merger.")
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option(help="The symbol that is given, in a spin-off, a merger or a change of symbol.")
+    ] = None,
+    pay_day: Annotated[
+        datetime | None,
+        typer.Option("--pay-date", formats=["%Y-%m-%d"], help="When cash is paid.", show_default="the date"),
     ] = None,
     known_at: Annotated[
         str | None, typer.Option("--known-at", help="When it became known.", show_default="now")
@@ -67,15 +86,17 @@ def add(
     index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell a store of a split, another unit of prices, or the end of a symbol; the same again changes nothing.
+    """Tell a store of a split, a dividend, a merger, the end of a symbol and the like; the same again changes nothing.
 
     Bars stay as they came, with the split as a factor beside them; what was issued stays. A split of bars that are in
-    the store is known from now on at the earliest. Dividends, mergers and new names of symbols are not kept yet.
+    the store is known from now on at the earliest. A merger and a change of symbol end the old one at its last bar,
+    with the return that they give. Dividends, returns of capital, rights and spin-offs change no forecast.
     """
     from gatecast.live.actions import add_action
 
     done = add_action(
         folder, symbol=symbol, day=_day(day), kind=kind, ratio=ratio, last_return=last_return, price=price,
+        cash=cash, into=into, pay_day=None if pay_day is None else _day(pay_day),
         known_at=as_moment(known_at, "--known-at"), now=as_moment(now), machine=machine_of(1, index=index),
     )  # fmt: skip
     _show(done, as_json)
@@ -113,7 +134,7 @@ def remove(
     folder: StoreFolder,
     symbol: Symbol,
     day: Day,
-    kind: Annotated[str, typer.Option(help="split, unit (of prices, such as pence) or delisting.")] = "split",
+    kind: Kind = "split",
     now: Now = None,
     index: IndexAddress = None,
     as_json: AsJson = False,
@@ -131,6 +152,11 @@ def _day(given: datetime) -> date:
     return given.date()
 
 
+def _given(row: Mapping[str, Any]) -> str:
+    """The symbol that an action gives, with the units of a merger."""
+    return " ".join(filter(None, (f"{row['ratio']:g}" if row["ratio"] else "", row["into"] or "")))
+
+
 def _show(found: Actions, as_json: bool) -> None:
     if as_json:
         print_json(found.to_dict())
@@ -141,9 +167,12 @@ def _show(found: Actions, as_json: bool) -> None:
     if len(found.actions):
         console.print(
             make_table(
-                ("symbol", "kind", "date", "value", "known at"),
+                ("symbol", "kind", "date", "value", "into", "known at"),
                 (
-                    (row["symbol"], row["kind"], row["date"], f"{row['value']:g}", moment_text(row["known_at"]))
+                    (
+                        row["symbol"], row["kind"], row["date"], f"{row['value']:g}", _given(row),
+                        moment_text(row["known_at"]),
+                    )
                     for row in found.actions.to_dicts()
                 ),
             )

@@ -1,4 +1,4 @@
-"""Splits and ends of symbols that a store is told, and bars that wait until it is: `gatecast actions`.
+"""Actions of companies that a store is told, and bars that wait until it is: `gatecast actions`.
 
 An action stands beside the bars, which stay as they came, and changes nothing that was issued. Each change is one
 record; taking it back is another.
@@ -10,7 +10,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,20 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, refuse_contradicted
+from gatecast.market.actions import (
+    GIVES,
+    GOES,
+    KINDS,
+    LEVELS,
+    PAYS,
+    RATIO_LIMITS,
+    TERMS,
+    WHOLE,
+    problem_of_terms,
+    refuse_above_price,
+    refuse_contradicted,
+    with_ends,
+)
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
@@ -32,8 +45,13 @@ if TYPE_CHECKING:
     from gatecast.store.state import Wait
 
 WHATS = ("split", "unit", "real-move", "error")
-TERMS = {"split": {"ratio"}, "unit": {"ratio"}, "delisting": {"return", "price"}}
-"""Kind of an action -> what its value may be given by."""
+VALUES = {
+    **dict.fromkeys((*LEVELS, "spin_off"), ("ratio",)), "delisting": ("price", "return"),
+    **dict.fromkeys(("dividend", "special_dividend", "return_of_capital", "rights"), ("cash",)),
+}  # fmt: skip
+"""Kind of an action -> what its value is given by, one of them; mergers and changes of symbols have more."""
+LONGEST_BREAK = 10
+"""Days from a symbol's last bar to its merger or new name, within which its end is that of the action."""
 MISFIT = 0.5
 """Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
 
@@ -159,7 +177,7 @@ def _told(
 
 @checked
 def list_actions(store: str | Path, *, symbol: str | None = None, now: datetime | None = None) -> Actions:
-    """The splits and delistings that a store was told, and the bars that wait; of one `symbol` where it is given."""
+    """The actions that a store was told, and the bars that wait; of one `symbol` where it is given."""
     opened = Store.open(store)
     if symbol is not None:
         _refuse_unknown(opened, symbol)
@@ -176,6 +194,9 @@ def add_action(
     ratio: float | None = None,
     last_return: float | None = None,
     price: float | None = None,
+    cash: float | None = None,
+    into: str | None = None,
+    pay_day: date | None = None,
     known_at: datetime | None = None,
     now: datetime | None = None,
     machine: Machine = ONE_CORE,
@@ -184,9 +205,12 @@ def add_action(
 
     Parameters
     ----------
-    day: of a split the first session that it moves, of a delisting the last one. kind: "split" or
-        "unit", which need their `ratio` (2 is two for one, 0.01 pence where pounds were), or "delisting", which needs
-        its `last_return` or the `price` paid at last.
+    day: the first session that it moves, of a delisting the last one. kind: "split" or "unit", which need their `ratio`
+        (2 is two for one, 0.01 pence where pounds were); "delisting", which needs its `last_return` or the `price` paid
+        at last; "dividend", "special_dividend", "return_of_capital" or "rights", which need their `cash` a share;
+        "spin_off", which needs `ratio` units of the symbol `into` for each share; "merger", which needs its `cash`, its
+        `ratio` and `into`, or both; "symbol_change", which needs `into` (`ratio`: left out, 1).
+    pay_day: when cash is paid; left out: on the day.
     known_at: when it became known (default: `now`); a split of bars that the store has is known now at the earliest.
     now: default: the clock.
 
@@ -198,11 +222,14 @@ def add_action(
     with opened.locked():
         _refuse_unknown(opened, symbol)
         _refuse_earlier(opened, moment)
-        value = _value(opened, symbol, day, kind, {"ratio": ratio, "return": last_return, "price": price}, moment)
-        row = _row(symbol, day, kind, value, moment if known_at is None else as_utc(known_at, "known_at"))
+        terms = {"cash": cash, "ratio": ratio, "return": last_return, "price": price}
+        value, own_ratio = _value(opened, symbol, day, kind, terms, moment)
+        known = moment if known_at is None else as_utc(known_at, "known_at")
+        row = _row(symbol, day, kind, value, known, pay_day, into, own_ratio)
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
-            if there["kind"][0] == kind and math.isclose(there["value"][0], value):
+            further = row.select(list(TERMS)).equals(there.select(list(TERMS)))
+            if there["kind"][0] == kind and math.isclose(there["value"][0], value) and further:
                 return _told(opened, moment, f"the store has this {kind} already: nothing has changed.")
             raise SettingsError(
                 f"the store has a {there['kind'][0]} of {symbol!r} on {day}, {there['value'][0]:g}: take it back with "
@@ -211,6 +238,8 @@ def add_action(
         if kind == "delisting":
             refuse_contradicted(row, opened.bars.as_of(moment))
             return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+        if kind not in LEVELS:
+            return _changed(opened, _with_money(opened, row, moment), moment, "add", row)
         wait = opened.state.waiting.get(symbol)
         if wait is not None and step_of(wait).day == day:
             return _resolved(opened, wait, row, moment, "add")
@@ -289,7 +318,8 @@ def remove_action(
         ]  # fmt: skip
         if there.is_empty() and not waited:
             return _told(opened, moment, f"there is no {kind} of {symbol!r} on {day}: nothing has changed.")
-        left = opened.actions.join(there, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+        gone = pl.concat([there, _end_of(opened, there)])
+        left = opened.actions.join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
         return _changed(opened, left, moment, "remove", there, [_again(one) for one in waited])
 
 
@@ -386,7 +416,39 @@ def _those(store: Store, symbol: str, day: date, *kinds: str) -> pl.DataFrame:
     return store.actions.filter(pl.col("symbol") == symbol, pl.col("kind").is_in(kinds), pl.col("date") == day)
 
 
-def _row(symbol: str, day: date, kind: str, value: float, known_at: datetime) -> pl.DataFrame:
+def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The store's actions with one that is money; a merger and a change of symbol end it where its bars end.
+
+    Raises `SettingsError` for a merger or a change that is to come, `BarsError` for one after which the symbol has bars
+    and for money a share above the price.
+    """
+    symbol, kind, day = row.row(0)[:3]
+    every = pl.concat([store.actions, row])
+    if kind not in GOES:
+        refuse_above_price(row, store.bars.as_of(now))
+        return every
+    if day > as_utc(now, "now").date():
+        raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")
+    bars = store.bars.as_of(now)
+    ended = with_ends(every, bars)
+    refuse_contradicted(ended.filter(pl.col("symbol") == symbol), bars)
+    return ended
+
+
+def _end_of(store: Store, taken_back: pl.DataFrame) -> pl.DataFrame:
+    """The delistings that mergers and changes of symbols were, which are taken back with them."""
+    told = store.actions
+    days = [
+        pl.col("date").is_between(day - timedelta(days=LONGEST_BREAK), day) & (pl.col("symbol") == symbol)
+        for symbol, kind, day in taken_back.select("symbol", "kind", "date").iter_rows() if kind in GOES
+    ]  # fmt: skip
+    return told.filter(pl.col("kind") == "delisting", pl.any_horizontal(pl.lit(False), *days))
+
+
+def _row(
+    symbol: str, day: date, kind: str, value: float, known_at: datetime, pay_day: date | None = None,
+    into: str | None = None, ratio: float | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
     _refuse_kind(kind)
     fits, words = KINDS[kind]
@@ -394,34 +456,46 @@ def _row(symbol: str, day: date, kind: str, value: float, known_at: datetime) ->
         raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")
-    return pl.DataFrame([[symbol, kind, day, float(value), known_at]], schema=SCHEMA, orient="row")
+    for name, given, kinds in (("pay date", pay_day, PAYS), ("into", into, GIVES)):
+        if given is not None and kind not in kinds:
+            raise SettingsError(f"a {kind} has no {name}: leave it out, or give another kind ({', '.join(kinds)}).")
+    cells = (symbol, kind, day, float(value), known_at, pay_day, into, ratio)
+    row = pl.DataFrame([cells], schema=WHOLE, orient="row")
+    if kind in (*GIVES, *PAYS) and (problem := problem_of_terms(row.row(0, named=True))):
+        raise SettingsError(f"{symbol!r} on {day}: {problem}")
+    return row
 
 
 def _value(
     store: Store, symbol: str, day: date, kind: str, terms: Mapping[str, float | None], now: datetime
-) -> float:  # fmt: skip
-    """The value of an action from its terms: the ratio of a split, the last return of a delisting or its price.
+) -> tuple[float, float | None]:  # fmt: skip
+    """The value of an action from its terms, and of a merger its ratio.
 
     Raises `SettingsError` where a term is missing or is of another kind.
     """
     _refuse_kind(kind)
     given = {name: one for name, one in terms.items() if one is not None}
-    if len(given) != 1 or not set(given) <= TERMS[kind]:
-        names = " or ".join(f"--{name}" for name in sorted(TERMS[kind]))
+    if kind == "merger" and given and set(given) <= {"cash", "ratio"}:
+        return given.get("cash", 0.0), given.get("ratio")
+    if kind == "symbol_change" and set(given) <= {"ratio"}:
+        return given.get("ratio", 1.0), None
+    wanted = VALUES.get(kind, ("cash", "ratio") if kind == "merger" else ("ratio",))
+    if kind not in VALUES or len(given) != 1 or not set(given) <= set(wanted):
+        names = " or ".join(f"--{name}" for name in wanted)
         got = ", ".join(f"--{name}" for name in given) or "none"
         raise SettingsError(f"a {kind} needs {names} and nothing else, got {got}.")
     ((name, value),) = given.items()
     if name != "price":
-        return value
+        return value, None
     closes = store.bars.as_of(now).filter(pl.col("symbol") == symbol, session_date(pl.col("time")) <= day)
     if closes.is_empty():
         raise SettingsError(f"{symbol!r} has no bar up to {day}, from which --price would be counted: give --return.")
-    return value / float(closes["close"][-1]) - 1
+    return value / float(closes["close"][-1]) - 1, None
 
 
 def _refuse_unfit(store: Store, row: pl.DataFrame, wait: Wait | None, now: datetime) -> None:
     """Raises `SettingsError` for a split that the bars which are there do not show, or that was not known with them."""
-    symbol, _, day, ratio, known_at = row.row(0)
+    symbol, _, day, ratio, known_at = row.row(0)[:5]
     if wait is not None and day <= step_of(wait).day:
         raise SettingsError(f"{waiting_sentence(store, wait)} A split of {day} would be another one.")
     bars = store.bars.for_chain(now).filter(pl.col("symbol") == symbol)

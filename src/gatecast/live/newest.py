@@ -24,7 +24,7 @@ from gatecast.forecasting.checks import LARGEST
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
-from gatecast.market.actions import read_actions, recorded_delistings
+from gatecast.market.actions import read_actions, recorded_delistings, with_terms
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date, without_idle
 from gatecast.market.calendar import usual_spacing
@@ -473,7 +473,7 @@ def known_delistings(run: Run, actions: pl.DataFrame | None, now: datetime) -> p
         pl.col("kind") == "delisting", pl.col("date") <= today, (pl.col("known_at") <= now).fill_null(True)
     )
     fresh = with_warnings.join(recorded, on=["symbol", "date"], how="anti", maintain_order="left")
-    return pl.concat([recorded, fresh])
+    return pl.concat([recorded, with_terms(fresh)])
 
 
 def say_ended(ended: Mapping[str, Ended]) -> list[DataProblem]:

@@ -49,7 +49,7 @@ from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import join_actions, no_actions, with_known_at
+from gatecast.market.actions import GOES, LEVELS, join_actions, no_actions, with_ends, with_known_at
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS
 from gatecast.market.cleaning import refuse_splits
@@ -199,7 +199,7 @@ def update(
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
-        known_actions, made = _actions_with(opened, reading.actions), list[Made | None]()
+        known_actions, made = _actions_with(opened, reading.actions, moment), list[Made | None]()
         served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
@@ -299,7 +299,7 @@ def _read(
     are judged.
     """
     if is_bars(source):
-        return Reading(source, (), with_known_at(tables.actions, source))
+        return Reading(source, (), with_ends(with_known_at(tables.actions, source), source))
     settings.refuse_tables(tables.names)
     asked = {name: one for name, one in settings.options.items() if name not in (*NOT_OF_NEWEST, *tables.names)}
     if known is None or known.is_empty():
@@ -379,13 +379,14 @@ def of_store(text: str) -> str:
     return text.replace("the run", "the store")
 
 
-def _actions_with(store: Store, found: pl.DataFrame) -> pl.DataFrame:
-    """The actions of a store, with delistings that it does not know yet."""
+def _actions_with(store: Store, found: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The actions of a store, with those that it does not know yet and that leave the level of prices as it is."""
     known = store.actions
-    new = found.filter(pl.col("kind") == "delisting").join(
+    new = found.filter(~pl.col("kind").is_in(LEVELS)).join(
         known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
     )
-    return join_actions(known, new) if len(new) else known
+    every = join_actions(known, new) if len(new) else known
+    return with_ends(every, store.bars.as_of(now)) if new["kind"].is_in(GOES).any() else every
 
 
 def _keep_actions(store: Store, actions: pl.DataFrame, now: datetime) -> None:

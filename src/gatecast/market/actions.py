@@ -1,7 +1,8 @@
-"""The actions of companies that prices alone do not say: splits, and the last return of a symbol that ends.
+"""The actions of companies that prices alone do not say: splits, dividends, mergers, new names, and last returns.
 
 An actions table has a row per symbol, kind and date. `known_at` says when the row became known, so that nothing that
-decides at a time uses a later one. See `read_actions`.
+decides at a time uses a later one. Splits and other units change the level of prices, delistings end a symbol; all
+other kinds are money of who holds it, and change no forecast. See `read_actions`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
     "unit": (lambda value: value > 0, "a positive ratio: 0.01 where pence stand for pounds from then on"),
     "delisting": (lambda value: -1 <= value <= 1, "a last return is a fraction, such as -0.3, from -1 to 1"),
+    "dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),
+    "special_dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),
+    "return_of_capital": (lambda value: value > 0, "money a share, in the currency of its prices"),
+    "rights": (lambda value: value > 0, "what the rights of one share were sold for, in the currency of its prices"),
+    "spin_off": (lambda value: value > 0, "units of the symbol in `into` for each share"),
+    "merger": (lambda value: value >= 0, "money a share, 0 where there is none"),
+    "symbol_change": (lambda value: value > 0, "units of the symbol in `into` for each share, mostly 1"),
 }
 """Kinds of actions: what a value must be, as a rule and in words."""
 LEVELS = ("split", "unit")
@@ -37,6 +45,16 @@ LEVELS = ("split", "unit")
 
 A split divides the volume by its value; another unit does not change it.
 """
+GIVES = ("spin_off", "merger", "symbol_change")
+"""Kinds that give units of the symbol in `into`; after a merger and a change of symbol the old one is gone."""
+GOES = ("merger", "symbol_change")
+PAYS = ("dividend", "special_dividend", "return_of_capital", "rights", "merger")
+"""Kinds that pay money, on the date in `pay_date` where there is one."""
+OTHER_NAMES = {
+    "redenomination": "unit", "stock_split": "split", "spinoff": "spin_off", "cash_dividend": "dividend",
+    "ticker_change": "symbol_change", "name_change": "symbol_change", "acquisition": "merger",
+}  # fmt: skip
+"""Names of kinds in other tables, in small letters with underscores."""
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "symbol": pl.String,
     "kind": pl.String,
@@ -44,7 +62,16 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "value": pl.Float64,
     "known_at": UTC_TIME,
 }
+TERMS: dict[str, pl.DataType | type[pl.DataType]] = {"pay_date": pl.Date, "into": pl.String, "ratio": pl.Float64}
+"""Further columns, empty where a kind has none: `ratio` is of a merger, the units of `into` for each share."""
+WHOLE = {**SCHEMA, **TERMS}
+"""All columns of a table of actions."""
 DATE_NAMES = ("ex_date", "date", "exdate", "effective_date")
+TERM_NAMES = {
+    "pay_date": ("pay_date", "paydate", "payment_date", "paid_on"),
+    "into": ("into", "new_symbol", "acquirer"),
+    "ratio": ("ratio",),
+}
 VALUE_NAMES = {
     "split": ("value", "ratio", "split_ratio"),
     "delisting": ("value", *SPELLINGS["delisting"], "return", "ratio"),
@@ -56,12 +83,18 @@ RATIO_LIMITS = (1e-6, 1e6)
 
 
 def no_actions() -> pl.DataFrame:
-    """An empty frame of actions: symbol, kind, date, value, known_at (Datetime[us, UTC]).
+    """An empty frame of actions: symbol, kind, date, value, known_at (Datetime[us, UTC]), pay_date, into, ratio.
 
     >>> no_actions().columns
-    ['symbol', 'kind', 'date', 'value', 'known_at']
+    ['symbol', 'kind', 'date', 'value', 'known_at', 'pay_date', 'into', 'ratio']
     """
-    return pl.DataFrame(schema=SCHEMA)
+    return pl.DataFrame(schema=WHOLE)
+
+
+def with_terms(actions: pl.DataFrame) -> pl.DataFrame:
+    """A table of actions with the columns of `TERMS`, empty where it did not have them."""
+    missing = [pl.lit(None, kind).alias(name) for name, kind in TERMS.items() if name not in actions.columns]
+    return actions.with_columns(missing).select(list(WHOLE))
 
 
 def read_splits(splits: str | Path | pl.DataFrame | bool | None) -> pl.DataFrame:
@@ -70,19 +103,20 @@ def read_splits(splits: str | Path | pl.DataFrame | bool | None) -> pl.DataFrame
 
 
 def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = None) -> pl.DataFrame:
-    """A table of actions: symbol, kind, date, value, known_at (null where the table does not say), sorted.
+    """A table of actions: symbol, kind, date, value, known_at (null where it does not say), and `TERMS`; sorted.
 
     Parameters
     ----------
     source: CSV or Parquet file, or frame, with the columns symbol, kind, date (or ex_date: the first session that it
-        moves; of a delisting the last one), value, and optionally known_at; others, such as source, are left out.
+        moves; of a delisting the last one), value, and optionally known_at, pay_date, into (another symbol) and ratio;
+        others, such as source, are left out.
     kind: of every row of a table without that column: "split" (its value may be called ratio) or "delisting".
 
     Of several versions of an action the first known stays. Raises BarsError for a column that is missing, BarsFileError
     with the line for an unknown kind, a value that is none of its kind, and two values of one action known together.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "ex_date": ["2014-06-09"], "value": [7.0]})
-    >>> read_actions(table).row(0)
+    >>> read_actions(table).row(0)[:5]
     ('A', 'split', datetime.date(2014, 6, 9), 7.0, None)
     """
     table = _table_of(source)
@@ -99,14 +133,16 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
         plural, wanted = {
             "split": ("splits", "symbol, date and ratio (such as 7 or 0.125)"),
             "delisting": ("delistings", "symbol, date and value (such as -0.3)"),
-        }.get(kind or "", ("actions", "symbol, kind (split, unit or delisting), date and value"))
+        }.get(kind or "", ("actions", "symbol, kind (such as split or dividend), date and value"))
         raise BarsError(
             f"a table of {plural} needs the columns {wanted}; missing: {', '.join(missing)}; found the columns"
             f" {cut(', '.join(map(cut, table.frame.columns)), 500)}."
         )
     known_at = column_of(SPELLINGS["known_at"])
+    terms = {name: column_of(names) for name, names in TERM_NAMES.items()}
+    terms = {name: None if found == columns["value"] else found for name, found in terms.items()}
     notes = Notes((table.file,))
-    for name in (name for name in (*columns.values(), known_at) if name is not None):
+    for name in (name for name in (*columns.values(), known_at, *terms.values()) if name is not None):
         kind_of = table.frame.schema[name]
         if kind_of.is_nested() or kind_of in (pl.Object, pl.Binary):
             advice = "Convert it to numbers, text or dates."
@@ -115,22 +151,76 @@ def read_actions(source: str | Path | pl.DataFrame | Any, kind: str | None = Non
         pl.lit(0).alias("_table"),
         "_line",
         pl.col(str(columns["symbol"])).cast(pl.String).str.strip_chars().alias("symbol"),
-        (pl.lit(kind) if kind else pl.col(str(columns["kind"])).cast(pl.String).str.strip_chars()).alias("kind"),
+        (pl.lit(kind) if kind else _kinds(pl.col(str(columns["kind"])))).alias("kind"),
         pl.col(str(columns["date"])).alias("date"),
         pl.col(str(columns["value"])).cast(pl.String).str.strip_chars().alias("_text"),
         (pl.lit(None, pl.String) if known_at is None else pl.col(known_at)).alias("known_at"),
+        *((pl.lit(None, pl.String) if found is None else pl.col(found)).alias(name) for name, found in terms.items()),
     )
-    rows = rows.with_columns(_values(rows, table.decimal_comma))
+    rows = rows.with_columns(_values(rows, table.decimal_comma)).with_columns(_own_terms(rows))
     rows = rows.filter(~pl.all_horizontal(pl.col("symbol", "date", "_text").is_null()))
     if rows.is_empty():
         return no_actions()
-    rows = within_reach(rows, ("date", "known_at"), notes)
+    rows = within_reach(rows, ("date", "known_at", "pay_date"), notes)
     for row in rows.iter_rows(named=True):
         _refuse_unsound(row, notes)
     rows = rows.with_columns(
         read_dates(rows, "date", notes), known_times(rows, "known_at", None, None, notes, optional=True)
     )
-    return _first_known(rows, notes).select(list(SCHEMA)).cast(SCHEMA)  # type: ignore[arg-type]
+    rows = rows.drop("pay_date").join(
+        _pay_dates(rows, notes), on=["_table", "_line"], how="left", maintain_order="left"
+    )
+    for row in rows.filter(pl.col("kind").is_in([*GIVES, *PAYS])).iter_rows(named=True):
+        if problem := problem_of_terms(row):
+            notes.refuse(row, problem, "Correct the row, or leave it out.", "kind", row["kind"])
+    return _first_known(rows, notes).select(list(WHOLE)).cast(WHOLE)  # type: ignore[arg-type]
+
+
+def _kinds(names: pl.Expr) -> pl.Expr:
+    """Kinds as tables of others write them -> those of `KINDS`, where they are known."""
+    written = names.cast(pl.String).str.strip_chars()
+    plain = written.str.to_lowercase().str.replace_all(r"[\s-]+", "_")
+    known = plain.replace(OTHER_NAMES)
+    return pl.when(known.is_in(list(KINDS))).then(known).otherwise(written)
+
+
+def _own_terms(rows: pl.DataFrame) -> list[pl.Expr]:
+    """The further columns, empty where the kind has none; `ratio` as a number, `pay_date` as it is written."""
+    kind, into = pl.col("kind"), pl.col("into").cast(pl.String).str.strip_chars()
+    ratio = pl.col("ratio").cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+    return [
+        pl.when(kind.is_in(GIVES) & (into != "")).then(into).alias("into"),
+        pl.when(kind == "merger").then(ratio).alias("ratio"),
+        pl.when(kind.is_in(PAYS)).then("pay_date").alias("pay_date"),
+    ]
+
+
+def _pay_dates(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """The place of each row that has a date of payment, and that date."""
+    given = rows.select("_table", "_line", "symbol", "pay_date").filter(pl.col("pay_date").is_not_null())
+    if given.schema["pay_date"] == pl.String:
+        given = given.filter(pl.col("pay_date").str.strip_chars() != "")
+    dates = read_dates(given, "pay_date", notes) if len(given) else pl.Series("pay_date", [], pl.Date)
+    return given.select("_table", "_line").with_columns(dates)
+
+
+def problem_of_terms(row: Mapping[str, Any]) -> str:
+    """What is wrong with the further columns of an action of `GIVES` or `PAYS`, in a sentence; "" where nothing is.
+
+    >>> problem_of_terms({"kind": "spin_off", "symbol": "A", "value": 0.5, "into": None, "pay_date": None})
+    'a spin_off needs the symbol that is given in `into`, another than its own.'
+    """
+    kind, into, ratio = row["kind"], row["into"], row.get("ratio")
+    if kind in GIVES and (into == row["symbol"] or (into is None and kind != "merger")):
+        return f"a {kind} needs the symbol that is given in `into`, another than its own."
+    if kind == "merger":
+        if (into is None) != (ratio is None) or (ratio is not None and not 0 < ratio < float("inf")):
+            return "a merger has both the symbol that is given in `into` and its `ratio` above 0, or neither."
+        if into is None and not row["value"] > 0:
+            return "a merger needs money a share as its value, or `into` and `ratio`."
+    if row.get("pay_date") is not None and row["pay_date"] < row["date"]:
+        return f"it is paid on {row['pay_date']}, before its date of {row['date']}."
+    return ""
 
 
 def _table_of(source: Any) -> Table:
@@ -202,10 +292,12 @@ def join_actions(*tables: pl.DataFrame) -> pl.DataFrame:
     1
     """
     key = ["symbol", "kind", "date"]
-    rows = pl.concat([no_actions(), *tables]).unique([*key, "value"], keep="first", maintain_order=True)
+    rows = pl.concat([no_actions(), *map(with_terms, tables)]).unique(
+        [*key, "value"], keep="first", maintain_order=True
+    )
     clash = rows.filter(rows.select(key).is_duplicated())
     if clash.height:
-        symbol, kind, day, value, _ = clash.row(0)
+        symbol, kind, day, value = clash.row(0)[:4]
         raise BarsError(
             f"two tables differ in the {kind} of {symbol!r} on {day}: {value:g} and {clash['value'][1]:g}. Keep one."
         )
@@ -235,8 +327,69 @@ def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
             pl.when(pl.col("asset_class") == name).then(ASSET_CLASSES[name].close_of(pl.col("date"))).otherwise(usual)
         )
     start = pl.col("date").dt.combine(time()).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    default = pl.when(pl.col("kind").is_in(LEVELS)).then(start).otherwise(pl.coalesce("_close", usual))
-    return rows.with_columns(pl.coalesce("known_at", default).alias("known_at")).select(list(SCHEMA))
+    default = pl.when(pl.col("kind") == "delisting").then(pl.coalesce("_close", usual)).otherwise(start)
+    return with_terms(rows.with_columns(pl.coalesce("known_at", default).alias("known_at")))
+
+
+def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Actions (`known_at` filled) and, of each merger and change of symbol, the delisting that it is.
+
+    `bars`: raw, with symbol, time (the close, UTC) and close. The last return is what is given over the last close
+    before the date, 0 where the symbol that is given has no bar; dated at that close's session and known with the
+    action. A symbol without a bar before, and one whose delisting is there, has no other.
+
+    >>> from datetime import UTC, datetime
+    >>> bars = pl.DataFrame({"symbol": "A", "time": [datetime(2024, 1, 5, 21, tzinfo=UTC)], "close": [40.0]})
+    >>> merger = pl.DataFrame({"symbol": ["A"], "kind": ["merger"], "date": ["2024-01-08"], "value": [42.0]})
+    >>> with_ends(read_actions(merger), bars).select("kind", "date", pl.col("value").round(6)).row(0)
+    ('delisting', datetime.date(2024, 1, 5), 0.05)
+    """
+    gone = actions.filter(pl.col("kind").is_in(GOES))
+    if gone.is_empty():
+        return actions
+    priced = bars.filter(pl.col("close") > 0).sort("time")
+    sessions = priced.select("symbol", "close", date=session_date(pl.col("time")))
+    found = []
+    for row in with_terms(gone).iter_rows(named=True):
+        before = sessions.filter(pl.col("date") < row["date"])
+        own = before.filter(pl.col("symbol") == row["symbol"])
+        there = actions.filter(pl.col("kind") == "delisting", pl.col("symbol") == row["symbol"])
+        if own.is_empty() or (there["date"] >= own["date"][-1]).any():
+            continue
+        other = before.filter(pl.col("symbol") == (row["into"] or ""))["close"].to_list()
+        cash, ratio = (row["value"], row["ratio"]) if row["kind"] == "merger" else (0.0, row["value"])
+        given = cash + (ratio * other[-1] if other else 0.0)
+        value = given / own["close"][-1] - 1 if other or row["into"] is None else 0.0
+        if not KINDS["delisting"][0](value):
+            raise BarsError(
+                f"the {row['kind']} of {row['symbol']!r} on {row['date']} gives {given:g} for a last close of "
+                f"{own['close'][-1]:g}, a return of {value:+.0%}: from -100% to +100% is expected. Correct its value, "
+                "such as pence for pounds, or leave the row out."
+            )
+        found.append((row["symbol"], "delisting", own["date"][-1], value, row["known_at"]))
+    ends = pl.DataFrame(found, schema=SCHEMA, orient="row")
+    return pl.concat([with_terms(actions), with_terms(ends)]).sort("symbol", "kind", "date")
+
+
+def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
+    """Raises BarsError for money a share that is more than the close before its date: mostly pence for pounds.
+
+    `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar before is not judged.
+    """
+    money = actions.filter(pl.col("kind").is_in(PAYS), pl.col("kind") != "merger")
+    if money.is_empty():
+        return
+    closes = bars.filter(pl.col("close") > 0).select(
+        "symbol", "close", day=session_date(pl.col("time")).dt.offset_by("1d")
+    )
+    found = money.sort("date").join_asof(
+        closes.sort("day"), left_on="date", right_on="day", by="symbol", strategy="backward", check_sortedness=False
+    )  # fmt: skip
+    for row in found.filter(pl.col("value") > pl.col("close")).sort("symbol", "date").iter_rows(named=True):
+        raise BarsError(
+            f"the {row['kind']} of {row['symbol']!r} on {row['date']} is {row['value']:g} a share, more than the close "
+            f"before, {row['close']:g}. Give it in the unit of the prices, such as pounds, or leave the row out."
+        )
 
 
 def take_delistings(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:

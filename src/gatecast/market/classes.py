@@ -170,6 +170,18 @@ def class_by_name(symbol: str) -> str | None:
     return "fx" if yahoo_fx else "crypto" if name in COINS - {"OP", "TON", "LINK", "DOT", "UNI", "NEAR"} else None
 
 
+def currencies_of(symbol: str) -> tuple[str, str] | None:
+    """The two currencies of a pair by its name, the second that of its price; None for another name.
+
+    >>> currencies_of("EURUSD"), currencies_of("FX:GBP/JPY"), currencies_of("JPY=X"), currencies_of("SPY")
+    (('EUR', 'USD'), ('GBP', 'JPY'), ('USD', 'JPY'), None)
+    """
+    name = re.sub(r"^[A-Z]+:|\.(FOREX|FX)$|[-_/. ]", "", symbol.upper())
+    yahoo = name.removesuffix("=X")
+    pair = ("USD", yahoo) if len(yahoo) == 3 and yahoo != name else (yahoo[:3], yahoo[3:])
+    return pair if CURRENCIES.issuperset(pair) else None
+
+
 def looks_like_another(symbol: str, name: str) -> str | None:
     """The class that a symbol of the class `name` looks like, where the two do not go together; else None.
 

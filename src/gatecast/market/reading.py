@@ -74,7 +74,8 @@ bar an intraday, weekly or monthly time is).
     splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
     """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
     actions: str | None = Field(default=None, examples=["actions.csv"])
-    """a table of symbol, kind, date, value; the kind is split, unit (another unit of prices) or delisting"""
+    """a table of symbol, kind, date, value; the kind is split, unit (another unit of prices), delisting, dividend,
+    special_dividend, return_of_capital, rights, spin_off, merger or symbol_change"""
     delisting: str | None = Field(default=None, examples=["delisting.csv"])
     """a table of symbol, date, value of ends; the value is the last return, such as -0.3"""
     columns: tuple[str, ...] | None = Field(default=None, examples=[["sentiment"]])

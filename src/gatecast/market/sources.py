@@ -27,8 +27,10 @@ from gatecast.market.actions import (
     no_actions,
     read_actions,
     read_splits,
+    refuse_above_price,
     refuse_contradicted,
     take_delistings,
+    with_ends,
     with_known_at,
 )
 from gatecast.market.bars import (
@@ -87,7 +89,8 @@ MOST_NAMED = 20  # symbols whose actions do not apply, named one by one
 class Reading:
     """Bars, and what was done to the rows on the way: left out, filled, adjusted, widened.
 
-    `actions`: splits and delistings as `gatecast.market.actions.read_actions` gives them, with `known_at` filled.
+    `actions`: as `gatecast.market.actions.read_actions` gives them, with `known_at` filled; a merger and a change of
+    symbol are delistings as well.
     `classes`: symbol, asset_class, rule (in words, where the class came from) and calendar (`market.sessions`).
     """
 
@@ -130,7 +133,8 @@ def read_bars(
       changed by those given here.
     - splits: a table (CSV, Parquet, frame) of symbol, date, ratio (2 = two for one from that session on,
       1 = a true move) of splits that the prices do not contain; False: every step is a true move.
-    - actions: a table of symbol, kind (split, unit or delisting), date, value and, if wanted, known_at. delisting: a
+    - actions: a table of symbol, kind (split, unit, delisting, dividend, special_dividend, return_of_capital, rights,
+      spin_off, merger or symbol_change), date, value and, if wanted, known_at, pay_date, into, ratio. delisting: a
       table of symbol, date, value (the last return, such as -0.3). See `gatecast.market.actions`.
     - now: bars that close after it (a time with a zone) are left out as unfinished (default: the computer's clock).
 
@@ -240,8 +244,9 @@ def read_with_findings(
         rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
     rows, ends = take_delistings(rows, notes)
     listed = with_known_at(join_actions(listed, ends), rows)
-    listed = _actions_within(listed, last, moment, seal, now, notes)
+    listed = with_ends(_actions_within(listed, last, moment, seal, now, notes), rows)
     refuse_contradicted(listed, rows, first)
+    refuse_above_price(listed, rows)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind").is_in(LEVELS))

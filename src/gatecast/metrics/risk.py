@@ -326,6 +326,34 @@ def spread_of_volatility(returns: ArrayLike, window: int = MONTH) -> float:
     return float(volatility.std(ddof=1)) / mean if mean > 0 else math.nan
 
 
+def volatility_ratios(returns: ArrayLike, deviation: ArrayLike, window: int = MONTH) -> FloatArray:
+    """(windows,) realised over forecast volatility, of each window of so many rows; none for fewer rows than that.
+
+    `deviation`: the standard deviation of each return that was forecast. Their standard deviation and their largest
+    say how well a risk is controlled.
+
+    >>> volatility_ratios([0.01, -0.01, 0.03], [0.01, 0.01, 0.01], window=2).round(4).tolist()
+    [1.0, 2.2361]
+    """
+    values, forecast = rows(returns, deviation)
+    if values.size < window:
+        return np.zeros(0)
+    squares = (np.lib.stride_tricks.sliding_window_view(one**2, window).mean(axis=1) for one in (values, forecast))
+    realised, expected = squares
+    return np.asarray(np.sqrt(realised / expected), np.float64)
+
+
+def shortfall_exceedance(returns: ArrayLike, value_at_risk: ArrayLike, shortfall: ArrayLike) -> float:
+    """Mean of y/e over the rows beyond the value at risk: 1 is right, more is a larger loss than was said; NaN of none.
+
+    >>> round(shortfall_exceedance([-0.05, 0.01], [-0.02, -0.02], [-0.04, -0.04]), 6)
+    1.25
+    """
+    y, v, e = rows(returns, value_at_risk, shortfall)
+    beyond = y <= v
+    return float(np.mean(y[beyond] / e[beyond])) if beyond.any() else math.nan
+
+
 def realised_by_forecast(realised: ArrayLike, forecast: ArrayLike, groups: int = 5) -> FloatArray:
     """(groups,) mean realised over mean forecast variance, from the lowest forecasts to the highest; 1 is right.
 

@@ -24,7 +24,18 @@ import polars as pl
 
 from gatecast.errors import BarsError, SettingsError, StoreError, cut
 from gatecast.formats import LONGEST_CELL
-from gatecast.market.actions import KINDS, LEVELS, RATIO_LIMITS, SCHEMA, no_actions
+from gatecast.market.actions import (
+    GIVES,
+    KINDS,
+    LEVELS,
+    PAYS,
+    RATIO_LIMITS,
+    SCHEMA,
+    TERMS,
+    no_actions,
+    problem_of_terms,
+    with_terms,
+)
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
 from gatecast.market.calendar import deadlines
 from gatecast.market.sessions import orders_until
@@ -49,6 +60,11 @@ RECORD: dict[str, PolarsDataType] = {"record": pl.Int64}
 """The number of the record that a row came with, where an artefact has rows of several."""
 ORDER = ("symbol", "time", "known_at", "record")
 PART_ROWS = 50_000_000
+
+
+def actions_of(artefacts: Artefacts, name: str) -> pl.DataFrame:
+    """An artefact that is a table of actions; one of an earlier version lacks further columns, which are empty then."""
+    return with_terms(artefacts.table(name, SCHEMA, further=tuple(TERMS.values())))
 
 
 @dataclass(frozen=True)
@@ -170,14 +186,17 @@ class History:
 
     @property
     def actions(self) -> pl.DataFrame:
-        """Splits and delistings, as `market.actions.read_actions` gives them."""
+        """All actions that were told, as `market.actions.read_actions` gives them."""
         name = self._state().actions
         if name is None:
             return no_actions()
-        table = self._artefacts.table(name, SCHEMA)
+        table = actions_of(self._artefacts, name)
         for kind, value in table.select("kind", "value").iter_rows():
             if kind not in KINDS or value is None or not KINDS[kind][0](value):
                 raise self._artefacts.fault(name, "it has a row that is no action")
+        given = table.filter(pl.col("kind").is_in([*GIVES, *PAYS]))
+        if any(map(problem_of_terms, given.iter_rows(named=True))):
+            raise self._artefacts.fault(name, "it has a row that is no action")
         level = table.filter(pl.col("kind").is_in(LEVELS))
         keys = level.select(pl.any_horizontal(pl.col("symbol", "date", "known_at").is_null()).any()).item()
         if keys or not level["value"].is_between(*RATIO_LIMITS).all():

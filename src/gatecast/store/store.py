@@ -37,14 +37,13 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import SCHEMA
 from gatecast.market.calendar import fill_times
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.folders import acquired, discard, written_beside
-from gatecast.store.history import History, parquet, refuse_naive
+from gatecast.store.history import History, actions_of, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
@@ -484,7 +483,7 @@ class Store:
 
     @property
     def actions(self) -> pl.DataFrame:
-        """Splits and delistings that are known, as `market.actions.read_actions` gives them."""
+        """All actions that are known, as `market.actions.read_actions` gives them."""
         return self.bars.actions
 
     def table(self, name: str) -> pl.DataFrame:
@@ -494,7 +493,8 @@ class Store:
         """
         if name not in self.state.tables:
             raise StoreError(f"{self.folder} keeps no table {name!r}: it has {sorted(self.state.tables)}.")
-        return self.artefacts.table(self.state.tables[name], SYMBOLS if name == SYMBOLS_FILE else SCHEMA)
+        part = self.state.tables[name]
+        return self.artefacts.table(part, SYMBOLS) if name == SYMBOLS_FILE else actions_of(self.artefacts, part)
 
     def set_actions(self, actions: pl.DataFrame, now: datetime, more: Mapping[str, Any] | None = None) -> Record:
         """Stores the table of all actions that are known. `more`: what else the record shall hold, as JSON."""

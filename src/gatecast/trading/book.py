@@ -19,19 +19,31 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.compute.parallel import fan_out
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import sessions_of
+from gatecast.market.classes import currencies_of
 from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, spiked
-from gatecast.trading.money import Account, Booked, End, Event, Instruments, book_session, to_frame
-from gatecast.trading.money import Session as MoneySession
-from gatecast.trading.sizing import BookSettings, BookState, trades_of
-from gatecast.trading.sizing import Session as SizingSession
+from gatecast.trading.grid import MONTH, QUARTER, Grid, forward_filled, grid_of, mean_of_last
+from gatecast.trading.money import (
+    DAYS_OF_RATES,
+    Account,
+    Booked,
+    End,
+    Event,
+    Instruments,
+    Session,
+    book_session,
+    cash_rates,
+    events_of,
+    to_frame,
+)
+from gatecast.trading.sizing import BookSettings, BookState, BookView, trades_of
 from gatecast.trading.strategies import MARKET
 
 if TYPE_CHECKING:
@@ -45,8 +57,8 @@ CARRIED = 60
 """Sessions for which a forecast of variance stands while no newer one comes, as through a halt."""
 LEAST_RETURNS = 22
 """Returns of a name before its past deviation is known."""
-USUAL_SESSIONS, VOLUME_SESSIONS = 63, 21
-"""Sessions of the mean of forecast deviations, and of the value traded."""
+DOLLAR = "USD"
+"""Currency whose interest is known, see `trading.money.cash_rates`."""
 
 
 class Book(Settings):
@@ -62,93 +74,87 @@ class Book(Settings):
 
 @dataclass(frozen=True)
 class Sessions:
-    """The bars of all classes by session. Arrays are (sessions, names), NaN where a name has no bar.
+    """The bars of all classes by session, of the symbols whose money can be counted. Arrays are (sessions, symbols).
 
     Attributes
     ----------
-    days: date of each session. ends: its latest close, UTC. names, classes: (names,) symbol and asset class.
-    fill, close: price at which orders of the close before are filled, and the last price. at_open: whether that is the
-    open. volume: money traded, of classes whose volumes are counted in units. returns: simple, from close to close; NaN
-    where a listing begins.
-    listed: whether the name has begun and its end is not known. events: session -> ends of symbols.
-    per_year: (names,) sessions a year of the name's class. left_out: symbol -> why its money cannot be counted.
-    instruments: of the names.
+    grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
+    returns: simple, from close to close, NaN without a bar and where a listing begins. listed: whether the symbol has
+    begun and its end is not known. events: ends of symbols, by session; dividends are ignored.
+    benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
+    per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
 
-    days: tuple[date, ...]
-    ends: NDArray[np.datetime64]
-    names: tuple[str, ...]
+    grid: Grid
     classes: tuple[str, ...]
-    fill: FloatArray
-    close: FloatArray
-    at_open: BoolArray
-    volume: FloatArray
     returns: FloatArray
     listed: BoolArray
-    events: Mapping[int, tuple[Event, ...]]
+    events: Mapping[date, tuple[Event, ...]]
+    benchmark: FloatArray
+    rate: FloatArray
     per_year: FloatArray
     left_out: Mapping[str, str]
     instruments: Instruments
 
-    @cached_property
-    def usual_volume(self) -> FloatArray:
-        """(sessions, names) mean money traded in the last 21 sessions of a name; NaN where nobody knows."""
-        return mean_of_last(np.where(self.volume > 0, self.volume, np.nan), VOLUME_SESSIONS)
+    @property
+    def days(self) -> tuple[date, ...]:
+        """The date of each session."""
+        return self.grid.days
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The symbols."""
+        return self.grid.symbols
 
     @cached_property
     def place(self) -> dict[str, int]:
         """Symbol -> its column."""
         return {name: place for place, name in enumerate(self.names)}
 
+    def until(self, count: int) -> Sessions:
+        """The first `count` sessions alone."""
+        grid = self.grid
+        grid = Grid(
+            grid.days[:count], grid.symbols, grid.fill[:count], grid.close[:count], grid.at_open[:count],
+            grid.volume[:count], grid.usual_volume[:count],
+        )  # fmt: skip
+        return replace(
+            self, grid=grid, returns=self.returns[:count], listed=self.listed[:count],
+            benchmark=self.benchmark[:count], rate=self.rate[:count],
+        )  # fmt: skip
+
 
 def sessions_by(facts: Facts, settings: Book) -> Sessions:
-    """The bars of all classes, session by session, of the symbols whose money can be counted.
-
-    A session with several bars of a symbol is filled in its first one and valued at the close of its last.
-    """
-    bars = facts.bars.with_columns(
-        day=session_date(pl.col("time")), at_open=pl.Series(facts.fills), starts=pl.Series(facts.starts),
-        ended=pl.Series(facts.ended), money=pl.col("close") * pl.col("volume"),
-    )  # fmt: skip
-    classes = dict(bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
-    last_bars = dict(bars.group_by("symbol").agg(pl.col("day").max()).iter_rows())
+    """The bars of all classes, session by session."""
+    last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
+    classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
     classes, left_out = _countable(classes, settings, last_bars)
-    lots = {name: settings.size.lot_of(name, kind) for name, kind in classes.items()}
-    instruments = Instruments.of(classes, settings.money, last_bars=last_bars, lots=lots)
-    names, bars = tuple(classes), bars.filter(pl.col("symbol").is_in(list(classes)))
-    days = bars.group_by("day").agg(pl.col("time").max()).sort("day")
-    row, column = (
-        {one: place for place, one in enumerate(values)} for values in (days["day"].to_list(), names)
-    )  # fmt: skip
-    each = bars.group_by("symbol", "day", maintain_order=True).agg(
-        fill=pl.when(pl.col("at_open")).then("open").otherwise("close").first(), at_open=pl.col("at_open").first(),
-        close=pl.col("close").last(), money=pl.col("money").sum(), starts=pl.col("starts").any(),
-        ended=pl.col("ended").last(),
-    )  # fmt: skip
-    at = (
-        each["day"].replace_strict(row, return_dtype=pl.Int64).to_numpy(),
-        each["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy(),
-    )
-
-    def table(name: str, nothing: float = np.nan) -> FloatArray:
-        values = np.full((len(days), len(names)), nothing)
-        values[at] = each[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        return values
-
-    close = table("close")
-    starts = table("starts", 0.0) > 0
-    begun = np.maximum.accumulate(np.isfinite(close), axis=0)
-    events, gone = _events(facts, row, column, starts, instruments)
-    returns = close / _before(_filled(close)) - 1
-    returns[starts] = np.nan
+    instruments = _instruments(classes, settings, last_bars)
+    own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
+    bars = facts.bars.filter(pl.Series(own))
+    grid = grid_of(bars, facts.fills[own])
+    counted = [np.where(instruments.has_volume, one, np.nan) for one in (grid.volume, grid.usual_volume)]
+    grid = replace(grid, volume=counted[0], usual_volume=counted[1])
+    events = events_of(facts.actions.clear(), grid.days, facts.ends)
+    returns, gone = grid.returns, _gone(facts, grid)
+    more = dict[date, list[Event]]()
+    for row, column in _starts(bars, facts.starts[own], grid):
+        returns[row, column] = np.nan
+        if not gone[max(row - 1, 0), column]:  # another instrument under the name ends the old one
+            more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
+    begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
     return Sessions(
-        days=tuple(days["day"].to_list()), ends=days["time"].dt.replace_time_zone(None).to_numpy(), names=names,
-        classes=tuple(classes.values()), fill=table("fill"), close=close, at_open=table("at_open", 0.0) > 0,
-        volume=np.where(instruments.has_volume, table("money"), np.nan), returns=returns, listed=begun & ~gone,
-        events=events,
-        per_year=np.array([_sessions_a_year(facts, kind) for kind in classes.values()]), left_out=left_out,
-        instruments=instruments,
+        grid=grid, classes=tuple(classes.values()), returns=returns, listed=begun & ~gone,
+        events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
+        benchmark=_benchmark(grid.days, settings.money), rate=grid.rates(instruments, settings.money.currency),
+        per_year=np.array([sessions_of(bars.filter(pl.col("asset_class") == kind)) for kind in classes.values()]),
+        left_out=left_out, instruments=instruments,
     )  # fmt: skip
+
+
+def _instruments(classes: Mapping[str, str], settings: Book, last_bars: Mapping[str, date]) -> Instruments:
+    pairs = {name: pair[1] for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
+    return Instruments.of(classes, settings.money, last_bars=last_bars, lots=settings.size.lots, currencies=pairs)
 
 
 def _countable(
@@ -156,77 +162,54 @@ def _countable(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Symbol -> class of those whose money can be counted, and symbol -> why of the others."""
     kept, left_out = dict[str, str](), dict[str, str]()
+    pairs = {pair for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
+    home = settings.money.currency
     for name, kind in classes.items():
+        pair = currencies_of(name) if kind == "fx" else None
+        if pair and home != pair[1] and not {(pair[1], home), (home, pair[1])} & pairs:
+            left_out[name] = f"{name!r}: no rate from {pair[1]} to {home} is among the symbols."
+            continue
         try:
-            Instruments.of({name: kind}, settings.money, last_bars=last_bars)
+            _instruments({name: kind}, settings, last_bars)
             kept[name] = kind
         except BarsError as error:
             left_out[name] = str(error)
     return kept, left_out
 
 
-def _sessions_a_year(facts: Facts, kind: str) -> float:
-    return sessions_of(facts.bars.filter(pl.col("asset_class") == kind))
+def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
+    """(sessions,) interest a year on cash: of dollars that of bills, of other currencies the one of the settings."""
+    if settings.currency == DOLLAR and days:
+        return cash_rates(days)
+    return np.full(len(days), settings.benchmark_rate)
 
 
-def _events(
-    facts: Facts, row: Mapping[date, int], column: Mapping[str, int], starts: BoolArray, instruments: Instruments
-) -> tuple[dict[int, tuple[Event, ...]], BoolArray]:
-    """Session -> ends of symbols, and (sessions, names) whether an end is known at the session's close.
-
-    Another instrument under a name (a new listing) ends the old one on the class's terms.
-    """
-    days = np.array(list(row), dtype="datetime64[D]")
-    found = dict[int, list[Event]]()
-    gone = np.zeros((len(days), len(column)), np.bool_)
-    for symbol, time, kind, value, back in facts.ends.select("symbol", "time", "kind", "value", "back").iter_rows():
-        if symbol not in column:
-            continue
-        first = int(np.searchsorted(days, np.datetime64(session_of_time(time), "D")))
-        if first >= len(days):
-            continue
-        found.setdefault(first, []).append(End(symbol, None if kind == "default" else float(value or 0.0)))
-        until = len(days) if back is None else int(np.searchsorted(days, np.datetime64(back, "D")))
-        gone[first:until, column[symbol]] = True
-    for place, name in zip(*np.nonzero(starts), strict=True):
-        symbol = instruments.symbols[name]
-        if not gone[max(place - 1, 0), name]:
-            found.setdefault(int(place), []).append(End(symbol, float(instruments.end_return[name])))
-    return {place: tuple(events) for place, events in found.items()}, gone
+def _gone(facts: Facts, grid: Grid) -> BoolArray:
+    """(sessions, symbols) whether the symbol's end is known at the session's close."""
+    days = np.array(grid.days, dtype="datetime64[D]")
+    column = {name: place for place, name in enumerate(grid.symbols)}
+    gone = np.zeros(grid.close.shape, np.bool_)
+    table = facts.ends.select("symbol", "back", day=session_date(pl.col("time")))
+    for symbol, back, day in table.iter_rows():
+        if symbol in column:
+            until = len(days) if back is None else int(np.searchsorted(days, np.datetime64(back, "D")))
+            gone[int(np.searchsorted(days, np.datetime64(day, "D"))) : until, column[symbol]] = True
+    return gone
 
 
-def session_of_time(time: object) -> date:
-    """The session of a close."""
-    found: date = pl.select(session_date(pl.lit(time))).item()
-    return found
+def _starts(bars: pl.DataFrame, starts: BoolArray, grid: Grid) -> list[tuple[int, int]]:
+    """Session and symbol of each listing after a symbol's first."""
+    row = {day: place for place, day in enumerate(grid.days)}
+    column = {name: place for place, name in enumerate(grid.symbols)}
+    first = bars.filter(pl.Series(starts)).select("symbol", day=session_date(pl.col("time")))
+    return [(row[day], column[symbol]) for symbol, day in first.iter_rows()]
 
 
-def _before(values: FloatArray) -> FloatArray:
-    """Each row's values a session earlier."""
-    return np.vstack([np.full((1, values.shape[1]), np.nan), values[:-1]])
-
-
-def _filled(values: FloatArray, most: int | None = None) -> FloatArray:
-    """Values with the last that is known where there is none, at most so many sessions old."""
+def _carried(values: FloatArray, most: int) -> FloatArray:
+    """Values with the newest that is known where there is none, at most so many sessions old."""
     known = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
-    last = np.maximum.accumulate(known, axis=0)
-    found = np.take_along_axis(values, np.maximum(last, 0), axis=0)
-    age = np.arange(len(values))[:, None] - last
-    lost = (last < 0) | (age > (len(values) if most is None else most))
-    return np.asarray(np.where(lost, np.nan, found), np.float64)
-
-
-def mean_of_last(values: FloatArray, count: int) -> FloatArray:
-    """(sessions, names) mean of each name's known values in the last `count` sessions; NaN without any.
-
-    >>> mean_of_last(np.array([[1.0], [np.nan], [3.0], [5.0]]), 2)[:, 0].tolist()
-    [1.0, 1.0, 3.0, 4.0]
-    """
-    padded = np.vstack([np.full((count - 1, values.shape[1]), np.nan), values])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
-    known = np.isfinite(windows)
-    total, number = np.where(known, windows, 0.0).sum(axis=2), known.sum(axis=2)
-    return np.asarray(np.divide(total, number, out=np.full(values.shape, np.nan), where=number > 0), np.float64)
+    age = np.arange(len(values))[:, None] - np.maximum.accumulate(known, axis=0)
+    return np.asarray(np.where(age > most, np.nan, forward_filled(values)), np.float64)
 
 
 def past_deviations(returns: FloatArray) -> FloatArray:
@@ -247,7 +230,7 @@ def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str
 
     The variance over the horizon, close to close, shared out over its bars; the newest forecast for up to 60 sessions.
     """
-    table = np.full(sessions.close.shape, np.nan)
+    table = np.full(sessions.grid.close.shape, np.nan)
     for one in classes.values():
         heads = one.forecasts.values.get(model, {})
         if "volatility" not in heads:
@@ -256,7 +239,7 @@ def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str
         variance = heads["volatility"][rows] * samples.facts.ratio[samples.ends[rows]]
         per_session = variance / samples.horizon * samples.session_bars
         _lay(table, sessions, one, np.sqrt(per_session))
-    return _filled(table, CARRIED)
+    return _carried(table, CARRIED)
 
 
 def tilt_of(classes: Mapping[str, Decided], sessions: Sessions, market: str) -> tuple[FloatArray, FloatArray]:
@@ -264,7 +247,7 @@ def tilt_of(classes: Mapping[str, Decided], sessions: Sessions, market: str) -> 
 
     The market held long is no tilt: where it is in force nothing is proposed.
     """
-    weights, evidence = np.zeros(sessions.close.shape), np.zeros(sessions.close.shape)
+    weights, evidence = np.zeros(sessions.grid.close.shape), np.zeros(sessions.grid.close.shape)
     for one in classes.values():
         choice, at = one.selection, one.samples.decided[one.forecasts.rows]
         names = np.array(one.proposals.names, dtype=object)
@@ -299,6 +282,10 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
 
     Raises `SettingsError` for a symbol or class that the settings name and the bars do not have.
     """
+    if settings.file is not None:
+        raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
+    if settings.kind == "none":
+        return np.zeros(sessions.grid.close.shape)
     settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
@@ -339,12 +326,12 @@ class Line:
         return self.frame["excess"].to_numpy()
 
 
-def first_session(forecasts: Sequence[FloatArray], core: FloatArray) -> int:
-    """The first session at whose close all lines have a forecast of something that the core holds; -1: none."""
-    known = np.ones(core.shape, np.bool_)
+def first_session(forecasts: Sequence[FloatArray], wanted: FloatArray) -> int:
+    """The first session at whose close all lines have a forecast of something that is wanted; -1: none."""
+    known = np.ones(wanted.shape, np.bool_)
     for one in forecasts:
         known &= np.isfinite(one)
-    ready = (known & (core != 0)).any(axis=1)
+    ready = (known & (wanted != 0)).any(axis=1)
     return int(np.argmax(ready)) if ready.any() else -1
 
 
@@ -365,20 +352,22 @@ def run_line(
     bought first is held.
     """
     names, instruments, size = sessions.names, sessions.instruments, settings.size
-    usual = mean_of_last(deviations, USUAL_SESSIONS)
+    usual, known = mean_of_last(deviations, QUARTER), forward_filled(deviations)
     scales = np.where(np.isfinite(deviations), deviations, past_deviations(sessions.returns))
     correlations = Correlations.start(names, sessions.classes)
     for place in range(1, begin + 1):
         correlations = correlations.after(sessions.returns[place], scales[place - 1])
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
     orders, covariance, weights = np.zeros(len(names)), None, np.zeros(len(names))
-    nothing, price = np.zeros(len(names)), _filled(sessions.close)
+    nothing, price = np.zeros(len(names)), forward_filled(sessions.grid.close) * sessions.rate
+    usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
     variances, earned, findings = [], [], dict[str, tuple[int, str]]()
     for place in range(begin, len(sessions.days)):
         session = money_session(sessions, place, deviations, usual)
         before = account
         account, done = book_session(account, session, orders, instruments, settings.money)
+        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders)  # for the name's next bar
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
@@ -393,8 +382,8 @@ def run_line(
                 state = state.after_return(earned_net, book_variance(filled, covariance, trades))
         equity = account.equity(instruments)
         state = state.after_equity(equity, size)
-        which = np.flatnonzero(deviations[place] > 0)
-        ahead = deviations[place]
+        ahead = known[place]
+        which = np.flatnonzero(ahead > 0)
         correlation = np.full((len(names), len(names)), np.nan)
         own = correlations.correlation(which)
         correlation[np.ix_(which, which)] = own
@@ -404,28 +393,28 @@ def run_line(
         if size.spike_sizes or place == len(sessions.days) - 1:  # else nobody reads it
             wide = np.full_like(correlation, np.nan)
             wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
-        tradable = sessions.listed[place] & np.isfinite(sessions.close[place])
-        wanted = np.where(ahead > 0, core[place], 0.0)
+        tradable = sessions.listed[place] & np.isfinite(sessions.grid.close[place])
+        wanted = np.where(deviations[place] > 0, core[place], 0.0)
         if rebalanced or place == begin:
             sized = trades_of(
-                SizingSession(
+                BookView(
                     names=names, classes=sessions.classes, core=wanted,
-                    tilt=nothing if tilt is None else np.where(ahead > 0, tilt[place], 0.0),
+                    tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
                     held=account.units, price=price[place] * instruments.multiplier, lot=instruments.lot,
-                    volume=sessions.usual_volume[place], margin=nothing, paid=instruments.funded,
+                    volume=usual_volume[place], margin=nothing, funded=instruments.funded,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
                     closing=~sessions.listed[place],
                     spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
                 ),
                 state, size,
             )  # fmt: skip
-            state, orders, weights = sized.state, sized.trades, sized.weights
+            state, orders, weights = sized.state, sized.trades + waiting, sized.weights
             volatility, reached, gate = sized.volatility, sized.target_reached, sized.gate
             for kind, sentence in dict(sized.findings).items():
                 findings[kind] = (findings.get(kind, (0, ""))[0] + 1, sentence)
         else:
-            orders, weights = nothing, account.exposure(instruments) / max(equity, 1e-12)
+            orders, weights = waiting, account.exposure(instruments) / max(equity, 1e-12)
         booked.append(done)
         rows.append({"net": net, "gross": float(np.abs(weights).sum()), "volatility": volatility, "reached": reached})
         held.append(weights)
@@ -434,28 +423,25 @@ def run_line(
         past = core[place - 1] if place else nothing
         earned.append(float(np.nansum(past * np.nan_to_num(sessions.returns[place]))))
     frame = pl.concat([to_frame(booked), pl.DataFrame(rows)], how="horizontal")
-    cash = np.array([cash_return(one, settings.money, previous) for previous, one in _steps(sessions.days[begin:])])
-    frame = frame.with_columns(excess=pl.col("net") - pl.Series(cash))
+    frame = frame.with_columns(excess=pl.col("net") - pl.Series(cash_returns(sessions, begin)))
     return Line(frame, np.array(held), tuple(gates), np.array(variances), np.array(earned), findings)
 
 
-def _steps(days: Sequence[date]) -> list[tuple[date, date]]:
-    """Each session with the one before it, the first with itself."""
-    return list(zip([days[0], *days[:-1]], days, strict=True))
+def cash_returns(sessions: Sessions, begin: int) -> FloatArray:
+    """(sessions,) what cash earned since the session before, from `begin` on; 0 in the first."""
+    days = np.array(sessions.days[begin:], dtype="datetime64[D]")
+    nights = np.diff(days, prepend=days[:1]).astype(np.float64)
+    return np.asarray(sessions.benchmark[begin:] * nights / DAYS_OF_RATES, np.float64)
 
 
-def cash_return(day: date, settings: MoneySettings, before: date) -> float:
-    """What cash earns from one session to another, the benchmark rate."""
-    return settings.benchmark_rate * (day - before).days / 360
-
-
-def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual: FloatArray) -> MoneySession:
+def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual: FloatArray) -> Session:
     """What a session brings to an account; deviations are those forecast at the close before."""
-    last = max(place - 1, 0)
-    return MoneySession(
-        day=sessions.days[place], fill=sessions.fill[place], close=sessions.close[place],
-        at_open=sessions.at_open[place], deviation=deviations[last], usual_deviation=usual[last],
-        volume=sessions.volume[place], usual_volume=sessions.usual_volume[last], events=sessions.events.get(place, ()),
+    grid, last = sessions.grid, max(place - 1, 0)
+    return Session(
+        day=grid.days[place], fill=grid.fill[place], close=grid.close[place], at_open=grid.at_open[place],
+        rate=sessions.rate[place], deviation=deviations[last], usual_deviation=usual[last], volume=grid.volume[place],
+        usual_volume=grid.usual_volume[place], benchmark=float(sessions.benchmark[place]),
+        events=sessions.events.get(grid.days[place], ()),
     )  # fmt: skip
 
 
@@ -494,12 +480,13 @@ def lines_of(classes: Mapping[str, Decided], sessions: Sessions, settings: Book,
     core = core_path(sessions, settings.core)
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
     forecasts = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
-    begin = first_session(list(forecasts.values()), core) if ENSEMBLE in forecasts else -1
+    tilt = tilt_of(classes, sessions, MARKET)
+    wanted = np.abs(core) + np.abs(tilt[0] * tilt[1])
+    begin = first_session(list(forecasts.values()), wanted) if ENSEMBLE in forecasts else -1
     if begin < 0:
         return {}
     work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}
     own = work[ENSEMBLE]
-    tilt = tilt_of(classes, sessions, MARKET)
     if (tilt[0] * tilt[1])[begin:].any():
         work[TILTED] = replace(own, tilt=tilt)
     work[BOUGHT] = replace(own, rebalanced=False)

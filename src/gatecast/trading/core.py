@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from gatecast.errors import SettingsError, did_you_mean
+from gatecast.errors import BarsFileError, SettingsError, cut, did_you_mean, shown
+from gatecast.market.spellings import snake
+from gatecast.market.tables import is_file, read_tables, shown_path
 from gatecast.settings import MOST_BARS, Settings
 from gatecast.trading.covariance import Ewma, decay_of
 
@@ -40,9 +44,12 @@ ones: how large the core is in money is made from forecasts of volatility.
     """
 
     kind: Literal["equal_risk", "weights", "none"] = "equal_risk"
-    """what is held; equal_risk: long, equal risk by class, then equal risk within; weights: those of `weights`"""
+    """what is held; equal_risk: long, equal risk by class, then equal risk within; weights: those of `weights` or
+    `file`"""
+    file: str | None = Field(default=None, examples=["weights.csv"])
+    """a table of symbol and weight, with kind = "weights"; together at most 1 in absolute value"""
     weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] | None = Field(default=None, examples=[{"SPY": 0.6}])
-    """symbol and share of the core, with kind = "weights"; together at most 1 in absolute value"""
+    """symbol and share of the core, with kind = "weights", instead of a file"""
     also: tuple[str, ...] = ()
     """symbols or asset classes that equal_risk holds as well; fx, commodity and metal are left out unless named here"""
     half_life_sessions: Annotated[float, Field(ge=5, le=MOST_BARS)] = 250
@@ -52,8 +59,8 @@ ones: how large the core is in money is made from forecasts of volatility.
 
     @model_validator(mode="after")
     def _weights_where_they_count(self) -> Self:
-        if (self.kind == "weights") != (self.weights is not None):
-            raise ValueError('weights and kind = "weights" go together: give both or neither')
+        if (self.kind == "weights") != ((self.weights is not None) + (self.file is not None) == 1):
+            raise ValueError('kind = "weights" needs either `weights` or `file`, and no other kind takes them')
         total = sum(abs(weight) for weight in (self.weights or {}).values())
         if total > 1 + 1e-9:
             raise ValueError(
@@ -61,6 +68,10 @@ ones: how large the core is in money is made from forecasts of volatility.
                 "the core is in money is made from forecasts of volatility."
             )
         return self
+
+    def with_file_read(self) -> Self:
+        """The same with the weights of the file, where the settings name one."""
+        return self if self.file is None else self.replace(file=None, weights=read_weights(self.file))
 
     def refuse_unknown(self, symbols: Collection[str], classes: Collection[str]) -> None:
         """Raises `SettingsError` for a symbol or class of the settings that the bars do not have."""
@@ -75,6 +86,44 @@ ones: how large the core is in money is made from forecasts of volatility.
         (False, True, True)
         """
         return asset_class not in LEFT_OUT or name in self.also or asset_class in self.also
+
+
+def read_weights(path: str | Path) -> dict[str, float]:
+    """A CSV or Parquet file with the columns symbol and weight -> symbol to weight.
+
+    Raises `BarsFileError` with line, column and value for what is no number from -1 to 1, and for a symbol twice.
+    """
+    if not is_file(path):
+        raise BarsFileError("there is no such file of weights.", file=shown_path(path), advice="Check the path.")
+    tables = read_tables(Path(path), holds="symbols and their weights")
+    columns = {snake(name): name for name in reversed(tables[0].frame.columns)}
+    if not {"symbol", "weight"} <= columns.keys():
+        found = cut(", ".join(map(cut, tables[0].frame.columns)), 500)
+        advice = "It needs the columns symbol and weight."
+        raise BarsFileError(f"no file of weights; found: {found}.", file=path, line=1, advice=advice)
+    rows = tables[0].frame.select(symbol=columns["symbol"], text=columns["weight"])
+    for name, kind in zip(("symbol", "weight"), rows.dtypes, strict=True):
+        if kind.is_nested() or kind in (pl.Object, pl.Binary):
+            advice = "Convert it to text or numbers."
+            raise BarsFileError(f"the column holds {kind}.", file=path, column=columns[name], advice=advice)
+    rows = rows.cast(pl.String).with_columns(pl.col("symbol", "text").str.strip_chars())
+    rows = rows.with_columns(weight=pl.col("text").cast(pl.Float64, strict=False))
+    weights: dict[str, float] = {}
+    for line, (symbol, text, weight) in enumerate(rows.iter_rows(), tables[0].first_line):
+        if symbol is None and text is None:
+            continue
+        if not symbol or weight is None or not -1 <= weight <= 1:
+            raise BarsFileError(
+                "expected a symbol and a number from -1 to 1.", file=path, line=line, column=columns["weight"],
+                value=text, advice="Weights are shares of the core, such as 0.25.",
+            )  # fmt: skip
+        if symbol in weights:
+            raise BarsFileError(
+                f"{shown(symbol)} has a weight in a line before.", file=path, line=line, column=columns["symbol"],
+                value=symbol, advice="Keep one of the lines.",
+            )  # fmt: skip
+        weights[symbol] = weight
+    return weights
 
 
 @dataclass(frozen=True)
@@ -129,8 +178,9 @@ def core_weights(ewma: Ewma, classes: Sequence[str], listed: BoolArray, settings
     weights = np.zeros(len(classes))
     if settings.kind == "none":
         return weights
-    if settings.weights is not None:
-        return np.where(listed, [settings.weights.get(name, 0.0) for name in ewma.names], 0.0)
+    if settings.kind == "weights":
+        named = settings.weights or {}  # of a file: see `Core.with_file_read`
+        return np.where(listed, [named.get(name, 0.0) for name in ewma.names], 0.0)
     decay = decay_of(settings.half_life_sessions)
     enough = (1 - decay**settings.minimum_sessions) / (1 - decay) * (1 - 1e-9)
     usable = listed & (ewma.sessions >= enough) & (np.diag(ewma.sums.total) > 0)

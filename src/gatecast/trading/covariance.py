@@ -26,6 +26,8 @@ LARGEST = 4.2
 """Forecast deviations that a return counts as at most."""
 SHRINK, YOUNG = 0.1, 60.0
 """Share of the class mean in a correlation of a long record, and the sessions at which a young pair is half of it."""
+LEAST_OWN = 0.25
+"""Least sum of a name's own means, over that of one session: prices that bounce leave less."""
 FLOOR = 0.001
 """Least eigenvalue, as a share of their mean."""
 SPIKE = 0.8
@@ -177,16 +179,17 @@ class Correlations:
 
         The means over one session, and over each name with the other a session earlier, are added up: where names close
         at different hours much of what they share shows a session late (Scholes and Williams 1977, Journal of Financial
-        Economics 5). The diagonal is 1: variances are for the forecasts to say. Each pair has its own weight
-        and is shrunk to the mean of its two classes, a young pair more. Names that are not asked for change nothing.
+        Economics 5). So are those of a name with itself, down to a quarter of its own mean. Each pair has its own
+        weight and is shrunk to the mean of its two classes, a young pair more. Names that are not asked for change
+        nothing.
         """
         at = np.arange(len(self.names)) if which is None else which
         same, late = self.same.part(at), self.lagged.part(at).mean
         late = np.where(np.isnan(late), 0.0, late)
-        mean = same.mean
-        deviation = np.sqrt(np.diag(mean))
+        whole = same.mean + late + late.T
+        deviation = np.sqrt(np.maximum(np.diag(whole), LEAST_OWN * np.diag(same.mean)))
         scale = np.multiply.outer(deviation, deviation)
-        found = np.divide(mean + late + late.T, scale, out=np.full_like(mean, np.nan), where=scale > 0)
+        found = np.divide(whole, scale, out=np.full_like(whole, np.nan), where=scale > 0)
         known = ~np.isnan(found)
         np.fill_diagonal(known, False)
         common = class_means(found, np.where(known, same.weight, 0.0), [self.classes[place] for place in at])

@@ -16,10 +16,12 @@ at the rate of negative cash. An account whose equity is 0 or less is ruined; wh
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name
+from gatecast.libraries import without_matplotlib
+from gatecast.market.actions import GIVES, GOES, LEVELS, with_terms
+from gatecast.market.bars import session_date
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DAYS_OF_RATES = 360
 """Days of the year by which interest, borrowing and carry are counted (actual/360)."""
+NEAR = 10
+"""Days between a merger and the end of its symbol, within which they are one."""
 UNKNOWN_DEVIATION = 0.02
 """Standard deviation a session, for the impact of an order whose symbol has no forecast."""
 WITH_VOLUME = ("equity", "etf")
@@ -58,7 +65,8 @@ class Instruments:
 
     Attributes
     ----------
-    currency: of the prices. multiplier: money that one unit gains when the price rises by 1.
+    currency: of the prices; home: whether it is that of the book.
+    multiplier: money that one unit gains when the price rises by 1.
     tick: least step of the price, 0 where there is none. margin: money a lot, 0 where there is none.
     lot: least units that can be traded, 0 for any fraction.
     funded: whether a purchase takes money. pair: whether it is a currency pair, which earns a carry.
@@ -70,6 +78,7 @@ class Instruments:
 
     symbols: tuple[str, ...]
     currency: tuple[str, ...]
+    home: BoolArray
     multiplier: FloatArray
     tick: FloatArray
     margin: FloatArray
@@ -102,7 +111,7 @@ class Instruments:
         Parameters
         ----------
         contracts: columns of `CONTRACTS`, of futures and perpetual contracts. rolls: columns of `ROLLS`.
-        currencies: symbol -> currency of its prices (of a pair the second one); left out: that of the book.
+        currencies: symbol -> currency of its prices; left out: the second one of a pair's name, else that of the book.
         exchanges: symbol -> exchange, for what a holder loses at an end on unknown terms.
         lots: symbol -> least units that can be traded; left out: 1, and any fraction of a coin.
         last_bars: symbol -> session of its last bar, so that a splice of contracts is seen.
@@ -117,8 +126,8 @@ class Instruments:
 multiplier, tick, currency, margin, last_trade). Give the row, or leave the symbol out of the book; forecasts do \
 without it.
         """
-        contract = {row["symbol"]: row for row in _rows_of(contracts, CONTRACTS, "contracts")}
-        rolled = {row["symbol"] for row in _rows_of(rolls, ROLLS, "rolls")}
+        contract = {row["symbol"]: row for row in rows_of(contracts, CONTRACTS, "contracts")}
+        rolled = {row["symbol"] for row in rows_of(rolls, ROLLS, "rolls")}
         rows = []
         for symbol, name in classes.items():
             known, own = asset_class(name), contract.get(symbol)
@@ -126,8 +135,11 @@ without it.
             funded, told = known.funded and own is None, own or {}
             hours = told.get("funding_hours")
             end = END_RETURN_OF_EXCHANGE.get((exchanges or {}).get(symbol, "")) if name == "equity" else None
+            pair = currencies_of(symbol) if name == "fx" else None
+            usual = pair[1] if pair else settings.currency
+            currency = told.get("currency") or (currencies or {}).get(symbol, usual)
             rows.append({
-                "currency": told.get("currency") or (currencies or {}).get(symbol, settings.currency),
+                "currency": currency, "home": currency == settings.currency,
                 "multiplier": told.get("multiplier", 1.0), "tick": told.get("tick") or 0.0,
                 "margin": told.get("margin") or 0.0, "funded": funded, "pair": name == "fx" and own is None,
                 "lot": (lots or {}).get(symbol, 0.0 if name == "crypto" and funded else 1.0),
@@ -139,7 +151,7 @@ without it.
             })  # fmt: skip
         names = [one.name for one in fields(cls) if one.name not in ("symbols", "currency")]
         arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in names}
-        return cls(symbols=tuple(classes), currency=tuple(str(row["currency"]) for row in rows), **arrays)
+        return cls(symbols=tuple(classes), currency=tuple(row["currency"] for row in rows), **arrays)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -167,8 +179,8 @@ def _bps(own: float | None, of_class: float) -> float:
     return (of_class if own is None else own) * BASIS_POINT
 
 
-def _rows_of(table: pl.DataFrame | None, columns: Mapping[str, Any], holds: str) -> list[dict[str, Any]]:
-    """The rows of a table as dictionaries. Raises `BarsError` for a column that is missing."""
+def rows_of(table: pl.DataFrame | None, columns: Mapping[str, Any], holds: str) -> list[dict[str, Any]]:
+    """The rows of a table of what it `holds`, as dictionaries. Raises `BarsError` for a column that is missing."""
     if table is None:
         return []
     missing = [name for name in columns if name not in table.columns]
@@ -249,12 +261,14 @@ class Roll:
 class End:
     """The end of a symbol; `value`: simple return on its last close, None where the terms are unknown.
 
-    Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. A symbol that trades
-    again after unknown terms is sold at its first fill, and what was booked is taken back.
+    Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. `vendor`: the source
+    ended, not the symbol, which is sold at its last close and pays for it. A symbol that trades again after either is
+    sold at its first fill, and what was booked is taken back.
     """
 
     symbol: str
     value: float | None = None
+    vendor: bool = False
 
 
 Event = Dividend | Exchange | Roll | End
@@ -268,7 +282,7 @@ class Session:
     ----------
     fill, close: prices in the symbol's currency, NaN without a bar; raw, so that dividends and splits are events.
     at_open: whether orders are filled at the open, else at the close. None: at the open.
-    rate: money of the book for one unit of the symbol's currency, at the close. None: 1.
+    rate: money of the book for one unit of the symbol's currency, at the close. None: 1 where that is the book's.
     deviation, usual_deviation: forecast standard deviation a session, and its mean over 63 sessions.
     volume, usual_volume: money traded in the session, and its mean over 21, in the symbol's currency.
     carry: of a pair the interest rate of its first currency less that of its second, a fraction a year.
@@ -312,6 +326,61 @@ twice. Give raw bars, or leave the dividends out.
             f"{found.symbol!r} has a dividend in cash, and the bars are adjusted for dividends: it would be earned "
             "twice. Give raw bars, or leave the dividends out."
         )
+
+
+def events_of(
+    actions: pl.DataFrame,
+    sessions: Sequence[date],
+    ends: pl.DataFrame | None = None,
+    rolls: pl.DataFrame | None = None,
+) -> dict[date, tuple[Event, ...]]:
+    """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
+
+    `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
+    it; what comes after the last session is left out. Splits and other units come first, ends last. `ends`: those that
+    `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of the table. An end that is
+    that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
+
+    >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
+    >>> table = table.with_columns(known_at=None)
+    >>> events_of(table, [date(2024, 1, 5), date(2024, 1, 8)])
+    {datetime.date(2024, 1, 8): (Exchange(symbol='A', keep=2.0, cash=0.0, into='', ratio=1.0),)}
+    """
+    rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
+    gone = [(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES]
+    booked: list[tuple[date, int, Event]] = [
+        (row["date"], 1, Roll(row["symbol"], row["gap"])) for row in rows_of(rolls, ROLLS, "rolls")
+    ]
+    for row in rows:
+        if row["kind"] != "delisting":
+            booked.append((row["date"], 0 if row["kind"] in LEVELS else 1, _event_of(row)))
+        elif ends is None:
+            booked.append((row["date"] + timedelta(days=1), 2, End(row["symbol"], row["value"])))
+    if ends is not None:
+        told = ends.select("symbol", "kind", "value", day=session_date(pl.col("time")))
+        for symbol, kind, value, day in told.sort("day", "symbol").iter_rows():
+            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor")))
+    found: dict[date, list[tuple[int, Event]]] = {}
+    for day, rank, event in booked:
+        place = bisect_left(sessions, day)
+        merged = isinstance(event, End) and not event.vendor and event.value is not None
+        if merged and any(event.symbol == symbol and abs(day - then).days <= NEAR for symbol, then in gone):
+            continue
+        if place < len(sessions):
+            found.setdefault(sessions[place], []).append((rank, event))
+    return {day: tuple(one for _, one in sorted(events, key=itemgetter(0))) for day, events in sorted(found.items())}
+
+
+def _event_of(row: Mapping[str, Any]) -> Event:
+    symbol, kind, value, into = row["symbol"], row["kind"], row["value"], row["into"] or ""
+    if kind in LEVELS:
+        return Exchange(symbol, keep=value)
+    if kind == "merger":
+        return Exchange(symbol, cash=value, into=into, ratio=row["ratio"] or 1.0)
+    if kind in GIVES:
+        return Exchange(symbol, keep=0.0 if kind in GOES else 1.0, into=into, ratio=value)
+    taxed = kind in ("dividend", "special_dividend")
+    return Dividend(symbol, value, row["pay_date"], None if taxed else 0.0)
 
 
 # ── the account ───────────────────────────────────────────────────────────────────────────────────
@@ -454,7 +523,7 @@ class _Work:
         self.cash, self.units, self.price = account.cash, account.units.copy(), account.price.copy()
         self.parked, self.parked_value = account.parked.copy(), account.parked_value.copy()
         self.due = list(account.due)
-        rate = np.ones(self.count) if session.rate is None else session.rate
+        rate = np.where(instruments.home, 1.0, np.nan) if session.rate is None else session.rate
         active = (account.units != 0) | (orders != 0) | (account.parked != 0)
         self.rate = np.where(np.isnan(rate) & ~active, account.rate, rate)
         for place in np.flatnonzero(active).tolist():
@@ -523,7 +592,7 @@ class _Work:
         if isinstance(event, Exchange):
             self.exchange(place, event)
         elif isinstance(event, End):
-            self.end(place, event.value)
+            self.end(place, event)
         elif isinstance(event, Dividend):
             if units == 0:
                 return
@@ -564,15 +633,19 @@ class _Work:
         old = units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
         self.gain[place] += new - old
 
-    def end(self, place: int, terms: float | None) -> None:
+    def end(self, place: int, event: End) -> None:
         self.ended[place] = True
         units, value = float(self.units[place]), float(self.value()[place])
+        if units == 0:
+            return
         worst = float(self.instruments.end_return[place]) if units > 0 else 0.0
-        gain = value * (worst if terms is None else terms)
+        gain = 0.0 if event.vendor else value * (worst if event.value is None else event.value)
         self.gain[place] += gain
         self.cash += gain + (value if self.instruments.funded[place] else 0.0)
         self.units[place] = 0.0
-        if terms is None and units:
+        if event.vendor:
+            self.charge(place, abs(units), abs(value))
+        if event.vendor or event.value is None:
             self.parked[place], self.parked_value[place] = units, value + gain
 
     def take_back_ends(self) -> None:
@@ -756,6 +829,25 @@ def carry_nights(since: date, until: date) -> int:
     """
     nights = (since + timedelta(days=number) for number in range((until - since).days))
     return sum((1, 1, 3, 1, 1, 0, 0)[night.weekday()] for night in nights)
+
+
+def cash_rates(days: Sequence[date]) -> FloatArray:
+    """(days,) interest a year on bills of one month, known at each day: Kenneth French's, and their last one after.
+
+    The months from July 1926 to November 2018 that `arch` ships, a month's rate twelve times; `benchmark_rate` of the
+    settings is for other currencies. Before the first month its rate.
+
+    >>> cash_rates([date(2008, 10, 1), date(2024, 1, 2)]).round(4).tolist()
+    [0.0096, 0.0216]
+    """
+    with without_matplotlib():
+        from arch.data import frenchdata
+
+    table = frenchdata.load()
+    months = table.index.astype("int64").to_numpy()  # the year times 100 and the month
+    wanted = np.array([100 * day.year + day.month for day in days], np.int64)
+    place = np.clip(np.searchsorted(months, wanted, side="right") - 1, 0, len(months) - 1)
+    return np.asarray(table["RF"].to_numpy(np.float64)[place] * 12 / 100, np.float64)
 
 
 def conversion_rates(

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gatecast.errors import SettingsError
+from gatecast.market.classes import currencies_of
 
 FloatArray = NDArray[np.float64]
 LEAST_SESSIONS = 250
@@ -262,6 +263,17 @@ def betas(returns: FloatArray, factor: FloatArray) -> FloatArray:
     return np.asarray(np.where(count >= LEAST_BETA_SESSIONS, slope, np.nan), np.float64)
 
 
+def book_betas(
+    symbols: Sequence[str], classes: Sequence[str], weights: FloatArray, returns: FloatArray
+) -> dict[str, float]:
+    """Factor -> the beta of today's book to it, of those that the universe has (`find_factors`).
+
+    Of weights (symbols,) and returns (sessions, symbols) up to today; a symbol without a beta of its own counts as 0.
+    """
+    found = find_factors(symbols, classes, returns)
+    return {name: float(weights @ np.nan_to_num(betas(returns, factor))) for name, factor in found.items()}
+
+
 def find_factors(symbols: Sequence[str], classes: Sequence[str], returns: FloatArray) -> dict[str, FloatArray]:
     """Factor -> its returns (sessions,), of those that the universe has; all are made of its symbols.
 
@@ -301,8 +313,8 @@ def dollar_side(symbol: str) -> int:
     >>> dollar_side("USDJPY"), dollar_side("EURUSD=X"), dollar_side("EURGBP")
     (1, -1, 0)
     """
-    letters = "".join(letter for letter in symbol.upper().removesuffix("=X") if letter.isalpha())
-    return 1 if letters.startswith("USD") else -1 if letters.endswith("USD") else 0
+    pair = currencies_of(symbol) or ("", "")
+    return int(pair[0] == "USD") - int(pair[1] == "USD")
 
 
 def momentum_of(returns: FloatArray, past: int = 250, skipped: int = 21) -> FloatArray | None:
@@ -425,23 +437,27 @@ def replay(
 ) -> Stress:
     """Today's weights held through a past crisis of `CRISES`.
 
-    A symbol without a bar in more than half of its sessions is proxied by the mean of its class, else left out; a
-    single missing session is a holiday. NaN where less than half of the crisis is in the returns.
+    A symbol without a bar in more than half of its sessions is proxied by the mean of its class, else by its beta of
+    today to equities, else left out; a single missing session is a holiday. NaN where less than half of the crisis is
+    in the returns.
     """
     first, last = CRISES[crisis]
     inside = np.array([first <= day <= last for day in days], np.bool_)
     weekdays = int(np.busday_count(first, last)) + 1
     if inside.sum() < weekdays / 2:
-        return Stress(crisis, math.nan, f"the bars do not reach back to {first} to {last}")
+        return Stress(crisis, math.nan, f"the bars have less than half of the sessions from {first} to {last}")
     moves, names = returns[inside].copy(), np.array(classes)
     held = weights != 0
     absent = np.isnan(moves).mean(axis=0) > 0.5
     proxied: list[str] = []
     left_out: list[str] = []
+    equity = find_factors(symbols, classes, returns).get("equity", np.full(len(returns), np.nan))
+    beta = betas(returns, equity)
     for place in np.flatnonzero(held & absent).tolist():
         peers = (names == classes[place]) & ~absent
-        moves[:, place] = _mean_of(moves[:, peers]) if peers.any() else np.nan
-        (proxied if peers.any() else left_out).append(symbols[place])
+        moves[:, place] = _mean_of(moves[:, peers]) if peers.any() else beta[place] * equity[inside]
+        known = not np.isnan(moves[:, place]).all()
+        (proxied if known else left_out).append(symbols[place])
     grown = np.cumprod(1 + np.maximum(np.nan_to_num(moves[:, held]), -1.0), axis=0) - 1
     path = grown @ weights[held]
     wealth = np.concatenate([[1.0], 1 + path])

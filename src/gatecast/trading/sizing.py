@@ -7,7 +7,7 @@ In this order: the target is scaled to a volatility, the caps cut it, the bands 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, NamedTuple, Self
 
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gatecast.errors import SettingsError
+from gatecast.errors import SettingsError, shown
 from gatecast.settings import MOST_BARS, Settings
 from gatecast.trading.covariance import book_variance, decay_of, places_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 TARGET_CAPS = ("name", "class", "gross", "margin", "net", "spike")
 """Gates that keep the target below the volatility aimed at; the others cut trades."""
@@ -35,10 +34,8 @@ SPIKE_TIMES = 1.5
 """Volatility with a class falling together, over the target, that is a finding."""
 SLACK = 1e-9
 """Share of the equity that is no trade and breaks no cap: rounding of numbers."""
-PATHS = 6000
-SESSIONS_A_YEAR = 252
-LOTS: Mapping[str, float] = {"equity": 1.0, "etf": 1.0, "future": 1.0}
-"""Asset class -> units of a lot; classes that are not here trade in any part of a unit."""
+PATHS, SESSIONS_A_YEAR = 6000, 252
+"""Simulated paths, and sessions of their years, of `stop_probability`."""
 
 Cap = Annotated[float, Field(gt=0, le=100)]
 
@@ -77,10 +74,9 @@ class BookSettings(Settings):
     """distance of held over target volatility from 1 beyond which everything is traded"""
     symbol_band: Annotated[float, Field(ge=0, le=1)] = 0.1
     """distance of a holding from its target beyond which it is traded, as a share of the mean size of the symbol's
-    targets over 63 sessions; it is traded to the near edge"""
-    lots: dict[str, Annotated[float, Field(ge=0, le=1e9)]] = Field(default={}, examples=[{"fx": 1000.0}])
-    """symbol or asset class and the units of a lot, 0 for any part of a unit; left out: 1 for equity, etf and future,
-    any part for the others"""
+    targets over 63 sessions, those without a target left out; it is traded to the near edge"""
+    lots: dict[str, Annotated[float, Field(ge=0, le=1e9)]] = Field(default={}, examples=[{"EURUSD": 1000.0}])
+    """symbol and the units of a lot, 0 for any part of a unit; left out: 1, and any part of a coin"""
     minimum_ticket: Annotated[float, Field(ge=0, le=1e9)] = 100.0
     """smallest value of a trade, in the book's currency; a position is closed and a cap is kept with smaller ones"""
     drawdown_stop: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, examples=[0.2])
@@ -88,18 +84,9 @@ class BookSettings(Settings):
     stop_sessions: Annotated[int, Field(ge=1, le=MOST_BARS)] = 21
     """sessions that the drawdown stop keeps the book flat; then the highest equity counts from there"""
 
-    def lot_of(self, symbol: str, asset_class: str) -> float:
-        """Units of a lot, 0 where any part of a unit is traded.
-
-        >>> settings = BookSettings(lots={"fx": 1000.0, "BRK-A": 0.0})
-        >>> [settings.lot_of(*one) for one in (("KO", "equity"), ("BRK-A", "equity"), ("EURUSD", "fx"), ("X", "index"))]
-        [1.0, 0.0, 1000.0, 0.0]
-        """
-        return self.lots.get(symbol, self.lots.get(asset_class, LOTS.get(asset_class, 0.0)))
-
 
 @dataclass(frozen=True)
-class Session:
+class BookView:
     """What is known of the names of a book at a close, and what is wanted of them. Arrays are (names,).
 
     Attributes
@@ -111,7 +98,7 @@ class Session:
         None. It must be finite for all names that are wanted or held.
     equity: money in the book's currency. held: units. price: value of one unit in the book's currency.
     lot: units of a lot, 0 for any part of a unit. volume: mean value traded a session over 21 days, NaN where nobody
-        knows. margin: share of a holding's value that is margin. paid: whether its value is paid for; of a future the
+        knows. margin: share of a holding's value that is margin. funded: whether its value is paid for; of a future the
         margin alone is. cost: of a trade, as a fraction of its value.
     tradable: whether the name trades at the next fill; what does not is held. closing: whether it is to be sold,
         because of a limit, a stop, a delisting or a halt of the book.
@@ -130,7 +117,7 @@ class Session:
     lot: FloatArray
     volume: FloatArray
     margin: FloatArray
-    paid: BoolArray
+    funded: BoolArray
     cost: FloatArray
     tradable: BoolArray
     closing: BoolArray
@@ -146,7 +133,7 @@ class Session:
 class BookState:
     """What sizing remembers from session to session; each session makes another one.
 
-    `targets`: (up to 63, names) targets of the last sessions, NaN before a name was there. `surprise`: mean square of
+    `targets`: (up to 63, names) targets of the last sessions, 0 before a name was there. `surprise`: mean square of
     the book's returns over their forecast deviations, 1 at the start. `peak`: the highest equity since the last stop;
     `flat_left`: sessions that the drawdown stop still keeps the book flat.
     """
@@ -165,13 +152,20 @@ class BookState:
     def among(self, names: Sequence[str]) -> Self:
         """The same for these names in this order; one that is new has no target yet."""
         at = places_of(names, self.names)
-        targets = np.where(at >= 0, self.targets[:, at], np.nan)
+        targets = np.where(at >= 0, self.targets[:, at], 0.0)
         return replace(self, names=tuple(names), targets=targets)
 
     @property
     def level(self) -> float:
         """What the forecast volatility of the book is multiplied by, from 2/3 to 3/2."""
         return min(max(math.sqrt(self.surprise), LEVEL[0]), LEVEL[1])
+
+    @property
+    def mean_target(self) -> FloatArray:
+        """(names,) mean size of each name's targets over the last 63 sessions, of those in which it had one."""
+        size = np.abs(self.targets)
+        added = size.cumsum(axis=0)[-1]  # one after the other, so that sessions before a name was there change no bit
+        return np.asarray(added / np.maximum((size > 0).sum(axis=0), 1), np.float64)
 
     def after_return(self, earned: float, variance: float) -> Self:
         """After a session: the book's return, and the variance of it forecast with what was held after its fill.
@@ -235,58 +229,58 @@ class Sized:
     state: BookState
 
 
-def trades_of(session: Session, state: BookState, settings: BookSettings) -> Sized:
+def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized:
     """What to trade at the next fill, from what is wanted and held at a close.
 
     The state is that after the session's own return and equity (`BookState.after_return`, `after_equity`), and has the
-    session's names. No trade is made of what `tradable` leaves out. After the trades no cap is exceeded, unless what
+    names of the view. No trade is made of what `tradable` leaves out. After the trades no cap is exceeded, unless what
     cannot be sold in one session exceeds it by itself; a finding says so. The same targets a second time give no more
     trades, unless participation or cash cut the first.
 
     Raises `SettingsError` for a name that is wanted or held without a price or a covariance, and for other names.
     """
-    session = _usable(session, state)
-    gates, findings = _Gates([""] * len(session.names)), list[Finding]()
-    ruined, stopped = not session.equity > 0, state.flat_left > 0
+    view = _usable(view, state)
+    gates, findings = _Gates([""] * len(view.names)), list[Finding]()
+    ruined, stopped = not view.equity > 0, state.flat_left > 0
     if ruined:
         findings.append(Finding("ruined", "no equity is left: everything is closed"))
-    equity = 1.0 if ruined else session.equity
-    unit = session.unit(equity)
-    held = _weights(session.held, unit)
-    closing, caps = session.closing | ruined | stopped, _Caps.of(session, settings)
+    equity = 1.0 if ruined else view.equity
+    unit = view.unit(equity)
+    held = _weights(view.held, unit)
+    closing, caps = view.closing | ruined | stopped, _Caps.of(view, settings)
 
-    stuck = np.where(session.tradable, 0.0, held)
-    wanted = _scaled(session, settings, state.level, stuck, closing, gates, findings)
+    stuck = np.where(view.tradable, 0.0, held)
+    wanted = _scaled(view, settings, state.level, stuck, closing, gates, findings)
     gates.set(stuck != 0, "halt")
-    gates.set(closing & session.tradable & (held != 0), "stop" if stopped else "close")
+    gates.set(closing & view.tradable & (held != 0), "stop" if stopped else "close")
     target = caps.cut(wanted, stuck, gates)
     state = state.after_target(target)
 
-    aimed = book_variance(target, session.covariance)
+    aimed = book_variance(target, view.covariance)
 
     def is_off(weights: FloatArray) -> bool:
-        has = book_variance(weights, session.covariance)
+        has = book_variance(weights, view.covariance)
         return aimed > 0 and abs(math.sqrt(has / aimed) - 1) > settings.book_band
 
-    half = settings.symbol_band * np.nanmean(np.abs(state.targets), axis=0)
+    half = settings.symbol_band * state.mean_target
     within_bands = np.where(target == 0, 0.0, np.clip(held, target - half, target + half))
     before, off = gates.names, is_off(held)
     if not off and np.array_equal(within_bands, held) and caps.hold(held):
-        units = session.held  # nothing is traded, as in most sessions
+        units = view.held  # nothing is traded, as in most sessions
     else:
-        units = _units_of(session, settings, equity, target, within_bands, caps, gates)
+        units = _units_of(view, settings, equity, target, within_bands, caps, gates)
     if off or is_off(_weights(units, unit)):
         gates = _Gates(before)
-        units = _units_of(session, settings, equity, target, target, caps, gates)
+        units = _units_of(view, settings, equity, target, target, caps, gates)
     weights = _weights(units, unit)
 
     if not caps.hold(weights):
         findings.append(Finding("cap", "a cap is exceeded by what cannot be sold in this session"))
-    findings += _no_lot(session.names, target, units, session.lot * unit)
-    volatility = state.level * math.sqrt(book_variance(target, session.covariance))
+    findings += _no_lot(view.names, target, units, view.lot * unit)
+    volatility = state.level * math.sqrt(aimed)
     spiked = math.nan
-    if session.spiked is not None:
-        spiked = state.level * math.sqrt(book_variance(target, session.spiked))
+    if view.spiked is not None:
+        spiked = state.level * math.sqrt(book_variance(target, view.spiked))
     if spiked > SPIKE_TIMES * settings.target_volatility * (1 + SLACK):
         said = (
             f"with each class falling together the volatility is {spiked:.1%} a year, more than {SPIKE_TIMES} times "
@@ -294,7 +288,7 @@ def trades_of(session: Session, state: BookState, settings: BookSettings) -> Siz
         )
         findings.append(Finding("spike", said))
     return Sized(
-        trades=units - session.held,
+        trades=units - view.held,
         weights=weights,
         target=target,
         gate=gates.names,
@@ -306,34 +300,34 @@ def trades_of(session: Session, state: BookState, settings: BookSettings) -> Siz
     )
 
 
-def _usable(session: Session, state: BookState) -> Session:
-    """The session, with 0 for the covariance of a name that is held, can be sold and is not wanted.
+def _usable(view: BookView, state: BookState) -> BookView:
+    """The view, with 0 for the covariance of a name that is held, can be sold and is not wanted.
 
     Raises `SettingsError` for other names than the state's, and for a name without a price or a covariance.
     """
-    if session.names != state.names:
+    if view.names != state.names:
         raise SettingsError(
-            f"a session of {len(session.names)} names does not fit a state of {len(state.names)}. Give "
-            "BookState.among(names) the names of the session."
+            f"the view has the names {shown(view.names)}, the state {shown(state.names)}. Give BookState.among(names) "
+            "the names of the view."
         )
-    held = session.held != 0
-    wanted = ((session.core != 0) | (session.evidence * session.tilt != 0)) & session.tradable & ~session.closing
-    needed = wanted | (held & ~session.tradable)
+    held = view.held != 0
+    wanted = ((view.core != 0) | (view.evidence * view.tilt != 0)) & view.tradable & ~view.closing
+    needed = wanted | (held & ~view.tradable)
     at = np.flatnonzero(needed)
-    unpriced = (needed | held) & ~(session.price > 0)
+    unpriced = (needed | held) & ~(view.price > 0)
     unknown = np.zeros(len(needed), bool)
-    unknown[at] = ~np.isfinite(session.covariance[np.ix_(at, at)]).all(1)
+    unknown[at] = ~np.isfinite(view.covariance[np.ix_(at, at)]).all(1)
     for lacking, what in ((unpriced, "price above 0"), (unknown, "forecast covariance")):
         if lacking.any():
-            name = session.names[int(np.argmax(lacking))]
+            name = view.names[int(np.argmax(lacking))]
             raise SettingsError(
                 f"{name!r} is wanted or held and has no {what}. Give the last one that is known, or do not want it."
             )
     rest = held & ~needed
-    if rest.any() and not np.isfinite(session.covariance[np.ix_(held, held)]).all():
-        known = np.where(np.isfinite(session.covariance), session.covariance, 0.0)
-        return replace(session, covariance=known)
-    return session
+    if rest.any() and not np.isfinite(view.covariance[np.ix_(held, held)]).all():
+        known = np.where(np.isfinite(view.covariance), view.covariance, 0.0)
+        return replace(view, covariance=known)
+    return view
 
 
 # ── 1. the target ─────────────────────────────────────────────────────────────────────────────────
@@ -360,7 +354,7 @@ def scale_of(wanted: FloatArray, stuck: FloatArray, covariance: FloatArray, targ
 
 
 def _scaled(
-    session: Session,
+    view: BookView,
     settings: BookSettings,
     level: float,
     stuck: FloatArray,
@@ -369,11 +363,11 @@ def _scaled(
     findings: list[Finding],
 ) -> FloatArray:
     """(names,) core and tilt at the target volatility, with what is stuck."""
-    free, aim, covariance = session.tradable & ~closing, settings.target_volatility / level, session.covariance
-    core = np.where(free, session.core, 0.0)
-    tilt = np.where(free, session.evidence * session.tilt, 0.0)
+    free, aim, covariance = view.tradable & ~closing, settings.target_volatility / level, view.covariance
+    core = np.where(free, view.core, 0.0)
+    tilt = np.where(free, view.evidence * view.tilt, 0.0)
     core = core * (scale_of(core, np.zeros_like(core), covariance, aim) or 0.0)
-    most = settings.tilt_share * aim * float(np.max(session.evidence, where=tilt != 0, initial=0.0))
+    most = settings.tilt_share * aim * float(np.max(view.evidence, where=tilt != 0, initial=0.0))
     size = math.sqrt(book_variance(tilt, covariance))
     wanted = core + tilt * min(1.0, most / size) if size > 0 else core
     scale = scale_of(wanted, stuck, covariance, aim)
@@ -383,8 +377,8 @@ def _scaled(
         scale = 0.0
     if not core.any():  # a tilt alone is not enlarged beyond its evidence
         scale = min(scale, 1.0)
-    if settings.spike_sizes and session.spiked is not None:
-        least = scale_of(wanted, stuck, session.spiked, SPIKE_TIMES * aim) or 0.0
+    if settings.spike_sizes and view.spiked is not None:
+        least = scale_of(wanted, stuck, view.spiked, SPIKE_TIMES * aim) or 0.0
         if least < scale:
             gates.set(wanted != 0, "spike")
             scale = least
@@ -415,29 +409,29 @@ class _Caps:
     """The caps of a book.
 
     `sums`: (share, cap, gate) of sums of |weight| times a (names,) share. `name`, `net`: the caps on one weight and on
-    the sum of all. `limit`: cash that may be used, over equity; `paid`, `margin`, `cost`: see `Session`.
+    the sum of all. `limit`: cash that may be used, over equity; `funded`, `margin`, `cost`: see `BookView`.
     """
 
     sums: tuple[tuple[FloatArray, float, str], ...]
     name: float
     net: float
     limit: float
-    paid: BoolArray
+    funded: BoolArray
     margin: FloatArray
     cost: FloatArray
 
     @classmethod
-    def of(cls, session: Session, settings: BookSettings) -> Self:
-        """The caps that the settings put on the names of a session."""
-        every, kinds = np.ones(len(session.names)), np.array(session.classes, dtype=object)
-        sums = [(every, settings.gross_cap, "gross"), (session.margin, settings.margin_cap, "margin")]
+    def of(cls, view: BookView, settings: BookSettings) -> Self:
+        """The caps that the settings put on the names of a view."""
+        every, kinds = np.ones(len(view.names)), np.array(view.classes, dtype=object)
+        sums = [(every, settings.gross_cap, "gross"), (view.margin, settings.margin_cap, "margin")]
         if (cap := settings.class_cap) is not None:
-            own = [np.where(kinds == kind, 1.0, 0.0) for kind in sorted(set(session.classes))]
+            own = [np.where(kinds == kind, 1.0, 0.0) for kind in sorted(set(view.classes))]
             sums = [*((share, cap, "class") for share in own), *sums]
         limit = max(1.0, min(settings.net_cap, settings.gross_cap))
         return cls(
-            tuple(sums), settings.name_cap or math.inf, settings.net_cap, limit, session.paid, session.margin,
-            session.cost,
+            tuple(sums), settings.name_cap or math.inf, settings.net_cap, limit, view.funded, view.margin,
+            view.cost,
         )  # fmt: skip
 
     def hold(self, weights: FloatArray) -> bool:
@@ -506,7 +500,7 @@ class _Caps:
     def within_cash(self, weights: FloatArray, held: FloatArray, gates: _Gates) -> FloatArray:
         """(names,) weights that can be paid for, costs included: purchases that enlarge a holding are made smaller."""
         use, used = (
-            np.where(self.paid, one, np.abs(one) * self.margin) for one in (weights, held)
+            np.where(self.funded, one, np.abs(one) * self.margin) for one in (weights, held)
         )  # of the cash, after and before
         need = use - used + np.abs(weights - held) * self.cost
         buys = (np.abs(weights) > np.abs(held)) & (need > 0)
@@ -542,7 +536,7 @@ def ideal_half_width(weight: float, cost: float, aversion: float, volatility: fl
 
 
 def _units_of(
-    session: Session,
+    view: BookView,
     settings: BookSettings,
     equity: float,
     target: FloatArray,
@@ -554,12 +548,12 @@ def _units_of(
 
     The target is what caps are kept by, where what is wanted within the bands exceeds them.
     """
-    unit, least = session.unit(equity), settings.minimum_ticket / equity
-    held = _weights(session.held, unit)
-    room = settings.participation * (0.5 if session.stress else 1.0) * session.volume / equity
-    room = np.where(session.tradable, np.where(np.isnan(room), np.inf, room), 0.0)
+    unit, least = view.unit(equity), settings.minimum_ticket / equity
+    held = _weights(view.held, unit)
+    room = settings.participation * (0.5 if view.stress else 1.0) * view.volume / equity
+    room = np.where(view.tradable, np.where(np.isnan(room), np.inf, room), 0.0)
     reached = np.clip(wanted, held - room, held + room)
-    gates.set((np.abs(reached - wanted) > SLACK) & session.tradable, "participation")
+    gates.set((np.abs(reached - wanted) > SLACK) & view.tradable, "participation")
     fixed = np.sign(held) * np.maximum(np.abs(held) - room, 0.0)  # what cannot be sold in one session
     goal = caps.cut(np.clip(target, held - room, held + room), fixed)
     weights = caps.toward(goal, reached, gates)
@@ -567,13 +561,13 @@ def _units_of(
     def whole(weights: FloatArray) -> FloatArray:
         same = (np.abs(weights - held) <= SLACK) & (weights != 0)
         units = np.where(weights == 0, 0.0, weights / unit)
-        return np.where(same, session.held, _whole(units, session.held, session.lot, room / unit))
+        return np.where(same, view.held, _whole(units, view.held, view.lot, room / unit))
 
     units = whole(caps.net_again(_weights(whole(weights), unit), fixed))
-    gates.set((units == session.held) & (np.abs(weights - held) > SLACK), "lot")
-    units = _without_small(units, session.held, unit, least, caps, gates)
+    gates.set((units == view.held) & (np.abs(weights - held) > SLACK), "lot")
+    units = _without_small(units, view.held, unit, least, caps, gates)
     units = whole(caps.within_cash(_weights(units, unit), held, gates))
-    return _without_small(units, session.held, unit, least, caps, gates)
+    return _without_small(units, view.held, unit, least, caps, gates)
 
 
 def _weights(units: FloatArray, unit: FloatArray) -> FloatArray:

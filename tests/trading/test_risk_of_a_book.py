@@ -15,6 +15,7 @@ from gatecast.trading.risk import (
     METHODS,
     Stress,
     betas,
+    book_betas,
     capacity_of,
     days_to_sell,
     filtered_outcomes,
@@ -166,6 +167,14 @@ def test_factors_are_what_the_universe_has() -> None:
     assert find_factors(["A"], ["equity"], np.ones((3, 1))).keys() == {"equity"}
 
 
+def test_a_book_has_the_betas_of_what_it_holds() -> None:
+    move = np.random.default_rng(10).standard_normal(300)
+    returns = np.column_stack([move, 2 * move, np.full(300, np.nan)])
+    found = book_betas(["A", "B", "TLT"], ["index", "equity", "etf"], np.array([0.5, -0.1, 0.3]), returns)
+    assert found["equity"] == pytest.approx(0.5 - 0.1 * 2)
+    assert found["duration"] == 0
+
+
 def test_momentum_is_known_before_the_session() -> None:
     random = np.random.default_rng(8)
     drift = np.linspace(-0.01, 0.01, 9)
@@ -238,7 +247,19 @@ def test_a_crisis_is_replayed_and_what_was_not_there_is_proxied() -> None:
     assert found.worst == pytest.approx(found.result)  # it ends at its deepest
     missing = replay("2008", ["A", "B", "C", "D"], classes, weights, returns, days)
     assert np.isnan(missing.result)
-    assert missing.words == "the bars do not reach back to 2008-09-15 to 2008-11-20"
+    assert missing.words == "the bars have less than half of the sessions from 2008-09-15 to 2008-11-20"
+
+
+def test_what_has_no_peer_in_a_crisis_moves_by_its_beta_of_today() -> None:
+    first, _ = CRISES["2020"]
+    days = [first + timedelta(days=day) for day in range(300)]
+    move = 0.01 * np.random.default_rng(11).standard_normal(300)
+    returns = np.column_stack([move, 0.5 * move])
+    returns[:60, 1] = np.nan
+    found = replay("2020", ["A", "C"], ["equity", "commodity"], np.array([0.0, 1.0]), returns, days)
+    inside = [day <= CRISES["2020"][1] for day in days]
+    assert found.result == pytest.approx(np.prod(1 + 0.5 * move[inside]) - 1)
+    assert found.proxied == ("C",)
 
 
 def test_correlations_of_one_within_a_class() -> None:

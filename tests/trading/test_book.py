@@ -1,0 +1,187 @@
+"""The book over sessions: nothing later is known, money adds up, ends are booked, and each line is what it says."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.errors import SettingsError
+from gatecast.market import synthetic
+from gatecast.market.actions import read_actions, with_known_at
+from gatecast.market.bars import make_bars
+from gatecast.market.facts import facts_of
+from gatecast.trading.book import (
+    Book,
+    Sessions,
+    core_path,
+    first_session,
+    past_deviations,
+    run_line,
+    sessions_by,
+)  # fmt: skip
+from gatecast.trading.core import Core
+from gatecast.trading.costs import MoneySettings
+from gatecast.trading.sizing import BookSettings
+
+FREE = MoneySettings(
+    commission_bps=0, commission_minimum=0, half_spread_bps=0, impact=0, benchmark_rate=0, debit_spread=0,
+    credit_spread=0, currency="EUR",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Sessions:
+    return sessions_by(facts_of(synthetic.g1(420, seed=3, symbols=3)), Book())
+
+
+@pytest.fixture(scope="module")
+def deviations(sessions: Sessions) -> np.ndarray:
+    return past_deviations(sessions.returns)
+
+
+def test_a_line_knows_nothing_of_later_sessions(sessions: Sessions, deviations: np.ndarray) -> None:
+    core, book = core_path(sessions, Core()), Book()
+    begin = first_session([deviations], core)
+    whole, cut = run_line(sessions, core, deviations, book, begin=begin), 380
+    short = sessions.until(cut)
+    part = run_line(short, core_path(short, Core()), past_deviations(short.returns), book, begin=begin)
+    np.testing.assert_array_equal(part.held, whole.held[: cut - begin])
+    np.testing.assert_array_equal(part.net, whole.net[: cut - begin])
+    np.testing.assert_array_equal(part.core_variance, whole.core_variance[: cut - begin])
+
+
+def test_the_money_of_a_line_adds_up_and_no_cap_is_exceeded(sessions: Sessions, deviations: np.ndarray) -> None:
+    core = core_path(sessions, Core())
+    book = Book(size=BookSettings(target_volatility=0.3, gross_cap=0.9, name_cap=0.35))
+    frame = (line := run_line(sessions, core, deviations, book, begin=first_session([deviations], core))).frame
+    earned = frame.select(pl.col("gain", "currency", "dividend", "carry")).sum_horizontal()
+    paid = frame.select(pl.col("withheld", "commission", "spread", "impact", "borrow", "funding")).sum_horizontal()
+    after = frame["before"] + earned - paid + frame["interest"]
+    np.testing.assert_allclose(after, frame["equity"], rtol=1e-9)
+    np.testing.assert_allclose((1 + line.net).prod() * book.size.capital, frame["equity"][-1], rtol=1e-9)
+    assert np.abs(line.held).max() <= 0.35 + 1e-9
+    assert np.abs(line.held).sum(axis=1).max() <= 0.9 + 1e-9
+    assert {"gross", "name"} & {gate for gates in line.gates for gate in gates}
+
+
+def test_the_book_has_the_volatility_that_is_asked_for(sessions: Sessions, deviations: np.ndarray) -> None:
+    core = core_path(sessions, Core())
+    begin = first_session([deviations], core)
+    for target in (0.02, 0.04):
+        book = Book(size=BookSettings(target_volatility=target))
+        line = run_line(sessions, core, deviations, book, begin=begin)
+        assert line.net[1:].std() * np.sqrt(252) == pytest.approx(target, rel=0.2)
+        assert line.frame["reached"].mean() > 0.95
+        assert line.frame["volatility"].to_numpy() == pytest.approx(target, rel=1e-6)
+
+
+def test_what_is_bought_and_held_earns_its_prices(deviations: np.ndarray) -> None:
+    sessions = sessions_by(facts_of(synthetic.g1(420, seed=3, symbols=3)), Book(money=FREE))
+    core = core_path(sessions, Core())
+    begin = first_session([deviations], core)
+    line = run_line(sessions, core, deviations, Book(money=FREE), begin=begin, rebalanced=False)
+    units = line.held[0] * 1e6 / sessions.grid.close[begin]
+    fill, close = sessions.grid.fill[begin + 1], sessions.grid.close[-1]
+    whole = np.round(units)
+    assert line.frame["equity"][-1] == pytest.approx(1e6 + (whole * (close - fill)).sum(), rel=1e-9)
+    assert (line.frame["traded"].to_numpy()[2:] == 0).all()
+
+
+def test_a_tilt_without_evidence_is_none_and_one_with_it_is_held(sessions: Sessions, deviations: np.ndarray) -> None:
+    core = core_path(sessions, Core())
+    begin = first_session([deviations], core)
+    tilt = np.full(core.shape, 0.5) * np.array([1, 0, 0])
+    plain, none, some = (
+        run_line(sessions, core, deviations, Book(), begin=begin, tilt=one, evidence=evidence)
+        for one, evidence in ((None, None), (tilt, np.zeros(core.shape)), (tilt, np.ones(core.shape)))
+    )
+    np.testing.assert_array_equal(plain.held, none.held)
+    assert some.held[:, 0].mean() > 1.2 * plain.held[:, 0].mean()
+
+
+def planted() -> pl.DataFrame:
+    """Two funds; one stops trading for a week, another instrument follows under the name of the second."""
+    days = pl.date_range(date(2022, 1, 3), date(2023, 6, 30), "1d", eager=True)
+    days = days.filter(days.dt.weekday() < 6)
+    rng = np.random.default_rng(1)
+    frames = []
+    for symbol in ("A", "B", "C"):
+        close = 50 * np.exp(np.cumsum(0.01 * rng.standard_normal(len(days))))
+        frames.append(
+            pl.DataFrame(
+                {
+                    "symbol": symbol, "asset_class": "equity",
+                    "time": [datetime(d.year, d.month, d.day, 21, tzinfo=UTC) for d in days], "open": close,
+                    "high": close * 1.01, "low": close / 1.01, "close": close, "volume": 1e7,
+                }
+            )
+        )  # fmt: skip
+    return make_bars(pl.concat(frames))
+
+
+def test_a_delisting_is_booked_once_and_a_halt_is_held() -> None:
+    bars = planted()
+    stop = datetime(2023, 3, 15, 21, tzinfo=UTC)
+    gone = (pl.col("symbol") == "A") & (pl.col("time") > stop)
+    halted = (pl.col("symbol") == "B") & pl.col("time").is_between(stop, stop + timedelta(days=7))
+    bars = bars.filter(~gone, ~halted)
+    told = pl.DataFrame({"symbol": ["A"], "date": [date(2023, 3, 16)], "value": [-0.4]})
+    facts = facts_of(bars, with_known_at(read_actions(told, kind="delisting"), bars))
+    book = Book(money=FREE)
+    sessions = sessions_by(facts, book)
+    deviations, core = past_deviations(sessions.returns), core_path(sessions, Core())
+    line = run_line(sessions, core, deviations, book, begin=first_session([deviations], core))
+    first = len(sessions.days) - len(line.held)
+    place = sessions.days.index(date(2023, 3, 16)) - first
+    a, b, _ = (sessions.place[name] for name in "ABC")
+    assert line.held[place - 1, a] > 0.05
+    assert (line.held[place:, a] == 0).all()
+    assert (line.held[place : place + 3, b] > 0).all()
+    assert not line.frame["gain"].is_nan().any()
+    assert line.net[place] < -0.3 * line.held[place - 1, a]  # -40 % of what was held, and what the others did
+
+
+def test_another_instrument_under_a_name_earns_nothing_by_its_price() -> None:
+    bars = planted()
+    since = pl.col("time") > datetime(2023, 3, 15, tzinfo=UTC)
+    pause = pl.col("time").is_between(datetime(2023, 3, 15, tzinfo=UTC), datetime(2023, 4, 10, tzinfo=UTC))
+    own = pl.col("symbol") == "A"
+    level = pl.when(own & since).then(40.0).otherwise(1.0)
+    prices = [pl.col(name) * level for name in ("open", "high", "low", "close")]
+    bars = make_bars(bars.filter(~(own & pause)).with_columns(prices).drop("segment"))
+    book = Book(money=FREE)
+    sessions = sessions_by(facts_of(bars), book)
+    deviations, core = past_deviations(sessions.returns), core_path(sessions, Core())
+    line = run_line(sessions, core, deviations, book, begin=first_session([deviations], core))
+    assert np.abs(line.net).max() < 0.3
+    assert sessions.returns[~np.isnan(sessions.returns)].max() < 0.2
+
+
+def test_a_future_without_a_contract_is_left_out_and_said() -> None:
+    bars = planted().with_columns(
+        symbol=pl.when(pl.col("symbol") == "C").then(pl.lit("CL=F")).otherwise("symbol"),
+        asset_class=pl.when(pl.col("symbol") == "C").then(pl.lit("future")).otherwise("asset_class"),
+    )
+    sessions = sessions_by(facts_of(bars), Book())
+    assert sessions.names == ("A", "B")
+    assert "table of contracts" in sessions.left_out["CL=F"]
+
+
+def test_a_core_file_that_was_not_read_is_refused(sessions: Sessions) -> None:
+    with pytest.raises(SettingsError, match="were not read"):
+        core_path(sessions, Core(kind="weights", file="weights.csv"))
+
+
+def test_deviations_of_the_past() -> None:
+    rng = np.random.default_rng(0)
+    returns = rng.standard_normal((60, 2))
+    returns[10, 0] = np.nan
+    weight = 0.94 ** np.arange(59, -1, -1.0)
+    known = ~np.isnan(returns[:, 0])
+    expected = np.sqrt((weight[known] * returns[known, 0] ** 2).sum() / weight[known].sum())
+    found = past_deviations(returns)
+    assert found[-1, 0] == pytest.approx(expected, rel=0.02)  # a gap counts no step
+    assert np.isnan(found[20, 1])
