@@ -30,6 +30,9 @@ def settings_page() -> str:
     for name, field in Experiment.model_fields.items():
         if (kind := section(field)) is not None:
             lines += ["", f"## [{name}]", "", words(field), *_table(kind, SHARED_SETTINGS.get(name, set()))]
+            for inner, one in kind.model_fields.items():
+                if (within := section(one)) is not None:
+                    lines += ["", f"### [{name}.{inner}]", "", words(one), *_table(within)]
         elif holds_settings(field):
             lines += ["", f"## [{name}.NAME]", "", words(field)]
             for one in sorted(REGISTRIES[name]):
@@ -41,13 +44,14 @@ def settings_page() -> str:
 
 
 def _table(kind: type[Settings], above: Collection[str] = ()) -> list[str]:
-    lines = ["", "| setting | default | range | what it is |", "|---|---|---|---|"]
+    head, lines = ["", "| setting | default | range | what it is |", "|---|---|---|---|"], list[str]()
     for name, value in kind().model_dump(mode="json", exclude=set(above)).items():
         field = kind.model_fields[name]
         if section(field) is None and not holds_settings(field):
             default = "not set" if value is None else f"`{json.dumps(value)}`"
-            lines.append(f"| `{name}` | {default} | {allowed(field)} | {words(field)} |")
-    return lines
+            said = words(field).replace("|", r"\|")
+            lines.append(f"| `{name}` | {default} | {allowed(field)} | {said} |")
+    return head + lines if lines else []
 
 
 def features_page() -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,15 @@ from rich.console import Console
 from attack.readers import SMALL_NETWORK
 from gatecast.cli.app import app, execute
 from gatecast.cli.options import core_count
-from gatecast.cli.show import show_forecasts
+from gatecast.cli.show import show_forecasts, show_run
+from gatecast.compute.estimate import Cost
 from gatecast.errors import TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
+from gatecast.report.words import decimals, percent
+from gatecast.runs import Run
 from gatecast.settings import words as words_of
 from gatecast.store import load_run
 
@@ -337,8 +341,9 @@ def test_run_writes_the_folder_and_says_the_verdict(finished: Path) -> None:
     out = (finished.parent / "out.txt").read_text(encoding="ascii")  # whatever the encoding of the terminal
     run = load_run(finished)
     assert run.scores["summary"]["headline"] in out
-    for head in ("return", "direction", "volatility", "regime", "strategy"):
+    for head in ("return", "direction", "volatility", "regime", "strategy", "risk"):
         assert f"{head} " in out
+    assert f"risk: The book's risk cannot be judged: it has {len_of_book(run)} sessions, 250 are needed." in out
     assert f"equity {len(run.scores['folds'])}" in out
     assert "report.html" in out
     assert (finished / "report.html").read_text(encoding="utf-8").lstrip().startswith("<!doctype html>")
@@ -452,6 +457,27 @@ def test_the_package_is_the_command() -> None:
     assert told.stdout.startswith("gatecast ")
 
 
+def len_of_book(run: Run) -> int:
+    sessions: int = run.scores["book"]["lines"][0]["sessions"]
+    return sessions
+
+
+def test_the_verdict_on_screen_quotes_control_and_money(finished: Path) -> None:
+    run = load_run(finished)
+    said = {name: f"{name.title()}: cannot tell." for name in ("forecast", "control", "money")}
+    answers = {name: {"sentence": one} for name, one in said.items()}
+    risk = {**run.verdicts["risk"], "effect": 0.01, "sentence": " ".join(said.values()), **answers}
+    judged = replace(run, scores={**run.scores, "verdicts": {**run.verdicts, "risk": risk}})
+    screen = io.StringIO()
+    show_run(judged, None, Cost(1.0, None, 1.0), Console(file=screen, width=200))
+    lines = screen.getvalue().splitlines()
+    first = lines.index(said["control"])
+    assert lines[first + 1] == said["money"]
+    assert said["forecast"] not in lines
+    assert [line.strip() for line in judged.summary().splitlines() if line.strip() in said.values()] == [*said.values()]
+    assert "<br>".join(said.values()) in judged._repr_html_()
+
+
 def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: Path) -> None:
     page = finished / "report.html"
     first = page.read_bytes()
@@ -460,6 +486,16 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
     assert answer.status == 0
     assert answer.out.strip() == str(page)
     assert page.read_bytes() == first  # nothing in it came from memory alone
+    shown, book = first.decode(), load_run(finished).scores["book"]
+    assert shown.count('data-figure="book"') == 1
+    for line in book["lines"]:
+        volatility, turnover = percent(line["volatility"]), decimals(line["turnover"])
+        assert re.search(rf"<td>{line['title']}</td>.*{volatility}</td>.*>{turnover}</td>", shown)
+    assert len({len(values) for values in book["curve"].values()}) == 1
+    assert set(book["curve"]) == {"day", "cash", *(line["line"] for line in book["lines"])}
+    assert [round(values[0] / book["capital"], 2) for name, values in book["curve"].items() if name != "day"] == [
+        1.0
+    ] * (len(book["lines"]) + 1)
 
 
 def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path, data: Path) -> None:

@@ -96,6 +96,7 @@ def test_json_that_can_be_read_in_two_ways_is_refused(folder: Path, name: str, c
         ("scores.json", {"verdicts": []}, "verdicts"),
         ("scores.json", {"folds": [{"asset_class": "index"}]}, "folds"),
         ("scores.json", {"warnings": "text"}, "warnings"),
+        ("scores.json", {"book": {"lines": [{"line": "ensemble"}]}}, "book.lines.0.title"),
         ("provenance.json", {"data_hash": "0" * 64}, "not the bars"),
         ("provenance.json", {"features": {"index": 3}}, "features"),
         ("issued/index.json", {"refits": ["never"]}, "refits"),

@@ -38,7 +38,7 @@ from gatecast.evaluation.ledger import (
 )
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
 from gatecast.evaluation.record import Record, records_of
-from gatecast.evaluation.risk import Risk, judge_risk, verdict_on
+from gatecast.evaluation.risk import Risk, judge_risk, sentences_of, verdict_on
 from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
 from gatecast.evaluation.verdict import Verdict, judge, with_trials_unknown
@@ -127,7 +127,8 @@ class Run:
         """The headline in one line, then verdicts and warnings in lines of at most 100 characters."""
         lines = []
         for head, one in self.verdicts.items():
-            lines += [f"{head:<11}{one['verdict']}", *_wrapped(one["sentence"], "    ")]
+            said = [line for sentence in sentences_of(one) for line in _wrapped(sentence, "    ")]
+            lines += [f"{head:<11}{one['verdict']}", *said]
         first = (self.scores.get("summary") or {}).get("headline", "")
         warnings = [line for text in self.scores.get("warnings") or () for line in _wrapped(f"warning: {text}")]
         return "\n".join([*([first] if first else []), *lines, *warnings])
@@ -152,9 +153,10 @@ class Run:
     def _repr_html_(self) -> str:
         from html import escape
 
+        said = {head: "<br>".join(map(escape, sentences_of(one))) for head, one in self.verdicts.items()}
         rows = "".join(
-            f"<tr><td>{escape(head)}</td><td><b>{escape(v['verdict'])}</b></td><td>{escape(v['sentence'])}</td></tr>"
-            for head, v in self.verdicts.items()
+            f"<tr><td>{escape(head)}</td><td><b>{escape(one['verdict'])}</b></td><td>{said[head]}</td></tr>"
+            for head, one in self.verdicts.items()
         )
         warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
         return f"<h3>{escape(self.experiment.name)}</h3>{warning}<table>{rows}</table>"
@@ -220,7 +222,8 @@ def judged(
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
-    lines = lines_of(chain.classes, sessions_by(chain.facts, experiment.book), experiment.book, jobs=jobs)
+    sessions = sessions_by(chain.facts, experiment.book)
+    lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
     risk = risk_of(experiment, chain, lines)
     verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)
     without = None
@@ -244,7 +247,7 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk)})
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -50,8 +51,9 @@ from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharp
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
-from gatecast.trading.book import BOUGHT, TILTED, Line
+from gatecast.trading.book import BOUGHT, CASH, TILTED, Line
 from gatecast.trading.plausible import PLANTED
+from gatecast.trading.sizing import TARGET_CAPS
 
 FloatArray = NDArray[np.float64]
 
@@ -147,35 +149,48 @@ def scores_of(
     return plain
 
 
-def book_scores(experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None) -> dict[str, Any]:
-    """What each line of the book held, earned and paid, and its equity every few sessions; {} where it has no lines."""
+def book_scores(
+    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, left_out: Mapping[str, str]
+) -> dict[str, Any]:
+    """What each line of the book held, earned and paid, and its equity every few sessions; without lines only why.
+
+    `left_out`: symbol -> why its money cannot be counted, see `book.Sessions`. In the curve cash is the equity of a
+    book that earns the benchmark rate and holds nothing.
+    """
     if not lines:
-        return {}
+        return {"left_out": dict(left_out)} if left_out else {}
     titles, settings = experiment.model_titles, experiment.book
     rows = [
         {"line": name, "title": BOOK_TITLES.get(name, titles.get(name, name)), **line_scores(one, chain.bars)}
         for name, one in lines.items()
     ]
-    every = max(1, -(-len(next(iter(lines.values())).frame) // MOST_POINTS))
-    days = next(iter(lines.values())).frame["day"].dt.to_string()
+    first = next(iter(lines.values())).frame
+    shown = np.unique(np.linspace(0, len(first) - 1, min(len(first), MOST_POINTS)).round().astype(np.int64))
+    cash = settings.size.capital * np.cumprod(1 + first["net"].to_numpy() - first["excess"].to_numpy())
+    equity = {name: one.frame["equity"].to_numpy() for name, one in lines.items()} | {CASH: cash}
     return {
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
-        "currency": settings.money.currency, "lines": rows, "risk": risk.to_dict() if risk else None,
+        "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
+        "left_out": dict(left_out), "lines": rows, "risk": risk.to_dict() if risk else None,
         "curve": {
-            "day": days.gather_every(every).to_list(),
-            **{name: one.frame["equity"].gather_every(every).to_list() for name, one in lines.items()},
+            "day": first["day"].dt.to_string().gather(shown).to_list(),
+            **{name: values[shown].tolist() for name, values in equity.items()},
         },
     }  # fmt: skip
 
 
-BOOK_TITLES = {TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}
-"""Line of the book that is no model's -> what a reader calls it."""
+BOOK_TITLES = {ENSEMBLE: "gatecast", TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}
+"""Line of the book -> what a reader calls it; of the others the title of the model."""
 MOST_POINTS = 1000
 """Points of a curve that is kept among the scores."""
 
 
-def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, float]:
-    """The figures of one line, a year where they are of a time; what is paid is a share of the equity before."""
+def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
+    """The figures of one line, a year where they are of a time; what is paid is a share of the equity before.
+
+    `reached`: share of the closes at which the target volatility was reached; `caps`: cap -> closes at which it kept
+    the target lower. `findings`: kind, closes, and the newest sentence, see `sizing.Finding`.
+    """
     frame, before = line.frame, line.frame["before"].to_numpy()
     per_year = rows_per_year(frame.rename({"day": "time"}), bars)
     years = len(frame) / per_year
@@ -189,8 +204,19 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, float]:
         "drawdown": sheet["max_drawdown"], "gross": float(frame["gross"].mean()),  # type: ignore[arg-type]
         "turnover": paid("traded") / 2, "cost": paid("commission", "spread", "impact"), "interest": paid("interest"),
         "borrow": paid("borrow"), "reached": float(frame["reached"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
-        "years": years,
+        "years": years, "sessions": len(frame), "caps": caps_of(line),
+        "findings": [
+            {"kind": kind, "closes": closes, "newest": said} for kind, (closes, said) in sorted(line.findings.items())
+        ],
     }  # fmt: skip
+
+
+def caps_of(line: Line) -> dict[str, int]:
+    """Cap -> closes at which it cut a symbol's target and the target volatility was not reached, the most first."""
+    short = (~line.frame["reached"]).to_list()
+    counts = Counter(cap for gates, missed in zip(line.gates, short, strict=True) if missed
+                     for cap in TARGET_CAPS if cap in gates)  # fmt: skip
+    return dict(counts.most_common())
 
 
 def fill_in_words(share: float) -> dict[str, str]:

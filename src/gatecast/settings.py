@@ -442,27 +442,31 @@ def to_toml(settings: Settings, notes: Mapping[str, str] | None = None) -> str:
     >>> print(to_toml(Garch(every=3)).splitlines()[2])
     every = 3  # refits from one fit of the parameters to the next; the variance goes on bar by bar; 1 to 1000
     """
-    kind, notes = type(settings), notes or {}
+    kind = type(settings)
     head = f"# Settings of a gatecast {kind.__name__.lower()}. What is commented out is not set: the line shows how."
-    lines = [head, "", *_lines(settings)]
-    above = shared_settings(kind)
-    for name, field in kind.model_fields.items():
+    return "\n".join([head, "", *_lines(settings), *_tables(settings, notes or {})]) + "\n"
+
+
+def _tables(settings: Settings, notes: Mapping[str, str], path: str = "", mark: str = "") -> list[str]:
+    """The lines of the sections of settings, and of the sections in those, such as [book.size]."""
+    above, lines = shared_settings(type(settings)), list[str]()
+    for name, field in type(settings).model_fields.items():
         if (inner := section(field)) is not None:
             given = getattr(settings, name)
-            mark = "# " if given is None else ""
+            hidden, one = ("# ", inner()) if given is None else (mark, given)
             lines += ["", f"# {notes[name]}"] if name in notes else []
-            lines += ["", f"# {words(field)}", f"{mark}[{name}]"]
-            lines += _lines(inner() if given is None else given, mark, above.get(name, set()))
+            lines += ["", f"# {words(field)}", f"{hidden}[{path}{name}]"]
+            lines += [*_lines(one, hidden, above.get(name, set())), *_tables(one, {}, f"{path}{name}.", hidden)]
         elif holds_settings(field):
             for key, one in getattr(settings, name).items():
                 lines += [
                     "",
                     f"# {first_words(type(one))}",
-                    f"[{name}.{key}]",
+                    f"[{path}{name}.{key}]",
                     f'kind = "{one.kind}"  # what it is',
                 ]
                 lines += _lines(one, "", shared(type(one)))
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _lines(settings: Settings, mark: str = "", above: typing.Collection[str] = ()) -> list[str]:
@@ -487,7 +491,7 @@ def _assignment(key: str, value: Any) -> str:
     """`key = value` on one line."""
     if value is None:
         return f"{key} ="
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         return f"{key} = {{{', '.join(_assignment(name, one) for name, one in value.items())}}}"
     text = tomli_w.dumps({key: value}).strip()
     return text.replace("[\n    ", "[").replace(",\n    ", ", ").replace(",\n]", "]")

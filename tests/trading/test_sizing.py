@@ -47,6 +47,10 @@ def sized(one: BookView, given: BookSettings = FREE, state: BookState | None = N
     return trades_of(one, state or BookState.start(one.names), given)
 
 
+def sentences(found: Sized) -> tuple[str, ...]:
+    return tuple(one.sentence for one in found.findings)
+
+
 def volatility(weights: FloatArray, covariance: FloatArray = TWO) -> float:
     return math.sqrt(book_variance(weights, covariance))
 
@@ -75,7 +79,7 @@ def test_nothing_beside_what_is_stuck_where_it_is_too_much_already() -> None:
     assert scale_of(one.core, np.array([0.8, 0.0]), TWO, 0.1) is None
     found = sized(one)
     assert found.trades.tolist() == [0.0, 0.0]
-    assert found.findings == ("what cannot be traded is beyond the target volatility: nothing else is held",)
+    assert sentences(found) == ("what cannot be traded is beyond the target volatility: nothing else is held",)
     assert found.gate == ("halt", "halt")
 
 
@@ -85,7 +89,7 @@ def test_one_lot_of_a_large_contract_is_too_much() -> None:
     assert found.target.tolist() == pytest.approx([0.1])
     assert found.trades.tolist() == [0.0]
     assert found.gate == ("lot",)
-    assert found.findings == ("A: one lot is 25.00% of the equity, more than the target of 10.00%: nothing is held",)
+    assert sentences(found) == ("A: one lot is 25.00% of the equity, more than the target of 10.00%: nothing is held",)
 
 
 def test_the_band_that_costs_least() -> None:
@@ -164,7 +168,7 @@ def test_what_cannot_be_sold_is_told_where_it_exceeds_a_cap() -> None:
     one = view_of([0.5, 0.5], held=[0.0, 500_000.0], volume=[np.nan, 1e6])
     found = sized(one, FREE.replace(name_cap=0.3))
     assert found.weights.tolist() == pytest.approx([0.3, 0.4])
-    assert found.findings == ("a cap is exceeded by what cannot be sold in this session",)
+    assert sentences(found) == ("a cap is exceeded by what cannot be sold in this session",)
 
 
 def test_a_class_falling_together_is_told_or_sizes_the_book() -> None:
@@ -172,7 +176,7 @@ def test_a_class_falling_together_is_told_or_sizes_the_book() -> None:
     one = view_of([0.5, 0.5], spiked=spiked)
     found = sized(one)
     assert found.spiked == pytest.approx(volatility(found.target, spiked))
-    assert "with each class falling together the volatility is 23.0% a year" in found.findings[0]
+    assert "with each class falling together the volatility is 23.0% a year" in sentences(found)[0]
     smaller = sized(one, FREE.replace(spike_sizes=True))
     assert volatility(smaller.target, spiked) == pytest.approx(0.15)
     assert smaller.gate == ("spike", "spike")
@@ -260,7 +264,7 @@ def test_small_purchases_are_dropped_where_small_sales_keep_a_cap() -> None:
 def test_no_equity_closes_everything() -> None:
     found = sized(view_of([1.0, 0.0], held=[10.0, -3.0], equity=-5.0))
     assert found.trades.tolist() == [-10.0, 3.0]
-    assert found.findings == ("no equity is left: everything is closed",)
+    assert sentences(found) == ("no equity is left: everything is closed",)
 
 
 # ── state ─────────────────────────────────────────────────────────────────────────────────────────
@@ -363,7 +367,7 @@ def exceeded(weights: FloatArray, one: BookView, given: BookSettings) -> bool:
 def test_no_cap_is_exceeded_unless_it_is_told(book: tuple[BookView, BookSettings, BookState]) -> None:
     one, given, state = book
     found = trades_of(one, state, given)
-    told = "a cap is exceeded by what cannot be sold in this session" in found.findings
+    told = "a cap is exceeded by what cannot be sold in this session" in sentences(found)
     assert exceeded(found.weights, one, given) == told
     if told:  # there is what could not be sold
         assert (~one.tradable | ~np.isnan(one.volume)).any()

@@ -145,6 +145,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
+    from gatecast.evaluation.risk import quoted
     from gatecast.forecasting.panel import model_phrase
 
     summary, scores = run.scores.get("summary") or {}, run.scores
@@ -168,6 +169,8 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     for head, verdict in run.verdicts.items():
         if verdict["effect"] is None and verdict.get("sentence"):
             console.print(Text(printable(f"{head}: {verdict['sentence']}")), soft_wrap=True)
+    for sentence in quoted(run.verdicts.get("risk") or {}):
+        console.print(Text(printable(sentence)), soft_wrap=True)
     control = scores.get("control")
     if control:
         found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]

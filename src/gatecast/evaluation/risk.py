@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.verdict import BEYOND, CANNOT_TELL, FLOOR, NOTHING, SKILL, Verdict, after_trials
 from gatecast.files import jsonable
+from gatecast.forecasting.panel import model_phrase
 from gatecast.metrics import significance
 from gatecast.metrics.risk import certainty_equivalent_gain, realised_by_forecast, spread_of_volatility
 from gatecast.metrics.significance import BOUND, FixedB
@@ -48,7 +49,8 @@ class Answer:
     """One line of the verdict: an effect with its 90 % interval, one-sided p-value and what could have been seen.
 
     `effect`: above 0 is better than the rival. `detectable`: the least effect that so many sessions show in 80 of 100
-    cases. `reason`: why there is none; "" where there is.
+    cases. `reason`: why there is none; "" where there is. `pvalue_corrected`: for a run's other tests and trials, NaN
+    before that and of what is no test.
     """
 
     measure: str
@@ -59,6 +61,7 @@ class Answer:
     detectable: float = np.nan
     n: int = 0
     reason: str = ""
+    pvalue_corrected: float = np.nan
 
     @classmethod
     def of(cls, measure: str, test: FixedB, scale: float = 1.0) -> Answer:
@@ -71,8 +74,8 @@ class Answer:
 
     @property
     def better(self) -> bool:
-        """Whether the interval lies above 0."""
-        return bool(self.low > 0)
+        """Whether the interval lies above 0, and the corrected p-value, where there is one, is significant."""
+        return bool(self.low > 0 and not self.pvalue_corrected >= LEVEL)
 
     @property
     def worse(self) -> bool:
@@ -84,9 +87,9 @@ class Answer:
 class Risk:
     """The three answers of a line against a rival's, and the control of every line.
 
-    `control`: line -> `spread` (standard deviation of 21-session volatility over its mean), `worst` (largest realised
-    over forecast volatility of such a window) and `fifths` (realised over forecast variance of the core, from the
-    lowest forecasts to the highest).
+    `lines`: line -> `spread` (standard deviation of 21-session volatility over its mean), `worst` (the largest
+    volatility of such a window over the mean of all) and `fifths` (realised over forecast variance of the core, from
+    the lowest forecasts to the highest).
     """
 
     rival: str
@@ -108,12 +111,17 @@ class Risk:
     @property
     def sentence(self) -> str:
         """What is better controlled, and what it earned or cost; never the one for the other."""
-        if self.forecast.reason:
+        reasons = {self.forecast.reason, self.control.reason, self.money.reason}
+        if len(reasons) == 1 and self.forecast.reason:
             return f"The book's risk cannot be judged: {self.forecast.reason}."
-        said = [_of_forecast(self.forecast), _of_control(self.control, self.lines), _of_money(self.money)]
-        if self.forecast.better and self.money.worse:
-            said.insert(0, "It forecasts risk better, and earned less.")
-        return " ".join(said)
+        first = ["It forecasts risk better, and earned less."] if self.forecast.better and self.money.worse else []
+        return " ".join([*first, *self.sentences])
+
+    @property
+    def sentences(self) -> tuple[str, str, str]:
+        """The three answers, a sentence each: forecast, control, money."""
+        forecast, control, money = (_in_words(name, getattr(self, name), self.rival) for name in ANSWERS)
+        return forecast, control, money
 
 
 def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: float, sessions_per_year: float) -> Risk:
@@ -135,6 +143,8 @@ def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: flo
     )  # fmt: skip
 
 
+ANSWERS = ("forecast", "control", "money")
+"""The three answers of a verdict on risk, in the order in which they are told."""
 MEASURES = ("gain in QLIKE", "fall of the spread of volatility", "certainty equivalent a year")
 
 
@@ -202,51 +212,88 @@ def verdict_on(risk: Risk, others: Mapping[str, Verdict]) -> Verdict:
     first = next(iter(others.values()))
     family = np.array([*(one.pvalue for one in others.values()), *risk.pvalues])
     holm = significance.holm(family)
-    forecast = risk.forecast
-    after = after_trials(float(holm[-2]), float(first.trials or 1))
+    after, of_money = (after_trials(one, float(first.trials or 1)) for one in holm[-2:].tolist())
+    forecast, money = replace(risk.forecast, pvalue_corrected=after), replace(risk.money, pvalue_corrected=of_money)
+    risk = replace(risk, forecast=forecast, money=money)
     outcome = CANNOT_TELL
-    if after < LEVEL and forecast.low > 0:
+    if after < LEVEL and forecast.better:
         outcome = SKILL
     elif forecast.high < FLOOR:
         outcome = NOTHING
-    corrected = dict(zip(("forecast", "money"), holm[-2:].tolist(), strict=True))
+    said = dict(zip(ANSWERS, risk.sentences, strict=True))
+    answers = {name: {**asdict(getattr(risk, name)), "sentence": said[name]} for name in ANSWERS}
+    answers["forecast"]["pvalue_holm"], answers["money"]["pvalue_holm"] = holm[-2:].tolist()
     return Verdict(
         "risk", outcome, forecast.effect, forecast.low, forecast.high, "Diebold-Mariano", np.nan, forecast.pvalue,
-        corrected["forecast"], forecast.n, None, np.nan, first.trials, 1, risk.rival, "share of the rival's loss",
+        float(holm[-2]), forecast.n, None, np.nan, first.trials, 1, risk.rival, "share of the rival's loss",
         risk.sentence, pvalue_trials=after, effective_trials=float(first.trials or 1), detectable=forecast.detectable,
-        days=forecast.n, forecast={**asdict(forecast), "pvalue_holm": corrected["forecast"]},
-        control=asdict(risk.control), money={**asdict(risk.money), "pvalue_holm": corrected["money"]},
+        days=forecast.n, forecast=answers["forecast"], control=answers["control"], money=answers["money"],
     )  # fmt: skip
 
 
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _interval(answer: Answer, digits: int = 1) -> str:
-    return f"{answer.effect:+.{digits}%} (90 % interval {answer.low:+.{digits}%} to {answer.high:+.{digits}%})"
+def sentences_of(verdict: Mapping[str, Any]) -> list[str]:
+    """What a verdict of the scores says: its sentence, or of the one on risk the sentence of each of its three answers.
+
+    A sentence that says something else, as of a void verdict, stays one.
+
+    >>> risk = {name: {"sentence": f"{name.title()}: no."} for name in ANSWERS}
+    >>> sentences_of({"sentence": "Forecast: no. Control: no. Money: no.", **risk})
+    ['Forecast: no.', 'Control: no.', 'Money: no.']
+    >>> sentences_of({"sentence": "Void: a leak.", **risk}), sentences_of({"sentence": "No evidence."})
+    (['Void: a leak.'], ['No evidence.'])
+    """
+    whole = verdict.get("sentence") or ""
+    answers = [one if isinstance(one := verdict.get(name), Mapping) else {} for name in ANSWERS]
+    said = [str(one.get("sentence") or "") for one in answers]
+    if not all(said) or not str(whole).endswith(" ".join(said)):
+        return [whole] if whole else []
+    first = str(whole).removesuffix(" ".join(said)).strip()
+    return [first, *said] if first else said
 
 
-def _seen(answer: Answer, digits: int = 1) -> str:
-    return f"an effect of {answer.detectable:.{digits}%} could have been seen"
+def quoted(verdict: Mapping[str, Any]) -> list[str]:
+    """What the first screen quotes of a verdict on risk: the sentences on control and on money, where it has them.
+
+    >>> quoted({"sentence": "Void: a leak."})
+    []
+    """
+    said = sentences_of(verdict)
+    return said[-2:] if len(said) >= len(ANSWERS) else []
 
 
-def _of_forecast(answer: Answer) -> str:
-    how = "better" if answer.better else "worse" if answer.worse else "not told apart"
-    said = f"Forecast: the core's variance is forecast {how}: {_interval(answer)} in QLIKE"
-    return f"{said}." if answer.better or answer.worse else f"{said}; {_seen(answer)}."
-
-
-def _of_control(answer: Answer, lines: Mapping[str, Mapping[str, Any]]) -> str:
+def _in_words(name: str, answer: Answer, rival: str) -> str:
+    title, (claim, better, worse, unit, digits) = name.title(), _WORDS[name]
     if answer.reason:
-        return f"Control: {answer.reason}."
-    how = "varies less" if answer.better else "varies more" if answer.worse else "varies no less, as far as can be told"
-    spread = f"{answer.effect:+.3f} ({answer.low:+.3f} to {answer.high:+.3f})"
-    return f"Control: the book's volatility {how}: the spread of its 21-session volatility is lower by {spread}."
+        return f"{title}: cannot be judged, {answer.reason}."
+    how = better if answer.better else worse if answer.worse else f"{better} or {worse}"
+    told = claim.format(how=how, other=model_phrase(rival))
+    if not (answer.better or answer.worse):
+        told = f"cannot tell whether {told}"
+    form = f"+.{digits}" + ("%" if name != "control" else "f")
+    effect, low, high, seen = (
+        format(value, form) for value in (answer.effect, answer.low, answer.high, answer.detectable)
+    )
+    alone = ""
+    if answer.low > 0 and not answer.better:
+        alone = f", p {answer.pvalue:.2g} alone and {answer.pvalue_corrected:.2g} after correction"
+    return (
+        f"{title}: {told}. {unit} {effect} (90 % interval {low} to {high}){alone}; "
+        f"{seen.lstrip('+')} could have been seen."
+    )
 
 
-def _of_money(answer: Answer) -> str:
-    if answer.reason:
-        return f"Money: {answer.reason}."
-    how = "worth more" if answer.better else "worth less" if answer.worse else "cannot tell"
-    said = f"Money: {how}: {_interval(answer, 2)} a year at equal volatility"
-    return f"{said}." if answer.better or answer.worse else f"{said}; {_seen(answer, 2)}."
+_WORDS = {
+    "forecast": ("the variance of the core is forecast {how} than by {other}", "better", "worse", "Gain in QLIKE", 1),
+    "control": (
+        "the volatility of the book varies {how} than when sized by {other}",
+        "less", "more", "Fall of the spread of 21-session volatility", 3,
+    ),
+    "money": (
+        "the book earned {how} than when sized by {other}, at equal volatility and net of costs",
+        "more", "less", "Difference a year", 2,
+    ),
+}  # fmt: skip
+"""Answer -> what it says, how where it is better and where it is worse, what its number is, and digits."""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from gatecast.evaluation.search_worth import setting_named
+from gatecast.forecasting.panel import SIZED_BY
 from gatecast.report.figures import Data
 from gatecast.report.words import named
+from gatecast.trading.book import BOUGHT, CASH, TILTED
 from gatecast.trading.strategies import FORMER_NAMES
 
 LIGHT = {
@@ -402,6 +404,37 @@ def draw_wealth(data: Data) -> Any:
     )
 
 
+_SIZED_LOOKS = (
+    (LIGHT["unsure"], 1.2, "solid"),
+    (LIGHT["bad"], 1.2, "solid"),
+    (LIGHT["accent"], 1.4, "solid"),
+    (LIGHT["accent"], 1.2, "dot"),
+    (LIGHT["good"], 2.4, "solid"),
+)
+_BOOK_LOOKS = dict(zip(SIZED_BY, _SIZED_LOOKS, strict=True)) | {
+    TILTED: (LIGHT["good"], 1.6, "dash"),
+    BOUGHT: (LIGHT["grey"], 1.4, "solid"),
+    CASH: (LIGHT["quiet"], 1.2, "dot"),
+}
+"""Line of the book -> its colour, width and dashes."""
+
+
+def draw_book(data: Data) -> Any:
+    """Equity of the lines of the book over time, log scale, gatecast's on top and first in the legend."""
+    other = (LIGHT["grey"], 1.0, "dash")
+    looks = [(one, *_BOOK_LOOKS.get(one["line"], other)) for one in data["series"]]
+    return _figure(
+        [
+            _line(data["day"], one["equity"], one["title"], colour, width, line={"dash": dash})
+            for one, colour, width, dash in looks
+        ],
+        460,
+        xaxis=_axis(type="date"),
+        yaxis=_wealth_axis(*(one["equity"] for one in data["series"]), hoverformat=".3f"),
+        legend=_LEGEND | {"traceorder": "reversed", "y": -0.1, "yanchor": "top"},
+    )
+
+
 def draw_strategies(data: Data) -> Any:
     """Stacked shares by year, in the ribbon's colours, flat at the bottom."""
     order = list(STRATEGY_COLOURS)
@@ -562,6 +595,7 @@ DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "reliability": draw_reliability,
     "volatility": draw_volatility,
     "coverage": draw_coverage,
+    "book": draw_book,
     "wealth": draw_wealth,
     "strategies": draw_strategies,
     "bunching": draw_bunching,

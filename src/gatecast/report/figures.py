@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.forecasting.panel import ENSEMBLE, PICTURED, PICTURED_RIVALS
+from gatecast.forecasting.panel import ENSEMBLE, PICTURED, PICTURED_RIVALS, RIVAL
 from gatecast.market.bars import session_date
 from gatecast.newest import TODAY, variance_ratios
-from gatecast.report.words import Names, named
+from gatecast.report.words import Names, is_number, named
+from gatecast.trading.book import BOUGHT, CASH, TILTED
 from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
@@ -372,6 +373,32 @@ def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
     }
 
 
+def book_data(run: Run) -> Data | None:
+    """Equity from 1 of each line of the book and of cash, net of all costs; gatecast's line last, drawn on top."""
+    found = run.scores.get("book") or {}
+    curve, capital = found.get("curve") or {}, found.get("capital")
+    if not (curve.get("day") and is_number(capital) and capital > 0):
+        return None
+    titles = {line["line"]: line["title"] for line in found.get("lines") or []} | {CASH: CASH}
+    return {
+        "day": [str(day) for day in curve["day"]],
+        "series": [
+            {"line": name, "title": title, "equity": [_share_of(value, capital) for value in curve[name]]}
+            for name, title in sorted(titles.items(), key=lambda one: _DRAWN.get(one[0], 2))
+            if name in curve
+        ],
+    }
+
+
+_DRAWN = {CASH: 0, BOUGHT: 1, RIVAL: 3, TILTED: 4, ENSEMBLE: 5}
+"""Line of the book -> its place when drawn; the others between, as they come."""
+
+
+def _share_of(value: Any, capital: float) -> float | None:
+    """Equity over capital, to six digits; None where a log scale has no place for it."""
+    return float(f"{value / capital:.6g}") if is_number(value) and value > 0 else None
+
+
 def strategies_data(run: Run) -> Data | None:
     """Share of bars that each strategy was in force, by calendar year."""
     signals = part(run.signals, "time", "strategy")
@@ -475,6 +502,7 @@ FIGURES: dict[str, Callable[[Run], Data | None]] = {
     "reliability": reliability_data,
     "volatility": volatility_data,
     "coverage": coverage_data,
+    "book": book_data,
     "wealth": wealth_data,
     "strategies": strategies_data,
     "bunching": bunching_data,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gatecast.evaluation.risk import quoted, sentences_of
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import NETWORK, NETWORKS
 from gatecast.forecasting.schedule import EXPANDING, Schedule
@@ -18,6 +19,7 @@ from gatecast.market.actions import recorded_delistings
 from gatecast.market.facts import Facts
 from gatecast.newest import TODAY, newest_rows
 from gatecast.report import drawing, figures, words
+from gatecast.report.book import book
 from gatecast.report.credit import alone, credit, gains, label
 from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from gatecast.runs import Run
     from gatecast.trading.signals import SignalSettings
 
-HEADS = ("return", "direction", "volatility", "regime", "strategy")
+HEADS = ("return", "direction", "volatility", "regime", "strategy", "risk")
 
 METRICS = {
     "gain": ("gain over the rival", 1),
@@ -107,6 +109,8 @@ def report_data(run: Run) -> Data:
         "network_and_correction": label({"models": NETWORKS[-1]}, names),
         "span": _span(run, folds),
         "alone": alone(scores.get("models") or [], verdicts, window, scores.get("many"), names),
+        "quoted": quoted(verdicts.get("risk") or {}),
+        "book": book(jsonable({k: scores[k] for k in ("book", "verdicts") if k in scores})),
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(jsonable({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
@@ -261,7 +265,10 @@ def _money(run: Run, rows: Iterable[Mapping[str, Any]]) -> Data:
 
 def _heads(verdicts: Mapping[str, Any], money: Data) -> list[Data]:
     order = [head for head in HEADS if head in verdicts] + [head for head in verdicts if head not in HEADS]
-    return [{"head": head, "money": _follows(head, money), **verdicts[head]} for head in order]
+    return [
+        {"head": head, **verdicts[head], "money": _follows(head, money), "said": sentences_of(verdicts[head])}
+        for head in order
+    ]
 
 
 def _follows(head: str, money: Data) -> str | None:
@@ -275,6 +282,8 @@ def _follows(head: str, money: Data) -> str | None:
         return "Sets the size of every position and the width of the intervals."
     if head == "regime":
         return "Describes the coming bars; no position follows from it alone."
+    if head == "risk":
+        return "How large the book is follows from this forecast. Control and money are answers of their own."
     if head == "strategy" and (override := money.get("evidence_set")) is not None:
         return f"{words.begun(how_held(override))}, not because of the record."
     if head == "strategy" and evidence is not None:

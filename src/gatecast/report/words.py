@@ -17,6 +17,7 @@ Names = Mapping[str, str]
 
 WORDS = {
     **strategy_titles(),
+    "risk": "risk of the book",
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",

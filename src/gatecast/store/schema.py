@@ -150,6 +150,43 @@ class Delisting(Schema):
     value: Number = None
 
 
+class BookFinding(Schema):
+    """What sizing found, and at how many closes."""
+
+    kind: Name
+    closes: Count
+    newest: Text
+
+
+class BookLine(Schema):
+    """A line of the book."""
+
+    line: Name
+    title: Name
+    reached: Number = None
+    sessions: Count | None = None
+    caps: dict[Name, Count] = {}
+    findings: list[BookFinding] = []
+
+
+class BookRisk(Schema):
+    """The control of each line of the book."""
+
+    lines: dict[Name, dict[str, Any]] = {}
+
+
+class Book(Schema):
+    """What the lines of the book held, earned and paid."""
+
+    capital: Number = None
+    target_volatility: Number = None
+    benchmark_rate: Number = None
+    left_out: dict[Name, Text] = {}
+    lines: list[BookLine] = []
+    risk: BookRisk | None = None
+    curve: dict[Name, list[Name | Number]] = {}
+
+
 Rows = list[dict[str, Any]]
 
 
@@ -169,6 +206,7 @@ class Scores(Schema):
     many: dict[str, dict[str, Any]] = {}
     audit: dict[str, Any] | None = None
     backtest: dict[str, Any] = {}
+    book: Book = Book()
     control: dict[str, Any] | None = None
     signals: dict[str, Any] = {}
     selection: dict[str, Any] = {}

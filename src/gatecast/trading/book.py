@@ -304,7 +304,8 @@ class Line:
         less what cash earns), gross exposure after it, volatility of the target a year, target_reached.
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance. core_return:
-        (sessions,) simple return of the core that was decided the close before. findings: sentence -> sessions.
+        (sessions,) simple return of the core that was decided the close before. findings: kind of `sizing.Finding` ->
+        number of closes, and the newest sentence.
     """
 
     frame: pl.DataFrame
@@ -312,7 +313,7 @@ class Line:
     gates: tuple[tuple[str, ...], ...]
     core_variance: FloatArray
     core_return: FloatArray
-    findings: Mapping[str, int]
+    findings: Mapping[str, tuple[int, str]]
 
     @property
     def net(self) -> FloatArray:
@@ -361,7 +362,7 @@ def run_line(
     nothing, price = np.zeros(len(names)), forward_filled(sessions.grid.close) * sessions.rate
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
-    variances, earned, findings = [], [], dict[str, int]()
+    variances, earned, findings = [], [], dict[str, tuple[int, str]]()
     for place in range(begin, len(sessions.days)):
         session = money_session(sessions, place, deviations, usual)
         before = account
@@ -410,8 +411,8 @@ def run_line(
             )  # fmt: skip
             state, orders, weights = sized.state, sized.trades + waiting, sized.weights
             volatility, reached, gate = sized.volatility, sized.target_reached, sized.gate
-            for sentence in sized.findings:
-                findings[sentence] = findings.get(sentence, 0) + 1
+            for kind, sentence in dict(sized.findings).items():
+                findings[kind] = (findings.get(kind, (0, ""))[0] + 1, sentence)
         else:
             orders, weights = waiting, account.exposure(instruments) / max(equity, 1e-12)
         booked.append(done)
@@ -446,8 +447,8 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
 
-TILTED, BOUGHT = "tilted", "bought_and_held"
-"""Lines beside those of `SIZED_BY`: with what strategies add, and without any trade after the first."""
+TILTED, BOUGHT, CASH = "tilted", "bought_and_held", "cash"
+"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, and nothing held."""
 
 
 @dataclass(frozen=True)

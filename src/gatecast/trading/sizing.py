@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from gatecast.trading.covariance import book_variance, decay_of, places_of
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+TARGET_CAPS = ("name", "class", "gross", "margin", "net", "spike")
+"""Gates that keep the target below the volatility aimed at; the others cut trades."""
 LEVEL_HALF_LIFE = 250.0
 """Sessions after which a squared surprise of the book counts half in its level."""
 LEVEL = (2 / 3, 3 / 2)
@@ -195,6 +197,16 @@ class BookState:
         return replace(self, targets=np.vstack([self.targets, target])[-BAND_SESSIONS:])
 
 
+class Finding(NamedTuple):
+    """What a reader of the trades should know: its kind, under which closes are counted, and a sentence.
+
+    `kind`: ruined, stuck, cap, lot or spike.
+    """
+
+    kind: str
+    sentence: str
+
+
 @dataclass(frozen=True)
 class Sized:
     """The trades of one close. Arrays are (names,).
@@ -203,7 +215,7 @@ class Sized:
     caps. `gate`: what cut a name last, "" where nothing did: name, class, gross, margin, net, spike, halt, close, stop,
     participation, lot, ticket or cash. `volatility`: of the target, a year, with the level in it; `spiked` with each
     class falling together, NaN where that is not given. `target_reached`: whether the volatility is the one aimed at.
-    `findings`: sentences. `state`: with the targets of this close.
+    `state`: with the targets of this close.
     """
 
     trades: FloatArray
@@ -213,7 +225,7 @@ class Sized:
     volatility: float
     spiked: float
     target_reached: bool
-    findings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     state: BookState
 
 
@@ -228,10 +240,10 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     Raises `SettingsError` for a name that is wanted or held without a price or a covariance, and for other names.
     """
     view = _usable(view, state)
-    gates, findings = _Gates([""] * len(view.names)), list[str]()
+    gates, findings = _Gates([""] * len(view.names)), list[Finding]()
     ruined, stopped = not view.equity > 0, state.flat_left > 0
     if ruined:
-        findings.append("no equity is left: everything is closed")
+        findings.append(Finding("ruined", "no equity is left: everything is closed"))
     equity = 1.0 if ruined else view.equity
     unit = view.unit(equity)
     held = _weights(view.held, unit)
@@ -262,17 +274,19 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
         units = _units_of(view, settings, equity, target, target, caps, gates)
     weights = _weights(units, unit)
 
-    findings += [] if caps.hold(weights) else ["a cap is exceeded by what cannot be sold in this session"]
+    if not caps.hold(weights):
+        findings.append(Finding("cap", "a cap is exceeded by what cannot be sold in this session"))
     findings += _no_lot(view.names, target, units, view.lot * unit)
     volatility = state.level * math.sqrt(aimed)
     spiked = math.nan
     if view.spiked is not None:
         spiked = state.level * math.sqrt(book_variance(target, view.spiked))
     if spiked > SPIKE_TIMES * settings.target_volatility * (1 + SLACK):
-        findings.append(
+        said = (
             f"with each class falling together the volatility is {spiked:.1%} a year, more than {SPIKE_TIMES} times "
             f"the target of {settings.target_volatility:.1%}"
         )
+        findings.append(Finding("spike", said))
     return Sized(
         trades=units - view.held,
         weights=weights,
@@ -346,7 +360,7 @@ def _scaled(
     stuck: FloatArray,
     closing: BoolArray,
     gates: _Gates,
-    findings: list[str],
+    findings: list[Finding],
 ) -> FloatArray:
     """(names,) core and tilt at the target volatility, with what is stuck."""
     free, aim, covariance = view.tradable & ~closing, settings.target_volatility / level, view.covariance
@@ -358,7 +372,7 @@ def _scaled(
     wanted = core + tilt * min(1.0, most / size) if size > 0 else core
     scale = scale_of(wanted, stuck, covariance, aim)
     if scale is None:
-        findings.append("what cannot be traded is beyond the target volatility: nothing else is held")
+        findings.append(Finding("stuck", "what cannot be traded is beyond the target volatility: nothing else is held"))
         gates.set(wanted != 0, "halt")
         scale = 0.0
     if not core.any():  # a tilt alone is not enlarged beyond its evidence
@@ -596,12 +610,15 @@ def _without_small(
     return units
 
 
-def _no_lot(names: Sequence[str], target: FloatArray, units: FloatArray, lot: FloatArray) -> list[str]:
-    """A sentence for each name whose target is less than a lot, so that nothing is held; `lot` in shares of equity."""
+def _no_lot(names: Sequence[str], target: FloatArray, units: FloatArray, lot: FloatArray) -> list[Finding]:
+    """A finding for each name whose target is less than a lot, so that nothing is held; `lot` in shares of equity."""
     none = (target != 0) & (units == 0) & (np.abs(target) < lot)
     return [
-        f"{names[place]}: one lot is {lot[place]:.2%} of the equity, more than the target of {target[place]:.2%}: "
-        "nothing is held"
+        Finding(
+            "lot",
+            f"{names[place]}: one lot is {lot[place]:.2%} of the equity, more than the target of {target[place]:.2%}: "
+            "nothing is held",
+        )
         for place in np.flatnonzero(none).tolist()
     ]
 

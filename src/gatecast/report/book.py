@@ -1,0 +1,90 @@
+"""The book, for the page: scores -> the table of its lines, three answers, and what kept it from its target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatecast.evaluation.risk import sentences_of
+from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.report.figures import Data
+from gatecast.report.words import begun, counted, is_number, percent
+
+Scores = Mapping[str, Any]
+OF_CONTROL = ("spread", "worst")
+"""Numbers of a line that stand among those of the verdict on risk."""
+
+
+def book(scores: Scores) -> Data | None:
+    """The section on the book: `answers` and `notes` (sentences), `rows` (a line each) and `target`; None without one.
+
+    In: a run's scores without NaN.
+    """
+    found = scores.get("book") or {}
+    if not found:
+        return None
+    lines, control = found.get("lines") or [], (found.get("risk") or {}).get("lines") or {}
+    rows = [
+        {**line, **{name: (control.get(line.get("line")) or {}).get(name) for name in OF_CONTROL},
+         "mine": line.get("line") == ENSEMBLE}
+        for line in lines
+    ]  # fmt: skip
+    own = [line for line in lines if line.get("line") == ENSEMBLE]
+    return {
+        "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
+        "rows": rows,
+        "target": found.get("target_volatility"),
+        "notes": [
+            *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
+            *_left_out(found.get("left_out") or {}),
+            *_cash(found.get("benchmark_rate")),
+        ],
+    }
+
+
+def _target(line: Scores, target: Any) -> list[str]:
+    """How often the target volatility was reached, and which caps kept the book below it.
+
+    >>> line = {"reached": 0.75, "sessions": 400, "caps": {"gross": 90, "spike": 4}}
+    >>> print(*_target(line, 0.1))
+    The target of 10.0 % a year was reached at 300 of 400 closes. Lower because of a cap: gross_cap 90, spike_sizes 4.
+    >>> _target(line | {"reached": 1.0, "caps": {}}, 0.1)
+    ['The target of 10.0 % a year was reached at every close.']
+    """
+    share, closes = line.get("reached"), line.get("sessions")
+    if not (is_number(share) and is_number(closes)):
+        return []
+    first = f"The target of {percent(target)} a year was reached at"
+    if share >= 1:
+        return [f"{first} every close."]
+    caps = [
+        f"{'spike_sizes' if cap == 'spike' else f'{cap}_cap'} {counted(n)}"
+        for cap, n in (line.get("caps") or {}).items()
+    ]
+    why = f" Lower because of a cap: {', '.join(caps)}." if caps else ""
+    return [f"{first} {counted(round(share * closes))} of {counted(closes)} closes.{why}"]
+
+
+def _findings(line: Scores) -> list[str]:
+    """What sizing found, a sentence a kind.
+
+    >>> _findings({"findings": [{"kind": "lot", "closes": 3, "newest": "A: one lot is too large"}]})
+    ['A: one lot is too large (at 3 closes, this was the newest).']
+    """
+    return [
+        f"{begun(one['newest'])} (at {counted(one['closes'])} close{'s, this was the newest' * (one['closes'] != 1)})."
+        for one in line.get("findings") or []
+    ]
+
+
+def _left_out(symbols: Mapping[str, str]) -> list[str]:
+    return [f"Not in the book: {why.rstrip('.')}." for why in symbols.values()]
+
+
+def _cash(rate: Any) -> list[str]:
+    if not is_number(rate):
+        return []
+    return [
+        f"Cash, in the picture and in the Sharpe ratios, earns {percent(rate)} a year: the setting benchmark_rate of "
+        "[book.money]. What a line leaves in cash earns less, by credit_spread."
+    ]

@@ -1,0 +1,195 @@
+"""The section on the book: its numbers are those of the scores; scores without a book, or hostile ones, do no harm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatecast.evaluation.risk import Answer, Risk, verdict_on
+from gatecast.evaluation.verdict import Verdict
+from gatecast.files import jsonable
+from gatecast.report import figures, render, report_data
+from gatecast.report.words import decimals, percent, typeset
+from gatecast.store.schema import Scores, fault_of
+from tests.report.fakes import FakeRun
+from tests.report.test_report import HOSTILE, Tags
+
+NAN = float("nan")
+LINES = {
+    "constant": "constant variance", "ewma": "EWMA", "rival": "best simple forecast so far",
+    "har_falls": "log-HAR with falls", "ensemble": "gatecast", "tilted": "gatecast, with what strategies add",
+    "bought_and_held": "bought and held",
+}  # fmt: skip
+
+
+def risk(forecast: tuple[float, float], control: tuple[float, float], money: tuple[float, float]) -> Risk:
+    """Answers with these intervals, p .001 where they are above 0 and .4 elsewhere."""
+    made = [
+        Answer("m", (low + high) / 2, low, high, 0.001 if low > 0 else 0.4, 0.0123, 900)
+        for low, high in (forecast, control, money)
+    ]
+    lines = {name: {"spread": 0.2 + 0.001 * place, "worst": 1.5 + 0.01 * place} for place, name in enumerate(LINES)}
+    return Risk("rival", *made, lines=lines)
+
+
+def other(pvalue: float = 0.5, trials: int = 1) -> Verdict:
+    """Another verdict of the same run."""
+    return Verdict(
+        "return", "cannot tell", 0.0, -0.1, 0.1, "t", 0.0, pvalue, 1.0, 900, None, NAN, trials, 5, "zero", "R²", "No."
+    )
+
+
+def scores(found: Risk, *, trials: int = 1, **changed: Any) -> dict[str, Any]:
+    days = [f"2020-01-{day:02}" for day in range(1, 31)]
+    rows = [
+        {"line": name, "title": title, "return": 0.01 * place, "volatility": 0.09 + 0.001 * place,
+         "sharpe": 0.5 - 0.1 * place, "drawdown": -0.1 - 0.01 * place, "gross": 0.8 + 0.01 * place,
+         "turnover": 1.0 + place, "cost": 0.001 * (place + 1), "reached": 0.75, "sessions": 400,
+         "caps": {"gross": 90}, "findings": [{"kind": "lot", "closes": 3, "newest": "K: one lot is too large"}]}
+        for place, (name, title) in enumerate(LINES.items())
+    ]  # fmt: skip
+    curve = {name: (1e6 * (1 + 0.01 * place) ** np.arange(30)).tolist() for place, name in enumerate([*LINES, "cash"])}
+    book = {
+        "target_volatility": 0.1, "capital": 1e6, "currency": "USD", "benchmark_rate": 0.02,
+        "left_out": {"ES": "ES: a future needs a contract."}, "lines": rows, "risk": found.to_dict(),
+        "curve": {"day": days, **curve},
+    }  # fmt: skip
+    verdict = verdict_on(found, {"return": other(trials=trials)}).to_dict()
+    whole: dict[str, Any] = jsonable({"verdicts": {"risk": verdict}, "book": {**book, **changed}})
+    assert fault_of(Scores, whole) == ""
+    return whole
+
+
+@pytest.fixture(autouse=True)
+def no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly */")
+
+
+UNSURE = risk((-0.01, 0.02), (-0.01, 0.02), (-0.003, 0.006))
+
+
+def text_of(given: dict[str, Any]) -> str:
+    return Tags(render(FakeRun(scores=given))).text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_table_and_the_picture_have_the_numbers_of_the_scores() -> None:
+    given = scores(UNSURE)
+    page = Tags(render(FakeRun(scores=given)))
+    for row in given["book"]["lines"]:
+        own = UNSURE.lines[row["line"]]
+        cells = [
+            row["title"], percent(row["return"]), percent(row["volatility"]), decimals(row["sharpe"]),
+            percent(row["drawdown"]), decimals(own["spread"], 3), decimals(own["worst"]), decimals(row["gross"]),
+            decimals(row["turnover"]), percent(row["cost"], 2),
+        ]  # fmt: skip
+        assert " ".join(cells) in page.text
+    drawn = json.loads(page.data_blocks["figures"])["book"]
+    assert drawn["layout"]["yaxis"]["type"] == "log"
+    assert [trace["name"] for trace in drawn["data"]][-1] == "gatecast"  # drawn last, on top
+    assert {trace["name"] for trace in drawn["data"]} == {*LINES.values(), "cash"}
+    titles = {title: name for name, title in LINES.items()} | {"cash": "cash"}
+    for trace in drawn["data"]:
+        equity = given["book"]["curve"][titles[trace["name"]]]
+        np.testing.assert_allclose(trace["y"], np.array(equity) / 1e6, rtol=1e-5)
+        assert trace["x"] == given["book"]["curve"]["day"]
+
+
+def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> None:
+    text = text_of(scores(UNSURE))
+    for said in (
+        "The target of 10.0 % a year was reached at 300 of 400 closes. Lower because of a cap: gross_cap 90.",
+        "K: one lot is too large (at 3 closes, this was the newest).",
+        "Not in the book: ES: a future needs a contract.",
+        "earns 2.0 % a year: the setting benchmark_rate of [book.money]",
+    ):
+        assert text.count(said) == 1
+
+
+def test_the_three_answers_are_three_sentences_and_the_first_screen_quotes_control_and_money() -> None:
+    given = scores(UNSURE)
+    page = Tags(render(FakeRun(scores=given)))
+    verdict = given["verdicts"]["risk"]
+    said = [typeset(verdict[name]["sentence"]) for name in ("forecast", "control", "money")]
+    assert [one.split(":")[0] for one in said] == ["Forecast", "Control", "Money"]
+    hero, rest = page.text.split("no gain", 1)  # the first lane's words come after the first screen
+    assert all(one.replace("\N{NO-BREAK SPACE}", " ") in hero for one in said[1:])
+    assert "Forecast:" not in hero
+    assert "Risk of the book" in rest
+    section = rest[rest.index("Three answers") :]
+    assert all(one.replace("\N{NO-BREAK SPACE}", " ") in section for one in said)
+    for one in said:
+        assert "cannot tell whether" in one
+        assert "90\N{NO-BREAK SPACE}% interval" in one
+        assert "could have been seen" in one
+
+
+def test_a_better_forecast_that_earned_less_says_both() -> None:
+    verdict = scores(risk((0.01, 0.03), (0.01, 0.03), (-0.02, -0.01)))["verdicts"]["risk"]
+    assert verdict["verdict"] == "evidence of skill"
+    assert verdict["sentence"].startswith("It forecasts risk better, and earned less. Forecast: ")
+    assert "is forecast better than by the best simple forecast so far" in verdict["forecast"]["sentence"]
+    assert "varies less than" in verdict["control"]["sentence"]
+    assert "earned less than" in verdict["money"]["sentence"]
+
+
+@pytest.mark.parametrize("trials", [1, 100])
+def test_money_above_0_in_one_test_is_no_claim_after_correction(trials: int) -> None:
+    """A hundred trials turn a p-value of .001 into one above .05."""
+    verdict = scores(risk((-0.01, 0.02), (0.01, 0.02), (0.001, 0.003)), trials=trials)["verdicts"]["risk"]
+    said = verdict["money"]["sentence"]
+    assert ("the book earned more than" in said) == (trials == 1)
+    assert ("cannot tell whether" in said and "p 0.001 alone and" in said) == (trials == 100)
+
+
+def test_scores_without_a_book_or_with_nothing_in_it_have_no_picture() -> None:
+    for given in ({}, {"book": {}}, {"verdicts": {"return": {"verdict": "cannot tell", "sentence": ""}}}):
+        run = FakeRun(scores=given)
+        assert report_data(run)["book"] is None
+        assert 'href="#book"' not in render(run)
+    only = {"book": {"left_out": {"ES": "ES: a future needs a contract."}}}
+    assert fault_of(Scores, {"verdicts": {}, **only}) == ""
+    text = text_of(only)
+    assert "Nothing is in the book Not in the book: ES: a future needs a contract." in text
+    assert figures.book_data(FakeRun(scores=only)) is None
+
+
+def test_a_void_verdict_is_not_quoted() -> None:
+    given = scores(UNSURE)
+    given["verdicts"]["risk"] |= {"verdict": "void", "sentence": "Void, since a leak was found: peek."}
+    data = report_data(FakeRun(scores=given))
+    assert data["quoted"] == []
+    assert data["book"]["answers"] == ["Void, since a leak was found: peek."]
+
+
+def test_hostile_scores_of_a_book_stay_text_and_draw_what_they_can() -> None:
+    given = scores(UNSURE)
+    row = {"line": HOSTILE, "title": HOSTILE, "return": HOSTILE, "caps": {HOSTILE: 1}, "findings": [], "reached": 0.5}
+    given["book"] |= {
+        "lines": [row, {"line": "ensemble", "title": HOSTILE, "findings": [
+            {"kind": HOSTILE, "closes": 1, "newest": HOSTILE}]}],
+        "left_out": {HOSTILE: HOSTILE}, "benchmark_rate": HOSTILE, "target_volatility": None,
+        "curve": {"day": [HOSTILE, None, 3], HOSTILE: [1e6, None, -1.0, 5.0], "ensemble": [HOSTILE, 0.0, NAN]},
+    }  # fmt: skip
+    given["verdicts"]["risk"]["money"] = HOSTILE
+    page = Tags(render(FakeRun(scores=given)))
+    assert [tag for tag, _ in page.tags].count("script") == 4
+    assert "img" not in {tag for tag, _ in page.tags}
+    drawn = json.loads(page.data_blocks["figures"])["book"]["data"]
+    assert [trace["y"] for trace in drawn] == [[1.0, None, None, 5e-06], [None, None, None]]
+    assert not [trace for trace in drawn if "<" in trace["name"]]
+    for capital in (0, None, HOSTILE):
+        assert figures.book_data(replace(FakeRun(), scores={"book": {**given["book"], "capital": capital}})) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lines": 3}, {"lines": [{"title": "x"}]}, {"curve": {"day": [[1]]}}, {"left_out": {"A": 1}},
+     {"risk": {"lines": 1}}, {"lines": [{"line": "a", "title": "b", "findings": [{"kind": "lot"}]}]},
+     {"capital": "much"}],
+)  # fmt: skip
+def test_a_book_of_another_shape_is_refused_where_a_run_is_read(change: dict[str, Any]) -> None:
+    assert f"book.{next(iter(change))}" in fault_of(Scores, {"verdicts": {}, "book": change})
