@@ -204,6 +204,18 @@ def _with_segments(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.with_columns(starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32).alias("segment"))
 
 
+def runs_of(*names: str) -> pl.Expr:
+    """Columns of rows in order -> a number, 0, 1, ..., for each run of rows that are alike in them.
+
+    Over it a window is made several times as fast as over the columns themselves: the key is known to ascend.
+
+    >>> frame = pl.DataFrame({"symbol": ["A", "A", "B"], "segment": [0, 1, 1]})
+    >>> frame.select(runs_of("symbol", "segment"))["symbol"].to_list()
+    [0, 1, 2]
+    """
+    return pl.struct(*names).rle_id().set_sorted().alias(names[0])
+
+
 @overload
 def session_date(time: pl.Expr) -> pl.Expr: ...
 @overload

@@ -29,14 +29,15 @@ STALE = np.timedelta64(7, "D")  # after which a symbol's last bar says nothing o
 def variance_inputs(frame: pl.DataFrame) -> FloatArray:
     """(bars, inputs) of one asset class, NaN in the first bars of a segment.
 
-    In: `symbol, segment, time, known_at, open, high, low, close, volume`, the bar's log return `r`, the variance
-    `proxy`, the trailing volatility `sigma` and the `floor` of a variance. Out, in the order of `VARIANCE_INPUTS`:
+    In: `symbol, time, known_at, open, high, low, close, volume`, the number `_piece` of the row's segment, the bar's
+    log return `r`, the variance `proxy`, the trailing volatility `sigma` and the `floor` of a variance. Out, in the
+    order of `VARIANCE_INPUTS`:
     logs of the mean proxy over 1, 5, 22 and (over the 22) 66 bars; the fall of the bar and its mean over 5, and the
     overnight gap and its mean, in trailing volatilities; Parkinson's range over the proxy, 1 and 5 bars; squared
     returns over the proxy, 5 and 22; volume over its mean of 22 bars, and the mean of that; and how far the class's
     variance of 1 and 5 bars is above that of 22, over all its symbols, of bars that were known at this bar's close.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     sigma = pl.col("sigma")
     step = (pl.col("open").log() - pl.col("close").log().shift(1)).over(group)
     frame = frame.with_columns(
@@ -81,7 +82,7 @@ def concentration(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
     bar's proxy over its mean of 22; log of the standard deviation of 22 proxies over their mean. One large day and
     twenty middling ones have the same mean, and are not followed by the same variance.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     proxy = pl.max_horizontal("proxy", "floor")
 
     def rolling(name: str, bars: int) -> pl.Expr:
@@ -115,7 +116,7 @@ def smoothed_variances(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
     ----------
     Bollerslev, Hood, Huss and Pedersen (2018), Review of Financial Studies 31: exponential terms and a long-run mean.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     proxy = pl.max_horizontal("proxy", "floor")
     fall = pl.min_horizontal(pl.col("r").fill_null(0.0), 0.0).pow(2)
     smooth = [proxy.ewm_mean(com=age).over(group).alias(f"smooth_{age}") for age in (1, 5, 25, 125)]

@@ -322,10 +322,11 @@ def stands_still(bars: pl.DataFrame, lookback: int) -> NDArray[np.bool_]:
     >>> np.flatnonzero(stands_still(stopped, 5))
     array([24, 25, 26, 27, 28, 29])
     """
-    over = ("symbol", "segment")
-    same = {name: pl.col(name).eq_missing(pl.col(name).shift().over(over)) for name in ("close", *OF_A_BAR)}
+    first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("symbol", "segment"))
+    same = {name: pl.col(name).eq_missing(pl.col(name).shift()) for name in ("close", *OF_A_BAR)}
     repeated = pl.all_horizontal(same[name] for name in OF_A_BAR)
-    moved = ~same["close"] | ((pl.col("high") > pl.col("low")) & ~repeated)
-    since = bars.select(moved.cast(pl.Int32).cum_sum().alias("moves"), *over)
-    still = since.select(pl.int_range(pl.len()).over(*over, "moves") >= max(lookback - 1, 1))  # of one bar, itself
-    return np.asarray(still.to_series().to_numpy(), np.bool_)
+    moved = first | ~same["close"] | ((pl.col("high") > pl.col("low")) & ~repeated)
+    number = np.arange(len(bars))
+    latest = np.maximum.accumulate(np.where(bars.select(moved).to_series().to_numpy(), number, 0))
+    still: NDArray[np.bool_] = number - latest >= max(lookback - 1, 1)  # of one bar, itself
+    return still

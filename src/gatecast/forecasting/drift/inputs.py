@@ -114,7 +114,7 @@ class _Watch:
 
     def __init__(self, samples: Samples, settings: Drift, schedule: Schedule, past: Alarms | None) -> None:
         self.samples, self.settings, self.schedule = samples, settings, schedule
-        past = past or Alarms()
+        past = Alarms() if past is None else past  # one without a single alarm has a state as well
         self.alarms, self.refits, self.until = list(past.alarms), list(past.refits), past.until
         self.series = {name: _Series.of(one) for name, one in past.state.get("series", {}).items()}
         self.on = {kind: list(names) for kind, names in past.state.get("on", {}).items()}
