@@ -130,12 +130,11 @@ class Forecasts:
         """
         if past is None or not self.folds:
             return self
-        theirs, mine = past.rows_in(self.samples)
         values: dict[str, Mapping[str, FloatArray]] = {}
         for model, heads in _in_memory(self.values):
             before = past.values.get(model, {}) if model not in past.fitted else {}  # what goes on was taken over
             values[model] = {
-                head: _with_rows(array, mine, before[head][theirs]) if head in before else array
+                head: past.laid_on(self.samples, before[head], array) if head in before else array
                 for head, array in heads.items()
             }
         return replace(
@@ -255,6 +254,17 @@ class Issued:
         """The newest close at which something was issued."""
         newest: np.datetime64 = self.time.max()
         return newest
+
+    def laid_on(self, samples: Samples, array: FloatArray, beneath: FloatArray | None = None) -> FloatArray:
+        """An array of these rows -> over the samples; in those without a row `beneath`, NaN where it is left out."""
+        theirs, mine = self.rows_in(samples)
+        if not len(mine):
+            return np.full((len(samples), *array.shape[1:]), np.nan) if beneath is None else beneath
+        source, there = np.zeros(len(samples), np.int64), np.zeros(len(samples), bool)
+        source[mine], there[mine] = theirs, True
+        laid, without = np.take(array, source, axis=0), np.flatnonzero(~there)
+        laid[without] = np.nan if beneath is None else beneath[without]
+        return laid
 
     def rows_in(self, samples: Samples) -> tuple[IntArray, IntArray]:
         """Rows here, and the samples of the same symbol and time of decision; ascending in the samples."""
@@ -418,16 +428,7 @@ def _refuse_other_market(samples: Samples, past: Issued) -> None:
 
 def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
     """The forecasts with what a past has issued of the models that go on, and of what was made of all."""
-    theirs, mine = past.rows_in(forecasts.samples)
-    source = np.zeros(len(forecasts.samples), np.int64)
-    source[mine] = theirs
-    without = np.delete(np.arange(len(source)), mine)
-
-    def laid(array: FloatArray) -> FloatArray:
-        made: FloatArray = array[source]
-        made[without] = np.nan
-        return made
-
+    laid = partial(past.laid_on, forecasts.samples)
     scales = dict(past.scale)
     if past.validation:
         scales = {model: _realigned(forecasts, past.validation, blocks) for model, blocks in past.scale.items()}
@@ -544,13 +545,6 @@ def _with_fits(forecasts: Forecasts, name: str, in_force: FittedForecaster, newe
         fitted={**forecasts.fitted, name: in_force},
         refused_fits=others if newest is in_force else {**others, name: newest},
     )
-
-
-def _with_rows(array: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
-    """A copy with other values in some rows."""
-    made = array.copy()
-    made[rows] = values
-    return made
 
 
 def _in_memory(values: Mapping[str, Mapping[str, FloatArray]]) -> list[tuple[str, dict[str, FloatArray]]]:

@@ -102,6 +102,8 @@ def has_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> NDArray[np.bool_]:
     >>> has_ended(bars, find_ends_and_returns(bars, table)).sum().item()
     2
     """
+    if ends.is_empty():
+        return np.zeros(len(bars), np.bool_)
     rows = bars.select("symbol", pl.col("time").cast(UTC_TIME)).with_row_index("row").sort("time", maintain_order=True)
     last = ends.select("symbol", "time", "back", ended=pl.lit(True)).sort("time", maintain_order=True)
     found = rows.join_asof(last, on="time", by="symbol", strategy="backward", check_sortedness=False).sort("row")

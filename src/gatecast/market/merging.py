@@ -285,6 +285,11 @@ def _refuse_other_length(run_bars: pl.DataFrame, newer: pl.DataFrame, usual: pl.
     and the lowest low of all known ones since the common bar before.
     """
     keys = ["symbol", "time"]
+    first = newer.group_by("symbol").agg(_first=pl.col("time").min())
+    following = pl.col("time").shift(-1).over("symbol")
+    run_bars = run_bars.join(first, on="symbol", maintain_order="left").filter(
+        (pl.col("time") >= pl.col("_first")) | (following >= pl.col("_first")).fill_null(True)
+    )  # rows before the newest one before them are beside none of them
     own = newer.select(*keys, "high", "low").join(usual, on="symbol").sort(*keys)
     every = pl.concat([run_bars.select(keys), newer.select(keys)]).unique().sort(*keys)
     beside = every.with_columns(beside=pl.col("time").diff().over("symbol"))

@@ -138,6 +138,11 @@ class Samples:
         table[self.ends[::-1]] = self.answers[::-1]
         return table
 
+    @cached_property
+    def answered(self) -> NDArray[np.datetime64]:
+        """(samples, horizon) `answered_at` of each sample and step."""
+        return np.column_stack([self.answered_at(self.decided, step) for step in range(1, self.horizon + 1)])
+
     def answered_at(self, decided: IntArray, step: int) -> NDArray[np.datetime64]:
         """When the answer `step` bars after bar-level rows is known; NaT where there is none yet."""
         later = np.minimum(decided + step, len(self.time) - 1)
@@ -160,7 +165,7 @@ class Samples:
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "unit", "answers", "table", "fit_cache"):
+        for name in ("windows", "summaries", "unit", "answers", "answered", "table", "fit_cache"):
             self.__dict__.pop(name, None)
 
     def first_of_end(self, rows: IntArray) -> IntArray:

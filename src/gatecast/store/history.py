@@ -149,8 +149,10 @@ class History:
 
     def waiting(self, moment: datetime) -> pl.DataFrame:
         """The bars that wait, as of a moment, on the level of `for_chain`."""
-        own = [self._waits_since(one) for one in self._state().waiting.values()]
-        now = self.as_of(moment)
+        waiting = self._state().waiting
+        rows = self.versions(None if waiting else moment)  # without one that waits of no row
+        own = [self._waits_since(one) for one in waiting.values()]
+        now = self._as_of(rows.filter(pl.col("symbol").is_in([*waiting])), moment, None)
         return on_one_level(now.filter(pl.any_horizontal(pl.lit(False), *own)), self.actions_as_of(moment))
 
     def _as_of(self, versions: pl.DataFrame, moment: datetime, record: int | None) -> pl.DataFrame:
