@@ -263,8 +263,9 @@ def _refuse_other_reading(run_bars: pl.DataFrame, newer: pl.DataFrame) -> None:
         )
     usual = run_bars.group_by("symbol").agg(usual=pl.col("time").diff().median())
     _refuse_other_length(run_bars, newer, usual)
-    sessions = run_bars.join(usual.filter(pl.col("usual") >= DAY), on="symbol")
     day = session_date(pl.col("time")).alias("day")
+    same_days = run_bars.filter(day.is_in(newer.select(day.unique())["day"].implode()))
+    sessions = same_days.join(usual.filter(pl.col("usual") >= DAY), on="symbol")
     closes = sessions.group_by("symbol", day).agg(close_known=pl.col("time").last())
     moved = newer.with_columns(day).join(closes, on=["symbol", "day"]).filter(pl.col("time") != pl.col("close_known"))
     if len(moved):

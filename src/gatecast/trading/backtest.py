@@ -615,10 +615,10 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
         wealth[whose], path[number] = now, now[0]
     back = np.empty_like(order)
     back[order] = np.arange(count)
-    done = [np.take(one, back, axis=0) for one in (gross, cost, turnover)]
-    if not shared:
-        return _Settled(*done, weight, gained, charged, path)
-    return _Settled(*done, *(np.take(one, back, axis=0) for one in (ordered, gained, charged)), path)
+    gross, cost, turnover, ordered, gained, charged = (
+        np.take(one, back, axis=0) if len(one) else one for one in (gross, cost, turnover, ordered, gained, charged)
+    )
+    return _Settled(gross, cost, turnover, ordered if shared else weight, gained, charged, path)
 
 
 def _aim(share: FloatArray, moved: FloatArray, means: FloatArray) -> FloatArray:
