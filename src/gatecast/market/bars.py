@@ -9,7 +9,7 @@ Nothing may be computed across two segments of a symbol.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Literal, overload
 
 import numpy as np
@@ -233,6 +233,11 @@ def session_date(time: pl.Expr | NDArray[np.datetime64]) -> pl.Expr | NDArray[np
     if isinstance(time, pl.Expr):
         return (time - pl.duration(microseconds=1)).dt.date()
     return (time.astype("datetime64[us]") - np.timedelta64(1, "us")).astype("datetime64[D]")
+
+
+def session_of(time: datetime) -> date:
+    """The `session_date` of one close (UTC)."""
+    return (time - timedelta(microseconds=1)).date()
 
 
 def numbered_days(dates: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
