@@ -68,8 +68,8 @@ def variance_inputs(frame: pl.DataFrame) -> FloatArray:
     for name, of in (("class_1", "excess_1"), ("class_5", "excess_5")):
         values = frame[of].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         frame = frame.with_columns(pl.Series(name, class_mean(frame, values)))
-    table: FloatArray = frame.select(pl.col(*VARIANCE_INPUTS).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    table = np.ascontiguousarray(table)
+    columns = frame.select(pl.col(*VARIANCE_INPUTS).cast(pl.Float64).fill_null(float("nan")))
+    table: FloatArray = columns.to_numpy(order="c", writable=True)
     table[~np.isfinite(table).all(axis=1)] = np.nan
     return table
 
@@ -95,7 +95,7 @@ def concentration(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
         (proxy / rolling("mean", 22)).log().pow(2).alias("spike"),
         (rolling("std", 22) / rolling("mean", 22)).log().clip(*SPREADS).alias("spread_22"),
     )
-    made = np.ascontiguousarray(table.cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    made: FloatArray = table.cast(pl.Float64).fill_null(float("nan")).to_numpy(order="c", writable=True)
     made[~np.isfinite(inputs).all(axis=1)] = np.nan
     return made
 
