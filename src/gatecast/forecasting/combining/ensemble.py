@@ -358,7 +358,7 @@ def _already_issued(forecasts: Forecasts, model: str, head: str, since: int, *wi
     """What the folds before `since` hold already; NaN elsewhere."""
     if since == 0:
         return np.full((len(forecasts.samples), *width), np.nan)
-    return forecasts.values[model][head].copy()
+    return at_rows(forecasts.values[model], head, np.arange(len(forecasts.samples)))
 
 
 def _records(
