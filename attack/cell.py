@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 SECONDS, MEMORY = 20.0, 2 * 2**30
+STANDS_STILL = 1.0
+"""Seconds between two looks at a process after which the machine stood still, and not the process."""
 LONGEST = 2_000  # characters of a refusal: longer ones repeat the input
 PRELOADED = [
     "attack.cell", "gatecast.cli.run", "gatecast.store", "gatecast.live", "gatecast.report.page", "gatecast.runs",
@@ -65,14 +67,16 @@ def try_out(work: Callable[..., Any], *given: Any, folder: Path, seconds: float 
     began, most = time.monotonic(), 0
     process.start()
     status = Path(f"/proc/{process.pid}/statm")
-    ended = None
+    ended, looked, stood_still = None, began, 0.0
     while process.is_alive():
         process.join(0.02)
+        since, looked = time.monotonic() - looked, time.monotonic()
+        stood_still += since if since > STANDS_STILL else 0.0
         with contextlib.suppress(OSError, IndexError):
             most = max(most, int(status.read_text().split()[1]) * resource.getpagesize())
         if most > MEMORY:
             ended = "memory"
-        elif time.monotonic() - began > seconds:
+        elif time.monotonic() - began - stood_still > seconds:
             ended = "hang"
         if ended:
             process.kill()

@@ -50,11 +50,21 @@ def read(given: argparse.Namespace) -> pl.DataFrame:
         names = {name.lower(): name for name in frame.columns}
         close = next((names[name] for name in ("close", "close_price", "price") if name in names), None)
         if close is not None and not names.keys() & {"open", "high", "low"}:
-            source = frame.rename({close: "close"}).with_columns(
-                open=pl.col("close"), high=pl.col("close"), low=pl.col("close")
-            )
+            frame = with_moving_closes(frame.rename({close: "close"}), given.proxy)
+            source = frame.with_columns(open=pl.col("close"), high=pl.col("close"), low=pl.col("close"))
             print("closes alone: ranges and gaps are taken as 0", file=sys.stderr)
     return read_bars(source, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
+
+
+def with_moving_closes(frame: pl.DataFrame, proxy: str) -> pl.DataFrame:
+    """Where no close moves at all, as of a file of variances alone: returns of one deviation, in turn up and down."""
+    if proxy not in frame.columns or frame["close"].n_unique() > 1:
+        return frame
+    print("closes that never move: returns are taken as the root of the variance, up and down in turn", file=sys.stderr)
+    symbol = next((name for name in frame.columns if name.lower() in ("symbol", "ticker")), None)
+    turn = 1 - 2 * (pl.int_range(pl.len()) % 2)
+    close = 100 * (pl.col(proxy).clip(lower_bound=0).sqrt().fill_null(0) * turn).cum_sum().exp()
+    return frame.with_columns(close=close.over(symbol) if symbol else close)
 
 
 def linear_models() -> list[Forecaster]:

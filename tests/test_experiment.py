@@ -505,3 +505,25 @@ def test_the_benchmark_is_a_row_of_its_own_beside_what_is_sized(market: pl.DataF
     assert rows["benchmark"]["title"] == "benchmark: bought once, equally weighted, and held"
     assert rows["benchmark"]["total_net"] == pytest.approx(done.equity["benchmark"][-1] - 1, rel=1e-9)
     assert rows["held_long"]["total_net"] != pytest.approx(rows["benchmark"]["total_net"], rel=0.01)
+
+
+def test_an_implied_volatility_reaches_the_one_regression_that_reads_it_and_only_from_the_past() -> None:
+    bars = synthetic.b1(700, seed=3, r2=0.05).with_columns(vix=10 + pl.col("x").abs())
+    cheap: dict[str, Any] = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "bayes"}}
+    plain, reads = (make_chain(Experiment(**cheap, **more), bars) for more in ({}, {"volatility": {"implied": "vix"}}))
+    short = make_chain(Experiment(**cheap, volatility={"implied": "vix"}), bars.head(600))
+    (before, after), (cut,) = (one.forecasts["index"].values for one in (plain, reads)), short.forecasts.values()
+    other = {
+        name for name in before
+        if "volatility" in before[name]
+        and not np.array_equal(before[name]["volatility"], after[name]["volatility"], equal_nan=True)
+    }  # fmt: skip
+    assert "har_concentration" in other
+    assert not other & {"har", "har_class", "har_symbol", "har_smooth", "garch"}
+    for name, heads in cut.values.items():
+        if "volatility" in heads:
+            early = after[name]["volatility"][: len(heads["volatility"])]
+            np.testing.assert_array_equal(heads["volatility"], early)
+    changed = Experiment(**cheap, volatility={"implied": "x"})
+    with pytest.raises(SettingsError, match=r"made with volatility\.implied"):
+        make_chain(changed, bars, past=reads, refit="never")

@@ -269,6 +269,22 @@ def test_what_a_dead_process_left_is_swept_and_what_a_living_one_has_is_not(fold
     assert sweep(folder.parent / "absent") == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs a system that says what processes do")
+def test_what_a_killed_process_left_is_swept_before_its_parent_asks_for_it(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
+    assert child.stdout is not None
+    child.stdout.readline()
+    start = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    owner = f"{mark().split('-')[0]}-{child.pid}-{start}"
+    half = tmp_path / f".small.{owner}.0123456789ab.part"
+    half.write_text("half")
+    assert sweep(tmp_path) == []
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
+    assert sweep(tmp_path) == [half]
+    child.communicate()
+
+
 DIES = """
 import os, sys
 from gatecast import store

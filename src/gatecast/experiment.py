@@ -89,6 +89,13 @@ class Control(Settings):
         return synthetic.MARKETS[self.market](self.bars, self.seed, **truth)
 
 
+class Volatility(Settings):
+    """What forecasts of variance may read beside the bars."""
+
+    implied: str | None = Field(default=None, examples=["vix"])
+    """a column of the bars that holds an implied volatility, in any unit; left out: none"""
+
+
 class Experiment(Settings):
     """Everything that decides a run, frozen; to and from TOML. Where it runs is no part of it, see `Machine`.
 
@@ -132,6 +139,8 @@ class Experiment(Settings):
     model: dict[str, SerializeAsAny[Forecaster]] = Field(default_factory=dict, validate_default=True)
     """Settings of the models by name: kind says what a model is, and its own settings follow; lookback, horizon and
     seed are said once, above."""
+    volatility: Volatility = Volatility()
+    """What forecasts of variance may read beside the bars."""
     ensemble: Ensemble = Ensemble()
     """How the models' forecasts become one."""
     intervals: Intervals = Intervals()
@@ -324,7 +333,9 @@ class Experiment(Settings):
     @property
     def sampling(self) -> Sampling:
         """What samples are made with, as the experiment's models need them."""
-        return Sampling(self.features, self.lookback, self.horizon, self.volatility_proxy, self.context)
+        return Sampling(
+            self.features, self.lookback, self.horizon, self.volatility_proxy, self.context, self.volatility.implied
+        )
 
     def make_samples(self, bars: pl.DataFrame) -> dict[str, Samples]:
         """Asset class -> samples, as the experiment's models need them."""
@@ -413,6 +424,8 @@ class Experiment(Settings):
             "volatility_proxy": self.volatility_proxy, "schedule": self.schedule.model_dump(mode="json"),
             "tuning": self.tuning and self.tuning.model_dump(mode="json"),
         }  # fmt: skip
+        if self.volatility.implied is not None:
+            found["volatility.implied"] = self.volatility.implied
         if self.drift.adds_refits:
             found["drift"] = self.drift.model_dump(mode="json")
         tables = self._tables(self.model)

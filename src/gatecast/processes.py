@@ -49,16 +49,24 @@ def _process_alive(number: int) -> bool:
         return False
     except OSError:
         pass  # somebody else's
-    return True
+    return _stat(number)[:1] not in (["Z"], ["X"])  # it has ended, and whoever started it has not asked yet
 
 
 def _start(number: int) -> int | None:
     """When a process began, in clock ticks; None where the system does not say."""
     try:
-        text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(text.rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
+        return int(_stat(number)[19])
+    except (ValueError, IndexError):
         return None
+
+
+def _stat(number: int) -> list[str]:
+    """What the system says of a process after its name, its state first; nothing where it does not say."""
+    try:
+        text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from gatecast.errors import StoreError, hidden
+from gatecast.errors import StoreError, StudiesError, hidden
 from gatecast.forecasting.tuning.search import Budget, Params, Trial, file_of, importance, open_storage, search
 
 SPACE = {
@@ -191,3 +191,25 @@ def test_importance_names_what_mattered() -> None:
     assert "same" not in shares
     assert sum(shares.values()) == pytest.approx(1)
     assert importance([]) == importance([studies[0][:3]]) == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE studies SET study_name = CAST(x'626f77df6c' AS TEXT)",  # no UTF-8
+        "UPDATE trial_params SET distribution_json = '{\"name\": 1'",
+        'UPDATE trial_params SET distribution_json = \'{"name": "Nobody", "attributes": {}}\'',
+        "UPDATE trial_params SET param_value = 'x'",
+        "UPDATE trials SET state = 'EATEN'",
+        "UPDATE trials SET datetime_start = 'yesterday'",
+        "UPDATE trial_intermediate_values SET intermediate_value_type = 'HALF'",
+    ],
+)
+def test_a_damaged_file_is_found_when_it_is_opened(damage: str, tmp_path: Path) -> None:
+    file = tmp_path / "studies.db"
+    trials(f"sqlite:///{file}", 3)
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute(damage).rowcount
+        database.commit()
+    with pytest.raises(StudiesError, match=r"studies\.db cannot be read or written"), open_storage(f"sqlite:///{file}"):
+        pass

@@ -8,9 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gatecast.errors import SettingsError
+from gatecast.forecasting.models.har import LinearVariance
+from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
 from gatecast.samples.targets import make_targets
-from gatecast.samples.variance import SMOOTHED, VARIANCE_INPUTS, class_mean
+from gatecast.samples.variance import CONCENTRATION, SMOOTHED, VARIANCE_INPUTS, class_mean
+from gatecast.samples.windows import make_samples
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +123,48 @@ def test_the_class_is_joined_by_what_was_known_never_by_date() -> None:
     gone = np.where(np.arange(20) > 11, np.nan, value)  # New York ends on the second day
     assert class_mean(frame, gone)[3] == (3 + 101) / 2
     assert class_mean(frame, gone)[9] == 9
+
+
+@pytest.fixture(scope="module")
+def with_implied() -> pl.DataFrame:
+    """Bars with an implied volatility that is the root of the next five bars' variance, with noise; some unknown."""
+    market = synthetic.g1(1500, seed=5)
+    draw = np.random.default_rng(3)
+    step = pl.col("close").log().diff().pow(2)
+    ahead = step.rolling_mean(5).shift(-5).fill_null(strategy="forward")
+    vix = (ahead.sqrt() * pl.Series(np.exp(draw.normal(0, 0.2, len(market))))).alias("vix")
+    return market.with_columns(vix).with_columns(
+        pl.when(pl.int_range(pl.len()).is_between(100, 110)).then(None).otherwise("vix").alias("vix")
+    )
+
+
+def test_an_implied_volatility_is_measured_by_its_own_past(with_implied: pl.DataFrame) -> None:
+    _, facts = make_targets(with_implied, 5, implied="vix")
+    _, plain = make_targets(with_implied, 5)
+    width, t = len(CONCENTRATION), 400
+    np.testing.assert_array_equal(facts.concentration[:, :width], plain.concentration)
+    vix = with_implied["vix"].to_numpy()
+    for place, bars in enumerate((5, 22, 250)):
+        assert facts.concentration[t, width + place] == pytest.approx(np.log(vix[t] / vix[t - bars + 1 : t + 1].mean()))
+    assert (facts.concentration[101:110, width:] == 0).all()  # not known
+    _, part = make_targets(with_implied.head(300), 5, implied="vix")
+    np.testing.assert_array_equal(part.concentration, facts.concentration[:300])
+
+
+def test_the_regression_with_concentration_reads_an_implied_volatility(with_implied: pl.DataFrame) -> None:
+    model = LinearVariance(pooled=True, concentration=True)
+    found = {}
+    for implied in (None, "vix"):
+        (samples,) = make_samples(with_implied, ("ret_log_1",), horizon=5, implied=implied).values()
+        fold = Schedule(minimum="1Y").folds(samples.times, samples.known_at)[-12].on(samples)
+        fitted = model.fit_record(fold)
+        kept = type(fitted).from_state(*fitted.state())
+        forecast = kept.predict(samples, fold.test)["volatility"]
+        answer = samples.targets["volatility"].value[samples.ends[fold.test]]
+        found[implied] = np.nanmean((np.log(forecast) - answer) ** 2)
+    assert found["vix"] < 0.8 * found[None]
+
+
+def test_an_implied_volatility_must_be_a_column_of_numbers(with_implied: pl.DataFrame) -> None:
+    with pytest.raises(SettingsError, match=r"volatility.implied = 'vox' is no further column of the bars.*'vix'\?"):
+        make_targets(with_implied, 5, implied="vox")

@@ -19,7 +19,7 @@ from gatecast.market.calendar import listings, session_minutes
 from gatecast.samples.arrays import to_array as to_array
 from gatecast.samples.arrays import to_times as to_times
 from gatecast.samples.known import known_so_far
-from gatecast.samples.variance import concentration, smoothed_variances, variance_inputs
+from gatecast.samples.variance import concentration, implied_terms, smoothed_variances, variance_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,13 @@ class Facts:
     floored: int
 
 
-def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by: NDArray[np.datetime64]) -> Facts:
+def make_facts(
+    bars: pl.DataFrame,
+    horizon: int,
+    volatility_proxy: str,
+    known_by: NDArray[np.datetime64],
+    implied: str | None = None,
+) -> Facts:
     """What is known at each bar of one asset class, but for the regime's level, which its answers make.
 
     In: Bars of one asset class, sorted by symbol and time; horizon in bars; see `make_targets`; `known_by` (bars,) when
@@ -93,6 +99,7 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
     group = "_piece"
     log_close = pl.col("close").log()
     own = [pl.col(volatility_proxy).alias("_own")] if volatility_proxy not in PROXIES else []
+    own += [pl.col(implied).cast(pl.Float64).alias("implied")] if implied else []
     known_at = pl.Series(known_by).dt.replace_time_zone("UTC")  # a value hangs on the rows before it, too
     bars = bars.with_columns(runs_of("symbol", "segment").alias(group))
     frame = bars.select(
@@ -130,6 +137,7 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
     )
     frame = frame.with_columns(floor=floor)
     inputs = variance_inputs(frame)
+    peaks = concentration(frame, inputs)
     return Facts(
         step=to_array(frame, "r"),
         sigma=to_array(frame, "sigma"),
@@ -143,7 +151,7 @@ def make_facts(bars: pl.DataFrame, horizon: int, volatility_proxy: str, known_by
         minutes=session_minutes(bars).to_numpy(),
         season=np.zeros(len(frame)),
         variance=inputs,
-        concentration=concentration(frame, inputs),
+        concentration=np.column_stack([peaks, implied_terms(frame, inputs)]) if implied else peaks,
         smoothed=smoothed_variances(frame, inputs),
         floored=0,
     )
@@ -155,6 +163,7 @@ def make_targets(
     volatility_proxy: str = "garman_klass",
     used: BoolArray | None = None,
     context: int = 0,
+    implied: str | None = None,
 ) -> tuple[dict[str, Target], Facts]:
     """The answers of all four heads for the bars of one asset class, and what is known at each bar.
 
@@ -165,6 +174,7 @@ def make_targets(
     volatility_proxy: close_to_close, parkinson, garman_klass, or a column of the bars that holds a variance.
     used: (bars,) the rows that facts are made from (None: all); the others have none, and no window passes them for
         `context` bars. Answers are made from all rows.
+    implied: a column of the bars that holds an implied volatility, which forecasts of variance may read.
 
     Returns
     -------
@@ -188,9 +198,14 @@ def make_targets(
             f"volatility proxy {volatility_proxy!r} is {kind}: expected a range proxy, or a further column of the bars "
             f"with a variance. {did_you_mean(volatility_proxy, [*PROXIES, *_numeric(bars)])}"
         )
+    if implied is not None and implied not in _numeric(bars):
+        raise SettingsError(
+            f"volatility.implied = {implied!r} is no further column of the bars: expected a column of numbers, one of "
+            f"{', '.join(_numeric(bars)) or 'none that the bars have'}. {did_you_mean(implied, _numeric(bars))}"
+        )
     used = np.ones(len(bars), np.bool_) if used is None else used
     latest = known_so_far(bars, used, context)
-    facts = make_facts(bars.filter(pl.Series(used)), horizon, volatility_proxy, latest[used])
+    facts = make_facts(bars.filter(pl.Series(used)), horizon, volatility_proxy, latest[used], implied)
     facts = facts if used.all() else _spread_over(facts, used)
     group = "_listing"
     log_close = pl.col("close").log()

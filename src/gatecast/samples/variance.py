@@ -19,6 +19,8 @@ VARIANCE_INPUTS = (
 """The columns of `variance_inputs`; the first three are those of the HAR."""
 CONCENTRATION = ("largest_5", "largest_22", "spike", "spread_22")
 """The columns of `concentration`."""
+IMPLIED = ("implied_5", "implied_22", "implied_250")
+"""The columns of `implied_terms`, which follow those of `concentration` where there is an implied volatility."""
 SMOOTHED = (
     "smooth_1", "smooth_5", "smooth_25", "smooth_125", "mean", "fall_1", "fall_5", "fall_25", "class_1", "class_5",
 )  # fmt: skip
@@ -96,6 +98,25 @@ def concentration(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
         (rolling("std", 22) / rolling("mean", 22)).log().clip(*SPREADS).alias("spread_22"),
     )
     made: FloatArray = table.cast(pl.Float64).fill_null(float("nan")).to_numpy(order="c", writable=True)
+    made[~np.isfinite(inputs).all(axis=1)] = np.nan
+    return made
+
+
+def implied_terms(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
+    """(bars, 3) how high an implied volatility is beside its own past, NaN where `inputs` are.
+
+    In: the frame of `variance_inputs` with `implied`, a volatility in any unit, null where nothing was known; and what
+    that function returned. Out, in the order of `IMPLIED`: the log of its level over its mean of 5, 22 and 250 bars, or
+    of those that there are; 0 where it is not known.
+
+    References
+    ----------
+    Busch, Christensen and Nielsen (2011), Journal of Econometrics 160: implied volatility in the HAR.
+    """
+    level = pl.when(pl.col("implied") > 0).then("implied")
+    over = [level.rolling_mean(bars, min_samples=1).over("symbol", "segment") for bars in (5, 22, 250)]
+    table = frame.select((level / one).log().alias(name) for name, one in zip(IMPLIED, over, strict=True))
+    made = np.ascontiguousarray(table.cast(pl.Float64).fill_null(0.0).to_numpy())
     made[~np.isfinite(inputs).all(axis=1)] = np.nan
     return made
 

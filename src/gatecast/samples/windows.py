@@ -221,12 +221,13 @@ class Sampling:
     horizon: int
     volatility_proxy: str
     context: int
+    implied: str | None = None
 
     def make(self, bars: pl.DataFrame) -> dict[str, Samples]:
         """Asset class -> samples of these bars."""
         return make_samples(
             bars, self.features, lookback=self.lookback, horizon=self.horizon,
-            volatility_proxy=self.volatility_proxy, context=self.context,
+            volatility_proxy=self.volatility_proxy, context=self.context, implied=self.implied,
         )  # fmt: skip
 
 
@@ -239,10 +240,12 @@ def make_samples(
     horizon: int = 5,
     volatility_proxy: str = "garman_klass",
     context: int = 0,
+    implied: str | None = None,
 ) -> dict[str, Samples]:
     """Bars -> asset class -> Samples; a class is made from its own bars alone.
 
-    `features` are names of the catalogue or columns of the bars (None: the default five). A sample exists where the
+    `features` are names of the catalogue or columns of the bars (None: the default five). `implied`: see
+    `make_targets`. A sample exists where the
     last `lookback` bars (`context`, if that is more) are in one segment and have every feature, the trailing volatility
     is known, the price moved within `lookback` bars (`stands_still`), and all of them are known by the fill of the
     decision; see `samples.known` for bars that come late.
@@ -263,6 +266,7 @@ def make_samples(
             horizon,
             volatility_proxy,
             max(lookback, context),
+            implied,
         )
         for name in classes
     }
@@ -276,6 +280,7 @@ def _make_class(
     horizon: int,
     volatility_proxy: str,
     context: int,
+    implied: str | None,
 ) -> Samples:
     bars = bars.sort("symbol", "time")
     names, left_out = available_features(bars, features)
@@ -284,7 +289,7 @@ def _make_class(
     table = np.full((len(bars), len(names)), np.nan)
     if names:  # else no feature ever has a value here, and no window is usable
         table[used] = to_array(compute_features(bars.filter(pl.Series(used)), names), *names).reshape(-1, len(names))
-    targets, facts = make_targets(bars, horizon, volatility_proxy, used, context)
+    targets, facts = make_targets(bars, horizon, volatility_proxy, used, context, implied)
     symbols = tuple(bars["symbol"].unique(maintain_order=True).to_list())
     number = {symbol: i for i, symbol in enumerate(symbols)}
     symbol = bars["symbol"].replace_strict(number, return_dtype=pl.Int32).to_numpy()

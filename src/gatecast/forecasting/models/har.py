@@ -23,7 +23,7 @@ from gatecast.forecasting.models.naive import numbers_of
 from gatecast.forecasting.schedule import Fold
 from gatecast.forecasting.stored import array_of, spread_of, symbols_in
 from gatecast.samples.targets import VARIANCE_FLOOR
-from gatecast.samples.variance import CONCENTRATION, SMOOTHED, VARIANCE_INPUTS
+from gatecast.samples.variance import CONCENTRATION, IMPLIED, SMOOTHED, VARIANCE_INPUTS
 from gatecast.settings import MOST_BARS
 
 if TYPE_CHECKING:
@@ -238,7 +238,8 @@ class FittedLinearVariance:
     symbols: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.centre) not in (len(VARIANCE_INPUTS), len(VARIANCE_INPUTS) + len(CONCENTRATION)):
+        plain, concentrated = len(VARIANCE_INPUTS), len(VARIANCE_INPUTS) + len(CONCENTRATION)
+        if len(self.centre) not in (plain, concentrated, concentrated + len(IMPLIED)):
             raise ValueError(f"'centre', which has {len(self.centre)} numbers")
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
@@ -274,7 +275,8 @@ class FittedLinearVariance:
 class LinearVariance(Forecaster):
     """Log variance over the next h bars on all `VARIANCE_INPUTS`, pooled over the class or for each symbol by itself.
 
-    With `concentration` also on how much of the past variance came in few bars, see `samples.variance.CONCENTRATION`.
+    With `concentration` also on how much of the past variance came in few bars, and on an implied volatility where the
+    settings name one, see `samples.variance`.
 
     Least squares once for each of `half_lives`, with weights that halve after so many years (None: never), and the mean
     of these fits: a short memory follows a market that changes, a long one remembers its crises (Pesaran and Timmermann

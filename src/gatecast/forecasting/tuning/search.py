@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gatecast.errors import StoreError, StudiesError, hidden
+from gatecast.errors import StoreError, StudiesError, cut, hidden
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,6 +76,8 @@ def open_storage(url: str | None) -> Iterator[BaseStorage]:
     with _quiet(), _file_lock(file_of(url)):
         storage = _connected(url) if url else optuna.storages.InMemoryStorage()
         try:
+            if file_of(url):
+                _read_through(storage, url or "")
             yield storage
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise _unreachable(url or "", error) from None
@@ -146,14 +148,23 @@ def _connected(url: str) -> RDBStorage:
                 f"{hidden(url)!r} is no address of studies: expected sqlite:///studies.db or "
                 "postgresql+psycopg://user@host/name."
             ) from None
-        except (SQLAlchemyError, StorageInternalError) as error:
+        except (SQLAlchemyError, StorageInternalError, ValueError, RuntimeError) as error:  # of a damaged file
             raise _unreachable(url, error) from None
     raise AssertionError("the last attempt returns or raises")
 
 
+def _read_through(storage: BaseStorage, url: str) -> None:
+    """Reads all of a file: a damaged one is found here, and not in the middle of a search."""
+    try:
+        for study in storage.get_all_studies():
+            storage.get_all_trials(study._study_id, deepcopy=False)
+    except Exception as error:  # whatever a library makes of flipped bits
+        raise _unreachable(url, error) from None
+
+
 def _unreachable(url: str, error: Exception) -> StudiesError:
-    cause = str(error.__cause__ or error).strip().splitlines()
-    return StudiesError(f"the studies at {hidden(url)} cannot be read or written: {hidden(cause[0] if cause else '')}")
+    cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    return StudiesError(f"the studies at {hidden(url)} cannot be read or written: {cut(hidden(cause[0]), 300)}")
 
 
 def file_of(url: str | None) -> Path | None:
