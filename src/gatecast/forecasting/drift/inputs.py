@@ -333,7 +333,7 @@ def _pvalues(index: float, distance: float, old: float, new: float) -> tuple[flo
 
 
 class _Vectors:
-    """(rows, 2 · features) of some samples, what distances are measured in: a window's last row, the mean of its rows."""
+    """(rows, 2 · features) of some samples, for distances: the last row of each window, and the mean of its rows."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples, self.features = samples, np.nan_to_num(samples.features)
