@@ -35,7 +35,7 @@ CHEAP = {
 }  # fmt: skip
 PARTS = (
     ("open the store", "store.py", "open"),
-    ("bars as of now", "history.py", "as_of"),
+    ("bars as of now", "history.py", "for_chain"),
     ("read the new bars", "sources.py", "read_with_findings"),
     ("merge them", "update.py", "_to_store"),
     ("write them", "store.py", "add_bars"),

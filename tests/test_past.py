@@ -7,6 +7,7 @@ volume that stops or begins, sessions of another length, a symbol that ends, hal
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from gatecast.forecasting.drift.alarms import LOSSES
 from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
-from gatecast.forecasting.walkforward import walk_forward
+from gatecast.forecasting.walkforward import at_rows, walk_forward
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_ends, with_known_at
 from gatecast.market.bars import PRICES, make_bars
@@ -453,6 +454,23 @@ def test_what_was_issued_stays_when_a_bar_is_corrected() -> None:
     before = pl.col("time") <= pl.lit(moments[-60]).dt.replace_time_zone("UTC")
     assert on.weights.filter(before).equals(part.weights)
     assert not alone.decisions.frame.filter(before).equals(part.decisions.frame)
+
+
+def test_some_rows_of_what_goes_on_are_those_of_the_whole() -> None:
+    bars = synthetic.b1(500, seed=1)
+    rules, schedule = [Naive(rule="constant"), Ridge()], Schedule(train="6M", refit="3M", minimum="6M")
+    part, whole = (make_samples(one, ("x",))["index"] for one in (bars[:450], bars))
+    on = walk_forward(rules, whole, schedule, past=walk_forward(rules, part, schedule))
+    alone = walk_forward(rules, whole, schedule)
+    rows = np.r_[0, np.arange(len(part) - 20, len(whole))]  # forecast by nobody, issued, and new
+    for model, heads in on.values.items():
+        some = {head: at_rows(heads, head, rows) for head in heads}
+        copied = deepcopy(heads)
+        for head, expected in alone.values[model].items():
+            for found in (some[head], heads[head][rows], at_rows(heads, head, rows), copied[head][rows]):
+                np.testing.assert_array_equal(found, expected[rows])
+        assert type(copied) is dict
+        assert "no head" not in heads
 
 
 def test_bars_that_the_past_was_not_made_on_are_refused() -> None:

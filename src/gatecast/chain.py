@@ -368,7 +368,7 @@ def combine(
     forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, since: int = 0, past: Issued | None = None
 ) -> Forecasts:
     """The rival in force, the ensemble of the models, and intervals; `since`, `past`: see `Ensemble.combine`."""
-    return with_intervals(ensemble.combine(with_rival(forecasts, past), since, issued=past), intervals)
+    return with_intervals(ensemble.combine(with_rival(forecasts, past), since, issued=past), intervals, issued=past)
 
 
 def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:

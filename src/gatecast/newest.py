@@ -16,7 +16,7 @@ import polars as pl
 from gatecast.evaluation.verdict import SKILL
 from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, RIVALS, SECOND, model_title
-from gatecast.market.bars import session_date
+from gatecast.market.bars import session_date, session_of
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.sessions import named_calendars, sessions_missed
@@ -175,8 +175,7 @@ def _bars_today(
     }
     for row in rows:
         name, time = row["asset_class"], row["newest_bar"]
-        own_session = pl.select(session_date(pl.lit(time))).item()
-        behind = int((sessions[name] > own_session).sum())
+        behind = len(sessions[name]) - int(sessions[name].search_sorted(session_of(time), side="right"))
         if behind and (own_calendar := named.get(row["symbol"])):
             own_behind = sessions_missed(time, newest[name], asset_class(name), spacing[name], own_calendar)
             behind = min(behind, own_behind)

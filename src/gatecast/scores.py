@@ -41,8 +41,8 @@ from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market.actions import SCHEMA
-from gatecast.market.bars import session_date
-from gatecast.market.ends import say_ends, session_of, table_wanted
+from gatecast.market.bars import session_date, session_of
+from gatecast.market.ends import say_ends, table_wanted
 from gatecast.market.facts import Facts
 from gatecast.market.sources import Reading
 from gatecast.market.stale import stale_prices

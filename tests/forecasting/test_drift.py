@@ -113,6 +113,21 @@ def test_later_bars_change_no_alarm_of_the_inputs(settings: Drift) -> None:
     assert watch_inputs(SAMPLES, settings, RULES, whole) == whole
 
 
+def test_a_past_without_an_alarm_stays_when_its_bars_are_corrected() -> None:
+    settings = Drift(filter_minimum=200, false_alarms=0.01, most_symbols=1)
+
+    def watched(growth: float, until: np.datetime64 | None = None, past: Alarms | None = None) -> Alarms:
+        bars = market(growth=growth, at=500)
+        bars = bars if until is None else up_to(bars, until)
+        return watch_inputs(make_samples(bars, FEATURES[:1], lookback=10, horizon=2)["index"], settings, RULES, past)
+
+    until = np.unique(SAMPLES.times)[560]
+    past = watched(1.0, until)
+    assert (past.alarms, past.until) == ((), until)
+    assert min(one.time for one in watched(6.0).alarms) <= until
+    assert all(one.time > until for one in watched(6.0, past=through_json(past)).alarms)
+
+
 def test_later_bars_change_no_alarm_of_the_losses() -> None:
     whole = watch_losses(forecasts_of(SAMPLES), OFTEN)
     assert {one.kind for one in whole.alarms} == {"loss", "bets", "calibration"}

@@ -90,12 +90,11 @@ def _in_force(forecasts: Forecasts, head: str, known: Sequence[str] = ()) -> tup
     able = [name for name in RIVALS[head] if head in forecasts.values.get(name, {})]
     if not able:
         return np.zeros(0), ()
-    issued = {name: forecasts.values[name][head] for name in able}
     stays = len(known) >= len(forecasts.folds) and set(known) <= set(able)
     names = tuple(known[: len(forecasts.folds)]) if stays else _names_in_force(forecasts, head, able)
-    values = np.full_like(issued[able[0]], np.nan)
+    values = np.full_like(forecasts.values[names[0]][head], np.nan)
     for fold, name in zip(forecasts.folds, names, strict=True):
-        values[fold.test] = issued[name][fold.test]
+        values[fold.test] = forecasts.values[name][head][fold.test]
     return values, names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,10 +105,10 @@ class Forecasts:
         rows = self.rows if rows is None else rows
         samples = self.samples
         values = {
-            model: {head: array[rows] for head, array in heads.items()} for model, heads in _in_memory(self.values)
+            model: {head: at_rows(heads, head, rows) for head in heads} for model, heads in _in_memory(self.values)
         }
         members = {
-            model: tuple({head: array[rows] for head, array in dict(one).items()} for one in each)
+            model: tuple({head: at_rows(heads, head, rows) for head in heads} for heads in map(_read, each))
             for model, each in self.members.items()
         }
         return Issued(
@@ -130,14 +131,17 @@ class Forecasts:
         """
         if past is None or not self.folds:
             return self
-        theirs, mine = past.rows_in(self.samples)
         values: dict[str, Mapping[str, FloatArray]] = {}
         for model, heads in _in_memory(self.values):
             before = past.values.get(model, {}) if model not in past.fitted else {}  # what goes on was taken over
-            values[model] = {
-                head: _with_rows(array, mine, before[head][theirs]) if head in before else array
-                for head, array in heads.items()
-            }
+            values[model] = (
+                heads
+                if not before or isinstance(heads, Laid)
+                else {
+                    head: past.laid_on(self.samples, before[head], array) if head in before else array
+                    for head, array in heads.items()
+                }
+            )
         return replace(
             self, values=values,
             in_force={head: (*past.in_force.get(head, ()), *names[len(past.in_force.get(head, ())) :])
@@ -172,11 +176,11 @@ class Forecasts:
         for place in range(len(self.samples.symbols)):
             yield self._frame_of(rows[number == place], values)
 
-    def _in_memory(self) -> dict[str, dict[str, FloatArray]]:
+    def _in_memory(self) -> dict[str, Mapping[str, FloatArray]]:
         """The values, read from disk once."""
-        return {model: dict(heads) for model, heads in self.values.items()}
+        return dict(_in_memory(self.values))
 
-    def _frame_of(self, rows: IntArray, values: dict[str, dict[str, FloatArray]]) -> pl.DataFrame:
+    def _frame_of(self, rows: IntArray, values: dict[str, Mapping[str, FloatArray]]) -> pl.DataFrame:
         samples = self.samples
         decided = samples.decided[rows]
         time, number = samples.time[decided], samples.symbol[decided]
@@ -184,8 +188,9 @@ class Forecasts:
         names: list[tuple[str, str, int]] = []  # model, head and step of each part, in their order
         there, value, known = [], [], []
         for model, heads in sorted(values.items()):
-            for head, array in sorted(heads.items()):
-                table = array[rows].reshape(len(rows), array[0].size)
+            for head in sorted(heads):
+                found = at_rows(heads, head, rows)
+                table = found.reshape(len(rows), math.prod(found.shape[1:]))
                 for column in range(table.shape[1]):
                     step = column + 1 if table.shape[1] > 1 else samples.horizon
                     if step not in known_at:
@@ -246,8 +251,8 @@ class Issued:
     passed: np.datetime64 | None = None
 
     @cached_property
-    def _found(self) -> list[tuple[ReferenceType[Samples], tuple[IntArray, IntArray]]]:
-        """The samples that were asked for last, and their rows."""
+    def _found(self) -> list[tuple[ReferenceType[Samples], tuple[IntArray, IntArray], IntArray]]:
+        """The samples that were asked for last, their rows, and `places_in` them."""
         return []
 
     @property
@@ -256,10 +261,27 @@ class Issued:
         newest: np.datetime64 = self.time.max()
         return newest
 
+    def laid_on(self, samples: Samples, array: FloatArray, beneath: FloatArray | None = None) -> FloatArray:
+        """An array of these rows -> over the samples; in those without a row `beneath`, NaN where it is left out."""
+        source = self.places_in(samples)
+        laid = _taken(array, source)
+        without = np.flatnonzero(source < 0)
+        if beneath is not None:
+            laid[without] = beneath[without]
+        return laid
+
+    def places_in(self, samples: Samples) -> IntArray:
+        """(samples,) the row here of each sample, -1 where there is none."""
+        self.rows_in(samples)
+        return self._found[0][2]
+
     def rows_in(self, samples: Samples) -> tuple[IntArray, IntArray]:
         """Rows here, and the samples of the same symbol and time of decision; ascending in the samples."""
         if not self._found or self._found[0][0]() is not samples:
-            self._found[:] = [(ref(samples), self._rows_in(samples))]
+            rows, mine = self._rows_in(samples)
+            places = np.full(len(samples), -1)
+            places[mine] = rows
+            self._found[:] = [(ref(samples), (rows, mine), places)]
         return self._found[0][1]
 
     def _rows_in(self, samples: Samples) -> tuple[IntArray, IntArray]:
@@ -273,6 +295,71 @@ class Issued:
         )
         _, rows, found = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
         return rows, found
+
+
+class Laid(Mapping[str, "FloatArray"]):
+    """Head -> array over the samples, what a past has issued and new rows over it, laid when it is first asked for.
+
+    Most heads of most models are asked for a few rows alone, see `at_rows`. A copy in another process is a dict.
+    """
+
+    def __init__(self, past: Issued, samples: Samples, issued: Mapping[str, FloatArray]) -> None:
+        self._past, self._samples, self._issued = past, samples, dict(issued)
+        self._new: dict[str, list[tuple[IntArray, FloatArray]]] = {}
+        self._made: dict[str, FloatArray] = {}
+
+    def put(self, head: str, rows: IntArray, values: FloatArray) -> None:
+        """Other values in some rows, ascending, of a head that was issued or is new."""
+        if head not in self._issued:
+            self._made.setdefault(head, np.full((len(self._samples), *values.shape[1:]), np.nan))
+        self._new.setdefault(head, []).append((rows, values.copy()))  # a view would keep the whole block alive
+        if head in self._made:
+            self._made[head][rows] = values
+
+    def at(self, head: str, rows: IntArray) -> FloatArray:
+        """The values of a head in some rows."""
+        if head in self._made:
+            return self._made[head][rows]
+        found = _taken(self._issued[head], self._past.places_in(self._samples)[rows])
+        for new, values in self._new.get(head, ()) if len(rows) else ():
+            place = np.minimum(np.searchsorted(new, rows), len(new) - 1)
+            there = (new[place] == rows) if len(new) else np.zeros(len(rows), bool)
+            found[there] = values[place[there]]
+        return found
+
+    def __getitem__(self, head: str) -> FloatArray:
+        if head not in self._made:
+            made = self._past.laid_on(self._samples, self._issued[head])
+            for rows, values in self._new.get(head, ()):
+                made[rows] = values
+            self._made[head] = made
+        return self._made[head]
+
+    def __contains__(self, head: object) -> bool:
+        return head in self._issued or head in self._made  # the mixin's would lay the array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._issued, **self._made})
+
+    def __len__(self) -> int:
+        return len({**self._issued, **self._made})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def at_rows(heads: Mapping[str, FloatArray], head: str, rows: IntArray | slice) -> FloatArray:
+    """The values of a head in some rows; where it is not laid yet, these are all that is."""
+    return heads.at(head, rows) if isinstance(heads, Laid) and not isinstance(rows, slice) else heads[head][rows]
+
+
+def _taken(array: FloatArray, source: IntArray) -> FloatArray:
+    """Rows of an array, NaN where the row is -1."""
+    if len(array) == 0:
+        return np.full((len(source), *array.shape[1:]), np.nan)
+    found = np.take(array, source, axis=0)
+    found[source < 0] = np.nan
+    return found
 
 
 @checked
@@ -418,16 +505,7 @@ def _refuse_other_market(samples: Samples, past: Issued) -> None:
 
 def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
     """The forecasts with what a past has issued of the models that go on, and of what was made of all."""
-    theirs, mine = past.rows_in(forecasts.samples)
-    source = np.zeros(len(forecasts.samples), np.int64)
-    source[mine] = theirs
-    without = np.delete(np.arange(len(source)), mine)
-
-    def laid(array: FloatArray) -> FloatArray:
-        made: FloatArray = array[source]
-        made[without] = np.nan
-        return made
-
+    laid = partial(Laid, past, forecasts.samples)
     scales = dict(past.scale)
     if past.validation:
         scales = {model: _realigned(forecasts, past.validation, blocks) for model, blocks in past.scale.items()}
@@ -446,16 +524,10 @@ def _taken_over(forecasts: Forecasts, past: Issued) -> Forecasts:
 
     return replace(
         forecasts,
-        values={
-            model: {head: laid(array) for head, array in dict(heads).items()}
-            for model, heads in kept(past.values).items()
-        },
+        values={model: laid(heads) for model, heads in kept(past.values).items()},
         scale=kept(scales),
         fitted=kept(past.fitted),
-        members={
-            model: tuple({head: laid(array) for head, array in dict(one).items()} for one in each)
-            for model, each in kept(past.members).items()
-        },
+        members={model: tuple(map(laid, each)) for model, each in kept(past.members).items()},
         in_force=dict(past.in_force),
         rivals=dict(past.rivals),
         refused=kept(past.refused),
@@ -488,9 +560,9 @@ def _with_forecasts(
     """
     samples, folds = forecasts.samples, forecasts.folds
     forecaster = forecasts.panel.get(name)
-    heads: dict[str, FloatArray] = dict(forecasts.values.get(name, {}))
+    heads = _read(forecasts.values.get(name, {}))
     scale = list(forecasts.scale.get(name, ()))
-    members: list[dict[str, FloatArray]] = [dict(one) for one in forecasts.members.get(name, ())]
+    members = [_read(one) for one in forecasts.members.get(name, ())]
     blocks = [
         Block(one, fold.validation, fold.test, fold.cutoff)
         for fold, one in zip(folds[len(folds) - len(fits) :], fits, strict=True)
@@ -514,8 +586,7 @@ def _with_forecasts(
         refuse_impossible(name, in_force.fit, both, samples, asked)
         count, test = len(block.validation), block.test
         for head, values in both.items():
-            table = heads.setdefault(head, np.full((len(samples), *values.shape[1:]), np.nan))
-            table[test] = values[count:]
+            _put(heads, head, test, values[count:], len(samples))
         if "return" in both and count and measured:
             scale.append(both["return"][:count, -1].copy())  # a view would keep the whole block alive
         if (past is not None and name not in past.members) or not both:
@@ -524,7 +595,7 @@ def _with_forecasts(
         for seed, alone in zip(members, each, strict=True):
             for head, values in alone.items():
                 step = values[count:] if values.ndim == 1 else values[count:, -1:]
-                seed.setdefault(head, np.full((len(samples), *step.shape[1:]), np.nan))[test] = step
+                _put(seed, head, test, step, len(samples))
     if fits and in_force is not None:
         forecasts = _with_fits(forecasts, name, in_force.fit, fits[-1])
     return replace(
@@ -546,13 +617,21 @@ def _with_fits(forecasts: Forecasts, name: str, in_force: FittedForecaster, newe
     )
 
 
-def _with_rows(array: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
-    """A copy with other values in some rows."""
-    made = array.copy()
-    made[rows] = values
-    return made
+def _put(heads: Laid | dict[str, FloatArray], head: str, rows: IntArray, values: FloatArray, count: int) -> None:
+    """Values into rows of a head's array, which is made over `count` samples where it is not there."""
+    if isinstance(heads, Laid):
+        heads.put(head, rows, values)
+        return
+    if head not in heads:
+        heads[head] = np.full((count, *values.shape[1:]), np.nan)
+    heads[head][rows] = values
 
 
-def _in_memory(values: Mapping[str, Mapping[str, FloatArray]]) -> list[tuple[str, dict[str, FloatArray]]]:
+def _read(heads: Mapping[str, FloatArray]) -> Laid | dict[str, FloatArray]:
+    """Heads with their arrays read from disk, or laid once they are asked for."""
+    return heads if isinstance(heads, Laid) else dict(heads)
+
+
+def _in_memory(values: Mapping[str, Mapping[str, FloatArray]]) -> list[tuple[str, Mapping[str, FloatArray]]]:
     """Model and its heads, arrays read from disk once each."""
-    return [(model, dict(heads)) for model, heads in values.items()]
+    return [(model, _read(heads)) for model, heads in values.items()]

@@ -26,10 +26,10 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings, with_terms
 from gatecast.market.awaited import with_awaited
-from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date, without_idle
+from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date, session_of, without_idle
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import AssetClass, asset_class
-from gatecast.market.ends import Ended, session_of
+from gatecast.market.ends import Ended
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
@@ -582,7 +582,7 @@ def stale(
                 )
                 problems.append(DataProblem("stale", tuple(ends["symbol"]), said))
         for symbol, time in ends.iter_rows():
-            behind = int((days > pl.select(session_date(pl.lit(time))).item()).sum())
+            behind = len(days) - int(days.search_sorted(session_of(time), side="right"))
             if behind > BEHIND and named[symbol]:
                 behind = min(behind, sessions_missed(time, newest, known, usual, named[symbol]))
             if behind > BEHIND:

@@ -9,7 +9,7 @@ Nothing may be computed across two segments of a symbol.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Literal, overload
 
 import numpy as np
@@ -204,6 +204,18 @@ def _with_segments(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.with_columns(starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32).alias("segment"))
 
 
+def runs_of(*names: str) -> pl.Expr:
+    """Columns of rows in order -> a number, 0, 1, ..., for each run of rows that are alike in them.
+
+    Over it a window is made several times as fast as over the columns themselves: the key is known to ascend.
+
+    >>> frame = pl.DataFrame({"symbol": ["A", "A", "B"], "segment": [0, 1, 1]})
+    >>> frame.select(runs_of("symbol", "segment"))["symbol"].to_list()
+    [0, 1, 2]
+    """
+    return pl.struct(*names).rle_id().set_sorted().alias(names[0])
+
+
 @overload
 def session_date(time: pl.Expr) -> pl.Expr: ...
 @overload
@@ -221,6 +233,11 @@ def session_date(time: pl.Expr | NDArray[np.datetime64]) -> pl.Expr | NDArray[np
     if isinstance(time, pl.Expr):
         return (time - pl.duration(microseconds=1)).dt.date()
     return (time.astype("datetime64[us]") - np.timedelta64(1, "us")).astype("datetime64[D]")
+
+
+def session_of(time: datetime) -> date:
+    """The `session_date` of one close (UTC)."""
+    return (time - timedelta(microseconds=1)).date()
 
 
 def numbered_days(dates: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:

@@ -6,13 +6,16 @@ Each is read from a symbol's or a class's first bars, or from the bars up to the
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
 
-from gatecast.market.bars import COLUMNS, session_date
+from gatecast.market.bars import session_date
 from gatecast.market.classes import ASSET_CLASSES, asset_class
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FIRST = 20  # spacings or sessions that a usual spacing or a usual session is the median of
 OPENING = timedelta(days=60)  # in which most markets have that many
@@ -26,10 +29,10 @@ OTHER_LEVEL = 5.0  # a price this many times another across a gap is another ins
 
 def usual_spacing(bars: pl.DataFrame) -> timedelta | None:
     """Time between two bars of a symbol, the median of its first 20; of several that of those that begin first."""
+    first = pl.col("time").bottom_k(FIRST + 1).sort()
     steps = (
-        bars.sort("symbol", "time")
-        .group_by("symbol", maintain_order=True)
-        .agg(pl.col("time").head(FIRST + 1).diff().median(), since=pl.col("time").first())
+        bars.group_by("symbol")
+        .agg(first.diff().median(), since=pl.col("time").min())
         .filter(pl.col("since") == pl.col("since").min())
     )
     return cast(timedelta | None, steps["time"].median())
@@ -118,14 +121,23 @@ def missed_sessions(bars: pl.DataFrame) -> pl.Series:
     >>> missed_sessions(bars).to_list()
     [0, 0, 18]
     """
-    day = session_date(pl.col("time"))
-    before = day.shift().over("symbol")
+    missed = np.zeros(len(bars), np.int32)
+    rows = _after_gaps(bars)
+    days_of = bars.select("asset_class", day=session_date(pl.col("time")))
+    before, ends = days_of[rows - 1], days_of[rows]
     every_day = [name for name, known in ASSET_CLASSES.items() if known.periods_per_year == 365]
-    days = pl.when(pl.col("asset_class").is_in(every_day)).then((day - before).dt.total_days() - 1)
-    missed = days.otherwise(pl.business_day_count(before.dt.offset_by("1d"), day))
-    starts = pl.col("segment").diff().over("symbol") != 0
-    counted = pl.when(starts).then(missed.clip(lower_bound=0)).otherwise(0)
-    return bars.select(counted.fill_null(0).cast(pl.Int32).alias("missed")).to_series()
+    since, day = pl.col("before"), pl.col("day")
+    days = pl.when(pl.col("asset_class").is_in(every_day)).then((day - since).dt.total_days() - 1)
+    counted = days.otherwise(pl.business_day_count(since.dt.offset_by("1d"), day)).clip(lower_bound=0).cast(pl.Int32)
+    missed[rows] = ends.with_columns(before=before["day"]).select(counted).to_series().to_numpy()
+    return pl.Series("missed", missed)
+
+
+def _after_gaps(bars: pl.DataFrame) -> NDArray[np.intp]:
+    """The rows at which a symbol's segment, but not its first, starts. `bars` sorted by symbol and time."""
+    symbol, segment = pl.col("symbol"), pl.col("segment")
+    starts = (symbol == symbol.shift()) & (segment != segment.shift())
+    return np.flatnonzero(bars.select(starts.fill_null(False)).to_series().to_numpy())
 
 
 def listings(bars: pl.DataFrame) -> pl.Series:
@@ -134,12 +146,15 @@ def listings(bars: pl.DataFrame) -> pl.Series:
     A new listing begins after more than 60 sessions without a bar, and where the price after a gap is five times the
     one before or a fifth of it: that is another instrument under the name. `bars` sorted by symbol and time.
     """
-    missed = missed_sessions(bars)
-    jump = (pl.col("close") / pl.col("close").shift().over("symbol")).log().abs() > float(np.log(OTHER_LEVEL))
-    gap = pl.col("segment").diff().over("symbol") != 0
-    starts = (pl.col("missed") > LONGEST_HALT) | (gap & jump)
-    number = starts.fill_null(False).cum_sum().over("symbol").cast(pl.Int32)
-    return bars.select(COLUMNS).with_columns(missed=missed).select(number.alias("listing")).to_series()
+    rows = _after_gaps(bars)
+    close = bars["close"]
+    jump = (close[rows] / close[rows - 1]).log().abs() > float(np.log(OTHER_LEVEL))
+    starts = np.zeros(len(bars), np.int32)
+    starts[rows] = (missed_sessions(bars).to_numpy()[rows] > LONGEST_HALT) | jump.to_numpy()
+    number = np.cumsum(starts, dtype=np.int32)
+    first = np.flatnonzero(bars.select(pl.col("symbol").ne_missing(pl.col("symbol").shift())).to_series().to_numpy())
+    of_symbol = np.repeat(number[first], np.diff(np.r_[first, len(bars)])) if len(bars) else number
+    return pl.Series("listing", number - of_symbol)
 
 
 def deadlines(bars: pl.DataFrame) -> pl.Series:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gatecast.errors import BarsError
 from gatecast.market.actions import SCHEMA, cleared_by, length_of, sessions_between
-from gatecast.market.bars import UTC_TIME, Finding, session_date
+from gatecast.market.bars import UTC_TIME, Finding, session_date, session_of
 from gatecast.market.calendar import LONGEST_HALT, fill_times, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES, asset_class
 
@@ -102,6 +102,8 @@ def has_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> NDArray[np.bool_]:
     >>> has_ended(bars, find_ends_and_returns(bars, table)).sum().item()
     2
     """
+    if ends.is_empty():
+        return np.zeros(len(bars), np.bool_)
     rows = bars.select("symbol", pl.col("time").cast(UTC_TIME)).with_row_index("row").sort("time", maintain_order=True)
     last = ends.select("symbol", "time", "back", ended=pl.lit(True)).sort("time", maintain_order=True)
     found = rows.join_asof(last, on="time", by="symbol", strategy="backward", check_sortedness=False).sort("row")
@@ -296,11 +298,6 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
             back = session_of(later[0]) if len(later) else None
             found.append(_Terms(row["symbol"], row["date"], time, row["value"], back))
     return found
-
-
-def session_of(time: datetime) -> date:
-    """The session date of a close (UTC)."""
-    return (time - timedelta(microseconds=1)).date()
 
 
 def _silences(bars: pl.DataFrame) -> pl.DataFrame:

@@ -263,8 +263,9 @@ def _refuse_other_reading(run_bars: pl.DataFrame, newer: pl.DataFrame) -> None:
         )
     usual = run_bars.group_by("symbol").agg(usual=pl.col("time").diff().median())
     _refuse_other_length(run_bars, newer, usual)
-    sessions = run_bars.join(usual.filter(pl.col("usual") >= DAY), on="symbol")
     day = session_date(pl.col("time")).alias("day")
+    same_days = run_bars.filter(day.is_in(newer.select(day.unique())["day"].implode()))
+    sessions = same_days.join(usual.filter(pl.col("usual") >= DAY), on="symbol")
     closes = sessions.group_by("symbol", day).agg(close_known=pl.col("time").last())
     moved = newer.with_columns(day).join(closes, on=["symbol", "day"]).filter(pl.col("time") != pl.col("close_known"))
     if len(moved):
@@ -285,6 +286,11 @@ def _refuse_other_length(run_bars: pl.DataFrame, newer: pl.DataFrame, usual: pl.
     and the lowest low of all known ones since the common bar before.
     """
     keys = ["symbol", "time"]
+    first = newer.group_by("symbol").agg(_first=pl.col("time").min())
+    following = pl.col("time").shift(-1).over("symbol")
+    run_bars = run_bars.join(first, on="symbol", maintain_order="left").filter(
+        (pl.col("time") >= pl.col("_first")) | (following >= pl.col("_first")).fill_null(True)
+    )  # rows before the newest one before them are beside none of them
     own = newer.select(*keys, "high", "low").join(usual, on="symbol").sort(*keys)
     every = pl.concat([run_bars.select(keys), newer.select(keys)]).unique().sort(*keys)
     beside = every.with_columns(beside=pl.col("time").diff().over("symbol"))

@@ -23,6 +23,7 @@ from gatecast.market.bars import (
     SPLIT_TOLERANCE,
     make_bars,
     session_date,
+    session_of,
 )
 
 RATIOS = (1.5, *SPLIT_RATIOS)
@@ -72,12 +73,6 @@ class Step:
             f"{self.symbol!r} opens at {self.opens:g} on {self.day} after a close of {self.was:g}, "
             f"the {fold:.3g}-fold: {_question(self.ratio)}"
         )
-
-
-def session_of(time: datetime) -> date:
-    """The session of a close (UTC)."""
-    found: date = pl.select(session_date(pl.lit(time))).item()
-    return found
 
 
 def _question(ratio: float) -> str:

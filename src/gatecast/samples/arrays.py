@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 def to_array(frame: pl.DataFrame, *names: str) -> FloatArray:
     """Columns as float64 with NaN for null: (rows,) for one name, (rows, names) for several."""
-    table = frame.select(pl.col(*names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    return np.ascontiguousarray(table[:, 0] if len(names) == 1 else table)
+    table = frame.select(pl.col(*names).cast(pl.Float64).fill_null(float("nan")))
+    made: FloatArray = table.to_numpy(order="c") if len(names) > 1 else table.to_series().to_numpy()
+    return made
 
 
 def to_times(frame: pl.DataFrame, name: str) -> NDArray[np.datetime64]:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.market.bars import COLUMNS
+from gatecast.market.bars import COLUMNS, runs_of
 from gatecast.market.calendar import listings, session_minutes
 from gatecast.samples.arrays import to_array as to_array
 from gatecast.samples.arrays import to_times as to_times
@@ -96,13 +96,14 @@ def make_facts(
     a row and all before it are known. All of it stays inside a segment, but `ratio` and `mean`, which run on over a
     symbol's segments.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     log_close = pl.col("close").log()
     own = [pl.col(volatility_proxy).alias("_own")] if volatility_proxy not in PROXIES else []
     own += [pl.col(implied).cast(pl.Float64).alias("implied")] if implied else []
     known_at = pl.Series(known_by).dt.replace_time_zone("UTC")  # a value hangs on the rows before it, too
+    bars = bars.with_columns(runs_of("symbol", "segment").alias(group))
     frame = bars.select(
-        "symbol", "segment", "time", known_at.alias("known_at"), pl.col("open", "high", "low", "close", "volume"),
+        "symbol", group, "time", known_at.alias("known_at"), pl.col("open", "high", "low", "close", "volume"),
         (log_close - log_close.shift(1)).over(group).alias("r"), *own,
     ).with_columns(proxy=_proxy(volatility_proxy))  # fmt: skip
     frame = frame.with_columns(
@@ -206,12 +207,13 @@ def make_targets(
     latest = known_so_far(bars, used, context)
     facts = make_facts(bars.filter(pl.Series(used)), horizon, volatility_proxy, latest[used], implied)
     facts = facts if used.all() else _spread_over(facts, used)
-    group = ["symbol", "listing"]
+    group = "_listing"
     log_close = pl.col("close").log()
     own = [pl.col(volatility_proxy).alias("_own")] if volatility_proxy not in PROXIES else []
     frame = (
         bars.select(*COLUMNS, *own)
         .with_columns(listing=listings(bars), latest=pl.Series(latest), floor=pl.Series(facts.baseline))
+        .with_columns(runs_of("symbol", "listing").alias(group))
         .with_columns(
             r=(log_close - log_close.shift(1)).over(group),
             floor=(VARIANCE_FLOOR * pl.col("floor").fill_nan(None)).forward_fill().over("symbol"),

@@ -31,14 +31,15 @@ STALE = np.timedelta64(7, "D")  # after which a symbol's last bar says nothing o
 def variance_inputs(frame: pl.DataFrame) -> FloatArray:
     """(bars, inputs) of one asset class, NaN in the first bars of a segment.
 
-    In: `symbol, segment, time, known_at, open, high, low, close, volume`, the bar's log return `r`, the variance
-    `proxy`, the trailing volatility `sigma` and the `floor` of a variance. Out, in the order of `VARIANCE_INPUTS`:
+    In: `symbol, time, known_at, open, high, low, close, volume`, the number `_piece` of the row's segment, the bar's
+    log return `r`, the variance `proxy`, the trailing volatility `sigma` and the `floor` of a variance. Out, in the
+    order of `VARIANCE_INPUTS`:
     logs of the mean proxy over 1, 5, 22 and (over the 22) 66 bars; the fall of the bar and its mean over 5, and the
     overnight gap and its mean, in trailing volatilities; Parkinson's range over the proxy, 1 and 5 bars; squared
     returns over the proxy, 5 and 22; volume over its mean of 22 bars, and the mean of that; and how far the class's
     variance of 1 and 5 bars is above that of 22, over all its symbols, of bars that were known at this bar's close.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     sigma = pl.col("sigma")
     step = (pl.col("open").log() - pl.col("close").log().shift(1)).over(group)
     frame = frame.with_columns(
@@ -69,8 +70,8 @@ def variance_inputs(frame: pl.DataFrame) -> FloatArray:
     for name, of in (("class_1", "excess_1"), ("class_5", "excess_5")):
         values = frame[of].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         frame = frame.with_columns(pl.Series(name, class_mean(frame, values)))
-    table: FloatArray = frame.select(pl.col(*VARIANCE_INPUTS).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    table = np.ascontiguousarray(table)
+    columns = frame.select(pl.col(*VARIANCE_INPUTS).cast(pl.Float64).fill_null(float("nan")))
+    table: FloatArray = columns.to_numpy(order="c", writable=True)
     table[~np.isfinite(table).all(axis=1)] = np.nan
     return table
 
@@ -83,7 +84,7 @@ def concentration(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
     bar's proxy over its mean of 22; log of the standard deviation of 22 proxies over their mean. One large day and
     twenty middling ones have the same mean, and are not followed by the same variance.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     proxy = pl.max_horizontal("proxy", "floor")
 
     def rolling(name: str, bars: int) -> pl.Expr:
@@ -96,7 +97,7 @@ def concentration(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
         (proxy / rolling("mean", 22)).log().pow(2).alias("spike"),
         (rolling("std", 22) / rolling("mean", 22)).log().clip(*SPREADS).alias("spread_22"),
     )
-    made = np.ascontiguousarray(table.cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    made: FloatArray = table.cast(pl.Float64).fill_null(float("nan")).to_numpy(order="c", writable=True)
     made[~np.isfinite(inputs).all(axis=1)] = np.nan
     return made
 
@@ -136,7 +137,7 @@ def smoothed_variances(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
     ----------
     Bollerslev, Hood, Huss and Pedersen (2018), Review of Financial Studies 31: exponential terms and a long-run mean.
     """
-    group = ["symbol", "segment"]
+    group = "_piece"
     proxy = pl.max_horizontal("proxy", "floor")
     fall = pl.min_horizontal(pl.col("r").fill_null(0.0), 0.0).pow(2)
     smooth = [proxy.ewm_mean(com=age).over(group).alias(f"smooth_{age}") for age in (1, 5, 25, 125)]

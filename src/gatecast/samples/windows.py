@@ -138,6 +138,11 @@ class Samples:
         table[self.ends[::-1]] = self.answers[::-1]
         return table
 
+    @cached_property
+    def answered(self) -> NDArray[np.datetime64]:
+        """(samples, horizon) `answered_at` of each sample and step."""
+        return np.column_stack([self.answered_at(self.decided, step) for step in range(1, self.horizon + 1)])
+
     def answered_at(self, decided: IntArray, step: int) -> NDArray[np.datetime64]:
         """When the answer `step` bars after bar-level rows is known; NaT where there is none yet."""
         later = np.minimum(decided + step, len(self.time) - 1)
@@ -160,7 +165,7 @@ class Samples:
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "unit", "answers", "table", "fit_cache"):
+        for name in ("windows", "summaries", "unit", "answers", "answered", "table", "fit_cache"):
             self.__dict__.pop(name, None)
 
     def first_of_end(self, rows: IntArray) -> IntArray:
@@ -327,10 +332,11 @@ def stands_still(bars: pl.DataFrame, lookback: int) -> NDArray[np.bool_]:
     >>> np.flatnonzero(stands_still(stopped, 5))
     array([24, 25, 26, 27, 28, 29])
     """
-    over = ("symbol", "segment")
-    same = {name: pl.col(name).eq_missing(pl.col(name).shift().over(over)) for name in ("close", *OF_A_BAR)}
+    first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("symbol", "segment"))
+    same = {name: pl.col(name).eq_missing(pl.col(name).shift()) for name in ("close", *OF_A_BAR)}
     repeated = pl.all_horizontal(same[name] for name in OF_A_BAR)
-    moved = ~same["close"] | ((pl.col("high") > pl.col("low")) & ~repeated)
-    since = bars.select(moved.cast(pl.Int32).cum_sum().alias("moves"), *over)
-    still = since.select(pl.int_range(pl.len()).over(*over, "moves") >= max(lookback - 1, 1))  # of one bar, itself
-    return np.asarray(still.to_series().to_numpy(), np.bool_)
+    moved = first | ~same["close"] | ((pl.col("high") > pl.col("low")) & ~repeated)
+    number = np.arange(len(bars))
+    latest = np.maximum.accumulate(np.where(bars.select(moved).to_series().to_numpy(), number, 0))
+    still: NDArray[np.bool_] = number - latest >= max(lookback - 1, 1)  # of one bar, itself
+    return still

@@ -140,7 +140,7 @@ class History:
         frames = [frame for part in parts for frame in self._whole(part)]
         further = dict.fromkeys(self._state().columns, pl.Float64)
         empty = pl.DataFrame(schema={**VERSION, **further, **RECORD})
-        found = pl.concat([empty, *frames], how="diagonal").sort(ORDER)
+        found = _sorted(pl.concat([empty, *frames], how="diagonal"))
         return found if since is None else found.filter(pl.col("time") >= since)
 
     def as_of(self, moment: datetime, since: datetime | None = None, record: int | None = None) -> pl.DataFrame:
@@ -165,8 +165,10 @@ class History:
 
     def waiting(self, moment: datetime) -> pl.DataFrame:
         """The bars that wait, as of a moment, on the level of `for_chain`."""
-        own = [self._waits_since(one) for one in self._state().waiting.values()]
-        now = self.as_of(moment)
+        waiting = self._state().waiting
+        rows = self.versions(None if waiting else moment)  # without one that waits of no row
+        own = [self._waits_since(one) for one in waiting.values()]
+        now = self._as_of(rows.filter(pl.col("symbol").is_in([*waiting])), moment, None)
         return on_one_level(now.filter(pl.any_horizontal(pl.lit(False), *own)), self.actions_as_of(moment))
 
     def _as_of(self, versions: pl.DataFrame, moment: datetime, record: int | None) -> pl.DataFrame:
@@ -413,6 +415,15 @@ def refuse_naive(moment: datetime) -> None:
 def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:
     near = (one - other).abs() <= SAME * pl.max_horizontal(one.abs(), other.abs())
     return (one == other).fill_null(False) | near.fill_null(False) | (one.is_null() & other.is_null())
+
+
+def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
+    """Versions by symbol, time, known_at and record. Years follow each other: mostly the symbols alone are sorted."""
+    found = rows.sort("symbol", maintain_order=True)
+    symbol, time = pl.col("symbol"), pl.col("time")
+    if found.select(((symbol != symbol.shift()) | (time > time.shift())).all()).item():
+        return found
+    return rows.sort(ORDER)
 
 
 def _without_repeats(rows: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:

@@ -539,7 +539,11 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
     value, wanted = np.zeros(shape), np.zeros(shape)  # holdings in money at the last close, orders as shares of wealth
     parked, booked = np.zeros(shape), np.zeros(shape)  # holdings whose end was booked, and what it has brought
     cut_off = np.full(shape, KEEP)  # orders for which there was not the money
-    gross, cost, turnover, ordered, gained, charged = np.zeros((6, count, accounts))
+    decisions, lengths = np.take(weight, order, axis=0), np.diff(bounds)
+    in_order = symbols == np.arange(count) - np.repeat(bounds[:-1], lengths)
+    of_all = ((lengths == shape[0]) & np.logical_and.reduceat(in_order, bounds[:-1])).tolist()  # steps of all symbols
+    gross, cost, turnover = np.empty((3, count, accounts))  # in the order of the steps
+    ordered, gained, charged = np.empty((3, count if shared else 0, accounts))
     path = np.zeros((len(bounds) - 1, accounts))
     follow = np.zeros(count, np.bool_) if rows.ends_follow is None else rows.ends_follow[order]
 
@@ -547,11 +551,13 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
         return np.add.reduce(money, axis=0, keepdims=True) if shared else money
 
     for number, (first, last) in enumerate(pairwise(bounds)):
-        part, place = slice(first, last), order[first:last]
-        symbol, at_open, fill, later, side = symbols[part], at_opens[part], fills[part], laters[part], sides[part]
+        part = slice(first, last)
+        at_open, fill, later, side = at_opens[part], fills[part], laters[part], sides[part]
+        simple = ordinary[number] and not may_wait  # most steps: what follows below would change nothing
+        symbol = slice(None) if simple and of_all[number] else symbols[part]
         whose = slice(0, 1) if shared else symbol
         before = wealth[whose]
-        if simple := ordinary[number] and not may_wait:  # most steps: what follows below would change nothing
+        if simple:
             held, share = value[symbol] + 0.0, wanted[symbol]
             moved = held * fill
             gain = moved - held
@@ -576,7 +582,8 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             moved = np.where((kind == BAR) | vendor, moved, 0.0)  # only a vendor's end is a sale
         if not simple:
             gain = move - old
-        means = before + together(np.where(at_open, gain, 0.0 if shared else gain - borrow))
+        at_fill = gain if all_open[number] else np.where(at_open, gain, 0.0 if shared else gain - borrow)
+        means = before + together(at_fill)
         aim = _aim(share, moved, means)
         if shared and not all_open[number]:  # orders at the close are filled after those at the open have earned
             opened = np.where(at_open, gain + aim * (later - 1) - np.abs(aim - moved) * side, gain) - borrow
@@ -590,11 +597,11 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             traded = np.where(ruined & (means <= 0), 0.0, traded)  # no money is left at the fill: nothing is traded
             paid = traded * side + borrow
             now = before + together(gain - paid)
-            gain = np.where(ruined, gain - now / (len(place) if shared else 1), gain)
+            gain = np.where(ruined, gain - now / (last - first if shared else 1), gain)
             now = np.where(ruined, 0.0 if shared else 1.0, now)
             for kept in (value, wanted, parked, booked):
                 kept[slice(None) if shared else symbol] *= ~ruined
-        decided = weight[place]
+        decided = decisions[part]
         if shared:  # an order that was cut is repeated where there is no other
             asked = np.where(np.isnan(decided), cut_off[symbol], decided)
             leaving = symbols[last : bounds[number + 2]] if follow[first] else symbols[:0]
@@ -602,10 +609,16 @@ def settle(rows: _Rows, weight: FloatArray, *, shared: bool) -> _Settled:
             cut_off[symbol] = np.where(decided != asked, asked, KEEP)
         wanted[symbol] = decided
         unit = np.divide(1.0, before, out=np.zeros_like(before), where=before > 0)
-        gross[place], cost[place], turnover[place] = gain * unit, paid * unit, traded * unit
-        ordered[place], gained[place], charged[place] = decided, gain, paid
+        gross[part], cost[part], turnover[part] = gain * unit, paid * unit, traded * unit
+        if shared:
+            ordered[part], gained[part], charged[part] = decided, gain, paid
         wealth[whose], path[number] = now, now[0]
-    return _Settled(gross, cost, turnover, ordered, gained, charged, path)
+    back = np.empty_like(order)
+    back[order] = np.arange(count)
+    gross, cost, turnover, ordered, gained, charged = (
+        np.take(one, back, axis=0) if len(one) else one for one in (gross, cost, turnover, ordered, gained, charged)
+    )
+    return _Settled(gross, cost, turnover, ordered if shared else weight, gained, charged, path)
 
 
 def _aim(share: FloatArray, moved: FloatArray, means: FloatArray) -> FloatArray:
@@ -614,7 +627,12 @@ def _aim(share: FloatArray, moved: FloatArray, means: FloatArray) -> FloatArray:
 
 
 def _within_means(
-    decided: FloatArray, value: FloatArray, wanted: FloatArray, symbol: IntArray, leaving: IntArray, wealth: FloatArray
+    decided: FloatArray,
+    value: FloatArray,
+    wanted: FloatArray,
+    symbol: IntArray | slice,
+    leaving: IntArray,
+    wealth: FloatArray,
 ) -> FloatArray:
     """(symbols, accounts) orders, cut to the share of wealth that no other symbol holds, or waits to hold.
 

@@ -251,8 +251,7 @@ def _products(forecasts: Forecasts, delays: Sequence[int]) -> list[tuple[NDArray
     issued[samples.decided] = forecasts.values["ensemble"]["return"][:, -1]
     bars = np.diff(samples.targets["return"].value[samples.decided], axis=1, prepend=0.0)
     rivals = (np.zeros(len(samples)), samples.facts.mean[samples.ends])  # of one bar's return
-    known = np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, horizon + 1)])
-    days, day = numbered_days(session_date(known))
+    days, day = numbered_days(session_date(samples.answered))
     found = []
     for late in delays:
         before = samples.decided - late

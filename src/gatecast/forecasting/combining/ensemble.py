@@ -27,6 +27,7 @@ from gatecast.forecasting.combining.variance import (
 )
 from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
+from gatecast.forecasting.walkforward import at_rows
 from gatecast.samples.targets import return_scale
 from gatecast.settings import MOST_BARS, Settings
 
@@ -162,14 +163,14 @@ class Ensemble(Settings):
 
         def inputs_of(rows: IntArray | slice) -> _Inputs:
             unit = return_scale(samples.facts.sigma[samples.ends[rows]], samples.horizon)
-            start = forecasts.values[rival]["return"][rows] / unit
-            base, opinions = forecasts.values["base_rate"]["direction"][rows], []
+            start = at_rows(forecasts.values[rival], "return", rows) / unit
+            base, opinions = at_rows(forecasts.values["base_rate"], "direction", rows), []
             for name in names:
                 heads = forecasts.values[name]
                 if "return" in heads:
-                    opinions.append(heads["return"][rows] / unit)
+                    opinions.append(at_rows(heads, "return", rows) / unit)
                 else:
-                    quantile = ndtri(heads["direction"][rows]) - ndtri(base)
+                    quantile = ndtri(at_rows(heads, "direction", rows)) - ndtri(base)
                     opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
             every = np.stack(opinions, axis=-1) - start[..., None]  # (rows, horizon, members)
             means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
@@ -242,8 +243,8 @@ class Ensemble(Settings):
             return _rivals_own(forecasts, head, rival, since)
 
         def inputs_of(rows: IntArray | slice) -> _Inputs:
-            base = _odds(forecasts.values[rival][head][rows])
-            opinions = np.column_stack([_odds(forecasts.values[name][head][rows]) - base for name in names])
+            base = _odds(at_rows(forecasts.values[rival], head, rows))
+            opinions = np.column_stack([_odds(at_rows(forecasts.values[name], head, rows)) - base for name in names])
             return _Inputs(base, {EQUAL: opinions.mean(1, keepdims=True), STACKED: opinions})
 
         whole = cache(lambda: inputs_of(slice(None)))
@@ -357,7 +358,7 @@ def _already_issued(forecasts: Forecasts, model: str, head: str, since: int, *wi
     """What the folds before `since` hold already; NaN elsewhere."""
     if since == 0:
         return np.full((len(forecasts.samples), *width), np.nan)
-    return forecasts.values[model][head].copy()
+    return at_rows(forecasts.values[model], head, np.arange(len(forecasts.samples)))
 
 
 def _records(

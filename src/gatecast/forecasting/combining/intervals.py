@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gatecast.forecasting.walkforward import Forecasts
+    from gatecast.forecasting.walkforward import Forecasts, Issued
     from gatecast.samples.windows import Samples
 
     BoolArray = NDArray[np.bool_]
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
     TimeArray = NDArray[np.datetime64]
 
 REGIMES = ("calm", "turbulent")
@@ -50,6 +51,11 @@ class Intervals(Settings):
     more for the regime; of step k, whose answers overlap, a √k-th of it"""
     minimum_days: Annotated[int, Field(ge=1, le=MOST_BARS)] = 60
     """days of record before an end leaves the normal quantile"""
+
+    @property
+    def heads(self) -> set[str]:
+        """The names of the ends, see `IntervalForecasts.heads`."""
+        return {f"{start}{100 * level:g}" for level in self.levels for start in (LOW, HIGH)}
 
     @field_validator("levels")
     @classmethod
@@ -96,23 +102,34 @@ class IntervalForecasts:
         return cls(low, high, tuple(round(level / 100, 9) for level in levels))
 
 
-def with_intervals(forecasts: Forecasts, settings: Intervals | None = None, model: str = "ensemble") -> Forecasts:
-    """The same forecasts, the model's intervals among its heads; without a refit as they are."""
+def with_intervals(
+    forecasts: Forecasts, settings: Intervals | None = None, model: str = "ensemble", issued: Issued | None = None
+) -> Forecasts:  # fmt: skip
+    """The same forecasts, the model's intervals among its heads; without a refit as they are.
+
+    `issued`: what a past has issued; where it has these heads, they are NaN in its rows, see `Forecasts.as_issued`.
+    """
     if not forecasts.folds:
         return forecasts
-    made = make_intervals(forecasts, settings, model)
+    settings = settings or Intervals()
+    rows: IntArray | slice = slice(None)
+    if issued is not None and settings.heads <= issued.values.get(model, {}).keys():
+        rows = np.flatnonzero(np.bincount(issued.rows_in(forecasts.samples)[1], minlength=len(forecasts.samples)) == 0)
+    made = make_intervals(forecasts, settings, model, rows)
     return forecasts.with_model(model, {**forecasts.values[model], **made.heads()})
 
 
 def make_intervals(
-    forecasts: Forecasts, settings: Intervals | None = None, model: str = "ensemble"
-) -> IntervalForecasts:
+    forecasts: Forecasts, settings: Intervals | None = None, model: str = "ensemble",
+    rows: IntArray | slice = slice(None),
+) -> IntervalForecasts:  # fmt: skip
     """Intervals around a model's return path, as wide as its variance and the errors known at the time say.
 
     Parameters
     ----------
     forecasts: of one class, where `model` has the heads `return` (samples, horizon) and `volatility` (samples,), the
         latter in the proxy's unit.
+    rows: samples that are given intervals; the others have NaN.
 
     A session's intervals use the answers known at the session's first forecast, pooled over the class: a day weighs
     one, whatever the number of symbols. Raises SettingsError for a model without these heads.
@@ -144,13 +161,14 @@ def make_intervals(
         return IntervalForecasts(np.full(shape, np.nan), np.full(shape, np.nan), settings.levels)
     variance = heads["volatility"] * samples.facts.ratio[samples.ends]
     unit = np.sqrt(variance[:, None] * np.arange(1, horizon + 1) / horizon)
-    quantiles = _track(samples, (samples.targets["return"].value[samples.decided] - heads["return"]) / unit, settings)
-    ends = heads["return"][:, :, None] + quantiles * unit[:, :, None]
+    error = (samples.targets["return"].value[samples.decided] - heads["return"]) / unit
+    ends = np.full((*shape[:2], 2 * shape[2]), np.nan)
+    ends[rows] = heads["return"][rows, :, None] + _track(samples, error, settings, rows) * unit[rows, :, None]
     return IntervalForecasts(ends[:, :, : shape[2]][:, :, ::-1], ends[:, :, shape[2] :], settings.levels)
 
 
-def _track(samples: Samples, error: FloatArray, settings: Intervals) -> FloatArray:
-    """(samples, horizon, tails) quantiles in force of the standardised errors (samples, horizon), lowest tail first."""
+def _track(samples: Samples, error: FloatArray, settings: Intervals, rows: IntArray | slice) -> FloatArray:
+    """(rows, horizon, tails) quantiles in force of the standardised errors (samples, horizon), lowest tail first."""
     from scipy.special import ndtri
 
     half = np.array(settings.levels) / 2
@@ -159,12 +177,13 @@ def _track(samples: Samples, error: FloatArray, settings: Intervals) -> FloatArr
     days, day = numbered_days(samples.sessions)
     opening = np.full(len(days), samples.times.max())  # the first forecast of each session
     np.minimum.at(opening, day, samples.times)
-    known_at = _known_at(samples)
+    known_at = samples.answered
     learned = np.where(np.isnat(known_at), len(days), np.searchsorted(opening, known_at))  # on which day
     row, step = np.nonzero(np.isfinite(error) & (learned < len(days)))
-    order = np.argsort(learned[row, step], kind="stable")
+    on_day = learned[row, step].astype(np.min_scalar_type(len(days)))  # short numbers are sorted by counting
+    order = np.argsort(on_day, kind="stable")
     row, step = row[order], step[order]
-    bounds = np.searchsorted(learned[row, step], np.arange(len(days) + 1))
+    bounds = np.searchsorted(on_day[order], np.arange(len(days) + 1))
     regime, rate = _turbulent(samples).astype(np.int64), settings.rate / np.sqrt(np.arange(1, horizon + 1))
     error, issued, cell = error[row, step], day[row], regime[row] * horizon + step
     quantile = np.empty((len(days), len(REGIMES) * horizon, tails))
@@ -183,13 +202,9 @@ def _track(samples: Samples, error: FloatArray, settings: Intervals) -> FloatArr
             count += number > 0
         quantile[today] = np.sort(normal + offset, axis=-1).reshape(-1, tails)
         record[today] = count
+    day, regime = day[rows], regime[rows]
     tracked = quantile.reshape(len(days), len(REGIMES), horizon, tails)[day, regime]
     return np.where((record[day] >= settings.minimum_days)[:, :, None], tracked, normal)
-
-
-def _known_at(samples: Samples) -> TimeArray:
-    """(samples, horizon) when each step's answer is known, NaT where it never is."""
-    return np.column_stack([samples.answered_at(samples.decided, step) for step in range(1, samples.horizon + 1)])
 
 
 def _turbulent(samples: Samples) -> BoolArray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,7 +115,7 @@ class _Watch:
 
     def __init__(self, samples: Samples, settings: Drift, schedule: Schedule, past: Alarms | None) -> None:
         self.samples, self.settings, self.schedule = samples, settings, schedule
-        past = past or Alarms()
+        past = Alarms() if past is None else past  # one without a single alarm has a state as well
         self.alarms, self.refits, self.until = list(past.alarms), list(past.refits), past.until
         self.series = {name: _Series.of(one) for name, one in past.state.get("series", {}).items()}
         self.on = {kind: list(names) for kind, names in past.state.get("on", {}).items()}
@@ -137,7 +138,7 @@ class _Watch:
             return
         self.folds = self._folds()
         self.returns = _returns(self.samples, self.moments, self.place)
-        self.vectors = _vectors(self.samples)
+        self.vectors = _Vectors(self.samples)
         self.first = np.full(len(self.samples.symbols), len(self.moments))
         np.minimum.at(self.first, self.samples.symbol[self.samples.decided], self.place)
         self.symbols = np.searchsorted(np.sort(self.first), np.arange(len(self.moments)), side="right")
@@ -331,17 +332,23 @@ def _pvalues(index: float, distance: float, old: float, new: float) -> tuple[flo
     return psi_pvalue(index, old, new, BINS), ks_pvalue(distance, old, new)
 
 
-def _vectors(samples: Samples) -> FloatArray:
-    """(samples, 2 · features) what a window's distance is measured in: its last row, and the mean of its rows."""
-    ends, back = samples.ends, samples.lookback
-    features = np.nan_to_num(samples.features)
-    sums = np.zeros((len(features) + 1, features.shape[1]))
-    starts = np.flatnonzero(np.diff(samples.symbol, prepend=-1))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for begin, end in zip(starts, [*starts[1:], len(features)], strict=True):  # no symbol's rounding is another's
-            sums[begin + 1 : end + 1] = np.cumsum(features[begin:end], axis=0)
-        before = np.where(np.isin(ends + 1 - back, starts)[:, None], 0.0, sums[ends + 1 - back])
-        return np.hstack([features[ends], (sums[ends + 1] - before) / back])
+class _Vectors:
+    """(rows, 2 · features) of some samples, for distances: the last row of each window, and the mean of its rows."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples, self.features = samples, np.nan_to_num(samples.features)
+        self.sums = np.zeros((len(self.features) + 1, self.features.shape[1]))
+        self.starts = np.flatnonzero(np.diff(samples.symbol, prepend=-1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for begin, end in pairwise([*self.starts, len(self.features)]):  # no symbol's rounding is another's
+                np.cumsum(self.features[begin:end], axis=0, out=self.sums[begin + 1 : end + 1])
+
+    def __getitem__(self, rows: IntArray) -> FloatArray:
+        ends, back = self.samples.ends[rows], self.samples.lookback
+        first = ends + 1 - back
+        with np.errstate(over="ignore", invalid="ignore"):
+            before = np.where(np.isin(first, self.starts)[:, None], 0.0, self.sums[first])
+            return np.hstack([self.features[ends], (self.sums[ends + 1] - before) / back])
 
 
 def _shape(vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

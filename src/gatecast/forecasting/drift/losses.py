@@ -81,7 +81,7 @@ class _Watch:
         variance = heads["volatility"] * samples.facts.ratio[samples.ends] / samples.horizon
         with np.errstate(divide="ignore", invalid="ignore"):
             error = np.clip((answer - heads["return"][:, 0]) / (np.sqrt(variance) * spanned), -FAR, FAR)
-        known_at = samples.answered_at(samples.decided, 1)
+        known_at = samples.answered[:, 0]
         usable = np.isfinite(error) & ~np.isnat(known_at)
         self.at, mean_square = self._by_session(known_at, error**2, usable)
         self.values = 0.5 * np.log(np.maximum(mean_square, 1e-12))
