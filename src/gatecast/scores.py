@@ -170,7 +170,7 @@ def book_scores(
     equity = {name: one.frame["equity"].to_numpy() for name, one in lines.items()} | {CASH: cash}
     return {
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
-        "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
+        "currency": settings.money.currency, "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
         "left_out": dict(left_out), "lines": rows, "risk": risk.to_dict() if risk else None,
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),

@@ -54,7 +54,7 @@ def scores(found: Risk, *, trials: int = 1, **changed: Any) -> dict[str, Any]:
     ]  # fmt: skip
     curve = {name: (1e6 * (1 + 0.01 * place) ** np.arange(30)).tolist() for place, name in enumerate([*LINES, "cash"])}
     book = {
-        "target_volatility": 0.1, "capital": 1e6, "currency": "USD", "benchmark_rate": 0.02,
+        "target_volatility": 0.1, "capital": 1e6, "currency": "USD", "cash_rate": 0.02,
         "left_out": {"ES": "ES: a future needs a contract."}, "lines": rows, "risk": found.to_dict(),
         "curve": {"day": days, **curve},
     }  # fmt: skip
@@ -104,7 +104,7 @@ def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> N
         "The target of 10.0 % a year was reached at 300 of 400 closes. Lower because of a cap: gross_cap 90.",
         "K: one lot is too large (at 3 closes, this was the newest).",
         "Not in the book: ES: a future needs a contract.",
-        "earns 2.0 % a year: the setting benchmark_rate of [book.money]",
+        "earned 2.0 % a year: the rate of one-month bills",
     ):
         assert text.count(said) == 1
 
@@ -171,7 +171,7 @@ def test_hostile_scores_of_a_book_stay_text_and_draw_what_they_can() -> None:
     given["book"] |= {
         "lines": [row, {"line": "ensemble", "title": HOSTILE, "findings": [
             {"kind": HOSTILE, "closes": 1, "newest": HOSTILE}]}],
-        "left_out": {HOSTILE: HOSTILE}, "benchmark_rate": HOSTILE, "target_volatility": None,
+        "left_out": {HOSTILE: HOSTILE}, "cash_rate": HOSTILE, "target_volatility": None,
         "curve": {"day": [HOSTILE, None, 3], HOSTILE: [1e6, None, -1.0, 5.0], "ensemble": [HOSTILE, 0.0, NAN]},
     }  # fmt: skip
     given["verdicts"]["risk"]["money"] = HOSTILE

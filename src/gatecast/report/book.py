@@ -37,7 +37,7 @@ def book(scores: Scores) -> Data | None:
         "notes": [
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),
-            *_cash(found.get("benchmark_rate")),
+            *_cash(found.get("cash_rate"), found.get("currency")),
         ],
     }
 
@@ -81,10 +81,13 @@ def _left_out(symbols: Mapping[str, str]) -> list[str]:
     return [f"Not in the book: {why.rstrip('.')}." for why in symbols.values()]
 
 
-def _cash(rate: Any) -> list[str]:
+def _cash(rate: Any, currency: Any) -> list[str]:
     if not is_number(rate):
         return []
+    source = "the rate of one-month bills up to November 2018, its last value since" if currency == "USD" else (
+        "the setting benchmark_rate of [book.money]"
+    )  # fmt: skip
     return [
-        f"Cash, in the picture and in the Sharpe ratios, earns {percent(rate)} a year: the setting benchmark_rate of "
-        "[book.money]. What a line leaves in cash earns less, by credit_spread."
+        f"Cash, in the picture and in the Sharpe ratios, earned {percent(rate)} a year: {source}. What a line leaves "
+        "in cash earns less, by credit_spread. Dividends are not counted."
     ]
