@@ -114,7 +114,7 @@ def implied_terms(frame: pl.DataFrame, inputs: FloatArray) -> FloatArray:
     Busch, Christensen and Nielsen (2011), Journal of Econometrics 160: implied volatility in the HAR.
     """
     level = pl.when(pl.col("implied") > 0).then("implied")
-    over = [level.rolling_mean(bars, min_samples=1).over("symbol", "segment") for bars in (5, 22, 250)]
+    over = [level.rolling_mean(bars, min_samples=1).over("_piece") for bars in (5, 22, 250)]
     table = frame.select((level / one).log().alias(name) for name, one in zip(IMPLIED, over, strict=True))
     made = np.ascontiguousarray(table.cast(pl.Float64).fill_null(0.0).to_numpy())
     made[~np.isfinite(inputs).all(axis=1)] = np.nan
