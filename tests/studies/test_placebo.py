@@ -191,7 +191,7 @@ def test_a_walk_beats_some_of_its_copies() -> None:
 
 
 def test_the_market_itself_is_judged_as_run_judges_it_but_for_the_ledger() -> None:
-    planted = {"features": ("ret_log_1", "x"), "too_good": ("planted",)}
+    planted = {"features": ("ret_log_1", "x"), "too_good": ("planted",), "book": {"core": {"kind": "none"}}}
     experiment = Experiment(bars=synthetic.b1(700, seed=4, r2=0.1), **planted, **QUICK)
     verdicts = verdicts_of(experiment, read_bars(experiment.bars))
     assert list(Path(os.environ["GATECAST_DATA"]).iterdir()) == []
