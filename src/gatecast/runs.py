@@ -188,6 +188,7 @@ def run(
     5
     """
     began = time.monotonic()
+    experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
         with problems() as early:  # what cannot be read is found before hours of work, not after them
@@ -253,8 +254,16 @@ def judged(
         scores["trials"] |= {"count": None, "assumed": assumed}
         scores["backtest"] |= {"trials": None, "deflated_sharpe": None, "min_track_record_bars": None}
         more.append(f"The number of trials is unknown: {assumed} could be read. No verdict is evidence of skill.")
+    if not lines and experiment.book.core.kind != "none":
+        more.append(NO_BOOK)
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     return replace(finish(experiment, chain), control=control, scores=scores)
+
+
+NO_BOOK = (
+    "No book was made, so that there is no verdict on risk: no symbol that the core may hold has a forecast and a "
+    "record that is long enough. Currencies, metals and commodities are held where [book.core] also names them."
+)
 
 
 def without_doubtful(run: Run, chain: Chain) -> Chain:
@@ -378,7 +387,10 @@ def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line]) -> 
     """The verdict on risk of a chain's book, gatecast's line against the best rival's; None where it has no lines."""
     if not {ENSEMBLE, RIVAL} <= lines.keys():
         return None
-    years = chain.facts.sessions_per_year
+    days = lines[ENSEMBLE].frame["day"]
+    years = (
+        len(days) / max((days[-1] - days[0]).days / 365.25, 1e-9) if len(days) > 1 else chain.facts.sessions_per_year
+    )
     return judge_risk(lines, ENSEMBLE, RIVAL, target=experiment.book.size.target_volatility, sessions_per_year=years)
 
 

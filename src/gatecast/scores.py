@@ -170,7 +170,8 @@ def book_scores(
     equity = {name: one.frame["equity"].to_numpy() for name, one in lines.items()} | {CASH: cash}
     return {
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
-        "currency": settings.money.currency, "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
+        "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
+        "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
         "left_out": dict(left_out), "lines": rows, "risk": risk.to_dict() if risk else None,
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),
@@ -203,7 +204,8 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
         "return": sheet["cagr"], "volatility": sheet["volatility"], "sharpe": sharpe(line.excess, per_year),
         "drawdown": sheet["max_drawdown"], "gross": float(frame["gross"].mean()),  # type: ignore[arg-type]
         "turnover": paid("traded") / 2, "cost": paid("commission", "spread", "impact"), "interest": paid("interest"),
-        "borrow": paid("borrow"), "reached": float(frame["reached"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
+        "borrow": paid("borrow"), **{name: paid(name) for name in ("commission", "spread", "impact")},
+        "reached": float(frame["reached"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
         "years": years, "sessions": len(frame), "caps": caps_of(line),
         "findings": [
             {"kind": kind, "closes": closes, "newest": said} for kind, (closes, said) in sorted(line.findings.items())
@@ -211,11 +213,15 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
+OTHER_GATES = ("participation", "lot", "ticket", "cash", "stop", "halt")
+"""Gates that keep a book below its target beside the caps."""
+
+
 def caps_of(line: Line) -> dict[str, int]:
-    """Cap -> closes at which it cut a symbol's target and the target volatility was not reached, the most first."""
+    """Cap or other gate -> closes at which it cut a symbol and the volatility held was below the target, most first."""
     short = (~line.frame["reached"]).to_list()
     counts = Counter(cap for gates, missed in zip(line.gates, short, strict=True) if missed
-                     for cap in TARGET_CAPS if cap in gates)  # fmt: skip
+                     for cap in (*TARGET_CAPS, *OTHER_GATES) if cap in gates)  # fmt: skip
     return dict(counts.most_common())
 
 

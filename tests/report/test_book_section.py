@@ -29,7 +29,7 @@ LINES = {
 def risk(forecast: tuple[float, float], control: tuple[float, float], money: tuple[float, float]) -> Risk:
     """Answers with these intervals, p .001 where they are above 0 and .4 elsewhere."""
     made = [
-        Answer("m", (low + high) / 2, low, high, 0.001 if low > 0 else 0.4, 0.0123, 900)
+        Answer("m", (low + high) / 2, low, high, 0.001 if low > 0 else 0.999 if high < 0 else 0.4, 0.0123, 900)
         for low, high in (forecast, control, money)
     ]
     lines = {name: {"spread": 0.2 + 0.001 * place, "worst": 1.5 + 0.01 * place} for place, name in enumerate(LINES)}
@@ -101,7 +101,7 @@ def test_the_table_and_the_picture_have_the_numbers_of_the_scores() -> None:
 def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> None:
     text = text_of(scores(UNSURE))
     for said in (
-        "The target of 10.0 % a year was reached at 300 of 400 closes. Lower because of a cap: gross_cap 90.",
+        "The target of 10.0 % a year was reached at 300 of 400 closes. What kept it lower: gross_cap 90.",
         "K: one lot is too large (at 3 closes, this was the newest).",
         "Not in the book: ES: a future needs a contract.",
         "earned 2.0 % a year: the rate of one-month bills",

@@ -160,6 +160,78 @@ def test_another_instrument_under_a_name_earns_nothing_by_its_price() -> None:
     assert sessions.returns[~np.isnan(sessions.returns)].max() < 0.2
 
 
+def test_another_instrument_after_an_end_pays_nobody() -> None:
+    bars = planted()
+    since = pl.col("time") > datetime(2023, 1, 1, tzinfo=UTC)
+    pause = pl.col("time").is_between(datetime(2022, 10, 3, tzinfo=UTC), datetime(2023, 2, 20, tzinfo=UTC))
+    own = pl.col("symbol") == "A"
+    level = pl.when(own & since).then(6.0).otherwise(1.0)
+    prices = [pl.col(name) * level for name in ("open", "high", "low", "close")]
+    bars = make_bars(bars.filter(~(own & pause)).with_columns(prices).drop("segment"))
+    facts = facts_of(bars)
+    sessions = sessions_by(facts, Book(money=FREE))
+    assert len(facts.ends) == 1  # it had ended on unknown terms before the other came
+    weights = core_path(sessions, Core())
+    deviations = past_deviations(sessions.returns)
+    line = run_line(sessions, weights, deviations, Book(money=FREE), begin=120)
+    assert line.net.max() < 0.1
+
+
+def test_caps_hold_with_orders_that_wait_for_a_bar() -> None:
+    """Shares beside a coin that trades at weekends: what waits for Monday counts as held on Saturday."""
+    shares = planted()
+    days = pl.date_range(date(2022, 1, 3), date(2023, 6, 30), "1d", eager=True)
+    rng = np.random.default_rng(5)
+    close = 100 * np.exp(np.cumsum(0.012 * rng.standard_normal(len(days))))
+    coin = pl.DataFrame(
+        {
+            "symbol": "BTC", "asset_class": "crypto",
+            "time": [datetime(d.year, d.month, d.day, tzinfo=UTC) + timedelta(days=1) for d in days],
+            "open": close, "high": close * 1.01, "low": close / 1.01, "close": close, "volume": 1e6,
+        }
+    )  # fmt: skip
+    bars = make_bars(pl.concat([shares.select(coin.columns), coin]))
+    sessions = sessions_by(facts_of(bars), Book(money=FREE))
+    deviations, core = past_deviations(sessions.returns), core_path(sessions, Core())
+    for begin in range(140, 150):
+        line = run_line(sessions, core, deviations, Book(money=FREE), begin=begin)
+        assert np.abs(line.held).sum(axis=1).max() <= 1 + 1e-9
+        exposure = (line.frame["equity"] - line.frame["cash"]) / line.frame["equity"]
+        assert exposure[2:].max() < 1.06  # what moved since it was filled
+
+
+def test_a_bar_that_is_known_late_is_not_decided_on() -> None:
+    bars = planted()
+    day = bars.filter(symbol="A")["time"][250]
+    late = (pl.col("symbol") == "A") & (pl.col("time") == day)
+    known_at = pl.when(late).then(pl.col("time") + timedelta(days=9)).otherwise("known_at")
+    calm, prices = bars.with_columns(known_at=known_at), ("open", "high", "close")
+    bars = calm.with_columns(pl.when(late).then(pl.col(name) * 1.25).otherwise(name) for name in prices)
+    found = []
+    for one in (bars, calm):
+        sessions = sessions_by(facts_of(one), Book(money=FREE))
+        deviations = past_deviations(sessions.returns)
+        deviations = np.where(np.isnan(deviations), 0.01, deviations)
+        line = run_line(sessions, core_path(sessions, Core()), deviations, Book(money=FREE), begin=200)
+        found.append(line.held)
+    np.testing.assert_array_equal(found[0][:50], found[1][:50])
+    np.testing.assert_allclose(found[0][50], found[1][50], atol=1e-4)  # but for what its own fill cost
+    assert not np.allclose(found[0][51:], found[1][51:])
+
+
+def test_a_symbol_that_opens_before_all_have_closed_is_filled_at_its_close() -> None:
+    shares = planted().with_columns(asset_class=pl.lit("fx"))
+    pairs = shares.with_columns(symbol=pl.col("symbol").replace({"A": "EURUSD", "B": "GBPUSD", "C": "AUDUSD"}))
+    coin = planted().filter(symbol="A").with_columns(
+        symbol=pl.lit("BTC"), asset_class=pl.lit("crypto"), time=pl.col("time").dt.truncate("1d") + timedelta(days=1)
+    )  # fmt: skip
+    bars = make_bars(pl.concat([pairs, coin.with_columns(known_at="time")]).drop("segment").select(pairs.columns[:-1]))
+    sessions = sessions_by(facts_of(bars), Book())
+    place = sessions.place["EURUSD"]
+    np.testing.assert_array_equal(sessions.grid.fill[:, place], sessions.grid.close[:, place])
+    assert not sessions.grid.at_open[:, place].any()
+
+
 def test_a_future_without_a_contract_is_left_out_and_said() -> None:
     bars = planted().with_columns(
         symbol=pl.when(pl.col("symbol") == "C").then(pl.lit("CL=F")).otherwise("symbol"),

@@ -180,6 +180,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     )  # fmt: skip
     show_rows(columns, rows, console, narrow=("symbol", "close", "in book", "decided by", "since the close before"))
     say(IN_BOOK)
+    if found.behind:
+        say(found.behind)
     if found.undecided:
         say(f"no decision yet of {', '.join(found.undecided)}: each is decided on at its next bar.")
     for one in found.alarms:

@@ -27,6 +27,8 @@ WINDOW = 21
 """Sessions of a window of volatility."""
 LEAST_SESSIONS = 250
 """Sessions of a book before its risk is judged."""
+TESTS = 7
+"""Tests of a run that a loss is corrected for, as a gain is."""
 LEAST_SQUARE = 1e-4
 """Least square of a session's return, as a share of the mean square: the loss of a session without a move is finite."""
 
@@ -79,8 +81,10 @@ class Answer:
 
     @property
     def worse(self) -> bool:
-        """Whether the interval lies below 0."""
-        return bool(self.high < 0)
+        """Whether the interval lies below 0, and as surely after the correction that a gain would need."""
+        ratio = self.pvalue_corrected / self.pvalue if self.pvalue > 0 else np.nan
+        corrected = (1 - self.pvalue) * max(ratio, TESTS) if np.isfinite(self.pvalue_corrected) else 0.0
+        return bool(self.high < 0 and corrected < LEVEL)
 
 
 @dataclass(frozen=True)

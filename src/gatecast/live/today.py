@@ -22,7 +22,9 @@ from gatecast.live.gates import DOUBTFUL_BAR, GATES
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
+from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
+from gatecast.market.sessions import feed_age
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings
 @dataclass(frozen=True)
 class Today:
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
+    `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
     `rows`: the columns of the newest decision, `before` (weight, book, signal, strategy, gate and time of the one
     before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold, age) -> its
@@ -56,12 +59,14 @@ class Today:
     rows: Sequence[Mapping[str, Any]]
     alarms: Sequence[Mapping[str, Any]] = ()
     undecided: Sequence[str] = ()
+    behind: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
+            "behind": self.behind,
         }  # fmt: skip
 
 
@@ -80,7 +85,29 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
     causes = _causes(opened, newest, before, moment)
     rows = [_row(row, before.get(symbol), causes.get(symbol, {})) for symbol, row in sorted(newest.items())]
     undecided = sorted(opened.state.symbols.keys() - newest.keys())
-    return Today(opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided)
+    return Today(
+        opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
+        _behind(opened, newest, moment),
+    )  # fmt: skip
+
+
+def _behind(store: Store, newest: Rows, now: datetime) -> str:
+    """A sentence on symbols whose newest decision is more than a session behind their calendar; "" without any."""
+    closes = pl.DataFrame(
+        [{"symbol": symbol, "asset_class": row["asset_class"], "time": row["time"]} for symbol, row in newest.items()],
+        schema={"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")},
+    )
+    if now < closes["time"].max():  # type: ignore[operator]
+        return ""
+    ages = feed_age(closes.sort("symbol"), now, store.state.calendars)
+    late = ages.filter((pl.col("sessions_behind") > 1) & ~pl.col("symbol").is_in(list(store.state.waiting)))
+    if late.is_empty():
+        return ""
+    most = int(late["sessions_behind"].to_numpy().max())
+    return (
+        f"What stands here is not of today: the newest decision of {names_of(late['symbol'].to_list())} is up to "
+        f"{most} sessions behind the calendar. Bring the bars since with `gatecast update`."
+    )
 
 
 def _two_newest(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -11,6 +11,11 @@ from gatecast.report.figures import Data
 from gatecast.report.words import begun, counted, is_number, percent
 
 Scores = Mapping[str, Any]
+GATES = {
+    "spike": "spike_sizes", "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
+    "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
+}  # fmt: skip
+"""What cut a symbol -> what a reader calls it; of others the setting of the cap."""
 OF_CONTROL = ("spread", "worst")
 """Numbers of a line that stand among those of the verdict on risk."""
 
@@ -37,7 +42,7 @@ def book(scores: Scores) -> Data | None:
         "notes": [
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),
-            *_cash(found.get("cash_rate"), found.get("currency")),
+            *_cash(found),
         ],
     }
 
@@ -47,7 +52,7 @@ def _target(line: Scores, target: Any) -> list[str]:
 
     >>> line = {"reached": 0.75, "sessions": 400, "caps": {"gross": 90, "spike": 4}}
     >>> print(*_target(line, 0.1))
-    The target of 10.0 % a year was reached at 300 of 400 closes. Lower because of a cap: gross_cap 90, spike_sizes 4.
+    The target of 10.0 % a year was reached at 300 of 400 closes. What kept it lower: gross_cap 90, spike_sizes 4.
     >>> _target(line | {"reached": 1.0, "caps": {}}, 0.1)
     ['The target of 10.0 % a year was reached at every close.']
     """
@@ -57,12 +62,20 @@ def _target(line: Scores, target: Any) -> list[str]:
     first = f"The target of {percent(target)} a year was reached at"
     if share >= 1:
         return [f"{first} every close."]
-    caps = [
-        f"{'spike_sizes' if cap == 'spike' else f'{cap}_cap'} {counted(n)}"
-        for cap, n in (line.get("caps") or {}).items()
-    ]
-    why = f" Lower because of a cap: {', '.join(caps)}." if caps else ""
-    return [f"{first} {counted(round(share * closes))} of {counted(closes)} closes.{why}"]
+    caps = [f"{GATES.get(cap, f'{cap}_cap')} {counted(n)}" for cap, n in (line.get("caps") or {}).items()]
+    why = f" What kept it lower: {', '.join(caps)}." if caps else ""
+    few = (
+        " The caps decided the size at most closes, so that the lines differ little: a lower target_volatility shows "
+        "what the forecasts do."
+        if caps and share < 0.5 else ""
+    )  # fmt: skip
+    costs = [line.get(name) for name in ("commission", "spread", "impact")]
+    paid = []
+    if all(is_number(one) for one in costs):
+        names = ("commission", "half the spread", "impact")
+        parts = ", ".join(f"{name} {percent(one, 2)}" for name, one in zip(names, costs, strict=True))
+        paid = [f"Trading cost gatecast's line a year: {parts} of the equity; [costs] is what the strategies pay."]
+    return [f"{first} {counted(round(share * closes))} of {counted(closes)} closes.{why}{few}", *paid]
 
 
 def _findings(line: Scores) -> list[str]:
@@ -81,10 +94,12 @@ def _left_out(symbols: Mapping[str, str]) -> list[str]:
     return [f"Not in the book: {why.rstrip('.')}." for why in symbols.values()]
 
 
-def _cash(rate: Any, currency: Any) -> list[str]:
+def _cash(found: Scores) -> list[str]:
+    rate = found.get("cash_rate")
     if not is_number(rate):
         return []
-    source = "the rate of one-month bills up to November 2018, its last value since" if currency == "USD" else (
+    of_bills = found.get("currency") == "USD" and not is_number(found.get("benchmark_rate"))
+    source = "the rate of one-month bills up to November 2018, its last value since" if of_bills else (
         "the setting benchmark_rate of [book.money]"
     )  # fmt: skip
     return [

@@ -181,6 +181,7 @@ class Book(Schema):
     capital: Number = None
     target_volatility: Number = None
     cash_rate: Number = None
+    benchmark_rate: Number = None
     left_out: dict[Name, Text] = {}
     lines: list[BookLine] = []
     risk: BookRisk | None = None

@@ -19,10 +19,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.compute.parallel import fan_out
-from gatecast.errors import BarsError, SettingsError
+from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import sessions_of
+from gatecast.market.calendar import fill_times, sessions_of
 from gatecast.market.classes import currencies_of
 from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
@@ -32,6 +32,7 @@ from gatecast.trading.covariance import Correlations, book_variance, covariance_
 from gatecast.trading.grid import MONTH, QUARTER, Grid, forward_filled, grid_of, mean_of_last
 from gatecast.trading.money import (
     DAYS_OF_RATES,
+    UNKNOWN_BENCHMARK,
     Account,
     Booked,
     End,
@@ -71,6 +72,10 @@ class Book(Settings):
     money: MoneySettings = MoneySettings()
     """What an account of units pays and earns."""
 
+    def with_file_read(self) -> Book:
+        """The same with the core's weights in place of the file that has them, so that settings travel without it."""
+        return Book(core=self.core.with_file_read(), size=self.size, money=self.money)
+
 
 @dataclass(frozen=True)
 class Sessions:
@@ -79,14 +84,16 @@ class Sessions:
     Attributes
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
-    returns: simple, from close to close, NaN without a bar and where a listing begins. listed: whether the symbol has
-    begun and its end is not known. events: ends of symbols, by session; dividends are ignored.
+    known: whether there is a bar that is known in time for the session's decision. returns: simple, from close to
+    close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun and its end is not
+    known. events: ends of symbols, by session; dividends are ignored.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
 
     grid: Grid
     classes: tuple[str, ...]
+    known: BoolArray
     returns: FloatArray
     listed: BoolArray
     events: Mapping[date, tuple[Event, ...]]
@@ -119,7 +126,7 @@ class Sessions:
             grid.volume[:count], grid.usual_volume[:count],
         )  # fmt: skip
         return replace(
-            self, grid=grid, returns=self.returns[:count], listed=self.listed[:count],
+            self, grid=grid, known=self.known[:count], returns=self.returns[:count], listed=self.listed[:count],
             benchmark=self.benchmark[:count], rate=self.rate[:count],
         )  # fmt: skip
 
@@ -128,6 +135,9 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     """The bars of all classes, session by session."""
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
+    for name in settings.size.lots:
+        if name not in classes:
+            raise SettingsError(f"lots: the bars have no symbol {name!r}. {did_you_mean(name, list(classes))}")
     classes, left_out = _countable(classes, settings, last_bars)
     instruments = _instruments(classes, settings, last_bars)
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
@@ -135,16 +145,17 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     grid = grid_of(bars, facts.fills[own])
     counted = [np.where(instruments.has_volume, one, np.nan) for one in (grid.volume, grid.usual_volume)]
     grid = replace(grid, volume=counted[0], usual_volume=counted[1])
+    known, early = _in_time(bars, grid)
+    grid = replace(grid, fill=np.where(early, grid.close, grid.fill), at_open=grid.at_open & ~early)
     events = events_of(facts.actions.clear(), grid.days, facts.ends)
-    returns, gone = grid.returns, _gone(facts, grid)
+    returns, gone = np.where(known, grid.returns, np.nan), _gone(facts, grid)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
-        returns[row, column] = np.nan
-        if not gone[max(row - 1, 0), column]:  # another instrument under the name ends the old one
-            more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
+        returns[row, column] = np.nan  # another instrument under the name ends the old one for good
+        more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
     return Sessions(
-        grid=grid, classes=tuple(classes.values()), returns=returns, listed=begun & ~gone,
+        grid=grid, classes=tuple(classes.values()), known=known, returns=returns, listed=begun & ~gone,
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
         benchmark=_benchmark(grid.days, settings.money), rate=grid.rates(instruments, settings.money.currency),
         per_year=np.array([sessions_of(bars.filter(pl.col("asset_class") == kind)) for kind in classes.values()]),
@@ -178,10 +189,28 @@ def _countable(
 
 
 def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
-    """(sessions,) interest a year on cash: of dollars that of bills, of other currencies the one of the settings."""
-    if settings.currency == DOLLAR and days:
-        return cash_rates(days)
-    return np.full(len(days), settings.benchmark_rate)
+    """(sessions,) interest a year on cash: that of the settings, else of dollars that of bills."""
+    if settings.benchmark_rate is not None:
+        return np.full(len(days), settings.benchmark_rate)
+    return cash_rates(days) if settings.currency == DOLLAR and days else np.full(len(days), UNKNOWN_BENCHMARK)
+
+
+def _in_time(bars: pl.DataFrame, grid: Grid) -> tuple[BoolArray, BoolArray]:
+    """(sessions, symbols) whether a session's last bar is known when all decide; (symbols,) who opens before that.
+
+    A session decides at its latest close. A symbol that may open again before that cannot be filled at that open: it is
+    filled at its next close.
+    """
+    table = bars.with_columns(_fill=fill_times(bars), day=session_date(pl.col("time")))
+    table = table.with_columns(_end=pl.col("time").max().over("day"))
+    last = table.group_by("symbol", "day", maintain_order=True).last()
+    days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
+    at = days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()
+    known = np.zeros(grid.close.shape, np.bool_)
+    known[at] = (last["known_at"] <= pl.Series(last["_fill"])).to_numpy()
+    early = np.zeros(len(grid.symbols), np.bool_)
+    early[np.unique(at[1][(last["_fill"] < last["_end"]).to_numpy()])] = True
+    return known, early
 
 
 def _gone(facts: Facts, grid: Grid) -> BoolArray:
@@ -358,8 +387,9 @@ def run_line(
     for place in range(1, begin + 1):
         correlations = correlations.after(sessions.returns[place], scales[place - 1])
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
-    orders, covariance, weights = np.zeros(len(names)), None, np.zeros(len(names))
-    nothing, price = np.zeros(len(names)), forward_filled(sessions.grid.close) * sessions.rate
+    orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
+    nothing = np.zeros(len(names))
+    price = forward_filled(np.where(sessions.known, sessions.grid.close, np.nan)) * sessions.rate
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
     variances, earned, findings = [], [], dict[str, tuple[int, str]]()
@@ -369,18 +399,16 @@ def run_line(
         account, done = book_session(account, session, orders, instruments, settings.money)
         waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders)  # for the name's next bar
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
+        late = np.where(sessions.known[place] | (account.units == 0) | ~instruments.funded, 0.0, account.units)
+        unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (price[place] - account.price * account.rate))
+        seen, equity = equity, account.equity(instruments) + float(unseen.sum())  # by the prices that are known
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
-            if covariance is not None and done.before > 0:
-                filled = (
-                    np.where(account.units == 0, 0.0, account.units * before.price)
-                    * instruments.multiplier
-                    / done.before
-                )
-                trades = np.isfinite(sessions.returns[place])
-                earned_net = net - done.interest / done.before
-                state = state.after_return(earned_net, book_variance(filled, covariance, trades))
-        equity = account.equity(instruments)
+        if covariance is not None and seen > 0:
+            worth = np.where(account.units == 0, 0.0, account.units * before.price)
+            filled, trades = worth * instruments.multiplier / seen, np.isfinite(sessions.returns[place])
+            earned_net = equity / seen - 1 - done.interest / seen
+            state = state.after_return(earned_net, book_variance(filled, covariance, trades))
         state = state.after_equity(equity, size)
         ahead = known[place]
         which = np.flatnonzero(ahead > 0)
@@ -393,7 +421,7 @@ def run_line(
         if size.spike_sizes or place == len(sessions.days) - 1:  # else nobody reads it
             wide = np.full_like(correlation, np.nan)
             wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
-        tradable = sessions.listed[place] & np.isfinite(sessions.grid.close[place])
+        tradable = sessions.listed[place] & sessions.known[place]
         wanted = np.where(deviations[place] > 0, core[place], 0.0)
         if rebalanced or place == begin:
             sized = trades_of(
@@ -401,7 +429,7 @@ def run_line(
                     names=names, classes=sessions.classes, core=wanted,
                     tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
-                    held=account.units, price=price[place] * instruments.multiplier, lot=instruments.lot,
+                    held=account.units + waiting, price=price[place] * instruments.multiplier, lot=instruments.lot,
                     volume=usual_volume[place], margin=nothing, funded=instruments.funded,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
                     closing=~sessions.listed[place],
@@ -410,13 +438,23 @@ def run_line(
                 state, size,
             )  # fmt: skip
             state, orders, weights = sized.state, sized.trades + waiting, sized.weights
-            volatility, reached, gate = sized.volatility, sized.target_reached, sized.gate
+            volatility, gate = sized.volatility, sized.gate
+            has = state.level * book_variance(weights, year) ** 0.5
+            reached = has >= size.target_volatility * (1 - size.book_band) * (1 - 1e-6)
             for kind, sentence in dict(sized.findings).items():
                 findings[kind] = (findings.get(kind, (0, ""))[0] + 1, sentence)
         else:
             orders, weights = waiting, account.exposure(instruments) / max(equity, 1e-12)
         booked.append(done)
-        rows.append({"net": net, "gross": float(np.abs(weights).sum()), "volatility": volatility, "reached": reached})
+        rows.append(
+            {
+                "net": net,
+                "cash": account.cash,
+                "gross": float(np.abs(weights).sum()),
+                "volatility": volatility,
+                "reached": reached,
+            }
+        )
         held.append(weights)
         gates.append(gate)
         variances.append(book_variance(wanted, covariance) or np.nan)

@@ -59,7 +59,7 @@ class MoneySettings(Settings):
     Traceback (most recent call last):
         ...
     gatecast.errors.SettingsError: MoneySettings: benchmark_rate = 5.33: input should be less than or equal to 1 \
-(interest on cash without spread, a fraction a year, where no series of rates is given).
+(interest on cash without spread, a fraction a year).
     """
 
     currency: str = "USD"
@@ -77,8 +77,9 @@ class MoneySettings(Settings):
     """b of the market's impact b sigma |x|^1.5 / sqrt(V), x and V in money"""
     unknown_share_of_volume: Fraction = 1e-4
     """share of a session's volume that an order is taken to be where no volume is known"""
-    benchmark_rate: Rate = 0.02
-    """interest on cash without spread, a fraction a year, where no series of rates is given"""
+    benchmark_rate: Rate | None = Field(default=None, examples=[0.03])
+    """interest on cash without spread, a fraction a year; left out: of dollars that of one-month bills, as far as it is
+    known (November 2018, then its last value), of other currencies .02"""
     debit_spread: Rate = 0.015
     """what negative cash pays above the benchmark rate, a fraction a year"""
     credit_spread: Rate = 0.005

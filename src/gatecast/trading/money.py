@@ -41,6 +41,8 @@ DAYS_OF_RATES = 360
 """Days of the year by which interest, borrowing and carry are counted (actual/360)."""
 NEAR = 10
 """Days between a merger and the end of its symbol, within which they are one."""
+UNKNOWN_BENCHMARK = 0.02
+"""Interest a year on cash without spread, where neither a series nor the settings say it."""
 UNKNOWN_DEVIATION = 0.02
 """Standard deviation a session, for the impact of an order whose symbol has no forecast."""
 WITH_VOLUME = ("equity", "etf")
@@ -572,7 +574,8 @@ class _Work:
             return
         settings, instruments, session = self.settings, self.instruments, self.session
         days = (session.day - self.account.day).days
-        benchmark = settings.benchmark_rate if session.benchmark is None else session.benchmark
+        usual = UNKNOWN_BENCHMARK if settings.benchmark_rate is None else settings.benchmark_rate
+        benchmark = usual if session.benchmark is None else session.benchmark
         self.interest = interest_of(self.account.cash, benchmark, days, settings)
         value = self.value()
         rate = instruments.borrow
@@ -636,6 +639,8 @@ class _Work:
     def end(self, place: int, event: End) -> None:
         self.ended[place] = True
         units, value = float(self.units[place]), float(self.value()[place])
+        if event.value is not None and not event.vendor:
+            self.parked[place] = self.parked_value[place] = 0.0  # what was booked before on unknown terms is final
         if units == 0:
             return
         worst = float(self.instruments.end_return[place]) if units > 0 else 0.0
