@@ -360,7 +360,7 @@ def test_the_same_command_gives_the_same_forecasts_on_any_number_of_cores(
     told = json.loads(answer.out)
     assert Path(told["path"]) == (here / "runs" / "small").resolve()
     assert Path(told["report"]).is_file()
-    assert told["verdicts"].keys() == {"return", "direction", "volatility", "regime", "strategy"}
+    assert told["verdicts"].keys() == {"return", "direction", "volatility", "regime", "strategy", "risk"}
     assert {"verdict", "effect", "low", "high", "test", "pvalue", "n", "trials"} <= told["verdicts"]["return"].keys()
     same = here / "runs" / "small" / "forecasts.parquet"
     assert same.read_bytes() == (finished / "forecasts.parquet").read_bytes()

@@ -384,8 +384,8 @@ def _judged(
 
 
 def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line]) -> Risk | None:
-    """The verdict on risk of a chain's book, gatecast's line against the best rival's; None where it has no lines."""
-    if not {ENSEMBLE, RIVAL} <= lines.keys():
+    """The verdict on risk of a chain's book, gatecast's line against the best rival's; None without lines or core."""
+    if experiment.book.core.kind == "none" or not {ENSEMBLE, RIVAL} <= lines.keys():
         return None
     days = lines[ENSEMBLE].frame["day"]
     years = (
