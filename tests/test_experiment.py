@@ -16,6 +16,7 @@ import pytest
 import tomli_w
 from polars.testing import assert_frame_equal
 
+from gatecast.audits.quick import audit_of
 from gatecast.chain import make_chain
 from gatecast.compute.estimate import Work
 from gatecast.errors import HistoryTooShortError, SettingsError
@@ -528,3 +529,16 @@ def test_an_implied_volatility_reaches_the_one_regression_that_reads_it_and_only
     changed = Experiment(**cheap, volatility={"implied": "x"})
     with pytest.raises(SettingsError, match=r"made with volatility\.implied"):
         make_chain(changed, bars, past=reads, refit="never")
+
+
+def test_an_implied_volatility_that_knows_the_future_is_a_leak_unless_it_is_allowed() -> None:
+    bars = synthetic.g1(800, seed=3)
+    ahead = pl.col("close").log().diff().pow(2).rolling_mean(5).shift(-5).fill_null(strategy="forward").sqrt()
+    bars = bars.with_columns(vix=ahead)
+    cheap: dict[str, Any] = {
+        "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "bayes"},
+        "features": ("ret_log_1",), "volatility": {"implied": "vix"}, "schedule": Schedule(refit="1Y"),
+    }  # fmt: skip
+    chain = make_chain(Experiment(**cheap), bars)
+    assert {leak.column for leak in audit_of(Experiment(**cheap), chain).findings} == {"vix"}
+    assert audit_of(Experiment(**cheap, too_good=("vix",)), chain).clean

@@ -306,7 +306,8 @@ class Experiment(Settings):
     def _known_as_too_good(self) -> None:
         features = self.features or DEFAULT_FEATURES
         needed = [need for name in features if name in FEATURES for need in FEATURES.find(name).needs]
-        known = list(dict.fromkeys([PLANTED, *ABOUT_RETURNS, *features, *needed]))
+        implied = [self.volatility.implied] if self.volatility.implied else []
+        known = list(dict.fromkeys([PLANTED, *ABOUT_RETURNS, *features, *needed, *implied]))
         for name in self.too_good:
             if name not in known:
                 raise ValueError(

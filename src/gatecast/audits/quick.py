@@ -184,9 +184,10 @@ def audit_of(experiment: Experiment, chain: Chain, *, goes_on: bool = False) -> 
     `goes_on`: whether the chain continues a past whose bars may have been corrected since: it is then not made again on
     earlier bars, as what was issued then is not what the corrected bars say.
     """
-    allowed, leaks = experiment.too_good, []
+    allowed, leaks, implied = experiment.too_good, [], experiment.volatility.implied
     for name, one in chain.classes.items():
         own = chain.bars.filter(pl.col("asset_class") == name)
-        leaks += knowing_columns(own, one.samples.names, experiment.horizon, allowed)
+        read = dict.fromkeys((*one.samples.names, *([implied] if implied else [])))
+        leaks += knowing_columns(own, read, experiment.horizon, allowed)
     found = Audit((), (), (), (NOT_AUDITED,)) if goes_on else quick_audit(experiment, chain)
     return with_knowing(found, leaks, allowed)
