@@ -532,7 +532,7 @@ def test_an_implied_volatility_reaches_the_one_regression_that_reads_it_and_only
 
 
 def test_an_implied_volatility_that_knows_the_future_is_a_leak_unless_it_is_allowed() -> None:
-    bars = synthetic.g1(800, seed=3)
+    bars = synthetic.g1(1300, seed=3)
     ahead = pl.col("close").log().diff().pow(2).rolling_mean(5).shift(-5).fill_null(strategy="forward").sqrt()
     bars = bars.with_columns(vix=ahead)
     cheap: dict[str, Any] = {
