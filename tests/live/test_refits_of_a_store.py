@@ -11,10 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from attack.readers import now_of
 from gatecast.cli.app import execute
 from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
 from gatecast.store import Store
-from tests.live.conftest import HOUR, settings
+from tests.live.conftest import HOUR, Command, settings
 
 
 def refits(store: Path) -> list[dict[str, Any]]:
@@ -120,3 +121,12 @@ def test_a_row_that_is_dated_back_is_named_by_the_check_and_by_the_next_refit(
     feed(month - 1)
     again = retrain(store, if_due=False, now=closes[month - 1] + HOUR)
     assert not [one for one in again.warnings if "dated back" in one]
+
+
+def test_parity_leaves_out_what_waits_for_a_refit_that_is_due(gatecast: Command, live: Path) -> None:
+    done = gatecast("parity", live / "live_retrain", "--now", now_of("live_retrain"), "--json")
+    assert done.status == 0, done.err
+    found = json.loads(done.out.splitlines()[-1])
+    assert found["equal"]
+    assert found["closes"] >= 1
+    assert "are left out, as a refit is due there and not made" in found["message"]

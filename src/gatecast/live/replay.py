@@ -25,6 +25,7 @@ from gatecast.live.parity import (
     stages_of,
     stages_of_issued,
 )
+from gatecast.live.retrain import due_closes
 from gatecast.live.spans import Span, spans_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import deadlines, fill_times
@@ -164,6 +165,12 @@ def parity(
     told: tuple[Stage, ...] = ("signal", "strategy")
     made: tuple[Stage, ...] = ("feature", "model", "forecast", "size")
     withheld = _withheld(opened)
+    waits = _refit_waits(opened, as_utc(now, "now") if now else datetime.now(UTC))
+    before = pl.lit(True) if waits is None else pl.col("time") < waits
+    closes = len([time for time in issued.records if waits is None or time < waits])
+    what = ISSUED_ONES
+    if waits is not None:
+        what += f" (those from {waits:%Y-%m-%d} on are left out, as a refit is due there and not made)"
     for one in issued.spans:
         said = {stage: one.within(table) for stage, table in issued.said.items()}
         chain = make_chain(
@@ -181,15 +188,22 @@ def parity(
         for stage in (*told, *made):  # where a row could still come: of other symbols only the features are the same
             keys = ["symbol", "time"] if stage == "feature" else ["time"]
             said[stage], batch[stage] = (
-                table.join(withheld, on=keys, how="anti", maintain_order="left")
+                table.filter(before).join(withheld, on=keys, how="anti", maintain_order="left")
                 for table in (said[stage], batch[stage])
             )
         found = first_difference(said, batch)
         if found is not None:
             if found.stage != "bar" and found.time in issued.records:
                 found = corrected_since(found, _bars_by(opened, issued.records[found.time]), one.bars) or found
-            return Replayed(issued.closes, found, ISSUED_ONES, issued.said)
-    return Replayed(issued.closes, None, ISSUED_ONES, issued.said)
+            return Replayed(closes, found, what, issued.said)
+    return Replayed(closes, None, what, issued.said)
+
+
+def _refit_waits(store: Store, now: datetime) -> datetime | None:
+    """The first close at which a refit was due that is not made; it decides again what is decided from there on."""
+    due = due_closes(store, store.experiment.schedule, store.bars.for_chain(now))
+    firsts = [datetime.fromisoformat(closes[0]).replace(tzinfo=UTC) for closes in due.values()]
+    return min(firsts, default=None)
 
 
 def _withheld(store: Store) -> pl.DataFrame:
