@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gatecast.errors import SettingsError
 from gatecast.market.classes import currencies_of
+from gatecast.trading.covariance import book_variance
 
 FloatArray = NDArray[np.float64]
 LEAST_SESSIONS = 250
@@ -478,7 +479,7 @@ def volatility_of(weights: FloatArray, covariance: FloatArray) -> float:
     >>> round(volatility_of(np.array([0.5, 0.5]), np.array([[0.04, 0.006], [0.006, 0.01]])), 6)
     0.124499
     """
-    return math.sqrt(max(float(weights @ covariance @ weights), 0.0))
+    return math.sqrt(book_variance(weights, covariance))
 
 
 def smallest_move(weights: FloatArray, covariance: FloatArray, loss: float = 0.2) -> tuple[FloatArray, float]:
