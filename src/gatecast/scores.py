@@ -204,7 +204,8 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
         "return": sheet["cagr"], "volatility": sheet["volatility"], "sharpe": sharpe(line.excess, per_year),
         "drawdown": sheet["max_drawdown"], "gross": float(frame["gross"].mean()),  # type: ignore[arg-type]
         "turnover": paid("traded") / 2, "cost": paid("commission", "spread", "impact"), "interest": paid("interest"),
-        "borrow": paid("borrow"), **{name: paid(name) for name in ("commission", "spread", "impact")},
+        "borrow": paid("borrow"), "dividends": paid("dividend") - paid("withheld"),
+        **{name: paid(name) for name in ("commission", "spread", "impact")},
         "reached": float(frame["reached"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
         "years": years, "sessions": len(frame), "caps": caps_of(line),
         "findings": [

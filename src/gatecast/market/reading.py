@@ -71,6 +71,8 @@ bar an intraday, weekly or monthly time is).
     """names of the columns of a file without a header line"""
     scale: float | None = Field(default=None, gt=0, le=1e12, examples=[0.01])
     """what prices are multiplied by"""
+    adjusted: bool = False
+    """whether prices are adjusted for dividends, so that a table of actions may have none; an adjusted close is"""
     splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
     """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
     actions: str | None = Field(default=None, examples=["actions.csv"])

@@ -29,6 +29,7 @@ from gatecast.market.actions import (
     read_splits,
     refuse_above_price,
     refuse_contradicted,
+    refuse_paid_twice,
     take_delistings,
     with_ends,
     with_known_at,
@@ -251,6 +252,8 @@ def read_with_findings(
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind").is_in(LEVELS))
     rows = adjust(rows, applied, notes)
+    scaled = {str(one.symbol) for one in notes.findings if one.rule == "adjusted"}
+    refuse_paid_twice(listed, None if settings.adjusted else scaled)
     if splits is not False:
         refuse_splits(rows, applied, notes)
     rows = widen(rows, notes)

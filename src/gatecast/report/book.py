@@ -43,6 +43,7 @@ def book(scores: Scores) -> Data | None:
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),
             *_cash(found),
+            *(_dividends(line) for line in own),
         ],
     }
 
@@ -104,5 +105,20 @@ def _cash(found: Scores) -> list[str]:
     )  # fmt: skip
     return [
         f"Cash, in the picture and in the Sharpe ratios, earned {percent(rate)} a year: {source}. What a line leaves "
-        "in cash earns less, by credit_spread. Dividends are not counted."
+        "in cash earns less, by credit_spread."
     ]
+
+
+def _dividends(line: Scores) -> str:
+    """What gatecast's line earned by dividends.
+
+    >>> _dividends({"dividends": 0.0123})
+    'Dividends added 1.2 % of the equity a year, after what is withheld.'
+    """
+    earned = line.get("dividends")
+    if is_number(earned) and earned != 0:
+        return f"Dividends added {percent(earned)} of the equity a year, after what is withheld."
+    return (
+        "No dividends are booked: the table of actions has none of what was held. Prices that are adjusted for "
+        "dividends hold them."
+    )

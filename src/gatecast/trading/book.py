@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
+from gatecast.market.actions import with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import fill_times, sessions_of
 from gatecast.market.classes import currencies_of
+from gatecast.market.steps import Level, in_one_unit, splits_so_far
 from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
@@ -86,7 +88,8 @@ class Sessions:
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision. returns: simple, from close to
     close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun and its end is not
-    known. events: ends of symbols, by session; dividends are ignored.
+    known. events: actions and ends of symbols, by session. split: product of the ratios of splits up to each session:
+    prices times it are on one level.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -96,6 +99,7 @@ class Sessions:
     known: BoolArray
     returns: FloatArray
     listed: BoolArray
+    split: FloatArray
     events: Mapping[date, tuple[Event, ...]]
     benchmark: FloatArray
     rate: FloatArray
@@ -118,6 +122,16 @@ class Sessions:
         """Symbol -> its column."""
         return {name: place for place, name in enumerate(self.names)}
 
+    @cached_property
+    def price(self) -> FloatArray:
+        """(sessions, symbols) the newest known close in the book's currency, as it is after the splits since."""
+        level = np.where(self.known, self.grid.close * self.split, np.nan)
+        return forward_filled(level) / self.split * self.rate
+
+    def grown(self, place: int) -> FloatArray:
+        """(symbols,) what splits made of one unit in a session."""
+        return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
+
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""
         grid = self.grid
@@ -127,12 +141,16 @@ class Sessions:
         )  # fmt: skip
         return replace(
             self, grid=grid, known=self.known[:count], returns=self.returns[:count], listed=self.listed[:count],
+            split=self.split[:count],
             benchmark=self.benchmark[:count], rate=self.rate[:count],
         )  # fmt: skip
 
 
-def sessions_by(facts: Facts, settings: Book) -> Sessions:
-    """The bars of all classes, session by session."""
+def sessions_by(facts: Facts, settings: Book, *, level: Level = "newest") -> Sessions:
+    """The bars of all classes, session by session, as they were traded: not adjusted for splits.
+
+    `level`: which bars' level the splits brought all to; that of a store is "first".
+    """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
     for name in settings.size.lots:
@@ -147,20 +165,56 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     grid = replace(grid, volume=counted[0], usual_volume=counted[1])
     known, early = _in_time(bars, grid)
     grid = replace(grid, fill=np.where(early, grid.close, grid.fill), at_open=grid.at_open & ~early)
-    events = events_of(facts.actions.clear(), grid.days, facts.ends)
     returns, gone = np.where(known, grid.returns, np.nan), _gone(facts, grid)
+    actions, not_given = _of_the_book(in_one_unit(facts.actions, level), grid.symbols)
+    split = splits_so_far(actions, grid.days, grid.symbols)
+    split, whole = split[:-1], split[-1]
+    raw = (whole if level == "newest" else 1.0) / split
+    grid = replace(grid, fill=grid.fill * raw, close=grid.close * raw)
+    events = events_of(
+        actions, grid.days, facts.ends.filter(pl.col("symbol").is_in(grid.symbols)), closes=_closes(bars)
+    )
+    events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
         returns[row, column] = np.nan  # another instrument under the name ends the old one for good
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
     return Sessions(
-        grid=grid, classes=tuple(classes.values()), known=known, returns=returns, listed=begun & ~gone,
+        grid=grid, classes=tuple(classes.values()), known=known, returns=returns, listed=begun & ~gone, split=split,
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
         benchmark=_benchmark(grid.days, settings.money), rate=grid.rates(instruments, settings.money.currency),
         per_year=np.array([sessions_of(bars.filter(pl.col("asset_class") == kind)) for kind in classes.values()]),
-        left_out=left_out, instruments=instruments,
+        left_out=left_out | not_given, instruments=instruments,
     )  # fmt: skip
+
+
+def _of_the_book(actions: pl.DataFrame, symbols: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The actions of symbols of the book that give nothing but symbols of the book; and symbol -> why it is not given.
+
+    What is given and has no bars counts as nothing; where the old symbol goes, its end is booked with its return.
+    """
+    table = with_terms(actions).filter(pl.col("symbol").is_in(symbols))
+    unknown = pl.col("into").is_not_null() & ~pl.col("into").is_in(symbols)
+    why = {
+        row["into"]: f"{row['into']!r}, which a {row['kind']} of {row['symbol']!r} on {row['date']} gives, is not in "
+        "the book: what is given counts as nothing."
+        for row in table.filter(unknown, pl.col("kind") == "spin_off").iter_rows(named=True)
+    }  # fmt: skip
+    return table.filter(~unknown), why
+
+
+def _at_close(event: Event, day: date, grid: Grid) -> Event:
+    """An event of a session; the end of a symbol that has a bar in it comes after that bar."""
+    if not isinstance(event, End):
+        return event
+    traded = np.isfinite(grid.close[grid.days.index(day), grid.symbols.index(event.symbol)])
+    return replace(event, at_close=bool(traded))
+
+
+def _closes(bars: pl.DataFrame) -> list[datetime]:
+    """The last close of each session."""
+    return bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
 
 
 def _instruments(classes: Mapping[str, str], settings: Book, last_bars: Mapping[str, date]) -> Instruments:
@@ -389,7 +443,7 @@ def run_line(
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
     orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
     nothing = np.zeros(len(names))
-    price = forward_filled(np.where(sessions.known, sessions.grid.close, np.nan)) * sessions.rate
+    price = sessions.price
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
     variances, earned, findings = [], [], dict[str, tuple[int, str]]()
@@ -397,7 +451,7 @@ def run_line(
         session = money_session(sessions, place, deviations, usual)
         before = account
         account, done = book_session(account, session, orders, instruments, settings.money)
-        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders)  # for the name's next bar
+        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders * sessions.grown(place))
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
         late = np.where(sessions.known[place] | (account.units == 0) | ~instruments.funded, 0.0, account.units)
         unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (price[place] - account.price * account.rate))
@@ -405,7 +459,9 @@ def run_line(
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
         if covariance is not None and seen > 0:
-            worth = np.where(account.units == 0, 0.0, account.units * before.price)
+            worth = np.where(
+                account.units == 0, 0.0, account.units * before.price * before.rate / sessions.grown(place)
+            )
             filled, trades = worth * instruments.multiplier / seen, np.isfinite(sessions.returns[place])
             earned_net = equity / seen - 1 - done.interest / seen
             state = state.after_return(earned_net, book_variance(filled, covariance, trades))

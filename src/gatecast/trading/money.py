@@ -19,7 +19,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.libraries import without_matplotlib
-from gatecast.market.actions import GIVES, GOES, LEVELS, with_terms
+from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
@@ -265,12 +265,13 @@ class End:
 
     Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. `vendor`: the source
     ended, not the symbol, which is sold at its last close and pays for it. A symbol that trades again after either is
-    sold at its first fill, and what was booked is taken back.
+    sold at its first fill, and what was booked is taken back. `at_close`: after the session's fill, on its close.
     """
 
     symbol: str
     value: float | None = None
     vendor: bool = False
+    at_close: bool = False
 
 
 Event = Dividend | Exchange | Roll | End
@@ -313,35 +314,20 @@ class Session:
     events: tuple[Event, ...] = ()
 
 
-def refuse_dividends_beside_adjusted_bars(events: Sequence[Event], adjusted: bool) -> None:
-    """Raises `BarsError` for dividends in cash beside bars whose prices hold them already.
-
-    >>> refuse_dividends_beside_adjusted_bars([Dividend("A", 0.5)], adjusted=True)
-    Traceback (most recent call last):
-        ...
-    gatecast.errors.BarsError: 'A' has a dividend in cash, and the bars are adjusted for dividends: it would be earned \
-twice. Give raw bars, or leave the dividends out.
-    """
-    found = next((one for one in events if isinstance(one, Dividend)), None)
-    if adjusted and found is not None:
-        raise BarsError(
-            f"{found.symbol!r} has a dividend in cash, and the bars are adjusted for dividends: it would be earned "
-            "twice. Give raw bars, or leave the dividends out."
-        )
-
-
 def events_of(
     actions: pl.DataFrame,
     sessions: Sequence[date],
     ends: pl.DataFrame | None = None,
     rolls: pl.DataFrame | None = None,
+    closes: Sequence[datetime] | None = None,
 ) -> dict[date, tuple[Event, ...]]:
     """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
-    it; what comes after the last session is left out. Splits and other units come first, ends last. `ends`: those that
-    `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of the table. An end that is
-    that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
+    it; what comes after the last session is left out. `closes`: of the sessions, UTC: no action but a split is booked
+    before the first close at which it is known. Splits come first, ends last. A `unit` is no event: prices are in one
+    unit. `ends`: those that `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of
+    the table. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -350,21 +336,26 @@ def events_of(
     """
     rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
     gone = [(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES]
-    booked: list[tuple[date, int, Event]] = [
-        (row["date"], 1, Roll(row["symbol"], row["gap"])) for row in rows_of(rolls, ROLLS, "rolls")
+    booked: list[tuple[date, int, Event, datetime | None]] = [
+        (row["date"], 1, Roll(row["symbol"], row["gap"]), None) for row in rows_of(rolls, ROLLS, "rolls")
     ]
     for row in rows:
-        if row["kind"] != "delisting":
-            booked.append((row["date"], 0 if row["kind"] in LEVELS else 1, _event_of(row)))
-        elif ends is None:
-            booked.append((row["date"] + timedelta(days=1), 2, End(row["symbol"], row["value"])))
+        if row["kind"] == "split":
+            booked.append((row["date"], 0, _event_of(row), None))  # prices are on one level, whoever knew it
+        elif row["kind"] == "delisting":
+            if ends is None:
+                booked.append((row["date"] + timedelta(days=1), 2, End(row["symbol"], row["value"]), row["known_at"]))
+        elif row["kind"] != "unit":
+            booked.append((row["date"], 1, _event_of(row), row["known_at"]))
     if ends is not None:
         told = ends.select("symbol", "kind", "value", day=session_date(pl.col("time")))
         for symbol, kind, value, day in told.sort("day", "symbol").iter_rows():
-            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor")))
+            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor"), None))
     found: dict[date, list[tuple[int, Event]]] = {}
-    for day, rank, event in booked:
+    for day, rank, event, known_at in booked:
         place = bisect_left(sessions, day)
+        if closes is not None and known_at is not None:
+            place = max(place, bisect_left(closes, known_at))
         merged = isinstance(event, End) and not event.vendor and event.value is not None
         if merged and any(event.symbol == symbol and abs(day - then).days <= NEAR for symbol, then in gone):
             continue
@@ -375,7 +366,7 @@ def events_of(
 
 def _event_of(row: Mapping[str, Any]) -> Event:
     symbol, kind, value, into = row["symbol"], row["kind"], row["value"], row["into"] or ""
-    if kind in LEVELS:
+    if kind == "split":
         return Exchange(symbol, keep=value)
     if kind == "merger":
         return Exchange(symbol, cash=value, into=into, ratio=row["ratio"] or 1.0)
@@ -506,10 +497,14 @@ def book_session(
     work = _Work(account, session, np.array(orders, np.float64), instruments, settings)
     work.revalue()
     work.pass_nights()
+    late = [event for event in session.events if isinstance(event, End) and event.at_close]
     for event in session.events:
-        work.book(event)
+        if event not in late:
+            work.book(event)
     work.take_back_ends()
     work.fill()
+    for event in late:
+        work.book(event)
     return work.closed()
 
 
