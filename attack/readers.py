@@ -99,6 +99,9 @@ def make_examples(folder: Path) -> None:
         "B1_0,2000-02-02,dividend,0.5,2000-02-10,,\nB1_0,2000-02-03,spin-off,0.25,,B1_1,\n"
     )
     (folder / "weights.csv").write_text("symbol,weight\nB1_0,0.6\nB1_1,-0.2\n")
+    (folder / "borrow.csv").write_text(
+        "symbol,date,available,rate,recall\nB1_0,2000-02-01,yes,0.02,no\nB1_1,2000-02-02,no,,\nB1_0,2000-03-01,,0.03,yes\n"
+    )
     (folder / "settings.toml").write_text(SETTINGS)
     (folder / "all_settings.toml").write_text(to_toml(Experiment()))
     experiment = Experiment.from_toml(folder / "settings.toml", bars={"source": str(folder / "newest.csv")})
@@ -286,6 +289,13 @@ def read_core(path: str) -> Any:
     from gatecast.trading.core import Core
 
     return {"weights": Core(kind="weights", file=path).with_file_read().weights}
+
+
+def read_loans(path: str) -> Any:
+    """The rows of a table of loans, as settings hold them."""
+    from gatecast.trading.terms import Loan, read_rows
+
+    return {"rates": [row.rate for row in read_rows(path, Loan)]}
 
 
 def read_settings(path: str) -> Any:
@@ -519,6 +529,12 @@ def sound_bars(good: Any, bad: Any, done: str) -> str:
     return "" if bad["sound"] else "bars that are not finite, positive, in range and each once"
 
 
+def sound_rates(good: Any, bad: Any, done: str) -> str:
+    """Rates a year that are none or numbers from 0 to 10."""
+    sound = all(rate is None or (_is_number(rate) and 0 <= rate <= 10) for rate in bad["rates"])
+    return "" if sound else "rates that are no numbers from 0 to 10"
+
+
 def sound_core(good: Any, bad: Any, done: str) -> str:
     weights = bad["weights"].values()
     sound = all(_is_number(weight) for weight in weights) and sum(map(abs, weights)) <= 1 + 1e-9
@@ -579,6 +595,7 @@ READERS = (
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
     Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
+    Reader("loans", "bars", ("trading.terms",), "borrow.csv", read_loans, sound_rates, share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),
     Reader("run", "runs", ("store",), "run", read_run, same_run, share=3),

@@ -188,7 +188,7 @@ def run(
     5
     """
     began = time.monotonic()
-    experiment = experiment.replace(book=experiment.book.with_file_read())
+    experiment = experiment.replace(book=experiment.book.with_files_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
         with problems() as early:  # what cannot be read is found before hours of work, not after them
@@ -223,7 +223,7 @@ def judged(
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
-    sessions = sessions_by(chain.facts, experiment.book)
+    sessions = sessions_by(chain.facts, experiment.book, currencies=reading.currencies)
     lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
     risk = risk_of(experiment, chain, lines)
     verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)

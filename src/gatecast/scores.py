@@ -214,7 +214,7 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-OTHER_GATES = ("participation", "lot", "ticket", "cash", "stop", "halt")
+OTHER_GATES = ("borrow", "participation", "lot", "ticket", "cash", "stop", "halt")
 """Gates that keep a book below its target beside the caps."""
 
 

@@ -138,7 +138,7 @@ def test_a_symbols_calendar_comes_from_the_symbols_file(tmp_path: Path) -> None:
         assert (error.file, error.line, error.column, error.value) == (classes, 3, "calendar", name)
         assert advice in str(error)
     classes.write_text("symbol,asset_class,calendar\nKO,equity,XETR\nKO,equity,XLON\n")
-    assert "another class, close or calendar" in str(refusal(path, symbols_file=classes))
+    assert "another class, close, calendar or currency" in str(refusal(path, symbols_file=classes))
 
 
 def write_classes(path: Path) -> Path:

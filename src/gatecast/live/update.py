@@ -161,7 +161,7 @@ def update(
     given = {**options, **{name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}}
     if created:
         settings = experiment or Experiment()
-        settings = settings.replace(book=settings.book.with_file_read())
+        settings = settings.replace(book=settings.book.with_files_read())
         given = {**settings.bars.options, **given}
         named = named_in(given)
         options = {name: one for name, one in given.items() if name not in named}

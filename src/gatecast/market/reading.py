@@ -44,7 +44,8 @@ bar an intraday, weekly or monthly time is).
     """keep only these; a single one names bars that carry no symbol (else the file's name does)"""
     symbols_file: str | Path | None = Field(default=None, examples=["symbols.csv"])
     """a CSV with symbol and asset_class; a column close ("17:30 Europe/Berlin") gives a symbol a close of its own, a
-    column calendar ("XETR") the sessions that a live feed of it is held to"""
+    column calendar ("XETR") the sessions that a live feed of it is held to, a column currency ("EUR") that of its
+    prices, where it is not the book's"""
     asset_class: str | None = Field(default=None, examples=["index"])
     """for symbols without a class of their own; left out: equity"""
     timezone: str | None = Field(default=None, examples=["Europe/Berlin"])

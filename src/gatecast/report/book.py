@@ -12,7 +12,8 @@ from gatecast.report.words import begun, counted, is_number, percent
 
 Scores = Mapping[str, Any]
 GATES = {
-    "spike": "spike_sizes", "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
+    "spike": "spike_sizes", "borrow": "what can be borrowed",
+    "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
     "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
 }  # fmt: skip
 """What cut a symbol -> what a reader calls it; of others the setting of the cap."""

@@ -65,6 +65,7 @@ INSTANT = timedelta(microseconds=1)
 """Before a decision: rows of several files may come at one moment."""
 SYMBOLS_FILE = "symbols_file"
 SYMBOLS = dict.fromkeys(("symbol", "asset_class", "close", "calendar"), pl.String)
+"""Columns of a symbols file that is kept; one of an earlier version has no currencies."""
 """Columns of the table of symbols that a store keeps."""
 KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
@@ -494,7 +495,17 @@ class Store:
         if name not in self.state.tables:
             raise StoreError(f"{self.folder} keeps no table {name!r}: it has {sorted(self.state.tables)}.")
         part = self.state.tables[name]
-        return self.artefacts.table(part, SYMBOLS) if name == SYMBOLS_FILE else actions_of(self.artefacts, part)
+        if name == SYMBOLS_FILE:
+            return self.artefacts.table(part, SYMBOLS, further=(pl.String,))
+        return actions_of(self.artefacts, part)
+
+    @property
+    def currencies(self) -> dict[str, str]:
+        """Symbol -> currency of its prices, of the symbols for which the symbols file that was given names one."""
+        table = self.table(SYMBOLS_FILE) if SYMBOLS_FILE in self.state.tables else pl.DataFrame()
+        if "currency" not in table.columns:
+            return {}
+        return dict(table.drop_nulls(["symbol", "currency"]).select("symbol", "currency").iter_rows())
 
     def set_actions(self, actions: pl.DataFrame, now: datetime, more: Mapping[str, Any] | None = None) -> Record:
         """Stores the table of all actions that are known. `more`: what else the record shall hold, as JSON."""

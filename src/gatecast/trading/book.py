@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -31,23 +31,41 @@ from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, spiked
-from gatecast.trading.grid import MONTH, QUARTER, Grid, forward_filled, grid_of, mean_of_last
+from gatecast.trading.grid import (
+    INTEREST,
+    LOANS,
+    MONTH,
+    QUARTER,
+    Grid,
+    carry_of,
+    forward_filled,
+    grid_of,
+    loans_of,
+    mean_of_last,
+)
 from gatecast.trading.money import (
+    CONTRACTS,
     DAYS_OF_RATES,
+    ROLLS,
     UNKNOWN_BENCHMARK,
     Account,
     Booked,
     End,
     Event,
     Instruments,
+    Roll,
     Session,
     book_session,
+    can_be_lent,
     cash_rates,
+    conversion_rates,
     events_of,
+    margin_shares,
     to_frame,
 )
 from gatecast.trading.sizing import BookSettings, BookState, BookView, trades_of
 from gatecast.trading.strategies import MARKET
+from gatecast.trading.terms import as_table
 
 if TYPE_CHECKING:
     from gatecast.market.facts import Facts
@@ -74,9 +92,9 @@ class Book(Settings):
     money: MoneySettings = MoneySettings()
     """What an account of units pays and earns."""
 
-    def with_file_read(self) -> Book:
-        """The same with the core's weights in place of the file that has them, so that settings travel without it."""
-        return Book(core=self.core.with_file_read(), size=self.size, money=self.money)
+    def with_files_read(self) -> Book:
+        """The same with weights and tables in place of the files that have them, so that settings travel without."""
+        return Book(core=self.core.with_file_read(), size=self.size, money=self.money.with_files_read())
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,9 @@ class Sessions:
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision. returns: simple, from close to
     close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun and its end is not
-    known. events: actions and ends of symbols, by session. split: product of the ratios of splits up to each session:
+    known, and whether its currency has a rate. lent: whether a short that is decided can be borrowed at the next fill;
+    recalled: whether it has to be bought there. loans, carry: what tables say, see `trading.money.Session`.
+    events: actions and ends of symbols, by session. split: product of the ratios of splits up to each session:
     prices times it are on one level.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
@@ -100,6 +120,10 @@ class Sessions:
     returns: FloatArray
     listed: BoolArray
     split: FloatArray
+    lent: BoolArray
+    recalled: BoolArray
+    loans: Mapping[str, FloatArray | BoolArray]
+    carry: FloatArray | None
     events: Mapping[date, tuple[Event, ...]]
     benchmark: FloatArray
     rate: FloatArray
@@ -141,23 +165,29 @@ class Sessions:
         )  # fmt: skip
         return replace(
             self, grid=grid, known=self.known[:count], returns=self.returns[:count], listed=self.listed[:count],
-            split=self.split[:count],
+            split=self.split[:count], lent=self.lent[:count], recalled=self.recalled[:count],
+            loans={name: one[:count] for name, one in self.loans.items()},
+            carry=None if self.carry is None else self.carry[:count],
             benchmark=self.benchmark[:count], rate=self.rate[:count],
         )  # fmt: skip
 
 
-def sessions_by(facts: Facts, settings: Book, *, level: Level = "newest") -> Sessions:
+def sessions_by(
+    facts: Facts, settings: Book, *, level: Level = "newest", currencies: Mapping[str, str] | None = None
+) -> Sessions:
     """The bars of all classes, session by session, as they were traded: not adjusted for splits.
 
-    `level`: which bars' level the splits brought all to; that of a store is "first".
+    `level`: which bars' level the splits brought all to; that of a store is "first". `currencies`: symbol -> currency
+    of its prices, where that is not the book's.
     """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
     for name in settings.size.lots:
         if name not in classes:
             raise SettingsError(f"lots: the bars have no symbol {name!r}. {did_you_mean(name, list(classes))}")
-    classes, left_out = _countable(classes, settings, last_bars)
-    instruments = _instruments(classes, settings, last_bars)
+    terms = _Terms.of(settings, last_bars, currencies or {})
+    classes, left_out = terms.countable(classes)
+    instruments = terms.instruments(classes)
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
     bars = facts.bars.filter(pl.Series(own))
     grid = grid_of(bars, facts.fills[own])
@@ -171,22 +201,101 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "newest") -> Ses
     split, whole = split[:-1], split[-1]
     raw = (whole if level == "newest" else 1.0) / split
     grid = replace(grid, fill=grid.fill * raw, close=grid.close * raw)
-    events = events_of(
-        actions, grid.days, facts.ends.filter(pl.col("symbol").is_in(grid.symbols)), closes=_closes(bars)
-    )
+    ends = facts.ends.filter(pl.col("symbol").is_in(grid.symbols))
+    events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), _closes(bars))
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
+    _add_rolls(returns, events, grid)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
         returns[row, column] = np.nan  # another instrument under the name ends the old one for good
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
+    rate = grid.rates(instruments, settings.money.currency)
+    lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
+    rates = terms.table("rates", INTEREST)
     return Sessions(
-        grid=grid, classes=tuple(classes.values()), known=known, returns=returns, listed=begun & ~gone, split=split,
+        grid=grid, classes=tuple(classes.values()), known=known, returns=returns,
+        listed=begun & ~gone & np.isfinite(rate), split=split, lent=lent, recalled=recalled, loans=loans,
+        carry=None if rates is None else carry_of(rates, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
-        benchmark=_benchmark(grid.days, settings.money), rate=grid.rates(instruments, settings.money.currency),
+        benchmark=_benchmark(grid.days, settings.money), rate=rate,
         per_year=np.array([sessions_of(bars.filter(pl.col("asset_class") == kind)) for kind in classes.values()]),
         left_out=left_out | not_given, instruments=instruments,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What settings and tables say of symbols. `last_bars`: symbol -> session of its last bar."""
+
+    settings: Book
+    last_bars: Mapping[str, date]
+    currencies: Mapping[str, str]
+    contracts: pl.DataFrame | None
+    rolls: pl.DataFrame | None
+
+    @classmethod
+    def of(cls, settings: Book, last_bars: Mapping[str, date], currencies: Mapping[str, str]) -> _Terms:
+        """The terms of a book's settings."""
+        money = settings.money
+        contracts, rolls = as_table(money.contracts, CONTRACTS, "contracts"), as_table(money.rolls, ROLLS, "rolls")
+        return cls(settings, last_bars, currencies, contracts, rolls)
+
+    def table(self, name: Literal["borrow", "rates"], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame | None:
+        """A table of the settings of money."""
+        return as_table(getattr(self.settings.money, name), columns, name)
+
+    def rolls_of(self, symbols: Sequence[str]) -> pl.DataFrame | None:
+        """The rolls of these symbols."""
+        return None if self.rolls is None else self.rolls.filter(pl.col("symbol").is_in(symbols))
+
+    def instruments(self, classes: Mapping[str, str]) -> Instruments:
+        """What is fixed about symbols. Raises `BarsError` for one whose money cannot be counted."""
+        pairs = {name: pair[1] for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
+        return Instruments.of(
+            classes, self.settings.money, contracts=self.contracts, rolls=self.rolls, last_bars=self.last_bars,
+            lots=self.settings.size.lots, currencies={**self.currencies, **pairs},
+        )  # fmt: skip
+
+    def countable(self, classes: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Symbol -> class of those whose money can be counted, and symbol -> why of the others."""
+        kept, left_out, home = dict[str, str](), dict[str, str](), self.settings.money.currency
+        pairs = {"".join(pair) for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
+        closes = {name: np.ones(1) for name in pairs}
+        for name, kind in classes.items():
+            try:
+                (currency,) = self.instruments({name: kind}).currency
+                conversion_rates([currency], home, closes, 1)
+                kept[name] = kind
+            except BarsError as error:
+                left_out[name] = said if repr(name) in (said := str(error)) else f"{name!r}: {said}"
+        return kept, left_out
+
+
+def _loans(
+    table: pl.DataFrame | None, grid: Grid, rate: FloatArray, instruments: Instruments, money: MoneySettings
+) -> tuple[BoolArray, BoolArray, Mapping[str, FloatArray | BoolArray]]:
+    """(sessions, symbols) what can be sold short and what is recalled, decided at the close; and `loans_of`."""
+    told = np.full(grid.close.shape, np.nan)
+    recalled, loans = np.zeros(grid.close.shape, np.bool_), dict[str, FloatArray | BoolArray]()
+    if table is not None:
+        loans, tomorrow = loans_of(table, grid), tuple(day + timedelta(days=1) for day in grid.days)
+        at_close = loans_of(table, replace(grid, days=tomorrow))
+        told, recalled = at_close["lent"].astype(np.float64), at_close["recalled"].astype(np.bool_)
+    usual = mean_of_last(grid.volume, MONTH) * rate
+    rows = [can_be_lent(instruments, money, usual[row], told[row]) for row in range(len(grid.days))]
+    lent = np.array(rows, np.bool_).reshape(grid.close.shape)
+    return lent, recalled & instruments.funded, loans
+
+
+def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid: Grid) -> None:
+    """Returns of the first session of a next contract, from its own close before."""
+    before = forward_filled(grid.close)
+    for day, booked in events.items():
+        for one in (one for one in booked if isinstance(one, Roll)):
+            row, column = grid.days.index(day), grid.symbols.index(one.symbol)
+            if row and np.isfinite(returns[row, column]):
+                returns[row, column] = grid.close[row, column] / (before[row - 1, column] + one.gap) - 1
 
 
 def _of_the_book(actions: pl.DataFrame, symbols: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -215,31 +324,6 @@ def _at_close(event: Event, day: date, grid: Grid) -> Event:
 def _closes(bars: pl.DataFrame) -> list[datetime]:
     """The last close of each session."""
     return bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
-
-
-def _instruments(classes: Mapping[str, str], settings: Book, last_bars: Mapping[str, date]) -> Instruments:
-    pairs = {name: pair[1] for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
-    return Instruments.of(classes, settings.money, last_bars=last_bars, lots=settings.size.lots, currencies=pairs)
-
-
-def _countable(
-    classes: Mapping[str, str], settings: Book, last_bars: Mapping[str, date]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Symbol -> class of those whose money can be counted, and symbol -> why of the others."""
-    kept, left_out = dict[str, str](), dict[str, str]()
-    pairs = {pair for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
-    home = settings.money.currency
-    for name, kind in classes.items():
-        pair = currencies_of(name) if kind == "fx" else None
-        if pair and home != pair[1] and not {(pair[1], home), (home, pair[1])} & pairs:
-            left_out[name] = f"{name!r}: no rate from {pair[1]} to {home} is among the symbols."
-            continue
-        try:
-            _instruments({name: kind}, settings, last_bars)
-            kept[name] = kind
-        except BarsError as error:
-            left_out[name] = str(error)
-    return kept, left_out
 
 
 def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
@@ -479,6 +563,9 @@ def run_line(
             wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
         tradable = sessions.listed[place] & sessions.known[place]
         wanted = np.where(deviations[place] > 0, core[place], 0.0)
+        short = np.where(sessions.lent[place], -np.inf, np.minimum(account.units + waiting, 0.0))
+        least = np.where(sessions.recalled[place], 0.0, short)
+        margin = margin_shares(instruments, price[place] / sessions.rate[place])
         if rebalanced or place == begin:
             sized = trades_of(
                 BookView(
@@ -486,7 +573,7 @@ def run_line(
                     tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
                     held=account.units + waiting, price=price[place] * instruments.multiplier, lot=instruments.lot,
-                    volume=usual_volume[place], margin=nothing, funded=instruments.funded,
+                    volume=usual_volume[place], margin=margin, funded=instruments.funded, least=least,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
                     closing=~sessions.listed[place],
                     spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
@@ -534,7 +621,8 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
     return Session(
         day=grid.days[place], fill=grid.fill[place], close=grid.close[place], at_open=grid.at_open[place],
         rate=sessions.rate[place], deviation=deviations[last], usual_deviation=usual[last], volume=grid.volume[place],
-        usual_volume=grid.usual_volume[place], benchmark=float(sessions.benchmark[place]),
+        usual_volume=grid.usual_volume[place], carry=None if sessions.carry is None else sessions.carry[place],
+        **{name: one[place] for name, one in sessions.loans.items()}, benchmark=float(sessions.benchmark[place]),
         events=sessions.events.get(grid.days[place], ()),
     )  # fmt: skip
 

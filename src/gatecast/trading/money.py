@@ -32,7 +32,7 @@ from gatecast.errors import BarsError, did_you_mean
 from gatecast.libraries import without_matplotlib
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import session_date
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -668,8 +668,9 @@ class _Work:
     # ── the fill ──
 
     def trades(self) -> BoolArray:
-        """Whether an order can be filled."""
-        return np.isfinite(self.session.fill) & np.isfinite(self.session.close) & ~self.ended
+        """Whether an order can be filled: not where nobody traded."""
+        there = np.isfinite(self.session.fill) & np.isfinite(self.session.close) & ~self.ended
+        return there if self.session.volume is None else there & (self.session.volume != 0)
 
     def filled_units(self) -> FloatArray:
         """The orders, as far as they can be filled."""
@@ -683,15 +684,9 @@ class _Work:
 
     def lent(self) -> BoolArray:
         """Whether units can be sold short."""
-        session, instruments = self.session, self.instruments
-        assumed = instruments.lendable & ~instruments.has_volume
-        if session.usual_volume is not None:
-            known, enough = ~np.isnan(session.usual_volume), self.settings.least_lent_volume
-            large = session.usual_volume * self.rate >= enough
-            assumed = instruments.lendable & np.where(known, large, ~instruments.has_volume)
-        if session.lent is not None:
-            assumed = np.where(np.isnan(session.lent), assumed, session.lent > 0)
-        return np.asarray(assumed | ~instruments.funded, np.bool_)
+        usual = self.session.usual_volume
+        value = None if usual is None else usual * self.rate
+        return can_be_lent(self.instruments, self.settings, value, self.session.lent)
 
     def fill(self) -> None:
         """Orders are filled, and all is valued at the close."""
@@ -757,6 +752,23 @@ class _Work:
 # ── single rules ──────────────────────────────────────────────────────────────────────────────────
 
 
+def can_be_lent(
+    instruments: Instruments, settings: MoneySettings, usual_volume: FloatArray | None, told: FloatArray | None = None
+) -> BoolArray:
+    """(symbols,) whether units can be sold short; what takes no money always can.
+
+    `told`: 1 or 0, NaN where nobody says. There it is assumed by the class and `usual_volume`, the mean value traded a
+    session in the currency of the book (NaN where it is not known).
+    """
+    assumed = instruments.lendable & ~instruments.has_volume
+    if usual_volume is not None:
+        known, large = ~np.isnan(usual_volume), usual_volume >= settings.least_lent_volume
+        assumed = instruments.lendable & np.where(known, large, ~instruments.has_volume)
+    if told is not None:
+        assumed = np.where(np.isnan(told), assumed, told > 0)
+    return np.asarray(assumed | ~instruments.funded, np.bool_)
+
+
 def trading_costs(
     units: FloatArray,
     value: FloatArray,
@@ -771,7 +783,8 @@ def trading_costs(
 
     `units` and `value` (in the currency of the book) of the orders, at or above 0; the rest as in `Session`. The
     commission of an order is at least the minimum. The spread widens with the forecast deviation over its mean, and
-    does not become narrower. Without a volume the order is taken to be `unknown_share_of_volume` of one.
+    does not become narrower. Without a volume the order is taken to be `unknown_share_of_volume` of one, or, of a class
+    that has volumes, `unknown_share_of_small`.
     """
     traded = units > 0
     commission = value * instruments.commission
@@ -786,7 +799,7 @@ def trading_costs(
     sigma = np.full(len(units), UNKNOWN_DEVIATION)
     if deviation is not None:
         sigma = np.where(np.isnan(deviation), sigma, deviation)
-    share = np.full(len(units), settings.unknown_share_of_volume)
+    share = np.where(instruments.has_volume, settings.unknown_share_of_small, settings.unknown_share_of_volume)
     if volume is not None:
         money = volume * rate
         np.divide(value, money, out=share, where=money > 0)
@@ -796,6 +809,19 @@ def trading_costs(
         np.asarray(np.where(traded, spread, 0.0), np.float64),
         np.asarray(np.where(traded, impact, 0.0), np.float64),
     )
+
+
+def margin_shares(instruments: Instruments, price: FloatArray) -> FloatArray:
+    """(symbols,) the margin of a holding as a share of its value; `price` in the symbol's currency, NaN where unknown.
+
+    >>> table = {"symbol": ["A"], "multiplier": [50.0], "tick": [0.25], "currency": ["USD"], "margin": [12500.0]}
+    >>> last = pl.DataFrame({**table, "last_trade": [date(2024, 6, 21)]})
+    >>> own = Instruments.of({"A": "future"}, MoneySettings(), contracts=last, last_bars={"A": date(2024, 6, 3)})
+    >>> margin_shares(own, np.array([5000.0])).tolist()
+    [0.05]
+    """
+    value = instruments.multiplier * price
+    return np.divide(instruments.margin, value, out=np.zeros(len(value)), where=(instruments.margin > 0) & (value > 0))
 
 
 def market_impact(value: Any, share: Any, deviation: Any) -> Any:
@@ -856,19 +882,20 @@ def conversion_rates(
     """(sessions, symbols) money of the book for one unit of each currency, from closes of pairs, such as "EURUSD".
 
     `pairs`: name -> (sessions,) closes. A pair the other way round is turned. Raises `BarsError` for a currency without
-    a pair with that of the book.
+    a pair with that of the book. Of `MINOR` currencies, such as pence, the rate is that of their share.
 
     >>> conversion_rates(["USD", "JPY"], "USD", {"USDJPY": np.array([100.0, 125.0])}, 2).tolist()
     [[1.0, 0.01], [1.0, 0.008]]
     """
     found = []
-    for currency in currencies:
-        if currency == book:
-            found.append(np.ones(sessions))
+    for given in currencies:
+        currency, share = MINOR.get(given, (given, 1.0))
+        if given == book or currency == book:
+            found.append(np.full(sessions, 1.0 if given == book else share))
         elif currency + book in pairs:
-            found.append(pairs[currency + book])
+            found.append(share * pairs[currency + book])
         elif book + currency in pairs:
-            found.append(1 / pairs[book + currency])
+            found.append(share / pairs[book + currency])
         else:
             raise BarsError(
                 f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its "
