@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,23 @@ import polars as pl
 import pytest
 
 from gatecast.chain import make_chain
+from gatecast.cli.app import execute
 from gatecast.experiment import Experiment
+from gatecast.market.actions import read_actions, with_ends, with_known_at
+from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
+from gatecast.market.steps import on_one_level
 from gatecast.runs import Run, run
-from gatecast.trading.book import Line, lines_of, sessions_by
+from gatecast.trading.book import (
+    Book,
+    Line,
+    Sessions,
+    core_path,
+    lines_of,
+    past_deviations,
+    run_line,
+    sessions_by,
+)  # fmt: skip
 
 NAMES = ("SPLIT", "PAYS", "HALT", "OLD", "TARGET", "BUYER", "GONE")
 BOUGHT = date(2022, 6, 7)
@@ -146,3 +159,124 @@ def test_no_forecast_before_an_action_knows_of_it(planted: Planted, day: date) -
     assert cut["time"].max() == reading.bars["time"].max()
     assert whole.select(keys).equals(cut.select(keys))
     np.testing.assert_allclose(whole["value"], cut["value"], rtol=1e-10, atol=1e-13)  # a split scales what was before
+
+
+# ── what comes late, or is not there ─────────────────────────────────────────────────────────────
+
+DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(200)]
+SESSIONS = [day for day in DAYS if day.weekday() < 5][:140]
+
+
+def book_of(actions: dict[str, list[object]], bars: pl.DataFrame, **money: object) -> tuple[Sessions, Line]:
+    """The book of half A and half B from session 100 on, nothing paid for trading."""
+    told = with_known_at(read_actions(pl.DataFrame(actions)), bars)
+    told = with_ends(told, bars)
+    book = Book(
+        core={"kind": "weights", "weights": {"A": 0.5, "B": 0.5}}, money={**FREE, **money}, size={"gross_cap": 0.98}
+    )  # fmt: skip
+    sessions = sessions_by(facts_of(bars, told), book)
+    deviations = past_deviations(sessions.returns)
+    return sessions, run_line(sessions, core_path(sessions, book.core), deviations, book, begin=100)
+
+
+def walks(**since: int) -> pl.DataFrame:
+    """Random bars of A and B, and of others from a session on."""
+    frames = []
+    for number, (symbol, first) in enumerate({"A": 0, "B": 0, **since}.items()):
+        days, rng = SESSIONS[first:], np.random.default_rng(number)
+        close = 50 * np.exp(np.cumsum(0.01 * rng.standard_normal(len(days))))
+        at = [datetime(day.year, day.month, day.day, 21, tzinfo=UTC) for day in days]
+        frames.append(
+            pl.DataFrame(
+                {
+                    "symbol": symbol, "asset_class": "equity", "time": at, "open": close, "high": close * 1.01,
+                    "low": close / 1.01, "close": close, "volume": 1e7,
+                }
+            )
+        )  # fmt: skip
+    return make_bars(pl.concat(frames))
+
+
+@pytest.mark.parametrize("first", [120, 123])
+def test_what_is_given_is_sold_once_it_has_a_bar(first: int) -> None:
+    spun = {"symbol": ["A"], "kind": ["spin_off"], "date": [SESSIONS[120]], "value": [0.5], "into": ["CHILD"]}
+    sessions, line = book_of(spun, walks(CHILD=first))
+    child, frame = sessions.place["CHILD"], line.frame
+    units = round(line.held[19, 0] * frame["equity"][19] / sessions.price[119, 0])
+    others = frame["gain"][first - 100] - (line.held[first - 101, :2] * sessions.returns[first, :2]).sum() * 1e6
+    close = sessions.grid.close[first, child]
+    assert others == pytest.approx(units / 2 * close, rel=0.25)
+    assert (line.held[first - 98 :, child] == 0).all()
+    earned = frame.select("gain", "dividend", "interest").sum_horizontal() - frame["withheld"]
+    np.testing.assert_allclose(frame["before"] + earned, frame["equity"], rtol=1e-12)
+
+
+def test_a_new_name_without_a_bar_yet_keeps_the_old_price() -> None:
+    bars = walks(NEW=123).filter((pl.col("symbol") != "A") | (pl.col("time").dt.date() < SESSIONS[120]))
+    change = {"symbol": ["A"], "kind": ["symbol_change"], "date": [SESSIONS[120]], "value": [1.0], "into": ["NEW"]}
+    sessions, line = book_of(change, make_bars(bars.drop("segment")))
+    new = sessions.place["NEW"]
+    assert line.frame["gain"][20:23].abs().max() < 3e4
+    assert (line.held[20:22, new] > 0.1).all()
+    assert (line.held[26:, new] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["spin_off", "merger"])
+def test_what_is_given_and_has_no_bars_counts_as_nothing(kind: str) -> None:
+    given = {"symbol": ["A"], "kind": [kind], "date": [SESSIONS[120]], "value": [0.5], "into": ["GHOST"]}
+    bars = walks()
+    if kind == "merger":
+        given |= {"ratio": [1.0], "value": [2.0]}
+        bars = make_bars(bars.filter((pl.col("symbol") != "A") | (pl.col("time").dt.date() < SESSIONS[120])))
+    sessions, line = book_of(given, bars)
+    assert ("GHOST" in sessions.left_out) == (kind == "spin_off")
+    assert line.frame["gain"][20] == pytest.approx(
+        (line.held[19, :2] * np.nan_to_num(sessions.returns[120, :2])).sum() * line.frame["equity"][19], rel=0.05
+    )
+
+
+def test_a_dividend_that_is_known_late_is_booked_when_it_is_known() -> None:
+    paid = {"symbol": ["A"], "kind": ["dividend"], "date": [SESSIONS[120]], "value": [1.0]}
+    late = paid | {"known_at": [datetime.combine(SESSIONS[125], time(12), UTC)]}
+    for told, session in ((paid, 120), (late, 125)):
+        _, line = book_of(told, walks(), withholding=0.0)
+        assert np.flatnonzero(line.frame["dividend"]).tolist() == [session - 100]
+
+
+def test_splits_of_a_file_and_of_a_store_give_the_same_account() -> None:
+    raw, day, prices = walks(), SESSIONS[120], ("open", "high", "low", "close")
+    own = pl.col("symbol") == "A"
+    halved = own & (pl.col("time").dt.date() >= day)
+    raw = raw.with_columns(pl.when(halved).then(pl.col(name) / 2).otherwise(name) for name in prices)
+    split = {"symbol": ["A"], "kind": ["split"], "date": [day], "value": [2.0]}
+    told = with_known_at(read_actions(pl.DataFrame(split)), raw)
+    first = on_one_level(raw, told)
+    newest = first.with_columns(
+        *(pl.when(own).then(pl.col(name) / 2).otherwise(name) for name in prices),
+        pl.when(own).then(pl.col("volume") * 2).otherwise("volume"),
+    )
+    book, found = Book(core={"kind": "weights", "weights": {"A": 0.5, "B": 0.5}}), []
+    for bars, level in ((first, "first"), (newest, "newest")):
+        sessions = sessions_by(facts_of(bars, told), book, level=level)
+        np.testing.assert_array_equal(sessions.grid.close[:, 0], raw.filter(symbol="A")["close"])
+        line = run_line(sessions, core_path(sessions, book.core), past_deviations(sessions.returns), book, begin=100)
+        found.append(line)
+        np.testing.assert_allclose(line.net[18:24], line.net[18:24].clip(-0.05, 0.05))
+    np.testing.assert_array_equal(found[0].held, found[1].held)
+    np.testing.assert_array_equal(found[0].frame["equity"], found[1].frame["equity"])
+
+
+def test_dividends_beside_adjusted_prices_are_refused_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = [str(day) for day in SESSIONS[:30]]
+    closes = {"close": [100.0 + n % 3 for n in range(30)], "adj_close": [99.0 + n % 3 for n in range(30)]}
+    frame = pl.DataFrame({"symbol": "A", "date": days, **closes, "open": closes["close"], "high": 110.0, "low": 90.0})
+    frame.write_csv(tmp_path / "adjusted.csv")
+    frame.drop("adj_close").write_csv(tmp_path / "raw.csv")
+    (tmp_path / "paid.csv").write_text(f"symbol,kind,ex_date,value\nA,dividend,{days[9]},0.5\n")
+    told = ["--actions", str(tmp_path / "paid.csv")]
+    assert execute(["check", str(tmp_path / "raw.csv"), *told]) == 0
+    for command in (["adjusted.csv"], ["raw.csv", "--adjusted", "true"]):
+        assert execute(["check", str(tmp_path / command[0]), *command[1:], *told]) == 2
+        assert "it would be earned twice" in capsys.readouterr().err.replace("\n", " ")

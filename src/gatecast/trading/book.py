@@ -48,6 +48,7 @@ from gatecast.trading.money import (
     DAYS_OF_RATES,
     ROLLS,
     UNKNOWN_BENCHMARK,
+    UNKNOWN_DEVIATION,
     Account,
     Booked,
     End,
@@ -521,6 +522,7 @@ def run_line(
     names, instruments, size = sessions.names, sessions.instruments, settings.size
     usual, known = mean_of_last(deviations, QUARTER), forward_filled(deviations)
     scales = np.where(np.isfinite(deviations), deviations, past_deviations(sessions.returns))
+    unforecast = np.nan_to_num(forward_filled(scales), nan=UNKNOWN_DEVIATION)
     correlations = Correlations.start(names, sessions.classes)
     for place in range(1, begin + 1):
         correlations = correlations.after(sessions.returns[place], scales[place - 1])
@@ -538,7 +540,9 @@ def run_line(
         waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders * sessions.grown(place))
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
         late = np.where(sessions.known[place] | (account.units == 0) | ~instruments.funded, 0.0, account.units)
-        unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (price[place] - account.price * account.rate))
+        booked_at = account.price * account.rate
+        newest = np.where(np.isnan(price[place]), booked_at, price[place])  # what was given may have no bar yet
+        unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (newest - booked_at))
         seen, equity = equity, account.equity(instruments) + float(unseen.sum())  # by the prices that are known
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
@@ -550,7 +554,7 @@ def run_line(
             earned_net = equity / seen - 1 - done.interest / seen
             state = state.after_return(earned_net, book_variance(filled, covariance, trades))
         state = state.after_equity(equity, size)
-        ahead = known[place]
+        ahead = np.where(np.isnan(known[place]) & (account.units != 0), unforecast[place], known[place])
         which = np.flatnonzero(ahead > 0)
         correlation = np.full((len(names), len(names)), np.nan)
         own = correlations.correlation(which)
@@ -565,14 +569,15 @@ def run_line(
         wanted = np.where(deviations[place] > 0, core[place], 0.0)
         short = np.where(sessions.lent[place], -np.inf, np.minimum(account.units + waiting, 0.0))
         least = np.where(sessions.recalled[place], 0.0, short)
-        margin = margin_shares(instruments, price[place] / sessions.rate[place])
+        margin = margin_shares(instruments, newest / sessions.rate[place])
         if rebalanced or place == begin:
             sized = trades_of(
                 BookView(
                     names=names, classes=sessions.classes, core=wanted,
                     tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
-                    held=account.units + waiting, price=price[place] * instruments.multiplier, lot=instruments.lot,
+                    held=np.where(newest > 0, account.units + waiting, 0.0), price=newest * instruments.multiplier,
+                    lot=instruments.lot,
                     volume=usual_volume[place], margin=margin, funded=instruments.funded, least=least,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
                     closing=~sessions.listed[place],
