@@ -102,6 +102,7 @@ def make_examples(folder: Path) -> None:
     (folder / "borrow.csv").write_text(
         "symbol,date,available,rate,recall\nB1_0,2000-02-01,yes,0.02,no\nB1_1,2000-02-02,no,,\nB1_0,2000-03-01,,0.03,yes\n"
     )
+    (folder / "universe.csv").write_text("symbol,from,to\nB1_0,,2000-03-01\nB1_1,2000-02-01,\n")
     (folder / "settings.toml").write_text(SETTINGS)
     (folder / "all_settings.toml").write_text(to_toml(Experiment()))
     experiment = Experiment.from_toml(folder / "settings.toml", bars={"source": str(folder / "newest.csv")})
@@ -289,6 +290,14 @@ def read_core(path: str) -> Any:
     from gatecast.trading.core import Core
 
     return {"weights": Core(kind="weights", file=path).with_file_read().weights}
+
+
+def check_universe(path: str, bars: str) -> Any:
+    """What of bars lies inside a universe."""
+    from gatecast.market.sources import read_bars as read
+    from gatecast.market.universe import INSIDE
+
+    return {"inside": read(bars, universe=path)[INSIDE].to_list()}
 
 
 def read_loans(path: str) -> Any:
@@ -529,6 +538,12 @@ def sound_bars(good: Any, bad: Any, done: str) -> str:
     return "" if bad["sound"] else "bars that are not finite, positive, in range and each once"
 
 
+def sound_marks(good: Any, bad: Any, done: str) -> str:
+    """Marks of bars that are 0 or 1, as many as there are bars."""
+    sound = len(good["inside"]) == len(bad["inside"]) and set(bad["inside"]) <= {0.0, 1.0}
+    return "" if sound else "marks that are not one of 0 and 1 for each bar"
+
+
 def sound_rates(good: Any, bad: Any, done: str) -> str:
     """Rates a year that are none or numbers from 0 to 10."""
     sound = all(rate is None or (_is_number(rate) and 0 <= rate <= 10) for rate in bad["rates"])
@@ -595,6 +610,16 @@ READERS = (
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
     Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
+    Reader(
+        "universe",
+        "bars",
+        ("market.universe",),
+        "universe.csv",
+        check_universe,
+        sound_marks,
+        share=0.5,
+        others=("bars.csv",),
+    ),
     Reader("loans", "bars", ("trading.terms",), "borrow.csv", read_loans, sound_rates, share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),

@@ -69,6 +69,7 @@ from gatecast.market.sessions import calendar_of
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import check_zone, close_times, read_times, within_reach
+from gatecast.market.universe import read_universe, with_universe
 from gatecast.market.vendors import fetched, vendor_of
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", "VENDOR:request", or a pandas or Polars frame
@@ -274,6 +275,7 @@ def read_with_findings(
         bars = resample_bars(bars, settings.resample)
         if bars.is_empty():
             raise BarsError(f"no period of resample={settings.resample!r} is over in these bars: give a shorter one.")
+    bars = bars if settings.universe is None else with_universe(bars, read_universe(settings.universe))
     compared = compare_levels(bars, reference) if reference is not None else []
     told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     own_currency = pl.col("symbol").replace_strict(currencies, default=None, return_dtype=pl.String)

@@ -26,6 +26,7 @@ from gatecast.market.bars import session_date
 from gatecast.market.calendar import fill_times, sessions_of
 from gatecast.market.classes import currencies_of
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
+from gatecast.market.universe import INSIDE, is_inside
 from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
@@ -106,11 +107,11 @@ class Sessions:
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision. returns: simple, from close to
-    close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun and its end is not
-    known, and whether its currency has a rate. lent: whether a short that is decided can be borrowed at the next fill;
-    recalled: whether it has to be bought there. loans, carry: what tables say, see `trading.money.Session`.
-    events: actions and ends of symbols, by session. split: product of the ratios of splits up to each session:
-    prices times it are on one level.
+    close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun, its end is not
+    known, and its currency has a rate. inside: whether it belongs to its universe. split: product of the ratios of
+    splits up to each session: prices times it are on one level. lent: whether a short that is decided can be borrowed
+    at the next fill; recalled: whether it has to be bought there. loans, carry: what tables say, see
+    `trading.money.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -121,6 +122,7 @@ class Sessions:
     returns: FloatArray
     listed: BoolArray
     split: FloatArray
+    inside: BoolArray
     lent: BoolArray
     recalled: BoolArray
     loans: Mapping[str, FloatArray | BoolArray]
@@ -166,7 +168,8 @@ class Sessions:
         )  # fmt: skip
         return replace(
             self, grid=grid, known=self.known[:count], returns=self.returns[:count], listed=self.listed[:count],
-            split=self.split[:count], lent=self.lent[:count], recalled=self.recalled[:count],
+            split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
+            recalled=self.recalled[:count],
             loans={name: one[:count] for name, one in self.loans.items()},
             carry=None if self.carry is None else self.carry[:count],
             benchmark=self.benchmark[:count], rate=self.rate[:count],
@@ -216,7 +219,8 @@ def sessions_by(
     rates = terms.table("rates", INTEREST)
     return Sessions(
         grid=grid, classes=tuple(classes.values()), known=known, returns=returns,
-        listed=begun & ~gone & np.isfinite(rate), split=split, lent=lent, recalled=recalled, loans=loans,
+        listed=begun & ~gone & np.isfinite(rate), split=split, inside=_inside(bars, grid), lent=lent,
+        recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
         benchmark=_benchmark(grid.days, settings.money), rate=rate,
@@ -352,6 +356,18 @@ def _in_time(bars: pl.DataFrame, grid: Grid) -> tuple[BoolArray, BoolArray]:
     return known, early
 
 
+def _inside(bars: pl.DataFrame, grid: Grid) -> BoolArray:
+    """(sessions, symbols) whether the symbol belongs to its universe, as at its newest bar."""
+    if INSIDE not in bars.columns:
+        return np.ones(grid.close.shape, np.bool_)
+    last = bars.select("symbol", day=session_date(pl.col("time")), inside=pl.Series(is_inside(bars)))
+    last = last.group_by("symbol", "day", maintain_order=True).last()
+    days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
+    found = np.full(grid.close.shape, np.nan)
+    found[days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()] = last["inside"]
+    return np.asarray(forward_filled(found) > 0, np.bool_)
+
+
 def _gone(facts: Facts, grid: Grid) -> BoolArray:
     """(sessions, symbols) whether the symbol's end is known at the session's close."""
     days = np.array(grid.days, dtype="datetime64[D]")
@@ -456,7 +472,7 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
         return np.zeros(sessions.grid.close.shape)
     settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
-    for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
+    for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed & sessions.inside, strict=True):
         state = state.after(day, returns, listed, settings)
         weights.append(state.weights)
     return np.array(weights)
@@ -580,7 +596,7 @@ def run_line(
                     lot=instruments.lot,
                     volume=usual_volume[place], margin=margin, funded=instruments.funded, least=least,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
-                    closing=~sessions.listed[place],
+                    closing=~(sessions.listed[place] & sessions.inside[place]),
                     spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
                 ),
                 state, size,
