@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import make_samples
     from gatecast.store import load_models, load_run, save_run
     from gatecast.studies.cadence import cadence
+    from gatecast.studies.comparing import compare
     from gatecast.studies.judging import judge_forecasts
     from gatecast.studies.placebo import placebo
     from gatecast.studies.truth import truth
@@ -85,6 +86,7 @@ __all__ = [
     "backtest",
     "cadence",
     "chain_of",
+    "compare",
     "compute",
     "compute_features",
     "errors",
@@ -134,6 +136,7 @@ _HOMES = {
     "audit": "audits.full",
     "backtest": "trading.backtest",
     "cadence": "studies.cadence",
+    "compare": "studies.comparing",
     "compute_features": "samples.features",
     "forecast_newest": "live",
     "judge": "evaluation.verdict",

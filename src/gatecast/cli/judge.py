@@ -1,4 +1,4 @@
-"""`gatecast judge`: forecasts or daily profits from anywhere, judged beside the simple rivals."""
+"""`gatecast judge` and `compare`: forecasts from anywhere beside the simple rivals, and two runs side by side."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ def judge(
         make_console().print(printable(found.summary()), markup=False, soft_wrap=True)
     if found.doubtful:
         raise typer.Exit(3)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of another run on the same market.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs: paired daily differences of loss and money, settings, data and trials side by side."""
+    from gatecast.store import load_run
+    from gatecast.studies.comparing import compare as compare_runs
+
+    found = compare_runs(load_run(first), load_run(second), (str(first), str(second)))
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        make_console().print(printable(found.summary()), markup=False, soft_wrap=True)
