@@ -103,6 +103,9 @@ def make_examples(folder: Path) -> None:
         "symbol,date,available,rate,recall\nB1_0,2000-02-01,yes,0.02,no\nB1_1,2000-02-02,no,,\nB1_0,2000-03-01,,0.03,yes\n"
     )
     (folder / "universe.csv").write_text("symbol,from,to\nB1_0,,2000-03-01\nB1_1,2000-02-01,\n")
+    days = [f"2000-02-{day:02d}" for day in (1, 2, 3, 4, 7)]
+    rows = [f"B1_0,{day},return,2,0.0{place}" for place, day in enumerate(days)]
+    (folder / "outside.csv").write_text("\n".join(["symbol,date,head,step,value", *rows, ""]))
     (folder / "settings.toml").write_text(SETTINGS)
     (folder / "all_settings.toml").write_text(to_toml(Experiment()))
     experiment = Experiment.from_toml(folder / "settings.toml", bars={"source": str(folder / "newest.csv")})
@@ -285,6 +288,15 @@ def check_actions(path: str, bars: str) -> Any:
     return {"status": command("check", bars, "--actions", path, "--json")["status"]}
 
 
+def judge_table(path: str, others: str) -> Any:
+    """The models of a file of forecasts, and what was read of each."""
+    from gatecast.evaluation.outside import read_outside
+    from gatecast.market.sources import read_bars as bars_of
+
+    found = read_outside(path, bars_of(others, asset_class="index"), horizon=2)
+    return {"kind": found.kind, "models": len(found.models), "sound": bool(found.rows["time"].is_not_null().all())}
+
+
 def read_core(path: str) -> Any:
     """The weights of a core, as its settings take them."""
     from gatecast.trading.core import Core
@@ -292,7 +304,7 @@ def read_core(path: str) -> Any:
     return {"weights": Core(kind="weights", file=path).with_file_read().weights}
 
 
-def check_universe(path: str, bars: str) -> Any:
+def mark_bars(path: str, bars: str) -> Any:
     """What of bars lies inside a universe."""
     from gatecast.market.sources import read_bars as read
     from gatecast.market.universe import INSIDE
@@ -610,17 +622,9 @@ READERS = (
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
     Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
-    Reader(
-        "universe",
-        "bars",
-        ("market.universe",),
-        "universe.csv",
-        check_universe,
-        sound_marks,
-        share=0.5,
-        others=("bars.csv",),
-    ),
+    Reader("universe", "bars", ("market.universe",), "universe.csv", mark_bars, sound_marks, others=("bars.csv",)),
     Reader("loans", "bars", ("trading.terms",), "borrow.csv", read_loans, sound_rates, share=0.5),
+    Reader("forecasts", "bars", ("evaluation.outside",), "outside.csv", judge_table, others=("bars.csv",), share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),
     Reader("run", "runs", ("store",), "run", read_run, same_run, share=3),
