@@ -188,9 +188,10 @@ def run(
     5
     """
     began = time.monotonic()
-    experiment = experiment.replace(book=experiment.book.with_files_read())
+    experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
+        experiment = experiment.replace(book=experiment.book.priced_in(reading.currencies))
         with problems() as early:  # what cannot be read is found before hours of work, not after them
             read_trials(ledger_path())
         chain = make_chain(experiment, reading.bars, told, plan, reading.actions, machine=machine)
@@ -223,7 +224,7 @@ def judged(
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
-    sessions = sessions_by(chain.facts, experiment.book, currencies=reading.currencies)
+    sessions = sessions_by(chain.facts, experiment.book, level="newest")
     lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
     risk = risk_of(experiment, chain, lines)
     verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)

@@ -122,7 +122,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         book={"core": {"kind": "weights", "weights": weights}, "size": {"target_volatility": 2.0}, "money": FREE},
     )  # fmt: skip
     done, reading = run(experiment), experiment.read()
-    sessions = sessions_by(facts_of(reading.bars, reading.actions), experiment.book)
+    sessions = sessions_by(facts_of(reading.bars, reading.actions), experiment.book, level="newest")
     return Planted(experiment, done, lines_of(done.classes, sessions, experiment.book))
 
 

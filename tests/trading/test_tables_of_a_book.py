@@ -115,7 +115,8 @@ def test_shares_are_counted_in_their_currency_and_left_out_without_a_rate() -> N
     facts = facts_of(market({"SIE": "equity", "VOD": "equity", "KO": "equity", "EURUSD": "fx"}))
     book = Book(core=Core(kind="weights", weights={"SIE": 1.0}))
     currencies = {"SIE": "EUR", "VOD": "GBX"}
-    sessions = sessions_by(facts, book, currencies=currencies)
+    book = book.priced_in(currencies)
+    sessions = sessions_by(facts, book)
     assert sessions.names == ("EURUSD", "KO", "SIE")
     assert sessions.left_out["VOD"].startswith("'VOD': no rate from GBP to USD: a pair GBPUSD or USDGBP is needed.")
     pair, share = sessions.place["EURUSD"], sessions.place["SIE"]
@@ -124,21 +125,19 @@ def test_shares_are_counted_in_their_currency_and_left_out_without_a_rate() -> N
     units = line.held[10, share] * line.frame["equity"][10] / (sessions.price[BEGIN + 10, share])
     assert units == pytest.approx(round(units), abs=1e-6)
     assert abs(line.frame["currency"].sum()) > 100
-    home = Book(core=book.core, money=MoneySettings(currency="EUR"))
-    pence = sessions_by(facts_of(market({"VOD": "equity"})), Book(money=MoneySettings(currency="GBP")),
-                        currencies={"VOD": "GBX"})  # fmt: skip
+    home = Book(core=book.core, money=MoneySettings(currency="EUR", currencies=currencies))
+    pounds = MoneySettings(currency="GBP", currencies={"VOD": "GBX"})
+    pence = sessions_by(facts_of(market({"VOD": "equity"})), Book(money=pounds))
     assert (pence.rate == 0.01).all()
-    assert sessions_by(facts, home, currencies=currencies).rate[-1].tolist() == pytest.approx(
-        [1 / sessions.grid.close[-1, pair], 1.0, 1.0]
-    )
+    assert sessions_by(facts, home).rate[-1].tolist() == pytest.approx([1 / sessions.grid.close[-1, pair], 1.0, 1.0])
 
 
 def test_a_share_whose_rate_begins_later_is_not_held_before() -> None:
     bars = market({"SIE": "equity", "KO": "equity", "EURUSD": "fx"})
     since = bars["time"].unique().sort()[BEGIN + 20]
     bars = make_bars(bars.filter((pl.col("symbol") != "EURUSD") | (pl.col("time") >= since)).drop("segment"))
-    book = Book(core=Core(kind="weights", weights={"SIE": 0.5, "KO": 0.5}))
-    sessions = sessions_by(facts_of(bars), book, currencies={"SIE": "EUR"})
+    book = Book(core=Core(kind="weights", weights={"SIE": 0.5, "KO": 0.5}), money={"currencies": {"SIE": "EUR"}})
+    sessions = sessions_by(facts_of(bars), book)
     shares = held(sessions, book).held[:, sessions.place["SIE"]]
     assert (shares[:20] == 0).all()
     assert (shares[-5:] > 0.1).all()  # from the next month on
@@ -200,7 +199,7 @@ def test_a_file_is_read_once_and_its_rows_travel_with_the_settings(tmp_path: Pat
     facts = facts_of(market({"A": "equity"}))
     with pytest.raises(SettingsError, match="the file was not read"):
         sessions_by(facts, book)
-    read = book.with_files_read()
+    read = book.with_file_read()
     assert read.money.borrow == (
         Loan(symbol="A", date=date(2024, 1, 2), available=True, rate=0.02, recall=False),
         Loan(symbol="A", date=date(2024, 1, 4), available=False),
@@ -209,7 +208,7 @@ def test_a_file_is_read_once_and_its_rows_travel_with_the_settings(tmp_path: Pat
     again = Experiment(**parse_toml(to_toml(experiment), "settings"))
     assert again.book == read
     assert "borrow.csv" not in to_toml(experiment)
-    assert read.with_files_read() is not book
+    assert read.with_file_read() == read
 
 
 @pytest.mark.parametrize(

@@ -503,14 +503,6 @@ class Store:
             return self.artefacts.table(part, UNIVERSE)
         return actions_of(self.artefacts, part)
 
-    @property
-    def currencies(self) -> dict[str, str]:
-        """Symbol -> currency of its prices, of the symbols for which the symbols file that was given names one."""
-        table = self.table(SYMBOLS_FILE) if SYMBOLS_FILE in self.state.tables else pl.DataFrame()
-        if "currency" not in table.columns:
-            return {}
-        return dict(table.drop_nulls(["symbol", "currency"]).select("symbol", "currency").iter_rows())
-
     def set_actions(self, actions: pl.DataFrame, now: datetime, more: Mapping[str, Any] | None = None) -> Record:
         """Stores the table of all actions that are known. `more`: what else the record shall hold, as JSON."""
         with self.locked():

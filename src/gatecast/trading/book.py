@@ -94,9 +94,16 @@ class Book(Settings):
     money: MoneySettings = MoneySettings()
     """What an account of units pays and earns."""
 
-    def with_files_read(self) -> Book:
+    def with_file_read(self) -> Book:
         """The same with weights and tables in place of the files that have them, so that settings travel without."""
         return Book(core=self.core.with_file_read(), size=self.size, money=self.money.with_files_read())
+
+    def priced_in(self, currencies: Mapping[str, str]) -> Book:
+        """The same with the currencies of symbols that the settings do not name."""
+        own = {**currencies, **self.money.currencies}
+        if own == self.money.currencies:
+            return self
+        return Book(core=self.core, size=self.size, money=self.money.replace(currencies=own))
 
 
 @dataclass(frozen=True)
@@ -176,20 +183,18 @@ class Sessions:
         )  # fmt: skip
 
 
-def sessions_by(
-    facts: Facts, settings: Book, *, level: Level = "newest", currencies: Mapping[str, str] | None = None
-) -> Sessions:
+def sessions_by(facts: Facts, settings: Book, *, level: Level = "first") -> Sessions:
     """The bars of all classes, session by session, as they were traded: not adjusted for splits.
 
-    `level`: which bars' level the splits brought all to; that of a store is "first". `currencies`: symbol -> currency
-    of its prices, where that is not the book's.
+    `level`: which bars are on the level that splits brought all to; of a store "first", of a file that was read
+    "newest".
     """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
     for name in settings.size.lots:
         if name not in classes:
             raise SettingsError(f"lots: the bars have no symbol {name!r}. {did_you_mean(name, list(classes))}")
-    terms = _Terms.of(settings, last_bars, currencies or {})
+    terms = _Terms.of(settings, last_bars)
     classes, left_out = terms.countable(classes)
     instruments = terms.instruments(classes)
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
@@ -235,16 +240,15 @@ class _Terms:
 
     settings: Book
     last_bars: Mapping[str, date]
-    currencies: Mapping[str, str]
     contracts: pl.DataFrame | None
     rolls: pl.DataFrame | None
 
     @classmethod
-    def of(cls, settings: Book, last_bars: Mapping[str, date], currencies: Mapping[str, str]) -> _Terms:
+    def of(cls, settings: Book, last_bars: Mapping[str, date]) -> _Terms:
         """The terms of a book's settings."""
         money = settings.money
         contracts, rolls = as_table(money.contracts, CONTRACTS, "contracts"), as_table(money.rolls, ROLLS, "rolls")
-        return cls(settings, last_bars, currencies, contracts, rolls)
+        return cls(settings, last_bars, contracts, rolls)
 
     def table(self, name: Literal["borrow", "rates"], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame | None:
         """A table of the settings of money."""
@@ -259,7 +263,7 @@ class _Terms:
         pairs = {name: pair[1] for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
         return Instruments.of(
             classes, self.settings.money, contracts=self.contracts, rolls=self.rolls, last_bars=self.last_bars,
-            lots=self.settings.size.lots, currencies={**self.currencies, **pairs},
+            lots=self.settings.size.lots, currencies={**self.settings.money.currencies, **pairs},
         )  # fmt: skip
 
     def countable(self, classes: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

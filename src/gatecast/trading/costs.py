@@ -100,6 +100,9 @@ class MoneySettings(Settings):
     nothing"""
     withholding: Fraction = 0.15
     """share of a long holding's dividends that is withheld, for symbols without a share of their own"""
+    currencies: dict[str, Annotated[str, Field(pattern="^[A-Za-z]{3}$")]] = Field(default={}, examples=[{"SIE": "EUR"}])
+    """symbol and currency of its prices, GBX for pence, where that is not the book's; a column currency of the symbols
+    file says it as well"""
     borrow: str | tuple[Loan, ...] | None = Field(default=None, examples=["borrow.csv"])
     """a table of symbol, date, available, rate and recall: what can be sold short, at which rate a year, and what is
     wanted back; each row holds from the session after its date to the symbol's next; left out: `least_lent_volume`"""

@@ -153,5 +153,5 @@ def as_table(rows: str | Sequence[Row] | None, columns: dict[str, Any], setting:
     Raises `SettingsError` where the setting still names a file.
     """
     if isinstance(rows, str):
-        raise SettingsError(f"{setting} = {rows}: the file was not read: use Book.with_files_read() first.")
+        raise SettingsError(f"{setting} = {rows}: the file was not read: use Book.with_file_read() first.")
     return pl.DataFrame([row.model_dump() for row in rows], schema_overrides=columns) if rows else None
