@@ -166,6 +166,13 @@ class Sessions:
         """(symbols,) what splits made of one unit in a session."""
         return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
 
+    def least_units(self, place: int, held: FloatArray) -> FloatArray | None:
+        """(symbols,) units that no holding may be below from the next fill on, see `sizing.BookView`."""
+        lent, recalled = self.lent[place], self.recalled[place]
+        if lent.all() and not recalled.any():
+            return None
+        return np.where(recalled, 0.0, np.where(lent, -np.inf, np.minimum(held, 0.0)))
+
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""
         grid = self.grid
@@ -548,7 +555,7 @@ def run_line(
         correlations = correlations.after(sessions.returns[place], scales[place - 1])
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
     orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
-    nothing = np.zeros(len(names))
+    nothing, margins = np.zeros(len(names)), bool(instruments.margin.any())
     price = sessions.price
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
@@ -587,9 +594,8 @@ def run_line(
             wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
         tradable = sessions.listed[place] & sessions.known[place]
         wanted = np.where(deviations[place] > 0, core[place], 0.0)
-        short = np.where(sessions.lent[place], -np.inf, np.minimum(account.units + waiting, 0.0))
-        least = np.where(sessions.recalled[place], 0.0, short)
-        margin = margin_shares(instruments, newest / sessions.rate[place])
+        least = sessions.least_units(place, account.units + waiting)
+        margin = margin_shares(instruments, newest / sessions.rate[place]) if margins else nothing
         if rebalanced or place == begin:
             sized = trades_of(
                 BookView(

@@ -362,7 +362,7 @@ def _scaled(
     level: float,
     stuck: FloatArray,
     closing: BoolArray,
-    least: FloatArray,
+    least: FloatArray | None,
     gates: _Gates,
     findings: list[Finding],
 ) -> FloatArray:
@@ -374,8 +374,9 @@ def _scaled(
     most = settings.tilt_share * aim * float(np.max(view.evidence, where=tilt != 0, initial=0.0))
     size = math.sqrt(book_variance(tilt, covariance))
     wanted = core + tilt * min(1.0, most / size) if size > 0 else core
-    gates.set((wanted < 0) & (least > -math.inf), "borrow")
-    wanted = np.where((wanted < 0) & (least == 0), 0.0, wanted)
+    if least is not None:
+        gates.set((wanted < 0) & (least > -math.inf), "borrow")
+        wanted = np.where((wanted < 0) & (least == 0), 0.0, wanted)
     scale = scale_of(wanted, stuck, covariance, aim)
     if scale is None:
         findings.append(Finding("stuck", "what cannot be traded is beyond the target volatility: nothing else is held"))
@@ -388,16 +389,16 @@ def _scaled(
         if most_spiked < scale:
             gates.set(wanted != 0, "spike")
             scale = most_spiked
-    return stuck + np.maximum(scale * wanted, np.where(stuck != 0, -math.inf, least))
+    target = scale * wanted
+    return stuck + (target if least is None else np.maximum(target, np.where(stuck != 0, -math.inf, least)))
 
 
-def _least(view: BookView, unit: FloatArray) -> FloatArray:
-    """(names,) weights that no holding may be below."""
+def _least(view: BookView, unit: FloatArray) -> FloatArray | None:
+    """(names,) weights that no holding may be below; None where there are none."""
     if view.least is None:
-        return np.full(len(view.names), -math.inf)
-    return np.where(
-        np.isfinite(view.least), _weights(np.where(np.isfinite(view.least), view.least, 0.0), unit), -math.inf
-    )
+        return None
+    bounded = np.isfinite(view.least)
+    return np.where(bounded, _weights(np.where(bounded, view.least, 0.0), unit), -math.inf)
 
 
 # ── 2. caps ───────────────────────────────────────────────────────────────────────────────────────
