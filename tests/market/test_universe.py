@@ -13,8 +13,10 @@ import pytest
 from gatecast.cli.app import execute
 from gatecast.errors import BarsError, BarsFileError
 from gatecast.experiment import Experiment
+from gatecast.live.gates import closed
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
+from gatecast.market.merging import merge_bars
 from gatecast.market.universe import INSIDE, exits, is_inside, read_universe, with_universe
 from gatecast.report.page import report_data
 from gatecast.runs import Run, run
@@ -168,6 +170,15 @@ def test_a_store_keeps_the_universe_that_it_was_told(tmp_path: Path, capsys: pyt
     bars = Store.open(tmp_path / "s").bars.as_of(synthetic_end(DAYS[44]))
     last = bars.filter(pl.col("time").dt.date() == DAYS[44])
     assert dict(last.select("symbol", INSIDE).iter_rows()) == dict(zip(NAMES, [1.0, 1.0, 0.0, 1.0], strict=True))
+
+
+def test_a_symbol_outside_has_a_gate_of_its_own_and_no_odd_column() -> None:
+    assert closed({"today": "bar", "current": False}, "", False, ["outside"]) == "outside"
+    inside = BARS.with_columns(pl.lit(1.0).alias(INSIDE))
+    last = pl.col("time").dt.date() == DAYS[-1]
+    newer = inside.with_columns(pl.when(last).then(0.0).otherwise(INSIDE).alias(INSIDE))
+    merged = merge_bars(inside.filter(~last), newer)
+    assert not [one for one in merged.problems if INSIDE in one.sentence]
 
 
 def synthetic_end(day: date) -> object:
