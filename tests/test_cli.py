@@ -28,7 +28,7 @@ from gatecast.experiment import Control, Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
-from gatecast.report.words import decimals, percent
+from gatecast.report.words import decimals, percent, typeset
 from gatecast.runs import Run
 from gatecast.settings import words as words_of
 from gatecast.store import load_run
@@ -40,6 +40,9 @@ name = "small"
 trees = 5
 [schedule]
 refit = "1Y"
+[book.size]
+capital = 10000.0
+participation = 1.0
 """
 
 
@@ -491,6 +494,10 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
     for line in book["lines"]:
         volatility, turnover = percent(line["volatility"]), decimals(line["turnover"])
         assert re.search(rf"<td>{line['title']}</td>.*{volatility}</td>.*>{turnover}</td>", shown)
+    today = book["risk"]["today"]
+    assert today["day"] == book["curve"]["day"][-1]
+    assert today["gross"] > 0
+    assert typeset(f"line holds {percent(today['gross'], 0)} of its equity") in shown
     assert len({len(values) for values in book["curve"].values()}) == 1
     assert set(book["curve"]) == {"day", "cash", *(line["line"] for line in book["lines"])}
     assert [round(values[0] / book["capital"], 2) for name, values in book["curve"].items() if name != "day"] == [

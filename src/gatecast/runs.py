@@ -248,7 +248,7 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out)})
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}

@@ -51,7 +51,8 @@ from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharp
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
-from gatecast.trading.book import BOUGHT, CASH, TILTED, Line
+from gatecast.trading.book import BOUGHT, CASH, TILTED, Line, Sessions, deviations_of
+from gatecast.trading.exposure import Today, risk_today
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.sizing import TARGET_CAPS
 
@@ -150,15 +151,14 @@ def scores_of(
 
 
 def book_scores(
-    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, left_out: Mapping[str, str]
+    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, sessions: Sessions
 ) -> dict[str, Any]:
-    """What each line of the book held, earned and paid, and its equity every few sessions; without lines only why.
+    """What each line of the book held, earned and paid, its equity every few sessions, and what today's may lose.
 
-    `left_out`: symbol -> why its money cannot be counted, see `book.Sessions`. In the curve cash is the equity of a
-    book that earns the benchmark rate and holds nothing.
+    Without lines only why. In the curve cash is the equity of a book that earns the benchmark rate and holds nothing.
     """
     if not lines:
-        return {"left_out": dict(left_out)} if left_out else {}
+        return {"left_out": dict(sessions.left_out)} if sessions.left_out else {}
     titles, settings = experiment.model_titles, experiment.book
     rows = [
         {"line": name, "title": BOOK_TITLES.get(name, titles.get(name, name)), **line_scores(one, chain.bars)}
@@ -172,12 +172,25 @@ def book_scores(
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
         "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
         "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
-        "left_out": dict(left_out), "lines": rows, "risk": risk.to_dict() if risk else None,
+        "left_out": dict(sessions.left_out), "lines": rows,
+        "risk": {**(risk.to_dict() if risk else {}), "today": today_of(chain, lines, sessions)},
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),
             **{name: values[shown].tolist() for name, values in equity.items()},
         },
     }  # fmt: skip
+
+
+def today_of(chain: Chain, lines: Mapping[str, Line], sessions: Sessions) -> dict[str, Any]:
+    """What gatecast's book may lose from the newest close on, see `risk_today`.
+
+    `line`: which one that is, with the tilt where one is held. The longer tails are of the sessions of the horizon.
+    """
+    held = (chain.weights["weight"] != 0).any()  # nothing is, where a run is in doubt
+    name = TILTED if TILTED in lines and held else ENSEMBLE
+    horizon = max(round(one.samples.horizon / one.samples.session_bars) for one in chain.classes.values())
+    today = Today.of(sessions, lines[name], deviations_of(chain.classes, sessions, ENSEMBLE))
+    return {"line": name, **risk_today(today, max(horizon, 1))}
 
 
 BOOK_TITLES = {ENSEMBLE: "gatecast", TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}

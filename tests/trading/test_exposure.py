@@ -14,6 +14,7 @@ from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.trading.book import Book, core_path, first_session, past_deviations, run_line, sessions_by
 from gatecast.trading.core import Core
+from gatecast.trading.costs import MoneySettings
 from gatecast.trading.exposure import Today, risk_today
 from gatecast.trading.sizing import BookSettings
 
@@ -33,7 +34,7 @@ def today() -> Today:
 
 
 def test_today_is_the_newest_close_of_a_line() -> None:
-    book = Book(size=BookSettings(target_volatility=0.04))
+    book = Book(size=BookSettings(target_volatility=0.04), money=MoneySettings(benchmark_rate=0.02))
     sessions = sessions_by(facts_of(synthetic.g1(300, seed=3, symbols=3)), book)
     deviations, core = past_deviations(sessions.returns), core_path(sessions, Core())
     gaps = deviations.copy()

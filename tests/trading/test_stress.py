@@ -107,7 +107,7 @@ def test_shocks_move_every_symbol_by_its_beta() -> None:
     assert found["rates +100 bps"].result == -found["rates -100 bps"].result
     assert found["rates +100 bps"].result == pytest.approx(-0.165 * (-0.5 / 0.3 + 0.4 - 0.1 * 2 / 0.3), rel=0.02)
     assert np.isnan(found["oil -40 %"].result)
-    assert found["oil -40 %"].words == "no data: no symbol of the universe stands for oil"
+    assert found["oil -40 %"].words == "no data: no symbol stands for it"
 
 
 def test_volatilities_correlations_and_the_largest_name() -> None:
@@ -141,7 +141,7 @@ def test_a_crisis_is_replayed_and_what_was_not_there_is_proxied() -> None:
     assert found.worst == pytest.approx(found.result)  # it ends at its deepest
     missing = replay("2008", ["A", "B", "C", "D"], classes, weights, returns, days, returns[:, 0])
     assert np.isnan(missing.result)
-    assert missing.words == "no data: the bars have less than half of the sessions from 2008-09-15 to 2008-11-20"
+    assert missing.words == "no data: the bars have less than half of its sessions"
 
 
 def test_what_has_no_peer_in_a_crisis_moves_by_its_beta_of_today() -> None:

@@ -203,7 +203,7 @@ def stress(
     made = []
     for name, (factor, move) in shocks_of(symbols).items():
         if factor not in factors:
-            made.append(Stress(name, math.nan, f"no data: no symbol of the universe stands for {factor}"))
+            made.append(Stress(name, math.nan, "no data: no symbol stands for it"))
             continue
         beta = betas(returns, factors[factor])
         unknown = tuple(symbol for symbol, odd in zip(symbols, held & np.isnan(beta), strict=True) if odd)
@@ -246,7 +246,7 @@ def replay(
     inside = np.array([first <= day <= last for day in days], np.bool_)
     weekdays = int(np.busday_count(first, last)) + 1
     if inside.sum() < weekdays / 2:
-        return Stress(crisis, math.nan, f"no data: the bars have less than half of the sessions from {first} to {last}")
+        return Stress(crisis, math.nan, "no data: the bars have less than half of its sessions")
     moves, names = returns[inside].copy(), np.array(classes)
     held = weights != 0
     absent = np.isnan(moves).mean(axis=0) > 0.5
@@ -260,7 +260,7 @@ def replay(
         known = not np.isnan(moves[:, place]).all()
         (proxied if known else left_out).append(symbols[place])
     if held.any() and len(left_out) == held.sum():
-        return Stress(crisis, math.nan, f"no data: neither what is held nor its class had bars from {first} to {last}")
+        return Stress(crisis, math.nan, "no data: neither what is held nor its class had bars then")
     grown = np.cumprod(1 + np.maximum(np.nan_to_num(moves[:, held]), -1.0), axis=0) - 1
     path = grown @ weights[held]
     wealth = np.concatenate([[1.0], 1 + path])
