@@ -118,3 +118,11 @@ def test_a_file_can_hold_it_and_an_empty_book_says_so(today: Today) -> None:
 def test_what_comes_later_changes_nothing_and_the_same_is_said_again(today: Today) -> None:
     first, again = (json.dumps(jsonable(risk_today(today, 5))) for _ in range(2))
     assert first == again
+
+
+def test_what_is_held_without_a_bar_is_named(today: Today) -> None:
+    returns = today.returns.copy()
+    returns[-7:, 1] = np.nan
+    returns[-2:, 0] = np.nan
+    assert risk_today(replace(today, returns=returns))["silent"] == {"NASDAQ": today.days[-8].isoformat()}
+    assert risk_today(today)["silent"] == {}

@@ -41,15 +41,19 @@ def test_betas_are_slopes_of_the_newest_sessions_both_have() -> None:
 def test_factors_are_what_the_universe_has() -> None:
     symbols = ["SPY", "TLT", "EURUSD", "USDJPY", "CL=F", "BTC-USD"]
     classes = ["etf", "etf", "fx", "fx", "commodity", "crypto"]
-    returns = np.arange(12.0).reshape(2, 6)
+    returns = np.arange(360.0).reshape(60, 6)
     found = find_factors(symbols, classes, returns)
     assert set(found) == {"equity", "duration", "dollar", "commodity", "oil", "coins"}
-    assert found["equity"].tolist() == [0, 6]
-    assert found["duration"].tolist() == [1, 7]
-    assert found["dollar"].tolist() == [0.5, 0.5]
-    assert find_factors(["A"], ["equity"], np.ones((3, 1))).keys() == {"equity"}
-    named = find_factors(["A", "SPY", "DBC"], ["index", "etf", "etf"], np.arange(6.0).reshape(2, 3))
-    assert {name: values.tolist() for name, values in named.items()} == {"equity": [1, 4], "commodity": [2, 5]}
+    assert found["equity"][:2].tolist() == [0, 6]
+    assert found["duration"][:2].tolist() == [1 / 16.5, 7 / 16.5]
+    assert found["dollar"][:2].tolist() == [0.5, 0.5]
+    assert find_factors(["A"], ["equity"], np.ones((60, 1))).keys() == {"equity"}
+    named = find_factors(["A", "SPY", "DBC"], ["index", "etf", "etf"], np.arange(180.0).reshape(60, 3))
+    assert {name: values[:2].tolist() for name, values in named.items()} == {"equity": [1, 4], "commodity": [2, 5]}
+    returns[10:, 0] = np.nan  # a symbol that has ended stands for nothing
+    assert find_factors(symbols, classes, returns).keys() == {"duration", "dollar", "commodity", "oil", "coins"}
+    funds = find_factors(["SPY", "XLE", "GLD"], ["etf"] * 3, np.where(np.arange(3) > 0, returns[:, 1:4], np.nan))
+    assert funds["equity"].tolist() == returns[:, 2].tolist()  # the mean of funds that are none of gold, oil or bonds
 
 
 def test_a_book_has_the_betas_of_what_it_holds() -> None:
@@ -192,6 +196,23 @@ def test_the_smallest_move_is_the_likeliest_that_loses_so_much() -> None:
     assert far == pytest.approx(np.sqrt(oracle.fun), rel=1e-6)
     assert far == pytest.approx(0.2 / volatility_of(weights, covariance))
     assert smallest_move(np.zeros(3), covariance)[1] == np.inf
+
+
+def test_nothing_falls_by_more_than_all_of_its_price() -> None:
+    covariance = np.array([[1.0, 0.02, 0.03], [0.02, 0.01, 0.002], [0.03, 0.002, 0.02]])
+    weights = np.array([0.12, 0.6, 0.2])
+    moves, far = smallest_move(weights, covariance)
+    assert moves[0] == -1
+    precision = np.linalg.inv(covariance)
+    oracle = minimize(
+        lambda move: move @ precision @ move, np.full(3, -0.2), bounds=[(-1, None)] * 3,
+        constraints={"type": "eq", "fun": lambda move: move @ weights + 0.2},
+    )  # fmt: skip
+    assert moves == pytest.approx(oracle.x, abs=1e-4)
+    assert far == pytest.approx(np.sqrt(oracle.fun), rel=1e-4)
+    assert smallest_move(np.array([0.1, 0.05, 0.0]), covariance)[1] == np.inf
+    short, _ = smallest_move(np.array([-0.1, 0.0, 0.0]), covariance)
+    assert short[0] == pytest.approx(2.0)
 
 
 # ── size ─────────────────────────────────────────────────────────────────────────────────────────

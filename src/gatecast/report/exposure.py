@@ -14,8 +14,8 @@ METHODS = {"filtered": "simulated", "historical_250": "last 250", "historical_50
 """How a tail is said -> its words."""
 SHOWN = 12
 """Symbols of the book that the page shows."""
-FACTORS = {"duration": "bonds", "coins": "coins", "oil": "oil", "momentum": "momentum of equities"}
-"""Factor of a beta -> its words, where they are others."""
+FACTORS = {"duration": "Duration, years", "momentum": "Beta to momentum of equities"}
+"""Factor -> what the book's slope on it is called, where that is not its beta to it."""
 
 
 def exposure(found: Scores | None) -> Data | None:
@@ -71,7 +71,20 @@ def _said(found: Scores) -> list[str]:
             "How much it loses in a bad session cannot be said: that takes 250 past sessions in which all that is held "
             f"has a return, {number(found.get('vectors') or 0)} are there."
         )
-    return [held, loses, *_smallest(found.get("smallest_move") or {})]
+    return [held, *_silent(found.get("silent") or {}), loses, *_smallest(found.get("smallest_move") or {})]
+
+
+def _silent(found: Mapping[str, Any]) -> list[str]:
+    """What is held and has had no bar for some sessions.
+
+    >>> _silent({"A": "2024-01-05", "B": "2024-01-05", "C": "2024-01-09"})
+    ['No bar since 2024-01-05: A, B; since 2024-01-09: C. Their risk is that of their last forecast.']
+    """
+    days: dict[str, list[str]] = {}
+    for name, day in found.items():
+        days.setdefault(str(day), []).append(name)
+    said = "; ".join(f"since {day}: {_first(names)}" for day, names in sorted(days.items()))
+    return [f"No bar {said}. Their risk is that of their last forecast."] if said else []
 
 
 def _smallest(move: Scores) -> list[str]:
@@ -147,7 +160,7 @@ def _no_data(rows: Sequence[Scores]) -> list[str]:
 
 
 def _betas(found: Scores) -> list[tuple[str, str]]:
-    return [(f"Beta to {FACTORS.get(name, name)}", decimals(value)) for name, value in found.items()]
+    return [(FACTORS.get(name, f"Beta to {name}"), decimals(value)) for name, value in found.items()]
 
 
 def _days(found: Scores) -> list[tuple[str, str]]:

@@ -215,6 +215,7 @@ class BookToday(Schema):
     gross: Number = None
     volatility: Number = None
     vectors: Count | None = None
+    silent: dict[Name, Name] = {}
     tails: list[BookTail] = []
     symbols: list[BookShare] = []
     stress: list[BookStress] = []

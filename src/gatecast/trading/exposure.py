@@ -20,6 +20,8 @@ from gatecast.trading.risk import symbol_tails, tails_of, with_proxies
 from gatecast.trading.stress import book_betas, days_to_sell, smallest_move, stress, volatility_of
 
 FloatArray = NDArray[np.float64]
+SILENT = 5
+"""Sessions without a bar after which it is said of a symbol that is held."""
 LOSS = 0.2
 """Loss of the book whose likeliest moves are said."""
 SHARES = (0.5, 0.9, 1.0)
@@ -34,7 +36,7 @@ class Today:
     ----------
     symbols, classes: (symbols,) names and asset classes. days: (sessions,) dates up to today.
     weights: (symbols,) signed shares of `equity`, which is money. volumes: (symbols,) money traded a session, the mean
-        of 21, NaN where nobody knows. per_year: (symbols,) sessions a year.
+        of 21 up to its newest, NaN where nobody knows. per_year: (symbols,) sessions a year.
     returns: (sessions, symbols) simple, NaN without a bar. deviations: the same shape, standard deviation of the next
         session's return, forecast at each close; where nothing was forecast, of past returns.
     covariance: (symbols, symbols) of the next session's returns.
@@ -58,8 +60,8 @@ class Today:
         scales = forward_filled(np.where(np.isfinite(deviations), deviations, past_deviations(returns)))
         return cls(
             sessions.names, sessions.classes, sessions.days, line.held[-1], float(line.frame["equity"][-1]),
-            (mean_of_last(sessions.grid.volume, MONTH) * sessions.rate)[-1], sessions.per_year, returns, scales,
-            line.covariance,
+            forward_filled(mean_of_last(sessions.grid.volume, MONTH) * sessions.rate)[-1], sessions.per_year, returns,
+            scales, line.covariance,
         )  # fmt: skip
 
     @property
@@ -97,6 +99,7 @@ def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     days = days_to_sell(weights * today.equity, today.volumes, SHARES)
     return said | {
         "volatility": volatility_of(weights, today.covariance_of_year),
+        "silent": _silent(today),
         "vectors": int(np.isfinite(wide[:, held]).all(axis=1).sum()),
         "tails": [
             {"method": one.method, "sessions": one.sessions, "level": 1 - one.level, **one.tail._asdict()}
@@ -134,6 +137,14 @@ def contributions(today: Today, residuals: FloatArray) -> list[dict[str, Any]]:
         for place, weight, share, tail in zip(at, weights, shares, tails, strict=True)
     ]  # fmt: skip
     return sorted(rows, key=lambda row: -row["share"])
+
+
+def _silent(today: Today) -> dict[str, str]:
+    """Symbol -> day of its newest bar, of what is held and had none in the newest sessions."""
+    there = ~np.isnan(today.returns)
+    newest = len(there) - 1 - np.argmax(there[::-1], axis=0)
+    late = (today.weights != 0) & there.any(axis=0) & (newest < len(there) - SILENT)
+    return {today.symbols[place]: today.days[newest[place]].isoformat() for place in np.flatnonzero(late)}
 
 
 def _smallest(today: Today) -> dict[str, Any]:

@@ -36,12 +36,20 @@ DURATIONS = {
 }  # fmt: skip
 """Funds and futures of bonds -> years by which their price falls where rates rise (rounded, of 2024)."""
 NAMED = {
-    "equity": ("SP500", "^GSPC", "SPX", "SPY", "VOO", "IVV", "VTI"),
+    "equity": ("SP500", "^GSPC", "SPX", "SPY", "VOO", "IVV", "VTI", "ACWI", "VT", "QQQ", "IWM", "EFA", "EEM"),
     "dollar": ("DX-Y.NYB", "DXY", "UUP"),
     "commodity": ("^BCOM", "DBC", "PDBC", "GSG"),
     "oil": ("CL=F", "BZ=F", "USO", "BNO", "WTI", "BRENT"),
 }
-"""Factor -> symbols that stand for it, the first of them that there is."""
+"""Factor -> symbols that stand for it, the first of them that has bars today."""
+SHOCKS = {
+    "equity -20 %": ("equity", -0.2), "rates +100 bps": ("duration", -0.01), "rates -100 bps": ("duration", 0.01),
+    "dollar +10 %": ("dollar", 0.1), "dollar -10 %": ("dollar", -0.1), "oil -40 %": ("oil", -0.4),
+    "coins -50 %": ("coins", -0.5),
+}  # fmt: skip
+"""Name of a shock -> its factor, and how far the factor moves."""
+NO_EQUITIES = {*DURATIONS, *NAMED["dollar"], *NAMED["commodity"], *NAMED["oil"], "GLD", "IAU", "SLV", "UNG", "HYG"}
+"""Funds that are no funds of equities."""
 
 
 # ── betas ─────────────────────────────────────────────────────────────────────────────────────────
@@ -79,35 +87,42 @@ def book_betas(
     momentum = momentum_of(newest[:, np.array(classes) == "equity"])
     found |= {} if momentum is None else {"momentum": momentum}
     slopes = {name: betas(newest, factor) for name, factor in found.items()}
-    return {name: float(weights @ np.nan_to_num(one)) for name, one in slopes.items() if not np.isnan(one).all()}
+    held = weights != 0
+    return {name: float(weights @ np.nan_to_num(one)) for name, one in slopes.items() if not np.isnan(one[held]).all()}
 
 
 def find_factors(symbols: Sequence[str], classes: Sequence[str], returns: FloatArray) -> dict[str, FloatArray]:
     """Factor -> its returns (sessions,), of those that the universe has; all are made of its symbols.
 
     A symbol of `NAMED` where there is one, else a mean: equity of indices, else of equities, else of funds that are no
-    bonds; dollar of pairs with the dollar, turned so that it rises with it; commodity of commodities; coins of coins.
-    duration: the first fund or future of bonds that there is. Oil is a symbol or nothing.
+    others; dollar of pairs with the dollar, turned so that it rises with it; commodity of commodities; coins of coins.
+    duration: the first fund or future of bonds, over its duration, so that a beta to it is a duration in years. Oil is
+    a symbol or nothing. Of symbols that have enough bars among the newest sessions for a beta.
     """
+    alive = (~np.isnan(returns[-BETA_SESSIONS:])).sum(axis=0) >= LEAST_BETA_SESSIONS
     names, found = np.array(classes), dict[str, FloatArray]()
-    bonds = np.isin(symbols, list(DURATIONS))
+    funds = (names == "etf") & ~np.isin(symbols, sorted(NO_EQUITIES))
     groups = {
-        "equity": (names == "index", names == "equity", (names == "etf") & ~bonds),
+        "equity": (names == "index", names == "equity", funds),
         "commodity": (names == "commodity",),
         "coins": (names == "crypto",),
     }
     for factor, choices in groups.items():
-        group = next((one for one in choices if one.any()), None)
+        group = next((one & alive for one in choices if (one & alive).any()), None)
         if group is not None:
             found[factor] = mean_of(returns[:, group])
     pairs = zip(symbols, classes, strict=True)
-    turned = np.array([dollar_side(symbol) if name == "fx" else 0 for symbol, name in pairs])
+    turned = np.array([dollar_side(symbol) if name == "fx" else 0 for symbol, name in pairs]) * alive
     if turned.any():
         found["dollar"] = mean_of((returns * turned)[:, turned != 0])
-    for factor, known in {**NAMED, "duration": [symbol for symbol in symbols if symbol in DURATIONS]}.items():
-        symbol = next((one for one in known if one in symbols), None)
-        if symbol is not None:
-            found[factor] = returns[:, list(symbols).index(symbol)]
+    place = {symbol: number for number, symbol in enumerate(symbols) if alive[number]}
+    for factor, known in NAMED.items():
+        column = next((place[one] for one in known if one in place), None)
+        if column is not None:
+            found[factor] = returns[:, column]
+    bond = next((symbol for symbol in place if symbol in DURATIONS), None)
+    if bond is not None:
+        found["duration"] = returns[:, place[bond]] / DURATIONS[bond]
     return found
 
 
@@ -161,21 +176,6 @@ class Stress:
     left_out: tuple[str, ...] = ()
 
 
-def shocks_of(symbols: Sequence[str]) -> dict[str, tuple[str, float]]:
-    """Name of a shock -> its factor and the factor's move; rates move the factor of bonds by its duration."""
-    bond = next((symbol for symbol in symbols if symbol in DURATIONS), None)
-    years = DURATIONS.get(bond or "", 0.0)
-    return {
-        "equity -20 %": ("equity", -0.2),
-        "rates +100 bps": ("duration", -0.01 * years),
-        "rates -100 bps": ("duration", 0.01 * years),
-        "dollar +10 %": ("dollar", 0.1),
-        "dollar -10 %": ("dollar", -0.1),
-        "oil -40 %": ("oil", -0.4),
-        "coins -50 %": ("coins", -0.5),
-    }
-
-
 def stress(
     symbols: Sequence[str],
     classes: Sequence[str],
@@ -201,12 +201,15 @@ def stress(
     held = weights != 0
     factors = find_factors(symbols, classes, returns)
     made = []
-    for name, (factor, move) in shocks_of(symbols).items():
+    for name, (factor, move) in SHOCKS.items():
         if factor not in factors:
             made.append(Stress(name, math.nan, "no data: no symbol stands for it"))
             continue
         beta = betas(returns, factors[factor])
         unknown = tuple(symbol for symbol, odd in zip(symbols, held & np.isnan(beta), strict=True) if odd)
+        if held.any() and len(unknown) == held.sum():
+            made.append(Stress(name, math.nan, "no data: nothing that is held has a beta to it"))
+            continue
         words = f"by betas to {factor} over {BETA_SESSIONS} sessions"
         made.append(Stress(name, float(weights @ np.nan_to_num(beta)) * move, words, left_out=unknown))
     tail = of_enough(filtered_outcomes(with_proxies(residuals, classes), deviation, weights), level, LEAST_SESSIONS)
@@ -287,17 +290,29 @@ def volatility_of(weights: FloatArray, covariance: FloatArray) -> float:
 def smallest_move(weights: FloatArray, covariance: FloatArray, loss: float = 0.2) -> tuple[FloatArray, float]:
     """The likeliest moves (symbols,) by which the book loses so much, and how many of its deviations that is.
 
-    Of all moves with that loss they are those nearest to none, measured by the covariance: -loss Σw / w'Σw. Infinitely
-    far for a book without risk.
+    Of all moves with that loss they are those nearest to none, measured by the covariance: -loss Σw / w'Σw. Where that
+    takes more from a symbol than all of its price, it falls by all of it and the others move as is likeliest then.
+    Infinitely far for a book that cannot lose so much.
 
     >>> moves, far = smallest_move(np.array([0.5, 0.5]), np.array([[0.04, 0.006], [0.006, 0.01]]))
     >>> moves.round(6).tolist(), round(far, 6)
     ([-0.296774, -0.103226], 1.606439)
     """
-    volatility = volatility_of(weights, covariance)
-    if volatility == 0:
-        return np.full(len(weights), np.nan), math.inf
-    return np.asarray(-loss * (covariance @ weights) / volatility**2, np.float64), loss / volatility
+    gone = np.zeros(len(weights), np.bool_)
+    while True:
+        rest = ~gone
+        passed_on = np.linalg.solve(covariance[np.ix_(gone, gone)], covariance[np.ix_(gone, rest)]).T
+        expected = -passed_on.sum(axis=1)  # of the others, where these fall by all of their price
+        own = covariance[np.ix_(rest, rest)] - passed_on @ covariance[np.ix_(gone, rest)]
+        held, still = weights[rest], float(weights[gone].sum()) - loss
+        variance = float(held @ own @ held)
+        if variance <= 0:
+            return np.full(len(weights), np.nan), math.inf
+        moves = np.full(len(weights), -1.0)
+        moves[rest] = expected + own @ held * (still - float(held @ expected)) / variance
+        if moves.min() >= -1:
+            return moves, math.sqrt(float(moves @ np.linalg.solve(covariance, moves)))
+        gone[int(np.argmin(moves))] = True
 
 
 # ── size ──────────────────────────────────────────────────────────────────────────────────────────
