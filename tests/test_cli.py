@@ -23,7 +23,7 @@ from gatecast.cli.app import app, execute
 from gatecast.cli.options import core_count
 from gatecast.cli.show import show_forecasts, show_run
 from gatecast.compute.estimate import Cost
-from gatecast.errors import TrainingError
+from gatecast.errors import SettingsError, TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
@@ -31,7 +31,10 @@ from gatecast.market.reading import BarsSettings
 from gatecast.report.words import decimals, percent, typeset
 from gatecast.runs import Run
 from gatecast.settings import words as words_of
-from gatecast.store import load_run
+from gatecast.store import chain_of, load_run
+from gatecast.studies.capacity import capacity
+from gatecast.trading.book import Book
+from gatecast.trading.core import Core
 
 SMALL = f"""
 name = "small"
@@ -503,6 +506,31 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
     assert [round(values[0] / book["capital"], 2) for name, values in book["curve"].items() if name != "day"] == [
         1.0
     ] * (len(book["lines"]) + 1)
+
+
+def test_the_book_is_run_again_at_other_costs_and_with_other_money(gatecast: Command, finished: Path) -> None:
+    answer = gatecast("capacity", finished, "--jobs", 1, "--json")
+    assert answer.status == 0
+    found, book = json.loads(answer.out), load_run(finished).scores["book"]
+    assert found["since"] == book["curve"]["day"][0]
+    assert [row["costs"] for row in found["costs"]] == [0, 0.5, 1, 2, 3, 5]
+    assert [row["capital"] for row in found["capital"]] == [1e4, 1e5, 1e6, 1e7, 1e8, 1e9]
+    own = next(line for line in book["lines"] if line["line"] == "ensemble")
+    as_it_is = found["costs"][2]
+    assert as_it_is == found["capital"][0]  # the run's own costs and capital
+    for name, other in (("result", "return"), ("sharpe", "sharpe"), ("cost", "cost"), ("turnover", "turnover")):
+        assert as_it_is[name] == own[other]
+    assert [row["cost"] for row in found["costs"]] == sorted(row["cost"] for row in found["costs"])
+    assert found["costs"][0]["cost"] == 0
+    assert found["capital"][-1]["gross"] < 0.01 < found["capital"][0]["gross"]  # volume keeps much money out
+
+
+def test_capacity_needs_a_book(gatecast: Command, finished: Path, here: Path) -> None:
+    run = load_run(finished)
+    without = run.experiment.replace(book=Book(core=Core(kind="none")))
+    with pytest.raises(SettingsError, match="this run has no book: its core is empty"):
+        capacity(without, chain_of(run))
+    assert gatecast("capacity", here / "nowhere").status == 2
 
 
 def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path, data: Path) -> None:

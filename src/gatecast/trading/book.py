@@ -334,8 +334,7 @@ class Line:
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance. core_return:
         (sessions,) simple return of the core that was decided the close before. findings: kind of `sizing.Finding` ->
-        number of closes, and the newest sentence. covariance: (names, names) of the session after the newest, NaN for
-        names of which nothing was ever forecast.
+        number of closes, and the newest sentence.
     """
 
     frame: pl.DataFrame
@@ -344,7 +343,6 @@ class Line:
     core_variance: FloatArray
     core_return: FloatArray
     findings: Mapping[str, tuple[int, str]]
-    covariance: FloatArray
 
     @property
     def net(self) -> FloatArray:
@@ -389,8 +387,7 @@ def run_line(
     for place in range(1, begin + 1):
         correlations = correlations.after(sessions.returns[place], scales[place - 1])
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
-    orders, weights, equity = np.zeros(len(names)), np.zeros(len(names)), size.capital
-    covariance = np.full((len(names), len(names)), np.nan)
+    orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
     nothing = np.zeros(len(names))
     price = forward_filled(np.where(sessions.known, sessions.grid.close, np.nan)) * sessions.rate
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
@@ -407,7 +404,7 @@ def run_line(
         seen, equity = equity, account.equity(instruments) + float(unseen.sum())  # by the prices that are known
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
-        if place > begin and seen > 0:
+        if covariance is not None and seen > 0:
             worth = np.where(account.units == 0, 0.0, account.units * before.price)
             filled, trades = worth * instruments.multiplier / seen, np.isfinite(sessions.returns[place])
             earned_net = equity / seen - 1 - done.interest / seen
@@ -465,7 +462,7 @@ def run_line(
         earned.append(float(np.nansum(past * np.nan_to_num(sessions.returns[place]))))
     frame = pl.concat([to_frame(booked), pl.DataFrame(rows)], how="horizontal")
     frame = frame.with_columns(excess=pl.col("net") - pl.Series(cash_returns(sessions, begin)))
-    return Line(frame, np.array(held), tuple(gates), np.array(variances), np.array(earned), findings, covariance)
+    return Line(frame, np.array(held), tuple(gates), np.array(variances), np.array(earned), findings)
 
 
 def cash_returns(sessions: Sessions, begin: int) -> FloatArray:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatecast.trading.book import Line, Sessions, past_deviations
-from gatecast.trading.covariance import covariance_of
+from gatecast.trading.covariance import Correlations, covariance_of
 from gatecast.trading.grid import MONTH, forward_filled, mean_of_last
 from gatecast.trading.risk import symbol_tails, tails_of, with_proxies
 from gatecast.trading.stress import book_betas, days_to_sell, smallest_move, stress, volatility_of
@@ -57,11 +57,18 @@ class Today:
     def of(cls, sessions: Sessions, line: Line, deviations: FloatArray) -> Today:
         """The newest close of a line that was sized by `deviations`, see `book.deviations_of`."""
         returns = sessions.returns
-        scales = forward_filled(np.where(np.isfinite(deviations), deviations, past_deviations(returns)))
+        scales = np.where(np.isfinite(deviations), deviations, past_deviations(returns))
+        correlations = Correlations.start(sessions.names, sessions.classes)
+        for earned, expected in zip(returns[1:], scales[:-1], strict=True):
+            correlations = correlations.after(earned, expected)
+        scales = forward_filled(scales)
+        which = np.flatnonzero(scales[-1] > 0)
+        covariance = np.full((len(sessions.names), len(sessions.names)), np.nan)
+        covariance[np.ix_(which, which)] = covariance_of(correlations.correlation(which), scales[-1][which])
         return cls(
             sessions.names, sessions.classes, sessions.days, line.held[-1], float(line.frame["equity"][-1]),
             forward_filled(mean_of_last(sessions.grid.volume, MONTH) * sessions.rate)[-1], sessions.per_year, returns,
-            scales, line.covariance,
+            scales, covariance,
         )  # fmt: skip
 
     @property
