@@ -249,20 +249,29 @@ def cadence(
         make_console().print(found.summary(), markup=False, soft_wrap=True)
 
 
-def capacity(folder: RunFolder, jobs: Jobs = None, as_json: AsJson = False) -> None:
+def capacity(
+    folder: RunFolder,
+    costs: Annotated[list[float] | None, typer.Option(help="Multiple of the costs; may be given again.")] = None,
+    capital: Annotated[list[float] | None, typer.Option(help="Money to begin with; may be given again.")] = None,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
     """The net result of a run's book at multiples of its costs, and with more and less money.
 
-    The book is run again for each, with its forecasts as they are: half a minute of work for two symbols over 17 years.
+    Without options: 0, 0.5, 1, 2, 3 and 5 times the costs, and 10,000 to a billion. The book is run again for each with
+    the forecasts of the run: three seconds of a core for two symbols over 17 years.
     """
     from datetime import date
 
     from gatecast.store import chain_of, load_run
+    from gatecast.studies.capacity import CAPITALS, COSTS
     from gatecast.studies.capacity import capacity as run_again
 
     run = load_run(folder)
     days = ((run.scores.get("book") or {}).get("curve") or {}).get("day") or []
     found = run_again(
-        run.experiment, chain_of(run), since=date.fromisoformat(days[0]) if days else None,
+        run.experiment, chain_of(run), costs=costs or COSTS, capitals=capital or CAPITALS,
+        since=date.fromisoformat(days[0]) if days else None,
         jobs=core_count() if jobs is None else jobs,
     )  # fmt: skip
     if as_json:

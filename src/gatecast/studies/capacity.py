@@ -23,6 +23,8 @@ from gatecast.trading.sizing import BookSettings
 FloatArray = NDArray[np.float64]
 COSTS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 """Multiples of commission, spread and market impact."""
+MOST_TIMES = 100
+"""Largest multiple of the costs."""
 CAPITALS = (1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
 """Money that the book starts with."""
 
@@ -116,8 +118,13 @@ def capacity(
     is scaled from one result to another. `since`: session of the first close; None: the first with a forecast. `jobs`:
     processes at once. Each point takes as long as one line of the run's book.
 
-    Raises `SettingsError` where there is no book: no core, or nothing of it was ever forecast.
+    Raises `SettingsError` where there is no book, as without a core or a forecast of it, and for a multiple or capital
+    out of range.
     """
+    odd = [times for times in costs if not 0 <= times <= MOST_TIMES]
+    if odd or not costs or not capitals:
+        got = f"got {odd[0]:g}" if odd else "got none"
+        raise SettingsError(f"costs and capitals must be one number each or more, costs from 0 to {MOST_TIMES}; {got}.")
     settings = experiment.book.with_file_read()
     sessions = sessions_by(chain.facts, settings)
     core, deviations = core_path(sessions, settings.core), deviations_of(chain.classes, sessions, ENSEMBLE)
