@@ -29,7 +29,7 @@ from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
 from gatecast.report.words import decimals, percent, typeset
-from gatecast.runs import Run
+from gatecast.runs import Run, configuration
 from gatecast.settings import words as words_of
 from gatecast.store import chain_of, load_run
 from gatecast.studies.capacity import capacity
@@ -43,6 +43,8 @@ name = "small"
 trees = 5
 [schedule]
 refit = "1Y"
+[book]
+benchmark = "G1_1"
 [book.size]
 capital = 10000.0
 participation = 1.0
@@ -495,8 +497,19 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
     shown, book = first.decode(), load_run(finished).scores["book"]
     assert shown.count('data-figure="book"') == 1
     for line in book["lines"]:
-        volatility, turnover = percent(line["volatility"]), decimals(line["turnover"])
+        volatility, turnover = percent(line["volatility"]), decimals(line.get("turnover"))
         assert re.search(rf"<td>{line['title']}</td>.*{volatility}</td>.*>{turnover}</td>", shown)
+    price = (
+        load_run(finished)
+        .bars.filter(pl.col("symbol") == "G1_1")["close"]
+        .to_numpy()[-len_of_book(load_run(finished)) :]
+    )
+    assert book["curve"]["benchmark"] == pytest.approx((10_000 * price / price[0]).tolist())
+    theirs = book["lines"][-1]
+    assert (theirs["title"], theirs["return"]) == (
+        "G1_1, your benchmark",
+        pytest.approx((price[-1] / price[0]) ** (1 / theirs["years"]) - 1),
+    )
     today = book["risk"]["today"]
     assert today["day"] == book["curve"]["day"][-1]
     assert today["gross"] > 0
@@ -521,6 +534,25 @@ def test_the_book_is_run_again_at_other_costs_and_with_other_money(gatecast: Com
     (rich,) = found["capital"]
     assert rich["capital"] == 1e9
     assert rich["gross"] < 0.01 < as_it_is["gross"]  # volume keeps much money out
+
+
+def test_a_benchmark_that_the_bars_do_not_have_is_refused_before_any_work(
+    gatecast: Command, data: Path, here: Path
+) -> None:
+    (here / "other.toml").write_text(SMALL.replace('benchmark = "G1_1"', 'benchmark = "G1_2"'))
+    refused = gatecast("run", here / "other.toml", "--bars", data / "bars.csv", "--out", here / "none")
+    assert refused.status == 2
+    assert "book.benchmark: the bars have no symbol 'G1_2'" in refused.err
+    assert not (here / "none").exists()
+
+
+def test_a_benchmark_is_no_other_trial() -> None:
+    plain, compared = Experiment(), Experiment(book=Book(benchmark="SPY"))
+    assert configuration(compared) == configuration(plain)
+    small = {"size": {"capital": 5.0}}
+    assert configuration(Experiment(book=small)) == configuration(Experiment(book={**small, "benchmark": "SPY"}))
+    assert configuration(Experiment(book=small)) != configuration(plain)
+    assert Book(benchmark="SPY").with_file_read().benchmark == "SPY"
 
 
 def test_capacity_needs_a_book_and_numbers_in_range(gatecast: Command, finished: Path, here: Path) -> None:

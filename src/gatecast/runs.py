@@ -191,6 +191,7 @@ def run(
     experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
+        experiment.book.refuse_unknown(reading.bars["symbol"].unique().sort().to_list())
         with problems() as early:  # what cannot be read is found before hours of work, not after them
             read_trials(ledger_path())
         chain = make_chain(experiment, reading.bars, told, plan, reading.actions, machine=machine)
@@ -428,7 +429,8 @@ def configuration(experiment: Experiment) -> str:
     settings["resample"] = experiment.bars.resample
     if not experiment.drift.acts:
         del settings["drift"]  # alarms that are only said change no forecast and no position
-    for name, usual in (("book", Book()), ("volatility", Volatility())):
+    settings["book"] = {key: value for key, value in settings["book"].items() if key != "benchmark"}  # decides nothing
+    for name, usual in (("book", Book(benchmark=experiment.book.benchmark)), ("volatility", Volatility())):
         if getattr(experiment, name) == usual:
             del settings[name]  # trials of before these settings were there are the same
     return provenance.hash_of_settings(settings, experiment.deciding_plugins)
