@@ -192,7 +192,7 @@ def price_from_1(bars: pl.DataFrame, symbol: str, days: pl.Series) -> FloatArray
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(30, seed=1)
     >>> days = bars["time"].dt.date()
-    >>> price = price_from_1(bars, "A1_0", days.slice(20, 3))
+    >>> price = price_from_1(bars, "A1", days.slice(20, 3))
     >>> bool(np.isclose(price[-1], bars["close"][22] / bars["close"][20])), len(price)
     (True, 3)
     """
