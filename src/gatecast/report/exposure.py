@@ -127,7 +127,7 @@ def _words(row: Scores) -> str:
     """What a stress is, how deep it went on the way, and what was taken for symbols without bars.
 
     >>> _words({"words": "2008-09-15 to 2008-11-20", "result": -0.1, "worst": -0.25, "proxied": ["A"], "left_out": []})
-    '2008-09-15 to 2008-11-20; deepest on the way -25.0 %; by their class, without bars then: A'
+    '2008-09-15 to 2008-11-20; deepest on the way -25.0 %; by beta to class or equities, without bars then: A'
     """
     worst, result = row.get("worst"), row.get("result")
     deeper = is_number(worst) and is_number(result) and worst < result - 0.0005
@@ -135,7 +135,11 @@ def _words(row: Scores) -> str:
         [
             *([row["words"]] if row.get("words") else []),
             *([f"deepest on the way {100 * worst:.1f} %"] if deeper and is_number(worst) else []),
-            *([f"by their class, without bars then: {_first(row['proxied'])}"] if row.get("proxied") else []),
+            *(
+                [f"by beta to class or equities, without bars then: {_first(row['proxied'])}"]
+                if row.get("proxied")
+                else []
+            ),
             *([f"taken as unmoved: {_first(row['left_out'])}"] if row.get("left_out") else []),
         ]
     )
