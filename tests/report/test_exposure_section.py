@@ -83,8 +83,8 @@ def test_stresses_stand_with_their_words_and_those_without_data_apart() -> None:
     text = text_of(today())
     assert "equity −20 % by betas to equity; taken as unmoved: S03 −11.0 %" in text
     replayed = (
-        "2008 again 2008-09-15 to 2008-11-20; deepest on the way −25.0 %; by beta to class or equities, without bars then: "
-        "S00, S01, S02, S03 and 2 more −12.0 %"
+        "2008 again 2008-09-15 to 2008-11-20; deepest on the way −25.0 %; "
+        "by beta to class or equities, without bars then: S00, S01, S02, S03 and 2 more −12.0 %"
     )
     assert replayed in text
     assert "oil −40 %: no data: no symbol stands for it." in text
