@@ -147,20 +147,22 @@ def filtered(
     returns: FloatArray, residuals: FloatArray, deviation: FloatArray, weights: FloatArray, level: float
 ) -> Tail:
     """The tail of one session by filtered historical simulation, from all past vectors."""
-    return of_enough(filtered_outcomes(residuals, deviation, weights), level, LEAST_SESSIONS)
+    return _of_enough(filtered_outcomes(residuals, deviation, weights), level, LEAST_SESSIONS)
 
 
 def historical(sessions: int) -> Method:
-    """The tail of historical simulation: today's weights on the newest returns of so many sessions; it needs 90 %.
+    """The tail of historical simulation: today's weights on the returns of past sessions, of which 90 % are needed.
 
-    Sessions in which a held symbol is missing are left out.
+    Sessions in which a holding has no return are none, as a coin's Sundays for shares; at most twice as many are looked
+    through.
     """
 
     def tail(
         returns: FloatArray, residuals: FloatArray, deviation: FloatArray, weights: FloatArray, level: float
     ) -> Tail:
-        values = _of_book(returns, weights)
-        return of_enough(values[-sessions:], level, sessions * 9 // 10)
+        held = weights != 0
+        values = returns[-2 * sessions :, held] @ weights[held]
+        return _of_enough(values[~np.isnan(values)][-sessions:], level, sessions * 9 // 10)
 
     return tail
 
@@ -171,7 +173,9 @@ def normal(
     """The tail of a Gaussian whose variance is an EWMA of squared returns of today's weights."""
     from scipy.special import ndtri
 
-    values = _of_book(returns, weights)
+    held = weights != 0
+    values = returns[:, held] @ weights[held]
+    values = values[~np.isnan(values)]
     if values.size < LEAST_SESSIONS:
         return NO_TAIL
     share = DECAY ** np.arange(values.size)[::-1]
@@ -180,14 +184,7 @@ def normal(
     return Tail(z * sigma, -sigma * math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / level)
 
 
-def _of_book(returns: FloatArray, weights: FloatArray) -> FloatArray:
-    """(sessions,) returns of such weights in past sessions, those alone in which each held symbol has one."""
-    held = weights != 0
-    values = returns[:, held] @ weights[held]
-    return np.asarray(values[~np.isnan(values)], np.float64)
-
-
-def of_enough(outcomes: FloatArray, level: float, least: int) -> Tail:
+def _of_enough(outcomes: FloatArray, level: float, least: int) -> Tail:
     return tail_of(outcomes, level) if np.count_nonzero(~np.isnan(outcomes)) >= least else NO_TAIL
 
 

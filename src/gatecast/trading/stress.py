@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gatecast.market.classes import currencies_of
 from gatecast.trading.covariance import book_variance
-from gatecast.trading.risk import LEAST_SESSIONS, filtered_outcomes, mean_of, of_enough, with_proxies
+from gatecast.trading.risk import filtered, mean_of, with_proxies
 
 FloatArray = NDArray[np.float64]
 BETA_SESSIONS, LEAST_BETA_SESSIONS = 250, 60
@@ -212,7 +212,7 @@ def stress(
             continue
         words = f"by betas to {factor} over {BETA_SESSIONS} sessions"
         made.append(Stress(name, float(weights @ np.nan_to_num(beta)) * move, words, left_out=unknown))
-    tail = of_enough(filtered_outcomes(with_proxies(residuals, classes), deviation, weights), level, LEAST_SESSIONS)
+    tail = filtered(returns, with_proxies(residuals, classes), deviation, weights, level)
     now, tight = (volatility_of(weights, one) for one in (covariance, one_within_classes(covariance, classes)))
     of_one = f"the expected shortfall of one session at {100 * (1 - level):g} %"
     shortfall = tail.shortfall if held.any() else 0.0
