@@ -125,6 +125,7 @@ def test_hostile_words_stay_text_and_other_shapes_are_refused() -> None:
         tails=[{"method": HOSTILE, "sessions": HOSTILE, "level": HOSTILE, "value_at_risk": HOSTILE}],
     )  # fmt: skip
     page = Tags(render(FakeRun(scores=given(found))))
+    assert report_data(FakeRun(scores=given(today(days_to_sell={"unknown": 3.0}))))["book"]["today"]["facts"]
     assert [tag for tag, _ in page.tags].count("script") == 4
     assert "img" not in {tag for tag, _ in page.tags}
     for change in ({"tails": [{"method": 1}]}, {"stress": [{"name": "a", "proxied": 3}]}, {"day": "soon"},

@@ -174,7 +174,8 @@ def _days(found: Scores) -> list[tuple[str, str]]:
     [('Sessions to sell 50 %', '0.1'), ('Sessions to sell 100 %', '–'), ('No volume is known of', 'A')]
     """
     shares = [(name, value) for name, value in found.items() if name != "unknown"]
-    unknown = found.get("unknown") or []
+    given = found.get("unknown")
+    unknown = given if isinstance(given, list) else []
     if unknown and not any(is_number(value) for _, value in shares):
         return [("Sessions to sell", f"cannot be said, no volume is known of {_first(unknown)}")]
     said = [
