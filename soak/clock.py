@@ -27,7 +27,7 @@ ASLEEP = (
     (datetime(2020, 7, 20, tzinfo=UTC), timedelta(days=80)),
 )
 """When the machine sleeps, and how long: over the first session of a month, and over three of them."""
-AROUND = 2
+AROUND = 1
 """Sessions before and after the turn of a month at which the store is updated; between them bars come at once."""
 
 
