@@ -257,3 +257,24 @@ def test_deviations_of_the_past() -> None:
     found = past_deviations(returns)
     assert found[-1, 0] == pytest.approx(expected, rel=0.02)  # a gap counts no step
     assert np.isnan(found[20, 1])
+
+
+def test_what_is_forecast_of_a_session_is_of_the_symbols_that_trade_in_it() -> None:
+    """Through a week without its bars a symbol adds nothing to the variance of a session, as it adds nothing to it."""
+    stop = datetime(2023, 3, 15, 21, tzinfo=UTC)
+    bars = planted().filter(
+        ~((pl.col("symbol") == "A") & pl.col("time").is_between(stop, stop + timedelta(days=7)))
+    )  # fmt: skip
+    sessions = sessions_by(facts_of(bars), Book())
+    own = past_deviations(sessions.returns)
+    core = core_path(sessions, Core(kind="weights", weights={"A": 0.5, "B": 0.5}))
+    line = run_line(sessions, core, own, Book(), begin=(begin := first_session([own], core)))
+    missing = np.flatnonzero(np.isnan(sessions.returns[begin + 1 :, 0]) & ~np.isnan(sessions.returns[begin + 1 :, 1]))
+    assert len(missing) > 0
+    for row in missing:
+        alone = (0.5 * own[begin + row, 1]) ** 2
+        assert line.core_variance[row] == pytest.approx(alone, rel=1e-9)
+    frame = line.frame[1:]
+    ratio = (frame["earned"] ** 2 / frame["expected"])[5:]
+    assert 0.5 < ratio.mean() < 2  # type: ignore[operator]
+    assert frame["level"].is_between(2 / 3, 3 / 2).all()
