@@ -23,9 +23,8 @@ import numpy as np
 import polars as pl
 
 from gatecast.chain import Chain, make_chain
-from gatecast.evaluation.gate import sentence_of
 from gatecast.evaluation.ledger import unrecorded
-from gatecast.evaluation.risk import Answer
+from gatecast.evaluation.risk import Answer, control_of
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
@@ -41,7 +40,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 HALF_LIFE = float(np.log(0.5) / np.log(0.94))
 CHEAP: dict[str, Any] = {
     "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"},
-    "features": ("ret_log_1", "rv_5"), "control": None,
+    "features": ("ret_log_1", "rv_5"), "control": None, "schedule": {"minimum": "2Y"},
 }  # fmt: skip
 """A chain whose variance is that of the linear members, and that wastes little on returns."""
 
@@ -101,13 +100,13 @@ def measure(experiment: Experiment, chain: Chain, sessions: Sessions, gross: flo
         said[name] = {one: scores[one] for one in names} | {
             "lag": lag_loss(line, sessions, len(line.frame) / years),
             "largest_gross": float(np.abs(line.held).sum(axis=1).max()),
-            **(dict(risk.lines[name]) if name in risk.lines else {}),
+            **control_of(line),
         }  # fmt: skip
     plain = plain_variances(sessions, core)[begin:]
     return {
         "gross": gross, "first": str(own.frame["day"][0]), "last": str(own.frame["day"][-1]), "lines": said,
         "answers": {name: in_brief(getattr(risk, name)) for name in ("forecast", "control", "money", "shortfall")},
-        "sentence": risk.sentence, "gate": risk.gate, "gate_said": sentence_of(dict(risk.gate)), "tails": risk.tails,
+        "sentence": risk.sentence, "gate": risk.gate, "tails": risk.tails,
         "qlike": {"plain EWMA": qlike_of(own, plain)} | {
             name: qlike_of(own, line.core_variance) for name, line in lines.items()
         },
@@ -151,7 +150,7 @@ def main() -> None:
         for name, line in one["lines"].items():
             print(f"{name:20}" + "".join(f"{line.get(column, np.nan):11.4f}" for column in columns))
         print("QLIKE", ", ".join(f"{name} {value:.4f}" for name, value in one["qlike"].items()))
-        print(one["sentence"], one["gate_said"], sep="\n")
+        print(one["sentence"], one["gate"].get("sentence", ""), sep="\n")
         print(", ".join(f"{row['method']} {row['loss']:.4f} ({row['beyond']} beyond)"
                         for row in one["tails"].get("methods", [])))  # fmt: skip
 

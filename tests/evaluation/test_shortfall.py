@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from gatecast.evaluation.gate import gate_of, sentence_of
+from gatecast.evaluation.gate import gate_of
 from gatecast.evaluation.risk import ANSWERS, TESTED, judge_risk, verdict_on
 from gatecast.evaluation.shortfall import LEVEL, RIVALS, best_so_far, judge_shortfall
 from gatecast.evaluation.verdict import CANNOT_TELL, Verdict
@@ -141,16 +141,15 @@ def test_the_gate_holds_for_the_truth_and_names_what_is_wrong() -> None:
     true, wide = sized(1.0, 2), sized(2.0, 2)
     found = gate_of(true, wide)
     assert found["passed"], found
-    assert sentence_of(found).endswith("All four conditions hold.")
+    assert found["sentence"].endswith("All four conditions hold.")
     assert found["without"] == pytest.approx([1] * 5, abs=0.25)
     assert [row["year"] for row in found["years"]] == list(range(2001, 2007))[: len(found["years"])]
     missed = gate_of(wide, true)
     assert not any(missed["conditions"].values())
-    assert sentence_of(missed).endswith(
+    assert missed["sentence"].endswith(
         "Not held: fifths without the multiplier, fifths with it, years with it, QLIKE better than by EWMA."
     )
     mended = gate_of(sized(2.0, 2, level=0.5**0.5), true)["conditions"]
     assert mended["fifths with it"]
     assert mended["years with it"]
     assert not mended["fifths without the multiplier"]
-    assert sentence_of({}) == ""

@@ -41,7 +41,8 @@ def gate_of(line: Sized, ewma: Held | None = None) -> dict[str, Any]:
 
     `without`: ratio of each fifth of the sessions, from the lowest forecast to the highest, without the multiplier.
     `with_level`, `years`: ratio, low and high (90 % limits) of each fifth and year, with it. `qlike`: gain of the
-    core's variance over that of the line sized by EWMA. `conditions`: which of the four hold; `passed`: whether all do.
+    core's variance over that of the line sized by EWMA. `conditions`: which of the four hold; `passed`: whether all do;
+    `sentence`: that in words.
     """
     good = np.isfinite(line.earned) & (line.expected > 0)
     if good.sum() < LEAST_SESSIONS:
@@ -62,11 +63,12 @@ def gate_of(line: Sized, ewma: Held | None = None) -> dict[str, Any]:
         "years with it": sum(map(_holds_1, years.values())) >= YEARS_WITHIN * len(years),
         "QLIKE better than by EWMA": bool(qlike is not None and qlike.effect > 0),
     }
-    return {
+    found = {
         "without": without, "with_level": with_level, "years": [{"year": one, **of} for one, of in years.items()],
         "qlike": None if qlike is None else {"effect": qlike.effect, "low": qlike.low, "high": qlike.high},
         "conditions": conditions, "passed": all(conditions.values()),
     }  # fmt: skip
+    return {**found, "sentence": _in_words(found)}
 
 
 def limits(ratios: FloatArray) -> dict[str, float]:
@@ -88,21 +90,15 @@ def _holds_1(found: dict[str, float]) -> bool:
     return found["low"] <= 1 <= found["high"]
 
 
-def sentence_of(found: dict[str, Any]) -> str:
-    """The gate in words; "" of none."""
-    if not found:
-        return ""
+def _in_words(found: dict[str, Any]) -> str:
     fifths = ", ".join(f"{one:.2f}" for one in found["without"])
-    held = sum(_holds_1(one) for one in found["with_level"])
-    years = found["years"]
-    inside = sum(_holds_1(one) for one in years)
-    text = (
+    held, inside = (sum(map(_holds_1, found[name])) for name in ("with_level", "years"))
+    missed = [name for name, holds in found["conditions"].items() if not holds]
+    qlike = found["qlike"] and f" QLIKE of the core is lower than by EWMA by {100 * found['qlike']['effect']:+.1f} %."
+    return (
         f"Squared returns over forecast variance of the book, from the lowest fifth of forecasts to the highest: "
         f"{fifths} (wanted: {WITHIN[0]:g} to {WITHIN[1]:g}). With the multiplier the 90 % limits of {held} of {FIFTHS} "
-        f"fifths and of {inside} of {len(years)} years hold 1 (wanted: {FIFTHS_WITHIN}, and {YEARS_WITHIN:.0%} of the "
-        "years)."
-    ).replace("80%", "80 %")
-    if found["qlike"]:
-        text += f" QLIKE of the core is {found['qlike']['effect']:+.1%} better than by EWMA.".replace("%", " %")
-    missed = [name for name, holds in found["conditions"].items() if not holds]
-    return f"{text} {'All four conditions hold.' if not missed else 'Not held: ' + ', '.join(missed) + '.'}"
+        f"fifths and of {inside} of {len(found['years'])} years hold 1 (wanted: {FIFTHS_WITHIN}, and "
+        f"{100 * YEARS_WITHIN:.0f} % of the years).{qlike or ''} "
+        f"{'All four conditions hold.' if not missed else 'Not held: ' + ', '.join(missed) + '.'}"
+    )

@@ -80,7 +80,7 @@ def judge_shortfall(
             for year in np.unique(years)
         ],
     }  # fmt: skip
-    return answer, table
+    return answer, {**table, "sentence": _in_words(table)}
 
 
 def best_so_far(losses: FloatArray) -> NDArray[np.int64]:
@@ -113,3 +113,21 @@ def _method(name: str, earned: FloatArray, tail: FloatArray, losses: Mapping[str
         "method": name, "title": TITLES.get(name, name), "loss": float(losses[name].mean()),
         **_coverage(earned, tail), **gain,
     }  # fmt: skip
+
+
+def _in_words(table: dict[str, Any]) -> str:
+    z2, methods = table["z2"], {row["method"]: row for row in table["methods"]}
+    said = (
+        f"The returns of {table['beyond']:,} of {table['sessions']:,} sessions lay beyond the value at risk at "
+        f"{100 * (1 - LEVEL):g} %, {table['expected']:.0f} were expected (exact binomial p {table['pvalue']:.2g}, zone "
+        f"{table['zone']}); there the mean loss was {table['exceedance']:.2f} times the expected shortfall. That "
+        f"they come in runs has p {table['independence']:.2g}. Z2 is {z2['z']:+.2f}, and below {z2['critical']:.2f} "
+        f"in 5 of 100 cases where both are right (p {z2['pvalue']:.2g})."
+    )
+    if simple := methods.get("filtered_rival"):
+        alike = ": that is as good" if simple["low"] <= 0 <= simple["high"] else ""
+        said += (
+            f" Over the same method with the best simple forecast the gain in FZ0 is {simple['gain']:+.3f} (90 % "
+            f"interval {simple['low']:+.3f} to {simple['high']:+.3f}){alike}."
+        )
+    return said

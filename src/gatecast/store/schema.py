@@ -169,10 +169,51 @@ class BookLine(Schema):
     findings: list[BookFinding] = []
 
 
+class TailMethod(Schema):
+    """One method's tails of the book."""
+
+    title: Name
+    loss: Number = None
+    beyond: Count
+    pvalue: Number = None
+    exceedance: Number = None
+    gain: Number = None
+    low: Number = None
+    high: Number = None
+
+
+class TailYear(Schema):
+    """The tails of one year of the book."""
+
+    year: Count
+    sessions: Count
+    beyond: Count
+    expected: Number = None
+    pvalue: Number = None
+    zone: Name = ""
+    exceedance: Number = None
+
+
+class BookTails(Schema):
+    """The test of the tails of the book."""
+
+    sentence: Text = ""
+    methods: list[TailMethod] = []
+    years: list[TailYear] = []
+
+
+class BookGate(Schema):
+    """The gate of control of the book."""
+
+    sentence: Text = ""
+
+
 class BookRisk(Schema):
-    """The control of each line of the book."""
+    """The control of each line of the book, and its tails."""
 
     lines: dict[Name, dict[str, Any]] = {}
+    tails: BookTails = BookTails()
+    gate: BookGate = BookGate()
 
 
 class Book(Schema):
