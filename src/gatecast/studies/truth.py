@@ -330,11 +330,12 @@ NULL_ANSWERS = {"a1": ANSWERS, "a3": ANSWERS, "a2": ("money",)}  # the variance 
 """Market -> the answers of the verdict on risk that have nothing to find there."""
 
 
-def book(market: str, seed: int) -> Found:
-    """The book of one market, by linear models: answer -> 1 where it claims, by its own test alone, else 0."""
-    bars = synthetic.MARKETS[market](BOOK_BARS, seed)
+def book(market: str, seed: int, count: int = BOOK_BARS) -> Found:
+    """The book of one market of `count` bars, by linear models: answer -> 1 where it claims by its own test, else 0."""
+    bars = synthetic.MARKETS[market](count, seed)
     experiment = Experiment(
-        features=("ret_log_1", "rv_5"), models=(Ridge.kind, Logistic.kind), schedule=Schedule(refit="3M"),
+        features=("ret_log_1", "rv_5"), models=(Ridge.kind, Logistic.kind),
+        schedule=Schedule(refit="3M", minimum="1Y"),
         signals=SignalSettings(model=Ridge.kind, confirmed_by=Ridge.kind),
     )  # fmt: skip
     made = make_chain(experiment, bars)
@@ -348,7 +349,7 @@ def _book_lines(market: str, found: list[Found]) -> list[Line]:
     most = allowed(len(found))
     return [
         Line(
-            market.upper(), "whole chain", f"runs that claim in {name}, alone", int(sum(run[name] for run in found)),
+            market.upper(), "whole chain", f"book: claims in {name}, alone", int(sum(run[name] for run in found)),
             None, len(found),
         ).gated(f"<= {most}", sum(run[name] for run in found) <= most)
         for name in found[0]
