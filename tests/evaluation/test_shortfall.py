@@ -12,7 +12,7 @@ from gatecast.evaluation.risk import ANSWERS, TESTED, judge_risk, verdict_on
 from gatecast.evaluation.shortfall import LEVEL, RIVALS, best_so_far, judge_shortfall
 from gatecast.evaluation.verdict import CANNOT_TELL, Verdict
 from gatecast.metrics.risk import fz0_losses
-from gatecast.trading.risk import tail_paths
+from gatecast.trading.risk import METHODS, tail_paths
 
 N = 1500
 DAYS = np.busday_offset("2001-01-01", np.arange(N), roll="forward").astype("datetime64[D]")
@@ -153,3 +153,23 @@ def test_the_gate_holds_for_the_truth_and_names_what_is_wrong() -> None:
     assert mended["fifths with it"]
     assert mended["years with it"]
     assert not mended["fifths without the multiplier"]
+
+
+def test_sessions_that_a_holding_lacks_shorten_no_window() -> None:
+    """A coin trades on Sundays: for a share beside it the last 250 sessions are those of the share."""
+    returns, sigma = market(4)
+    both = np.column_stack([returns, np.where(np.arange(N) % 7 < 5, returns, np.nan)])
+    said = tail_paths(
+        both, np.column_stack([sigma, sigma]), np.where(np.isnan(both), 0.0, 0.5), ["crypto", "equity"], since=1
+    )
+    assert np.isfinite(said["historical_250"][800:]).all()
+    short = tail_paths(
+        both[:, 1:], sigma[:, None], np.ones((N, 1)), ["equity"], methods={"historical_250": METHODS["historical_250"]},
+        since=1,
+    )["historical_250"]  # fmt: skip
+    kept = ~np.isnan(both[:, 1])
+    dense = tail_paths(
+        both[kept][:, 1:], sigma[kept][:, None], np.ones((int(kept.sum()), 1)), ["equity"],
+        methods={"historical_250": METHODS["historical_250"]}, since=1,
+    )["historical_250"]  # fmt: skip
+    np.testing.assert_array_equal(short[kept][400:], dense[400:])

@@ -167,13 +167,18 @@ def filtered(
 
 
 def historical(sessions: int) -> Method:
-    """The tail of historical simulation: today's weights on the returns of past sessions, of which 90 % are needed."""
+    """The tail of historical simulation: today's weights on the returns of past sessions, of which 90 % are needed.
+
+    Sessions in which a holding has no return are none, as a coin's Sundays for shares; at most twice as many are looked
+    through.
+    """
 
     def tail(
         returns: FloatArray, residuals: FloatArray, deviation: FloatArray, weights: FloatArray, level: float
     ) -> Tail:
         held = weights != 0
-        return _of_enough(returns[-sessions:, held] @ weights[held], level, sessions * 9 // 10)
+        values = returns[-2 * sessions :, held] @ weights[held]
+        return _of_enough(values[~np.isnan(values)][-sessions:], level, sessions * 9 // 10)
 
     return tail
 
