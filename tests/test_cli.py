@@ -464,7 +464,7 @@ def len_of_book(run: Run) -> int:
 
 def test_the_verdict_on_screen_quotes_control_and_money(finished: Path) -> None:
     run = load_run(finished)
-    said = {name: f"{name.title()}: cannot tell." for name in ("forecast", "control", "money")}
+    said = {name: f"{name.title()}: cannot tell." for name in ("forecast", "control", "money", "shortfall")}
     answers = {name: {"sentence": one} for name, one in said.items()}
     risk = {**run.verdicts["risk"], "effect": 0.01, "sentence": " ".join(said.values()), **answers}
     judged = replace(run, scores={**run.scores, "verdicts": {**run.verdicts, "risk": risk}})
@@ -473,7 +473,7 @@ def test_the_verdict_on_screen_quotes_control_and_money(finished: Path) -> None:
     lines = screen.getvalue().splitlines()
     first = lines.index(said["control"])
     assert lines[first + 1] == said["money"]
-    assert said["forecast"] not in lines
+    assert not {said["forecast"], said["shortfall"]} & {*lines}
     assert [line.strip() for line in judged.summary().splitlines() if line.strip() in said.values()] == [*said.values()]
     assert "<br>".join(said.values()) in judged._repr_html_()
 
@@ -493,6 +493,11 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
         assert re.search(rf"<td>{line['title']}</td>.*{volatility}</td>.*>{turnover}</td>", shown)
     assert len({len(values) for values in book["curve"].values()}) == 1
     assert set(book["curve"]) == {"day", "cash", *(line["line"] for line in book["lines"])}
+    tails = book["risk"]["tails"]
+    for row in tails["methods"]:
+        assert re.search(rf"<td>{re.escape(row['title'])}</td>.*{decimals(row['loss'], 3)}</td>", shown)
+    assert sum(year["beyond"] for year in tails["years"]) == tails["beyond"]
+    assert book["risk"]["gate"]["sentence"].split(":")[0] in shown
     assert [round(values[0] / book["capital"], 2) for name, values in book["curve"].items() if name != "day"] == [
         1.0
     ] * (len(book["lines"]) + 1)

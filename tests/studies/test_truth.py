@@ -58,7 +58,7 @@ def test_each_answer_of_the_book_has_a_line_and_a_bound() -> None:
 
 
 def test_a_book_of_a_market_without_skill_is_judged_and_repeats() -> None:
-    found = bench.book("a1", 3, 800)
+    found = bench.book_of("a1", 3, 700)
     assert {*found} == {"forecast", "control", "money", "shortfall"}
     assert sum(found.values()) <= 1
 

@@ -45,7 +45,8 @@ from gatecast.runs import judge_chain, risk_of
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
-from gatecast.trading.book import lines_of, sessions_by
+from gatecast.trading.book import Book, lines_of, sessions_by
+from gatecast.trading.core import Core
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.signals import SignalSettings
 
@@ -249,8 +250,12 @@ def _single_threaded(item: tuple[Callable[[int], Found], int]) -> Found:
 
 
 def chain(features: tuple[str, ...]) -> Experiment:
-    """The experiment that walks: everything at its default but a refit a quarter and one network each."""
-    return Experiment(features=features, model={NETWORK: LSTM(seeds=1)}, schedule=Schedule(refit="3M"))
+    """The experiment that walks: everything at its default but a refit a quarter, one network each, and no core.
+
+    On one symbol a tilt is nothing but more of the core: the strategies are judged alone.
+    """
+    alone = Book(core=Core(kind="none"))
+    return Experiment(features=features, model={NETWORK: LSTM(seeds=1)}, schedule=Schedule(refit="3M"), book=alone)
 
 
 def walk(market: str, seed: int) -> Found:
@@ -330,7 +335,7 @@ NULL_ANSWERS = {"a1": ANSWERS, "a3": ANSWERS, "a2": ("money",)}  # the variance 
 """Market -> the answers of the verdict on risk that have nothing to find there."""
 
 
-def book(market: str, seed: int, count: int = BOOK_BARS) -> Found:
+def book_of(market: str, seed: int, count: int = BOOK_BARS) -> Found:
     """The book of one market of `count` bars, by linear models: answer -> 1 where it claims by its own test, else 0."""
     bars = synthetic.MARKETS[market](count, seed)
     experiment = Experiment(
@@ -787,7 +792,7 @@ def _median(found: list[Found], name: str) -> float:
 
 PARTS = (
     *(Part("walks", partial(walk, name), partial(_walk_lines, name), 2, 25) for name in NULL_HEADS),
-    *(Part("book", partial(book, name), partial(_book_lines, name), 2, 25) for name in NULL_ANSWERS),
+    *(Part("book", partial(book_of, name), partial(_book_lines, name), 2, 25) for name in NULL_ANSWERS),
     Part("chain", found_in_chain, _chain_lines, 2, 25),
     Part("b1", b1, _b1_lines, 100, 100),
     *(Part("return", partial(return_head, h), partial(_return_lines, h), 2, 20) for h in (1, 5)),
