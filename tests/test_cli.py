@@ -493,6 +493,9 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
         assert re.search(rf"<td>{line['title']}</td>.*{volatility}</td>.*>{turnover}</td>", shown)
     assert len({len(values) for values in book["curve"].values()}) == 1
     assert set(book["curve"]) == {"day", "cash", *(line["line"] for line in book["lines"])}
+    strategy = load_run(finished).verdicts["strategy"]
+    assert strategy["rival"] == "the core alone"
+    assert strategy["sentence"].startswith("No strategy had evidence, so that nothing was added to the core")
     tails = book["risk"]["tails"]
     for row in tails["methods"]:
         assert re.search(rf"<td>{re.escape(row['title'])}</td>.*{decimals(row['loss'], 3)}</td>", shown)
