@@ -360,7 +360,7 @@ def judge_chain(
     """
     with problems() as found:
         trials = record_chain(experiment, chain) if trials is None else trials
-    tilts = Tilts(experiment.book, chain) if tilts is None else tilts
+    tilts = Tilts(experiment.book.with_file_read(), chain) if tilts is None else tilts
     verdicts = _judged(experiment, chain, [one for one in trials if not one.nested], later, risk, tilts)
     return with_trials_unknown(verdicts) if unread or trials_are_missing(found) else verdicts
 
