@@ -11,7 +11,9 @@ from gatecast.evaluation.gate import gate_of
 from gatecast.evaluation.risk import ANSWERS, TESTED, judge_risk, verdict_on
 from gatecast.evaluation.shortfall import LEVEL, RIVALS, best_so_far, judge_shortfall
 from gatecast.evaluation.verdict import CANNOT_TELL, Verdict
+from gatecast.files import jsonable
 from gatecast.metrics.risk import fz0_losses
+from gatecast.store.schema import Scores, fault_of
 from gatecast.trading.risk import METHODS, tail_paths
 
 N = 1500
@@ -110,6 +112,11 @@ def test_the_test_of_tails_is_the_eighth_of_holm(true: tuple[np.ndarray, dict[st
     assert verdict.sentence.endswith(verdict.shortfall["sentence"])
     assert "the expected shortfall of the book is said better than by the best plain method" in verdict.sentence
     assert list(ANSWERS[:3]) == ["forecast", "control", "money"]
+    kept = {
+        "verdicts": {"risk": verdict.to_dict()},
+        "book": {"risk": {**risk.to_dict(), "gate": jsonable(gate_of(line))}},
+    }
+    assert fault_of(Scores, jsonable(kept)) == ""
 
 
 @dataclass(frozen=True)
