@@ -67,7 +67,7 @@ from gatecast.trading.book import (
     core_path,
     lines_of,
     sessions_by,
-    tails_of,
+    tail_paths_of,
     tilted_at,
 )
 from gatecast.trading.core import Core
@@ -204,6 +204,7 @@ def run(
     experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
+        experiment.book.refuse_unknown(reading.bars["symbol"].unique().sort().to_list())
         with problems() as early:  # what cannot be read is found before hours of work, not after them
             read_trials(ledger_path())
         chain = make_chain(experiment, reading.bars, told, plan, reading.actions, machine=machine)
@@ -262,7 +263,7 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out)})
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -445,7 +446,7 @@ def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line], ses
         return None
     own, target = lines[ENSEMBLE], experiment.book.size.target_volatility
     risk = judge_risk(lines, ENSEMBLE, RIVAL, target=target, sessions_per_year=_per_year(own, chain))
-    shortfall, tails = judge_shortfall(own.earned, tails_of(chain.classes, sessions, own, TAIL), own.days)
+    shortfall, tails = judge_shortfall(own.earned, tail_paths_of(chain.classes, sessions, own, TAIL), own.days)
     return replace(risk, shortfall=shortfall, tails=tails, gate=gate_of(own, lines.get(EWMA_OF_RETURNS)))
 
 
@@ -491,7 +492,8 @@ def configuration(experiment: Experiment) -> str:
     settings["resample"] = experiment.bars.resample
     if not experiment.drift.acts:
         del settings["drift"]  # alarms that are only said change no forecast and no position
-    for name, usual in (("book", Book()), ("volatility", Volatility())):
+    settings["book"] = {key: value for key, value in settings["book"].items() if key != "benchmark"}  # decides nothing
+    for name, usual in (("book", Book(benchmark=experiment.book.benchmark)), ("volatility", Volatility())):
         if getattr(experiment, name) == usual:
             del settings[name]  # trials of before these settings were there are the same
     return provenance.hash_of_settings(settings, experiment.deciding_plugins)

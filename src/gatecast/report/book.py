@@ -7,6 +7,7 @@ from typing import Any
 
 from gatecast.evaluation.risk import sentences_of
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.report.exposure import exposure
 from gatecast.report.figures import Data
 from gatecast.report.words import begun, counted, is_number, percent
 
@@ -21,9 +22,10 @@ OF_CONTROL = ("spread", "worst")
 
 
 def book(scores: Scores) -> Data | None:
-    """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target`; None without one.
+    """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target` and `today`.
 
-    In: a run's scores without NaN. `tails`: its sentence, and rows of methods and of years; `gate`: a sentence.
+    In: a run's scores without NaN; None without a book. `tails`: its sentence, and rows of methods and of years;
+    `gate`: a sentence.
     """
     found = scores.get("book") or {}
     if not found:
@@ -42,6 +44,7 @@ def book(scores: Scores) -> Data | None:
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),
         "tails": risk.get("tails") or None,
+        "today": exposure(risk.get("today")),
         "notes": [
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),

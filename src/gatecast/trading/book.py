@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
@@ -73,10 +74,19 @@ class Book(Settings):
     """How large the book is, and what it may not exceed."""
     money: MoneySettings = MoneySettings()
     """What an account of units pays and earns."""
+    benchmark: str | None = Field(default=None, examples=["SPY"])
+    """symbol whose price stands beside the lines, bought and held at no cost; left out: none. It decides nothing"""
+
+    def refuse_unknown(self, symbols: Collection[str]) -> None:
+        """Raises `SettingsError` where the bars do not have the benchmark."""
+        if self.benchmark is not None and self.benchmark not in symbols:
+            advice = did_you_mean(self.benchmark, list(symbols))
+            raise SettingsError(f"book.benchmark: the bars have no symbol {self.benchmark!r}. {advice}")
 
     def with_file_read(self) -> Book:
         """The same with the core's weights in place of the file that has them, so that settings travel without it."""
-        return Book(core=self.core.with_file_read(), size=self.size, money=self.money)
+        read: Book = self.replace(core=self.core.with_file_read())
+        return read
 
 
 @dataclass(frozen=True)
@@ -358,8 +368,7 @@ class Line:
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance, of the symbols that
         trade in it (of all for the last session). core_return: (sessions,) simple return of the core that was decided
-        the close before. findings: kind of `sizing.Finding` ->
-        number of closes, and the newest sentence.
+        the close before. findings: kind of `sizing.Finding` -> number of closes, and the newest sentence.
     """
 
     frame: pl.DataFrame
@@ -538,8 +547,9 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
 
-TILTED, BOUGHT, CASH = "tilted", "bought_and_held", "cash"
-"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, and nothing held."""
+TILTED, BOUGHT, CASH, OWN_BENCHMARK = "tilted", "bought_and_held", "cash", "benchmark"
+"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, nothing held, and the
+price of the user's benchmark."""
 
 
 @dataclass(frozen=True)
@@ -563,7 +573,7 @@ class Work:
         )  # fmt: skip
 
 
-def tails_of(
+def tail_paths_of(
     classes: Mapping[str, Decided], sessions: Sessions, line: Line, level: float = 0.025
 ) -> dict[str, FloatArray]:
     """Method -> (sessions of the line, 2) the tails that it says of each, the close before, see `risk.tail_paths`.
