@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import SettingsError
+from gatecast.evaluation.verdict import Tilt
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
@@ -100,6 +101,21 @@ def test_a_tilt_without_evidence_is_none_and_one_with_it_is_held(sessions: Sessi
     )
     np.testing.assert_array_equal(plain.held, none.held)
     assert some.held[:, 0].mean() > 1.2 * plain.held[:, 0].mean()
+
+
+def test_a_tilt_of_more_core_is_the_core_alone(sessions: Sessions, deviations: np.ndarray) -> None:
+    """Core and tilt are scaled to the same volatility, below the caps and at them."""
+    core = core_path(sessions, Core())
+    begin = first_session([deviations], core)
+    for target in (0.03, 0.5):
+        book = Book(size=BookSettings(target_volatility=target))
+        plain = run_line(sessions, core, deviations, book, begin=begin)
+        more = run_line(
+            sessions, core, deviations, book, begin=begin, tilt=0.7 * core, evidence=np.ones(core.shape)
+        )  # fmt: skip
+        np.testing.assert_allclose(more.held, plain.held, atol=2e-4)  # but for a lot of a unit
+        one = Tilt(more.excess[1:], plain.excess[1:], np.ones(len(plain.net) - 1, bool), plain.days[1:], 252.0)
+        assert abs(np.nan_to_num(one.alpha().effect)) < 1e-4
 
 
 def planted() -> pl.DataFrame:
