@@ -8,7 +8,7 @@ the forecasts of variance alone, which say how large the core is; and one has a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
@@ -71,10 +72,19 @@ class Book(Settings):
     """How large the book is, and what it may not exceed."""
     money: MoneySettings = MoneySettings()
     """What an account of units pays and earns."""
+    benchmark: str | None = Field(default=None, examples=["SPY"])
+    """symbol whose price stands beside the lines, bought and held at no cost; left out: none. It decides nothing"""
+
+    def refuse_unknown(self, symbols: Collection[str]) -> None:
+        """Raises `SettingsError` where the bars do not have the benchmark."""
+        if self.benchmark is not None and self.benchmark not in symbols:
+            advice = did_you_mean(self.benchmark, list(symbols))
+            raise SettingsError(f"book.benchmark: the bars have no symbol {self.benchmark!r}. {advice}")
 
     def with_file_read(self) -> Book:
         """The same with the core's weights in place of the file that has them, so that settings travel without it."""
-        return Book(core=self.core.with_file_read(), size=self.size, money=self.money)
+        read: Book = self.replace(core=self.core.with_file_read())
+        return read
 
 
 @dataclass(frozen=True)
@@ -485,8 +495,9 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
 
-TILTED, BOUGHT, CASH = "tilted", "bought_and_held", "cash"
-"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, and nothing held."""
+TILTED, BOUGHT, CASH, OWN_BENCHMARK = "tilted", "bought_and_held", "cash", "benchmark"
+"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, nothing held, and the
+price of the user's benchmark."""
 
 
 @dataclass(frozen=True)
