@@ -99,6 +99,10 @@ def make_examples(folder: Path) -> None:
         "B1_0,2000-02-02,dividend,0.5,2000-02-10,,\nB1_0,2000-02-03,spin-off,0.25,,B1_1,\n"
     )
     (folder / "weights.csv").write_text("symbol,weight\nB1_0,0.6\nB1_1,-0.2\n")
+    (folder / "borrow.csv").write_text(
+        "symbol,date,available,rate,recall\nB1_0,2000-02-01,yes,0.02,no\nB1_1,2000-02-02,no,,\nB1_0,2000-03-01,,0.03,yes\n"
+    )
+    (folder / "universe.csv").write_text("symbol,from,to\nB1_0,,2000-03-01\nB1_1,2000-02-01,\n")
     days = [f"2000-02-{day:02d}" for day in (1, 2, 3, 4, 7)]
     rows = [f"B1_0,{day},return,2,0.0{place}" for place, day in enumerate(days)]
     (folder / "outside.csv").write_text("\n".join(["symbol,date,head,step,value", *rows, ""]))
@@ -298,6 +302,21 @@ def read_core(path: str) -> Any:
     from gatecast.trading.core import Core
 
     return {"weights": Core(kind="weights", file=path).with_file_read().weights}
+
+
+def mark_bars(path: str, bars: str) -> Any:
+    """What of bars lies inside a universe."""
+    from gatecast.market.sources import read_bars as read
+    from gatecast.market.universe import INSIDE
+
+    return {"inside": read(bars, universe=path)[INSIDE].to_list()}
+
+
+def read_loans(path: str) -> Any:
+    """The rows of a table of loans, as settings hold them."""
+    from gatecast.trading.terms import Loan, read_rows
+
+    return {"rates": [row.rate for row in read_rows(path, Loan)]}
 
 
 def read_settings(path: str) -> Any:
@@ -531,6 +550,18 @@ def sound_bars(good: Any, bad: Any, done: str) -> str:
     return "" if bad["sound"] else "bars that are not finite, positive, in range and each once"
 
 
+def sound_marks(good: Any, bad: Any, done: str) -> str:
+    """Marks of bars that are 0 or 1, as many as there are bars."""
+    sound = len(good["inside"]) == len(bad["inside"]) and set(bad["inside"]) <= {0.0, 1.0}
+    return "" if sound else "marks that are not one of 0 and 1 for each bar"
+
+
+def sound_rates(good: Any, bad: Any, done: str) -> str:
+    """Rates a year that are none or numbers from 0 to 10."""
+    sound = all(rate is None or (_is_number(rate) and 0 <= rate <= 10) for rate in bad["rates"])
+    return "" if sound else "rates that are no numbers from 0 to 10"
+
+
 def sound_core(good: Any, bad: Any, done: str) -> str:
     weights = bad["weights"].values()
     sound = all(_is_number(weight) for weight in weights) and sum(map(abs, weights)) <= 1 + 1e-9
@@ -591,6 +622,8 @@ READERS = (
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
     Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
+    Reader("universe", "bars", ("market.universe",), "universe.csv", mark_bars, sound_marks, others=("bars.csv",)),
+    Reader("loans", "bars", ("trading.terms",), "borrow.csv", read_loans, sound_rates, share=0.5),
     Reader("forecasts", "bars", ("evaluation.outside",), "outside.csv", judge_table, others=("bars.csv",), share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),

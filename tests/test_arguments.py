@@ -41,6 +41,7 @@ UNTYPED = (
     ("read_bars", "actions"),
     ("read_bars", "delisting"),
     ("forecast_newest", "bars"),
+    ("judge_forecasts", "source"),
 )
 """Arguments that take frames of several libraries: the functions that read them refuse all else."""
 
@@ -54,11 +55,15 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "backtest": {"weights": bars.select("symbol", "time", weight=pl.lit(0.0)), "bars": bars},
         "cadence": {"experiment": experiment},
         "chain_of": {"run": None},
+        "compare": {"first": None, "second": None},
         "compute_features": {"bars": bars},
         "forecast_newest": {"run": folder / "none", "bars": bars},
         "judge": {
             "records": {}, "strategy": np.zeros(9), "benchmark": np.zeros(9), "round_trip": 0.0,
             "periods_per_year": 252.0,
+        },
+        "judge_forecasts": {
+            "source": bars.select("symbol", "time", direction=0.5), "bars": bars, "horizon": 1, "copies": 0,
         },
         "load_models": {"folder": folder / "none"},
         "load_run": {"folder": folder / "none"},

@@ -864,7 +864,7 @@ def test_check_says_each_class_with_its_rule_and_doubts_a_name(gatecast: Command
     assert "class_guess" in answer.out
     told = json.loads(gatecast("check", "bars.csv", "--asset-class", "crypto", "--json").out)
     expected = {"symbol": "BTC-USD", "asset_class": "crypto", "rule": "given default", "calendar": "24/7"}
-    assert told["classes"] == [expected]
+    assert told["classes"] == [{**expected, "currency": None}]
     assert "class_guess" not in {one["rule"] for one in told["findings"]}
 
 

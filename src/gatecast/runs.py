@@ -191,6 +191,7 @@ def run(
     experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
+        experiment = experiment.replace(book=experiment.book.priced_in(reading.currencies))
         experiment.book.refuse_unknown(reading.bars["symbol"].unique().sort().to_list())
         with problems() as early:  # what cannot be read is found before hours of work, not after them
             read_trials(ledger_path())
@@ -224,7 +225,7 @@ def judged(
         trials = record_chain(experiment, chain)
     later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
-    sessions = sessions_by(chain.facts, experiment.book)
+    sessions = sessions_by(chain.facts, experiment.book, level="newest")
     lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
     risk = risk_of(experiment, chain, lines)
     verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)

@@ -46,6 +46,7 @@ from gatecast.market.ends import say_ends, table_wanted
 from gatecast.market.facts import Facts
 from gatecast.market.sources import Reading
 from gatecast.market.stale import stale_prices
+from gatecast.market.universe import INSIDE, is_inside
 from gatecast.metrics import overfitting
 from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharpe, tear_sheet
 from gatecast.samples.features.catalogue import BUILT_IN
@@ -96,6 +97,7 @@ def scores_of(
         "delistings": chain.actions.filter(kind="delisting").select(list(SCHEMA))
         .with_columns(pl.col("date", "known_at").dt.to_string("iso"))
         .to_dicts(),
+        "survivorship": survivorship(chain.bars, experiment.too_good),
         "one_bar_later": [one.to_dict() for one in later],
         "summary": headline(
             verdicts, bool((chain.weights["weight"] != 0).any()), audit, experiment.too_good, without_default_ends,
@@ -251,7 +253,8 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
         "return": sheet["cagr"], "volatility": sheet["volatility"], "sharpe": sharpe(line.excess, per_year),
         "drawdown": sheet["max_drawdown"], "gross": float(frame["gross"].mean()),  # type: ignore[arg-type]
         "turnover": paid("traded") / 2, "cost": paid("commission", "spread", "impact"), "interest": paid("interest"),
-        "borrow": paid("borrow"), **{name: paid(name) for name in ("commission", "spread", "impact")},
+        "borrow": paid("borrow"), "dividends": paid("dividend") - paid("withheld"),
+        **{name: paid(name) for name in ("commission", "spread", "impact")},
         "reached": float(frame["reached"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
         "years": years, "sessions": len(frame), "caps": caps_of(line),
         "findings": [
@@ -260,7 +263,7 @@ def line_scores(line: Line, bars: pl.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-OTHER_GATES = ("participation", "lot", "ticket", "cash", "stop", "halt")
+OTHER_GATES = ("borrow", "participation", "lot", "ticket", "cash", "stop", "halt")
 """Gates that keep a book below its target beside the caps."""
 
 
@@ -270,6 +273,23 @@ def caps_of(line: Line) -> dict[str, int]:
     counts = Counter(cap for gates, missed in zip(line.gates, short, strict=True) if missed
                      for cap in (*TARGET_CAPS, *OTHER_GATES) if cap in gates)  # fmt: skip
     return dict(counts.most_common())
+
+
+UNIVERSE_UNKNOWN = (
+    "Whether these symbols were chosen because they survived or did well is not known: no dated universe was given "
+    "(universe under [bars])."
+)
+
+
+def survivorship(bars: pl.DataFrame, allowed: Sequence[str] = ()) -> dict[str, Any]:
+    """Whether bars say which symbols belonged to the universe when, and what is said where they do not.
+
+    `allowed`: outcomes that may be too good; of a planted market nothing is said.
+    """
+    known = INSIDE in bars.columns
+    symbols = bars.filter(pl.Series(is_inside(bars)))["symbol"].n_unique()
+    said = "" if known or PLANTED in allowed else UNIVERSE_UNKNOWN
+    return {"known": known, "symbols": symbols, "sentence": said}
 
 
 def fill_in_words(share: float) -> dict[str, str]:

@@ -492,6 +492,13 @@ def _assignment(key: str, value: Any) -> str:
     if value is None:
         return f"{key} ="
     if isinstance(value, dict):
-        return f"{key} = {{{', '.join(_assignment(name, one) for name, one in value.items())}}}"
+        return f"{key} = {_inline(value)}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{key} = [{', '.join(map(_inline, value))}]"
     text = tomli_w.dumps({key: value}).strip()
     return text.replace("[\n    ", "[").replace(",\n    ", ", ").replace(",\n]", "]")
+
+
+def _inline(table: Mapping[str, Any]) -> str:
+    """A table on one line, without what is not set."""
+    return f"{{{', '.join(_assignment(name, one) for name, one in table.items() if one is not None)}}}"

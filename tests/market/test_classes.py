@@ -47,11 +47,11 @@ def test_the_rule_that_each_class_came_from_is_told(tmp_path: Path) -> None:
         WALK.with_columns(symbol=pl.lit(name), asset_class=pl.lit(kind, pl.String)) for name, kind in own.items()
     )
     options = {"stamp": "close", "symbols_file": tmp_path / "symbols.csv"}
-    expected = [("A", "etf", "symbols file", "XNYS"), ("B", "index", "column", "XNYS")]
-    built_in = ("C", "equity", "built-in default", "XNYS")
+    expected = [("A", "etf", "symbols file", "XNYS", None), ("B", "index", "column", "XNYS", None)]
+    built_in = ("C", "equity", "built-in default", "XNYS", None)
     assert read_with_findings(frame, **options).classes.rows() == [*expected, built_in]
     given = read_with_findings(frame, asset_class="etf", **options).classes.rows()
-    assert given == [*expected, ("C", "etf", "given default", "XNYS")]
+    assert given == [*expected, ("C", "etf", "given default", "XNYS", None)]
 
 
 def test_a_name_of_another_class_is_warned_of_and_the_class_stays() -> None:

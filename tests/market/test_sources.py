@@ -122,6 +122,19 @@ def test_a_symbols_file_without_columns_is_refused_in_few_words(tmp_path: Path) 
     assert len(str(found.value)) < 1000
 
 
+def test_a_symbols_currency_comes_from_the_symbols_file(tmp_path: Path) -> None:
+    rows = [row for name in ("SIE", "VOD", "KO") for row in stamped(["2024-03-04", "2024-03-05"], name)]
+    path, classes = write(tmp_path / "all.csv", rows, "symbol," + HEADER), tmp_path / "symbols.csv"
+    classes.write_text("symbol,asset_class,Currency\nSIE,equity,EUR\nVOD,equity,GBX\nKO,equity,\n")
+    reading = read_with_findings(path, symbols_file=classes)
+    assert reading.currencies == {"SIE": "EUR", "VOD": "GBX"}
+    classes.write_text("symbol,asset_class,currency\nSIE,equity,EUR\nVOD,equity,pence\n")
+    error = refusal(path, symbols_file=classes)
+    assert (error.file, error.line, error.column, error.value) == (classes, 3, "currency", "pence")
+    classes.write_text("symbol,asset_class,currency\nSIE,equity,EUR\nSIE,equity,USD\n")
+    assert "another class, close, calendar or currency" in str(refusal(path, symbols_file=classes))
+
+
 def test_a_symbols_calendar_comes_from_the_symbols_file(tmp_path: Path) -> None:
     rows = [row for name in ("DAX", "KO", "BTC") for row in stamped(["2024-03-04", "2024-03-05"], name)]
     path, classes = write(tmp_path / "all.csv", rows, "symbol," + HEADER), tmp_path / "symbols.csv"
@@ -138,7 +151,7 @@ def test_a_symbols_calendar_comes_from_the_symbols_file(tmp_path: Path) -> None:
         assert (error.file, error.line, error.column, error.value) == (classes, 3, "calendar", name)
         assert advice in str(error)
     classes.write_text("symbol,asset_class,calendar\nKO,equity,XETR\nKO,equity,XLON\n")
-    assert "another class, close or calendar" in str(refusal(path, symbols_file=classes))
+    assert "another class, close, calendar or currency" in str(refusal(path, symbols_file=classes))
 
 
 def write_classes(path: Path) -> Path:

@@ -27,7 +27,6 @@ from gatecast.trading.money import (
     book_session,
     conversion_rates,
     events_of,
-    refuse_dividends_beside_adjusted_bars,
     to_frame,
     trading_costs,
 )
@@ -131,12 +130,6 @@ def test_dividends_are_earned_at_once_paid_later_and_withheld_from_the_long_side
     assert (account.cash, account.due) == (pytest.approx(0.017), ())
     short = night(held(-1.0, 1.0, etf, cash=2.0), etf, own, events=dividend)
     assert (short.dividend[0], short.withheld[0]) == (-0.02, 0)
-
-
-def test_dividends_beside_adjusted_bars_are_refused() -> None:
-    refuse_dividends_beside_adjusted_bars([End("A"), Dividend("A", 1.0)], adjusted=False)
-    with pytest.raises(BarsError, match="earned twice"):
-        refuse_dividends_beside_adjusted_bars([End("A"), Dividend("A", 1.0)], adjusted=True)
 
 
 # ── futures ──────────────────────────────────────────────────────────────────────────────────────
@@ -382,7 +375,7 @@ def test_actions_are_booked_in_the_first_session_at_their_date_and_ends_after_it
     days = [date(2024, 1, 5), date(2024, 1, 8), date(2024, 1, 9)]
     table = pl.DataFrame({
         "symbol": ["A", "A", "B", "B", "C", "D", "E"],
-        "kind": ["rights", "unit", "delisting", "merger", "delisting", "spin_off", "dividend"],
+        "kind": ["rights", "split", "delisting", "merger", "delisting", "spin_off", "dividend"],
         "date": ["2024-01-06", "2024-01-06", "2024-01-05", "2024-01-08", "2024-01-05", "2024-01-09", "2024-01-10"],
         "value": [0.3, 0.01, 0.05, 42.0, -0.5, 0.25, 1.0],
         "into": [None, None, None, None, None, "F", None],

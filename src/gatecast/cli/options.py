@@ -74,11 +74,13 @@ def _option(field: FieldInfo) -> Any:
     return Annotated[str | None, typer.Option(help=f"{said[0].upper()}{said[1:]}{more}.")]
 
 
-_FORMS = {"tuple": "separated by commas", "dict": "written NAME=VALUE, separated by commas"}
+_FORMS = {"tuple": "separated by commas", "yes": "true or false", "dict": "written NAME=VALUE, separated by commas"}
 
 
 def _form(field: FieldInfo) -> str:
-    """What a setting holds: tuple, dict, number or text."""
+    """What a setting holds: tuple, dict, number, yes or text."""
+    if field.annotation is bool:
+        return "yes"
     kinds = str(field.annotation)
     return next((form for form in _FORMS if f"{form}[" in kinds), "number" if "float" in kinds else "text")
 
@@ -91,6 +93,8 @@ def _value(field: FieldInfo, text: str) -> Any:
             return parts
         case "dict":
             return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
+        case "yes":
+            return {"true": True, "false": False}.get(text.lower(), text)
         case "number":
             try:
                 return float(text)

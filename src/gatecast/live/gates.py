@@ -14,6 +14,7 @@ from gatecast.live.newest import NOT_FINITE, OLD_MODEL
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import deadlines, fill_times
 from gatecast.market.merging import DataProblem, Kind
+from gatecast.market.universe import is_inside
 from gatecast.samples.arrays import to_times
 from gatecast.samples.windows import stands_still
 from gatecast.trading.strategies import FLAT
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 OPEN = "open"
 """No gate closed: a position is held."""
+OUTSIDE: Kind = "outside"
+"""A gate, and the kind of the problem of a symbol outside of its universe."""
 STILL: Kind = "no variance"
 """A gate, and the kind of the problem of a price that did not move within the window."""
 DOUBTFUL_BAR: Kind = "doubtful bar"
@@ -38,6 +41,7 @@ GATES = {
     "stale": "the newest bar is too old",
     OLD_MODEL: "the model was not refitted for three periods of the schedule: nothing is forecast with it any more",
     "late": "the newest bar came after its fill: nobody could have traded on it",
+    OUTSIDE: "it is outside of its universe: nothing is forecast or held",
     STILL: "the price did not move within the window: there is nothing to forecast",
     "no forecast": "the window has a gap, or is too short: no forecast rather than a wrong one",
     "not finite": "a forecast is no possible number",
@@ -154,6 +158,8 @@ def say_no_window(
 
 def _why_no_window(samples: Samples, row: int, bars: pl.DataFrame) -> tuple[Kind, str]:
     """What the window that ends at a bar-level row lacks; `bars`: those of its class."""
+    if not is_inside(bars)[row]:
+        return OUTSIDE, f"it is outside of its universe at {_minute(samples.time[row])}"
     if stands_still(bars, samples.lookback)[row]:
         return STILL, f"the price did not move within the {samples.lookback} bars of its window (no variance)"
     same = (samples.symbol == samples.symbol[row]) & (samples.segment == samples.segment[row])
@@ -241,7 +247,7 @@ def closed(row: Mapping[str, Any], doubt: str, override: bool, flags: list[str])
     if row.get("late"):
         return "late"
     if not row["current"]:
-        return STILL if STILL in flags else "no forecast"
+        return next((kind for kind in (OUTSIDE, STILL) if kind in flags), "no forecast")
     if NOT_FINITE in flags:
         return "not finite"
     if doubt:

@@ -1,4 +1,4 @@
-"""Tables beside the bars of a store: symbols, splits, actions, delistings. The store keeps those that it was given.
+"""Tables beside the bars of a store: symbols, splits, actions, delistings, a universe. A store keeps what it is given.
 
 Their content is kept, not their place on a machine, and used at every later update until others are given.
 """
@@ -17,11 +17,14 @@ from gatecast.errors import SettingsError
 from gatecast.market.actions import join_actions, read_actions
 from gatecast.market.reading import TABLES
 from gatecast.market.sources import read_symbols
+from gatecast.market.universe import read_universe
 from gatecast.store.history import parquet
-from gatecast.store.store import SYMBOLS_FILE, Store
+from gatecast.store.store import SYMBOLS_FILE, UNIVERSE_FILE, Store
 
 KINDS = {"splits": "split", "actions": None, "delisting": "delisting"}
 """Table of actions -> the kind of all of its rows; None: it says the kind of each."""
+FILES = {SYMBOLS_FILE: read_symbols, UNIVERSE_FILE: read_universe}
+"""Table that is read as a file when bars are -> what reads it to be kept."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ def beside(store: Store | None, named: Mapping[str, Any]) -> Beside:
         raise SettingsError(f"there is no table {odd[0]!r}: expected one of {', '.join(TABLES)}.")
     given = {name: read_actions(named[name], kind) for name, kind in KINDS.items() if name in named}
     every, options = dict(given), dict[str, Any]()
-    if SYMBOLS_FILE in named:
-        given[SYMBOLS_FILE] = read_symbols(named[SYMBOLS_FILE])
-        options[SYMBOLS_FILE] = named[SYMBOLS_FILE]
+    for name, read in FILES.items():
+        if name in named:
+            given[name], options[name] = read(named[name]), named[name]
     for name, part in store.state.tables.items() if store is not None else ():
         if name in named or store is None:
             continue
         table = store.table(name)  # whole, or it is said
-        if name == SYMBOLS_FILE:
+        if name in FILES:
             options[name] = store.artefacts.path(part)
         else:
             every[name] = table

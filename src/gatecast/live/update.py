@@ -174,11 +174,12 @@ def update(
         settings = settings.replace(bars={**kept, "source": IN_A_STORE})
         tables = beside(None, named)
         reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
+        settings = settings.replace(book=settings.book.priced_in(reading.currencies))
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
         opened, reading = Store.open(place, machine=machine), None
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
-        if experiment is not None and experiment.replace(bars=opened.experiment.bars) != opened.experiment:
+        if experiment is not None and not _are_settings_of(opened, experiment):
             warnings.warn(
                 f"{place} keeps the settings that it was made with: those given here do not count.", stacklevel=2
             )
@@ -283,6 +284,13 @@ def _refuse_earlier(store: Store, now: datetime) -> None:
             "a later --now, or mend the computer's clock. If it was ahead when that was decided, wait until then, or "
             "go on from a copy of the store of before."
         )
+
+
+def _are_settings_of(store: Store, experiment: Experiment) -> bool:
+    """Whether settings are those of a store, but for bars and for currencies that its symbols file named."""
+    kept = store.experiment
+    book = experiment.book.priced_in(kept.book.money.currencies)
+    return bool(experiment.replace(bars=kept.bars, book=book) == kept)
 
 
 def is_bars(source: Source) -> bool:

@@ -25,7 +25,7 @@ from gatecast.market.tables import Notes, Table, is_file, read_tables, shown_pat
 from gatecast.market.times import known_times, read_dates, within_reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
@@ -389,6 +389,26 @@ def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
         raise BarsError(
             f"the {row['kind']} of {row['symbol']!r} on {row['date']} is {row['value']:g} a share, more than the close "
             f"before, {row['close']:g}. Give it in the unit of the prices, such as pounds, or leave the row out."
+        )
+
+
+def refuse_paid_twice(actions: pl.DataFrame, adjusted: Collection[str] | None) -> None:
+    """Raises BarsError for money a share of symbols whose prices are `adjusted` for it; None: those of all are.
+
+    >>> paid = {"symbol": ["A"], "kind": ["dividend"], "date": ["2024-01-05"], "value": [0.5]}
+    >>> refuse_paid_twice(read_actions(pl.DataFrame(paid)), ["A"])
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.BarsError: the prices of 'A' are adjusted for dividends, and a table of actions has a dividend of \
+0.5 on 2024-01-05: it would be earned twice. Give prices that are not adjusted, or leave the row out.
+    """
+    money = actions.filter(pl.col("kind").is_in(PAYS), pl.col("kind") != "merger").sort("symbol", "date")
+    twice = money if adjusted is None else money.filter(pl.col("symbol").is_in(list(adjusted)))
+    for row in twice.iter_rows(named=True):
+        raise BarsError(
+            f"the prices of {row['symbol']!r} are adjusted for dividends, and a table of actions has a {row['kind']} "
+            f"of {row['value']:g} on {row['date']}: it would be earned twice. Give prices that are not adjusted, or "
+            "leave the row out."
         )
 
 

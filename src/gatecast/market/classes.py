@@ -170,6 +170,12 @@ def class_by_name(symbol: str) -> str | None:
     return "fx" if yahoo_fx else "crypto" if name in COINS - {"OP", "TON", "LINK", "DOT", "UNI", "NEAR"} else None
 
 
+MINOR = {
+    "GBX": ("GBP", 0.01), "GBp": ("GBP", 0.01), "ZAc": ("ZAR", 0.01), "ZAX": ("ZAR", 0.01), "ILA": ("ILS", 0.01),
+}  # fmt: skip
+"""Hundredths of currencies in which exchanges quote: name -> the currency, and the share of one that it is."""
+
+
 def currencies_of(symbol: str) -> tuple[str, str] | None:
     """The two currencies of a pair by its name, the second that of its price; None for another name.
 

@@ -16,6 +16,7 @@ from gatecast.market.actions import no_actions
 from gatecast.market.bars import open_fills
 from gatecast.market.calendar import listings, periods_of, sessions_of
 from gatecast.market.ends import Ended, find_ends_and_returns, has_ended, symbols_ended
+from gatecast.market.universe import exits, is_inside
 
 BoolArray = NDArray[np.bool_]
 
@@ -57,8 +58,17 @@ class Facts:
 
     @cached_property
     def ended(self) -> BoolArray:
-        """(bars,) whether the symbol's end is known at each bar's close, see `market.ends.has_ended`."""
-        return has_ended(self.bars, self.ends)
+        """(bars,) whether the symbol's end is known at each bar's close, or it is outside of its universe there.
+
+        See `market.ends.has_ended` and `market.universe.is_inside`.
+        """
+        return has_ended(self.bars, self.ends) | ~is_inside(self.bars)
+
+    @cached_property
+    def leaves(self) -> pl.DataFrame:
+        """symbol, time: when symbols end, or leave their universe, sorted by time."""
+        ends = self.ends.select("symbol", pl.col("time").cast(self.bars.schema["time"]))
+        return pl.concat([ends, exits(self.bars)]).sort("time", maintain_order=True)
 
     @cached_property
     def symbols_ended(self) -> dict[str, Ended]:

@@ -24,10 +24,11 @@ from gatecast.market.cleaning import FAR_OUT, refuse_mixed_spacing, refuse_split
 from gatecast.market.facts import facts_of
 from gatecast.market.steps import Step, doubtful_steps
 from gatecast.market.tables import Notes
+from gatecast.market.universe import INSIDE
 
 Kind = Literal[
     "new symbol", "no newer bar", "revised", "rescaled", "missing", "stale", "ended", "odd", "left out", "late",
-    "not finite", "awaited", "old model", "other versions", "no variance", "no window", "doubtful bar",
+    "not finite", "awaited", "old model", "other versions", "no variance", "no window", "doubtful bar", "outside",
 ]  # fmt: skip
 CHANGED = 1e-9  # a relative difference beyond which a number is another one
 PROVES = 3  # common bars that a factor must hold for, and how many of the latest are asked
@@ -660,7 +661,7 @@ def _odd_cells(run_bars: pl.DataFrame, added: pl.DataFrame) -> list[DataProblem]
     symbol and column, with its first cell.
     """
     problems = []
-    for name in run_bars.columns[len(COLUMNS) :]:
+    for name in (name for name in run_bars.columns[len(COLUMNS) :] if name != INSIDE):
         cell = pl.col("_cell")
         known, newer = (bars.select("symbol", "time", _cell=pl.col(name)) for bars in (run_bars, added))
         usual = known.filter(cell.is_not_null()).group_by("symbol").agg(

@@ -22,7 +22,7 @@ FIRST_DAY: Final = "1700-01-01"
 """First day that settings may name."""
 NEWEST_DAY: Final = "2200-12-31"
 """Last day that settings may name."""
-TABLES: Final = ("symbols_file", "splits", "actions", "delisting")
+TABLES: Final = ("symbols_file", "splits", "actions", "delisting", "universe")
 """Settings that name a file beside the source."""
 LONGEST_PERIODS: Final = {"m": 5_256_000, "h": 87_600, "d": 3650, "w": 520, "mo": 120, "q": 40, "y": 10}
 """Minutes, hours, days, weeks, months, quarters and years of the longest bars that are made of others: ten years."""
@@ -44,7 +44,8 @@ bar an intraday, weekly or monthly time is).
     """keep only these; a single one names bars that carry no symbol (else the file's name does)"""
     symbols_file: str | Path | None = Field(default=None, examples=["symbols.csv"])
     """a CSV with symbol and asset_class; a column close ("17:30 Europe/Berlin") gives a symbol a close of its own, a
-    column calendar ("XETR") the sessions that a live feed of it is held to"""
+    column calendar ("XETR") the sessions that a live feed of it is held to, a column currency ("EUR") that of its
+    prices, where it is not the book's"""
     asset_class: str | None = Field(default=None, examples=["index"])
     """for symbols without a class of their own; left out: equity"""
     timezone: str | None = Field(default=None, examples=["Europe/Berlin"])
@@ -71,6 +72,8 @@ bar an intraday, weekly or monthly time is).
     """names of the columns of a file without a header line"""
     scale: float | None = Field(default=None, gt=0, le=1e12, examples=[0.01])
     """what prices are multiplied by"""
+    adjusted: bool = False
+    """whether prices are adjusted for dividends, so that a table of actions may have none; an adjusted close is"""
     splits: str | Literal[False] | None = Field(default=None, examples=["splits.csv"])
     """a table of symbol, date, ratio of splits that the prices do not contain; false: every step is a true move"""
     actions: str | None = Field(default=None, examples=["actions.csv"])
@@ -78,6 +81,9 @@ bar an intraday, weekly or monthly time is).
     special_dividend, return_of_capital, rights, spin_off, merger or symbol_change"""
     delisting: str | None = Field(default=None, examples=["delisting.csv"])
     """a table of symbol, date, value of ends; the value is the last return, such as -0.3"""
+    universe: str | Path | None = Field(default=None, examples=["universe.csv"])
+    """a table of symbol, from, to: a symbol is forecast and held inside its dates alone; left out: always, and whether
+    the symbols were chosen with hindsight is not known"""
     columns: tuple[str, ...] | None = Field(default=None, examples=[["sentiment"]])
     """further columns to read; left out: all that hold numbers"""
     frame: Any = Field(default=None, exclude=True, repr=False)
@@ -88,7 +94,7 @@ bar an intraday, weekly or monthly time is).
     def _one_or_more(cls, symbols: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
         return (symbols,) if isinstance(symbols, str) else symbols
 
-    @field_validator("symbols_file")
+    @field_validator("symbols_file", "universe")
     @classmethod
     def _as_text(cls, path: str | Path | None) -> str | None:
         return None if path is None else str(path)

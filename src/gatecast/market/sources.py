@@ -29,6 +29,7 @@ from gatecast.market.actions import (
     read_splits,
     refuse_above_price,
     refuse_contradicted,
+    refuse_paid_twice,
     take_delistings,
     with_ends,
     with_known_at,
@@ -68,6 +69,7 @@ from gatecast.market.sessions import calendar_of
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Choose, Notes, Table, Wish, find_files, is_file, read_tables, shown_path
 from gatecast.market.times import check_zone, close_times, read_times, within_reach
+from gatecast.market.universe import read_universe, with_universe
 from gatecast.market.vendors import fetched, vendor_of
 
 Source = Any  # a path, paths, a folder, a glob, "embedded", "VENDOR:request", or a pandas or Polars frame
@@ -82,6 +84,8 @@ LEFT_OUT = (
     "outside_range", "spike", "bad_volume",
 )  # fmt: skip
 """Rules of findings about rows that were left out."""
+OF_SYMBOLS = ("symbol", "asset_class", "close", "calendar", "currency")
+"""Columns of a symbols file; it needs the first two."""
 MOST_NAMED = 20  # symbols whose actions do not apply, named one by one
 
 
@@ -91,7 +95,8 @@ class Reading:
 
     `actions`: as `gatecast.market.actions.read_actions` gives them, with `known_at` filled; a merger and a change of
     symbol are delistings as well.
-    `classes`: symbol, asset_class, rule (in words, where the class came from) and calendar (`market.sessions`).
+    `classes`: symbol, asset_class, rule (in words, where the class came from), calendar (`market.sessions`) and
+    currency, null where the symbols file says none.
     """
 
     bars: pl.DataFrame
@@ -99,7 +104,7 @@ class Reading:
     actions: pl.DataFrame = field(default_factory=no_actions)
     classes: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(
-            schema=dict.fromkeys(("symbol", "asset_class", "rule", "calendar"), pl.String)
+            schema=dict.fromkeys(("symbol", "asset_class", "rule", "calendar", "currency"), pl.String)
         )
     )
 
@@ -108,6 +113,11 @@ class Reading:
         """symbol -> calendar, of the symbols for which the symbols file names another than their class's."""
         rows = self.classes.select("symbol", "asset_class", "calendar").iter_rows()
         return {symbol: calendar for symbol, name, calendar in rows if calendar != ASSET_CLASSES[name].calendar}
+
+    @property
+    def currencies(self) -> dict[str, str]:
+        """symbol -> currency of its prices, of the symbols for which the symbols file names one."""
+        return dict(self.classes.filter(pl.col("currency").is_not_null()).select("symbol", "currency").iter_rows())
 
 
 IN_MEMORY = ("source", "frame", "splits", "actions", "delisting")
@@ -192,7 +202,7 @@ def read_with_findings(
     class_named(settings.asset_class or "equity")
     if wanted is not None and not wanted:
         raise BarsError("symbols is an empty list: name at least one symbol, or leave symbols out to read all.")
-    classes = _read_classes(settings.symbols_file)
+    classes, currencies = _read_classes(settings.symbols_file)
     delays = check_known(settings.known_at)
     moment = None if settings.as_of is None else _as_moment(settings.as_of)
     seal = None if sealed is None else _as_date(sealed, "sealed")
@@ -251,6 +261,8 @@ def read_with_findings(
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind").is_in(LEVELS))
     rows = adjust(rows, applied, notes)
+    scaled = {str(one.symbol) for one in notes.findings if one.rule == "adjusted"}
+    refuse_paid_twice(listed, None if settings.adjusted else scaled)
     if splits is not False:
         refuse_splits(rows, applied, notes)
     rows = widen(rows, notes)
@@ -263,8 +275,11 @@ def read_with_findings(
         bars = resample_bars(bars, settings.resample)
         if bars.is_empty():
             raise BarsError(f"no period of resample={settings.resample!r} is over in these bars: give a shorter one.")
+    bars = bars if settings.universe is None else with_universe(bars, read_universe(settings.universe))
     compared = compare_levels(bars, reference) if reference is not None else []
     told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
+    own_currency = pl.col("symbol").replace_strict(currencies, default=None, return_dtype=pl.String)
+    told = told.with_columns(currency=own_currency)
     return Reading(bars, (*notes.findings, *_late(bars), *_guesses(told), *compared), listed, told)
 
 
@@ -378,7 +393,7 @@ def _late(bars: pl.DataFrame) -> list[Finding]:
 def _guesses(classes: pl.DataFrame) -> list[Finding]:
     """Symbols whose name looks like another class than the one they have."""
     found = []
-    for symbol, name, rule, _ in classes.iter_rows():
+    for symbol, name, rule in classes.select("symbol", "asset_class", "rule").iter_rows():
         guess = looks_like_another(symbol, name)
         if guess is not None:
             advice = (
@@ -590,14 +605,15 @@ def _choose_symbols(rows: pl.DataFrame, wanted: Sequence[str] | None, by_stem: b
     return rows.filter(pl.col("symbol").is_in(wanted))
 
 
-def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
-    """The class of each symbol that the file lists, with the symbol's own close and calendar where it says them."""
+def _read_classes(symbols_file: str | Path | None) -> tuple[dict[str, AssetClass], dict[str, str]]:
+    """The class of each symbol that the file lists, with the symbol's own close and calendar where it says them; and
+    the currencies that it says."""
     if symbols_file is None:
-        return {}
+        return {}, {}
     path = Path(symbols_file)
     rows, first_line, kind = _symbols_in(path)
-    classes: dict[str, AssetClass] = {}
-    for line, (symbol, name, own_close, calendar) in enumerate(rows.iter_rows(), first_line):
+    classes, currencies = dict[str, AssetClass](), dict[str, str]()
+    for line, (symbol, name, own_close, calendar, currency) in enumerate(rows.iter_rows(), first_line):
         if symbol is None:
             continue
         if name not in ASSET_CLASSES:
@@ -605,17 +621,25 @@ def _read_classes(symbols_file: str | Path | None) -> dict[str, AssetClass]:
                 "the asset class is unknown.", file=path, line=line, column=kind, value=name,
                 advice=did_you_mean(str(name), ASSET_CLASSES),
             )  # fmt: skip
-        known = _with_calendar(_with_close(ASSET_CLASSES[name], own_close, path, line), calendar, path, line)
-        if classes.setdefault(symbol, known) != known:
+        if currency is not None and not re.fullmatch("[A-Za-z]{3}", currency):
             raise BarsFileError(
-                f"{symbol!r} has another class, close or calendar in a line before.", file=path, line=line,
+                "no currency.", file=path, line=line, column="currency", value=currency,
+                advice="Write three letters, such as EUR, or GBX for prices in pence.",
+            )  # fmt: skip
+        known = _with_calendar(_with_close(ASSET_CLASSES[name], own_close, path, line), calendar, path, line)
+        again = symbol in classes and currencies.get(symbol) != currency
+        if again or classes.setdefault(symbol, known) != known:
+            raise BarsFileError(
+                f"{symbol!r} has another class, close, calendar or currency in a line before.", file=path, line=line,
                 column=kind, value=name, advice="Keep one of the lines.",
             )  # fmt: skip
-    return classes
+        if currency is not None:
+            currencies[symbol] = currency
+    return classes, currencies
 
 
 def read_symbols(symbols_file: str | Path) -> pl.DataFrame:
-    """The rows of a symbols file: symbol, asset_class, close, calendar, all text, null where the file says none."""
+    """The rows of a symbols file: symbol, asset_class, close, calendar, currency; all text, null where it says none."""
     _read_classes(symbols_file)  # or what is wrong is said
     return _symbols_in(Path(symbols_file))[0].cast(pl.String)
 
@@ -631,10 +655,9 @@ def _symbols_in(path: Path) -> tuple[pl.DataFrame, int, str]:
         found = cut(", ".join(map(cut, table.frame.columns)), 500)
         advice = "It needs the columns symbol and asset_class."
         raise BarsFileError(f"no symbols file; found: {found}.", file=path, line=1, advice=advice)
-    own = [pl.col(names[one]) if one in names else pl.lit(None, pl.String) for one in ("close", "calendar")]
+    own = [pl.col(names[one]) if one in names else pl.lit(None, pl.String) for one in OF_SYMBOLS[2:]]
     columns = (pl.col(names["symbol"]), pl.col(kind), *own)
-    texts = ("symbol", "asset_class", "close", "calendar")
-    rows = table.frame.select(one.alias(text) for one, text in zip(columns, texts, strict=True))
+    rows = table.frame.select(one.alias(text) for one, text in zip(columns, OF_SYMBOLS, strict=True))
     return rows, table.first_line, kind
 
 

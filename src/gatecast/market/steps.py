@@ -6,15 +6,16 @@ Nothing is repaired: who lives from day to day lets such a bar wait until somebo
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from gatecast.market.actions import LEVELS
+from gatecast.market.actions import LEVELS, PAYS
 from gatecast.market.bars import (
     COLUMNS,
     PRICES,
@@ -41,6 +42,8 @@ MARKET_LARGEST = math.log(4)
 MARKET_SHARE, MARKET_LEAST, MARKET_ALIKE = 0.25, 2, 0.5
 """Share and number of the class's other symbols that show a move of the market, by this share of the step."""
 PENCE = 100.0
+Level = Literal["newest", "first"]
+"""Which of a symbol's bars is on the level that splits and other units brought all to: that of a file, of a store."""
 
 
 @dataclass(frozen=True)
@@ -211,3 +214,36 @@ def brought_to_level(known: pl.DataFrame, newer: pl.DataFrame, actions: pl.DataF
     told = both.filter(session_date(pl.col("time")) < pl.col("_day")).group_by("symbol").agg(other=apart[1] < apart[0])
     other = pl.col("symbol").is_in(told.filter("other")["symbol"].implode())
     return pl.concat([rebased.filter(other), raw.filter(~other)]).sort("symbol", "time")
+
+
+def splits_so_far(actions: pl.DataFrame, days: Sequence[date], symbols: Sequence[str]) -> np.ndarray[Any, Any]:
+    """(days + 1, symbols) the product of the ratios of each symbol's splits up to each day; in the last row of all.
+
+    >>> split = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 3)], "value": [2.0]})
+    >>> splits_so_far(split, [date(2024, 1, 2), date(2024, 1, 3)], ["A"]).ravel().tolist()
+    [1.0, 2.0, 2.0]
+    """
+    places = {symbol: place for place, symbol in enumerate(symbols)}
+    found = np.ones((len(days) + 1, len(symbols)))
+    splits = actions.filter(pl.col("kind") == "split").sort("date", "symbol")
+    for symbol, day, ratio in splits.select("symbol", "date", "value").iter_rows():
+        if symbol in places:
+            found[bisect_left(days, day) :, places[symbol]] *= ratio
+    return found
+
+
+def in_one_unit(actions: pl.DataFrame, level: Level) -> pl.DataFrame:
+    """Actions without those of the kind `unit`, and money a share in the unit of prices on one level.
+
+    >>> told = {"symbol": ["A", "A"], "kind": ["dividend", "unit"], "value": [0.5, 0.01]}
+    >>> table = pl.DataFrame({**told, "date": [date(2024, 1, 2), date(2024, 1, 3)]})
+    >>> [in_one_unit(table, level)["value"].item() for level in ("newest", "first")]
+    [50.0, 0.5]
+    """
+    money = pl.col("kind").is_in(PAYS)
+    for symbol, day, value in actions.filter(kind="unit").select("symbol", "date", "value").iter_rows():
+        other = pl.col("date") < day if level == "newest" else pl.col("date") >= day
+        by = 1 / value if level == "newest" else value
+        own = money & (pl.col("symbol") == symbol) & other
+        actions = actions.with_columns(pl.when(own).then(pl.col("value") * by).otherwise("value").alias("value"))
+    return actions.filter(pl.col("kind") != "unit")

@@ -13,7 +13,8 @@ from gatecast.report.words import begun, counted, is_number, percent
 
 Scores = Mapping[str, Any]
 GATES = {
-    "spike": "spike_sizes", "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
+    "spike": "spike_sizes", "borrow": "what can be borrowed",
+    "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
     "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
 }  # fmt: skip
 """What cut a symbol -> what a reader calls it; of others the setting of the cap."""
@@ -47,6 +48,7 @@ def book(scores: Scores) -> Data | None:
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),
             *_cash(found),
+            *(_dividends(line) for line in own),
         ],
     }
 
@@ -108,5 +110,20 @@ def _cash(found: Scores) -> list[str]:
     )  # fmt: skip
     return [
         f"Cash, in the picture and in the Sharpe ratios, earned {percent(rate)} a year: {source}. What a line leaves "
-        "in cash earns less, by credit_spread. Dividends are not counted."
+        "in cash earns less, by credit_spread."
     ]
+
+
+def _dividends(line: Scores) -> str:
+    """What gatecast's line earned by dividends.
+
+    >>> _dividends({"dividends": 0.0123})
+    'Dividends added 1.2 % of the equity a year, after what is withheld.'
+    """
+    earned = line.get("dividends")
+    if is_number(earned) and earned != 0:
+        return f"Dividends added {percent(earned)} of the equity a year, after what is withheld."
+    return (
+        "No dividends are booked: the table of actions has none of what was held. Prices that are adjusted for "
+        "dividends hold them."
+    )

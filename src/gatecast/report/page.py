@@ -102,6 +102,7 @@ def report_data(run: Run) -> Data:
     window = _window(experiment.schedule, experiment.model.get(NETWORK))
     data = {
         "name": experiment.name or "A run",
+        "survivorship": (scores.get("survivorship") or {}).get("sentence") or None,
         "headline": summary.get("headline") or _headline(verdicts),
         "subline": summary.get("subline"),
         "names": names,

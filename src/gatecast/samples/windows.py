@@ -12,6 +12,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.market.bars import numbered_days, refuse_lacking, session_date
 from gatecast.market.calendar import bars_per_session, listings, missed_sessions
+from gatecast.market.universe import is_inside
 from gatecast.samples.features import available_features, compute_features
 from gatecast.samples.known import delays, known_so_far, read_rows, window_ends
 from gatecast.samples.targets import Facts, Target, encode, make_targets, to_array, to_times
@@ -248,7 +249,7 @@ def make_samples(
     `make_targets`. A sample exists where the
     last `lookback` bars (`context`, if that is more) are in one segment and have every feature, the trailing volatility
     is known, the price moved within `lookback` bars (`stands_still`), and all of them are known by the fill of the
-    decision; see `samples.known` for bars that come late.
+    decision, and the symbol is inside of its universe there; see `samples.known` for bars that come late.
 
     >>> from gatecast.market import synthetic
     >>> samples = make_samples(synthetic.b1(500, seed=1), ("ret_log_1", "x"), lookback=30)["index"]
@@ -304,7 +305,7 @@ def _make_class(
     run = np.arange(len(bars)) - start + 1
     newest = window_ends(bars, delay, context)
     whole = usable & (run >= context) & ~still
-    decided = np.flatnonzero((newest >= 0) & whole[newest])
+    decided = np.flatnonzero((newest >= 0) & whole[newest] & is_inside(bars))
     ends = newest[decided]
     return Samples(
         asset_class, symbols, table, tuple(names), left_out, symbol, segment, listings(bars).to_numpy(),

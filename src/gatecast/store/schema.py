@@ -247,6 +247,14 @@ class Book(Schema):
 Rows = list[dict[str, Any]]
 
 
+class Survivorship(Schema):
+    """What is known of who belonged to the universe when."""
+
+    known: bool = False
+    symbols: Count = 0
+    sentence: Text = ""
+
+
 class Scores(Schema):
     """`scores.json`: what other parts of the program read by name."""
 
@@ -257,6 +265,7 @@ class Scores(Schema):
     refused: list[Refused] = []
     models: list[Score] = []
     delistings: list[Delisting] = []
+    survivorship: Survivorship = Survivorship()
     warnings: list[Text] = []
     holdout: dict[str, Any] | None = None
     trials: dict[str, Any] = {}

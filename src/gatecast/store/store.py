@@ -38,6 +38,7 @@ from gatecast.files import full_path, read, sweep, sync_folder, write, write_who
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import fill_times
+from gatecast.market.universe import UNIVERSE
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
@@ -63,8 +64,9 @@ ABOUT_BYTES = 100_000
 MOST_LEAKS = 20
 INSTANT = timedelta(microseconds=1)
 """Before a decision: rows of several files may come at one moment."""
-SYMBOLS_FILE = "symbols_file"
+SYMBOLS_FILE, UNIVERSE_FILE = "symbols_file", "universe"
 SYMBOLS = dict.fromkeys(("symbol", "asset_class", "close", "calendar"), pl.String)
+"""Columns of a symbols file that is kept; one of an earlier version has no currencies."""
 """Columns of the table of symbols that a store keeps."""
 KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
@@ -487,14 +489,19 @@ class Store:
         return self.bars.actions
 
     def table(self, name: str) -> pl.DataFrame:
-        """A table that was given beside the bars, by the name of its option: of symbols as text, or of actions.
+        """A table that was given beside the bars, by the name of its option: of symbols as text, of a universe, or of
+        actions.
 
         Raises `StoreError` for one that is none, and where there is none.
         """
         if name not in self.state.tables:
             raise StoreError(f"{self.folder} keeps no table {name!r}: it has {sorted(self.state.tables)}.")
         part = self.state.tables[name]
-        return self.artefacts.table(part, SYMBOLS) if name == SYMBOLS_FILE else actions_of(self.artefacts, part)
+        if name == SYMBOLS_FILE:
+            return self.artefacts.table(part, SYMBOLS, further=(pl.String,))
+        if name == UNIVERSE_FILE:
+            return self.artefacts.table(part, UNIVERSE)
+        return actions_of(self.artefacts, part)
 
     def set_actions(self, actions: pl.DataFrame, now: datetime, more: Mapping[str, Any] | None = None) -> Record:
         """Stores the table of all actions that are known. `more`: what else the record shall hold, as JSON."""

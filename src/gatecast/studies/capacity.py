@@ -126,7 +126,7 @@ def capacity(
         got = f"got {odd[0]:g}" if odd else "got none"
         raise SettingsError(f"costs and capitals must be one number each or more, costs from 0 to {MOST_TIMES}; {got}.")
     settings = experiment.book
-    sessions = sessions_by(chain.facts, settings)
+    sessions = sessions_by(chain.facts, settings, level="newest")
     core, deviations = core_path(sessions, settings.core), deviations_of(chain.classes, sessions, ENSEMBLE)
     begin = first_session([deviations], core)
     if begin < 0:

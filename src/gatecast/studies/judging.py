@@ -40,7 +40,7 @@ from gatecast.evaluation.verdict import Verdict, judge, judge_strategy, with_tri
 from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL, RIVALS, always
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
-from gatecast.market.bars import session_date
+from gatecast.market.bars import refuse_lacking, session_date
 from gatecast.market.facts import Facts, facts_of
 from gatecast.market.reading import as_day
 from gatecast.metrics import significance
@@ -210,6 +210,7 @@ def judge_forecasts(
     """
     if not 0 <= copies <= MOST_COPIES:
         raise SettingsError(f"copies = {copies}: expected 0 to {MOST_COPIES:,}.")
+    refuse_lacking(bars)
     theirs = read_outside(source, bars, horizon=horizon, name=name)
     asked = _Asked(
         facts_of(bars, actions), None if cutoff is None else as_day(cutoff, "cutoff"), copies, seed, costs or Costs(),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -22,31 +22,53 @@ from pydantic import Field
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
+from gatecast.market.actions import with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import fill_times, sessions_of
 from gatecast.market.classes import currencies_of
+from gatecast.market.steps import Level, in_one_unit, splits_so_far
+from gatecast.market.universe import INSIDE, is_inside
 from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, spiked
-from gatecast.trading.grid import MONTH, QUARTER, Grid, forward_filled, grid_of, mean_of_last
+from gatecast.trading.grid import (
+    INTEREST,
+    LOANS,
+    MONTH,
+    QUARTER,
+    Grid,
+    carry_of,
+    forward_filled,
+    grid_of,
+    loans_of,
+    mean_of_last,
+)
 from gatecast.trading.money import (
+    CONTRACTS,
     DAYS_OF_RATES,
+    ROLLS,
     UNKNOWN_BENCHMARK,
+    UNKNOWN_DEVIATION,
     Account,
     Booked,
     End,
     Event,
     Instruments,
+    Roll,
     Session,
     book_session,
+    can_be_lent,
     cash_rates,
+    conversion_rates,
     events_of,
+    margin_shares,
     to_frame,
 )
 from gatecast.trading.sizing import BookSettings, BookState, BookView, trades_of
 from gatecast.trading.strategies import MARKET
+from gatecast.trading.terms import as_table
 
 if TYPE_CHECKING:
     from gatecast.market.facts import Facts
@@ -82,9 +104,17 @@ class Book(Settings):
             raise SettingsError(f"book.benchmark: the bars have no symbol {self.benchmark!r}. {advice}")
 
     def with_file_read(self) -> Book:
-        """The same with the core's weights in place of the file that has them, so that settings travel without it."""
-        read: Book = self.replace(core=self.core.with_file_read())
+        """The same with weights and tables in place of the files that have them, so that settings travel without."""
+        read: Book = self.replace(core=self.core.with_file_read(), money=self.money.with_files_read())
         return read
+
+    def priced_in(self, currencies: Mapping[str, str]) -> Book:
+        """The same with the currencies of symbols that the settings do not name."""
+        own = {**currencies, **self.money.currencies}
+        if own == self.money.currencies:
+            return self
+        named: Book = self.replace(money=self.money.replace(currencies=own))
+        return named
 
 
 @dataclass(frozen=True)
@@ -95,8 +125,11 @@ class Sessions:
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision. returns: simple, from close to
-    close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun and its end is not
-    known. events: ends of symbols, by session; dividends are ignored.
+    close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun, its end is not
+    known, and its currency has a rate. inside: whether it belongs to its universe. split: product of the ratios of
+    splits up to each session: prices times it are on one level. lent: whether a short that is decided can be borrowed
+    at the next fill; recalled: whether it has to be bought there. loans, carry: what tables say, see
+    `trading.money.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -106,6 +139,12 @@ class Sessions:
     known: BoolArray
     returns: FloatArray
     listed: BoolArray
+    split: FloatArray
+    inside: BoolArray
+    lent: BoolArray
+    recalled: BoolArray
+    loans: Mapping[str, FloatArray | BoolArray]
+    carry: FloatArray | None
     events: Mapping[date, tuple[Event, ...]]
     benchmark: FloatArray
     rate: FloatArray
@@ -128,6 +167,23 @@ class Sessions:
         """Symbol -> its column."""
         return {name: place for place, name in enumerate(self.names)}
 
+    @cached_property
+    def price(self) -> FloatArray:
+        """(sessions, symbols) the newest known close in the book's currency, as it is after the splits since."""
+        level = np.where(self.known, self.grid.close * self.split, np.nan)
+        return forward_filled(level) / self.split * self.rate
+
+    def grown(self, place: int) -> FloatArray:
+        """(symbols,) what splits made of one unit in a session."""
+        return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
+
+    def least_units(self, place: int, held: FloatArray) -> FloatArray | None:
+        """(symbols,) units that no holding may be below from the next fill on, see `sizing.BookView`."""
+        lent, recalled = self.lent[place], self.recalled[place]
+        if lent.all() and not recalled.any():
+            return None
+        return np.where(recalled, 0.0, np.where(lent, -np.inf, np.minimum(held, 0.0)))
+
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""
         grid = self.grid
@@ -137,19 +193,28 @@ class Sessions:
         )  # fmt: skip
         return replace(
             self, grid=grid, known=self.known[:count], returns=self.returns[:count], listed=self.listed[:count],
+            split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
+            recalled=self.recalled[:count],
+            loans={name: one[:count] for name, one in self.loans.items()},
+            carry=None if self.carry is None else self.carry[:count],
             benchmark=self.benchmark[:count], rate=self.rate[:count],
         )  # fmt: skip
 
 
-def sessions_by(facts: Facts, settings: Book) -> Sessions:
-    """The bars of all classes, session by session."""
+def sessions_by(facts: Facts, settings: Book, *, level: Level = "first") -> Sessions:
+    """The bars of all classes, session by session, as they were traded: not adjusted for splits.
+
+    `level`: which bars are on the level that splits brought all to; of a store "first", of a file that was read
+    "newest".
+    """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
     for name in settings.size.lots:
         if name not in classes:
             raise SettingsError(f"lots: the bars have no symbol {name!r}. {did_you_mean(name, list(classes))}")
-    classes, left_out = _countable(classes, settings, last_bars)
-    instruments = _instruments(classes, settings, last_bars)
+    terms = _Terms.of(settings, last_bars)
+    classes, left_out = terms.countable(classes)
+    instruments = terms.instruments(classes)
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
     bars = facts.bars.filter(pl.Series(own))
     grid = grid_of(bars, facts.fills[own])
@@ -157,45 +222,135 @@ def sessions_by(facts: Facts, settings: Book) -> Sessions:
     grid = replace(grid, volume=counted[0], usual_volume=counted[1])
     known, early = _in_time(bars, grid)
     grid = replace(grid, fill=np.where(early, grid.close, grid.fill), at_open=grid.at_open & ~early)
-    events = events_of(facts.actions.clear(), grid.days, facts.ends)
     returns, gone = np.where(known, grid.returns, np.nan), _gone(facts, grid)
+    actions, not_given = _of_the_book(in_one_unit(facts.actions, level), grid.symbols)
+    split = splits_so_far(actions, grid.days, grid.symbols)
+    split, whole = split[:-1], split[-1]
+    raw = (whole if level == "newest" else 1.0) / split
+    grid = replace(grid, fill=grid.fill * raw, close=grid.close * raw)
+    ends = facts.ends.filter(pl.col("symbol").is_in(grid.symbols))
+    events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), _closes(bars))
+    events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
+    _add_rolls(returns, events, grid)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
         returns[row, column] = np.nan  # another instrument under the name ends the old one for good
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
+    rate = grid.rates(instruments, settings.money.currency)
+    lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
+    rates = terms.table("rates", INTEREST)
     return Sessions(
-        grid=grid, classes=tuple(classes.values()), known=known, returns=returns, listed=begun & ~gone,
+        grid=grid, classes=tuple(classes.values()), known=known, returns=returns,
+        listed=begun & ~gone & np.isfinite(rate), split=split, inside=_inside(bars, grid), lent=lent,
+        recalled=recalled, loans=loans,
+        carry=None if rates is None else carry_of(rates, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
-        benchmark=_benchmark(grid.days, settings.money), rate=grid.rates(instruments, settings.money.currency),
+        benchmark=_benchmark(grid.days, settings.money), rate=rate,
         per_year=np.array([sessions_of(bars.filter(pl.col("asset_class") == kind)) for kind in classes.values()]),
-        left_out=left_out, instruments=instruments,
+        left_out=left_out | not_given, instruments=instruments,
     )  # fmt: skip
 
 
-def _instruments(classes: Mapping[str, str], settings: Book, last_bars: Mapping[str, date]) -> Instruments:
-    pairs = {name: pair[1] for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
-    return Instruments.of(classes, settings.money, last_bars=last_bars, lots=settings.size.lots, currencies=pairs)
+@dataclass(frozen=True)
+class _Terms:
+    """What settings and tables say of symbols. `last_bars`: symbol -> session of its last bar."""
+
+    settings: Book
+    last_bars: Mapping[str, date]
+    contracts: pl.DataFrame | None
+    rolls: pl.DataFrame | None
+
+    @classmethod
+    def of(cls, settings: Book, last_bars: Mapping[str, date]) -> _Terms:
+        """The terms of a book's settings."""
+        money = settings.money
+        contracts, rolls = as_table(money.contracts, CONTRACTS, "contracts"), as_table(money.rolls, ROLLS, "rolls")
+        return cls(settings, last_bars, contracts, rolls)
+
+    def table(self, name: Literal["borrow", "rates"], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame | None:
+        """A table of the settings of money."""
+        return as_table(getattr(self.settings.money, name), columns, name)
+
+    def rolls_of(self, symbols: Sequence[str]) -> pl.DataFrame | None:
+        """The rolls of these symbols."""
+        return None if self.rolls is None else self.rolls.filter(pl.col("symbol").is_in(symbols))
+
+    def instruments(self, classes: Mapping[str, str]) -> Instruments:
+        """What is fixed about symbols. Raises `BarsError` for one whose money cannot be counted."""
+        pairs = {name: pair[1] for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
+        return Instruments.of(
+            classes, self.settings.money, contracts=self.contracts, rolls=self.rolls, last_bars=self.last_bars,
+            lots=self.settings.size.lots, currencies={**self.settings.money.currencies, **pairs},
+        )  # fmt: skip
+
+    def countable(self, classes: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Symbol -> class of those whose money can be counted, and symbol -> why of the others."""
+        kept, left_out, home = dict[str, str](), dict[str, str](), self.settings.money.currency
+        pairs = {"".join(pair) for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
+        closes = {name: np.ones(1) for name in pairs}
+        for name, kind in classes.items():
+            try:
+                (currency,) = self.instruments({name: kind}).currency
+                conversion_rates([currency], home, closes, 1)
+                kept[name] = kind
+            except BarsError as error:
+                left_out[name] = said if repr(name) in (said := str(error)) else f"{name!r}: {said}"
+        return kept, left_out
 
 
-def _countable(
-    classes: Mapping[str, str], settings: Book, last_bars: Mapping[str, date]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Symbol -> class of those whose money can be counted, and symbol -> why of the others."""
-    kept, left_out = dict[str, str](), dict[str, str]()
-    pairs = {pair for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
-    home = settings.money.currency
-    for name, kind in classes.items():
-        pair = currencies_of(name) if kind == "fx" else None
-        if pair and home != pair[1] and not {(pair[1], home), (home, pair[1])} & pairs:
-            left_out[name] = f"{name!r}: no rate from {pair[1]} to {home} is among the symbols."
-            continue
-        try:
-            _instruments({name: kind}, settings, last_bars)
-            kept[name] = kind
-        except BarsError as error:
-            left_out[name] = str(error)
-    return kept, left_out
+def _loans(
+    table: pl.DataFrame | None, grid: Grid, rate: FloatArray, instruments: Instruments, money: MoneySettings
+) -> tuple[BoolArray, BoolArray, Mapping[str, FloatArray | BoolArray]]:
+    """(sessions, symbols) what can be sold short and what is recalled, decided at the close; and `loans_of`."""
+    told = np.full(grid.close.shape, np.nan)
+    recalled, loans = np.zeros(grid.close.shape, np.bool_), dict[str, FloatArray | BoolArray]()
+    if table is not None:
+        loans, tomorrow = loans_of(table, grid), tuple(day + timedelta(days=1) for day in grid.days)
+        at_close = loans_of(table, replace(grid, days=tomorrow))
+        told, recalled = at_close["lent"].astype(np.float64), at_close["recalled"].astype(np.bool_)
+    usual = mean_of_last(grid.volume, MONTH) * rate
+    rows = [can_be_lent(instruments, money, usual[row], told[row]) for row in range(len(grid.days))]
+    lent = np.array(rows, np.bool_).reshape(grid.close.shape)
+    return lent, recalled & instruments.funded, loans
+
+
+def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid: Grid) -> None:
+    """Returns of the first session of a next contract, from its own close before."""
+    before = forward_filled(grid.close)
+    for day, booked in events.items():
+        for one in (one for one in booked if isinstance(one, Roll)):
+            row, column = grid.days.index(day), grid.symbols.index(one.symbol)
+            if row and np.isfinite(returns[row, column]):
+                returns[row, column] = grid.close[row, column] / (before[row - 1, column] + one.gap) - 1
+
+
+def _of_the_book(actions: pl.DataFrame, symbols: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The actions of symbols of the book that give nothing but symbols of the book; and symbol -> why it is not given.
+
+    What is given and has no bars counts as nothing; where the old symbol goes, its end is booked with its return.
+    """
+    table = with_terms(actions).filter(pl.col("symbol").is_in(symbols))
+    unknown = pl.col("into").is_not_null() & ~pl.col("into").is_in(symbols)
+    why = {
+        row["into"]: f"{row['into']!r}, which a {row['kind']} of {row['symbol']!r} on {row['date']} gives, is not in "
+        "the book: what is given counts as nothing."
+        for row in table.filter(unknown, pl.col("kind") == "spin_off").iter_rows(named=True)
+    }  # fmt: skip
+    return table.filter(~unknown), why
+
+
+def _at_close(event: Event, day: date, grid: Grid) -> Event:
+    """An event of a session; the end of a symbol that has a bar in it comes after that bar."""
+    if not isinstance(event, End):
+        return event
+    traded = np.isfinite(grid.close[grid.days.index(day), grid.symbols.index(event.symbol)])
+    return replace(event, at_close=bool(traded))
+
+
+def _closes(bars: pl.DataFrame) -> list[datetime]:
+    """The last close of each session."""
+    return bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
 
 
 def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
@@ -221,6 +376,18 @@ def _in_time(bars: pl.DataFrame, grid: Grid) -> tuple[BoolArray, BoolArray]:
     early = np.zeros(len(grid.symbols), np.bool_)
     early[np.unique(at[1][(last["_fill"] < last["_end"]).to_numpy()])] = True
     return known, early
+
+
+def _inside(bars: pl.DataFrame, grid: Grid) -> BoolArray:
+    """(sessions, symbols) whether the symbol belongs to its universe, as at its newest bar."""
+    if INSIDE not in bars.columns:
+        return np.ones(grid.close.shape, np.bool_)
+    last = bars.select("symbol", day=session_date(pl.col("time")), inside=pl.Series(is_inside(bars)))
+    last = last.group_by("symbol", "day", maintain_order=True).last()
+    days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
+    found = np.full(grid.close.shape, np.nan)
+    found[days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()] = last["inside"]
+    return np.asarray(forward_filled(found) > 0, np.bool_)
 
 
 def _gone(facts: Facts, grid: Grid) -> BoolArray:
@@ -327,7 +494,7 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
         return np.zeros(sessions.grid.close.shape)
     settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
-    for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
+    for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed & sessions.inside, strict=True):
         state = state.after(day, returns, listed, settings)
         weights.append(state.weights)
     return np.array(weights)
@@ -393,13 +560,14 @@ def run_line(
     names, instruments, size = sessions.names, sessions.instruments, settings.size
     usual, known = mean_of_last(deviations, QUARTER), forward_filled(deviations)
     scales = np.where(np.isfinite(deviations), deviations, past_deviations(sessions.returns))
+    unforecast = np.nan_to_num(forward_filled(scales), nan=UNKNOWN_DEVIATION)
     correlations = Correlations.start(names, sessions.classes)
     for place in range(1, begin + 1):
         correlations = correlations.after(sessions.returns[place], scales[place - 1])
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
     orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
-    nothing = np.zeros(len(names))
-    price = forward_filled(np.where(sessions.known, sessions.grid.close, np.nan)) * sessions.rate
+    nothing, margins = np.zeros(len(names)), bool(instruments.margin.any())
+    price = sessions.price
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
     variances, earned, findings = [], [], dict[str, tuple[int, str]]()
@@ -407,20 +575,24 @@ def run_line(
         session = money_session(sessions, place, deviations, usual)
         before = account
         account, done = book_session(account, session, orders, instruments, settings.money)
-        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders)  # for the name's next bar
+        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders * sessions.grown(place))
         net = done.equity / done.before - 1 if done.before > 0 else 0.0
         late = np.where(sessions.known[place] | (account.units == 0) | ~instruments.funded, 0.0, account.units)
-        unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (price[place] - account.price * account.rate))
+        booked_at = account.price * account.rate
+        newest = np.where(np.isnan(price[place]), booked_at, price[place])  # what was given may have no bar yet
+        unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (newest - booked_at))
         seen, equity = equity, account.equity(instruments) + float(unseen.sum())  # by the prices that are known
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
         if covariance is not None and seen > 0:
-            worth = np.where(account.units == 0, 0.0, account.units * before.price)
+            worth = np.where(
+                account.units == 0, 0.0, account.units * before.price * before.rate / sessions.grown(place)
+            )
             filled, trades = worth * instruments.multiplier / seen, np.isfinite(sessions.returns[place])
             earned_net = equity / seen - 1 - done.interest / seen
             state = state.after_return(earned_net, book_variance(filled, covariance, trades))
         state = state.after_equity(equity, size)
-        ahead = known[place]
+        ahead = np.where(np.isnan(known[place]) & (account.units != 0), unforecast[place], known[place])
         which = np.flatnonzero(ahead > 0)
         correlation = np.full((len(names), len(names)), np.nan)
         own = correlations.correlation(which)
@@ -433,16 +605,19 @@ def run_line(
             wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
         tradable = sessions.listed[place] & sessions.known[place]
         wanted = np.where(deviations[place] > 0, core[place], 0.0)
+        least = sessions.least_units(place, account.units + waiting)
+        margin = margin_shares(instruments, newest / sessions.rate[place]) if margins else nothing
         if rebalanced or place == begin:
             sized = trades_of(
                 BookView(
                     names=names, classes=sessions.classes, core=wanted,
                     tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
                     evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
-                    held=account.units + waiting, price=price[place] * instruments.multiplier, lot=instruments.lot,
-                    volume=usual_volume[place], margin=nothing, funded=instruments.funded,
+                    held=np.where(newest > 0, account.units + waiting, 0.0), price=newest * instruments.multiplier,
+                    lot=instruments.lot,
+                    volume=usual_volume[place], margin=margin, funded=instruments.funded, least=least,
                     cost=instruments.commission + instruments.half_spread, tradable=tradable,
-                    closing=~sessions.listed[place],
+                    closing=~(sessions.listed[place] & sessions.inside[place]),
                     spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
                 ),
                 state, size,
@@ -488,7 +663,8 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
     return Session(
         day=grid.days[place], fill=grid.fill[place], close=grid.close[place], at_open=grid.at_open[place],
         rate=sessions.rate[place], deviation=deviations[last], usual_deviation=usual[last], volume=grid.volume[place],
-        usual_volume=grid.usual_volume[place], benchmark=float(sessions.benchmark[place]),
+        usual_volume=grid.usual_volume[place], carry=None if sessions.carry is None else sessions.carry[place],
+        **{name: one[place] for name, one in sessions.loans.items()}, benchmark=float(sessions.benchmark[place]),
         events=sessions.events.get(grid.days[place], ()),
     )  # fmt: skip
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
 from gatecast.market.classes import asset_class as find_class
 from gatecast.settings import Settings
+from gatecast.trading.terms import Contract, InterestRate, Loan, RollDate, Row, read_rows
 
 BASIS_POINT = 1e-4
 BasisPoints = Annotated[float, Field(ge=0, le=10_000)]
@@ -76,7 +77,9 @@ class MoneySettings(Settings):
     impact: Annotated[float, Field(ge=0, le=100)] = 1.0
     """b of the market's impact b sigma |x|^1.5 / sqrt(V), x and V in money"""
     unknown_share_of_volume: Fraction = 1e-4
-    """share of a session's volume that an order is taken to be where no volume is known"""
+    """share of a session's volume that an order is taken to be where the class has no volumes"""
+    unknown_share_of_small: Fraction = 0.01
+    """the same for an equity or etf whose volume is not known, which counts as small"""
     benchmark_rate: Rate | None = Field(default=None, examples=[0.03])
     """interest on cash without spread, a fraction a year; left out: of dollars that of one-month bills, as far as it is
     known (November 2018, then its last value), of other currencies .02"""
@@ -97,3 +100,24 @@ class MoneySettings(Settings):
     nothing"""
     withholding: Fraction = 0.15
     """share of a long holding's dividends that is withheld, for symbols without a share of their own"""
+    currencies: dict[str, Annotated[str, Field(pattern="^[A-Za-z]{3}$")]] = Field(default={}, examples=[{"SIE": "EUR"}])
+    """symbol and currency of its prices, GBX for pence, where that is not the book's; a column currency of the symbols
+    file says it as well"""
+    borrow: str | tuple[Loan, ...] | None = Field(default=None, examples=["borrow.csv"])
+    """a table of symbol, date, available, rate and recall: what can be sold short, at which rate a year, and what is
+    wanted back; each row holds from the session after its date to the symbol's next; left out: `least_lent_volume`"""
+    rates: str | tuple[InterestRate, ...] | None = Field(default=None, examples=["rates.csv"])
+    """a table of currency, date and rate: interest rates a year, whose difference a currency pair earns"""
+    contracts: str | tuple[Contract, ...] | None = Field(default=None, examples=["contracts.csv"])
+    """a table of symbol, multiplier, tick, currency, margin and last_trade, of perpetual contracts funding_hours; a
+    future without a row is not in the book"""
+    rolls: str | tuple[RollDate, ...] | None = Field(default=None, examples=["rolls.csv"])
+    """a table of symbol, date and gap: the first session of each next contract, and its close of the session before
+    less that of the old one"""
+
+    def with_files_read(self) -> Self:
+        """The same with the rows of the files that settings name, so that settings travel without them."""
+        kinds: dict[str, type[Row]] = {"borrow": Loan, "rates": InterestRate, "contracts": Contract, "rolls": RollDate}
+        named = {name: getattr(self, name) for name in kinds}
+        read = {name: read_rows(path, kinds[name]) for name, path in named.items() if isinstance(path, str)}
+        return self.replace(**read) if read else self

@@ -19,7 +19,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.libraries import without_matplotlib
-from gatecast.market.actions import GIVES, GOES, LEVELS, with_terms
+from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import session_date
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -265,12 +265,13 @@ class End:
 
     Unknown terms are the worse for the holder: the class's for a long holding, 0 for a short one. `vendor`: the source
     ended, not the symbol, which is sold at its last close and pays for it. A symbol that trades again after either is
-    sold at its first fill, and what was booked is taken back.
+    sold at its first fill, and what was booked is taken back. `at_close`: after the session's fill, on its close.
     """
 
     symbol: str
     value: float | None = None
     vendor: bool = False
+    at_close: bool = False
 
 
 Event = Dividend | Exchange | Roll | End
@@ -313,35 +314,20 @@ class Session:
     events: tuple[Event, ...] = ()
 
 
-def refuse_dividends_beside_adjusted_bars(events: Sequence[Event], adjusted: bool) -> None:
-    """Raises `BarsError` for dividends in cash beside bars whose prices hold them already.
-
-    >>> refuse_dividends_beside_adjusted_bars([Dividend("A", 0.5)], adjusted=True)
-    Traceback (most recent call last):
-        ...
-    gatecast.errors.BarsError: 'A' has a dividend in cash, and the bars are adjusted for dividends: it would be earned \
-twice. Give raw bars, or leave the dividends out.
-    """
-    found = next((one for one in events if isinstance(one, Dividend)), None)
-    if adjusted and found is not None:
-        raise BarsError(
-            f"{found.symbol!r} has a dividend in cash, and the bars are adjusted for dividends: it would be earned "
-            "twice. Give raw bars, or leave the dividends out."
-        )
-
-
 def events_of(
     actions: pl.DataFrame,
     sessions: Sequence[date],
     ends: pl.DataFrame | None = None,
     rolls: pl.DataFrame | None = None,
+    closes: Sequence[datetime] | None = None,
 ) -> dict[date, tuple[Event, ...]]:
     """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
-    it; what comes after the last session is left out. Splits and other units come first, ends last. `ends`: those that
-    `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of the table. An end that is
-    that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
+    it; what comes after the last session is left out. `closes`: of the sessions, UTC: no action but a split is booked
+    before the first close at which it is known. Splits come first, ends last. A `unit` is no event: prices are in one
+    unit. `ends`: those that `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of
+    the table. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -350,21 +336,26 @@ def events_of(
     """
     rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
     gone = [(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES]
-    booked: list[tuple[date, int, Event]] = [
-        (row["date"], 1, Roll(row["symbol"], row["gap"])) for row in rows_of(rolls, ROLLS, "rolls")
+    booked: list[tuple[date, int, Event, datetime | None]] = [
+        (row["date"], 1, Roll(row["symbol"], row["gap"]), None) for row in rows_of(rolls, ROLLS, "rolls")
     ]
     for row in rows:
-        if row["kind"] != "delisting":
-            booked.append((row["date"], 0 if row["kind"] in LEVELS else 1, _event_of(row)))
-        elif ends is None:
-            booked.append((row["date"] + timedelta(days=1), 2, End(row["symbol"], row["value"])))
+        if row["kind"] == "split":
+            booked.append((row["date"], 0, _event_of(row), None))  # prices are on one level, whoever knew it
+        elif row["kind"] == "delisting":
+            if ends is None:
+                booked.append((row["date"] + timedelta(days=1), 2, End(row["symbol"], row["value"]), row["known_at"]))
+        elif row["kind"] != "unit":
+            booked.append((row["date"], 1, _event_of(row), row["known_at"]))
     if ends is not None:
         told = ends.select("symbol", "kind", "value", day=session_date(pl.col("time")))
         for symbol, kind, value, day in told.sort("day", "symbol").iter_rows():
-            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor")))
+            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor"), None))
     found: dict[date, list[tuple[int, Event]]] = {}
-    for day, rank, event in booked:
+    for day, rank, event, known_at in booked:
         place = bisect_left(sessions, day)
+        if closes is not None and known_at is not None:
+            place = max(place, bisect_left(closes, known_at))
         merged = isinstance(event, End) and not event.vendor and event.value is not None
         if merged and any(event.symbol == symbol and abs(day - then).days <= NEAR for symbol, then in gone):
             continue
@@ -375,7 +366,7 @@ def events_of(
 
 def _event_of(row: Mapping[str, Any]) -> Event:
     symbol, kind, value, into = row["symbol"], row["kind"], row["value"], row["into"] or ""
-    if kind in LEVELS:
+    if kind == "split":
         return Exchange(symbol, keep=value)
     if kind == "merger":
         return Exchange(symbol, cash=value, into=into, ratio=row["ratio"] or 1.0)
@@ -506,10 +497,14 @@ def book_session(
     work = _Work(account, session, np.array(orders, np.float64), instruments, settings)
     work.revalue()
     work.pass_nights()
+    late = [event for event in session.events if isinstance(event, End) and event.at_close]
     for event in session.events:
-        work.book(event)
+        if event not in late:
+            work.book(event)
     work.take_back_ends()
     work.fill()
+    for event in late:
+        work.book(event)
     return work.closed()
 
 
@@ -673,8 +668,9 @@ class _Work:
     # ── the fill ──
 
     def trades(self) -> BoolArray:
-        """Whether an order can be filled."""
-        return np.isfinite(self.session.fill) & np.isfinite(self.session.close) & ~self.ended
+        """Whether an order can be filled: not where nobody traded."""
+        there = np.isfinite(self.session.fill) & np.isfinite(self.session.close) & ~self.ended
+        return there if self.session.volume is None else there & (self.session.volume != 0)
 
     def filled_units(self) -> FloatArray:
         """The orders, as far as they can be filled."""
@@ -688,15 +684,9 @@ class _Work:
 
     def lent(self) -> BoolArray:
         """Whether units can be sold short."""
-        session, instruments = self.session, self.instruments
-        assumed = instruments.lendable & ~instruments.has_volume
-        if session.usual_volume is not None:
-            known, enough = ~np.isnan(session.usual_volume), self.settings.least_lent_volume
-            large = session.usual_volume * self.rate >= enough
-            assumed = instruments.lendable & np.where(known, large, ~instruments.has_volume)
-        if session.lent is not None:
-            assumed = np.where(np.isnan(session.lent), assumed, session.lent > 0)
-        return np.asarray(assumed | ~instruments.funded, np.bool_)
+        usual = self.session.usual_volume
+        value = None if usual is None else usual * self.rate
+        return can_be_lent(self.instruments, self.settings, value, self.session.lent)
 
     def fill(self) -> None:
         """Orders are filled, and all is valued at the close."""
@@ -762,6 +752,23 @@ class _Work:
 # ── single rules ──────────────────────────────────────────────────────────────────────────────────
 
 
+def can_be_lent(
+    instruments: Instruments, settings: MoneySettings, usual_volume: FloatArray | None, told: FloatArray | None = None
+) -> BoolArray:
+    """(symbols,) whether units can be sold short; what takes no money always can.
+
+    `told`: 1 or 0, NaN where nobody says. There it is assumed by the class and `usual_volume`, the mean value traded a
+    session in the currency of the book (NaN where it is not known).
+    """
+    assumed = instruments.lendable & ~instruments.has_volume
+    if usual_volume is not None:
+        known, large = ~np.isnan(usual_volume), usual_volume >= settings.least_lent_volume
+        assumed = instruments.lendable & np.where(known, large, ~instruments.has_volume)
+    if told is not None:
+        assumed = np.where(np.isnan(told), assumed, told > 0)
+    return np.asarray(assumed | ~instruments.funded, np.bool_)
+
+
 def trading_costs(
     units: FloatArray,
     value: FloatArray,
@@ -776,7 +783,8 @@ def trading_costs(
 
     `units` and `value` (in the currency of the book) of the orders, at or above 0; the rest as in `Session`. The
     commission of an order is at least the minimum. The spread widens with the forecast deviation over its mean, and
-    does not become narrower. Without a volume the order is taken to be `unknown_share_of_volume` of one.
+    does not become narrower. Without a volume the order is taken to be `unknown_share_of_volume` of one, or, of a class
+    that has volumes, `unknown_share_of_small`.
     """
     traded = units > 0
     commission = value * instruments.commission
@@ -791,7 +799,7 @@ def trading_costs(
     sigma = np.full(len(units), UNKNOWN_DEVIATION)
     if deviation is not None:
         sigma = np.where(np.isnan(deviation), sigma, deviation)
-    share = np.full(len(units), settings.unknown_share_of_volume)
+    share = np.where(instruments.has_volume, settings.unknown_share_of_small, settings.unknown_share_of_volume)
     if volume is not None:
         money = volume * rate
         np.divide(value, money, out=share, where=money > 0)
@@ -801,6 +809,19 @@ def trading_costs(
         np.asarray(np.where(traded, spread, 0.0), np.float64),
         np.asarray(np.where(traded, impact, 0.0), np.float64),
     )
+
+
+def margin_shares(instruments: Instruments, price: FloatArray) -> FloatArray:
+    """(symbols,) the margin of a holding as a share of its value; `price` in the symbol's currency, NaN where unknown.
+
+    >>> table = {"symbol": ["A"], "multiplier": [50.0], "tick": [0.25], "currency": ["USD"], "margin": [12500.0]}
+    >>> last = pl.DataFrame({**table, "last_trade": [date(2024, 6, 21)]})
+    >>> own = Instruments.of({"A": "future"}, MoneySettings(), contracts=last, last_bars={"A": date(2024, 6, 3)})
+    >>> margin_shares(own, np.array([5000.0])).tolist()
+    [0.05]
+    """
+    value = instruments.multiplier * price
+    return np.divide(instruments.margin, value, out=np.zeros(len(value)), where=(instruments.margin > 0) & (value > 0))
 
 
 def market_impact(value: Any, share: Any, deviation: Any) -> Any:
@@ -861,19 +882,20 @@ def conversion_rates(
     """(sessions, symbols) money of the book for one unit of each currency, from closes of pairs, such as "EURUSD".
 
     `pairs`: name -> (sessions,) closes. A pair the other way round is turned. Raises `BarsError` for a currency without
-    a pair with that of the book.
+    a pair with that of the book. Of `MINOR` currencies, such as pence, the rate is that of their share.
 
     >>> conversion_rates(["USD", "JPY"], "USD", {"USDJPY": np.array([100.0, 125.0])}, 2).tolist()
     [[1.0, 0.01], [1.0, 0.008]]
     """
     found = []
-    for currency in currencies:
-        if currency == book:
-            found.append(np.ones(sessions))
+    for given in currencies:
+        currency, share = MINOR.get(given, (given, 1.0))
+        if given == book or currency == book:
+            found.append(np.full(sessions, 1.0 if given == book else share))
         elif currency + book in pairs:
-            found.append(pairs[currency + book])
+            found.append(share * pairs[currency + book])
         elif book + currency in pairs:
-            found.append(1 / pairs[book + currency])
+            found.append(share / pairs[book + currency])
         else:
             raise BarsError(
                 f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its "

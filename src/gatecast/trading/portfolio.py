@@ -48,7 +48,7 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, facts: Facts) -> pl.S
 
     A symbol is alive from its first bar on, until ten days after its last; where it was held or bought at its last two
     bars it stays alive through a halt, up to the close at which its end is booked (not at it) or to its return; bars
-    that clear last trades after known terms are none.
+    that clear last trades after known terms, and those outside of its universe, are none.
     Only bars, weights and ends up to that time count: that a symbol will come back, or never will, is not known then.
     """
     if times.is_empty():
@@ -65,7 +65,7 @@ def symbols_alive(times: pl.Series, weights: pl.DataFrame, facts: Facts) -> pl.S
     table = (
         table.sort("time")
         .join_asof(
-            facts.ends.select("symbol", end=time.cast(clock)).sort("end"),
+            facts.leaves.select("symbol", end=time.cast(clock)),
             left_on="time", right_on="end", by="symbol", strategy="forward", check_sortedness=False,
         )
         .sort("symbol", "time")

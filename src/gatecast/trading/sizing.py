@@ -102,7 +102,8 @@ class BookView:
         margin alone is. cost: of a trade, as a fraction of its value.
     tradable: whether the name trades at the next fill; what does not is held. closing: whether it is to be sold,
         because of a limit, a stop, a delisting or a halt of the book.
-    stress: whether the market is under stress.
+    stress: whether the market is under stress. least: units that no holding may be below: 0 where a short is recalled,
+        what is held where none is lent, else minus infinity; None: all can be sold short.
     """
 
     names: tuple[str, ...]
@@ -123,6 +124,7 @@ class BookView:
     closing: BoolArray
     spiked: FloatArray | None = None
     stress: bool = False
+    least: FloatArray | None = None
 
     def unit(self, equity: float) -> FloatArray:
         """(names,) the value of one unit as a share of equity, NaN without a price."""
@@ -213,9 +215,9 @@ class Sized:
 
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
     caps. `gate`: what cut a name last, "" where nothing did: name, class, gross, margin, net, spike, halt, close, stop,
-    participation, lot, ticket or cash. `volatility`: of the target, a year, with the level in it; `spiked` with each
-    class falling together, NaN where that is not given. `target_reached`: whether the volatility is the one aimed at.
-    `state`: with the targets of this close.
+    borrow, participation, lot, ticket or cash. `volatility`: of the target, a year, with the level in it; `spiked` with
+    each class falling together, NaN where that is not given. `target_reached`: whether the volatility is the one aimed
+    at. `state`: with the targets of this close.
     """
 
     trades: FloatArray
@@ -250,7 +252,8 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     closing, caps = view.closing | ruined | stopped, _Caps.of(view, settings)
 
     stuck = np.where(view.tradable, 0.0, held)
-    wanted = _scaled(view, settings, state.level, stuck, closing, gates, findings)
+    least = _least(view, unit)
+    wanted = _scaled(view, settings, state.level, stuck, closing, least, gates, findings)
     gates.set(stuck != 0, "halt")
     gates.set(closing & view.tradable & (held != 0), "stop" if stopped else "close")
     target = caps.cut(wanted, stuck, gates)
@@ -359,10 +362,11 @@ def _scaled(
     level: float,
     stuck: FloatArray,
     closing: BoolArray,
+    least: FloatArray | None,
     gates: _Gates,
     findings: list[Finding],
 ) -> FloatArray:
-    """(names,) core and tilt at the target volatility, with what is stuck."""
+    """(names,) core and tilt at the target volatility, with what is stuck; nothing below the `least` weights."""
     free, aim, covariance = view.tradable & ~closing, settings.target_volatility / level, view.covariance
     core = np.where(free, view.core, 0.0)
     tilt = np.where(free, view.evidence * view.tilt, 0.0)
@@ -370,6 +374,9 @@ def _scaled(
     most = settings.tilt_share * aim * float(np.max(view.evidence, where=tilt != 0, initial=0.0))
     size = math.sqrt(book_variance(tilt, covariance))
     wanted = core + tilt * min(1.0, most / size) if size > 0 else core
+    if least is not None:
+        gates.set((wanted < 0) & (least > -math.inf), "borrow")
+        wanted = np.where((wanted < 0) & (least == 0), 0.0, wanted)
     scale = scale_of(wanted, stuck, covariance, aim)
     if scale is None:
         findings.append(Finding("stuck", "what cannot be traded is beyond the target volatility: nothing else is held"))
@@ -378,11 +385,20 @@ def _scaled(
     if not core.any():  # a tilt alone is not enlarged beyond its evidence
         scale = min(scale, 1.0)
     if settings.spike_sizes and view.spiked is not None:
-        least = scale_of(wanted, stuck, view.spiked, SPIKE_TIMES * aim) or 0.0
-        if least < scale:
+        most_spiked = scale_of(wanted, stuck, view.spiked, SPIKE_TIMES * aim) or 0.0
+        if most_spiked < scale:
             gates.set(wanted != 0, "spike")
-            scale = least
-    return stuck + scale * wanted
+            scale = most_spiked
+    target = scale * wanted
+    return stuck + (target if least is None else np.maximum(target, np.where(stuck != 0, -math.inf, least)))
+
+
+def _least(view: BookView, unit: FloatArray) -> FloatArray | None:
+    """(names,) weights that no holding may be below; None where there are none."""
+    if view.least is None:
+        return None
+    bounded = np.isfinite(view.least)
+    return np.where(bounded, _weights(np.where(bounded, view.least, 0.0), unit), -math.inf)
 
 
 # ── 2. caps ───────────────────────────────────────────────────────────────────────────────────────
