@@ -472,7 +472,7 @@ def len_of_book(run: Run) -> int:
 
 def test_the_verdict_on_screen_quotes_control_and_money(finished: Path) -> None:
     run = load_run(finished)
-    said = {name: f"{name.title()}: cannot tell." for name in ("forecast", "control", "money")}
+    said = {name: f"{name.title()}: cannot tell." for name in ("forecast", "control", "money", "shortfall")}
     answers = {name: {"sentence": one} for name, one in said.items()}
     risk = {**run.verdicts["risk"], "effect": 0.01, "sentence": " ".join(said.values()), **answers}
     judged = replace(run, scores={**run.scores, "verdicts": {**run.verdicts, "risk": risk}})
@@ -481,7 +481,7 @@ def test_the_verdict_on_screen_quotes_control_and_money(finished: Path) -> None:
     lines = screen.getvalue().splitlines()
     first = lines.index(said["control"])
     assert lines[first + 1] == said["money"]
-    assert said["forecast"] not in lines
+    assert not {said["forecast"], said["shortfall"]} & {*lines}
     assert [line.strip() for line in judged.summary().splitlines() if line.strip() in said.values()] == [*said.values()]
     assert "<br>".join(said.values()) in judged._repr_html_()
 
@@ -516,9 +516,12 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
     assert typeset(f"line holds {percent(today['gross'], 0)} of its equity") in shown
     assert len({len(values) for values in book["curve"].values()}) == 1
     assert set(book["curve"]) == {"day", "cash", *(line["line"] for line in book["lines"])}
-    assert [round(values[0] / book["capital"], 2) for name, values in book["curve"].items() if name != "day"] == [
-        1.0
-    ] * (len(book["lines"]) + 1)
+    strategy = load_run(finished).verdicts["strategy"]
+    assert strategy["rival"] == "the core alone"
+    assert strategy["sentence"].startswith("No strategy had evidence, so that nothing was added to the core")
+    risk = load_run(finished).verdicts["risk"]
+    assert risk["shortfall"]["sentence"].startswith("Shortfall: cannot be judged, all methods say the tails of ")
+    assert book["risk"]["tails"] == {}
 
 
 def test_the_book_is_run_again_at_other_costs_and_with_other_money(gatecast: Command, finished: Path) -> None:

@@ -76,7 +76,8 @@ def test_a_run_whose_claim_dies_a_bar_later_holds_nothing(tmp_path: Path) -> Non
     bars = make_bars(pl.concat(smoothed(number, 1700) for number in range(3)))
     members = ("ridge", "logistic", "logistic_long", "ridge_long")
     ensemble = {"members": members, "volatility_members": ("har_symbol", "har_class", "har_smooth", "constant")}
-    done = run(Experiment(bars=bars, ensemble=ensemble, **{**FAST, "features": None}))
+    alone = {"core": {"kind": "none"}}  # the strategies by themselves
+    done = run(Experiment(bars=bars, ensemble=ensemble, book=alone, **{**FAST, "features": None}))
     assert done.verdicts["strategy"]["verdict"] == DIES
     assert done.untradable
     assert (done.weights["weight"] == 0).all()

@@ -42,7 +42,7 @@ FloatArray = NDArray[np.float64]
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
-Refit = Literal["due", "never"]
+Refit = Literal["due", "asked", "never"]
 Plan = Callable[[dict[str, Work]], None]
 """Called with the work of each asset class, before anything is fitted."""
 
@@ -237,10 +237,11 @@ def make_chain(
 
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays
-    whatever bars are corrected; what follows from the record is made of the whole record again. `refit="never"`: the
-    last fits forecast on, and classes that the past does not have are left out; `watch=False` then looks for no alarms
-    of the inputs, which could only add refits. `classes`: those that are forecast; None: all. `asked`: asset class ->
-    closes at which a refit is added because somebody asked for it. `machine`: where it runs.
+    whatever bars are corrected; what follows from the record is made of the whole record again. `classes`: those that
+    are forecast; None: all. `asked`: asset class -> closes at which a refit is added because somebody asked for it.
+    `refit`: with a past, "asked" adds those refits alone and "never" none: the last fits forecast on, and classes that
+    the past does not have are left out; `watch=False` then looks for no alarms of the inputs, which could only add
+    refits. `machine`: where it runs.
 
     Raises `HistoryTooShortError` as `run` does, `BarsError` for bars whose rows the past does not fit, `SettingsError`
     for a past that was made with other settings.
@@ -249,7 +250,7 @@ def make_chain(
     if before is not None:
         _refuse_other_settings(before.settings, experiment.forecasting)
     names = bars["asset_class"].unique().sort().to_list()
-    if refit == "never" and before is not None:
+    if refit != "due" and before is not None:
         names = [name for name in names if name in before.forecasts]
     names = [name for name in names if classes is None or name in classes]
     disk, sampling = Disk.for_classes(len(names)), experiment.sampling
@@ -276,11 +277,11 @@ def make_chain(
     for name, one in samples.items():
         at_work = deepcopy(one) if disk else one  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
-        unwatched = refit == "never" and not watch
+        unwatched = refit != "due" and not watch
         watched = before.alarms.get(name, Alarms()) if before else Alarms()
         if not unwatched:
             watched = watch_inputs(at_work, experiment.drift, experiment.schedule, watched)
-        added = (*watched.refits, *(asked or {}).get(name, ()))
+        added = (*(watched.refits if refit == "due" else ()), *(asked or {}).get(name, ()))
         forecasts = forecast_class(
             experiment, at_work, progress, clock, past=issued, refit=refit, alarms=added, task=machine.task
         )

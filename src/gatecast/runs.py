@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
@@ -23,6 +23,7 @@ from gatecast.compute.estimate import Cost
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
+from gatecast.evaluation.gate import gate_of
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
     Data,
@@ -40,12 +41,14 @@ from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what
 from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.risk import Risk, judge_risk, sentences_of, verdict_on
 from gatecast.evaluation.search_worth import searches_of
+from gatecast.evaluation.shortfall import LEVEL as TAIL
+from gatecast.evaluation.shortfall import judge_shortfall
 from gatecast.evaluation.tables import score_tables
-from gatecast.evaluation.verdict import Verdict, judge, with_trials_unknown
+from gatecast.evaluation.verdict import Tilt, Verdict, judge, with_trials_unknown
 from gatecast.experiment import Control, Experiment, Volatility
 from gatecast.files import jsonable
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.panel import ENSEMBLE, RIVAL
+from gatecast.forecasting.panel import ENSEMBLE, EWMA_OF_RETURNS, RIVAL
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
@@ -56,7 +59,17 @@ from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import book_scores, scores_of
-from gatecast.trading.book import Book, Line, lines_of, sessions_by
+from gatecast.trading.book import (
+    TILTED,
+    Book,
+    Line,
+    Sessions,
+    core_path,
+    lines_of,
+    sessions_by,
+    tail_paths_of,
+    tilted_at,
+)
 from gatecast.trading.core import Core
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
@@ -223,12 +236,13 @@ def judged(
     """
     with problems() as found:
         trials = record_chain(experiment, chain)
-    later = later_of(chain, experiment.costs)
     unread = trials_are_missing([*early, *found])
     sessions = sessions_by(chain.facts, experiment.book, level="newest")
     lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
-    risk = risk_of(experiment, chain, lines)
-    verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk)
+    risk = risk_of(experiment, chain, lines, sessions)
+    tilts = Tilts(experiment.book, chain, lines)
+    later = later_of(chain, experiment.costs, tilts)
+    verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk, tilts=tilts)
     without = None
     if chain.takes_default_terms:
         without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
@@ -329,6 +343,7 @@ def judge_chain(
     *,
     unread: bool = False,
     risk: Risk | None = None,
+    tilts: Tilts | None = None,
 ) -> dict[str, Verdict]:
     """The verdicts of a chain, corrected for all that was tried on the same market and span.
 
@@ -343,31 +358,30 @@ def judge_chain(
         inside `ledger.unrecorded`, where there are no other trials.
     later: what `later_of` returned; None: found here.
     unread: whether the ledger could not be read when `trials` was made: no verdict is evidence of skill then.
-    risk: what `risk_of` said of the book, which is judged with the rest.
+    risk: what `risk_of` said of the book, which is judged with the rest. tilts: of the chain; None: made here.
     """
     with problems() as found:
         trials = record_chain(experiment, chain) if trials is None else trials
-    verdicts = _judged(
-        chain, [one for one in trials if not one.nested], later, experiment.costs, experiment.too_good,
-        experiment.horizon, risk,
-    )  # fmt: skip
+    tilts = Tilts(experiment.book.with_file_read(), chain) if tilts is None else tilts
+    verdicts = _judged(experiment, chain, [one for one in trials if not one.nested], later, risk, tilts)
     return with_trials_unknown(verdicts) if unread or trials_are_missing(found) else verdicts
 
 
 def _judged(
-    chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None, costs: Costs, allowed: Sequence[str],
-    horizon: int, risk: Risk | None,
+    experiment: Experiment, chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None, risk: Risk | None,
+    tilts: Tilts,
 ) -> dict[str, Verdict]:  # fmt: skip
-    """See `judge_chain`; `trials` without those of searches, `allowed`: outcomes that may be too good."""
+    """See `judge_chain`; `trials` without those of searches."""
+    costs, allowed = experiment.costs, experiment.too_good
     days, held = per_session(chain.benchmark, chain.sessions)
-    records = records_of(chain.forecasts)
+    records, tilt = records_of(chain.forecasts), tilts.of()
     with unrecorded():  # the trials on file are counted above
         verdicts = judge(
             records, chain.net, chain.benchmark,
             round_trip=float(np.mean([costs.round_trip(name) for name in chain.classes])),
             periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
             effective_trials=independent_trials(trials, days, held) if trials else None,
-            beside=() if risk is None else risk.pvalues,
+            beside=() if risk is None else risk.pvalues, tilt=tilt,
         )  # fmt: skip
         if risk is not None:
             verdicts["risk"] = verdict_on(risk, verdicts)
@@ -376,24 +390,73 @@ def _judged(
     verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
     found = too_good(
         records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
-        _at_some_time(chain, allowed), allowed,
+        _at_some_time(chain, allowed), allowed, tilt,
     )  # fmt: skip
-    blamed = [one for name in chain.classes for one in _blamed(chain, name, horizon)] if found else []
-    later = later_of(chain, costs, records) if later is None else later
+    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment.horizon)] if found else []
+    later = later_of(chain, costs, tilts, records) if later is None else later
     if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
         return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
     return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
 
 
-def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line]) -> Risk | None:
+@dataclass(frozen=True)
+class Tilts:
+    """What strategies added to the core of a chain's book: as decided, and with their part some bars late.
+
+    `made`: the lines of the book, where they are there already.
+    """
+
+    book: Book
+    chain: Chain
+    made: Mapping[str, Line] | None = None
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The chain's bars by session, ends of symbols booked as the chain books them."""
+        ends = self.chain.default_ends
+        return sessions_by(self.chain.facts, self.book, level="newest", default_ends=ends)
+
+    @cached_property
+    def lines(self) -> Mapping[str, Line]:
+        """The core's line, and that of core and tilt where strategies had any evidence."""
+        if self.made is not None and self.chain.default_ends:
+            return self.made
+        return self._lines(ENSEMBLE, TILTED) if tilted_at(self.chain.classes, self.sessions).any() else {}
+
+    def of(self, late: int = 0) -> Tilt | None:
+        """The tilt, so many bars late; None where there is no core, or where the core never holds anything."""
+        if self.book.core.kind == "none":
+            return None
+        if TILTED not in self.lines:
+            return Tilt.nothing() if core_path(self.sessions, self.book.core).any() else None
+        core = self.lines[ENSEMBLE]
+        if not core.held.any():
+            return None
+        both = self._lines(TILTED, late=late).get(TILTED) if late else self.lines[TILTED]
+        if both is None:
+            return Tilt.nothing()
+        before = tilted_at(self.chain.classes, self.sessions, late)[-len(core.days) : -1]
+        return Tilt(both.excess[1:], core.excess[1:], before, core.days[1:], _per_year(core, self.chain))
+
+    def _lines(self, *only: str, late: int = 0) -> dict[str, Line]:
+        return lines_of(self.chain.classes, self.sessions, self.book, only=only, late=late)
+
+
+def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line], sessions: Sessions) -> Risk | None:
     """The verdict on risk of a chain's book, gatecast's line against the best rival's; None without lines or core."""
     if experiment.book.core.kind == "none" or not {ENSEMBLE, RIVAL} <= lines.keys():
         return None
-    days = lines[ENSEMBLE].frame["day"]
-    years = (
-        len(days) / max((days[-1] - days[0]).days / 365.25, 1e-9) if len(days) > 1 else chain.facts.sessions_per_year
-    )
-    return judge_risk(lines, ENSEMBLE, RIVAL, target=experiment.book.size.target_volatility, sessions_per_year=years)
+    own, target = lines[ENSEMBLE], experiment.book.size.target_volatility
+    risk = judge_risk(lines, ENSEMBLE, RIVAL, target=target, sessions_per_year=_per_year(own, chain))
+    shortfall, tails = judge_shortfall(own.earned, tail_paths_of(chain.classes, sessions, own, TAIL), own.days)
+    return replace(risk, shortfall=shortfall, tails=tails, gate=gate_of(own, lines.get(EWMA_OF_RETURNS)))
+
+
+def _per_year(line: Line, chain: Chain) -> float:
+    """Sessions a year of a line of the book."""
+    days = line.days
+    years = float((days[-1] - days[0]) / np.timedelta64(1, "D")) / 365.25
+    return len(days) / years if years > 0 else chain.facts.sessions_per_year
 
 
 def _blamed(chain: Chain, name: str, horizon: int) -> list[tuple[str, float]]:
@@ -413,14 +476,15 @@ def _at_some_time(chain: Chain, allowed: Sequence[str]) -> dict[str, str]:
     }
 
 
-def later_of(chain: Chain, costs: Costs, records: Mapping[str, Record] | None = None) -> list[Later]:
-    """The effects of a chain's forecasts of returns and of its book with decisions one bar late.
+def later_of(chain: Chain, costs: Costs, tilts: Tilts, records: Mapping[str, Record] | None = None) -> list[Later]:
+    """The effects of a chain's forecasts of returns, and of its strategies, with decisions one bar late.
 
     `records`: those of the chain's forecasts, where they are made already.
     """
     records = records_of(chain.forecasts) if records is None else records
     weights = chain.weights.select("symbol", "time", "weight")
-    return one_bar_later(records, weights, chain.facts, costs)
+    tilted = None if tilts.of() is None else (lambda late: tilts.of(late) or Tilt.nothing())
+    return one_bar_later(records, weights, chain.facts, costs, tilted)
 
 
 def configuration(experiment: Experiment) -> str:

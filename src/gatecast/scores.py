@@ -30,7 +30,7 @@ from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.risk import Risk
 from gatecast.evaluation.search_worth import search_worth, searches_of
 from gatecast.evaluation.tables import gains_without, score_tables
-from gatecast.evaluation.verdict import SKILL, Verdict
+from gatecast.evaluation.verdict import CORE, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.combining.intervals import IntervalForecasts, coverage
@@ -420,7 +420,9 @@ def _headline(
             f'"{told}" with the default losses at their ends, "{other}" without them.'
         )
     elif "strategy" in skilled:
-        first = f"The strategy beats buy and hold at its own exposure, net of costs{but}."
+        told = "What strategies add to the core beats" if verdicts["strategy"].rival == CORE else "The strategy beats"
+        over = CORE if verdicts["strategy"].rival == CORE else "buy and hold at its own exposure"
+        first = f"{told} {over}, net of costs{but}."
     elif "return" in skilled or "direction" in skilled:
         first = f"There is evidence that returns can be forecast here{but or ', but none that trading on it pays'}."
     elif skilled:

@@ -27,6 +27,7 @@ from gatecast.evaluation.holdout import (
 from gatecast.evaluation.ledger import Data, Trial, market_of, record_trial
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
+from gatecast.evaluation.verdict import CORE, Tilt
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.market import synthetic
@@ -118,6 +119,17 @@ def test_too_little_to_measure_is_said(samples: Samples) -> None:
     found = measure(records_of({"index": skilled}), flat, DAY, periods_per_year=252)
     assert np.isnan(found["heads"][-1]["after"])
     assert "held almost no position in the hold-out" in found["heads"][-1]["sentence"]
+    days = pl.Series(flat["time"]).dt.date().to_numpy().astype("datetime64[D]")
+    core = 0.01 * np.random.default_rng(1).standard_normal(len(days))
+    added = Tilt(core + 0.001, core, np.ones(len(days), bool), days, 252.0)
+    words = {"periods_per_year": 252, "tilt": replace(added, both=added.both + 0.01 * np.roll(core, 7))}
+    tilted = measure(records_of({"index": skilled}), flat, DAY, **words)["heads"][-1]  # type: ignore[arg-type]
+    assert tilted["rival"] == CORE
+    assert tilted["after"] == pytest.approx(0.252, rel=0.1)
+    assert tilted["sentence"].startswith("The core with its tilt against the core alone: ")
+    words["tilt"] = replace(added, held=days < np.datetime64(DAY))
+    tilted = measure(records_of({"index": skilled}), flat, DAY, **words)["heads"][-1]  # type: ignore[arg-type]
+    assert tilted["sentence"] == "Almost nothing was added to the core in the hold-out: no gain can be measured."
     same = skilled.with_model(
         "ensemble", {**skilled.values["ensemble"], "volatility": with_rival(skilled).values["rival"]["volatility"]}
     )

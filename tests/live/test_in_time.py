@@ -67,3 +67,26 @@ def test_live_stays_batch_where_one_bar_is_missing(
             assert "awaited" in {problem["kind"] for problem in done.json["data_problems"]}
     found = gatecast("parity", store, "--now", (closes[month - 1] + HOUR).isoformat())
     assert found.status == 0, found.out + found.err
+
+
+def test_closes_of_another_class_make_no_bar_late(
+    gatecast: Callable[..., Answer], bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    at = next(number for number in range(100, len(closes)) if closes[number].weekday() == 4)
+    saturday = closes[at] + timedelta(hours=3)
+    days = pl.datetime_range(saturday - timedelta(days=60), saturday, "1d", time_unit="us", eager=True)
+    coins = bars.head(len(days)).with_columns(days.alias("time"), symbol=pl.lit("C"), asset_class=pl.lit("crypto"))
+    plain = pl.concat([bars, coins]).drop("segment", "known_at")
+
+    def late(rows: pl.DataFrame, now: datetime) -> int:
+        rows.write_parquet(tmp_path / "next.parquet")
+        words = ("--bars", tmp_path / "next.parquet", "--stamp", "close", "--now", now.isoformat(), "--json")
+        done = gatecast("update", tmp_path / "mixed", *words)
+        assert done.status == 0, done.err
+        return int(done.json["bars"].get("late", 0))
+
+    late(plain.filter(pl.col("time") < closes[at]), closes[at - 1] + HOUR)
+    late(plain.filter(pl.col("time") == saturday), saturday + HOUR)
+    friday = plain.filter(pl.col("time") == closes[at])
+    assert late(friday.filter(pl.col("symbol") == "B1_0"), morning(closes[at], 3)) == 0
+    assert late(friday.filter(pl.col("symbol") == "B1_1"), morning(closes[at], 5)) == 1

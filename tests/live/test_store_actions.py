@@ -146,7 +146,8 @@ def test_every_command_says_that_it_waits_and_that_is_what_a_chain_says(live: Li
     assert said in [one["sentence"] for one in health.json["checks"] if one["level"] == "warning"]
     today = {row["symbol"]: row for row in live.command(day, "today").json["decisions"]}
     assert (today[A]["gate"], today[A]["weight"] or 0.0) == ("doubtful bar", 0.0)
-    assert said in today[A]["why"]
+    assert said in today[A]["reason"]
+    assert len(today[A]["why"]) < 100
     assert said in [one["sentence"] for one in live.command(day, "actions", "list").json["waiting"]]
     for command in ("parity", "replay"):
         assert live.command(day, command, "--last", 1).json["equal"]
@@ -244,6 +245,8 @@ def test_an_error_is_left_out_and_the_bars_after_it_are_judged_again(plain: Live
     done = plain.actions(day + 2, "resolve", "--as", "error", of=day + 1).json
     assert done["waiting"] == []
     assert plain.chain(day + 2)["time"][-2:].to_list() == [plain.closes[day - 1], plain.closes[day + 2]]
+    errors = [(one["symbol"], one["date"]) for one in plain.command(day + 2, "actions", "list").json["left_out"]]
+    assert errors == [(A, str(plain.closes[day].date())), (A, str(plain.closes[day + 1].date()))]
     again = plain.update(day - 3, day + 2, bars=wrong)
     assert again.json["bars"].get("new", 0) == 0
     assert plain.chain(day + 2)["time"][-2:].to_list() == [plain.closes[day - 1], plain.closes[day + 2]]
@@ -348,6 +351,9 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "a dividend in pence": (("add", "--kind", "dividend", "--cash", 1e4), "more than the close before"),
     "a merger for nothing": (("add", "--kind", "merger", "--cash", 0), "needs money a share as its value"),
     "a change into nothing": (("add", "--kind", "symbol_change"), "needs the symbol that is given"),
+    "a change at another price": (
+        ("add", "--kind", "symbol_change", "--into", B, "--ratio", 0.3), "a share keeps its price under another name",
+    ),
     "a merger to come": (
         ("add", "--kind", "merger", "--cash", 1, "--date", "2031-01-02"), "has not come yet",
     ),

@@ -157,6 +157,34 @@ def test_scores_without_a_book_or_with_nothing_in_it_have_no_picture() -> None:
     assert figures.book_data(FakeRun(scores=only)) is None
 
 
+TAILS = {
+    "sentence": "The returns of 12 of 400 sessions lay beyond.",
+    "methods": [{"method": "filtered", "title": "filtered simulation", "loss": -4.0964, "beyond": 12, "pvalue": 0.061,
+                 "exceedance": 1.04, "gain": 0.0, "low": -0.1, "high": 0.123}],
+    "years": [{"year": 2020, "sessions": 253, "beyond": 7, "expected": 6.325, "pvalue": 0.88, "zone": "yellow",
+               "exceedance": 1.1}],
+}  # fmt: skip
+
+
+def test_the_tails_and_the_gate_are_on_the_page_and_older_runs_lack_them() -> None:
+    given = scores(replace(UNSURE, tails=TAILS, gate={"sentence": "Years hold 1.", "without": [1.0] * 5}))
+    text = text_of(given)
+    for said in (
+        "The returns of 12 of 400 sessions lay beyond.", "Years hold 1.", "filtered simulation −4.096 0.000 −0.100 to",
+        "2020 253 7 6.3 0.880 yellow 1.10",
+    ):  # fmt: skip
+        assert text.count(said) == 1
+    old = scores(UNSURE)
+    del old["book"]["risk"]["tails"], old["book"]["risk"]["gate"], old["verdicts"]["risk"]["shortfall"]
+    old["verdicts"]["risk"]["sentence"] = " ".join(
+        old["verdicts"]["risk"][name]["sentence"] for name in ("forecast", "control", "money")
+    )
+    data = report_data(FakeRun(scores=old))
+    assert [one.split(":")[0] for one in data["book"]["answers"]] == ["Forecast", "Control", "Money"]
+    assert [one.split(":")[0] for one in data["quoted"]] == ["Control", "Money"]
+    assert "Tails: value at risk" not in text_of(old)
+
+
 def test_a_void_verdict_is_not_quoted() -> None:
     given = scores(UNSURE)
     given["verdicts"]["risk"] |= {"verdict": "void", "sentence": "Void, since a leak was found: peek."}
@@ -188,7 +216,8 @@ def test_hostile_scores_of_a_book_stay_text_and_draw_what_they_can() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"lines": 3}, {"lines": [{"title": "x"}]}, {"curve": {"day": [[1]]}}, {"left_out": {"A": 1}},
-     {"risk": {"lines": 1}}, {"lines": [{"line": "a", "title": "b", "findings": [{"kind": "lot"}]}]},
+     {"risk": {"lines": 1}}, {"risk": {"tails": {"years": [{"year": "x"}]}}}, {"risk": {"gate": 1}},
+     {"lines": [{"line": "a", "title": "b", "findings": [{"kind": "lot"}]}]},
      {"capital": "much"}],
 )  # fmt: skip
 def test_a_book_of_another_shape_is_refused_where_a_run_is_read(change: dict[str, Any]) -> None:

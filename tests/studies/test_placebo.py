@@ -40,7 +40,9 @@ QUICK: dict[str, Any] = {
 }
 MARKET = synthetic.b1(400, seed=3, r2=0.1, symbols=3)
 BARS = 1200
-PLANTED = Experiment(bars=synthetic.b1(BARS, seed=2, r2=0.1), features=("ret_log_1", "x"), **QUICK)
+PLANTED = Experiment(
+    bars=synthetic.b1(BARS, seed=2, r2=0.1), features=("ret_log_1", "x"), book={"core": {"kind": "none"}}, **QUICK
+)  # fmt: skip
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 

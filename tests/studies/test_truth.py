@@ -47,6 +47,22 @@ def test_a_run_counts_once_and_four_of_25_are_the_most() -> None:
     assert (line.measured, line.passed) == (5, False)
 
 
+def test_each_answer_of_the_book_has_a_line_and_a_bound() -> None:
+    quiet = dict.fromkeys(("forecast", "control", "money", "shortfall"), 0.0)
+    lines = lines_of("book", [quiet | {"money": 1.0}] * 5 + [quiet] * 20)
+    assert [(line.market, line.measured, line.passed) for line in lines] == [
+        ("A1", 0, True), ("A1", 0, True), ("A1", 5, False), ("A1", 0, True)
+    ]  # fmt: skip
+    (money,) = lines_of("book", [{"money": 1.0}] * 4 + [{"money": 0.0}] * 21, number=2)
+    assert (money.market, money.measure, money.passed) == ("A2", "book: claims in money, alone", True)
+
+
+def test_a_book_of_a_market_without_skill_is_judged_and_repeats() -> None:
+    found = bench.book_of("a1", 3, 700)
+    assert {*found} == {"forecast", "control", "money", "shortfall"}
+    assert sum(found.values()) <= 1
+
+
 def test_the_four_markets_are_summed_and_the_sum_is_gated(monkeypatch: pytest.MonkeyPatch) -> None:
     def claims_often(market: str, seed: int) -> dict[str, float]:
         return dict.fromkeys(NULL_HEADS[market], float(seed < 103))
@@ -255,6 +271,7 @@ def test_the_answer_is_json_and_a_table() -> None:
 def test_no_line_of_the_table_is_wider_than_100() -> None:
     runs: dict[str, list[dict[str, float]]] = {
         "walks": [dict.fromkeys(QUIET, 1.0)] * 25,
+        "book": [dict.fromkeys(("forecast", "control", "money", "shortfall"), 1.0)] * 25,
         "chain": [{"return": 0.123456, "oracle": 0.98765}] * 25,
         "b1": [{"found": 1 / 3, "r2": -0.000123456}] * 100,
         "return": [HEAD | {"realised, lstm": -0.123456}] * 20,
@@ -310,6 +327,7 @@ def test_what_cannot_be_run_is_refused() -> None:
 def test_every_kind_is_in_the_bench_with_the_runs_that_its_gates_were_made_for() -> None:
     assert GROUPS == (
         "walks",
+        "book",
         "chain",
         "b1",
         "return",

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import SettingsError
+from gatecast.evaluation.verdict import Tilt
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
@@ -100,6 +101,21 @@ def test_a_tilt_without_evidence_is_none_and_one_with_it_is_held(sessions: Sessi
     )
     np.testing.assert_array_equal(plain.held, none.held)
     assert some.held[:, 0].mean() > 1.2 * plain.held[:, 0].mean()
+
+
+def test_a_tilt_of_more_core_is_the_core_alone(sessions: Sessions, deviations: np.ndarray) -> None:
+    """Core and tilt are scaled to the same volatility, below the caps and at them."""
+    core = core_path(sessions, Core())
+    begin = first_session([deviations], core)
+    for target in (0.03, 0.5):
+        book = Book(size=BookSettings(target_volatility=target))
+        plain = run_line(sessions, core, deviations, book, begin=begin)
+        more = run_line(
+            sessions, core, deviations, book, begin=begin, tilt=0.7 * core, evidence=np.ones(core.shape)
+        )  # fmt: skip
+        np.testing.assert_allclose(more.held, plain.held, atol=2e-4)  # but for a lot of a unit
+        one = Tilt(more.excess[1:], plain.excess[1:], np.ones(len(plain.net) - 1, bool), plain.days[1:], 252.0)
+        assert abs(np.nan_to_num(one.alpha().effect)) < 1e-4
 
 
 def planted() -> pl.DataFrame:
@@ -257,3 +273,24 @@ def test_deviations_of_the_past() -> None:
     found = past_deviations(returns)
     assert found[-1, 0] == pytest.approx(expected, rel=0.02)  # a gap counts no step
     assert np.isnan(found[20, 1])
+
+
+def test_what_is_forecast_of_a_session_is_of_the_symbols_that_trade_in_it() -> None:
+    """Through a week without its bars a symbol adds nothing to the variance of a session, as it adds nothing to it."""
+    stop = datetime(2023, 3, 15, 21, tzinfo=UTC)
+    bars = planted().filter(
+        ~((pl.col("symbol") == "A") & pl.col("time").is_between(stop, stop + timedelta(days=7)))
+    )  # fmt: skip
+    sessions = sessions_by(facts_of(bars), Book())
+    own = past_deviations(sessions.returns)
+    core = core_path(sessions, Core(kind="weights", weights={"A": 0.5, "B": 0.5}))
+    line = run_line(sessions, core, own, Book(), begin=(begin := first_session([own], core)))
+    missing = np.flatnonzero(np.isnan(sessions.returns[begin + 1 :, 0]) & ~np.isnan(sessions.returns[begin + 1 :, 1]))
+    assert len(missing) > 0
+    for row in missing:
+        alone = (0.5 * own[begin + row, 1]) ** 2
+        assert line.core_variance[row] == pytest.approx(alone, rel=1e-9)
+    frame = line.frame[1:]
+    ratio = (frame["earned"] ** 2 / frame["expected"])[5:]
+    assert 0.5 < ratio.mean() < 2  # type: ignore[operator]
+    assert frame["level"].is_between(2 / 3, 3 / 2).all()

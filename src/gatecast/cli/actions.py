@@ -47,7 +47,8 @@ def list_all(
     now: Now = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the actions that a store was told, and the bars that wait until somebody says what they are."""
+    """Show the actions that a store was told, bars that are errors (value: the open), and bars that wait until somebody
+    says what they are."""
     from gatecast.live.actions import list_actions
 
     _show(list_actions(folder, symbol=symbol, now=as_moment(now)), as_json)
@@ -164,20 +165,16 @@ def _show(found: Actions, as_json: bool) -> None:
     console = make_console()
     if found.message:
         console.print(printable(f"{found.store}: {found.message}"), markup=False, soft_wrap=True)
-    if len(found.actions):
-        console.print(
-            make_table(
-                ("symbol", "kind", "date", "value", "into", "known at"),
-                (
-                    (
-                        row["symbol"], row["kind"], row["date"], f"{row['value']:g}", _given(row),
-                        moment_text(row["known_at"]),
-                    )
-                    for row in found.actions.to_dicts()
-                ),
-            )
-        )  # fmt: skip
+    rows = [
+        (row["symbol"], row["kind"], row["date"], f"{row['value']:g}", _given(row), moment_text(row["known_at"]))
+        for row in found.actions.to_dicts()
+    ] + [
+        (row["symbol"], "error", row["date"], f"{row['open']:g}", "", moment_text(row["known_at"]))
+        for row in found.left_out
+    ]  # fmt: skip
+    if rows:
+        console.print(make_table(("symbol", "kind", "date", "value", "into", "known at"), sorted(rows)))
     for one in found.waiting if not found.message else ():
         console.print(printable(one["sentence"]), markup=False, soft_wrap=True)
-    if not found.message and not len(found.actions) and not found.waiting:
+    if not found.message and not rows and not found.waiting:
         console.print(f"{found.store}: no actions, and no bar waits.", markup=False, soft_wrap=True)

@@ -90,6 +90,10 @@ def _signal(value: int | None) -> str:
 def retrain(
     folder: StoreFolder,
     if_due: Annotated[bool, typer.Option("--if-due", help="Do nothing where no refit is due.")] = False,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Other settings (TOML) from this refit on.", show_default="as before"),
+    ] = None,
     now: Now = None,
     jobs: Jobs = None,
     index: IndexAddress = None,
@@ -101,12 +105,16 @@ def retrain(
     A refit is due at the first session of each period of the schedule; without --if-due one is made at the newest close
     all the same. Of several that were missed the latest is made
     and the others are listed. The new models take over unless the guard refuses them; `gatecast rollback` brings the
-    ones before back.
+    ones before back, with the settings that they had. --settings may change what decides, not what forecasts are made
+    with.
     """
+    from gatecast.experiment import Experiment
     from gatecast.live import retrain as retrain_store
 
-    machine = machine_of(jobs, index=index)
-    done = retrain_store(folder, if_due=if_due, now=as_moment(now), progress=not quiet, machine=machine)
+    done = retrain_store(
+        folder, if_due=if_due, settings=Experiment.from_toml(settings) if settings else None, now=as_moment(now),
+        progress=not quiet, machine=machine_of(jobs, index=index),
+    )  # fmt: skip
     if as_json:
         print_json(done.to_dict())
         return

@@ -7,7 +7,7 @@ made as many bars late as returns go together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import day_means
-from gatecast.evaluation.verdict import SKILL, Estimate, Verdict, estimate_alpha, estimate_gain
+from gatecast.evaluation.verdict import SKILL, Estimate, Tilt, Verdict, estimate_alpha, estimate_gain
 from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
@@ -65,6 +65,7 @@ def one_bar_later(
     weights: pl.DataFrame,
     facts: Facts,
     costs: Costs,
+    tilted: Callable[[int], Tilt] | None = None,
 ) -> list[Later]:
     """The effects of "return", "direction" and "strategy" with decisions one bar late; only those that are defined.
 
@@ -76,6 +77,7 @@ def one_bar_later(
     ----------
     records: head -> record with the ensemble and the rival in force in it.
     weights: symbol, time, weight in [-1, 1], decided at the close `time`; facts: of the bars; costs: as for `backtest`.
+    tilted: bars late -> what strategies add to a core so many bars late, in place of the weights; None: there is none.
     """
     spans = [one.span for one, kind in untradable(facts.bars.sort("symbol", "time")).values() if kind == "smoothed"]
     found = []
@@ -86,7 +88,10 @@ def one_bar_later(
             zero = day_means(record, ENSEMBLE, PLAIN[head]) if head == "return" else None
             if len(days.day) > 2 * record.overlap:
                 found.append(_later(head, late, estimate_gain(days, record.overlap, zero)))
-        if (weights["weight"] != 0).any():
+        if tilted is not None:
+            tilt = tilted(late)
+            found += [_later("strategy", late, tilt.alpha())] if tilt.held.any() else []
+        elif (weights["weight"] != 0).any():
             found.append(_strategy_later(weights, facts, costs, late))
     return [one for one in found if np.isfinite(one.pvalue)]
 

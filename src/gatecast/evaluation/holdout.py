@@ -37,7 +37,16 @@ from gatecast.evaluation.ledger import (
 )
 from gatecast.evaluation.record import day_means
 from gatecast.evaluation.scope import too_little
-from gatecast.evaluation.verdict import HELD, NAMES, Estimate, estimate_alpha, estimate_gain, in_percent
+from gatecast.evaluation.verdict import (
+    ADDED,
+    CORE,
+    HELD,
+    NAMES,
+    Estimate,
+    Tilt,
+    estimate_gain,
+    in_percent,
+)
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL, model_phrase
 from gatecast.market.bars import session_date
 from gatecast.market.reading import as_day
@@ -247,10 +256,12 @@ def measure(
     *,
     periods_per_year: float,
     model: str = ENSEMBLE,
+    tilt: Tilt | None = None,
 ) -> dict[str, Any]:
     """Each head's and the strategy's gain before the hold-out and in it, from a run that was not sealed.
 
-    In: head -> record and `equity` (time, net, benchmark) over the whole span; `periods_per_year` in rows of `equity`.
+    In: head -> record and `equity` (time, net, benchmark) over the whole span; `periods_per_year` in rows of `equity`;
+    `tilt`: what strategies added to a core over the whole span, by whose alpha they are measured; None: there is none.
     A forecast whose answer reaches into the hold-out belongs to neither side. Out: `first`, `last`, `years`, `heads`
     (dictionaries of `Shrinkage`), `sharpe` (before, after, and the standard error of a yearly Sharpe ratio over so many
     years) and `sentence`.
@@ -263,7 +274,8 @@ def measure(
     years = float(after.sum() / sessions_a_year)
     ratio = {name: sharpe(net[rows], sessions_a_year) for name, rows in (("before", ~after), ("after", after))}
     heads = [_head(record, model, day) for record in records.values()]
-    heads.append(_strategy(net, held, after, sessions_a_year))
+    alone = Tilt(net, held, net != 0, days, sessions_a_year)
+    heads.append(_strategy(alone, day, HELD) if tilt is None else _strategy(tilt, day, CORE))
     return {
         "first": str(day), "last": str(days[-1]), "years": years,
         "heads": [asdict(one) | {"shrinkage": one.shrinkage} for one in heads],
@@ -316,22 +328,21 @@ def _answered_before(known_at: NDArray[np.datetime64], day: np.datetime64) -> Bo
     return early
 
 
-def _strategy(net: FloatArray, held: FloatArray, after: BoolArray, sessions_a_year: float) -> Shrinkage:
+def _strategy(tilt: Tilt, day: np.datetime64, rival: str) -> Shrinkage:
+    sides = (tilt.sessions < day, tilt.sessions >= day)
     both = [
-        estimate_alpha(net[rows], held[rows], sessions_a_year)
-        if np.count_nonzero(net[rows]) >= MIN_DAYS_PER_SIDE
-        else None
-        for rows in (~after, after)
-    ]
-    unit = "alpha a year, net of costs"
-    return _shrinkage("strategy", HELD, unit, both[0], int((~after).sum()), both[1], int(after.sum()))
+        tilt.alpha(rows) if np.count_nonzero(tilt.held[rows]) >= MIN_DAYS_PER_SIDE else None for rows in sides
+    ]  # fmt: skip
+    unit, (n_before, n_after) = "alpha a year, net of costs", (int(rows.sum()) for rows in sides)
+    return _shrinkage("strategy", rival, unit, both[0], n_before, both[1], n_after)
 
 
 def _shrinkage(
     head: str, rival: str, unit: str, before: Estimate | None, n_before: int, after: Estimate | None, n_after: int
 ) -> Shrinkage:
     first, second = ((float("nan"),) * 3 if one is None else (one.effect, one.low, one.high) for one in (before, after))
-    sentence = _in_words(NAMES[head], model_phrase(rival), first, second, n_after)
+    name = ADDED if rival == CORE else NAMES[head]
+    sentence = _in_words(name, model_phrase(rival), first, second, n_after)
     return Shrinkage(head, rival, unit, *first, n_before, *second, n_after, sentence)
 
 
@@ -341,6 +352,8 @@ def _in_words(
     if not np.isfinite(after[0]):
         if n >= MIN_DAYS_PER_SIDE and name == NAMES["strategy"]:
             return f"{name} held almost no position in the hold-out: no gain can be measured."
+        if n >= MIN_DAYS_PER_SIDE and rival == CORE:
+            return "Almost nothing was added to the core in the hold-out: no gain can be measured."
         if n >= MIN_DAYS_PER_SIDE:
             return f"{name} was that of the rival, {rival}, throughout the hold-out: no gain can be measured."
         return f"{name}: too little in the hold-out to measure ({n:,} days)."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatecast.evaluation.paired import paired
-from gatecast.evaluation.verdict import SKILL, Verdict, estimate_alpha
+from gatecast.evaluation.verdict import SKILL, Tilt, Verdict
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.metrics.returns import per_session
 from gatecast.trading.plausible import (
@@ -75,6 +75,7 @@ def too_good(
     sessions_per_year: float,
     so_far: Mapping[str, str] | None = None,
     allowed: Collection[str] = (),
+    tilt: Tilt | None = None,
 ) -> list[TooGood]:
     """What is above its limit in the whole record, or was at some time, by the heads of `ABOUT_RETURNS`.
 
@@ -92,6 +93,7 @@ def too_good(
     so_far: asset class -> "return" or "strategy", whose record was above a limit while it ran, see
         `trading.plausible`; such a class is too good even if the whole record is not.
     allowed: heads that the user has allowed to be too good; "planted" for all.
+    tilt: what strategies added to a core, whose alpha is looked at in place of the book's; None: there is no core.
     """
     if PLANTED in allowed:
         return []
@@ -104,7 +106,10 @@ def too_good(
             found.append(_at_some_time(so_far[name], name, samples))
     if "strategy" not in allowed:
         day = max((bars_a_day(samples) for samples in classes.values()), default=1.0)
-        found += _money(strategy, benchmark, sessions, sessions_per_year, sharpe_limit(day))
+        if tilt is None:
+            (days, net), (_, market) = (per_session(returns, sessions) for returns in (strategy, benchmark))
+            tilt = Tilt(net, market, net != 0, days, sessions_per_year)
+        found += _money(tilt, sharpe_limit(day))
     return found
 
 
@@ -158,16 +163,13 @@ def _hits(name: str, record: Record) -> list[TooGood]:
     return [TooGood(head, name, measure, share, limit)]
 
 
-def _money(
-    strategy: FloatArray, benchmark: FloatArray, sessions: NDArray[np.datetime64], per_year: float, limit: float
-) -> list[TooGood]:
-    (_, net), (_, market) = (per_session(returns, sessions) for returns in (strategy, benchmark))
-    held = np.flatnonzero(net)
+def _money(tilt: Tilt, limit: float) -> list[TooGood]:
+    """The alpha from the first session with a position to the last, where it is above its limit."""
+    held = np.flatnonzero(tilt.held)
     if len(held) < LEAST_SESSIONS:
         return []
     since = slice(int(held[0]), int(held[-1]) + 1)
-    found = estimate_alpha(net[since], market[since], per_year)
-    ratio = found.statistic * float(np.sqrt(per_year / (since.stop - since.start)))
+    ratio = tilt.alpha(since).statistic * float(np.sqrt(tilt.per_year / (since.stop - since.start)))
     return [TooGood("strategy", None, "Sharpe ratio of the alpha", ratio, limit)] if ratio > limit else []
 
 

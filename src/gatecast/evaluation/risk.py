@@ -3,12 +3,14 @@
 (a) forecast: QLIKE of the core's variance by a line's own covariance, against the square of its next session's return.
 (b) control: how much the volatility of the book still varies, and how far it lay from what was forecast.
 (c) money: what the book is worth beyond the rival's at equal volatility, in certainty equivalents.
+
+Beside them stands the one declared test of tails, of the expected shortfall, see `evaluation.shortfall`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,8 +29,10 @@ WINDOW = 21
 """Sessions of a window of volatility."""
 LEAST_SESSIONS = 250
 """Sessions of a book before its risk is judged."""
-TESTS = 7
+TESTS = 8
 """Tests of a run that a loss is corrected for, as a gain is."""
+SHORTFALL = "gain in FZ0"
+"""Measure of the test of expected shortfall."""
 LEAST_SQUARE = 1e-4
 """Least square of a session's return, as a share of the mean square: the loss of a session without a move is finite."""
 
@@ -89,11 +93,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Risk:
-    """The three answers of a line against a rival's, and the control of every line.
+    """The three answers of a line against a rival's, the test of its tails, and the control of every line.
 
     `lines`: line -> `spread` (standard deviation of 21-session volatility over its mean), `worst` (the largest
     volatility of such a window over the mean of all) and `fifths` (realised over forecast variance of the core, from
-    the lowest forecasts to the highest).
+    the lowest forecasts to the highest). `tails`: numbers beside the test of shortfall, see `evaluation.shortfall`;
+    `gate`: see `evaluation.gate`.
     """
 
     rival: str
@@ -101,31 +106,33 @@ class Risk:
     control: Answer
     money: Answer
     lines: Mapping[str, Mapping[str, Any]]
+    shortfall: Answer = Answer(SHORTFALL, reason="no tails were said")
+    tails: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: rival, forecast, control, money, lines."""
+        """JSON-able: rival, forecast, control, money, lines, shortfall, tails, gate."""
         found: dict[str, Any] = jsonable(asdict(self))
         return found
 
     @property
     def pvalues(self) -> tuple[float, ...]:
-        """Of the answers that are tests: the forecast's and the money's."""
-        return (self.forecast.pvalue, self.money.pvalue)
+        """Of the answers that are tests, see `TESTED`."""
+        return tuple(getattr(self, name).pvalue for name in TESTED)
 
     @property
     def sentence(self) -> str:
         """What is better controlled, and what it earned or cost; never the one for the other."""
-        reasons = {self.forecast.reason, self.control.reason, self.money.reason}
+        reasons = {getattr(self, name).reason for name in ANSWERS[:3]}
         if len(reasons) == 1 and self.forecast.reason:
             return f"The book's risk cannot be judged: {self.forecast.reason}."
         first = ["It forecasts risk better, and earned less."] if self.forecast.better and self.money.worse else []
         return " ".join([*first, *self.sentences])
 
     @property
-    def sentences(self) -> tuple[str, str, str]:
-        """The three answers, a sentence each: forecast, control, money."""
-        forecast, control, money = (_in_words(name, getattr(self, name), self.rival) for name in ANSWERS)
-        return forecast, control, money
+    def sentences(self) -> tuple[str, ...]:
+        """The answers, a sentence each, see `ANSWERS`."""
+        return tuple(_in_words(name, getattr(self, name), self.rival) for name in ANSWERS)
 
 
 def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: float, sessions_per_year: float) -> Risk:
@@ -147,8 +154,12 @@ def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: flo
     )  # fmt: skip
 
 
-ANSWERS = ("forecast", "control", "money")
-"""The three answers of a verdict on risk, in the order in which they are told."""
+ANSWERS = ("forecast", "control", "money", "shortfall")
+"""The answers of a verdict on risk, in the order in which they are told; the last is the test of tails."""
+TESTED = ("forecast", "money", "shortfall")
+"""The answers that are tests, which a run's Holm counts."""
+QUOTED = ("control", "money")
+"""The answers that the first screen quotes."""
 MEASURES = ("gain in QLIKE", "fall of the spread of volatility", "certainty equivalent a year")
 
 
@@ -210,28 +221,36 @@ def control_of(line: Held) -> dict[str, Any]:
 def verdict_on(risk: Risk, others: Mapping[str, Verdict]) -> Verdict:
     """The verdict on risk, beside a run's others, whose number and trials correct it.
 
-    Its effect is that of the forecast: evidence of skill where that is better for certain. Control and money stand
-    beside it, with p-values corrected alike.
+    Its effect is that of the forecast: evidence of skill where that is better for certain. The other answers stand
+    beside it, those that are tests with p-values corrected alike.
     """
     first = next(iter(others.values()))
-    family = np.array([*(one.pvalue for one in others.values()), *risk.pvalues])
-    holm = significance.holm(family)
-    after, of_money = (after_trials(one, float(first.trials or 1)) for one in holm[-2:].tolist())
-    forecast, money = replace(risk.forecast, pvalue_corrected=after), replace(risk.money, pvalue_corrected=of_money)
-    risk = replace(risk, forecast=forecast, money=money)
+    trials = float(first.trials or 1)
+    holm = significance.holm(np.array([*(one.pvalue for one in others.values()), *risk.pvalues]))
+    corrected = dict(zip(TESTED, holm[len(others) :].tolist(), strict=True))
+    risk = replace(
+        risk,
+        **{name: replace(getattr(risk, name), pvalue_corrected=after_trials(one, trials))
+           for name, one in corrected.items()},
+    )  # fmt: skip
+    forecast = risk.forecast
     outcome = CANNOT_TELL
-    if after < LEVEL and forecast.better:
+    if forecast.pvalue_corrected < LEVEL and forecast.better:
         outcome = SKILL
     elif forecast.high < FLOOR:
         outcome = NOTHING
-    said = dict(zip(ANSWERS, risk.sentences, strict=True))
-    answers = {name: {**asdict(getattr(risk, name)), "sentence": said[name]} for name in ANSWERS}
-    answers["forecast"]["pvalue_holm"], answers["money"]["pvalue_holm"] = holm[-2:].tolist()
+    answers = {
+        name: {**asdict(getattr(risk, name)), "sentence": said}
+        for name, said in zip(ANSWERS, risk.sentences, strict=True)
+    }
+    for name, one in corrected.items():
+        answers[name]["pvalue_holm"] = one
     return Verdict(
         "risk", outcome, forecast.effect, forecast.low, forecast.high, "Diebold-Mariano", np.nan, forecast.pvalue,
-        float(holm[-2]), forecast.n, None, np.nan, first.trials, 1, risk.rival, "share of the rival's loss",
-        risk.sentence, pvalue_trials=after, effective_trials=float(first.trials or 1), detectable=forecast.detectable,
-        days=forecast.n, forecast=answers["forecast"], control=answers["control"], money=answers["money"],
+        corrected["forecast"], forecast.n, None, np.nan, first.trials, 1, risk.rival, "share of the rival's loss",
+        risk.sentence, pvalue_trials=forecast.pvalue_corrected, effective_trials=trials,
+        detectable=forecast.detectable, days=forecast.n, forecast=answers["forecast"], control=answers["control"],
+        money=answers["money"], shortfall=answers["shortfall"],
     )  # fmt: skip
 
 
@@ -239,22 +258,20 @@ def verdict_on(risk: Risk, others: Mapping[str, Verdict]) -> Verdict:
 
 
 def sentences_of(verdict: Mapping[str, Any]) -> list[str]:
-    """What a verdict of the scores says: its sentence, or of the one on risk the sentence of each of its three answers.
+    """What a verdict of the scores says: its sentence, or of the one on risk the sentence of each of its answers.
 
     A sentence that says something else, as of a void verdict, stays one.
 
-    >>> risk = {name: {"sentence": f"{name.title()}: no."} for name in ANSWERS}
+    >>> risk = {name: {"sentence": f"{name.title()}: no."} for name in ANSWERS[:3]}
     >>> sentences_of({"sentence": "Forecast: no. Control: no. Money: no.", **risk})
     ['Forecast: no.', 'Control: no.', 'Money: no.']
     >>> sentences_of({"sentence": "Void: a leak.", **risk}), sentences_of({"sentence": "No evidence."})
     (['Void: a leak.'], ['No evidence.'])
     """
-    whole = verdict.get("sentence") or ""
-    answers = [one if isinstance(one := verdict.get(name), Mapping) else {} for name in ANSWERS]
-    said = [str(one.get("sentence") or "") for one in answers]
-    if not all(said) or not str(whole).endswith(" ".join(said)):
+    whole, said = str(verdict.get("sentence") or ""), list(_answers_of(verdict).values())
+    if not said or not whole.endswith(" ".join(said)):
         return [whole] if whole else []
-    first = str(whole).removesuffix(" ".join(said)).strip()
+    first = whole.removesuffix(" ".join(said)).strip()
     return [first, *said] if first else said
 
 
@@ -264,8 +281,14 @@ def quoted(verdict: Mapping[str, Any]) -> list[str]:
     >>> quoted({"sentence": "Void: a leak."})
     []
     """
-    said = sentences_of(verdict)
-    return said[-2:] if len(said) >= len(ANSWERS) else []
+    told, said = sentences_of(verdict), _answers_of(verdict)
+    return [said[name] for name in QUOTED if said.get(name) in told]
+
+
+def _answers_of(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """Answer -> its sentence, of those that the scores have: runs of before there was a test of tails lack it."""
+    parts = {name: one for name in ANSWERS if isinstance(one := verdict.get(name), Mapping)}
+    return {name: str(said) for name, one in parts.items() if (said := one.get("sentence"))}
 
 
 def _in_words(name: str, answer: Answer, rival: str) -> str:
@@ -276,7 +299,7 @@ def _in_words(name: str, answer: Answer, rival: str) -> str:
     told = claim.format(how=how, other=model_phrase(rival))
     if not (answer.better or answer.worse):
         told = f"cannot tell whether {told}"
-    form = f"+.{digits}" + ("%" if name != "control" else "f")
+    form = f"+.{digits}" + ("%" if name in ("forecast", "money") else "f")
     effect, low, high, seen = (
         format(value, form) for value in (answer.effect, answer.low, answer.high, answer.detectable)
     )
@@ -298,6 +321,10 @@ _WORDS = {
     "money": (
         "the book earned {how} than when sized by {other}, at equal volatility and net of costs",
         "more", "less", "Difference a year", 2,
+    ),
+    "shortfall": (
+        "the expected shortfall of the book is said {how} than by the best plain method so far",
+        "better", "worse", "Gain in FZ0", 3,
     ),
 }  # fmt: skip
 """Answer -> what it says, how where it is better and where it is worse, what its number is, and digits."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,10 @@ MEASURES = {
     "strategy": "alpha a year", "risk": "gain in QLIKE",
 }  # fmt: skip
 HELD = "buy and hold at the same average exposure"
+CORE = "the core alone"
+"""Rivals of the strategy: without a core, and with one."""
+ADDED = "The core with its tilt"
+"""The strategy's name where there is a core."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Verdict:
         still one without it (None where nothing is claimed).
     seed_spread: standard deviation over the LSTM's seeds of its gain over the rival (NaN where seeds are unknown).
     simpler: `simple`, where the gain over it is not above 0 for certain, else empty.
-    forecast, control, money: of the verdict on risk, the three answers, see `evaluation.risk`; None of the others.
+    forecast, control, money, shortfall: of the verdict on risk, its answers, see `evaluation.risk`; None of the others.
     ties, capped: forecasts that are not scored because the price stood still; whose loss counts as `rivals.CAP`.
     pvalue_watched: one-sided, of the same days, valid for a page that is looked at every day (see `sequential_mean`).
         It decides nothing: the verdict goes by `pvalue_trials`, and what is held by the evidence factor, a sequential
@@ -144,6 +148,7 @@ class Verdict:
     forecast: Mapping[str, Any] | None = None
     control: Mapping[str, Any] | None = None
     money: Mapping[str, Any] | None = None
+    shortfall: Mapping[str, Any] | None = None
     days: int = 0
     ties: int = 0
     capped: int = 0
@@ -194,6 +199,31 @@ class Estimate:
         return self.effect + significance.fixed_b_critical(BOUND, self.share) * self.error
 
 
+@dataclass(frozen=True)
+class Tilt:
+    """What strategies added to the core of a book: arrays (sessions,), the returns in excess of cash.
+
+    `both`: of core and tilt together, `core`: of the core alone; `held`: whether anything was added, decided the close
+    before. `sessions`: dates. `per_year`: sessions a year.
+    """
+
+    both: FloatArray
+    core: FloatArray
+    held: BoolArray
+    sessions: NDArray[np.datetime64]
+    per_year: float
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """Of a core to which nothing was ever added."""
+        none = np.zeros(0)
+        return cls(none, none, np.zeros(0, np.bool_), np.zeros(0, "datetime64[D]"), 252.0)
+
+    def alpha(self, rows: BoolArray | slice = slice(None)) -> Estimate:
+        """The yearly alpha of core and tilt on the core and cash, of some sessions: of more core alone it is 0."""
+        return estimate_alpha(self.both[rows], self.core[rows], self.per_year, self.held[rows])
+
+
 @checked
 def judge(
     records: Mapping[str, Record],
@@ -207,6 +237,7 @@ def judge(
     effective_trials: float | None = None,
     sessions: NDArray[np.datetime64] | None = None,
     beside: Sequence[float] = (),
+    tilt: Tilt | None = None,
 ) -> dict[str, Verdict]:
     """All verdicts of a run.
 
@@ -224,6 +255,8 @@ def judge(
         verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
         forecasts every trial counts.
     beside: p-values of other tests of the same run, which are corrected together with these.
+    tilt: what strategies added to a core, by which they are judged in place of `strategy` and `benchmark`; None: there
+        is no core.
     """
     if not records:
         raise SettingsError("judge: records has no head; expected head -> record. Give records_of(forecasts).")
@@ -239,7 +272,10 @@ def judge(
     if len(on_file) > trials:
         effective_trials = _worth(on_file, benchmark, sessions, effective_trials)
     found = {head: _judge_head(record, model, round_trip) for head, record in records.items()}
-    found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
+    if tilt is None:
+        found["strategy"] = _judge_strategy(strategy, benchmark, periods_per_year, sessions)
+    else:
+        found["strategy"] = _judge_tilt(tilt)
     worth = dict.fromkeys(found, float(count))
     if effective_trials is not None:
         worth["strategy"] = float(np.clip(effective_trials, 1, count))
@@ -457,12 +493,31 @@ def _judge_strategy(
     return _measured(blank, whole, years, lambda rows: estimate_alpha(strategy[rows], benchmark[rows], periods))
 
 
-def estimate_alpha(strategy: FloatArray, benchmark: FloatArray, periods: float) -> Estimate:
+def _judge_tilt(tilt: Tilt) -> tuple[Verdict, Estimate | None]:
+    held, days = int(np.count_nonzero(tilt.held)), len(tilt.both)
+    blank = replace(_blank("strategy", "HAC alpha", held, 0.0, 1, CORE, "alpha a year, net of costs"), days=days)
+    if held == 0:
+        text = "No strategy had evidence, so that nothing was added to the core: there is nothing to judge."
+        return replace(blank, effect=0.0, sentence=text), None
+    if held < LEAST_TRADED:
+        text = f"The core was tilted on {held} of {days:,} days, too few for a verdict: {LEAST_TRADED} are the least."
+        return replace(blank, sentence=text), None
+    whole = tilt.alpha()
+    if not np.isfinite(whole.statistic):
+        text = "The tilt was more of the core, or less, and nothing else: there is nothing to test."
+        return replace(blank, effect=0.0, sentence=text), None
+    return _measured(blank, whole, tilt.sessions.astype("datetime64[Y]").astype(np.int64) + 1970, tilt.alpha)
+
+
+def estimate_alpha(
+    strategy: FloatArray, benchmark: FloatArray, periods: float, tells: BoolArray | None = None
+) -> Estimate:
     """The yearly return beyond beta times buy and hold: what its average exposure to the market does not explain.
 
-    Only days on which something was held tell; the variance of alpha spans so much of them.
+    Only days on which something was held tell, or those that `tells` names; the variance of alpha spans so much of
+    them.
     """
-    held = int(np.count_nonzero(strategy))
+    held = int(np.count_nonzero(strategy if tells is None else tells))
     width = significance.bandwidth_of(len(strategy))
     line = significance.hac_alpha(strategy, benchmark, width - 1)
     test = significance.FixedB.of(line, width / max(held, 1))
@@ -569,7 +624,7 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
     if verdict.sentence or not np.isfinite(verdict.pvalue_holm):
         said = [verdict.sentence or "There is nothing to test.", *_set_aside(verdict)]
         return replace(verdict, sentence=" ".join(said))
-    name, rival = NAMES[verdict.head], _rival(verdict)
+    name, rival = ADDED if verdict.rival == CORE else NAMES[verdict.head], _rival(verdict)
     gain = f"{MEASURES[verdict.head]} {in_percent(verdict.effect, verdict.low, verdict.high)}"
     if verdict.effect < -1 and verdict.head != "strategy":
         gain += " (a loss more than twice as large)"
@@ -610,7 +665,7 @@ def _conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) 
 def _rival(verdict: Verdict) -> str:
     """The rival in words, with its name at most refits."""
     if verdict.head == "strategy":
-        return HELD
+        return verdict.rival
     mostly = f" (mostly {model_phrase(verdict.most_in_force)})" if verdict.most_in_force else ""
     return model_phrase(verdict.rival) + mostly
 
@@ -719,7 +774,8 @@ def _reservations(verdict: Verdict) -> list[str]:
     elif verdict.best_days > 0.5:
         found.append(f"The best 1 % of days account for {verdict.best_days:.0%} of it.")
     if verdict.n < verdict.days:
-        found.append(f"A position was held on {verdict.n:,} of {verdict.days:,} days.")
+        what = "The core was tilted" if verdict.rival == CORE else "A position was held"
+        found.append(f"{what} on {verdict.n:,} of {verdict.days:,} days.")
     return found
 
 
@@ -757,7 +813,8 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
             f"The Clark-West test against no change is significant ({_odds(verdict, signal)}), but the gain over the "
             f"rival is not: at this gain about {_days(int(longer))} would be needed."
         )
-    held = f" with a position, of {verdict.days:,}," if verdict.n < verdict.days else ""
+    position = "tilt" if verdict.rival == CORE else "position"
+    held = f" with a {position}, of {verdict.days:,}," if verdict.n < verdict.days else ""
     seen = f"{verdict.n:,} days{held} can detect {what} {_percent(verdict.detectable)}{year} (80 % power)"
     if verdict.effect > 0 and verdict.n_needed and verdict.n_needed > verdict.n:
         seen += f"; for this gain about {_days(verdict.n_needed)} are needed"

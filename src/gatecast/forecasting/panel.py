@@ -233,6 +233,8 @@ ENSEMBLE = "ensemble"
 """The forecast in force."""
 RIVAL = "rival"
 """The simple rival that was in force at each refit."""
+EWMA_OF_RETURNS = "ewma"
+"""The exponential average of squared returns, beside which a book's covariance is scored."""
 MADE_OF_OTHERS = {
     ENSEMBLE: "ensemble",
     "equal_weight": "equal weights",

@@ -234,7 +234,8 @@ class Schedule(Settings):
         known_at: (rows,) close at which its answers are known; NaT rows are never fitted on but can be forecast.
         done: cutoffs of the refits that were made before, in time order: they stay, whatever rows came since.
         until: with `done`, the newest close of the history that these were made on: refits due after it are added, and
-            one that was due before and not made is made up for at the next close; None: no refit is added.
+            one that was due before and not made is made up for at the next close; None: refits are added at `alarms`
+            alone.
         alarms: moments of alarms of the inputs: each adds a refit at the first close at or after it, beside those that
             are due, see `drift.watch_inputs`; so does a moment for which somebody asked.
         passed: with `until`, the cutoff of a refit that was made and is out of force again: none up to it is made up
@@ -248,7 +249,9 @@ class Schedule(Settings):
         moments = np.unique(times)
         if len(moments) == 0:
             return []
-        planned = self._planned(moments, alarms)
+        added = np.searchsorted(moments, np.array(alarms, "datetime64[us]"))
+        asked: TimeArray = moments[np.unique(added[added < len(moments)])]
+        planned: TimeArray = np.union1d(moments[self.due(moments)], asked)
         blocks = partial(self._blocks, times, known_at, moments)
         if len(done) == 0:
             return blocks(planned)
@@ -261,13 +264,9 @@ class Schedule(Settings):
             cutoffs += [one for one in missed if one not in possible]  # nothing to fit on: no block either
             later = moments[moments > until]
             cutoffs += dict.fromkeys([*later[: bool(possible)], *planned[planned > until]])
+        else:
+            cutoffs += [*asked[asked > cutoffs[-1]]]
         return blocks(np.array(cutoffs, "datetime64[us]"), kept=len(done))
-
-    def _planned(self, moments: TimeArray, alarms: Sequence[np.datetime64]) -> TimeArray:
-        """The moments at which a refit is due or added, ascending and each once."""
-        added = np.searchsorted(moments, np.array(alarms, "datetime64[us]"))
-        planned: TimeArray = moments[np.union1d(self.due(moments), added[added < len(moments)])]
-        return planned
 
     def _blocks(
         self, times: TimeArray, known_at: TimeArray, moments: TimeArray, cutoffs: TimeArray, kept: int = 0

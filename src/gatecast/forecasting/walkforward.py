@@ -371,7 +371,7 @@ def walk_forward(
     task: Task = ALONE,
     *,
     past: Forecasts | Issued | None = None,
-    refit: Literal["due", "never"] = "due",
+    refit: Literal["due", "asked", "never"] = "due",
     alarms: Sequence[np.datetime64] = (),
     progress: Progress | None = None,
     on_fits: Callable[[Fits], None] | None = None,
@@ -384,8 +384,8 @@ def walk_forward(
     task: cores, and where interrupted work is kept. progress: called after n more of a model's fits.
     past: what was issued on the bars up to an earlier moment. It is taken over as it is, and no fit of it is made
         again: its last fits forecast the rows that came since, until a refit is due. A model that it does not have is
-        fitted at every refit. refit: "never" adds no refit: the last fits forecast on, and a model that the past does
-        not have is left out.
+        fitted at every refit. refit: with a past, "asked" adds refits at `alarms` alone, and "never" none: the last
+        fits forecast on, and a model that the past does not have is left out.
     alarms: moments at which a refit is added, see `Schedule.folds`.
     on_fits: called with the fits of each model, all folds (with a past the new ones), once they are done.
 
@@ -452,8 +452,8 @@ def _folds(
             "that the past was made on, and after them newer ones."
         )
     _refuse_other_market(samples, past)
-    until = past.until if refit == "due" else None
-    found = schedule.folds(samples.times, samples.known_at, past.cutoffs, until, alarms, past.passed)
+    until, added = (past.until if refit == "due" else None), (() if refit == "never" else alarms)
+    found = schedule.folds(samples.times, samples.known_at, past.cutoffs, until, added, past.passed)
     folds = [one.on(samples) for one in found]
     issued = np.zeros(len(samples), bool)
     issued[past.rows_in(samples)[1]] = True

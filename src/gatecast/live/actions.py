@@ -138,7 +138,7 @@ def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: dateti
 
 @dataclass(frozen=True)
 class Actions:
-    """The actions of a store after a command, the bars that wait, and what was done.
+    """The actions of a store after a command, the bars that wait, those that are errors, and what was done.
 
     `changed`: whether a record was written. `message`: in a sentence.
     """
@@ -147,6 +147,7 @@ class Actions:
     now: datetime
     actions: pl.DataFrame
     waiting: Sequence[Mapping[str, Any]]
+    left_out: Sequence[Mapping[str, Any]] = ()
     changed: bool = False
     message: str = ""
 
@@ -154,7 +155,7 @@ class Actions:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "changed": self.changed, "message": self.message,
-            "actions": self.actions.to_dicts(), "waiting": list(self.waiting),
+            "actions": self.actions.to_dicts(), "waiting": list(self.waiting), "left_out": list(self.left_out),
         }  # fmt: skip
 
 
@@ -163,8 +164,10 @@ def _told(
 ) -> Actions:  # fmt: skip
     """A store's actions and what waits, of one `symbol` where it is given."""
     actions, waits = store.actions, [*store.state.waiting.values()]
+    errors = [one for one in store.state.waits if one.left_out]
     if symbol is not None:
-        actions, waits = actions.filter(pl.col("symbol") == symbol), [one for one in waits if one.symbol == symbol]
+        actions = actions.filter(pl.col("symbol") == symbol)
+        waits, errors = ([one for one in some if one.symbol == symbol] for some in (waits, errors))
     waiting = [
         {
             "symbol": one.symbol, "date": step_of(one).day, "time": moment_of(one.time), "ratio": one.ratio,
@@ -172,12 +175,17 @@ def _told(
         }
         for one in waits
     ]  # fmt: skip
-    return Actions(store.folder, now, actions, waiting, changed, message)
+    left_out = [
+        {"symbol": one.symbol, "date": step_of(one).day, "time": moment_of(one.time), "open": one.opens,
+         "known_at": None if one.until is None else moment_of(one.until)}
+        for one in errors
+    ]  # fmt: skip
+    return Actions(store.folder, now, actions, waiting, left_out, changed, message)
 
 
 @checked
 def list_actions(store: str | Path, *, symbol: str | None = None, now: datetime | None = None) -> Actions:
-    """The actions that a store was told, and the bars that wait; of one `symbol` where it is given."""
+    """The actions that a store was told, the bars that wait and those that are errors; of one `symbol` or all."""
     opened = Store.open(store)
     if symbol is not None:
         _refuse_unknown(opened, symbol)

@@ -14,7 +14,7 @@ from gatecast.chain import Past
 from gatecast.errors import StoreError
 from gatecast.forecasting.drift import Alarms
 from gatecast.runs import Run
-from gatecast.store.issued import Piece, bytes_of_pieces, issued_keys, joined, rows_of
+from gatecast.store.issued import Piece, bytes_of_pieces, issued_keys, joined
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import WEIGHTS, in_order, pieces_by_record
 from gatecast.store.reading import experiment_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     Fits = Mapping[str, Mapping[str, FittedForecaster]]
+    PiecesByRecord = Mapping[int, Mapping[str, Piece]]
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,13 @@ def parts_of_model(
     }
 
 
-def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = None) -> Served:
+def serve(
+    store: Store, model: Model, before: Mapping[str, datetime] | None = None, pieces: PiecesByRecord | None = None
+) -> Served:  # fmt: skip
     """A model of a store with all that the store has issued; of the classes in `before`, before these closes.
 
-    Raises `StoreError` for what is missing, damaged or does not fit together.
+    `pieces`: what it has issued, where another part of it is meant. Raises `StoreError` for what is missing, damaged or
+    does not fit together.
     """
     names = {role: part for role, part in model.parts.items() if role != ISSUED}
     parts = Parts.of_content(store.folder, {role: store.artefacts.get(part) for role, part in names.items()})
@@ -131,9 +135,10 @@ def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = No
         experiment, empty, b"", empty, empty, empty, parts.json("scores.json", Scores), provenance, path=store.folder
     )
     features = {name: tuple(names) for name, names in (provenance.get("features") or {}).items()}
-    past = _past_of(
-        store, model, experiment, (models_of(parts), models_of(parts, "refused/")), before or {}, features
-    )  # fmt: skip
+    if pieces is None:
+        pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
+    fits = models_of(parts), models_of(parts, "refused/")
+    past = _past_of(store, model, experiment, fits, before or {}, features, pieces)
     return Served(model.record, run, replace(past, alarms=_alarms_of(parts)))
 
 
@@ -145,13 +150,12 @@ def _alarms_of(parts: Parts) -> dict[str, Alarms]:
 
 def _past_of(
     store: Store, model: Model, experiment: Experiment, fits: tuple[Fits, Fits],
-    before: Mapping[str, datetime], features: Mapping[str, tuple[str, ...]],
+    before: Mapping[str, datetime], features: Mapping[str, tuple[str, ...]], read: PiecesByRecord,
 ) -> Past:  # fmt: skip
     """Rows of every refit and update; refits, scale and fits of this model and of those that it goes on from.
 
     `fits`: asset class -> model -> fit, those in force and those that were refused.
     """
-    read = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
     own, ancestry, passed = read[model.record], _ancestry(store, model), last_refits(store.state.models)
     found, weights = {}, []
     for name, refits in own.items():
@@ -190,11 +194,7 @@ def _before(piece: Piece, moment: datetime | None) -> Piece:
     """A piece's rows before a close; all where none is given."""
     if moment is None:
         return piece
-    rows = piece.issued.time < np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
-    return replace(
-        piece, issued=rows_of(piece.issued, rows), weights={name: one[rows] for name, one in piece.weights.items()},
-        features={name: one[rows] for name, one in piece.features.items()},
-    )  # fmt: skip
+    return piece.of_rows(piece.issued.time < np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us"))
 
 
 _NOTHING = pl.DataFrame(

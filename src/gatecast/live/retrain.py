@@ -19,7 +19,8 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.chain import Chain, Past, Progress, make_chain
 from gatecast.compute.progress import shown
-from gatecast.errors import StoreError
+from gatecast.errors import SettingsError, StoreError
+from gatecast.experiment import Experiment
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import say_awaited, told_of
@@ -30,6 +31,8 @@ from gatecast.market.reading import as_utc
 from gatecast.market.sessions import orders_until
 from gatecast.market.sources import Reading
 from gatecast.runs import judged, without_doubtful
+from gatecast.settings import to_toml
+from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
@@ -74,25 +77,27 @@ class Retrained:
 
 @checked
 def retrain(
-    store: str | Path, *, if_due: bool = True, now: datetime | None = None, progress: Progress | bool | None = None,
-    machine: Machine = ONE_CORE,
+    store: str | Path, *, if_due: bool = True, settings: Experiment | None = None, now: datetime | None = None,
+    progress: Progress | bool | None = None, machine: Machine = ONE_CORE,
 ) -> Retrained:  # fmt: skip
     """Refits a store's models where a refit is due; the first time all refits of its history.
 
     Parameters
     ----------
     if_due: where no refit is due nothing is done; False: one is made at the newest close all the same, as asked for.
+    settings: those of the store from this refit on, until its model is rolled back; see `CHANGEABLE`. None: as before.
     now: the moment against which a refit is due (default: the clock). progress: see `gatecast.run`. machine: cores.
 
     A refit is due at the first close of a period of the schedule, and where the settings let alarms of the inputs add
     one. Of several refits that were due, as on a machine that was off for months, the latest is made and the others are
     listed. The networks of a refit that was killed are kept in the store's folder, and are not trained again. Raises
     `StoreError` where the store cannot be read or written, `HistoryTooShortError` where it has too few
-    bars for a first model; then nothing has changed.
+    bars for a first model, `SettingsError` for settings that a store cannot change; then nothing has changed.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     opened = Store.open(store, machine=machine)
     with opened.locked():
+        experiment = opened.experiment if settings is None else _changed(opened, settings)
         ahead = opened.keep_time(moment)
         opened.maintain(moment)
         bars = opened.bars.for_chain(moment)
@@ -102,23 +107,48 @@ def retrain(
         with shown(progress) as told, opened.refitting() as kept:
             if machine.unfinished is None:
                 machine = machine.replace(unfinished=kept)
-            done = _refit(opened, model, bars, moment, if_due, told, machine)
+            done = _refit(opened, experiment, model, bars, moment, if_due, told, machine)
         done = replace(done, warnings=(*([ahead] if ahead else ()), *done.warnings))
         opened.beat(moment, message=done.message)
     return done
 
 
+CHANGEABLE = ("name", "too_good", "signals", "strategies", "strategy", "selection", "book", "costs")
+"""Sections of the settings that a store may change: what decides and judges, not what forecasts are made with."""
+
+
+def _changed(store: Store, given: Experiment) -> Experiment:
+    """Other settings for a store; its bars are as before. Raises `SettingsError` where what was issued cannot go on."""
+    own = store.experiment
+    given = given.replace(bars=own.bars, book=given.book.with_file_read())
+    fixed = [
+        name for name in type(own).model_fields
+        if name not in CHANGEABLE and getattr(given, name) != getattr(own, name)
+    ]  # fmt: skip
+    for name in ("model", "confirmed_by"):
+        fixed += [f"signals.{name}"] * (getattr(given.signals, name) != getattr(own.signals, name))
+    if fixed:
+        raise SettingsError(
+            f"these settings are others than the store's in {', '.join(fixed)}, and what it has issued cannot go on "
+            f"with them. A store changes {', '.join(CHANGEABLE)}. For another store with all its bars: `gatecast store "
+            f"export {store.folder} --out FOLDER --format parquet`, then `gatecast update NEW --bars "
+            "FOLDER/bars.parquet --stamp close --config FILE`."
+        )
+    return given
+
+
 def _refit(
-    store: Store, model: Model | None, bars: pl.DataFrame, now: datetime, if_due: bool, progress: Progress | None,
-    machine: Machine,
+    store: Store, settings: Experiment, model: Model | None, bars: pl.DataFrame, now: datetime, if_due: bool,
+    progress: Progress | None, machine: Machine,
 ) -> Retrained:  # fmt: skip
-    experiment = store.experiment.replace(bars=bars)
+    experiment = settings.replace(bars=bars)
     nothing = Retrained(store.folder, now, {}, (), None, store.state.serving, "")
     open_closes = untraded_closes(bars, now, store.state.calendars)
     due = {} if model is None else due_closes(store, experiment.schedule, bars)
     asked = {} if if_due or model is None else _asked(store, open_closes, due)
     if model is not None and if_due and not due:
-        return replace(nothing, message="no refit is due.")
+        kept = "" if settings == store.experiment else " The settings are as before: without --if-due they change."
+        return replace(nothing, message=f"no refit is due.{kept}")
     if model is not None and not open_closes:
         return replace(
             nothing, due=due,
@@ -146,6 +176,7 @@ def _refit(
     parts = {
         role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past, since).items()
     }
+    parts[SETTINGS] = store.put(to_toml(settings).encode(), ".toml")
     missed = [f"{name} {close}" for name, closes in due.items() for close in closes[:-1]]
     if missed:
         store.append("missed", {"months": missed}, now)

@@ -1,185 +1,197 @@
-"""A store's newest closes, cut where a chain cannot follow by itself: at a rollback, and where a symbol or class joins.
+"""What a store's newest records have issued, in spans that a chain can follow, as the journal tells what happened.
 
-Within a span all follows from its past by the rules of the chain and what was asked for; the journal says where it
-ends.
+A span is a run of records that issued something by one model, with the refit that made it. Another span begins where
+what is known of earlier closes has changed: a bar came that is no newer than what was decided, an action, a row that
+may still come. What was there then, when each refit was made and by which model each record decided says the journal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
 
-from gatecast.audits.tables import up_to
-from gatecast.chain import Past
 from gatecast.live.kept import serve
-from gatecast.store.state import ISSUED
+from gatecast.live.newest import OLD_MODEL
+from gatecast.live.update import with_awaited_of
+from gatecast.store.issued import issued_keys
 
 if TYPE_CHECKING:
-    from gatecast.forecasting.drift import Alarms
-    from gatecast.forecasting.walkforward import Issued
+    from gatecast.chain import Past
+    from gatecast.runs import Run
     from gatecast.store.issued import Piece
-    from gatecast.store.journal import Record
     from gatecast.store.state import Model
     from gatecast.store.store import Store
 
 Pieces = Mapping[int, Mapping[str, "Piece"]]
 """Number of a record -> asset class -> what it issued."""
+KEYS = ("symbol", "time")
+AWAITED = "awaited"
+"""Flag of a decision on a symbol of which a row may still come."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Closes from `since` to before `until` (None: to the newest), and what a chain needs to make them again.
+    """Records that issued something one after the other, and what a chain needs to say it again.
 
-    `bars`: as known now, of the symbols that the store had then. `classes`: that were forecast. `asked`: asset class ->
-    closes of refits that somebody asked for.
+    `said`: symbol and time of what they issued that counts; `others`: of all else that the store has issued, and of
+    what is not issued as a row may still come. `run`: of the model that decided, `past`: what was issued before, with
+    the fits before its refit. `bars`: as known now, of what was there then; `actions`: as then. `refits`: asset class
+    -> closes of the refits that were made. `old`: symbol and time of what was said with a model that was too old.
     """
 
-    since: datetime
-    until: datetime | None
+    said: pl.DataFrame
+    others: pl.DataFrame
+    run: Run
     past: Past
     bars: pl.DataFrame
-    classes: Collection[str]
-    asked: Mapping[str, Sequence[np.datetime64]]
+    actions: pl.DataFrame
+    refits: Mapping[str, Sequence[np.datetime64]]
+    old: pl.DataFrame
 
-    def within(self, table: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a table with symbol and time that are of its closes, and of symbols that were forecast."""
-        symbols = self.bars.filter(pl.col("asset_class").is_in(list(self.classes)))["symbol"].unique().to_list()
-        inside = pl.col("symbol").is_in(symbols) & (pl.col("time") >= self.since)
-        return table.filter(inside if self.until is None else inside & (pl.col("time") < self.until))
+    def issued(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a table with symbol and time that were said here."""
+        return table.join(self.said, on=KEYS, how="semi", maintain_order="left")
+
+    def made(self, table: pl.DataFrame, since: datetime) -> pl.DataFrame:
+        """The rows of a chain from `since` on that should have been said here."""
+        return table.filter(pl.col("time") >= since).join(self.others, on=KEYS, how="anti", maintain_order="left")
 
 
-@dataclass(frozen=True)
-class _Change:
-    """Another model in force: asset class -> the first close (or a moment before it) from which it counts.
+def counting(pieces: Pieces) -> pl.DataFrame:
+    """All that a store has issued and that counts: symbol, time, and the number of its record.
 
-    `starts`: moments at which a span starts by it. `lasting`: whether classes that the model lacks stay as they are.
+    `pieces`: see `pieces_by_record`.
     """
-
-    record: int
-    model: Model
-    begins: Mapping[str, datetime]
-    starts: Collection[datetime] = ()
-    lasting: bool = True
-
-
-def spans_of(
-    store: Store, since: datetime, now: datetime, pieces: Pieces, withheld: Collection[datetime] = ()
-) -> list[Span]:  # fmt: skip
-    """The spans of a store's closes from `since` on; `pieces`: all that it has issued, see `pieces_by_record`.
-
-    `withheld`: closes at which a forecast was withheld, which a chain that knows more makes: each is a span by itself.
-    """
-    records = list(store.journal.records())
-    changes, asked = _changes(store, records, pieces)
-    joined = _joined(records, pieces, store.state.symbols)
-    starts: dict[datetime, _Change | None] = {since: None, **dict.fromkeys(joined.values())}
-    bars, spans = store.bars.for_chain(now), list[Span]()
-    after = [bars.filter(pl.col("time") > one)["time"].min() for one in withheld if one >= since]
-    starts |= dict.fromkeys([*withheld, *(one for one in after if isinstance(one, datetime))])
-    for change in changes:
-        starts |= dict.fromkeys(change.starts, change)  # of two at one close the later one counts
-    inside = sorted(moment for moment in starts if moment >= since)
-    for start, until in zip(inside, [*inside[1:], None], strict=True):
-        past = _past_at(store, start, starts[start], changes)
-        here = bars
-        if until is not None:
-            here = up_to(here, np.datetime64(until.replace(tzinfo=None), "us") - np.timedelta64(1, "us"))
-        here = here.filter(~pl.col("symbol").is_in([one for one, begun in joined.items() if begun > start]))
-        spans.append(Span(start, until, past, here, tuple(past.forecasts), asked))
-    return spans
+    parts = [
+        issued_keys(piece.issued).with_columns(
+            record=pl.lit(number, pl.Int64), _rank=pl.lit(-number if piece.again else number, pl.Int64)
+        )
+        for number, each in pieces.items() for piece in each.values()
+    ]  # fmt: skip
+    return pl.concat(parts).sort("_rank", maintain_order=True).unique(KEYS, keep="first").drop("_rank")
 
 
-def _changes(
-    store: Store, records: Sequence[Record], pieces: Pieces
-) -> tuple[list[_Change], dict[str, list[np.datetime64]]]:  # fmt: skip
-    """Each model that came into force, in the order of the journal, and the closes of refits that were asked for."""
-    changes, asked = list[_Change](), dict[str, list[np.datetime64]]()
-    bodies: dict[int, Mapping[str, Any]] = {}
-    for record in records:
-        if record.kind == "refit":
-            bodies[record.number] = record.body
-        if record.kind not in ("accepted", "rollback"):
-            continue
-        model = store.state.model(int(record.body["model"]))
-        if model is None or ISSUED not in model.parts:
-            continue
-        if record.kind == "rollback":
-            given = {name: _moment(text) for name, text in record.body.get("since", {}).items()}
-            begins = {name: given.get(name, record.now) for name in model.cutoffs}
-            changes.append(_Change(record.number, model, begins, (min(begins.values()),), lasting=False))
-            continue
-        before = store.state.model(model.goes_on)
-        for name, text in bodies[model.record].get("asked", {}).items():
-            asked.setdefault(name, []).append(np.datetime64(text, "us"))
-        begins, starts = {}, list[datetime]()
-        for name, text in model.cutoffs.items():
-            if before is None or name not in before.cutoffs:
-                begins[name] = _close(pieces[model.record][name].issued.time.max())
-                starts.append(begins[name])
-            else:
-                begins[name] = _moment(text) if text != before.cutoffs[name] else record.now
-        changes.append(_Change(record.number, model, begins, starts))
-    return changes, asked
-
-
-def _joined(records: Sequence[Record], pieces: Pieces, classes: Mapping[str, str]) -> dict[str, datetime]:
-    """Symbol -> the first close that was decided on with it, of those that came after the first decisions."""
-    found: dict[str, datetime] = {}
-    waiting: list[str] = []
-    decided: set[str] = set()
-    for record in records:
-        if record.kind == "bars":
-            waiting += [symbol for symbol in record.body.get("symbols", {}) if decided]
-        fresh = [piece.issued for piece in pieces.get(record.number, {}).values()]
-        if waiting:
-            again = [one.time[[symbol in decided for symbol in one.symbol]] for one in fresh]
-            if times := [time.min() for time in again if len(time)]:
-                found |= dict.fromkeys(waiting, _close(min(times)))
-                waiting = []
-        decided |= {symbol for one in fresh for symbol in one.symbol}
+def firsts(store: Store, pieces: Pieces) -> list[int]:
+    """Numbers of the refits that were the first of a class: what they issued is its history."""
+    found = []
+    for one in store.state.models:
+        before = pieces.get(one.goes_on or 0, {})
+        if one.record in pieces and not pieces[one.record].keys() <= before.keys():
+            found.append(one.record)
     return found
 
 
-def _past_at(store: Store, start: datetime, change: _Change | None, changes: Sequence[_Change]) -> Past:
-    """All that was issued before a span, each class with the model that was in force there."""
-    force, refits = dict[str, _Change](), list[tuple[str, str]]()
-    for one in changes:
-        if change is not None and not change.lasting:  # a rollback: what came before it has passed
-            own = set(one.begins) if one.record <= change.record else set()
+def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> list[Span]:
+    """The spans of what a store has issued of the closes from `since` on, in the order of the journal.
+
+    `now`: up to when bars count as known. Raises `StoreError` where the store cannot be read.
+    """
+    counts, first = counting(pieces), firsts(store, pieces)
+    models = {one.record: one for one in store.state.models}
+    by_model = {number: models[number] for number in pieces if number in models}
+    by_model |= {one.record: models[one.model] for one in store.state.issued if one.model in models}
+    wanted = counts.filter(pl.col("time") >= since, ~pl.col("record").is_in(first))["record"].unique().sort().to_list()
+    told = _Told(store, counts)
+    groups: list[list[int]] = []
+    for before, number in pairwise([0, *wanted]):
+        goes_on = groups and by_model[before] == by_model[number] and number not in models
+        if goes_on and not told.changed(before, number):
+            groups[-1].append(number)
         else:
-            own = {name for name, begun in one.begins.items() if begun < start or (one is change and begun == start)}
-        if not one.lasting and own:
-            force = {name: other for name, other in force.items() if name in one.begins}
-        force |= dict.fromkeys(own, one)
-        refits += [(name, one.model.cutoffs[name]) for name in own if one.lasting]
-    begins = dict.fromkeys(force, start) if change is None or change.lasting else change.begins
-    passed = {name: np.datetime64(text, "us") for name, text in sorted(refits)}
-    forecasts: dict[str, Issued] = {}
-    features: dict[str, tuple[str, ...]] = {}
-    weights: list[pl.DataFrame] = []
-    settings: Mapping[str, Any] = {}
-    alarms: dict[str, Alarms] = {}
-    for one in {one.record: one for one in force.values()}.values():
-        names = [name for name, other in force.items() if other is one]
-        past = serve(store, one.model, before={name: begins[name] for name in names}).past
-        forecasts |= {name: replace(past.forecasts[name], passed=passed.get(name)) for name in names}
-        features |= {name: past.features[name] for name in names if name in past.features}
-        alarms |= {name: past.alarms[name] for name in names if name in past.alarms}
-        symbols = {symbol for name in names for symbol in past.forecasts[name].symbol}
-        weights.append(past.weights.filter(pl.col("symbol").is_in(list(symbols))))
-        settings = past.settings
-    table = pl.concat(weights).sort("symbol", "time")
-    return Past(dict(sorted(forecasts.items())), features, table, settings, alarms)
+            groups.append([number])
+    with store.bars.read_once():
+        return [_span(store, one, by_model[one[-1]], counts, since, now, pieces, told) for one in groups]
 
 
-def _close(time: np.datetime64) -> datetime:
-    return cast(datetime, time.astype("datetime64[us]").item()).replace(tzinfo=UTC)
+def _span(
+    store: Store, records: Sequence[int], model: Model, counts: pl.DataFrame, since: datetime, now: datetime,
+    pieces: Pieces, told: _Told,
+) -> Span:  # fmt: skip
+    first, last = records[0], records[-1]
+    base, refits = model, dict[str, list[np.datetime64]]()
+    if first == model.record:
+        base = next(one for one in store.state.models if one.record == model.goes_on)
+        for name, piece in pieces[first].items():
+            done = pieces[base.record][name].issued.cutoffs[-1]
+            refits[name] = [one for one in piece.issued.cutoffs if one > done]
+    own = counts.filter(pl.col("record").is_in(list(records)))
+    earlier = _without(pieces, first, own)
+    run, past = serve(store, model, pieces=pieces).run, serve(store, base, pieces=earlier).past
+    history = store.bars.of_state(store.state.model_copy(update={"actions": told.actions_at(last)}))
+    there = history.for_chain(told.now[last], record=last)
+    bars = history.for_chain(now).join(there, on=KEYS, how="semi", maintain_order="left")
+    full, awaited = with_awaited_of(run.experiment, bars, history.actions, store.state.calendars)
+    if first == model.record:  # a refit reads the bars that are there; what follows a row that may come is not issued
+        begins = awaited.group_by("symbol").agg(_begins=pl.col("time").min())
+        awaited = bars.join(begins, on="symbol").filter(pl.col("time") > pl.col("_begins")).select(KEYS)
+    else:
+        bars = full
+    others = pl.concat([counts.join(own, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
+    said = own.filter(pl.col("time") >= since).select(KEYS)
+    return Span(said, others, run, past, bars, history.actions, refits, told.old.join(said, on=KEYS, how="semi"))
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+def _without(pieces: Pieces, first: int, own: pl.DataFrame) -> dict[int, dict[str, Piece]]:
+    """What was issued before a record, without what took the place of it there."""
+    replaced = own.select(KEYS)
+    begins = own["time"].min()
+    found = dict[int, dict[str, "Piece"]]()
+    for number, each in pieces.items():
+        if number >= first:
+            continue
+        found[number] = {}
+        for name, piece in each.items():
+            keys = issued_keys(piece.issued)
+            if len(keys) and cast(datetime, keys["time"].max()) >= cast(datetime, begins):
+                stays = keys.with_row_index("_at").join(replaced, on=KEYS, how="anti", maintain_order="left")["_at"]
+                if len(stays) < len(keys):
+                    piece = piece.of_rows(np.isin(np.arange(len(keys)), stays.to_numpy()))
+            found[number][name] = piece
+    return found
+
+
+class _Told:
+    """What the journal and the decisions tell: what changed between two records, and what each knew.
+
+    In: the store, and what it has issued, see `counting`.
+    """
+
+    def __init__(self, store: Store, counts: pl.DataFrame) -> None:
+        self.records = {one.number: one for one in store.journal.records()}
+        self.now = {number: one.now for number, one in self.records.items()}
+        decided = counts.group_by("record").agg(pl.col("time").max()).sort("record")
+        self.decided = decided.with_columns(pl.col("time").cum_max())
+        oldest = store.bars.versions().group_by("record").agg(pl.col("time").min())
+        self.oldest = dict(oldest.iter_rows())
+        decisions = store.decisions()
+        flags = pl.lit([], pl.List(pl.String))
+        if decisions.schema.get("flags") == pl.String:
+            flags = pl.col("flags").str.split(", ")
+        flagged = decisions.select(*KEYS, "record", flags=flags)
+        self.awaited = set(flagged.filter(pl.col("flags").list.contains(AWAITED))["record"])
+        old = flagged.filter(pl.col("flags").list.contains(OLD_MODEL))["record"].unique()
+        self.old = counts.filter(pl.col("record").is_in(old.to_list())).select(KEYS)
+
+    def changed(self, before: int, number: int) -> bool:
+        """Whether what is known of closes up to a record is another at a later one."""
+        if before in self.awaited or number in self.awaited:
+            return True
+        newest = cast(datetime, self.decided.filter(pl.col("record") <= before)["time"].max())
+        for place in range(before + 1, number):
+            record = self.records.get(place)
+            if record is None or record.kind in ("actions", "clock"):
+                return True
+            if record.kind == "bars" and (record.body.get("waits") or self.oldest.get(place, newest) <= newest):
+                return True
+        return False
+
+    def actions_at(self, number: int) -> str | None:
+        """The artefact of actions that was in force at a record."""
+        told = [one for place, one in self.records.items() if place < number and one.kind == "actions"]
+        return told[-1].parts["actions"] if told else None

@@ -192,16 +192,9 @@ def _row(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mappi
 
 
 def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> str:
-    """Why the position is what it is beside the one before."""
+    """Why the position is what it is beside the one before; of a bar that waits `reason` says how it is resolved."""
     if row["gate"] == DOUBTFUL_BAR:
-        return f"{_change_in_words(row, before, causes)} {row.get('reason')}"
-    return _change_in_words(row, before, causes)
-
-
-def _change_in_words(
-    row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]
-) -> str:  # fmt: skip
-    """How the position has changed beside the one before."""
+        return "waits: its newest bar looks like a split (`gatecast actions list`). What is held stays."
     if row.get("weight") is None:
         stays = " What is held stays: it cannot be traded on." if row["gate"] in WAITS else ""
         return f"no decision: {GATES.get(row['gate'], row['gate'])}.{stays}"

@@ -144,7 +144,8 @@ def update(
     ----------
     store: its folder; one that is not there is made. bars: a path, or a frame: new, late, repeated, corrected and
         unfinished bars in any order. now: the moment at which they came (default: the clock).
-    experiment: settings of a store that is made here; None: the default ones. A store that is there keeps its own.
+    experiment: settings of a store that is made here; None: the default ones. A store that is there keeps its own,
+        see `retrain`.
     splits, actions: as `read_bars` takes them. options: of `read_bars`; those that a store is made with hold for all
         later bars. Tables (splits, actions, delistings, symbols) are kept by their content, until others are given.
 
@@ -181,8 +182,9 @@ def update(
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         if experiment is not None and not _are_settings_of(opened, experiment):
             warnings.warn(
-                f"{place} keeps the settings that it was made with: those given here do not count.", stacklevel=2
-            )
+                f"{place} keeps the settings that it has: those given here do not count. `gatecast retrain {place} "
+                "--settings FILE` changes them.", stacklevel=2,
+            )  # fmt: skip
         before = opened.state.number
         _refuse_earlier(opened, moment)
         if ahead := opened.keep_time(moment):

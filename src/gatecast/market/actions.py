@@ -331,6 +331,10 @@ def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     return with_terms(rows.with_columns(pl.coalesce("known_at", default).alias("known_at")))
 
 
+RENAMED = 0.3
+"""Return of a change of symbol, between the last closes of both, above which it is none."""
+
+
 def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     """Actions (`known_at` filled) and, of each merger and change of symbol, the delisting that it is.
 
@@ -360,6 +364,13 @@ def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
         cash, ratio = (row["value"], row["ratio"]) if row["kind"] == "merger" else (0.0, row["value"])
         given = cash + (ratio * other[-1] if other else 0.0)
         value = given / own["close"][-1] - 1 if other or row["into"] is None else 0.0
+        if row["kind"] == "symbol_change" and abs(value) > RENAMED:
+            raise BarsError(
+                f"the change of {row['symbol']!r} into {row['into']!r} on {row['date']} gives {given:g} for a last "
+                f"close of {own['close'][-1]:g}, a return of {value:+.0%}: a share keeps its price under another name. "
+                "Give its ratio (units of the new one for each share) or the right symbol; if so much was lost in "
+                "truth, a delisting with that return."
+            )
         if not KINDS["delisting"][0](value):
             raise BarsError(
                 f"the {row['kind']} of {row['symbol']!r} on {row['date']} gives {given:g} for a last close of "

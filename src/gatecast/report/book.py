@@ -25,14 +25,14 @@ OF_CONTROL = ("spread", "worst")
 def book(scores: Scores) -> Data | None:
     """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target` and `today`.
 
-    None without a book.
-
-    In: a run's scores without NaN.
+    In: a run's scores without NaN; None without a book. `tails`: its sentence, and rows of methods and of years;
+    `gate`: a sentence.
     """
     found = scores.get("book") or {}
     if not found:
         return None
-    lines, control = found.get("lines") or [], (found.get("risk") or {}).get("lines") or {}
+    lines, risk = found.get("lines") or [], found.get("risk") or {}
+    control = risk.get("lines") or {}
     rows = [
         {**line, **{name: (control.get(line.get("line")) or {}).get(name) for name in OF_CONTROL},
          "mine": line.get("line") == ENSEMBLE}
@@ -43,7 +43,9 @@ def book(scores: Scores) -> Data | None:
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
         "target": found.get("target_volatility"),
-        "today": exposure((found.get("risk") or {}).get("today")),
+        "gate": (risk.get("gate") or {}).get("sentence"),
+        "tails": risk.get("tails") or None,
+        "today": exposure(risk.get("today")),
         "notes": [
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),

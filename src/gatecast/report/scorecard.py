@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gatecast.evaluation.holdout import how_little
-from gatecast.evaluation.verdict import HELD
+from gatecast.evaluation.verdict import CORE, HELD
 from gatecast.report.figures import Data
 from gatecast.report.words import (
     Names,
@@ -84,7 +84,9 @@ def width_of(row: Scores) -> float | None:
 def rival_of(row: Scores, names: Names | None = None) -> str:
     """The rival of a verdict or of a hold-out's row in words."""
     rival = str(row.get("rival") or "")
-    return HELD if row.get("head") == "strategy" else phrased(rival, names)
+    if row.get("head") == "strategy":
+        return CORE if rival == CORE else HELD
+    return phrased(rival, names)
 
 
 def as_good(verdict: Scores, names: Names | None = None) -> str:

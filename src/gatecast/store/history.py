@@ -352,7 +352,7 @@ class History:
         """(rows of `new`,) whether the symbol was in the store and the row comes after the fill of its close.
 
         Rows before the symbol's first are its history, and not late. A newest bar may come until its exchange opens
-        again, where the store has no later close of another symbol: decisions there were made without it.
+        again, where the store has no later close of its class: decisions there were made without it.
         """
         if new.is_empty():
             return pl.Series("late", [], pl.Boolean)
@@ -363,13 +363,14 @@ class History:
         late = ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
         if not late.any():
             return late
-        newest = pl.lit(before["time"].max(), TIME)
-        passed = new["time"].dt.year() < max((part.year for part in self._state().bars), default=0)
-        passed |= new.select((pl.col("time") < newest).fill_null(False)).to_series()
+        stored = self.versions()
+        newest = stored.group_by("asset_class").agg(_newest=pl.col("time").max())
+        closed = new.join(newest, on="asset_class", how="left", maintain_order="left")
+        passed = closed.select((pl.col("time") < pl.col("_newest")).fill_null(False)).to_series()
         if (late & ~passed).any():
             opens = rows.with_columns(until=orders_until(rows, self._state().calendars)).select(*KEYS, "until")
             late &= passed | (new.join(opens, on=KEYS, how="left", maintain_order="left")["until"] < now)
-        begun = self.versions().group_by("symbol").agg(_begun=pl.col("time").min())
+        begun = stored.group_by("symbol").agg(_begun=pl.col("time").min())
         first = new.join(begun, on="symbol", how="left", maintain_order="left")["_begun"]
         return (late & (new["time"] >= first).fill_null(True)).alias("late")
 

@@ -53,6 +53,13 @@ class Piece:
     again: bool = False
     validation: Mapping[int, tuple[Any, Any]] = field(default_factory=dict)
 
+    def of_rows(self, rows: BoolArray) -> Piece:
+        """The same with these rows alone; refits and their scale stay."""
+        return replace(
+            self, issued=rows_of(self.issued, rows), weights={name: one[rows] for name, one in self.weights.items()},
+            features={name: one[rows] for name, one in self.features.items()},
+        )  # fmt: skip
+
 
 def rows_of(issued: Issued, rows: BoolArray) -> Issued:
     """The same with these rows alone; the scale, refits and fits stay.

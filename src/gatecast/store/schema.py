@@ -169,6 +169,45 @@ class BookLine(Schema):
     findings: list[BookFinding] = []
 
 
+class TailMethod(Schema):
+    """One method's tails of the book."""
+
+    title: Name
+    loss: Number = None
+    beyond: Count
+    pvalue: Number = None
+    exceedance: Number = None
+    gain: Number = None
+    low: Number = None
+    high: Number = None
+
+
+class TailYear(Schema):
+    """The tails of one year of the book."""
+
+    year: Count
+    sessions: Count
+    beyond: Count
+    expected: Number = None
+    pvalue: Number = None
+    zone: Name = ""
+    exceedance: Number = None
+
+
+class BookTails(Schema):
+    """The test of the tails of the book."""
+
+    sentence: Text = ""
+    methods: list[TailMethod] = []
+    years: list[TailYear] = []
+
+
+class BookGate(Schema):
+    """The gate of control of the book."""
+
+    sentence: Text = ""
+
+
 class BookTail(Schema):
     """What a book loses in a bad session, or in several."""
 
@@ -225,10 +264,12 @@ class BookToday(Schema):
 
 
 class BookRisk(Schema):
-    """The control of each line of the book, and what today's may lose."""
+    """The control of each line of the book, its tails, and what today's may lose."""
 
     lines: dict[Name, dict[str, Any]] = {}
     today: BookToday | None = None
+    tails: BookTails = BookTails()
+    gate: BookGate = BookGate()
 
 
 class Book(Schema):

@@ -23,6 +23,8 @@ ISSUED = "issued.safetensors"
 """Role of the artefact with what a refit issued itself: part of what the store has issued, and never removed."""
 ALARMS = "alarms.json"
 """Role of the artefact with the alarms of the inputs up to a refit, from which they are looked for."""
+SETTINGS = "settings.toml"
+"""Role of the artefact with the store's settings from a refit on, for as long as its model is in force."""
 MOST_ALARMS = 200
 """Newest alarms that a state has; the journal has all."""
 MOST_MISSED = 1_000
@@ -447,18 +449,20 @@ def _with_status(state: State, record: Record, status: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _serving(state: State, record: Record) -> dict[str, Any]:
+    """A model is in force, and with it the settings that it was made with."""
+    number = _known(state, record)
+    model = state.model(number)
+    settings = model.parts.get(SETTINGS, state.settings) if model else state.settings
+    return {"serving": number, "previous": state.serving, "settings": settings}
+
+
 def _accepted(state: State, record: Record) -> dict[str, Any]:
-    return {
-        **_with_status(state, record, "accepted"), "serving": int(record.body["model"]), "previous": state.serving
-    }  # fmt: skip
+    return {**_with_status(state, record, "accepted"), **_serving(state, record)}
 
 
 def _refused(state: State, record: Record) -> dict[str, Any]:
     return _with_status(state, record, "refused")
-
-
-def _rollback(state: State, record: Record) -> dict[str, Any]:
-    return {"serving": _known(state, record), "previous": state.serving}
 
 
 def _missed(state: State, record: Record) -> dict[str, Any]:
@@ -481,7 +485,7 @@ def _snapshot(state: State, record: Record) -> dict[str, Any]:
 _CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
     "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "tables": _tables,
     "issued": _issued, "refit": _refit,
-    "accepted": _accepted, "refused": _refused, "rollback": _rollback, "missed": _missed, "alarm": _alarm,
+    "accepted": _accepted, "refused": _refused, "rollback": _serving, "missed": _missed, "alarm": _alarm,
     SNAPSHOT: _snapshot, "clock": _clock,
 }  # fmt: skip
 """Kind -> what it changes; a kind that is not here changes nothing but the place in the journal."""

@@ -222,13 +222,16 @@ def experiment_of(null: Null) -> Experiment:
 
 
 def run_of(null: Null, seed: int) -> dict[str, bool]:
-    """One run: head -> whether its verdict claims skill; and `held`, whether any weight was ever other than 0."""
+    """One run: head -> whether its verdict claims skill; and `held`, whether strategies ever added to the core.
+
+    Without a core: whether they ever held a position.
+    """
     experiment = experiment_of(null)
     with unrecorded():
         chain = make_chain(experiment, null.make(seed))
         verdicts = judge_chain(experiment, chain)
     found = {head: verdict.verdict == SKILL for head, verdict in verdicts.items()}
-    return found | {"held": bool((chain.weights["weight"] != 0).any())}
+    return found | {"held": verdicts["strategy"].n > 0}
 
 
 def _single_threaded(item: tuple[str, int]) -> dict[str, bool]:

@@ -24,6 +24,7 @@ from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.plausible import TOO_GOOD
 from gatecast.evaluation.record import records_of
+from gatecast.evaluation.risk import ANSWERS
 from gatecast.evaluation.verdict import SKILL, judge
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
@@ -34,17 +35,20 @@ from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.models.markov import MarkovModel, filter_states, fit_markov, predict_states
-from gatecast.forecasting.panel import MODELS, NETWORK, PANEL, PLAIN, RIVALS, SIDE_BY_SIDE, entry
+from gatecast.forecasting.panel import ENSEMBLE, MODELS, NETWORK, PANEL, PLAIN, RIVAL, RIVALS, SIDE_BY_SIDE, entry
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.metrics import significance as test
 from gatecast.metrics.forecast import brier, qlike, r2_zero
-from gatecast.runs import judge_chain
+from gatecast.runs import judge_chain, risk_of
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
+from gatecast.trading.book import Book, lines_of, sessions_by
+from gatecast.trading.core import Core
 from gatecast.trading.plausible import PLANTED
+from gatecast.trading.signals import SignalSettings
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -195,7 +199,7 @@ def truth(
     ----------
     long: as many runs as the gates were made for, instead of a few; a run's data are the same.
     seed: of the first run of each part; the others count on from it. runs: of each part, instead of the form's own.
-    only: some of `GROUPS`: walks, chain, b1, return, b2, b3, states, variance, statistics, claims, size.
+    only: some of `GROUPS`: walks, book, chain, b1, return, b2, b3, states, variance, statistics, claims, size.
     jobs: cores, one run each; changes no result. progress: called with a group, its runs done and its runs.
 
     Raises
@@ -246,8 +250,12 @@ def _single_threaded(item: tuple[Callable[[int], Found], int]) -> Found:
 
 
 def chain(features: tuple[str, ...]) -> Experiment:
-    """The experiment that walks: everything at its default but a refit a quarter and one network each."""
-    return Experiment(features=features, model={NETWORK: LSTM(seeds=1)}, schedule=Schedule(refit="3M"))
+    """The experiment that walks: everything at its default but a refit a quarter, one network each, and no core.
+
+    On one symbol a tilt is nothing but more of the core: the strategies are judged alone.
+    """
+    alone = Book(core=Core(kind="none"))
+    return Experiment(features=features, model={NETWORK: LSTM(seeds=1)}, schedule=Schedule(refit="3M"), book=alone)
 
 
 def walk(market: str, seed: int) -> Found:
@@ -320,6 +328,37 @@ def _chain_lines(found: list[Found]) -> list[Line]:
     share, best = _mean(found, "return"), _mean(found, "oracle")
     measure, note = "share with skill in returns, R² 5 %", "optimum: a forecast with the truth itself"
     return [Line("B1", "whole chain", measure, share, best, len(found), note=note)]
+
+
+BOOK_BARS = 1500
+NULL_ANSWERS = {"a1": ANSWERS, "a3": ANSWERS, "a2": ("money",)}  # the variance of A2 can be forecast
+"""Market -> the answers of the verdict on risk that have nothing to find there."""
+
+
+def book_of(market: str, seed: int, count: int = BOOK_BARS) -> Found:
+    """The book of one market of `count` bars, by linear models: answer -> 1 where it claims by its own test, else 0."""
+    bars = synthetic.MARKETS[market](count, seed)
+    experiment = Experiment(
+        features=("ret_log_1", "rv_5"), models=(Ridge.kind, Logistic.kind),
+        schedule=Schedule(refit="3M", minimum="1Y"),
+        signals=SignalSettings(model=Ridge.kind, confirmed_by=Ridge.kind),
+    )  # fmt: skip
+    made = make_chain(experiment, bars)
+    sessions = sessions_by(made.facts, experiment.book)
+    lines = lines_of(made.classes, sessions, experiment.book, only=(RIVAL, ENSEMBLE))
+    risk = risk_of(experiment, made, lines, sessions)
+    return {name: float(risk is not None and getattr(risk, name).pvalue < LEVEL) for name in NULL_ANSWERS[market]}
+
+
+def _book_lines(market: str, found: list[Found]) -> list[Line]:
+    most = allowed(len(found))
+    return [
+        Line(
+            market.upper(), "whole chain", f"book: claims in {name}, alone", int(sum(run[name] for run in found)),
+            None, len(found),
+        ).gated(f"<= {most}", sum(run[name] for run in found) <= most)
+        for name in found[0]
+    ]  # fmt: skip
 
 
 # ── B: one model ─────────────────────────────────────────────────────────────────────────────────
@@ -753,6 +792,7 @@ def _median(found: list[Found], name: str) -> float:
 
 PARTS = (
     *(Part("walks", partial(walk, name), partial(_walk_lines, name), 2, 25) for name in NULL_HEADS),
+    *(Part("book", partial(book_of, name), partial(_book_lines, name), 2, 25) for name in NULL_ANSWERS),
     Part("chain", found_in_chain, _chain_lines, 2, 25),
     Part("b1", b1, _b1_lines, 100, 100),
     *(Part("return", partial(return_head, h), partial(_return_lines, h), 2, 20) for h in (1, 5)),

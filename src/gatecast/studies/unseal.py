@@ -25,7 +25,7 @@ from gatecast.market.merging import refuse_other_market
 from gatecast.market.reading import TABLES, BarsSettings
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of_settings
-from gatecast.runs import Run
+from gatecast.runs import Run, Tilts
 
 
 @checked
@@ -86,7 +86,10 @@ def unseal(
     with shown(progress) as told:
         chain = make_chain(opened, whole.bars, told, actions=whole.actions, machine=machine)
     periods = chain.result.rows_per_year
-    found = holdout.measure(records_of(chain.forecasts), chain.result.equity, sealed.holdout, periods_per_year=periods)
+    found = holdout.measure(
+        records_of(chain.forecasts), chain.result.equity, sealed.holdout, periods_per_year=periods,
+        tilt=Tilts(opened.book, chain).of(),
+    )  # fmt: skip
     same = holdout.same_past(run.forecasts, pl.concat([one.to_frame() for one in chain.forecasts.values()]))
     market = market_of(whole.bars)
     earlier = holdout.refuse_second(symbols, sealed.holdout, market=market, again=again)  # somebody, in the meantime

@@ -8,6 +8,7 @@ the forecasts of variance alone, which say how large the core is; and one has a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
-from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
+from gatecast.forecasting.panel import ENSEMBLE, RIVAL, SIZED_BY
 from gatecast.market.actions import with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import fill_times, sessions_of
@@ -66,6 +67,7 @@ from gatecast.trading.money import (
     margin_shares,
     to_frame,
 )
+from gatecast.trading.risk import METHODS, tail_paths
 from gatecast.trading.sizing import BookSettings, BookState, BookView, trades_of
 from gatecast.trading.strategies import MARKET
 from gatecast.trading.terms import as_table
@@ -201,11 +203,12 @@ class Sessions:
         )  # fmt: skip
 
 
-def sessions_by(facts: Facts, settings: Book, *, level: Level = "first") -> Sessions:
+def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default_ends: bool = True) -> Sessions:
     """The bars of all classes, session by session, as they were traded: not adjusted for splits.
 
     `level`: which bars are on the level that splits brought all to; of a store "first", of a file that was read
-    "newest".
+    "newest". `default_ends`: whether a symbol that ends on terms that nobody knows is booked on the usual ones, else at
+    no loss.
     """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
@@ -215,6 +218,7 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first") -> Sess
     terms = _Terms.of(settings, last_bars)
     classes, left_out = terms.countable(classes)
     instruments = terms.instruments(classes)
+    instruments = instruments if default_ends else instruments.without_default_ends()
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
     bars = facts.bars.filter(pl.Series(own))
     grid = grid_of(bars, facts.fills[own])
@@ -448,24 +452,39 @@ def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str
     return _carried(table, CARRIED)
 
 
-def tilt_of(classes: Mapping[str, Decided], sessions: Sessions, market: str) -> tuple[FloatArray, FloatArray]:
+def tilt_of(
+    classes: Mapping[str, Decided], sessions: Sessions, market: str, late: int = 0
+) -> tuple[FloatArray, FloatArray]:
     """(sessions, names) weights that strategies propose at each close, before evidence, and the evidence.
 
-    The market held long is no tilt: where it is in force nothing is proposed.
+    The market held long is no tilt: where it is in force nothing is proposed. `late`: bars by which both are late.
     """
     weights, evidence = np.zeros(sessions.grid.close.shape), np.zeros(sessions.grid.close.shape)
     for one in classes.values():
         choice, at = one.selection, one.samples.decided[one.forecasts.rows]
         names = np.array(one.proposals.names, dtype=object)
         proposed = np.where(names[choice.chosen[at]] == market, 0.0, choice.proposed[at] * choice.left[at])
-        _lay(weights, sessions, one, proposed)
-        _lay(
-            evidence,
-            sessions,
-            one,
-            np.where(choice.too_good[at] & (choice.evidence[at] <= 0), 0.0, choice.evidence[at]),
-        )
+        factor = np.where(choice.too_good[at] & (choice.evidence[at] <= 0), 0.0, choice.evidence[at])
+        symbol = one.samples.symbol[at]
+        _lay(weights, sessions, one, _delayed(proposed, symbol, late))
+        _lay(evidence, sessions, one, _delayed(factor, symbol, late))
     return weights, evidence
+
+
+def tilted_at(classes: Mapping[str, Decided], sessions: Sessions, late: int = 0) -> BoolArray:
+    """(sessions,) whether strategies add anything to the core at the close; `late`: see `tilt_of`."""
+    weights, evidence = tilt_of(classes, sessions, MARKET, late)
+    return np.asarray((weights * evidence != 0).any(axis=1), np.bool_)
+
+
+def _delayed(values: FloatArray, symbol: NDArray[np.int32], late: int) -> FloatArray:
+    """Values of rows in order of symbol and time, each so many rows of its symbol late; 0 before its first."""
+    if late == 0:
+        return values
+    moved = np.zeros(len(values))
+    same = symbol[late:] == symbol[:-late]
+    moved[late:][same] = values[:-late][same]
+    return moved
 
 
 def _lay(table: FloatArray, sessions: Sessions, one: Decided, values: FloatArray) -> None:
@@ -507,11 +526,14 @@ class Line:
     Attributes
     ----------
     frame: one row a session: day, equity, each kind of profit and cost in money (see `money.Booked`), net, excess (net
-        less what cash earns), gross exposure after it, volatility of the target a year, target_reached.
+        less what cash earns), gross exposure after it, volatility of the target a year, target_reached; earned: the
+        return without interest, by the prices that were known; expected: the variance of it that was forecast of what
+        was held after the fill, without the multiplier; level: that multiplier, of a volatility, known the close
+        before.
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
-    core_variance: (sessions,) variance of the core's next session, by the line's own covariance. core_return:
-        (sessions,) simple return of the core that was decided the close before. findings: kind of `sizing.Finding` ->
-        number of closes, and the newest sentence.
+    core_variance: (sessions,) variance of the core's next session, by the line's own covariance, of the symbols that
+        trade in it (of all for the last session). core_return: (sessions,) simple return of the core that was decided
+        the close before. findings: kind of `sizing.Finding` -> number of closes, and the newest sentence.
     """
 
     frame: pl.DataFrame
@@ -530,6 +552,26 @@ class Line:
     def excess(self) -> FloatArray:
         """(sessions,) simple return less what cash earns."""
         return self.frame["excess"].to_numpy()
+
+    @property
+    def days(self) -> NDArray[np.datetime64]:
+        """(sessions,) dates."""
+        return np.asarray(self.frame["day"].to_numpy(), "datetime64[D]")
+
+    @property
+    def earned(self) -> FloatArray:
+        """(sessions,) return without interest."""
+        return self.frame["earned"].to_numpy()
+
+    @property
+    def expected(self) -> FloatArray:
+        """(sessions,) variance of `earned` that was forecast, without the multiplier."""
+        return self.frame["expected"].to_numpy()
+
+    @property
+    def level(self) -> FloatArray:
+        """(sessions,) the multiplier of a volatility."""
+        return self.frame["level"].to_numpy()
 
 
 def first_session(forecasts: Sequence[FloatArray], wanted: FloatArray) -> int:
@@ -567,7 +609,7 @@ def run_line(
     account, state = Account.opened(size.capital, len(names)), BookState.start(names)
     orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
     nothing, margins = np.zeros(len(names)), bool(instruments.margin.any())
-    price = sessions.price
+    wanted, price = nothing, sessions.price
     usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
     booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
     variances, earned, findings = [], [], dict[str, tuple[int, str]]()
@@ -584,13 +626,17 @@ def run_line(
         seen, equity = equity, account.equity(instruments) + float(unseen.sum())  # by the prices that are known
         if place > begin:
             correlations = correlations.after(sessions.returns[place], scales[place - 1])
+        earned_net, expected, level = math.nan, math.nan, math.nan
+        if covariance is not None:  # of what trades in the session, as the returns are
+            variances[-1] = book_variance(wanted, covariance, np.isfinite(sessions.returns[place])) or np.nan
         if covariance is not None and seen > 0:
             worth = np.where(
                 account.units == 0, 0.0, account.units * before.price * before.rate / sessions.grown(place)
             )
             filled, trades = worth * instruments.multiplier / seen, np.isfinite(sessions.returns[place])
             earned_net = equity / seen - 1 - done.interest / seen
-            state = state.after_return(earned_net, book_variance(filled, covariance, trades))
+            expected, level = book_variance(filled, covariance, trades), state.level
+            state = state.after_return(earned_net, expected)
         state = state.after_equity(equity, size)
         ahead = np.where(np.isnan(known[place]) & (account.units != 0), unforecast[place], known[place])
         which = np.flatnonzero(ahead > 0)
@@ -638,6 +684,9 @@ def run_line(
                 "gross": float(np.abs(weights).sum()),
                 "volatility": volatility,
                 "reached": reached,
+                "earned": earned_net,
+                "expected": expected,
+                "level": level,
             }
         )
         held.append(weights)
@@ -697,10 +746,42 @@ class Work:
         )  # fmt: skip
 
 
-def lines_of(classes: Mapping[str, Decided], sessions: Sessions, settings: Book, *, jobs: int = 1) -> dict[str, Line]:
+def tail_paths_of(
+    classes: Mapping[str, Decided], sessions: Sessions, line: Line, level: float = 0.025
+) -> dict[str, FloatArray]:
+    """Method -> (sessions of the line, 2) the tails that it says of each, the close before, see `risk.tail_paths`.
+
+    Of what the line was to hold over the session, where it trades in it, by the forecasts that size gatecast's line;
+    `filtered_rival`: the same method by those of the best simple forecast so far.
+    """
+    begin, returns = len(sessions.days) - len(line.frame), sessions.returns
+    trades, past = np.isfinite(returns), past_deviations(returns)
+    weights = np.zeros(returns.shape)
+    weights[begin + 1 :] = line.held[:-1]
+    paths = dict[str, FloatArray]()
+    for model, methods in ((ENSEMBLE, METHODS), (RIVAL, {"filtered": METHODS["filtered"]})):
+        deviations = deviations_of(classes, sessions, model)
+        scales = np.where(np.isfinite(deviations), deviations, past)
+        before = np.vstack([np.full((1, len(sessions.names)), np.nan), scales[:-1]])
+        made = tail_paths(
+            returns, before, np.where(trades, weights, 0.0), sessions.classes, level, methods, since=begin + 1
+        )
+        paths |= {name if model == ENSEMBLE else f"{name}_rival": one[begin:] for name, one in made.items()}
+    return paths
+
+
+def lines_of(
+    classes: Mapping[str, Decided],
+    sessions: Sessions,
+    settings: Book,
+    *,
+    only: Collection[str] | None = None,
+    late: int = 0,
+    jobs: int = 1,
+) -> dict[str, Line]:
     """Line -> what it held and earned, all from the same session on; none where nothing was ever forecast of the core.
 
-    `tilted` is there where strategies had any evidence.
+    `tilted` is there where strategies had any evidence. `only`: the lines that are made. `late`: see `tilt_of`.
     """
     core = core_path(sessions, settings.core)
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
@@ -711,9 +792,10 @@ def lines_of(classes: Mapping[str, Decided], sessions: Sessions, settings: Book,
     if begin < 0:
         return {}
     work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}
-    own = work[ENSEMBLE]
+    own, tilt = work[ENSEMBLE], tilt_of(classes, sessions, MARKET, late) if late else tilt
     if (tilt[0] * tilt[1])[begin:].any():
         work[TILTED] = replace(own, tilt=tilt)
     work[BOUGHT] = replace(own, rebalanced=False)
+    work = {name: one for name, one in work.items() if only is None or name in only}
     made = fan_out(Work.run, work.values(), jobs=jobs, processes=jobs > 1)
     return dict(zip(work, made, strict=True))

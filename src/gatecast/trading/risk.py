@@ -218,8 +218,9 @@ def tail_paths(
             f"returns, deviations and weights must be (sessions, symbols), of {len(classes)} symbols; got "
             f"{', '.join(str(shape) for shape in sorted(shapes))}."
         )
-    residuals = with_proxies(returns / deviations, classes)
-    moves = with_proxies(returns, classes)
+    residuals = np.full(returns.shape, np.nan)
+    np.divide(returns, deviations, out=residuals, where=deviations > 0)
+    residuals, moves = with_proxies(residuals, classes), with_proxies(returns, classes)
     paths = {name: np.full((len(returns), 2), np.nan) for name in methods}
     for row in range(since, len(returns)):
         today = weights[row]

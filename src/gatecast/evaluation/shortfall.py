@@ -1,0 +1,133 @@
+"""The test of the book's tails: what was said of each session the close before, and what came -> how well they did.
+
+Each method says a value at risk and an expected shortfall; they are judged by the joint loss FZ0 on the same sessions.
+The one declared test is gatecast's method against the best rival so far: at each session the one whose mean loss was
+the smallest before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatecast.evaluation.risk import LEAST_SESSIONS, SHORTFALL, Answer
+from gatecast.metrics import significance
+from gatecast.metrics.risk import (
+    acerbi_szekely,
+    basel_zone,
+    binomial_coverage,
+    christoffersen_independence,
+    fz0_losses,
+    kupiec,
+    shortfall_exceedance,
+)
+
+FloatArray = NDArray[np.float64]
+LEVEL = 0.025
+"""Share of sessions beyond the value at risk: 97.5 %."""
+OWN = "filtered"
+"""The method that is judged."""
+TITLES = {
+    "historical_250": "historical simulation, 250 sessions", "historical_500": "historical simulation, 500 sessions",
+    "normal": "Gaussian with EWMA", OWN: "filtered simulation, gatecast's forecasts",
+    "filtered_rival": "filtered simulation, best simple forecast so far",
+}  # fmt: skip
+"""Method -> what a reader calls it."""
+RIVALS = ("historical_250", "historical_500", "normal")
+"""Methods that one of is in force as the rival, the simplest first; the first of them for the first 250 sessions."""
+
+
+def judge_shortfall(
+    earned: FloatArray, tails: Mapping[str, FloatArray], days: NDArray[np.datetime64]
+) -> tuple[Answer, dict[str, Any]]:
+    """The declared test, and a table of numbers beside it.
+
+    Parameters
+    ----------
+    earned: (sessions,) return of the book. tails: method -> (sessions, 2) its value at risk and expected shortfall of
+        each, see `trading.risk.tail_paths`; those of `OWN` and of all `RIVALS` among them. days: (sessions,) dates.
+
+    A session counts where all methods say a loss of it.
+    """
+    good = np.isfinite(earned)
+    for path in tails.values():
+        good &= np.isfinite(path).all(axis=1) & (path[:, 1] < 0)
+    n = int(good.sum())
+    if n < LEAST_SESSIONS:
+        reason = f"all methods say the tails of {n} sessions, {LEAST_SESSIONS} are needed"
+        return Answer(SHORTFALL, n=n, reason=reason), {}
+    own, said = earned[good], {name: path[good] for name, path in tails.items()}
+    losses = {name: fz0_losses(own, path[:, 0], path[:, 1], LEVEL) for name, path in said.items()}
+    rivals = np.column_stack([losses[name] for name in RIVALS])
+    chosen = best_so_far(rivals)
+    gain = rivals[np.arange(n), chosen] - losses[OWN]
+    answer = Answer.of(SHORTFALL, significance.fixed_b_mean(gain))
+    value_at_risk, shortfall = said[OWN].T
+    independence = christoffersen_independence(own <= value_at_risk)
+    z2 = acerbi_szekely(own, value_at_risk, shortfall, LEVEL)
+    years = days[good].astype("datetime64[Y]").astype(np.int64) + 1970
+    table = {
+        "level": LEVEL, "sessions": n, **_coverage(own, said[OWN]),
+        "kupiec": kupiec(own <= value_at_risk, LEVEL).pvalue, "independence": independence.pvalue,
+        "z2": {"z": z2.statistic, "pvalue": z2.pvalue, "critical": z2.critical},
+        "methods": [_method(name, own, said[name], losses) for name in said],
+        "in_force": {name: float(np.mean(chosen == place)) for place, name in enumerate(RIVALS)},
+        "years": [
+            {"year": int(year), "sessions": int((at := years == year).sum()), **_coverage(own[at], said[OWN][at])}
+            for year in np.unique(years)
+        ],
+    }  # fmt: skip
+    return answer, {**table, "sentence": _in_words(table)}
+
+
+def best_so_far(losses: FloatArray) -> NDArray[np.int64]:
+    """(sessions,) the column whose mean loss over the sessions before is smallest; the first for the first 250.
+
+    >>> best_so_far(np.tile([[2.0, 1.0]], (252, 1)))[[0, 249, 250]].tolist()
+    [0, 0, 1]
+    """
+    before = np.vstack([np.zeros((1, losses.shape[1])), losses.cumsum(axis=0)[:-1]])
+    return np.where(np.arange(len(losses)) < LEAST_SESSIONS, 0, np.argmin(before, axis=1))
+
+
+def _coverage(earned: FloatArray, tail: FloatArray) -> dict[str, Any]:
+    """How many sessions lay beyond, the exact binomial's p-value, Basel's zone, and mean loss over shortfall there."""
+    beyond = earned <= tail[:, 0]
+    found = binomial_coverage(beyond, LEVEL)
+    return {
+        "beyond": found.beyond, "expected": LEVEL * len(earned), "pvalue": found.pvalue,
+        "zone": basel_zone(found.beyond, len(earned), LEVEL), "exceedance": shortfall_exceedance(earned, *tail.T),
+    }  # fmt: skip
+
+
+def _method(name: str, earned: FloatArray, tail: FloatArray, losses: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """One method's mean loss and coverage, and by how much that of `OWN` is smaller, with its 90 % interval."""
+    test = significance.fixed_b_mean(losses[name] - losses[OWN])
+    gain = {"gain": 0.0, "low": 0.0, "high": 0.0} if name == OWN else {
+        "gain": test.effect, "low": test.low, "high": test.high
+    }  # fmt: skip
+    return {
+        "method": name, "title": TITLES.get(name, name), "loss": float(losses[name].mean()),
+        **_coverage(earned, tail), **gain,
+    }  # fmt: skip
+
+
+def _in_words(table: dict[str, Any]) -> str:
+    z2, methods = table["z2"], {row["method"]: row for row in table["methods"]}
+    said = (
+        f"The returns of {table['beyond']:,} of {table['sessions']:,} sessions lay beyond the value at risk at "
+        f"{100 * (1 - LEVEL):g} %, {table['expected']:.0f} were expected (exact binomial p {table['pvalue']:.2g}, zone "
+        f"{table['zone']}); there the mean loss was {table['exceedance']:.2f} times the expected shortfall. That "
+        f"they come in runs has p {table['independence']:.2g}. Z2 is {z2['z']:+.2f}, and below {z2['critical']:.2f} "
+        f"in 5 of 100 cases where both are right (p {z2['pvalue']:.2g})."
+    )
+    if simple := methods.get("filtered_rival"):
+        alike = ": that is as good" if simple["low"] <= 0 <= simple["high"] else ""
+        said += (
+            f" Over the same method with the best simple forecast the gain in FZ0 is {simple['gain']:+.3f} (90 % "
+            f"interval {simple['low']:+.3f} to {simple['high']:+.3f}){alike}."
+        )
+    return said
