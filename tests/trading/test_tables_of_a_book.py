@@ -15,11 +15,21 @@ from gatecast.experiment import Experiment
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
 from gatecast.settings import parse_toml, to_toml
-from gatecast.trading.book import Book, Line, Sessions, core_path, past_deviations, run_line, sessions_by
+from gatecast.trading.book import (
+    Book,
+    Line,
+    Sessions,
+    core_path,
+    first_session,
+    lines_of,
+    past_deviations,
+    run_line,
+    sessions_by,
+)  # fmt: skip
 from gatecast.trading.core import Core
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.sizing import BookSettings
-from gatecast.trading.terms import MOST_ROWS, Loan, read_rows
+from gatecast.trading.terms import MOST_ROWS, Contract, Loan, read_rows
 
 BEGIN, DAYS = 100, 140
 
@@ -170,6 +180,24 @@ def test_a_future_with_a_contract_and_rolls_is_in_the_book() -> None:
     assert rolled["gain"] == pytest.approx(gain, rel=1e-6)
     assert rolled["traded"] >= 2 * round(units) * 50 * sessions.grid.close[119, place]  # two sides
     assert np.abs(line.net[120 - BEGIN]) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "money"),
+    [
+        ("future", MoneySettings()),
+        ("equity", MoneySettings(currencies={"A": "SEK"})),
+        ("future", MoneySettings(contracts=[Contract(symbol="A", multiplier=5, last_trade=date(2024, 2, 1))])),
+    ],
+)
+def test_a_market_of_which_no_symbol_can_be_counted_has_no_book(kind: str, money: MoneySettings) -> None:
+    book = Book(money=money)
+    sessions = sessions_by(facts_of(market({"A": kind})), book)
+    assert (sessions.names, set(sessions.left_out)) == ((), {"A"})
+    core = core_path(sessions, book.core)
+    assert core.shape == sessions.grid.close.shape == (0, 0)
+    assert first_session([core], core) == -1
+    assert lines_of({}, sessions, book) == {}
 
 
 def test_a_pair_earns_the_difference_of_the_rates_that_are_known() -> None:

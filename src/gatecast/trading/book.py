@@ -516,7 +516,7 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed & sessions.inside, strict=True):
         state = state.after(day, returns, listed, settings)
         weights.append(state.weights)
-    return np.array(weights)
+    return np.array(weights, np.float64).reshape(sessions.grid.close.shape)
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,9 @@ without it.
                 "half_spread": _bps(settings.half_spread_bps, known.half_spread_bps),
                 "borrow": _bps(settings.borrow_bps_per_year, known.borrow_bps_per_year) if funded else 0.0,
             })  # fmt: skip
-        names = [one.name for one in fields(cls) if one.name not in ("symbols", "currency")]
-        arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in names}
+        kinds = {one.name: bool if one.type == "BoolArray" else float for one in fields(cls)}
+        names = [name for name in kinds if name not in ("symbols", "currency")]
+        arrays: dict[str, Any] = {name: np.array([row[name] for row in rows], kinds[name]) for name in names}
         return cls(symbols=tuple(classes), currency=tuple(row["currency"] for row in rows), **arrays)
 
     @cached_property
