@@ -83,6 +83,8 @@ class Run:
     memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
     `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
     equity, benchmark. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
+    `actions`: those that it was made with, see `market.actions`; None: of a folder of an older version, which kept the
+    delistings alone.
     """
 
     experiment: Experiment
@@ -96,6 +98,7 @@ class Run:
     classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
     control: Run | None = field(default=None, repr=False)
     path: Path | None = None
+    actions: pl.DataFrame | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         symbols = self.bars["symbol"].n_unique()
@@ -296,7 +299,7 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
         chain.result.equity, {},
         provenance.of_run(
             experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds, experiment.plugins
-        ), chain.classes,
+        ), chain.classes, actions=chain.actions,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@
 ├── experiment.toml         the settings, commented; `gatecast run <run>/experiment.toml` does it again
 ├── provenance.json         hashes of data and settings, versions, seeds, the clock
 ├── scores.json             verdicts and every number of the report
-├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet
+├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet  actions.parquet
 ├── models/<asset class>/<model>.safetensors and .json     the fit in force
 ├── refused/<asset class>/<model>.safetensors and .json    the last refit where the guard refused it
 ├── scale/<asset class>.safetensors                        what signals are measured against
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
 FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
+ACTIONS = "actions.parquet"
 MANIFEST_BYTES = 10_000_000
 MOST_BYTES = {".json": 100_000_000, ".toml": 2_000_000, ".safetensors": 2_000_000_000, ".parquet": 20_000_000_000}
 """Ending of a part -> bytes that it may have."""
