@@ -119,7 +119,7 @@ class Instruments:
         last_bars: symbol -> session of its last bar, so that a splice of contracts is seen.
 
         Raises `BarsError` for a future without a contract, a splice of contracts without dates of rolls, a table
-        without its columns, and a multiplier that is not above 0.
+        without its columns, and a multiplier out of range.
 
         >>> Instruments.of({"ES=F": "future"}, MoneySettings())
         Traceback (most recent call last):
@@ -207,8 +207,8 @@ def _refuse_unknown_terms(
             )
         return
     multiplier = contract["multiplier"]
-    if multiplier is None or not 0 < multiplier < math.inf:
-        raise BarsError(f"{symbol!r}: the multiplier of a contract is a number above 0, got {multiplier}.")
+    if multiplier is None or not 1e-9 <= multiplier <= 1e9:
+        raise BarsError(f"{symbol!r}: the multiplier of a contract is a number from 1e-9 to 1e9, got {multiplier}.")
     last = contract["last_trade"]
     if contract.get("funding_hours") or rolled or (last is not None and (last_bar is None or last_bar <= last)):
         return
