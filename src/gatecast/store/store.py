@@ -42,13 +42,26 @@ from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
+from gatecast.store.carried import carried_of
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, actions_of, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
-from gatecast.store.schema import KEYS, TABLES, TIME, AlarmsOfClasses, Count, Name, Provenance, Schema, Scores, fault_of
+from gatecast.store.schema import (
+    HOLDINGS,
+    KEYS,
+    TABLES,
+    TIME,
+    AlarmsOfClasses,
+    Count,
+    Name,
+    Provenance,
+    Schema,
+    Scores,
+    fault_of,
+)
 from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
@@ -56,6 +69,7 @@ if TYPE_CHECKING:
     from gatecast.store.index import Index
     from gatecast.store.issued import Piece
     from gatecast.store.state import Model
+    from gatecast.trading.book import Carried
 
 FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
@@ -384,11 +398,14 @@ class Store:
     def issue(
         self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
         pieces: bytes | None = None, model: int | None = None, more: Mapping[str, Any] | None = None,
+        book: tuple[pl.DataFrame, bytes] | None = None,
     ) -> Record:  # fmt: skip
         """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
 
         `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
         `pieces`: what was issued, see `issued.bytes_of_pieces`. `more`: what else the record shall hold, as JSON.
+        `book`: what the book holds (`trading.book.holdings_of`) and what it goes on from (`carried.bytes_of_carried`);
+        then `more` has its figures as "book", see `schema.BookOfRecord`.
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
@@ -398,6 +415,12 @@ class Store:
                 self._forecasts_of(parts["forecasts"])
             if pieces is not None:
                 parts["pieces"] = self.put(pieces, ".safetensors")
+            if book is not None:
+                parts["book"], parts["carried"] = (
+                    self.put(parquet(book[0]), ".parquet"),
+                    self.put(book[1], ".safetensors"),
+                )
+                self.holdings_of(parts["book"])
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 
     def snapshot(self, now: datetime) -> Record:
@@ -533,6 +556,17 @@ class Store:
         ).item():
             raise self.artefacts.fault(name, "it has two decisions of one symbol and time, or one without")
         return frame
+
+    def holdings_of(self, name: str) -> pl.DataFrame:
+        """What the book holds, of an artefact; see `trading.book.holdings_of`. Raises `StoreError` for what is none."""
+        return self.artefacts.table(name, HOLDINGS)
+
+    def carried_of(self, name: str) -> Carried:
+        """What the book goes on from, of an artefact. Raises `StoreError` for what is none."""
+        try:
+            return carried_of(self.artefacts.get(name))
+        except ValueError as error:
+            raise self.artefacts.fault(name, str(error)) from None
 
     def _forecasts_of(self, name: str) -> pl.DataFrame:
         return self.artefacts.table(name, TABLES["forecasts"])
@@ -687,6 +721,10 @@ class Store:
                 yield partial(self._forecasts_of, one.forecasts)
             if one.pieces:
                 yield partial(self._pieces_of, one.pieces)
+            if one.book:
+                yield partial(self.holdings_of, one.book)
+            if one.carried and self.artefacts.has(one.carried):  # an older one may have been pruned
+                yield partial(self.carried_of, one.carried)
         for model in self.state.models:
             if ISSUED in model.parts:
                 yield partial(self._pieces_of, model.parts[ISSUED])

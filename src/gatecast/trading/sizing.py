@@ -212,15 +212,18 @@ class Sized:
     """The trades of one close. Arrays are (names,).
 
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
-    caps. `gate`: what cut a name last, "" where nothing did: name, class, gross, margin, net, spike, halt, close, stop,
-    participation, lot, ticket or cash. `volatility`: of the target, a year, with the level in it; `spiked` with each
-    class falling together, NaN where that is not given. `target_reached`: whether the volatility is the one aimed at.
+    caps; `core`, `tilt`: its parts before the caps, without what cannot be traded. `gate`: what cut a name last, ""
+    where nothing did: name, class, gross, margin, net, spike, halt, close, stop, participation, lot, ticket or cash.
+    `volatility`: of the target, a year, with the level in it; `spiked` with each class falling together, NaN where that
+    is not given. `target_reached`: whether the volatility is the one aimed at.
     `state`: with the targets of this close.
     """
 
     trades: FloatArray
     weights: FloatArray
     target: FloatArray
+    core: FloatArray
+    tilt: FloatArray
     gate: tuple[str, ...]
     volatility: float
     spiked: float
@@ -250,7 +253,8 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     closing, caps = view.closing | ruined | stopped, _Caps.of(view, settings)
 
     stuck = np.where(view.tradable, 0.0, held)
-    wanted = _scaled(view, settings, state.level, stuck, closing, gates, findings)
+    core, tilt = _scaled(view, settings, state.level, stuck, closing, gates, findings)
+    wanted = stuck + (core + tilt)
     gates.set(stuck != 0, "halt")
     gates.set(closing & view.tradable & (held != 0), "stop" if stopped else "close")
     target = caps.cut(wanted, stuck, gates)
@@ -291,6 +295,8 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
         trades=units - view.held,
         weights=weights,
         target=target,
+        core=core,
+        tilt=tilt,
         gate=gates.names,
         volatility=volatility,
         spiked=spiked,
@@ -361,15 +367,16 @@ def _scaled(
     closing: BoolArray,
     gates: _Gates,
     findings: list[Finding],
-) -> FloatArray:
-    """(names,) core and tilt at the target volatility, with what is stuck."""
+) -> tuple[FloatArray, FloatArray]:
+    """(names,) core and (names,) tilt, which with what is stuck have the target volatility."""
     free, aim, covariance = view.tradable & ~closing, settings.target_volatility / level, view.covariance
     core = np.where(free, view.core, 0.0)
     tilt = np.where(free, view.evidence * view.tilt, 0.0)
     core = core * (scale_of(core, np.zeros_like(core), covariance, aim) or 0.0)
     most = settings.tilt_share * aim * float(np.max(view.evidence, where=tilt != 0, initial=0.0))
     size = math.sqrt(book_variance(tilt, covariance))
-    wanted = core + tilt * min(1.0, most / size) if size > 0 else core
+    tilt = tilt * min(1.0, most / size) if size > 0 else np.zeros_like(core)
+    wanted = core + tilt
     scale = scale_of(wanted, stuck, covariance, aim)
     if scale is None:
         findings.append(Finding("stuck", "what cannot be traded is beyond the target volatility: nothing else is held"))
@@ -382,7 +389,7 @@ def _scaled(
         if least < scale:
             gates.set(wanted != 0, "spike")
             scale = least
-    return stuck + scale * wanted
+    return scale * core, scale * tilt
 
 
 # ── 2. caps ───────────────────────────────────────────────────────────────────────────────────────
