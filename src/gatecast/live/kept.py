@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Issued
     from gatecast.store.state import Model
     from gatecast.store.store import Store
+    from gatecast.trading.book import Carried
 
     FloatArray = NDArray[np.float64]
     Fits = Mapping[str, Mapping[str, FittedForecaster]]
@@ -134,7 +136,26 @@ def serve(store: Store, model: Model, before: Mapping[str, datetime] | None = No
     past = _past_of(
         store, model, experiment, (models_of(parts), models_of(parts, "refused/")), before or {}, features
     )  # fmt: skip
-    return Served(model.record, run, replace(past, alarms=_alarms_of(parts)))
+    carried = partial(carried_before, store, min((before or {}).values(), default=None))
+    return Served(model.record, run, replace(past, alarms=_alarms_of(parts), carried=carried))
+
+
+def carried_before(store: Store, close: datetime | None = None) -> list[Carried]:
+    """What the book of a store goes on from, of the newest two sessions that saw bars before a close alone (None: of
+    all), the newest last. Raises `StoreError` where one cannot be read."""
+    found: dict[str, str] = {}
+    for one in reversed(store.state.issued):
+        if one.carried and (close is None or datetime.fromisoformat(one.until) < close):
+            found.setdefault(one.session, one.carried)
+        if len(found) == 2:
+            break
+    return [store.carried_of(found[session]) for session in sorted(found)]
+
+
+def book_begins(store: Store, session: date) -> date:
+    """From which session on a chain makes the book of a store anew that has none before this one; never without one."""
+    first = next((one.session for one in store.state.issued if one.carried), None)
+    return date.max if first is None else max(date.fromisoformat(first), session)
 
 
 def _alarms_of(parts: Parts) -> dict[str, Alarms]:

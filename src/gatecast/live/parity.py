@@ -59,7 +59,7 @@ def stages_of(chain: Chain, since: datetime | None = None) -> Stages:
     """What a chain says of each close from `since` on (None: of all), stage by stage.
 
     "bar": the bars; "feature": the newest row that each forecast read; "model": what each model forecast; "forecast":
-    what the ensemble did; "signal", "strategy" and "size": columns of the decisions.
+    what the ensemble did; "signal", "strategy": columns of the decisions; "size": their weights, and the book.
     """
     found = {stage: make(chain) for stage, make in TABLES.items()}
     return found if since is None else {stage: table.filter(pl.col("time") >= since) for stage, table in found.items()}
@@ -159,10 +159,13 @@ def corrected_since(found: Difference, then: pl.DataFrame, now: pl.DataFrame) ->
 # ── what was issued ───────────────────────────────────────────────────────────────────────────────
 
 
-def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.DataFrame) -> Stages:
+def stages_of_issued(
+    pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.DataFrame, holdings: pl.DataFrame
+) -> Stages:  # fmt: skip
     """The stages of what a store has issued: pieces of all classes in the order in which they count, and decisions.
 
-    `bars`: as they were known when it was issued. The first piece that has a symbol and close counts.
+    `bars`: as they were known when it was issued; `holdings` of the book, see `trading.book.holdings_of`. The first
+    piece that has a symbol and close counts.
     """
     keys = [issued_keys(piece.issued) for piece in pieces]
 
@@ -181,7 +184,7 @@ def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.
         "forecast": table(lambda piece: _values(piece.issued.values, _is_the_ensemble)),
         "signal": decisions.select(*KEYS, *SIGNAL),
         "strategy": decisions.select(*KEYS, *CHOICE),
-        "size": table(lambda piece: piece.weights),
+        "size": _with_book(table(lambda piece: piece.weights), holdings),
     }
 
 
@@ -252,6 +255,18 @@ def _decided(*columns: str) -> Callable[[Chain], pl.DataFrame]:
     return lambda chain: chain.decisions.select((*KEYS, *columns))
 
 
+def _sizes(chain: Chain) -> pl.DataFrame:
+    return _with_book(_decided("weight", "book")(chain), chain.course.holdings)
+
+
+def _with_book(weights: pl.DataFrame, holdings: pl.DataFrame) -> pl.DataFrame:
+    """Weights of the strategies, and what the book holds, aims at and orders of each symbol that has a bar."""
+    own = holdings.filter(pl.col("time").is_not_null()).select(*KEYS, *OF_THE_BOOK)
+    return weights.join(own, on=KEYS, how="full", coalesce=True, maintain_order="left_right")
+
+
+OF_THE_BOOK = ("units", "held", "target", "trade")
+"""What is compared of the book."""
 TABLES: dict[Stage, Callable[[Chain], pl.DataFrame]] = {
     "bar": _bars,
     "feature": _features,
@@ -259,5 +274,5 @@ TABLES: dict[Stage, Callable[[Chain], pl.DataFrame]] = {
     "forecast": _forecasts,
     "signal": _decided(*SIGNAL),
     "strategy": _decided(*CHOICE),
-    "size": _decided("weight", "book"),
+    "size": _sizes,
 }

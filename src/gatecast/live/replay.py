@@ -14,6 +14,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import make_chain
+from gatecast.live.book import holdings_of
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import (
     Difference,
@@ -258,7 +259,7 @@ def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
     decisions = store.decisions().filter(pl.col("forecast_time") == pl.col("time"))
     decisions = decisions.filter(in_force(decisions)).with_columns(pl.col("signal").cast(pl.Int8))
     ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
-    said = stages_of_issued(ordered, store.bars.first_known(since), decisions)
+    said = stages_of_issued(ordered, store.bars.first_known(since), decisions, holdings_of(store))
     records = {time.replace(tzinfo=UTC): times[time] for time in newest}
     spans = spans_of(store, since, moment, pieces, _withheld(store)["time"].unique().to_list())
     return _Issued(len(newest), spans, said, experiment, store.actions, records)

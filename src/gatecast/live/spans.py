@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,7 +17,8 @@ import polars as pl
 
 from gatecast.audits.tables import up_to
 from gatecast.chain import Past
-from gatecast.live.kept import serve
+from gatecast.live.kept import book_begins, carried_before, serve
+from gatecast.market.bars import session_of
 from gatecast.store.state import ISSUED
 
 if TYPE_CHECKING:
@@ -174,7 +176,10 @@ def _past_at(store: Store, start: datetime, change: _Change | None, changes: Seq
         weights.append(past.weights.filter(pl.col("symbol").is_in(list(symbols))))
         settings = past.settings
     table = pl.concat(weights).sort("symbol", "time")
-    return Past(dict(sorted(forecasts.items())), features, table, settings, alarms)
+    return Past(
+        dict(sorted(forecasts.items())), features, table, settings, alarms, partial(carried_before, store, start),
+        book_begins(store, session_of(start)),
+    )  # fmt: skip
 
 
 def _close(time: np.datetime64) -> datetime:

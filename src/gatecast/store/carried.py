@@ -30,7 +30,7 @@ OF_NAMES = (
     "units", "price", "rate", "parked", "parked_value", "orders", "ahead", "scale", "last", "held_core", "core",
     "squares", "squares_weight", "squares_count",
 )  # fmt: skip
-OF_PAIRS = ("same", "same_weight", "lagged", "lagged_weight", "ewma", "ewma_weight")
+OF_PAIRS = ("same", "same_weight", "lagged", "lagged_weight", "returns", "returns_weight")
 NUMBERS = ("cash", "equity", "surprise", "peak", "correlations_half_life", "core_half_life")
 """What the array `numbers` has, in this order."""
 
@@ -57,7 +57,7 @@ def bytes_of_carried(carried: Carried) -> bytes:
         "squares": line.squares.total, "squares_weight": line.squares.weight, "squares_count": line.squares.count,
         "targets": sizing.targets, "same": correlations.same.total, "same_weight": correlations.same.weight,
         "lagged": correlations.lagged.total, "lagged_weight": correlations.lagged.weight,
-        "ewma": core.ewma.sums.total, "ewma_weight": core.ewma.sums.weight,
+        "returns": core.ewma.sums.total, "returns_weight": core.ewma.sums.weight,
     }  # fmt: skip
     return save({name: np.array(array, order="C", copy=True) for name, array in sorted(arrays.items())})
 
@@ -93,7 +93,7 @@ def carried_of(content: bytes) -> Carried:
         Squares(arrays["squares"], arrays["squares_weight"], arrays["squares_count"]), arrays["orders"],
         arrays["ahead"], arrays["scale"], arrays["held_core"], numbers["equity"], arrays["bars"],
     )  # fmt: skip
-    ewma = Ewma(names, numbers["core_half_life"], Sums(arrays["ewma"], arrays["ewma_weight"]))
+    ewma = Ewma(names, numbers["core_half_life"], Sums(arrays["returns"], arrays["returns_weight"]))
     return Carried(line.with_covariance(), CoreState(names, classes, ewma, arrays["core"], table["month"]))
 
 

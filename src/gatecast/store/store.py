@@ -398,14 +398,14 @@ class Store:
     def issue(
         self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
         pieces: bytes | None = None, model: int | None = None, more: Mapping[str, Any] | None = None,
-        book: tuple[pl.DataFrame, bytes] | None = None,
+        holdings: pl.DataFrame | None = None, carried: bytes | None = None,
     ) -> Record:  # fmt: skip
         """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
 
         `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
         `pieces`: what was issued, see `issued.bytes_of_pieces`. `more`: what else the record shall hold, as JSON.
-        `book`: what the book holds (`trading.book.holdings_of`) and what it goes on from (`carried.bytes_of_carried`);
-        then `more` has its figures as "book", see `schema.BookOfRecord`.
+        `holdings`, `carried`: what the book holds (`trading.book.holdings_of`) and what it goes on from
+        (`carried.bytes_of_carried`); then `more` has its figures as "book", see `schema.BookOfRecord`.
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
@@ -415,12 +415,10 @@ class Store:
                 self._forecasts_of(parts["forecasts"])
             if pieces is not None:
                 parts["pieces"] = self.put(pieces, ".safetensors")
-            if book is not None:
-                parts["book"], parts["carried"] = (
-                    self.put(parquet(book[0]), ".parquet"),
-                    self.put(book[1], ".safetensors"),
-                )
+            if holdings is not None and carried is not None:
+                parts["book"] = self.put(parquet(holdings), ".parquet")
                 self.holdings_of(parts["book"])
+                parts["carried"] = self.put(carried, ".safetensors")
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 
     def snapshot(self, now: datetime) -> Record:

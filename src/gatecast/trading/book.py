@@ -315,16 +315,22 @@ def _lay(table: FloatArray, sessions: Sessions, one: Decided, values: FloatArray
 # ── the loop ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def _refuse_core(sessions: Sessions, settings: Core) -> None:
+    """Raises `SettingsError` for weights in a file that was not read, and for symbols that the bars do not have."""
+    if settings.file is not None:
+        raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
+    if settings.kind != "none":
+        settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
+
+
 def core_path(sessions: Sessions, settings: Core) -> FloatArray:
     """(sessions, names) weights of the core, decided at each close from the returns up to it; the same for every line.
 
     Raises `SettingsError` for a symbol or class that the settings name and the bars do not have.
     """
-    if settings.file is not None:
-        raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
+    _refuse_core(sessions, settings)
     if settings.kind == "none":
         return np.zeros(sessions.grid.close.shape)
-    settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed, strict=True):
         state = state.after(day, returns, listed, settings)
@@ -569,8 +575,7 @@ def carry_on(
         if len(carried) == 1:
             return carry_on(classes, facts, settings, begins=carried[0].day)
         carried = carried[:-1]
-    if settings.core.kind != "none":
-        settings.core.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
+    _refuse_core(sessions, settings.core)
     names, terms = sessions.names, terms_of(sessions, settings)
     tilt = tilt_of(classes, sessions, MARKET)
     deviations = deviations_of(classes, sessions, ENSEMBLE)
