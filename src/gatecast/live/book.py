@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CAUSES = {
     "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "a cap",
-    "band": "what is not traded",
+    "band": "what is not traded", "halt": "a session without a trade",
 }  # fmt: skip
 """Part of a change of a holding -> what it is due to."""
 
@@ -72,6 +72,25 @@ class HeldNow:
         """As JSON holds it: the figures, and `holdings`, a row a symbol."""
         return {**self.figures, "holdings": [dict(row) for _, row in sorted(self.rows.items())]}
 
+    @property
+    def sentence(self) -> str:
+        """The whole in words."""
+        told = self.figures
+        long = sum(max(float(row["held"]), 0.0) for row in self.rows.values())
+        short = sum(max(-float(row["held"]), 0.0) for row in self.rows.values())
+        volatility, aimed = told.get("volatility"), told.get("target_volatility") or 0.0
+        risk = "nothing is forecast" if volatility is None else f"forecast volatility {volatility:.1%} a year"
+        reached = "" if told.get("reached") else " (not reached)"
+        return (
+            f"The book after the close of {self.session}: {long:.1%} long and {short:.1%} short of "
+            f"{told.get('equity') or 0.0:,.0f} {told.get('currency')}, {risk}, {aimed:.1%} aimed at{reached}."
+        )
+
+    @property
+    def session(self) -> str:
+        """The newest session that was decided, YYYY-MM-DD."""
+        return str(self.figures["session"])
+
 
 def book_now(store: Store) -> HeldNow | None:
     """What the book of a store holds; None where it has none yet. Raises `StoreError` where it cannot be read."""
@@ -119,24 +138,44 @@ SHOWN = ("held", "target", "trade", "core", "tilt")
 def why_changed(now: HeldNow, symbol: str) -> dict[str, float]:
     """Cause of `CAUSES` -> its part of the change of what is held of a symbol since the session before.
 
-    The parts add up to the change: that of the core by its scale, by its own weights, that of the tilt, what caps cut
-    off, and how far what is held lies from its target.
+    The parts add up to the change: of the core's part by its scale and by its own weights, of the tilt, of what caps
+    cut off, and of how far what is held lies from its target; all of it is of a halt where one of the two had no trade.
     """
-    old, new = (_parts(rows.get(symbol, {})) for rows in (now.before, now.rows))
-    return {name: new[name] - old[name] for name in new} | _split_core(
-        *(rows.get(symbol, {}) for rows in (now.before, now.rows))
-    )
+    both = [rows.get(symbol, {}) for rows in (now.before, now.rows)]
+    old, new = map(_parts, both)
+    if any(row.get("gate") == "halt" for row in both):
+        return {"halt": float(both[1].get("held") or 0.0) - float(both[0].get("held") or 0.0)}
+    scale = new["core"] / new["share"] if new["share"] else old["core"] / old["share"] if old["share"] else 0.0
+    by_weights = (new["share"] - old["share"]) * scale
+    return {
+        "volatility": new["core"] - old["core"] - by_weights, "core": by_weights,
+        **{name: new[name] - old[name] for name in ("tilt", "cap", "band")},
+    }  # fmt: skip
 
 
 def _parts(row: Mapping[str, Any]) -> dict[str, float]:
-    core, tilt, target, held = (float(row.get(name) or 0.0) for name in ("core", "tilt", "target", "held"))
-    return {"tilt": tilt, "cap": target - core - tilt, "band": held - target}
+    """What is held of a symbol as a sum of core, tilt, cap and band; and the core's share before it is scaled."""
+    core, tilt, share = (float(row.get(name) or 0.0) for name in ("core", "tilt", "share"))
+    target, held = (float(row.get(name) or 0.0) for name in ("target", "held"))
+    return {"core": core, "tilt": tilt, "cap": target - core - tilt, "band": held - target, "share": share}
 
 
-def _split_core(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
-    """The change of the core's part by its scale ("volatility") and by its own weights ("core")."""
-    before, after = (float(row.get("core") or 0.0) for row in (old, new))
-    was, is_now = (float(row.get("share") or 0.0) for row in (old, new))
-    scale = after / is_now if is_now else before / was if was else 0.0
-    by_weights = (is_now - was) * scale
-    return {"volatility": after - before - by_weights, "core": by_weights}
+def change_in_words(now: HeldNow, symbol: str) -> str:
+    """Why the book holds another share of a symbol than at the session before, in a sentence.
+
+    >>> was, is_now = {"core": 0.2, "share": 0.5, "target": 0.2, "held": 0.2}, {"core": 0.1, "share": 0.5}
+    >>> change_in_words(HeldNow({}, {"A": {**is_now, "target": 0.1, "held": 0.12}}, {"A": was}), "A")
+    'held from +20.0% to +12.0%: forecast volatility -10.0%, what is not traded +2.0%.'
+    """
+    before, after = (float(rows.get(symbol, {}).get("held") or 0.0) for rows in (now.before, now.rows))
+    if not now.before:
+        return f"held {after:+.1%}: the first session of the book." if after else "nothing is held."
+    if abs(after - before) < LEAST_SAID:
+        return f"still {after:+.1%}." if after else "nothing is held."
+    parts = {name: part for name, part in why_changed(now, symbol).items() if abs(part) >= LEAST_SAID}
+    said = ", ".join(f"{CAUSES[name]} {part:+.1%}" for name, part in parts.items())
+    return f"held from {before:+.1%} to {after:+.1%}: {said}." if said else f"held from {before:+.1%} to {after:+.1%}."
+
+
+LEAST_SAID = 5e-4
+"""Change of a holding that is worth a word, as a share of equity."""

@@ -115,7 +115,7 @@ class Updated:
             return f"no decisions: {refused}"
         if self.model is None:
             return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are stored."
-        held = [row for row in self.decisions if row.get("weight")]
+        held = [row for row in self.decisions if row.get("held" if self.book else "weight")]
         return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
 
     def to_dict(self) -> dict[str, Any]:
