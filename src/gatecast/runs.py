@@ -56,7 +56,7 @@ from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.scores import book_scores, scores_of
-from gatecast.trading.book import Book, Line, lines_of, sessions_by
+from gatecast.trading.book import TILTED, Book, Line, lines_of, no_holdings, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
@@ -69,7 +69,8 @@ class Run:
     `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, in
     memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
     `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
-    equity, benchmark. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
+    equity, benchmark. `book`: what gatecast's line of the book held and decided, see `trading.book.holdings_of`.
+    `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
     """
 
     experiment: Experiment
@@ -83,6 +84,7 @@ class Run:
     classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
     control: Run | None = field(default=None, repr=False)
     path: Path | None = None
+    book: pl.DataFrame = field(default_factory=no_holdings, repr=False)
 
     def __repr__(self) -> str:
         symbols = self.bars["symbol"].n_unique()
@@ -248,7 +250,8 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out)})
+    own = lines.get(ENSEMBLE if doubted else TILTED, lines.get(ENSEMBLE))
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out, own)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -257,7 +260,8 @@ def judged(
     if not lines and experiment.book.core.kind != "none":
         more.append(NO_BOOK)
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
-    return replace(finish(experiment, chain), control=control, scores=scores)
+    held = no_holdings() if own is None else own.holdings
+    return replace(finish(experiment, chain), control=control, scores=scores, book=held)
 
 
 NO_BOOK = (

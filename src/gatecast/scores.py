@@ -150,11 +150,13 @@ def scores_of(
 
 
 def book_scores(
-    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, left_out: Mapping[str, str]
-) -> dict[str, Any]:
+    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, left_out: Mapping[str, str],
+    own: Line | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What each line of the book held, earned and paid, and its equity every few sessions; without lines only why.
 
-    `left_out`: symbol -> why its money cannot be counted, see `book.Sessions`. In the curve cash is the equity of a
+    `left_out`: symbol -> why its money cannot be counted, see `book.Sessions`. `own`: the line of which it is told what
+    it holds now. In the curve cash is the equity of a
     book that earns the benchmark rate and holds nothing.
     """
     if not lines:
@@ -173,11 +175,19 @@ def book_scores(
         "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
         "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
         "left_out": dict(left_out), "lines": rows, "risk": risk.to_dict() if risk else None,
+        "holds": [] if own is None else holds_now(own),
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),
             **{name: values[shown].tolist() for name, values in equity.items()},
         },
     }  # fmt: skip
+
+
+def holds_now(line: Line) -> list[dict[str, Any]]:
+    """What a line holds and decided at its newest session, a row a symbol, the largest holding first."""
+    newest = line.holdings.filter(pl.col("session") == pl.col("session").max()).drop("time")
+    ordered = newest.sort(pl.col("held").abs(), "symbol", descending=[True, False])
+    return ordered.with_columns(pl.col("session").dt.to_string()).head(MOST_POINTS).to_dicts()
 
 
 BOOK_TITLES = {ENSEMBLE: "gatecast", TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}

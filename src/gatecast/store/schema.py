@@ -35,7 +35,8 @@ HOLDINGS: dict[str, PolarsDataType] = {
     **dict.fromkeys(("units", "held", "target", "core", "tilt", "share", "trade"), pl.Float64), "gate": pl.String,
 }  # fmt: skip
 """Columns of what the book holds and their types, see `trading.book.holdings_of`."""
-MAY_BE_EMPTY = {"bars": {"volume"}, "forecasts": {"known_at"}, "signals": {"z", "reason"}}
+TABLES["book"] = HOLDINGS
+MAY_BE_EMPTY = {"book": {"time"}, "bars": {"volume"}, "forecasts": {"known_at"}, "signals": {"z", "reason"}}
 """Table -> columns in which a value may be missing."""
 
 Text = Annotated[str, StringConstraints(max_length=100_000)]
@@ -180,6 +181,19 @@ class BookRisk(Schema):
     lines: dict[Name, dict[str, Any]] = {}
 
 
+class BookHeld(Schema):
+    """What the book holds of a symbol at its newest session."""
+
+    session: Moment
+    symbol: Name
+    held: Number = None
+    target: Number = None
+    trade: Number = None
+    core: Number = None
+    tilt: Number = None
+    gate: Name = ""
+
+
 class Book(Schema):
     """What the lines of the book held, earned and paid."""
 
@@ -190,6 +204,7 @@ class Book(Schema):
     left_out: dict[Name, Text] = {}
     lines: list[BookLine] = []
     risk: BookRisk | None = None
+    holds: list[BookHeld] = []
     curve: dict[Name, list[Name | Number]] = {}
 
 

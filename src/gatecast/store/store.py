@@ -417,7 +417,6 @@ class Store:
                 parts["pieces"] = self.put(pieces, ".safetensors")
             if holdings is not None and carried is not None:
                 parts["book"] = self.put(parquet(holdings), ".parquet")
-                self.holdings_of(parts["book"])
                 parts["carried"] = self.put(carried, ".safetensors")
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 

@@ -486,6 +486,11 @@ def holdings_of(steps: Sequence[Step], names: Sequence[str]) -> pl.DataFrame:
     )
 
 
+def no_holdings() -> pl.DataFrame:
+    """The table of `holdings_of` without a row."""
+    return holdings_of((), ())
+
+
 HELD = {
     "units": "units", "held": "weights", "target": "target", "core": "core", "tilt": "tilt", "share": "share",
     "trade": "trades",
