@@ -149,6 +149,12 @@ def carried_before(store: Store, close: datetime | None = None) -> list[Carried]
             found.setdefault(one.session, one.carried)
         if len(found) == 2:
             break
+    gone = [session for session, name in found.items() if not store.artefacts.has(name)]
+    if gone and close is not None:
+        raise StoreError(
+            f"{store.folder}: what the book went on from at {gone[0]} was pruned or is missing: compare fewer closes, "
+            "with --last, or restore it from a copy of the store."
+        )
     return [store.carried_of(found[session]) for session in sorted(found)]
 
 

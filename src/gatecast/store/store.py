@@ -84,6 +84,8 @@ KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
 POWER = timedelta(minutes=10)
 """How long before its end a record's files may still have been on their way to the disk."""
+KEPT_CARRIED = 60
+"""Newest records of which `prune` leaves what the book goes on from."""
 SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
 UPGRADES: dict[int, Callable[[Path], None]] = {}
@@ -115,7 +117,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What `prune` removes: artefacts that no record names, those of older snapshots, those of older models."""
+    """What `prune` removes: artefacts no record names, those of older snapshots and sessions of the book, of models."""
 
     unnamed: Mapping[str, int]
     superseded: Mapping[str, int]
@@ -782,6 +784,8 @@ class Store:
         gone = [] if keep is None else self._old_models(keep)
         held = parts_named(one for one in records if one.number not in old)
         superseded = (parts_named(one for one in records if one.number in old) & named) - held
+        carried = [one.carried for one in self.state.issued if one.carried]
+        superseded |= ({*carried[:-KEPT_CARRIED]} & named) - {*carried[-KEPT_CARRIED:]}
         numbers = old | {one.record for one in gone}
         without = parts_named(one for one in records if one.number not in numbers)
         without |= {one.parts[ISSUED] for one in self.state.models if ISSUED in one.parts}
