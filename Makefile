@@ -13,11 +13,11 @@ help:  ## what there is to make
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) torch==2.13.0
 	$(PIP) -e .
 	touch .venv/run
 
 .venv/dev: .venv/run
+	$(PIP) torch==2.13.0
 	$(PIP) -e '.[dev]'
 	touch .venv/dev
 

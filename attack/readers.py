@@ -99,6 +99,9 @@ def make_examples(folder: Path) -> None:
         "B1_0,2000-02-02,dividend,0.5,2000-02-10,,\nB1_0,2000-02-03,spin-off,0.25,,B1_1,\n"
     )
     (folder / "weights.csv").write_text("symbol,weight\nB1_0,0.6\nB1_1,-0.2\n")
+    days = [f"2000-02-{day:02d}" for day in (1, 2, 3, 4, 7)]
+    rows = [f"B1_0,{day},return,2,0.0{place}" for place, day in enumerate(days)]
+    (folder / "outside.csv").write_text("\n".join(["symbol,date,head,step,value", *rows, ""]))
     (folder / "settings.toml").write_text(SETTINGS)
     (folder / "all_settings.toml").write_text(to_toml(Experiment()))
     experiment = Experiment.from_toml(folder / "settings.toml", bars={"source": str(folder / "newest.csv")})
@@ -279,6 +282,15 @@ def check_splits(path: str, bars: str) -> Any:
 
 def check_actions(path: str, bars: str) -> Any:
     return {"status": command("check", bars, "--actions", path, "--json")["status"]}
+
+
+def judge_table(path: str, others: str) -> Any:
+    """The models of a file of forecasts, and what was read of each."""
+    from gatecast.evaluation.outside import read_outside
+    from gatecast.market.sources import read_bars as bars_of
+
+    found = read_outside(path, bars_of(others, asset_class="index"), horizon=2)
+    return {"kind": found.kind, "models": len(found.models), "sound": bool(found.rows["time"].is_not_null().all())}
 
 
 def read_core(path: str) -> Any:
@@ -579,6 +591,7 @@ READERS = (
     Reader("splits", "bars", ("market.tables",), "splits.csv", check_splits, others=("bars.csv",)),
     Reader("actions", "bars", ("market.actions",), "actions.csv", check_actions, others=("bars.csv",)),
     Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
+    Reader("forecasts", "bars", ("evaluation.outside",), "outside.csv", judge_table, others=("bars.csv",), share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),
     Reader("run", "runs", ("store",), "run", read_run, same_run, share=3),

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import make_samples
     from gatecast.store import load_models, load_run, save_run
     from gatecast.studies.cadence import cadence
+    from gatecast.studies.comparing import compare
+    from gatecast.studies.judging import judge_forecasts
     from gatecast.studies.placebo import placebo
     from gatecast.studies.truth import truth
     from gatecast.studies.tune import tune
@@ -84,6 +86,7 @@ __all__ = [
     "backtest",
     "cadence",
     "chain_of",
+    "compare",
     "compute",
     "compute_features",
     "errors",
@@ -91,6 +94,7 @@ __all__ = [
     "forecast_newest",
     "forecasting",
     "judge",
+    "judge_forecasts",
     "load_models",
     "load_run",
     "make_samples",
@@ -132,9 +136,11 @@ _HOMES = {
     "audit": "audits.full",
     "backtest": "trading.backtest",
     "cadence": "studies.cadence",
+    "compare": "studies.comparing",
     "compute_features": "samples.features",
     "forecast_newest": "live",
     "judge": "evaluation.verdict",
+    "judge_forecasts": "studies.judging",
     "load_models": "store",
     "chain_of": "store",
     "load_run": "store",

@@ -1,11 +1,14 @@
-"""Libraries imported without another one that they would import and that is not needed here."""
+"""Libraries that are not always there, and those imported without another one that is not needed here."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from threading import Lock
+
+from gatecast.errors import SettingsError
 
 _importing = Lock()
 
@@ -44,3 +47,21 @@ def _without(name: str, importing: str) -> Iterator[None]:
             yield
         finally:
             del sys.modules[name]
+
+
+def require(package: str, needed_by: str) -> None:
+    """Raises `SettingsError` where a package is not installed; the extra of gatecast's that has it goes by its name.
+
+    >>> require("numpy", "the model 'lstm'")
+    >>> require("torsh", "the model 'tft'")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: the model 'tft' needs the package torsh, which is not installed. Install it: \
+pip install 'gatecast[torsh]'.
+    """
+    there = sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None
+    if not there:
+        raise SettingsError(
+            f"{needed_by} needs the package {package}, which is not installed. Install it: pip install "
+            f"'gatecast[{package}]'."
+        )

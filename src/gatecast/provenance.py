@@ -18,11 +18,14 @@ from gatecast.market.bars import COLUMNS, session_date
 from gatecast.market.sessions import versions
 
 if TYPE_CHECKING:
+    from gatecast.forecasting.forecaster import Forecaster
     from gatecast.forecasting.walkforward import Forecasts
     from gatecast.samples.windows import Samples
 
 EPOCH = date(1970, 1, 1).toordinal() - 1  # days since the first Monday of the calendar
-LIBRARIES = ("numpy", "polars", "torch", "numba", "scikit-learn", "ta-lib", "scipy", "arch")
+LIBRARIES = ("numpy", "polars", "numba", "scikit-learn", "ta-lib", "scipy", "arch")
+"""Those of every run; models may need more, see `Forecaster.packages`."""
+UNKNOWN = "unknown"
 
 
 def hash_of(settings: Any) -> str:
@@ -112,13 +115,19 @@ def of_run(
         "seed": settings["seed"],
         "refits": {name: len(one.folds) for name, one in forecasts.items()},
         "features": {name: list(one.samples.names) for name, one in forecasts.items()},
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": libraries_of(one.panel for one in forecasts.values()),
         "calendars": versions(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "seconds": {model: round(taken, 2) for model, taken in seconds.items()},
         "clock": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def libraries_of(panels: Iterable[Mapping[str, Forecaster]]) -> dict[str, str]:
+    """Library -> its version here, of those that the forecasts of models depend on."""
+    needed = {package for panel in panels for one in panel.values() for package in one.packages()}
+    return {name: _version(name) for name in (*LIBRARIES, *sorted(needed))}
 
 
 def other_versions(provenance: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -133,12 +142,13 @@ def other_versions(provenance: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     then = {**(libraries if isinstance(libraries, dict) else {})}
     then |= {name: provenance.get(name) for name in ("gatecast", "python", "machine")}
     now = {name: _version(name) for name in ("gatecast", *LIBRARIES)}
+    now |= {name: _version(name) for name in then if name not in now and _version(name) != UNKNOWN}
     now |= {"python": platform.python_version(), "machine": platform.machine()}
-    return {name: (str(then.get(name, "unknown")), now[name]) for name in now if then.get(name) != now[name]}
+    return {name: (str(then.get(name, UNKNOWN)), now[name]) for name in now if then.get(name) != now[name]}
 
 
 def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "unknown"
+        return UNKNOWN

@@ -251,6 +251,59 @@ def test_a_store_is_made_from_an_exchange_page_by_page(packages: None, exchange:
         read_bars("ccxt:krakn", symbols=["BTC/USD"])
 
 
+def test_fetch_makes_a_store_and_goes_on_where_it_was_stopped(
+    packages: None, exchange: Exchange, until: Answers, bars: pl.DataFrame, closes: list[datetime], month: int,
+    tmp_path: Path, gatecast: Command,
+) -> None:  # fmt: skip
+    store, words = tmp_path / "store", ("--asset-class", "index", "--stamp", "close", "--pause", 0, "--json")
+    answers = until(month - 3)
+    exchange.answers = {"B1_0": answers["B1_0"]}
+    now = ("--now", (closes[month - 3] + HOUR).isoformat())
+    first = gatecast("fetch", "B1_0", "B1_1", "--into", store, "--since", "1999", *now, *words)
+    assert first.status == 1
+    assert list(first.json["missing"]) == ["B1_1"]
+    assert "no bar of any symbol" in first.json["missing"]["B1_1"]
+    assert first.json["symbols"]["B1_0"]["rows"] == len(answers["B1_0"])
+    assert ("B1_0", "1999-01-01") in exchange.asked
+    exchange.answers, count = until(month - 2), len(exchange.asked)
+    later = ("--now", (closes[month - 2] + HOUR).isoformat())
+    second = gatecast("fetch", "B1_0", "B1_1", "--into", store, "--since", "1999", *later, *words)
+    assert second.status == 0
+    asked = dict(exchange.asked[count:])
+    assert asked == {"B1_0": str((closes[month - 3] - timedelta(days=30)).date()), "B1_1": "1999-01-01"}
+    stored = Store.open(store).bars.as_of(closes[month - 2] + HOUR)
+    assert sorted(stored["symbol"].unique()) == ["B1_0", "B1_1"]
+    assert stored["time"].max() == closes[month - 2]
+    assert not store.with_name("store.fetched").exists()
+
+
+def test_fetch_keeps_what_came_when_the_store_refuses_and_asks_for_it_no_more(
+    packages: None, exchange: Exchange, until: Answers, closes: list[datetime], month: int, tmp_path: Path,
+    gatecast: Command,
+) -> None:  # fmt: skip
+    exchange.answers = until(month - 3)
+    words = ("fetch", "B1_0", "B1_1", "--into", tmp_path / "store", "--pause", 0, "--stamp", "close", "--json")
+    words = (*words, "--now", (closes[month - 3] + HOUR).isoformat())
+    assert gatecast(*words, "--asset-class", "nonsense").status == 2
+    count = len(exchange.asked)
+    done = gatecast(*words, "--asset-class", "index")
+    assert done.status == 0
+    assert len(exchange.asked) == count
+    assert {one["kept"] for one in done.json["symbols"].values()} == {True}
+
+
+def test_fetch_asks_three_times_and_says_why_there_is_nothing(
+    packages: None, exchange: Exchange, tmp_path: Path, gatecast: Command
+) -> None:
+    exchange.answers = None
+    answer = gatecast("fetch", "SPY", "--into", tmp_path / "store", "--pause", 0)
+    assert answer.status == 2
+    assert [symbol for symbol, _ in exchange.asked] == ["SPY"] * 3
+    assert "gave no bars of any symbol" in answer.err
+    assert CANARY not in answer.err
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize("name", ["yfinance", "ccxt"])
 def test_a_vendor_whose_package_is_not_installed_says_how_it_is(
     name: str, gatecast: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,8 @@ import typer
 
 from gatecast.cli.actions import actions
 from gatecast.cli.check import check
-from gatecast.cli.kept import health, live, parity, replay, retrain, rollback, today, update
+from gatecast.cli.judge import compare, judge
+from gatecast.cli.kept import fetch, health, live, parity, replay, retrain, rollback, today, update
 from gatecast.cli.live import forecast
 from gatecast.cli.options import with_options
 from gatecast.cli.run import init, report, run
@@ -47,8 +48,8 @@ def _start(
 
 
 for command in (
-    run, init, check, audit, unseal, truth, placebo, tune, cadence, forecast, report, update, retrain, rollback, today,
-    replay, parity, health, live,
+    run, init, check, audit, unseal, truth, placebo, tune, cadence, judge, compare, forecast, report, update, retrain,
+    rollback, today, replay, parity, health, live, fetch,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)

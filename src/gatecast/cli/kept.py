@@ -12,6 +12,7 @@ import typer
 from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
 from gatecast.cli.show import counted, interval_text, make_console, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
+from gatecast.errors import InterruptedRunError
 
 
 @with_bars_options("start", "end", "as_of")
@@ -247,6 +248,60 @@ def _show_parity(found: Any, as_json: bool) -> None:
     else:
         make_console().print(found.message, markup=False, soft_wrap=True)
     if not found.equal:
+        raise typer.Exit(1)
+
+
+@with_bars_options("symbols", "start", "end", "as_of")
+def fetch(
+    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="As the vendor calls them: SPY TLT.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder of the store; one that is not there is made.")],
+    *,
+    options: dict[str, Any],
+    since: Annotated[
+        str | None, typer.Option(help="First session of symbols that are new: 2005, 2005-01-31.", show_default="2000")
+    ] = None,
+    vendor: Annotated[str, typer.Option(help="yfinance, ccxt:EXCHANGE, or one of your own.")] = "yfinance",
+    pause: Annotated[float, typer.Option(help="Seconds between two questions.")] = 1.0,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings (TOML) of a store that is made.", show_default="the default settings"),
+    ] = None,
+    now: Now = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch symbols from a vendor and store their bars; asked one after the other, and again where one fails.
+
+    Interrupted, the same command goes on where it stopped. Exit status 1 where a symbol has no bars; the others are
+    stored.
+    """
+    from gatecast.compute.progress import TerminalBars
+    from gatecast.experiment import Experiment
+    from gatecast.live import fetch as fetch_into
+
+    experiment = Experiment.from_toml(config) if config else None
+    try:
+        with TerminalBars() as progress:
+            done = fetch_into(
+                symbols, into, vendor=vendor, since=since, now=as_moment(now), pause_seconds=pause,
+                experiment=experiment, progress=progress, options=options,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted. What came is kept: the same command goes on from there.") from None
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        console = make_console()
+        show_rows(
+            ("symbol", "rows", "first", "last"),
+            [(name, one["rows"], one["first"], one["last"]) for name, one in done.symbols.items()], console,
+        )  # fmt: skip
+        if done.updated:
+            for text in done.updated.warnings:
+                say(f"warning: {text}")
+            console.print(done.updated.message, markup=False, soft_wrap=True)
+    for name, why in done.missing.items():
+        say(f"{name}: no bars were stored: {why}")
+    if done.missing:
         raise typer.Exit(1)
 
 

@@ -243,6 +243,34 @@ def judge(
     worth = dict.fromkeys(found, float(count))
     if effective_trials is not None:
         worth["strategy"] = float(np.clip(effective_trials, 1, count))
+    verdicts = _corrected(found, count, worth, beside)
+    if len(on_file) > trials:
+        said = f"The ledger has {len(on_file):,} trials on this market and {trials:,} was given: {count:,} count."
+        verdicts = {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
+    return with_trials_unknown(verdicts) if trials_are_missing(unread) else verdicts
+
+
+def judge_strategy(
+    strategy: FloatArray, benchmark: FloatArray, sessions: NDArray[np.datetime64], sessions_per_year: float, *,
+    trials: int = 1, effective_trials: float = 1.0,
+) -> Verdict:  # fmt: skip
+    """The verdict on daily net returns alone, of anybody's book: see `judge`, whose arguments these are."""
+    found = {"strategy": _judge_strategy(strategy, benchmark, sessions_per_year, sessions)}
+    worth = {"strategy": float(np.clip(effective_trials, 1, trials))}
+    return _corrected(found, trials, worth, ())["strategy"]
+
+
+def _corrected(
+    found: Mapping[str, tuple[Verdict, Estimate | None]],
+    count: int,
+    worth: Mapping[str, float],
+    beside: Sequence[float],
+) -> dict[str, Verdict]:
+    """Head -> its verdict, corrected for the others, for those `beside` and for trials, and concluded.
+
+    `found`: head -> verdict, and the estimate without its best year. `count`: trials; `worth`: as how many independent
+    ones they count, by head.
+    """
     heads = list(found)
     raw = np.array([found[head][0].pvalue for head in heads])
     verdicts = {}
@@ -262,10 +290,7 @@ def judge(
             rest = None if without is None else _claims(verdict, corrected(place, without.pvalue)[1], without.low)
             verdict = replace(verdict, survives=rest)
         verdicts[head] = _conclude(verdict, corrected(place, verdict.clark_west))
-    if len(on_file) > trials:
-        said = f"The ledger has {len(on_file):,} trials on this market and {trials:,} was given: {count:,} count."
-        verdicts = {head: replace(one, sentence=f"{one.sentence} {said}") for head, one in verdicts.items()}
-    return with_trials_unknown(verdicts) if trials_are_missing(unread) else verdicts
+    return verdicts
 
 
 def with_trials_unknown(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:

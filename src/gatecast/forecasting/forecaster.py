@@ -152,6 +152,10 @@ class Forecaster(Settings, ABC):
         """The heads whose ensemble it joins unless the settings name the members."""
         return self.traits.member_of
 
+    def packages(self) -> tuple[str, ...]:
+        """Packages that it needs and that gatecast does without, each by the name of the extra that has it."""
+        return ()
+
     def relative_work(self) -> float:
         """How many times the work of the default settings a fit takes, about."""
         return 1.0

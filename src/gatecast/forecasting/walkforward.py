@@ -21,6 +21,7 @@ from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
 from gatecast.forecasting.guard import Block, served
 from gatecast.forecasting.panel import MADE_OF_OTHERS
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
+from gatecast.libraries import require
 from gatecast.market.merging import ALIKE
 from gatecast.samples.windows import Samples
 
@@ -417,6 +418,10 @@ def walk_forward(
         return result
     if before is not None:
         result = _taken_over(result, before)
+    if refit == "due":
+        for name, forecaster in forecasters.items():
+            for package in forecaster.packages():
+                require(package, f"the model {name!r}")
     for name, forecaster in forecasters.items():
         own = before if before is not None and name in before.fitted else None
         if before is not None and own is None and refit == "never":

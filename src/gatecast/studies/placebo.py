@@ -28,7 +28,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import append_lines, read
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
-from gatecast.provenance import LIBRARIES, hash_of, hash_of_bars
+from gatecast.provenance import hash_of, hash_of_bars, libraries_of
 from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.features.catalogue import BUILT_IN
@@ -314,12 +314,10 @@ def key_of(experiment: Experiment, bars: pl.DataFrame) -> str:
 
     The user's features count by what they make of the market itself, other plug-ins by their origin.
     """
-    from importlib.metadata import version
-
     settings = {key: value for key, value in experiment.to_dict().items() if key not in ("name", "bars", "control")}
     own = own_features(experiment.features or DEFAULT_FEATURES, bars.columns)
     made = bars.hstack(compute_features(bars, own).select(own)) if own else bars
-    libraries = {name: version(name) for name in LIBRARIES}
+    libraries = libraries_of([experiment.panel])
     return hash_of([settings, hash_of_bars(made), code_hash(), libraries, experiment.deciding_plugins])
 
 

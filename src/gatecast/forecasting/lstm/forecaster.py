@@ -235,6 +235,10 @@ class LSTM(Recipe, Forecaster):
         size = self.layers / 2 * max((self.units / 64) ** 2, 0.1) * min(self.epochs / 12, 1)
         return self.seeds / 3 * size / self.every
 
+    def packages(self) -> tuple[str, ...]:
+        """torch, an extra of gatecast's, where its twin of the kernel is asked for."""
+        return ("torch",) if self.engine == "torch" else ()
+
     def lightened(self) -> LSTM:
         """One small network, two epochs."""
         light: LSTM = self.replace(units=16, layers=1, seeds=1, epochs=2)

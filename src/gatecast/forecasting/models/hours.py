@@ -208,6 +208,10 @@ class ByHour(Forecaster):
         """Its own, or the forecaster's where a session has one bar."""
         return self.kind if isinstance(fitted, FittedByHour) else self.of.kind_of(fitted)
 
+    def packages(self) -> tuple[str, ...]:
+        """The forecaster's own."""
+        return self.of.packages()
+
     def relative_work(self) -> float:
         """The forecaster's own."""
         return self.of.relative_work()

@@ -28,6 +28,7 @@ from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, Schedule, Window
 from gatecast.forecasting.stored import array_of, number_in, scaler_of, spread_of
 from gatecast.formats import refuse_infinite
+from gatecast.libraries import require
 from gatecast.samples.targets import HEADS, columns_of, decode
 from gatecast.settings import LARGEST_SEED, SHARED
 
@@ -416,6 +417,7 @@ class FittedTFT:
 
     def _passes(self, samples: Samples, rows: IntArray) -> Iterator[tuple[Outputs, slice]]:
         """The network over blocks of the rows, in double precision."""
+        require("torch", "a forecast of the TFT")
         import torch
 
         network = Network(
@@ -541,6 +543,10 @@ class TFT(Forecaster):
         rows = np.flatnonzero(~np.isnat(samples.known_at))
         train, validation = (schedule or Schedule()).split(samples.times, samples.known_at, rows)
         return self.fit_many([Fold(0, train, validation, rows[:0], samples.times.max(), samples)])[0]
+
+    def packages(self) -> tuple[str, ...]:
+        """torch, an extra of gatecast's."""
+        return ("torch",)
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedTFT]:
         """A fit of every `every`-th fold, kept for those that follow it."""

@@ -217,6 +217,10 @@ class TunedLSTM(Forecaster):
         """The LSTM's heads."""
         return self.lstm.output_heads()
 
+    def packages(self) -> tuple[str, ...]:
+        """The LSTM's own."""
+        return self.lstm.packages()
+
     def relative_work(self) -> float:
         """The LSTM's own; the searches are counted apart."""
         return self.lstm.relative_work()
