@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import polars as pl
 from gatecast.files import jsonable
 from gatecast.market.bars import session_of
 from gatecast.store.schema import HOLDINGS
+from gatecast.trading.book import carry_on
 
 if TYPE_CHECKING:
     from gatecast.chain import Chain
@@ -36,9 +37,8 @@ def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) 
     assert isinstance(close, datetime)
     newest = session_of(close)
     kept = [one for one in carried if not again or one.day < newest]
-    if kept and kept[-1].day < newest:
-        kept = kept[-1:]
-    return replace(chain, carried=lambda: kept, begins=newest).course
+    settled = bool(kept) and kept[-1].day < newest
+    return carry_on(chain.classes, chain.facts, chain.book, kept, newest, settled=settled)
 
 
 def figures_of(course: Course, settings: Book) -> dict[str, Any]:

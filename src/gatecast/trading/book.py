@@ -565,18 +565,18 @@ class Course:
 
 def carry_on(
     classes: Mapping[str, Decided], facts: Facts, settings: Book, carried: Sequence[Carried] = (),
-    begins: date | None = None,
+    begins: date | None = None, *, settled: bool = False,
 ) -> Course:  # fmt: skip
     """gatecast's line, with what strategies add, from what it `carried` on, the newest last.
 
-    Where more bars of the newest session have come, known in time, it is decided again. `begins`: the first session of
-    a line that carries nothing; None: the first at which all lines of a comparison have a forecast. A session costs as
-    much as there are pairs of names, plus what it takes to read the newest 130.
+    Where more bars of the newest session have come, known in time, it is decided again, unless it is `settled`.
+    `begins`: the first session of a line that carries nothing; None: the first at which all lines of a comparison have
+    a forecast. A session costs as much as there are pairs of names, plus what it takes to read the newest 130.
     """
     if carried:
         facts = facts.since(_before(facts, carried[0].day))
     sessions = sessions_by(facts, settings)
-    if carried and _has_more(sessions, carried[-1].line):
+    if carried and not settled and _has_more(sessions, carried[-1].line):
         if len(carried) == 1:
             return carry_on(classes, facts, settings, begins=carried[0].day)
         carried = carried[:-1]
@@ -622,12 +622,12 @@ def _before(facts: Facts, day: date) -> date:
 
 
 def _has_more(sessions: Sessions, line: LineState) -> bool:
-    """Whether more bars of a line's session are there than the line has seen."""
+    """Whether more bars of a line's session are there than it has seen, of the symbols that it has."""
     if line.day not in sessions.days:
         return False
     seen = dict(zip(line.names, line.bars.tolist(), strict=True))
     there = sessions.bars[sessions.days.index(line.day)].tolist()
-    return any(bar > seen.get(name, 0) for name, bar in zip(sessions.names, there, strict=True))
+    return any(bar > seen.get(name, bar) for name, bar in zip(sessions.names, there, strict=True))
 
 
 def _beginning(
