@@ -100,7 +100,7 @@ def test_the_table_and_the_picture_have_the_numbers_of_the_scores() -> None:
 
 def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
     rows = [
-        {"session": "2024-01-02", "symbol": f"S{place:02}", "held": 0.02 - 0.0004 * place, "target": 0.025, "core": 0.03,
+        {"session": "2024-01-02", "symbol": f"S{place:02}", "held": 0.02 - 4e-4 * place, "target": 0.025, "core": 0.03,
          "tilt": -0.005, "trade": 12.0, "gate": "participation" if place else ""}
         for place in range(40)
     ]  # fmt: skip
