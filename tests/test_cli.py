@@ -23,15 +23,18 @@ from gatecast.cli.app import app, execute
 from gatecast.cli.options import core_count
 from gatecast.cli.show import show_forecasts, show_run
 from gatecast.compute.estimate import Cost
-from gatecast.errors import TrainingError
+from gatecast.errors import SettingsError, TrainingError
 from gatecast.experiment import Control, Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
-from gatecast.report.words import decimals, percent
-from gatecast.runs import Run
+from gatecast.report.words import decimals, percent, typeset
+from gatecast.runs import Run, configuration
 from gatecast.settings import words as words_of
-from gatecast.store import load_run
+from gatecast.store import chain_of, load_run
+from gatecast.studies.capacity import capacity
+from gatecast.trading.book import Book
+from gatecast.trading.core import Core
 
 SMALL = f"""
 name = "small"
@@ -40,6 +43,11 @@ name = "small"
 trees = 5
 [schedule]
 refit = "1Y"
+[book]
+benchmark = "G1_1"
+[book.size]
+capital = 10000.0
+participation = 1.0
 """
 
 
@@ -489,13 +497,74 @@ def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: 
     shown, book = first.decode(), load_run(finished).scores["book"]
     assert shown.count('data-figure="book"') == 1
     for line in book["lines"]:
-        volatility, turnover = percent(line["volatility"]), decimals(line["turnover"])
+        volatility, turnover = percent(line["volatility"]), decimals(line.get("turnover"))
         assert re.search(rf"<td>{line['title']}</td>.*{volatility}</td>.*>{turnover}</td>", shown)
+    price = (
+        load_run(finished)
+        .bars.filter(pl.col("symbol") == "G1_1")["close"]
+        .to_numpy()[-len_of_book(load_run(finished)) :]
+    )
+    assert book["curve"]["benchmark"] == pytest.approx((10_000 * price / price[0]).tolist())
+    theirs = book["lines"][-1]
+    assert (theirs["title"], theirs["return"]) == (
+        "G1_1, your benchmark",
+        pytest.approx((price[-1] / price[0]) ** (1 / theirs["years"]) - 1),
+    )
+    today = book["risk"]["today"]
+    assert today["day"] == book["curve"]["day"][-1]
+    assert today["gross"] > 0
+    assert typeset(f"line holds {percent(today['gross'], 0)} of its equity") in shown
     assert len({len(values) for values in book["curve"].values()}) == 1
     assert set(book["curve"]) == {"day", "cash", *(line["line"] for line in book["lines"])}
     assert [round(values[0] / book["capital"], 2) for name, values in book["curve"].items() if name != "day"] == [
         1.0
     ] * (len(book["lines"]) + 1)
+
+
+def test_the_book_is_run_again_at_other_costs_and_with_other_money(gatecast: Command, finished: Path) -> None:
+    answer = gatecast("capacity", finished, *("--costs", 0, "--costs", 1), "--capital", "1e9", "--jobs", 1, "--json")
+    assert answer.status == 0
+    found, book = json.loads(answer.out), load_run(finished).scores["book"]
+    assert found["since"] == book["curve"]["day"][0]
+    free, as_it_is = found["costs"]
+    own = next(line for line in book["lines"] if line["line"] == "ensemble")
+    for name, other in (("result", "return"), ("sharpe", "sharpe"), ("cost", "cost"), ("turnover", "turnover")):
+        assert as_it_is[name] == own[other]
+    assert free["cost"] == 0 < as_it_is["cost"]
+    (rich,) = found["capital"]
+    assert rich["capital"] == 1e9
+    assert rich["gross"] < 0.01 < as_it_is["gross"]  # volume keeps much money out
+
+
+def test_a_benchmark_that_the_bars_do_not_have_is_refused_before_any_work(
+    gatecast: Command, data: Path, here: Path
+) -> None:
+    (here / "other.toml").write_text(SMALL.replace('benchmark = "G1_1"', 'benchmark = "G1_2"'))
+    refused = gatecast("run", here / "other.toml", "--bars", data / "bars.csv", "--out", here / "none")
+    assert refused.status == 2
+    assert "book.benchmark: the bars have no symbol 'G1_2'" in refused.err
+    assert not (here / "none").exists()
+
+
+def test_a_benchmark_is_no_other_trial() -> None:
+    plain, compared = Experiment(), Experiment(book=Book(benchmark="SPY"))
+    assert configuration(compared) == configuration(plain)
+    small = {"size": {"capital": 5.0}}
+    assert configuration(Experiment(book=small)) == configuration(Experiment(book={**small, "benchmark": "SPY"}))
+    assert configuration(Experiment(book=small)) != configuration(plain)
+    assert Book(benchmark="SPY").with_file_read().benchmark == "SPY"
+
+
+def test_capacity_needs_a_book_and_numbers_in_range(gatecast: Command, finished: Path, here: Path) -> None:
+    run = load_run(finished)
+    chain, without = chain_of(run), run.experiment.replace(book=Book(core=Core(kind="none")))
+    with pytest.raises(SettingsError, match="this run has no book: its core is empty"):
+        capacity(without, chain)
+    with pytest.raises(SettingsError, match="costs from 0 to 100; got nan"):
+        capacity(run.experiment, chain, costs=[float("nan")])
+    with pytest.raises(SettingsError, match="capital"):
+        capacity(run.experiment, chain, costs=[1.0], capitals=[-5.0])
+    assert gatecast("capacity", here / "nowhere").status == 2
 
 
 def test_forecast_speaks_about_the_newest_bar(gatecast: Command, finished: Path, data: Path) -> None:

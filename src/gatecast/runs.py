@@ -55,8 +55,8 @@ from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
-from gatecast.scores import book_scores, scores_of
-from gatecast.trading.book import TILTED, Book, Line, lines_of, no_holdings, sessions_by
+from gatecast.scores import book_scores, line_held, scores_of
+from gatecast.trading.book import Book, Line, lines_of, no_holdings, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.costs import Costs
 from gatecast.trading.plausible import PLANTED, too_good_so_far
@@ -193,6 +193,7 @@ def run(
     experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
         reading = experiment.read()
+        experiment.book.refuse_unknown(reading.bars["symbol"].unique().sort().to_list())
         with problems() as early:  # what cannot be read is found before hours of work, not after them
             read_trials(ledger_path())
         chain = make_chain(experiment, reading.bars, told, plan, reading.actions, machine=machine)
@@ -250,8 +251,8 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
-    own = lines.get(ENSEMBLE if doubted else TILTED, lines.get(ENSEMBLE))
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions.left_out, own)})
+    own = lines[line_held(chain, lines)] if lines else None
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -432,7 +433,8 @@ def configuration(experiment: Experiment) -> str:
     settings["resample"] = experiment.bars.resample
     if not experiment.drift.acts:
         del settings["drift"]  # alarms that are only said change no forecast and no position
-    for name, usual in (("book", Book()), ("volatility", Volatility())):
+    settings["book"] = {key: value for key, value in settings["book"].items() if key != "benchmark"}  # decides nothing
+    for name, usual in (("book", Book(benchmark=experiment.book.benchmark)), ("volatility", Volatility())):
         if getattr(experiment, name) == usual:
             del settings[name]  # trials of before these settings were there are the same
     return provenance.hash_of_settings(settings, experiment.deciding_plugins)

@@ -51,7 +51,8 @@ from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharp
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, rows_per_year
-from gatecast.trading.book import BOUGHT, CASH, TILTED, Line
+from gatecast.trading.book import BOUGHT, CASH, OWN_BENCHMARK, TILTED, Line, Sessions, deviations_of
+from gatecast.trading.exposure import Today, risk_today
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.sizing import TARGET_CAPS
 
@@ -150,17 +151,14 @@ def scores_of(
 
 
 def book_scores(
-    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, left_out: Mapping[str, str],
-    own: Line | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """What each line of the book held, earned and paid, and its equity every few sessions; without lines only why.
+    experiment: Experiment, chain: Chain, lines: Mapping[str, Line], risk: Risk | None, sessions: Sessions
+) -> dict[str, Any]:
+    """What each line of the book held, earned and paid, its equity every few sessions, and what today's may lose.
 
-    `left_out`: symbol -> why its money cannot be counted, see `book.Sessions`. `own`: the line of which it is told what
-    it holds now. In the curve cash is the equity of a
-    book that earns the benchmark rate and holds nothing.
+    Without lines only why. In the curve cash is the equity of a book that earns the benchmark rate and holds nothing.
     """
     if not lines:
-        return {"left_out": dict(left_out)} if left_out else {}
+        return {"left_out": dict(sessions.left_out)} if sessions.left_out else {}
     titles, settings = experiment.model_titles, experiment.book
     rows = [
         {"line": name, "title": BOOK_TITLES.get(name, titles.get(name, name)), **line_scores(one, chain.bars)}
@@ -168,14 +166,19 @@ def book_scores(
     ]
     first = next(iter(lines.values())).frame
     shown = np.unique(np.linspace(0, len(first) - 1, min(len(first), MOST_POINTS)).round().astype(np.int64))
-    cash = settings.size.capital * np.cumprod(1 + first["net"].to_numpy() - first["excess"].to_numpy())
+    earned = first["net"].to_numpy() - first["excess"].to_numpy()
+    cash = settings.size.capital * np.cumprod(1 + earned)
     equity = {name: one.frame["equity"].to_numpy() for name, one in lines.items()} | {CASH: cash}
+    if settings.benchmark is not None:
+        price = price_from_1(chain.bars, settings.benchmark, first["day"])
+        equity[OWN_BENCHMARK] = settings.size.capital * price
+        rows.append(benchmark_scores(settings.benchmark, price, earned, len(first) / rows[0]["years"]))
     return {
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
         "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
         "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
-        "left_out": dict(left_out), "lines": rows, "risk": risk.to_dict() if risk else None,
-        "holds": [] if own is None else holds_now(own),
+        "holds": holds_now(lines[line_held(chain, lines)]), "left_out": dict(sessions.left_out), "lines": rows,
+        "risk": {**(risk.to_dict() if risk else {}), "today": today_of(chain, lines, sessions)},
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),
             **{name: values[shown].tolist() for name, values in equity.items()},
@@ -183,11 +186,56 @@ def book_scores(
     }  # fmt: skip
 
 
+def line_held(chain: Chain, lines: Mapping[str, Line]) -> str:
+    """The line that is gatecast's: with the tilt where one is held, which is not so where a run is in doubt."""
+    return TILTED if TILTED in lines and (chain.weights["weight"] != 0).any() else ENSEMBLE
+
+
 def holds_now(line: Line) -> list[dict[str, Any]]:
     """What a line holds and decided at its newest session, a row a symbol, the largest holding first."""
     newest = line.holdings.filter(pl.col("session") == pl.col("session").max()).drop("time")
     ordered = newest.sort(pl.col("held").abs(), "symbol", descending=[True, False])
     return ordered.with_columns(pl.col("session").dt.to_string()).head(MOST_POINTS).to_dicts()
+
+
+def price_from_1(bars: pl.DataFrame, symbol: str, days: pl.Series) -> FloatArray:
+    """(sessions,) last close of a symbol up to each day, over the first of these; NaN before it has any.
+
+    >>> from gatecast.market import synthetic
+    >>> bars = synthetic.a1(30, seed=1)
+    >>> days = bars["time"].dt.date()
+    >>> price = price_from_1(bars, "A1", days.slice(20, 3))
+    >>> bool(np.isclose(price[-1], bars["close"][22] / bars["close"][20])), len(price)
+    (True, 3)
+    """
+    own = bars.filter(pl.col("symbol") == symbol).select("close", day=session_date(pl.col("time"))).sort("day")
+    joined = pl.DataFrame({"day": days}).join_asof(own.group_by("day", maintain_order=True).last(), on="day")
+    close = joined["close"].fill_null(np.nan).to_numpy()
+    there = close[~np.isnan(close)]
+    return np.asarray(close / there[0] if len(there) else close, np.float64)
+
+
+def benchmark_scores(symbol: str, price: FloatArray, cash: FloatArray, per_year: float) -> dict[str, Any]:
+    """The figures of a symbol bought and held at no cost, beside those of `line_scores`; `cash`: its returns."""
+    there = ~np.isnan(price)
+    net = returns_of_levels(price[there])
+    sheet = tear_sheet(net, per_year)
+    return {
+        "line": OWN_BENCHMARK, "title": f"{symbol}, your benchmark", "return": sheet["cagr"],
+        "volatility": sheet["volatility"], "sharpe": sharpe(net - cash[there], per_year),
+        "drawdown": sheet["max_drawdown"], "sessions": int(there.sum()), "years": float(there.sum()) / per_year,
+    }  # fmt: skip
+
+
+def today_of(chain: Chain, lines: Mapping[str, Line], sessions: Sessions) -> dict[str, Any]:
+    """What gatecast's book may lose from the newest close on, see `risk_today`.
+
+    `line`: which one that is, see `line_held`. The longer tails are of the sessions of the horizon.
+    """
+    name = line_held(chain, lines)
+    horizon = max(round(one.samples.horizon / one.samples.session_bars) for one in chain.classes.values())
+    today = Today.of(sessions, lines[name], deviations_of(chain.classes, sessions, ENSEMBLE))
+    return {"line": name, **risk_today(today, max(horizon, 1))}
 
 
 BOOK_TITLES = {ENSEMBLE: "gatecast", TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}

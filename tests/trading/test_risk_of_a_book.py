@@ -1,34 +1,20 @@
-"""Tails, betas, stress, days to sell and capacity of a book: known answers, and tails that come true."""
+"""Tails of a book: known answers, and tails that come true."""
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
 from gatecast.errors import SettingsError
 from gatecast.metrics.risk import binomial_coverage, fz0_losses
 from gatecast.trading.risk import (
-    CRISES,
     METHODS,
-    Stress,
-    betas,
-    book_betas,
-    capacity_of,
-    days_to_sell,
     filtered_outcomes,
-    find_factors,
-    momentum_of,
-    one_within_classes,
-    replay,
-    smallest_move,
-    stress,
+    over_sessions,
     symbol_tails,
     tail_of,
     tail_paths,
-    volatility_of,
+    tails_of,
     with_proxies,
 )
 
@@ -141,172 +127,44 @@ def test_proxies_are_as_wide_as_a_symbol_and_known_then() -> None:
     assert np.isnan(with_proxies(values[:5], [*["equity"] * 4, "fx"])[:, 4]).all()
 
 
-# ── betas and factors ────────────────────────────────────────────────────────────────────────────
+def test_the_tails_of_today_are_those_of_numpy_by_hand() -> None:
+    returns, deviations = market(700, seed=3)
+    residuals, weights, today = returns / deviations, np.array([0.4, 0.3, 0.0]), deviations[-1]
+    said = {(one.method, one.sessions, one.level): one.tail for one in tails_of(returns, residuals, today, weights, 5)}
+    assert len(said) == len(METHODS) * 2 * 2
+
+    def by_hand(outcomes: np.ndarray, level: float) -> tuple[float, float]:
+        ordered, meant = np.sort(outcomes), level * len(outcomes)
+        whole = int(np.ceil(meant)) - 1
+        return ordered[whole], (ordered[:whole].sum() + (meant - whole) * ordered[whole]) / meant
+
+    book = returns @ weights
+    of_five = (np.prod([1 + returns[place : 696 + place] for place in range(5)], axis=0) - 1) @ weights
+    of_filtered = (residuals * today) @ weights
+    for level in (0.025, 0.01):
+        assert said["filtered", 1, level] == pytest.approx(by_hand(of_filtered, level))
+        assert said["historical_250", 1, level] == pytest.approx(by_hand(book[-250:], level))
+        assert said["historical_500", 5, level] == pytest.approx(by_hand(of_five[-500:], level))
+        one, five = said["normal", 1, level], said["normal", 5, level]
+        assert five == pytest.approx([np.sqrt(5) * value for value in one])
+    share = 0.94 ** np.arange(700)[::-1]
+    sigma = np.sqrt(share @ book**2 / share.sum())
+    assert said["normal", 1, 0.01].value_at_risk == pytest.approx(-2.326348 * sigma, rel=1e-6)
+    assert said["normal", 1, 0.01].shortfall == pytest.approx(-2.665214 * sigma, rel=1e-6)
+    five, one = said["filtered", 5, 0.025], said["filtered", 1, 0.025]
+    assert five.shortfall / one.shortfall == pytest.approx(np.sqrt(5), rel=0.2)
 
 
-def test_betas_are_slopes_of_the_newest_sessions_both_have() -> None:
-    random = np.random.default_rng(7)
-    factor = random.standard_normal(400)
-    returns = np.column_stack([1.5 * factor, -factor, factor]) + 0.1 * random.standard_normal((400, 3))
-    returns[:200, 0] = np.nan
-    returns[:-50, 2] = np.nan
-    found = betas(returns, factor)
-    assert found[0] == pytest.approx(np.polyfit(factor[200:], returns[200:, 0], 1)[0])
-    assert found[1] == pytest.approx(np.polyfit(factor[-250:], returns[-250:, 1], 1)[0])
-    assert np.isnan(found[2])
-
-
-def test_factors_are_what_the_universe_has() -> None:
-    symbols = ["SPY", "TLT", "EURUSD", "USDJPY", "CL=F", "BTC-USD"]
-    classes = ["etf", "etf", "fx", "fx", "commodity", "crypto"]
-    returns = np.arange(12.0).reshape(2, 6)
-    found = find_factors(symbols, classes, returns)
-    assert set(found) == {"equity", "duration", "dollar", "commodity", "oil", "coins"}
-    assert found["equity"].tolist() == [0, 6]
-    assert found["dollar"].tolist() == [0.5, 0.5]
-    assert find_factors(["A"], ["equity"], np.ones((3, 1))).keys() == {"equity"}
-
-
-def test_a_book_has_the_betas_of_what_it_holds() -> None:
-    move = np.random.default_rng(10).standard_normal(300)
-    returns = np.column_stack([move, 2 * move, np.full(300, np.nan)])
-    found = book_betas(["A", "B", "TLT"], ["index", "equity", "etf"], np.array([0.5, -0.1, 0.3]), returns)
-    assert found["equity"] == pytest.approx(0.5 - 0.1 * 2)
-    assert found["duration"] == 0
-
-
-def test_momentum_is_known_before_the_session() -> None:
-    random = np.random.default_rng(8)
-    drift = np.linspace(-0.01, 0.01, 9)
-    returns = drift + 0.0001 * random.standard_normal((300, 9))
-    factor = momentum_of(returns)
-    assert factor is not None
-    assert np.isnan(factor[:250]).all()
-    assert factor[250:] == pytest.approx(drift[-3:].mean() - drift[:3].mean(), abs=1e-3)
-    later = returns.copy()
-    later[280:] = 0.0
-    assert (momentum_of(later)[250:280] == factor[250:280]).all()  # type: ignore[index]
-    assert momentum_of(returns[:, :8]) is None
-
-
-# ── stress ───────────────────────────────────────────────────────────────────────────────────────
-
-SYMBOLS = ("^GSPC", "TLT", "BTC-USD")
-OF = ("index", "etf", "crypto")
-
-
-def by_name(weights: list[float]) -> dict[str, Stress]:
-    random = np.random.default_rng(9)
-    move = random.standard_normal(600)
-    returns = np.column_stack([move, -0.3 * move, 2 * move]) / 100 + 0.0001 * random.standard_normal((600, 3))
-    days = [date(2019, 6, 3) + timedelta(days=day) for day in range(600)]
-    deviation = returns.std(axis=0)
-    covariance = np.diag(deviation**2)
-    made = stress(SYMBOLS, OF, np.array(weights), returns, days, covariance, returns / deviation, deviation)
-    return {one.name: one for one in made}
-
-
-def test_shocks_move_every_symbol_by_its_beta() -> None:
-    found = by_name([0.5, 0.4, 0.1])
-    assert found["equity -20 %"].result == pytest.approx(-0.2 * (0.5 - 0.3 * 0.4 + 2 * 0.1), rel=0.01)
-    assert found["coins -50 %"].result == pytest.approx(-0.5 * (0.5 / 2 - 0.15 * 0.4 + 0.1), rel=0.01)
-    assert found["rates +100 bps"].result == -found["rates -100 bps"].result
-    assert found["rates +100 bps"].result == pytest.approx(-0.165 * (-0.5 / 0.3 + 0.4 - 0.1 * 2 / 0.3), rel=0.02)
-    assert np.isnan(found["oil -40 %"].result)
-    assert found["oil -40 %"].words == "no symbol of the universe stands for oil"
-
-
-def test_volatilities_correlations_and_the_largest_name() -> None:
-    found = by_name([0.5, 0.4, 0.1])
-    tail = found["correlations 1 within classes"].result  # three classes of one symbol: as today
-    assert found["volatilities doubled"].result == pytest.approx(2 * tail)
-    assert tail < 0
-    assert found["volatilities doubled"].words == "the expected shortfall of one session at 97.5 %"
-    largest = by_name([0.1, -0.4, 0.1])["the largest name 30 % against the book"]
-    assert (largest.result, largest.words) == (pytest.approx(-0.12), "TLT rises by 30 %")
-    flat = by_name([0.0, 0.0, 0.0])
-    assert flat["equity -20 %"].result == flat["volatilities doubled"].result == 0
-
-
-def test_a_crisis_is_replayed_and_what_was_not_there_is_proxied() -> None:
-    first, last = CRISES["2020"]
-    days = [first + timedelta(days=day) for day in range(-10, 60)]
-    days = [day for day in days if day.weekday() < 5]
-    returns = np.full((len(days), 4), -0.01)
-    returns[:, 0] = np.where(np.arange(len(days)) % 2, 0.02, -0.03)
-    returns[:, 1] = np.nan
-    returns[12, 0] = np.nan
-    returns[:, 3] = np.nan
-    weights, classes = np.array([0.5, 0.2, 0.0, 0.3]), ["equity", "equity", "equity", "fx"]
-    found = replay("2020", ["A", "B", "C", "D"], classes, weights, returns, days)
-    inside = [first <= day <= last for day in days]
-    own = np.prod(1 + np.nan_to_num(returns[inside, 0])) - 1
-    peers = np.prod(1 + np.nanmean(returns[inside][:, [0, 2]], axis=1)) - 1
-    assert found.result == pytest.approx(0.5 * own + 0.2 * peers)
-    assert (found.proxied, found.left_out) == (("B",), ("D",))
-    assert found.worst == pytest.approx(found.result)  # it ends at its deepest
-    missing = replay("2008", ["A", "B", "C", "D"], classes, weights, returns, days)
-    assert np.isnan(missing.result)
-    assert missing.words == "the bars have less than half of the sessions from 2008-09-15 to 2008-11-20"
-
-
-def test_what_has_no_peer_in_a_crisis_moves_by_its_beta_of_today() -> None:
-    first, _ = CRISES["2020"]
-    days = [first + timedelta(days=day) for day in range(300)]
-    move = 0.01 * np.random.default_rng(11).standard_normal(300)
-    returns = np.column_stack([move, 0.5 * move])
-    returns[:60, 1] = np.nan
-    found = replay("2020", ["A", "C"], ["equity", "commodity"], np.array([0.0, 1.0]), returns, days)
-    inside = [day <= CRISES["2020"][1] for day in days]
-    assert found.result == pytest.approx(np.prod(1 + 0.5 * move[inside]) - 1)
-    assert found.proxied == ("C",)
-
-
-def test_correlations_of_one_within_a_class() -> None:
-    covariance = np.array([[0.04, 0.001, 0.002], [0.001, 0.09, 0.003], [0.002, 0.003, 0.01]])
-    tight = one_within_classes(covariance, ["equity", "equity", "fx"])
-    assert tight[0, 1] == pytest.approx(0.06)
-    assert tight[:, 2] == pytest.approx(covariance[:, 2])
-
-
-def test_the_smallest_move_is_the_likeliest_that_loses_so_much() -> None:
-    covariance = np.array([[0.04, 0.012, 0], [0.012, 0.09, -0.009], [0, -0.009, 0.01]])
-    weights = np.array([0.5, -0.2, 0.7])
-    moves, far = smallest_move(weights, covariance)
-    assert moves @ weights == pytest.approx(-0.2)
-    precision = np.linalg.inv(covariance)
-    oracle = minimize(
-        lambda move: move @ precision @ move, np.zeros(3),
-        constraints={"type": "eq", "fun": lambda move: move @ weights + 0.2},
-    )  # fmt: skip
-    assert moves == pytest.approx(oracle.x, abs=1e-4)
-    assert far == pytest.approx(np.sqrt(oracle.fun), rel=1e-6)
-    assert far == pytest.approx(0.2 / volatility_of(weights, covariance))
-    assert smallest_move(np.zeros(3), covariance)[1] == np.inf
-
-
-# ── size ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_days_to_sell_at_a_tenth_of_half_the_volume() -> None:
-    assert days_to_sell(np.array([5e6]), np.array([1e7])).tolist() == pytest.approx([5, 9, 10])
-    both = days_to_sell(np.array([1e6, -9e6]), np.array([1e9, 6e7]))
-    assert both[2] == pytest.approx(3)
-    assert both[0] == pytest.approx((5e6 - 1e6) / 3e6)
-    unknown = days_to_sell(np.array([6e6, 4e6]), np.array([4e7, np.nan]))
-    assert unknown[0] == pytest.approx(2.5)
-    assert np.isnan(unknown[1:]).all()
-    assert days_to_sell(np.zeros(2), np.ones(2)).tolist() == [0, 0, 0]
-
-
-def test_capacity_falls_with_capital_and_most_is_earned_at_its_best() -> None:
-    found = capacity_of(0.05, 0.004, 2e6)
-    assert (np.diff(found.net) < 0).all()
-    at = {
-        size: size * (0.05 - 0.004 * np.sqrt(size / 2e6)) for size in (0.9 * found.best, found.best, 1.1 * found.best)
+def test_few_vectors_say_no_tail_over_several_sessions_either_and_holidays_count_for_none() -> None:
+    returns, deviations = market(240)
+    for one in tails_of(returns, returns / deviations, deviations[-1], np.array([0.4, 0.3, 0.3]), 5):
+        assert np.isnan(one.tail.shortfall) == (one.method != "historical_250")
+    with_weekends = np.full((700, 1), np.nan)
+    with_weekends[::2, 0] = np.random.default_rng(14).standard_normal(350) / 100
+    found = {
+        (one.method, one.level): one.tail
+        for one in tails_of(with_weekends, with_weekends * 100, np.array([0.01]), np.array([1.0]))
     }
-    assert max(at, key=lambda size: at[size]) == found.best
-    assert 0.05 - 0.004 * np.sqrt(found.largest / 2e6) == pytest.approx(0)
-    assert (capacity_of(-0.01, 0.004, 2e6).best, capacity_of(0.05, 0, 1.0).largest) == (0, np.inf)
-    with pytest.raises(SettingsError, match="above 0"):
-        capacity_of(0.05, 0.01, 0.0)
+    assert found["historical_250", 0.025] == tail_of(with_weekends[::2, 0][-250:], 0.025)
+    assert found["filtered", 0.025].shortfall == pytest.approx(tail_of(with_weekends[::2, 0], 0.025).shortfall)
+    assert over_sessions(returns[:3], 5).shape == (0, 3)

@@ -1,4 +1,4 @@
-"""Commands of studies: `gatecast audit`, `unseal`, `truth`, `placebo`, `tune`, `cadence`."""
+"""Commands of studies: `gatecast audit`, `unseal`, `truth`, `placebo`, `tune`, `cadence`, `capacity`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gatecast.cli.options import (
     machine_of,
     with_bars_options,
 )
-from gatecast.cli.show import draw_page, make_console, page_line, print_json, say
+from gatecast.cli.show import draw_page, make_console, make_table, page_line, print_json, say, share_text
 from gatecast.compute.progress import TerminalBars, printable
 from gatecast.errors import InterruptedRunError, SettingsError, hidden
 from gatecast.market.reading import TABLES
@@ -247,3 +247,47 @@ def cadence(
         print_json(found.to_dict())
     else:
         make_console().print(found.summary(), markup=False, soft_wrap=True)
+
+
+def capacity(
+    folder: RunFolder,
+    costs: Annotated[list[float] | None, typer.Option(help="Multiple of the costs; may be given again.")] = None,
+    capital: Annotated[list[float] | None, typer.Option(help="Money to begin with; may be given again.")] = None,
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """The net result of a run's book at multiples of its costs, and with more and less money.
+
+    Without options: 0, 0.5, 1, 2, 3 and 5 times the costs, and 10,000 to a billion. The book is run again for each with
+    the forecasts of the run: three seconds of a core for two symbols over 17 years.
+    """
+    from datetime import date
+
+    from gatecast.store import chain_of, load_run
+    from gatecast.studies.capacity import CAPITALS, COSTS
+    from gatecast.studies.capacity import capacity as run_again
+
+    run = load_run(folder)
+    days = ((run.scores.get("book") or {}).get("curve") or {}).get("day") or []
+    found = run_again(
+        run.experiment, chain_of(run), costs=costs or COSTS, capitals=capital or CAPITALS,
+        since=date.fromisoformat(days[0]) if days else None,
+        jobs=core_count() if jobs is None else jobs,
+    )  # fmt: skip
+    if as_json:
+        print_json({"run": str(folder), **found.to_dict()})
+        return
+    console = make_console()
+    for title, name, rows in (
+        ("Costs", "times the costs", [(f"{one.costs:g}", one) for one in found.costs]),
+        ("Capital", f"capital, {found.currency}", [(f"{one.capital:,.0f}", one) for one in found.capital]),
+    ):
+        columns = (name, "result a year", "beyond cash", "volatility", "Sharpe ratio", "cost", "turnover", "gross")
+        cells = [
+            (first, *(share_text(value, ".2%") for value in (one.result, one.excess, one.volatility)),
+             f"{one.sharpe:.2f}", share_text(one.cost, ".2%"), f"{one.turnover:.2f}", f"{one.gross:.2f}")
+            for first, one in rows
+        ]  # fmt: skip
+        console.print(make_table(columns, cells, title))
+    for line in found.sentences:
+        console.print(printable(line), markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from gatecast.evaluation.risk import sentences_of
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.report.exposure import exposure
 from gatecast.report.figures import Data
 from gatecast.report.words import begun, counted, is_number, percent
 
@@ -23,7 +24,9 @@ OF_CONTROL = ("spread", "worst")
 
 
 def book(scores: Scores) -> Data | None:
-    """The section on the book: `answers` and `notes` (sentences), `rows` (a line each) and `target`; None without one.
+    """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target` and `today`.
+
+    None without a book.
 
     In: a run's scores without NaN.
     """
@@ -44,6 +47,7 @@ def book(scores: Scores) -> Data | None:
         "holds": [{**row, "cut": GATES.get(row.get("gate"), row.get("gate"))} for row in held[:MOST_HELD]],
         "held": _held(held),
         "target": found.get("target_volatility"),
+        "today": exposure((found.get("risk") or {}).get("today")),
         "notes": [
             *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
             *_left_out(found.get("left_out") or {}),

@@ -175,10 +175,66 @@ class BookLine(Schema):
     findings: list[BookFinding] = []
 
 
+class BookTail(Schema):
+    """What a book loses in a bad session, or in several."""
+
+    method: Name
+    sessions: Count
+    level: Number
+    value_at_risk: Number = None
+    shortfall: Number = None
+
+
+class BookShare(Schema):
+    """The risk of one symbol that a book holds."""
+
+    symbol: Name
+    weight: Number = None
+    share: Number = None
+    shortfall: Number = None
+
+
+class BookStress(Schema):
+    """What a book loses in a stress."""
+
+    name: Name
+    result: Number = None
+    worst: Number = None
+    words: Text = ""
+    proxied: list[Name] = []
+    left_out: list[Name] = []
+
+
+class SmallestMove(Schema):
+    """The likeliest moves by which a book loses so much."""
+
+    loss: Number = None
+    deviations: Number = None
+    moves: dict[Name, Number] = {}
+
+
+class BookToday(Schema):
+    """What today's book may lose."""
+
+    day: Moment
+    line: Name | None = None
+    gross: Number = None
+    volatility: Number = None
+    vectors: Count | None = None
+    silent: dict[Name, Name] = {}
+    tails: list[BookTail] = []
+    symbols: list[BookShare] = []
+    stress: list[BookStress] = []
+    betas: dict[Name, Number] = {}
+    smallest_move: SmallestMove = SmallestMove()
+    days_to_sell: dict[Name, Number | list[Name]] = {}
+
+
 class BookRisk(Schema):
-    """The control of each line of the book."""
+    """The control of each line of the book, and what today's may lose."""
 
     lines: dict[Name, dict[str, Any]] = {}
+    today: BookToday | None = None
 
 
 class BookHeld(Schema):

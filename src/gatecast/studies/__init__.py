@@ -1,6 +1,6 @@
-"""Studies of many runs: simulated markets, markets without skill, placebo copies, refit cadences, tuning, unsealing.
+"""Studies of many runs: simulated markets, and those without skill; placebo copies; cadences, tuning, capacity.
 
-`gatecast.truth`, `nulls`, `placebo`, `cadence`, `tune` and `unseal` stand in the modules of these names.
+`gatecast.truth`, `nulls`, `placebo`, `cadence`, `tune`, `unseal` and `capacity` stand in the modules of these names.
 
 >>> from gatecast.market import synthetic
 >>> from gatecast.studies.placebo import flipped

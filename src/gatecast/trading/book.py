@@ -9,7 +9,7 @@ the forecasts of variance alone, which say how large the core is; and one has a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
@@ -65,10 +66,19 @@ class Book(Settings):
     """How large the book is, and what it may not exceed."""
     money: MoneySettings = MoneySettings()
     """What an account of units pays and earns."""
+    benchmark: str | None = Field(default=None, examples=["SPY"])
+    """symbol whose price stands beside the lines, bought and held at no cost; left out: none. It decides nothing"""
+
+    def refuse_unknown(self, symbols: Collection[str]) -> None:
+        """Raises `SettingsError` where the bars do not have the benchmark."""
+        if self.benchmark is not None and self.benchmark not in symbols:
+            advice = did_you_mean(self.benchmark, list(symbols))
+            raise SettingsError(f"book.benchmark: the bars have no symbol {self.benchmark!r}. {advice}")
 
     def with_file_read(self) -> Book:
         """The same with the core's weights in place of the file that has them, so that settings travel without it."""
-        return Book(core=self.core.with_file_read(), size=self.size, money=self.money)
+        read: Book = self.replace(core=self.core.with_file_read())
+        return read
 
 
 @dataclass(frozen=True)
@@ -649,8 +659,9 @@ def _first_of(forecasts: Mapping[str, FloatArray], core: FloatArray, tilt: tuple
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
 
-TILTED, BOUGHT, CASH = "tilted", "bought_and_held", "cash"
-"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, and nothing held."""
+TILTED, BOUGHT, CASH, OWN_BENCHMARK = "tilted", "bought_and_held", "cash", "benchmark"
+"""Lines beside those of `SIZED_BY`: with what strategies add, without any trade after the first, nothing held, and the
+price of the user's benchmark."""
 
 
 @dataclass(frozen=True)
