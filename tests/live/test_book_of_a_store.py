@@ -140,3 +140,19 @@ def test_what_the_book_carries_is_read_as_it_was_written_or_not_at_all(
     assert any(path.name in fault.sentence for fault in Store.open(store).check())
     with pytest.raises(StoreError, match="damaged or was changed"):
         feed(month - 2)
+
+
+def test_pruning_leaves_what_the_newest_sessions_go_on_from(
+    feed: Feed, store: Path, month: int, closes: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatecast.store.store.KEPT_CARRIED", 2)
+    first = Store.open(store).state.issued[-1].carried
+    feed(month - 3)
+    feed(month - 2)
+    now = closes[month - 2] + HOUR
+    assert list(Store.open(store).prune(now).superseded) == [first]
+    assert Store.open(store).check() == []
+    feed(month - 1)
+    assert parity(store, last=1, now=closes[month - 1] + HOUR).equal
+    with pytest.raises(StoreError, match="was pruned"):
+        parity(store, last=3, now=closes[month - 1] + HOUR)
