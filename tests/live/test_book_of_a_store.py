@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from gatecast.errors import StoreError
-from gatecast.live import Updated, parity, retrain, rollback, today, update
+from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
 from gatecast.live.book import holdings_of
+from gatecast.market import synthetic
+from gatecast.market.bars import make_bars
 from gatecast.store import Store
-from tests.live.conftest import HOUR, Command
+from tests.live.conftest import HOUR, Command, settings
 
 Feed = Callable[..., Updated]
 
@@ -156,3 +158,30 @@ def test_pruning_leaves_what_the_newest_sessions_go_on_from(
     assert parity(store, last=1, now=closes[month - 1] + HOUR).equal
     with pytest.raises(StoreError, match="was pruned"):
         parity(store, last=3, now=closes[month - 1] + HOUR)
+
+
+def test_a_session_is_decided_again_when_symbols_that_close_later_come(tmp_path: Path) -> None:
+    """An index, and a coin that closes four hours after it: live, replay and batch are the same to the bit."""
+    index = synthetic.g1(360, seed=2, symbols=1)
+    later = pl.col("time").dt.truncate("1d") + timedelta(days=1)
+    coin = synthetic.g1(360, seed=5, symbols=1)
+    coin = coin.with_columns(symbol=pl.lit("COIN"), asset_class=pl.lit("crypto"), time=later, known_at=later)
+    bars = make_bars(pl.concat([index, coin]).drop("segment"))
+    closes = bars["time"].unique().sort().to_list()
+    store, soon, begins = tmp_path / "two", timedelta(minutes=10), len(closes) - 5
+    cheap = settings(features=("ret_log_1",), too_good=())
+    update(store, bars.filter(pl.col("time") <= closes[begins]), now=closes[begins] + soon, experiment=cheap)
+    retrain(store, now=closes[begins] + soon)
+    told = []
+    for close in closes[begins + 1 :]:
+        news = bars.filter(pl.col("time").is_between(close - timedelta(days=5), close))
+        told.append(update(store, news, now=close + soon).book)
+    first, again = told[-2:]
+    assert first is not None
+    assert again is not None
+    assert first.session == again.session
+    assert (first.rows["COIN"]["gate"], again.rows["COIN"]["gate"]) != ("halt", "halt")
+    assert first.rows["COIN"]["time"] is None
+    assert again.rows["COIN"]["time"] == closes[-1]
+    for compare in (parity, replay_store):
+        assert compare(store, last=4, now=closes[-1] + soon).difference is None

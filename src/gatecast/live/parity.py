@@ -62,12 +62,27 @@ def stages_of(chain: Chain, since: datetime | None = None) -> Stages:
     what the ensemble did; "signal", "strategy": columns of the decisions; "size": their weights, and the book.
     """
     found = {stage: make(chain) for stage, make in TABLES.items()}
-    return found if since is None else {stage: table.filter(pl.col("time") >= since) for stage, table in found.items()}
+    return found if since is None else since_of(found, since)
+
+
+def since_of(stages: Stages, since: datetime) -> Stages:
+    """The stages of the closes from `since` on."""
+    return {stage: table.filter(pl.col("time") >= since) for stage, table in stages.items()}
+
+
+def decided_at(chain: Chain, close: datetime) -> Stages:
+    """What a chain says from a close on, and of the book also what it decided again of the closes before it."""
+    found = stages_of(chain)
+    again = pl.any_horizontal(pl.col(*OF_THE_BOOK).is_not_null())
+    return {**since_of(found, close), "size": found["size"].filter((pl.col("time") >= close) | again)}
 
 
 def joined(parts: Sequence[Stages]) -> Stages:
-    """The stages of several pieces of time, one after the other."""
-    return {stage: pl.concat([part[stage] for part in parts], how="diagonal_relaxed") for stage in STAGES}
+    """The stages of several pieces of time, one after the other; of the book what was decided last counts."""
+    found = {stage: pl.concat([part[stage] for part in parts], how="diagonal_relaxed") for stage in STAGES}
+    said = found["size"].group_by(KEYS, maintain_order=True)
+    last = [pl.col(name).drop_nulls().last() for name in OF_THE_BOOK]
+    return {**found, "size": said.agg(pl.exclude(*KEYS, *OF_THE_BOOK).drop_nulls().first(), *last)}
 
 
 def first_difference(ours: Stages, theirs: Stages) -> Difference | None:

@@ -21,8 +21,10 @@ from gatecast.live.parity import (
     Stage,
     Stages,
     corrected_since,
+    decided_at,
     first_difference,
     joined,
+    since_of,
     stages_of,
     stages_of_issued,
 )
@@ -115,13 +117,13 @@ def replay(
             experiment, known, actions=actions, past=before, classes=classes, asked=asked, machine=machine
         )
         before = chain.past
-        said.append(stages_of(chain, close))
+        said.append(decided_at(chain, close))
         if progress:
             progress(number + 1, len(closes))
     if not said:
         return Replayed(0, None, AT_ONCE)
     batch = make_chain(experiment, bars, actions=actions, past=past, classes=classes, asked=asked, machine=machine)
-    whole = joined(said)
+    whole = since_of(joined(said), since)
     return Replayed(len(closes), first_difference(whole, stages_of(batch, since)), AT_ONCE, whole)
 
 
