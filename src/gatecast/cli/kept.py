@@ -58,7 +58,7 @@ def update(
         if done.decisions:
             shown = ("symbol", "close", "expected, log", "held", "target", "trade", "cut by", "decided by")
             show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
-            say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {IN_BOOK}")
+            say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
                 console.print(done.book.sentence, markup=False, soft_wrap=True)
         console.print(done.message, markup=False, soft_wrap=True)
@@ -73,7 +73,7 @@ DECIDED = (
     "decided by",
 )  # fmt: skip
 """What is shown of a decision."""
-IN_BOOK = (
+HELD_WORDS = (
     "Held: share of the book's equity once the trade (in units) is filled. Tilt: what strategies add to the target, "
     "the rest is the core. Cut by: what keeps the trade from the target."
 )
@@ -195,7 +195,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     )  # fmt: skip
     narrow = ("symbol", "close", "expected, log", "held", "target", "trade", "cut by", "decided by")
     show_rows(columns, rows, console, narrow=narrow)
-    say(IN_BOOK)
+    say(HELD_WORDS)
     for row in found.rows:
         own = row["why"] if "held_why" not in row or row.get("weight") is None else ""
         told = " ".join(filter(None, [row.get("held_why"), own]))
