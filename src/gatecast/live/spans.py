@@ -8,17 +8,19 @@ may still come. What was there then, when each refit was made and by which model
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
 
-from gatecast.live.kept import serve
+from gatecast.live.kept import book_begins, carried_before, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.update import with_awaited_of
+from gatecast.market.bars import session_of
 from gatecast.store.issued import issued_keys
 
 if TYPE_CHECKING:
@@ -123,6 +125,8 @@ def _span(
     own = counts.filter(pl.col("record").is_in(list(records)))
     earlier = _without(pieces, first, own)
     run, past = serve(store, model, pieces=pieces).run, serve(store, base, pieces=earlier).past
+    anew = book_begins(store, session_of(cast(datetime, own["time"].min())))
+    past = replace(past, carried=partial(carried_before, store, first), begins=anew, settled=True)
     history = store.bars.of_state(store.state.model_copy(update={"actions": told.actions_at(last)}))
     there = history.for_chain(told.now[last], record=last)
     bars = history.for_chain(now).join(there, on=KEYS, how="semi", maintain_order="left")
