@@ -15,6 +15,7 @@ from gatecast.audits.tables import up_to
 from gatecast.chain import Chain, make_chain
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
 from gatecast.store.carried import bytes_of_carried, carried_of
@@ -71,6 +72,24 @@ def test_any_cut_goes_on_to_the_bit_through_the_disk(sessions: Sessions) -> None
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
             assert (one.booked.equity, one.cash, one.gate) == (other.booked.equity, other.cash, other.gate)
         assert bytes_of_carried(after) == bytes_of_carried(last)
+
+
+def test_a_split_that_is_told_after_its_session_was_decided_is_booked_at_the_next() -> None:
+    """The split's bars wait until it is told: nothing of the symbol is known at three sessions, then all at once."""
+    bars = synthetic.g1(260, seed=3, symbols=3)  # prices on one level, as a store has them
+    days, name = bars["time"].unique().sort(), bars["symbol"].min()
+    known = bars.filter((pl.col("symbol") != name) | ~pl.col("time").is_between(days[200], days[202]))
+    split = {"symbol": [name], "kind": ["split"], "date": [days[200].date()], "value": [4.0]}
+    told = with_known_at(read_actions(pl.DataFrame(split)), bars)
+    none, later = (sessions_by(facts_of(known, one), Book()) for one in (None, told))
+    before, _ = fold(none, start(none), 0, 203)
+    (ours, steps), (_, theirs) = fold(later, before, 203, 230), fold(none, before, 203, 230)
+    place = none.names.index(str(name))
+    assert before.line.account.units[place] != 0
+    np.testing.assert_allclose(steps[0].units[place] / theirs[0].units[place], 4, rtol=1e-9)
+    for one, other in zip(steps, theirs, strict=True):
+        assert one.booked.equity == pytest.approx(other.booked.equity, rel=1e-4)  # but for a lot of a unit
+    assert bytes_of_carried(carried_of(bytes_of_carried(ours))) == bytes_of_carried(ours)
 
 
 def test_parts_of_a_target_add_up(sessions: Sessions) -> None:
