@@ -762,8 +762,9 @@ def test_a_run_of_one_symbol_names_a_new_one(gatecast: Command, data: Path, here
     table = pl.read_csv(data / "newest.csv")
     first = pl.col("Ticker") == "G1_0"
     pl.read_csv(data / "bars.csv").filter(first).write_csv(here / "alone.csv")
+    (here / "alone.toml").write_text(SMALL.replace('benchmark = "G1_1"', ""))
     words = ("--out", "alone", "--quiet")
-    assert gatecast("run", data / "small.toml", "--bars", here / "alone.csv", *words).status == 0
+    assert gatecast("run", here / "alone.toml", "--bars", here / "alone.csv", *words).status == 0
     table.write_csv(here / "both.csv")
     table.write_parquet(here / "both.parquet")
     for file in ("both.csv", "both.parquet"):

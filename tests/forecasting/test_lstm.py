@@ -158,6 +158,24 @@ def test_without_the_burn_in_gradient_memory_ends_at_the_labels() -> None:
     )
 
 
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_weight_decay_is_light_until_something_is_learned(engine: str) -> None:
+    draw = np.random.default_rng(0)
+    inputs = draw.standard_normal((300, 1)).astype(np.float32)
+    noise = draw.standard_normal((300, 1)).astype(np.float32)
+    rows = np.arange(20, 240), np.arange(250, 300)
+
+    def weights_of(answers: np.ndarray, rate: float, decay: float) -> bytes:
+        settings = LSTM(
+            units=16, layers=1, lookback=10, horizon=1, heads=("return",), epochs=4, learning_rate=rate,
+            weight_decay=decay, engine=engine,
+        )  # fmt: skip
+        return t.train_network(settings, inputs, answers, *rows, seed=1).weights["0.wh"].tobytes()
+
+    assert weights_of(noise, 1e-6, 0.9) == weights_of(noise, 1e-6, t.PLATEAU_DECAY)  # nothing is learned so slowly
+    assert weights_of(inputs, 1e-2, 0.9) != weights_of(inputs, 1e-2, t.PLATEAU_DECAY)
+
+
 @pytest.mark.parametrize("selection", [False, True])
 def test_padding_stays_zero(selection: bool) -> None:
     settings = LSTM(units=17, layers=2, lookback=10, horizon=3, chunk=4, batch=3, selection=selection)

@@ -45,8 +45,8 @@ class Recipe(Settings):
     """weigh the features at each bar before the first layer"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3
     """step size of Adam"""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
-    """weight decay of Adam"""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """weight decay of Adam; at most .01 while the training loss has not fallen at all, since more can hold it there"""
     clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """largest norm of the gradient"""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 60

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 PLATEAU = 0.998  # of the first forecast's loss: a training loss above it has learned nothing yet
+PLATEAU_DECAY = 1e-2  # weight decay at most, while nothing is learned: more can keep a network there for good
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class Fit:
 class Engine(Protocol):
     """One network in training. Losses are means over counted labels of the weighted sum over outputs."""
 
-    def epoch(self, chunks: Chunks, order: IntArray) -> float:
-        """One pass in the given order of chunks."""
+    def epoch(self, chunks: Chunks, order: IntArray, weight_decay: float | None = None) -> float:
+        """One pass in the given order of chunks; `weight_decay`: None for that of the settings."""
         ...
 
     def average(self, share: float) -> None:
@@ -150,7 +151,8 @@ def train_network(
     validation_losses: list[float] = []
     for epoch in range(settings.epochs):
         chunks = make_chunks(train, settings.lookback, length, int(shuffle.integers(length)))
-        learned = engine.epoch(chunks, shuffle.permutation(len(chunks)))
+        decay = min(settings.weight_decay, PLATEAU_DECAY) if waiting == epoch - 1 else None
+        learned = engine.epoch(chunks, shuffle.permutation(len(chunks)), decay)
         engine.average(settings.averaging if epoch else 0.0)
         checked = engine.check(checks)
         if not (np.isfinite(learned) and np.isfinite(checked)):
@@ -264,12 +266,13 @@ class CompiledEngine:
             self.works[length] = self.kernel.workspace(self.shape, self.settings.lookback + length - 1, batch, length)
         return self.works[length]
 
-    def epoch(self, chunks: Chunks, order: IntArray) -> float:
+    def epoch(self, chunks: Chunks, order: IntArray, weight_decay: float | None = None) -> float:
         """See `Engine`."""
         s = self.settings
+        decay = s.weight_decay if weight_decay is None else weight_decay
         loss, self.step = self.kernel.train_epoch(
             self.network, self.work(chunks.length), self.task, self.binary, (chunks.start, chunks.stop, chunks.limit),
-            order, s.layers, s.lookback, self.used, 1.0 - s.dropout, self.key, s.learning_rate, s.weight_decay, s.clip,
+            order, s.layers, s.lookback, self.used, 1.0 - s.dropout, self.key, s.learning_rate, decay, s.clip,
             self.step, not s.burn_in_gradient,
         )  # fmt: skip
         return float(loss)
@@ -311,17 +314,19 @@ class TorchEngine:
             for _ in range(2)
         )
         self.trained = [weight for weight in self.network.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.trained, settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(self.trained, settings.learning_rate)
         self.data, self.answers = torch.from_numpy(inputs), torch.from_numpy(np.nan_to_num(table))
         self.label_weights = torch.from_numpy(head_weights(table, settings, counts))
         self.binary = torch.tensor(settings.binary_columns)
         self.used = settings.batch if settings.training == "chunks" else settings.batch * settings.labels(0)
         self.step = 0
 
-    def epoch(self, chunks: Chunks, order: IntArray) -> float:
+    def epoch(self, chunks: Chunks, order: IntArray, weight_decay: float | None = None) -> float:
         """See `Engine`."""
         import torch
 
+        decay = self.settings.weight_decay if weight_decay is None else weight_decay
+        self.optimiser.param_groups[0]["weight_decay"] = decay
         total, seen = 0.0, 0
         for begin in range(0, len(order), self.used):
             part = order[begin : begin + self.used]

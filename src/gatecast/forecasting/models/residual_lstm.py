@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 TAILS = 4.0  # degrees of freedom of Student's t: a residual of two standard deviations counts half as much as one of 0
+WEIGHT_DECAY = 1e-2  # of Adam: a few passes with a small step need little
 LONG = 5  # sessions of a horizon, beyond which the correction keeps the level
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 """What the network knows of the calendar: the weekday of each bar's session."""
@@ -126,8 +127,8 @@ class ResidualLSTM(Forecaster):
         """The network's settings."""
         return LSTM(
             lookback=self.lookback, horizon=self.horizon, units=self.units, layers=self.layers, dropout=self.dropout,
-            chunk=32, epochs=self.epochs, learning_rate=self.learning_rate, seeds=self.seeds, seed=self.seed,
-            heads=("volatility",),
+            chunk=32, epochs=self.epochs, learning_rate=self.learning_rate, weight_decay=WEIGHT_DECAY,
+            seeds=self.seeds, seed=self.seed, heads=("volatility",),
         )  # fmt: skip
 
     def fit_many(self, folds: Sequence[Fold], task: Task = ALONE) -> list[FittedResidualLSTM]:
