@@ -116,9 +116,11 @@ def _two_newest(store: Store) -> Iterator[pl.DataFrame]:
                 return
 
 
-def holdings_of(store: Store) -> pl.DataFrame:
-    """All that the book of a store held, as it counts: of a session that was decided again the newest."""
-    tables = [store.holdings_of(one.book) for one in store.state.issued if one.book]
+def holdings_of(store: Store, before: int | None = None) -> pl.DataFrame:
+    """All that the book of a store held, as it counted before a record (None: as it counts): of a session that was
+    decided again the newest."""
+    said = [one for one in store.state.issued if before is None or one.record < before]
+    tables = [store.holdings_of(one.book) for one in said if one.book]
     every = [one.with_columns(_record=number) for number, one in enumerate(tables)]
     found = pl.concat([pl.DataFrame(schema={**HOLDINGS, "_record": pl.Int32}), *every], how="vertical_relaxed")
     return found.filter(pl.col("_record") == pl.col("_record").max().over("session")).drop("_record")

@@ -199,7 +199,7 @@ def stages_of_issued(
         "forecast": table(lambda piece: _values(piece.issued.values, _is_the_ensemble)),
         "signal": decisions.select(*KEYS, *SIGNAL),
         "strategy": decisions.select(*KEYS, *CHOICE),
-        "size": _with_book(table(lambda piece: piece.weights), holdings),
+        "size": with_book(table(lambda piece: piece.weights), holdings),
     }
 
 
@@ -271,11 +271,15 @@ def _decided(*columns: str) -> Callable[[Chain], pl.DataFrame]:
 
 
 def _sizes(chain: Chain) -> pl.DataFrame:
-    return _with_book(_decided("weight", "book")(chain), chain.course.holdings)
+    return with_book(_decided("weight", "book")(chain), chain.course.holdings)
 
 
-def _with_book(weights: pl.DataFrame, holdings: pl.DataFrame) -> pl.DataFrame:
-    """Weights of the strategies, and what the book holds, aims at and orders of each symbol that has a bar."""
+def with_book(weights: pl.DataFrame, holdings: pl.DataFrame) -> pl.DataFrame:
+    """Weights of the strategies, and what the book holds, aims at and orders of each symbol that has a bar.
+
+    What the weights say of the book already is left out.
+    """
+    weights = weights.drop(OF_THE_BOOK, strict=False)
     own = holdings.filter(pl.col("time").is_not_null()).select(*KEYS, *OF_THE_BOOK)
     return weights.join(own, on=KEYS, how="full", coalesce=True, maintain_order="left_right")
 

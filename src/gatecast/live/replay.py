@@ -28,6 +28,7 @@ from gatecast.live.parity import (
     since_of,
     stages_of,
     stages_of_issued,
+    with_book,
 )
 from gatecast.live.spans import KEYS, Span, counting, firsts, spans_of
 from gatecast.machine import ONE_CORE, Machine
@@ -187,6 +188,7 @@ def parity(
             stage: one.made(table, issued.since) for stage, table in stages_of(without_doubtful(one.run, chain)).items()
         }
         batch["bar"] = one.issued(batch["bar"])
+        said["size"] = one.issued(with_book(said["size"], holdings_of(opened, one.before)))
         for stage in TOLD:  # decisions are issued of the newest close of an update alone
             batch[stage] = batch[stage].join(said[stage], on=KEYS, how="semi")
         for tables in (said, batch):  # nothing is held by a model that is too old
