@@ -26,7 +26,7 @@ from gatecast.market.actions import with_terms
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 from gatecast.store.folders import check_place, locked, previous, swap, written_beside
-from gatecast.store.parts import ACTIONS, FORECASTS, FORMAT, FRAMES, MANIFEST, PAGE, VERSION, Parts
+from gatecast.store.parts import ACTIONS, BOOK, FORECASTS, FORMAT, FRAMES, MANIFEST, PAGE, VERSION, Parts
 from gatecast.store.schema import Provenance
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _parts(run: Run) -> dict[str, bytes | StoredFile]:
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
     if run.actions is not None:
         parts[ACTIONS] = _parquet(with_terms(run.actions))
+    parts |= {BOOK: _parquet(run.book)} if len(run.book) else {}
     parts["scores.json"] = json_part(run.scores)
     parts["provenance.json"] = json_part(run.provenance)
     parts["experiment.toml"] = settings_part(run.experiment)
