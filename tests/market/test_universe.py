@@ -17,12 +17,12 @@ from gatecast.live.gates import closed
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import merge_bars
-from gatecast.market.universe import INSIDE, exits, is_inside, read_universe, with_universe
+from gatecast.market.universe import INSIDE, UNIVERSE, exits, is_inside, read_universe, with_universe
 from gatecast.report.page import report_data
 from gatecast.runs import Run, run
 from gatecast.scores import survivorship
 from gatecast.store import Store
-from gatecast.trading.book import Book, core_path, deviations_of, run_line, sessions_by
+from gatecast.trading.book import Book, core_path, deviations_of, past_deviations, run_line, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.portfolio import make_book
 
@@ -143,6 +143,31 @@ def test_the_book_sells_what_leaves(dated: Run) -> None:
             assert held.min() >= DAYS.index(JOINS)
         elif name == NAMES[3]:
             assert not len(held)
+
+
+def test_a_symbol_without_bars_after_its_stay_is_sold_at_its_last_close_and_moves_nothing_outside() -> None:
+    """A default end of an equity would cost a part of what is held."""
+    bars = BARS.with_columns(asset_class=pl.lit("equity"), volume=pl.lit(1e7))
+    day, stay = pl.col("time").dt.date(), DAYS[430]
+    stays = pl.DataFrame({"symbol": NAMES, "from": None, "to": [None, None, stay, None]}, schema_overrides=UNIVERSE)
+    gone = bars.filter((pl.col("symbol") != NAMES[2]) | (day <= stay))
+    jumps = pl.when((pl.col("symbol") == NAMES[2]) & (day > DAYS[431])).then(3.0).otherwise(1.0)
+    jumped = bars.with_columns(pl.col("open", "high", "low", "close") * jumps)
+    book = Book(core=Core(kind="weights", weights=dict.fromkeys(NAMES, 0.25)))
+    lines = []
+    for one in (gone, bars, jumped):
+        sessions = sessions_by(facts_of(with_universe(one, stays)), book)
+        place = sessions.place[NAMES[2]]
+        assert np.isnan(sessions.returns[431:, place]).all()
+        assert np.isfinite(sessions.returns[429, place])
+        deviations = past_deviations(sessions.returns)
+        lines.append(run_line(sessions, core_path(sessions, book.core), deviations, book, begin=390))
+        assert lines[-1].held[430 - 390 - 1, place] > 0.05
+        assert (lines[-1].held[430 - 390 + 2 :, place] == 0).all()
+    np.testing.assert_array_equal(lines[1].held[:, place], lines[2].held[:, place])
+    frame = lines[0].frame
+    lost = frame["gain"].to_numpy() / frame["before"].to_numpy()
+    assert lost[41:].min() > -0.05
 
 
 def test_without_a_universe_the_report_says_first_that_survivorship_is_not_known(dated: Run) -> None:

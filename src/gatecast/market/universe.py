@@ -1,7 +1,7 @@
 """A dated universe: which symbols belonged to it, from when until when, so that none is chosen with hindsight.
 
-Bars carry it as a further column, `in_universe`: 1 inside a symbol's dates, 0 outside. Outside nothing is forecast,
-learned or held; windows reach back over bars from before.
+Bars carry it as a further column, `in_universe`: 1 inside a symbol's dates, 2 in the last session of a stay, 0 outside.
+Outside nothing is forecast, learned or held; windows reach back over bars from before.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
 from gatecast.market.bars import session_date
+from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import is_file, read_tables, shown_path
 from gatecast.market.times import texts_of
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from gatecast.market.tables import Table
 
 INSIDE = "in_universe"
-"""Column of bars: 1 where the symbol belongs to the universe in the bar's session, else 0."""
+"""Column of bars: 1 where the symbol belongs to the universe in the bar's session, else 0; 2 in its last session."""
+LAST = 2.0
 UNIVERSE: dict[str, type[pl.DataType]] = {"symbol": pl.String, "from": pl.Date, "to": pl.Date}
 """Columns of a universe: first and last session of a stay, empty where it has none; a symbol may have several rows."""
 
@@ -79,21 +81,33 @@ def _refuse_unsound(texts: pl.DataFrame, dates: pl.DataFrame, table: Table, own:
 def with_universe(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
     """Bars with the column `in_universe` by a frame of `UNIVERSE`; a symbol that it does not list is outside always.
 
-    Raises `BarsError` where no bar is inside.
+    The last session of a stay is that after which the next day on which the class trades is outside, whatever bars
+    there are. Raises `BarsError` where no bar is inside.
 
     >>> from datetime import date
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(4, seed=1)
     >>> stay = {"symbol": [bars["symbol"][0]], "from": [date(2000, 1, 4)], "to": [date(2000, 1, 5)]}
     >>> with_universe(bars, pl.DataFrame(stay))["in_universe"].to_list()
-    [0.0, 1.0, 1.0, 0.0]
+    [0.0, 1.0, 2.0, 0.0]
     """
-    day, inside = session_date(pl.col("time")), pl.lit(False)
-    for symbol, first, last in universe.select(list(UNIVERSE)).iter_rows():
-        stay = pl.col("symbol") == symbol
-        stay &= day >= first if first else True
-        inside |= stay & (day <= last if last else True)
-    found = bars.with_columns(inside.cast(pl.Float64).alias(INSIDE))
+    stays = universe.select(list(UNIVERSE)).rows()
+
+    def inside(day: pl.Expr) -> pl.Expr:
+        found = pl.lit(False)
+        for symbol, first, last in stays:
+            stay = pl.col("symbol") == symbol
+            stay &= day >= first if first else True
+            found |= stay & (day <= last if last else True)
+        return found
+
+    day = session_date(pl.col("time"))
+    names = bars["asset_class"].unique().to_list()
+    every_day = pl.col("asset_class").is_in([name for name in names if ASSET_CLASSES[name].periods_per_year > 300])
+    weekday = day.dt.weekday().cast(pl.Int64)
+    until_next = pl.when(~every_day & (weekday >= 5)).then(8 - weekday).otherwise(1)
+    value = pl.when(inside(day + pl.duration(days=until_next))).then(1.0).otherwise(LAST)
+    found = bars.with_columns(pl.when(inside(day)).then(value).otherwise(0.0).alias(INSIDE))
     if not (found[INSIDE] > 0).any():
         known = bars["symbol"].unique().sort().to_list()
         name = universe["symbol"][0]
@@ -106,6 +120,13 @@ def is_inside(bars: pl.DataFrame) -> NDArray[np.bool_]:
     if INSIDE not in bars.columns:
         return np.ones(len(bars), np.bool_)
     return np.asarray((bars[INSIDE].fill_null(1.0) != 0).to_numpy(), np.bool_)
+
+
+def stays_inside(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """(bars,) whether each bar's symbol still belongs to its universe after the bar's session; see `is_inside`."""
+    if INSIDE not in bars.columns:
+        return np.ones(len(bars), np.bool_)
+    return is_inside(bars) & np.asarray((bars[INSIDE].fill_null(1.0) != LAST).to_numpy(), np.bool_)
 
 
 def exits(bars: pl.DataFrame) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from gatecast.market.actions import with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
-from gatecast.market.universe import INSIDE, is_inside
+from gatecast.market.universe import INSIDE, is_inside, stays_inside
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
@@ -118,13 +118,13 @@ class Sessions:
     Attributes
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
-    known: whether there is a bar that is known in time for the session's decision; without one the grid has none.
-    bars: microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, NaN without such a
-    bar and where a listing begins. listed: whether the symbol has begun, its end is not known, and its currency has a
-    rate. inside: whether it belongs to its universe. split: product of the ratios of splits up to each session: prices
-    times it are on one level. lent: whether a short that is decided can be borrowed at the next fill; recalled: whether
-    it has to be bought there. loans, carry: what tables say, see `trading.money.Session`. events: actions and ends of
-    symbols, by session.
+    known: whether there is a bar that is known in time for the session's decision; without one the grid has none. bars:
+    microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, NaN without such a bar
+    and where a listing begins. listed: whether the symbol has begun, its end is not known, and its currency has a rate.
+    inside: whether it stays in its universe after the session. split: product of the ratios of splits up to each
+    session: prices times it are on one level. lent: whether a short that is decided can be borrowed at the next fill;
+    recalled: whether it has to be bought there. loans, carry: what tables say, see `trading.money.Session`. events:
+    actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -212,7 +212,8 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     split, whole = split[:-1], split[-1]
     raw = (whole if level == "newest" else 1.0) / split
     grid = replace(grid, fill=grid.fill * raw, close=grid.close * raw)
-    ends = facts.ends.filter(pl.col("symbol").is_in(grid.symbols))
+    outside, inside = ~_of_sessions(is_inside(bars), bars, grid), _of_sessions(stays_inside(bars), bars, grid)
+    ends = _sold_ends(facts.ends.filter(pl.col("symbol").is_in(grid.symbols)), inside, grid)
     events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), _closes(bars))
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     _add_rolls(returns, events, grid)
@@ -225,8 +226,9 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
     rates = terms.table("rates", INTEREST)
     return Sessions(
-        grid=grid, classes=tuple(classes.values()), known=known, bars=times, returns=returns,
-        listed=begun & ~gone & np.isfinite(rate), split=split, inside=_inside(bars, grid), lent=lent,
+        grid=grid, classes=tuple(classes.values()), known=known, bars=times,
+        returns=np.where(outside, np.nan, returns),
+        listed=begun & ~gone & np.isfinite(rate), split=split, inside=inside, lent=lent,
         recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
@@ -378,16 +380,26 @@ def _in_time(
     return times, early
 
 
-def _inside(bars: pl.DataFrame, grid: Grid) -> BoolArray:
-    """(sessions, symbols) whether the symbol belongs to its universe, as at its newest bar."""
+def _of_sessions(inside: BoolArray, bars: pl.DataFrame, grid: Grid) -> BoolArray:
+    """(sessions, symbols) what is said of bars and their universe, as at each symbol's newest bar."""
     if INSIDE not in bars.columns:
         return np.ones(grid.close.shape, np.bool_)
-    last = bars.select("symbol", day=session_date(pl.col("time")), inside=pl.Series(is_inside(bars)))
+    last = bars.select("symbol", day=session_date(pl.col("time")), inside=pl.Series(inside))
     last = last.group_by("symbol", "day", maintain_order=True).last()
     days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
     found = np.full(grid.close.shape, np.nan)
     found[days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()] = last["inside"]
     return np.asarray(forward_filled(found) > 0, np.bool_)
+
+
+def _sold_ends(ends: pl.DataFrame, inside: BoolArray, grid: Grid) -> pl.DataFrame:
+    """Ends, those on unknown terms of symbols that had left their universe before as a sale at the last close."""
+    days, kinds = np.array(grid.days, dtype="datetime64[D]"), list[str]()
+    for symbol, kind, day in ends.select("symbol", "kind", day=session_date(pl.col("time"))).iter_rows():
+        row = min(int(np.searchsorted(days, np.datetime64(day, "D"))), len(days) - 1)
+        left = kind == "default" and not inside[row, grid.symbols.index(symbol)]
+        kinds.append("vendor" if left else kind)
+    return ends.with_columns(kind=pl.Series(kinds, dtype=pl.String))
 
 
 def _gone(facts: Facts, grid: Grid) -> BoolArray:
