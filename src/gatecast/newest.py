@@ -20,6 +20,7 @@ from gatecast.market.bars import session_date, session_of
 from gatecast.market.calendar import usual_spacing
 from gatecast.market.classes import asset_class
 from gatecast.market.sessions import named_calendars, sessions_missed
+from gatecast.market.universe import is_inside
 from gatecast.trading.strategies import strategy_titles
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def newest_rows(
     tables, decided = [_last_rows(frame) for frame in (signals, weights)], _last_rows(weights)
     titles = titles or strategy_titles(signal_model, confirmed_by, names=names)
     signal_title = (names or {}).get(signal_model) or model_title(signal_model)
+    last = bars.sort("symbol", "time").group_by("symbol", maintain_order=True).last()
+    outside = set(last.filter(~is_inside(last))["symbol"])
     result = []
     for row in rows:
         symbol = row["symbol"]
@@ -135,8 +138,8 @@ def newest_rows(
         merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain) | {"signal_title": signal_title}
         merged["disagree"] = bool(_sides_against(merged))
         gone = (ended or {}).get(symbol)
-        notes = _notes(merged) if gone is None else [f"{gone.sentence} Nothing is forecast, and nothing is held."]
-        result.append({**merged, "notes": notes})
+        ending = [] if gone is None else [f"{gone.sentence} Nothing is forecast, and nothing is held."]
+        result.append({**merged, "notes": ending or _notes(merged, symbol in outside)})
     return result
 
 
@@ -343,8 +346,8 @@ def _sides_against(row: Mapping[str, Any]) -> list[str]:
     return against
 
 
-def _notes(row: Mapping[str, Any]) -> list[str]:
-    """What a reader of the row must know, in sentences."""
+def _notes(row: Mapping[str, Any], outside: bool) -> list[str]:
+    """What a reader of the row must know, in sentences; `outside`: whether the symbol is outside of its universe."""
     notes = []
     newest, time = row["newest_bar"], row["time"]
     if row["today"] == "no bar":
@@ -357,7 +360,8 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     if time is None:
         notes.append("Nothing was forecast for this symbol.")
     elif time != newest:
-        notes.append(f"No forecast at the newest bar, {newest:%Y-%m-%d %H:%M}: its window has gaps.")
+        why = "it is outside of its universe" if outside else "its window has gaps"
+        notes.append(f"No forecast at the newest bar, {newest:%Y-%m-%d %H:%M}: {why}.")
     signal = int(row.get("signal") or 0)
     if not row["current"] or not signal:
         return notes

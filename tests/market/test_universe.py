@@ -119,6 +119,12 @@ def test_a_symbol_is_forecast_and_held_inside_its_dates_alone(dated: Run) -> Non
     assert learned.min().astype("datetime64[D]") == np.datetime64(JOINS)
 
 
+def test_the_page_says_that_a_symbol_is_outside_and_not_that_its_window_has_gaps(dated: Run) -> None:
+    notes = {row["symbol"]: " ".join(row["notes"]) for row in report_data(dated)["newest"]}
+    assert "it is outside of its universe" in notes[NAMES[2]]
+    assert "outside" not in notes[NAMES[0]]
+
+
 def test_the_money_is_divided_among_those_that_belong(dated: Run) -> None:
     rows = dated.bars.filter(pl.col("time").dt.date() >= DAYS[380])
     inside = rows.select("symbol", "time", weight=pl.Series(is_inside(rows)).cast(pl.Float64))
