@@ -214,7 +214,8 @@ def test_what_is_given_is_sold_once_it_has_a_bar(first: int) -> None:
     sessions, line = book_of(spun, walks(CHILD=first))
     child, frame = sessions.place["CHILD"], line.frame
     units = round(line.held[19, 0] * frame["equity"][19] / (sessions.grid.close[119, 0] * sessions.rate[119, 0]))
-    others = frame["gain"][first - 100] - (line.held[first - 101, :2] * sessions.returns[first, :2]).sum() * 1e6
+    moves = sessions.grid.close[first, :2] / sessions.grid.close[first - 1, :2] - 1
+    others = frame["gain"][first - 100] - (line.held[first - 101, :2] * moves).sum() * 1e6
     close = sessions.grid.close[first, child]
     assert others == pytest.approx(units / 2 * close, rel=0.25)
     assert (line.held[first - 98 :, child] == 0).all()
@@ -291,3 +292,31 @@ def test_dividends_beside_adjusted_prices_are_refused_by_the_command(
     for command in (["adjusted.csv"], ["raw.csv", "--adjusted", "true"]):
         assert execute(["check", str(tmp_path / command[0]), *command[1:], *told]) == 2
         assert "it would be earned twice" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_returns_are_total_and_a_spin_off_is_no_crash() -> None:
+    """What is told after the close of the ex-date is in no return."""
+    days = pl.date_range(date(2024, 1, 1), date(2024, 2, 9), "1d", eager=True)
+    days = days.filter(days.dt.weekday() < 6).to_list()
+    ex_date, closes = days[20], {"A": [100.0] * 20 + [50.0] * 10, "B": [48.0] * 30, "C": [50.0] * 20 + [45.0] * 10}
+    bars = make_bars(
+        pl.concat(
+            pl.DataFrame(
+                {
+                    "symbol": name, "asset_class": "equity", "open": close, "high": close, "low": close, "close": close,
+                    "time": [datetime(day.year, day.month, day.day, 21, tzinfo=UTC) for day in days], "volume": 1e7,
+                }
+            )
+            for name, close in closes.items()
+        )
+    )  # fmt: skip
+    table = {
+        "symbol": ["A", "C"], "kind": ["spin_off", "special_dividend"], "date": [ex_date] * 2, "value": [1.0, 4.0],
+        "into": ["B", None],
+    }  # fmt: skip
+    for late in (False, True):
+        rows = pl.DataFrame(table).with_columns(known_at=pl.lit("2024-02-08T12:00:00Z" if late else None, pl.String))
+        returns = sessions_by(facts_of(bars, with_known_at(read_actions(rows), bars)), Book()).returns
+        expected = [-0.5, 0.0, -0.1] if late else [-0.02, 0.0, -0.02]
+        np.testing.assert_allclose(returns[20], expected, atol=1e-12)
+        np.testing.assert_allclose(np.delete(returns[1:], 19, axis=0), 0.0, atol=1e-12)

@@ -8,6 +8,7 @@ the forecasts of variance alone, which say how large the core is; and one has a 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from pydantic import Field
 from gatecast.compute.parallel import fan_out
 from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL, SIZED_BY
-from gatecast.market.actions import with_terms
+from gatecast.market.actions import PAYS, with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
@@ -119,12 +120,12 @@ class Sessions:
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision; without one the grid has none. bars:
-    microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, NaN without such a bar
-    and where a listing begins. listed: whether the symbol has begun, its end is not known, and its currency has a rate.
-    inside: whether it stays in its universe after the session. split: product of the ratios of splits up to each
-    session: prices times it are on one level. lent: whether a short that is decided can be borrowed at the next fill;
-    recalled: whether it has to be bought there. loans, carry: what tables say, see `trading.money.Session`. events:
-    actions and ends of symbols, by session.
+    microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, with what actions give,
+    NaN without such a bar, outside of the universe and where a listing begins. listed: whether the symbol has begun,
+    its end is not known, and its currency has a rate. inside: whether it stays in its universe after the session.
+    split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
+    that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry: what
+    tables say, see `trading.money.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -217,6 +218,7 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), _closes(bars))
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     _add_rolls(returns, events, grid)
+    _add_given(returns, actions, _closes(bars), split, instruments, grid)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
         returns[row, column] = np.nan  # another instrument under the name ends the old one for good
@@ -319,6 +321,31 @@ def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid
                     f"{old:g}: the close of the next one before would not be above 0. Correct the gap."
                 )
             returns[row, column] = grid.close[row, column] / (old + one.gap) - 1
+
+
+def _add_given(
+    returns: FloatArray, actions: pl.DataFrame, closes: Sequence[datetime], split: FloatArray,
+    instruments: Instruments, grid: Grid,
+) -> None:  # fmt: skip
+    """Returns of the first session at or after an action with what it gives: money, or units of a spin-off.
+
+    Only of what is known at the session's close. Units count at their close in it, else at the newest before; without
+    either, and in another currency, the return is not known: NaN.
+    """
+    newest = forward_filled(grid.close)
+    given = actions.filter(pl.col("kind").is_in([*PAYS, "spin_off"]), pl.col("kind") != "merger")
+    for row in given.sort("date", "symbol", "kind").iter_rows(named=True):
+        place, column = bisect_left(grid.days, row["date"]), grid.symbols.index(row["symbol"])
+        late = place < len(closes) and row["known_at"] is not None and row["known_at"] > closes[place]
+        if not 0 < place < len(grid.days) or late or np.isnan(returns[place, column]):
+            continue
+        value = row["value"]
+        if row["kind"] == "spin_off":
+            into = grid.symbols.index(row["into"])
+            same = instruments.currency[into] == instruments.currency[column]
+            value = value * newest[place, into] if same else np.nan
+        before = newest[place - 1, column] * split[place - 1, column] / split[place, column]
+        returns[place, column] += value / before
 
 
 def _of_the_book(actions: pl.DataFrame, symbols: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
