@@ -122,11 +122,11 @@ def retrain(
     ones before back, with the settings that they had. --settings may change what decides, not what forecasts are made
     with.
     """
-    from gatecast.experiment import Experiment
     from gatecast.live import retrain as retrain_store
+    from gatecast.live.retrain import settings_over
 
     done = retrain_store(
-        folder, if_due=if_due, settings=Experiment.from_toml(settings) if settings else None, now=as_moment(now),
+        folder, if_due=if_due, settings=settings_over(folder, settings) if settings else None, now=as_moment(now),
         progress=not quiet, machine=machine_of(jobs, index=index),
     )  # fmt: skip
     if as_json:
@@ -186,7 +186,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     console = make_console()
     if not found.rows:
-        say(f"nothing was decided yet: `gatecast retrain {folder}` makes a model, then each `gatecast update` decides.")
+        first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
+        say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")
         return
     rows = (
         (
