@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from gatecast.market.facts import Facts, facts_of
 from gatecast.metrics.returns import returns_of_levels
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, backtest_of, net_of_class
+from gatecast.trading.book import Book, Carried, Course, carry_on
 from gatecast.trading.costs import Costs
 from gatecast.trading.decisions import Decisions, keys_of, make_decisions
 from gatecast.trading.selection import Selection, select_strategy
@@ -110,7 +112,9 @@ class Past:
     `forecasts`: asset class -> what it issued, and its last fits. `features`: asset class -> names of the features that
     these read. `weights`: symbol, time, weight and book, as they were decided. `settings`: what the forecasts were made
     with, see `Experiment.forecasting`; empty: not known. `alarms`: asset class -> alarms of the inputs; they are looked
-    for from there on, or from the first close where a class has none.
+    for from there on, or from the first close where a class has none. `carried`: gives what the book goes on from, the
+    newest session last, see `trading.book.carry_on`; nothing: it begins at the session `begins`, or as in a run.
+    `settled`: the newest session that is carried is not decided again.
     """
 
     forecasts: Mapping[str, Issued]
@@ -118,6 +122,9 @@ class Past:
     weights: pl.DataFrame
     settings: Mapping[str, Any] = field(default_factory=dict)
     alarms: Mapping[str, Alarms] = field(default_factory=dict)
+    carried: Callable[[], Sequence[Carried]] = tuple
+    begins: date | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,6 +134,7 @@ class Chain:
     `facts`: of the bars of all classes, and the delistings that are known. `seconds`: model -> wall-clock time of its
     training. `left_out`: asset class without a single refit -> what it would take. `disk`: where the arrays of several
     classes are. `default_ends`: whether the end of a symbol on terms that nobody knows is booked on the usual ones.
+    `book`: settings of the book; `carried`, `begins`, `settled`: see `Past`.
     """
 
     facts: Facts
@@ -138,6 +146,10 @@ class Chain:
     disk: Disk | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     default_ends: bool = True
+    book: Book = field(default=Book(), repr=False)
+    carried: Callable[[], Sequence[Carried]] = tuple
+    begins: date | None = None
+    settled: bool = False
 
     def __repr__(self) -> str:
         """At most ten lines: the bars, then a class a line."""
@@ -167,8 +179,23 @@ class Chain:
         return Past(
             {name: one.forecasts.issued() for name, one in self.classes.items()},
             {name: one.samples.names for name, one in self.classes.items()},
-            self.weights, self.settings, {name: one.inputs for name, one in self.classes.items()},
+            self.weights, self.settings, {name: one.inputs for name, one in self.classes.items()}, self._carries(),
+            self.begins,
         )  # fmt: skip
+
+    @cached_property
+    def course(self) -> Course:
+        """What the book decided at the sessions since what was carried; made when it is asked for."""
+        return carry_on(
+            self.classes, self.facts, self.book, self.carried(), self.begins, settled=self.settled
+        )  # fmt: skip
+
+    def _carries(self) -> Callable[[], Sequence[Carried]]:
+        """What gives what the book goes on from; where that is known the chain need not be kept for it."""
+        if "course" not in vars(self):
+            return lambda: self.course.carried
+        known = self.course.carried
+        return lambda: known
 
     @cached_property
     def result(self) -> Backtest:
@@ -293,7 +320,11 @@ def make_chain(
     titles, override = experiment.strategy_titles, experiment.selection.evidence
     issued_weights = before.weights if before else None
     decisions = make_decisions(results, facts, titles=titles, override=override, issued=issued_weights)
-    return Chain(facts, results, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting)
+    book, begins = experiment.book, before.begins if before else None
+    return Chain(
+        facts, results, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting, book=book,
+        carried=before.carried if before else tuple, begins=begins, settled=before is not None and before.settled,
+    )  # fmt: skip
 
 
 def _refuse_other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
-from gatecast.scores import book_scores, scores_of
+from gatecast.scores import book_scores, line_held, scores_of
 from gatecast.trading.book import (
     TILTED,
     Book,
@@ -66,6 +66,7 @@ from gatecast.trading.book import (
     Sessions,
     core_path,
     lines_of,
+    no_holdings,
     sessions_by,
     tail_paths_of,
     tilted_at,
@@ -82,7 +83,8 @@ class Run:
     `forecasts`: symbol, time, model, head, step, value, known_at, kept as the Parquet file that they are saved as, in
     memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
     `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
-    equity, benchmark. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
+    equity, benchmark. `book`: what gatecast's line of the book held and decided, see `trading.book.holdings_of`.
+    `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
     """
 
     experiment: Experiment
@@ -96,6 +98,7 @@ class Run:
     classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
     control: Run | None = field(default=None, repr=False)
     path: Path | None = None
+    book: pl.DataFrame = field(default_factory=no_holdings, repr=False)
 
     def __repr__(self) -> str:
         symbols = self.bars["symbol"].n_unique()
@@ -264,6 +267,7 @@ def judged(
             control_scores(control, experiment.control),
             jobs=jobs,
         )
+    own = lines[line_held(chain, lines)] if lines else None
     scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
@@ -273,7 +277,8 @@ def judged(
     if not lines and experiment.book.core.kind != "none":
         more.append(NO_BOOK)
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
-    return replace(finish(experiment, chain), control=control, scores=scores)
+    held = no_holdings() if own is None else own.holdings
+    return replace(finish(experiment, chain), control=control, scores=scores, book=held)
 
 
 NO_BOOK = (

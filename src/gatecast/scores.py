@@ -179,13 +179,25 @@ def book_scores(
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
         "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
         "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
-        "left_out": dict(sessions.left_out), "lines": rows,
+        "holds": holds_now(lines[line_held(chain, lines)]), "left_out": dict(sessions.left_out), "lines": rows,
         "risk": {**(risk.to_dict() if risk else {}), "today": today_of(chain, lines, sessions)},
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),
             **{name: values[shown].tolist() for name, values in equity.items()},
         },
     }  # fmt: skip
+
+
+def line_held(chain: Chain, lines: Mapping[str, Line]) -> str:
+    """The line that is gatecast's: with the tilt where one is held, which is not so where a run is in doubt."""
+    return TILTED if TILTED in lines and (chain.weights["weight"] != 0).any() else ENSEMBLE
+
+
+def holds_now(line: Line) -> list[dict[str, Any]]:
+    """What a line holds and decided at its newest session, a row a symbol, the largest holding first."""
+    newest = line.holdings.filter(pl.col("session") == pl.col("session").max()).drop("time")
+    ordered = newest.sort(pl.col("held").abs(), "symbol", descending=[True, False])
+    return ordered.with_columns(pl.col("session").dt.to_string()).head(MOST_POINTS).to_dicts()
 
 
 def price_from_1(bars: pl.DataFrame, symbol: str, days: pl.Series) -> FloatArray:
@@ -220,10 +232,9 @@ def benchmark_scores(symbol: str, price: FloatArray, cash: FloatArray, per_year:
 def today_of(chain: Chain, lines: Mapping[str, Line], sessions: Sessions) -> dict[str, Any]:
     """What gatecast's book may lose from the newest close on, see `risk_today`.
 
-    `line`: which one that is, with the tilt where one is held. The longer tails are of the sessions of the horizon.
+    `line`: which one that is, see `line_held`. The longer tails are of the sessions of the horizon.
     """
-    held = (chain.weights["weight"] != 0).any()  # nothing is, where a run is in doubt
-    name = TILTED if TILTED in lines and held else ENSEMBLE
+    name = line_held(chain, lines)
     horizon = max(round(one.samples.horizon / one.samples.session_bars) for one in chain.classes.values())
     today = Today.of(sessions, lines[name], deviations_of(chain.classes, sessions, ENSEMBLE))
     return {"line": name, **risk_today(today, max(horizon, 1))}

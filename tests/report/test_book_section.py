@@ -98,6 +98,21 @@ def test_the_table_and_the_picture_have_the_numbers_of_the_scores() -> None:
         assert trace["x"] == given["book"]["curve"]["day"]
 
 
+def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
+    rows = [
+        {"session": "2024-01-02", "symbol": f"S{place:02}", "held": 0.02 - 4e-4 * place, "target": 0.025, "core": 0.03,
+         "tilt": -0.005, "trade": 12.0, "gate": "participation" if place else ""}
+        for place in range(40)
+    ]  # fmt: skip
+    text = text_of(scores(UNSURE, holds=rows))
+    assert "What the book holds now" in text
+    assert "The 30 largest of 40 symbols." in text
+    assert "S00 +2.0 % +2.5 % +3.0 % −0.5 % 12 –" in text
+    assert "S01 +2.0 % +2.5 % +3.0 % −0.5 % 12 volume (participation)" in text
+    assert "S30" not in text
+    assert "What the book holds now" not in text_of(scores(UNSURE))
+
+
 def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> None:
     text = text_of(scores(UNSURE))
     for said in (

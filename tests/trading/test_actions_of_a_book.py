@@ -202,7 +202,7 @@ def test_what_is_given_is_sold_once_it_has_a_bar(first: int) -> None:
     spun = {"symbol": ["A"], "kind": ["spin_off"], "date": [SESSIONS[120]], "value": [0.5], "into": ["CHILD"]}
     sessions, line = book_of(spun, walks(CHILD=first))
     child, frame = sessions.place["CHILD"], line.frame
-    units = round(line.held[19, 0] * frame["equity"][19] / sessions.price[119, 0])
+    units = round(line.held[19, 0] * frame["equity"][19] / (sessions.grid.close[119, 0] * sessions.rate[119, 0]))
     others = frame["gain"][first - 100] - (line.held[first - 101, :2] * sessions.returns[first, :2]).sum() * 1e6
     close = sessions.grid.close[first, child]
     assert others == pytest.approx(units / 2 * close, rel=0.25)

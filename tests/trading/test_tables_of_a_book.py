@@ -122,7 +122,8 @@ def test_shares_are_counted_in_their_currency_and_left_out_without_a_rate() -> N
     pair, share = sessions.place["EURUSD"], sessions.place["SIE"]
     np.testing.assert_array_equal(sessions.rate[:, share], sessions.grid.close[:, pair])
     line = held(sessions, book)
-    units = line.held[10, share] * line.frame["equity"][10] / (sessions.price[BEGIN + 10, share])
+    price = sessions.grid.close * sessions.rate
+    units = line.held[10, share] * line.frame["equity"][10] / price[BEGIN + 10, share]
     assert units == pytest.approx(round(units), abs=1e-6)
     assert abs(line.frame["currency"].sum()) > 100
     home = Book(core=book.core, money=MoneySettings(currency="EUR", currencies=currencies))
@@ -163,7 +164,8 @@ def test_a_future_with_a_contract_and_rolls_is_in_the_book() -> None:
     assert sessions.returns[120, place] < 0.05
     line = held(sessions, book)
     rolled = line.frame.row(120 - BEGIN, named=True)
-    units = line.held[119 - BEGIN, place] * line.frame["equity"][119 - BEGIN] / sessions.price[119, place] / 50
+    price = sessions.grid.close * sessions.rate
+    units = line.held[119 - BEGIN, place] * line.frame["equity"][119 - BEGIN] / price[119, place] / 50
     assert units == pytest.approx(round(units), abs=1e-6)
     assert round(units) > 5
     gain = round(units) * 50 * (sessions.grid.close[120, place] - sessions.grid.close[119, place] - 10)

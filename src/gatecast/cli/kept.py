@@ -56,20 +56,27 @@ def update(
         made = " (made)" if done.created else ""
         console.print(f"{done.store}{made}: bars: {counts}.", markup=False, soft_wrap=True)
         if done.decisions:
-            shown = ("symbol", "close", "expected, log", "signal", "in book", "decided by")
+            shown = ("symbol", "close", "expected, log", "held", "target", "trade", "cut by", "decided by")
             show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
-            say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {IN_BOOK}")
+            say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
+            if done.book:
+                console.print(done.book.sentence, markup=False, soft_wrap=True)
         console.print(done.message, markup=False, soft_wrap=True)
     if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
 
 
+OF_BOOK = ("held", "target", "trade", "tilt", "cut by")
+"""What is shown of what the book holds of a symbol."""
 DECIDED = (
-    "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", "weight alone",
-    "in book", "decided by",
+    "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", *OF_BOOK,
+    "decided by",
 )  # fmt: skip
 """What is shown of a decision."""
-IN_BOOK = "In book: what to hold, as a share of the capital. Weight alone: before the symbols share it."
+HELD_WORDS = (
+    "Held: share of the book's equity once the trade (in units) is filled. Tilt: what strategies add to the target, "
+    "the rest is the core. Cut by: what keeps the trade from the target."
+)
 
 
 def _decision(row: Mapping[str, Any]) -> tuple[object, ...]:
@@ -78,8 +85,15 @@ def _decision(row: Mapping[str, Any]) -> tuple[object, ...]:
         row["symbol"], row.get("asset_class"), moment_text(row.get("class_newest_bar") or row.get("time")),
         share_text(row.get("expected_return_log"), "+.2%"), share_text(row.get("standard_deviation"), ".2%"),
         share_text(row.get("probability_up"), ".1%"), _signal(row.get("signal")), row.get("strategy"),
-        share_text(row.get("evidence"), ".2f"), share_text(row.get("weight"), "+.1%"),
-        share_text(row.get("book"), "+.2%"), row.get("gate"),
+        share_text(row.get("evidence"), ".2f"), *_of_book(row), row.get("gate"),
+    )  # fmt: skip
+
+
+def _of_book(row: Mapping[str, Any]) -> tuple[object, ...]:
+    """The cells of what the book holds of a symbol."""
+    return (
+        share_text(row.get("held"), "+.1%"), share_text(row.get("target"), "+.1%"),
+        share_text(row.get("trade"), "+,.6g"), share_text(row.get("tilt"), "+.1%"), row.get("cut_by") or None,
     )  # fmt: skip
 
 
@@ -179,16 +193,23 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
             row["symbol"], row["asset_class"], moment_text(row["time"]),
             share_text(row["expected_return_log"], "+.2%"), interval_text(row["low_80"], row["high_80"]),
             _signal(row["signal"]), row["strategy"], share_text(row["evidence"], ".2f"),
-            share_text(row["weight"], "+.1%"), share_text(row["book"], "+.2%"), row["gate"], row["why"],
+            *_of_book(row), row["gate"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "weight alone",
-        "in book", "decided by", "since the close before",
+        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", *OF_BOOK,
+        "decided by",
     )  # fmt: skip
-    show_rows(columns, rows, console, narrow=("symbol", "close", "in book", "decided by", "since the close before"))
-    say(IN_BOOK)
+    narrow = ("symbol", "close", "expected, log", "held", "target", "trade", "cut by", "decided by")
+    show_rows(columns, rows, console, narrow=narrow)
+    say(HELD_WORDS)
+    for row in found.rows:
+        own = row["why"] if "held_why" not in row or row.get("weight") is None else ""
+        told = " ".join(filter(None, [row.get("held_why"), own]))
+        console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
+    if found.book:
+        console.print(found.book.sentence, markup=False, soft_wrap=True)
     if found.behind:
         say(found.behind)
     if found.undecided:

@@ -179,7 +179,8 @@ def prune(
 ) -> None:
     """Remove files that no record names, those of older snapshots and, with --keep, those of older models.
 
-    The model that serves and the one before it always stay. Without --yes nothing is removed.
+    What the book went on from before its newest sessions is removed as well. The model that serves and the one before
+    it always stay. Without --yes nothing is removed.
     """
     opened = _opened(folder, index)
     found = opened.prune(_moment(now), keep) if yes else opened.prunable(keep)
@@ -187,7 +188,11 @@ def prune(
     if as_json:
         print_json({"path": str(folder), "removed": yes, "bytes": sum(found.all.values()), **groups})
         return
-    words = {"unnamed": "that no record names", "superseded": "of older snapshots", "models": "of older models"}
+    words = {
+        "unnamed": "that no record names",
+        "superseded": "of older snapshots and sessions of the book",
+        "models": "of older models",
+    }
     console = make_console()
     for name, files in groups.items():
         if files:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gatecast.forecasting.walkforward import Issued
     from gatecast.store.state import Model
     from gatecast.store.store import Store
+    from gatecast.trading.book import Carried
 
     FloatArray = NDArray[np.float64]
     Fits = Mapping[str, Mapping[str, FittedForecaster]]
@@ -139,7 +141,36 @@ def serve(
         pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
     fits = models_of(parts), models_of(parts, "refused/")
     past = _past_of(store, model, experiment, fits, before or {}, features, pieces)
-    return Served(model.record, run, replace(past, alarms=_alarms_of(parts)))
+    return Served(
+        model.record, run, replace(past, alarms=_alarms_of(parts), carried=partial(carried_before, store))
+    )  # fmt: skip
+
+
+def carried_before(store: Store, record: int | None = None) -> list[Carried]:
+    """What the book of a store goes on from, of the newest two sessions, the newest last: at a record, of those before
+    the session that was decided there; None: of all. Raises `StoreError` where one cannot be read."""
+    said = [one for one in store.state.issued if one.carried]
+    if record is not None:
+        decided = next((one.session for one in said if one.record >= record), "")
+        said = [one for one in said if one.record < record and (not decided or one.session < decided)]
+    found: dict[str, str] = {}
+    for one in reversed(said):
+        found.setdefault(one.session, one.carried or "")
+        if len(found) == 2:
+            break
+    gone = [session for session, name in found.items() if not store.artefacts.has(name)]
+    if gone and record is not None:
+        raise StoreError(
+            f"{store.folder}: what the book went on from at {gone[0]} was pruned or is missing: compare fewer closes, "
+            "with --last, or restore it from a copy of the store."
+        )
+    return [store.carried_of(found[session]) for session in sorted(found)]
+
+
+def book_begins(store: Store, session: date) -> date:
+    """From which session on a chain makes the book of a store anew that has none before this one; never without one."""
+    first = next((one.session for one in store.state.issued if one.carried), None)
+    return date.max if first is None else max(date.fromisoformat(first), session)
 
 
 def _alarms_of(parts: Parts) -> dict[str, Alarms]:

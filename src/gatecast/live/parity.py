@@ -59,15 +59,30 @@ def stages_of(chain: Chain, since: datetime | None = None) -> Stages:
     """What a chain says of each close from `since` on (None: of all), stage by stage.
 
     "bar": the bars; "feature": the newest row that each forecast read; "model": what each model forecast; "forecast":
-    what the ensemble did; "signal", "strategy" and "size": columns of the decisions.
+    what the ensemble did; "signal", "strategy": columns of the decisions; "size": their weights, and the book.
     """
     found = {stage: make(chain) for stage, make in TABLES.items()}
-    return found if since is None else {stage: table.filter(pl.col("time") >= since) for stage, table in found.items()}
+    return found if since is None else since_of(found, since)
+
+
+def since_of(stages: Stages, since: datetime) -> Stages:
+    """The stages of the closes from `since` on."""
+    return {stage: table.filter(pl.col("time") >= since) for stage, table in stages.items()}
+
+
+def decided_at(chain: Chain, close: datetime) -> Stages:
+    """What a chain says from a close on, and of the book also what it decided again of the closes before it."""
+    found = stages_of(chain)
+    again = pl.any_horizontal(pl.col(*OF_THE_BOOK).is_not_null())
+    return {**since_of(found, close), "size": found["size"].filter((pl.col("time") >= close) | again)}
 
 
 def joined(parts: Sequence[Stages]) -> Stages:
-    """The stages of several pieces of time, one after the other."""
-    return {stage: pl.concat([part[stage] for part in parts], how="diagonal_relaxed") for stage in STAGES}
+    """The stages of several pieces of time, one after the other; of the book what was decided last counts."""
+    found = {stage: pl.concat([part[stage] for part in parts], how="diagonal_relaxed") for stage in STAGES}
+    said = found["size"].group_by(KEYS, maintain_order=True)
+    last = [pl.col(name).drop_nulls().last() for name in OF_THE_BOOK]
+    return {**found, "size": said.agg(pl.exclude(*KEYS, *OF_THE_BOOK).drop_nulls().first(), *last)}
 
 
 def first_difference(ours: Stages, theirs: Stages) -> Difference | None:
@@ -159,10 +174,13 @@ def corrected_since(found: Difference, then: pl.DataFrame, now: pl.DataFrame) ->
 # ── what was issued ───────────────────────────────────────────────────────────────────────────────
 
 
-def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.DataFrame) -> Stages:
+def stages_of_issued(
+    pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.DataFrame, holdings: pl.DataFrame
+) -> Stages:  # fmt: skip
     """The stages of what a store has issued: pieces of all classes in the order in which they count, and decisions.
 
-    `bars`: as they were known when it was issued. The first piece that has a symbol and close counts.
+    `bars`: as they were known when it was issued; `holdings` of the book, see `trading.book.holdings_of`. The first
+    piece that has a symbol and close counts.
     """
     keys = [issued_keys(piece.issued) for piece in pieces]
 
@@ -181,7 +199,7 @@ def stages_of_issued(pieces: Sequence[Piece], bars: pl.DataFrame, decisions: pl.
         "forecast": table(lambda piece: _values(piece.issued.values, _is_the_ensemble)),
         "signal": decisions.select(*KEYS, *SIGNAL),
         "strategy": decisions.select(*KEYS, *CHOICE),
-        "size": table(lambda piece: piece.weights),
+        "size": with_book(table(lambda piece: piece.weights), holdings),
     }
 
 
@@ -252,6 +270,22 @@ def _decided(*columns: str) -> Callable[[Chain], pl.DataFrame]:
     return lambda chain: chain.decisions.select((*KEYS, *columns))
 
 
+def _sizes(chain: Chain) -> pl.DataFrame:
+    return with_book(_decided("weight", "book")(chain), chain.course.holdings)
+
+
+def with_book(weights: pl.DataFrame, holdings: pl.DataFrame) -> pl.DataFrame:
+    """Weights of the strategies, and what the book holds, aims at and orders of each symbol that has a bar.
+
+    What the weights say of the book already is left out.
+    """
+    weights = weights.drop(OF_THE_BOOK, strict=False)
+    own = holdings.filter(pl.col("time").is_not_null()).select(*KEYS, *OF_THE_BOOK)
+    return weights.join(own, on=KEYS, how="full", coalesce=True, maintain_order="left_right")
+
+
+OF_THE_BOOK = ("units", "held", "target", "trade")
+"""What is compared of the book."""
 TABLES: dict[Stage, Callable[[Chain], pl.DataFrame]] = {
     "bar": _bars,
     "feature": _features,
@@ -259,5 +293,5 @@ TABLES: dict[Stage, Callable[[Chain], pl.DataFrame]] = {
     "forecast": _forecasts,
     "signal": _decided(*SIGNAL),
     "strategy": _decided(*CHOICE),
-    "size": _decided("weight", "book"),
+    "size": _sizes,
 }

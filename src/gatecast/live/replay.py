@@ -14,6 +14,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import Refit, make_chain
+from gatecast.live.book import holdings_of
 from gatecast.live.gates import GATES
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import (
@@ -21,10 +22,13 @@ from gatecast.live.parity import (
     Stage,
     Stages,
     corrected_since,
+    decided_at,
     first_difference,
     joined,
+    since_of,
     stages_of,
     stages_of_issued,
+    with_book,
 )
 from gatecast.live.spans import KEYS, Span, counting, firsts, spans_of
 from gatecast.machine import ONE_CORE, Machine
@@ -118,7 +122,7 @@ def replay(
             experiment, known, actions=actions, past=before, classes=classes, asked=asked, refit=refit, machine=machine
         )  # fmt: skip
         before = chain.past
-        said.append(stages_of(chain, close))
+        said.append(decided_at(chain, close))
         if progress:
             progress(number + 1, len(closes))
     if not said:
@@ -126,7 +130,7 @@ def replay(
     batch = make_chain(
         experiment, bars, actions=actions, past=past, classes=classes, asked=asked, refit=refit, machine=machine
     )  # fmt: skip
-    whole = joined(said)
+    whole = since_of(joined(said), since)
     return Replayed(len(closes), first_difference(whole, stages_of(batch, since)), AT_ONCE, whole)
 
 
@@ -184,6 +188,7 @@ def parity(
             stage: one.made(table, issued.since) for stage, table in stages_of(without_doubtful(one.run, chain)).items()
         }
         batch["bar"] = one.issued(batch["bar"])
+        said["size"] = one.issued(with_book(said["size"], holdings_of(opened, one.before)))
         for stage in TOLD:  # decisions are issued of the newest close of an update alone
             batch[stage] = batch[stage].join(said[stage], on=KEYS, how="semi")
         for tables in (said, batch):  # nothing is held by a model that is too old
@@ -236,5 +241,5 @@ def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
     gates = [*GATES]
     decisions = decisions.filter(pl.col("gate").is_in(gates[gates.index(FIRST_WITH_FORECAST) :]))
     ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
-    said = stages_of_issued(ordered, store.bars.first_known(since), decisions)
+    said = stages_of_issued(ordered, store.bars.first_known(since), decisions, holdings_of(store))
     return _Issued(len(newest), since, spans_of(store, since, moment, pieces), said, dict(newest.iter_rows()))

@@ -8,24 +8,27 @@ may still come. What was there then, when each refit was made and by which model
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
 
-from gatecast.live.kept import serve
+from gatecast.live.kept import book_begins, carried_before, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.update import with_awaited_of
+from gatecast.market.bars import session_of
 from gatecast.store.issued import issued_keys
+from gatecast.store.journal import moment_of
 
 if TYPE_CHECKING:
     from gatecast.chain import Past
     from gatecast.runs import Run
     from gatecast.store.issued import Piece
-    from gatecast.store.state import Model
+    from gatecast.store.state import Model, Wait
     from gatecast.store.store import Store
 
 Pieces = Mapping[int, Mapping[str, "Piece"]]
@@ -43,6 +46,7 @@ class Span:
     what is not issued as a row may still come. `run`: of the model that decided, `past`: what was issued before, with
     the fits before its refit. `bars`: as known now, of what was there then; `actions`: as then. `refits`: asset class
     -> closes of the refits that were made. `old`: symbol and time of what was said with a model that was too old.
+    `before`: the number of the record at which the next span begins.
     """
 
     said: pl.DataFrame
@@ -53,6 +57,7 @@ class Span:
     actions: pl.DataFrame
     refits: Mapping[str, Sequence[np.datetime64]]
     old: pl.DataFrame
+    before: int | None
 
     def issued(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of a table with symbol and time that were said here."""
@@ -106,12 +111,15 @@ def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> li
         else:
             groups.append([number])
     with store.bars.read_once():
-        return [_span(store, one, by_model[one[-1]], counts, since, now, pieces, told) for one in groups]
+        return [
+            _span(store, one, by_model[one[-1]], counts, since, now, pieces, told, after[0] if after else None)
+            for one, after in zip_longest(groups, groups[1:])
+        ]
 
 
 def _span(
     store: Store, records: Sequence[int], model: Model, counts: pl.DataFrame, since: datetime, now: datetime,
-    pieces: Pieces, told: _Told,
+    pieces: Pieces, told: _Told, before: int | None,
 ) -> Span:  # fmt: skip
     first, last = records[0], records[-1]
     base, refits = model, dict[str, list[np.datetime64]]()
@@ -123,7 +131,10 @@ def _span(
     own = counts.filter(pl.col("record").is_in(list(records)))
     earlier = _without(pieces, first, own)
     run, past = serve(store, model, pieces=pieces).run, serve(store, base, pieces=earlier).past
-    history = store.bars.of_state(store.state.model_copy(update={"actions": told.actions_at(last)}))
+    anew = book_begins(store, session_of(cast(datetime, own["time"].min())))
+    past = replace(past, carried=partial(carried_before, store, first), begins=anew, settled=True)
+    then = {"actions": told.actions_at(last), "waits": told.waits_at(last, store.state.waits)}
+    history = store.bars.of_state(store.state.model_copy(update=then))
     there = history.for_chain(told.now[last], record=last)
     bars = history.for_chain(now).join(there, on=KEYS, how="semi", maintain_order="left")
     full, awaited = with_awaited_of(run.experiment, bars, history.actions, store.state.calendars)
@@ -134,7 +145,9 @@ def _span(
         bars = full
     others = pl.concat([counts.join(own, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
     said = own.filter(pl.col("time") >= since).select(KEYS)
-    return Span(said, others, run, past, bars, history.actions, refits, told.old.join(said, on=KEYS, how="semi"))
+    return Span(
+        said, others, run, past, bars, history.actions, refits, told.old.join(said, on=KEYS, how="semi"), before
+    )
 
 
 def _without(pieces: Pieces, first: int, own: pl.DataFrame) -> dict[int, dict[str, Piece]]:
@@ -190,6 +203,18 @@ class _Told:
             if record.kind == "bars" and (record.body.get("waits") or self.oldest.get(place, newest) <= newest):
                 return True
         return False
+
+    def waits_at(self, number: int, waits: Sequence[Wait]) -> tuple[Wait, ...]:
+        """Bars that waited by a record: one of which something was said at the same moment, but after it, waits on."""
+        before = [one for place, one in self.records.items() if place < number]
+        said = {
+            (wait["symbol"], wait["time"]) for one in before for wait in one.body.get("waits", ()) if wait.get("until")
+        }
+        late = [one for one in waits if one.until is not None and moment_of(one.until) >= self.now[number]]
+        return tuple(
+            one.model_copy(update={"until": None}) if one in late and (one.symbol, one.time) not in said else one
+            for one in waits
+        )
 
     def actions_at(self, number: int) -> str | None:
         """The artefact of actions that was in force at a record."""

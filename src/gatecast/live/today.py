@@ -18,6 +18,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import make_chain
+from gatecast.live.book import HeldNow, book_now, change_in_words, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, GATES
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.newest import OLD_MODEL
@@ -48,7 +49,9 @@ class Today:
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
-    `rows`: the columns of the newest decision, `before` (weight, book, signal, strategy, gate and time of the one
+    `book`: what the book holds; None without one. `rows`: the columns of the newest decision, and what the book holds
+    of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_why` in words;
+    `before` (weight, book, signal, strategy, gate and time of the one
     before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold, age) -> its
     part of the change; `why` in words. `alarms`: of drift that are on, see `forecasting.drift.Alarm`.
     """
@@ -60,13 +63,14 @@ class Today:
     alarms: Sequence[Mapping[str, Any]] = ()
     undecided: Sequence[str] = ()
     behind: str = ""
+    book: HeldNow | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
-            "behind": self.behind,
+            "behind": self.behind, "book": self.book.to_dict() if self.book else None,
         }  # fmt: skip
 
 
@@ -83,11 +87,15 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
     if not newest:
         return Today(opened.folder, moment, opened.state.serving, [])
     causes = _causes(opened, newest, before, moment)
-    rows = [_row(row, before.get(symbol), causes.get(symbol, {})) for symbol, row in sorted(newest.items())]
+    book = book_now(opened)
+    rows = [
+        {**_row(row, before.get(symbol), causes.get(symbol, {})), **_of_book(book, symbol)}
+        for symbol, row in sorted(newest.items())
+    ]
     undecided = sorted(opened.state.symbols.keys() - newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, newest, moment),
+        _behind(opened, newest, moment), book,
     )  # fmt: skip
 
 
@@ -188,6 +196,17 @@ def _row(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mappi
     return {
         **row, "before": None if before is None else {name: before.get(name) for name in kept}, "change": change,
         "because": dict(causes), "why": _in_words(row, before, causes), "gate_sentence": GATES.get(row["gate"], ""),
+    }  # fmt: skip
+
+
+def _of_book(book: HeldNow | None, symbol: str) -> dict[str, Any]:
+    """What the book holds of a symbol, what it held the session before, and why that is not the same."""
+    if book is None:
+        return of_symbol(None, symbol)
+    before = book.before.get(symbol, {}).get("held")
+    return {
+        **of_symbol(book, symbol), "held_before": before, "held_because": why_changed(book, symbol),
+        "held_why": change_in_words(book, symbol),
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from gatecast.files import full_path, is_regular
 from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.actions import changed_waits, say_waiting, without_waiting
+from gatecast.live.book import HeldNow, book_now, course_of, figures_of, of_symbol
 from gatecast.live.gates import (
     late_symbols,
     old_models,
@@ -62,6 +63,7 @@ from gatecast.market.steps import Step, brought_to_level, on_one_level
 from gatecast.market.tables import Notes, most_bytes
 from gatecast.market.times import usual_steps
 from gatecast.runs import without_doubtful
+from gatecast.store.carried import bytes_of_carried
 from gatecast.store.issued import bytes_of_pieces
 from gatecast.store.pieces import read_pieces
 from gatecast.store.store import ABOUT, Store
@@ -104,6 +106,7 @@ class Updated:
     warnings: tuple[str, ...] = ()
     wrote: tuple[int, ...] = ()
     horizon: int = 0
+    book: HeldNow | None = None
 
     @property
     def message(self) -> str:
@@ -112,7 +115,7 @@ class Updated:
             return f"no decisions: {refused}"
         if self.model is None:
             return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are stored."
-        held = [row for row in self.decisions if row.get("weight")]
+        held = [row for row in self.decisions if row.get("held" if self.book else "weight")]
         return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +123,8 @@ class Updated:
         found = [asdict(problem) for problem in self.problems]
         return {
             "store": str(self.store), "now": self.now, "created": self.created, "bars": dict(self.counts),
-            "model": self.model, "decisions": list(self.decisions), "data_problems": found,
+            "model": self.model, "decisions": list(self.decisions), "book": self.book.to_dict() if self.book else None,
+            "data_problems": found,
             "warnings": list(self.warnings), "wrote": list(self.wrote), "message": self.message,
         }  # fmt: skip
 
@@ -231,7 +235,9 @@ def update(
             opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
     told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
-    return Updated(place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon)
+    return Updated(
+        place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon, done.book
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -446,6 +452,7 @@ class Issued:
     problems: tuple[DataProblem, ...] = ()
     warnings: tuple[str, ...] = ()
     horizon: int = 0
+    book: HeldNow | None = None
 
     @property
     def message(self) -> str:
@@ -532,10 +539,20 @@ def issue_chain(
         held = issued.filter(pl.col("weight").fill_null(0) != 0)  # what was traded stays, whatever gate closes later
         table = table.join(issued, on=["symbol", "time", "gate"], how="anti", maintain_order="left")
         table = table.join(held, on=["symbol", "time"], how="anti", maintain_order="left")
-    if len(table) or pieces:
+    course = course_of(served.past.carried(), chain, again=again)
+    if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
-        store.issue(table, now, model=served.number, pieces=content, more=_alarms_at(chain, experiment.drift))
-    return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon)
+        more = _alarms_at(chain, experiment.drift)
+        holdings, carried = None, None
+        if course.steps:
+            holdings, carried = course.holdings, bytes_of_carried(course.carried[-1])
+            more["book"] = figures_of(course, experiment.book)
+        store.issue(
+            table, now, model=served.number, pieces=content, more=more, holdings=holdings, carried=carried
+        )  # fmt: skip
+    now_held = book_now(store)
+    rows = [{**row, **of_symbol(now_held, row["symbol"])} for row in rows]
+    return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon, now_held)
 
 
 def _alarms_at(chain: Chain, settings: Drift) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Every fact of a bar is read from bars up to it, so that later bars never change 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -13,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.market.actions import no_actions
-from gatecast.market.bars import open_fills
-from gatecast.market.calendar import listings, periods_of, sessions_of
+from gatecast.market.bars import open_fills, session_date
+from gatecast.market.calendar import fill_times, listings, periods_of, sessions_of
 from gatecast.market.ends import Ended, find_ends_and_returns, has_ended, symbols_ended
 from gatecast.market.universe import exits, is_inside
 
@@ -43,6 +44,11 @@ class Facts:
         See `market.bars.open_fills`.
         """
         return open_fills(self.bars)
+
+    @cached_property
+    def fill_times(self) -> NDArray[np.datetime64]:
+        """(bars,) by when each row must be known, UTC; see `market.calendar.fill_times`."""
+        return np.asarray(fill_times(self.bars).dt.replace_time_zone(None).to_numpy(), "datetime64[us]")
 
     @cached_property
     def starts(self) -> BoolArray:
@@ -87,9 +93,33 @@ class Facts:
         return sessions_of(self.bars)
 
     @cached_property
+    def sessions_a_year(self) -> dict[str, float]:
+        """Asset class -> sessions a year; see `market.calendar.sessions_of`."""
+        return {name: sessions_of(own) for (name,), own in self.bars.group_by("asset_class", maintain_order=True)}
+
+    @cached_property
     def bars_per_year(self) -> float:
         """Bars a year of one symbol; see `market.calendar.periods_of`."""
         return periods_of(self.bars)
+
+    def since(self, day: date) -> Facts:
+        """The same facts of the bars of sessions from a day on, and of each symbol's newest bar before that is known.
+
+        What is read from a class's first bars is that of all bars.
+        """
+        times = {name: self.bars[name].dt.replace_time_zone(None).to_numpy() for name in ("time", "known_at")}
+        older = session_date(times["time"]) < np.datetime64(day, "D")
+        symbol = self.bars["symbol"].rle_id().to_numpy()
+        known = np.flatnonzero(older & (times["known_at"] <= self.fill_times))
+        kept = ~older
+        kept[known[np.diff(symbol[known], append=-1) != 0]] = True
+        made, listing = Facts(self.bars.filter(pl.Series(kept)), self.actions), np.cumsum(self.starts)[kept]
+        starts = (np.diff(listing, prepend=0) != 0) & (np.diff(symbol[kept], prepend=-1) == 0)
+        vars(made).update(
+            fills=self.fills[kept], fill_times=self.fill_times[kept], starts=starts, ends=self.ends,
+            sessions_a_year=self.sessions_a_year,
+        )  # fmt: skip
+        return made
 
     def of_class(self, name: str) -> ClassFacts:
         """The facts of one asset class's bars."""

@@ -18,6 +18,8 @@ GATES = {
     "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
 }  # fmt: skip
 """What cut a symbol -> what a reader calls it; of others the setting of the cap."""
+MOST_HELD = 30
+"""Symbols whose holding is shown, the largest."""
 OF_CONTROL = ("spread", "worst")
 """Numbers of a line that stand among those of the verdict on risk."""
 
@@ -38,10 +40,13 @@ def book(scores: Scores) -> Data | None:
          "mine": line.get("line") == ENSEMBLE}
         for line in lines
     ]  # fmt: skip
+    held = found.get("holds") or []
     own = [line for line in lines if line.get("line") == ENSEMBLE]
     return {
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
+        "holds": [{**row, "cut": GATES.get(row.get("gate"), row.get("gate"))} for row in held[:MOST_HELD]],
+        "held": _held(held),
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),
         "tails": risk.get("tails") or None,
@@ -53,6 +58,23 @@ def book(scores: Scores) -> Data | None:
             *(_dividends(line) for line in own),
         ],
     }
+
+
+def _held(rows: list[dict[str, Any]]) -> str:
+    """What stands above the table of holdings.
+
+    >>> _held([{"session": "2024-01-02", "held": 0.3}, {"session": "2024-01-02", "held": -0.1}])
+    'After the close of 2024-01-02: 30.0 % long, 10.0 % short, in shares of equity.'
+    """
+    if not rows:
+        return ""
+    shares = [row["held"] for row in rows if is_number(row.get("held"))]
+    long, short = (sum(side * share for share in shares if side * share > 0) for side in (1, -1))
+    shown = f" The {MOST_HELD} largest of {counted(len(rows))} symbols." if len(rows) > MOST_HELD else ""
+    return (
+        f"After the close of {rows[0].get('session')}: {percent(long)} long, {percent(short)} short, in shares of "
+        f"equity.{shown}"
+    )
 
 
 def _target(line: Scores, target: Any) -> list[str]:

@@ -7,6 +7,7 @@
 ├── provenance.json         hashes of data and settings, versions, seeds, the clock
 ├── scores.json             verdicts and every number of the report
 ├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet
+├── book.parquet            what the book held, where there is one
 ├── models/<asset class>/<model>.safetensors and .json     the fit in force
 ├── refused/<asset class>/<model>.safetensors and .json    the last refit where the guard refused it
 ├── scale/<asset class>.safetensors                        what signals are measured against
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
 FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
+BOOK = "book.parquet"
+"""What the book held; a run without a book has none."""
 MANIFEST_BYTES = 10_000_000
 MOST_BYTES = {".json": 100_000_000, ".toml": 2_000_000, ".safetensors": 2_000_000_000, ".parquet": 20_000_000_000}
 """Ending of a part -> bytes that it may have."""

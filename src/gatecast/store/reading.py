@@ -27,8 +27,9 @@ from gatecast.provenance import hash_of_bars
 from gatecast.runs import Run, without_doubtful
 from gatecast.store import schema
 from gatecast.store.issued import is_path
-from gatecast.store.parts import FORECASTS, Parts, models_of
+from gatecast.store.parts import BOOK, FORECASTS, Parts, models_of
 from gatecast.store.writing import OF_CLASSES, TIME
+from gatecast.trading.book import no_holdings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,13 +73,17 @@ def _run_of(parts: Parts) -> Run:
     for name, table in (("signals", signals), ("weights", weights), ("equity", equity)):
         _refuse_missing(parts, name, table)
         _refuse_other_rows(parts, name, table, bars)
+    book = no_holdings()
+    if BOOK in parts:
+        book = parts.table(BOOK, schema.HOLDINGS)
+        _refuse_missing(parts, "book", book)
     forecasts = parts.bytes_of(FORECASTS)
     try:
         refuse_table(forecasts, schema.TABLES["forecasts"])
     except ValueError as error:
         raise parts.fault(FORECASTS, str(error)) from None
     experiment = experiment_of(parts, provenance)
-    return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=parts.folder)
+    return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=parts.folder, book=book)
 
 
 def _refuse_missing(parts: Parts, name: str, table: pl.DataFrame) -> None:

@@ -30,7 +30,13 @@ TABLES: dict[str, dict[str, PolarsDataType]] = {
     "equity": {"time": TIME, **dict.fromkeys(("gross", "net", "equity", "benchmark"), pl.Float64)},
 }  # fmt: skip
 """Table -> its columns and their types. Those of the user in `bars` are further columns of Float64."""
-MAY_BE_EMPTY = {"bars": {"volume"}, "forecasts": {"known_at"}, "signals": {"z", "reason"}}
+HOLDINGS: dict[str, PolarsDataType] = {
+    "session": pl.Date, **KEYS,
+    **dict.fromkeys(("units", "held", "target", "core", "tilt", "share", "trade"), pl.Float64), "gate": pl.String,
+}  # fmt: skip
+"""Columns of what the book holds and their types, see `trading.book.holdings_of`."""
+TABLES["book"] = HOLDINGS
+MAY_BE_EMPTY = {"book": {"time"}, "bars": {"volume"}, "forecasts": {"known_at"}, "signals": {"z", "reason"}}
 """Table -> columns in which a value may be missing."""
 
 Text = Annotated[str, StringConstraints(max_length=100_000)]
@@ -272,6 +278,19 @@ class BookRisk(Schema):
     gate: BookGate = BookGate()
 
 
+class BookHeld(Schema):
+    """What the book holds of a symbol at its newest session."""
+
+    session: Moment
+    symbol: Name
+    held: Number = None
+    target: Number = None
+    trade: Number = None
+    core: Number = None
+    tilt: Number = None
+    gate: Name = ""
+
+
 class Book(Schema):
     """What the lines of the book held, earned and paid."""
 
@@ -282,6 +301,7 @@ class Book(Schema):
     left_out: dict[Name, Text] = {}
     lines: list[BookLine] = []
     risk: BookRisk | None = None
+    holds: list[BookHeld] = []
     curve: dict[Name, list[Name | Number]] = {}
 
 
@@ -400,6 +420,37 @@ class Piece(Schema):
     in_force: dict[Name, list[Name]]
     rivals: dict[Name, list[Name]]
     refused: dict[Name, dict[Moment, Text]]
+
+
+class CarriedTable(Schema):
+    """What the arrays of what a line of the book carries cannot say, see `store.carried`."""
+
+    names: list[Name]
+    classes: list[Name]
+    session: Moment
+    due: list[Moment]
+    month: Annotated[int, Field(ge=-1, le=10**6)]
+    flat_left: Count
+
+
+class BookOfRecord(Schema):
+    """What a record says of the book at its newest session: the session, the newest close that was seen, and figures.
+
+    Money is in `currency`; `gross`, `net`, `held` are shares of equity; volatilities are of a year. `findings`: see
+    `trading.sizing.Finding`.
+    """
+
+    session: Moment
+    close: Moment
+    equity: Number = None
+    cash: Number = None
+    gross: Number = None
+    net: Number = None
+    volatility: Number = None
+    target_volatility: Number = None
+    reached: bool = False
+    currency: Name = ""
+    findings: list[Text] = []
 
 
 def fault_of(schema: type[Schema], value: Any) -> str:

@@ -11,7 +11,7 @@ from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
 from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, moment_of, text_of
 from gatecast.store.schema import Alarm as DriftAlarm
-from gatecast.store.schema import Count, Moment, Name, Schema, Sha256, Text, fault_of
+from gatecast.store.schema import BookOfRecord, Count, Moment, Name, Schema, Sha256, Text, fault_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
@@ -111,19 +111,22 @@ class IssuedParts(Schema):
     decisions: Artefact
     forecasts: Artefact | None = None
     pieces: Artefact | None = None
+    book: Artefact | None = None
+    carried: Artefact | None = None
 
 
 class NewIssued(Schema):
     """Decisions were issued, by a model (the number of its refit's record) or by none.
 
     `alarms`: asset class -> alarms of drift that were on. `added`: asset class -> closes at which alarms of the inputs
-    add a refit.
+    add a refit. `book`: what it is at its newest session.
     """
 
     parts: IssuedParts
     model: Count | None = None
     alarms: dict[Name, list[DriftAlarm]] = Field(default_factory=dict)
     added: dict[Name, list[Moment]] = Field(default_factory=dict)
+    book: BookOfRecord | None = None
 
 
 class Refit(Schema):
@@ -231,7 +234,11 @@ KINDS: dict[str, type[Schema]] = {
 
 
 class Issued(Schema):
-    """What was issued at once: the number of its record, when, and its artefacts."""
+    """What was issued at once: the number of its record, when, and its artefacts.
+
+    `book`: what the book holds, `carried`: what it goes on from, after `session`, of which it has seen bars up to the
+    close `until`; None and empty where no session of the book was decided.
+    """
 
     record: Count
     now: Moment
@@ -239,6 +246,10 @@ class Issued(Schema):
     forecasts: Artefact | None = None
     pieces: Artefact | None = None
     model: Count | None = None
+    book: Artefact | None = None
+    carried: Artefact | None = None
+    session: Moment | Literal[""] = ""
+    until: Moment | Literal[""] = ""
 
 
 class Model(Schema):
@@ -417,10 +428,11 @@ def _tables(state: State, record: Record) -> dict[str, Any]:
 
 
 def _issued(state: State, record: Record) -> dict[str, Any]:
-    parts = record.parts
+    parts, book = record.parts, record.body.get("book") or {}
     one = Issued(
         record=record.number, now=text_of(record.now), decisions=parts["decisions"], forecasts=parts.get("forecasts"),
-        pieces=parts.get("pieces"), model=record.body.get("model"),
+        pieces=parts.get("pieces"), model=record.body.get("model"), book=parts.get("book"),
+        carried=parts.get("carried"), session=book.get("session", ""), until=book.get("close", ""),
     )  # fmt: skip
     return {"issued": (*state.issued, one)}
 

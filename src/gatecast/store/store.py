@@ -43,13 +43,26 @@ from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
+from gatecast.store.carried import carried_of
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, actions_of, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
-from gatecast.store.schema import KEYS, TABLES, TIME, AlarmsOfClasses, Count, Name, Provenance, Schema, Scores, fault_of
+from gatecast.store.schema import (
+    HOLDINGS,
+    KEYS,
+    TABLES,
+    TIME,
+    AlarmsOfClasses,
+    Count,
+    Name,
+    Provenance,
+    Schema,
+    Scores,
+    fault_of,
+)
 from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
@@ -57,6 +70,7 @@ if TYPE_CHECKING:
     from gatecast.store.index import Index
     from gatecast.store.issued import Piece
     from gatecast.store.state import Model
+    from gatecast.trading.book import Carried
 
 FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
@@ -72,6 +86,8 @@ KEPT_SNAPSHOTS = 2
 """Snapshots whose artefacts `prune` leaves, the newest of all."""
 POWER = timedelta(minutes=10)
 """How long before its end a record's files may still have been on their way to the disk."""
+KEPT_CARRIED = 60
+"""Newest records of which `prune` leaves what the book goes on from."""
 SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
 UPGRADES: dict[int, Callable[[Path], None]] = {}
@@ -103,7 +119,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What `prune` removes: artefacts that no record names, those of older snapshots, those of older models."""
+    """What `prune` removes: artefacts no record names, those of older snapshots and sessions of the book, of models."""
 
     unnamed: Mapping[str, int]
     superseded: Mapping[str, int]
@@ -394,11 +410,14 @@ class Store:
     def issue(
         self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
         pieces: bytes | None = None, model: int | None = None, more: Mapping[str, Any] | None = None,
+        holdings: pl.DataFrame | None = None, carried: bytes | None = None,
     ) -> Record:  # fmt: skip
         """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
 
         `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
         `pieces`: what was issued, see `issued.bytes_of_pieces`. `more`: what else the record shall hold, as JSON.
+        `holdings`, `carried`: what the book holds (`trading.book.holdings_of`) and what it goes on from
+        (`carried.bytes_of_carried`); then `more` has its figures as "book", see `schema.BookOfRecord`.
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
@@ -408,6 +427,9 @@ class Store:
                 self._forecasts_of(parts["forecasts"])
             if pieces is not None:
                 parts["pieces"] = self.put(pieces, ".safetensors")
+            if holdings is not None and carried is not None:
+                parts["book"] = self.put(parquet(holdings), ".parquet")
+                parts["carried"] = self.put(carried, ".safetensors")
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 
     def snapshot(self, now: datetime) -> Record:
@@ -548,6 +570,17 @@ class Store:
         ).item():
             raise self.artefacts.fault(name, "it has two decisions of one symbol and time, or one without")
         return frame
+
+    def holdings_of(self, name: str) -> pl.DataFrame:
+        """What the book holds, of an artefact; see `trading.book.holdings_of`. Raises `StoreError` for what is none."""
+        return self.artefacts.table(name, HOLDINGS)
+
+    def carried_of(self, name: str) -> Carried:
+        """What the book goes on from, of an artefact. Raises `StoreError` for what is none."""
+        try:
+            return carried_of(self.artefacts.get(name))
+        except ValueError as error:
+            raise self.artefacts.fault(name, str(error)) from None
 
     def _forecasts_of(self, name: str) -> pl.DataFrame:
         return self.artefacts.table(name, TABLES["forecasts"])
@@ -702,6 +735,10 @@ class Store:
                 yield partial(self._forecasts_of, one.forecasts)
             if one.pieces:
                 yield partial(self._pieces_of, one.pieces)
+            if one.book:
+                yield partial(self.holdings_of, one.book)
+            if one.carried and self.artefacts.has(one.carried):  # an older one may have been pruned
+                yield partial(self.carried_of, one.carried)
         for model in self.state.models:
             if ISSUED in model.parts:
                 yield partial(self._pieces_of, model.parts[ISSUED])
@@ -762,6 +799,8 @@ class Store:
         gone = [] if keep is None else self._old_models(keep)
         held = parts_named(one for one in records if one.number not in old)
         superseded = (parts_named(one for one in records if one.number in old) & named) - held
+        carried = [one.carried for one in self.state.issued if one.carried]
+        superseded |= ({*carried[:-KEPT_CARRIED]} & named) - {*carried[-KEPT_CARRIED:]}
         numbers = old | {one.record for one in gone}
         without = parts_named(one for one in records if one.number not in numbers)
         without |= {one.parts[ISSUED] for one in self.state.models if ISSUED in one.parts}

@@ -25,7 +25,7 @@ from gatecast.forecasting.forecaster import state_of
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 from gatecast.store.folders import check_place, locked, previous, swap, written_beside
-from gatecast.store.parts import FORECASTS, FORMAT, FRAMES, MANIFEST, PAGE, VERSION, Parts
+from gatecast.store.parts import BOOK, FORECASTS, FORMAT, FRAMES, MANIFEST, PAGE, VERSION, Parts
 from gatecast.store.schema import Provenance
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _parts(run: Run) -> dict[str, bytes | StoredFile]:
     """The parts of `run_parts`, of which the largest may be a file."""
     parts: dict[str, bytes | StoredFile] = {FORECASTS: run.forecasts_parquet}
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
+    parts |= {BOOK: _parquet(run.book)} if len(run.book) else {}
     parts["scores.json"] = json_part(run.scores)
     parts["provenance.json"] = json_part(run.provenance)
     parts["experiment.toml"] = settings_part(run.experiment)

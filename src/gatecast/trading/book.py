@@ -8,10 +8,10 @@ the forecasts of variance alone, which say how large the core is; and one has a 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -25,15 +25,13 @@ from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL, SIZED_BY
 from gatecast.market.actions import with_terms
 from gatecast.market.bars import session_date
-from gatecast.market.calendar import fill_times, sessions_of
 from gatecast.market.classes import currencies_of
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
 from gatecast.market.universe import INSIDE, is_inside
-from gatecast.samples.targets import DECAY
 from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
-from gatecast.trading.covariance import Correlations, book_variance, covariance_of, spiked
+from gatecast.trading.covariance import book_variance
 from gatecast.trading.grid import (
     INTEREST,
     LOANS,
@@ -46,29 +44,25 @@ from gatecast.trading.grid import (
     loans_of,
     mean_of_last,
 )
+from gatecast.trading.line import Close, LineState, Squares, Step, Terms
 from gatecast.trading.money import (
     CONTRACTS,
     DAYS_OF_RATES,
     ROLLS,
     UNKNOWN_BENCHMARK,
-    UNKNOWN_DEVIATION,
-    Account,
-    Booked,
     End,
     Event,
     Instruments,
     Roll,
     Session,
-    book_session,
     can_be_lent,
     cash_rates,
     conversion_rates,
     events_of,
-    margin_shares,
     to_frame,
 )
 from gatecast.trading.risk import METHODS, tail_paths
-from gatecast.trading.sizing import BookSettings, BookState, BookView, trades_of
+from gatecast.trading.sizing import BookSettings
 from gatecast.trading.strategies import MARKET
 from gatecast.trading.terms import as_table
 
@@ -81,8 +75,6 @@ BoolArray = NDArray[np.bool_]
 
 CARRIED = 60
 """Sessions for which a forecast of variance stands while no newer one comes, as through a halt."""
-LEAST_RETURNS = 22
-"""Returns of a name before its past deviation is known."""
 DOLLAR = "USD"
 """Currency whose interest is known, see `trading.money.cash_rates`."""
 
@@ -126,12 +118,13 @@ class Sessions:
     Attributes
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
-    known: whether there is a bar that is known in time for the session's decision. returns: simple, from close to
-    close, NaN without such a bar and where a listing begins. listed: whether the symbol has begun, its end is not
-    known, and its currency has a rate. inside: whether it belongs to its universe. split: product of the ratios of
-    splits up to each session: prices times it are on one level. lent: whether a short that is decided can be borrowed
-    at the next fill; recalled: whether it has to be bought there. loans, carry: what tables say, see
-    `trading.money.Session`. events: actions and ends of symbols, by session.
+    known: whether there is a bar that is known in time for the session's decision; without one the grid has none.
+    bars: microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, NaN without such a
+    bar and where a listing begins. listed: whether the symbol has begun, its end is not known, and its currency has a
+    rate. inside: whether it belongs to its universe. split: product of the ratios of splits up to each session: prices
+    times it are on one level. lent: whether a short that is decided can be borrowed at the next fill; recalled: whether
+    it has to be bought there. loans, carry: what tables say, see `trading.money.Session`. events: actions and ends of
+    symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -139,6 +132,7 @@ class Sessions:
     grid: Grid
     classes: tuple[str, ...]
     known: BoolArray
+    bars: NDArray[np.int64]
     returns: FloatArray
     listed: BoolArray
     split: FloatArray
@@ -169,22 +163,9 @@ class Sessions:
         """Symbol -> its column."""
         return {name: place for place, name in enumerate(self.names)}
 
-    @cached_property
-    def price(self) -> FloatArray:
-        """(sessions, symbols) the newest known close in the book's currency, as it is after the splits since."""
-        level = np.where(self.known, self.grid.close * self.split, np.nan)
-        return forward_filled(level) / self.split * self.rate
-
     def grown(self, place: int) -> FloatArray:
         """(symbols,) what splits made of one unit in a session."""
         return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
-
-    def least_units(self, place: int, held: FloatArray) -> FloatArray | None:
-        """(symbols,) units that no holding may be below from the next fill on, see `sizing.BookView`."""
-        lent, recalled = self.lent[place], self.recalled[place]
-        if lent.all() and not recalled.any():
-            return None
-        return np.where(recalled, 0.0, np.where(lent, -np.inf, np.minimum(held, 0.0)))
 
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""
@@ -194,8 +175,8 @@ class Sessions:
             grid.volume[:count], grid.usual_volume[:count],
         )  # fmt: skip
         return replace(
-            self, grid=grid, known=self.known[:count], returns=self.returns[:count], listed=self.listed[:count],
-            split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
+            self, grid=grid, known=self.known[:count], bars=self.bars[:count], returns=self.returns[:count],
+            listed=self.listed[:count], split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
             recalled=self.recalled[:count],
             loans={name: one[:count] for name, one in self.loans.items()},
             carry=None if self.carry is None else self.carry[:count],
@@ -222,11 +203,10 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
     bars = facts.bars.filter(pl.Series(own))
     grid = grid_of(bars, facts.fills[own])
-    counted = [np.where(instruments.has_volume, one, np.nan) for one in (grid.volume, grid.usual_volume)]
-    grid = replace(grid, volume=counted[0], usual_volume=counted[1])
-    known, early = _in_time(bars, grid)
-    grid = replace(grid, fill=np.where(early, grid.close, grid.fill), at_open=grid.at_open & ~early)
-    returns, gone = np.where(known, grid.returns, np.nan), _gone(facts, grid)
+    times, early = _in_time(bars, facts.fill_times[own], grid)
+    known = times > 0  # a bar that comes later is none: nobody could act on it, and what waits for it waits on
+    grid = grid.only(known, np.where(early, grid.close, grid.fill), grid.at_open & ~early, instruments.has_volume)
+    returns, gone = grid.returns, _gone(facts, grid)
     actions, not_given = _of_the_book(in_one_unit(facts.actions, level), grid.symbols)
     split = splits_so_far(actions, grid.days, grid.symbols)
     split, whole = split[:-1], split[-1]
@@ -245,13 +225,13 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
     rates = terms.table("rates", INTEREST)
     return Sessions(
-        grid=grid, classes=tuple(classes.values()), known=known, returns=returns,
+        grid=grid, classes=tuple(classes.values()), known=known, bars=times, returns=returns,
         listed=begun & ~gone & np.isfinite(rate), split=split, inside=_inside(bars, grid), lent=lent,
         recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
         benchmark=_benchmark(grid.days, settings.money), rate=rate,
-        per_year=np.array([sessions_of(bars.filter(pl.col("asset_class") == kind)) for kind in classes.values()]),
+        per_year=np.array([facts.sessions_a_year[kind] for kind in classes.values()]),
         left_out=left_out | not_given, instruments=instruments,
     )  # fmt: skip
 
@@ -364,22 +344,28 @@ def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
     return cash_rates(days) if settings.currency == DOLLAR and days else np.full(len(days), UNKNOWN_BENCHMARK)
 
 
-def _in_time(bars: pl.DataFrame, grid: Grid) -> tuple[BoolArray, BoolArray]:
-    """(sessions, symbols) whether a session's last bar is known when all decide; (symbols,) who opens before that.
+def _in_time(
+    bars: pl.DataFrame, fills: NDArray[np.datetime64], grid: Grid
+) -> tuple[NDArray[np.int64], BoolArray]:  # fmt: skip
+    """(sessions, symbols) close of a session's last bar, in microseconds since 1970, if it is known when all decide,
+    else 0; and whether the order before it waits for its close.
 
     A session decides at its latest close. A symbol that may open again before that cannot be filled at that open: it is
     filled at its next close.
     """
-    table = bars.with_columns(_fill=fill_times(bars), day=session_date(pl.col("time")))
+    fill = pl.Series(fills).dt.replace_time_zone("UTC")
+    table = bars.with_columns(_fill=fill, day=session_date(pl.col("time")))
     table = table.with_columns(_end=pl.col("time").max().over("day"))
     last = table.group_by("symbol", "day", maintain_order=True).last()
+    opens = pl.col("_fill") < pl.col("_end")
+    last = last.with_columns(_early=opens.shift(1).over("symbol").fill_null(opens))
     days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
     at = days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()
-    known = np.zeros(grid.close.shape, np.bool_)
-    known[at] = (last["known_at"] <= pl.Series(last["_fill"])).to_numpy()
-    early = np.zeros(len(grid.symbols), np.bool_)
-    early[np.unique(at[1][(last["_fill"] < last["_end"]).to_numpy()])] = True
-    return known, early
+    times, early = np.zeros(grid.close.shape, np.int64), np.zeros(grid.close.shape, np.bool_)
+    seen = pl.when(pl.col("known_at") <= pl.col("_fill")).then(pl.col("time").cast(pl.Int64)).otherwise(0)
+    times[at] = last.select(seen).to_series().to_numpy()
+    early[at] = last["_early"].to_numpy()
+    return times, early
 
 
 def _inside(bars: pl.DataFrame, grid: Grid) -> BoolArray:
@@ -408,11 +394,15 @@ def _gone(facts: Facts, grid: Grid) -> BoolArray:
 
 
 def _starts(bars: pl.DataFrame, starts: BoolArray, grid: Grid) -> list[tuple[int, int]]:
-    """Session and symbol of each listing after a symbol's first."""
+    """Session and symbol of the first bar that was known in time of each listing after a symbol's first."""
     row = {day: place for place, day in enumerate(grid.days)}
     column = {name: place for place, name in enumerate(grid.symbols)}
     first = bars.filter(pl.Series(starts)).select("symbol", day=session_date(pl.col("time")))
-    return [(row[day], column[symbol]) for symbol, day in first.iter_rows()]
+    found = []
+    for symbol, day in first.iter_rows():
+        there = np.flatnonzero(np.isfinite(grid.close[row[day] :, column[symbol]]))
+        found += [(row[day] + int(there[0]), column[symbol])] if len(there) else []
+    return found
 
 
 def _carried(values: FloatArray, most: int) -> FloatArray:
@@ -423,13 +413,15 @@ def _carried(values: FloatArray, most: int) -> FloatArray:
 
 
 def past_deviations(returns: FloatArray) -> FloatArray:
-    """(sessions, names) root of the exponential mean of squared returns, decay .94; NaN before 22 of them.
+    """(sessions, names) root of the exponential mean of squared returns, see `line.Squares`.
 
     What returns are measured by in correlations where nothing was forecast yet.
     """
-    square = pl.DataFrame(returns**2).fill_nan(None)
-    mean = square.select(pl.all().ewm_mean(alpha=1 - DECAY, adjust=True, min_samples=LEAST_RETURNS, ignore_nulls=True))
-    return np.asarray(np.sqrt(mean.fill_null(np.nan).to_numpy()), np.float64)
+    squares, found = Squares.start(returns.shape[1]), np.full(returns.shape, np.nan)
+    for place, one in enumerate(returns):
+        squares = squares.after(one)
+        found[place] = squares.deviation
+    return found
 
 
 # ── forecasts, by session ─────────────────────────────────────────────────────────────────────────
@@ -449,7 +441,7 @@ def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str
         variance = heads["volatility"][rows] * samples.facts.ratio[samples.ends[rows]]
         per_session = variance / samples.horizon * samples.session_bars
         _lay(table, sessions, one, np.sqrt(per_session))
-    return _carried(table, CARRIED)
+    return _carried(np.where(sessions.known, table, np.nan), CARRIED)
 
 
 def tilt_of(
@@ -502,16 +494,22 @@ def _lay(table: FloatArray, sessions: Sessions, one: Decided, values: FloatArray
 # ── the loop ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def _refuse_core(sessions: Sessions, settings: Core) -> None:
+    """Raises `SettingsError` for weights in a file that was not read, and for symbols that the bars do not have."""
+    if settings.file is not None:
+        raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
+    if settings.kind != "none":
+        settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
+
+
 def core_path(sessions: Sessions, settings: Core) -> FloatArray:
     """(sessions, names) weights of the core, decided at each close from the returns up to it; the same for every line.
 
     Raises `SettingsError` for a symbol or class that the settings name and the bars do not have.
     """
-    if settings.file is not None:
-        raise SettingsError(f"the core's weights in {settings.file} were not read: use Core.with_file_read() first.")
+    _refuse_core(sessions, settings)
     if settings.kind == "none":
         return np.zeros(sessions.grid.close.shape)
-    settings.refuse_unknown((*sessions.names, *sessions.left_out), set(sessions.classes))
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed & sessions.inside, strict=True):
         state = state.after(day, returns, listed, settings)
@@ -526,14 +524,13 @@ class Line:
     Attributes
     ----------
     frame: one row a session: day, equity, each kind of profit and cost in money (see `money.Booked`), net, excess (net
-        less what cash earns), gross exposure after it, volatility of the target a year, target_reached; earned: the
-        return without interest, by the prices that were known; expected: the variance of it that was forecast of what
-        was held after the fill, without the multiplier; level: that multiplier, of a volatility, known the close
-        before.
+        less what cash earns), gross exposure after it, volatility of the target a year, target_reached; earned,
+        expected and level, see `line.Step`.
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance, of the symbols that
         trade in it (of all for the last session). core_return: (sessions,) simple return of the core that was decided
-        the close before. findings: kind of `sizing.Finding` -> number of closes, and the newest sentence.
+        the close before. findings: kind of `sizing.Finding` -> number of closes, and the newest sentence. holdings: see
+        `holdings_of`.
     """
 
     frame: pl.DataFrame
@@ -542,6 +539,31 @@ class Line:
     core_variance: FloatArray
     core_return: FloatArray
     findings: Mapping[str, tuple[int, str]]
+    holdings: pl.DataFrame
+
+    @classmethod
+    def of(cls, steps: Sequence[Step], names: Sequence[str], cash: FloatArray) -> Line:
+        """The line of several sessions; `cash`: (sessions,) what cash earned in each."""
+        findings = dict[str, tuple[int, str]]()
+        for step in steps:
+            for kind, sentence in dict(step.findings).items():
+                findings[kind] = (findings.get(kind, (0, ""))[0] + 1, sentence)
+        more = pl.DataFrame(
+            {
+                "net": [step.net for step in steps], "cash": [step.cash for step in steps],
+                "gross": [float(np.abs(step.weights).sum()) for step in steps],
+                **{
+                    name: [getattr(step, name) for step in steps]
+                    for name in ("volatility", "reached", "earned", "expected", "level")
+                },
+            }
+        )  # fmt: skip
+        frame = pl.concat([to_frame([step.booked for step in steps]), more], how="horizontal")
+        return cls(
+            frame.with_columns(excess=pl.col("net") - pl.Series(cash)), np.array([step.weights for step in steps]),
+            tuple(step.gate for step in steps), np.array([step.variance for step in steps]),
+            np.array([step.core_return for step in steps]), findings, holdings_of(steps, names),
+        )  # fmt: skip
 
     @property
     def net(self) -> FloatArray:
@@ -599,104 +621,86 @@ def run_line(
     `core`, `deviations`, `tilt`, `evidence`: (sessions, names), decided at each close. `rebalanced`: False: what is
     bought first is held.
     """
-    names, instruments, size = sessions.names, sessions.instruments, settings.size
-    usual, known = mean_of_last(deviations, QUARTER), forward_filled(deviations)
-    scales = np.where(np.isfinite(deviations), deviations, past_deviations(sessions.returns))
-    unforecast = np.nan_to_num(forward_filled(scales), nan=UNKNOWN_DEVIATION)
-    correlations = Correlations.start(names, sessions.classes)
-    for place in range(1, begin + 1):
-        correlations = correlations.after(sessions.returns[place], scales[place - 1])
-    account, state = Account.opened(size.capital, len(names)), BookState.start(names)
-    orders, covariance, weights, equity = np.zeros(len(names)), None, np.zeros(len(names)), size.capital
-    nothing, margins = np.zeros(len(names)), bool(instruments.margin.any())
-    wanted, price = nothing, sessions.price
-    usual_volume = mean_of_last(sessions.grid.volume, MONTH)  # known at the close
-    booked, rows, held, gates = list[Booked](), list[dict[str, float | bool]](), list[FloatArray](), []
-    variances, earned, findings = [], [], dict[str, tuple[int, str]]()
-    for place in range(begin, len(sessions.days)):
-        session = money_session(sessions, place, deviations, usual)
-        before = account
-        account, done = book_session(account, session, orders, instruments, settings.money)
-        waiting = np.where(np.isfinite(session.fill) | ~sessions.listed[place], 0.0, orders * sessions.grown(place))
-        net = done.equity / done.before - 1 if done.before > 0 else 0.0
-        late = np.where(sessions.known[place] | (account.units == 0) | ~instruments.funded, 0.0, account.units)
-        booked_at = account.price * account.rate
-        newest = np.where(np.isnan(price[place]), booked_at, price[place])  # what was given may have no bar yet
-        unseen = np.where(late == 0, 0.0, late * instruments.multiplier * (newest - booked_at))
-        seen, equity = equity, account.equity(instruments) + float(unseen.sum())  # by the prices that are known
-        if place > begin:
-            correlations = correlations.after(sessions.returns[place], scales[place - 1])
-        earned_net, expected, level = math.nan, math.nan, math.nan
-        if covariance is not None:  # of what trades in the session, as the returns are
-            variances[-1] = book_variance(wanted, covariance, np.isfinite(sessions.returns[place])) or np.nan
-        if covariance is not None and seen > 0:
-            worth = np.where(
-                account.units == 0, 0.0, account.units * before.price * before.rate / sessions.grown(place)
-            )
-            filled, trades = worth * instruments.multiplier / seen, np.isfinite(sessions.returns[place])
-            earned_net = equity / seen - 1 - done.interest / seen
-            expected, level = book_variance(filled, covariance, trades), state.level
-            state = state.after_return(earned_net, expected)
-        state = state.after_equity(equity, size)
-        ahead = np.where(np.isnan(known[place]) & (account.units != 0), unforecast[place], known[place])
-        which = np.flatnonzero(ahead > 0)
-        correlation = np.full((len(names), len(names)), np.nan)
-        own = correlations.correlation(which)
-        correlation[np.ix_(which, which)] = own
-        covariance = covariance_of(correlation, ahead)
-        year = covariance_of(correlation, ahead * np.sqrt(sessions.per_year))
-        wide = None
-        if size.spike_sizes or place == len(sessions.days) - 1:  # else nobody reads it
-            wide = np.full_like(correlation, np.nan)
-            wide[np.ix_(which, which)] = spiked(own, [sessions.classes[one] for one in which])
-        tradable = sessions.listed[place] & sessions.known[place]
-        wanted = np.where(deviations[place] > 0, core[place], 0.0)
-        least = sessions.least_units(place, account.units + waiting)
-        margin = margin_shares(instruments, newest / sessions.rate[place]) if margins else nothing
-        if rebalanced or place == begin:
-            sized = trades_of(
-                BookView(
-                    names=names, classes=sessions.classes, core=wanted,
-                    tilt=nothing if tilt is None else np.where(deviations[place] > 0, tilt[place], 0.0),
-                    evidence=nothing if evidence is None else evidence[place], covariance=year, equity=equity,
-                    held=np.where(newest > 0, account.units + waiting, 0.0), price=newest * instruments.multiplier,
-                    lot=instruments.lot,
-                    volume=usual_volume[place], margin=margin, funded=instruments.funded, least=least,
-                    cost=instruments.commission + instruments.half_spread, tradable=tradable,
-                    closing=~(sessions.listed[place] & sessions.inside[place]),
-                    spiked=None if wide is None else covariance_of(wide, ahead * np.sqrt(sessions.per_year)),
-                ),
-                state, size,
-            )  # fmt: skip
-            state, orders, weights = sized.state, sized.trades + waiting, sized.weights
-            volatility, gate = sized.volatility, sized.gate
-            has = state.level * book_variance(weights, year) ** 0.5
-            reached = has >= size.target_volatility * (1 - size.book_band) * (1 - 1e-6)
-            for kind, sentence in dict(sized.findings).items():
-                findings[kind] = (findings.get(kind, (0, ""))[0] + 1, sentence)
-        else:
-            orders, weights = waiting, account.exposure(instruments) / max(equity, 1e-12)
-        booked.append(done)
-        rows.append(
-            {
-                "net": net,
-                "cash": account.cash,
-                "gross": float(np.abs(weights).sum()),
-                "volatility": volatility,
-                "reached": reached,
-                "earned": earned_net,
-                "expected": expected,
-                "level": level,
-            }
-        )
-        held.append(weights)
-        gates.append(gate)
-        variances.append(book_variance(wanted, covariance) or np.nan)
-        past = core[place - 1] if place else nothing
-        earned.append(float(np.nansum(past * np.nan_to_num(sessions.returns[place]))))
-    frame = pl.concat([to_frame(booked), pl.DataFrame(rows)], how="horizontal")
-    frame = frame.with_columns(excess=pl.col("net") - pl.Series(cash_returns(sessions, begin)))
-    return Line(frame, np.array(held), tuple(gates), np.array(variances), np.array(earned), findings)
+    state = LineState.start(sessions.names, sessions.classes, settings.size.capital)
+    terms, steps = terms_of(sessions, settings, rebalanced=rebalanced), list[Step]()
+    for place, close in enumerate(closes_of(sessions, core, deviations, tilt, evidence)):
+        if place < begin:
+            state = state.watched(close)
+            continue
+        before, (state, step) = state, state.after(close, terms)
+        if steps and before.covariance is not None:  # of what trades in the session, as its return is
+            variance = book_variance(steps[-1].share, before.covariance, np.isfinite(close.returns)) or np.nan
+            steps[-1] = replace(steps[-1], variance=variance)
+        if steps and not rebalanced:
+            step = replace(step, volatility=steps[0].volatility, reached=steps[0].reached, gate=steps[0].gate)
+        steps.append(step)
+    return Line.of(steps, sessions.names, cash_returns(sessions, begin))
+
+
+def terms_of(sessions: Sessions, settings: Book, *, rebalanced: bool = True) -> Terms:
+    """What is the same at each session of a line."""
+    return Terms(
+        sessions.names, sessions.classes, sessions.instruments, sessions.per_year, settings.size, settings.money,
+        rebalanced,
+    )  # fmt: skip
+
+
+def closes_of(
+    sessions: Sessions, core: FloatArray, deviations: FloatArray, tilt: FloatArray | None = None,
+    evidence: FloatArray | None = None, since: int = 0,
+) -> Iterator[Close]:  # fmt: skip
+    """What each session from place `since` on brings to a line, see `run_line`; `core`: of these sessions alone."""
+    usual, volume = mean_of_last(deviations, QUARTER), mean_of_last(sessions.grid.volume, MONTH)
+    nothing = np.zeros(len(sessions.names))
+    for place, weights in enumerate(core, since):
+        yield Close(
+            session=money_session(sessions, place, deviations, usual), returns=sessions.returns[place],
+            listed=sessions.listed[place], inside=sessions.inside[place], known=sessions.known[place],
+            lent=sessions.lent[place], recalled=sessions.recalled[place], grown=sessions.grown(place),
+            split=sessions.split[place], volume=volume[place],
+            deviations=deviations[place], core=weights, tilt=nothing if tilt is None else tilt[place],
+            evidence=nothing if evidence is None else evidence[place], bars=sessions.bars[place],
+            spike=place == len(sessions.days) - 1,
+        )  # fmt: skip
+
+
+def holdings_of(steps: Sequence[Step], names: Sequence[str]) -> pl.DataFrame:
+    """A row a session and symbol that has a bar or is held: what a line holds, and what it decided at its close.
+
+    session; symbol; time: the close of its bar, null without one; units held; held: share of equity after the trade;
+    target; core, tilt: its parts before the caps; share: of the core before it is scaled; trade: units ordered; gate:
+    what cut it last.
+    """
+    day = np.array([step.booked.day for step in steps], "datetime64[D]")
+    arrays = {
+        label: np.array([getattr(step, name) for step in steps]).reshape(len(steps), len(names))
+        for label, name in HELD.items()
+    }
+    bars = np.array([step.bars for step in steps], np.int64).reshape(len(steps), len(names))
+    row, column = np.nonzero((bars > 0) | (arrays["units"] != 0) | (arrays["trade"] != 0))
+    time = pl.Series(bars[row, column].astype("datetime64[us]")).dt.replace_time_zone("UTC")
+    gates = np.array([step.gate for step in steps], dtype=object).reshape(len(steps), len(names))
+    return pl.DataFrame(
+        {
+            "session": pl.Series(day[row], dtype=pl.Date),
+            "symbol": pl.Series(np.array(names, dtype=object)[column], dtype=pl.String),
+            "time": time.set(pl.Series(bars[row, column] == 0), None),
+            **{label: pl.Series(values[row, column], dtype=pl.Float64) for label, values in arrays.items()},
+            "gate": pl.Series(gates[row, column], dtype=pl.String),
+        }
+    )
+
+
+def no_holdings() -> pl.DataFrame:
+    """The table of `holdings_of` without a row."""
+    return holdings_of((), ())
+
+
+HELD = {
+    "units": "units", "held": "weights", "target": "target", "core": "core", "tilt": "tilt", "share": "share",
+    "trade": "trades",
+}  # fmt: skip
+"""Column of `holdings_of` -> the field of a `line.Step` that it is."""
 
 
 def cash_returns(sessions: Sessions, begin: int) -> FloatArray:
@@ -716,6 +720,138 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
         **{name: one[place] for name, one in sessions.loans.items()}, benchmark=float(sessions.benchmark[place]),
         events=sessions.events.get(grid.days[place], ()),
     )  # fmt: skip
+
+
+# ── gatecast's line, from day to day ──────────────────────────────────────────────────────────────
+
+SESSIONS_BEFORE = 130
+"""Sessions before the first new one from which all that counts of bars and forecasts can be read again."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """All that gatecast's line goes on from at the close of a session: the line's state, and that of the core."""
+
+    line: LineState
+    core: CoreState
+
+    @property
+    def day(self) -> date:
+        """The session."""
+        assert self.line.day is not None
+        return self.line.day
+
+    @property
+    def close(self) -> datetime:
+        """The newest close that was seen."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(self.line.bars.max(initial=0)))
+
+    def among(self, names: Sequence[str], classes: Sequence[str]) -> Carried:
+        """The same for these names in this order."""
+        return Carried(self.line.among(names, classes), self.core.among(names, classes))
+
+
+@dataclass(frozen=True)
+class Course:
+    """What gatecast's line decided at the newest sessions.
+
+    `steps`: one a session that was decided; `names`: the symbols. `carried`: what the next session goes on from, and
+    before it the same of the session before, from which the newest one is decided again where more of its bars come.
+    """
+
+    steps: tuple[Step, ...]
+    names: tuple[str, ...]
+    carried: tuple[Carried, ...]
+
+    @cached_property
+    def holdings(self) -> pl.DataFrame:
+        """See `holdings_of`."""
+        return holdings_of(self.steps, self.names)
+
+
+def carry_on(
+    classes: Mapping[str, Decided], facts: Facts, settings: Book, carried: Sequence[Carried] = (),
+    begins: date | None = None, *, settled: bool = False,
+) -> Course:  # fmt: skip
+    """gatecast's line, with what strategies add, from what it `carried` on, the newest last.
+
+    Where more bars of the newest session have come, known in time, it is decided again, unless it is `settled`.
+    `begins`: the first session of a line that carries nothing; None: the first at which all lines of a comparison have
+    a forecast. A session costs as much as there are pairs of names, plus what it takes to read the newest 130.
+    """
+    if carried:
+        facts = facts.since(_before(facts, carried[0].day))
+    sessions = sessions_by(facts, settings)
+    if carried and not settled and _has_more(sessions, carried[-1].line):
+        if len(carried) == 1:
+            return carry_on(classes, facts, settings, begins=carried[0].day)
+        carried = carried[:-1]
+    _refuse_core(sessions, settings.core)
+    names, terms = sessions.names, terms_of(sessions, settings)
+    tilt = tilt_of(classes, sessions, MARKET)
+    deviations = deviations_of(classes, sessions, ENSEMBLE)
+    if carried:
+        before = carried[-1].among(names, sessions.classes)
+        first = begin = sum(day <= before.day for day in sessions.days)
+    else:
+        before = Carried(
+            LineState.start(names, sessions.classes, settings.size.capital),
+            CoreState.start(names, sessions.classes, settings.core),
+        )
+        first, begin = 0, _beginning(classes, sessions, settings, tilt, begins)
+    if begin < 0 or begin >= len(sessions.days):
+        return Course((), names, tuple(carried))
+    steps, last = list[Step](), deque(carried[-1:], maxlen=2)
+    core, line = before.core, before.line
+    cores, weights = list[CoreState](), list[FloatArray]()
+    for place in range(first, len(sessions.days)):
+        listed = sessions.listed[place] & sessions.inside[place]
+        core = core.after(sessions.days[place], sessions.returns[place], listed, settings.core)
+        cores, weights = [*cores[-1:], core], [*weights, core.weights]
+    closes = closes_of(sessions, np.array(weights), deviations, *tilt, since=first)
+    left = len(sessions.days) - begin
+    for place, close in enumerate(closes, first):
+        if place < begin:
+            line = line.watched(close)
+            continue
+        line, step = line.after(close, terms)
+        steps.append(step)
+        if left <= len(cores):
+            last.append(Carried(line, cores[-left]))
+        left -= 1
+    return Course(tuple(steps), names, tuple(last))
+
+
+def _before(facts: Facts, day: date) -> date:
+    """The session from which bars are read where sessions after a day are new."""
+    days = facts.bars.select(session_date(pl.col("time"))).to_series().unique().sort()
+    return days.filter(days <= day).tail(SESSIONS_BEFORE).min() or day  # type: ignore[return-value]
+
+
+def _has_more(sessions: Sessions, line: LineState) -> bool:
+    """Whether more bars of a line's session are there than it has seen, of the symbols that it has."""
+    if line.day not in sessions.days:
+        return False
+    seen = dict(zip(line.names, line.bars.tolist(), strict=True))
+    there = sessions.bars[sessions.days.index(line.day)].tolist()
+    return any(bar > seen.get(name, bar) for name, bar in zip(sessions.names, there, strict=True))
+
+
+def _beginning(
+    classes: Mapping[str, Decided], sessions: Sessions, settings: Book, tilt: tuple[FloatArray, FloatArray],
+    begins: date | None,
+) -> int:  # fmt: skip
+    """The first session of a line, -1 where there is none; `begins`: see `carry_on`."""
+    if begins is not None:
+        return sum(day < begins for day in sessions.days)
+    forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
+    return _first_of(forecasts, core_path(sessions, settings.core), tilt)
+
+
+def _first_of(forecasts: Mapping[str, FloatArray], core: FloatArray, tilt: tuple[FloatArray, FloatArray]) -> int:
+    """The first session at whose close all lines have a forecast of what is wanted; -1: none, or none of gatecast."""
+    told = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
+    return first_session(list(told.values()), np.abs(core) + np.abs(tilt[0] * tilt[1])) if ENSEMBLE in told else -1
 
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
@@ -787,8 +923,7 @@ def lines_of(
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
     forecasts = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
     tilt = tilt_of(classes, sessions, MARKET)
-    wanted = np.abs(core) + np.abs(tilt[0] * tilt[1])
-    begin = first_session(list(forecasts.values()), wanted) if ENSEMBLE in forecasts else -1
+    begin = _first_of(forecasts, core, tilt)
     if begin < 0:
         return {}
     work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}

@@ -278,8 +278,6 @@ def floored(matrix: FloatArray) -> FloatArray:
     >>> floored(np.array([[1.0, 1.2], [1.2, 1.0]])).round(4).tolist()
     [[1.0, 0.9991], [0.9991, 1.0]]
     """
-    from scipy.linalg import eigh  # the command starts without it
-
     deviation = np.sqrt(np.diag(matrix))
     scale = np.where(deviation > 0, deviation, 1.0)
     unit = matrix / np.multiply.outer(scale, scale)
@@ -289,6 +287,8 @@ def floored(matrix: FloatArray) -> FloatArray:
     with contextlib.suppress(np.linalg.LinAlgError):  # mostly no eigenvalue is so small, which this tells sooner
         np.linalg.cholesky(unit - least * np.eye(len(unit)))
         return matrix
+    from scipy.linalg import eigh  # which an update does without, as a rule
+
     values, vectors = eigh(unit, subset_by_value=(-np.inf, least), check_finite=False)
     if not len(values):
         return matrix

@@ -52,6 +52,15 @@ class Grid:
         first = np.full((1, len(self.symbols)), np.nan)
         return np.concatenate([first, self.close[1:] / before - 1]) if len(self.days) else self.close
 
+    def only(self, known: BoolArray, fill: FloatArray, at_open: BoolArray, counted: BoolArray) -> Grid:
+        """The same with other fills, and nothing of the cells that are not `known`; volumes of `counted` symbols alone.
+
+        `known`, `fill`, `at_open`: (sessions, symbols). `counted`: (symbols,).
+        """
+        volume = np.where(known & counted, self.volume, np.nan)
+        close, fill = np.where(known, self.close, np.nan), np.where(known, fill, np.nan)
+        return Grid(self.days, self.symbols, fill, close, at_open, volume, _before(volume))
+
     def rates(self, instruments: Instruments, book: str) -> FloatArray:
         """Money of the book for one unit of each symbol's currency, from the pairs among the symbols.
 
@@ -126,11 +135,16 @@ def grid_of(bars: pl.DataFrame, at_open: BoolArray) -> Grid:
         return array
 
     volume = spread("volume")
-    before = np.concatenate([np.full((1, len(symbols)), np.nan), mean_of_last(volume, MONTH)[:-1]])
     return Grid(
         tuple(days.to_list()), tuple(symbols.to_list()), spread("fill"), spread("close"),
-        np.nan_to_num(spread("at_open"), nan=1.0) > 0, volume, before[: len(days)],
+        np.nan_to_num(spread("at_open"), nan=1.0) > 0, volume, _before(volume),
     )  # fmt: skip
+
+
+def _before(volume: FloatArray) -> FloatArray:
+    """(sessions, symbols) the mean volume of the last 21 sessions before each."""
+    first = np.full((1, volume.shape[1]), np.nan)
+    return np.concatenate([first, mean_of_last(volume, MONTH)[:-1]])[: len(volume)]
 
 
 # ── what tables say of each session ───────────────────────────────────────────────────────────────

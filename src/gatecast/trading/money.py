@@ -15,13 +15,16 @@ at the rate of negative cash. An account whose equity is 0 or less is ruined; wh
 
 from __future__ import annotations
 
+import gzip
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.util import find_spec
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
-from gatecast.libraries import without_matplotlib
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of
@@ -866,14 +868,24 @@ def cash_rates(days: Sequence[date]) -> FloatArray:
     >>> cash_rates([date(2008, 10, 1), date(2024, 1, 2)]).round(4).tolist()
     [0.0096, 0.0216]
     """
-    with without_matplotlib():
-        from arch.data import frenchdata
-
-    table = frenchdata.load()
-    months = table.index.astype("int64").to_numpy()  # the year times 100 and the month
+    months, rates = _bills()
     wanted = np.array([100 * day.year + day.month for day in days], np.int64)
     place = np.clip(np.searchsorted(months, wanted, side="right") - 1, 0, len(months) - 1)
-    return np.asarray(table["RF"].to_numpy(np.float64)[place] * 12 / 100, np.float64)
+    return np.asarray(rates[place] * 12 / 100, np.float64)
+
+
+@cache
+def _bills() -> tuple[NDArray[np.int64], FloatArray]:
+    """(months,) year times 100 and month, and the rate of one-month bills in per cent a month.
+
+    Read from the table that `arch` ships, without the package, which takes a second to start.
+    """
+    found = find_spec("arch")
+    assert found is not None
+    assert found.origin is not None
+    packed = Path(found.origin).parent / "data" / "frenchdata" / "frenchdata.csv.gz"
+    table = pl.read_csv(gzip.decompress(packed.read_bytes()), columns=["Date", "RF"])
+    return table["Date"].cast(pl.Int64).to_numpy(), table["RF"].cast(pl.Float64).to_numpy()
 
 
 def conversion_rates(

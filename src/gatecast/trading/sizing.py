@@ -214,15 +214,18 @@ class Sized:
     """The trades of one close. Arrays are (names,).
 
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
-    caps. `gate`: what cut a name last, "" where nothing did: name, class, gross, margin, net, spike, halt, close, stop,
-    borrow, participation, lot, ticket or cash. `volatility`: of the target, a year, with the level in it; `spiked` with
-    each class falling together, NaN where that is not given. `target_reached`: whether the volatility is the one aimed
-    at. `state`: with the targets of this close.
+    caps; `core`, `tilt`: its parts before the caps, without what cannot be traded. `gate`: what cut a name last, ""
+    where nothing did: name, class, gross, margin, net, spike, halt, close, stop, borrow, participation, lot, ticket or
+    cash. `volatility`: of the target, a year, with the level in it; `spiked` with each class falling together, NaN
+    where that is not given. `target_reached`: whether the volatility is the one aimed at. `state`: with the targets of
+    this close.
     """
 
     trades: FloatArray
     weights: FloatArray
     target: FloatArray
+    core: FloatArray
+    tilt: FloatArray
     gate: tuple[str, ...]
     volatility: float
     spiked: float
@@ -253,7 +256,9 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
 
     stuck = np.where(view.tradable, 0.0, held)
     least = _least(view, unit)
-    wanted = _scaled(view, settings, state.level, stuck, closing, least, gates, findings)
+    core, tilt = _scaled(view, settings, state.level, stuck, closing, least, gates, findings)
+    wanted = core + tilt
+    wanted = stuck + (wanted if least is None else np.maximum(wanted, np.where(stuck != 0, -math.inf, least)))
     gates.set(stuck != 0, "halt")
     gates.set(closing & view.tradable & (held != 0), "stop" if stopped else "close")
     target = caps.cut(wanted, stuck, gates)
@@ -294,6 +299,8 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
         trades=units - view.held,
         weights=weights,
         target=target,
+        core=core,
+        tilt=tilt,
         gate=gates.names,
         volatility=volatility,
         spiked=spiked,
@@ -365,32 +372,36 @@ def _scaled(
     least: FloatArray | None,
     gates: _Gates,
     findings: list[Finding],
-) -> FloatArray:
-    """(names,) core and tilt at the target volatility, with what is stuck; nothing below the `least` weights."""
+) -> tuple[FloatArray, FloatArray]:
+    """(names,) core and (names,) tilt, which with what is stuck have the target volatility.
+
+    Neither has a name that may only be bought, and is wanted short: `least` are weights that no holding may be below.
+    """
     free, aim, covariance = view.tradable & ~closing, settings.target_volatility / level, view.covariance
     core = np.where(free, view.core, 0.0)
     tilt = np.where(free, view.evidence * view.tilt, 0.0)
     core = core * (scale_of(core, np.zeros_like(core), covariance, aim) or 0.0)
     most = settings.tilt_share * aim * float(np.max(view.evidence, where=tilt != 0, initial=0.0))
     size = math.sqrt(book_variance(tilt, covariance))
-    wanted = core + tilt * min(1.0, most / size) if size > 0 else core
+    tilt = tilt * min(1.0, most / size) if size > 0 else np.zeros_like(core)
+    wanted, alone = core + tilt, not core.any()
     if least is not None:
         gates.set((wanted < 0) & (least > -math.inf), "borrow")
-        wanted = np.where((wanted < 0) & (least == 0), 0.0, wanted)
+        none = (wanted < 0) & (least == 0)
+        core, tilt, wanted = (np.where(none, 0.0, one) for one in (core, tilt, wanted))
     scale = scale_of(wanted, stuck, covariance, aim)
     if scale is None:
         findings.append(Finding("stuck", "what cannot be traded is beyond the target volatility: nothing else is held"))
         gates.set(wanted != 0, "halt")
         scale = 0.0
-    if not core.any():  # a tilt alone is not enlarged beyond its evidence
+    if alone:  # a tilt alone is not enlarged beyond its evidence
         scale = min(scale, 1.0)
     if settings.spike_sizes and view.spiked is not None:
         most_spiked = scale_of(wanted, stuck, view.spiked, SPIKE_TIMES * aim) or 0.0
         if most_spiked < scale:
             gates.set(wanted != 0, "spike")
             scale = most_spiked
-    target = scale * wanted
-    return stuck + (target if least is None else np.maximum(target, np.where(stuck != 0, -math.inf, least)))
+    return scale * core, scale * tilt
 
 
 def _least(view: BookView, unit: FloatArray) -> FloatArray | None:

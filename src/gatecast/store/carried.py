@@ -1,0 +1,118 @@
+"""What gatecast's line of the book carries from one session to the next, as a file of arrays."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatecast.formats import arrays_of, json_of, refuse_infinite
+from gatecast.store.schema import CarriedTable, fault_of
+from gatecast.trading.book import Carried
+from gatecast.trading.core import CoreState
+from gatecast.trading.covariance import Correlations, Ewma, Sums
+from gatecast.trading.line import LineState, Squares
+from gatecast.trading.money import Account
+from gatecast.trading.sizing import BookState
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+TABLE = "table"
+MAY_BE_UNKNOWN = ("price", "rate", "ahead", "scale", "last")
+"""Arrays in which a name may have no number."""
+OF_NAMES = (
+    "units", "price", "rate", "parked", "parked_value", "orders", "ahead", "scale", "last", "held_core", "core",
+    "squares", "squares_weight", "squares_count", "split",
+)  # fmt: skip
+OF_PAIRS = ("same", "same_weight", "lagged", "lagged_weight", "returns", "returns_weight")
+NUMBERS = ("cash", "equity", "surprise", "peak", "correlations_half_life", "core_half_life")
+"""What the array `numbers` has, in this order."""
+
+
+def bytes_of_carried(carried: Carried) -> bytes:
+    """All that a line goes on from, as one file of arrays; `carried_of` is the inverse, to the bit."""
+    from safetensors.numpy import save
+
+    line, core = carried.line, carried.core
+    account, sizing, correlations = line.account, line.sizing, line.correlations
+    table = {
+        "names": list(line.names), "classes": list(line.classes), "session": str(carried.day),
+        "due": [str(day) for day, _ in account.due], "month": core.month, "flat_left": sizing.flat_left,
+    }  # fmt: skip
+    numbers = (
+        account.cash, line.equity, sizing.surprise, sizing.peak, correlations.half_life, core.ewma.half_life
+    )  # fmt: skip
+    arrays: dict[str, NDArray[Any]] = {
+        TABLE: np.frombuffer(json.dumps(table, sort_keys=True).encode(), np.uint8),
+        "numbers": np.array(numbers, np.float64), "due": np.array([money for _, money in account.due], np.float64),
+        "units": account.units, "price": account.price, "rate": account.rate, "parked": account.parked,
+        "parked_value": account.parked_value, "orders": line.orders, "ahead": line.ahead, "scale": line.scale,
+        "held_core": line.core, "core": core.weights, "last": correlations.last, "bars": line.bars, "split": line.split,
+        "squares": line.squares.total, "squares_weight": line.squares.weight, "squares_count": line.squares.count,
+        "targets": sizing.targets, "same": correlations.same.total, "same_weight": correlations.same.weight,
+        "lagged": correlations.lagged.total, "lagged_weight": correlations.lagged.weight,
+        "returns": core.ewma.sums.total, "returns_weight": core.ewma.sums.weight,
+    }  # fmt: skip
+    return save({name: np.array(array, order="C", copy=True) for name, array in sorted(arrays.items())})
+
+
+def carried_of(content: bytes) -> Carried:
+    """A file of `bytes_of_carried` -> what it was made of. Raises `ValueError`, in words, for what is none."""
+    arrays = arrays_of(content)
+    told = arrays.pop(TABLE, None)
+    if told is None or told.dtype != np.uint8:
+        raise ValueError(f"it lacks its array {TABLE}")
+    table = json_of(told.tobytes())
+    if fault := fault_of(CarriedTable, table):
+        raise ValueError(fault)
+    names, classes = tuple(table["names"]), tuple(table["classes"])
+    count = len(names)
+    if len(classes) != count or len({*names}) != count:
+        raise ValueError(f"it has {count} names, {len({*names})} of them different, and {len(classes)} classes")
+    _refuse_other_shapes(arrays, count, len(table["due"]))
+    numbers = dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True))
+    day = date.fromisoformat(table["session"][:10])
+    due = [date.fromisoformat(one[:10]) for one in table["due"]]
+    account = Account(
+        numbers["cash"], arrays["units"], arrays["price"], arrays["rate"], arrays["parked"], arrays["parked_value"],
+        tuple(zip(due, arrays["due"].tolist(), strict=True)), day,
+    )  # fmt: skip
+    correlations = Correlations(
+        names, classes, numbers["correlations_half_life"], Sums(arrays["same"], arrays["same_weight"]),
+        Sums(arrays["lagged"], arrays["lagged_weight"]), arrays["last"],
+    )  # fmt: skip
+    line = LineState(
+        names, classes, account,
+        BookState(names, arrays["targets"], numbers["surprise"], numbers["peak"], table["flat_left"]), correlations,
+        Squares(arrays["squares"], arrays["squares_weight"], arrays["squares_count"]), arrays["orders"],
+        arrays["ahead"], arrays["scale"], arrays["held_core"], numbers["equity"], arrays["bars"],
+        arrays["split"],
+    )  # fmt: skip
+    ewma = Ewma(names, numbers["core_half_life"], Sums(arrays["returns"], arrays["returns_weight"]))
+    return Carried(line.with_covariance(), CoreState(names, classes, ewma, arrays["core"], table["month"]))
+
+
+def _refuse_other_shapes(arrays: dict[str, NDArray[Any]], count: int, due: int) -> None:
+    """Raises `ValueError` for arrays of so many names and sums due that are others than those of `bytes_of_carried`."""
+    wanted: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(OF_NAMES, (count,)), **dict.fromkeys(OF_PAIRS, (count, count)), "numbers": (len(NUMBERS),),
+        "due": (due,), "bars": (count,),
+    }  # fmt: skip
+    if arrays.keys() != {*wanted, "targets"}:
+        odd = sorted(arrays.keys() ^ {*wanted, "targets"})
+        raise ValueError(f"it lacks the array {odd[0][:80]!r}, or has it and should not")
+    for name, array in arrays.items():
+        kind = np.int64 if name == "bars" else np.float64
+        shape = wanted.get(name, (len(array), count) if array.ndim == 2 else (0, count))
+        if array.dtype != kind or array.shape != shape:
+            raise ValueError(f"its {name!r} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
+    refuse_infinite({name: arrays[name] for name in MAY_BE_UNKNOWN}, nan=True)
+    refuse_infinite({name: one for name, one in arrays.items() if name not in (*MAY_BE_UNKNOWN, "bars")}, nan=False)
+    if not all(math.isfinite(one) and one > 0 for one in arrays["numbers"][-2:].tolist()):
+        raise ValueError("its half-lives are not above 0")
