@@ -280,8 +280,9 @@ def fetch(
 ) -> None:
     """Fetch symbols from a vendor and store their bars; asked one after the other, and again where one fails.
 
-    Interrupted, the same command goes on where it stopped. Exit status 1 where a symbol has no bars; the others are
-    stored.
+    Interrupted, the same command goes on where it stopped. What is shown of a symbol is what is stored of it since the
+    first session that was asked for. Exit status 1 where nothing was stored of a symbol, as where the vendor answered
+    with another one; the others are stored.
     """
     from gatecast.compute.progress import TerminalBars
     from gatecast.experiment import Experiment
@@ -304,12 +305,11 @@ def fetch(
             ("symbol", "rows", "first", "last"),
             [(name, one["rows"], one["first"], one["last"]) for name, one in done.symbols.items()], console,
         )  # fmt: skip
-        if done.updated:
-            for text in done.updated.warnings:
-                say(f"warning: {text}")
-            console.print(done.updated.message, markup=False, soft_wrap=True)
+        for text in done.updated.warnings:
+            say(f"warning: {text}")
+        console.print(done.updated.message, markup=False, soft_wrap=True)
     for name, why in done.missing.items():
-        say(f"{name}: no bars were stored: {why}")
+        say(f"{name}: no bars were stored: {why.removesuffix('.')}.")
     if done.missing:
         raise typer.Exit(1)
 
