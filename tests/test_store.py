@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gatecast.forecasting.forecaster import from_state
 from gatecast.forecasting.models.linear import FittedLinear
 from gatecast.forecasting.scaling import Scaler
 from gatecast.market import synthetic
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.runs import Run, run
 
 POSIX = os.name == "posix"
@@ -77,6 +79,22 @@ def test_a_run_comes_back_exactly(small: Run, kept: Path) -> None:
     assert loaded.experiment.to_dict() == small.experiment.to_dict()
     assert loaded.path == kept
     assert loaded.classes == {}
+
+
+def test_a_run_keeps_the_actions_of_all_kinds(small: Run, tmp_path: Path) -> None:
+    """The book of a chain that is made again is made with them."""
+    table = pl.DataFrame(
+        {
+            "symbol": small.bars["symbol"][0], "kind": ["dividend", "split", "delisting"],
+            "date": [date(2001, 3, 5), date(2001, 3, 6), small.bars["time"].dt.date().max()],
+            "value": [1 / 3, 7.0, -0.1], "pay_date": [date(2001, 4, 5), None, None],
+        }
+    )  # fmt: skip
+    actions = with_known_at(read_actions(table), small.bars)
+    loaded = store.load_run(store.save_run(replace(small, actions=actions), tmp_path / "run").path or "")
+    assert loaded.actions is not None
+    assert loaded.actions.equals(actions, null_equal=True)
+    assert store.chain_of(loaded).actions.equals(actions, null_equal=True)
 
 
 def test_a_run_shows_itself_in_a_few_lines(small: Run, kept: Path) -> None:

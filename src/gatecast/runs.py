@@ -84,7 +84,8 @@ class Run:
     memory or on disk, see `forecasts_file`. `signals`: symbol, time, z, signal, consensus, strategy, evidence, reason.
     `weights`: symbol, time, weight (of the symbol by itself) and book (in the portfolio). `equity`: time, gross, net,
     equity, benchmark. `book`: what gatecast's line of the book held and decided, see `trading.book.holdings_of`.
-    `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
+    `actions`: those that it was made with, see `market.actions`; None: of a folder of an older version, which kept the
+    delistings alone. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
     """
 
     experiment: Experiment
@@ -98,6 +99,7 @@ class Run:
     classes: dict[str, ClassResult] = field(default_factory=dict, repr=False)
     control: Run | None = field(default=None, repr=False)
     path: Path | None = None
+    actions: pl.DataFrame | None = field(default=None, repr=False)
     book: pl.DataFrame = field(default_factory=no_holdings, repr=False)
 
     def __repr__(self) -> str:
@@ -301,7 +303,7 @@ def finish(experiment: Experiment, chain: Chain) -> Run:
         chain.result.equity, {},
         provenance.of_run(
             experiment.to_dict(), chain.bars, chain.forecasts, chain.seconds, experiment.plugins
-        ), chain.classes,
+        ), chain.classes, actions=chain.actions,
     )  # fmt: skip
 
 

@@ -84,6 +84,9 @@ def test_settings_of_forecasts_are_refused_and_nothing_has_changed(
     said = " ".join(done.err.split())
     assert "others than the store's in lookback, horizon" in said
     assert "gatecast store export" in said
+    done = gatecast("retrain", store, "--settings", given(settings(book={"benchmark": "NONE"})), *now)
+    assert done.status == 2
+    assert "book.benchmark: the bars have no symbol 'NONE'" in " ".join(done.err.split())
     after = files(store)
     assert {name for name in {*before, *after} if before.get(name) != after.get(name)} <= {"lock", "heartbeat"}
 

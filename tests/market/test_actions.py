@@ -366,3 +366,13 @@ def test_a_dividend_above_the_price_is_refused_with_the_unit() -> None:
     assert len(read_with_findings(WALK, actions=table(kind="dividend", value=0.9 * close)).actions) == 1
     with pytest.raises(BarsError, match=r"more than the close before, .*unit of the prices"):
         read_with_findings(WALK, actions=table(kind="dividend", value=1.1 * close))
+
+
+def test_a_spin_off_above_the_price_is_refused_with_its_units() -> None:
+    """At the last close of what is given, else at its first after the date."""
+    for other in (WALK, WALK[40:]):
+        both = pl.concat([WALK, other.with_columns(symbol=pl.lit("NEW"))])
+        row = table(kind="spin_off", into="NEW", value=0.5)
+        assert len(read_with_findings(both, actions=row).actions) == 1
+        with pytest.raises(BarsError, match=r"gives 50 of 'NEW' at .*more than the close before"):
+            read_with_findings(both, actions=row.with_columns(value=50.0))

@@ -77,6 +77,9 @@ def test_where_nothing_is_left_is_said_and_where_most_is_earned() -> None:
         "No volume is known of A, B, C, D and others: what trading them moves the price does not grow with the capital "
         "here.",
     ]
+    older = replace(found, actions_known=False).sentences
+    assert older[:3] == found.sentences
+    assert "without its actions of companies" in older[3]
     poor = replace(found, costs=costs[:2], capital=capital[2:], without_volume=())
     assert poor.best == 0
     assert poor.sentences == [

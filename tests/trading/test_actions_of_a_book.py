@@ -18,6 +18,8 @@ from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
 from gatecast.market.steps import on_one_level
 from gatecast.runs import Run, run
+from gatecast.store import chain_of, load_run, save_run
+from gatecast.studies.capacity import capacity
 from gatecast.trading.book import (
     Book,
     Line,
@@ -132,6 +134,15 @@ def test_the_profit_of_every_session_is_right_to_the_cent(planted: Planted) -> N
     profit = np.diff(curve["bought_and_held"])
     for day, found in zip(PROFIT, profit, strict=True):
         assert round(found, 2) == round(sum(PROFIT[day]), 2), day
+
+
+def test_the_capacity_of_the_saved_run_at_its_own_costs_is_that_of_its_page(planted: Planted, tmp_path: Path) -> None:
+    saved = load_run(save_run(planted.run, tmp_path / "run").path or "")
+    found = capacity(saved.experiment, chain_of(saved), costs=(1.0,), capitals=(1e6,), since=BOUGHT).costs[0]
+    shown = next(row for row in saved.scores["book"]["lines"] if row["line"] == "ensemble")
+    assert shown["dividends"] > 0
+    same = ("result", "return"), ("volatility", "volatility"), ("sharpe", "sharpe"), ("turnover", "turnover")
+    assert [getattr(found, own) for own, _ in same] == [shown[theirs] for _, theirs in same]
 
 
 def test_the_money_of_every_line_adds_up_at_every_bar(planted: Planted) -> None:

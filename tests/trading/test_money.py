@@ -179,7 +179,7 @@ def test_a_roll_gains_nothing_and_costs_two_sides() -> None:
             {"contracts": ES.with_columns(last_trade=pl.lit(MONDAY)), "last_bars": {"A": date(2024, 6, 1)}},
             "trades until 2024-01-01, its bars go on to 2024-06-01",
         ),
-        ({"contracts": ES.with_columns(multiplier=0.0)}, "above 0, got 0"),
+        ({"contracts": ES.with_columns(multiplier=0.0)}, "from 1e-9 to 1e9, got 0"),
         ({"contracts": ES.drop("margin")}, "missing: margin"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,16 +11,27 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
-from gatecast.errors import BarsFileError, SettingsError
+from gatecast.errors import BarsError, BarsFileError, SettingsError
 from gatecast.experiment import Experiment
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
+from gatecast.market.universe import read_universe
 from gatecast.settings import parse_toml, to_toml
-from gatecast.trading.book import Book, Line, Sessions, core_path, past_deviations, run_line, sessions_by
+from gatecast.trading.book import (
+    Book,
+    Line,
+    Sessions,
+    core_path,
+    first_session,
+    lines_of,
+    past_deviations,
+    run_line,
+    sessions_by,
+)  # fmt: skip
 from gatecast.trading.core import Core
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.sizing import BookSettings
-from gatecast.trading.terms import MOST_ROWS, Loan, read_rows
+from gatecast.trading.terms import MOST_ROWS, Contract, InterestRate, Loan, RollDate, Row, read_rows
 
 BEGIN, DAYS = 100, 140
 
@@ -174,6 +186,24 @@ def test_a_future_with_a_contract_and_rolls_is_in_the_book() -> None:
     assert np.abs(line.net[120 - BEGIN]) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("kind", "money"),
+    [
+        ("future", MoneySettings()),
+        ("equity", MoneySettings(currencies={"A": "SEK"})),
+        ("future", MoneySettings(contracts=[Contract(symbol="A", multiplier=5, last_trade=date(2024, 2, 1))])),
+    ],
+)
+def test_a_market_of_which_no_symbol_can_be_counted_has_no_book(kind: str, money: MoneySettings) -> None:
+    book = Book(money=money)
+    sessions = sessions_by(facts_of(market({"A": kind})), book)
+    assert (sessions.names, set(sessions.left_out)) == ((), {"A"})
+    core = core_path(sessions, book.core)
+    assert core.shape == sessions.grid.close.shape == (0, 0)
+    assert first_session([core], core) == -1
+    assert lines_of({}, sessions, book) == {}
+
+
 def test_a_pair_earns_the_difference_of_the_rates_that_are_known() -> None:
     facts = facts_of(market({"EURUSD": "fx"}))
     first = facts.bars["time"].dt.date().min()
@@ -248,3 +278,57 @@ def test_the_command_refuses_a_table_before_it_fits(tmp_path: Path, capsys: pyte
     assert "rolls.csv, line 2" in said.replace("\n", " ")
     assert "gap = 'wide'" in said.replace("\n", " ")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "said"),
+    [
+        (InterestRate, ["USD,2024-01-02,0.01", "USD,2024-01-02,0.02"], "line 3: two rows of USD and 2024-01-02 differ"),
+        (InterestRate, ["Euro,2024-01-02,0.01"], "line 2: InterestRate: currency = 'Euro'"),
+        (Contract, ["A,1e-300"], "line 2: Contract: multiplier = '1e-300'"),
+        (Contract, ["A,5", "A,50"], "line 3: two rows of A differ"),
+        (RollDate, ["A,2024-01-02,1", "A,2024-01-02,2"], "line 3: two rows of A and 2024-01-02 differ"),
+    ],
+)
+def test_rows_that_contradict_each_other_or_are_out_of_range_are_refused(
+    kind: type[Row], rows: list[str], said: str, tmp_path: Path
+) -> None:
+    columns = [name for name, field in kind.model_fields.items() if field.is_required()]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([",".join(columns), *rows, ""]))
+    with pytest.raises(BarsFileError, match=re.escape(said)):
+        read_rows(path, kind)
+
+
+def test_the_same_row_twice_is_one_row_and_two_in_settings_may_not_differ(tmp_path: Path) -> None:
+    (path := tmp_path / "rolls.csv").write_text("symbol,date,gap\nA,2024-01-02,1\nA,2024-01-02,1\n")
+    assert len(read_rows(path, RollDate)) == 1
+    day = date(2024, 1, 2)
+    with pytest.raises(SettingsError, match="two rows of A and 2024-01-02 differ"):
+        MoneySettings(rolls=[RollDate(symbol="A", date=day, gap=gap) for gap in (1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pl.Series([2**31 - 5], dtype=pl.Int32).cast(pl.Date), "not a time that is recognised"),
+        (pl.Series([2**62], dtype=pl.Int64).cast(pl.Datetime("ms")), "not a time that is recognised"),
+        (pl.Series([1], dtype=pl.Int64).cast(pl.Duration("us")), "the column holds Duration"),
+    ],
+)
+def test_a_column_of_no_dates_is_refused(column: pl.Series, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"currency": ["USD"], "date": column, "rate": [0.1]}).write_parquet(path)
+    with pytest.raises(BarsFileError, match=said):
+        read_rows(path, InterestRate)
+    pl.DataFrame({"symbol": ["A"], "from": column, "to": column}).write_parquet(path)
+    with pytest.raises(BarsFileError, match=said):
+        read_universe(path)
+
+
+def test_a_roll_without_a_close_before_is_refused() -> None:
+    bars = market({"A": "future"})
+    rolls = [RollDate(symbol="A", date=bars["time"].dt.date()[50], gap=-500)]
+    money = MoneySettings(contracts=[Contract(symbol="A", multiplier=5)], rolls=rolls)
+    with pytest.raises(BarsError, match="the gap -500, the contract before closed at"):
+        sessions_by(facts_of(bars), Book(money=money))

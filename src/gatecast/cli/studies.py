@@ -272,7 +272,7 @@ def capacity(
     found = run_again(
         run.experiment, chain_of(run), costs=costs or COSTS, capitals=capital or CAPITALS,
         since=date.fromisoformat(days[0]) if days else None,
-        jobs=core_count() if jobs is None else jobs,
+        jobs=core_count() if jobs is None else jobs, actions_known=run.actions is not None,
     )  # fmt: skip
     if as_json:
         print_json({"run": str(folder), **found.to_dict()})

@@ -103,6 +103,8 @@ def retrain(
         bars = opened.bars.for_chain(moment)
         if bars.is_empty():
             raise StoreError(f"{opened.folder} has no bars: `gatecast update {opened.folder} --bars FILE` adds some.")
+        if settings is not None:
+            experiment.book.refuse_unknown(bars["symbol"].unique().sort().to_list())
         model = opened.state.model(opened.state.serving)
         with shown(progress) as told, opened.refitting() as kept:
             if machine.unfinished is None:

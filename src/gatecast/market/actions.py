@@ -383,12 +383,15 @@ def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
-    """Raises BarsError for money a share that is more than the close before its date: mostly pence for pounds.
+    """Raises BarsError for what is given a share and is worth more than the close before its date.
 
-    `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar before is not judged.
+    Money mostly is pence for pounds. A spin-off is worth its units at the last close of what is given before the date,
+    else at its first within ten days. `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar
+    before, and a spin-off without a price, is not judged.
     """
     money = actions.filter(pl.col("kind").is_in(PAYS), pl.col("kind") != "merger")
-    if money.is_empty():
+    spun = with_terms(actions).filter(pl.col("kind") == "spin_off").sort("date")
+    if money.is_empty() and spun.is_empty():
         return
     closes = bars.filter(pl.col("close") > 0).select(
         "symbol", "close", day=session_date(pl.col("time")).dt.offset_by("1d")
@@ -400,6 +403,24 @@ def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
         raise BarsError(
             f"the {row['kind']} of {row['symbol']!r} on {row['date']} is {row['value']:g} a share, more than the close "
             f"before, {row['close']:g}. Give it in the unit of the prices, such as pounds, or leave the row out."
+        )
+    given = closes.rename({"symbol": "into", "close": "price", "day": "after"}).sort("after")
+    spun = spun.join_asof(
+        closes.sort("day"), left_on="date", right_on="day", by="symbol", strategy="backward", check_sortedness=False
+    )  # fmt: skip
+    spun = spun.join_asof(
+        given, left_on="date", right_on="after", by="into", strategy="backward", check_sortedness=False
+    )  # fmt: skip
+    spun = spun.join_asof(
+        given, left_on="date", right_on="after", by="into", strategy="forward", tolerance="11d", suffix="_first",
+        check_sortedness=False,
+    ).with_columns(price=pl.coalesce("price", "price_first"))  # fmt: skip
+    worth = pl.col("value") * pl.col("price")
+    for row in spun.filter(worth > pl.col("close")).sort("symbol", "date").iter_rows(named=True):
+        raise BarsError(
+            f"the spin_off of {row['symbol']!r} on {row['date']} gives {row['value']:g} of {row['into']!r} at "
+            f"{row['price']:g}, more than the close before, {row['close']:g}. Give as its value the units of "
+            f"{row['into']!r} for each share, or leave the row out."
         )
 
 

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, BarsFileError
 from gatecast.market.bars import UTC_TIME
 from gatecast.market.calendar import FIRST
-from gatecast.market.tables import Notes
+from gatecast.market.tables import Notes, Table
 
 Stamp = Literal["open", "close"]
 
@@ -125,6 +125,26 @@ def within_reach(frame: pl.DataFrame, wanted: Container[str], notes: Notes) -> p
         if far.any():
             frame = frame.with_columns(frame[name].set(far, None))
     return frame
+
+
+NO_TEXTS = (pl.Object, pl.Binary, pl.Duration, pl.Time)
+"""Types of columns that have no dates, numbers or texts."""
+
+
+def texts_of(table: Table, columns: Mapping[str, str]) -> pl.DataFrame:
+    """Columns of a table, as name wanted -> name in the table, as texts without spaces around; dates as 2024-01-31.
+
+    Raises `BarsFileError` for a column of another type than texts, numbers or dates, and for a date outside the years 2
+    to 9998.
+    """
+    for name in columns.values():
+        if (kind := table.frame.schema[name]).is_nested() or kind in NO_TEXTS:
+            advice = "Convert it to text, numbers or dates."
+            raise BarsFileError(f"the column holds {kind}.", file=table.file, column=name, advice=advice)
+    frame = table.frame.select(pl.col(name).alias(wanted) for wanted, name in columns.items())
+    placed = frame.with_row_index("_line", table.first_line).with_columns(_table=pl.lit(0))
+    frame = within_reach(placed, columns, Notes((table.file,))).select(list(columns))
+    return frame.with_columns(pl.col(pl.Datetime).dt.date()).cast(pl.String).with_columns(pl.all().str.strip_chars())
 
 
 def known_times(

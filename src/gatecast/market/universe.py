@@ -16,6 +16,7 @@ from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
 from gatecast.market.bars import session_date
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import is_file, read_tables, shown_path
+from gatecast.market.times import texts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,15 +45,7 @@ def read_universe(path: str | Path) -> pl.DataFrame:
         advice = "It needs the columns symbol, from and to; an empty cell of the last two is an open end."
         raise BarsFileError(f"no universe file; found: {found}.", file=path, line=1, advice=advice)
     own = {"symbol": named, "from": columns["from"], "to": columns["to"]}
-    for name in own.values():
-        if table.frame.schema[name].is_nested() or table.frame.schema[name] in (pl.Object, pl.Binary):
-            advice = "Convert it to text or dates."
-            raise BarsFileError(f"the column holds {table.frame.schema[name]}.", file=path, column=name, advice=advice)
-    rows = table.frame.select(pl.col(name).alias(ours) for ours, name in own.items())
-    rows = rows.with_columns(pl.col(pl.Datetime).dt.date()).cast(pl.String)
-    rows = rows.with_columns(pl.all().str.strip_chars()).with_columns(
-        pl.when(pl.col(name) != "").then(name).alias(name) for name in own
-    )
+    rows = texts_of(table, own).with_columns(pl.when(pl.col(name) != "").then(name).alias(name) for name in own)
     dates = rows.with_columns(pl.col("from", "to").str.to_date("%Y-%m-%d", strict=False))
     _refuse_unsound(rows, dates, table, own)
     stays = dates.filter(pl.col("symbol").is_not_null())

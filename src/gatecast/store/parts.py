@@ -6,6 +6,7 @@
 ├── experiment.toml         the settings, commented; `gatecast run <run>/experiment.toml` does it again
 ├── provenance.json         hashes of data and settings, versions, seeds, the clock
 ├── scores.json             verdicts and every number of the report
+├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet  actions.parquet
 ├── forecasts.parquet  signals.parquet  weights.parquet  equity.parquet  bars.parquet
 ├── book.parquet            what the book held, where there is one
 ├── models/<asset class>/<model>.safetensors and .json     the fit in force
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "gatecast run", 1
 MANIFEST, PAGE = "manifest.json", "report.html"
 FORECASTS, FRAMES = "forecasts.parquet", ("signals", "weights", "equity", "bars")
+ACTIONS = "actions.parquet"
 BOOK = "book.parquet"
 """What the book held; a run without a book has none."""
 MANIFEST_BYTES = 10_000_000

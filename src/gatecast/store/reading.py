@@ -22,12 +22,12 @@ from gatecast.files import full_path
 from gatecast.forecasting.panel import FORMER_NAMES
 from gatecast.forecasting.walkforward import Issued
 from gatecast.formats import refuse_infinite, refuse_table
-from gatecast.market.actions import recorded_delistings
+from gatecast.market.actions import WHOLE, read_actions, recorded_delistings
 from gatecast.provenance import hash_of_bars
 from gatecast.runs import Run, without_doubtful
 from gatecast.store import schema
 from gatecast.store.issued import is_path
-from gatecast.store.parts import BOOK, FORECASTS, Parts, models_of
+from gatecast.store.parts import ACTIONS, BOOK, FORECASTS, Parts, models_of
 from gatecast.store.writing import OF_CLASSES, TIME
 from gatecast.trading.book import no_holdings
 
@@ -83,7 +83,20 @@ def _run_of(parts: Parts) -> Run:
     except ValueError as error:
         raise parts.fault(FORECASTS, str(error)) from None
     experiment = experiment_of(parts, provenance)
-    return Run(experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=parts.folder, book=book)
+    return Run(
+        experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=parts.folder,
+        book=book, actions=_actions_of(parts),
+    )  # fmt: skip
+
+
+def _actions_of(parts: Parts) -> pl.DataFrame | None:
+    """The actions among the parts; None where an older version wrote them without."""
+    if ACTIONS not in parts:
+        return None
+    try:
+        return read_actions(parts.table(ACTIONS, WHOLE))
+    except BarsError as error:
+        raise parts.fault(ACTIONS, str(error)) from None
 
 
 def _refuse_missing(parts: Parts, name: str, table: pl.DataFrame) -> None:
@@ -189,7 +202,7 @@ def chain_of(run: Run | str | Path) -> Chain:
     True
     """
     run = run if isinstance(run, Run) else load_run(run)
-    actions = _delistings_of(run)
+    actions = _delistings_of(run) if run.actions is None else run.actions
     return without_doubtful(
         run, make_chain(run.experiment, run.bars, actions=actions, past=past_of(run), refit="never")
     )

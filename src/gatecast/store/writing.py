@@ -22,10 +22,11 @@ from gatecast.compute.disk import StoredFile
 from gatecast.errors import StoreError
 from gatecast.files import full_path, sha256_of, sync_folder, write
 from gatecast.forecasting.forecaster import state_of
+from gatecast.market.actions import with_terms
 from gatecast.runs import Run
 from gatecast.settings import to_toml
 from gatecast.store.folders import check_place, locked, previous, swap, written_beside
-from gatecast.store.parts import BOOK, FORECASTS, FORMAT, FRAMES, MANIFEST, PAGE, VERSION, Parts
+from gatecast.store.parts import ACTIONS, BOOK, FORECASTS, FORMAT, FRAMES, MANIFEST, PAGE, VERSION, Parts
 from gatecast.store.schema import Provenance
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def _parts(run: Run) -> dict[str, bytes | StoredFile]:
     """The parts of `run_parts`, of which the largest may be a file."""
     parts: dict[str, bytes | StoredFile] = {FORECASTS: run.forecasts_parquet}
     parts |= {f"{name}.parquet": _parquet(getattr(run, name)) for name in FRAMES}
+    if run.actions is not None:
+        parts[ACTIONS] = _parquet(with_terms(run.actions))
     parts |= {BOOK: _parquet(run.book)} if len(run.book) else {}
     parts["scores.json"] = json_part(run.scores)
     parts["provenance.json"] = json_part(run.provenance)

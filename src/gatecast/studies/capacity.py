@@ -28,6 +28,11 @@ MOST_TIMES = 100
 CAPITALS = (1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
 """Money that the book starts with."""
 
+NO_ACTIONS = (
+    "An older version saved this run without its actions of companies: dividends and splits are not counted here, so "
+    "that figures may differ from the report. Run it again to have them."
+)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -54,6 +59,7 @@ class Capacity:
     """Net results over multiples of the costs, and over the capital, of the same forecasts since the same session.
 
     `without_volume`: symbols of which no volume is known, so that their impact does not grow with the capital.
+    `actions_known`: whether the actions of companies that the run was made with are known.
     """
 
     since: date
@@ -61,6 +67,7 @@ class Capacity:
     costs: tuple[Point, ...]
     capital: tuple[Point, ...]
     without_volume: tuple[str, ...] = ()
+    actions_known: bool = True
 
     @property
     def best(self) -> float:
@@ -87,6 +94,7 @@ class Capacity:
         unknown = ", ".join(self.without_volume[:4]) + (" and others" if len(self.without_volume) > 4 else "")
         why = f"No volume is known of {unknown}: what trading them moves the price does not grow with the capital here."
         last = [why] if unknown else []
+        last += [] if self.actions_known else [NO_ACTIONS]
         most = max(self.capital, key=lambda one: one.excess * one.capital)
         if self.best == 0:
             return [first, "It earns more than cash with none of the amounts tried.", *last]
@@ -111,12 +119,13 @@ def capacity(
     capitals: Sequence[float] = CAPITALS,
     since: date | None = None,
     jobs: int = 1,
+    actions_known: bool = True,
 ) -> Capacity:
     """The book of a chain at multiples of its costs and at other capitals; forecasts, core and settings stay.
 
     Caps, lots, least commissions, the share of volume that may be traded, and impact are those of each capital; nothing
     is scaled from one result to another. `since`: session of the first close; None: the first with a forecast. `jobs`:
-    processes at once. Each point takes as long as one line of the run's book.
+    processes at once. Each point takes as long as one line of the run's book. `actions_known`: see `Capacity`.
 
     Raises `SettingsError` where there is no book, as without a core or a forecast of it, and for a multiple or capital
     out of range.
@@ -154,6 +163,7 @@ def capacity(
     return Capacity(
         sessions.days[begin], settings.money.currency, tuple(points[times, own] for times in costs),
         tuple(points[1.0, capital] for capital in capitals), without_volume(sessions, core[begin:]),
+        actions_known,
     )  # fmt: skip
 
 

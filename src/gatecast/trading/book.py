@@ -300,13 +300,23 @@ def _loans(
 
 
 def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid: Grid) -> None:
-    """Returns of the first session of a next contract, from its own close before."""
+    """Returns of the first session of a next contract, from its own close before. Raises `BarsError` where it has none.
+
+    That is so where the gap is as large as the old contract's close, or larger.
+    """
     before = forward_filled(grid.close)
     for day, booked in events.items():
         for one in (one for one in booked if isinstance(one, Roll)):
             row, column = grid.days.index(day), grid.symbols.index(one.symbol)
-            if row and np.isfinite(returns[row, column]):
-                returns[row, column] = grid.close[row, column] / (before[row - 1, column] + one.gap) - 1
+            if not row or np.isnan(returns[row, column]):
+                continue
+            old = float(before[row - 1, column])
+            if not old + one.gap > 0:
+                raise BarsError(
+                    f"{one.symbol!r}: the roll of {day} has the gap {one.gap:g}, the contract before closed at "
+                    f"{old:g}: the close of the next one before would not be above 0. Correct the gap."
+                )
+            returns[row, column] = grid.close[row, column] / (old + one.gap) - 1
 
 
 def _of_the_book(actions: pl.DataFrame, symbols: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -514,7 +524,7 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
     for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed & sessions.inside, strict=True):
         state = state.after(day, returns, listed, settings)
         weights.append(state.weights)
-    return np.array(weights)
+    return np.array(weights, np.float64).reshape(sessions.grid.close.shape)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gatecast.market.classes import asset_class as find_class
 from gatecast.settings import Settings
-from gatecast.trading.terms import Contract, InterestRate, Loan, RollDate, Row, read_rows
+from gatecast.trading.terms import (
+    Contract,
+    Currency,
+    InterestRate,
+    Loan,
+    RollDate,
+    Row,
+    read_rows,
+    refuse_contradicting,
+)
 
 BASIS_POINT = 1e-4
 BasisPoints = Annotated[float, Field(ge=0, le=10_000)]
@@ -63,7 +72,7 @@ class MoneySettings(Settings):
 (interest on cash without spread, a fraction a year).
     """
 
-    currency: str = "USD"
+    currency: Currency = "USD"
     """currency of the book, in which all money is counted"""
     commission_bps: BasisPoints | None = Field(default=None, examples=[0.5])
     """basis points of the value traded, a side; left out: the class's"""
@@ -100,7 +109,7 @@ class MoneySettings(Settings):
     nothing"""
     withholding: Fraction = 0.15
     """share of a long holding's dividends that is withheld, for symbols without a share of their own"""
-    currencies: dict[str, Annotated[str, Field(pattern="^[A-Za-z]{3}$")]] = Field(default={}, examples=[{"SIE": "EUR"}])
+    currencies: dict[str, Currency] = Field(default={}, examples=[{"SIE": "EUR"}])
     """symbol and currency of its prices, GBX for pence, where that is not the book's; a column currency of the symbols
     file says it as well"""
     borrow: str | tuple[Loan, ...] | None = Field(default=None, examples=["borrow.csv"])
@@ -114,6 +123,13 @@ class MoneySettings(Settings):
     rolls: str | tuple[RollDate, ...] | None = Field(default=None, examples=["rolls.csv"])
     """a table of symbol, date and gap: the first session of each next contract, and its close of the session before
     less that of the old one"""
+
+    @field_validator("borrow", "rates", "contracts", "rolls", mode="after")
+    @classmethod
+    def _refuse_contradicting(cls, rows: str | tuple[Row, ...] | None) -> str | tuple[Row, ...] | None:
+        if isinstance(rows, tuple):
+            refuse_contradicting(rows)
+        return rows
 
     def with_files_read(self) -> Self:
         """The same with the rows of the files that settings name, so that settings travel without them."""

@@ -121,7 +121,7 @@ class Instruments:
         last_bars: symbol -> session of its last bar, so that a splice of contracts is seen.
 
         Raises `BarsError` for a future without a contract, a splice of contracts without dates of rolls, a table
-        without its columns, and a multiplier that is not above 0.
+        without its columns, and a multiplier out of range.
 
         >>> Instruments.of({"ES=F": "future"}, MoneySettings())
         Traceback (most recent call last):
@@ -153,8 +153,9 @@ without it.
                 "half_spread": _bps(settings.half_spread_bps, known.half_spread_bps),
                 "borrow": _bps(settings.borrow_bps_per_year, known.borrow_bps_per_year) if funded else 0.0,
             })  # fmt: skip
-        names = [one.name for one in fields(cls) if one.name not in ("symbols", "currency")]
-        arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in names}
+        kinds = {one.name: bool if one.type == "BoolArray" else float for one in fields(cls)}
+        names = [name for name in kinds if name not in ("symbols", "currency")]
+        arrays: dict[str, Any] = {name: np.array([row[name] for row in rows], kinds[name]) for name in names}
         return cls(symbols=tuple(classes), currency=tuple(row["currency"] for row in rows), **arrays)
 
     @cached_property
@@ -208,8 +209,8 @@ def _refuse_unknown_terms(
             )
         return
     multiplier = contract["multiplier"]
-    if multiplier is None or not 0 < multiplier < math.inf:
-        raise BarsError(f"{symbol!r}: the multiplier of a contract is a number above 0, got {multiplier}.")
+    if multiplier is None or not 1e-9 <= multiplier <= 1e9:
+        raise BarsError(f"{symbol!r}: the multiplier of a contract is a number from 1e-9 to 1e9, got {multiplier}.")
     last = contract["last_trade"]
     if contract.get("funding_hours") or rolled or (last is not None and (last_bar is None or last_bar <= last)):
         return

@@ -19,14 +19,23 @@ from gatecast.market.columns import MISSING
 from gatecast.market.reading import as_day
 from gatecast.market.spellings import snake
 from gatecast.market.tables import is_file, read_tables, shown_path
+from gatecast.market.times import texts_of
 from gatecast.settings import Settings
 
+Currency = Annotated[str, Field(pattern="^[A-Za-z]{3}$")]
+"""Three letters, such as EUR."""
 MOST_ROWS = 3000
 """Rows of a table that settings hold."""
 
 
 class Row(Settings):
     """A row of a table."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Its symbol or currency, and its date where it has one: a table has one such row."""
+        names = (next(iter(type(self).model_fields)), "date")
+        return tuple(str(getattr(self, name)) for name in names if name in type(self).model_fields)
 
     @field_validator("date", "last_trade", mode="after", check_fields=False)
     @classmethod
@@ -52,7 +61,7 @@ class Loan(Row):
 class InterestRate(Row):
     """The interest rate of a currency, from the session after a date on, up to the currency's next row."""
 
-    currency: str
+    currency: Currency
     """currency"""
     date: date
     """day at whose close the row is known"""
@@ -65,11 +74,11 @@ class Contract(Row):
 
     symbol: str
     """symbol"""
-    multiplier: Annotated[float, Field(gt=0, le=1e9)]
+    multiplier: Annotated[float, Field(ge=1e-9, le=1e9)]
     """money that one contract gains when the price rises by 1"""
     tick: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """least step of the price"""
-    currency: str | None = None
+    currency: Currency | None = None
     """currency of the price; left out: that of the book"""
     margin: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """money a contract that is tied up, in its currency"""
@@ -110,31 +119,40 @@ def read_rows(path: str | Path, kind: type[R]) -> tuple[R, ...]:
         advice = f"It needs the columns {', '.join(needed)}."
         raise BarsFileError(f"no column {missing[0]}; found: {found}.", file=path, line=1, advice=advice)
     own = {name: columns[name] for name in kind.model_fields if name in columns}
-    for name in own.values():
-        if table.frame.schema[name].is_nested() or table.frame.schema[name] in (pl.Object, pl.Binary):
-            raise BarsFileError(
-                f"the column holds {table.frame.schema[name]}.", file=path, column=name, advice="Convert it to text."
-            )
-    whole = pl.col(pl.Datetime).dt.date()
-    frame = table.frame.select(own.values()).with_columns(whole).cast(pl.String).rename({v: k for k, v in own.items()})
-    rows = []
-    for line, texts in enumerate(frame.iter_rows(named=True), table.first_line):
-        given = {name: text.strip() for name, text in texts.items() if text and text.strip().lower() not in MISSING}
+    rows = dict[tuple[str, ...], R]()
+    for line, texts in enumerate(texts_of(table, own).iter_rows(named=True), table.first_line):
+        given = {name: text for name, text in texts.items() if text and text.lower() not in MISSING}
         if not given:
             continue
         if name := next((name for name in needed if name not in given), ""):
             raise BarsFileError("the cell is empty.", file=path, line=line, column=own[name], advice="Fill it.")
         try:
-            rows.append(kind(**given))
+            row = kind(**given)
+            refuse_contradicting([*filter(None, [rows.get(row.key)]), row])
         except SettingsError as error:
             raise BarsFileError(str(error), file=path, line=line, advice="Correct the row, or leave it out.") from None
-    rows = _changes(rows)
-    if len(rows) > MOST_ROWS:
+        rows[row.key] = row
+    changes = _changes(list(rows.values()))
+    if len(changes) > MOST_ROWS:
         raise BarsFileError(
-            f"{len(rows):,} rows; at most {MOST_ROWS:,} are taken.", file=path,
+            f"{len(changes):,} rows; at most {MOST_ROWS:,} are taken.", file=path,
             advice="Keep the rows of the symbols that are held, and of dates on which something changes.",
         )  # fmt: skip
-    return tuple(rows)
+    return tuple(changes)
+
+
+def refuse_contradicting(rows: Sequence[Row]) -> None:
+    """Raises `SettingsError` for two rows of one symbol or currency and date that say different things.
+
+    >>> refuse_contradicting([RollDate(symbol="A", date="2024-03-01", gap=gap) for gap in (1, 2)])
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: two rows of A and 2024-03-01 differ: give one.
+    """
+    first = dict[tuple[str, ...], Row]()
+    for row in rows:
+        if first.setdefault(row.key, row) != row:
+            raise SettingsError(f"two rows of {' and '.join(row.key)} differ: give one.")
 
 
 def _changes(rows: Sequence[R]) -> list[R]:
