@@ -142,6 +142,19 @@ def cut(text: str, longest: int = LONGEST_VALUE) -> str:
     return text[:longest].encode("utf-8", "backslashreplace").decode() + rest
 
 
+def described(error: BaseException) -> str:
+    """The kind of an error of others and the first line of its text, without what may be a secret of an address.
+
+    >>> described(OSError("no such library\\nat all")), described(KeyError())
+    ('OSError: no such library', 'KeyError')
+    """
+    try:
+        line = hidden(str(error).strip().partition("\n")[0])
+    except Exception:  # a class of others' may fail to describe itself
+        line = ""
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
 def hidden(address: str) -> str:
     """The text without what may be a secret of an address in it: who connects, and whatever follows a question mark.
 

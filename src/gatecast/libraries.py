@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from importlib.util import find_spec
+from importlib import import_module
 from threading import Lock
+from typing import Any
 
-from gatecast.errors import SettingsError
+from gatecast.errors import PluginError, described
 
 _importing = Lock()
 
@@ -49,19 +50,31 @@ def _without(name: str, importing: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def require(package: str, needed_by: str) -> None:
-    """Raises `SettingsError` where a package is not installed; the extra of gatecast's that has it goes by its name.
+def require(package: str, needed_by: str, has: str = "__version__") -> Any:
+    """A package, imported; raises `PluginError` where it is not installed, cannot be imported, or is another one.
 
-    >>> require("numpy", "the model 'lstm'")
+    The extra of gatecast's that has it goes by its name. `has`: a name that the package must have.
+
+    >>> require("numpy", "the model 'lstm'").__name__
+    'numpy'
     >>> require("torsh", "the model 'tft'")
     Traceback (most recent call last):
         ...
-    gatecast.errors.SettingsError: the model 'tft' needs the package torsh, which is not installed. Install it: \
+    gatecast.errors.PluginError: the model 'tft' needs the package torsh, which is not installed. Install it: \
 pip install 'gatecast[torsh]'.
     """
-    there = sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None
-    if not there:
-        raise SettingsError(
-            f"{needed_by} needs the package {package}, which is not installed. Install it: pip install "
-            f"'gatecast[{package}]'."
+    why, again = "", " again"
+    try:
+        module = import_module(package)
+        if not hasattr(module, has):
+            why = f"which is there without {has!r}: another package or file has its name"
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            why, again = "which is not installed", ""
+        else:
+            why = f"which cannot be imported ({described(error)})"
+    if why:
+        raise PluginError(
+            f"{needed_by} needs the package {package}, {why}. Install it{again}: pip install 'gatecast[{package}]'."
         )
+    return module

@@ -10,7 +10,7 @@ import pytest
 
 from gatecast.audits.leaks import Audit, Leak, knowing_columns, with_knowing
 from gatecast.evaluation.knowing import beyond_luck, knowing, most_to_blame
-from gatecast.market import synthetic
+from gatecast.market import read_bars, synthetic
 from gatecast.samples.features import DEFAULT_FEATURES, register
 from gatecast.samples.features.catalogue import FEATURES
 
@@ -198,3 +198,12 @@ def test_the_features_most_to_blame_come_first() -> None:
     ((name, share), *_) = most_to_blame(bars, ("ret_log_1", "x"), 5)
     assert name == "x"
     assert share > 0.8
+
+
+def test_a_column_of_the_last_move_is_no_leak_where_variance_rises_after_falls() -> None:
+    """On the embedded indices: the last return, that of a week, whether the price fell."""
+    bars = read_bars("embedded", start="2005-01-01", symbols=["SP500"])
+    move = pl.col("close").log().diff()
+    columns = {"last": move, "week": move.rolling_sum(5), "fell": (move < 0).cast(pl.Float64)}
+    known = knowing(bars.with_columns(**columns), list(columns))
+    assert known == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,9 @@ def test_pandas_zones_and_spellings() -> None:
         ("date,direction\n2000-01-09,0.5\n", 2, "no bar on 2000-01-09"),
         (f"date,quantile,value\n{DAYS[50]},1.5,0\n", 2, "no quantile"),
         (f"date,quantile,value\n{DAYS[50]},0.1,0\n{DAYS[50]},0.9,-1\n", 3, "below that of a lower level"),
+        (f"date,step,return\n{DAYS[50]},,0.1\n", 2, "no number of bars ahead"),
+        (f"date,step,return\n{DAYS[50]},2.5,0.1\n", 2, "no number of bars ahead"),
+        (f"date,return\n{DAYS[50]},1e200\n", 2, "no forecast"),
         (f"date,net\n{DAYS[50]},0.01\n{DAYS[51]},-2\n", 3, "no net return of a day"),
         (f"date,net\n{DAYS[50]},0.01\n{DAYS[50]},0.02\n", 2, "the day is there twice"),
     ],
@@ -85,3 +89,20 @@ def test_several_symbols_need_a_column_of_them() -> None:
 def test_pinball_is_the_absolute_error_at_the_median() -> None:
     answer = np.random.default_rng(0).standard_normal(50)
     assert np.allclose(2 * pinball(0.5, np.zeros(50), answer), np.abs(answer))
+
+
+@pytest.mark.parametrize("text", ["date,return\n", f"date,return\n{DAYS[50]},\n"])
+def test_a_file_without_a_forecast_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="has no forecast"):
+        read_outside(file_of(tmp_path, text), BARS, horizon=5)
+
+
+def test_columns_of_a_type_that_says_nothing_are_refused() -> None:
+    table = pl.DataFrame({"date": [DAYS[50]], "return": [timedelta(days=1)]})
+    with pytest.raises(BarsFileError, match="the column holds Duration"):
+        read_outside(table, BARS, horizon=5)
+
+
+def test_a_profit_is_of_the_day_that_it_was_written_for() -> None:
+    late = pl.DataFrame({"time": ["2001-03-05T23:30:00-05:00"], "net": [0.01]})
+    assert str(read_outside(late, BARS).rows["day"][0]) == "2001-03-05"

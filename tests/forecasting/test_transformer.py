@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,7 @@ import torch
 from sklearn.metrics import log_loss, mean_pinball_loss
 from torch import nn
 
-from gatecast.errors import SettingsError, StoreError
+from gatecast.errors import PluginError, SettingsError, StoreError
 from gatecast.forecasting.forecaster import Task, from_state, state_of
 from gatecast.forecasting.models.tft import TFT, FittedTFT, Network, Outputs, initial_weights, network_loss
 from gatecast.forecasting.schedule import Fold, Schedule
@@ -117,6 +119,16 @@ def test_the_store_gives_back_the_same_and_refuses_another(fitted: FittedTFT, fo
     assert same(back.predict(fold.data, fold.test), fitted.predict(fold.data, fold.test))
     with pytest.raises(StoreError, match="tft"):
         from_state({**arrays, "weights.steps": arrays["weights.steps"][1:]}, settings)
+
+
+def test_a_fit_that_forecasts_where_torch_cannot_be_imported_says_so(
+    fitted: FittedTFT, fold: Fold, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libc10.so: no such file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(PluginError, match=r"\(OSError: libc10.so: no such file\). Install it again: pip install"):
+        fitted.predict(fold.samples, fold.test[:1])
 
 
 def test_a_fit_is_kept_for_the_folds_that_follow_and_cores_change_nothing(fold: Fold) -> None:

@@ -57,6 +57,22 @@ def test_other_settings_hold_from_a_refit_on_until_it_is_rolled_back(
     assert Store.open(store).check() == []
 
 
+def test_a_file_with_one_setting_changes_that_alone(
+    feed: Feed, gatecast: Command, store: Path, closes: list[datetime], month: int, tmp_path: Path
+) -> None:
+    feed(month - 3)
+    before = Store.open(store).experiment
+    (tmp_path / "one.toml").write_text("[selection]\nminimum_days = 77\n")
+    now = ("--now", (closes[month - 3] + HOUR).isoformat(), "--json")
+    done = gatecast("retrain", store, "--settings", tmp_path / "one.toml", *now)
+    assert done.status == 0, done.err
+    after = Store.open(store).experiment
+    assert after.selection.minimum_days == 77
+    assert after == before.replace(selection=after.selection)
+    (tmp_path / "one.toml").write_text("[selection]\nminimum_days = -1\n")
+    assert gatecast("retrain", store, "--settings", tmp_path / "one.toml", *now).status == 2
+
+
 def test_settings_of_forecasts_are_refused_and_nothing_has_changed(
     feed: Feed, gatecast: Command, store: Path, given: Callable[[Experiment], Path], closes: list[datetime], month: int
 ) -> None:

@@ -18,18 +18,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import pandas
 import polars as pl
 import pytest
 
 from gatecast.cli.unforeseen import sentence_of
-from gatecast.errors import BarsError, SettingsError
-from gatecast.live import Round, update, watch
+from gatecast.errors import BarsError, SettingsError, StoreError
+from gatecast.live import Fetched, Round, fetch, update, watch
 from gatecast.live.alerts import each_of, mail, webhook
 from gatecast.market import read_bars
+from gatecast.market.vendors import VENDORS, Vendor
 from gatecast.store import Store
-from tests.live.conftest import HOUR, Command, settings
+from tests.live.conftest import HOUR, Command, files, settings
 from tests.live.test_watch import dropped, looked
 
+Odd = list[Callable[[pl.DataFrame], Any]]
 CANARY = "c4n4ry-t0ken"
 YFINANCE = """
 import json, urllib.request
@@ -277,19 +280,181 @@ def test_fetch_makes_a_store_and_goes_on_where_it_was_stopped(
     assert not store.with_name("store.fetched").exists()
 
 
-def test_fetch_keeps_what_came_when_the_store_refuses_and_asks_for_it_no_more(
-    packages: None, exchange: Exchange, until: Answers, closes: list[datetime], month: int, tmp_path: Path,
-    gatecast: Command,
+@pytest.mark.parametrize("fault", ["interrupted", "full"])
+def test_fetch_keeps_what_came_when_it_is_stopped_and_asks_for_it_no_more(
+    fault: str, packages: None, exchange: Exchange, until: Answers, closes: list[datetime], month: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     exchange.answers = until(month - 3)
-    words = ("fetch", "B1_0", "B1_1", "--into", tmp_path / "store", "--pause", 0, "--stamp", "close", "--json")
-    words = (*words, "--now", (closes[month - 3] + HOUR).isoformat())
-    assert gatecast(*words, "--asset-class", "nonsense").status == 2
+
+    def again() -> Fetched:
+        return fetch(
+            ["B1_0", "B1_1"], tmp_path / "store", pause_seconds=0, now=closes[month - 3] + HOUR,
+            options={"stamp": "close", "asset_class": "index"},
+        )  # fmt: skip
+
+    raised = KeyboardInterrupt() if fault == "interrupted" else StoreError("no room")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise raised
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["gatecast.live.fetch"], "update", stopped)
+        with pytest.raises(type(raised)):
+            again()
+    assert len(list((tmp_path / "store.fetched").iterdir())) == 2
     count = len(exchange.asked)
-    done = gatecast(*words, "--asset-class", "index")
-    assert done.status == 0
+    done = again()
     assert len(exchange.asked) == count
-    assert {one["kept"] for one in done.json["symbols"].values()} == {True}
+    assert {one["kept"] for one in done.symbols.values()} == {True}
+    assert not (tmp_path / "store.fetched").exists()
+
+
+def test_fetch_asks_again_for_what_a_store_refused(
+    packages: None, exchange: Exchange, until: Answers, plain: Path, closes: list[datetime], month: int,
+    gatecast: Command,
+) -> None:  # fmt: skip
+    words = (
+        "fetch",
+        "B1_0",
+        "B1_1",
+        "--into",
+        plain,
+        "--pause",
+        0,
+        "--stamp",
+        "close",
+        "--asset-class",
+        "index",
+        "--json",
+    )
+    words = (*words, "--now", (closes[month - 3] + HOUR).isoformat())
+    right = until(month - 3)
+    exchange.answers = {name: [[*row[:2], -1.0, *row[3:]] for row in rows] for name, rows in right.items()}
+    before = files(plain)
+    refused = gatecast(*words)
+    assert refused.status == 2
+    assert files(plain).keys() == before.keys()
+    assert not plain.with_name("plain.fetched").exists()
+    exchange.answers = {**right, "B1_1": exchange.answers["B1_1"]}
+    half = gatecast(*words)
+    assert half.status == 1
+    assert {name: one["kept"] for name, one in half.json["symbols"].items()} == {"B1_0": False}
+    assert list(half.json["missing"]) == ["B1_1"]
+    exchange.answers = right
+    assert gatecast(*words).json["missing"] == {}
+
+
+@pytest.mark.parametrize("what", ["a file", "a run", "a full folder", "/"])
+def test_fetch_asks_nothing_for_a_place_where_no_store_can_be(
+    what: str, packages: None, exchange: Exchange, tmp_path: Path, gatecast: Command
+) -> None:
+    place = Path("/") if what == "/" else tmp_path / "here" / "place"
+    if what != "/":
+        place.parent.mkdir()
+        file = place if what == "a file" else place / ("scores.json" if what == "a run" else "mine.txt")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+    answer = gatecast("fetch", "SPY", "--into", place, "--pause", 0)
+    assert (answer.status, "Traceback" in answer.err, exchange.asked) == (2, False, [])
+    assert what == "/" or list(place.parent.iterdir()) == [place]
+
+
+class Mute(Exception):
+    """An error that cannot be told."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.fixture
+def odd() -> Iterator[Odd]:
+    """A vendor of one's own that gives for A what it is told to make of the right table, and for others that table."""
+    days = [datetime(2024, 1, 1) + timedelta(days=number) for number in range(30)]
+    prices = pl.Series([100.0 + number % 3 for number in range(30)])
+    columns = dict.fromkeys(("open", "high", "low", "close"), prices)
+    makes: list[Callable[[pl.DataFrame], Any]] = []
+
+    class Own(Vendor):
+        kind = "odd"
+
+        def fetch(self, request: str, *, symbols: Any, start: Any, end: Any) -> Any:
+            table = pl.DataFrame({"symbol": symbols[0], "time": days, **columns, "volume": 1.0})
+            return makes[0](table) if symbols[0] == "A" else table
+
+    VENDORS.add(Own)
+    yield makes
+    VENDORS.remove("odd")
+
+
+def raises(error: BaseException) -> Callable[[pl.DataFrame], Any]:
+    def fail(_: pl.DataFrame) -> Any:
+        raise error
+
+    return fail
+
+
+ZONED = pl.col("time").dt.replace_time_zone("UTC")
+
+
+def half_zoned(table: pl.DataFrame) -> Any:
+    """Every second time of a pandas frame with a zone."""
+    days = [day.replace(tzinfo=UTC) if number % 2 else day for number, day in enumerate(table["time"])]
+    return table.drop("time").to_pandas().assign(time=pandas.Series(days, dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda _: None, "got NoneType"), (lambda _: "bars.csv", "got str"), (lambda _: 7, "got int"),
+        (lambda table: [table], "got list"), (lambda table: table.to_dict(), "got dict"),
+        (lambda table: table["close"], "got Series"), (lambda table: table.to_numpy(), "got ndarray"),
+        (lambda table: table.clear(), "no bars"), (lambda table: table.drop("close"), "no column for"),
+        (lambda table: table.with_columns(symbol=pl.lit("ZZZ")), "rows of 'ZZZ'"),
+        (lambda table: pl.concat([table, table.with_columns(symbol=pl.lit("B"))]), "rows of 'A', 'B'"),
+        (lambda table: table.drop("symbol"), "no column of symbols"),
+        (lambda table: table.with_columns(symbol=pl.lit(None)), "rows of None"),
+        (lambda table: table.with_columns(symbol=pl.concat_list("symbol")), "holds objects"),
+        (lambda table: table.with_columns(pl.Series("more", [{}] * 30, dtype=pl.Object)), "holds objects"),
+        (lambda table: table.lazy().select("nothing"), "ColumnNotFoundError"),
+        (lambda table: table.to_pandas().iloc[:, [0, 1, 2, 3, 4, 5, 5, 6]], "twice"),
+        (lambda table: table.with_columns(time=pl.lit("no time")), "no time"),
+        (lambda table: table.with_columns(time=pl.lit(datetime(2999, 1, 1))), "2999"),
+        (raises(Mute()), "gave no bars for '': Mute."), (raises(SystemExit(3)), "SystemExit: 3"),
+    ],
+)  # fmt: skip
+def test_what_a_vendor_gives_that_is_no_table_of_the_symbol_is_said_and_the_others_are_stored(
+    make: Callable[[pl.DataFrame], Any], why: str, odd: Odd, tmp_path: Path, gatecast: Command
+) -> None:
+    odd.append(make)
+    words = ("--into", tmp_path / "store", "--vendor", "odd", "--pause", 0, "--asset-class", "index", "--json")
+    alone = gatecast("fetch", "A", *words, "--stamp", "close", "--timezone", "UTC", "--now", "2024-02-01T00:00+00:00")
+    assert (alone.status, why in alone.said) == (2, True), alone.err
+    assert list(tmp_path.iterdir()) == []
+    done = gatecast(
+        "fetch", "A", "C", *words, "--stamp", "close", "--timezone", "UTC", "--now", "2024-02-01T00:00+00:00"
+    )
+    assert done.status == 1
+    assert why in done.json["missing"]["A"]
+    assert {name: one["rows"] for name, one in done.json["symbols"].items()} == {"C": 30}
+    assert dict(Store.open(tmp_path / "store").state.symbols) == {"C": "index"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda table: table.lazy(), lambda table: table.with_columns(ZONED), lambda table: table.to_pandas(), half_zoned],
+)
+def test_tables_of_any_kind_are_stored_beside_each_other(
+    make: Callable[[pl.DataFrame], Any], odd: Odd, tmp_path: Path
+) -> None:
+    odd.append(make)
+    done = fetch(
+        ["A", "C"], tmp_path / "store", vendor="odd", pause_seconds=0, now=datetime(2024, 2, 1, tzinfo=UTC),
+        options={"asset_class": "index", "stamp": "close", "timezone": "UTC"},
+    )  # fmt: skip
+    assert {name: (one["rows"], one["first"], one["last"]) for name, one in done.symbols.items()} == dict.fromkeys(
+        ("A", "C"), (30, "2024-01-01", "2024-01-30")
+    )
 
 
 def test_fetch_asks_three_times_and_says_why_there_is_nothing(

@@ -12,10 +12,12 @@ import pytest
 from scipy import stats
 
 from gatecast.cli.app import execute
+from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.power import UNDECIDABLE, power_of
 from gatecast.evaluation.verdict import BEYOND
 from gatecast.market import synthetic
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.metrics.significance import BOUND
 from gatecast.studies.judging import Judgement, judge_forecasts
 
@@ -89,7 +91,7 @@ def test_dates_a_bar_early_are_noticed(files: Path, capsys: pytest.CaptureFixtur
     status, said = command(files, "early.csv", "--horizon", "5", "--copies", "0", capsys=capsys)
     assert status == 3
     assert said["doubtful"]
-    assert any("one bar early" in one for one in said["models"]["early"]["leaks"])
+    assert any("follows the x of the bar after its own" in one for one in said["models"]["early"]["leaks"])
     assert said["models"]["early"]["verdicts"]["return"]["verdict"] == "void: a leak was found"
 
 
@@ -133,6 +135,98 @@ def test_profits_of_holding_the_market_have_no_alpha() -> None:
     assert held.verdicts["strategy"].beta == pytest.approx(0.5, abs=0.01)
     assert knowing.verdicts["strategy"].verdict == "too good: look for a leak"
     assert knowing.doubtful
+
+
+RANGES = synthetic.b1(1500, seed=4, r2=0.01)
+RANGE = (RANGES["high"] / RANGES["low"]).log().to_numpy() ** 2 / (4 * np.log(2))
+
+
+def smoothed(values: FloatArray) -> FloatArray:
+    """An exponential mean."""
+    return pl.Series(values).ewm_mean(alpha=0.1).to_numpy()
+
+
+@pytest.mark.parametrize(
+    ("values", "doubtful"),
+    [
+        (smoothed(RANGE), False),
+        (np.r_[smoothed(RANGE)[1:], np.nan], True),
+        (0.5 * smoothed(RANGE) + 0.5 * np.r_[RANGE[1:], np.nan], True),
+        (np.r_[RANGE[1:], np.nan], True),
+    ],
+    ids=["honest", "a bar early", "half the next range", "the answer"],
+)
+def test_a_variance_that_knows_the_next_range_is_noticed(values: FloatArray, doubtful: bool) -> None:
+    with unrecorded():
+        found = judge_forecasts(
+            table_of(np.maximum(values, 1e-8), RANGES, "volatility"), RANGES, horizon=1, name="mine", copies=0
+        )
+    assert found.doubtful == doubtful
+
+
+def test_quantiles_whose_width_knows_the_move_are_a_leak() -> None:
+    coming = np.abs(pl.Series(np.log(BARS["close"].to_numpy())).diff(5).shift(-5).to_numpy())
+    rows = [table_of(sign * (0.01 + 0.5 * coming), head="value").with_columns(quantile=0.5 + 0.4 * sign)
+            for sign in (-1, 0, 1)]  # fmt: skip
+    with unrecorded():
+        found = judge_forecasts(pl.concat(rows).fill_nan(None), BARS, horizon=5, name="mine").models["mine"]
+    assert found.doubtful
+    assert "the distance of the quantile" in found.leaks[0]
+
+
+@pytest.mark.parametrize(
+    ("share", "constant", "said"),
+    [(0.5, 0.0, "no skill to judge"), (0.0, 0.0, "no skill to judge"), (0.0, 0.001, "no position does that")],
+)
+def test_cash_and_a_constant_share_of_the_market_are_no_skill(share: float, constant: float, said: str) -> None:
+    close = BARS["close"].to_numpy()
+    move = np.r_[0.0, np.diff(close) / close[:-1]]
+    days = BARS["time"].dt.date().to_numpy().astype("datetime64[D]")
+    cash = 0.03 * np.diff(days, prepend=days[:1]).astype(float) / 360
+    table = pl.DataFrame({"day": BARS["time"].dt.date(), "net": share * move + (1 - share) * cash + constant})
+    with unrecorded():
+        found = judge_forecasts(table, BARS, name="mine", cash=0.03).models["mine"].verdicts["strategy"]
+    assert said in found.sentence
+
+
+def test_days_chosen_by_their_own_move_are_noticed() -> None:
+    close = BARS["close"].to_numpy()
+    move = np.r_[0.0, np.diff(close) / close[:-1]]
+    days = BARS.select(day=pl.col("time").dt.date())
+    with unrecorded():
+        early, late = (
+            judge_forecasts(days.with_columns(net=pl.Series(move * side)), BARS, name="mine", cash=0.0).models["mine"]
+            for side in (move > -0.01, np.r_[True, move[:-1] > -0.01])
+        )
+    assert early.doubtful
+    assert not late.doubtful
+
+
+def test_dividends_that_are_known_are_part_of_what_is_compared() -> None:
+    close = BARS["close"].to_numpy()
+    days = BARS["time"].dt.date()
+    paid = pl.DataFrame(
+        {"symbol": BARS["symbol"][0], "kind": "dividend", "date": days[50::50], "value": 0.02 * close[0]}
+    )
+    gift = np.zeros(len(close))
+    gift[50::50] = 0.02 * close[0]
+    net = np.r_[0.0, (np.diff(close) + gift[1:]) / close[:-1]]
+    with unrecorded():
+        found = judge_forecasts(
+            pl.DataFrame({"day": days, "net": net}), BARS, name="mine", cash=0.0,
+            actions=with_known_at(read_actions(paid), BARS),
+        ).models["mine"].verdicts["strategy"]  # fmt: skip
+    assert "no skill to judge" in found.sentence
+
+
+def test_more_than_a_hundred_models_are_refused() -> None:
+    rows = table_of(TRUE).join(pl.DataFrame({"model": [f"m{number}" for number in range(101)]}), how="cross")
+    with pytest.raises(SettingsError, match="at most 100 are judged at once"):
+        judge_forecasts(rows, BARS, horizon=5)
+
+
+def test_a_model_may_go_by_the_name_of_a_rival() -> None:
+    assert judged(TRUE, name="rival").models["rival"].verdicts["return"].verdict == "evidence of skill"
 
 
 def test_quantiles_around_the_true_mean_beat_those_of_the_past() -> None:

@@ -26,6 +26,9 @@ def judge(
     proxy: Annotated[str, typer.Option(help="What answers of variance are made of.")] = "garman_klass",
     commission_bps: Annotated[float | None, typer.Option(help="Of the plain trade, basis points a side.")] = None,
     slippage_bps: Annotated[float | None, typer.Option(help="Half the spread and impact, basis points a side.")] = None,
+    cash: Annotated[
+        float | None, typer.Option(help="Interest a year that profits are judged beyond.", show_default="US bills")
+    ] = None,
     too_good: Annotated[str | None, typer.Option(help="Heads that may be too good, separated by commas.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +48,7 @@ def judge(
         found = judge_forecasts(
             file, reading.bars, horizon=horizon, name=name, cutoff=cutoff, copies=copies, seed=seed,
             costs=Costs(commission_bps=commission_bps, slippage_bps=slippage_bps), volatility_proxy=proxy,
-            too_good=allowed, actions=reading.actions, progress=progress,
+            too_good=allowed, actions=reading.actions, cash=cash, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(found.to_dict())

@@ -122,11 +122,11 @@ def retrain(
     ones before back, with the settings that they had. --settings may change what decides, not what forecasts are made
     with.
     """
-    from gatecast.experiment import Experiment
     from gatecast.live import retrain as retrain_store
+    from gatecast.live.retrain import settings_over
 
     done = retrain_store(
-        folder, if_due=if_due, settings=Experiment.from_toml(settings) if settings else None, now=as_moment(now),
+        folder, if_due=if_due, settings=settings_over(folder, settings) if settings else None, now=as_moment(now),
         progress=not quiet, machine=machine_of(jobs, index=index),
     )  # fmt: skip
     if as_json:
@@ -186,7 +186,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     console = make_console()
     if not found.rows:
-        say(f"nothing was decided yet: `gatecast retrain {folder}` makes a model, then each `gatecast update` decides.")
+        first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
+        say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")
         return
     rows = (
         (
@@ -279,8 +280,9 @@ def fetch(
 ) -> None:
     """Fetch symbols from a vendor and store their bars; asked one after the other, and again where one fails.
 
-    Interrupted, the same command goes on where it stopped. Exit status 1 where a symbol has no bars; the others are
-    stored.
+    Interrupted, the same command goes on where it stopped. What is shown of a symbol is what is stored of it since the
+    first session that was asked for. Exit status 1 where nothing was stored of a symbol, as where the vendor answered
+    with another one; the others are stored.
     """
     from gatecast.compute.progress import TerminalBars
     from gatecast.experiment import Experiment
@@ -303,12 +305,11 @@ def fetch(
             ("symbol", "rows", "first", "last"),
             [(name, one["rows"], one["first"], one["last"]) for name, one in done.symbols.items()], console,
         )  # fmt: skip
-        if done.updated:
-            for text in done.updated.warnings:
-                say(f"warning: {text}")
-            console.print(done.updated.message, markup=False, soft_wrap=True)
+        for text in done.updated.warnings:
+            say(f"warning: {text}")
+        console.print(done.updated.message, markup=False, soft_wrap=True)
     for name, why in done.missing.items():
-        say(f"{name}: no bars were stored: {why}")
+        say(f"{name}: no bars were stored: {why.removesuffix('.')}.")
     if done.missing:
         raise typer.Exit(1)
 

@@ -29,8 +29,10 @@ PLANTED_R2 = 4.0
 """R² of the next bar's return that the planted leak has, in units of the largest that is believed."""
 LAGS = 5
 """Bars up to the forecast's own whose returns, ranges and volumes it may follow, when later ones are looked for."""
-FOLLOWS, FOLLOWS_T = 0.5, 8.0
+FOLLOWS, FOLLOWS_T = 0.3, 8.0
 """R² beyond what the past explains, and its t, from which a forecast is said to follow the bar after its own."""
+OWN_LAGS = (1, 2)
+"""Bars before at which the forecast itself counts as known."""
 LEAST_ROWS = 250
 """Forecasts of a symbol before what they follow is looked for."""
 COLUMN = "judged_forecast"
@@ -41,7 +43,8 @@ def leaks_of(records: Mapping[str, Record], bars: pl.DataFrame) -> tuple[str, ..
 
     A forecast of returns or direction is searched as a column of the bars is (`evaluation.knowing`). Every forecast is
     searched for whether it follows the bar after its own: that bar's return, range, volume or further columns explain
-    more than half of what the bars up to its own leave unexplained, as they do where a file's dates are a bar early.
+    more than 30 % of what earlier bars and forecasts leave unexplained, as they do where a file's dates are
+    a bar early; so may what it is compared with, the return over the horizon or its size.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(600, seed=1)
@@ -60,8 +63,10 @@ def leaks_of(records: Mapping[str, Record], bars: pl.DataFrame) -> tuple[str, ..
             column = _at_bars(own, record.of_rows(record.number == number))
             if head in ABOUT_SIGNS:
                 known = knowing(own.with_columns(pl.Series(COLUMN, column)), [COLUMN], record.horizon)
-                found += [one.sentence.replace(repr(COLUMN), f"the {head} forecast") for one in known]
-            found += _follows(own, column, head)
+                found += [
+                    one.sentence.replace(repr(COLUMN), f"the {head} forecast") for one in known if one.of == "return"
+                ]
+            found += follows(own, column, f"the {head} forecast", record.horizon)
     return tuple(dict.fromkeys(one.removeprefix("features: ") for one in found))
 
 
@@ -114,36 +119,50 @@ def _next_returns(record: Record) -> FloatArray:
     return values
 
 
-def _follows(bars: pl.DataFrame, column: FloatArray, head: str) -> list[str]:
-    """Whether a column follows what the next bar brings, symbol by symbol: the first that does, in a sentence."""
+def follows(bars: pl.DataFrame, column: FloatArray, name: str, horizon: int) -> list[str]:
+    """Whether a column of forecasts follows what comes after its bar, symbol by symbol: the first, in a sentence.
+
+    `bars`: of one class, by symbol and time; `column`: (bars,), NaN where nothing was forecast; `horizon`: bars ahead.
+    """
+    close, over = pl.col("close").log(), ("symbol", "segment")
+    ranges = (pl.col("high") / pl.col("low")).log()
     news = {
-        "return": pl.col("close").log().diff(),
-        "range": (pl.col("high") / pl.col("low")).log(),
+        "return": close.diff(),
+        "range": pl.when(ranges > 0).then(ranges.log()),
+        "squared range": ranges**2,
         "volume": (pl.col("volume") + 1).log(),
     }
     news |= {name: pl.col(name) for name in bars.columns if name not in COLUMNS and bars.schema[name].is_numeric()}
-    table = bars.select(
-        one.cast(pl.Float64).shift(lag).over("symbol", "segment").fill_null(np.nan).alias(f"{name}/{lag}")
-        for name, one in news.items()
-        for lag in range(-1, LAGS)
+    frame = bars.with_columns(pl.Series(COLUMN, column).fill_nan(None))
+    table = frame.select(
+        *(
+            one.cast(pl.Float64).shift(lag).over(over).fill_null(np.nan).alias(f"{name}/{lag}")
+            for name, one in news.items()
+            for lag in range(-1, LAGS)
+        ),
+        *(pl.col(COLUMN).shift(lag).over(over).fill_null(np.nan).alias(f"{COLUMN}/{lag}") for lag in OWN_LAGS),
     )
-    known = table.select(f"{name}/{lag}" for name in news for lag in range(LAGS)).to_numpy()
+    coming = frame.select(x=(close.shift(-horizon) - close).over(over))["x"].fill_null(np.nan).to_numpy()
+    ahead = {f"{name} of the bar after its own": table[f"{name}/-1"].to_numpy() for name in news}
+    ahead |= {"return over its horizon": coming, "size of the return over its horizon": np.abs(coming)}
+    own_past = [f"{COLUMN}/{lag}" for lag in OWN_LAGS]
+    known = table.select(*(f"{name}/{lag}" for name in news for lag in range(LAGS)), *own_past).to_numpy()
     symbols = bars["symbol"].to_numpy()
-    for name in news:
-        ahead = table[f"{name}/-1"].to_numpy()
+    for what, values in ahead.items():
         for symbol in np.unique(symbols):
-            rows = np.flatnonzero((symbols == symbol) & np.isfinite(column) & np.isfinite(ahead))
+            rows = np.flatnonzero((symbols == symbol) & np.isfinite(column) & np.isfinite(values))
             own = known[rows][:, np.isfinite(known[rows]).mean(axis=0) > 0.5]
             whole = np.isfinite(own).all(axis=1)
             rows, own = rows[whole], own[whole]
             if len(rows) < LEAST_ROWS:
                 continue
-            r2 = _beyond(column[rows], ahead[rows], own)
-            t = np.sqrt(r2 / max(1 - r2, 1e-12) * (len(rows) - own.shape[1] - 2))
+            r2 = _beyond(column[rows], values[rows], own)
+            independent = len(rows) / (horizon if "horizon" in what else 1) - own.shape[1] - 2
+            t = np.sqrt(r2 / max(1 - r2, 1e-12) * max(independent, 0.0))
             if r2 > FOLLOWS and t > FOLLOWS_T:
                 return [
-                    f"the {head} forecast of {symbol} follows the {name} of the bar after its own (R² {r2:.0%} of what "
-                    "the bars up to its own leave unexplained). Are its dates one bar early?"
+                    f"{name} of {symbol} follows the {what} (R² {r2:.0%} of what the bars up to its own leave "
+                    "unexplained). Are its dates early, or was it made with what came later?"
                 ]
     return []
 

@@ -120,8 +120,8 @@ def knowing(bars: pl.DataFrame, names: Iterable[str], horizon: int = 5) -> list[
 
     A column is named when it explains more of the returns over the next 1 to `horizon` bars than `r2_limit` allows (by
     more than luck over all tests: the t of a chance of .001), or when its t is above 8 and its R² of the future more
-    than four times that of the past. The variance of the next `horizon` bars is explained beyond the terms of the HAR,
-    that of the past beyond those before, all of them without what the hour of the session says where a session has
+    than four times that of the past. The variance of the next `horizon` bars is explained beyond the terms of the HAR
+    and how prices moved, that of the past beyond those before, without what the hour says where a session has
     several bars. Over 22 bars R² may not lie above .25 for certain (.10 where its steps go with the returns): of
     returns not at all, of squared returns not where it is more than four times that of the past. However little it
     explains, a column is named that fits the answers better than their noise allows: means of the answers by group,
@@ -214,16 +214,31 @@ def _tasks(bars: pl.DataFrame, horizon: int) -> Iterator[_Task]:
         steps = to_array(bars.select(x=close.diff().over(over)), "x")
         yield _Task("return", k, ahead / unit, past / unit, none, none, SLOW_LIMIT, slow=True, steps=steps)
     group = bars.select(pl.struct("symbol", "segment").rle_id()).to_series().to_numpy()
-    earlier = np.full_like(facts.har, np.nan)
+    known = np.column_stack([facts.har, _moves(bars, facts.sigma)])
+    earlier = np.full_like(known, np.nan)
     same = group[horizon:] == group[:-horizon]
-    earlier[horizon:] = np.where(same[:, None], facts.har[:-horizon], np.nan)
-    variances = [targets["volatility"].value, facts.recent, facts.har, earlier, *_squares(bars, SLOW_BARS)]
+    earlier[horizon:] = np.where(same[:, None], known[:-horizon], np.nan)
+    variances = [targets["volatility"].value, facts.recent, known, earlier, *_squares(bars, SLOW_BARS)]
     if day > 1:  # the hour is known in advance: a column that says which it is knows nothing of what is to come
         place = bars.select(pl.struct("symbol", minutes=pl.Series(facts.minutes)).rank("dense") - 1)
         variances = [without_means(values, place.to_series().to_numpy()) for values in variances]
     future, recent, terms, terms_before, coming, gone = variances
     yield _Task("variance", horizon, future, recent, terms, terms_before, None)
     yield _Task("variance", SLOW_BARS, coming, gone, none, none, None, slow=True)
+
+
+def _moves(bars: pl.DataFrame, sigma: FloatArray) -> FloatArray:
+    """(bars, 5) the last return and that of a week, in units of volatility, and where they are falls; the sign.
+
+    Variance rises after falls: a column that says how prices moved knows no more of it than these.
+    """
+    close = pl.col("close").log()
+    one, week = (
+        to_array(bars.select(x=(close - close.shift(k)).over("symbol", "segment")), "x") / (sigma * np.sqrt(k))
+        for k in (1, 5)
+    )
+    one, week = (np.where(np.isfinite(move), move, 0.0) for move in (one, week))
+    return np.column_stack([one, week, np.minimum(one, 0.0), np.minimum(week, 0.0), np.sign(one)])
 
 
 def _squares(bars: pl.DataFrame, k: int) -> tuple[FloatArray, FloatArray]:

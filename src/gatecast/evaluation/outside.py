@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from gatecast.errors import BarsFileError, SettingsError, cut
-from gatecast.evaluation.record import TABLE_COLUMNS
+from gatecast.evaluation.record import LONGEST_HORIZON, TABLE_COLUMNS
 from gatecast.market.bars import session_date
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import from_arrow, is_file, read_tables, shown_path
@@ -26,6 +26,10 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What is read of a file of forecasts -> the names that its column may have; earlier ones win."""
 FORECASTS, QUANTILES, PROFITS = "forecasts", "quantiles", "profits"
+READABLE = (pl.String, pl.Date, pl.Categorical, pl.Boolean, pl.Null)
+"""Types of columns that are read, beside numbers and moments."""
+LARGEST_VALUE = 100.0
+"""Size of a forecast, in its own unit, beyond which it is none: a log return of 100 is a factor of 10^43."""
 LARGEST_PROFIT = 10.0
 """Net return of one day that is taken for a fraction of the capital, and not for percent or money."""
 
@@ -80,9 +84,8 @@ def read_outside(
     heads = {head: named[head] for head in HEADS if head in named}
     profit = next((named[one] for one in PROFIT_NAMES if one in named), None)
     for column, kind in frame.schema.items():
-        if column in {*found.values(), *heads.values(), profit} and (
-            kind.is_nested() or kind in (pl.Object, pl.Binary)
-        ):
+        readable = kind.is_numeric() or kind in READABLE or isinstance(kind, pl.Datetime | pl.Enum)
+        if column in {*found.values(), *heads.values(), profit} and not readable:
             _refuse(f"the column holds {kind}.", file, column=column, advice="Convert it to text or numbers.")
     if "time" not in found:
         raise SettingsError(
@@ -114,12 +117,12 @@ def read_outside(
         table = table.with_columns(_numbers(table, "value", file))
         if known == "quantile":
             table = table.with_columns(_numbers(table, "quantile", file))
-            return Outside(QUANTILES, _checked_quantiles(table, file).drop("_line"), name)
+            return Outside(QUANTILES, _checked_quantiles(_refuse_large(table, file), file).drop("_line"), name)
     else:
         wide = rows.select(*common, *(pl.col(column).alias(head) for head, column in heads.items()))
         wide = wide.with_columns(*(_numbers(wide, head, file) for head in heads))
         table = wide.unpivot(list(heads), index=["symbol", "time", "model", "step", "_line"], variable_name="head")
-    return Outside(FORECASTS, table.drop_nulls("value").select(TABLE_COLUMNS), name)
+    return Outside(FORECASTS, _refuse_large(table, file).select(TABLE_COLUMNS), name)
 
 
 def _table_of(source: Any) -> tuple[Path | None, pl.DataFrame, int]:
@@ -172,6 +175,12 @@ def _moments(values: pl.Series, file: Path | None, lines: pl.Series) -> tuple[pl
     if values.dtype == pl.Date:
         return values.cast(pl.Datetime("us", "UTC")), pl.Series([True] * len(values), dtype=pl.Boolean)
     if isinstance(values.dtype, pl.Datetime):
+        years = values.dt.year()
+        if (wrong := (~years.is_between(1700, 2200)).fill_null(True).arg_true()).len():
+            _refuse(
+                "no time of markets.", file, line=lines[int(wrong[0])], column=values.name,
+                advice="Write 2024-01-31, or 2024-01-31T21:00:00Z.",
+            )  # fmt: skip
         aware = values.dt.convert_time_zone("UTC") if values.dtype.time_zone else values.dt.replace_time_zone("UTC")
         return aware.cast(pl.Datetime("us", "UTC")), pl.Series([False] * len(values), dtype=pl.Boolean)
     known: dict[str | None, tuple[datetime, bool]] = {}
@@ -230,7 +239,15 @@ def _with_times(rows: pl.DataFrame, column: str, bars: pl.DataFrame, file: Path 
 def _steps(rows: pl.DataFrame, column: str | None, horizon: int | None, file: Path | None) -> pl.Expr | pl.Series:
     """Bars ahead of each row."""
     if column is not None:
-        return _numbers(rows.select("_line", step=column), "step", file).cast(pl.Int64, strict=False)
+        steps = _numbers(rows.select("_line", step=column), "step", file)
+        whole = steps.is_between(1, LONGEST_HORIZON).fill_null(False) & (steps.fill_null(0.5) % 1 == 0)
+        if (wrong := (~whole).arg_true()).len():
+            place = int(wrong[0])
+            _refuse(
+                "no number of bars ahead.", file, line=rows["_line"][place], column=column, value=steps[place],
+                advice=f"Give a whole number, 1 to {LONGEST_HORIZON}.",
+            )  # fmt: skip
+        return steps.cast(pl.Int64)
     if horizon is None:
         raise SettingsError(
             f"{_said(file)} does not say how many bars ahead its forecasts are: add a column `step`, or give "
@@ -256,9 +273,23 @@ def _numbers(rows: pl.DataFrame, column: str, file: Path | None) -> pl.Series:
     return found.set(empty, None).fill_nan(None).alias(column)
 
 
-def _checked_quantiles(table: pl.DataFrame, file: Path | None) -> pl.DataFrame:
-    """Rows of quantiles, those without a value left out. Refuses levels that are none, and quantiles that cross."""
+def _refuse_large(table: pl.DataFrame, file: Path | None) -> pl.DataFrame:
+    """The rows that have a value. Refuses a table without any, and values that no forecast has."""
     table = table.drop_nulls("value")
+    if table.is_empty():
+        raise SettingsError(f"{_said(file)} has no forecast: it has no row, or every value is empty.")
+    large = table.filter(~(pl.col("value").is_finite() & (pl.col("value").abs() <= LARGEST_VALUE)))
+    if len(large):
+        line, value = large.select("_line", "value").row(0)
+        _refuse(
+            "no forecast.", file, line=line, column="value", value=value,
+            advice="Give log returns, probabilities, or variances of log returns.",
+        )  # fmt: skip
+    return table
+
+
+def _checked_quantiles(table: pl.DataFrame, file: Path | None) -> pl.DataFrame:
+    """Rows of quantiles. Refuses levels that are none, and quantiles that cross."""
     wrong = table.filter(~pl.col("quantile").is_between(0, 1, closed="none").fill_null(False))
     if len(wrong):
         line, level = wrong.select("_line", "quantile").row(0)
@@ -278,9 +309,16 @@ def _checked_quantiles(table: pl.DataFrame, file: Path | None) -> pl.DataFrame:
     return table
 
 
+def _own_days(times: pl.Series) -> pl.Series:
+    """Times by the date that they have where they were written, whatever their zone."""
+    if isinstance(times.dtype, pl.Datetime):
+        return times.dt.date().alias(times.name)
+    return times.cast(pl.String).str.slice(0, len("2024-01-31")) if times.dtype == pl.String else times
+
+
 def _profits(rows: pl.DataFrame, time: str, column: str, file: Path | None) -> pl.DataFrame:
     """`day` and `net`, a row a day, in order of time."""
-    moments, _ = _moments(rows[time], file, rows["_line"])
+    moments, _ = _moments(_own_days(rows[time]), file, rows["_line"])
     net = _numbers(rows.select("_line", net=column), "net", file)
     table = pl.DataFrame({"_line": rows["_line"], "day": moments.dt.date(), "net": net}).drop_nulls("net").sort("day")
     wrong = table.filter(~(pl.col("net").is_finite() & pl.col("net").is_between(-1, LARGEST_PROFIT)))

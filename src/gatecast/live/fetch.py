@@ -12,22 +12,26 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
 import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
 from gatecast.errors import BarsError, GatecastError, PluginError, SettingsError, StoreError
+from gatecast.errors import shown as shown_value
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, write_whole
+from gatecast.live.newest import NOT_OF_NEWEST
 from gatecast.live.update import Updated, update
 from gatecast.live.watch import OVERLAP
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.columns import name_columns
+from gatecast.market.frames import read_frame
 from gatecast.market.reading import as_day, as_utc
+from gatecast.market.sources import read_with_findings
 from gatecast.market.tables import read_tables
 from gatecast.market.vendors import VENDORS, fetched, vendor_of
-from gatecast.store.store import ABOUT, Store
+from gatecast.store.store import ABOUT, Store, refuse_taken
 
 USUAL_VENDOR = "yfinance"
 SINCE = date(2000, 1, 1)
@@ -42,22 +46,23 @@ STALE = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came of each symbol, and of storing it.
+    """What is stored of each symbol, and what storing it did.
 
-    `symbols`: symbol -> `rows`, `first`, `last` (session), and `kept`, whether an earlier command that was interrupted
-    had it already. `missing`: symbol -> why it has no bars. `updated`: see `update`; None where nothing came.
+    `symbols`: symbol -> `rows`, `first`, `last` (day) that the store has since the first session that was asked for,
+    and `kept`, whether an earlier command that was interrupted had the answer already. `missing`: symbol -> why nothing
+    of it was stored. `updated`: see `update`.
     """
 
     vendor: str
     symbols: Mapping[str, Mapping[str, Any]]
     missing: Mapping[str, str]
-    updated: Updated | None
+    updated: Updated
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "vendor": self.vendor, "symbols": {name: dict(one) for name, one in self.symbols.items()},
-            "missing": dict(self.missing), "updated": self.updated.to_dict() if self.updated else None,
+            "missing": dict(self.missing), "updated": self.updated.to_dict(),
         }  # fmt: skip
 
 
@@ -85,11 +90,12 @@ def fetch(
     pause_seconds: between two questions; a symbol without an answer is asked for again after twice, then four times it.
     now, experiment, machine, options: see `update`. progress: as in `gatecast.run`.
 
-    Each answer is kept in a folder beside the store until all are stored, so that a command that was interrupted goes
-    on where it stopped. A symbol without bars is named in `missing`, and the others are stored.
+    Each answer is kept in a folder beside the store until all are stored, so that a command that was interrupted, or
+    found no room, goes on where it stopped; answers that the store refuses are not kept. A symbol without bars, or
+    whose answer is no frame of that symbol alone, is named in `missing`, and the others are stored.
 
     Raises `BarsError` where no symbol has bars or they do not fit the store, `PluginError` where the vendor's package
-    is not installed, `StoreError` where answers cannot be kept.
+    cannot be imported, `StoreError` where no store can be made or answers cannot be kept.
     """
     names = list(dict.fromkeys(name.strip() for name in symbols if name.strip()))
     if not names:
@@ -108,7 +114,7 @@ def fetch(
     with shown(progress) as told:
         for number, name in enumerate(names):
             file = kept / f"{_key(source, name, begins[name])}.parquet"
-            table = _kept(file)
+            table = _kept(file, name)
             was_kept = table is not None
             if table is None:
                 if asked:
@@ -121,14 +127,64 @@ def fetch(
                 found[name] = (table, was_kept)
             if told:
                 told(f"fetching from {vendor}", number + 1, len(names))
-    if not found:
-        why = "; ".join(f"{name}: {one}" for name, one in list(missing.items())[:5])
-        raise BarsError(f"{vendor} gave no bars of any symbol ({why}). Check the names, or try later.")
-    bars = pl.concat([table for table, _ in found.values()], how="diagonal_relaxed")
-    done = update(place, bars, now=moment, experiment=experiment, machine=machine, **dict(options or {}))
+    given = dict(options or {})
+
+    def store_all(tables: Sequence[pl.DataFrame]) -> Updated:
+        return update(place, tables, now=moment, experiment=experiment, machine=machine, **given)
+
+    try:
+        if not found:
+            raise _nothing(vendor, missing)
+        try:
+            done = store_all([table for table, _ in found.values()])
+        except BarsError:
+            refused = _refused(place, {name: table for name, (table, _) in found.items()}, experiment, moment, given)
+            if not 0 < len(refused) < len(found):
+                raise
+            missing |= refused
+            done = store_all([table for name, (table, _) in found.items() if name not in refused])
+    except BarsError:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
     shutil.rmtree(kept, ignore_errors=True)
-    said = {name: {**_span(table), "kept": was} for name, (table, was) in found.items()}
+    stored = _stored(place, begins, moment)
+    asked_for = [name for name in found if name not in missing]
+    missing |= dict.fromkeys((name for name in asked_for if name not in stored), "none of its bars is over")
+    said = {name: {**stored[name], "kept": found[name][1]} for name in asked_for if name in stored}
     return Fetched(vendor, said, missing, done)
+
+
+def _nothing(vendor: str, missing: Mapping[str, str]) -> BarsError:
+    why = "; ".join(f"{name}: {one}" for name, one in list(missing.items())[:5])
+    return BarsError(f"{vendor} gave no bars of any symbol ({why}). Check the names, or try later.")
+
+
+def _refused(
+    place: Path, tables: Mapping[str, pl.DataFrame], experiment: Experiment | None, now: datetime,
+    options: Mapping[str, Any],
+) -> dict[str, str]:  # fmt: skip
+    """Symbol -> why its bars cannot be read by themselves, as a store's settings say."""
+    made = (place / ABOUT).exists()
+    settings = Store.open(place).experiment if made else experiment or Experiment()
+    kept = {name: one for name, one in settings.bars.options.items() if name not in NOT_OF_NEWEST}
+    found = dict[str, str]()
+    for name, table in tables.items():
+        try:
+            read_with_findings(table, now=now, **{**({"splits": False} if made else {}), **kept, **options})
+        except BarsError as error:
+            found[name] = str(error)
+    return found
+
+
+def _stored(place: Path, begins: Mapping[str, date], now: datetime) -> dict[str, dict[str, Any]]:
+    """Symbol -> rows, first and last day of the bars that a store has of it since a day."""
+    bars = Store.open(place).bars.as_of(now).select("symbol", day=pl.col("time").dt.date())
+    since = pl.DataFrame({"symbol": list(begins), "since": list(begins.values())})
+    counted = (
+        bars.join(since, on="symbol").filter(pl.col("day") >= pl.col("since")).group_by("symbol")
+        .agg(rows=pl.len(), first=pl.col("day").min().cast(pl.String), last=pl.col("day").max().cast(pl.String))
+    )  # fmt: skip
+    return {row.pop("symbol"): row for row in counted.to_dicts()}
 
 
 def _whole_day(since: str | date) -> str | date:
@@ -139,11 +195,13 @@ def _whole_day(since: str | date) -> str | date:
 
 
 def _begins(place: Path, names: Sequence[str], first: date, now: datetime) -> dict[str, date]:
-    """Symbol -> the first session that is asked for."""
+    """Symbol -> the first session that is asked for. Raises `StoreError` where no store is and none can be made."""
     last = dict[str, datetime]()
     if (place / ABOUT).exists():
         bars = Store.open(place).bars.as_of(now)
         last = dict(bars.group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    else:
+        refuse_taken(place)
     return {name: (last[name] - OVERLAP).date() if name in last else first for name in names}
 
 
@@ -151,15 +209,15 @@ def _key(source: str, name: str, begin: date) -> str:
     return hashlib.sha256(f"{source}\0{name}\0{begin}".encode()).hexdigest()[:32]
 
 
-def _kept(file: Path) -> pl.DataFrame | None:
-    """The answer that a file holds, unless it is old or cannot be read."""
+def _kept(file: Path, name: str) -> pl.DataFrame | None:
+    """The answer on a symbol that a file holds, unless it is old or cannot be read."""
     try:
         if time.time() - file.stat().st_mtime > STALE.total_seconds():
             return None
         (table,) = read_tables(file)
+        return _of_symbol(name, table.frame)
     except (OSError, BarsError):
         return None
-    return table.frame
 
 
 def _keep(file: Path, table: pl.DataFrame) -> None:
@@ -188,17 +246,34 @@ def _asked(source: str, name: str, begin: date, pause: float, missing: dict[str,
         except GatecastError as error:
             missing[name] = str(error)
             continue
-        table: pl.DataFrame = nw.from_native(answer, eager_only=True).to_polars()
-        if len(table):
-            missing.pop(name, None)
-            return table
-        missing[name] = "no bars"
-        return None
+        try:
+            table = _of_symbol(name, answer)
+        except BarsError as error:
+            missing[name] = str(error)
+            return None
+        missing.pop(name, None)
+        return table
     return None
 
 
-def _span(table: pl.DataFrame) -> dict[str, Any]:
-    """Rows, and the first and last session or opening, of an answer."""
-    column = next((name for name in ("date", "time", "open_time", "day") if name in table.columns), None)
-    ends = (None, None) if column is None else (table[column].min(), table[column].max())
-    return {"rows": len(table), "first": str(ends[0])[:10], "last": str(ends[1])[:10]}
+def _of_symbol(name: str, answer: Any) -> pl.DataFrame:
+    """The table of an answer. Raises `BarsError` where it is no frame, has no row, or rows of another symbol."""
+    tables = read_frame(answer)
+    frame = tables[0].frame
+    if len(tables) == 1 and frame.is_empty():
+        raise BarsError("no bars")
+    strange = [column for column, kind in frame.schema.items() if kind.is_object() or kind.is_nested()]
+    if strange:
+        raise BarsError(f"the column {shown_value(strange[0])} holds objects: expected numbers, text or times")
+    if len(tables) == 1 and tables[0].symbol is None:
+        rows, _ = name_columns(tables[0])
+        if "symbol" not in rows.columns:
+            raise BarsError(f"the answer has no column of symbols: expected one with {name!r} in each row")
+        symbols = rows["symbol"].cast(pl.String).unique(maintain_order=True).to_list()
+    else:
+        frame = frame.with_columns(symbol=pl.lit(tables[0].symbol))
+        symbols = [one.symbol for one in tables]
+    if symbols != [name]:
+        listed = ", ".join(map(shown_value, symbols[:5]))
+        raise BarsError(f"the answer has rows of {listed}: expected {name!r} in each row")
+    return frame

@@ -20,7 +20,7 @@ from gatecast.arguments import checked
 from gatecast.chain import Chain, Past, Progress, make_chain
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, StoreError
-from gatecast.experiment import Experiment
+from gatecast.experiment import Experiment, merge
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import say_awaited, told_of
@@ -31,7 +31,7 @@ from gatecast.market.reading import as_utc
 from gatecast.market.sessions import orders_until
 from gatecast.market.sources import Reading
 from gatecast.runs import judged, without_doubtful
-from gatecast.settings import to_toml
+from gatecast.settings import read_toml, to_toml
 from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
 
@@ -117,6 +117,19 @@ def retrain(
 
 CHANGEABLE = ("name", "too_good", "signals", "strategies", "strategy", "selection", "book", "costs")
 """Sections of the settings that a store may change: what decides and judges, not what forecasts are made with."""
+
+
+def settings_over(store: str | Path, file: str | Path) -> Experiment:
+    """A store's settings with those of a file laid over them: a section or setting that it does not name stays.
+
+    Raises `SettingsError` for a file that holds no settings, `StoreError` where there is no store.
+    """
+    own = Store.open(store).experiment
+    given = {name: one for name, one in read_toml(Path(file)).items() if name != "bars"}
+    try:
+        return Experiment(**merge({**own.to_dict(), "bars": own.bars}, given))
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from None
 
 
 def _changed(store: Store, given: Experiment) -> Experiment:

@@ -13,12 +13,12 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from importlib import import_module
 from typing import Any
 
 import polars as pl
 
-from gatecast.errors import BarsError, PluginError, did_you_mean
+from gatecast.errors import BarsError, did_you_mean
+from gatecast.libraries import require
 from gatecast.market.vendors import VENDORS, Vendor
 
 OLDEST = date(2010, 1, 1)
@@ -37,7 +37,7 @@ class YFinance(Vendor):
 
     def fetch(self, request: str, *, symbols: Sequence[str] | None, start: date | None, end: date | None) -> Any:
         """`request`: the length of a bar, see `Vendor.fetch`."""
-        package, length = _package(self.kind), request or "1d"
+        package, length = require(self.kind, f"the vendor {self.kind!r}", has="Ticker"), request or "1d"
         if not re.fullmatch(r"\d{1,2}(m|h|d|wk|mo)", length):
             raise BarsError(f"{request!r} is no length of a bar: expected one such as 1d or 1h.")
         logging.getLogger(self.kind).setLevel(logging.CRITICAL)  # it tells of each failure with the whole address
@@ -76,7 +76,7 @@ class CCXT(Vendor):
 
     def fetch(self, request: str, *, symbols: Sequence[str] | None, start: date | None, end: date | None) -> Any:
         """`request`: the exchange and the length of a bar, such as kraken/1d, see `Vendor.fetch`."""
-        package = _package(self.kind)
+        package = require(self.kind, f"the vendor {self.kind!r}", has="exchanges")
         name, _, length = request.partition("/")
         if name not in package.exchanges:
             advice = did_you_mean(name, package.exchanges) if name else "Give one, such as ccxt:kraken."
@@ -116,16 +116,6 @@ def _of_exchange(symbol: str, rows: Sequence[Sequence[Any]], end: date | None) -
         pl.lit(symbol).alias("symbol"), pl.lit("crypto").alias("asset_class"), *schema
     )  # fmt: skip
     return table if end is None else table.filter(pl.col("open_time").dt.date() <= end)
-
-
-def _package(name: str) -> Any:
-    """An optional package. Raises `PluginError` that says how it is installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise PluginError(
-            f"bars of {name} need the package {name} (it cannot be imported: {error}): pip install 'gatecast[{name}]'."
-        ) from None
 
 
 def _named(symbols: Sequence[str] | None, kind: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from gatecast.errors import BarsError, BarsFileError, cut
+from gatecast.errors import BarsError, BarsFileError, described
 from gatecast.market.bars import PRICES
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import MAX_COLUMNS, Table, from_arrow, refuse_twice, zone_is_known
@@ -31,8 +31,9 @@ def read_frame(source: Any) -> list[Table]:
     except (BarsError, MemoryError):
         raise
     except (Exception, pl.exceptions.PanicException) as error:  # whatever the libraries make of strange cells
-        why = cut(f"{type(error).__name__}: {error}".partition("\n")[0])
-        raise BarsError(f"the frame cannot be read ({why}). Convert its columns to numbers, text or times.") from None
+        raise BarsError(
+            f"the frame cannot be read ({described(error)}). Convert its columns to numbers, text or times."
+        ) from None
     widest = max((table.frame.width for table in tables), default=0)
     if widest > MAX_COLUMNS:
         raise BarsError(f"the frame has {widest:,} columns; at most {MAX_COLUMNS:,} are read. Choose columns of it.")

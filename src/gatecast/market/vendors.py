@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gatecast.errors import BarsError, PluginError, did_you_mean, hidden
+from gatecast.errors import BarsError, PluginError, described, did_you_mean
 from gatecast.market.tables import shown_path
 from gatecast.plugins import Registry, subclass_of
 
@@ -79,12 +79,10 @@ def fetched(source: Any, symbols: Sequence[str] | None, start: date | None, end:
     name, request = asked
     try:
         return VENDORS.find(name)().fetch(request, symbols=symbols, start=start, end=end)
-    except PluginError:
+    except (PluginError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise BarsError(
-            f"the vendor {name!r} gave no bars for {request!r}: {type(error).__name__}: {hidden(str(error))}."
-        ) from error
+    except BaseException as error:  # also SystemExit, and a panic of Rust
+        raise BarsError(f"the vendor {name!r} gave no bars for {request!r}: {described(error)}.") from error
 
 
 def _exists(source: str) -> bool:

@@ -131,6 +131,17 @@ class Pruning:
         return {**self.unnamed, **self.superseded, **self.models}
 
 
+def refuse_taken(place: Path) -> None:
+    """Raises `StoreError` where no store can be made at a path: it is a file, or a folder that holds something."""
+    try:
+        if place.exists() and not place.is_dir():
+            raise StoreError(f"{place} is a file: give a folder for the store.")
+        if place.is_dir() and any(place.iterdir()):
+            raise StoreError(f"{place} holds something that is no store: give another folder, or empty this one.")
+    except PermissionError as error:
+        raise StoreError(f"{place} cannot be read: {error.strerror}. Give another folder.") from None
+
+
 class Store:
     """A store that is open: `Store.create` makes one, `Store.open` opens one.
 
@@ -171,8 +182,7 @@ class Store:
         place = full_path(folder)
         if (place / ABOUT).is_file():
             raise StoreError(f"{place} is a store already: open it, or give another folder.")
-        if place.exists() and not place.is_dir():
-            raise StoreError(f"{place} is a file: give a folder for the store.")
+        refuse_taken(place)
         from importlib.metadata import version
 
         about = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "gatecast": version("gatecast")}
@@ -180,8 +190,6 @@ class Store:
         refuse_naive(moment)
         follows = "Nothing was made; make room or give another folder."
         with written_beside(place, follows) as temporary:
-            if place.is_dir() and any(place.iterdir()):
-                raise StoreError(f"{place} holds something that is no store: give another folder, or empty this one.")
             place.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()
             write(temporary / ABOUT, _json(about))

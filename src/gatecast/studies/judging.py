@@ -22,7 +22,8 @@ from gatecast.chain import Progress
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
 from gatecast.evaluation.delay import one_bar_later, without_what_dies
-from gatecast.evaluation.following import ABOUT_SIGNS, MOST_GAIN, leaks_of, planted_leak
+from gatecast.evaluation.following import ABOUT_SIGNS, LEAST_ROWS, MOST_GAIN, follows, leaks_of, planted_leak
+from gatecast.evaluation.knowing import ABOVE
 from gatecast.evaluation.ledger import (
     Trial,
     daily_profit,
@@ -32,11 +33,11 @@ from gatecast.evaluation.ledger import (
     trials_are_missing,
 )
 from gatecast.evaluation.outside import PROFITS, QUANTILES, Outside, read_outside
-from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, void, without_what_is_too_good
+from gatecast.evaluation.plausible import TOO_GOOD, VOID, TooGood, too_good, void, without_what_is_too_good
 from gatecast.evaluation.power import power_of, undecidable
 from gatecast.evaluation.quantiles import Quantiles, judge_quantiles
-from gatecast.evaluation.record import Record, day_means, records_of
-from gatecast.evaluation.verdict import Verdict, judge, judge_strategy, with_trials_unknown
+from gatecast.evaluation.record import LONGEST_HORIZON, Record, day_means, records_of
+from gatecast.evaluation.verdict import CANNOT_TELL, Verdict, judge, judge_strategy, with_trials_unknown
 from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL, RIVALS, always
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import walk_forward
@@ -48,6 +49,7 @@ from gatecast.metrics.returns import returns_of_levels, sharpe
 from gatecast.studies.placebo import MOST_COPIES, Rank
 from gatecast.trading.backtest import Backtest, backtest_of
 from gatecast.trading.costs import Costs
+from gatecast.trading.money import DAYS_OF_RATES, cash_rates
 from gatecast.trading.plausible import HITS, PLANTED, r2_limit, sharpe_limit
 
 if TYPE_CHECKING:
@@ -59,6 +61,16 @@ if TYPE_CHECKING:
 
 TARGET_VOLATILITY = 0.1
 """A year, of each symbol's position in the plain trade of forecasts."""
+MOST_MODELS = 100
+"""Models of one file."""
+THEIRS = "judged "
+"""Stands before the names of models, which may be those of rivals."""
+GIVES_CASH = ("dividend", "special_dividend", "return_of_capital")
+"""Kinds of actions whose value a holder gets in cash."""
+LEAST_VOLATILITY = 0.002
+"""Deviation a year of profits beyond cash and the market, below which they are interest and no position."""
+LEAST_EXPOSED = 0.25
+"""Of the median move of the market: days with smaller ones do not show how much of it was held."""
 KNOWN_SIDES = 0.25
 """Share of the market's moves that the planted leak puts on the right side of profits."""
 
@@ -178,6 +190,7 @@ def judge_forecasts(
     volatility_proxy: str = "garman_klass",
     too_good: Collection[str] = (),
     actions: pl.DataFrame | None = None,
+    cash: float | None = None,
     progress: Progress | bool | None = None,
 ) -> Judgement:
     """Anybody's forecasts or daily profits -> verdicts against the simple rivals, and what these rest on.
@@ -191,7 +204,8 @@ def judge_forecasts(
     costs: of the plain trade of return forecasts or probabilities (None: the usual ones of each class).
     schedule: of the rivals' refits (None: the usual one). volatility_proxy: what answers of variance are made of.
     too_good: heads that may be too good to be true, or "planted" for all, see `Experiment`.
-    actions: delistings that are known. progress: as in `run`.
+    actions: those that are known. cash: interest a year that profits are judged beyond, 0 where they are excess
+        returns already (None: that of one-month bills in dollars). progress: as in `run`.
 
     Each model is a trial on this market, and is recorded in the ledger of trials.
 
@@ -211,10 +225,12 @@ def judge_forecasts(
     if not 0 <= copies <= MOST_COPIES:
         raise SettingsError(f"copies = {copies}: expected 0 to {MOST_COPIES:,}.")
     refuse_lacking(bars)
+    if horizon is not None and not 1 <= horizon <= LONGEST_HORIZON:
+        raise SettingsError(f"horizon = {horizon}: expected bars ahead, 1 to {LONGEST_HORIZON}.")
     theirs = read_outside(source, bars, horizon=horizon, name=name)
     asked = _Asked(
         facts_of(bars, actions), None if cutoff is None else as_day(cutoff, "cutoff"), copies, seed, costs or Costs(),
-        schedule or Schedule(), volatility_proxy, tuple(too_good),
+        schedule or Schedule(), volatility_proxy, tuple(too_good), cash,
     )  # fmt: skip
     with shown(progress) as told, problems() as unread:
         made = asked.of_profits(theirs) if theirs.kind == PROFITS else asked.of_forecasts(theirs, horizon, told)
@@ -239,18 +255,29 @@ class _Asked:
     schedule: Schedule
     volatility_proxy: str
     allowed: tuple[str, ...]
+    cash: float | None = None
 
     # ── forecasts and quantiles ───────────────────────────────────────────────────────────────────
 
     def of_forecasts(self, theirs: Outside, horizon: int | None, told: Progress | None) -> Judgement:
         """Every model of a file, each beside the same rivals."""
+        if len(theirs.models) > MOST_MODELS:
+            raise SettingsError(
+                f"the file has {len(theirs.models):,} models, at most {MOST_MODELS} are judged at once: each is a "
+                "trial, and of many the best is good by luck. Give those that you chose between."
+            )
         span = horizon or int(theirs.rows["step"].cast(pl.Int64).to_numpy().max())
         table = _medians(theirs.rows) if theirs.kind == QUANTILES else theirs.rows
+        table = table.with_columns(model=pl.concat_str(pl.lit(THEIRS), pl.col("model")))
         records = Record.from_table(table, self.facts.bars, horizon=span, volatility_proxy=self.volatility_proxy)
         rivals = self._rivals(next(iter(records.values())).samples, tuple(records))
         whole = {head: record.beside(rivals[head]) for head, record in records.items()}
         judged = {
-            name: {head: self._judged_rows(_alone(one, name)) for head, one in whole.items() if name in one.forecasts}
+            name: {
+                head: self._judged_rows(_alone(one, name))
+                for head, one in whole.items()
+                if f"{THEIRS}{name}" in one.forecasts
+            }
             for name in theirs.models
         }
         days = [one.day[_scored(one)] for own in judged.values() for one in own.values()]
@@ -299,7 +326,7 @@ class _Asked:
             return {}
         gains = {}
         for head, record in records.items():
-            if model in record.forecasts:
+            if f"{THEIRS}{model}" in record.forecasts:
                 own = _alone(record, model).of_rows(record.day <= np.datetime64(self.cutoff, "D"))
                 days = day_means(own, ENSEMBLE, RIVAL)
                 if len(days.day):
@@ -361,7 +388,10 @@ class _Asked:
         )  # fmt: skip
         if book is None:
             del verdicts["strategy"]
-        found = too_good(records, net, held, sessions, facts.sessions_per_year, allowed=self.allowed)
+        found = [
+            *too_good(records, net, held, sessions, facts.sessions_per_year, allowed=self.allowed),
+            *(one for head, own in records.items() if (one := self._too_large(head, own))),
+        ]
         verdicts = without_what_is_too_good(verdicts, found)
         if book is not None:
             weights = book.bars.select("symbol", "time", "weight")
@@ -377,14 +407,41 @@ class _Asked:
             ranks={head: one for head, one in ranks.items() if one}, costs=_costs_of(book),
         )  # fmt: skip
 
+    def _too_large(self, head: str, record: Record) -> TooGood | None:
+        """What a forecast of variance or turbulence gains over its rival, where more than is believed."""
+        if head in ABOUT_SIGNS or {head, PLANTED} & {*self.allowed}:
+            return None
+        days = day_means(record, ENSEMBLE, RIVAL)
+        if len(days.day) < significance.BARS_PER_HORIZON * record.overlap:
+            return None
+        gain = float(days.gain.mean() / days.rival.mean())
+        return TooGood(head, None, f"The gain of the {head} forecast", gain, MOST_GAIN) if gain > MOST_GAIN else None
+
     def _judge_quantiles(self, name: str, rows: pl.DataFrame, records: Mapping[str, Record], trials: int) -> Judged:
-        """One model's quantiles; its leaks are looked for in the medians."""
+        """One model's quantiles; leaks are looked for in the medians, and in how far the outermost lie from them."""
         leaks = () if PLANTED in self.allowed else leaks_of(records, self.facts.bars)
+        leaks = leaks or (() if PLANTED in self.allowed else self._leaks_of_tails(rows))
         found = judge_quantiles(rows, records["return"], trials=max(trials, 1))
         if leaks:
             found = replace(found, verdict=VOID, sentence=f"Void, since a leak was found: {leaks[0]}")
         planted = planted_leak(records, self.facts.bars, self.seed)
         return Judged(name, quantiles=found, leaks=leaks, planted=planted)
+
+    def _leaks_of_tails(self, rows: pl.DataFrame) -> tuple[str, ...]:
+        """What the distance of the outermost quantiles from the median knows of later bars."""
+        keys = ["symbol", "time"]
+        middle = rows.sort((pl.col("quantile") - 0.5).abs()).group_by(keys).first().select(*keys, middle="value")
+        found = list[str]()
+        for level in np.unique(rows["quantile"].to_numpy())[[0, -1]]:
+            tail = rows.filter(pl.col("quantile") == level).join(middle, on=keys)
+            tail = tail.select(*keys, _tail=(pl.col("value") - pl.col("middle")).abs())
+            for (_,), own in self.facts.bars.sort("symbol", "time").group_by("asset_class", maintain_order=True):
+                width = own.select(keys).join(tail, on=keys, how="left", maintain_order="left")["_tail"]
+                column = width.fill_null(np.nan).to_numpy()
+                logs = np.log(np.where(column > 0, column, np.nan))
+                name = f"the distance of the quantile {float(level):g} from the median"
+                found += follows(own, logs, name, int(rows["step"][0]))
+        return tuple(dict.fromkeys(found))
 
     def _most(self, verdict: Verdict, records: Mapping[str, Record], net: FloatArray) -> float:
         """The largest effect that is believed, in the unit of the verdict."""
@@ -424,41 +481,93 @@ class _Asked:
     # ── profits ───────────────────────────────────────────────────────────────────────────────────
 
     def of_profits(self, theirs: Outside) -> Judgement:
-        """Daily profits beside buying and holding all symbols of the bars in equal shares."""
+        """Daily profits beyond cash beside the mean of the symbols' returns beyond cash."""
         rows = theirs.rows if self.cutoff is None else theirs.rows.filter(pl.col("day") > self.cutoff)
         both = rows.join(_held(self.facts), on="day", how="inner").sort("day")
         if both.is_empty():
-            raise SettingsError(
-                "no day of the profits is a session of the bars: give bars of the same market and span."
-            )
-        net, held = both["net"].to_numpy(), both["held"].to_numpy()
+            raise SettingsError("no day of the profits is a session of the bars: give bars of their market and span.")
         sessions, per_year = both["day"].to_numpy().astype("datetime64[D]"), self.facts.sessions_per_year
+        cash = self._cash(both["day"].to_list(), sessions)
+        net, held = both["net"].to_numpy() - cash, both["held"].to_numpy() - cash
         trials = record_trials([self._trial_of(theirs.rows, (), both.select("net", session="day"))])
         effective = independent_trials(trials, sessions, held) if trials else 1.0
         verdict = judge_strategy(
             net, held, sessions, per_year, trials=max(len(trials), 1), effective_trials=effective
         )  # fmt: skip
         found = too_good({}, net, held, sessions, per_year, allowed=self.allowed)
+        leaks = () if {"strategy", PLANTED} & {*self.allowed} else _knows_the_day(net, held)
         verdict = without_what_is_too_good({"strategy": verdict}, found)["strategy"]
-        verdict = undecidable(verdict, self._most(verdict, {}, net))
+        verdict = void({"strategy": verdict}, leaks[0])["strategy"] if leaks else verdict
+        verdict = _of_interest(undecidable(verdict, self._most(verdict, {}, net)), net, held, per_year)
         knows = too_good({}, net + KNOWN_SIDES * np.abs(held), held, sessions, per_year)
         said = f"profits with {KNOWN_SIDES:.0%} of the market's moves on the right side"
         few = f"were NOT seen: {len(net)} days are too few."
         planted = {
             "head": "strategy", "seen": bool(knows),
-            "sentence": f"{said} {f'were seen: {knows[0].sentence}.' if knows else few}",
+            "sentence": f"{said} {f'were seen: {knows[0].sentence}.' if knows else few} Days that were left out with "
+            "hindsight, or the best of many tries, are not seen in profits alone.",
         }  # fmt: skip
         judged = Judged(
-            theirs.name, {"strategy": verdict}, planted=planted, power={"strategy": power_of(verdict, per_year)}
-        )
-        ratio = float(sharpe(net, periods_per_year=per_year))
-        notes = [f"The file: {net.mean() * per_year:+.1%} a year, Sharpe ratio {ratio:.2f}, on {len(net):,} days."]
+            theirs.name, {"strategy": verdict}, leaks=leaks, planted=planted,
+            power={"strategy": power_of(verdict, per_year)},
+        )  # fmt: skip
+        ratio = float(np.nan_to_num(sharpe(net, periods_per_year=per_year)))
+        whole, beyond, rate = (each.mean() * per_year for each in (both["net"].to_numpy(), net, cash))
+        notes = [
+            f"The file: {whole:+.1%} a year, beyond cash ({rate:.1%} a year) {beyond:+.1%}, Sharpe ratio {ratio:.2f}, "
+            f"on {len(net):,} days. It is compared with the symbols in equal shares each day, dividends that are known "
+            "included."
+        ]
         if lost := len(rows) - len(both):
             notes.append(f"{lost} days of the file are no session of the bars, and are left out.")
         return Judgement(
             PROFITS, {theirs.name: judged}, None, str(sessions.min()), str(sessions.max()), verdict.trials,
             tuple(notes),
         )  # fmt: skip
+
+    def _cash(self, days: Sequence[date], sessions: NDArray[np.datetime64]) -> FloatArray:
+        """(days,) what cash earned since the day before, 0 on the first."""
+        rates = cash_rates(days) if self.cash is None else np.full(len(days), self.cash)
+        nights = np.diff(sessions, prepend=sessions[:1]).astype(np.float64)
+        return np.asarray(rates * nights / DAYS_OF_RATES, np.float64)
+
+
+def _of_interest(verdict: Verdict, net: FloatArray, held: FloatArray, per_year: float) -> Verdict:
+    """The verdict; of profits that hardly vary beyond a share of the market, what that means."""
+    beta = float(np.cov(net, held)[0, 1] / held.var()) if len(net) > 1 and held.var() > 0 else 0.0
+    rest = net - beta * held
+    if rest.std() * np.sqrt(per_year) >= LEAST_VOLATILITY:
+        return verdict
+    gain = float(rest.mean()) * per_year
+    about = f"Beyond cash and {beta:.2f} times the market these profits hardly vary, and earn {gain:+.1%} a year"
+    if gain > 5 * LEAST_VOLATILITY:
+        return replace(verdict, verdict=TOO_GOOD, sentence=f"{about}: no position does that.")
+    same = f"{about}: they are cash and a constant share of the market, so that there is no skill to judge."
+    return replace(verdict, verdict=CANNOT_TELL, test="none", sentence=same)
+
+
+def _knows_the_day(net: FloatArray, held: FloatArray) -> tuple[str, ...]:
+    """Whether the share of the market that profits imply goes with the same day's move, in a sentence.
+
+    A share that was decided before cannot know the side: its R² is that of a forecast of the day, see `r2_limit`.
+    """
+    moved = np.abs(held) > LEAST_EXPOSED * np.median(np.abs(held))
+    if moved.sum() < LEAST_ROWS or not np.ptp(net[moved]) > 0:
+        return ()
+    share = net[moved] / held[moved]
+    low, high = np.quantile(share, (0.01, 0.99))
+    share = np.clip(share, low, high)
+    if share.std() <= 1e-9:
+        return ()
+    correlation = float(np.corrcoef(share, held[moved])[0, 1])
+    r2, surely = correlation**2, abs(correlation) - ABOVE / np.sqrt(moved.sum())
+    if surely <= np.sqrt(r2_limit(1)) or correlation < 0:
+        return ()
+    return (
+        f"the share of the market that these profits imply goes with the same day's move (R² {r2:.0%}; more than "
+        f"{r2_limit(1):.0%} is not believed of a share that was decided before): were days chosen with hindsight, "
+        "or is it the profit of options?",
+    )
 
 
 def _medians(rows: pl.DataFrame) -> pl.DataFrame:
@@ -469,7 +578,7 @@ def _medians(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _alone(record: Record, model: str) -> Record:
     """The record with one model as the forecast that is judged, beside the rivals."""
-    return record.with_forecasts(ENSEMBLE, np.asarray(record.forecasts[model]))
+    return record.with_forecasts(ENSEMBLE, np.asarray(record.forecasts[f"{THEIRS}{model}"]))
 
 
 def _scored(record: Record) -> NDArray[np.bool_]:
@@ -507,8 +616,16 @@ def _costs_of(book: Backtest | None) -> dict[str, float]:
 
 
 def _held(facts: Facts) -> pl.DataFrame:
-    """`day` and `held`: the mean over symbols of each session's simple return."""
+    """`day` and `held`: the mean over symbols of each session's simple return, dividends that are known included."""
     move = (pl.col("close") / pl.col("close").shift(1)).over("symbol").fill_null(1.0)
-    days = facts.bars.sort("symbol", "time").with_columns(day=session_date(pl.col("time")), move=move)
-    daily = days.group_by("symbol", "day").agg(pl.col("move").product() - 1)
-    return daily.group_by("day").agg(held=pl.col("move").mean()).sort("day")
+    before = pl.col("close").shift(1).over("symbol")
+    days = facts.bars.sort("symbol", "time").with_columns(day=session_date(pl.col("time")), move=move, before=before)
+    daily = days.group_by("symbol", "day", maintain_order=True).agg(
+        pl.col("move").product() - 1, pl.col("before").first()
+    )
+    gifts = (
+        facts.actions.filter(pl.col("kind").is_in(GIVES_CASH)).group_by("symbol", day="date").agg(pl.col("value").sum())
+    )
+    daily = daily.join(gifts, on=["symbol", "day"], how="left")
+    total = pl.col("move") + (pl.col("value") / pl.col("before")).fill_null(0.0)
+    return daily.group_by("day").agg(held=total.mean()).sort("day")
