@@ -188,7 +188,7 @@ def parity(
             stage: one.made(table, issued.since) for stage, table in stages_of(without_doubtful(one.run, chain)).items()
         }
         batch["bar"] = one.issued(batch["bar"])
-        said["size"] = one.issued(with_book(said["size"], holdings_of(opened, one.before)))
+        said["size"] = with_book(said["size"], one.held(holdings_of(opened, one.before), issued.since))
         for stage in TOLD:  # decisions are issued of the newest close of an update alone
             batch[stage] = batch[stage].join(said[stage], on=KEYS, how="semi")
         for tables in (said, batch):  # nothing is held by a model that is too old

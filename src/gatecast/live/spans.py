@@ -20,7 +20,7 @@ import polars as pl
 from gatecast.live.kept import book_begins, carried_before, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.update import with_awaited_of
-from gatecast.market.bars import session_of
+from gatecast.market.bars import session_date, session_of
 from gatecast.store.issued import issued_keys
 from gatecast.store.journal import moment_of
 
@@ -62,6 +62,12 @@ class Span:
     def issued(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of a table with symbol and time that were said here."""
         return table.join(self.said, on=KEYS, how="semi", maintain_order="left")
+
+    def held(self, holdings: pl.DataFrame, since: datetime) -> pl.DataFrame:
+        """What the book held at the sessions that were said here, from `since` on, of every symbol."""
+        sessions = self.said.select(session=session_date(pl.col("time")))["session"].unique()
+        own = holdings.filter(pl.col("time") >= since, pl.col("session").is_in(sessions.implode()))
+        return own.join(self.others, on=KEYS, how="anti", maintain_order="left")
 
     def made(self, table: pl.DataFrame, since: datetime) -> pl.DataFrame:
         """The rows of a chain from `since` on that should have been said here."""
