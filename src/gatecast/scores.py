@@ -447,7 +447,7 @@ def _headline(
     second = (
         "Positions were held only while the evidence factor was above 0."
         if traded
-        else "No position was ever held; signals are shown but not traded."
+        else "No strategy ever held a position; signals are shown but not traded."
     )
     return {"headline": first, "subline": second}
 

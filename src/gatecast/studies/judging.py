@@ -49,7 +49,7 @@ from gatecast.metrics.returns import returns_of_levels, sharpe
 from gatecast.studies.placebo import MOST_COPIES, Rank
 from gatecast.trading.backtest import Backtest, backtest_of
 from gatecast.trading.costs import Costs
-from gatecast.trading.money import DAYS_OF_RATES, cash_rates
+from gatecast.trading.money import cash_rates, earned_on_cash
 from gatecast.trading.plausible import HITS, PLANTED, r2_limit, sharpe_limit
 
 if TYPE_CHECKING:
@@ -487,7 +487,7 @@ class _Asked:
         if both.is_empty():
             raise SettingsError("no day of the profits is a session of the bars: give bars of their market and span.")
         sessions, per_year = both["day"].to_numpy().astype("datetime64[D]"), self.facts.sessions_per_year
-        cash = self._cash(both["day"].to_list(), sessions)
+        cash = self._cash(both["day"].to_list())
         net, held = both["net"].to_numpy() - cash, both["held"].to_numpy() - cash
         trials = record_trials([self._trial_of(theirs.rows, (), both.select("net", session="day"))])
         effective = independent_trials(trials, sessions, held) if trials else 1.0
@@ -525,11 +525,9 @@ class _Asked:
             tuple(notes),
         )  # fmt: skip
 
-    def _cash(self, days: Sequence[date], sessions: NDArray[np.datetime64]) -> FloatArray:
+    def _cash(self, days: Sequence[date]) -> FloatArray:
         """(days,) what cash earned since the day before, 0 on the first."""
-        rates = cash_rates(days) if self.cash is None else np.full(len(days), self.cash)
-        nights = np.diff(sessions, prepend=sessions[:1]).astype(np.float64)
-        return np.asarray(rates * nights / DAYS_OF_RATES, np.float64)
+        return earned_on_cash(days, cash_rates(days) if self.cash is None else np.full(len(days), self.cash))
 
 
 def _of_interest(verdict: Verdict, net: FloatArray, held: FloatArray, per_year: float) -> Verdict:

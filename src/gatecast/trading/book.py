@@ -48,7 +48,6 @@ from gatecast.trading.grid import (
 from gatecast.trading.line import Close, LineState, Squares, Step, Terms
 from gatecast.trading.money import (
     CONTRACTS,
-    DAYS_OF_RATES,
     ROLLS,
     UNKNOWN_BENCHMARK,
     End,
@@ -59,6 +58,7 @@ from gatecast.trading.money import (
     can_be_lent,
     cash_rates,
     conversion_rates,
+    earned_on_cash,
     events_of,
     to_frame,
 )
@@ -754,9 +754,7 @@ HELD = {
 
 def cash_returns(sessions: Sessions, begin: int) -> FloatArray:
     """(sessions,) what cash earned since the session before, from `begin` on; 0 in the first."""
-    days = np.array(sessions.days[begin:], dtype="datetime64[D]")
-    nights = np.diff(days, prepend=days[:1]).astype(np.float64)
-    return np.asarray(sessions.benchmark[begin:] * nights / DAYS_OF_RATES, np.float64)
+    return earned_on_cash(sessions.days[begin:], sessions.benchmark[begin:])
 
 
 def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual: FloatArray) -> Session:

@@ -860,6 +860,17 @@ def carry_nights(since: date, until: date) -> int:
     return sum((1, 1, 3, 1, 1, 0, 0)[night.weekday()] for night in nights)
 
 
+def earned_on_cash(days: Sequence[date], rates: FloatArray) -> FloatArray:
+    """(days,) simple return of cash since the day before, 0 on the first, from the interest a year at each.
+
+    >>> earned_on_cash([date(2024, 1, 5), date(2024, 1, 8)], np.array([0.036, 0.036])).round(6).tolist()
+    [0.0, 0.0003]
+    """
+    dates = np.array(days, dtype="datetime64[D]")
+    nights = np.diff(dates, prepend=dates[:1]).astype(np.float64)
+    return np.asarray(rates * nights / DAYS_OF_RATES, np.float64)
+
+
 def cash_rates(days: Sequence[date]) -> FloatArray:
     """(days,) interest a year on bills of one month, known at each day: Kenneth French's, and their last one after.
 
