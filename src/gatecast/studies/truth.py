@@ -41,7 +41,6 @@ from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.metrics import significance as test
 from gatecast.metrics.forecast import brier, qlike, r2_zero
-from gatecast.runs import judge_chain, risk_of
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
@@ -49,6 +48,7 @@ from gatecast.trading.book import Book, lines_of, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.signals import SignalSettings
+from gatecast.verdicts import judge_chain, risk_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
