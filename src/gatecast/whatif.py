@@ -45,7 +45,7 @@ from gatecast.trading.book import (
     sessions_by,
 )
 from gatecast.trading.line import Learned
-from gatecast.trials import trials_in
+from gatecast.trials import configuration, trials_in
 from gatecast.verdicts import Conclusion, conclude
 
 FloatArray = NDArray[np.float64]
@@ -85,6 +85,11 @@ class WhatIf:
 
     def __repr__(self) -> str:
         return self.summary()
+
+    @property
+    def hash(self) -> str:
+        """Of the settings that make a trial, see `trials.configuration`."""
+        return configuration(self.experiment)
 
     @cached_property
     def conclusion(self) -> Conclusion:

@@ -26,7 +26,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE, RIVALS
 from gatecast.metrics import significance
 from gatecast.metrics.forecast import qlike_losses
-from gatecast.metrics.risk import volatility_ratios
+from gatecast.metrics.risk import certain_values, volatility_ratios
 from gatecast.runs import Run
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ BETTER, WORSE, NO_DIFFERENCE, THE_SAME = (
     "no difference shown",
     "the same",
 )
-AVERSION = 2.0
-"""Aversion to risk of the certainty equivalent, mean(r - aversion r²/2)."""
 LEAST_DAYS = 60
 """Days with a profit in both runs, before their money is compared."""
 TITLES = {
@@ -307,7 +305,7 @@ def _worth(of: str, first: FloatArray, second: FloatArray, days: pl.Series) -> D
     if np.count_nonzero((first != 0) & (second != 0)) < LEAST_DAYS:
         held = [int(np.count_nonzero(one)) for one in (first, second)]
         return _none(of, f"a position was held on {held[0]} and {held[1]} of {len(days):,} days: too few to compare.")
-    worth = [returns - AVERSION * returns**2 / 2 for returns in (first, second)]
+    worth = [certain_values(returns) for returns in (first, second)]
     test = significance.fixed_b_mean(worth[1] - worth[0])
     per_year = len(days) / max((days[-1] - days[0]).days / 365.25, 1e-9)
     return _difference(of, test, 1 / per_year, len(days))
@@ -351,7 +349,7 @@ def _control(both: pl.DataFrame) -> Difference:
     if len(both) < LEAST_SESSIONS:
         return _none(CONTROL, _few(len(both)))
     earned, variance = _columns(both, "earned"), _columns(both, "variance")
-    if all(np.array_equal(*one) for one in (earned, variance)):
+    if all(np.array_equal(one, other) for one, other in (earned, variance)):
         return _same(CONTROL, len(both))
     ratios = [
         volatility_ratios(one, np.sqrt(other), WINDOW)[::-WINDOW][::-1]
@@ -369,7 +367,7 @@ def _variance(both: pl.DataFrame) -> Difference:
         qlike_losses(np.maximum(earned**2, LEAST_SQUARE * np.mean(earned**2)), variance)
         for earned, variance in zip(_columns(both, "earned"), _columns(both, "variance"), strict=True)
     ]
-    if np.array_equal(*losses):
+    if np.array_equal(losses[0], losses[1]):
         return _same(VARIANCE, len(both))
     return _difference(VARIANCE, significance.fixed_b_mean(losses[0] - losses[1]), float(losses[0].mean()), len(both))
 
