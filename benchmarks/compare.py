@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.market import synthetic
 from gatecast.runs import Run, finish
-from gatecast.studies.comparing import THE_SAME, compare
+from gatecast.studies.comparing import BETTER, THE_SAME, WORSE, compare
 
-BARS = 1500
+BARS = 1200
 MOST = 7
 """Pairs of 100 that may be said to differ."""
 FEW: dict[str, Any] = {
@@ -62,11 +63,17 @@ def by_seeds(market: int) -> tuple[Run, Run]:
     return one, other
 
 
-def by_noise(market: int) -> tuple[Run, Run]:
-    """One walk with noise in its ensemble's forecasts, drawn twice."""
-    experiment, chain = walk(market, 0, "ridge", "logistic")
-    one, other = (done(experiment, noisy(experiment, chain, [market, place])) for place in (0, 1))
+def by_noise(number: int) -> tuple[Run, Run]:
+    """One walk with noise in its ensemble's forecasts, drawn twice; five pairs share a walk."""
+    experiment, chain = walk_for_noise(number // 5)
+    one, other = (done(experiment, noisy(experiment, chain, [number, place])) for place in (0, 1))
     return one, other
+
+
+@cache
+def walk_for_noise(market: int) -> tuple[Experiment, Chain]:
+    """A walk without a network."""
+    return walk(market, 0, "ridge", "logistic")
 
 
 def noisy(experiment: Experiment, chain: Chain, seed: list[int]) -> Chain:
@@ -114,7 +121,9 @@ def main() -> None:
                 answered[one.of] += bool(np.isfinite(one.pvalue))
                 same[one.of] += one.outcome == THE_SAME
                 said[one.of] += one.pvalue < 0.05
-            print(f"{number} pairs, {differ} said to differ, {time.monotonic() - began:.0f} s", flush=True)
+            told = [one.of for one in found.differences if one.outcome in (BETTER, WORSE)]
+            last = f"; in the last {', '.join(told)}" if told else ""
+            print(f"{number} pairs, {differ} said to differ, {time.monotonic() - began:.0f} s{last}", flush=True)
     for name in answered:
         print(f"{name}: {said[name]} of {answered[name]} below .05 alone, {same[name]} the same")
     print(f"{differ} of {asked.pairs} pairs are said to differ; at most {MOST * asked.pairs / 100:g} may")

@@ -278,8 +278,16 @@ def _head(head: str, both: Paired) -> Difference:
         return _none(head, "no day on which both forecast it.")
     if both.same:
         return _same(head, both.n)
-    test = both.mean
-    return _difference(head, test, both.loss_against, both.n)
+    return _difference(head, _mean(both.days.gain, both.overlap), both.loss_against, both.n)
+
+
+def _mean(steps: FloatArray, overlap: int = 1) -> significance.FixedB:
+    """The mean of daily differences, its variance over a tenth of the days.
+
+    Two runs may differ the same way for weeks, whatever the overlap of the answers: with a reach of 10 days 14 to 16 of
+    100 simulated pairs of equally good forecasts of a regime that lasts differed at 5 %, with this one 5 to 7.
+    """
+    return significance.fixed_b_mean(steps, max(overlap, len(steps) // 100 + 1))
 
 
 def _difference(of: str, test: significance.FixedB, scale: float, n: int) -> Difference:
@@ -306,7 +314,7 @@ def _worth(of: str, first: FloatArray, second: FloatArray, days: pl.Series) -> D
         held = [int(np.count_nonzero(one)) for one in (first, second)]
         return _none(of, f"a position was held on {held[0]} and {held[1]} of {len(days):,} days: too few to compare.")
     worth = [certain_values(returns) for returns in (first, second)]
-    test = significance.fixed_b_mean(worth[1] - worth[0])
+    test = _mean(worth[1] - worth[0])
     per_year = len(days) / max((days[-1] - days[0]).days / 365.25, 1e-9)
     return _difference(of, test, 1 / per_year, len(days))
 
@@ -369,7 +377,7 @@ def _variance(both: pl.DataFrame) -> Difference:
     ]
     if np.array_equal(losses[0], losses[1]):
         return _same(VARIANCE, len(both))
-    return _difference(VARIANCE, significance.fixed_b_mean(losses[0] - losses[1]), float(losses[0].mean()), len(both))
+    return _difference(VARIANCE, _mean(losses[0] - losses[1]), float(losses[0].mean()), len(both))
 
 
 def _few(sessions: int) -> str:
