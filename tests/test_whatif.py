@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.cli.app import execute
@@ -149,6 +149,7 @@ def test_what_cannot_be_changed_is_refused_and_leaves_no_trial(
     assert not ledger_path().exists()
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     band=st.floats(0.0, 0.99), target=st.floats(0.01, 2.0), slippage=st.none() | st.floats(0.0, 100.0),
     days=st.integers(20, 1000),

@@ -321,7 +321,9 @@ class LineState:
         """After a session: its money is booked, then orders are decided at its close."""
         instruments, size, late = terms.instruments, terms.size, self.late_splits(close)
         told = [Exchange(self.names[place], keep=float(late[place])) for place in np.flatnonzero(late != 1)]
-        session, grown = replace(close.session, events=(*told, *close.session.events)), close.grown * late
+        session, grown = close.session, close.grown * late
+        if told:
+            session = replace(session, events=(*told, *session.events))
         begun, nothing = self.day is not None, np.zeros(len(self.names))
         account, booked = book_session(self.account, session, self.orders, instruments, terms.money)
         filled = np.isfinite(session.fill) | ~close.listed
@@ -337,8 +339,9 @@ class LineState:
             sizing = sizing.after_return(earned, expected)
         sizing = sizing.after_equity(equity, size)
         seen = replace(self.watched(close), account=account)
-        deviation, known = seen.deviation, close.learned or seen.learned
+        known = close.learned or seen.learned
         all_forecast = not (np.isnan(seen.ahead) & (account.units != 0)).any()
+        deviation = seen.ahead if all_forecast else seen.deviation
         correlation, which = known.correlation if all_forecast else known.correlation_of(deviation)
         yearly, covariance = deviation * np.sqrt(terms.per_year), covariance_of(correlation, deviation)
         wanted = np.where(close.deviations > 0, close.core, 0.0)
