@@ -25,7 +25,7 @@ from gatecast.chain import Chain, decided_again, make_chain
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
 from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market import synthetic
 from gatecast.runs import Run, finish
 from gatecast.studies.comparing import BETTER, THE_SAME, WORSE, compare
@@ -91,7 +91,8 @@ def noisy(experiment: Experiment, chain: Chain, seed: list[int]) -> Chain:
         for head in ("direction", "regime"):
             odds = np.log(heads[head] / (1 - heads[head])) + drawn()
             heads[head] = 1 / (1 + np.exp(-odds))
-        classes[name] = replace(result, forecasts=result.forecasts.with_model(ENSEMBLE, heads))
+        values = {model: result.forecasts.values[model] for model in ("ridge", *SIZED_BY)} | {ENSEMBLE: heads}
+        classes[name] = replace(result, forecasts=replace(result.forecasts, values=values))
     return decided_again(experiment, replace(chain, classes=classes))
 
 

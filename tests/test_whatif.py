@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.cli.app import execute
+from gatecast.cli.options import as_setting
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import ledger_path, read_trials, unrecorded
 from gatecast.experiment import Experiment
@@ -22,9 +24,12 @@ from gatecast.store import load_run, save_run
 from gatecast.whatif import changed
 
 BARS = synthetic.b1(900, seed=5, r2=0.1)
+"""One class, and a column that knows: too good to be true unless that is allowed."""
+CLASSES = pl.concat([BARS.drop("x"), synthetic.a1(900, seed=6).with_columns(asset_class=pl.lit("etf"))])
+"""Two classes, whose arrays wait on disk."""
 FEW: dict[str, Any] = {
     "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}, "control": None,
-    "schedule": {"refit": "1Y"}, "horizon": 1, "features": ("ret_log_1", "x"), "bars": BARS,
+    "schedule": {"refit": "1Y"}, "horizon": 1,
 }  # fmt: skip
 
 
@@ -35,16 +40,16 @@ def own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def planted() -> Run:
-    """A run whose strategies hold something, on a market whose truth is known."""
+    """A run whose strategies hold something, on two markets whose truth is known."""
     with unrecorded():
-        return run(Experiment(name="planted", too_good=("planted",), selection={"evidence": 1.0}, **FEW))
+        return run(Experiment(name="planted", bars=CLASSES, too_good=("planted",), selection={"evidence": 1.0}, **FEW))
 
 
 @pytest.fixture(scope="module")
 def doubtful() -> Run:
     """The same where what is too good is not allowed: nothing of the strategies is held."""
     with unrecorded():
-        return run(Experiment(name="doubtful", **FEW))
+        return run(Experiment(name="doubtful", bars=BARS, features=("ret_log_1", "x"), **FEW))
 
 
 def assert_same(found: Any, full: Run) -> None:
@@ -62,7 +67,7 @@ def assert_same(found: Any, full: Run) -> None:
 
 def test_a_what_if_is_the_run_with_these_settings(planted: Run) -> None:
     changes: dict[str, Any] = {
-        "target": 0.05, "band": 0.2, "costs": {"slippage_bps": 30.0}, "book.money.half_spread_bps": 8.0,
+        "target": 0.05, "band": 0.2, "costs": {"slippage_bps": 0.5}, "book.money.half_spread_bps": 8.0,
         "selection": {"memory_bars": 300}, "strategies.target_volatility": 0.05, "signals.threshold": 0.5,
     }  # fmt: skip
     with unrecorded():
@@ -165,3 +170,11 @@ def test_settings_that_are_changed_and_changed_back_are_those_before(
     assert (after.book.size.book_band, after.selection.minimum_days) == (band, days)
     assert back.to_dict() == base.to_dict()
     assert undone == {name: (new, old) for name, (old, new) in found.items()}
+
+
+@pytest.mark.parametrize("text", ["band", "band=", "=.1", ""])
+def test_a_setting_of_the_command_is_a_name_and_a_value(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"--set must be NAME=VALUE such as band=.1, got"):
+        as_setting(text, "--set")
+    assert as_setting("a=none", "--set") == ("a", None)
+    assert as_setting("a=1,true,b", "--over", several=True) == ("a", [1, True, "b"])

@@ -114,8 +114,9 @@ def test_books_are_compared_by_money_control_and_variance(held: Run) -> None:
         losses.append(float(np.mean(ratio - np.log(ratio) - 1)))
         count = len(square) // 21
         windows = [part[-count * 21 :].reshape(count, 21).mean(axis=1) for part in (square, forecast)]
-        realised = np.sqrt(windows[0] / windows[1])
-        spreads.append(realised.std() / realised.mean())
+        logs = np.log(windows[0] / windows[1]) / 2
+        without = np.mean([np.log(np.delete(logs, place).std()) for place in range(count)])
+        spreads.append(count * np.log(logs.std()) - (count - 1) * without)  # Quenouille's jackknife
     assert found["book_variance"].effect == pytest.approx(1 - losses[1] / losses[0], abs=1e-9)
     assert found["control"].effect == pytest.approx(spreads[0] - spreads[1], abs=1e-9)
     back = {one.of: one for one in compare(calm, held).differences}

@@ -185,7 +185,7 @@ def gain_in_control(mine: FloatArray, other: FloatArray) -> Answer:
     windows = [_separate(values[1:]) for values in (mine, other)]
     if min(float(one.mean()) for one in windows) <= 0:
         return Answer(MEASURES[1], reason="nothing was held in a whole window")
-    (first, steps), (second, others) = (spread_of(one) for one in windows)
+    (first, steps), (second, others) = (_spread(one) for one in windows)
     test = significance.fixed_b_mean(second - first + others - steps)
     return Answer.of(MEASURES[1], test)
 
@@ -196,13 +196,8 @@ def _separate(net: FloatArray) -> FloatArray:
     return np.asarray(net[len(net) - count * WINDOW :].reshape(count, WINDOW).std(axis=1, ddof=1), np.float64)
 
 
-def spread_of(volatility: FloatArray) -> tuple[float, FloatArray]:
-    """Standard deviation over mean, and (windows,) what each window adds to it beyond its share, by the delta method.
-
-    >>> spread, steps = spread_of(np.array([1.0, 3.0, 1.0, 3.0]))
-    >>> spread, bool(abs(steps.sum()) < 1e-12)
-    (0.5, True)
-    """
+def _spread(volatility: FloatArray) -> tuple[float, FloatArray]:
+    """Standard deviation over mean, and (windows,) what each window adds to it beyond its share."""
     mean, deviation = float(volatility.mean()), float(volatility.std())
     away = volatility - mean
     if deviation == 0:
