@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,18 @@ import numpy as np
 import polars as pl
 
 from gatecast.files import jsonable
-from gatecast.market.bars import session_of
+from gatecast.market.bars import session_date, session_of
+from gatecast.market.sessions import orders_until
+from gatecast.store.desks import bytes_of_desk
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
+from gatecast.trading.desk import micros_of
 
 if TYPE_CHECKING:
     from gatecast.chain import Chain
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
+    from gatecast.trading.orders import OrderSettings
 
 CAUSES = {
     "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "a cap",
@@ -39,6 +43,20 @@ def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) 
     kept = [one for one in carried if not again or one.day < newest]
     settled = bool(kept) and kept[-1].day < newest
     return carry_on(chain.classes, chain.facts, chain.book, kept, newest, settled=settled)
+
+
+def desk_bytes(course: Course, chain: Chain, orders: OrderSettings, calendars: Mapping[str, str]) -> bytes | None:
+    """What orders of a course's newest session are made of, with the next open of each name that has a bar in it.
+
+    `calendars`: symbol -> calendar, where it is not that of its class.
+    """
+    desk = course.desk
+    if desk is None:
+        return None
+    until = chain.bars.select("symbol", "time", until=orders_until(chain.bars, calendars))
+    until = until.filter(session_date(pl.col("time")) == desk.day).group_by("symbol").agg(pl.col("until").max())
+    opens = dict(until.iter_rows())
+    return bytes_of_desk(replace(desk, until=micros_of([opens.get(name) for name in desk.names])), orders)
 
 
 def figures_of(course: Course, settings: Book) -> dict[str, Any]:
