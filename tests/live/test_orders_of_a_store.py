@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from gatecast.live import add_action, proposed_orders
+from gatecast.live.blotter import Blotter
 from gatecast.live.book import holdings_of
 from gatecast.live.settling import fills as store_fills
 from gatecast.live.settling import halt
@@ -209,9 +210,11 @@ def test_a_break_is_refused_until_it_is_explained(desk: Desk, feed: Feed, closes
     told = today.do("reconcile", "--positions", held, "--json")
     assert told.status == 1
     assert [(one["symbol"], one["found"] - one["expected"]) for one in told.json["breaks"]] == [("B1_0", -7.0)]
+    assert [(one, gap.symbol) for one, gap in Blotter(Store.open(desk.store)).unexplained] == [("A1", "B1_0")]
     explained = today.do("reconcile", "--positions", held, "--explain", "B1_0", "given away", "--by", "ann", "--json")
     assert explained.status == 0
     assert explained.json["breaks"][0]["reason"] == "given away"
+    assert Blotter(Store.open(desk.store)).unexplained == []
     assert today.orders(held).status == 0
 
 
@@ -429,6 +432,15 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
     "nothing to explain": (
         lambda d: d.do("reconcile", "--positions", d.held({"B1_0": 1}), "--explain", "B1_0", "why"),
         "nothing is to explain",
+    ),
+    "positions to come": (
+        lambda d: d.do("reconcile", "--positions", d.held(as_of=(d.close + timedelta(days=9)).date())),
+        "which is to come",
+    ),
+    "a file of something else in the way": (
+        lambda d: (d.do("approve", d.orders(d.held(), "--json").json["id"], "--by", "ann"),
+                   d.orders(d.held(), "--out", d.folder / "held.csv"))[1],
+        "is there already and something else",
     ),
     "halted without a reason": (lambda d: d.do("halt", "--by", "ann", "--reason", " "), "say why"),
     "the clock went back": (lambda d: d.orders(d.held(), after=-timedelta(days=2)), "before the store's newest record"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, as_moment, machine_of
-from gatecast.cli.show import make_console, make_table, print_json, say, show_rows
+from gatecast.cli.show import counted, make_console, make_table, print_json, say, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.errors import SettingsError
 
@@ -110,10 +110,13 @@ def _show(made: Orders) -> None:
         f"Orders {made.orders_id} ({made.status}): account {told['account']}, session {told['session']}, capital "
         f"{told['capital']:,.2f} {told['currency']}.", markup=False, soft_wrap=True,
     )  # fmt: skip
+    if made.wrote:
+        console.print(f"{made.wrote}: {made.message}", markup=False, soft_wrap=True)
+        return
     if made.rows:
         show_rows(SHOWN, map(_row, made.rows), console, narrow=("symbol", "side", "units", "limit", "value", "why"))
         console.print(
-            f"{len(made.rows)} orders of {told['value']:,.2f}, expected to cost {told['cost']:,.2f} "
+            f"{counted(len(made.rows), 'order')} of {told['value']:,.2f}, expected to cost {told['cost']:,.2f} "
             f"{told['currency']}: commission {_sum(made, 'commission')}, spread {_sum(made, 'spread')}, impact "
             f"{_sum(made, 'impact')}.", markup=False, soft_wrap=True,
         )  # fmt: skip
@@ -121,16 +124,10 @@ def _show(made: Orders) -> None:
         console.print("Nothing is to be traded.")
     for one in told["breaches"]:
         say(f"warning: {one['sentence']} It needs --override {one['name']} to be approved.")
-    for one in told["notes"]:
-        say(f"note: {one}")
-    if made.wrote:
-        console.print(f"{made.wrote}: {made.message}", markup=False, soft_wrap=True)
-    else:
-        console.print(
-            f"Next: {made.message}" if made.status != "computed" else f"Note: {made.message}",
-            markup=False,
-            soft_wrap=True,
-        )
+    for note in told["notes"]:
+        say(f"note: {note}")
+    word = "Note" if made.status == "computed" else "Next"
+    console.print(f"{word}: {made.message}", markup=False, soft_wrap=True)
 
 
 def _sum(made: Orders, name: str) -> str:
@@ -212,7 +209,7 @@ def fills(
         for one in done.orders
     ]
     console.print(make_table(("order", "symbol", "side", "units", "filled", "left"), rows))
-    console.print(f"account {done.account}: {done.new} new fills, {done.seen} were there.", markup=False)
+    console.print(f"account {done.account}: {counted(done.new, 'new fill')}, {done.seen} were there.", markup=False)
 
 
 def reconcile(
@@ -257,7 +254,7 @@ def reconcile(
             console.print(make_table(("symbol", "expected", "found", "difference", "explained"), rows))
         left = sum(one.reason is None for one in done.breaks)
         said = "what is held from here on" if done.first else "as expected" if not rows else "explained"
-        said = f"{left} differences that nobody has explained" if left else said
+        said = f"{counted(left, 'difference')} that nobody has explained" if left else said
         console.print(f"account {done.account}: {said}.", markup=False)
     if not done.clean:
         raise typer.Exit(1)

@@ -71,6 +71,15 @@ class Blotter:
         last = next((one for one in reversed(self.events) if one["kind"] in ("halted", "released")), None)
         return last if last is not None and last["kind"] == "halted" else None
 
+    @property
+    def unexplained(self) -> list[tuple[str, Break]]:
+        """Account and break of each that was seen when the account was last reconciled, and that nobody explained."""
+        newest = {one["account"]: one["breaks"] for one in self.of("reconciled")}
+        return [
+            (account, Break(one["symbol"], one["expected"], one["found"]))
+            for account, breaks in sorted(newest.items()) for one in breaks if not one.get("reason")
+        ]  # fmt: skip
+
     def proposed(self, orders_id: str) -> Mapping[str, Any]:
         """The record of orders that were proposed. Raises `StoreError` where they were not."""
         found = self.of("proposed", id=orders_id)
@@ -96,10 +105,15 @@ class Blotter:
                 found.setdefault(order["order_id"], (event["account"], order, moment))
         return found
 
-    def fills(self, account: str) -> list[Fill]:
-        """All fills of an account, in the order in which they came. Raises `StoreError` where they cannot be read."""
+    def fills(self, account: str, since: datetime | None = None) -> list[Fill]:
+        """All fills of an account that came after a moment, in the order in which they came.
+
+        Raises `StoreError` where they cannot be read.
+        """
         rows = list[Fill]()
         for event in self.of("fills", account=account):
+            if since is not None and datetime.fromisoformat(event["now"]) <= since:
+                continue
             rows += map(Fill.of, self.store.document(event["parts"]["fills"], FillsFile)["fills"])
         return rows
 
@@ -132,7 +146,7 @@ class Blotter:
         baseline = self.baseline(account)
         if baseline is None or baseline.as_of >= positions.as_of:
             return self._same(account, baseline, positions) if baseline is not None else []
-        wanted, rounded = expected(baseline, self.fills(account), self.store.actions, positions)
+        wanted, rounded = expected(baseline, self.fills(account, baseline.as_of), self.store.actions, positions)
         return self._differing(account, wanted, positions.units, rounded)
 
     def _same(self, account: str, baseline: Baseline, positions: Positions) -> list[Break]:

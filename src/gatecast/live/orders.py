@@ -14,7 +14,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
-from gatecast.files import full_path, sha256_of, write_whole
+from gatecast.files import full_path, read, sha256_of, write_whole
 from gatecast.live.blotter import Blotter
 from gatecast.live.proposing import NEVER_SENT, UNNAMED, Orders, with_status
 from gatecast.machine import ONE_CORE, Machine
@@ -107,6 +107,7 @@ def export(
             raise SettingsError(f"{place} is in the store: give another place for the file.")
         _refuse_unready(blotter, made, moment, again=again)
         file = made.file("json" if form == "json" else "csv")
+        _refuse_taken(place, file)
         body = {
             "id": orders_id, "account": event["account"], "by": by or UNNAMED, "session": content["session"],
             "sha256": sha256_of(file), "format": form, "halt": content["halt"], "again": again,
@@ -120,6 +121,16 @@ def export(
                 "with --again."
             ) from None
         return with_status(Blotter(opened), made, f"written; {NEVER_SENT}.")
+
+
+def _refuse_taken(place: Path, file: bytes) -> None:
+    """Raises `SettingsError` where another file is in the place of one of orders."""
+    try:
+        taken = place.exists() and (not place.is_file() or read(place, at_most=len(file)) != file)
+    except OSError:  # a longer one, or one that cannot be read
+        taken = True
+    if taken:
+        raise SettingsError(f"{place} is there already and something else: give another name, so that nothing is lost.")
 
 
 def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: bool) -> None:

@@ -28,7 +28,7 @@ from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
 from gatecast.store.journal import canonical, moment_of
 from gatecast.store.store import Store
-from gatecast.trading.orders import ID_LENGTH, breaches, orders_of
+from gatecast.trading.orders import GATES, ID_LENGTH, breaches, orders_of
 
 if TYPE_CHECKING:
     from gatecast.store.state import Issued
@@ -143,9 +143,10 @@ def propose(
         owner = account_of(held, account)
         blotter = Blotter(opened)
         halt = None if is_past else blotter.halt
-        inputs = _Inputs(held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt)
+        known = opened.bars.actions_as_of(desk.last_cut_off or moment_of(issued.now)) if is_past else opened.actions
+        inputs = _Inputs(held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt, known)
         content = _content(opened, desk, settings, inputs)
-        made = Orders(opened.folder, sha256_of(canonical(content))[:ID_LENGTH], content, "computed")
+        made = Orders(opened.folder, _id_of(content), content, "computed")
         if is_past:
             return with_status(blotter, made, "they are of an earlier session: nothing is journalled.")
         if not blotter.of("exported", id=made.orders_id):
@@ -160,9 +161,17 @@ def propose(
         return with_status(Blotter(opened), made)
 
 
+def _id_of(content: Mapping[str, Any]) -> str:
+    """The id of orders: what they were made of, what is to be done, and the limits that they exceed."""
+    parts = [content[name] for name in ("account", "session", "capital", "as_of", "positions", "open", "halt")]
+    rows = [[one["order_id"], one["side"], one["units"], one["limit_price"]] for one in content["orders"]]
+    exceeded = [[one["name"], one["symbol"]] for one in content["breaches"]]
+    return sha256_of(canonical([*parts, rows, exceeded]))[:ID_LENGTH]
+
+
 @dataclass(frozen=True)
 class _Inputs:
-    """What orders are made of beside the desk."""
+    """What orders are made of beside the desk. `actions`: those that are known, of an earlier session by its open."""
 
     positions: Positions
     open_orders: Mapping[str, tuple[str, float]]
@@ -171,6 +180,7 @@ class _Inputs:
     restricted: frozenset[str]
     without: tuple[str, ...]
     halt: Mapping[str, Any] | None
+    actions: pl.DataFrame
 
 
 def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
@@ -211,7 +221,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     """The orders and what they were made of. Raises `SettingsError` for positions that cannot be acted on."""
     positions = inputs.positions
     flatten = inputs.halt is not None and bool(inputs.halt.get("flatten"))
-    ahead = _refuse_other_moment(store, desk, inputs)
+    ahead = _refuse_other_moment(desk, inputs)
     if positions.currency not in ("", desk.money.currency):
         raise SettingsError(
             f"the positions are in {positions.currency}, the book is in {desk.money.currency}: give them, and the "
@@ -240,6 +250,12 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
             f"{hard[0].sentence}{more} No orders are proposed: leave symbols out with --without SYMBOL, or change "
             f"[orders] with `gatecast retrain {store.folder} --settings FILE`."
         )
+    traded = {one.symbol for one in orders}
+    why_not = [f"{symbol!r}: {why}" for symbol, why in sorted(ahead.items())]
+    why_not += [
+        f"{symbol!r} is not traded: {GATES[gate]}."
+        for symbol, gate in zip(desk.names, sized.gate, strict=True) if gate and symbol not in {*traded, *ahead}
+    ]  # fmt: skip
     return {
         "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
         "capital": inputs.capital, "as_of": positions.as_of.isoformat(), "positions": positions.to_dict()["units"],
@@ -247,23 +263,21 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
         "restricted": sorted(inputs.restricted), "without": sorted(without), "halt": number,
         "volatility": float(sized.volatility), "value": sum(one.value for one in orders),
         "cost": sum(one.cost for one in orders), "orders": [one.to_dict() for one in orders],
-        "breaches": [one.to_dict() for one in found], "notes": [one.sentence for one in sized.findings] + [
-            f"{symbol}: {why}" for symbol, why in sorted(ahead.items())
-        ],
+        "breaches": [one.to_dict() for one in found], "notes": [one.sentence for one in sized.findings] + why_not,
     }  # fmt: skip
 
 
-def _refuse_other_moment(store: Store, desk: Desk, inputs: _Inputs) -> dict[str, str]:
+def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
     """Symbol -> why it is not traded: its units change before the next fill.
 
     Raises `SettingsError` for positions of before the session, or of after its next open, and for units that are not
     those of its prices.
     """
     positions, day = inputs.positions, desk.day
-    until = max((one for place in range(len(desk.names)) if (one := desk.cut_off(place))), default=None)
+    until = desk.last_cut_off
     said, ahead = positions.splits_until or positions.day, dict[str, str]()
     named = {*positions.units, *(symbol for symbol, _ in inputs.open_orders.values())}
-    rows = store.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
+    rows = inputs.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
     for row in rows.iter_rows(named=True):
         symbol, kind, then = row["symbol"], row["kind"].replace("_", " "), row["date"]
         if symbol not in named or (row["value"] == 1 and row["kind"] in LEVELS):
@@ -335,8 +349,7 @@ def _refuse_now(blotter: Blotter, inputs: _Inputs, made: Orders, now: datetime) 
             f"{store.folder} is halted by {halt['by']} since {halt['now'][:16]} UTC ({halt['reason']}): no orders are "
             f"made until `gatecast halt {store.folder} --release --by WHO --reason TEXT`."
         )
-    if inputs.positions.as_of > now and inputs.positions.day > now.date():
-        raise SettingsError(f"the positions are of {inputs.positions.day}, which is to come: correct `as_of`.")
+    refuse_to_come(inputs.positions, now)
     _refuse_open_orders(blotter, inputs)
     left = [one for one in blotter.breaks(inputs.account, inputs.positions) if one.reason is None]
     if left and halt is None:
@@ -350,6 +363,12 @@ def _refuse_now(blotter: Blotter, inputs: _Inputs, made: Orders, now: datetime) 
             f"the open that orders of {made.content['session']} are for has passed ({passed[0]['symbol']!r}: "
             f"{passed[0]['until'][:16]} UTC): the prices are stale. Bring the bars since with `gatecast update`."
         )
+
+
+def refuse_to_come(positions: Positions, now: datetime) -> None:
+    """Raises `SettingsError` for positions of a day that is to come."""
+    if positions.as_of > now and positions.day > now.date():
+        raise SettingsError(f"the positions are of {positions.day}, which is to come: correct `as_of`.")
 
 
 def _refuse_open_orders(blotter: Blotter, inputs: _Inputs) -> None:
@@ -386,6 +405,8 @@ def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
         status, said = "approved", "`--out FILE` writes the file, once."
     elif blotter.of("proposed", id=name):
         status, said = "proposed", f"`gatecast approve {where} {name} --by WHO` approves them."
+        if not made.content.get("orders"):
+            said = "as nothing is to be traded, nothing needs to be exported."
     else:
         status, said = "computed", ""
     return Orders(where, name, made.content, status, message or said, made.wrote)

@@ -13,7 +13,7 @@ from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.blotter import Blotter, Break
 from gatecast.live.orders import refuse_unnamed
 from gatecast.live.positions import Fill, read_fills, read_positions
-from gatecast.live.proposing import UNNAMED, account_of
+from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.journal import canonical
@@ -157,6 +157,7 @@ def reconcile(
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     held = read_positions(positions)
+    refuse_to_come(held, moment)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         owner, blotter = account_of(held, account), Blotter(opened)

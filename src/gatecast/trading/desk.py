@@ -67,6 +67,11 @@ class Desk:
         micros = int(self.until[place])
         return EPOCH + timedelta(microseconds=micros) if micros else None
 
+    @property
+    def last_cut_off(self) -> datetime | None:
+        """The latest of the cut-offs; None where no name had a bar."""
+        return max((one for place in range(len(self.names)) if (one := self.cut_off(place))), default=None)
+
     def of(self, units: Mapping[str, float], holds: str) -> FloatArray:
         """(names,) units of what a table `holds`, symbol by symbol; 0 for others.
 

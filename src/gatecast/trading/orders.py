@@ -29,15 +29,18 @@ Limit = Literal[
 ]
 ID_LENGTH = 16
 """Digits of an order's id."""
+MONEY_DIGITS = 4
+"""Digits of money after the point."""
 PRICE_DIGITS = 6
 """Digits that count of a limit price without a tick."""
 GATES = {
     "name": "the cap on one symbol cut the target", "class": "the cap on the class cut the target",
     "gross": "the cap on the gross value cut the target", "margin": "the cap on margin cut the target",
     "net": "the cap on the net value cut the target", "spike": "the spike of correlations cut the target",
-    "halt": "not traded", "close": "to be closed", "stop": "the drawdown stop closes it",
-    "borrow": "no more can be borrowed to be sold short", "participation": "the share of volume cut the trade",
-    "lot": "less than a lot is left", "ticket": "less than the smallest ticket is left", "cash": "cash cut the trade",
+    "halt": "it has no trade at this close, or is left out", "close": "it is to be closed",
+    "stop": "the drawdown stop closes it", "borrow": "no more can be borrowed to be sold short",
+    "participation": "the share of volume cut the trade", "lot": "less than a lot is left to be traded",
+    "ticket": "the trade is below the smallest ticket", "cash": "cash cut the trade",
 }  # fmt: skip
 """Gate of a trade, see `sizing.Sized` -> what it says of an order."""
 
@@ -168,7 +171,7 @@ def orders_of(
             raise SettingsError(f"{symbol!r}: an order of {trade:g} units without a next open cannot be placed.")
         close, value = float(desk.price[place]), abs(trade) * float(desk.view.price[place])
         target = float(held[place] + open_units[place]) + trade
-        paid = [float(one[place]) for one in (commission, spread, impact)]
+        paid = [round(float(one[place]), MONEY_DIGITS) for one in (commission, spread, impact)]
         cost = math.fsum(paid)
         found.append(
             Order(
@@ -177,8 +180,9 @@ def orders_of(
                 limit_price=limit_price(close, trade > 0, settings.collar, float(desk.instruments.tick[place])),
                 currency=desk.instruments.currency[place], time_in_force=settings.time_in_force, until=until,
                 last_close=close, held=float(held[place]), open_units=float(open_units[place]), target_units=target,
-                value=value, commission=paid[0], spread=paid[1], impact=paid[2], cost=cost,
-                cost_bps=cost / value / BASIS_POINT if value > 0 else 0.0, gate=sized.gate[place],
+                value=round(value, MONEY_DIGITS), commission=paid[0], spread=paid[1], impact=paid[2],
+                cost=round(cost, MONEY_DIGITS),
+                cost_bps=round(cost / value / BASIS_POINT, MONEY_DIGITS) if value > 0 else 0.0, gate=sized.gate[place],
                 reason=_reason(sized, place, target),
             )
         )  # fmt: skip
