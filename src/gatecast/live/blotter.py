@@ -181,6 +181,12 @@ def expected(
 
     Fills after the baseline's moment count, and actions after its day up to `splits_until`, else the day of the new
     positions: each at the beginning of its day.
+
+    >>> from gatecast.market.actions import no_actions
+    >>> evening, later = datetime(2024, 6, 28, 22, tzinfo=UTC), datetime(2024, 7, 1, 22, tzinfo=UTC)
+    >>> fill = Fill("f1", "a1", "SPY", "buy", 40.0, 545.2, datetime(2024, 7, 1, 13, 30, tzinfo=UTC))
+    >>> expected(Baseline({"SPY": 100.0}, evening), [fill], no_actions(), Positions({}, later, later.date()))[0]
+    {'SPY': 140.0}
     """
     until = positions.splits_until or positions.day
     since = baseline.as_of.astimezone(UTC).date()
