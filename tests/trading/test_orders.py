@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gatecast.errors import SettingsError
+from gatecast.live.book import ages_of
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.store.desks import bytes_of_desk, desk_of
@@ -36,8 +37,9 @@ def desk_made_of(view: BookView, size: BookSettings, state: BookState, **changed
     count, money = len(view.names), MoneySettings()
     fixed = Instruments.of(dict(zip(view.names, view.classes, strict=True)), money)
     plain = np.ones(count)
+    nothing = np.zeros(count, np.int64)
     made = Desk(
-        DAY, view, state, fixed, lent=plain > 0, recalled=plain < 0, price=view.price, age=np.zeros(count, np.int64),
+        DAY, view, state, fixed, lent=plain > 0, recalled=plain < 0, price=view.price, bars=nothing, age=nothing,
         rate=plain, deviation=0.01 * plain, usual_deviation=0.008 * plain, volume=view.volume,
         until=micros_of([OPEN] * count), size=size, money=money,
     )  # fmt: skip
@@ -126,11 +128,11 @@ def test_costs_are_those_of_the_book_each_by_itself() -> None:
     one, other = orders_of(desk, sized, np.zeros(2), np.zeros(2), "main", OrderSettings())
     assert (one.value, other.value) == (one.units * 50.0, other.units * 20.0)
     known = desk.instruments
-    assert one.commission == pytest.approx(max(one.value * known.commission[0], 1.0))
-    assert one.spread == pytest.approx(one.value * known.half_spread[0] * 0.01 / 0.008)
-    assert one.impact == pytest.approx(0.01 * one.value * math.sqrt(one.value / 2e7))
-    assert one.cost == pytest.approx(one.commission + one.spread + one.impact)
-    assert one.cost_bps == pytest.approx(one.cost / one.value * 1e4)
+    assert one.commission == pytest.approx(max(one.value * known.commission[0], 1.0), abs=1e-4)
+    assert one.spread == pytest.approx(one.value * known.half_spread[0] * 0.01 / 0.008, abs=1e-4)
+    assert one.impact == pytest.approx(0.01 * one.value * math.sqrt(one.value / 2e7), abs=1e-4)
+    assert one.cost == pytest.approx(one.commission + one.spread + one.impact, abs=2e-4)
+    assert one.cost_bps == pytest.approx(one.cost / one.value * 1e4, abs=1e-4)
 
 
 # ── what is not traded, and limits ────────────────────────────────────────────────────────────────
@@ -178,6 +180,17 @@ def test_each_limit_is_seen(limits: dict[str, Any], name: str, soft: bool) -> No
 def test_an_old_price_of_what_is_held_is_seen() -> None:
     found = breaches(two(age=np.array([3, 0])), (), np.array([10.0, 10.0]), 1e6, OrderSettings(price_age=2))
     assert [(one.name, one.symbol, one.value) for one in found] == [("price_age", "A", 3)]
+
+
+def test_a_price_is_as_old_as_its_calendar_says() -> None:
+    """At Sunday's close of a coin, Friday's price of a share is the newest; Wednesday's is two sessions old."""
+    closes = [datetime(2024, 6, day, 21, tzinfo=UTC) for day in (28, 26)]
+    coin = datetime(2024, 7, 1, 0, tzinfo=UTC)
+    view = replace(two().view, classes=("equity", "equity"))
+    assert ages_of(replace(two(view=view), bars=micros_of(closes)), {}).tolist() == [0, 2]
+    view = replace(view, classes=("equity", "crypto"))
+    assert ages_of(replace(two(view=view), bars=micros_of([closes[0], coin])), {}).tolist() == [0, 0]
+    assert ages_of(replace(two(view=view), bars=micros_of([None, coin])), {}).tolist() == [0, 0]
 
 
 def test_orders_that_bring_a_book_nearer_to_a_limit_are_let_pass() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 TABLE = "table"
-OF_DESK = ("lent", "recalled", "price", "age", "rate", "deviation", "usual_deviation", "volume", "until")
+OF_DESK = ("lent", "recalled", "price", "bars", "age", "rate", "deviation", "usual_deviation", "volume", "until")
 OF_VIEW = (
     "core", "tilt", "evidence", "held", "price", "lot", "volume", "margin", "funded", "cost", "tradable", "closing",
 )  # fmt: skip
@@ -34,7 +34,7 @@ BOOLEAN = (
     "lent", "recalled", "view.funded", "view.tradable", "view.closing", "fixed.home", "fixed.funded", "fixed.pair",
     "fixed.lendable", "fixed.has_volume",
 )  # fmt: skip
-WHOLE = ("age", "until")
+WHOLE = ("bars", "age", "until")
 KNOWN = ("view.core", "view.tilt", "view.evidence", "view.held", "view.lot", "view.margin", "view.cost", "targets")
 """Arrays in which each name has a number."""
 NUMBERS = ("equity", "surprise", "peak")
@@ -117,5 +117,5 @@ def _refuse_misfit(arrays: Arrays, count: int) -> None:
     numbers = {name: one for name, one in arrays.items() if one.dtype == np.float64}
     refuse_infinite({name: one for name, one in numbers.items() if name not in (*KNOWN, "numbers")}, nan=True)
     refuse_infinite({name: one for name, one in numbers.items() if name in (*KNOWN, "numbers")}, nan=False)
-    if (arrays["age"] < -1).any() or not ((arrays["until"] >= 0) & (arrays["until"] < 2**57)).all():
-        raise ValueError("its ages or cut-offs are none")
+    if not all(((arrays[name] >= 0) & (arrays[name] < 2**57)).all() for name in WHOLE):
+        raise ValueError("its moments or ages are none")

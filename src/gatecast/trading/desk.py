@@ -33,7 +33,8 @@ class Desk:
     ----------
     day: the session. view, sizing: what `sizing.trades_of` was given at its close; instruments: what is fixed.
     lent, recalled: whether a short can be borrowed at the next fill, or has to be bought there.
-    price: newest close, in the symbol's currency; age: sessions since it, 0 for one of this session, -1 without one.
+    price: newest close, in the symbol's currency. bars: microseconds since 1970 of the bar that it is of, 0 without one
+        in the last 130 sessions; age: sessions of the symbol's calendar that have closed since.
     rate: money of the book for one unit of the symbol's currency.
     deviation: forecast of the next session's return; usual_deviation: its mean over 63 sessions.
     volume: mean money traded a session over 21, in the symbol's currency.
@@ -48,6 +49,7 @@ class Desk:
     lent: BoolArray
     recalled: BoolArray
     price: FloatArray
+    bars: IntArray
     age: IntArray
     rate: FloatArray
     deviation: FloatArray
@@ -65,7 +67,7 @@ class Desk:
     def cut_off(self, place: int) -> datetime | None:
         """Until when an order of a name can be placed, UTC; None where the name had no bar."""
         micros = int(self.until[place])
-        return EPOCH + timedelta(microseconds=micros) if micros else None
+        return moment_of(micros) if micros else None
 
     @property
     def last_cut_off(self) -> datetime | None:
@@ -119,17 +121,13 @@ class Desk:
         )  # fmt: skip
 
 
-def ages(known: BoolArray, closes: FloatArray) -> IntArray:
-    """(names,) sessions since the newest close that was known in time; -1 for a name without one.
+def moment_of(micros: int) -> datetime:
+    """Microseconds since 1970 as a moment in UTC.
 
-    `known`, `closes`: (sessions, names), the newest last.
-
-    >>> ages(np.array([[True, True, False], [True, False, False]]), np.ones((2, 3))).tolist()
-    [0, 1, -1]
+    >>> str(moment_of(1_000_000))
+    '1970-01-01 00:00:01+00:00'
     """
-    there = known & np.isfinite(closes)
-    back = np.argmax(there[::-1], axis=0)
-    return np.asarray(np.where(there.any(axis=0), back, -1), np.int64)
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def without_tables(money: MoneySettings) -> MoneySettings:

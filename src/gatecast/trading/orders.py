@@ -74,7 +74,7 @@ the limit price from the last close, as a share of it).
     restricted: tuple[str, ...] = Field(default=(), examples=[["ABC"]])
     """symbols that may not be traded; a file of more is given to `gatecast orders --restricted`"""
     price_age: Annotated[int, Field(ge=0, le=60)] = 0
-    """sessions that the price of a symbol that is held may be older than the newest one"""
+    """sessions of its calendar that may have closed since the price of a symbol that is held"""
     soft: tuple[Limit, ...] = ("order_value", "turnover", "share_of_volume", "price_age")
     """limits that somebody may override with a reason and an expiry; all others are hard: orders beyond them are
     refused"""
