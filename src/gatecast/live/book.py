@@ -70,7 +70,7 @@ def ages_of(desk: Desk, calendars: Mapping[str, str]) -> NDArray[np.int64]:
         name: (kind, moment_of(bar))
         for name, kind, bar in zip(desk.names, desk.view.classes, desk.bars.tolist(), strict=True) if bar
     }  # fmt: skip
-    schema = {"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")}
+    schema: dict[str, Any] = {"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")}
     bars = pl.DataFrame([(name, *one) for name, one in newest.items()], schema=schema, orient="row")
     found = feed_age(bars, moment_of(int(desk.bars.max(initial=0))), calendars, grace=timedelta())
     behind = dict(found.select("symbol", "sessions_behind").iter_rows())

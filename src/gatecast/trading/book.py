@@ -805,7 +805,8 @@ class Course:
 
     `steps`: one a session that was decided; `names`: the symbols. `carried`: what the next session goes on from, and
     before it the same of the session before, from which the newest one is decided again where more of its bars come.
-    `desk`: the newest session as a desk reads it, None where none was decided; what a calendar says of it is not known here.
+    `desk`: the newest session as a desk reads it, None where none was decided; what a calendar says of it is not known
+    here.
     """
 
     steps: tuple[Step, ...]
@@ -877,12 +878,13 @@ def _desk_of(step: Step, line: LineState, sessions: Sessions, deviations: FloatA
     if step.view is None or step.sizing is None:
         return None
     view = step.view if settings.size.spike_sizes else replace(step.view, spiked=None)  # else no trade depends on it
+    nothing = np.zeros(len(line.names), np.int64)
     return Desk(
         day=sessions.days[-1], view=view, sizing=step.sizing, instruments=sessions.instruments,
         lent=sessions.lent[-1], recalled=sessions.recalled[-1], price=line.account.price,
-        bars=sessions.bars.max(axis=0), age=np.zeros(len(line.names), np.int64), rate=line.account.rate, deviation=deviations[-1],
+        bars=sessions.bars.max(axis=0), age=nothing, rate=line.account.rate, deviation=deviations[-1],
         usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=mean_of_last(sessions.grid.volume, MONTH)[-1],
-        until=np.zeros(len(line.names), np.int64), size=settings.size, money=without_tables(settings.money),
+        until=nothing, size=settings.size, money=without_tables(settings.money),
     )  # fmt: skip
 
 
