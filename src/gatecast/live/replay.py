@@ -14,7 +14,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import Refit, make_chain
-from gatecast.live.book import holdings_of
+from gatecast.live.book import holdings_by_record, holdings_of
 from gatecast.live.gates import GATES
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import (
@@ -188,7 +188,7 @@ def parity(
             stage: one.made(table, issued.since) for stage, table in stages_of(without_doubtful(one.run, chain)).items()
         }
         batch["bar"] = one.issued(batch["bar"])
-        said["size"] = with_book(said["size"], one.held(holdings_of(opened, one.before), issued.since))
+        said["size"] = with_book(said["size"], one.held(holdings_by_record(opened, one.before), issued.since))
         for stage in TOLD:  # decisions are issued of the newest close of an update alone
             batch[stage] = batch[stage].join(said[stage], on=KEYS, how="semi")
         for tables in (said, batch):  # nothing is held by a model that is too old

@@ -20,7 +20,7 @@ import polars as pl
 from gatecast.live.kept import book_begins, carried_before, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.update import with_awaited_of
-from gatecast.market.bars import session_date, session_of
+from gatecast.market.bars import session_of
 from gatecast.store.issued import issued_keys
 from gatecast.store.journal import moment_of
 
@@ -46,7 +46,7 @@ class Span:
     what is not issued as a row may still come. `run`: of the model that decided, `past`: what was issued before, with
     the fits before its refit. `bars`: as known now, of what was there then; `actions`: as then. `refits`: asset class
     -> closes of the refits that were made. `old`: symbol and time of what was said with a model that was too old.
-    `before`: the number of the record at which the next span begins.
+    `before`: the number of the record at which the next span begins; `first`: of its first.
     """
 
     said: pl.DataFrame
@@ -58,15 +58,19 @@ class Span:
     refits: Mapping[str, Sequence[np.datetime64]]
     old: pl.DataFrame
     before: int | None
+    first: int
 
     def issued(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of a table with symbol and time that were said here."""
         return table.join(self.said, on=KEYS, how="semi", maintain_order="left")
 
     def held(self, holdings: pl.DataFrame, since: datetime) -> pl.DataFrame:
-        """What the book held at the sessions that were said here, from `since` on, of every symbol."""
-        sessions = self.said.select(session=session_date(pl.col("time")))["session"].unique()
-        own = holdings.filter(pl.col("time") >= since, pl.col("session").is_in(sessions.implode()))
+        """What the book held at the sessions that were decided here, from `since` on, of what was said here.
+
+        `holdings`: see `book.holdings_by_record`. A forecast may come later than its session: of a symbol that lacked a
+        row, once its windows step over that.
+        """
+        own = holdings.filter(pl.col("time") >= since, pl.col("record") >= self.first)
         return own.join(self.others, on=KEYS, how="anti", maintain_order="left")
 
     def made(self, table: pl.DataFrame, since: datetime) -> pl.DataFrame:
@@ -152,7 +156,16 @@ def _span(
     others = pl.concat([counts.join(own, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
     said = own.filter(pl.col("time") >= since).select(KEYS)
     return Span(
-        said, others, run, past, bars, history.actions, refits, told.old.join(said, on=KEYS, how="semi"), before
+        said,
+        others,
+        run,
+        past,
+        bars,
+        history.actions,
+        refits,
+        told.old.join(said, on=KEYS, how="semi"),
+        before,
+        first,
     )
 
 
