@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,8 @@ ASLEEP = (
 CLOSELY = 12
 """In one month of so many the store is updated at each of `DAYS` sessions, and its book and health are looked at."""
 DAYS = 4
+HOLDS = datetime(2021, 1, 1, tzinfo=UTC)
+"""Until then the strategies hold positions; what they have held is judged anew at each refit, which lasts."""
 HOUR = timedelta(hours=1)
 
 
@@ -65,12 +68,12 @@ class Clock:
         (self.folder / "symbols.csv").write_text(f"symbol,asset_class,calendar\nA,{self.kind},{name}\n")
         self.store, self.bars = self.folder / "store", bars_of(self.calendar, self.kind, seed)
         self.experiment = Experiment(
-            features=("ret_log_1",), lookback=10, models=("ridge", "logistic"),
+            features=("ret_log_1",), lookback=10, horizon=1, models=("ridge", "logistic"),
             signals={"model": "ridge", "confirmed_by": "ridge"}, schedule={"train": "1Y", "minimum": "1Y"},
             selection={"evidence": 1.0, "minimum_days": 20}, book={"core": {"kind": "none"}},
         )  # fmt: skip
         self.come, self.missed, self.wrong = FIRST, list[str](), list[str]()
-        self._opened: Store | None = None
+        self.sold, self._opened = False, cast("Store | None", None)
 
     @property
     def opened(self) -> Store | None:
@@ -90,8 +93,11 @@ class Clock:
         self.come, self._opened = now, None
 
     def train(self, now: datetime) -> None:
-        """A refit where one is due; then none is."""
-        done = retrain(self.store, now=now)
+        """A refit where one is due; after the first year with settings by which nothing is held."""
+        holds = now < HOLDS
+        settings = None if holds or self.sold else self.experiment.replace(selection={"evidence": 0.0})
+        done = retrain(self.store, now=now, settings=settings)
+        self.sold = not holds
         self.missed += [one.split()[1][:10] for one in done.missed]
         self._opened = None
         self.expect(done.model is not None, now, f"a refit was due and not made: {done.message}")
