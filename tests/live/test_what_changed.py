@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gatecast.live import Updated, retrain, rollback, today
+from gatecast.live import Updated, parity, retrain, rollback, today
 from gatecast.store import Store
 from tests.live.conftest import HOUR, Command, settings
 
@@ -82,6 +82,7 @@ def test_only_other_settings_are_called_other_settings(
         add_up(row)
         assert set(row["because"]) <= {"data", "refit", "gate"}
     assert any("refit" in row["because"] for row in rows.values())
+    assert "may still come, which is awaited" in rows[LATE]["why"]
     feed(month - 1)
     now = closes[month - 1] + HOUR
     rollback(store, now=now)
@@ -150,3 +151,16 @@ def test_where_the_model_before_was_pruned_no_cause_is_made_up(
     for row in rows_at(store, closes[month - 2] + HOUR).values():
         assert set(row["because"]) <= {"model"}
         assert row["held_by"] == {}
+
+
+def test_the_newest_close_of_the_first_refit_is_compared_as_well(
+    feed: Feed, store: Path, month: int, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    found = parity(store, now=closes[month - 4] + HOUR)
+    assert (found.closes, found.difference) == (1, None)
+    wrong = pl.col("time") == closes[month - 4]
+    corrected = bars.with_columns(high=pl.when(wrong).then(pl.col("high") * 1.001).otherwise("high"))
+    feed(month - 4, month - 3, given=corrected)
+    different = parity(store, now=closes[month - 3] + HOUR).difference
+    assert different is not None
+    assert (different.stage, different.time) == ("bar", closes[month - 4])

@@ -30,7 +30,7 @@ from gatecast.live.parity import (
     stages_of_issued,
     with_book,
 )
-from gatecast.live.spans import KEYS, Span, counting, firsts, spans_of
+from gatecast.live.spans import KEYS, Span, compared, spans_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import fill_times
 from gatecast.market.reading import as_utc
@@ -227,11 +227,11 @@ class _Issued:
 
 
 def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
-    """The newest `last` closes that a store issued after a class's first model was there; 0 where there is none."""
+    """The newest `last` closes that a store issued once a class's first model was there; 0 where there is none."""
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     experiment = serve(store, refuse_unserved(store)).run.experiment
     pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon)
-    issued = counting(pieces).filter(~pl.col("record").is_in(firsts(store, pieces)))
+    issued = compared(store, pieces)
     newest = issued.group_by("time").agg(pl.col("record").max()).sort("time").tail(last)
     if newest.is_empty():
         return _Issued(0, moment, (), {}, {})

@@ -24,7 +24,9 @@ from gatecast.live.gates import DOUBTFUL_BAR, GATES, WITHOUT_FORECAST
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
+from gatecast.live.spans import AWAITED
 from gatecast.live.update import with_awaited_of
+from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
@@ -321,6 +323,8 @@ def _of_book(book: HeldNow | None, symbol: str, held_by: Parts) -> dict[str, Any
 def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Parts) -> str:
     """Why the position is what it is beside the one before; of a bar that waits `reason` says how it is resolved."""
     gate, weight = GATES.get(row["gate"], row["gate"]), _weight(row)
+    if row["gate"] == "no forecast" and AWAITED in str(row.get("flags") or "").split(", "):
+        gate = f"a bar that it lacks may still come, which is awaited for {OLDEST_SESSIONS} sessions"
     if row["gate"] == DOUBTFUL_BAR:
         return "waits: its newest bar looks like a split (`gatecast actions list`). What is held stays."
     if row["gate"] in WAITS:
