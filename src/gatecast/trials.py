@@ -46,7 +46,7 @@ def trials_in(experiment: Experiment, chain: Chain) -> list[Trial]:
 
 def configuration(experiment: Experiment) -> str:
     """Hash of the settings that make a trial. Names of data and the hold-out are not part of it."""
-    left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
+    left_out = ("name", "bars", "control", "holdout", "too_good", "orders")  # none of them changes a forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
     if not experiment.drift.acts:

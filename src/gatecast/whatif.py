@@ -60,9 +60,12 @@ _BEFORE = {
     "drift": f"alarms of the inputs may add refits, so that {_FITTED}",
     "control": "the models of the planted market would have to be fitted again",
     "too_good": "it says what a run may claim, and is declared before one is made",
+    "orders": "it changes no decision of the book, but what a store sends of them",
     "name": "it is no part of the decisions",
 }
-"""Setting that comes before the forecasts, or decides nothing -> why it cannot be changed; of the others models."""
+"""Setting -> why a what-if cannot change it; of those that are not here models would have to be fitted again."""
+NO_DECISION = ("orders", "name", "too_good")
+"""Settings that do not come before the forecasts, either."""
 FIGURES = ("return", "volatility", "sharpe", "certainty_equivalent", "drawdown", "turnover", "cost")
 """The figures of a book's money, a year where they are of a time."""
 
@@ -322,9 +325,9 @@ def _path_of(name: str, experiment: Experiment) -> list[str]:
         return _inside(path, experiment)
     if path[0] in type(experiment).model_fields:
         why = f"{_named(path)} would have to be fitted again" if path[0] == "model" else _BEFORE.get(path[0], _FITTED)
+        where = "cannot be changed" if path[0] in NO_DECISION else "comes before the forecasts"
         raise SettingsError(
-            f"{cut(name)} comes before the forecasts: {why}. Make a run with it; a what-if changes "
-            f"{', '.join(AFTER[:-1])} or {AFTER[-1]}."
+            f"{cut(name)} {where}: {why}. Make a run with it; a what-if changes {', '.join(AFTER[:-1])} or {AFTER[-1]}."
         )
     known = [one for one in _leaves(experiment) if one.endswith(f".{name}")]
     if len(known) == 1:
