@@ -21,7 +21,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, is_regular
 from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
-from gatecast.live.actions import changed_waits, say_waiting, without_waiting
+from gatecast.live.actions import changed_waits, known_since_told, say_waiting, without_waiting
 from gatecast.live.book import HeldNow, book_now, course_of, figures_of, of_symbol
 from gatecast.live.gates import (
     late_symbols,
@@ -50,9 +50,18 @@ from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import GOES, LEVELS, join_actions, no_actions, with_ends, with_known_at
+from gatecast.market.actions import (
+    GOES,
+    LEVELS,
+    join_actions,
+    no_actions,
+    refuse_above_price,
+    refuse_contradicted,
+    with_ends,
+    with_known_at,
+)
 from gatecast.market.awaited import with_awaited
-from gatecast.market.bars import COLUMNS
+from gatecast.market.bars import COLUMNS, session_of
 from gatecast.market.cleaning import refuse_splits
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, merge_bars, names_of
@@ -199,6 +208,7 @@ def update(
             tables = beside(opened, named)
             options = {name: one for name, one in given.items() if name not in named}
             reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
+            reading = _with_actions_of_others(opened, reading, tables.actions, moment)
         if cut_off := _may_be_cut(bars):
             warnings.warn(cut_off, stacklevel=2)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
@@ -326,6 +336,26 @@ def _read(
     return read_with_findings(source, now=now, lengths=lengths, **given)
 
 
+def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, now: datetime) -> Reading:
+    """A reading with the actions, dated up to now, of a store's symbols without a bar in it, as of one that is gone.
+
+    Raises `BarsError` for one that the store's bars contradict.
+    """
+    own = pl.col("symbol").is_in(list(store.state.symbols)) & ~pl.col("symbol").is_in(reading.bars["symbol"].implode())
+    others = told.filter(own, ~pl.col("kind").is_in(LEVELS), pl.col("date") <= session_of(now))
+    names = set(others["symbol"])
+    findings = [one for one in reading.findings if one.rule != "action_unmatched" or one.symbol not in names]
+    reading = replace(reading, findings=tuple(findings))
+    others = others.join(store.actions, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+    if others.is_empty():
+        return reading
+    bars = store.bars.as_of(now)
+    others = with_ends(with_known_at(others, bars), bars)
+    refuse_above_price(others, bars)
+    refuse_contradicted(others, bars)
+    return replace(reading, actions=pl.concat([reading.actions, others]))
+
+
 def _to_store(
     store: Store, known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, calendars: Mapping[str, str], *,
     was_read: bool,
@@ -402,7 +432,7 @@ def _actions_with(store: Store, found: pl.DataFrame, now: datetime) -> pl.DataFr
     new = found.filter(~pl.col("kind").is_in(LEVELS)).join(
         known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
     )
-    every = join_actions(known, new) if len(new) else known
+    every = join_actions(known, known_since_told(store, new, now)) if len(new) else known
     return with_ends(every, store.bars.as_of(now)) if new["kind"].is_in(GOES).any() else every
 
 

@@ -20,9 +20,11 @@ from gatecast.samples.targets import DECAY
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, places_of, spiked
 from gatecast.trading.money import (
+    LATE_DAYS,
     UNKNOWN_DEVIATION,
     Account,
     Booked,
+    Dividend,
     Exchange,
     Instruments,
     Session,
@@ -236,6 +238,7 @@ class LineState:
             account=replace(
                 account, units=laid(account.units, 0), price=known(account.price), rate=known(account.rate),
                 parked=laid(account.parked, 0), parked_value=laid(account.parked_value, 0),
+                changes=tuple((day, int(np.flatnonzero(at == of)[0]), units) for day, of, units in account.changes),
             ),
             sizing=self.sizing.among(names), correlations=self.correlations.among(names, classes),
             squares=Squares(laid(squares.total, 0), laid(squares.weight, 0), laid(squares.count, 0)),
@@ -333,4 +336,21 @@ class LineState:
                 tilt=sized.tilt, gate=sized.gate, volatility=sized.volatility, findings=sized.findings,
                 reached=bool(has >= size.target_volatility * (1 - size.book_band) * (1 - 1e-6)),
             )  # fmt: skip
+        step = replace(step, findings=(*_paid_late(self.account, session, self.names), *step.findings))
         return replace(seen, sizing=sizing, orders=step.trades, equity=equity, covariance=covariance), step
+
+
+def _paid_late(account: Account, session: Session, names: Sequence[str]) -> list[Finding]:
+    """What actions of past sessions that are known since the last one gave, a sentence each."""
+    found = []
+    for one in session.events:
+        if not isinstance(one, Dividend | Exchange) or one.ex_date is None:
+            continue
+        units = account.units_before(names.index(one.symbol), one.ex_date)
+        booked = (session.day - one.ex_date).days <= LATE_DAYS
+        what = f"an action of {one.symbol} on {one.ex_date} became known by {session.day}"
+        if not booked:
+            found.append(Finding("late", f"{what}, more than {LATE_DAYS} days later: it is not booked"))
+        elif units:
+            found.append(Finding("late", f"{what}: it is booked on the {units:g} units held before its date"))
+    return found
