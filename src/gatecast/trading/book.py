@@ -121,7 +121,8 @@ class Sessions:
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision; without one the grid has none. bars:
     microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, with what actions give,
-    NaN without such a bar, outside of the universe and where a listing begins. listed: whether the symbol has begun,
+    NaN without such a bar, outside of the universe and where a listing begins. total: the same with what actions gave
+    that became known later, by the last close: for who looks back from it. listed: whether the symbol has begun,
     its end is not known, and its currency has a rate. inside: whether it stays in its universe after the session.
     split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
     that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry: what
@@ -135,6 +136,7 @@ class Sessions:
     known: BoolArray
     bars: NDArray[np.int64]
     returns: FloatArray
+    total: FloatArray
     listed: BoolArray
     split: FloatArray
     inside: BoolArray
@@ -177,6 +179,7 @@ class Sessions:
         )  # fmt: skip
         return replace(
             self, grid=grid, known=self.known[:count], bars=self.bars[:count], returns=self.returns[:count],
+            total=self.returns[:count],  # nothing that became known later
             listed=self.listed[:count], split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
             recalled=self.recalled[:count],
             loans={name: one[:count] for name, one in self.loans.items()},
@@ -219,9 +222,12 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     _add_rolls(returns, events, grid)
     _add_given(returns, actions, _closes(bars), split, instruments, grid)
+    total = returns.copy()
+    _add_given(total, actions, _closes(bars), split, instruments, grid, late=True)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
-        returns[row, column] = np.nan  # another instrument under the name ends the old one for good
+        # another instrument under the name ends the old one for good
+        returns[row, column] = total[row, column] = np.nan
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
     rate = grid.rates(instruments, settings.money.currency)
@@ -229,7 +235,7 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     rates = terms.table("rates", INTEREST)
     return Sessions(
         grid=grid, classes=tuple(classes.values()), known=known, bars=times,
-        returns=np.where(outside, np.nan, returns),
+        returns=np.where(outside, np.nan, returns), total=np.where(outside, np.nan, total),
         listed=begun & ~gone & np.isfinite(rate), split=split, inside=inside, lent=lent,
         recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
@@ -325,19 +331,21 @@ def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid
 
 def _add_given(
     returns: FloatArray, actions: pl.DataFrame, closes: Sequence[datetime], split: FloatArray,
-    instruments: Instruments, grid: Grid,
+    instruments: Instruments, grid: Grid, *, late: bool = False,
 ) -> None:  # fmt: skip
     """Returns of the first session at or after an action with what it gives: money, or units of a spin-off.
 
-    Only of what is known at the session's close. Units count at their close in it, else at the newest before; without
-    either, and in another currency, the return is not known: NaN.
+    Of what is known at the session's close; `late`: of what became known later, by the last close. Units count at their
+    close in it, else at the newest before; without either, and in another currency, the return is not known: NaN.
     """
     newest = forward_filled(grid.close)
     given = actions.filter(pl.col("kind").is_in([*PAYS, "spin_off"]), pl.col("kind") != "merger")
     for row in given.sort("date", "symbol", "kind").iter_rows(named=True):
         place, column = bisect_left(grid.days, row["date"]), grid.symbols.index(row["symbol"])
-        late = place < len(closes) and row["known_at"] is not None and row["known_at"] > closes[place]
-        if not 0 < place < len(grid.days) or late or np.isnan(returns[place, column]):
+        if not 0 < place < len(grid.days) or np.isnan(returns[place, column]):
+            continue
+        known = row["known_at"] or closes[place]
+        if (known > closes[place]) != late or known > closes[-1]:
             continue
         value = row["value"]
         if row["kind"] == "spin_off":

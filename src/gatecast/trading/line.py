@@ -145,8 +145,9 @@ class Step:
     `core`, `tilt`: its parts before the caps. `share`: of the core before it is scaled. `gate`: what cut a name last.
     `volatility`: of the target, a year; `reached`: whether what is held has the volatility that is aimed at.
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
-    `Close`. `earned`: the return without interest, `expected` the variance of it that was forecast of what was held
-    after the fill, without `level`, the multiplier of a volatility that was known the close before.
+    `Close`. `earned`: the return without interest and without what became known late, `expected` the variance of it
+    that was forecast of what was held after the fill, without `level`, the multiplier of a volatility that was known
+    the close before.
     """
 
     booked: Booked
@@ -293,7 +294,7 @@ class LineState:
         if begun and self.covariance is not None and self.equity > 0:
             price = self.account.price * self.account.rate / grown
             worth = np.where(account.units == 0, 0.0, account.units * price * instruments.multiplier)
-            earned = equity / self.equity - 1 - booked.interest / self.equity
+            earned = (equity - booked.late) / self.equity - 1 - booked.interest / self.equity
             expected = book_variance(worth / self.equity, self.covariance, np.isfinite(close.returns))
             level = sizing.level
             sizing = sizing.after_return(earned, expected)

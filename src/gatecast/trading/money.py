@@ -461,6 +461,7 @@ class Booked:
     Gains are signed as they change the equity, costs are positive where they are paid. `gain` is that of prices,
     `currency` that of conversion rates on what is funded. `units`: what was filled of the orders, `traded` its value,
     rolls included. `lag`: what the orders would have saved at the close before; it is part of the gain, no cost.
+    `late`: what actions of sessions before gave, which became known since; it is part of dividends and gains.
     """
 
     day: date
@@ -480,6 +481,7 @@ class Booked:
     units: FloatArray
     traded: FloatArray
     lag: FloatArray
+    late: float = 0.0
 
     @property
     def net(self) -> FloatArray:
@@ -506,7 +508,7 @@ def to_frame(booked: Sequence[Booked]) -> pl.DataFrame:
     """
     names = [one.name for one in fields(Booked) if one.name != "units"]
     schema = {name: pl.Date if name == "day" else pl.Float64 for name in names}
-    single = ("day", "before", "equity", "interest")
+    single = ("day", "before", "equity", "interest", "late")
     columns = {
         name: [getattr(one, name) if name in single else float(getattr(one, name).sum()) for one in booked]
         for name in names
@@ -564,7 +566,7 @@ class _Work:
         zeros = [np.zeros(self.count) for _ in range(13)]
         self.gain, self.currency, self.dividend, self.carry, self.withheld, self.commission, *zeros = zeros
         self.spread, self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag = zeros
-        self.interest, self.ended = 0.0, np.zeros(self.count, np.bool_)
+        self.interest, self.late, self.ended = 0.0, 0.0, np.zeros(self.count, np.bool_)
 
     def rate_of(self, place: int) -> float:
         """The conversion rate of a symbol that is held, traded or given. Raises `BarsError` where it is missing."""
@@ -636,6 +638,7 @@ class _Work:
             withheld = max(money, 0.0) * share
             self.dividend[place] += money
             self.withheld[place] += withheld
+            self.late += money - withheld if event.ex_date else 0.0
             self.receive(money - withheld, event.paid_on)
         else:
             old = self.value()[place]
@@ -677,6 +680,7 @@ class _Work:
             new += given * float(self.price[into]) * float(self.instruments.multiplier[into]) * self.rate_of(into)
         old = units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
         self.gain[place] += new - old
+        self.late += new - old if event.ex_date and event.keep > 0 else 0.0
 
     def end(self, place: int, event: End) -> None:
         self.ended[place] = True
@@ -804,7 +808,7 @@ class _Work:
         booked = Booked(
             self.session.day, self.account.equity(self.instruments), after.equity(self.instruments), self.interest,
             self.gain, self.currency, self.dividend, self.carry, self.withheld, self.commission, self.spread,
-            self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag,
+            self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag, self.late,
         )  # fmt: skip
         return after, booked
 
