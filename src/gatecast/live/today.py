@@ -222,7 +222,7 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if before.get("weight") is None:
         return f"{_weight(row):+.3f} after a close without a decision."
     if abs(_weight(row) - _weight(before)) < SHOWN:
-        return "unchanged." if row["gate"] == before["gate"] else f"still nothing held: {GATES.get(row['gate'], '')}."
+        return "unchanged." if row["gate"] == before["gate"] else f"still no position: {GATES.get(row['gate'], '')}."
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items())
     moved = f"from {_weight(before):+.3f} to {_weight(row):+.3f}"
     switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."
