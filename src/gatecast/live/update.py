@@ -59,9 +59,10 @@ from gatecast.market.actions import (
     refuse_contradicted,
     with_ends,
     with_known_at,
+    with_terms,
 )
 from gatecast.market.awaited import with_awaited
-from gatecast.market.bars import COLUMNS, session_of
+from gatecast.market.bars import COLUMNS, UTC_TIME, session_date, session_of
 from gatecast.market.cleaning import refuse_splits
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, merge_bars, names_of
@@ -209,6 +210,8 @@ def update(
             options = {name: one for name, one in given.items() if name not in named}
             reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
             reading = _with_actions_of_others(opened, reading, tables.actions, moment)
+            if other := _other_currencies(opened, reading.currencies):
+                warnings.warn(other, stacklevel=2)
         if cut_off := _may_be_cut(bars):
             warnings.warn(cut_off, stacklevel=2)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
@@ -218,6 +221,9 @@ def update(
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
         known_actions, made = _actions_with(opened, reading.actions, moment), list[Made | None]()
+        if len(splits_now := _splits_told(opened, known, reading, moment)) and len(fresh):
+            known_actions = pl.concat([known_actions, splits_now]).sort("symbol", "kind", "date")
+            opened.set_actions(known_actions, moment)  # before the bars, which are stored as they were traded
         served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
@@ -336,6 +342,19 @@ def _read(
     return read_with_findings(source, now=now, lengths=lengths, **given)
 
 
+def _other_currencies(store: Store, told: Mapping[str, str]) -> str:
+    """Says that a symbols file names other currencies than those in which a store counts; "" where it does not."""
+    money = store.experiment.book.money
+    other = [name for name, one in sorted(told.items()) if money.currencies.get(name, money.currency) != one]
+    if not other:
+        return ""
+    named = ", ".join(f'{name} = "{told[name]}"' for name in other)
+    return (
+        f"{names_of(other)}: the symbols file says another currency than the store counts in, which stays. For another "
+        f"one give [book.money.currencies] {named} with `gatecast retrain {store.folder} --settings FILE`."
+    )
+
+
 def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, now: datetime) -> Reading:
     """A reading with the actions, dated up to now, of a store's symbols without a bar in it, as of one that is gone.
 
@@ -395,8 +414,18 @@ def _to_store(
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
     problems += say_missed(known, merged.bars, calendars)
     columns = [name for name in others.columns if name in merged.news.columns]
-    news = on_one_level(merged.news.select(columns), factors, back=True)
+    news = merged.news.select(columns)
+    news = on_one_level(news, pl.concat([factors, _splits_told(store, known, reading, now)]), back=True)
     return pl.concat([news, others.select(columns)]), tuple(problems), merged.steps
+
+
+def _splits_told(store: Store, known: pl.DataFrame, reading: Reading, now: datetime) -> pl.DataFrame:
+    """The splits of a reading's table after a symbol's last known bar that a store does not have: it knows them now."""
+    last = known.group_by("symbol").agg(_last=session_date(pl.col("time")).max())
+    splits = reading.actions.filter(pl.col("kind") == "split", pl.col("value") != 1).join(last, on="symbol")
+    new = splits.filter(pl.col("date") > pl.col("_last")).drop("_last")
+    new = new.join(store.actions, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+    return with_terms(new.with_columns(known_at=pl.lit(now, UTC_TIME)))
 
 
 def _refuse_old_splits(known: pl.DataFrame, bars: pl.DataFrame) -> None:
