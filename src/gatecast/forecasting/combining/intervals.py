@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.forecasting.walkforward import Laid
 from gatecast.market.bars import numbered_days
 from gatecast.market.calendar import LONGEST_HALT
 from gatecast.settings import MOST_BARS, Settings
@@ -118,12 +119,18 @@ def with_intervals(
     if not forecasts.folds:
         return forecasts
     settings = settings or Intervals()
-    rows: IntArray | slice = slice(None)
-    if issued is not None and settings.heads <= issued.values.get(model, {}).keys():
-        rows = np.flatnonzero(np.bincount(issued.rows_in(forecasts.samples)[1], minlength=len(forecasts.samples)) == 0)
-    made, standing = _made(forecasts, settings, model, rows, issued)
-    heads = {**forecasts.values[model], **made.heads()}
-    return replace(forecasts.with_model(model, heads), learned={**forecasts.learned, TRACK: standing.numbers})
+    rows, heads = np.arange(len(forecasts.samples)), forecasts.values.get(model, {})
+    goes_on = issued is not None and settings.heads <= issued.values.get(model, {}).keys()
+    if issued is not None and goes_on:
+        rows = np.flatnonzero(issued.places_in(forecasts.samples) < 0)
+    rows, made, standing = _made(forecasts, settings, model, rows, issued)
+    learned = {**forecasts.learned, TRACK: standing.numbers}
+    if goes_on and isinstance(heads, Laid):
+        for name, values in made.heads().items():
+            heads.put(name, rows, values)
+        return replace(forecasts, learned=learned)
+    whole = _over(made, rows, len(forecasts.samples)).heads()
+    return replace(forecasts.with_model(model, {**heads, **whole}), learned=learned)
 
 
 def make_intervals(
@@ -154,13 +161,21 @@ def make_intervals(
     >>> coverage(made, intervals).filter(scope="overall", step=5)["level"].to_list()
     [0.8, 0.95]
     """
-    return _made(forecasts, settings or Intervals(), model, rows)[0]
+    rows, made, _ = _made(forecasts, settings or Intervals(), model, np.arange(len(forecasts.samples))[rows])
+    return _over(made, rows, len(forecasts.samples))
+
+
+def _over(made: IntervalForecasts, rows: IntArray, count: int) -> IntervalForecasts:
+    """Intervals of some of `count` samples, over all of them."""
+    low, high = (np.full((count, *one.shape[1:]), np.nan) for one in (made.low, made.high))
+    low[rows], high[rows] = made.low, made.high
+    return replace(made, low=low, high=high)
 
 
 def _made(
-    forecasts: Forecasts, settings: Intervals, model: str, rows: IntArray | slice, issued: Issued | None = None
-) -> tuple[IntervalForecasts, Standing]:
-    """See `make_intervals`; and where the quantiles stand at the last refit."""
+    forecasts: Forecasts, settings: Intervals, model: str, rows: IntArray, issued: Issued | None = None
+) -> tuple[IntArray, IntervalForecasts, Standing]:
+    """Those of some samples that have a forecast, their intervals, and where the quantiles stand at the last refit."""
     samples, horizon, tails = forecasts.samples, forecasts.samples.horizon, 2 * len(settings.levels)
     heads = forecasts.values.get(model, {})
     if forecasts.folds and not {"return", "volatility"} <= set(heads):
@@ -169,7 +184,8 @@ def _made(
             f"intervals need forecasts of the return and of the volatility, and {model!r} has "
             f"{sorted(heads) or 'none'}. {did_you_mean(model, able)}"
         )
-    ends, standing = np.full((len(samples), horizon, tails), np.nan), Standing.at_first(horizon, tails)
+    ends, standing = np.zeros((0, horizon, tails)), Standing.at_first(horizon, tails)
+    rows = rows[np.isfinite(heads["return"][rows]).any(1)] if forecasts.folds else rows[:0]
     if forecasts.folds:
 
         def unit_of(some: IntArray) -> FloatArray:
@@ -182,15 +198,13 @@ def _made(
             error: FloatArray = (answer - heads["return"][some]) / unit_of(some)
             return error
 
-        there = np.arange(len(samples))[rows]
-        there = there[np.isfinite(heads["return"][there]).any(1)]
         since = None
         if issued is not None and (known := Standing.of(issued.learned.get(TRACK), horizon, tails)):
             since = known, forecasts.folds[len(issued.cutoffs) - 1].cutoff
-        tracked, standing = _track(samples, error_of, settings, there, forecasts.folds[-1].cutoff, since)
-        ends[there] = heads["return"][there, :, None] + tracked * unit_of(there)[:, :, None]
+        tracked, standing = _track(samples, error_of, settings, rows, forecasts.folds[-1].cutoff, since)
+        ends = heads["return"][rows][:, :, None] + tracked * unit_of(rows)[:, :, None]
     low, high = ends[:, :, : tails // 2][:, :, ::-1], ends[:, :, tails // 2 :]
-    return IntervalForecasts(low, high, settings.levels), standing
+    return rows, IntervalForecasts(low, high, settings.levels), standing
 
 
 @dataclass(frozen=True)

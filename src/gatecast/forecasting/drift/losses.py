@@ -65,7 +65,7 @@ def watch_losses(
     heads = forecasts.values.get(model, {})
     if not (settings.watch and forecasts.folds and {"return", "volatility"} <= set(heads)):
         return past
-    return _Watch(forecasts, settings, past, dict(heads)).run()
+    return _Watch(forecasts, settings, past, heads).run()
 
 
 class _Watch:
