@@ -362,8 +362,8 @@ def forecast_class(
 
     `on_fits`: called with the fits of each model once they are done. `past`, `refit`, `task`: see `walk_forward`.
     `alarms`: closes at which a refit is added; None: alarms of the inputs are looked for where the settings let them.
-    The ensemble takes over what it has learned at the past's last refit, and learns anew from there on, its intervals
-    from the whole record; what was issued of them stays.
+    The ensemble takes over what it has learned at the past's last refit, and learns anew from there on; its intervals
+    go on from where their quantiles stood there; what was issued of them stays.
     """
     if alarms is None:
         added = experiment.drift.adds_refits
