@@ -22,7 +22,9 @@ from gatecast.compute.disk import Disk, StoredFile
 from gatecast.compute.estimate import Cost
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
+from gatecast.evaluation.cliff import cliff
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
+from gatecast.evaluation.findings import STRATEGIES, Finding, heaviest_first, said_of, too_costly
 from gatecast.evaluation.gate import gate_of
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import (
@@ -37,6 +39,7 @@ from gatecast.evaluation.ledger import (
     trials_are_missing,
     unrecorded,
 )
+from gatecast.evaluation.line_findings import findings_of_line
 from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
 from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.risk import Risk, judge_risk, sentences_of, verdict_on
@@ -58,13 +61,14 @@ from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
-from gatecast.scores import book_scores, line_held, scores_of
+from gatecast.scores import book_scores, caps_of, line_held, scores_of
 from gatecast.trading.book import (
     TILTED,
     Book,
     Line,
     Sessions,
     core_path,
+    deviations_of,
     lines_of,
     no_holdings,
     sessions_by,
@@ -142,14 +146,15 @@ class Run:
         return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
 
     def summary(self) -> str:
-        """The headline in one line, then verdicts and warnings in lines of at most 100 characters."""
+        """The headline in one line, then verdicts, findings and warnings in lines of at most 100 characters."""
         lines = []
         for head, one in self.verdicts.items():
             said = [line for sentence in sentences_of(one) for line in _wrapped(sentence, "    ")]
             lines += [f"{head:<11}{one['verdict']}", *said]
         first = (self.scores.get("summary") or {}).get("headline", "")
         warnings = [line for text in self.scores.get("warnings") or () for line in _wrapped(f"warning: {text}")]
-        return "\n".join([*([first] if first else []), *lines, *warnings])
+        found = [line for text in said_of(self.scores.get("findings") or []) for line in _wrapped(text)]
+        return "\n".join([*([first] if first else []), *lines, *found, *warnings])
 
     @property
     def forecasts(self) -> pl.DataFrame:
@@ -271,6 +276,9 @@ def judged(
         )
     own = lines[line_held(chain, lines)] if lines else None
     scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions)})
+    today = (scores["book"].get("risk") or {}).get("today") or {}
+    told = findings_of(experiment, chain, own, sessions, today)
+    scores |= jsonable({"findings": [one.to_dict() for one in told]})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -281,6 +289,31 @@ def judged(
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     held = no_holdings() if own is None else own.holdings
     return replace(finish(experiment, chain), control=control, scores=scores, book=held)
+
+
+def findings_of(
+    experiment: Experiment, chain: Chain, line: Line | None, sessions: Sessions, today: Mapping[str, Any]
+) -> list[Finding]:  # fmt: skip
+    """What is to be said of a chain's book, strategies and searches, the heaviest first, see `evaluation.findings`.
+
+    `line`: gatecast's, None without a book; `today`: what it may lose, see `trading.exposure.risk_today`.
+    """
+    found = list[Finding]()
+    if line is not None:
+        ended = {name: one.state for name, one in chain.facts.symbols_ended.items()}
+        sized_by = deviations_of(chain.classes, sessions, ENSEMBLE)
+        found += findings_of_line(line, sessions, sized_by, experiment.book, ended, today, caps_of(line))
+    equity = chain.result.equity
+    if (chain.weights["weight"] != 0).any():
+        gross, net = equity["gross"].to_numpy(), equity["net"].to_numpy()
+        years = len(equity) / chain.result.rows_per_year
+        found += too_costly(float(gross.sum()), float((gross - net).sum()), years, len(equity), STRATEGIES)
+    for name, one in chain.forecasts.items():
+        for search in searches_of(one)[-1:]:
+            tried = [trial for trial in search["trials"] if trial["state"] == "complete"]
+            losses = [trial["loss"] for trial in tried]
+            found += cliff([trial["params"] for trial in tried], losses, search["chosen"], name)
+    return heaviest_first(found)
 
 
 NO_BOOK = (

@@ -48,9 +48,9 @@ def figures_of(course: Course, settings: Book) -> dict[str, Any]:
         {
             "session": str(carried.day), "close": carried.close.isoformat(), "equity": step.booked.equity,
             "cash": step.cash, "gross": float(np.abs(step.weights).sum()), "net": float(step.weights.sum()),
-            "volatility": step.volatility, "target_volatility": settings.size.target_volatility,
+            "volatility": step.volatility, "spiked": step.spiked, "target_volatility": settings.size.target_volatility,
             "reached": step.reached, "currency": settings.money.currency,
-            "findings": [one.sentence for one in step.findings],
+            "findings": [one.sentence for one in step.findings], "kinds": [one.kind for one in step.findings],
         }
     )  # fmt: skip
     return found

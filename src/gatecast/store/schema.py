@@ -308,6 +308,19 @@ class Book(Schema):
 Rows = list[dict[str, Any]]
 
 
+class Found(Schema):
+    """A finding, see `evaluation.findings.Finding`."""
+
+    kind: Name
+    subject: Name
+    weight: float
+    share_of: Name
+    sample: Count
+    counted: Name
+    sentence: Text
+    advice: Text
+
+
 class Survivorship(Schema):
     """What is known of who belonged to the universe when."""
 
@@ -328,6 +341,7 @@ class Scores(Schema):
     delistings: list[Delisting] = []
     survivorship: Survivorship = Survivorship()
     warnings: list[Text] = []
+    findings: list[Found] = []
     holdout: dict[str, Any] | None = None
     trials: dict[str, Any] = {}
     many: dict[str, dict[str, Any]] = {}
@@ -437,7 +451,7 @@ class BookOfRecord(Schema):
     """What a record says of the book at its newest session: the session, the newest close that was seen, and figures.
 
     Money is in `currency`; `gross`, `net`, `held` are shares of equity; volatilities are of a year. `findings`: see
-    `trading.sizing.Finding`.
+    `trading.sizing.Finding`; `kinds`: the kind of each. `spiked`: the volatility with each class falling together.
     """
 
     session: Moment
@@ -447,10 +461,12 @@ class BookOfRecord(Schema):
     gross: Number = None
     net: Number = None
     volatility: Number = None
+    spiked: Number = None
     target_volatility: Number = None
     reached: bool = False
     currency: Name = ""
     findings: list[Text] = []
+    kinds: list[Name] = []
 
 
 def fault_of(schema: type[Schema], value: Any) -> str:
