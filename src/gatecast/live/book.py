@@ -50,6 +50,7 @@ def figures_of(course: Course, settings: Book) -> dict[str, Any]:
             "cash": step.cash, "gross": float(np.abs(step.weights).sum()), "net": float(step.weights.sum()),
             "volatility": step.volatility, "spiked": step.spiked, "target_volatility": settings.size.target_volatility,
             "reached": step.reached, "currency": settings.money.currency,
+            "earned": step.earned, "expected": step.expected, "level": step.level,
             "findings": [one.sentence for one in step.findings], "kinds": [one.kind for one in step.findings],
         }
     )  # fmt: skip
@@ -116,11 +117,11 @@ def _two_newest(store: Store) -> Iterator[pl.DataFrame]:
                 return
 
 
-def holdings_of(store: Store, before: int | None = None) -> pl.DataFrame:
+def holdings_of(store: Store, before: int | None = None, last: int | None = None) -> pl.DataFrame:
     """All that the book of a store held, as it counted before a record (None: as it counts): of a session that was
-    decided again the newest."""
-    said = [one for one in store.state.issued if before is None or one.record < before]
-    tables = [store.holdings_of(one.book) for one in said if one.book]
+    decided again the newest. `last`: so many of the newest records alone."""
+    said = [one for one in store.state.issued if one.book and (before is None or one.record < before)]
+    tables = [store.holdings_of(str(one.book)) for one in (said if last is None else said[-last:])]
     every = [one.with_columns(_record=number) for number, one in enumerate(tables)]
     found = pl.concat([pl.DataFrame(schema={**HOLDINGS, "_record": pl.Int32}), *every], how="vertical_relaxed")
     return found.filter(pl.col("_record") == pl.col("_record").max().over("session")).drop("_record")

@@ -21,6 +21,7 @@ from gatecast.chain import make_chain
 from gatecast.live.book import HeldNow, book_now, change_in_words, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, GATES
 from gatecast.live.kept import alarms_said, serve
+from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
 from gatecast.market.merging import names_of
@@ -49,7 +50,9 @@ class Today:
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
-    `book`: what the book holds; None without one. `rows`: the columns of the newest decision, and what the book holds
+    `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one.
+
+    `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_why` in words;
     `before` (weight, book, signal, strategy, gate and time of the one
     before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold, age) -> its
@@ -64,6 +67,7 @@ class Today:
     undecided: Sequence[str] = ()
     behind: str = ""
     book: HeldNow | None = None
+    morning: Morning | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -71,6 +75,7 @@ class Today:
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "book": self.book.to_dict() if self.book else None,
+            **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
 
@@ -88,14 +93,17 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
         return Today(opened.folder, moment, opened.state.serving, [])
     causes = _causes(opened, newest, before, moment)
     book = book_now(opened)
+    told = morning(opened, book, moment)
+    shares = told.risk.shares if told else {}
     rows = [
-        {**_row(row, before.get(symbol), causes.get(symbol, {})), **_of_book(book, symbol)}
+        {**_row(row, before.get(symbol), causes.get(symbol, {})), **_of_book(book, symbol),
+         "risk_share": shares.get(symbol)}
         for symbol, row in sorted(newest.items())
-    ]
+    ]  # fmt: skip
     undecided = sorted(opened.state.symbols.keys() - newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, newest, moment), book,
+        _behind(opened, newest, moment), book, told,
     )  # fmt: skip
 
 

@@ -452,6 +452,7 @@ class BookOfRecord(Schema):
 
     Money is in `currency`; `gross`, `net`, `held` are shares of equity; volatilities are of a year. `findings`: see
     `trading.sizing.Finding`; `kinds`: the kind of each. `spiked`: the volatility with each class falling together.
+    `earned`, `expected`, `level`: see `trading.line.Step`.
     """
 
     session: Moment
@@ -465,6 +466,9 @@ class BookOfRecord(Schema):
     target_volatility: Number = None
     reached: bool = False
     currency: Name = ""
+    earned: Number = None
+    expected: Number = None
+    level: Number = None
     findings: list[Text] = []
     kinds: list[Name] = []
 
