@@ -213,7 +213,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         told = " ".join(filter(None, [row.get("held_why"), own]))
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
     for text in found.morning.sentences if found.morning else ():
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, markup=False)
     if found.behind:
         say(found.behind)
     if found.undecided:

@@ -98,7 +98,7 @@ class Risk:
         """The whole in lines.
 
         >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, {"gross_cap": 3}, -0.012, -0.016, 900, {}, 1e6, "USD")
-        >>> print(*risk.sentences, sep="\n")
+        >>> print(*risk.sentences, sep="\\n")
         The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
         Expected shortfall of one session at 97.5 %: 1.6% of the equity.
         The target of 10.0% is not reached: gross_cap cut 3.
