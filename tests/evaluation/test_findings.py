@@ -38,8 +38,11 @@ from gatecast.evaluation.findings import (
     unforecast,
 )
 from gatecast.evaluation.line_findings import fills_of, findings_of_line
+from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
+from gatecast.runs import run
+from gatecast.store import load_run, save_run
 from gatecast.trading.book import Book, Line, Sessions, core_path, past_deviations, run_line, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.costs import MoneySettings
@@ -184,6 +187,25 @@ def test_no_forecast_of_volatility() -> None:
     assert (one.subject, one.sample, "50 of 279 closes" in one.sentence) == ("A", 279, True)
     newest = found(market(1), without=(slice(339, 340), 1))
     assert [each.subject for each in newest if each.kind == "volatility"] == ["B"]
+
+
+def test_a_whole_run_says_what_is_planted_in_it_and_nothing_else(tmp_path: Path) -> None:
+    quiet: dict[str, Any] = {
+        "bars": market(1, 1000), "models": ("ridge", "logistic"), "features": ("ret_log_1",), "lookback": 10,
+        "signals": {"model": "ridge", "confirmed_by": "ridge"}, "schedule": {"refit": "1Y", "train": "1Y"},
+    }  # fmt: skip
+    clean = run(Experiment(**quiet))
+    assert clean.scores["findings"] == []
+    assert "finding" not in clean.summary()
+    planted = run(Experiment(**quiet, book={"size": {"lots": {"A": 1e5}, "target_volatility": 0.5}}))
+    told = planted.scores["findings"]
+    assert [(one["kind"], one["subject"]) for one in told] == [("target", BOOK), ("lot", "A")]
+    assert [one["weight"] for one in told] == sorted((one["weight"] for one in told), reverse=True)
+    words = " ".join(planted.summary().split())
+    assert "2 findings:" in words
+    assert all(one["sentence"] in words and one["advice"] in words for one in told)
+    save_run(planted, tmp_path / "run")
+    assert load_run(tmp_path / "run").scores["findings"] == told
 
 
 # ── planted in the numbers that a function reads ──────────────────────────────────────────────────

@@ -10,7 +10,6 @@ import typer
 from gatecast.cli.options import AsJson, as_moment
 from gatecast.cli.show import counted, make_console, make_table, moment_text, print_json
 from gatecast.errors import SettingsError
-from gatecast.files import full_path, write_whole
 
 StoreFolder = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")]
 IndexAddress = Annotated[
@@ -49,6 +48,7 @@ def card(
 
     Everything is read from the journal: the same journal gives the same bytes.
     """
+    from gatecast.files import full_path, write_whole
     from gatecast.report import card as card_of
 
     if out is not None and out.suffix not in (".md", ".html"):

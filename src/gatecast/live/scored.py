@@ -23,8 +23,8 @@ from gatecast.store.schema import TABLES
 if TYPE_CHECKING:
     from gatecast.store.store import Store
 
-NEWEST = 125
-"""Records of decisions that are scored, the newest: half a year of daily ones."""
+NEWEST = 63
+"""Records of decisions that are scored, the newest: a quarter of daily ones, each a file to read."""
 LEAST_LIVE = 21
 """Sessions below which nothing is said of what was expected: a month."""
 BEFORE = timedelta(days=150)
