@@ -32,6 +32,7 @@ from gatecast.evaluation.findings import (
 from gatecast.files import jsonable
 from gatecast.live.book import HeldNow, holdings_of
 from gatecast.live.scored import LiveRecord, live_record
+from gatecast.market.bars import session_of
 from gatecast.market.facts import facts_of
 from gatecast.store.parts import Parts
 from gatecast.store.schema import Scores
@@ -159,7 +160,7 @@ class Morning:
 
 
 def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None:
-    """What is to be looked at before somebody trades; None of a store without a book.
+    """What is to be looked at before somebody trades; None of a store without a book, or without bars known by then.
 
     `held`: see `book.book_now`. `now`: the moment up to which bars count. Raises `StoreError` where the store cannot be
     read.
@@ -169,8 +170,13 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
         return None
     told = _figures(store)
     bars = store.bars.for_chain(now)
+    if bars.is_empty() or session_of(bars["time"].min()) > date.fromisoformat(held.session[:10]):  # type: ignore[arg-type]
+        return None
     recent = bars.filter(pl.col("time") > bars["time"].max() - RECENT)  # type: ignore[operator]
-    facts, book = facts_of(recent, store.actions), store.experiment.book.with_file_read()
+    facts, book = facts_of(recent, store.actions), store.experiment.book
+    book = book.replace(
+        size=book.size.replace(lots={})
+    )  # may name symbols without a recent bar, and count nothing here
     sessions, carried = sessions_by(facts, book), store.carried_of(str(newest.carried))
     exposed = _exposed(sessions, carried, held)
     risk = _risk(exposed, held, carried)
