@@ -101,8 +101,8 @@ class Finding:
     """What somebody should look at.
 
     `kind`: one of `ADVICE`. `subject`: a symbol, an asset class, BOOK or STRATEGIES. `weight`: how much is at stake,
-    0 or more, as a share of `share_of`, in words: 0.1 of the equity is as much as a tenth of it. `sample`: what the finding
-    rests on, so many `counted` (such as closes). `sentence`: what was found, with numbers.
+    0 or more, as a share of `share_of`, in words: 0.1 of the equity is a tenth of it. `sample`: what the finding rests
+    on, so many `counted` (such as closes). `sentence`: what was found, with numbers.
 
     >>> Finding("lot", "A", 0.1, "equity", 250, "closes", "A: one lot is too large.").advice
     'Set lots or more capital, take a smaller contract, or leave the symbol out of the core.'
@@ -346,7 +346,7 @@ def short_of_target(
 ) -> list[Finding]:
     """Whether the target volatility was reached at fewer than half of the closes.
 
-    `reached`: (closes,) whether it was. `volatility`: (closes,) of a year, forecast of what was aimed at after the caps.
+    `reached`: (closes,) whether it was. `volatility`: (closes,) of a year, forecast of what was aimed at after caps.
     `caps`: what kept it lower, in words -> closes.
     """
     was, forecast = np.asarray(reached, np.bool_), np.nan_to_num(np.asarray(volatility, np.float64))

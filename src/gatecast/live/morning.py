@@ -176,7 +176,7 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
     facts, book = facts_of(recent, store.actions), store.experiment.book
     book = book.replace(
         size=book.size.replace(lots={})
-    )  # may name symbols without a recent bar, and count nothing here
+    )  # may name symbols without a recent bar; not read here
     sessions, carried = sessions_by(facts, book), store.carried_of(str(newest.carried))
     exposed = _exposed(sessions, carried, held)
     risk = _risk(exposed, held, carried)
