@@ -174,9 +174,7 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
         return None
     recent = bars.filter(pl.col("time") > bars["time"].max() - RECENT)  # type: ignore[operator]
     facts, book = facts_of(recent, store.actions), store.experiment.book
-    book = book.replace(
-        size=book.size.replace(lots={})
-    )  # may name symbols without a recent bar; not read here
+    book = book.replace(size=book.size.replace(lots={}))  # may name symbols without a recent bar; not read here
     sessions, carried = sessions_by(facts, book), store.carried_of(str(newest.carried))
     exposed = _exposed(sessions, carried, held)
     risk = _risk(exposed, held, carried)
