@@ -177,7 +177,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     """Show what the book may lose, what to hold of every symbol and why it is not what was held before.
 
     Below: the live record beside what was expected of it, findings, positions that are not what was expected, and
-    alarms that are on. Causes of a change: new bars, the refit, other settings, the age of the model.
+    alarms that are on. Causes of a change: new bars, a refit or a rollback, other settings, the age of the model, no
+    forecast.
     """
     from gatecast.live import today as what_today
 
@@ -209,8 +210,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     show_rows(columns, rows, console, narrow=narrow)
     say(f"{HELD_WORDS} Of risk: share of the variance of the book, below 0 for a hedge.")
     for row in found.rows:
-        own = row["why"] if "held_why" not in row or row.get("weight") is None else ""
-        told = " ".join(filter(None, [row.get("held_why"), own]))
+        told = " ".join(filter(None, [row.get("held_why"), row["why"] if row["why"] != "unchanged." else ""]))
+        told = told or row["why"]
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
     for text in found.morning.sentences if found.morning else ():
         console.print(text, markup=False)
