@@ -18,8 +18,8 @@ import pytest
 from rich.console import Console
 
 from gatecast.live import add_action, today, update
+from gatecast.live.blotter import Blotter
 from gatecast.live.book import book_now
-from gatecast.live.morning import breaks_of
 from gatecast.live.scored import LEAST_LIVE, LiveRecord, _of_book, _of_forecasts
 from gatecast.live.today import Today
 from gatecast.store import Store
@@ -181,19 +181,25 @@ def test_what_is_held_and_has_no_bars_or_has_ended_is_a_finding(
     assert not [one for one in found if one["kind"] == "silent"]
 
 
-def test_breaks_are_those_of_the_newest_comparison_that_nobody_explained() -> None:
-    def record(kind: str, account: str, *breaks: tuple[str, str | None]) -> Any:
+def test_breaks_that_nobody_explained_and_a_halt_are_said(
+    fed: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reconciled(account: str, *breaks: tuple[str, str | None]) -> dict[str, Any]:
         rows = [{"symbol": symbol, "expected": 5.0, "found": 4.0, "reason": reason} for symbol, reason in breaks]
-        return SimpleNamespace(kind=kind, body={"account": account, "breaks": rows})
+        return {"kind": "reconciled", "account": account, "breaks": rows}
 
-    records = [
-        record("reconciled", "one", ("A", None), ("B", None)), record("bars", "one", ("X", None)),
-        record("reconciled", "two", ("C", None)), record("reconciled", "one", ("A", None), ("B", "a gift")),
-    ]  # fmt: skip
-    assert [(one["account"], one["symbol"], one["expected"], one["found"]) for one in breaks_of(records)] == [
+    events = (
+        reconciled("one", ("A", None), ("B", None)), reconciled("two", ("C", None)),
+        reconciled("one", ("A", None), ("B", "a gift")), {"kind": "halted", "by": "kim", "reason": "holiday"},
+    )  # fmt: skip
+    monkeypatch.setattr(Blotter, "events", events)
+    found = today(fed, now=now).morning
+    assert found is not None
+    assert [(one["account"], one["symbol"], one["expected"], one["found"]) for one in found.breaks] == [
         ("one", "A", 5.0, 4.0), ("two", "C", 5.0, 4.0),
     ]  # fmt: skip
-    assert breaks_of([]) == []
+    assert "break: one: A should be 5 units and is 4." in " ".join(found.sentences)
+    assert found.sentences[-1] == "halt: no orders leave, by kim: holiday"
 
 
 def test_the_command_says_it_on_100_columns_and_json_has_all(

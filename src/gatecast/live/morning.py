@@ -6,8 +6,8 @@ Nothing is forecast and no model is read: all of it follows from what was issued
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from gatecast.evaluation.findings import (
     unforecast,
 )
 from gatecast.files import jsonable
+from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, holdings_of
 from gatecast.live.scored import LiveRecord, live_record
 from gatecast.market.bars import session_of
@@ -47,7 +48,6 @@ from gatecast.trading.stress import volatility_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gatecast.store.journal import Record
     from gatecast.store.store import Store
     from gatecast.trading.book import Carried, Sessions
 
@@ -60,8 +60,6 @@ NEWEST = 250
 """Records of decisions that findings of a store are made of, the newest: a year of daily ones."""
 OF_RECORD = ("crisis", "cost", "stale", "cliff")
 """Kinds of findings that a record of years shows: those of the refit in force are told."""
-RECONCILED = "reconciled"
-"""Kind of a record that compares positions with what was expected."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +129,21 @@ class Risk:
 class Morning:
     """See `morning`. `findings`: see `evaluation.findings.Finding.to_dict`; of those of the record up to the refit in
     force `until` is its cutoff. `breaks`: account, symbol, units `expected` and `found`, of positions that are not what
-    was expected and that nobody has explained.
+    was expected and that nobody has explained. `halt`: of the orders, `by` whom and for which `reason`; None without
+    one.
     """
 
     risk: Risk
     record: LiveRecord
     findings: Sequence[Mapping[str, Any]] = ()
-    breaks: Sequence[Mapping[str, Any]] = field(default=())
+    breaks: Sequence[Mapping[str, Any]] = ()
+    halt: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "risk": self.risk.to_dict(), "record": self.record.to_dict(), "findings": list(self.findings),
-            "breaks": list(self.breaks),
+            "breaks": list(self.breaks), "halt": self.halt,
         }  # fmt: skip
 
     @property
@@ -156,7 +156,8 @@ class Morning:
             f"{one['found']:,.6g}. Explain it with `gatecast reconcile` before new orders."
             for one in self.breaks
         ]
-        return [*self.record.sentences, *(said or ["No findings."]), *breaks]
+        halt = [f"halt: no orders leave, by {self.halt['by']}: {self.halt['reason']}"] if self.halt else []
+        return [*self.record.sentences, *(said or ["No findings."]), *breaks, *halt]
 
 
 def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None:
@@ -189,7 +190,10 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
         *_of_figures(told, holdings),
     ]
     every = [*(one.to_dict() for one in heaviest_first(found)), *_of_record(store, scores)]
-    return Morning(risk, live_record(store, bars, verdict, told), every, breaks_of(store.journal.records()))
+    blotter = Blotter(store)
+    breaks = [{"account": account, **one.to_dict()} for account, one in blotter.unexplained]
+    halt = blotter.halt and {name: blotter.halt.get(name) for name in ("by", "reason", "flatten")}
+    return Morning(risk, live_record(store, bars, verdict, told), every, breaks, halt)
 
 
 # ── what the book may lose ────────────────────────────────────────────────────────────────────────
@@ -296,13 +300,3 @@ def _of_record(store: Store, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     model = store.state.model(store.state.serving)
     until = max(model.cutoffs.values(), default="")[:10] if model else ""
     return [{**one, "until": until} for one in scores.get("findings") or [] if one["kind"] in OF_RECORD]
-
-
-def breaks_of(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Positions that are not what was expected, and that nobody has explained, by each account's newest comparison."""
-    newest = {str(one.body.get("account")): one for one in records if one.kind == RECONCILED}
-    return [
-        {"account": account, **{name: each.get(name) for name in ("symbol", "expected", "found")}}
-        for account, one in sorted(newest.items())
-        for each in one.body.get("breaks") or [] if each.get("reason") is None
-    ]  # fmt: skip
