@@ -1,4 +1,7 @@
-"""Cliffs: settings that were tried and their losses -> whether those that were chosen stand alone."""
+"""Settings that were tried anywhere, and their losses -> whether those that were chosen stand alone.
+
+A grid of two settings, with errors of its values, is told by `evaluation.cliffs`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ CLIFF_TRIALS, CLIFF_STEPS = 12, 5.0
 losses without any pattern the best stands so high in 0 to 1 of 400 simulated searches, of 12 to 60 settings."""
 
 
-def cliff(
+def cliff_among(
     points: Sequence[Mapping[str, Any]], losses: ArrayLike, chosen: Mapping[str, Any], subject: str
 ) -> list[Finding]:
     """Whether the settings that were chosen stand alone: those nearest to them are much worse.
