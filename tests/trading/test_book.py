@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from unittest.mock import Mock
 
@@ -67,6 +68,15 @@ def test_the_money_of_a_line_adds_up_and_no_cap_is_exceeded(sessions: Sessions, 
     assert np.abs(line.held).max() <= 0.35 + 1e-9
     assert np.abs(line.held).sum(axis=1).max() <= 0.9 + 1e-9
     assert {"gross", "name"} & {gate for gates in line.gates for gate in gates}
+
+
+def test_the_share_of_volume_is_of_volume_in_the_currency_of_the_book(sessions: Sessions) -> None:
+    traded = np.full(sessions.returns.shape, 4e8)
+    pence = replace(sessions, grid=replace(sessions.grid, volume=traded), rate=np.full_like(traded, 0.012))
+    quiet, core = np.full(traded.shape, 1e-3), np.full(traded.shape, 1.0)  # wants far more than can be traded
+    book = Book(size=BookSettings(participation=0.01, capital=1e9, gross_cap=3, name_cap=3, symbol_band=0))
+    first = run_line(pence, core, quiet, book, begin=30).held[0] * 1e9
+    np.testing.assert_allclose(first, 0.01 * 4e8 * 0.012, rtol=0.1)
 
 
 def test_the_book_has_the_volatility_that_is_asked_for(sessions: Sessions, deviations: np.ndarray) -> None:

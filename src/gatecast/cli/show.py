@@ -145,6 +145,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
+    from gatecast.evaluation.findings import said_of
     from gatecast.evaluation.risk import quoted
     from gatecast.forecasting.panel import model_phrase
 
@@ -176,6 +177,8 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
         found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]
         said = f"evidence of skill in {', '.join(found)}" if found else "no evidence of skill"
         console.print(Text(f"Planted market {control['name']}, beside it: {said}."))
+    for line in said_of(scores.get("findings") or []):
+        console.print(Text(printable(line)), soft_wrap=True)
     warnings = scores.get("warnings") or []
     for warning in warnings[:5]:
         console.print(Text(f"warning: {printable(warning)}", style="yellow"), soft_wrap=True)

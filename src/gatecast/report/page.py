@@ -112,6 +112,7 @@ def report_data(run: Run) -> Data:
         "alone": alone(scores.get("models") or [], verdicts, window, scores.get("many"), names),
         "quoted": quoted(verdicts.get("risk") or {}),
         "book": book(jsonable({k: scores[k] for k in ("book", "verdicts") if k in scores})),
+        "findings": scores.get("findings") or [],
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(jsonable({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,

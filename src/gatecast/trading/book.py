@@ -596,7 +596,7 @@ class Line:
     Attributes
     ----------
     frame: one row a session: day, equity, each kind of profit and cost in money (see `money.Booked`), net, excess (net
-        less what cash earns), gross exposure after it, volatility of the target a year, target_reached; earned,
+        less what cash earns), gross exposure after it, volatility of the target a year, spiked, reached; earned,
         expected and level, see `line.Step`.
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance, of the symbols that
@@ -626,7 +626,7 @@ class Line:
                 "gross": [float(np.abs(step.weights).sum()) for step in steps],
                 **{
                     name: [getattr(step, name) for step in steps]
-                    for name in ("volatility", "reached", "earned", "expected", "level")
+                    for name in ("volatility", "spiked", "reached", "earned", "expected", "level")
                 },
             }
         )  # fmt: skip

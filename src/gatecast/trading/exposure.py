@@ -106,7 +106,7 @@ def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     days = days_to_sell(weights * today.equity, today.volumes, SHARES)
     return said | {
         "volatility": volatility_of(weights, today.covariance_of_year),
-        "silent": _silent(today),
+        "silent": silent_of(today),
         "vectors": int(np.isfinite(wide[:, held]).all(axis=1).sum()),
         "tails": [
             {"method": one.method, "sessions": one.sessions, "level": 1 - one.level, **one.tail._asdict()}
@@ -146,7 +146,7 @@ def contributions(today: Today, residuals: FloatArray) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["share"])
 
 
-def _silent(today: Today) -> dict[str, str]:
+def silent_of(today: Today) -> dict[str, str]:
     """Symbol -> day of its newest bar, of what is held and had none in the newest sessions."""
     there = ~np.isnan(today.returns)
     newest = len(there) - 1 - np.argmax(there[::-1], axis=0)
