@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from gatecast.files import jsonable
-from gatecast.market.bars import session_of
+from gatecast.market.bars import session_date, session_of
+from gatecast.market.sessions import feed_age, orders_until
+from gatecast.store.desks import bytes_of_desk
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
+from gatecast.trading.desk import micros_of, moment_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gatecast.chain import Chain
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
+    from gatecast.trading.desk import Desk
+    from gatecast.trading.orders import OrderSettings
 
 CAUSES = {
     "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "a cap",
@@ -39,6 +46,35 @@ def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) 
     kept = [one for one in carried if not again or one.day < newest]
     settled = bool(kept) and kept[-1].day < newest
     return carry_on(chain.classes, chain.facts, chain.book, kept, newest, settled=settled)
+
+
+def desk_bytes(course: Course, chain: Chain, orders: OrderSettings, calendars: Mapping[str, str]) -> bytes | None:
+    """What orders of a course's newest session are made of, with what calendars say: the next open of each name that
+    has a bar in it, and how old the price of each is.
+
+    `calendars`: symbol -> calendar, where it is not that of its class.
+    """
+    desk = course.desk
+    if desk is None:
+        return None
+    until = chain.bars.select("symbol", "time", until=orders_until(chain.bars, calendars))
+    until = until.filter(session_date(pl.col("time")) == desk.day).group_by("symbol").agg(pl.col("until").max())
+    opens, traded = dict(until.iter_rows()), desk.view.tradable.tolist()
+    cut_offs = micros_of([opens.get(name) if there else None for name, there in zip(desk.names, traded, strict=True)])
+    return bytes_of_desk(replace(desk, until=cut_offs, age=ages_of(desk, calendars)), orders)
+
+
+def ages_of(desk: Desk, calendars: Mapping[str, str]) -> NDArray[np.int64]:
+    """(names,) sessions that have closed since the newest bar of each; 0 for a name without one."""
+    newest = {
+        name: (kind, moment_of(bar))
+        for name, kind, bar in zip(desk.names, desk.view.classes, desk.bars.tolist(), strict=True) if bar
+    }  # fmt: skip
+    schema: dict[str, Any] = {"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")}
+    bars = pl.DataFrame([(name, *one) for name, one in newest.items()], schema=schema, orient="row")
+    found = feed_age(bars, moment_of(int(desk.bars.max(initial=0))), calendars, grace=timedelta())
+    behind = dict(found.select("symbol", "sessions_behind").iter_rows())
+    return np.array([behind.get(name, 0) for name in desk.names], np.int64)
 
 
 def figures_of(course: Course, settings: Book) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def retrain(
     return done
 
 
-CHANGEABLE = ("name", "too_good", "signals", "strategies", "strategy", "selection", "book", "costs")
+CHANGEABLE = ("name", "too_good", "signals", "strategies", "strategy", "selection", "book", "orders", "costs")
 """Sections of the settings that a store may change: what decides and judges, not what forecasts are made with."""
 
 
