@@ -79,9 +79,9 @@ class Clock:
         self.pauseless = pauseless(self.calendar)
         self.store, self.bars = self.folder / "store", bars_of(self.calendar, self.kind, seed)
         self.experiment = Experiment(
-            features=("ret_log_1",), lookback=10, horizon=1, models=("ridge", "logistic"),
+            features=("ret_log_1",), lookback=10, models=("ridge", "logistic"),
             signals={"model": "ridge", "confirmed_by": "ridge"}, schedule={"train": "1Y", "minimum": "1Y"},
-            strategies={"names": ("trend",)}, selection={"evidence": 1.0, "minimum_days": 20},
+            selection={"evidence": 1.0, "minimum_days": 20},
             book={"core": {"kind": "none"}},
         )  # fmt: skip
         self.come, self.missed, self.wrong = FIRST, list[str](), list[str]()
