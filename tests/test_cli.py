@@ -29,12 +29,13 @@ from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
 from gatecast.report.words import decimals, percent, typeset
-from gatecast.runs import Run, configuration
+from gatecast.runs import Run
 from gatecast.settings import words as words_of
 from gatecast.store import chain_of, load_run
 from gatecast.studies.capacity import capacity
 from gatecast.trading.book import Book
 from gatecast.trading.core import Core
+from gatecast.trials import configuration
 
 SMALL = f"""
 name = "small"
@@ -781,7 +782,7 @@ def test_forecast_names_both_weights_and_shows_a_silent_symbol(
     kept = (pl.col("Ticker") == "G1_0") | (pl.col("Date") < table["Date"].max())
     table.filter(kept).write_csv(here / "late.csv")
     shown = " ".join(gatecast("forecast", finished, "--bars", here / "late.csv").out.split())
-    for words in ("weight alone", "weight in", "bars, close", "LSTM z", "no bar today", "The book of all symbols"):
+    for words in ("Position alone:", "bars, close", "LSTM z", "no bar today", "The strategies' positions"):
         assert words in shown, words
 
 
