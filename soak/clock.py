@@ -44,7 +44,7 @@ ASLEEP_AT = pl.any_horizontal(
 )
 """Whether the machine sleeps an hour after the `close` of a session."""
 HOLDS = datetime(2021, 1, 1, tzinfo=UTC)
-"""Until then the strategies hold positions; what they have held is judged anew at each refit, which lasts."""
+"""Until then the book has a core, and holds positions; what it has held is judged anew at each refit, which lasts."""
 HOUR = timedelta(hours=1)
 
 
@@ -81,8 +81,7 @@ class Clock:
         self.experiment = Experiment(
             features=("ret_log_1",), lookback=10, models=("ridge", "logistic"),
             signals={"model": "ridge", "confirmed_by": "ridge"}, schedule={"train": "1Y", "minimum": "1Y"},
-            selection={"evidence": 1.0, "minimum_days": 20},
-            book={"core": {"kind": "none"}},
+            selection={"evidence": 0.0},
         )  # fmt: skip
         self.come, self.missed, self.wrong = FIRST, list[str](), list[str]()
         self.sold, self._opened = False, cast("Store | None", None)
@@ -107,7 +106,7 @@ class Clock:
     def train(self, now: datetime, *, can: bool) -> None:
         """A refit where one is due, if one `can` be made; after `HOLDS` with settings by which nothing is held."""
         holds = now < HOLDS
-        settings = None if holds or self.sold else self.experiment.replace(selection={"evidence": 0.0})
+        settings = None if holds or self.sold else self.experiment.replace(book={"core": {"kind": "none"}})
         done = retrain(self.store, now=now, settings=settings)
         self.missed += [one.split()[1][:10] for one in done.missed]
         self.sold, self._opened = not holds, None
