@@ -428,8 +428,9 @@ def say_missed(
     """
     problems = []
     day = session_date(pl.col("time"))
-    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
-        before, kind, usual = known.filter(pl.col("asset_class") == name), asset_class(str(name)), usual_spacing(own)
+    for name in bars["asset_class"].unique().sort().to_list():
+        own, before = (frame.filter(pl.col("asset_class") == name) for frame in (bars, known))
+        kind, usual = asset_class(name), usual_spacing(own)
         if before.is_empty() or usual is None or usual > LONGER:
             continue
         begin, end = (frame.select(day.max()).item() for frame in (before, own))
@@ -564,8 +565,9 @@ def stale(
     then a symbol that stopped is stale.
     """
     problems, by_symbol = [], named_calendars(bars, calendars)
-    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
-        usual, known = usual_spacing(own), asset_class(str(name))
+    for name in bars["asset_class"].unique().sort().to_list():
+        own = bars.filter(pl.col("asset_class") == name)
+        usual, known = usual_spacing(own), asset_class(name)
         limit = max(known.gap_limit, 5 * usual) if usual else known.gap_limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())

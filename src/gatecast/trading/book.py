@@ -172,6 +172,11 @@ class Sessions:
         """Symbol -> its column."""
         return {name: place for place, name in enumerate(self.names)}
 
+    @cached_property
+    def usual_volume(self) -> FloatArray:
+        """(sessions, symbols) mean value traded a session over 21, in money of the book."""
+        return np.asarray(mean_of_last(self.grid.volume, MONTH) * self.rate, np.float64)
+
     def grown(self, place: int) -> FloatArray:
         """(symbols,) what splits made of one unit in a session."""
         return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
@@ -732,14 +737,14 @@ def closes_of(
     evidence: FloatArray | None = None, since: int = 0, learned: Sequence[Learned] | None = None,
 ) -> Iterator[Close]:  # fmt: skip
     """What each session from place `since` on brings to a line, see `run_line`; `core`: of these sessions alone."""
-    usual, volume = mean_of_last(deviations, QUARTER), mean_of_last(sessions.grid.volume, MONTH)
+    usual = mean_of_last(deviations, QUARTER)
     nothing = np.zeros(len(sessions.names))
     for place, weights in enumerate(core, since):
         yield Close(
             session=money_session(sessions, place, deviations, usual), returns=sessions.returns[place],
             listed=sessions.listed[place], inside=sessions.inside[place], known=sessions.known[place],
             lent=sessions.lent[place], recalled=sessions.recalled[place], grown=sessions.grown(place),
-            split=sessions.split[place], volume=volume[place],
+            split=sessions.split[place], volume=sessions.usual_volume[place],
             deviations=deviations[place], core=weights, tilt=nothing if tilt is None else tilt[place],
             evidence=nothing if evidence is None else evidence[place], bars=sessions.bars[place],
             newest=place == len(sessions.days) - 1, learned=None if learned is None else learned[place],
@@ -928,7 +933,7 @@ def _desk_of(step: Step, line: LineState, sessions: Sessions, deviations: FloatA
         day=sessions.days[-1], view=view, sizing=step.sizing, instruments=sessions.instruments,
         lent=sessions.lent[-1], recalled=sessions.recalled[-1], price=line.account.price,
         bars=sessions.bars.max(axis=0), age=nothing, rate=line.account.rate, deviation=deviations[-1],
-        usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=mean_of_last(sessions.grid.volume, MONTH)[-1],
+        usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=sessions.usual_volume[-1],
         until=nothing, size=settings.size, money=without_tables(settings.money),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gatecast.trading.book import Line, Sessions, past_deviations
 from gatecast.trading.covariance import Correlations, covariance_of
-from gatecast.trading.grid import MONTH, forward_filled, mean_of_last
+from gatecast.trading.grid import forward_filled
 from gatecast.trading.risk import symbol_tails, tails_of, with_proxies
 from gatecast.trading.stress import book_betas, days_to_sell, smallest_move, stress, volatility_of
 
@@ -67,7 +67,7 @@ class Today:
         covariance[np.ix_(which, which)] = covariance_of(correlations.correlation(which), scales[-1][which])
         return cls(
             sessions.names, sessions.classes, sessions.days, line.held[-1], float(line.frame["equity"][-1]),
-            forward_filled(mean_of_last(sessions.grid.volume, MONTH) * sessions.rate)[-1], sessions.per_year, returns,
+            forward_filled(sessions.usual_volume)[-1], sessions.per_year, returns,
             scales, covariance,
         )  # fmt: skip
 

@@ -147,7 +147,7 @@ class Close:
         it belongs to its universe. known: whether it has a bar that is known in time. lent, recalled: whether a
         short can be borrowed at the next fill, or has to be bought there.
     grown: what splits of the session made of one unit; split: what all up to it did.
-    volume: mean money traded a session over 21 days, NaN where nobody knows.
+    volume: mean money of the book traded a session over 21 days, NaN where nobody knows.
     deviations: standard deviation forecast of the next session's return, NaN where there is none.
     core, tilt, evidence: see `sizing.BookView`.
     bars: microseconds since 1970 of the close of each name's bar, 0 without one.
