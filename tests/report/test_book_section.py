@@ -113,6 +113,19 @@ def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
     assert "What the book holds now" not in text_of(scores(UNSURE))
 
 
+def test_the_first_screen_says_what_the_book_holds_and_earned_not_the_strategies() -> None:
+    holds = [{"session": "2024-01-02", "symbol": name, "held": held} for name, held in (("A", 0.6), ("B", -0.15))]
+    given = scores(risk((0.01, 0.002), (0.01, 0.002), (0.0, 0.001)), holds=holds)
+    rows = {row["line"]: row for row in given["book"]["lines"]}
+    shown = text_of(given)
+    own, core = rows["ensemble"], rows["bought_and_held"]
+    assert "The book holds now 75 % of its equity, long plus short" in shown
+    for name, title in (("return", "Return a year, net"), ("drawdown", "Deepest drawdown")):
+        told = [f"{100 * row[name]:.1f} %".replace("-", "−") for row in (own, core)]
+        assert f"{title} {told[0]} its core bought and held {told[1]}" in shown
+    assert "Invested now" not in shown
+
+
 def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> None:
     text = text_of(scores(UNSURE))
     for said in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
@@ -292,3 +293,17 @@ def test_what_is_forecast_of_a_session_is_of_the_symbols_that_trade_in_it() -> N
     ratio = (frame["earned"] ** 2 / frame["expected"])[5:]
     assert 0.5 < ratio.mean() < 2  # type: ignore[operator]
     assert frame["level"].is_between(2 / 3, 3 / 2).all()
+
+
+def test_a_core_of_several_classes_begins_when_each_has_a_forecast_or_a_week_later() -> None:
+    days = [date(2024, 3, 2) + timedelta(days=day) for day in range(12)]  # a Saturday
+    sessions = Mock(days=days, classes=("crypto", "equity", "equity"))
+    wanted = np.full((12, 3), 1 / 3)
+    coin, share = np.full(12, 0.03), np.full(12, 0.01)
+    share[:2] = np.nan
+    forecast = np.column_stack([coin, share, np.full(12, np.nan)])
+    assert [first_session([forecast], wanted), first_session([forecast], wanted, sessions)] == [0, 2]
+    never = np.where(np.arange(3) == 0, forecast, np.nan)
+    assert first_session([never], wanted, sessions) == 7
+    wanted[:, 1:] = 0.0
+    assert first_session([forecast], wanted, sessions) == 0

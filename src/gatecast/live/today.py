@@ -332,13 +332,13 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if row["gate"] in WITHOUT_FORECAST:
         was = "" if before is None or abs(_weight(before)) < SHOWN else f", {_weight(before):+.3f} before"
         aged = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if row["gate"] == OLD_MODEL)
-        return f"no decision: {gate}. The strategies hold nothing of it{was}{f': {aged}' if aged else ''}."
+        return f"no decision: {gate}. The strategies have no position{was}{f': {aged}' if aged else ''}."
     if before is None:
         return "the first decision."
     if before["gate"] in WITHOUT_FORECAST and before["gate"] != OLD_MODEL:
         return f"the strategies' weight is {weight:+.3f} after a close without a forecast."
     if abs(weight - _weight(before)) < SHOWN:
-        return "unchanged." if row["gate"] == before["gate"] else f"the strategies still hold nothing of it: {gate}."
+        return "unchanged." if row["gate"] == before["gate"] else f"the strategies still have no position: {gate}."
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if abs(part) >= SHOWN)
     closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
     switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."

@@ -10,6 +10,7 @@ from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import Data
 from gatecast.report.words import begun, counted, is_number, percent
+from gatecast.trading.book import BOUGHT
 
 Scores = Mapping[str, Any]
 GATES = {
@@ -28,7 +29,8 @@ def book(scores: Scores) -> Data | None:
     """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target` and `today`.
 
     In: a run's scores without NaN; None without a book. `tails`: its sentence, and rows of methods and of years;
-    `gate`: a sentence.
+    `gate`: a sentence. `facts`: what the first screen says: what is held now, long plus short, the row of the line that
+    is held, and that of its core bought and held.
     """
     found = scores.get("book") or {}
     if not found:
@@ -42,7 +44,16 @@ def book(scores: Scores) -> Data | None:
     ]  # fmt: skip
     held = found.get("holds") or []
     own = [line for line in lines if line.get("line") == ENSEMBLE]
+    by_name = {line.get("line"): line for line in lines}
+    name = (risk.get("today") or {}).get("line") or ENSEMBLE
     return {
+        "facts": {
+            "held": sum(abs(row["held"]) for row in held if is_number(row.get("held"))) if held else None,
+            "row": by_name.get(name) or by_name.get(ENSEMBLE),
+            "beside": by_name.get(BOUGHT) or {},
+        }
+        if own
+        else None,
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
         "holds": [{**row, "cut": GATES.get(row.get("gate"), row.get("gate"))} for row in held[:MOST_HELD]],

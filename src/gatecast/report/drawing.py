@@ -257,7 +257,7 @@ def draw_candles(data: Data) -> Any:
         yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
         annotations=[
             *([_said_in_corner(data["since"])] if data.get("since") else []),
-            _panel_title("weight decided", 0.22),
+            _panel_title("position decided", 0.22),
             _panel_title("strategy in force", 0.045),
         ],
     )

@@ -430,6 +430,7 @@ class CarriedTable(Schema):
     classes: list[Name]
     session: Moment
     due: list[Moment]
+    changed: list[Moment]
     month: Annotated[int, Field(ge=-1, le=10**6)]
     flat_left: Count
 

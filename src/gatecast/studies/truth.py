@@ -606,7 +606,7 @@ def _variance_lines(market: str, found: list[Found]) -> list[Line]:
     noise = _error_of(partial(_pooled_slope, of="x", on="y"), found)
     of_truth = f"{_pooled_slope(found, 'x', 'h'):.3f} ± {_error_of(partial(_pooled_slope, of='x', on='h'), found):.3f}"
     lines["slope"] = Line(name, "one model", "Mincer-Zarnowitz slope, ensemble", slope, best, runs)
-    note = f"standard error {noise:.3f}; optimum: the true variance's; of the true variance itself on it {of_truth}"
+    note = f"standard error {noise:.3f}; optimum: the true variance's; of the true variance {of_truth}"
     lines["slope"] = replace(lines["slope"], note=note)
     if market in VARIANCE_GATES:
         least = VARIANCE_GATES[market]

@@ -56,7 +56,7 @@ class Today:
     @classmethod
     def of(cls, sessions: Sessions, line: Line, deviations: FloatArray) -> Today:
         """The newest close of a line that was sized by `deviations`, see `book.deviations_of`."""
-        returns = sessions.returns
+        returns = sessions.total
         scales = np.where(np.isfinite(deviations), deviations, past_deviations(returns))
         correlations = Correlations.start(sessions.names, sessions.classes)
         for earned, expected in zip(returns[1:], scales[:-1], strict=True):

@@ -175,7 +175,7 @@ STRATEGIES = Registry[type[Strategy]]("strategy", "gatecast.strategies", fault=s
 
 @STRATEGIES.add
 class Flat(Strategy):
-    """Nothing is held."""
+    """No position."""
 
     kind = "flat"
 
