@@ -35,7 +35,7 @@ from gatecast.runs import Run, finish
 from gatecast.studies import comparing
 from gatecast.studies.comparing import BETTER, THE_SAME, WORSE, compare
 
-BARS = 1200
+BARS = 1500
 MOST = 7
 """Pairs of 100 that may be said to differ."""
 FEW: dict[str, Any] = {
