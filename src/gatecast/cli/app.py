@@ -20,6 +20,7 @@ from gatecast.cli.kept import fetch, health, live, parity, replay, retrain, roll
 from gatecast.cli.live import forecast
 from gatecast.cli.options import with_options
 from gatecast.cli.run import init, report, run
+from gatecast.cli.serve import serve
 from gatecast.cli.show import complain, print_json
 from gatecast.cli.store import store
 from gatecast.cli.studies import audit, cadence, capacity, placebo, truth, tune, unseal
@@ -49,7 +50,7 @@ def _start(
 
 for command in (
     run, init, check, audit, unseal, truth, placebo, tune, cadence, capacity, judge, compare, forecast, report,
-    update, retrain, rollback, today, replay, parity, health, live, fetch,
+    update, retrain, rollback, today, replay, parity, health, live, fetch, serve,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
