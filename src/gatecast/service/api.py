@@ -218,13 +218,13 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         """Every symbol with its class and its newest decision in short."""
         return once("symbols", View.symbols)
 
-    @router.get("/api/symbols/{symbol}/forecast", response_model=Forecast, tags=["symbol"])
+    @router.get("/api/symbols/{symbol:path}/forecast", response_model=Forecast, tags=["symbol"])
     def forecast(symbol: Symbol) -> Response:
         """The newest decision of a symbol with its forecast, intervals, signal, strategy and reasons."""
         view = watched.view
         return told(view, view.forecast(symbol))
 
-    @router.get("/api/symbols/{symbol}/bars", response_model=Bars, tags=["symbol"])
+    @router.get("/api/symbols/{symbol:path}/bars", response_model=Bars, tags=["symbol"])
     def bars(
         symbol: Symbol, since: From = None, to: Moment = None,
         limit: Annotated[int, Query(ge=1, le=MOST_BARS, description="Most bars, the newest.")] = 500,
@@ -233,7 +233,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         view = watched.view
         return told(view, view.bars(symbol, moment_of(since, "from"), moment_of(to, "to"), limit))
 
-    @router.get("/api/symbols/{symbol}/chart", tags=["symbol"], response_model=Answered)
+    @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Answered)
     def chart(symbol: Symbol) -> Response:
         """The data of a symbol's chart: bars, signals, weights, strategies, the fan and what was forecast before."""
         view = watched.view

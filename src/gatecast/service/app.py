@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -151,19 +152,30 @@ def serve(
     """
     app = make_app(folder, rules, now=now)
     assert app.state.watched.view is not None
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="error", access_log=False, server_header=False, date_header=False,
-        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=ENDS_SECONDS, lifespan="on", ws="none",
-        proxy_headers=False,
-    )  # fmt: skip
+    with listening(host, port) as at:
+        config = uvicorn.Config(
+            app, log_level="error", access_log=False, server_header=False, date_header=False, lifespan="on", ws="none",
+            limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=ENDS_SECONDS, proxy_headers=False,
+        )  # fmt: skip
+        name, number = at.getsockname()[:2]
+        ready(f"http://[{name}]:{number}/" if ":" in name else f"http://{name}:{number}/")
+        uvicorn.Server(config).run(sockets=[at])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket at an address and port, 0: a free one, in which connections wait from now on.
+
+    Raises `SettingsError` where it cannot be had.
+    """
+    at = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        socket = config.bind_socket()
-    except SystemExit:
+        at.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        at.bind((host, port))
+        at.listen(MOST_CONNECTIONS)
+    except OSError as error:
+        at.close()
         raise SettingsError(
-            f"{host}:{port} cannot be had: another process listens there, or it is not of this machine: "
-            "give another --port."
+            f"{host}, port {port} cannot be had: {error.strerror or error}. Give another --port, or a --host that is "
+            "an address of this machine."
         ) from None
-    at = socket.getsockname()
-    shown = f"[{at[0]}]" if ":" in at[0] else at[0]
-    ready(f"http://{shown}:{at[1]}/")
-    uvicorn.Server(config).run(sockets=[socket])
+    return at

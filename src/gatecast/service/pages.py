@@ -229,11 +229,11 @@ def routes(watched: Watched) -> APIRouter:
     def chosen(symbol: Annotated[str, Query(max_length=200)] = "") -> Response:
         return RedirectResponse(f"/symbols/{quote(watched.view.known(symbol), safe='')}", 303)
 
-    @router.get("/symbols/{symbol}")
+    @router.get("/symbols/{symbol:path}")
     def one_symbol(symbol: Annotated[str, Path(max_length=200)]) -> Response:
         view = watched.view
         known = view.known(symbol)
-        return page(view, f"/symbols/{symbol}", "symbol.html.j2", known, lambda: symbol_page(view, known))
+        return page(view, f"/symbols/{known}", "symbol.html.j2", known, lambda: symbol_page(view, known))
 
     @router.get("/risk")
     def risk() -> Response:

@@ -69,8 +69,8 @@ class Watched:
                 self._view, self._error = view, None
             except StoreError as error:
                 self._view, self._error = None, error
-            self._stamp = stamp
-        for tell in list(self._told):
+            is_first, self._stamp = not self._stamp, stamp
+        for tell in () if is_first else list(self._told):
             tell()
         return True
 

@@ -66,13 +66,13 @@
     const day = label.slice(0, 10), next = new Date(Date.parse(day) + 864e5).toISOString().slice(0, 10);
     const query = new URLSearchParams({ symbol: clicked.dataset.symbol, from: day, to: `${next}T12:00`, limit: "5" });
     const answer = await fetch(`/api/decisions?${query}`);
-    const told = (await answer.json()).decisions || [];
+    const { decisions: told = [], horizon } = await answer.json();
     const own = told.filter((one) => one.time.slice(0, 10) >= day).pop();
     clicked.classList.add("said");
     if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
     const came = own.came_return_log == null ? "not all of these bars have come" : `${percent(own.came_return_log)} came`;
     const range = own.low_80 == null ? "" : `, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
-    clicked.textContent = `${label}: expected over ${told.length ? own.horizon || "" : ""} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`.replace("  ", " ");
+    clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`;
   };
   if (clicked && chart)
     addEventListener("load", () => chart.on && chart.on("plotly_click", (event) => say(String(event.points[0].x))));
