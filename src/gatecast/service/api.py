@@ -200,7 +200,8 @@ def routes(watched: Watched, events: Events) -> APIRouter:
     router = APIRouter(responses=REFUSALS)
 
     def told(view: View, content: Answer) -> Response:
-        return Response(encoded(view.answer(content)), media_type="application/json", headers=NO_STORE)
+        body = encoded({"head": view.head, **content})
+        return Response(body, media_type="application/json", headers=NO_STORE)
 
     def once(name: str, make: Callable[[View], Answer]) -> Response:
         """An answer without parameters: it is made once for each view."""
@@ -221,8 +222,8 @@ def routes(watched: Watched, events: Events) -> APIRouter:
     @router.get("/api/symbols/{symbol:path}/forecast", response_model=Forecast, tags=["symbol"])
     def forecast(symbol: Symbol) -> Response:
         """The newest decision of a symbol with its forecast, intervals, signal, strategy and reasons."""
-        view = watched.view
-        return told(view, view.forecast(symbol))
+        known = watched.view.known(symbol)
+        return once(f"forecast of {known}", lambda view: view.forecast(known))
 
     @router.get("/api/symbols/{symbol:path}/bars", response_model=Bars, tags=["symbol"])
     def bars(
@@ -236,8 +237,8 @@ def routes(watched: Watched, events: Events) -> APIRouter:
     @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Answered)
     def chart(symbol: Symbol) -> Response:
         """The data of a symbol's chart: bars, signals, weights, strategies, the fan and what was forecast before."""
-        view = watched.view
-        return told(view, {"symbol": symbol, "chart": view.candles(symbol)})
+        known = watched.view.known(symbol)
+        return once(f"chart of {known}", lambda view: {"symbol": known, "chart": view.candles(known)})
 
     @router.get("/api/decisions", response_model=Decisions, tags=["today"])
     def decisions(

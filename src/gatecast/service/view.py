@@ -140,7 +140,7 @@ class View:
             for one in told["alarms"]
         ]
         held = told["book"] or {}
-        rows += [
+        rows += told.get("findings") or [
             {"kind": "book", "symbol": None, "time": held.get("close"), "sentence": one}
             for one in held.get("findings") or []
         ]
@@ -161,7 +161,7 @@ class View:
         row = self.rows.get(self.known(symbol))
         if row is None:
             return {"symbol": symbol, "decision": None, "path": [], "reason": "nothing was decided of it yet."}
-        own = self.recent.to_frame().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE)
+        own = self.recent.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE).collect()
         made_at = pl.lit(row["forecast_time"]).str.to_datetime(time_zone="UTC", time_unit="us")
         at = own.filter(pl.col("time") == made_at) if row.get("forecast_time") else own.clear()
         steps: dict[int, Answer] = {}
@@ -172,7 +172,7 @@ class View:
         return {"symbol": symbol, "decision": row, "path": [steps[step] for step in sorted(steps)]}
 
     def bars(self, symbol: str, since: datetime | None, until: datetime | None, limit: int) -> Answer:
-        """The newest `limit` bars of a symbol that close from `since` to `until`, the oldest first.
+        """The newest `limit` bars of a symbol that close from `since` to `until`, the oldest first, as JSON holds them.
 
         `more`: whether there are older ones in that range. Raises `UnknownSymbolError`.
         """
@@ -183,8 +183,7 @@ class View:
         return {
             "symbol": symbol, "more": len(rows) > len(kept),
             "bars": [
-                {**row, "missing": {"volume": missing}} if row["volume"] is None else row
-                for row in jsonable(kept.drop("symbol"))
+                {**row, "missing": {"volume": missing}} if row["volume"] is None else row for row in plain_rows(kept)
             ],
         }  # fmt: skip
 
@@ -200,7 +199,7 @@ class View:
             came_return_log=(pl.col("close").shift(-self.horizon) / pl.col("close")).log().over("symbol"),
         )  # fmt: skip
         kept = rows.head(limit).join(bars, on=["symbol", "time"], how="left", maintain_order="left")
-        found = jsonable(kept)
+        found = plain_rows(kept)
         return {
             "horizon": self.horizon, "more": len(rows) > len(kept),
             "decisions": [{**row, "missing": missing_of(row)} for row in found],
@@ -349,7 +348,7 @@ class View:
             {"record": one.number, "now": one.now, "written": one.time, "kind": one.kind, "about": about(one)}
             for one in records[-limit:]
         ]
-        return {"runs": rows[::-1], "more": len(records) > limit}
+        return {"runs": jsonable(rows[::-1]), "more": len(records) > limit}
 
     # ── risk ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -385,6 +384,24 @@ def missing_of(row: Mapping[str, Any]) -> dict[str, str]:
     said = {**dict.fromkeys(OF_BOOK, "the book holds nothing of it"), "before": "there was no decision before"}
     said |= {"change": "there was no decision before", "came_return_log": "not all bars of the horizon have come"}
     return {name: said.get(name, why) for name, value in row.items() if value is None}
+
+
+def plain_rows(table: pl.DataFrame) -> list[Answer]:
+    """The rows of a table as JSON holds them: times as `jsonable` spells them, null for what is not finite.
+
+    >>> table = pl.DataFrame({"time": [datetime(2024, 1, 2, 21, tzinfo=UTC)], "z": [float("nan")], "n": [3]})
+    >>> plain_rows(table) == jsonable(table)
+    True
+    """
+    spelled = [
+        pl.col(name).dt.to_string("%Y-%m-%d %H:%M:%S%:z")
+        if isinstance(kind, pl.Datetime)
+        else pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name)
+        if kind.is_float()
+        else pl.col(name)
+        for name, kind in table.schema.items()
+    ]
+    return table.select(spelled).to_dicts()
 
 
 def _within(rows: pl.DataFrame, since: datetime | None, until: datetime | None) -> pl.DataFrame:
